@@ -1,0 +1,52 @@
+"""From an address to the store behind it: `open_store`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from urllib.parse import unquote, urlsplit
+
+from penstock.errors import ConfigurationError
+from penstock.storage.local import LocalStore
+from penstock.storage.memory import MemoryStore
+from penstock.storage.stores import Store
+
+
+def open_store(url: str | os.PathLike[str]) -> Store:
+    """The store at `url`: a folder (`/data/store`, `~/store`, `file:///data/store`) or `memory://name`.
+
+    Touches nothing: a folder is made on the first write. Raises `ConfigurationError` for an address of no known kind.
+    """
+    address = os.fspath(url)
+    scheme, separator, _ = address.partition("://")
+    if not separator:
+        return LocalStore(address)
+    if scheme not in _OPENERS:
+        raise ConfigurationError(
+            f"no store for addresses that begin with {scheme}://",
+            where=_without_secrets(address),
+            because=f"this version knows folders and {', '.join(f'{known}://' for known in sorted(_OPENERS))}",
+            hint="give a folder, for example PENSTOCK_STORE=/data/penstock",
+        )
+    return _OPENERS[scheme](address)
+
+
+def _open_file(address: str) -> Store:
+    parts = urlsplit(address)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise ConfigurationError(
+            "a file address names an absolute path", where=address, hint="three slashes: file:///data/penstock"
+        )
+    return LocalStore(unquote(parts.path))
+
+
+def _open_memory(address: str) -> Store:
+    return MemoryStore.named(address.partition("://")[2])
+
+
+_OPENERS: dict[str, Callable[[str], Store]] = {"file": _open_file, "memory": _open_memory}
+
+
+def _without_secrets(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
