@@ -126,12 +126,16 @@ class LocalStore:
             self._sync(raw)
             return self._link(temporary, raw, path)
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
         path = self._path_to_write(name)
         with self._temporary(path) as (temporary, raw):
             raw.write(check_record(name, data))
-            self._sync(raw)
-            self._in_folder(path, lambda: os.rename(temporary, path))
+            if durable:
+                self._sync(raw)
+            try:
+                self._in_folder(path, lambda: os.rename(temporary, path), sync=durable)
+            except OSError as error:
+                raise _translated(error, "writing", path) from error
 
     @contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:

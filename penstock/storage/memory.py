@@ -52,7 +52,7 @@ class MemoryStore:
         with self._lock:
             return self._files.setdefault(check_name(name), mine) is mine
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
         mine = (bytes(check_record(name, data)), time.time())
         with self._lock:
             self._files[check_name(name)] = mine

@@ -66,8 +66,10 @@ class SlotStore(Protocol):
         """
         ...
 
-    def put(self, name: str, data: bytes) -> None:
-        """Write or replace. Atomic for readers (old bytes or new bytes, whole). Durable when it returns."""
+    def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """Write or replace. Atomic for readers (old bytes or new bytes, whole). Durable when it returns, unless the
+        caller says that a power cut may take it: for what can be computed again.
+        """
         ...
 
     def delete(self, name: str) -> None:

@@ -1,0 +1,301 @@
+"""The records of the store: what is written about a result, under which name, and how it is read back strictly.
+
+A record is one JSON object of at most `MAX_RECORD_BYTES`, for people and programs to read. Its last field, `check`, is a
+blake3 of everything before it, so that a record that lost or changed a byte is known for damaged before a field of it is used.
+
+    results/<task>/<key>/000000.record.json      the slot of generation 0: a ResultRecord or a RedirectRecord
+    results/<task>/<key>/000000.<attempt>.<ext>  the payload of one attempt in that generation
+    recipes/<2 hex>/<recipe key>.json            a RecipeEntry
+    penstock.json                                the version of the layout
+
+Tasks and keys are any strings; `segment` makes a path segment of each, a different one for different strings.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from blake3 import blake3
+
+from penstock.errors import DamagedResult, StoreError, StoreVersionError
+from penstock.storage.stores import MAX_RECORD_BYTES
+
+RECORD_VERSION = 1
+"""The version of records this Penstock writes, and the newest one it reads."""
+FORMAT_VERSION = 1
+"""The version of the layout of a whole store."""
+FORMAT_NAME = "penstock.json"
+INLINE_BYTES = 8 * 1024
+"""JSON values up to this size live inside their record."""
+
+Reason = Literal["refreshed", "expired", "invalidated", "damaged", "gc", "rollback"]
+"""Why a generation was closed."""
+
+
+class PayloadFile(msgspec.Struct, frozen=True):
+    """The file that holds a value. Its name is computed, never read from a record: a record must not lead elsewhere."""
+
+    suffix: str
+    """Of the file's name, with its dot."""
+    size: int
+    """Bytes."""
+    checksum: str
+    """blake3 of the bytes, hex."""
+
+
+class About(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a serializer wrote down beside the bytes, to make the same value of them again."""
+
+    type: str = ""
+    """Which of the types that share a codec: `Table`, `Series`, or a model's `module:qualname`."""
+    rows: int | None = None
+    columns: dict[str, str] = {}
+    """Of tables: column to type, for people to read."""
+    details: dict[str, str] = {}
+
+
+class Producer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who computed a result, for people to read."""
+
+    host: str = ""
+    pid: int = 0
+    run_id: str = ""
+    flow: str = ""
+    python: str = ""
+    penstock: str = ""
+
+
+_NOTHING = msgspec.Raw(b"")
+
+
+class ResultRecord(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="final", kw_only=True):
+    """One published result. Times are seconds since the epoch, on the producer's clock."""
+
+    v: int
+    key: str
+    task: str
+    generation: int
+    attempt: str
+    """Unique to one attempt to publish: says whose record this is when the answer to a write was lost."""
+    codec: str
+    digest: str
+    """Of the value, as the caller computed it."""
+    payload: PayloadFile | None = None
+    inline: msgspec.Raw = _NOTHING
+    """The value as JSON if it is small, else empty."""
+    about: About = About()
+    session: str = ""
+    fence: int = 0
+    key_parts: dict[str, Any] = {}
+    producer: Producer = Producer()
+    started: float = 0.0
+    seconds: float = 0.0
+    created: float = 0.0
+    expires: float | None = None
+    """None: never."""
+    upstream_expires: float | None = None
+    """The earliest expiry anywhere upstream."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the stored value."""
+        return self.payload.size if self.payload else len(bytes(self.inline))
+
+    @property
+    def payload_name(self) -> str | None:
+        """The name of the payload in the store, None for an inline value."""
+        if self.payload is None:
+            return None
+        return payload_name(self.task, self.key, self.generation, self.attempt, self.payload.suffix)
+
+
+class RedirectRecord(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="redirect", kw_only=True):
+    """A closed generation: whoever wants the result looks in generation `next`."""
+
+    v: int
+    key: str
+    task: str
+    generation: int
+    next: int
+    reason: Reason
+    created: float = 0.0
+
+
+class RecipeEntry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Where a recipe led: an index only, always checked against records and always allowed to be missing."""
+
+    v: int = RECORD_VERSION
+    recipe: str
+    """The recipe key, compared on read."""
+    key: str
+    """The cache key."""
+    task: str
+    digest: str
+    """Of the value."""
+    inputs: dict[str, str] = {}
+    """The input digests of other nodes that the value was made from."""
+    expires: float | None = None
+
+
+class StoreFormat(msgspec.Struct, frozen=True):
+    """The content of `penstock.json`."""
+
+    format: int
+    about: str = "a Penstock store; results/<task>/<key>/ holds values as ordinary files"
+
+
+Slot = ResultRecord | RedirectRecord
+
+# -- names
+
+_PLAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]{0,98}[a-z0-9_-])?")
+_ATTEMPT = re.compile(r"(?!record\Z)[a-z0-9_-]{1,64}")
+_SUFFIX = re.compile(r"(?:\.[a-z0-9]{1,16}){1,2}")
+
+
+def segment(text: str) -> str:
+    """A path segment for any string: different segments for different strings, also where case does not count.
+
+    Plain lower-case text (dots, dashes and underscores inside) and hex keys stand for themselves. Anything else is a
+    readable beginning, `~`, and 128 bits of its hash; a plain one never has a `~`.
+    """
+    if _PLAIN.fullmatch(text):
+        return text
+    readable = re.sub(r"[^a-z0-9_-]", "_", text[:40].lower())
+    return f"{readable}~{blake3(text.encode('utf-8', 'surrogatepass')).hexdigest(16)}"
+
+
+def key_folder(task: str, key: str) -> str:
+    return f"results/{segment(task)}/{segment(key)}/"
+
+
+def slot_name(task: str, key: str, generation: int) -> str:
+    return f"results/{segment(task)}/{segment(key)}/{generation:06d}.record.json"
+
+
+def payload_name(task: str, key: str, generation: int, attempt: str, suffix: str) -> str:
+    """Raises `StoreError` for an attempt or suffix that cannot be part of a file name."""
+    if not _ATTEMPT.fullmatch(attempt) or not _SUFFIX.fullmatch(suffix):
+        raise StoreError(f"refused the payload name {attempt!r} + {suffix!r}", because="it could be another file's")
+    return f"results/{segment(task)}/{segment(key)}/{generation:06d}.{attempt}{suffix}"
+
+
+def recipe_name(recipe: str) -> str:
+    return f"recipes/{blake3(recipe.encode('utf-8', 'surrogatepass')).hexdigest(1)}/{segment(recipe)}.json"
+
+
+# -- bytes
+
+_CHECK_HEX = 32
+_CHECK_AT = -(_CHECK_HEX + len(b',"check":"') + len(b'"}'))
+_encoder = msgspec.json.Encoder(order="deterministic")
+_slot_decoder: msgspec.json.Decoder[Slot] = msgspec.json.Decoder(Slot)
+_recipe_decoder = msgspec.json.Decoder(RecipeEntry)
+_format_decoder = msgspec.json.Decoder(StoreFormat)
+_Decoded = TypeVar("_Decoded", ResultRecord | RedirectRecord, RecipeEntry, StoreFormat)
+
+
+class _Header(msgspec.Struct):
+    v: int = 0
+    format: int = 0
+    kind: str = ""
+
+
+_header_decoder = msgspec.json.Decoder(_Header)
+
+
+def encode(record: Slot | RecipeEntry | StoreFormat) -> bytes:
+    """The bytes of a record. What is only for people to read is left out where it would not fit.
+
+    Raises `StoreError` if the rest is still too large.
+    """
+    data = _with_check(record)
+    if len(data) > MAX_RECORD_BYTES and isinstance(record, ResultRecord):
+        record = msgspec.structs.replace(record, about=msgspec.structs.replace(record.about, columns={}))
+        data = _with_check(record)
+        if len(data) > MAX_RECORD_BYTES:
+            data = _with_check(msgspec.structs.replace(record, key_parts={"left out": "too large for the record"}))
+    if len(data) > MAX_RECORD_BYTES:
+        raise StoreError(f"a record of {len(data)} bytes is too large", because=f"{MAX_RECORD_BYTES} is the limit")
+    return data
+
+
+def _with_check(record: msgspec.Struct) -> bytes:
+    body = _encoder.encode(record)[:-1]
+    return body + b',"check":"' + blake3(body).hexdigest(_CHECK_HEX // 2).encode() + b'"}'
+
+
+def decode_slot(data: bytes, *, task: str, key: str, generation: int) -> Slot:
+    """The record in a slot, if it is whole and belongs there.
+
+    Raises `DamagedResult` if not, and `StoreVersionError` if a newer Penstock wrote it.
+    """
+    record = _decode(data, _slot_decoder)
+    if record.key != key or record.task != task or record.generation != generation:
+        raise DamagedResult(
+            "a record lies under another result's name",
+            where=slot_name(task, key, generation),
+            because=f"it is of {record.task} {record.key} generation {record.generation}",
+        )
+    return record
+
+
+def decode_any_slot(data: bytes) -> Slot:
+    """As `decode_slot` where only the file is known; compare `slot_name` of the record with the file's name."""
+    return _decode(data, _slot_decoder)
+
+
+def decode_recipe(data: bytes, *, recipe: str) -> RecipeEntry:
+    """Raises `DamagedResult` and `StoreVersionError` as `decode_slot`."""
+    entry = _decode(data, _recipe_decoder)
+    if entry.recipe != recipe:
+        raise DamagedResult("a recipe entry lies under another recipe's name", where=recipe_name(recipe))
+    return entry
+
+
+def check_format(data: bytes) -> None:
+    """Raises `StoreVersionError` for a store that a newer Penstock laid out, `DamagedResult` for no such file."""
+    _decode(data, _format_decoder)
+
+
+def _decode(data: bytes, decoder: msgspec.json.Decoder[_Decoded]) -> _Decoded:
+    body = data[:_CHECK_AT]
+    if data[_CHECK_AT:] != b',"check":"' + blake3(body).hexdigest(_CHECK_HEX // 2).encode() + b'"}':
+        _refuse_newer(data)
+        raise DamagedResult("a record is damaged", because="its bytes are not the ones that were written")
+    try:
+        record = decoder.decode(data)
+    except msgspec.DecodeError as error:
+        _refuse_newer(data)
+        # Whole and yet not understood: another version's, and not ours to call damaged and replace.
+        raise StoreVersionError(
+            "a record is of a kind that this Penstock does not know", because=str(error), hint="upgrade Penstock here"
+        ) from error
+    if isinstance(record, StoreFormat):
+        if record.format > FORMAT_VERSION:
+            _refuse_newer(data)
+    elif record.v > RECORD_VERSION:
+        _refuse_newer(data)
+    return record
+
+
+def _refuse_newer(data: bytes) -> None:
+    """Raise `StoreVersionError` if what can be read of these bytes says that a newer Penstock wrote them."""
+    try:
+        header = _header_decoder.decode(data)
+    except msgspec.DecodeError:
+        return
+    for found, known, what in (
+        (header.v, RECORD_VERSION, "record"),
+        (header.format, FORMAT_VERSION, "store"),
+    ):
+        if found > known:
+            raise StoreVersionError(
+                f"the {what} has version {found}",
+                because=f"this Penstock reads versions up to {known}",
+                hint="upgrade Penstock here, or point PENSTOCK_STORE at another store",
+                found=found,
+                known=known,
+            )
