@@ -1,0 +1,19 @@
+"""Locks with leases: who may compute a key now. One manager per reach: this process, this machine."""
+
+from penstock.locks.addresses import lock_manager_from
+from penstock.locks.base import Holder, Lease, LockManager, Outcome, Reach, Session, Wakeup
+from penstock.locks.filesystem import FileSystemLockManager
+from penstock.locks.memory import MemoryLockManager
+
+__all__ = [
+    "FileSystemLockManager",
+    "Holder",
+    "Lease",
+    "LockManager",
+    "MemoryLockManager",
+    "Outcome",
+    "Reach",
+    "Session",
+    "Wakeup",
+    "lock_manager_from",
+]

@@ -1,0 +1,48 @@
+"""From a setting to the lock manager behind it: `lock_manager_from`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from urllib.parse import unquote, urlsplit
+
+from penstock.errors import ConfigurationError
+from penstock.locks.base import LockManager
+from penstock.locks.filesystem import FileSystemLockManager
+from penstock.locks.memory import MemoryLockManager
+
+
+def lock_manager_from(setting: str, *, lease_seconds: float | None = None) -> LockManager:
+    """The manager that `setting` names: `memory`, or a folder (`/var/lock/penstock`, `./locks`, `~/locks`,
+    `file:///…`).
+
+    Touches nothing. A bare word is never taken for a folder, so a mistyped name does not lock in a new place of its
+    own. Raises `ConfigurationError` for anything else.
+    """
+    scheme, separator, _ = setting.partition("://")
+    if opener := _OPENERS.get(scheme if separator else setting):
+        return opener(setting, lease_seconds)
+    if not separator and (os.sep in setting or setting.startswith((".", "~"))):
+        return FileSystemLockManager(setting, lease_seconds=lease_seconds)
+    raise ConfigurationError(
+        f"no lock manager is called {scheme + '://' if separator else repr(setting)}",
+        because=f"this version knows {', '.join(sorted(_KNOWN))}",
+        hint="for example PENSTOCK_LOCKS=/var/lock/penstock",
+    )
+
+
+def _open_memory(setting: str, lease_seconds: float | None) -> LockManager:
+    return MemoryLockManager(lease_seconds=lease_seconds)
+
+
+def _open_file(setting: str, lease_seconds: float | None) -> LockManager:
+    parts = urlsplit(setting)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise ConfigurationError(
+            "a file address names an absolute path", where=setting, hint="three slashes: file:///var/lock/penstock"
+        )
+    return FileSystemLockManager(unquote(parts.path), lease_seconds=lease_seconds)
+
+
+_OPENERS: dict[str, Callable[[str, float | None], LockManager]] = {"memory": _open_memory, "file": _open_file}
+_KNOWN = ["memory", "file:///folder", "a folder (/folder, ./folder, ~/folder)"]

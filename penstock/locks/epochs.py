@@ -1,0 +1,190 @@
+"""Locks as numbered epochs in a SlotStore: the objects, their names, and why two sessions never hold one key.
+
+The lock of a key is a folder of epoch objects `locks/<hash of the key>/000001`, `000002`, … Only the highest, the
+*top*, counts. It says *held* by a session, or *released* with an outcome. Whoever finds no top, a released one, or
+one whose session is dead, tries to create the next number with `put_if_absent`, and holds the key if it succeeds
+**and a listing begun afterwards shows its number as the top**. The number is the fencing token.
+
+The argument, from the atomicity of `put_if_absent` alone:
+
+1. *The top never goes down.* An epoch is deleted only by a session that saw a top at least `keep` (>= 1) numbers
+   higher, so the top itself is never deleted: once n exists, something >= n exists for ever.
+2. *Numbers come up in order.* n + 1 is first created by someone who read n, and n is not deleted before n + 1 existed.
+   So the first creator of n + 1 read the very object that the first creator of n wrote: released by its session,
+   or its session dead.
+3. *A re-created number is noticed.* A contender may be slow: it decides for n, others take n, pass it on and delete
+   it, and then its `put_if_absent` succeeds. But n was deleted because a higher number existed, so by 1 a higher one
+   exists now and the listing shows it. It holds nothing then, and the object it leaves lies below the top, where
+   nobody looks.
+4. *So holders follow each other.* Whoever holds n was its first creator (by 3), and by 2 it became that after the
+   holder of n - 1 released or died. That a session which looks dead to others counts itself as lost earlier is the
+   heartbeat's part.
+5. *A late release is harmless.* To release, the owner overwrites its own epoch object with a plain `put`, after
+   checking that it is the top. If it is paused in between, the key may have passed on (only if its session is lost,
+   or its lock was broken): the late `put` then changes an object below the top, or brings a deleted one back there.
+   Neither can make the top free. A contender that reads it from an old listing goes on to create a number that
+   exists, or to re-create one, which is case 3.
+6. *A lost answer is settled by reading.* An epoch object names its session. "Taken" may mean taken by our own earlier
+   try; the next look finds our own session in the top, checks again that it is the top (case 3), and holds.
+
+Needed of a listing: it shows every name that was there from its beginning to its end. A name that is deleted *during*
+the listing may be missing, and so could the higher ones created meanwhile. To be misled a contender must re-create a
+number and then, within one listing, miss every higher one, which takes `keep` changes of holder while it lists a
+single small folder. That is what `keep` is for, beyond 1; listings of a single page are snapshots on the stores known
+to us.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+from penstock.errors import LockError
+from penstock.locks.base import Holder, Outcome
+from penstock.storage.stores import SlotStore
+
+KEEP = 8
+"""How many epochs below its own a new holder leaves."""
+
+FORMAT = 1
+_FOLDER = "locks/"
+_LONGEST_KEY = 62_000
+"""Bytes of JSON; an epoch object has to fit into a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch object: who holds a key, or how the last holder let go."""
+
+    key: str
+    number: int
+    session_id: str
+    info: dict[str, str]
+    since: float
+    outcome: Outcome | None = None
+    """None while held."""
+
+    @property
+    def held(self) -> bool:
+        return self.outcome is None
+
+    def holder(self) -> Holder:
+        return Holder(self.key, self.session_id, self.number, self.info, self.since)
+
+
+class Epochs:
+    """The epoch objects of one store. Raises what the store raises, and `LockError` for objects nobody can read."""
+
+    def __init__(self, store: SlotStore, *, keep: int = KEEP) -> None:
+        self._store = store
+        self._keep = keep
+
+    def tops(self, keys: Iterable[str]) -> dict[str, Epoch | None]:
+        """The top of each key, None for a key that was never locked."""
+        tops: dict[str, Epoch | None] = {}
+        pending = list(dict.fromkeys(keys))
+        while pending:
+            numbers = {key: max(self._numbers(key), default=None) for key in pending}
+            tops |= {key: None for key in pending}
+            found = [(key, number) for key, number in numbers.items() if number is not None]
+            objects = self._store.get_many([_name(key, number) for key, number in found])
+            pending = []
+            for (key, number), data in zip(found, objects, strict=True):
+                if data is None:
+                    pending.append(key)  # passed on so often since the listing that this one was deleted
+                else:
+                    tops[key] = _decoded(data, number, key)
+        return tops
+
+    def create(self, epoch: Epoch) -> bool:
+        """One step towards holding: True if the number was free. It is held only if `is_top` says so afterwards."""
+        return self._store.put_if_absent(_name(epoch.key, epoch.number), _encoded(epoch))
+
+    def is_top(self, epoch: Epoch) -> bool:
+        """True if no higher number exists; the holder's occasion to delete the old ones."""
+        numbers = self._numbers(epoch.key)
+        if max(numbers, default=0) != epoch.number:
+            return False
+        for old in sorted(numbers):
+            if old <= epoch.number - self._keep:
+                self._store.delete(_name(epoch.key, old))
+        return True
+
+    def overwrite(self, epoch: Epoch) -> None:
+        """For the owner of an epoch alone, to release it."""
+        self._store.put(_name(epoch.key, epoch.number), _encoded(epoch))
+
+    def all_tops(self) -> list[Epoch]:
+        """The top of every key there is."""
+        numbers: dict[str, int] = {}
+        for entry in self._store.list(_FOLDER):
+            folder, _, number = entry.name.rpartition("/")
+            if number.isdecimal():
+                numbers[folder] = max(numbers.get(folder, 0), int(number))
+        objects = self._store.get_many([f"{folder}/{number:06d}" for folder, number in numbers.items()])
+        return [
+            _decoded(data, number)
+            for data, number in zip(objects, numbers.values(), strict=True)
+            if data is not None  # passed on since the listing
+        ]
+
+    def _numbers(self, key: str) -> list[int]:
+        names = (entry.name.rpartition("/")[2] for entry in self._store.list(_folder(key)))
+        return [int(name) for name in names if name.isdecimal()]
+
+
+def _folder(key: str) -> str:
+    # Any string is a key, lone surrogates included; none of its characters reaches the store.
+    return f"{_FOLDER}{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}/"
+
+
+def _name(key: str, number: int) -> str:
+    return f"{_folder(key)}{number:06d}"
+
+
+def _encoded(epoch: Epoch) -> bytes:
+    fields = asdict(epoch)
+    if len(json.dumps(epoch.key)) > _LONGEST_KEY:
+        # The folder's name is the key's identity; this copy is for people.
+        fields["key"] = epoch.key[:1000] + "…"
+    return json.dumps({"v": FORMAT, **fields}).encode("ascii")
+
+
+def _decoded(data: bytes, number: int, key: str | None = None) -> Epoch:
+    fields = decoded_object(data, "an epoch of a lock")
+    try:
+        outcome = fields["outcome"]
+        if outcome is not None and outcome not in get_args(Outcome):
+            raise ValueError(outcome)
+        return Epoch(
+            key=str(fields["key"]) if key is None else key,
+            number=number,
+            session_id=str(fields["session_id"]),
+            info=dict(fields["info"]),
+            since=float(fields["since"]),
+            outcome=outcome,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable("an epoch of a lock", error) from error
+
+
+def decoded_object(data: bytes, what: str) -> dict[str, Any]:
+    """The fields of a lock object; raises `LockError` if it is damaged or of another format."""
+    try:
+        fields = json.loads(data)
+        if fields["v"] != FORMAT:
+            raise ValueError(f"format {fields['v']}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(what, error) from error
+    return dict(fields)
+
+
+def _unreadable(what: str, error: Exception) -> LockError:
+    return LockError(
+        f"{what} cannot be read",
+        because=f"{type(error).__name__}: {error}",
+        hint="it is damaged or was written by another version; all that share locks need the same Penstock",
+    )

@@ -1,0 +1,279 @@
+"""Locks among the threads of one process: the specification that every other manager is compared with."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import platform
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from penstock.clocks import SYSTEM_CLOCK, Clock
+from penstock.errors import ConfigurationError, LockError, SessionLost
+from penstock.locks.base import (
+    DEFAULT_LEASE_SECONDS,
+    Holder,
+    Lease,
+    Outcome,
+    Reach,
+    Session,
+    Wakeup,
+)
+from penstock.locks.sessions import (
+    Bell,
+    Heartbeat,
+    checked_lease,
+    described,
+    own_leases,
+)
+
+
+@dataclass(slots=True)
+class _Member:
+    """A session as the table knows it."""
+
+    session_id: str
+    lease_seconds: float
+    info: dict[str, str]
+    renewed: float
+
+    def left(self, now: float) -> float:
+        """Seconds of its lease that are left, not above zero if it is dead."""
+        return self.renewed + self.lease_seconds - now
+
+
+@dataclass(slots=True)
+class _Held:
+    lease: Lease
+    by: _Member
+    since: float
+
+    def holder(self) -> Holder:
+        return Holder(
+            self.lease.key,
+            self.lease.session_id,
+            self.lease.fencing_token,
+            dict(self.by.info),
+            self.since,
+        )
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    event: threading.Event
+    heard: list[Wakeup] = field(default_factory=list)
+
+
+class MemoryLockManager:
+    """Locks that exclude the threads of this process from each other, and nothing else.
+
+    Guarantee: at most one session that is not `lost` holds a key. Sessions beat and lose their leases as with any other
+    manager, so a test with a fake clock sees what a driver of a cluster would.
+
+    It does not leave the process: pickling it is a `ConfigurationError`, using it after a fork a `LockError`.
+    """
+
+    reach: Reach = "process"
+
+    def __init__(self, *, lease_seconds: float | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._lease_seconds = checked_lease(lease_seconds, DEFAULT_LEASE_SECONDS)
+        self._clock = clock
+        self._pid = os.getpid()
+        self._tokens = itertools.count(1)
+        # One mutex over everything. An entry of `_held` lives while the key is held, one of `_waiting` while somebody
+        # waits; there is no object per lock that a waiter could still hold on to when a newcomer makes another.
+        self._mutex = threading.Lock()
+        self._members: dict[str, _Member] = {}
+        self._held: dict[str, _Held] = {}
+        self._waiting: dict[str, list[_Waiter]] = {}
+
+    def open_session(
+        self,
+        *,
+        info: dict[str, str] | None = None,
+        lease_seconds: float | None = None,
+        on_lost: Callable[[], None] | None = None,
+    ) -> Session:
+        seconds = checked_lease(lease_seconds, self._lease_seconds)
+        member = _Member(
+            uuid.uuid4().hex,
+            seconds,
+            described(info, platform.node()),
+            self._clock.monotonic(),
+        )
+
+        def beat() -> bool:
+            with self._mutex:
+                member.renewed = self._clock.monotonic()
+                return member.session_id in self._members
+
+        with self._table():
+            self._members[member.session_id] = member
+        heartbeat = Heartbeat(beat, lease_seconds=seconds, clock=self._clock, on_lost=on_lost)
+        heartbeat.start()
+        return MemorySession(self, member.session_id, heartbeat)
+
+    def join_session(self, session_id: str) -> Session:
+        return MemorySession(self, session_id, None)
+
+    def ls(self) -> list[Holder]:
+        with self._table():
+            now = self._clock.monotonic()
+            return [held.holder() for _, held in sorted(self._held.items()) if held.by.left(now) > 0]
+
+    def break_lock(self, key: str, fencing_token: int) -> bool:
+        with self._table():
+            held = self._held.get(key)
+            if held is None or held.lease.fencing_token != fencing_token:
+                return False
+            self._free(held.lease, "abandoned")
+            return True
+
+    def __reduce__(self) -> NoReturn:
+        raise ConfigurationError(
+            "a MemoryLockManager cannot leave its process",
+            because="its locks are in this process's memory, so a copy elsewhere would exclude nobody",
+            hint="use FileSystemLockManager for the processes of one machine",
+        )
+
+    def __repr__(self) -> str:
+        return f"MemoryLockManager({len(self._held)} held)"
+
+    # -- for its sessions; all but `_table` are called with the mutex held
+
+    def _table(self) -> threading.Lock:
+        if os.getpid() != self._pid:
+            raise LockError(
+                "a MemoryLockManager was used after a fork",
+                because="parent and child have separate memories, so its locks no longer exclude anybody",
+                hint="use FileSystemLockManager for the processes of one machine",
+            )
+        return self._mutex
+
+    def _take(self, key: str, member: _Member) -> Lease | Holder:
+        now = self._clock.monotonic()
+        held = self._held.get(key)
+        if held is not None and held.by is member:
+            return held.lease
+        if held is not None and held.by.left(now) > 0:
+            return held.holder()
+        if held is not None:
+            # Its session is told at its next beat, and the other keys it had are free at once.
+            self._forget(held.by.session_id)
+        lease = Lease(key, member.session_id, next(self._tokens))
+        self._held[key] = _Held(lease, member, self._clock.now())
+        return lease
+
+    def _free(self, lease: Lease, outcome: Outcome | None) -> None:
+        held = self._held.get(lease.key)
+        if held is None or held.lease != lease:
+            return
+        del self._held[lease.key]
+        for waiter in self._waiting.get(lease.key, ()):
+            waiter.heard.append(Wakeup(lease.key, outcome))
+            waiter.event.set()
+
+    def _forget(self, session_id: str, outcome: Outcome | None = None) -> None:
+        self._members.pop(session_id, None)
+        for held in [held for held in self._held.values() if held.lease.session_id == session_id]:
+            self._free(held.lease, outcome)
+
+    def _listen(self, keys: Sequence[str], waiter: _Waiter) -> tuple[list[Wakeup], float]:
+        """The keys that are free already, and how long it is until the first of the others may be, by its lease."""
+        now = self._clock.monotonic()
+        free, soonest = [], float("inf")
+        for key in keys:
+            held = self._held.get(key)
+            if held is None or held.by.left(now) <= 0:
+                free.append(Wakeup(key, None))
+            else:
+                soonest = min(soonest, held.by.left(now))
+                self._waiting.setdefault(key, []).append(waiter)
+        return free, soonest
+
+    def _unlisten(self, keys: Iterable[str], waiter: _Waiter) -> None:
+        for key in keys:
+            waiting = self._waiting.get(key, [])
+            if waiter in waiting:
+                waiting.remove(waiter)
+            if not waiting:
+                self._waiting.pop(key, None)
+
+
+class MemorySession:
+    """A session of a `MemoryLockManager`; without a heartbeat it is another's view of one."""
+
+    def __init__(self, manager: MemoryLockManager, session_id: str, heartbeat: Heartbeat | None) -> None:
+        self._manager = manager
+        self._id = session_id
+        self._heartbeat = heartbeat
+        self._bell = Bell()
+        self._closed = False
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def lost(self) -> bool:
+        if self._heartbeat is not None:
+            return self._heartbeat.lost
+        with self._manager._table():
+            member = self._manager._members.get(self._id)
+            return member is None or member.left(self._manager._clock.monotonic()) <= 0
+
+    def try_acquire(self, keys: Sequence[str]) -> list[Lease | Holder]:
+        if self._closed:
+            raise LockError("the session is closed", where=f"session {self._id}")
+        lost = self.lost
+        with self._manager._table():
+            member = self._manager._members.get(self._id)
+            if lost or member is None:
+                raise SessionLost("the session's lease ran out", where=f"session {self._id}")
+            return [self._manager._take(key, member) for key in keys]
+
+    def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
+        leases = own_leases(leases, self._id)
+        if self.lost:
+            return
+        with self._manager._table():
+            for lease in leases:
+                self._manager._free(lease, outcome)
+
+    def wait_any(self, keys: Sequence[str], timeout: float) -> list[Wakeup]:
+        manager, keys = self._manager, list(dict.fromkeys(keys))
+        deadline = manager._clock.monotonic() + timeout
+        with self._bell.listening() as event:
+            waiter = _Waiter(event)
+            while True:
+                with manager._table():
+                    free, soonest = manager._listen(keys, waiter)
+                try:
+                    left = deadline - manager._clock.monotonic()
+                    rung = not free and manager._clock.wait(event, max(0.0, min(left, soonest)))
+                finally:
+                    with manager._table():
+                        manager._unlisten(keys, waiter)
+                if free or rung or manager._clock.monotonic() >= deadline:
+                    return free + waiter.heard
+
+    def wake(self) -> None:
+        self._bell.ring()
+
+    def close(self) -> None:
+        self._closed = True
+        if self._heartbeat is None or self._heartbeat.forked:
+            return
+        self._heartbeat.stop()
+        self._bell.ring()
+        with self._manager._table():
+            self._manager._forget(self._id, "abandoned")
+
+    def __reduce__(self) -> Any:
+        raise LockError("a session cannot be pickled", hint="send its id, and join_session() there")
+
+    def __repr__(self) -> str:
+        return f"<MemorySession {self._id}{' lost' if self.lost else ''}>"

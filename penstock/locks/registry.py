@@ -1,0 +1,109 @@
+"""Who is alive: the session objects that heartbeats write into a SlotStore, and how others judge them.
+
+A session is dead
+
+* at once, if its object is gone: it was closed, or somebody found it dead before;
+* at once, if it ran in a process of this machine that certainly no longer exists;
+* else when its counter did not change for a full lease, measured by whoever watches on its own monotonic clock.
+
+No two clocks are compared, and no time that was written by somebody else is read. The third rule is safe because the
+session counts itself as lost when 0.8 of the lease have passed since it *sent* the last accepted beat: the watcher
+saw that beat's counter later than it was sent, and begins its last look a full lease after that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from penstock.clocks import Clock
+from penstock.errors import LockError
+from penstock.locks.epochs import FORMAT, decoded_object
+from penstock.locks.processes import ProcessIdentity
+from penstock.storage.stores import SlotStore
+
+_FOLDER = "sessions/"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionObject:
+    """What a session writes at every beat."""
+
+    session_id: str
+    counter: int
+    lease_seconds: float
+    info: dict[str, str]
+    process: ProcessIdentity
+
+
+class SessionRegistry:
+    """The session objects of one store, and what this process has seen of their counters."""
+
+    def __init__(self, store: SlotStore, *, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._seen: dict[str, tuple[int, float]] = {}
+        """Per session the last counter, and when it was first seen. Single reads and writes only, so no mutex."""
+
+    def write(self, session: SessionObject) -> None:
+        data = json.dumps({"v": FORMAT, **asdict(session)}).encode("ascii")
+        self._store.put(_FOLDER + session.session_id, data)
+
+    def read(self, session_id: str) -> SessionObject | None:
+        return _decoded(self._store.get(_FOLDER + session_id))
+
+    def remove(self, session_id: str) -> None:
+        """The end of a session: by itself when it closes, by others *before* they take what a dead one held.
+
+        So one that only slept finds itself gone at its next beat, even if its clock slept with it.
+        """
+        self._seen.pop(session_id, None)
+        self._store.delete(_FOLDER + session_id)
+
+    def seconds_left(self, session_ids: Iterable[str]) -> dict[str, float]:
+        """For each session how long it may still live if it is not heard of; 0 if it is dead.
+
+        Looks at every session once. The first look at a living session gives it a full lease.
+        """
+        asked = list(dict.fromkeys(session_ids))
+        before = self._clock.monotonic()
+        objects = [_decoded(data) for data in self._store.get_many([_FOLDER + session_id for session_id in asked])]
+        after = self._clock.monotonic()
+        return {
+            session_id: 0.0 if session is None or session.process.is_gone() else self._left(session, before, after)
+            for session_id, session in zip(asked, objects, strict=True)
+        }
+
+    def sweep(self) -> None:
+        """Remove the objects that killed processes of this machine left behind."""
+        names = [entry.name for entry in self._store.list(_FOLDER)]
+        for name, data in zip(names, self._store.get_many(names), strict=True):
+            session = _decoded(data)
+            if session is not None and session.process.is_gone():
+                self._store.delete(name)
+
+    def _left(self, session: SessionObject, before: float, after: float) -> float:
+        counter, since = self._seen.get(session.session_id, (None, after))
+        if counter != session.counter:
+            # Seen after the answer came, judged by a look that began a lease later: slow answers only ever add
+            # patience.
+            since = after
+            self._seen[session.session_id] = (session.counter, since)
+        return min(session.lease_seconds, max(0.0, since + session.lease_seconds - before))
+
+
+def _decoded(data: bytes | None) -> SessionObject | None:
+    if data is None:
+        return None
+    fields = decoded_object(data, "a session object")
+    try:
+        return SessionObject(
+            session_id=str(fields["session_id"]),
+            counter=int(fields["counter"]),
+            lease_seconds=float(fields["lease_seconds"]),
+            info=dict(fields["info"]),
+            process=ProcessIdentity(**fields["process"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise LockError("a session object cannot be read", because=f"{type(error).__name__}: {error}") from error

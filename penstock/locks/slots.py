@@ -1,0 +1,310 @@
+"""Locks over any SlotStore: sessions with one heartbeat object each, keys as numbered epochs.
+
+`epochs` holds the argument why no two sessions hold a key at once, `registry` the one why a session that others may
+judge dead knows it first. What is left here is the order in which they are asked. Only calls of `SlotStore` are made,
+so the same code locks in a folder and in a bucket.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+from penstock.clocks import SYSTEM_CLOCK, Clock
+from penstock.errors import LockError, SessionLost, StoreError
+from penstock.locks.base import DEFAULT_LEASE_SECONDS, Holder, Lease, Outcome, Reach, Session, Wakeup
+from penstock.locks.epochs import Epoch, Epochs
+from penstock.locks.processes import ProcessIdentity
+from penstock.locks.registry import SessionObject, SessionRegistry
+from penstock.locks.sessions import Bell, Heartbeat, checked_lease, described, own_leases
+from penstock.storage.stores import SlotStore
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _store_failures_are_lock_errors(call: Callable[_P, _R]) -> Callable[_P, _R]:
+    @functools.wraps(call)
+    def translated(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return call(*args, **kwargs)
+        except StoreError as error:
+            raise LockError(
+                f"the store of the locks failed: {error.what}",
+                where=error.where,
+                because=error.because,
+                hint=error.hint,
+                **error.data,
+            ) from error
+
+    return translated
+
+
+class SlotLockManager:
+    """Locks in a `SlotStore`, shared by whoever reaches the store.
+
+    Guarantee: at most one session that is not `lost` holds a key. A killed holder's keys are free within its lease
+    plus one poll, and at once for contenders on the same machine (Linux). Not guaranteed: order among waiters, and
+    anything about a process that goes on without looking at `lost`.
+
+    `poll_seconds` is the pause between two looks of a waiter: the first, doubling up to the last.
+    """
+
+    def __init__(
+        self,
+        store: SlotStore,
+        *,
+        reach: Reach,
+        lease_seconds: float | None = None,
+        poll_seconds: tuple[float, float],
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.reach: Reach = reach
+        self._store = store
+        self._lease_seconds = checked_lease(lease_seconds, DEFAULT_LEASE_SECONDS)
+        self._poll_seconds = poll_seconds
+        self._clock = clock
+        self._epochs = Epochs(store)
+        self._registry = SessionRegistry(store, clock=clock)
+        self._prepared = False
+
+    @_store_failures_are_lock_errors
+    def open_session(
+        self,
+        *,
+        info: dict[str, str] | None = None,
+        lease_seconds: float | None = None,
+        on_lost: Callable[[], None] | None = None,
+    ) -> Session:
+        seconds = checked_lease(lease_seconds, self._lease_seconds)
+        if not self._prepared:
+            self._prepare()
+            self._prepared = True
+        process = ProcessIdentity.current()
+        start = SessionObject(uuid.uuid4().hex, 0, seconds, described(info, process.host), process)
+        return OwnSession(self, start, on_lost)
+
+    def _prepare(self) -> None:
+        """Before the first session: see that the store can do it, and clear up after the dead."""
+        probe(self._store)
+        self._registry.sweep()
+
+    @_store_failures_are_lock_errors
+    def join_session(self, session_id: str) -> Session:
+        found = self._registry.read(session_id)
+        return JoinedSession(self, session_id, {} if found is None else found.info)
+
+    @_store_failures_are_lock_errors
+    def ls(self) -> list[Holder]:
+        held = [top for top in self._epochs.all_tops() if top.held]
+        left = self._registry.seconds_left(top.session_id for top in held)
+        return sorted((top.holder() for top in held if left[top.session_id] > 0), key=lambda holder: holder.key)
+
+    @_store_failures_are_lock_errors
+    def break_lock(self, key: str, fencing_token: int) -> bool:
+        top = self._epochs.tops([key])[key]
+        if top is None or not top.held or top.number != fencing_token:
+            return False
+        # A released epoch above the holder's: its own release finds that it is no longer the top.
+        return self._epochs.create(replace(top, number=top.number + 1, outcome="abandoned"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (self._store, self.reach, self._lease_seconds, self._poll_seconds)
+
+
+def _rebuilt(store: SlotStore, reach: Reach, lease_seconds: float, polls: tuple[float, float]) -> SlotLockManager:
+    return SlotLockManager(store, reach=reach, lease_seconds=lease_seconds, poll_seconds=polls)
+
+
+class _SlotSession:
+    """What a session and another process's view of it have in common."""
+
+    def __init__(self, manager: SlotLockManager, session_id: str, info: dict[str, str]) -> None:
+        self._manager = manager
+        self._id = session_id
+        self._info = info
+        self._clock = manager._clock
+        self._epochs = manager._epochs
+        self._registry = manager._registry
+        self._bell = Bell()
+        self._closed = False
+        # Epochs that are ours, or may be (a try without an answer): for `close` alone. Who holds what, only the store
+        # says; another process may have acquired or released in this session's name.
+        self._maybe_ours: dict[str, int] = {}
+        # Epochs whose release got no answer: it may still arrive, so they are not taken up again.
+        self._given_up: dict[str, int] = {}
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def lost(self) -> bool:
+        raise NotImplementedError
+
+    @_store_failures_are_lock_errors
+    def try_acquire(self, keys: Sequence[str]) -> list[Lease | Holder]:
+        if self._closed:
+            raise LockError("the session is closed", where=f"session {self._id}")
+        self._refuse_if_lost()
+        answers: dict[str, Lease | Holder] = {}
+        while pending := [key for key in dict.fromkeys(keys) if key not in answers]:
+            answers |= self._one_round(pending)
+        # Time has passed: what was taken is not ours if the lease ran out meanwhile.
+        self._refuse_if_lost()
+        return [answers[key] for key in keys]
+
+    def _one_round(self, keys: list[str]) -> dict[str, Lease | Holder]:
+        """A look at each key and a try where it is free. Keys that somebody else moved meanwhile are left out."""
+        tops = self._epochs.tops(keys)
+        others = {top.session_id for top in tops.values() if top is not None and top.held} - {self._id}
+        left = self._registry.seconds_left(others)
+        for session_id in others:
+            if left[session_id] <= 0:
+                self._registry.remove(session_id)
+        answers: dict[str, Lease | Holder] = {}
+        ours: list[Epoch] = []
+        for key, top in tops.items():
+            mine = top is not None and top.held and top.session_id == self._id
+            if top is not None and mine and self._given_up.get(key) != top.number:
+                self._maybe_ours[key] = top.number
+                ours.append(top)
+            elif top is not None and top.held and not mine and left[top.session_id] > 0:
+                answers[key] = top.holder()
+            else:
+                epoch = Epoch(key, 1 if top is None else top.number + 1, self._id, self._info, self._clock.now())
+                self._maybe_ours[key] = epoch.number
+                if self._epochs.create(epoch):
+                    ours.append(epoch)
+                else:
+                    # Or taken by an earlier try of ours that got no answer: the next round will see.
+                    self._maybe_ours.pop(key, None)
+        answers |= {e.key: Lease(e.key, self._id, e.number) for e in ours if self._epochs.is_top(e)}
+        return answers
+
+    @_store_failures_are_lock_errors
+    def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
+        mine = {lease.key: lease.fencing_token for lease in own_leases(leases, self._id)}
+        if mine and not self.lost:
+            self._let_go(mine, outcome)
+
+    def _let_go(self, numbers: dict[str, int], outcome: Outcome) -> None:
+        for key, top in self._epochs.tops(numbers).items():
+            if top is not None and top.held and (top.session_id, top.number) == (self._id, numbers[key]):
+                self._given_up[key] = top.number
+                self._epochs.overwrite(replace(top, outcome=outcome))
+                del self._given_up[key]
+            self._maybe_ours.pop(key, None)
+
+    @_store_failures_are_lock_errors
+    def wait_any(self, keys: Sequence[str], timeout: float) -> list[Wakeup]:
+        deadline = self._clock.monotonic() + timeout
+        pause, longest = self._manager._poll_seconds
+        first_seen: dict[str, int] = {}
+        with self._bell.listening() as event:
+            while True:
+                wakeups, life = self._look(keys, first_seen)
+                left = deadline - self._clock.monotonic()
+                if wakeups or left <= 0 or self._clock.wait(event, min(pause, left, life)):
+                    return wakeups
+                pause = min(2 * pause, longest)
+
+    def _look(self, keys: Sequence[str], first_seen: dict[str, int]) -> tuple[list[Wakeup], float]:
+        """The keys worth another look, and how soon the next of their holders may turn out to be dead."""
+        tops = self._epochs.tops(keys)
+        left = self._registry.seconds_left(top.session_id for top in tops.values() if top is not None and top.held)
+        wakeups = []
+        for key, top in tops.items():
+            if top is None:
+                wakeups.append(Wakeup(key, None))
+            elif not top.held or left[top.session_id] <= 0 or first_seen.setdefault(key, top.number) != top.number:
+                wakeups.append(Wakeup(key, top.outcome))
+        return wakeups, min(left.values(), default=float("inf"))
+
+    def wake(self) -> None:
+        self._bell.ring()
+
+    def _refuse_if_lost(self) -> None:
+        if self.lost:
+            raise SessionLost(
+                "the session's lease ran out",
+                where=f"session {self._id}",
+                hint="its locks may belong to others now; open a new session and look at the store again",
+            )
+
+    def __reduce__(self) -> NoReturn:
+        raise LockError("a session cannot be pickled", hint="send its id, and join_session() there")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._id}>"
+
+
+class OwnSession(_SlotSession):
+    """A session with its heartbeat."""
+
+    def __init__(self, manager: SlotLockManager, start: SessionObject, on_lost: Callable[[], None] | None) -> None:
+        super().__init__(manager, start.session_id, start.info)
+        self._object = start
+        self._closing = threading.Lock()
+        self._heartbeat = Heartbeat(
+            self._beat, lease_seconds=start.lease_seconds, clock=manager._clock, on_lost=on_lost
+        )
+        self._heartbeat.start()
+
+    @property
+    def lost(self) -> bool:
+        return self._heartbeat.lost
+
+    @_store_failures_are_lock_errors
+    def _beat(self) -> bool:
+        if self._object.counter > 0 and self._registry.read(self._id) is None:
+            return False
+        self._object = replace(self._object, counter=self._object.counter + 1)
+        self._registry.write(self._object)
+        return True
+
+    @_store_failures_are_lock_errors
+    def close(self) -> None:
+        if self._heartbeat.forked:
+            return
+        self._closed = True
+        self._heartbeat.stop()
+        self._bell.ring()
+        with self._closing:
+            if not self.lost:
+                self._let_go(dict(self._maybe_ours), "abandoned")
+            # Whatever else was taken in the session's name is free with this.
+            self._registry.remove(self._id)
+
+
+class JoinedSession(_SlotSession):
+    """A worker's view of a driver's session. Asking for `lost` asks the store."""
+
+    @property
+    @_store_failures_are_lock_errors
+    def lost(self) -> bool:
+        return self._registry.seconds_left([self._id])[self._id] <= 0
+
+    def close(self) -> None:
+        self._closed = True
+        self._bell.ring()
+
+
+def probe(store: SlotStore) -> None:
+    """Try the one call everything rests on; raises `LockError` if a taken name can be taken again."""
+    name = f"probes/{os.urandom(12).hex()}"
+    try:
+        answers = (store.put_if_absent(name, b"first"), store.put_if_absent(name, b"second"), store.get(name))
+    finally:
+        store.delete(name)
+    if answers != (True, False, b"first"):
+        raise LockError(
+            "the store cannot hold locks",
+            because="it let a taken name be taken again, or forgot what was written",
+            hint="use Redis for the locks, or another file system or bucket",
+        )

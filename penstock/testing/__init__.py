@@ -1,0 +1,1 @@
+"""What users and implementers of Penstock test with: conformance suites, and time and failure as arguments."""

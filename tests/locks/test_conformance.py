@@ -1,0 +1,59 @@
+"""The lock managers of this package against the suite that is shipped for all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from penstock.clocks import SYSTEM_CLOCK, Clock
+from penstock.locks import FileSystemLockManager, LockManager, MemoryLockManager
+from penstock.locks.slots import SlotLockManager
+from penstock.storage.memory import MemoryStore
+from penstock.testing.locks import ODD_KEYS, LockManagerTests
+
+
+def polls(clock: Clock) -> tuple[float, float]:
+    """Short ones in real time, where the tests contend more than drivers do; long ones where time costs steps."""
+    return (0.001, 0.01) if clock is SYSTEM_CLOCK else (0.5, 2.0)
+
+
+class TestMemoryLockManager(LockManagerTests):
+    travels = False
+
+    def make_manager(self, clock: Clock) -> LockManager:
+        return MemoryLockManager(clock=clock)
+
+
+class TestSlotLockManagerInMemory(LockManagerTests):
+    travels = False
+
+    def make_manager(self, clock: Clock) -> SlotLockManager:
+        return SlotLockManager(MemoryStore(), reach="process", poll_seconds=polls(clock), clock=clock)
+
+    def make_twin(self, manager: LockManager, clock: Clock) -> LockManager:
+        assert isinstance(manager, SlotLockManager)
+        return SlotLockManager(manager._store, reach="process", poll_seconds=polls(clock), clock=clock)
+
+
+class TestFileSystemLockManager(LockManagerTests):
+    entries_per_thread = 50
+
+    @pytest.fixture(autouse=True)
+    def _in_a_folder(self, tmp_path: Path) -> None:
+        self.folder = tmp_path / "outer" / "locks"
+
+    def make_manager(self, clock: Clock) -> LockManager:
+        return FileSystemLockManager(self.folder, poll_seconds=polls(clock), clock=clock)
+
+    def make_twin(self, manager: LockManager, clock: Clock) -> LockManager:
+        return self.make_manager(clock)
+
+    def test_odd_keys_create_nothing_outside_the_folder(self, manager: LockManager, tmp_path: Path) -> None:
+        session = self.open(manager)
+        session.try_acquire(ODD_KEYS)
+        assert [path.name for path in tmp_path.iterdir()] == ["outer"]
+        assert [path.name for path in self.folder.parent.iterdir()] == ["locks"]
+        made = {path.name for path in (self.folder / "locks").iterdir()}
+        assert len(made) == len(ODD_KEYS)
+        assert all(len(name) == 64 and set(name) <= set("0123456789abcdef") for name in made)
