@@ -1,0 +1,94 @@
+# make demo     the example, from generated data to results reused across pipelines
+# make test     every test
+# make quick    the tests that take less than a second each
+# make check    lint, format, types, layers
+# make core     the quick tests against the built wheel, installed without any extra
+# make bench    the benchmarks, with their promises
+#
+# All of them work in a fresh clone: they make .venv and install what they need, again when pyproject.toml changes.
+# PYTHON=/path/to/python3.12 chooses an interpreter; where uv is on the PATH it does the installing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c '$(SUPPORTED)' >/dev/null 2>&1 && echo "$$p" && break; done)
+
+# Tests of several processes wait more than they compute, so two at a time pay even on a small machine.
+PYTEST := $(BIN)/python -m pytest -n 2
+
+.PHONY: help demo test quick check core bench clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m examples.tpch.demo
+
+test: $(VENV)/.dev
+	$(PYTEST)
+
+quick: $(VENV)/.dev
+	$(PYTEST) -m "not slow"
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+# A copy of the tests in another folder finds no source tree beside it, only the wheel that is installed.
+core: $(VENV)/.dev
+	rm -rf build/core
+	mkdir -p build/core
+	$(BIN)/python -m hatchling build -t wheel -d "$(CURDIR)/build/core"
+	$(MAKE) --no-print-directory build/core/venv/.made VENV=build/core/venv
+	$(call install,build/core/venv) build/core/penstock-*.whl --group test
+	cp -R tests pyproject.toml build/core/
+	cd build/core && PENSTOCK_CORE_ONLY=1 venv/bin/python -P -m pytest -n 2 -m "not slow"
+
+clean:
+	rm -rf .venv build dist
+
+# --- environments ----------------------------------------------------------------------------------------------------
+
+install = $(if $(UV),"$(UV)" pip install --quiet --python $(1)/bin/python,$(1)/bin/python -m pip install --quiet)
+
+$(VENV)/.made:
+	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c '$(SUPPORTED)'; then \
+		echo "Penstock needs Python 3.11 to 3.14$(if $(PYTHON),; $(PYTHON) is another,; none was found)." >&2; \
+		echo "Install one (apt install python3, brew install python), or say make PYTHON=/path/to/python3." >&2; \
+		exit 1; \
+	fi
+	@rm -rf $(VENV)
+ifneq ($(UV),)
+	"$(UV)" venv --quiet --python "$(PYTHON)" $(VENV)
+else
+	@if ! "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null; then \
+		version=$$("$(PYTHON)" -c 'import sys; print("{}.{}".format(*sys.version_info))'); \
+		echo "$(PYTHON) cannot make virtual environments: its packages venv and ensurepip are missing." >&2; \
+		echo "On Debian and Ubuntu: sudo apt install python$$version-venv. Or install uv, which needs neither." >&2; \
+		exit 1; \
+	fi
+	"$(PYTHON)" -m venv $(VENV)
+	@# The pip a Python brings may be older than dependency groups.
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+endif
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.made
+	$(call install,$(VENV)) --editable . --group dev
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/.made
+	$(call install,$(VENV)) --editable . --group demo
+	@touch $@
