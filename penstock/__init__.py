@@ -15,3 +15,59 @@ Layers, from the top; imports only go down:
 """
 
 __version__ = "0.1.0"
+
+from penstock.environments import Environment
+from penstock.flows import Flow, flow
+from penstock.graph.futures import Future
+from penstock.graph.hashing import register_digest
+from penstock.graph.keys import task_input_hash
+from penstock.graph.plans import Plan
+from penstock.graph.policies import (
+    DEFAULT,
+    FLOW_PARAMETERS,
+    INPUTS,
+    NO_CACHE,
+    RUN_ID,
+    TASK_CODE,
+    TASK_SOURCE,
+    CacheKey,
+    CacheKeyFnPolicy,
+    CachePolicy,
+    Files,
+)
+from penstock.logs import get_run_logger
+from penstock.runners.retries import exponential_backoff
+from penstock.runs import Run
+from penstock.settings import Settings, load_settings
+from penstock.tasks import Task, task, unmapped
+from penstock.transactions import IsolationLevel
+
+__all__ = [
+    "DEFAULT",
+    "FLOW_PARAMETERS",
+    "INPUTS",
+    "NO_CACHE",
+    "RUN_ID",
+    "TASK_CODE",
+    "TASK_SOURCE",
+    "CacheKey",
+    "CacheKeyFnPolicy",
+    "CachePolicy",
+    "Environment",
+    "Files",
+    "Flow",
+    "Future",
+    "IsolationLevel",
+    "Plan",
+    "Run",
+    "Settings",
+    "Task",
+    "exponential_backoff",
+    "flow",
+    "get_run_logger",
+    "load_settings",
+    "register_digest",
+    "task",
+    "task_input_hash",
+    "unmapped",
+]

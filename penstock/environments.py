@@ -1,0 +1,77 @@
+"""Where a run happens, resolved from settings: its stores, its locks, its runner."""
+
+from __future__ import annotations
+
+import glob
+import os
+from typing import Any
+
+from penstock.clocks import SYSTEM_CLOCK, Clock
+from penstock.errors import ConfigurationError
+from penstock.graph.policies import IsolationLevel
+from penstock.locks import lock_manager_from
+from penstock.locks.base import LockManager
+from penstock.runners import runner_from
+from penstock.runners.base import Runner
+from penstock.settings import Settings
+from penstock.storage import open_store
+from penstock.storage.results import ResultStore
+from penstock.storage.stores import Store
+
+
+class Environment:
+    """The parts a run uses, opened on first need. One per run; nothing here is shared between runs."""
+
+    def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.settings = settings
+        self.clock = clock
+        self._results: dict[str, ResultStore] = {}
+        self._locks: LockManager | None = None
+
+    def results(self, address: Any = None) -> ResultStore:
+        """The results of a store, by address, path or store object; None is the run's own."""
+        store = self.settings.store if address is None else address
+        name = store if isinstance(store, str) else os.fspath(store) if isinstance(store, os.PathLike) else store.url
+        opened = self._results.get(name)
+        if opened is None:
+            source: Store = open_store(store) if isinstance(store, str | os.PathLike) else store
+            opened = self._results[name] = ResultStore(source, clock=self.clock)
+        return opened
+
+    def runner(self, chosen: Runner | str | None) -> Runner:
+        """The runner given in code, else the one of the settings."""
+        return runner_from(chosen if chosen is not None else self.settings.runner)
+
+    def lock_manager(self, policy: Any) -> LockManager | None:
+        """Who locks the keys of a policy: its own manager, else the settings' one; None unless it is SERIALIZABLE."""
+        if policy.isolation_level is not IsolationLevel.SERIALIZABLE:
+            return None
+        manager: LockManager | None = policy.lock_manager
+        if manager is None:
+            if self._locks is None:
+                self._locks = lock_manager_from(self.settings.locks or self._locks_beside_the_store())
+            manager = self._locks
+        return manager
+
+    def _locks_beside_the_store(self) -> str:
+        path = self.results().store.local_path("locks")
+        if path is None:
+            return "memory"
+        return path
+
+
+def check_reach(runner: Runner, manager: LockManager, task: str) -> None:
+    """Raise `ConfigurationError` if the runner's workers are further away than the locks reach."""
+    order = ("process", "host", "network")
+    if order.index(manager.reach) < order.index(runner.reach):
+        raise ConfigurationError(
+            f"{type(manager).__name__} cannot lock for {type(runner).__name__}",
+            where=f"task {task}",
+            because=f"its locks reach one {manager.reach}, the workers are spread over a {runner.reach}",
+            hint="use a lock manager that reaches as far, such as FileSystemLockManager for processes of one machine",
+        )
+
+
+def expand_files(pattern: str) -> list[str]:
+    """The files a `Files(...)` pattern names, sorted; the pattern itself if it names one file that is there."""
+    return sorted(p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))

@@ -1,0 +1,251 @@
+"""Every error Penstock raises: one tree, each with a code, a place, a reason and a way out.
+
+    PenstockError
+    ├── UsageError                 the code or the configuration has to change           (exit 2)
+    │   ├── ConfigurationError         a setting, a profile, an option
+    │   ├── FlowImportError            a flow file or name that does not load
+    │   ├── ParameterError             arguments that do not fit the signature
+    │   ├── PolicyError                a cache policy that makes no sense
+    │   ├── DigestError                a value without a stable digest
+    │   ├── TracingError               a use of futures or graphs that cannot work
+    │   └── CycleError                 nodes that wait for each other
+    ├── InfrastructureError        something outside is missing, full, old or out of reach (exit 3)
+    │   ├── StoreError                 the result store
+    │   │   ├── StoreUnreachable           no answer: *unknown*, never a miss
+    │   │   ├── StoreNotWritable           no permission, read-only
+    │   │   ├── StoreFull                  no space or quota left
+    │   │   └── StoreVersionError          written by a newer Penstock
+    │   ├── LockError                  the lock manager
+    │   │   ├── LockTimeout                waited as long as was allowed
+    │   │   └── SessionLost                the lease ran out while we held locks
+    │   └── RunnerError                the engine: no workers, not installed, broken
+    ├── ResultError                one stored result
+    │   ├── SerializationError         the value does not fit its serializer
+    │   ├── DamagedResult              bytes missing or not the ones that were written
+    │   └── CodecRefused               the reader does not accept this codec
+    └── TaskError                  one call of a task                                     (exit 1)
+        ├── TaskFailed                 its function raised (used when the exception itself cannot travel)
+        ├── TaskTimeout                it ran longer than `timeout_seconds`
+        ├── WorkerLost                 the worker died under it
+        ├── UpstreamFailed             it never ran: something it needs failed
+        └── Cancelled                  it was cancelled
+
+Every error survives pickling: a driver shows what a worker saw.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class PenstockError(Exception):
+    """Base of all errors: *what* happened, *where*, *because* of what, and a *hint* what to do.
+
+    `code` is stable and meant for programs; `data` holds the plain facts (JSON-able values).
+    """
+
+    code: ClassVar[str] = "penstock"
+
+    def __init__(self, what: str, *, where: str = "", because: str = "", hint: str = "", **data: Any) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.because = because
+        self.hint = hint
+        self.data = data
+
+    def __str__(self) -> str:
+        lines = [f"{self.what} [{self.code}]"]
+        for label, text in (("where", self.where), ("because", self.because), ("hint", self.hint)):
+            if text:
+                lines.append(f"  {label}: {text}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own __reduce__ calls cls(*args) and would lose the keyword fields.
+        return (_rebuild, (type(self), self.what, self.where, self.because, self.hint, self.data))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as plain data, for `--json` output and event logs."""
+        return {
+            "code": self.code,
+            "what": self.what,
+            "where": self.where,
+            "because": self.because,
+            "hint": self.hint,
+            "data": self.data,
+        }
+
+
+def _rebuild(
+    cls: type[PenstockError], what: str, where: str, because: str, hint: str, data: dict[str, Any]
+) -> PenstockError:
+    return cls(what, where=where, because=because, hint=hint, **data)
+
+
+class UsageError(PenstockError):
+    """The user's code or configuration has to change."""
+
+    code = "usage"
+
+
+class ConfigurationError(UsageError):
+    """A setting, a profile or an option is wrong."""
+
+    code = "usage.configuration"
+
+
+class FlowImportError(UsageError):
+    """A flow file or module does not import, or has no such flow."""
+
+    code = "usage.flow-import"
+
+
+class ParameterError(UsageError, TypeError):
+    """Arguments that do not fit the signature of a flow or task."""
+
+    code = "usage.parameters"
+
+
+class PolicyError(UsageError):
+    """A cache policy that cannot be computed: an unknown name, contradicting settings."""
+
+    code = "usage.policy"
+
+
+class DigestError(UsageError):
+    """A value has no stable digest, so no key can be computed from it."""
+
+    code = "key.no-digest"
+
+
+class TracingError(UsageError):
+    """A future or a graph used in a way that cannot work."""
+
+    code = "graph.tracing"
+
+
+class CycleError(UsageError):
+    """Nodes of a graph wait for each other."""
+
+    code = "graph.cycle"
+
+
+class InfrastructureError(PenstockError):
+    """Something outside the program is missing, full, too new or out of reach."""
+
+    code = "infrastructure"
+
+
+class StoreError(InfrastructureError):
+    """The result store refused or failed."""
+
+    code = "store"
+
+
+class StoreUnreachable(StoreError):
+    """The store did not answer. The state of the asked-for record is unknown, which is never a miss."""
+
+    code = "store.unreachable"
+
+
+class StoreNotWritable(StoreError):
+    """The store does not let us write."""
+
+    code = "store.not-writable"
+
+
+class StoreFull(StoreError):
+    """No space or no quota is left in the store."""
+
+    code = "store.full"
+
+
+class StoreVersionError(StoreError):
+    """The store was written by a newer Penstock than this one."""
+
+    code = "store.version"
+
+
+class LockError(InfrastructureError):
+    """The lock manager refused or failed."""
+
+    code = "lock"
+
+
+class LockTimeout(LockError):
+    """A lock was not free within the time allowed."""
+
+    code = "lock.timeout"
+
+
+class SessionLost(LockError):
+    """The session's lease ran out, so its locks may belong to others now."""
+
+    code = "lock.session-lost"
+
+
+class RunnerError(InfrastructureError):
+    """The engine is missing, has no suitable worker, or broke."""
+
+    code = "runner"
+
+
+class ResultError(PenstockError):
+    """One stored result cannot be written or read."""
+
+    code = "result"
+
+
+class SerializationError(ResultError):
+    """A value does not fit its serializer."""
+
+    code = "result.serialization"
+
+
+class DamagedResult(ResultError):
+    """The stored bytes are missing or are not the ones that were written."""
+
+    code = "result.damaged"
+
+
+class CodecRefused(ResultError):
+    """The record names a codec that this reader does not accept."""
+
+    code = "result.codec-refused"
+
+
+class TaskError(PenstockError):
+    """One call of a task did not succeed."""
+
+    code = "task"
+
+
+class TaskFailed(TaskError):
+    """A task's function raised an exception that could not travel; its text and traceback are here."""
+
+    code = "task.failed"
+
+
+class TaskTimeout(TaskError, TimeoutError):
+    """A task ran longer than its `timeout_seconds`."""
+
+    code = "task.timeout"
+
+
+class WorkerLost(TaskError):
+    """The worker process died while it ran the task."""
+
+    code = "task.worker-lost"
+
+
+class UpstreamFailed(TaskError):
+    """A task never ran because something it needs failed."""
+
+    code = "task.upstream-failed"
+
+
+class Cancelled(TaskError):
+    """The run was cancelled before the task finished."""
+
+    code = "task.cancelled"

@@ -1,0 +1,353 @@
+"""`@flow`: a function whose task calls become a graph, run on Dask, Ray or this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+import cloudpickle
+import msgspec
+
+from penstock import events
+from penstock.environments import Environment
+from penstock.errors import ConfigurationError, ParameterError
+from penstock.graph.plans import Plan
+from penstock.graph.signatures import Signature
+from penstock.graph.sources import importable_name
+from penstock.graph.tasks import Delays, TaskOptions
+from penstock.graph.tracing import FlowFrame, Trace, current_trace
+from penstock.journals import Journal, RunRecord, new_record, read_record
+from penstock.previews import preview
+from penstock.runners.base import Runner
+from penstock.runners.retries import delay_before
+from penstock.runs import Live, Run, key_context, live_run, new_run_id
+from penstock.runtime import FlowRunInfo, in_flow_run
+from penstock.settings import Settings, load_settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowOptions:
+    """How a flow runs. `None`: not said here, so the settings decide."""
+
+    name: str | None = None
+    runner: Runner | str | None = None
+    """Where it runs: a runner, or an address such as `threads?workers=8`."""
+    persist_result: bool | None = None
+    """Keep the results of all its tasks, so that a failed or killed run can be resumed."""
+    refresh_cache: bool = False
+    """Run every task even if there is a result."""
+    result_storage: Any = None
+    """The store of this flow, as an address or a path."""
+    retries: int = 0
+    """How often the whole flow is tried again; finished tasks with a key are hits then."""
+    retry_delay_seconds: Delays = 0.0
+    log_prints: bool | None = None
+    """Send what its tasks print to the log."""
+    tags: frozenset[str] = frozenset()
+
+    def merged(self, changes: Mapping[str, Any]) -> FlowOptions:
+        """A copy with some options replaced; an unknown name is a `ConfigurationError`."""
+        known = {f.name for f in fields(self)}
+        for name in changes:
+            if name not in known:
+                raise ConfigurationError(
+                    f"a flow has no option {name!r}", hint=f"the options are {', '.join(sorted(known))}"
+                )
+        return replace(self, **changes)
+
+
+class Flow(Generic[P, R]):
+    """A flow function with its options. Made by `@flow`."""
+
+    def __init__(self, fn: Callable[..., Any], options: FlowOptions) -> None:
+        self.fn = fn
+        self.options = options
+        self.signature = Signature(fn)
+        self.is_async = inspect.iscoroutinefunction(fn)
+        functools.update_wrapper(self, fn)
+
+    @property
+    def name(self) -> str:
+        return self.options.name or self.fn.__name__
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the flow and return what its function returned, with all futures in it as values.
+
+        Raises the first failure that the flow function did not handle itself. Called inside another flow it joins that
+        flow's graph, unless it is bound to a runner: then it is a run of its own.
+        """
+        parameters = self.signature.bind(self.name, args, kwargs)
+        trace = current_trace()
+        if trace is not None and self.options.runner is None:
+            return cast(R, self._join(trace, parameters))
+        if self.is_async:
+            return cast(R, self._run_async(parameters))
+        return self._run(_resolved(parameters), load_settings(), None).result()
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
+        """As a call, but returns the `Run`: its state, counts, graph, and `result()` which raises if it failed."""
+        return self.run_with(self.signature.bind(self.name, args, kwargs))
+
+    def run_with(
+        self,
+        parameters: Mapping[str, Any],
+        *,
+        settings: Settings | None = None,
+        subscribers: Iterable[Callable[[events.Event], None]] = (),
+        run_id: str | None = None,
+    ) -> Run[R]:
+        """`run` with parameters by name, settings of its own, and callbacks for each event as it happens."""
+        settings = settings or load_settings()
+        if self.is_async:
+            return asyncio.run(self._run_attempts(dict(parameters), settings, run_id, tuple(subscribers)))
+        return self._run(dict(parameters), settings, run_id, tuple(subscribers))
+
+    def resume(
+        self,
+        run_id: str,
+        *,
+        settings: Settings | None = None,
+        subscribers: Iterable[Callable[[events.Event], None]] = (),
+    ) -> Run[R]:
+        """Continue a failed or killed run: same id and parameters, so whatever it finished and recorded is a hit.
+
+        Raises `StoreError` if there is no such run, `ParameterError` if its parameters were not kept.
+        """
+        settings = settings or load_settings()
+        record = read_record(Environment(self._settings(settings)).results().store, run_id)
+        if not record.pickled_parameters:
+            raise ParameterError(
+                f"run {run_id} cannot be resumed by its id",
+                because="its parameters could not be pickled when it began",
+                hint="run the flow again with the same arguments: finished tasks with a key are hits",
+            )
+        parameters = cloudpickle.loads(record.pickled_parameters)
+        return self.run_with(parameters, settings=settings, subscribers=subscribers, run_id=run_id)
+
+    def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        """What a run would do: every key looked up, nothing run. Goes on through sync points whose value is cached."""
+        return self.plan_with(self.signature.bind(self.name, args, kwargs))
+
+    def plan_with(self, parameters: Mapping[str, Any], *, settings: Settings | None = None) -> Plan:
+        """`plan` with parameters by name and settings of its own."""
+        environment = Environment(self._settings(settings or load_settings()))
+        info = FlowRunInfo(id=new_run_id(), flow_name=self.name, run_count=1, parameters=parameters)
+        frame = self._frame(info.id, parameters)
+        with in_flow_run(info):
+            return preview(lambda: self._call_to_end(parameters), frame, environment, look_up=True)
+
+    def trace(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        """The graph as far as it can be known without looking anything up: every node, none decided."""
+        parameters = self.signature.bind(self.name, args, kwargs)
+        info = FlowRunInfo(id=new_run_id(), flow_name=self.name, run_count=1, parameters=parameters)
+        frame = self._frame(info.id, parameters)
+        with in_flow_run(info):
+            environment = Environment(self._settings(load_settings()))
+            return preview(lambda: self._call_to_end(parameters), frame, environment, look_up=False)
+
+    def with_options(self, **changes: Any) -> Flow[P, R]:
+        """The same function with some options replaced; takes what `@flow` takes."""
+        return Flow(self.fn, self.options.merged(_options(changes)))
+
+    def __repr__(self) -> str:
+        return f"Flow({self.name})"
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _settings(self, settings: Settings) -> Settings:
+        if self.options.result_storage is None:
+            return settings
+        return replace(settings, store=os.fspath(self.options.result_storage))
+
+    def _frame(self, run_id: str, parameters: Mapping[str, Any]) -> FlowFrame:
+        return FlowFrame(
+            self.name,
+            key_context(run_id, self.name, parameters),
+            persist_result=self.options.persist_result,
+            refresh_cache=self.options.refresh_cache,
+            log_prints=self.options.log_prints,
+        )
+
+    def _call_to_end(self, parameters: Mapping[str, Any]) -> Any:
+        value = self.signature.call(self.fn, parameters)
+        return asyncio.run(value) if inspect.iscoroutine(value) else value
+
+    def _join(self, trace: Trace, parameters: Mapping[str, Any]) -> Any:
+        outer = trace.frame
+        frame = self._frame(outer.context.run_id, parameters)
+        if frame.persist_result is None:
+            frame.persist_result = outer.persist_result
+        frame.refresh_cache = frame.refresh_cache or outer.refresh_cache
+        if self.is_async:
+            return self._join_async(trace, frame, parameters)
+        with trace.inside(frame):
+            return self.signature.call(self.fn, parameters)
+
+    async def _join_async(self, trace: Trace, frame: FlowFrame, parameters: Mapping[str, Any]) -> Any:
+        with trace.inside(frame):
+            return await self.signature.call(self.fn, parameters)
+
+    async def _run_async(self, parameters: Mapping[str, Any]) -> R:
+        run = await self._run_attempts(_resolved(parameters), load_settings(), None, ())
+        return run.result()
+
+    def _run(
+        self,
+        parameters: dict[str, Any],
+        settings: Settings,
+        run_id: str | None,
+        subscribers: Sequence[Callable[[events.Event], None]] = (),
+    ) -> Run[R]:
+        attempts = _Attempts(self, parameters, self._settings(settings), run_id, subscribers)
+        while True:
+            live = attempts.begin()
+            with live_run(live):
+                live.run._value = live.finish(self.signature.call(self.fn, parameters))
+            delay = attempts.delay_before_next(live.run)
+            if delay is None:
+                return live.run
+            time.sleep(delay)
+
+    async def _run_attempts(
+        self,
+        parameters: dict[str, Any],
+        settings: Settings,
+        run_id: str | None,
+        subscribers: Sequence[Callable[[events.Event], None]],
+    ) -> Run[R]:
+        attempts = _Attempts(self, parameters, self._settings(settings), run_id, subscribers)
+        while True:
+            live = attempts.begin()
+            with live_run(live):
+                returned = await self.signature.call(self.fn, parameters)
+                live.run._value = await asyncio.to_thread(live.finish, returned)
+            delay = attempts.delay_before_next(live.run)
+            if delay is None:
+                return live.run
+            await asyncio.sleep(delay)
+
+
+class _Attempts:
+    """The attempts of one run of a flow: same id and record, a new graph each time."""
+
+    def __init__(
+        self,
+        flow: Flow[Any, Any],
+        parameters: dict[str, Any],
+        settings: Settings,
+        run_id: str | None,
+        subscribers: Sequence[Callable[[events.Event], None]],
+    ) -> None:
+        self.flow = flow
+        self.parameters = parameters
+        self.environment = Environment(settings)
+        self.subscribers = tuple(subscribers)
+        self.count = 0
+        self.record = self._record(run_id)
+
+    def _record(self, run_id: str | None) -> RunRecord:
+        if run_id is not None:
+            record = read_record(self.environment.results().store, run_id)
+            return msgspec.structs.replace(record, attempts=record.attempts + 1, state="running", error="")
+        return new_record(new_run_id(), self.flow.name, entry_of(self.flow.fn), self.parameters)
+
+    def begin(self) -> Live:
+        self.count += 1
+        flow, record = self.flow, self.record
+        run: Run[Any] = Run(record.id, flow.name, self.parameters)
+        info = FlowRunInfo(
+            id=record.id,
+            name=record.id,
+            flow_name=flow.name,
+            run_count=self.count,
+            parameters=self.parameters,
+            tags=tuple(sorted(flow.options.tags)),
+        )
+        journal = Journal(record, self.environment.results().store, self.environment.clock, self.subscribers)
+        with in_flow_run(info):
+            runner = self.environment.runner(flow.options.runner)
+        frame = flow._frame(record.id, self.parameters)
+        return Live(run, self.environment, runner=runner, info=info, frame=frame, journal=journal)
+
+    def delay_before_next(self, run: Run[Any]) -> float | None:
+        """Seconds until the next attempt, or None if there is none."""
+        options = self.flow.options
+        if run.state != "failed" or self.count > options.retries:
+            return None
+        delays = TaskOptions(retries=options.retries, retry_delay_seconds=options.retry_delay_seconds)
+        return delay_before(delays, self.count, random.Random())
+
+
+def _resolved(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a run of its own: futures of the surrounding flow are waited for."""
+    from penstock.graph.capture import replace_futures
+
+    return {name: replace_futures(value, lambda future: future.result()) for name, value in parameters.items()}
+
+
+def entry_of(fn: Callable[..., Any]) -> str:
+    """Where a flow is imported from, as the command line writes it."""
+    module, qualname = importable_name(fn)
+    source = getattr(sys.modules.get(fn.__module__), "__file__", None)
+    if source is not None and (fn.__module__ == "__main__" or "." not in module):
+        return f"{os.path.abspath(source)}:{qualname}"
+    return f"{module}:{qualname}"
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as `FlowOptions` keeps them, from what users write."""
+    options = {name: value for name, value in given.items() if name not in ("description", "version")}
+    if "task_runner" in options:
+        options["runner"] = options.pop("task_runner")
+    if "tags" in options:
+        options["tags"] = frozenset(options["tags"] or ())
+    return options
+
+
+@overload
+def flow(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Flow[P, Coroutine[Any, Any, R]]: ...
+
+
+@overload
+def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
+
+
+@overload
+def flow(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    version: str | None = None,
+    runner: Runner | str | None = None,
+    task_runner: Runner | str | None = None,
+    persist_result: bool | None = None,
+    refresh_cache: bool = False,
+    result_storage: Any = None,
+    retries: int = 0,
+    retry_delay_seconds: Delays = 0.0,
+    log_prints: bool | None = None,
+    tags: Iterable[str] = (),
+) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+
+
+def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a function a flow, with `@flow` or `@flow(option=...)`.
+
+    The options are those of `FlowOptions`; `task_runner` is another name of `runner`. Raises `ConfigurationError` for
+    unknown ones.
+    """
+    checked = FlowOptions().merged(_options(options))
+    if fn is not None:
+        return Flow(fn, checked)
+    return lambda function: Flow(function, checked)

@@ -1,0 +1,74 @@
+"""Walking through a call's arguments: futures become Refs when a call is made, Refs become values when it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from penstock.errors import TracingError
+from penstock.graph.futures import Future
+from penstock.graph.refs import Ref
+
+_PLAIN = frozenset({int, str, float, bool, type(None), bytes, complex})
+
+
+def walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
+    """The value rebuilt, with `leaf` applied to whatever is neither a plain value nor a list, tuple, dict or set."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is list:
+        return [v if type(v) in _PLAIN else walk(v, leaf) for v in value]
+    if kind is tuple:
+        return tuple([v if type(v) in _PLAIN else walk(v, leaf) for v in value])
+    if kind is dict:
+        return {walk(k, leaf): v if type(v) in _PLAIN else walk(v, leaf) for k, v in value.items()}
+    if kind is set or kind is frozenset:
+        return kind([walk(v, leaf) for v in value])
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)._make([walk(v, leaf) for v in value])
+    return leaf(value)
+
+
+def capture(value: Any, refer: Callable[[Future[Any]], Any]) -> Any:
+    """The argument as a node keeps it: as it is now, with `refer(future)` for each future in it.
+
+    Containers are rebuilt, so that appending to one after the call changes nothing; arrays and data frames are copied
+    (frames lazily); other objects are kept as they are. Raises `TracingError` for generators and other one-way streams.
+    """
+    return walk(value, lambda leaf: refer(leaf) if type(leaf) is Future else _snapshot(leaf))
+
+
+def replace_futures(value: Any, resolve: Callable[[Future[Any]], Any]) -> Any:
+    """The value with each future in it replaced; everything else is passed on uncopied."""
+    return walk(value, lambda leaf: resolve(leaf) if type(leaf) is Future else leaf)
+
+
+def fill(value: Any, resolve: Callable[[Ref], Any]) -> Any:
+    """The argument as the function gets it: every Ref replaced."""
+    return walk(value, lambda leaf: resolve(leaf) if type(leaf) is Ref else leaf)
+
+
+def fill_all(arguments: Mapping[str, Any], resolve: Callable[[Ref], Any]) -> dict[str, Any]:
+    """`fill` for each argument of a call."""
+    return {name: v if type(v) in _PLAIN else fill(v, resolve) for name, v in arguments.items()}
+
+
+def _snapshot(value: Any) -> Any:
+    if isinstance(value, Iterator) and not hasattr(value, "__arrow_c_stream__"):
+        raise TracingError(
+            f"a {type(value).__name__} was passed to a task",
+            because="it can be read only once, so it could be neither hashed nor retried nor sent to a worker",
+            hint="pass list(...) of it, or let a task produce the items",
+        )
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        return value.copy() if value.flags.writeable else value
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series):
+        # From pandas 3 on a shallow copy is a snapshot (copy on write); before that only a deep one is.
+        return value.copy(deep=int(pandas.__version__.split(".")[0]) < 3)
+    if isinstance(value, bytearray):
+        return bytearray(value)
+    return value

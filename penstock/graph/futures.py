@@ -1,0 +1,162 @@
+"""Future: a value that is not here yet. Passing it on does not wait; using it as a value does."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Generic, Protocol, TypeVar
+
+from penstock.errors import TaskTimeout
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Source(Protocol):
+    """Where futures get their values: the trace that made them."""
+
+    def value(self, node: int, timeout: float | None) -> Any:
+        """The node's value, after a sync point if need be. Raises what the task raised."""
+        ...
+
+    def settled(self, node: int) -> bool:
+        """Whether the value (or the failure) is known without waiting."""
+        ...
+
+    def part(self, node: int, how: str, what: Any) -> Future[Any]:
+        """A lazy node for an item or an attribute of the value."""
+        ...
+
+    def describe(self, node: int) -> str:
+        """The task's name and the node's state, without waiting."""
+        ...
+
+    def hold(self, node: int, change: int) -> None:
+        """One more (1) or one less (-1) future of this node is alive."""
+        ...
+
+    def awaitable(self, node: int) -> Generator[Any, None, Any]:
+        """What `await future` runs: it waits without blocking the event loop."""
+        ...
+
+
+class Future(Generic[R_co]):
+    """The result of a task called inside a flow.
+
+    Pass it to other tasks, inside lists and dicts too: that adds an edge to the graph and waits for nothing.
+    `future["column"]` and `future.name` are futures themselves. `.result()`, `if`, `for`, `len()`, comparison, arithmetic, `str()`
+    and f-strings need the value: everything called so far is then planned and submitted, the flow waits for this one value
+    and goes on. `repr()` never waits. Futures compare by value but hash by identity.
+    """
+
+    __slots__ = ("__weakref__", "_node", "_source")
+
+    def __init__(self, node: int, source: Source) -> None:
+        self._node = node
+        self._source = source
+        source.hold(node, 1)
+
+    def __del__(self) -> None:
+        # The driver keeps a plain value only as long as somebody could still ask for it.
+        source = getattr(self, "_source", None)
+        if source is not None:
+            source.hold(self._node, -1)
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R_co:
+        """The value. Waits at most `timeout` seconds (`TimeoutError` after that); raises what the task raised.
+
+        With `raise_on_failure=False` a failure is returned as the exception instead of raised.
+        """
+        try:
+            value: R_co = self._source.value(self._node, timeout)
+        except Exception as error:
+            waited_in_vain = isinstance(error, TimeoutError) and not isinstance(error, TaskTimeout)
+            if raise_on_failure or waited_in_vain:
+                raise
+            return error  # type: ignore[return-value]
+        return value
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the task has finished, however it ended."""
+        self.result(timeout, raise_on_failure=False)
+
+    def done(self) -> bool:
+        """Whether the task has finished, however it ended."""
+        return self._source.settled(self._node)
+
+    def __getitem__(self, item: Any) -> Future[Any]:
+        return self._source.part(self._node, "item", item)
+
+    def __getattr__(self, name: str) -> Future[Any]:
+        # Dunder and private names are asked for by copy, pickle, notebooks and debuggers; none of them wants a node.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._source.part(self._node, "attribute", name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        value: Any = self.result()
+        return value(*args, **kwargs)
+
+    def __await__(self) -> Generator[Any, None, R_co]:
+        return self._source.awaitable(self._node)
+
+    def __repr__(self) -> str:
+        return f"Future({self._source.describe(self._node)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a Future belongs to its run; pass it to a task, or pass future.result()")
+
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> bool:
+        return bool(self.result())
+
+    def __iter__(self) -> Iterator[Any]:
+        value: Any = self.result()
+        return iter(value)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.result(), spec)
+
+
+def _forward(function: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Future[Any], *args: Any) -> Any:
+        return function(self.result(), *(a.result() if isinstance(a, Future) else a for a in args))
+
+    return method
+
+
+def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Future[Any], other: Any) -> Any:
+        return function(other, self.result())
+
+    return method
+
+
+_UNARY: dict[str, Callable[..., Any]] = {
+    "len": len, "str": str, "int": int, "float": float, "complex": complex, "bytes": bytes, "abs": abs,
+    "neg": operator.neg, "pos": operator.pos, "invert": operator.invert, "index": operator.index, "round": round,
+    "reversed": reversed, "fspath": lambda value: value.__fspath__() if hasattr(value, "__fspath__") else value,
+}  # fmt: skip
+_BINARY = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "and", "or", "xor")
+_COMPARE: dict[str, Callable[..., Any]] = {
+    "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
+    "contains": operator.contains, "divmod": divmod,
+}  # fmt: skip
+
+for _name, _function in (_UNARY | _COMPARE).items():
+    setattr(Future, f"__{_name}__", _forward(_function))
+for _name in _BINARY:
+    _function = getattr(operator, f"{_name}_" if _name in ("and", "or") else _name)
+    setattr(Future, f"__{_name}__", _forward(_function))
+    setattr(Future, f"__r{_name}__", _reflected(_function))
+
+
+def _array(self: Future[Any], *args: Any, **kwargs: Any) -> Any:
+    # numpy asks for this when a future is handed to np.asarray and friends: a use of the value.
+    import numpy
+
+    return numpy.asarray(self.result(), *args, **kwargs)
+
+
+Future.__array__ = _array  # type: ignore[attr-defined]

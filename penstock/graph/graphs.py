@@ -1,0 +1,163 @@
+"""The graph of a run: nodes in the order they were called, what they need, and who needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.errors import CycleError
+from penstock.graph.hashing import combine, digest
+from penstock.graph.keys import KeyTemplate
+from penstock.graph.policies import CachePolicy
+from penstock.graph.refs import Ref
+from penstock.graph.tasks import TaskDefinition
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """A task as one flow uses it: the definition with everything about keys that is the same for each of its calls."""
+
+    task: TaskDefinition
+    template: KeyTemplate | None
+    """None for a plain task: no key, no look-up, no record."""
+    flow: str
+    """The flow (or subflow) that calls it."""
+    policy: CachePolicy | None = None
+    """What the template was compiled from."""
+    refresh: bool = False
+    """Run even if there is a result."""
+
+
+class Node:
+    """One call of a task in a graph."""
+
+    __slots__ = ("arguments", "cache_key", "deps", "entry", "id", "order", "recipe_key")
+
+    def __init__(
+        self,
+        id: int,
+        entry: Entry,
+        arguments: Mapping[str, Any],
+        deps: tuple[int, ...],
+        order: tuple[int, ...],
+        cache_key: str | None,
+        recipe_key: str | None,
+    ) -> None:
+        self.id = id
+        self.entry = entry
+        self.arguments = arguments
+        """By parameter name; a `Ref` stands wherever another node's result goes."""
+        self.deps = deps
+        """Nodes whose results are arguments, each once, in order of first appearance."""
+        self.order = order
+        """Nodes that must have finished first although their results are not used."""
+        self.cache_key = cache_key
+        """Known from the start if no argument comes from another node."""
+        self.recipe_key = recipe_key
+        """None if something upstream is never the same twice (a plain task). Equals the cache key where there are no deps."""
+
+    @property
+    def name(self) -> str:
+        return self.entry.task.name
+
+    @property
+    def cached(self) -> bool:
+        """Whether results of this node are looked up and recorded; a key function may have said no to this call."""
+        return self.entry.template is not None and (self.cache_key is not None or bool(self.deps))
+
+    def __repr__(self) -> str:
+        return f"Node({self.id}, {self.name})"
+
+
+class Graph:
+    """Nodes by number. A node can name only nodes that are there already, so the numbers are a topological order."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self._consumers = bytearray()  # 1 where some node uses the result
+        self._by_recipe: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __getitem__(self, id: int) -> Node:
+        return self.nodes[id]
+
+    def add(
+        self, entry: Entry, arguments: Mapping[str, Any], *, deps: tuple[int, ...] = (), order: tuple[int, ...] = ()
+    ) -> Node:
+        """A node for this call; the one that is there already if it has the same key (its work is done once).
+
+        Raises `CycleError` if the node would wait for one that is not there yet, and `DigestError` if an argument
+        has no stable digest.
+        """
+        id = len(self.nodes)
+        for needed in (*deps, *order):
+            if not 0 <= needed < id:
+                raise CycleError(
+                    f"{entry.task.name} would wait for node {needed}, which comes after it",
+                    because="a node can wait only for calls made before it; anything else could be a cycle",
+                    hint="call the task it waits for first",
+                )
+        cache_key, recipe_key = self._keys(entry, arguments, deps)
+        if recipe_key is not None:
+            same = self._by_recipe.setdefault(recipe_key, id)
+            if same != id:
+                return self.nodes[same]
+        node = Node(id, entry, arguments, deps, order, cache_key, recipe_key)
+        self.nodes.append(node)
+        self._consumers.append(0)
+        for needed in deps:
+            self._consumers[needed] = 1
+        return node
+
+    def _keys(
+        self, entry: Entry, arguments: Mapping[str, Any], deps: tuple[int, ...]
+    ) -> tuple[str | None, str | None]:
+        template = entry.template
+        if template is None:
+            if not entry.task.derived or self._recipe(deps[0]) is None:
+                return None, None
+            # A part of a result is as certain as the result: its recipe is what is taken from what.
+            part = digest(dict(arguments), self._resolve_recipe)
+            return None, combine("part", (entry.task.identity, part))
+        if not deps:
+            key = template.cache_key(arguments, values=arguments)
+            return key, key
+        if any(self._recipe(d) is None for d in deps):
+            return None, None
+        return None, template.recipe_key(arguments, self._resolve_recipe)
+
+    def _recipe(self, id: int) -> str | None:
+        return self.nodes[id].recipe_key
+
+    def _resolve_recipe(self, ref: Ref) -> str:
+        key = self.nodes[ref.node].recipe_key
+        assert key is not None  # callers asked for the recipes of all deps first
+        return key
+
+    def consumed(self, id: int) -> bool:
+        """Whether another node uses this one's result. Waiting for a node is not using it: it still runs."""
+        return bool(self._consumers[id])
+
+    def targets(self, start: int = 0) -> list[int]:
+        """Nodes from number `start` on that no other node consumes. A part of a result that nobody takes is not one."""
+        nodes = self.nodes
+        return [
+            i for i in range(start, len(nodes)) if not self._consumers[i] and not nodes[i].entry.task.derived
+        ]
+
+    def ancestors(self, ids: Iterable[int]) -> set[int]:
+        """Everything whose results the given nodes use, directly or not."""
+        found: set[int] = set()
+        stack = list(ids)
+        while stack:
+            for needed in self.nodes[stack.pop()].deps:
+                if needed not in found:
+                    found.add(needed)
+                    stack.append(needed)
+        return found

@@ -1,0 +1,143 @@
+"""Plan: what a run would do, as something to read: `str`, HTML for notebooks, a dict for programs."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.graph.graphs import Graph, Node
+from penstock.graph.planning import Counters, Hit, NoAnswer, NoHit, Status, Step
+
+SHOWN_REASONS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlannedNode:
+    """One node and what the plan says of it."""
+
+    id: int
+    task: str
+    status: str
+    """hit, miss, pruned, bypass or unknown."""
+    reason: str
+    key: str | None
+    """The cache key, if it is known before the run."""
+    size: int | None
+    """Bytes of the stored result."""
+    seconds: float | None
+    """How long it took when it last ran: saved by a hit, expected of a miss."""
+    deps: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"deps": list(self.deps)}
+
+
+class Plan:
+    """What a run would do with each node, decided by look-ups alone."""
+
+    def __init__(
+        self, flow: str, graph: Graph, steps: dict[int, Step], counters: Counters, stopped_at: str | None
+    ) -> None:
+        self.flow = flow
+        self.graph = graph
+        self.steps = steps
+        self.counters = counters
+        self.stopped_at = stopped_at
+        """Where the flow function needs a value that is not cached; what it calls after that is not in the plan."""
+
+    @property
+    def nodes(self) -> list[PlannedNode]:
+        """Every node, in the order of the calls."""
+        return list(self._nodes())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Nodes by status."""
+        tally = Counter(str(self._status(node)) for node in self.graph)
+        return {str(status): tally[str(status)] for status in Status}
+
+    @property
+    def work(self) -> bool:
+        """Whether a run would execute anything."""
+        return any(step.runs for step in self.steps.values()) or self.stopped_at is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for `--json` and tests."""
+        return {
+            "flow": self.flow,
+            "counts": self.counts,
+            "stopped_at": self.stopped_at,
+            "rounds": self.counters.rounds,
+            "lookups": self.counters.lookups,
+            "nodes": [node.to_dict() for node in self._nodes()],
+        }
+
+    def _status(self, node: Node) -> Status:
+        step = self.steps.get(node.id)
+        return Status.PRUNED if step is None else step.status
+
+    def _nodes(self) -> Iterator[PlannedNode]:
+        for node in self.graph:
+            step = self.steps.get(node.id)
+            answer = step.answer if step is not None else None
+            yield PlannedNode(
+                id=node.id,
+                task=node.name,
+                status=str(self._status(node)),
+                reason=_reason(step),
+                key=answer.cache_key if isinstance(answer, Hit) else node.cache_key,
+                size=answer.size if isinstance(answer, Hit) else None,
+                seconds=answer.seconds if isinstance(answer, Hit | NoHit) else None,
+                deps=node.deps,
+            )
+
+    # -- reading it ---------------------------------------------------------------------------------------------------
+
+    def _rows(self) -> list[tuple[str, str, int, float, str]]:
+        """(task, status, nodes, seconds, reasons), in the order of first calls."""
+        grouped: dict[tuple[str, str], list[PlannedNode]] = {}
+        for node in self._nodes():
+            grouped.setdefault((node.task, node.status), []).append(node)
+        rows = []
+        for (task, status), nodes in grouped.items():
+            reasons = Counter(n.reason for n in nodes)
+            shown = "; ".join(reason for reason, _ in reasons.most_common(SHOWN_REASONS))
+            rows.append((task, status, len(nodes), sum(n.seconds or 0.0 for n in nodes), shown))
+        return rows
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{n} {status}" for status, n in self.counts.items() if n)
+        lines = [f"{self.flow}: {counts or 'no tasks'}"]
+        rows = self._rows()
+        width = max((len(row[0]) for row in rows), default=0)
+        for task, status, number, seconds, reasons in rows:
+            took = f"{seconds:8.2f} s" if seconds else " " * 10
+            lines.append(f"  {task:<{width}}  {status:<7} {number:>6} {took}  {reasons}")
+        if self.stopped_at is not None:
+            lines.append(f"  the plan ends at {self.stopped_at}: a value is needed there that is not cached")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"Plan({str(self).splitlines()[0]})"
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><td>{html.escape(task)}</td><td>{status}</td><td>{number}</td><td>{seconds:.2f}</td>"
+            f"<td>{html.escape(reasons)}</td></tr>"
+            for task, status, number, seconds, reasons in self._rows()
+        )
+        stop = f"<p>The plan ends at {html.escape(self.stopped_at)}.</p>" if self.stopped_at is not None else ""
+        head = "<tr><th>task</th><th>status</th><th>nodes</th><th>seconds</th><th>why</th></tr>"
+        return f"<p><b>{html.escape(self.flow)}</b></p><table>{head}{cells}</table>{stop}"
+
+
+def _reason(step: Step | None) -> str:
+    if step is None:
+        return "upstream of a hit"
+    if isinstance(step.answer, NoAnswer):
+        return f"{step.reason}: {step.answer.error}".splitlines()[0]
+    return step.reason

@@ -1,0 +1,134 @@
+"""What a task is: a function, an identity and options. Pure data; calling and running are done elsewhere."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
+from typing import Any
+
+from penstock.errors import ConfigurationError
+from penstock.graph.policies import DEFAULT, CachePolicy
+from penstock.graph.signatures import Signature
+from penstock.graph.sources import importable_name
+
+Delays = float | int | Sequence[float] | Callable[[int], Sequence[float]]
+Resources = Mapping[str, Any] | Callable[[int], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """How a task is cached, retried and placed. `None` means: not said here, so the flow or the settings decide."""
+
+    name: str | None = None
+    """What people see; the function's name if not given."""
+    key_name: str | None = None
+    """The identity in cache keys instead of module and qualified name: shares results across renames and moves."""
+    cache_policy: CachePolicy | None = None
+    """What the cache key is made of."""
+    cache_expiration: timedelta | None = None
+    """How long a result may be used after it was made."""
+    refresh_cache: bool = False
+    """Run even if there is a result, and publish the new one over it."""
+    persist_result: bool | None = None
+    """Keep the result in the store. With no policy, DEFAULT is used."""
+    result_storage: Any = None
+    """Another store than the run's, as an address or a path."""
+    result_serializer: Any = None
+    """A serializer's name or object; chosen by the value's type if not given."""
+    retries: int = 0
+    """How often a failed call is tried again."""
+    retry_delay_seconds: Delays = 0.0
+    """Seconds before each new try: one number, one per try, or a function of the number of retries that gives a list."""
+    retry_jitter_factor: float = 0.0
+    """Each delay is stretched by a random share of up to this factor."""
+    retry_condition_fn: Callable[..., bool] | None = None
+    """Called as `fn(task, task_run, state)`; a false answer ends the tries."""
+    timeout_seconds: float | None = None
+    """A call that runs longer fails with TaskTimeout."""
+    log_prints: bool | None = None
+    """Send what the function prints to the log."""
+    tags: frozenset[str] = frozenset()
+    """Labels for people and limits."""
+    resources: Resources | None = None
+    """What a call needs (`{"cpu": 2, "memory": "4GiB"}`), or a function of the attempt (from 1) that says so."""
+
+    def merged(self, changes: Mapping[str, Any]) -> TaskOptions:
+        """A copy with some options replaced; an unknown name is a `ConfigurationError`."""
+        known = {f.name for f in fields(self)}
+        for name in changes:
+            if name not in known:
+                raise ConfigurationError(
+                    f"a task has no option {name!r}", hint=f"the options are {', '.join(sorted(known))}"
+                )
+        return replace(self, **changes).checked()
+
+    def checked(self) -> TaskOptions:
+        """The options themselves, if they make sense together."""
+        if self.retries < 0:
+            raise ConfigurationError(f"retries={self.retries}", because="it counts further tries", hint="0 or more")
+        if self.timeout_seconds is not None and self.timeout_seconds <= 0:
+            raise ConfigurationError(
+                f"timeout_seconds={self.timeout_seconds}", because="no call could ever finish", hint="more than 0"
+            )
+        if self.cache_expiration is not None and not isinstance(self.cache_expiration, timedelta):
+            raise ConfigurationError(
+                f"cache_expiration={self.cache_expiration!r}", hint="give a datetime.timedelta, such as timedelta(days=1)"
+            )
+        return self
+
+    def policy(self, *, persist_by_default: bool | None) -> CachePolicy | None:
+        """The policy that holds for a run, or None for a plain task (no key, no look-up, no record)."""
+        if self.persist_result is False:
+            return None
+        if self.cache_policy is not None:
+            return self.cache_policy
+        return DEFAULT if self.persist_result or persist_by_default else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TaskDefinition:
+    """A function with its options: what `@task` makes. Nodes are calls of it."""
+
+    fn: Callable[..., Any]
+    options: TaskOptions = field(default_factory=TaskOptions)
+    derived: bool = False
+    """Made by Penstock to take a part of a result (`future["x"]`): no record of its own, as certain as its input."""
+    signature: Signature = field(init=False)
+    identity: str = field(init=False)
+    """`module:qualified name` or `key_name`: the part of every cache key that keeps two tasks apart."""
+    is_async: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "signature", Signature(self.fn))
+        put(self, "identity", self.options.key_name or ":".join(importable_name(self.fn)))
+        put(self, "is_async", inspect.iscoroutinefunction(self.fn))
+
+    @property
+    def name(self) -> str:
+        """What people see."""
+        return self.options.name or getattr(self.fn, "__name__", type(self.fn).__name__)
+
+    def with_options(self, **changes: Any) -> TaskDefinition:
+        """The same function with some options replaced."""
+        return TaskDefinition(self.fn, self.options.merged(changes), self.derived)
+
+    def for_workers(self) -> TaskDefinition:
+        """The definition without what only the driver uses: policies hold locks, delays and conditions hold code."""
+        kept = replace(
+            self.options, cache_policy=None, retry_delay_seconds=0.0, retry_condition_fn=None, resources=None
+        )
+        return _rebuild(self.fn, kept, self.derived, self.identity)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (self.fn, self.options, self.derived, self.identity))
+
+    def __repr__(self) -> str:
+        return f"TaskDefinition({self.identity})"
+
+
+def _rebuild(fn: Callable[..., Any], options: TaskOptions, derived: bool, identity: str) -> TaskDefinition:
+    # The identity is kept as the driver computed it: in a worker the function may have no module to ask.
+    return TaskDefinition(fn, replace(options, key_name=identity), derived)

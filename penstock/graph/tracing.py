@@ -1,0 +1,191 @@
+"""Tracing: while a flow function runs, each task call becomes a node and gives a Future."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import operator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from penstock.graph.capture import capture, replace_futures
+from penstock.graph.futures import Future
+from penstock.graph.graphs import Entry, Graph
+from penstock.graph.keys import KeyContext, compile_template
+from penstock.graph.refs import Ref
+from penstock.graph.tasks import TaskDefinition, TaskOptions
+
+
+class Values(Protocol):
+    """What a trace asks when a value is needed: the run behind it."""
+
+    def value(self, node: int, timeout: float | None) -> Any:
+        """Bring everything traced so far forward until this node's value is here; raises what the task raised."""
+        ...
+
+    def settled(self, node: int) -> bool:
+        """Whether `value` would answer at once."""
+        ...
+
+    def released(self, node: int) -> None:
+        """No future of the node is left: nobody can ask for its value any more, except other nodes."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class FlowFrame:
+    """One flow (or subflow) being traced: what its tasks' keys and options are read against."""
+
+    name: str
+    context: KeyContext
+    persist_result: bool | None = None
+    refresh_cache: bool = False
+    log_prints: bool | None = None
+    retries: int | None = None
+    entries: dict[TaskDefinition, Entry] = field(default_factory=dict)
+
+
+class Trace:
+    """The tracing of one run: the graph so far and the flow function that is adding to it."""
+
+    def __init__(self, values: Values, frame: FlowFrame) -> None:
+        self.graph = Graph()
+        self._values = values
+        self._frames = [frame]
+        self._held: dict[int, int] = {}
+
+    # -- adding nodes ---------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        task: TaskDefinition,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        wait_for: Iterable[Any] = (),
+    ) -> Future[Any]:
+        """The node for this call, as a future. Raises what does not fit: arguments, policy, values without a digest."""
+        deps: dict[int, None] = {}  # ordered, and quick to ask for a fan-in of thousands
+
+        def refer(future: Future[Any]) -> Any:
+            if future._source is not self:
+                return future.result()  # of another run: a plain value here
+            deps[future._node] = None
+            return Ref(future._node)
+
+        bound = task.signature.bind(task.name, args, kwargs)
+        arguments = {name: capture(value, refer) for name, value in bound.items()}
+        order = self._order(wait_for, deps) if wait_for else ()
+        node = self.graph.add(self._entry(task), arguments, deps=tuple(deps), order=order)
+        return Future(node.id, self)
+
+    def _order(self, wait_for: Iterable[Any], deps: Mapping[int, None]) -> tuple[int, ...]:
+        order: dict[int, None] = {}
+
+        def note(future: Future[Any]) -> None:
+            if future._source is self and future._node not in deps:
+                order[future._node] = None
+
+        replace_futures([wait_for] if isinstance(wait_for, Future) else list(wait_for), note)
+        return tuple(order)
+
+    def _entry(self, task: TaskDefinition) -> Entry:
+        frame = self._frames[-1]
+        entry = frame.entries.get(task)
+        if entry is None:
+            entry = frame.entries[task] = _make_entry(task, frame)
+        return entry
+
+    # -- subflows -------------------------------------------------------------------------------------------------
+
+    @property
+    def frame(self) -> FlowFrame:
+        """The innermost flow being traced."""
+        return self._frames[-1]
+
+    @contextlib.contextmanager
+    def inside(self, frame: FlowFrame) -> Iterator[None]:
+        """Calls in this block belong to a subflow; its nodes join the same graph."""
+        self._frames.append(frame)
+        try:
+            yield
+        finally:
+            self._frames.pop()
+
+    # -- what futures ask (penstock.graph.futures.Source) -------------------------------------------------------------
+
+    def value(self, node: int, timeout: float | None) -> Any:
+        return self._values.value(node, timeout)
+
+    def settled(self, node: int) -> bool:
+        return self._values.settled(node)
+
+    def part(self, node: int, how: str, what: Any) -> Future[Any]:
+        return self.call(_PARTS[how], (Future(node, self), what), {})
+
+    def describe(self, node: int) -> str:
+        state = "done" if self.settled(node) else "not here yet"
+        return f"{self.graph[node].name}, node {node}, {state}"
+
+    def hold(self, node: int, change: int) -> None:
+        held = self._held
+        count = held.get(node, 0) + change
+        if count:
+            held[node] = count
+        else:
+            held.pop(node, None)
+            self._values.released(node)
+
+    def held(self, node: int) -> bool:
+        """Whether a future of the node is alive, so its value may still be asked for."""
+        return node in self._held
+
+    def awaitable(self, node: int) -> Generator[Any, None, Any]:
+        waiting = asyncio.get_running_loop().run_in_executor(None, self.value, node, None)
+        return waiting.__await__()
+
+
+def _make_entry(task: TaskDefinition, frame: FlowFrame) -> Entry:
+    options = task.options
+    policy = None if task.derived else options.policy(persist_by_default=frame.persist_result)
+    template = None
+    if policy is not None:
+        template = compile_template(
+            policy, identity=task.identity, fn=task.fn, parameters=task.signature.parameters, context=frame.context
+        )
+    refresh = options.refresh_cache or frame.refresh_cache
+    return Entry(task, template, frame.name, policy, refresh and template is not None)
+
+
+def _attribute(value: Any, name: str) -> Any:
+    return getattr(value, name)
+
+
+def _item(value: Any, key: Any) -> Any:
+    return operator.getitem(value, key)
+
+
+def _part(fn: Callable[..., Any], name: str) -> TaskDefinition:
+    return TaskDefinition(fn, TaskOptions(name=name, key_name=f"penstock:{name}"), derived=True)
+
+
+_PARTS = {"item": _part(_item, "item"), "attribute": _part(_attribute, "attribute")}
+
+_current: ContextVar[Trace | None] = ContextVar("penstock_trace", default=None)
+
+
+def current_trace() -> Trace | None:
+    """The trace that a task call here would join, or None outside of flows (and inside of running tasks)."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def tracing(trace: Trace | None) -> Iterator[None]:
+    """Task calls in this block become nodes of the trace; with None they run at once, as outside of flows."""
+    token = _current.set(trace)
+    try:
+        yield
+    finally:
+        _current.reset(token)

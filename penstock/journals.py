@@ -1,0 +1,192 @@
+"""The written trace of a run: its record (`run.json`) and its log of events, in the store under `runs/<run id>/`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cloudpickle
+import msgspec
+
+from penstock import events
+from penstock.clocks import Clock
+from penstock.errors import StoreError
+from penstock.storage.stores import Store
+
+FLUSH_SECONDS = 0.5
+"""Events reach the store at the latest so long after they happened: what a killed run loses of its log."""
+FLUSH_EVENTS = 512
+
+
+class RunRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What is kept about a run, readable as JSON."""
+
+    v: int = 1
+    id: str
+    flow: str
+    """What people see."""
+    entry: str = ""
+    """Where the flow is imported from: `module:name` or `file.py:name`."""
+    parameters: dict[str, str] = {}
+    """For people: each argument's repr, cut short."""
+    pickled_parameters: bytes = b""
+    """For resuming; empty if they could not be pickled."""
+    state: str = "running"
+    runner: str = ""
+    host: str = ""
+    pid: int = 0
+    process_started: float = 0.0
+    started: float = 0.0
+    finished: float | None = None
+    seconds: float | None = None
+    attempts: int = 1
+    """How often it was started: 1, and one more for each resume."""
+    counts: dict[str, int] = {}
+    tasks: dict[str, dict[str, int]] = {}
+    stats: dict[str, Any] = {}
+    error: str = ""
+
+
+def run_name(run_id: str, name: str) -> str:
+    """The name of a run's file in the store."""
+    return f"runs/{run_id}/{name}"
+
+
+class Journal:
+    """Writes one run's record and events; subscribers see each event when it happens."""
+
+    def __init__(
+        self,
+        record: RunRecord | None,
+        store: Store | None,
+        clock: Clock,
+        subscribers: tuple[Callable[[events.Event], None], ...] = (),
+    ) -> None:
+        self.record = record
+        self._store = store
+        self._clock = clock
+        self._subscribers = subscribers
+        self._lines: list[bytes] = []
+        self._flushed = clock.monotonic()
+        self._guard = threading.Lock()
+
+    def emit(self, event: events.Event) -> None:
+        """Note one event. From any thread."""
+        for subscriber in self._subscribers:
+            subscriber(event)
+        if self._store is None:
+            return
+        with self._guard:
+            self._lines.append(events.encode_event(event))
+            due = self._clock.monotonic() - self._flushed > FLUSH_SECONDS or len(self._lines) >= FLUSH_EVENTS
+            if due:
+                self._flush()
+
+    def started(self, runner: str) -> None:
+        """The run begins: from here on it can be found, and resumed if it is killed."""
+        record = self.record
+        if record is None:
+            return
+        record.runner = runner
+        record.started = self._clock.now()
+        self._write_record()
+        store = self._store.url if self._store is not None else ""
+        self.emit(
+            events.RunStarted(
+                at=record.started,
+                run=record.id,
+                flow=record.flow,
+                attempt=record.attempts,
+                runner=runner,
+                store=store,
+            )
+        )
+
+    def finished(self, state: str, seconds: float, error: BaseException | None) -> None:
+        """The run is over; `counts`, `tasks` and `stats` of the record were filled in before."""
+        record = self.record
+        if record is None:
+            return
+        record.state, record.seconds, record.finished = state, seconds, self._clock.now()
+        record.error = f"{type(error).__name__}: {error}" if error is not None else ""
+        self.emit(
+            events.RunFinished(
+                at=record.finished,
+                run=record.id,
+                state=state,
+                seconds=seconds,
+                counts=record.counts,
+                error=record.error,
+            )
+        )
+        with self._guard:
+            self._flush()
+        self._write_record()
+
+    def _write_record(self) -> None:
+        if self._store is not None and self.record is not None:
+            self._store.put(run_name(self.record.id, "run.json"), msgspec.json.encode(self.record))
+
+    def _flush(self) -> None:
+        if self._lines and self._store is not None and self.record is not None:
+            self._store.append(run_name(self.record.id, "events.jsonl"), b"".join(self._lines))
+        self._lines.clear()
+        self._flushed = self._clock.monotonic()
+
+
+def new_record(run_id: str, flow: str, entry: str, parameters: dict[str, Any]) -> RunRecord:
+    """The record of a run that begins in this process."""
+    try:
+        pickled = cloudpickle.dumps(parameters)
+    except Exception:  # noqa: BLE001 (a parameter's __reduce__ may raise anything; the run is then not resumable by id)
+        pickled = b""
+    return RunRecord(
+        id=run_id,
+        flow=flow,
+        entry=entry,
+        parameters={name: _short(value) for name, value in parameters.items()},
+        pickled_parameters=pickled,
+        host=platform.node(),
+        pid=os.getpid(),
+    )
+
+
+def _short(value: Any, limit: int = 200) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def read_record(store: Store, run_id: str) -> RunRecord:
+    """The record of one run; raises `StoreError` if there is none or it cannot be read."""
+    data = store.get(run_name(run_id, "run.json"))
+    if data is None:
+        raise StoreError(f"there is no run {run_id}", where=store.url, hint="`penstock runs` lists the runs of a store")
+    try:
+        return msgspec.json.decode(data, type=RunRecord)
+    except msgspec.DecodeError as error:
+        raise StoreError(f"the record of run {run_id} is damaged", where=store.url, because=str(error)) from None
+
+
+def list_records(store: Store) -> Iterator[RunRecord]:
+    """The records of all runs in a store, latest first; damaged ones are passed over (`read_record` tells why)."""
+    names = [entry.name for entry in store.list("runs/") if entry.name.endswith("/run.json")]
+    for name in sorted(names, reverse=True):
+        try:
+            yield read_record(store, name.split("/")[1])
+        except StoreError:
+            continue
+
+
+def read_events(store: Store, run_id: str) -> list[events.Event]:
+    """The log of a run as far as it was written; a last line that was cut off by a crash is passed over."""
+    data = store.get(run_name(run_id, "events.jsonl")) or b""
+    found = []
+    for line in data.splitlines():
+        try:
+            found.append(events.decode_event(line))
+        except msgspec.MsgspecError:
+            continue
+    return found

@@ -1,0 +1,81 @@
+"""Previews: a flow function traced without running any task, for `flow.plan` and `flow.trace`."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from penstock.environments import Environment
+from penstock.graph.planning import Hit, Planner
+from penstock.graph.plans import Plan
+from penstock.graph.tracing import FlowFrame, Trace, tracing
+from penstock.runners.lookups import Lookups
+
+
+class _NeedsValue(BaseException):
+    """The flow function needs a value that only a run can give. Not an Exception, so that no `except` swallows it."""
+
+
+class _Preview:
+    """Gives values of hits, and stops where there is none (penstock.graph.tracing.Values)."""
+
+    def __init__(self, frame: FlowFrame, environment: Environment, *, look_up: bool) -> None:
+        self.trace = Trace(self, frame)
+        self.planner = Planner(self.trace.graph)
+        self.stopped_at: str | None = None
+        self._environment = environment
+        self._look_up = look_up
+        self._lookups = Lookups(self.trace.graph, environment.results, environment.clock)
+        self._planned = 0
+        self._values: dict[int, Any] = {}
+
+    def plan_all(self, *wanted: int) -> None:
+        """Decide everything traced so far."""
+        targets = [*self.trace.graph.targets(self._planned), *wanted]
+        self._planned = len(self.trace.graph)
+        if self._look_up:
+            self._lookups.drive(self.planner, targets)
+
+    def value(self, node: int, timeout: float | None) -> Any:
+        if node not in self._values:
+            self.plan_all(node)
+            step = self.planner.steps.get(node)
+            if step is None or step.runs or not isinstance(step.answer, Hit):
+                self.stopped_at = f"{_place_in_user_code()} ({self.trace.graph[node].name})"
+                raise _NeedsValue
+            storage = self.trace.graph[node].entry.task.options.result_storage
+            self._values[node] = self._environment.results(storage).load(step.answer.record)
+        return self._values[node]
+
+    def settled(self, node: int) -> bool:
+        return node in self._values
+
+    def released(self, node: int) -> None:
+        self._values.pop(node, None)
+
+
+def preview(call: Callable[[], Any], frame: FlowFrame, environment: Environment, *, look_up: bool) -> Plan:
+    """Call the flow function for its graph, going on through sync points whose value is cached.
+
+    Runs no task. The flow function itself does run, with whatever it does outside of tasks.
+    """
+    view = _Preview(frame, environment, look_up=look_up)
+    try:
+        with tracing(view.trace):
+            call()
+    except _NeedsValue:
+        pass
+    view.plan_all()
+    return Plan(frame.name, view.trace.graph, view.planner.steps, view.planner.counters, view.stopped_at)
+
+
+def _place_in_user_code() -> str:
+    """`file:line: text` of the innermost frame that is not Penstock's."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "penstock":
+        frame = frame.f_back
+    name, line = frame.f_code.co_filename, frame.f_lineno
+    text = linecache.getline(name, line).strip()
+    return f"{name.rpartition('/')[2]}:{line}{': ' + text if text else ''}"

@@ -1,0 +1,146 @@
+"""Admission: what a ready node still has to pass before it is handed to a runner.
+
+    inputs there? → cache key → does another node of this run compute it? → look up → lock
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from penstock import events
+from penstock.graph.graphs import Node
+from penstock.graph.planning import Hit, Query
+from penstock.locks.base import Holder, LockManager
+from penstock.runners.base import Outcome
+from penstock.runners.board import Board
+from penstock.runners.claims import Claims
+from penstock.runners.lookups import Lookups
+
+
+@dataclass(slots=True)
+class Admitted:
+    """What became of a batch of ready nodes; those in none of the lists wait for somebody else."""
+
+    run: list[int] = field(default_factory=list)
+    hits: list[Outcome] = field(default_factory=list)
+    lacking: list[tuple[int, list[int]]] = field(default_factory=list)
+    """Nodes with the inputs that have no value anywhere (any more)."""
+
+
+class Admission:
+    """Decides ready nodes in batches: one look-up round and one lock call for all of them."""
+
+    def __init__(
+        self,
+        board: Board,
+        *,
+        lookups: Lookups,
+        claims: Claims,
+        lock_manager_of: Callable[[Node], LockManager | None],
+    ) -> None:
+        """`lock_manager_of(node)` is None unless the node's key is SERIALIZABLE."""
+        self._board = board
+        self._lookups = lookups
+        self._claims = claims
+        self._lock_manager_of = lock_manager_of
+        self._leaders: dict[str, int] = {}
+        self._followers: dict[str, list[int]] = {}
+        self._parked: dict[str, list[int]] = {}
+
+    def admit(self, ready: Iterable[int]) -> Admitted:
+        """Decide these nodes as far as it is possible now."""
+        admitted = Admitted()
+        leaders = [id for id in ready if self._leads_its_key(id)]
+        hits = self._hits(leaders)
+        admitted.hits = list(hits.values())
+        to_run = []
+        for id in leaders:
+            if id in hits:
+                continue
+            absent = [d for d in self._board.graph[id].deps if not self._board.there(d)]
+            if absent:
+                admitted.lacking.append((id, absent))
+            else:
+                to_run.append(id)
+        admitted.run = self._locked(to_run)
+        return admitted
+
+    def leave(self, id: int) -> None:
+        """The node is over: others of this run that waited for its key are decided again."""
+        key = self._board.progress[id].key
+        if key is None or self._leaders.get(key) != id:
+            return
+        del self._leaders[key]
+        self._decide_again(self._followers.pop(key, ()))
+
+    def woken(self, key: str) -> None:
+        """Whoever held the key is done with it, or may be."""
+        self._decide_again(self._parked.pop(key, ()))
+
+    def _decide_again(self, ids: Iterable[int]) -> None:
+        for id in ids:
+            self._board.progress[id].looked_up = False
+            self._board.scheduler.resume(id)
+
+    def _leads_its_key(self, id: int) -> bool:
+        node, progress = self._board.graph[id], self._board.progress[id]
+        if not node.cached:
+            return True
+        if progress.key is None:
+            progress.key = self._board.planner.content_key(node)
+        if progress.key is None:
+            return True  # known on the worker only, when it has the values
+        if self._leaders.setdefault(progress.key, id) == id:
+            return True
+        self._followers.setdefault(progress.key, []).append(id)
+        self._board.scheduler.hold(id)
+        return False
+
+    def _hits(self, ids: Iterable[int]) -> dict[int, Outcome]:
+        board = self._board
+        asked = [id for id in ids if board.progress[id].key is not None and not board.progress[id].looked_up]
+        queries = [Query(id, board.graph[id].entry.task.identity, board.progress[id].key, None) for id in asked]
+        hits: dict[int, Outcome] = {}
+        for id, answer in zip(asked, self._lookups.answer(queries) if queries else (), strict=True):
+            progress, node = board.progress[id], board.graph[id]
+            progress.looked_up = True
+            if not isinstance(answer, Hit):
+                continue
+            if node.entry.refresh and progress.seen is None:
+                progress.seen = answer.record.generation
+            elif answer.record.generation != progress.seen:
+                expires = self._lookups.note_recipe(node, answer, board)
+                hits[id] = Outcome(
+                    id, progress.attempt, "hit", answer.cache_key, answer.digest, answer.record, expires=expires
+                )
+        return hits
+
+    def _locked(self, ids: Iterable[int]) -> list[int]:
+        """The nodes that need no lock, and those that have theirs; the others are parked."""
+        board = self._board
+        wanted: dict[int, tuple[LockManager, dict[int, str]]] = {}
+        for node_id in ids:
+            key = board.progress[node_id].key
+            manager = self._lock_manager_of(board.graph[node_id]) if key is not None else None
+            if manager is not None and key is not None and self._claims.lease(node_id) is None:
+                wanted.setdefault(id(manager), (manager, {}))[1][node_id] = key
+        parked = set()
+        for manager, keys in wanted.values():
+            for node_id, answer in self._claims.acquire(manager, keys).items():
+                if isinstance(answer, Holder):
+                    parked.add(node_id)
+                    self._park(node_id, answer)
+        return [node_id for node_id in ids if node_id not in parked]
+
+    def _park(self, id: int, holder: Holder) -> None:
+        board = self._board
+        board.scheduler.hold(id)
+        self._parked.setdefault(holder.key, []).append(id)
+        board.counts["contended"] += 1
+        now = board.clock.now()
+        board.emit(
+            events.NodeParked(
+                at=now, node=id, task=board.name(id), key=holder.key, holder=holder.info, since=holder.since
+            )
+        )

@@ -1,0 +1,215 @@
+"""What a runner must do: the one interface file of runners, read top to bottom.
+
+The driver hands an engine **bundles** of calls and gets back one outcome per call. A runner only turns bundles into whatever
+its engine runs and reports what came of them; what happens inside a call is `penstock.runners.calls`, the same everywhere.
+Order, retries, delays, locks, caching and events belong to the driver and exist once.
+
+    Runner (settings, may be pickled)  --open(context, report)-->  Engine (live workers)
+    Engine.submit(bundle) ... report(Started(bundle)) ... report(Finished(bundle, outcomes))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from penstock.graph.keys import KeyTemplate
+from penstock.graph.tasks import TaskDefinition
+from penstock.locks.base import Reach
+from penstock.runtime import FlowRunInfo
+from penstock.storage.records import ResultRecord
+
+OutcomeKind = Literal[
+    "executed",  # the function ran (and, for a cached node, a result of this or another attempt is published)
+    "hit",  # a result was found before the function ran
+    "failed",  # the function, a serializer or the store raised
+    "unclaimed",  # the cache key is known now and has to be locked by the driver first
+    "input_lost",  # stored bytes of inputs are gone or damaged
+    "closed",  # the generation was closed meanwhile (invalidated, refreshed): to be decided again
+    "worker_lost",  # the worker died
+    "timeout",  # it ran longer than it may
+    "not_started",  # handed back untouched
+]
+
+
+@dataclass(slots=True, eq=False)
+class Payload:
+    """A task as workers need it, shipped to each of them once per run."""
+
+    number: int
+    """What calls name it by."""
+    task: TaskDefinition
+    template: KeyTemplate | None
+    """None for a plain task."""
+    flow: str
+    log_prints: bool
+    serializable: bool
+    """One execution among all who ask: the driver must hold the key's lock."""
+    store: str | None = None
+    """Another store than the run's."""
+
+
+@dataclass(slots=True, eq=False)
+class Input:
+    """Where a call finds the result of another node. At least one of `record` and `handle` is set."""
+
+    digest: str | None = None
+    """Of the value; None if nobody computed it yet (a plain task's)."""
+    record: ResultRecord | None = None
+    """The stored result."""
+    store: str | None = None
+    """The address of the store that holds it; None is the run's own."""
+    handle: Any = None
+    """The value inside the engine; only the engine looks into it."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One attempt of one node."""
+
+    node: int
+    attempt: int
+    """From 1."""
+    payload: int
+    arguments: Mapping[str, Any]
+    """By parameter name, with a Ref for each input."""
+    inputs: Mapping[int, Input]
+    cache_key: str | None = None
+    """If the driver knows it."""
+    recipe_key: str | None = None
+    """Where a recipe entry is to be written; None for leaves and below plain tasks."""
+    attempt_id: str = ""
+    """Unique among all attempts ever made: names the payload and settles who published."""
+    session_id: str | None = None
+    """The driver's session that holds the lock of `cache_key`."""
+    fencing_token: int | None = None
+    seen: int | None = None
+    """A generation whose result must not be used: expired, damaged, or to be refreshed."""
+    upstream_expires: float | None = None
+    """The earliest expiry among everything it was made from, seconds since the epoch."""
+    keep: bool = True
+    """Somebody will ask the engine for the value: another node, or the flow."""
+
+
+@dataclass(slots=True, eq=False)
+class Bundle:
+    """Calls that travel together. Outcomes stay one per call."""
+
+    number: int
+    calls: list[Call]
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """What it needs while it runs, in canonical units (`cpu` cores, `memory` bytes, others by count)."""
+
+
+@dataclass(slots=True, eq=False)
+class Failure:
+    """An exception as it travels: the object where it pickles, its text and traceback always."""
+
+    type_name: str
+    message: str
+    traceback: str
+    error: BaseException | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Outcome:
+    """What came of one call."""
+
+    node: int
+    attempt: int
+    kind: OutcomeKind
+    cache_key: str | None = None
+    digest: str | None = None
+    record: ResultRecord | None = None
+    handle: Any = None
+    expires: float | None = None
+    """The earliest expiry of the value and of all it was made from."""
+    failure: Failure | None = None
+    lost: tuple[int, ...] = ()
+    """Nodes whose stored results could not be read."""
+    started: float = 0.0
+    """Seconds since the epoch, by the worker's clock."""
+    seconds: float = 0.0
+    """How long the function ran."""
+    won: bool = True
+    """False if another attempt had published first and its value was adopted."""
+    worker: str = ""
+    notes: tuple[str, ...] = ()
+    """Warnings worth telling: a fall-back to pickle, a task that is not deterministic, changed input files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker took the bundle up."""
+
+    bundle: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finished:
+    """The bundle is over."""
+
+    bundle: int
+    outcomes: Sequence[Outcome]
+
+
+Report = Callable[[Started | Finished], None]
+
+
+@dataclass(slots=True, eq=False)
+class WorkerContext:
+    """What every call of a run needs to know. Ships no credentials: workers open stores by address."""
+
+    run: FlowRunInfo
+    store: str
+    """The result store's address."""
+    open_results: Callable[[str | None], Any] | None = None
+    """Results of a store by address (None: the run's), for engines that share this process."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Live workers of one run. Methods are called from the driver's thread only and must not block for long."""
+
+    @property
+    def capacity(self) -> Mapping[str, float]:
+        """What all workers together have: `slots` (calls at a time) and resources in canonical units."""
+        ...
+
+    def register(self, payload: Payload) -> None:
+        """Make a task known before its first call. Raises `RunnerError` if it cannot be shipped."""
+        ...
+
+    def submit(self, bundle: Bundle) -> None:
+        """Start it as soon as a worker is free. Its end is reported exactly once, whatever happens."""
+        ...
+
+    def cancel(self, bundle: int) -> None:
+        """Stop it, by force where the engine can. A report that comes later is ignored by the driver."""
+        ...
+
+    def fetch(self, handle: Any) -> Any:
+        """The value behind a handle, brought to the driver. May be called from any thread."""
+        ...
+
+    def release(self, handles: Iterable[Any]) -> None:
+        """Values nobody will ask for again."""
+        ...
+
+    def close(self) -> None:
+        """Stop the workers. Running calls are cancelled."""
+        ...
+
+
+class Runner(Protocol):
+    """Where a flow runs: settings that open an engine for each run. `runner(flow)` binds a flow to it."""
+
+    @property
+    def reach(self) -> Reach:
+        """How far away its workers are: locks and stores have to reach as far."""
+        ...
+
+    def open(self, context: WorkerContext, report: Report) -> Engine:
+        """Live workers for one run. Raises `RunnerError` if there are none to be had."""
+        ...

@@ -1,0 +1,128 @@
+"""The board: what one run knows of its nodes. Touched by the driver's thread only, except where it says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from penstock import events
+from penstock.clocks import Clock
+from penstock.graph.graphs import Graph
+from penstock.graph.planning import Hit, Planner
+from penstock.runners.base import Input
+from penstock.runners.scheduler import Scheduler
+from penstock.storage.records import ResultRecord
+
+
+@dataclass(slots=True, eq=False)
+class Result:
+    """Where a node's value is."""
+
+    digest: str | None = None
+    record: ResultRecord | None = None
+    handle: Any = None
+    """The value inside the engine, as long as somebody may ask for it."""
+    expires: float | None = None
+    """The earliest expiry of the value and of all it was made from."""
+
+    @property
+    def there(self) -> bool:
+        """Whether the value can be had."""
+        return self.record is not None or self.handle is not None
+
+
+@dataclass(slots=True, eq=False)
+class Progress:
+    """How far a node that runs has come."""
+
+    attempt: int = 1
+    losses: int = 0
+    """Attempts that ended with the death of the worker."""
+    key: str | None = None
+    """The cache key, once it is known."""
+    looked_up: bool = False
+    """The key was looked up since the node became ready."""
+    seen: int | None = None
+    """A generation that must not be used: damaged, or to be refreshed."""
+    error: BaseException | None = None
+
+
+class Board:
+    """Nodes, their plan, their progress and their values."""
+
+    def __init__(self, graph: Graph, *, held: Callable[[int], bool], emit: events.Emit, clock: Clock) -> None:
+        """`held(node)`: a future of the node is alive, so its value may still be asked for."""
+        self.graph = graph
+        self.planner = Planner(graph)
+        self.scheduler = Scheduler()
+        self.results: dict[int, Result] = {}
+        self.progress: dict[int, Progress] = {}
+        self.outcomes: dict[int, Literal["executed", "hit", "failed"]] = {}
+        self.counts = {"contended": 0, "retried": 0}
+        self.emit = emit
+        self.clock = clock
+        self.held = held
+        self._uses: dict[int, int] = {}
+
+    def name(self, id: int) -> str:
+        return self.graph[id].name
+
+    def needs_of(self, id: int) -> tuple[int, ...]:
+        """Everything that has to be over before the node may run."""
+        return (*self.graph[id].deps, *self.graph[id].order)
+
+    def begin(self, id: int) -> Progress:
+        """The node has to run (again): its inputs are in use from now on."""
+        node = self.graph[id]
+        progress = self.progress[id] = Progress(key=node.cache_key)
+        for dep in node.deps:
+            self._uses[dep] = self._uses.get(dep, 0) + 1
+        return progress
+
+    def note_hit(self, id: int) -> None:
+        """The plan found the node's result."""
+        answer = self.planner.steps[id].answer
+        assert isinstance(answer, Hit)
+        self.results[id] = Result(answer.digest, answer.record, None, answer.expires)
+
+    def there(self, id: int) -> bool:
+        """Whether the node's value can be had."""
+        result = self.results.get(id)
+        return result is not None and result.there
+
+    def input(self, id: int) -> Input:
+        """Where a consumer finds the node's value."""
+        result = self.results[id]
+        return Input(result.digest, result.record, self.graph[id].entry.task.options.result_storage, result.handle)
+
+    def wanted(self, id: int) -> bool:
+        """Whether anybody may still ask for the node's value."""
+        return bool(self._uses.get(id)) or self.held(id)
+
+    def inputs_used(self, id: int) -> list[Any]:
+        """The node is over: handles of inputs that nobody needs any more."""
+        freed = []
+        for dep in self.graph[id].deps:
+            self._uses[dep] -= 1
+            freed.append(dep)
+        return self.let_go(freed)
+
+    def let_go(self, ids: Iterable[int]) -> list[Any]:
+        """Handles of those values that nobody can ask for any more, forgotten here."""
+        handles = []
+        for id in ids:
+            result = self.results.get(id)
+            if result is not None and result.handle is not None and not self.wanted(id):
+                handles.append(result.handle)
+                result.handle = None
+        return handles
+
+    def over(self, id: int) -> bool:
+        """Whether the node was decided and is done, failed or skipped. From any thread."""
+        return id in self.planner.steps and self.scheduler.over(id)
+
+    def error(self, id: int) -> BaseException | None:
+        """Why the node has no value, if it failed or was skipped. From any thread."""
+        progress = self.progress.get(id)
+        return progress.error if progress is not None else None

@@ -1,0 +1,295 @@
+"""What happens on a worker: one call of one node, the same code on every engine.
+
+    inputs → cache key → look up ─ hit  → the stored result's record
+                             └ miss → may it run? (a serializable key must be locked) → run → digest → publish
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from penstock.clocks import SYSTEM_CLOCK
+from penstock.errors import DamagedResult, DigestError, StoreUnreachable
+from penstock.graph.capture import fill_all
+from penstock.graph.hashing import combine, digest
+from penstock.graph.refs import Ref
+from penstock.graph.tracing import tracing
+from penstock.runners.base import Call, Input, Outcome, OutcomeKind, Payload, WorkerContext
+from penstock.runners.copies import CannotCopy, own_copy
+from penstock.runners.failures import describe
+from penstock.runners.printing import printing_to_log
+from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
+from penstock.storage.files import file_digest
+from penstock.storage.records import RecipeEntry, ResultRecord
+from penstock.storage.results import Restart, ResultStore, this_process
+from penstock.storage.slots import Absent, Found
+
+MAX_RECIPE_INPUTS = 256
+"""A recipe entry states the digests of at most so many inputs; with more, a plan looks them up."""
+
+
+class InputLost(Exception):
+    """Stored bytes of an input are gone or damaged: the driver has it made again."""
+
+    def __init__(self, node: int, error: DamagedResult) -> None:
+        super().__init__(node, error)
+        self.node = node
+
+
+class Worker:
+    """One worker's view of a run: opened stores, tasks by number, and how to reach values inside the engine."""
+
+    def __init__(
+        self,
+        context: WorkerContext,
+        *,
+        open_results: Callable[[str | None], ResultStore],
+        fetch: Callable[[Any], Any],
+        keep: Callable[[Any], Any],
+        shares_memory: bool,
+        keeps_published: bool = True,
+    ) -> None:
+        """`keep(value)` gives a handle to a value that stays in the engine; `fetch(handle)` gives the value back.
+
+        With `shares_memory` handles are the objects that other calls see too, so each consumer gets a copy. Without
+        `keeps_published` a published value is not kept: others load it from the store.
+        """
+        self._run = context.run
+        self.run_id = context.run.id
+        self._open_results = open_results
+        self._fetch = fetch
+        self._keep = keep
+        self._shares_memory = shares_memory
+        self.keeps_published = keeps_published
+        self.payloads: dict[int, Payload] = {}
+        self.name = f"{platform.node()}:{os.getpid()}"
+
+    def perform(self, call: Call) -> Outcome:
+        """Run one call as far as it goes. Never raises: whatever happens is in the outcome."""
+        payload = self.payloads[call.payload]
+        try:
+            with in_flow_run(self._run), tracing(None):
+                if payload.template is None:
+                    return self._run_plain(call, payload)
+                return _CachedCall(self, call, payload, self._open_results(payload.store)).settle()
+        except InputLost as error:
+            return Outcome(call.node, call.attempt, "input_lost", lost=(error.node,), worker=self.name)
+        except BaseException as error:  # noqa: BLE001 (a worker reports; even KeyboardInterrupt and SystemExit are the task's)
+            return self.outcome(call, "failed", failure=describe(error))
+
+    def _run_plain(self, call: Call, payload: Payload) -> Outcome:
+        values = {name: v for name, v in self.values(call).items()}
+        started = time.time()
+        clock = time.perf_counter()
+        value = self.run_function(call, payload, values)
+        if inspect.isgenerator(value):
+            value = list(value)  # a stream could be read by one consumer only
+        return self.outcome(
+            call,
+            "executed",
+            handle=self._keep(value) if call.keep else None,
+            expires=call.upstream_expires,
+            started=started,
+            seconds=time.perf_counter() - clock,
+        )
+
+    # -- shared by plain and cached calls ------------------------------------------------------------------------------
+
+    def values(self, call: Call) -> dict[str, Any]:
+        """The call's arguments with every input brought here. Raises `InputLost`."""
+        loaded: dict[int, Any] = {}
+
+        def resolve(ref: Ref) -> Any:
+            if ref.node not in loaded:
+                loaded[ref.node] = self.load(ref.node, call.inputs[ref.node])
+            return loaded[ref.node]
+
+        return fill_all(call.arguments, resolve) if call.inputs else dict(call.arguments)
+
+    def load(self, node: int, source: Input) -> Any:
+        """One input's value: from the engine if it is there, else from the store."""
+        if source.handle is not None:
+            value = self._fetch(source.handle)
+            if source.record is None or not self._shares_memory:
+                return value
+            with contextlib.suppress(CannotCopy):
+                return own_copy(value)
+        assert source.record is not None  # an input has a record or a handle
+        try:
+            return self._open_results(source.store).load(source.record)
+        except DamagedResult as error:
+            raise InputLost(node, error) from error
+
+    def run_function(self, call: Call, payload: Payload, values: Mapping[str, Any]) -> Any:
+        """The user's function, run with its context; async functions are run to their end."""
+        task = payload.task
+        info = TaskRunInfo(
+            id=call.attempt_id,
+            name=f"{task.name}-{call.node}",
+            task_name=task.name,
+            run_count=call.attempt,
+            parameters=values,
+            tags=tuple(sorted(task.options.tags)),
+            flow_run_id=self._run.id,
+        )
+        with in_task_run(info), printing_to_log(task.name, enabled=payload.log_prints):
+            value = task.signature.call(task.fn, values)
+            return asyncio.run(value) if inspect.iscoroutine(value) else value
+
+    def keep(self, value: Any) -> Any:
+        """A handle for other calls to reach the value by."""
+        return self._keep(value)
+
+    def outcome(self, call: Call, kind: OutcomeKind, **facts: Any) -> Outcome:
+        """An outcome of this worker."""
+        return Outcome(call.node, call.attempt, kind, worker=self.name, **facts)
+
+
+class _CachedCall:
+    """One call of a node whose results are looked up and published."""
+
+    def __init__(self, worker: Worker, call: Call, payload: Payload, results: ResultStore) -> None:
+        assert payload.template is not None
+        self.worker, self.call, self.payload, self.results = worker, call, payload, results
+        self.template = payload.template
+        self.task = payload.task.identity
+        self.digests: dict[int, str] = {n: s.digest for n, s in call.inputs.items() if s.digest is not None}
+        self.values: dict[str, Any] | None = None
+
+    def settle(self) -> Outcome:
+        """Hit, run and publish, or say why neither is possible yet."""
+        call = self.call
+        key = self._cache_key()
+        if key is None:
+            return self.worker._run_plain(call, self.payload)  # the key function said: do not cache this call
+        found = self.results.look_up(self.task, key)
+        if isinstance(found, Found) and found.generation != call.seen:
+            return self._adopt(found.record, "hit", started=0.0, seconds=0.0)
+        if self.payload.serializable and call.session_id is None:
+            return self.worker.outcome(call, "unclaimed", cache_key=key)
+        return self._execute(key, found)
+
+    def _resolve(self, ref: Ref) -> str:
+        return self.digests[ref.node]
+
+    def _cache_key(self) -> str | None:
+        if self.call.cache_key is not None:
+            return self.call.cache_key
+        # Plain tasks' values come without a digest; it is computed here, where the value is needed anyway.
+        for node, source in self.call.inputs.items():
+            if node not in self.digests:
+                self.digests[node] = digest(self.worker.load(node, source))
+        return self.template.cache_key(self.call.arguments, self._resolve, self._values_if_needed())
+
+    def _values_if_needed(self) -> dict[str, Any] | None:
+        return self._loaded() if self.template.needs_values else None
+
+    def _loaded(self) -> dict[str, Any]:
+        if self.values is None:
+            self.values = self.worker.values(self.call)
+        return self.values
+
+    def _execute(self, key: str, found: Found | Absent) -> Outcome:
+        call, options = self.call, self.payload.task.options
+        values = self._loaded()
+        parts = self._parts()
+        started = SYSTEM_CLOCK.now()
+        clock = time.perf_counter()
+        value = self.worker.run_function(call, self.payload, values)
+        seconds = time.perf_counter() - clock
+        if self._files_changed(key):
+            # The key says what the files held before; a result made from what they hold now must not be found under it.
+            note = "not published: an input file changed while the task ran"
+            return self.worker.outcome(
+                call, "executed", handle=self.worker.keep(value), started=started, seconds=seconds, notes=(note,)
+            )
+        stream = inspect.isgenerator(value) or hasattr(value, "read_next_batch")
+        value_digest = None if stream else _digest_of(value)
+        published = self.results.publish(
+            self.task,
+            key,
+            value,
+            after=found,
+            attempt=call.attempt_id,
+            session=call.session_id or "",
+            fence=call.fencing_token or 0,
+            digest=value_digest or combine("result", (self.task, key, call.attempt_id)),
+            key_parts=parts,
+            expires=_expiry(options.cache_expiration, SYSTEM_CLOCK.now()),
+            upstream_expires=call.upstream_expires,
+            producer=this_process(run_id=self.worker.run_id, flow=self.payload.flow),
+            started=started,
+            seconds=seconds,
+            serializer=options.result_serializer,
+        )
+        if isinstance(published, Restart):
+            return self.worker.outcome(call, "closed", cache_key=key)
+        notes: tuple[str, ...] = ()
+        if not published.won and value_digest is not None and value_digest != published.record.digest:
+            notes = ("another attempt published a different value first: the task is not deterministic",)
+        keep = published.won and call.keep and not stream and self.worker.keeps_published
+        return self._adopt(
+            published.record,
+            "executed",
+            started=started,
+            seconds=seconds,
+            handle=self.worker.keep(value) if keep else None,
+            won=published.won,
+            notes=notes,
+        )
+
+    def _adopt(self, record: ResultRecord, kind: OutcomeKind, **facts: Any) -> Outcome:
+        expires = min((e for e in (record.expires, self.call.upstream_expires) if e is not None), default=None)
+        self._write_recipe(record, expires)
+        return self.worker.outcome(
+            self.call, kind, cache_key=record.key, digest=record.digest, record=record, expires=expires, **facts
+        )
+
+    def _write_recipe(self, record: ResultRecord, expires: float | None) -> None:
+        if self.call.recipe_key is None:
+            return
+        inputs = [self.digests.get(n, "") for n in self.call.inputs]
+        stated = inputs if len(inputs) <= MAX_RECIPE_INPUTS and all(inputs) else None
+        entry = RecipeEntry(
+            recipe=self.call.recipe_key,
+            key=record.key,
+            task=self.task,
+            digest=record.digest,
+            inputs=stated,
+            expires=expires,
+        )
+        try:
+            self.results.put_recipe(entry)
+        except StoreUnreachable:
+            # Only an index: without the entry the next plan finds the result by its cache key.
+            logging.getLogger("penstock.store").warning("could not write the recipe entry of %s", self.task)
+
+    def _parts(self) -> dict[str, Any]:
+        parts = self.template.parts(self.call.arguments, self._resolve, self._values_if_needed())
+        assert parts is not None  # there is a cache key
+        return parts
+
+    def _files_changed(self, key: str) -> bool:
+        template = self.template
+        if any(file_digest(path) != before for path, before in template.files):
+            return True
+        return bool(template.file_parameters) and template.key_from_parts(self._parts()) != key
+
+
+def _digest_of(value: Any) -> str | None:
+    try:
+        return digest(value)
+    except DigestError:
+        return None  # the result is known by its attempt instead: sound, only without early cutoff
+
+
+def _expiry(after: Any, now: float) -> float | None:
+    return None if after is None else now + float(after.total_seconds())

@@ -1,0 +1,161 @@
+"""Dispatch: admitted nodes become calls, calls travel in bundles, as many as the engine has room for."""
+
+from __future__ import annotations
+
+import heapq
+import uuid
+from collections.abc import Callable, Mapping
+
+from penstock.errors import RunnerError
+from penstock.graph.graphs import Node
+from penstock.runners.base import Bundle, Call, Engine, Failure, Finished, Payload, Started
+from penstock.runners.board import Board
+from penstock.runners.claims import Claims
+from penstock.runners.failures import describe
+from penstock.runners.resources import missing, required
+
+
+class Dispatch:
+    """What is waiting for room and what is under way."""
+
+    def __init__(
+        self,
+        board: Board,
+        *,
+        claims: Claims,
+        serializable: Callable[[Node], bool],
+        log_prints: Callable[[Node], bool],
+        open_engine: Callable[[], Engine],
+    ) -> None:
+        """The engine is opened with the first call: a run in which everything is a hit needs none."""
+        self._board = board
+        self._claims = claims
+        self._serializable = serializable
+        self._log_prints = log_prints
+        self._open_engine = open_engine
+        self._engine: Engine | None = None
+        self._waiting: list[int] = []
+        self._bundles: dict[int, Bundle] = {}
+        self._number = 0
+        self._in_use: dict[str, float] = {}
+        self._payloads: dict[int, Payload] = {}
+
+    @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            self._engine = self._open_engine()
+        return self._engine
+
+    def push(self, id: int) -> None:
+        """The node may be handed over as soon as there is room; lower numbers go first."""
+        heapq.heappush(self._waiting, id)
+
+    def hand_over(self) -> list[tuple[int, Failure]]:
+        """Submit what there is room for; returns the nodes that can never be submitted, with the reason."""
+        refused: list[tuple[int, Failure]] = []
+        too_large: list[int] = []
+        while self._waiting and self._room("slots", 1.0):
+            id = heapq.heappop(self._waiting)
+            try:
+                needs = self._needs(id)
+                if not all(self._room(name, amount) for name, amount in needs.items()):
+                    too_large.append(id)
+                    continue
+                self._submit(id, needs)
+            except Exception as error:  # noqa: BLE001 (resources= and pickling are users' code; the failure is the node's)
+                refused.append((id, describe(error)))
+        for id in too_large:
+            heapq.heappush(self._waiting, id)
+        return refused
+
+    def under_way(self, report: Started | Finished) -> Bundle | None:
+        """The bundle a report is about; None if it was cancelled or timed out meanwhile."""
+        return self._bundles.get(report.bundle)
+
+    def end(self, bundle: Bundle) -> bool:
+        """The bundle is over and its room is free; False if it was over before."""
+        if self._bundles.pop(bundle.number, None) is None:
+            return False
+        for name, amount in bundle.resources.items():
+            self._in_use[name] -= amount
+        return True
+
+    def cancel_all(self) -> None:
+        """Stop everything under way."""
+        self._waiting.clear()
+        for bundle in list(self._bundles.values()):
+            self.end(bundle)
+            self.engine.cancel(bundle.number)
+
+    def release(self, handles: list[object]) -> None:
+        """Values in the engine that nobody will ask for again."""
+        if handles and self._engine is not None:
+            self._engine.release(handles)
+
+    def close(self) -> None:
+        """Stop the workers."""
+        if self._engine is not None:
+            self._engine.close()
+
+    def _room(self, name: str, amount: float) -> bool:
+        return self._in_use.get(name, 0.0) + amount <= self.engine.capacity[name]
+
+    def _needs(self, id: int) -> Mapping[str, float]:
+        task = self._board.graph[id].entry.task
+        needs = {"slots": 1.0, **required(task.options.resources, self._board.progress[id].attempt)}
+        lacking = missing(needs, self.engine.capacity)
+        if lacking:
+            raise RunnerError(
+                f"no worker can ever run {task.name}",
+                because=f"it asks for {lacking}",
+                hint="ask for less, or use a runner that has it",
+            )
+        return needs
+
+    def _submit(self, id: int, needs: Mapping[str, float]) -> None:
+        self._number += 1
+        bundle = Bundle(self._number, [self._call(id)], needs)
+        self._bundles[bundle.number] = bundle
+        try:
+            self.engine.submit(bundle)
+        except BaseException:
+            del self._bundles[bundle.number]
+            raise
+        for name, amount in needs.items():
+            self._in_use[name] = self._in_use.get(name, 0.0) + amount
+
+    def _payload(self, node: Node) -> Payload:
+        payload = self._payloads.get(id(node.entry))
+        if payload is None:
+            payload = Payload(
+                number=len(self._payloads),
+                task=node.entry.task.for_workers(),
+                template=node.entry.template,
+                flow=node.entry.flow,
+                log_prints=self._log_prints(node),
+                serializable=self._serializable(node),
+                store=node.entry.task.options.result_storage,
+            )
+            self.engine.register(payload)
+            self._payloads[id(node.entry)] = payload
+        return payload
+
+    def _call(self, id: int) -> Call:
+        board, node = self._board, self._board.graph[id]
+        progress, lease = board.progress[id], self._claims.lease(id)
+        expiries = [e for d in node.deps if (e := board.results[d].expires) is not None]
+        return Call(
+            node=id,
+            attempt=progress.attempt,
+            payload=self._payload(node).number,
+            arguments=node.arguments,
+            inputs={d: board.input(d) for d in node.deps},
+            cache_key=progress.key,
+            recipe_key=node.recipe_key if node.deps else None,
+            attempt_id=uuid.uuid4().hex[:16],
+            session_id=lease.session_id if lease else None,
+            fencing_token=lease.fencing_token if lease else None,
+            seen=progress.seen,
+            upstream_expires=min(expiries, default=None),
+            keep=board.wanted(id) or not node.cached,
+        )

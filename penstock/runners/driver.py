@@ -1,0 +1,449 @@
+"""The driver: the one loop that brings a traced graph forward on any engine.
+
+It runs in a thread of its own. Whatever reaches it (more graph, outcomes, woken locks, timers) is a call put into its inbox,
+so the board is touched by one thread. Each turn of the loop handles what has come, admits what is ready and hands over as much
+as the engine has room for.
+
+    plan → ready → admit → dispatch → outcome → finished | retried | failed | parked | made again
+"""
+
+from __future__ import annotations
+
+import heapq
+import queue
+import random
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from penstock import events
+from penstock.errors import Cancelled, StoreUnreachable, TaskTimeout, UpstreamFailed, WorkerLost
+from penstock.graph.planning import Status
+from penstock.runners.admission import Admission
+from penstock.runners.base import Bundle, Failure, Finished, Outcome, Started
+from penstock.runners.board import Board, Result
+from penstock.runners.claims import Claims
+from penstock.runners.dispatch import Dispatch
+from penstock.runners.failures import FailedState, describe, to_exception
+from penstock.runners.lookups import Lookups
+from penstock.runners.retries import delay_before
+from penstock.runners.scheduler import State
+from penstock.runtime import TaskRunInfo
+
+MAX_WORKER_LOSSES = 3
+"""A node is run again this often after its worker died, besides its own retries."""
+
+
+class Driver:
+    """Brings one graph forward. Public methods may be called from any thread; `start` first, `close` last."""
+
+    def __init__(
+        self,
+        board: Board,
+        *,
+        lookups: Lookups,
+        admission: Admission,
+        dispatch: Dispatch,
+        claims: Claims,
+        recompute_unknown: bool,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.board = board
+        self.crash: BaseException | None = None
+        self.dropped: list[int] = []  # nodes nobody holds a future of any more; appended by other threads
+        self._lookups = lookups
+        self._admission = admission
+        self._dispatch = dispatch
+        self._claims = claims
+        self._recompute_unknown = recompute_unknown
+        self._rng = rng or random.Random()
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._loop, name="penstock-driver", daemon=True)
+        self._planned = 0
+        self._waiting: list[tuple[tuple[int, ...], threading.Event]] = []
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_number = 0
+        self._stopping = False
+        self._cancelled = False
+
+    # -- from other threads ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the loop's thread."""
+        self._thread.start()
+
+    def advance(self, *, want: tuple[int, ...] = ()) -> threading.Event:
+        """Plan and run everything traced so far; the event is set when all of `want` (default: everything) is over."""
+        done = threading.Event()
+        upto = len(self.board.graph)
+        self._inbox.put(lambda: self._extend(upto, want, done))
+        if self.crash is not None:
+            done.set()
+        return done
+
+    def remake(self, node: int, reason: str, generation: int | None) -> None:
+        """A stored value that was handed out turned out to be unusable: make it again."""
+        self._inbox.put(lambda: self._revive(node, reason, generation))
+
+    def cancel(self) -> None:
+        """Stop running work and start no more; what is unfinished fails with `Cancelled`."""
+        self._inbox.put(self._cancel)
+
+    def report(self, report: Started | Finished) -> None:
+        """What the engine has to say."""
+        self._inbox.put(lambda: self._on_report(report))
+
+    def wake(self, key: str) -> None:
+        """A parked key may be free or published."""
+        self._inbox.put(lambda: self._admission.woken(key))
+
+    def locks_lost(self, held: int) -> None:
+        """A lock session's lease ran out."""
+        self._inbox.put(lambda: self.board.emit(events.LocksLost(at=self.board.clock.now(), held=held)))
+
+    def close(self) -> None:
+        """Stop the loop, the locks and the engine. Running work is cancelled."""
+        self._inbox.put(self._stop)
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._claims.close()
+        self._dispatch.close()
+
+    def fetch(self, handle: Any) -> Any:
+        """A value out of the engine."""
+        return self._dispatch.engine.fetch(handle)
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        try:
+            while not self._stopping:
+                self._take_messages()
+                self._fire_timers()
+                self._drop()
+                ready = self.board.scheduler.take_ready()
+                if ready and not self._cancelled:
+                    self._admit(ready)
+                for id, failure in self._dispatch.hand_over():
+                    self._fail(id, failure)
+                self._answer_waiting()
+        except BaseException as error:  # noqa: BLE001 (handed to the thread that waits for the run)
+            self.crash = error
+        for _, event in self._waiting:
+            event.set()
+
+    def _take_messages(self) -> None:
+        timeout = max(0.0, self._timers[0][0] - self.board.clock.monotonic()) if self._timers else None
+        if self.board.scheduler.has_ready:
+            timeout = 0.0
+        try:
+            self._inbox.get(timeout=timeout)()
+            while True:
+                self._inbox.get_nowait()()
+        except queue.Empty:
+            return
+
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        self._timer_number += 1
+        heapq.heappush(self._timers, (self.board.clock.monotonic() + seconds, self._timer_number, action))
+
+    def _fire_timers(self) -> None:
+        now = self.board.clock.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2]()
+
+    def _drop(self) -> None:
+        dropped = self.dropped
+        while dropped:
+            self._dispatch.release(self.board.let_go([dropped.pop()]))
+
+    def _answer_waiting(self) -> None:
+        still = []
+        for want, event in self._waiting:
+            if all(self.board.over(n) for n in want) if want else self.board.scheduler.idle:
+                event.set()
+            else:
+                still.append((want, event))
+        self._waiting = still
+
+    def _stop(self) -> None:
+        self._cancel()
+        self._stopping = True
+
+    # -- planning -------------------------------------------------------------------------------------------------
+
+    def _extend(self, upto: int, want: tuple[int, ...], done: threading.Event) -> None:
+        self._waiting.append((want, done))
+        targets = [t for t in self.board.graph.targets(self._planned) if t < upto]
+        self._planned = max(self._planned, upto)
+        self._bring([*targets, *want])
+
+    def _bring(self, ids: Iterable[int]) -> None:
+        """See to it that these nodes get a value: by a hit, by running, or by running again what was let go."""
+        board, counters = self.board, self.board.planner.counters
+        new = [id for id in ids if id not in board.planner.steps]
+        for id in ids:
+            if board.over(id) and not board.there(id) and board.error(id) is None:
+                self._run_again(id, "its value was let go")
+        if not new:
+            return
+        before = (counters.rounds, counters.lookups)
+        self._lookups.drive(board.planner, new)
+        for id in sorted(board.planner.fresh):
+            self._schedule(id)
+        self._tell_plan(counters.rounds - before[0], counters.lookups - before[1])
+
+    def _schedule(self, id: int) -> None:
+        board, step = self.board, self.board.planner.steps[id]
+        if step.status is Status.UNKNOWN and not self._recompute_unknown:
+            raise StoreUnreachable(
+                f"the store did not say whether there is a result of {board.name(id)}",
+                because=str(getattr(step.answer, "error", "")),
+                hint='try again when it answers, or set on_unknown="recompute" to run without knowing',
+            )
+        if not step.runs:
+            board.note_hit(id)
+        elif not self._cancelled:
+            progress = board.begin(id)
+            progress.looked_up = progress.key is not None and not board.graph[id].entry.refresh
+            self._skip(board.scheduler.add(id, board.needs_of(id)), id)
+
+    def _tell_plan(self, rounds: int, lookups: int) -> None:
+        board = self.board
+        tally = dict.fromkeys(("hit", "miss", "bypass", "unknown"), 0)
+        tasks: dict[str, int] = {}
+        for id in board.planner.fresh:
+            step = board.planner.steps[id]
+            tally[str(step.status)] += 1
+            if step.runs:
+                tasks[board.name(id)] = tasks.get(board.name(id), 0) + 1
+        now = board.clock.now()
+        board.emit(
+            events.NodesPlanned(at=now, nodes=self._planned, rounds=rounds, lookups=lookups, tasks=tasks, **tally)
+        )
+
+    def _admit(self, ready: list[int]) -> None:
+        admitted = self._admission.admit(ready)
+        for outcome in admitted.hits:
+            self._succeeded(outcome)
+        for id, absent in admitted.lacking:
+            self._admission.leave(id)
+            self._bring(absent)
+            self._skip(self.board.scheduler.wait_again(id, absent), id)
+        for id in admitted.run:
+            self._dispatch.push(id)
+
+    # -- outcomes ---------------------------------------------------------------------------------------------------
+
+    def _on_report(self, report: Started | Finished) -> None:
+        bundle = self._dispatch.under_way(report)
+        if bundle is None:
+            return
+        if isinstance(report, Started):
+            self._watch_time(bundle)
+            return
+        self._dispatch.end(bundle)
+        for outcome in report.outcomes:
+            self._on_outcome(outcome)
+
+    def _watch_time(self, bundle: Bundle) -> None:
+        seconds = self.board.graph[bundle.calls[0].node].entry.task.options.timeout_seconds
+        if seconds is not None:
+            self._later(seconds, lambda: self._time_out(bundle, seconds))
+
+    def _time_out(self, bundle: Bundle, seconds: float) -> None:
+        if not self._dispatch.end(bundle):
+            return
+        self._dispatch.engine.cancel(bundle.number)
+        for call in bundle.calls:
+            self._on_outcome(Outcome(call.node, call.attempt, "timeout", seconds=seconds))
+
+    def _on_outcome(self, outcome: Outcome) -> None:
+        id, board = outcome.node, self.board
+        if outcome.kind in ("executed", "hit"):
+            self._succeeded(outcome)
+        elif outcome.kind == "failed" and outcome.failure is not None:
+            self._attempt_failed(id, outcome.failure)
+        elif outcome.kind == "timeout":
+            self._attempt_failed(id, describe(self._timeout_error(outcome)))
+        elif outcome.kind == "worker_lost":
+            self._worker_lost(outcome)
+        elif outcome.kind == "input_lost":
+            self._admission.leave(id)
+            for lost in outcome.lost:
+                record = board.results[lost].record
+                self._revive(lost, "its stored bytes are missing or damaged", record.generation if record else None)
+            self._skip(board.scheduler.wait_again(id, outcome.lost), id)
+        else:  # unclaimed, closed, not_started: decided again with what is known now
+            self._admission.leave(id)
+            progress = board.progress[id]
+            progress.key = outcome.cache_key or progress.key
+            progress.looked_up = False
+            board.scheduler.resume(id)
+
+    def _succeeded(self, outcome: Outcome) -> None:
+        id, board = outcome.node, self.board
+        how: Literal["executed", "hit"] = "executed" if outcome.kind == "executed" else "hit"
+        board.results[id] = Result(outcome.digest, outcome.record, outcome.handle, outcome.expires)
+        board.planner.finished(id, outcome.digest)
+        board.outcomes[id] = how
+        self._claims.release(id, "published")
+        board.scheduler.finished(id)
+        self._admission.leave(id)
+        self._dispatch.release([*board.inputs_used(id), *board.let_go([id])])
+        board.emit(
+            events.NodeFinished(
+                at=board.clock.now(),
+                node=id,
+                task=board.name(id),
+                how=how,
+                attempt=outcome.attempt,
+                key=outcome.cache_key,
+                seconds=outcome.seconds,
+                size=outcome.record.size if outcome.record is not None else None,
+                worker=outcome.worker,
+                notes=outcome.notes,
+            )
+        )
+
+    def _worker_lost(self, outcome: Outcome) -> None:
+        progress = self.board.progress[outcome.node]
+        progress.losses += 1
+        if progress.losses <= MAX_WORKER_LOSSES:
+            self._try_again(outcome.node, 0.0, "its worker died")
+            return
+        error = WorkerLost(
+            f"the worker that ran {self.board.name(outcome.node)} died, {progress.losses} times in a row",
+            because=outcome.failure.message if outcome.failure else "",
+            hint="look for out-of-memory kills; ask for more memory with resources=",
+        )
+        self._fail(outcome.node, describe(error))
+
+    def _timeout_error(self, outcome: Outcome) -> TaskTimeout:
+        return TaskTimeout(
+            f"{self.board.name(outcome.node)} ran longer than {outcome.seconds:g} s",
+            where=f"node {outcome.node}, attempt {outcome.attempt}",
+            hint="raise timeout_seconds, or give the task retries",
+        )
+
+    def _attempt_failed(self, id: int, failure: Failure) -> None:
+        options, progress = self.board.graph[id].entry.task.options, self.board.progress[id]
+        retry = progress.attempt - progress.losses
+        try:
+            again = retry <= options.retries and self._may_retry(id, failure)
+            delay = delay_before(options, retry, self._rng) if again else 0.0
+        except Exception as error:  # noqa: BLE001 (delays and conditions are the user's code)
+            self._fail(id, describe(error))
+            return
+        if again:
+            self._try_again(id, delay, f"{failure.type_name}: {failure.message}")
+        else:
+            self._fail(id, failure)
+
+    def _may_retry(self, id: int, failure: Failure) -> bool:
+        task, progress = self.board.graph[id].entry.task, self.board.progress[id]
+        condition = task.options.retry_condition_fn
+        if condition is None:
+            return True
+        error = to_exception(failure, task=task.name, node=id, attempt=progress.attempt)
+        info = TaskRunInfo(name=f"{task.name}-{id}", task_name=task.name, run_count=progress.attempt)
+        return bool(condition(task, info, FailedState(error)))
+
+    def _try_again(self, id: int, delay: float, reason: str) -> None:
+        board, progress = self.board, self.board.progress[id]
+        board.counts["retried"] += 1
+        now = board.clock.now()
+        board.emit(
+            events.NodeRetried(
+                at=now, node=id, task=board.name(id), attempt=progress.attempt, delay=delay, reason=reason
+            )
+        )
+        progress.attempt += 1
+        if delay > 0:
+            board.scheduler.hold(id)
+            self._later(delay, lambda: board.scheduler.resume(id))
+        else:
+            board.scheduler.resume(id)
+
+    def _fail(self, id: int, failure: Failure) -> None:
+        board, progress = self.board, self.board.progress[id]
+        progress.error = to_exception(failure, task=board.name(id), node=id, attempt=progress.attempt)
+        board.outcomes[id] = "failed"
+        self._claims.release(id, "failed")
+        skipped = board.scheduler.failed(id)
+        self._admission.leave(id)
+        self._dispatch.release(board.inputs_used(id))
+        self._skip(skipped, id)
+        board.emit(
+            events.NodeFailed(
+                at=board.clock.now(),
+                node=id,
+                task=board.name(id),
+                attempt=progress.attempt,
+                error=failure.type_name,
+                message=failure.message,
+                traceback=failure.traceback,
+                skipped=len(skipped),
+            )
+        )
+
+    def _skip(self, skipped: Iterable[int], cause: int) -> None:
+        """Nodes that never run: their error names the node that failed."""
+        board = self.board
+        for id in skipped:
+            root = next(n for n in board.needs_of(id) if board.error(n) is not None) if id == cause else cause
+            reason = board.error(root)
+            if isinstance(reason, UpstreamFailed) and reason.__cause__ is not None:
+                reason = reason.__cause__
+            error = UpstreamFailed(
+                f"{board.name(id)} never ran",
+                where=f"node {id}",
+                because=f"{board.name(root)} (node {root}) failed: {reason}",
+                node=root,
+            )
+            error.__cause__ = reason
+            board.progress[id].error = error
+            self._dispatch.release(board.inputs_used(id))
+
+    # -- making again, cancelling -----------------------------------------------------------------------------------------
+
+    def _revive(self, id: int, reason: str, generation: int | None) -> None:
+        """A node's stored value is unusable: it runs again in this run, with whatever was pruned above it."""
+        result = self.board.results.get(id)
+        if result is None or (result.record is not None and generation not in (None, result.record.generation)):
+            return  # made again already
+        now = self.board.clock.now()
+        self.board.emit(events.NodeRevived(at=now, node=id, task=self.board.name(id), reason=reason))
+        self._run_again(id, reason)
+        self.board.progress[id].seen = generation
+
+    def _run_again(self, id: int, reason: str) -> None:
+        board = self.board
+        board.results.pop(id, None)
+        board.planner.revive(id, reason)
+        board.begin(id)
+        skipped = (
+            board.scheduler.reopen(id, board.needs_of(id))
+            if id in board.scheduler
+            else board.scheduler.add(id, board.needs_of(id))
+        )
+        self._skip(skipped, id)
+
+    def _cancel(self) -> None:
+        if self._cancelled:
+            return
+        self._cancelled = True
+        self._dispatch.cancel_all()
+        self._timers.clear()
+        board = self.board
+        for id in board.scheduler.unfinished():
+            if not board.scheduler.over(id):
+                error = Cancelled(f"{board.name(id)} did not finish", where=f"node {id}", because="cancelled")
+                self._claims.release(id, "abandoned")
+                for stopped in (id, *board.scheduler.failed(id)):
+                    board.progress[stopped].error = error
+
+    def failed_nodes(self) -> list[int]:
+        """Nodes whose own call failed, lowest number first. From any thread, after the run."""
+        scheduler = self.board.scheduler
+        return sorted(n for n, p in self.board.progress.items() if p.error and scheduler.state(n) is State.FAILED)

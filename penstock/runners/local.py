@@ -1,0 +1,167 @@
+"""ThreadRunner: calls run in threads of this process. The default: no start-up cost, values are shared objects."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.errors import ConfigurationError
+from penstock.locks.base import Reach
+from penstock.runners.base import Bundle, Engine, Finished, Payload, Report, Started, WorkerContext
+from penstock.runners.binding import BindsFlows
+from penstock.runners.calls import Worker
+from penstock.runners.resources import local_machine
+
+
+def default_workers() -> int:
+    """As many as there are cores, and four more for calls that wait for disks and networks."""
+    return min(32, (os.cpu_count() or 1) + 4)
+
+
+@dataclass(frozen=True)
+class ThreadRunner(BindsFlows):
+    """Runs calls in `workers` threads. A call that is timed out or cancelled is interrupted at its next line of Python.
+
+    Code inside C extensions cannot be interrupted: its thread is left behind and replaced.
+    """
+
+    workers: int = field(default_factory=default_workers)
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """What this machine has besides `cpu` and `memory`, for tasks that ask for it."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigurationError(f"workers={self.workers}", because="nothing could ever run", hint="1 or more")
+
+    @property
+    def reach(self) -> Reach:
+        return "process"
+
+    def open(self, context: WorkerContext, report: Report) -> Engine:
+        return _ThreadEngine(self, context, report)
+
+
+class _Interrupted(BaseException):
+    """Raised inside a task's thread to stop it."""
+
+
+@dataclass(slots=True, eq=False)
+class _Seat:
+    """One worker thread."""
+
+    thread: threading.Thread | None = None
+    bundle: int | None = None
+    abandoned: bool = False
+
+
+class _ThreadEngine:
+    def __init__(self, runner: ThreadRunner, context: WorkerContext, report: Report) -> None:
+        assert context.open_results is not None  # the run shares this process
+        self._capacity = {**local_machine(runner.workers), **runner.resources}
+        self._report = report
+        self._limit = runner.workers
+        self._queue: queue.SimpleQueue[Bundle | None] = queue.SimpleQueue()
+        self._guard = threading.Lock()
+        self._seats: list[_Seat] = []
+        self._unfinished = 0
+        self._cancelled: set[int] = set()
+        self._worker = Worker(
+            context, open_results=context.open_results, fetch=_open_box, keep=_Box, shares_memory=True
+        )
+
+    @property
+    def capacity(self) -> Mapping[str, float]:
+        return self._capacity
+
+    def register(self, payload: Payload) -> None:
+        self._worker.payloads[payload.number] = payload
+
+    def submit(self, bundle: Bundle) -> None:
+        with self._guard:
+            self._unfinished += 1
+            if self._unfinished > len(self._seats) and len(self._seats) < self._limit:
+                self._add_seat()
+        self._queue.put(bundle)
+
+    def cancel(self, bundle: int) -> None:
+        with self._guard:
+            for seat in self._seats:
+                if seat.bundle == bundle:
+                    self._interrupt(seat)
+                    return
+            self._cancelled.add(bundle)
+
+    def fetch(self, handle: Any) -> Any:
+        return _open_box(handle)
+
+    def release(self, handles: Iterable[Any]) -> None:
+        """Nothing to do: the values go with the last reference to their boxes."""
+
+    def close(self) -> None:
+        with self._guard:
+            for seat in list(self._seats):
+                if seat.bundle is not None:
+                    self._interrupt(seat, replace=False)
+            seats = [s for s in self._seats if not s.abandoned]
+        for _ in seats:
+            self._queue.put(None)
+        for seat in seats:
+            if seat.thread is not None and seat.thread is not threading.current_thread():
+                seat.thread.join()
+
+    def _add_seat(self) -> None:
+        seat = _Seat()
+        seat.thread = threading.Thread(
+            target=self._serve, args=(seat,), name=f"penstock-worker-{len(self._seats)}", daemon=True
+        )
+        self._seats.append(seat)
+        seat.thread.start()
+
+    def _interrupt(self, seat: _Seat, *, replace: bool = True) -> None:
+        seat.abandoned = True
+        self._seats.remove(seat)
+        self._unfinished -= 1
+        assert seat.thread is not None and seat.thread.ident is not None
+        # The seat is abandoned, so the exception may arrive late: it then ends a thread that would end anyway.
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(seat.thread.ident), ctypes.py_object(_Interrupted))
+        if replace:
+            self._add_seat()
+
+    def _serve(self, seat: _Seat) -> None:
+        try:
+            while (bundle := self._queue.get()) is not None:
+                with self._guard:
+                    if bundle.number in self._cancelled:
+                        self._unfinished -= 1
+                        continue
+                    seat.bundle = bundle.number
+                self._report(Started(bundle.number))
+                outcomes = [self._worker.perform(call) for call in bundle.calls]
+                with self._guard:
+                    if seat.abandoned:
+                        return
+                    seat.bundle = None
+                    self._unfinished -= 1
+                self._report(Finished(bundle.number, outcomes))
+        except _Interrupted:
+            return
+
+
+class _Box:
+    """A value that stays in this process."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _open_box(box: _Box) -> Any:
+    return box.value
+
+

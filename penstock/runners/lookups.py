@@ -1,0 +1,102 @@
+"""From the planner's queries to the store's answers, in as few round trips as the store can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from penstock.clocks import Clock
+from penstock.graph.graphs import Graph, Node
+from penstock.graph.planning import Answer, Hit, NoAnswer, NoHit, Planner, Query
+from penstock.runners.board import Board
+from penstock.runners.calls import MAX_RECIPE_INPUTS
+from penstock.storage.records import RecipeEntry
+from penstock.storage.results import ResultStore
+from penstock.storage.slots import Absent, Found, Unknown
+
+OpenResults = Callable[[Any], ResultStore]
+"""Results of a store by its address; None is the run's own store."""
+
+
+class Lookups:
+    """Answers queries about one graph. Metadata only: no payload is read."""
+
+    def __init__(self, graph: Graph, open_results: OpenResults, clock: Clock) -> None:
+        self._graph = graph
+        self._open_results = open_results
+        self._clock = clock
+
+    def drive(self, planner: Planner, targets: Sequence[int]) -> None:
+        """Let the planner decide the targets, answering whatever it asks."""
+        rounds = planner.plan(targets)
+        try:
+            queries = next(rounds)
+            while True:
+                queries = rounds.send(self.answer(queries))
+        except StopIteration:
+            return
+
+    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+        """One answer per query, in order. One batch per store, two where recipes are asked for."""
+        answers: dict[int, Answer] = {}
+        by_store: dict[Any, list[Query]] = {}
+        for query in queries:
+            by_store.setdefault(self._graph[query.node].entry.task.options.result_storage, []).append(query)
+        for address, asked in by_store.items():
+            self._answer_from(self._open_results(address), asked, answers)
+        return [answers[q.node] for q in queries]
+
+    def _answer_from(self, results: ResultStore, queries: list[Query], answers: dict[int, Answer]) -> None:
+        wanted: list[tuple[Query, str, RecipeEntry | None]] = []
+        by_recipe = [q for q in queries if q.cache_key is None]
+        entries = results.get_recipes([q.recipe_key or "" for q in by_recipe]) if by_recipe else []
+        for query, entry in zip(by_recipe, entries, strict=True):
+            if entry is None:
+                answers[query.node] = NoHit("no result for this recipe")
+            elif entry.expires is not None and entry.expires <= self._clock.now():
+                answers[query.node] = NoHit("something upstream has expired")
+            else:
+                wanted.append((query, entry.key, entry))
+        wanted.extend((q, q.cache_key, None) for q in queries if q.cache_key is not None)
+        found = results.look_up_many([(q.task, key) for q, key, _ in wanted])
+        for (query, key, entry), what in zip(wanted, found, strict=True):
+            answers[query.node] = _as_answer(key, what, entry)
+
+    def note_recipe(self, node: Node, hit: Hit, board: Board) -> float | None:
+        """A node was found by its cache key: note it for its recipe. Returns the earliest expiry upstream and here."""
+        limits = [e for d in node.deps if d in board.results and (e := board.results[d].expires) is not None]
+        expires = min([*limits, hit.expires] if hit.expires is not None else limits, default=None)
+        if node.recipe_key is not None and node.deps:
+            digests = [board.planner.digest_of(d) or "" for d in node.deps]
+            stated = digests if all(digests) and len(digests) <= MAX_RECIPE_INPUTS else None
+            entry = RecipeEntry(
+                recipe=node.recipe_key,
+                key=hit.cache_key,
+                task=node.entry.task.identity,
+                digest=hit.digest,
+                inputs=stated,
+                expires=expires,
+            )
+            self._open_results(node.entry.task.options.result_storage).put_recipe(entry)
+        return expires
+
+
+def _as_answer(key: str, what: Found | Absent | Unknown, entry: RecipeEntry | None) -> Answer:
+    if isinstance(what, Found):
+        record = what.record
+        # A record newer than the recipe entry was made from inputs that the entry does not know.
+        stated = entry.inputs if entry is not None and entry.digest == record.digest else None
+        limits = [e for e in (record.expires, entry.expires if entry is not None else None) if e is not None]
+        expires = min(limits, default=None)
+        return Hit(key, record.digest, record, stated, expires, record.size, record.seconds)
+    if isinstance(what, Unknown):
+        return NoAnswer(what.error)
+    return NoHit(_REASONS[what.reason], what, seconds=what.seen.seconds if what.seen is not None else None)
+
+
+_REASONS = {
+    "never": "never computed",
+    "expired": "expired",
+    "damaged": "the record is damaged",
+    "redirected": "invalidated",
+}

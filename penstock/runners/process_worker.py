@@ -1,0 +1,88 @@
+"""The other side of ProcessRunner: a worker process that performs bundles until its driver is gone."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing.connection
+import os
+import shutil
+import signal
+import threading
+from typing import Any
+
+import cloudpickle
+
+from penstock.runners.base import Bundle, Outcome, Payload, WorkerContext
+from penstock.runners.calls import Worker
+from penstock.runners.failures import portable
+from penstock.runners.values import read_value, write_value
+from penstock.storage import open_store
+from penstock.storage.results import ResultStore
+
+
+def main(descriptor: int, life: int, scratch: str) -> None:
+    """Serve one driver over an inherited socket; `life` ends when the driver's process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; stopping is the driver's decision
+    threading.Thread(target=_exit_with_driver, args=(life, scratch), daemon=True).start()
+    connection = multiprocessing.connection.Connection(descriptor)
+    logs = _Logs()
+    worker = _make_worker(cloudpickle.loads(connection.recv_bytes()), scratch)
+    while True:
+        try:
+            message = cloudpickle.loads(connection.recv_bytes())
+        except EOFError:
+            return
+        if isinstance(message, Payload):
+            worker.payloads[message.number] = message
+        elif isinstance(message, Bundle):
+            outcomes = [_portable(worker.perform(call)) for call in message.calls]
+            connection.send_bytes(cloudpickle.dumps((outcomes, logs.take())))
+
+
+def _make_worker(context: WorkerContext, scratch: str) -> Worker:
+    opened: dict[Any, ResultStore] = {}
+
+    def open_results(address: Any) -> ResultStore:
+        if address not in opened:
+            opened[address] = ResultStore(open_store(context.store if address is None else address))
+        return opened[address]
+
+    return Worker(
+        context,
+        open_results=open_results,
+        fetch=read_value,
+        keep=lambda value: write_value(value, scratch),
+        shares_memory=False,
+        keeps_published=False,
+    )
+
+
+def _portable(outcome: Outcome) -> Outcome:
+    if outcome.failure is not None:
+        outcome.failure = portable(outcome.failure)
+    return outcome
+
+
+def _exit_with_driver(life: int, scratch: str) -> None:
+    os.read(life, 1)  # nothing is ever written: this returns when the last writer is gone
+    shutil.rmtree(scratch, ignore_errors=True)
+    os._exit(1)
+
+
+class _Logs(logging.Handler):
+    """Collects what tasks log, to be shown by the driver."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: list[tuple[str, int, str]] = []
+        logger = logging.getLogger("penstock")
+        logger.addHandler(self)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._records.append((record.name, record.levelno, record.getMessage()))
+
+    def take(self) -> list[tuple[str, int, str]]:
+        records, self._records = self._records, []
+        return records

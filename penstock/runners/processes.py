@@ -1,0 +1,231 @@
+"""ProcessRunner: calls run in processes of this machine, one thread here for each worker process there.
+
+A worker that dies takes only its own call with it and is replaced; a call that is cancelled or timed out is stopped by killing
+its worker. Values that only other calls need stay out of this process: small ones travel as bytes, large ones as files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import multiprocessing.connection
+import os
+import queue
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import cloudpickle
+
+from penstock.errors import ConfigurationError, RunnerError
+from penstock.locks.base import Reach
+from penstock.runners.base import Bundle, Engine, Failure, Finished, Outcome, Payload, Report, Started, WorkerContext
+from penstock.runners.binding import BindsFlows
+from penstock.runners.resources import local_machine
+from penstock.runners.values import discard_value, read_value
+
+_MAIN = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from penstock.runners.process_worker import main; main(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])"
+)
+
+
+@dataclass(frozen=True)
+class ProcessRunner(BindsFlows):
+    """Runs calls in `workers` processes. Functions travel by value, so a script needs no `__main__` guard."""
+
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """What this machine has besides `cpu` and `memory`, for tasks that ask for it."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigurationError(f"workers={self.workers}", because="nothing could ever run", hint="1 or more")
+
+    @property
+    def reach(self) -> Reach:
+        return "host"
+
+    def open(self, context: WorkerContext, report: Report) -> Engine:
+        if context.store.startswith("memory:"):
+            raise ConfigurationError(
+                "a store in memory cannot be shared with worker processes",
+                where=context.store,
+                hint="use a folder as the store, or the thread runner",
+            )
+        return _ProcessEngine(self, context, report)
+
+
+@dataclass(slots=True, eq=False)
+class _Seat:
+    """One worker process and the thread that talks to it."""
+
+    process: subprocess.Popen[bytes] | None = None
+    connection: multiprocessing.connection.Connection | None = None
+    known: set[int] = field(default_factory=set)
+    bundle: int | None = None
+    thread: threading.Thread | None = None
+
+
+class _ProcessEngine:
+    def __init__(self, runner: ProcessRunner, context: WorkerContext, report: Report) -> None:
+        self._capacity = {**local_machine(runner.workers), **runner.resources}
+        self._context = cloudpickle.dumps(WorkerContext(context.run, context.store))
+        self._report = report
+        self._limit = runner.workers
+        self._queue: queue.SimpleQueue[tuple[Bundle, bytes] | None] = queue.SimpleQueue()
+        self._guard = threading.Lock()
+        self._seats: list[_Seat] = []
+        self._unfinished = 0
+        self._cancelled: set[int] = set()
+        self._payloads: dict[int, bytes] = {}
+        self._scratch = tempfile.mkdtemp(prefix="penstock-")
+        # Workers hold the reading end: when this process dies, however it dies, they see the end of it and exit.
+        self._life_read, self._life_write = os.pipe()
+        self._closing = False
+
+    @property
+    def capacity(self) -> Mapping[str, float]:
+        return self._capacity
+
+    def register(self, payload: Payload) -> None:
+        self._payloads[payload.number] = _pickle(payload, f"task {payload.task.name}")
+
+    def submit(self, bundle: Bundle) -> None:
+        data = _pickle(bundle, "the arguments of a call")
+        with self._guard:
+            self._unfinished += 1
+            if self._unfinished > len(self._seats) and len(self._seats) < self._limit:
+                seat = _Seat()
+                seat.thread = threading.Thread(
+                    target=self._serve, args=(seat,), name=f"penstock-seat-{len(self._seats)}", daemon=True
+                )
+                self._seats.append(seat)
+                seat.thread.start()
+        self._queue.put((bundle, data))
+
+    def cancel(self, bundle: int) -> None:
+        with self._guard:
+            for seat in self._seats:
+                if seat.bundle == bundle and seat.process is not None:
+                    seat.process.kill()
+                    return
+            self._cancelled.add(bundle)
+
+    def fetch(self, handle: Any) -> Any:
+        return read_value(handle)
+
+    def release(self, handles: Iterable[Any]) -> None:
+        for handle in handles:
+            discard_value(handle)
+
+    def close(self) -> None:
+        self._closing = True
+        with self._guard:
+            for seat in self._seats:
+                if seat.bundle is not None and seat.process is not None:
+                    seat.process.kill()
+        for _ in self._seats:
+            self._queue.put(None)
+        for seat in self._seats:
+            if seat.thread is not None:
+                seat.thread.join()
+        os.close(self._life_write)
+        os.close(self._life_read)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    # -- one worker's thread ------------------------------------------------------------------------------------------
+
+    def _serve(self, seat: _Seat) -> None:
+        try:
+            while (item := self._queue.get()) is not None:
+                bundle, data = item
+                with self._guard:
+                    skip = bundle.number in self._cancelled or self._closing
+                    self._unfinished -= skip
+                    if not skip:
+                        seat.bundle = bundle.number
+                if not skip:
+                    outcomes = self._run(seat, bundle, data)
+                    with self._guard:
+                        seat.bundle = None
+                        self._unfinished -= 1
+                    self._report(Finished(bundle.number, outcomes))
+        finally:
+            self._dismiss(seat)
+
+    def _run(self, seat: _Seat, bundle: Bundle, data: bytes) -> list[Outcome]:
+        try:
+            connection = self._hire(seat)
+            for call in bundle.calls:
+                if call.payload not in seat.known:
+                    connection.send_bytes(self._payloads[call.payload])
+                    seat.known.add(call.payload)
+            connection.send_bytes(data)
+            self._report(Started(bundle.number))
+            return self._receive(connection)
+        except (EOFError, OSError) as error:
+            why = self._dismiss(seat) or str(error)
+            lost = Failure("WorkerLost", why, "")
+            return [Outcome(c.node, c.attempt, "worker_lost", failure=lost) for c in bundle.calls]
+
+    def _receive(self, connection: multiprocessing.connection.Connection) -> list[Outcome]:
+        outcomes, logs = cloudpickle.loads(connection.recv_bytes())
+        for name, level, text in logs:
+            logging.getLogger(name).log(level, "%s", text)
+        return list(outcomes)
+
+    def _hire(self, seat: _Seat) -> multiprocessing.connection.Connection:
+        """The seat's worker, started if there is none."""
+        if seat.connection is not None:
+            return seat.connection
+        ours, theirs = socket.socketpair()
+        with theirs:
+            arguments = [json.dumps(sys.path), str(theirs.fileno()), str(self._life_read), self._scratch]
+            process = subprocess.Popen(
+                [sys.executable, "-c", _MAIN, *arguments], pass_fds=(theirs.fileno(), self._life_read)
+            )
+        with self._guard:
+            seat.process = process
+        seat.connection = multiprocessing.connection.Connection(ours.detach())
+        seat.known = set()
+        seat.connection.send_bytes(self._context)
+        return seat.connection
+
+    def _dismiss(self, seat: _Seat) -> str:
+        """End the seat's worker and say how it ended."""
+        connection, seat.connection = seat.connection, None
+        if connection is not None:
+            connection.close()
+        process = seat.process
+        if process is None:
+            return ""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)  # it exits by itself when its connection closes
+        if process.poll() is None:
+            process.kill()
+        code = process.wait()
+        with self._guard:
+            seat.process = None
+        return f"it was killed by signal {-code}" if code < 0 else f"it exited with status {code}"
+
+
+def _pickle(thing: Any, what: str) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        cloudpickle.CloudPickler(buffer, protocol=5).dump(thing)
+    except Exception as error:  # noqa: BLE001 (a user's __reduce__ may raise anything)
+        raise RunnerError(
+            f"{what} cannot be sent to a worker process",
+            because=f"{type(error).__name__}: {error}",
+            hint="pass values that pickle, or use the thread runner",
+        ) from error
+    return buffer.getvalue()

@@ -1,0 +1,173 @@
+"""The scheduler: which nodes may run now. Pure: events in, node numbers out; no time, no threads, no store.
+
+    add ─> WAITING ─> READY ─> RUNNING ─> DONE
+              ^         ^ │       │
+              │         │ │       ├─> FAILED ─> dependents SKIPPED
+              │         │ └─> HELD (parked behind a lock, or delayed before a retry)
+              └─────────┴─────────┘ an input has to be made again
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from enum import Enum
+
+
+class State(Enum):
+    """Where a node is."""
+
+    WAITING = "waiting"
+    READY = "ready"
+    RUNNING = "running"
+    HELD = "held"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+_OVER = (State.DONE, State.FAILED, State.SKIPPED)
+
+
+class _Work:
+    __slots__ = ("dependents", "state", "waits")
+
+    def __init__(self) -> None:
+        self.state = State.WAITING
+        self.waits = 0
+        self.dependents: list[int] = []
+
+
+class Scheduler:
+    """Nodes that have to run and what they wait for. Nodes never added (hits, pruned) count as done."""
+
+    def __init__(self) -> None:
+        self._work: dict[int, _Work] = {}
+        self._ready: list[int] = []
+        self._unfinished = 0
+
+    def __contains__(self, node: int) -> bool:
+        return node in self._work
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was added is over."""
+        return self._unfinished == 0
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether `take_ready` might give something."""
+        return bool(self._ready)
+
+    def state(self, node: int) -> State:
+        """Raises `KeyError` for a node that was never added."""
+        return self._work[node].state
+
+    def over(self, node: int) -> bool:
+        """Whether the node is done, failed or skipped (or never had to run)."""
+        work = self._work.get(node)
+        return work is None or work.state in _OVER
+
+    def unfinished(self) -> list[int]:
+        """Nodes that are not over, in order of their numbers."""
+        return sorted(n for n, w in self._work.items() if w.state not in _OVER)
+
+    # -- events ---------------------------------------------------------------------------------------------------
+
+    def add(self, node: int, needs: Iterable[int]) -> list[int]:
+        """A node that has to run once all of `needs` are done. Returns [node] if one of them failed: it never will."""
+        work = self._work[node] = _Work()
+        self._unfinished += 1
+        return self._wait_for(node, work, needs)
+
+    def take_ready(self) -> list[int]:
+        """All nodes that may run now, lowest number first; they count as RUNNING from here on."""
+        taken = []
+        while self._ready:
+            node = heapq.heappop(self._ready)
+            work = self._work[node]
+            if work.state is State.READY:
+                work.state = State.RUNNING
+                taken.append(node)
+        return taken
+
+    def finished(self, node: int) -> None:
+        """The node has its value; what waited only for it becomes ready."""
+        work = self._end(node, State.DONE)
+        for dependent in work.dependents:
+            waiting = self._work[dependent]
+            waiting.waits -= 1
+            if waiting.waits == 0 and waiting.state is State.WAITING:
+                self._make_ready(dependent, waiting)
+        work.dependents.clear()
+
+    def failed(self, node: int) -> list[int]:
+        """The node will never have a value. Returns the nodes that therefore never run, now SKIPPED."""
+        self._end(node, State.FAILED)
+        return self._skip_dependents(node)
+
+    def hold(self, node: int) -> None:
+        """Set aside: until `resume`, the node takes no slot."""
+        self._work[node].state = State.HELD
+
+    def resume(self, node: int) -> None:
+        """A node set aside, or running, is ready again. Nothing happens if it is over."""
+        work = self._work[node]
+        if work.state in (State.HELD, State.RUNNING):
+            self._make_ready(node, work)
+
+    def wait_again(self, node: int, needs: Iterable[int]) -> list[int]:
+        """A node that ran in vain waits for inputs that are made again. As `add`, returns what never runs."""
+        work = self._work[node]
+        work.state = State.WAITING
+        return self._wait_for(node, work, needs)
+
+    def reopen(self, node: int, needs: Iterable[int]) -> list[int]:
+        """A node that was done has to run again, because its value was lost. As `add`, returns what never runs."""
+        work = self._work[node]
+        if work.state not in _OVER:
+            return []
+        self._unfinished += 1
+        work.state = State.WAITING
+        work.waits = 0
+        return self._wait_for(node, work, needs)
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _wait_for(self, node: int, work: _Work, needs: Iterable[int]) -> list[int]:
+        for needed in needs:
+            other = self._work.get(needed)
+            if other is None or other.state is State.DONE:
+                continue
+            if other.state in (State.FAILED, State.SKIPPED):
+                self._end(node, State.SKIPPED)
+                return [node, *self._skip_dependents(node)]
+            other.dependents.append(node)
+            work.waits += 1
+        if work.waits == 0:
+            self._make_ready(node, work)
+        return []
+
+    def _make_ready(self, node: int, work: _Work) -> None:
+        work.state = State.READY
+        heapq.heappush(self._ready, node)
+
+    def _end(self, node: int, state: State) -> _Work:
+        work = self._work[node]
+        if work.state not in _OVER:
+            self._unfinished -= 1
+        work.state = state
+        return work
+
+    def _skip_dependents(self, node: int) -> list[int]:
+        skipped = []
+        stack = [node]
+        while stack:
+            work = self._work[stack.pop()]
+            for dependent in work.dependents:
+                if self._work[dependent].state not in _OVER:
+                    self._end(dependent, State.SKIPPED)
+                    skipped.append(dependent)
+                    stack.append(dependent)
+            work.dependents.clear()
+        return sorted(skipped)

@@ -1,0 +1,53 @@
+"""Values between worker processes of one machine: small ones as bytes inside messages, large ones as files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle
+
+INLINE_VALUE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Pickled:
+    """A value as bytes."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Spilled:
+    """A value in a file."""
+
+    path: str
+
+
+def write_value(value: Any, folder: str) -> Pickled | Spilled:
+    """A handle to the value; raises what pickling raises."""
+    data = cloudpickle.dumps(value, protocol=5)
+    if len(data) <= INLINE_VALUE_BYTES:
+        return Pickled(data)
+    descriptor, path = tempfile.mkstemp(dir=folder)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    return Spilled(path)
+
+
+def read_value(handle: Pickled | Spilled) -> Any:
+    """The value behind a handle."""
+    if isinstance(handle, Pickled):
+        return cloudpickle.loads(handle.data)
+    with open(handle.path, "rb") as file:
+        return cloudpickle.load(file)
+
+
+def discard_value(handle: Pickled | Spilled) -> None:
+    """Remove what the handle keeps outside of messages."""
+    if isinstance(handle, Spilled):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(handle.path)

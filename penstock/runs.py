@@ -1,0 +1,283 @@
+"""Runs: a flow function traced, planned and brought to its end; what is known of it afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, cast
+
+from penstock.environments import Environment, check_reach, expand_files
+from penstock.errors import DamagedResult, PenstockError, UpstreamFailed
+from penstock.graph.capture import replace_futures
+from penstock.graph.graphs import Graph, Node
+from penstock.graph.keys import KeyContext
+from penstock.graph.planning import Status
+from penstock.graph.tasks import TaskDefinition
+from penstock.graph.tracing import FlowFrame, Trace, tracing
+from penstock.journals import Journal
+from penstock.locks.base import LockManager
+from penstock.runners.admission import Admission
+from penstock.runners.base import Runner, WorkerContext
+from penstock.runners.board import Board
+from penstock.runners.claims import Claims
+from penstock.runners.copies import CannotCopy, own_copy
+from penstock.runners.dispatch import Dispatch
+from penstock.runners.driver import Driver
+from penstock.runners.local import ThreadRunner
+from penstock.runners.lookups import Lookups
+from penstock.runtime import FlowRunInfo, in_flow_run
+from penstock.settings import load_settings
+from penstock.storage.files import file_digest
+
+R = TypeVar("R")
+
+MAX_REMAKES = 3
+"""A value that cannot be read is made again this often before the error is raised."""
+
+
+@dataclass(eq=False)
+class Run(Generic[R]):
+    """One run of a flow, as `flow.run(...)` returns it."""
+
+    id: str
+    flow_name: str
+    parameters: Mapping[str, Any]
+    state: str = "running"
+    """running, completed, failed, cancelled or crashed."""
+    graph: Graph = field(default_factory=Graph)
+    seconds: float = 0.0
+    counts: dict[str, int] = field(default_factory=dict)
+    """Nodes by what became of them: hit, miss, pruned, bypass, executed, contended, retried, failed."""
+    stats: dict[str, Any] = field(default_factory=dict)
+    """What it cost: nodes, rounds and look-ups of planning, round trips and bytes of the store."""
+    error: BaseException | None = None
+    tasks: dict[str, dict[str, int]] = field(default_factory=dict)
+    _value: Any = None
+
+    def result(self, raise_on_failure: bool = True) -> R:
+        """What the flow function returned; raises what made the run fail."""
+        if self.error is not None:
+            if raise_on_failure:
+                raise self.error
+            return cast(R, self.error)
+        return cast(R, self._value)
+
+    def by_task(self) -> dict[str, dict[str, int]]:
+        """`counts` for each task name."""
+        return self.tasks
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{n} {what}" for what, n in self.counts.items() if n)
+        return f"Run({self.id}, {self.flow_name}, {self.state}{': ' + counts if counts else ''})"
+
+
+def new_run_id() -> str:
+    """Sorts by time, unique everywhere."""
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:8]
+
+
+class Live:
+    """A run under way: the driver, the trace, and the values the flow function asks for."""
+
+    def __init__(
+        self,
+        run: Run[Any],
+        environment: Environment,
+        *,
+        runner: Runner,
+        info: FlowRunInfo,
+        frame: FlowFrame,
+        journal: Journal,
+    ) -> None:
+        self.run = run
+        self.environment = environment
+        self.journal = journal
+        self.trace = Trace(self, frame)
+        run.graph = self.trace.graph
+        self.info = info
+        self.runner = runner
+        self._values: dict[int, Any] = {}
+        self._observed: set[int] = set()
+        settings = environment.settings
+        context = WorkerContext(info, environment.results().store.url, environment.results)
+        self._claims = Claims(
+            info={"run": run.id, "flow": run.flow_name},
+            lease_seconds=settings.lease_seconds,
+            on_wake=lambda key: self.driver.wake(key),
+            on_lost=lambda held: self.driver.locks_lost(held),
+        )
+        self.board = Board(self.trace.graph, held=self.trace.held, emit=journal.emit, clock=environment.clock)
+        lookups = Lookups(self.trace.graph, environment.results, environment.clock)
+        self.driver = Driver(
+            self.board,
+            lookups=lookups,
+            admission=Admission(
+                self.board, lookups=lookups, claims=self._claims, lock_manager_of=self._lock_manager_of
+            ),
+            dispatch=Dispatch(
+                self.board,
+                claims=self._claims,
+                serializable=lambda node: self._lock_manager_of(node) is not None,
+                log_prints=self._log_prints_of,
+                open_engine=lambda: runner.open(context, self.driver.report),
+            ),
+            claims=self._claims,
+            recompute_unknown=settings.on_unknown == "recompute",
+        )
+
+    def _lock_manager_of(self, node: Node) -> LockManager | None:
+        if node.entry.template is None:
+            return None
+        manager = self.environment.lock_manager(node.entry.policy)
+        if manager is not None:
+            check_reach(self.runner, manager, node.name)
+        return manager
+
+    def _log_prints_of(self, node: Node) -> bool:
+        option = node.entry.task.options.log_prints
+        return bool(self.trace.frame.log_prints if option is None else option)
+
+    # -- what the trace asks (penstock.graph.tracing.Values) -----------------------------------------------------------
+
+    def value(self, node: int, timeout: float | None) -> Any:
+        if node in self._values:
+            return self._values[node]
+        for _ in range(MAX_REMAKES):
+            if not self.driver.advance(want=(node,)).wait(timeout):
+                raise TimeoutError(f"no value after {timeout} s")
+            self._raise_crash()
+            error = self.board.error(node)
+            if error is not None:
+                self._observed.add(node)
+                raise error
+            try:
+                value = self._values[node] = self._bring(node)
+            except DamagedResult as damaged:
+                trouble = damaged
+                self.driver.remake(node, str(damaged.what), damaged.data.get("generation"))
+            else:
+                return value
+        raise trouble
+
+    def _bring(self, node: int) -> Any:
+        result = self.board.results[node]
+        if result.handle is not None:
+            value = self.driver.fetch(result.handle)
+            if result.record is None:
+                return value
+            with contextlib.suppress(CannotCopy):
+                return own_copy(value)
+        assert result.record is not None  # a finished node has a record or a handle
+        return self.environment.results(self.trace.graph[node].entry.task.options.result_storage).load(result.record)
+
+    def settled(self, node: int) -> bool:
+        return node in self._values or self.board.over(node)
+
+    def released(self, node: int) -> None:
+        self._values.pop(node, None)
+        self.driver.dropped.append(node)
+
+    def _raise_crash(self) -> None:
+        if self.driver.crash is not None:
+            raise self.driver.crash
+
+    # -- ending -------------------------------------------------------------------------------------------------------
+
+    def finish(self, returned: Any) -> Any:
+        """Run what is left, then the flow's value with its futures resolved; raises the first unhandled failure."""
+        self.driver.advance().wait()
+        self._raise_crash()
+        value = replace_futures(returned, lambda future: future.result())
+        for node in self.driver.failed_nodes():
+            if node not in self._observed:
+                error = self.board.error(node)
+                assert error is not None  # it is a failed node
+                raise error
+        return value
+
+    def tally(self) -> None:
+        """Write down in the run what became of its nodes."""
+        board = self.board
+        steps = board.planner.steps
+        names = ("hit", "miss", "pruned", "bypass", "executed", "contended", "retried", "failed")
+        counts = dict.fromkeys(names, 0)
+        for node in self.trace.graph:
+            step = steps.get(node.id)
+            outcome = board.outcomes.get(node.id)
+            if step is None:
+                what = "pruned"
+            elif outcome == "hit" or step.status is Status.HIT:
+                what = "hit"
+            else:
+                what = "bypass" if step.status is Status.BYPASS else "miss"
+            task = self.run.tasks.setdefault(node.name, dict.fromkeys(names, 0))
+            for name in (what, outcome if outcome in ("executed", "failed") else None):
+                if name is not None:
+                    counts[name] += 1
+                    task[name] += 1
+        counts["contended"], counts["retried"] = board.counts["contended"], board.counts["retried"]
+        self.run.counts = counts
+        planning = board.planner.counters
+        self.run.stats = {"nodes": len(self.trace.graph), "rounds": planning.rounds, "lookups": planning.lookups}
+
+
+@contextlib.contextmanager
+def live_run(live: Live) -> Iterator[Live]:
+    """A run from its start to its end, whatever ends it: the state, the record and the log are right afterwards."""
+    run, began = live.run, time.perf_counter()
+    live.journal.started(repr(live.runner))
+    live.driver.start()
+    try:
+        with in_flow_run(live.info), tracing(live.trace):
+            yield live
+        run.state = "completed"
+    except BaseException as error:
+        run.error = error
+        run.state = _state_after(error)
+        live.driver.cancel()
+        if not isinstance(error, Exception):
+            raise
+    finally:
+        live.driver.close()
+        live.tally()
+        run.seconds = time.perf_counter() - began
+        if live.journal.record is not None:
+            live.journal.record.counts, live.journal.record.tasks = run.counts, run.tasks
+            live.journal.record.stats = run.stats
+        live.journal.finished(run.state, run.seconds, run.error)
+
+
+def _state_after(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "cancelled"
+    if isinstance(error, PenstockError) and not isinstance(error, UpstreamFailed):
+        return "failed"
+    return "failed" if isinstance(error, Exception) else "crashed"
+
+
+def key_context(run_id: str, flow_name: str | None, parameters: Mapping[str, Any]) -> KeyContext:
+    """What the keys of a flow's tasks are read against."""
+    return KeyContext(
+        run_id=run_id,
+        flow_parameters=parameters,
+        flow_name=flow_name,
+        file_digest=file_digest,
+        expand=expand_files,
+    )
+
+
+def run_task_now(definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """A task called outside of a flow: run at once, with the same look-up, locks, retries and record."""
+    run: Run[Any] = Run(new_run_id(), definition.name, {})
+    environment = Environment(load_settings())
+    frame = FlowFrame(definition.name, key_context(run.id, None, {}))
+    info = FlowRunInfo()
+    live = Live(run, environment, runner=ThreadRunner(1), info=info, frame=frame, journal=Journal(None, None, environment.clock))
+    with live_run(live):
+        run._value = live.finish(live.trace.call(definition, args, kwargs))
+    return run.result()
+
+

@@ -1,0 +1,77 @@
+"""What running code may ask about its run: `penstock.runtime.flow_run` and `penstock.runtime.task_run`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRunInfo:
+    """A run of a flow."""
+
+    id: str = ""
+    name: str = ""
+    flow_name: str = ""
+    run_count: int = 0
+    """The attempt, from 1; 0 outside of a run."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRunInfo:
+    """One call of a task."""
+
+    id: str = ""
+    name: str = ""
+    task_name: str = ""
+    run_count: int = 0
+    """The attempt, from 1; 0 outside of a task."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    flow_run_id: str = ""
+
+
+_flow: ContextVar[FlowRunInfo] = ContextVar("penstock_flow_run", default=FlowRunInfo())  # noqa: B039 (frozen)
+_task: ContextVar[TaskRunInfo] = ContextVar("penstock_task_run", default=TaskRunInfo())  # noqa: B039 (frozen)
+
+
+class _Current:
+    """Reads its attributes from the run under way, so that `from penstock.runtime import flow_run` works anywhere."""
+
+    def __init__(self, variable: ContextVar[Any]) -> None:
+        self._variable = variable
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._variable.get(), name)
+
+    def __repr__(self) -> str:
+        return repr(self._variable.get())
+
+
+flow_run: Any = _Current(_flow)
+task_run: Any = _Current(_task)
+
+
+@contextlib.contextmanager
+def in_flow_run(info: FlowRunInfo) -> Iterator[None]:
+    """Code in this block runs as part of the flow run."""
+    token = _flow.set(info)
+    try:
+        yield
+    finally:
+        _flow.reset(token)
+
+
+@contextlib.contextmanager
+def in_task_run(info: TaskRunInfo) -> Iterator[None]:
+    """Code in this block runs as one call of a task."""
+    token = _task.set(info)
+    try:
+        yield
+    finally:
+        _task.reset(token)

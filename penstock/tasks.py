@@ -1,0 +1,187 @@
+"""`@task`: what a user's function becomes. Called in a flow it adds a node; called elsewhere it runs at once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from penstock.errors import ConfigurationError, ParameterError
+from penstock.graph.futures import Future
+from penstock.graph.policies import CacheKeyFnPolicy, CachePolicy
+from penstock.graph.tasks import Delays, Resources, TaskDefinition, TaskOptions
+from penstock.graph.tracing import current_trace
+from penstock.runs import run_task_now
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class unmapped(Generic[R]):  # noqa: N801 (the name Prefect's users know)
+    """In `task.map(xs, unmapped(y))`: the same `y` for every call."""
+
+    def __init__(self, value: R) -> None:
+        self.value = value
+
+
+class Task(Generic[P, R]):
+    """A function with options. Made by `@task`."""
+
+    def __init__(self, definition: TaskDefinition) -> None:
+        self.definition = definition
+        functools.update_wrapper(self, definition.fn)
+
+    @property
+    def fn(self) -> Callable[P, R]:
+        """The function as it was written."""
+        return self.definition.fn
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    @property
+    def task_key(self) -> str:
+        """The identity in cache keys."""
+        return self.definition.identity
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """In a flow: a node, and its future (which type checkers take for the value it stands for).
+
+        Elsewhere the task runs at once, with the same caching, locking and retries, and the value is returned.
+        """
+        wait_for = kwargs.pop("wait_for", ())
+        trace = current_trace()
+        if trace is None:
+            return cast(R, run_task_now(self.definition, args, kwargs))
+        return cast(R, trace.call(self.definition, args, kwargs, wait_for=cast(Iterable[Any], wait_for)))
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """The node of this call, typed as the future it is. `wait_for=[...]` names calls that must have finished first.
+
+        Only inside a flow: outside of one there is no graph to add to (`ParameterError`).
+        """
+        trace = current_trace()
+        if trace is None:
+            raise ParameterError(
+                f"{self.name}.submit() was called outside of a flow",
+                because="a future belongs to the graph of a running flow",
+                hint=f"call {self.name}(...) to run it at once, or submit it inside a @flow function",
+            )
+        wait_for = cast(Iterable[Any], kwargs.pop("wait_for", ()))
+        return trace.call(self.definition, args, kwargs, wait_for=wait_for)
+
+    def map(self, *args: Any, **kwargs: Any) -> FutureList[R]:
+        """One call for each item: iterables are walked together, `unmapped(x)` and plain scalars go to every call.
+
+        Lists, tuples and other sequences and iterables are mapped over; strings, bytes, mappings and futures of unknown
+        length are not (a future is waited for and then mapped over). Raises `ParameterError` if lengths differ.
+        """
+        wait_for = kwargs.pop("wait_for", ())
+        positional = [_items(a) for a in args]
+        named = {k: _items(v) for k, v in kwargs.items()}
+        lengths = {len(i) for i in (*positional, *named.values()) if i is not None}
+        if len(lengths) != 1:
+            raise ParameterError(
+                f"{self.name}.map() got iterables of {sorted(lengths) or 'no'} lengths",
+                hint="give iterables of one length, and unmapped(x) for what stays the same",
+            )
+        calls: list[Future[R]] = []
+        for n in range(lengths.pop()):
+            row = [_nth(a, items, n) for a, items in zip(args, positional, strict=True)]
+            rest = {k: _nth(kwargs[k], items, n) for k, items in named.items()}
+            calls.append(cast(Any, self.submit)(*row, wait_for=wait_for, **rest))
+        return FutureList(calls)
+
+    def with_options(self, **changes: Any) -> Task[P, R]:
+        """The same function with some options replaced; takes what `@task` takes."""
+        return Task(self.definition.with_options(**_options(changes)))
+
+    def __repr__(self) -> str:
+        return f"Task({self.task_key})"
+
+
+class FutureList(list[Future[R]]):
+    """The futures of a `map`, in order."""
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
+        """All values, in order."""
+        return [f.result(timeout, raise_on_failure) for f in self]
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until each has finished, however it ended."""
+        for future in self:
+            future.wait(timeout)
+
+
+def _items(argument: Any) -> Sequence[Any] | None:
+    """What `map` walks through, or None for an argument that goes to every call."""
+    if isinstance(argument, Future):
+        argument = argument.result()
+    if isinstance(argument, unmapped | str | bytes | Mapping) or not hasattr(argument, "__iter__"):
+        return None
+    return argument if isinstance(argument, list | tuple) else list(cast(Iterator[Any], argument))
+
+
+def _nth(argument: Any, items: Sequence[Any] | None, n: int) -> Any:
+    if items is not None:
+        return items[n]
+    return argument.value if isinstance(argument, unmapped) else argument
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as `TaskOptions` keeps them, from what users write."""
+    options = dict(given)
+    key_fn = options.pop("cache_key_fn", None)
+    if key_fn is not None:
+        if options.get("cache_policy") is not None:
+            raise ConfigurationError(
+                "both cache_policy and cache_key_fn are given",
+                because="each says what the key is made of",
+                hint="add them up: cache_policy=INPUTS + CachePolicy.from_cache_key_fn(fn)",
+            )
+        options["cache_policy"] = CacheKeyFnPolicy(cache_key_fn=key_fn)
+    if "tags" in options:
+        options["tags"] = frozenset(options["tags"] or ())
+    return {name: value for name, value in options.items() if name != "description"}
+
+
+@overload
+def task(fn: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(
+    *,
+    name: str | None = None,
+    key_name: str | None = None,
+    description: str | None = None,
+    cache_policy: CachePolicy | None = None,
+    cache_key_fn: Callable[..., str | None] | None = None,
+    cache_expiration: timedelta | None = None,
+    refresh_cache: bool = False,
+    persist_result: bool | None = None,
+    result_storage: Any = None,
+    result_serializer: Any = None,
+    retries: int = 0,
+    retry_delay_seconds: Delays = 0.0,
+    retry_jitter_factor: float = 0.0,
+    retry_condition_fn: Callable[..., bool] | None = None,
+    timeout_seconds: float | None = None,
+    log_prints: bool | None = None,
+    tags: Iterable[str] = (),
+    resources: Resources | None = None,
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+
+def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a function a task, with `@task` or `@task(option=...)`.
+
+    The options are those of `penstock.graph.tasks.TaskOptions`, with two short forms: `cache_key_fn(ctx, params)` for
+    a key function, and any iterable of `tags`. Raises `ConfigurationError` for options that make no sense together.
+    """
+    checked = TaskOptions().merged(_options(options))
+    if fn is not None:
+        return Task(TaskDefinition(fn, checked))
+    return lambda function: Task(TaskDefinition(function, checked))
