@@ -1,0 +1,1 @@
+"""The task graph and its keys: pure, no file, no network, no thread."""

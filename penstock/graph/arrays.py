@@ -1,0 +1,115 @@
+"""Canonical digests of numpy values: dtype, shape and elements count, layout and byte order do not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from penstock.graph.merkle import UndigestibleError, Walk, hash_buffers, hash_leaf, hash_node, label
+
+_BLOCK = 1 << 20
+"""Elements converted at a time where a value has to be copied."""
+
+
+def dtype_digest(value: Any) -> bytes:
+    if value.names is not None:
+        fields = [label(name) + dtype_digest(value.fields[name][0]) for name in value.names]
+        return hash_node(b"numpy.struct", fields)
+    if value.subdtype is not None:
+        return hash_node(
+            b"numpy.subarray", (dtype_digest(value.subdtype[0]), hash_leaf(b"shape", repr(value.subdtype[1]).encode()))
+        )
+    if value.kind == "T":
+        return hash_leaf(b"numpy.dtype", b"T")
+    if value.kind in "fc" and value.char.lower() == "g":
+        raise UndigestibleError("numpy.longdouble has no portable representation")
+    return hash_leaf(b"numpy.dtype", value.newbyteorder("<").str.encode())
+
+
+def scalar(value: Any, walk: Walk) -> bytes:
+    import numpy as np
+
+    return hash_node(b"numpy.scalar", (ndarray(np.asarray(value), walk),))
+
+
+def ndarray(value: Any, walk: Walk) -> bytes:
+    """The digest of a plain numpy array: dtype, shape, and the elements in C order."""
+    return hash_node(
+        b"numpy.ndarray", (dtype_digest(value.dtype), walk.of(tuple(map(int, value.shape))), _elements(value, walk))
+    )
+
+
+def _elements(value: Any, walk: Walk) -> bytes:
+    kind = value.dtype.kind
+    if value.dtype.names is not None:
+        return hash_node(b"numpy.fields", [ndarray(value[name], walk) for name in value.dtype.names])
+    if kind in "OT":
+        return hash_node(b"numpy.objects", object_digests(value.ravel(order="C").tolist(), walk))
+    if kind in "fc" and _has_nan(value):
+        return hash_buffers(b"data", _nan_free(value), nbytes=value.nbytes)
+    little = value.dtype.newbyteorder("<") == value.dtype
+    if value.flags.c_contiguous and little:
+        return hash_buffers(b"data", [value.reshape(-1).view("u1")] if value.nbytes else [], nbytes=value.nbytes)
+    return hash_buffers(b"data", _pieces(value), nbytes=value.nbytes)
+
+
+def object_digests(items: Iterable[Any], walk: Walk) -> list[bytes]:
+    return [walk.at(f"[{number}]", item) for number, item in enumerate(items)]
+
+
+def _pieces(value: Any) -> Iterator[Any]:
+    """The elements in C order and little-endian, some at a time, whatever the layout of the array."""
+    import numpy as np
+
+    if value.size == 0 or value.dtype.itemsize == 0:
+        return
+    little = [value.dtype.newbyteorder("<")]
+    for piece in np.nditer(
+        [value], ["external_loop", "buffered"], order="C", buffersize=_BLOCK, op_dtypes=little, casting="equiv"
+    ):
+        yield np.ascontiguousarray(piece).view("u1")
+
+
+def _has_nan(value: Any) -> bool:
+    import numpy as np
+
+    if value.size == 0:
+        return False
+    with np.errstate(all="ignore"):
+        # The minimum passes a NaN on, and needs no memory.
+        return bool(np.isnan(value.min() if value.dtype.kind == "f" else value.real.min() + value.imag.min()))
+
+
+def _nan_free(value: Any) -> Iterator[Any]:
+    """All NaNs are one NaN: which bits it has depends on the processor that made it."""
+    import numpy as np
+
+    real = {2: "<f2", 4: "<f4", 8: "<f8", 16: "<f8"}[value.dtype.itemsize]
+    real = "<f4" if value.dtype.str[1:] == "c8" else real
+    for piece in _pieces(value):
+        numbers = piece.view(real)
+        yield np.where(np.isnan(numbers), np.array(np.nan, real), numbers).astype(real, copy=False).view("u1")
+
+
+def masked(value: Any, walk: Walk) -> bytes:
+    import numpy as np
+
+    mask = np.ma.getmaskarray(value)
+    data = np.where(mask, np.zeros((), value.dtype), value.data)
+    return hash_node(b"numpy.masked", (ndarray(data, walk), ndarray(mask, walk), walk.of(value.fill_value)))
+
+
+def function(value: Any, _: Walk) -> bytes:
+    """numpy's own functions, by name."""
+    return hash_leaf(b"builtin", f"{value.__module__}:{value.__name__}".encode())
+
+
+def ufunc(value: Any, _: Walk) -> bytes:
+    """A universal function of numpy or scipy, by name. One that was made at run time has no such name."""
+    import numpy as np
+
+    for package in (np, sys.modules.get("scipy.special")):
+        if getattr(package, value.__name__, None) is value:
+            return hash_leaf(b"builtin", f"{package.__name__}:{value.__name__}".encode())  # type: ignore[union-attr]
+    raise UndigestibleError(f"the universal function {value.__name__!r} has no stable digest")

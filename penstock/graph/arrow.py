@@ -1,0 +1,233 @@
+"""Canonical digests of Arrow values: types, nulls and content count; chunks, offsets and bytes under nulls do not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from penstock.graph.arrays import object_digests
+from penstock.graph.merkle import UndigestibleError, Walk, hash_buffers, hash_int, hash_leaf, hash_node, hash_str, label
+
+
+def type_digest(kind: Any) -> bytes:
+    import pyarrow as pa
+    from pyarrow import types
+
+    if isinstance(kind, pa.BaseExtensionType):
+        return hash_node(b"arrow.extension", (hash_str(kind.extension_name), type_digest(kind.storage_type)))
+    if types.is_dictionary(kind):  # the index type is layout
+        ordered = hash_int(int(kind.ordered))
+        return hash_node(b"arrow.dictionary", (type_digest(kind.value_type), ordered))
+    if types.is_run_end_encoded(kind):
+        return hash_node(b"arrow.run_end_encoded", (type_digest(kind.value_type),))
+    if types.is_map(kind):
+        return hash_node(b"arrow.map", (type_digest(kind.key_type), type_digest(kind.item_type)))
+    if types.is_fixed_size_list(kind):
+        return hash_node(b"arrow.fixed_size_list", (hash_int(kind.list_size), type_digest(kind.value_type)))
+    if _is_list(kind):  # how the items are called ("item", "element") is layout
+        return hash_node(f"arrow.{str(kind).partition('<')[0]}".encode(), (type_digest(kind.value_type),))
+    if types.is_struct(kind) or types.is_union(kind):
+        fields = [kind.field(number) for number in range(kind.num_fields)]
+        tag = f"arrow.{str(kind).partition('<')[0]}".encode()
+        return hash_node(tag, [label(field.name) + type_digest(field.type) for field in fields])
+    return hash_leaf(b"arrow.type", str(kind).encode())
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    views = [is_view(kind) for is_view in (types.is_list_view, types.is_large_list_view)]
+    return bool(types.is_list(kind) or types.is_large_list(kind) or any(views))
+
+
+def column_digest(kind: Any, chunks: list[Any], walk: Walk) -> bytes:
+    """The digest of a column: type, length, which entries are null, and the content of those that are not."""
+    length = sum(map(len, chunks))
+    parts = (type_digest(kind), hash_int(length), *_content(kind, [c for c in chunks if len(c)], walk))
+    return hash_node(b"arrow.column", parts)
+
+
+def _content(kind: Any, chunks: list[Any], walk: Walk) -> Iterator[bytes]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    if isinstance(kind, pa.BaseExtensionType):
+        yield from _content(kind.storage_type, [chunk.storage for chunk in chunks], walk)
+        return
+    if types.is_dictionary(kind):
+        yield from _content(kind.value_type, [chunk.dictionary_decode() for chunk in chunks], walk)
+        return
+    if types.is_run_end_encoded(kind):
+        yield from _content(kind.value_type, [pc.run_end_decode(chunk) for chunk in chunks], walk)
+        return
+    if types.is_union(kind):
+        yield hash_node(
+            b"arrow.objects", object_digests((item for chunk in chunks for item in chunk.to_pylist()), walk)
+        )
+        return
+    if types.is_null(kind):
+        return
+    yield _validity(chunks)
+    if _is_binary(kind):
+        yield from _binary(chunks)
+    elif _is_list(kind) or types.is_map(kind):
+        yield _counts(pc.list_value_length(_as_list(chunk)) for chunk in chunks)
+        yield column_digest(_items_type(kind), [_as_list(chunk).drop_null().flatten() for chunk in chunks], walk)
+    elif types.is_fixed_size_list(kind):
+        yield column_digest(kind.value_type, [chunk.drop_null().flatten() for chunk in chunks], walk)
+    elif types.is_struct(kind):
+        children = [chunk.flatten() for chunk in chunks]  # hands the parent's nulls down
+        for number in range(kind.num_fields):
+            yield column_digest(kind.field(number).type, [child[number] for child in children], walk)
+    else:
+        yield _fixed_width(kind, chunks)
+
+
+def _is_binary(kind: Any) -> bool:
+    from pyarrow import types
+
+    tests = (types.is_binary, types.is_large_binary, types.is_string, types.is_large_string)
+    return any(test(kind) for test in (*tests, types.is_binary_view, types.is_string_view))
+
+
+def _items_type(kind: Any) -> Any:
+    import pyarrow as pa
+    from pyarrow import types
+
+    if types.is_map(kind):
+        return pa.struct([("key", kind.key_type), ("value", kind.item_type)])
+    return kind.value_type
+
+
+def _as_list(chunk: Any) -> Any:
+    import pyarrow as pa
+    from pyarrow import types
+
+    if types.is_map(chunk.type):
+        return chunk.cast(pa.list_(_items_type(chunk.type)))
+    if types.is_list_view(chunk.type) or types.is_large_list_view(chunk.type):
+        return chunk.cast(pa.large_list(chunk.type.value_type))
+    return chunk
+
+
+def _validity(chunks: list[Any]) -> bytes:
+    """One byte per entry; nothing where there is no null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not any(chunk.null_count for chunk in chunks):
+        return hash_leaf(b"arrow.valid", b"")
+    return _hash_values(b"arrow.valid", [pc.is_valid(chunk).cast(pa.uint8()) for chunk in chunks], 1)
+
+
+def _counts(chunks: Iterable[Any]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return _hash_values(b"arrow.lengths", [pc.fill_null(chunk, 0).cast(pa.int64()) for chunk in chunks], 8)
+
+
+def _binary(chunks: list[Any]) -> Iterator[bytes]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    whole = [chunk.cast(pa.large_binary()) for chunk in chunks]
+    yield _counts(pc.binary_length(chunk) for chunk in whole)
+    texts = []
+    for chunk in whole:
+        present = chunk.drop_null() if chunk.null_count else chunk
+        offsets = memoryview(present.buffers()[1]).cast("q")[present.offset : present.offset + len(present) + 1]
+        data = present.buffers()[2]
+        texts.append(memoryview(data)[offsets[0] : offsets[-1]] if data is not None and len(present) else b"")
+    yield hash_buffers(b"arrow.bytes", texts, nbytes=sum(map(len, texts)))
+
+
+def _fixed_width(kind: Any, chunks: list[Any]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    if types.is_boolean(kind):
+        return _hash_values(b"arrow.values", [pc.fill_null(c, False).cast(pa.uint8()) for c in chunks], 1)
+    width = kind.bit_width // 8
+    if types.is_floating(kind):
+        chunks = [_one_nan(chunk) for chunk in chunks]
+    raw = {1: pa.uint8(), 2: pa.uint16(), 4: pa.uint32(), 8: pa.uint64()}.get(width, pa.binary(width))
+    zero = pa.scalar(bytes(width) if types.is_fixed_size_binary(raw) else 0, raw)
+    views = [chunk.view(raw) for chunk in chunks]
+    return _hash_values(
+        b"arrow.values", [pc.fill_null(view, zero) if view.null_count else view for view in views], width
+    )
+
+
+def _one_nan(chunk: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    is_nan = pc.is_nan(chunk)
+    return pc.if_else(is_nan, pa.scalar(float("nan"), chunk.type), chunk) if pc.any(is_nan).as_py() else chunk
+
+
+def _hash_values(tag: bytes, chunks: list[Any], width: int) -> bytes:
+    views = []
+    for chunk in chunks:
+        data = chunk.buffers()[1]
+        if data is not None and len(chunk):
+            views.append(memoryview(data)[chunk.offset * width : (chunk.offset + len(chunk)) * width])
+    return hash_buffers(tag, views, nbytes=sum(map(len, views)))
+
+
+def _metadata(metadata: Any, walk: Walk) -> bytes:
+    kept: dict[bytes, Any] = {}
+    for key, value in (metadata or {}).items():
+        if key == b"pandas":  # how to rebuild an index; the versions of who wrote it are no part of that
+            document = json.loads(value)
+            kept[key] = {name: item for name, item in document.items() if name not in ("creator", "pandas_version")}
+        elif not key.startswith((b"PARQUET:", b"ARROW:schema")):
+            kept[key] = value
+    return walk.of(kept)
+
+
+def field_digest(value: Any, walk: Walk) -> bytes:
+    parts = (hash_str(value.name), type_digest(value.type), hash_int(int(value.nullable)))
+    return hash_node(b"arrow.field", (*parts, _metadata(value.metadata, walk)))
+
+
+def schema_digest(value: Any, walk: Walk) -> bytes:
+    fields = [field_digest(field, walk) for field in value]
+    return hash_node(b"arrow.schema", (_metadata(value.metadata, walk), *fields))
+
+
+def table_digest(value: Any, walk: Walk) -> bytes:
+    """Table and RecordBatch, told apart by their type."""
+    tag = f"arrow.{type(value).__name__.lower()}".encode()
+    columns = []
+    for number, name in enumerate(value.schema.names):
+        column = value.column(number)
+        try:
+            columns.append(column_digest(column.type, getattr(column, "chunks", [column]), walk))
+        except UndigestibleError as problem:
+            problem.steps.append(f"[{name!r}]")
+            raise
+    return hash_node(tag, (schema_digest(value.schema, walk), hash_int(value.num_rows), *columns))
+
+
+def array_digest(value: Any, walk: Walk) -> bytes:
+    return hash_node(b"arrow.array", (column_digest(value.type, [value], walk),))
+
+
+def chunked_digest(value: Any, walk: Walk) -> bytes:
+    return hash_node(b"arrow.chunkedarray", (column_digest(value.type, value.chunks, walk),))
+
+
+def scalar_digest(value: Any, walk: Walk) -> bytes:
+    import pyarrow as pa
+
+    column = pa.nulls(1, value.type) if not value.is_valid else pa.repeat(value, 1)
+    return hash_node(b"arrow.scalar", (column_digest(value.type, [column], walk),))
+
+
+def buffer_digest(value: Any, _: Walk) -> bytes:
+    return hash_buffers(b"arrow.buffer", [memoryview(value)], nbytes=value.size)

@@ -1,0 +1,97 @@
+"""Digests of code as a value: functions, methods, builtins, partials.
+
+The user's functions are digested by their syntax tree, the values of their defaults and those of their closure
+variables; installed ones by name, because their source changes with versions and Pythons.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from penstock.errors import DigestError
+from penstock.graph.merkle import UndigestibleError, Walk, hash_leaf, hash_node, hash_str, hash_type, label
+from penstock.graph.names import is_project_module, stable_module, stable_name
+from penstock.graph.syntax import function_code_digest
+
+
+def function(value: types.FunctionType, walk: Walk) -> bytes:
+    if value in walk.functions:  # a function that reaches itself through a closure
+        return hash_leaf(b"recursion", b"%x" % (len(walk.functions) - walk.functions.index(value)))
+    home = value.__globals__.get("__name__") or value.__module__
+    if is_project_module(home):
+        return hash_node(b"function", (hash_str(stable_name(value)), function_content(value, walk)))
+    # Installed code changes with versions and Pythons: its name says what it does, its closure what to.
+    walk.functions.append(value)
+    name = f"{stable_module(home)}:{value.__code__.co_qualname}"
+    closure = _constants(walk, ".__closure__", closure_items(value))
+    walk.functions.pop()
+    return hash_node(b"library", (hash_str(name), closure))
+
+
+def function_content(fn: types.FunctionType, walk: Walk) -> bytes:
+    """A function without its name: syntax tree, values of defaults, values of closure variables."""
+    walk.functions.append(fn)
+    try:
+        syntax = function_code_digest(fn)
+    except DigestError as error:
+        raise UndigestibleError(error.what, because=error.because) from error
+    parts = (
+        syntax,
+        hash_node(b"defaults", [_constant(walk, ".__defaults__", item) for item in fn.__defaults__ or ()]),
+        _constants(walk, ".__kwdefaults__", (fn.__kwdefaults__ or {}).items()),
+        _constants(walk, ".__closure__", closure_items(fn)),
+    )
+    walk.functions.pop()
+    return hash_node(b"code", parts)
+
+
+def closure_items(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """Names and values of closure variables. One that has no value yet counts as an empty cell."""
+    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:
+            yield name, NotImplemented
+
+
+def _constants(walk: Walk, step: str, items: Iterable[tuple[str, Any]]) -> bytes:
+    return hash_node(
+        b"fields", sorted(label(name) + _constant(walk, f"{step}[{name!r}]", item) for name, item in items)
+    )
+
+
+def _constant(walk: Walk, step: str, value: Any) -> bytes:
+    # `object()` as a marker in code has no content; the syntax tree names which one is meant.
+    return _MARKER if type(value) is object else walk.at(step, value)
+
+
+_MARKER = hash_leaf(b"marker", b"")
+
+
+def builtin(value: Any, walk: Walk) -> bytes:
+    owner = getattr(value, "__self__", None)
+    if owner is None or isinstance(owner, types.ModuleType):
+        return hash_leaf(b"builtin", stable_name(value).encode())
+    return hash_node(b"boundbuiltin", (walk.at(".__self__", owner), hash_str(value.__name__)))
+
+
+def descriptor(value: Any, _: Walk) -> bytes:
+    owner = stable_name(value.__objclass__)
+    return hash_leaf(b"builtin", f"{owner}.{value.__name__}".encode())
+
+
+def method(value: types.MethodType, walk: Walk) -> bytes:
+    return hash_node(b"method", (walk.at(".__self__", value.__self__), walk.at(".__func__", value.__func__)))
+
+
+def partial(value: functools.partial[Any], walk: Walk) -> bytes:
+    parts = (value.func, value.args, value.keywords)
+    return hash_node(b"partial", map(walk.at, (".func", ".args", ".keywords"), parts))
+
+
+def operator_object(value: Any, walk: Walk) -> bytes:
+    reduced: tuple[Any, ...] = value.__reduce__()
+    return hash_node(b"operator", (hash_type(type(value)), walk.of(reduced[1:])))

@@ -1,0 +1,373 @@
+"""Cache keys and recipe keys: a policy, compiled once per task, turned into a key per call.
+
+A key is the hash of named components: the task's identity, whatever the policy adds, and the digests of the inputs.
+The **cache key** is computed from values; the **recipe key** from the graph, where an input that is another node
+contributes that node's recipe key. The components are what a record stores, and the key is computed from exactly them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from typing import Any
+
+from blake3 import blake3
+
+from penstock.errors import PolicyError
+from penstock.graph.hashing import combine, digest, digest_bytes
+from penstock.graph.merkle import LEAVES, SIZE, Resolve
+from penstock.graph.names import main_module, main_module_name
+from penstock.graph.policies import CachePolicy, KeyFunction, Part
+from penstock.graph.refs import Ref
+from penstock.graph.sources import task_code, task_source
+
+Parts = dict[str, Any]
+"""Component name to string, or for "inputs" a dict of parameter name to digest. JSON-able."""
+
+_CACHE = b"cache key\0"
+_RECIPE = b"recipe key\0"
+_WILDCARDS = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyContext:
+    """What keys are read against: the run, and how to look at files (the graph itself opens none)."""
+
+    run_id: str
+    flow_parameters: Mapping[str, object]
+    flow_name: str | None
+    file_digest: Callable[[str], str]
+    """The digest of a file's content, 40 hexadecimal digits; raises if it cannot be read."""
+    expand: Callable[[str], list[str]]
+    """The files a pattern finds, in any order."""
+
+
+def compile_template(
+    policy: CachePolicy,
+    *,
+    identity: str,
+    fn: Callable[..., Any],
+    parameters: Sequence[str],
+    context: KeyContext,
+    name: str | None = None,
+) -> KeyTemplate | None:
+    """Everything about a task's keys that is the same for each of its calls; None for NO_CACHE.
+
+    `identity` is part of every key. `name` is what key functions see as the task's name.
+
+    Raises PolicyError if the policy names a parameter that is not in `parameters`, DigestError if the function, a
+    constant it reaches or a flow parameter has no digest, and what `context.file_digest` raises.
+    """
+    policy.check_parameters(parameters, task=name or identity)
+    if not policy.caches:
+        return None
+    static: dict[str, str] = {"task": identity}
+    if Part.TASK_SOURCE in policy.parts:
+        static["task_source"] = task_source(fn)
+    if Part.TASK_CODE in policy.parts:
+        static["task_code"] = task_code(fn)
+    if Part.FLOW_PARAMETERS in policy.parts:
+        for parameter, value in context.flow_parameters.items():
+            where = f"flow parameter {parameter!r}"
+            static[f"flow_parameters.{parameter}"] = digest(value, where=where, name=parameter)
+    if Part.RUN_ID in policy.parts:
+        static["run_id"] = context.run_id
+    if policy.constants:
+        static["cache_key"] = json.dumps(policy.constants)
+    read: list[tuple[str, str]] = []
+    for pattern in policy.file_patterns:
+        static[f"files.{pattern}"], found = _files(pattern, context)
+        read += found
+    key_function = policy.key_function
+    needs_values = key_function is not None or bool(policy.file_parameters)
+    return KeyTemplate(
+        identity=identity,
+        static=tuple(sorted(static.items())),
+        inputs=tuple(sorted(set(parameters) - policy.excluded)) if Part.INPUTS in policy.parts else None,
+        private=Part.RUN_ID in policy.parts,
+        needs_values=needs_values,
+        files=tuple(sorted(set(read))),
+        main=main_module_name(),
+        file_parameters=policy.file_parameters,
+        context=context if policy.file_parameters else None,
+        caller=_Caller(key_function, fn, name or str(getattr(fn, "__name__", identity)), identity, context.run_id)
+        if key_function is not None
+        else None,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyTemplate:
+    """Computes the keys of one task's calls. Pickles small; with cloudpickle if there is a user's key function."""
+
+    identity: str
+    static: tuple[tuple[str, str], ...]
+    """Components that are the same for each call, sorted by name."""
+    inputs: tuple[str, ...] | None
+    """Parameters whose digests are components, sorted; None without INPUTS."""
+    private: bool
+    """Whether the run's id is part of the key, so that nothing is shared with other runs."""
+    needs_values: bool
+    """Whether the cache key needs the values themselves (a key function, files named by a parameter), not digests."""
+    files: tuple[tuple[str, str], ...]
+    """Paths and digests of the files written down in the policy, to be compared again after the task ran."""
+    main: str
+    """What `__main__` stood for where the template was made: worker processes have another one."""
+    file_parameters: tuple[str, ...] = ()
+    context: KeyContext | None = None
+    """Only there if parameters name files."""
+    caller: _Caller | None = None
+    """Only there if the user gave a key function."""
+    _prefix: bytes = field(init=False, repr=False)
+    _labels: tuple[tuple[str, bytes], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        inputs = self.inputs or ()
+        put(self, "_prefix", _encode(dict(self.static)) + (b"" if self.inputs is None else _inputs_head(len(inputs))))
+        put(self, "_labels", tuple((name, _frame(name)) for name in inputs))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The encoded prefix can be made again, and would double the size of the pickle.
+        names = [name for name in self.__dataclass_fields__ if not name.startswith("_")]
+        return KeyTemplate, tuple(getattr(self, name) for name in names)
+
+    def cache_key(
+        self, arguments: Mapping[str, Any], resolve: Resolve | None = None, values: Mapping[str, Any] | None = None
+    ) -> str | None:
+        """The cache key (40 hexadecimal digits) of one call; None if the user's key function says not to cache it.
+
+        `arguments` are the bound arguments, defaults applied, possibly with Refs inside; `resolve` gives the digest of
+        a Ref's value. `values` are the same arguments without Refs: asked for if `needs_values` and there are Refs.
+        Raises DigestError for an argument without a digest.
+        """
+        if self.needs_values:
+            parts = self.parts(arguments, resolve, values)
+            return None if parts is None else self.key_from_parts(parts)
+        return self._key(_CACHE, arguments, resolve)
+
+    def recipe_key(self, arguments: Mapping[str, Any], resolve: Resolve) -> str | None:
+        """The recipe key of one call, where `resolve` gives the recipe key of a Ref's node.
+
+        None if the recipe does not say what the key will be: the user's key function said not to cache, or the key
+        needs a value that another node has not computed yet (what a key function will answer, or a file will hold, is
+        not known from the graph).
+        """
+        if not self.needs_values:
+            return self._key(_RECIPE, arguments, resolve)
+        if _holds_ref(arguments):
+            return None
+        parts = self.parts(arguments, resolve)
+        return None if parts is None else _hash(_RECIPE, parts)
+
+    def parts(
+        self, arguments: Mapping[str, Any], resolve: Resolve | None = None, values: Mapping[str, Any] | None = None
+    ) -> Parts | None:
+        """The named components of the cache key, as a record stores them; None if the call is not to be cached."""
+        parts: Parts = dict(self.static)
+        if self.caller is not None or self.file_parameters:
+            values = self._values(arguments, values)
+            for name in self.file_parameters:
+                parts[f"files({name})"] = self._content(name, values)[0]
+            if self.caller is not None:
+                answer = self.caller.answer(dict(values))
+                if answer is None:
+                    return None
+                parts["cache_key_fn"] = answer
+        if self.inputs is not None:
+            with main_module(self.main):
+                parts["inputs"] = {name: _digest_argument(name, arguments[name], resolve).hex() for name in self.inputs}
+        return parts
+
+    @staticmethod
+    def key_from_parts(parts: Mapping[str, Any]) -> str:
+        """The cache key that these components make."""
+        return _hash(_CACHE, parts)
+
+    def files_of(self, values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Paths and digests of all files whose content is in the key of a call with these values.
+
+        `files` as they were when the template was made, and those named by parameters as they are now: call it where
+        the key is computed, and compare with the files after the task ran.
+        """
+        found = dict(self.files)
+        for name in self.file_parameters:
+            found.update(self._content(name, values)[1])
+        return tuple(sorted(found.items()))
+
+    def _key(self, kind: bytes, arguments: Mapping[str, Any], resolve: Resolve | None) -> str:
+        pieces = [kind, self._prefix]
+        for name, label in self._labels:
+            value = arguments[name]
+            leaf = LEAVES.get(type(value))
+            if leaf is not None:
+                part = leaf(value)
+            elif type(value) is Ref and resolve is not None:
+                part = bytes.fromhex(resolve(value))
+            else:
+                with main_module(self.main):
+                    part = _digest_argument(name, value, resolve)
+            pieces += (label, part)
+        return blake3(b"".join(pieces)).digest(SIZE).hex()
+
+    def _values(self, arguments: Mapping[str, Any], values: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        if values is not None:
+            return values
+        if _holds_ref(arguments):
+            raise PolicyError(
+                f"the key of {self.identity!r} needs the values of its arguments",
+                because="it has a cache key function or Files(parameter=...), and an argument is not computed yet",
+                hint="compute the key where the values are",
+            )
+        return arguments
+
+    def _content(self, name: str, values: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+        """The digest of the file or files that a parameter names, and what was read for it."""
+        assert self.context is not None  # there is one if there are file parameters
+        given = values[name]
+        if given is None:
+            return combine("no file", ()), []
+        if isinstance(given, (str, PathLike)):
+            return _files(fspath(given), self.context)
+        if not isinstance(given, (list, tuple)):
+            raise PolicyError(
+                f"Files(parameter={name!r}) got a value of type {type(given).__qualname__}",
+                where=f"arguments[{name!r}]",
+                hint="pass a path, a list of paths, or None",
+            )
+        each = [_files(fspath(path), self.context) for path in given]
+        return combine("files", [found for found, _ in each]), [read for _, some in each for read in some]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """What a key function sees of the task."""
+
+    name: str
+    fn: Callable[..., Any]
+    task_key: str
+    """The task's identity."""
+
+
+class TaskRunView:
+    """What a key function sees of the call."""
+
+    def __init__(self, flow_run_id: str, task_key: str, parameters: Mapping[str, Any]) -> None:
+        self.flow_run_id = flow_run_id
+        self._task_key = task_key
+        self._parameters = parameters
+
+    @property
+    def id(self) -> str:
+        """Names this call within this run: the same on the driver and on a worker."""
+        return combine("task run", (self.flow_run_id, self._task_key, digest(dict(self._parameters))))
+
+
+class TaskRunContext:
+    """The first argument of a key function."""
+
+    def __init__(self, task: TaskView, task_run: TaskRunView, parameters: dict[str, Any]) -> None:
+        self.task = task
+        self.task_run = task_run
+        self.parameters = parameters
+
+    @property
+    def flow_run_id(self) -> str:
+        return self.task_run.flow_run_id
+
+    @property
+    def task_run_id(self) -> str:
+        return self.task_run.id
+
+
+def task_input_hash(context: Any, arguments: dict[str, Any]) -> str | None:
+    """A key function over the task and all of its arguments: their digests, as INPUTS takes them."""
+    task: str = context.task.task_key
+    return combine("task_input_hash", (task, digest(arguments, where="arguments")))
+
+
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """Calls the user's key function."""
+
+    key_function: KeyFunction
+    fn: Callable[..., Any]
+    name: str
+    identity: str
+    run_id: str
+
+    def answer(self, parameters: dict[str, Any]) -> str | None:
+        task = TaskView(self.name, self.fn, self.identity)
+        run = TaskRunView(self.run_id, self.identity, parameters)
+        answer = self.key_function(TaskRunContext(task, run, parameters), parameters)
+        if answer is None or isinstance(answer, str):
+            return answer
+        raise PolicyError(
+            f"the cache key function of {self.identity!r} answered {type(answer).__qualname__}",
+            because="a key is a string, or None for a call that is not to be cached",
+            hint="turn the answer into a string",
+        )
+
+
+# -- encoding --------------------------------------------------------------------------------------------------------
+
+
+def _frame(text: str) -> bytes:
+    encoded = text.encode("utf-8", "surrogatepass")
+    return b"%d:" % len(encoded) + encoded
+
+
+def _inputs_head(count: int) -> bytes:
+    return b"inputs\0%d:" % count
+
+
+def _encode(components: Mapping[str, str]) -> bytes:
+    """Components but the inputs: their number, then name and value of each, sorted by name."""
+    framed = (_frame(name) + _frame(value) for name, value in sorted(components.items()))
+    return b"%d:" % len(components) + b"".join(framed)
+
+
+def _hash(kind: bytes, parts: Mapping[str, Any]) -> str:
+    pieces = [kind, _encode({name: value for name, value in parts.items() if name != "inputs"})]
+    inputs = parts.get("inputs")
+    if inputs is not None:
+        pieces.append(_inputs_head(len(inputs)))
+        pieces += (_frame(name) + bytes.fromhex(value) for name, value in sorted(inputs.items()))
+    return blake3(b"".join(pieces)).digest(SIZE).hex()
+
+
+def _digest_argument(name: str, value: Any, resolve: Resolve | None) -> bytes:
+    return digest_bytes(value, resolve, where=f"arguments[{name!r}]", name=name)
+
+
+def _files(pattern: str, context: KeyContext) -> tuple[str, list[tuple[str, str]]]:
+    """The digest of a file, or of all files a pattern finds with their names below the first wildcard."""
+    if _WILDCARDS.isdisjoint(pattern):
+        known = context.file_digest(pattern)
+        return known, [(pattern, known)]
+    read = [(path, context.file_digest(path)) for path in sorted(context.expand(pattern))]
+    fixed = min(pattern.index(wildcard) for wildcard in _WILDCARDS if wildcard in pattern)
+    names = [text for path, known in read for text in (path[fixed:].replace("\\", "/"), known)]
+    return combine("files of pattern", names), read
+
+
+def _holds_ref(arguments: Mapping[str, Any]) -> bool:
+    """Whether a Ref stands in the arguments or in the plain containers among them."""
+    stack: list[Any] = list(arguments.values())
+    seen: set[int] = set()
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Ref):
+            return True
+        if isinstance(item, dict):
+            inside = [*item.keys(), *item.values()]
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            inside = list(item)
+        else:
+            continue
+        if id(item) not in seen:
+            seen.add(id(item))
+            stack.extend(inside)
+    return False

@@ -1,0 +1,12 @@
+"""Ref: how a node names another node's result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Stands in arguments wherever a Future stood: the result of node number `node` of the same graph."""
+
+    node: int

@@ -1,0 +1,276 @@
+"""TASK_SOURCE and TASK_CODE: the digest of a function, and of all project code it reaches.
+
+`task_source` looks at one function: normalised syntax, defaults, closure values. `task_code` follows the global names
+a function uses into project modules: functions, classes and constants, however deep. Installed packages and the
+standard library count by name only, so upgrading one is not a miss. (To make it one, add a `CacheKey("pandas-3")`.)
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+from blake3 import blake3
+
+from penstock.errors import DigestError
+from penstock.graph.callables import closure_items, function_content
+from penstock.graph.hashing import combine, digest, find_branch
+from penstock.graph.mentions import Mention, mentions
+from penstock.graph.merkle import UndigestibleError, Walk, attributes
+from penstock.graph.names import importable_name, is_project_module, stable_module, stable_name
+from penstock.graph.syntax import class_syntax, encode_tree, function_syntax, module_syntax
+
+__all__ = ["importable_name", "task_code", "task_source"]
+
+_CODE_HINT = "give the task a `key_name` and a CacheKey('v1') instead of its source, or define it in a file"
+
+
+def task_source(fn: Callable[..., Any]) -> str:
+    """The digest (40 hex digits) of one function, the same on every supported Python.
+
+    Comments, formatting, docstrings, annotations, decorator lines and the function's own name do not matter; values of
+    defaults and closure variables do. What it calls does not count: see `task_code`. Of a function wrapped by an
+    installed decorator (`functools.lru_cache`, `tenacity.retry`), the wrapped one counts; a wrapper written in the
+    project counts with what it closes over.
+
+    Raises DigestError for code without source, and for a closure or default value without a digest.
+    """
+    return _content(_unwrapped(fn, is_project_module))
+
+
+def task_code(fn: Callable[..., Any], is_project: Callable[[str], bool] | None = None) -> str:
+    """The digest of a function and of every project function, class and constant it reaches.
+
+    Reached is what global names, attributes of project modules and imports inside functions lead to, from there on
+    again, through nested functions, decorators, defaults, closures, and whole classes. What only an argument leads to
+    (a method of a value passed in) is not. `is_project` says of a module's name whether its code is followed; by
+    default, modules of the task's own top-level package and all that are neither standard library nor installed.
+
+    Raises DigestError as `task_source` does, and for a reached constant without a digest, naming it.
+    """
+    root = _unwrapped(fn, is_project or is_project_module)
+    package = importable_name(root)[0].partition(".")[0]
+
+    def followed(module: str) -> bool:
+        return module.partition(".")[0] == package or is_project_module(module)
+
+    return _Reach(root, is_project or followed).digest()
+
+
+def _unwrapped(fn: Any, is_project: Callable[[str], bool]) -> Any:
+    """The function behind Penstock's own objects and behind installed decorators."""
+    while True:
+        if _is_ours(fn):
+            fn = fn.fn
+        elif hasattr(fn, "__wrapped__") and not is_project(_home(fn)):
+            fn = fn.__wrapped__
+        else:
+            return fn
+
+
+def _is_ours(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "penstock" and callable(getattr(value, "fn", None))
+
+
+def _home(value: Any) -> str:
+    """The module whose code this is (`functools.wraps` copies `__module__`, so it does not say)."""
+    if isinstance(value, FunctionType):
+        return str(value.__globals__.get("__name__") or value.__module__)
+    if isinstance(value, type):
+        return value.__module__
+    return type(value).__module__
+
+
+def _content(value: Any) -> str:
+    """What a function or class says by itself, without its name."""
+    if isinstance(value, FunctionType):
+        walk = Walk(None, find_branch)
+        try:
+            return function_content(value, walk).hex()
+        except UndigestibleError as problem:
+            error = problem.as_error(f"{value.__module__}.{value.__qualname__}", "name")
+            cause = problem.__cause__
+            hint = cause.hint if isinstance(cause, DigestError) else _CODE_HINT
+            raise DigestError(error.what, where=error.where, because=error.because, hint=hint) from cause
+    if isinstance(value, type):
+        return blake3(b"class\0" + encode_tree(class_syntax(value))).digest(20).hex()
+    call = getattr(type(value), "__call__", None)  # noqa: B004 - the function is wanted, not whether there is one
+    if isinstance(call, FunctionType):  # an object that is called: its state and its code
+        return combine("callable", (digest(value, where=repr(type(value))), _content(call)))
+    return digest(value, where=type(value).__qualname__)
+
+
+class _Reach:
+    """What a function reaches: a flat set of pieces, each with the names that lead on, so cycles do not matter."""
+
+    def __init__(self, root: Any, is_project: Callable[[str], bool]) -> None:
+        self.root = root
+        self.is_project = is_project
+        self.seen: dict[int, Any] = {id(root): root}
+        self.open: list[Any] = [root]
+        self.pieces: dict[str, None] = {}
+
+    def digest(self) -> str:
+        while self.open:
+            value = self.open.pop()
+            edges = sorted({f"{name}={self.meaning(found, name, value)}" for name, found in self.names_of(value)})
+            self.pieces[combine("piece", (self.label(value), *edges))] = None
+        return combine("task_code", sorted(self.pieces))
+
+    def label(self, value: Any) -> str:
+        # The task's own name is part of its identity, and not of its code: so a renamed task can keep its keys.
+        name = "the task" if value is self.root else stable_name(value) if hasattr(value, "__qualname__") else ""
+        return f"{name} {_content(value)}"
+
+    # -- what a name leads to
+
+    def names_of(self, value: Any) -> Iterator[tuple[str, Any]]:
+        """Each name that a piece of code uses from outside of itself, and the object behind it."""
+        if isinstance(value, FunctionType):
+            tree, scope = function_syntax(value), value.__globals__
+            yield from closure_items(value)
+            yield from enumerate_names("default", (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()))
+            if hasattr(value, "__wrapped__"):
+                yield "__wrapped__", value.__wrapped__
+            inner: tuple[str, ...] = value.__code__.co_freevars
+        elif isinstance(value, type):
+            tree, scope, inner = class_syntax(value), vars(sys.modules[value.__module__]), ()
+        elif isinstance(value, ModuleType):
+            tree, scope, inner = module_syntax(value), vars(value), ()
+        else:
+            yield from self.held_by(value)
+            return
+        for mention in mentions(tree, known=frozenset(inner)):
+            found = self.find(mention, scope)
+            if found is not _BUILTIN:
+                yield ".".join(mention.path), found
+
+    def find(self, mention: Mention, scope: dict[str, Any]) -> Any:
+        """The object that a dotted name leads to, through project modules; the first one outside of them ends it."""
+        name, *rest = mention.path
+        if mention.imported is not None:
+            found = self.imported(mention, scope)
+        elif name in scope:
+            found = scope[name]
+        else:
+            return _BUILTIN if hasattr(builtins, name) else _UNBOUND
+        for attribute in rest:
+            if not (isinstance(found, ModuleType) and self.is_project(found.__name__)):
+                break
+            submodule = sys.modules.get(f"{found.__name__}.{attribute}", _UNBOUND)
+            found = getattr(found, attribute, submodule)
+        return found
+
+    def imported(self, mention: Mention, scope: dict[str, Any]) -> Any:
+        """What an import inside a function gives. Only project modules are imported, as the function itself would."""
+        module, name = mention.imported or ("", None)
+        if module.startswith("."):
+            module = importlib.util.resolve_name(module, scope.get("__package__") or "")
+        if module not in sys.modules and not (_can_be_found(module) and self.is_project(module)):
+            return _Named(f"{module}:{name}" if name else module)
+        try:
+            found: Any = importlib.import_module(module)
+            if name is not None:
+                found = getattr(found, name, None) or importlib.import_module(f"{module}.{name}")
+        except ImportError:
+            return _UNBOUND  # the function has a fallback, or will fail by itself
+        return found
+
+    # -- what an object contributes
+
+    def meaning(self, value: Any, name: str, user: Any) -> str:
+        """What stands for an object in the piece that names it. Project code is followed later, as a piece."""
+        if type(value) in (_Named, _Absent):
+            return value.text  # type: ignore[no-any-return]
+        value = _unwrapped(value, self.is_project)
+        if isinstance(value, ModuleType):
+            if self.is_project(value.__name__):
+                self.follow(value)  # used as a whole: passed on, or asked with getattr
+            return f"module {stable_module(value.__name__)}"
+        if isinstance(value, (FunctionType, type)):
+            if not self.is_project(_home(value)):
+                return f"library {stable_name(value)}"
+            self.follow(value)
+            return f"code {self.label(value)}"
+        for held in self.held_by(value):
+            self.meaning(held[1], name, user)
+        return f"value {self.constant(value, name, user)}"
+
+    def follow(self, value: Any) -> None:
+        if id(value) not in self.seen:
+            self.seen[id(value)] = value
+            self.open.append(value)
+
+    def held_by(self, value: Any) -> Iterator[tuple[str, Any]]:
+        """Functions and classes inside a constant, a partial, a bound method or a project object."""
+        stack, seen = [value], {id(value): value}
+        while stack:
+            item = stack.pop()
+            if isinstance(item, dict):
+                inside = [*item.keys(), *item.values()]
+            elif isinstance(item, (list, tuple, set, frozenset)):
+                inside = list(item)
+            elif isinstance(item, functools.partial):
+                inside = [item.func, *item.args, *item.keywords.values()]
+            elif isinstance(item, MethodType):
+                inside = [item.__func__, item.__self__]
+            elif isinstance(item, (FunctionType, type)) or _is_ours(item) or hasattr(item, "__wrapped__"):
+                if item is not value:
+                    yield getattr(item, "__qualname__", ""), item
+                continue
+            elif self.is_project(type(item).__module__):
+                inside = [type(item), *attributes(item).values()]
+            else:
+                continue
+            stack.extend(i for i in inside if seen.setdefault(id(i), i) is i and i is not item)
+
+    def constant(self, value: Any, name: str, user: Any) -> str:
+        if type(value) is object:
+            return "marker"
+        try:
+            return digest(value, where=name)
+        except DigestError as error:
+            user_name = getattr(user, "__qualname__", type(user).__qualname__)
+            raise DigestError(
+                f"{name!r}, which {user_name!r} uses, has no stable digest",
+                where=f"{getattr(user, '__module__', '')}.{user_name}: {error.where}",
+                because=error.what,
+                hint="make it an argument, give its type a digest with register_digest(), or use TASK_SOURCE",
+                constant=name,
+            ) from error
+
+
+def enumerate_names(prefix: str, values: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
+    """Names for things that have a place and no name."""
+    for number, value in enumerate(values):
+        yield f"{prefix} {number}", value
+
+
+def _can_be_found(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+class _Named:
+    """Something that counts by name only."""
+
+    def __init__(self, text: str) -> None:
+        self.text = f"library {text}"
+
+
+class _Absent:
+    """A name with nothing behind it (yet)."""
+
+    text = "nothing"
+
+
+_UNBOUND = _Absent()
+_BUILTIN = object()
