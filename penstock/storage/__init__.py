@@ -3,7 +3,14 @@
 from penstock.storage.addresses import open_store
 from penstock.storage.local import LocalStore
 from penstock.storage.memory import MemoryStore
-from penstock.storage.stores import AppendStore, Listed, PayloadStore, SlotStore, Store, SweepStore
+from penstock.storage.stores import (
+    AppendStore,
+    Listed,
+    PayloadStore,
+    SlotStore,
+    Store,
+    SweepStore,
+)
 
 __all__ = [
     "AppendStore",

@@ -35,7 +35,9 @@ def _open_file(address: str) -> Store:
     parts = urlsplit(address)
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise ConfigurationError(
-            "a file address names an absolute path", where=address, hint="three slashes: file:///data/penstock"
+            "a file address names an absolute path",
+            where=address,
+            hint="three slashes: file:///data/penstock",
         )
     return LocalStore(unquote(parts.path))
 
@@ -44,7 +46,10 @@ def _open_memory(address: str) -> Store:
     return MemoryStore.named(address.partition("://")[2])
 
 
-_OPENERS: dict[str, Callable[[str], Store]] = {"file": _open_file, "memory": _open_memory}
+_OPENERS: dict[str, Callable[[str], Store]] = {
+    "file": _open_file,
+    "memory": _open_memory,
+}
 
 
 def _without_secrets(address: str) -> str:

@@ -1,7 +1,7 @@
 """A store in a folder of this machine, or of a file system that several machines mount.
 
-How the promises are kept: bytes are written to a file of their own in `<root>/.tmp`, synced, and then given their name in
-one step, `link` where the name must be free and `rename` where it may be replaced. So a name leads to whole
+How the promises are kept: bytes are written to a file of their own in `<root>/.tmp`, synced, and then given their name
+in one step, `link` where the name must be free and `rename` where it may be replaced. So a name leads to whole
 bytes or to nothing, whoever is killed when. The store has no state in the process: it is safe for any number of threads
 and processes, and after a fork.
 """
@@ -13,14 +13,15 @@ import io
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from penstock.errors import StoreError, StoreFull, StoreNotWritable, StoreUnreachable
 from penstock.storage.stores import MAX_RECORD_BYTES, Listed, check_name, check_record
 
+_Done = TypeVar("_Done")
 _TEMPORARY = ".tmp"
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -30,9 +31,9 @@ _BUFFER = 1 << 20
 class LocalStore:
     """Records and payloads as files below `root`, readable and writable for this user only.
 
-    `root` is made on the first write. It may itself be a symbolic link; below it links are not followed by anything that
-    writes, deletes or lists, and not read as a record or payload. `durable=False` leaves out every fsync: a power cut may then lose what was just written (never tear it), which is right for
-    locks and wrong for results.
+    `root` is made on the first write. It may itself be a symbolic link; below it links are not followed by anything
+    that writes, deletes or lists, and not read as a record or payload. `durable=False` leaves out every fsync: a power
+    cut may then lose what was just written (never tear it), which is right for locks and wrong for results.
 
     Needs a file system with hard links. Measured on ext4; network file systems must keep `link` atomic.
     """
@@ -205,7 +206,10 @@ class LocalStore:
         """A new file of our own beside the names, gone when the block ends (a link to it stays)."""
         temporary = f"{self._root}/{_TEMPORARY}/{os.urandom(12).hex()}"
         try:
-            raw = _Temporary(self._in_folder(temporary, lambda: _new_file(temporary), sync=False), path)
+            raw = _Temporary(
+                self._in_folder(temporary, lambda: _new_file(temporary), sync=False),
+                path,
+            )
         except OSError as error:
             raise _translated(error, "writing", path) from error
         try:
@@ -245,32 +249,32 @@ class LocalStore:
             raise _translated(error, "writing", path) from error
         return True
 
-    def _in_folder(self, path: str, step: Any, *, sync: bool = True) -> Any:
-        """Do `step`, making the folder of `path` if it is missing, and sync that folder."""
+    def _in_folder(self, path: str, step: Callable[[], _Done], *, sync: bool = True) -> _Done:
+        """Do `step`, making the folder of `path` if it is missing, and make the new entry durable."""
         folder = os.path.dirname(path)
         try:
             done = step()
         except FileNotFoundError:
+            os.makedirs(self._root, 0o700, exist_ok=True)
             self._make_folder(folder)
             done = step()
         if sync and self._durable:
-            _sync_folder(folder)
+            # Up to the root: another writer may have made a folder above and not have synced it yet. Syncing what
+            # is synced costs little.
+            while len(folder) >= len(self._root):
+                _sync_folder(folder)
+                folder = os.path.dirname(folder)
         return done
 
     def _make_folder(self, folder: str) -> None:
-        """Make `folder` and what is missing above it, each entry durable before something is put into it."""
-        parent = os.path.dirname(folder)
+        """Make `folder` and what is missing between it and the root."""
         try:
             os.mkdir(folder, 0o700)
         except FileNotFoundError:
-            self._make_folder(parent)
-            return self._make_folder(folder)
+            self._make_folder(os.path.dirname(folder))
+            self._make_folder(folder)
         except FileExistsError:
-            # Another writer made it, who may not have synced it yet.
-            if not stat.S_ISDIR(os.lstat(folder).st_mode) and folder != self._root:
-                raise NotADirectoryError(errno.ENOTDIR, "not a folder", folder) from None
-        if self._durable:
-            _sync_folder(parent)
+            pass  # another writer was quicker; if it is no folder, the step says so
 
     def __repr__(self) -> str:
         return f"LocalStore({self._root!r})"
@@ -315,11 +319,23 @@ def _translated(error: OSError, doing: str, path: str) -> StoreError:
     """What an OSError means for the store: the one place that decides."""
     because = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in _FULL:
-        return StoreFull("the store is full", where=path, because=because, hint="free some space, then run it again")
+        return StoreFull(
+            "the store is full",
+            where=path,
+            because=because,
+            hint="free some space, then run it again",
+        )
     if error.errno == errno.ELOOP:
-        return StoreError("refused to follow a symbolic link in the store", where=path, hint="remove the link")
+        return StoreError(
+            "refused to follow a symbolic link in the store",
+            where=path,
+            hint="remove the link",
+        )
     if doing == "writing" and error.errno in _READ_ONLY | {errno.ENOTDIR}:
         return StoreNotWritable(
-            "the store cannot be written", where=path, because=because, hint="choose a folder that this user may write"
+            "the store cannot be written",
+            where=path,
+            because=because,
+            hint="choose a folder that this user may write",
         )
     return StoreUnreachable(f"{doing} failed", where=path, because=because)

@@ -1,7 +1,8 @@
 """The records of the store: what is written about a result, under which name, and how it is read back strictly.
 
-A record is one JSON object of at most `MAX_RECORD_BYTES`, for people and programs to read. Its last field, `check`, is a
-blake3 of everything before it, so that a record that lost or changed a byte is known for damaged before a field of it is used.
+A record is one JSON object of at most `MAX_RECORD_BYTES`, for people and programs to read. Its last field, `check`, is
+a blake3 of everything before it, so that a record that lost or changed a byte is known for damaged before a field of
+it is used.
 
     results/<task>/<key>/000000.record.json      the slot of generation 0: a ResultRecord or a RedirectRecord
     results/<task>/<key>/000000.<attempt>.<ext>  the payload of one attempt in that generation
@@ -70,7 +71,14 @@ class Producer(msgspec.Struct, frozen=True, omit_defaults=True):
 _NOTHING = msgspec.Raw(b"")
 
 
-class ResultRecord(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="final", kw_only=True):
+class ResultRecord(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    tag_field="kind",
+    tag="final",
+    kw_only=True,
+):
     """One published result. Times are seconds since the epoch, on the producer's clock."""
 
     v: int
@@ -104,6 +112,11 @@ class ResultRecord(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="k
         return self.payload.size if self.payload else len(bytes(self.inline))
 
     @property
+    def slot_name(self) -> str:
+        """The name of this record in the store."""
+        return slot_name(self.task, self.key, self.generation)
+
+    @property
     def payload_name(self) -> str | None:
         """The name of the payload in the store, None for an inline value."""
         if self.payload is None:
@@ -111,12 +124,19 @@ class ResultRecord(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="k
         return payload_name(self.task, self.key, self.generation, self.attempt, self.payload.suffix)
 
 
-class RedirectRecord(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="redirect", kw_only=True):
+class RedirectRecord(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    tag_field="kind",
+    tag="redirect",
+    kw_only=True,
+):
     """A closed generation: whoever wants the result looks in generation `next`."""
 
     v: int
-    key: str
-    task: str
+    slot: str
+    """Its own name. Not the task and key: the garbage collector closes what nobody published, where only names tell."""
     generation: int
     next: int
     reason: Reason
@@ -134,9 +154,10 @@ class RecipeEntry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     task: str
     digest: str
     """Of the value."""
-    inputs: dict[str, str] = {}
-    """The input digests of other nodes that the value was made from."""
+    inputs: list[str] | None = None
+    """The digests of other nodes' values this one was made from, in the order of its arguments; None: not stated."""
     expires: float | None = None
+    """The earliest expiry of the result and of everything it was made from."""
 
 
 class StoreFormat(msgspec.Struct, frozen=True):
@@ -175,10 +196,18 @@ def slot_name(task: str, key: str, generation: int) -> str:
     return f"results/{segment(task)}/{segment(key)}/{generation:06d}.record.json"
 
 
+def slot_in(folder: str, generation: int) -> str:
+    """As `slot_name`, for the folder that `key_folder` named."""
+    return f"{folder}{generation:06d}.record.json"
+
+
 def payload_name(task: str, key: str, generation: int, attempt: str, suffix: str) -> str:
     """Raises `StoreError` for an attempt or suffix that cannot be part of a file name."""
     if not _ATTEMPT.fullmatch(attempt) or not _SUFFIX.fullmatch(suffix):
-        raise StoreError(f"refused the payload name {attempt!r} + {suffix!r}", because="it could be another file's")
+        raise StoreError(
+            f"refused the payload name {attempt!r} + {suffix!r}",
+            because="it could be another file's",
+        )
     return f"results/{segment(task)}/{segment(key)}/{generation:06d}.{attempt}{suffix}"
 
 
@@ -218,7 +247,10 @@ def encode(record: Slot | RecipeEntry | StoreFormat) -> bytes:
         if len(data) > MAX_RECORD_BYTES:
             data = _with_check(msgspec.structs.replace(record, key_parts={"left out": "too large for the record"}))
     if len(data) > MAX_RECORD_BYTES:
-        raise StoreError(f"a record of {len(data)} bytes is too large", because=f"{MAX_RECORD_BYTES} is the limit")
+        raise StoreError(
+            f"a record of {len(data)} bytes is too large",
+            because=f"{MAX_RECORD_BYTES} is the limit",
+        )
     return data
 
 
@@ -233,18 +265,26 @@ def decode_slot(data: bytes, *, task: str, key: str, generation: int) -> Slot:
     Raises `DamagedResult` if not, and `StoreVersionError` if a newer Penstock wrote it.
     """
     record = _decode(data, _slot_decoder)
-    if record.key != key or record.task != task or record.generation != generation:
-        raise DamagedResult(
-            "a record lies under another result's name",
-            where=slot_name(task, key, generation),
-            because=f"it is of {record.task} {record.key} generation {record.generation}",
-        )
+    if isinstance(record, RedirectRecord):
+        at_home = record.slot == slot_name(task, key, generation)
+    else:
+        at_home = record.key == key and record.task == task and record.generation == generation
+    if not at_home:
+        raise _misplaced(record, slot_name(task, key, generation))
     return record
 
 
-def decode_any_slot(data: bytes) -> Slot:
-    """As `decode_slot` where only the file is known; compare `slot_name` of the record with the file's name."""
-    return _decode(data, _slot_decoder)
+def decode_slot_at(data: bytes, name: str) -> Slot:
+    """As `decode_slot` where only the file's name is known."""
+    record = _decode(data, _slot_decoder)
+    if (record.slot if isinstance(record, RedirectRecord) else record.slot_name) != name:
+        raise _misplaced(record, name)
+    return record
+
+
+def _misplaced(record: Slot, name: str) -> DamagedResult:
+    home = record.slot if isinstance(record, RedirectRecord) else record.slot_name
+    return DamagedResult("a record lies under another's name", where=name, because=f"it belongs at {home}")
 
 
 def decode_recipe(data: bytes, *, recipe: str) -> RecipeEntry:
@@ -264,14 +304,19 @@ def _decode(data: bytes, decoder: msgspec.json.Decoder[_Decoded]) -> _Decoded:
     body = data[:_CHECK_AT]
     if data[_CHECK_AT:] != b',"check":"' + blake3(body).hexdigest(_CHECK_HEX // 2).encode() + b'"}':
         _refuse_newer(data)
-        raise DamagedResult("a record is damaged", because="its bytes are not the ones that were written")
+        raise DamagedResult(
+            "a record is damaged",
+            because="its bytes are not the ones that were written",
+        )
     try:
         record = decoder.decode(data)
     except msgspec.DecodeError as error:
         _refuse_newer(data)
         # Whole and yet not understood: another version's, and not ours to call damaged and replace.
         raise StoreVersionError(
-            "a record is of a kind that this Penstock does not know", because=str(error), hint="upgrade Penstock here"
+            "a record is of a kind that this Penstock does not know",
+            because=str(error),
+            hint="upgrade Penstock here",
         ) from error
     if isinstance(record, StoreFormat):
         if record.format > FORMAT_VERSION:

@@ -6,7 +6,8 @@ Two halves with different needs meet here:
   calls, `put_if_absent`; see docs/protocol.md. There is no default for it: a racy one would break the promise silently.
 * A **PayloadStore** keeps the bytes of results under names that are written once and never changed.
 
-What only some stores can do is a Protocol of its own: **AppendStore** (logs), **SweepStore** (leftovers of killed writers).
+What only some stores can do is a Protocol of its own: **AppendStore** (logs), **SweepStore** (leftovers of killed
+writers).
 
 Names are relative, `/`-separated and made by Penstock (`results/…`), never by users. A store must treat any
 name alike and refuses what `check_name` refuses. A name is never also the folder of another name.
@@ -88,13 +89,13 @@ class PayloadStore(Protocol):
     """Large immutable files under names, written once, streamed both ways."""
 
     def create(self, name: str) -> AbstractContextManager[BinaryIO]:
-        """A file to write to. Leaving the block makes the file visible under `name`, whole and durable; leaving it by an
-        exception leaves nothing. A name is written once (names carry their attempt): a taken name is a `StoreError`.
+        """A file to write to. Leaving the block makes the file visible under `name`, whole and durable; leaving it by
+        an exception leaves nothing. A name is written once (names carry their attempt): a taken name is a `StoreError`.
         Errors of the store come as in `SlotStore`; exceptions of the block pass as they are."""
         ...
 
     def open(self, name: str) -> BinaryIO:
-        """A seekable file to read from. Raises `FileNotFoundError` if it is not there, `StoreUnreachable` if unknown."""
+        """A seekable file to read from. Raises `FileNotFoundError` if there is none, `StoreUnreachable` if unknown."""
         ...
 
     def local_path(self, name: str) -> str | None:
@@ -123,8 +124,8 @@ class AppendStore(Protocol):
     def append(self, name: str, data: bytes) -> None:
         """Add `data` at the end of the file `name`, which begins empty. Read it with `open`, not with `get`.
 
-        The bytes of one call stay together, whoever else appends. Visible when it returns; what was appended just before
-        a power cut may be missing.
+        The bytes of one call stay together, whoever else appends. Visible when it returns; what was appended just
+        before a power cut may be missing.
         """
         ...
 
@@ -143,7 +144,9 @@ def check_name(name: str) -> str:
     # One search instead of a split: this runs for every name of a look-up of 10 000.
     if not name or _UNSAFE.search(name):
         raise StoreError(
-            f"refused the name {name[:200]!r}", because="it could leave the store", hint="names are made by Penstock"
+            f"refused the name {name[:200]!r}",
+            because="it could leave the store",
+            hint="names are made by Penstock",
         )
     return name
 
@@ -157,6 +160,8 @@ def check_record(name: str, data: bytes) -> bytes:
     """The bytes themselves if a slot may hold them; raises `StoreError` otherwise."""
     if len(data) > MAX_RECORD_BYTES:
         raise StoreError(
-            f"a record of {len(data)} bytes is too large", where=name, because=f"{MAX_RECORD_BYTES} is the limit"
+            f"a record of {len(data)} bytes is too large",
+            where=name,
+            because=f"{MAX_RECORD_BYTES} is the limit",
         )
     return data

@@ -1,0 +1,115 @@
+"""Which serializer a value gets, and which one reads a codec."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from penstock.errors import CodecRefused, ConfigurationError, SerializationError
+from penstock.storage.frames import ArrowSerializer, PandasSerializer, PolarsSerializer
+from penstock.storage.plain import (
+    CompressedSerializer,
+    JsonSerializer,
+    NumpySerializer,
+    PickleSerializer,
+    PydanticSerializer,
+    StructSerializer,
+)
+from penstock.storage.serializers import Serializer, type_name
+
+_registry: dict[str, Serializer] = {}
+"""By codec; what was registered last is asked first. Shared by the process, as the types it is about are."""
+_registry_lock = threading.Lock()
+
+
+def register_serializer(serializer: Serializer) -> None:
+    """Use `serializer` for the values it `can` write, before those registered earlier, and to read its codec.
+
+    Workers need the same registration: do it where the task's module is imported. Raises `ConfigurationError` if the
+    codec is another serializer's.
+    """
+    with _registry_lock:
+        taken = _registry.get(serializer.name)
+        if taken is not None and type(taken) is not type(serializer):
+            raise ConfigurationError(
+                f"the codec {serializer.name!r} is taken",
+                because=f"by {taken!r}",
+                hint="give the serializer another name",
+            )
+        _registry[serializer.name] = serializer
+
+
+def serializer_for(value: Any, wanted: str | Serializer | None = None) -> Serializer:
+    """The serializer for `value`: the wanted one (an instance, a codec, or `parquet`), else the first that can.
+
+    Raises `SerializationError` if the wanted one cannot, and for values that are no values (generators of anything but
+    record batches, lazy frames); `ConfigurationError` for an unknown name.
+    """
+    if wanted is None:
+        return next(each for each in _candidates() if each.can(value))
+    if not isinstance(wanted, str):
+        return _checked(wanted, value)
+    every = [*_candidates(), *_ON_REQUEST.values()]
+    choices = [each for each in every if wanted == each.name or each.name.startswith(f"{wanted}/")]
+    if not choices:
+        known = ", ".join(sorted(each.name for each in every))
+        raise ConfigurationError(
+            f"no serializer is called {wanted!r}",
+            hint=f"one of {known}, or a Serializer instance",
+        )
+    return next((each for each in choices if each.can(value)), None) or _checked(choices[0], value)
+
+
+def reader_of(codec: str, *, allow_unsafe: bool) -> Serializer:
+    """The serializer that reads `codec`; decided before a byte is parsed. Raises `CodecRefused`."""
+    serializer = _registry.get(codec) or _ON_REQUEST.get(codec)
+    if serializer is None:
+        raise CodecRefused(
+            f"no serializer reads the codec {codec!r}",
+            hint="import the module that registers it, or upgrade Penstock",
+            codec=codec,
+        )
+    if not serializer.safe and not allow_unsafe:
+        raise CodecRefused(
+            f"refused to read a result stored as {codec!r}",
+            because="reading it runs code that whoever can write to this store has chosen",
+            hint="pass allow_pickle=True if all who can write to the store are trusted",
+            codec=codec,
+        )
+    return serializer
+
+
+def _candidates() -> list[Serializer]:
+    with _registry_lock:
+        return list(reversed(_registry.values()))
+
+
+def _checked(serializer: Serializer, value: Any) -> Serializer:
+    if not serializer.can(value):
+        raise SerializationError(
+            f"the serializer {serializer.name!r} does not keep a {type_name(value)} as it is",
+            hint="leave out result_serializer to let Penstock choose",
+        )
+    return serializer
+
+
+# Asked from the last to the first: pickle takes anything, JSON is by far the most common.
+for _each in (
+    PickleSerializer(),
+    NumpySerializer(),
+    PolarsSerializer(),
+    PandasSerializer(),
+    StructSerializer(),
+    PydanticSerializer(),
+    ArrowSerializer(),
+    JsonSerializer(),
+):
+    register_serializer(_each)
+# Only on request: what is compressed cannot be read by other tools as it lies.
+_ON_REQUEST: dict[str, Serializer] = {
+    each.name: each
+    for each in (
+        CompressedSerializer(JsonSerializer()),
+        CompressedSerializer(PickleSerializer()),
+    )
+}

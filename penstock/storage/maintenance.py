@@ -1,0 +1,283 @@
+"""Looking after a store: list, show, remove, collect garbage, verify, measure.
+
+All of it may run beside any number of writers and readers, at any time. What is deleted was closed before: a
+generation that holds nothing is closed by `put_if_absent`, so a slow writer that comes back learns of it and publishes
+in the next one, and a reader that finds a payload gone looks a second time. No rule here rests on a clock but the
+grace periods, which only decide how soon.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from penstock.errors import DamagedResult, StoreVersionError
+from penstock.storage.payloads import verify_payload
+from penstock.storage.records import (
+    RedirectRecord,
+    ResultRecord,
+    Slot,
+    decode_slot_at,
+    key_folder,
+    segment,
+    slot_in,
+)
+from penstock.storage.results import ResultStore
+from penstock.storage.slots import close_absent, read_slot, redirect_seen
+from penstock.storage.stores import Listed, SweepStore
+
+DAY = 24 * 3600.0
+_MINIMAL_SWEEP = 3600.0
+_BATCH = 256
+_SLOT_SUFFIX = ".record.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One current result, for a listing."""
+
+    task: str
+    key: str
+    generation: int
+    codec: str
+    size: int
+    """Bytes of the value as stored."""
+    created: float
+    """Seconds since the epoch."""
+    expires: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in the store that is not as it was written."""
+
+    name: str
+    what: str
+
+
+@dataclass(slots=True)
+class Verified:
+    """What `verify` saw."""
+
+    records: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    orphans: int = 0
+    """Payloads that no record leads to, left by killed or slow writers. Not a problem: `gc` removes them."""
+
+
+@dataclass(slots=True)
+class Collected:
+    """What `gc` removed, or would remove."""
+
+    payloads: int = 0
+    bytes: int = 0
+    closed: int = 0
+    """Generations closed because their writer is gone or their result expired."""
+    leftovers: int = 0
+    """Unfinished files of killed writers."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """Bytes and files, of one task or of all."""
+
+    results: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Folder:
+    """All files of one (task, key)."""
+
+    name: str
+    slots: dict[int, Listed]
+    payloads: dict[int, list[Listed]]
+
+
+def ls(results: ResultStore, *, task: str | None = None) -> Iterator[Summary]:
+    """The current result of every key, of one task or of all, in order of their names. Expired ones are among them."""
+    for record in _current(results, task=task):
+        yield Summary(
+            task=record.task,
+            key=record.key,
+            generation=record.generation,
+            codec=record.codec,
+            size=record.size,
+            created=record.created,
+            expires=record.expires,
+        )
+
+
+def show(results: ResultStore, task: str, key: str) -> list[Slot]:
+    """Every generation of a key that can be read, oldest first."""
+    slots = []
+    for folder in _folders(results, key_folder(task, key)):
+        for generation in sorted(folder.slots):
+            try:
+                slot = read_slot(results.store, slot_in(folder.name, generation))
+            except (DamagedResult, StoreVersionError):
+                continue
+            if slot is not None:
+                slots.append(slot)
+    return slots
+
+
+def rm(results: ResultStore, task: str, key: str | None = None) -> int:
+    """Invalidate one result, or all of a task, and delete the payloads; returns how many. The closed slots stay."""
+    keys = [key] if key is not None else [record.key for record in _current(results, task=task)]
+    removed = 0
+    for each in keys:
+        removed += results.invalidate(task, each)
+        for folder in _folders(results, key_folder(task, each)):
+            _collect_folder(results, folder, grace_seconds=DAY, report=Collected(), dry_run=False)
+    return removed
+
+
+def gc(results: ResultStore, *, grace_seconds: float = DAY, dry_run: bool = False) -> Collected:
+    """Delete the payloads that no reader can be led to any more, and close what its writer left open.
+
+    Gone are payloads of closed generations and of attempts that lost at once; unpublished payloads, expired results and
+    unfinished files after `grace_seconds` (unfinished files after an hour at the least). Safe with a grace of 0:
+    a slow writer then publishes again in the next generation.
+    """
+    report = Collected()
+    for folder in _folders(results, "results/"):
+        _collect_folder(results, folder, grace_seconds=grace_seconds, report=report, dry_run=dry_run)
+    if isinstance(results.store, SweepStore) and not dry_run:
+        report.leftovers = results.store.sweep(older_than=max(grace_seconds, _MINIMAL_SWEEP))
+    return report
+
+
+def verify(results: ResultStore) -> Verified:
+    """Read every record and every byte of every published payload, and say what is not as it was written."""
+    seen = Verified()
+    for folder in _folders(results, "results/"):
+        for generation in sorted(folder.slots.keys() | folder.payloads.keys()):
+            payloads = {file.name for file in folder.payloads.get(generation, [])}
+            listed = folder.slots.get(generation)
+            if listed is not None:
+                seen.records += 1
+                try:
+                    payloads.discard(_verify_slot(results, listed.name) or "")
+                except (DamagedResult, StoreVersionError) as error:
+                    seen.problems.append(Problem(listed.name, error.because or error.what))
+                    continue
+            seen.orphans += len(payloads)
+    return seen
+
+
+def du(results: ResultStore) -> dict[str, Usage]:
+    """Bytes and number of current results by task; bytes are those of all files of the task's folder."""
+    usage: dict[str, Usage] = {}
+    names: dict[str, str] = {}
+    for record in _current(results):
+        names[segment(record.task)] = record.task
+        usage.setdefault(record.task, Usage()).results += 1
+    for file in results.store.list("results/"):
+        folder = file.name.split("/")[1]
+        usage.setdefault(names.get(folder, folder), Usage()).bytes += file.size
+    return usage
+
+
+# -- reading
+
+
+def _folders(results: ResultStore, prefix: str) -> Iterator[_Folder]:
+    """The files of each (task, key) below `prefix`; names that are not ours are passed over."""
+    for name, files in itertools.groupby(results.store.list(prefix), key=lambda file: file.name.rpartition("/")[0]):
+        folder = _Folder(f"{name}/", {}, {})
+        for file in files:
+            number, _, rest = file.name.rpartition("/")[2].partition(".")
+            if not number.isdecimal():
+                continue
+            if f".{rest}" == _SLOT_SUFFIX:
+                folder.slots[int(number)] = file
+            else:
+                folder.payloads.setdefault(int(number), []).append(file)
+        yield folder
+
+
+def _current(results: ResultStore, *, task: str | None = None) -> Iterator[ResultRecord]:
+    """The published record of the last generation of each key; damaged ones are passed over."""
+    prefix = "results/" if task is None else f"results/{segment(task)}/"
+    last = (folder.slots[max(folder.slots)].name for folder in _folders(results, prefix) if folder.slots)
+    for names in _batches(last):
+        for name, data in zip(names, results.store.get_many(names), strict=True):
+            try:
+                slot = None if data is None else decode_slot_at(data, name)
+            except (DamagedResult, StoreVersionError):
+                continue
+            if isinstance(slot, ResultRecord):
+                yield slot
+
+
+def _batches(names: Iterable[str]) -> Iterator[list[str]]:
+    remaining = iter(names)
+    while batch := list(itertools.islice(remaining, _BATCH)):
+        yield batch
+
+
+def _verify_slot(results: ResultStore, name: str) -> str | None:
+    """Check one record and its payload; returns the payload's name. Raises `DamagedResult`, `StoreVersionError`."""
+    slot = read_slot(results.store, name)
+    if not isinstance(slot, ResultRecord):
+        return None
+    try:
+        verify_payload(results.store, slot)
+    except DamagedResult:
+        # Closed and collected since we read it?
+        if isinstance(read_slot(results.store, name), RedirectRecord):
+            return None
+        raise
+    return slot.payload_name
+
+
+# -- collecting
+
+
+def _collect_folder(
+    results: ResultStore, folder: _Folder, *, grace_seconds: float, report: Collected, dry_run: bool
+) -> None:
+    for generation in sorted(folder.slots.keys() | folder.payloads.keys()):
+        payloads = folder.payloads.get(generation, [])
+        kept = _kept(results, folder, generation, grace_seconds, report, dry_run)
+        if kept is None:
+            continue
+        for file in payloads:
+            if file.name != kept:
+                report.payloads += 1
+                report.bytes += file.size
+                if not dry_run:
+                    results.store.delete(file.name)
+
+
+def _kept(
+    results: ResultStore, folder: _Folder, generation: int, grace_seconds: float, report: Collected, dry_run: bool
+) -> str | None:
+    """The one payload of a generation that stays (empty: none does), after closing the generation if it is time to.
+
+    None: leave all of them alone.
+    """
+    now, store = results.clock.now(), results.store
+    try:
+        # Read after the listing: whatever is published later has a payload that is not in the list.
+        slot = read_slot(store, slot_in(folder.name, generation))
+    except (DamagedResult, StoreVersionError):
+        return None  # `verify` reports it, and the next run that wants the result replaces it
+    if slot is None:
+        if any(now - file.modified < grace_seconds for file in folder.payloads[generation]):
+            return None
+        # Somebody staged these and never published. If he is alive after all, his commit meets the redirect.
+        if not dry_run and not close_absent(store, folder.name, generation, "gc", clock=results.clock):
+            return None
+        report.closed += 1
+        return ""
+    if isinstance(slot, RedirectRecord):
+        return ""
+    if slot.expires is not None and now - slot.expires >= grace_seconds:
+        if not dry_run:
+            redirect_seen(store, folder.name, generation, "expired", clock=results.clock)
+        report.closed += 1
+        return ""
+    return slot.payload_name or ""

@@ -1,0 +1,298 @@
+"""Serializers of plain values: JSON, models, numpy arrays, pickles, and the compressed forms of them."""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+import zlib
+from typing import Any, BinaryIO
+
+import cloudpickle
+import msgspec
+
+from penstock.errors import CodecRefused, SerializationError
+from penstock.storage.records import About
+from penstock.storage.serializers import Serializer, type_name
+
+
+class JsonSerializer:
+    """Plain values whose JSON reads back as the same value; tuples, sets and other keys than strings do not."""
+
+    name = "json"
+    suffix = ".json"
+    safe = True
+
+    def can(self, value: Any) -> bool:
+        try:
+            return _is_json(value)
+        except RecursionError:
+            return False
+
+    def write(self, value: Any, file: BinaryIO) -> None:
+        if not self.can(value):
+            raise SerializationError(
+                f"a {type_name(value)} does not survive JSON",
+                because="only None, bool, int, finite float, str, and lists and str-keyed dicts of them do",
+                hint='leave out result_serializer, or use result_serializer="pickle"',
+            )
+        file.write(msgspec.json.encode(value))
+
+    def read(self, data: memoryview, about: About, *, limit: int) -> Any:
+        return msgspec.json.decode(data)
+
+
+def _is_json(value: Any) -> bool:
+    kind = type(value)
+    if kind is str:
+        return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
+    if kind is bool or kind is int or value is None:
+        return True
+    if kind is float:
+        return math.isfinite(value)
+    if kind is list:
+        return all(map(_is_json, value))
+    if kind is dict:
+        return (
+            all(type(key) is str for key in value) and all(map(_is_json, value)) and all(map(_is_json, value.values()))
+        )
+    return False
+
+
+class PydanticSerializer:
+    """Models of an importable class. Whether one survives is found out by trying: fields may leave themselves out."""
+
+    name = "json/pydantic"
+    suffix = ".json"
+    safe = True
+
+    def can(self, value: Any) -> bool:
+        pydantic = sys.modules.get("pydantic")
+        if pydantic is None or not isinstance(value, pydantic.BaseModel) or not _class_name(value):
+            return False
+        try:
+            back = type(value).model_validate_json(value.model_dump_json())
+        except (
+            ValueError,
+            TypeError,
+            RecursionError,
+        ):  # pydantic's own errors are ValueErrors
+            return False
+        return bool(back == value)
+
+    def write(self, value: Any, file: BinaryIO) -> About:
+        file.write(value.model_dump_json().encode())
+        return About(type=_class_name(value))
+
+    def read(self, data: memoryview, about: About, *, limit: int) -> Any:
+        import pydantic
+
+        return _model_class(about.type, pydantic.BaseModel).model_validate_json(bytes(data))
+
+
+class StructSerializer:
+    """Dataclasses and msgspec structs of an importable class, likewise tried."""
+
+    name = "json/struct"
+    suffix = ".json"
+    safe = True
+
+    def can(self, value: Any) -> bool:
+        kind = type(value)
+        if not (hasattr(kind, "__dataclass_fields__") or issubclass(kind, msgspec.Struct)) or not _class_name(value):
+            return False
+        try:
+            back = msgspec.json.decode(msgspec.json.encode(value), type=kind)
+        except (msgspec.MsgspecError, ValueError, TypeError, NameError, RecursionError):
+            return False
+        return type(back) is kind and bool(back == value) and repr(back) == repr(value)
+
+    def write(self, value: Any, file: BinaryIO) -> About:
+        file.write(msgspec.json.encode(value))
+        return About(type=_class_name(value))
+
+    def read(self, data: memoryview, about: About, *, limit: int) -> Any:
+        return msgspec.json.decode(data, type=_model_class(about.type, None))
+
+
+def _class_name(value: Any) -> str:
+    """`module:qualname` if that leads to the value's class from any process, else empty."""
+    kind = type(value)
+    if kind.__module__ in ("__main__", "__mp_main__"):
+        return ""
+    found: Any = sys.modules.get(kind.__module__)
+    for part in kind.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return f"{kind.__module__}:{kind.__qualname__}" if found is kind else ""
+
+
+def _model_class(name: str, base: type | None) -> Any:
+    """The class that a record names, if it is one that the codec reads. The name may be anyone's, so it is narrow."""
+    module, _, qualname = name.partition(":")
+    # Importing runs a module, and the standard library has modules that do things when imported.
+    if module.partition(".")[0] in sys.stdlib_module_names or module.endswith("__main__"):
+        raise CodecRefused(
+            f"the record names a class of the module {module!r}",
+            because="no model is from there",
+        )
+    __import__(module)
+    found: Any = sys.modules[module]
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    fits = isinstance(found, type) and (
+        issubclass(found, base) if base else hasattr(found, "__dataclass_fields__") or issubclass(found, msgspec.Struct)
+    )
+    if not fits:
+        raise CodecRefused(f"{name} is not a model", because="the record's codec reads only models")
+    return found
+
+
+class NumpySerializer:
+    """Arrays of numpy's own class without objects in them; shape, dtype and memory order are kept."""
+
+    name = "npy"
+    suffix = ".npy"
+    safe = True
+
+    def can(self, value: Any) -> bool:
+        numpy = sys.modules.get("numpy")
+        if numpy is None or type(value) is not numpy.ndarray or value.dtype.hasobject or value.dtype.metadata:
+            return False
+        # Numpy writes types that are not its own (such as its variable-length strings) as pickles.
+        return value.dtype.kind != "T" and bool(numpy.lib.format.descr_to_dtype(_descr(value.dtype)) == value.dtype)
+
+    def write(self, value: Any, file: BinaryIO) -> About:
+        import numpy
+
+        numpy.lib.format.write_array(file, value, allow_pickle=False)
+        return About(rows=len(value) if value.ndim else None, details={"dtype": str(value.dtype)})
+
+    def read(self, data: memoryview, about: About, *, limit: int) -> Any:
+        import numpy
+
+        file = io.BytesIO(data) if len(data) < _SMALL else _Reader(data)
+        version = numpy.lib.format.read_magic(file)
+        header = numpy.lib.format.read_array_header_1_0 if version == (1, 0) else numpy.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
+        # The header says how much is allocated before a byte of the array is read.
+        if math.prod(shape) * dtype.itemsize > len(data):
+            raise SerializationError(
+                "an array claims more elements than its file holds",
+                because=f"{shape} of {dtype}",
+            )
+        file.seek(0)
+        return numpy.lib.format.read_array(file, allow_pickle=False)
+
+
+_SMALL = 1 << 20
+
+
+def _descr(dtype: Any) -> Any:
+    import numpy
+
+    return numpy.lib.format.dtype_to_descr(dtype)
+
+
+class _Reader:
+    """A file over a buffer that copies nothing but what is read."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data, self._at = data, 0
+
+    def read(self, size: int = -1) -> bytes:
+        end = len(self._data) if size < 0 else self._at + size
+        chunk = bytes(self._data[self._at : end])
+        self._at += len(chunk)
+        return chunk
+
+    def seek(self, at: int) -> None:
+        self._at = at
+
+
+class PickleSerializer:
+    """Anything that cloudpickle takes. Reading runs code that the bytes name: for stores that only we can write."""
+
+    name = "pickle"
+    suffix = ".pkl"
+    safe = False
+
+    def can(self, value: Any) -> bool:
+        return True
+
+    def write(self, value: Any, file: BinaryIO) -> None:
+        try:
+            cloudpickle.dump(value, file)
+        except SerializationError:
+            raise
+        except Exception as error:  # a __reduce__ may raise anything
+            raise _unserializable(value, error) from error
+
+    def read(self, data: memoryview, about: About, *, limit: int) -> Any:
+        return cloudpickle.loads(data)
+
+
+class CompressedSerializer:
+    """Another serializer's bytes behind gzip, under the codec `compressed/<its codec>`."""
+
+    def __init__(self, inner: Serializer) -> None:
+        self.inner = inner
+        self.name = f"compressed/{inner.name}"
+        self.suffix = f"{inner.suffix}.gz"
+        self.safe = inner.safe
+
+    def can(self, value: Any) -> bool:
+        return self.inner.can(value)
+
+    def write(self, value: Any, file: BinaryIO) -> About | None:
+        buffer = io.BytesIO()
+        about = self.inner.write(value, buffer)
+        packer = zlib.compressobj(wbits=31)
+        file.write(packer.compress(buffer.getbuffer()))
+        file.write(packer.flush())
+        return about
+
+    def read(self, data: memoryview, about: About, *, limit: int) -> Any:
+        unpacker = zlib.decompressobj(wbits=31)
+        plain = unpacker.decompress(data, limit)
+        if unpacker.unconsumed_tail:
+            raise SerializationError(
+                "a compressed result is too large",
+                because=f"it unpacks to more than {limit} bytes",
+            )
+        return self.inner.read(memoryview(plain), about, limit=limit)
+
+
+def _unserializable(value: Any, error: BaseException) -> SerializationError:
+    path, culprit = _culprit(value)
+    where = f"result{path}"
+    return SerializationError(
+        f"a result cannot be stored: {where} is a {type_name(culprit)}",
+        where=where,
+        because=f"{type(error).__name__}: {error}",
+        hint="return plain data instead, or register a serializer for the type",
+    )
+
+
+def _culprit(value: Any) -> tuple[str, Any]:
+    """The innermost part of `value` that cannot be pickled, and the way to it."""
+    path = ""
+    for _ in range(8):
+        if isinstance(value, dict):
+            parts = [(f"[{key!r}]", part) for key, part in value.items()]
+        elif isinstance(value, (list, tuple)):
+            parts = [(f"[{i}]", part) for i, part in enumerate(value)]
+        else:
+            parts = [(f".{name}", part) for name, part in getattr(value, "__dict__", {}).items()]
+        broken = next((each for each in parts if not _pickles(each[1])), None)
+        if broken is None:
+            return path, value
+        path, value = path + broken[0], broken[1]
+    return path, value
+
+
+def _pickles(value: Any) -> bool:
+    try:
+        cloudpickle.dumps(value)
+    except Exception:  # noqa: BLE001  # a __reduce__ may raise anything
+        return False
+    return True

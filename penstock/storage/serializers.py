@@ -1,0 +1,66 @@
+"""What turns a value into bytes and back: the one interface file of serializers.
+
+Reading is by the codec that the record names, writing by the value's type (choosing.py):
+
+    codec              file       values
+    parquet/arrow      .parquet   pyarrow Table and RecordBatch; a reader or generator of batches, streamed
+    parquet/pandas     .parquet   pandas DataFrame and Series, where Parquet keeps all of them
+    parquet/polars     .parquet   polars DataFrame and Series
+    npy                .npy       numpy arrays without objects
+    json               .json      None, bool, int, finite float, str, lists, dicts with str keys
+    json/pydantic      .json      pydantic models that come back equal
+    json/struct        .json      dataclasses and msgspec structs that come back equal
+    pickle             .pkl       all else, by cloudpickle
+    compressed/…       ….gz       `json` and `pickle` behind gzip, on request only
+
+What is read back is a new value, equal to the written one and of its type (a stream comes back as a Table).
+"""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO, Protocol, runtime_checkable
+
+from penstock.storage.records import About
+
+
+@runtime_checkable
+class Serializer(Protocol):
+    """How the values of some types are written and read."""
+
+    @property
+    def name(self) -> str:
+        """The codec: written into every record, so it means the same for ever."""
+        ...
+
+    @property
+    def suffix(self) -> str:
+        """Of the files, such as `.parquet`."""
+        ...
+
+    @property
+    def safe(self) -> bool:
+        """True if reading runs no code that the bytes name, whoever wrote them."""
+        ...
+
+    def can(self, value: Any) -> bool:
+        """Whether `value` comes back equal and of its type. May warn with `SerializerFallback` when it says no."""
+        ...
+
+    def write(self, value: Any, file: BinaryIO) -> About | None:
+        """Write all of `value` to `file`, which only takes `write`; returns what `read` needs besides the bytes."""
+        ...
+
+    def read(self, data: memoryview, about: About, *, limit: int) -> Any:
+        """The value again. `data` is verified and read-only: the value must not share it. Raises any exception if that
+        fails, and `SerializationError` before using more than `limit` bytes for it."""
+        ...
+
+
+class SerializerFallback(UserWarning):
+    """A value is stored as a pickle because its own format does not keep all of it."""
+
+
+def type_name(value: Any) -> str:
+    """The type of `value` as messages name it."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
