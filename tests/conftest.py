@@ -1,0 +1,76 @@
+"""What holds for every test: a home of its own, and no missing package that goes unnoticed.
+
+Tests that use more than Penstock's core dependencies say so, with `@pytest.mark.needs("pandas", "polars")` or
+`pytest.importorskip`. Where everything should be there, a missing package *fails* them: a run that skips half of its
+tests is not green. `PENSTOCK_CORE_ONLY=1` (`make core`) says that only the core is there, and then they are skipped.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+CORE_ONLY = os.environ.get("PENSTOCK_CORE_ONLY") == "1"
+
+# Examples take as long as a busy machine lets them. In CI the same ones are tried every time, so that a failure is of
+# the change under test; elsewhere each run tries new ones.
+hypothesis.settings.register_profile(
+    "penstock",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=os.environ.get("CI") == "true",
+)
+hypothesis.settings.load_profile("penstock")
+
+_homes = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def _homes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("homes")
+
+
+@pytest.fixture(autouse=True)
+def _own_home(_homes_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads the settings of whoever runs it, or writes to their store; nor does a process it starts."""
+    for name in list(os.environ):
+        if name.startswith("PENSTOCK_") and name != "PENSTOCK_CORE_ONLY":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PENSTOCK_HOME", str(_homes_folder / str(next(_homes))))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    wanted = {package for mark in item.iter_markers("needs") for package in mark.args}
+    missing = sorted(package for package in wanted if importlib.util.find_spec(package) is None)
+    if missing and CORE_ONLY:
+        pytest.skip(f"needs {', '.join(missing)}")
+    if missing:
+        pytest.fail(f"not installed: {', '.join(missing)}", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    report: pytest.CollectReport = yield
+    return _failed_if_missing(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report: pytest.TestReport = yield
+    return _failed_if_missing(report)
+
+
+def _failed_if_missing(report):
+    """A skip by `importorskip` becomes a failure where everything should be there."""
+    if not CORE_ONLY and report.skipped and isinstance(report.longrepr, tuple):
+        path, line, reason = report.longrepr
+        if "could not import" in reason:
+            report.outcome = "failed"
+            report.longrepr = f"{path}:{line}: {reason}"
+    return report
