@@ -85,6 +85,7 @@ class MemoryStore:
         return io.BytesIO(found[0])
 
     def local_path(self, name: str) -> str | None:
+        check_name(name)
         return None
 
     def append(self, name: str, data: bytes) -> None:

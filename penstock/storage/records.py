@@ -68,7 +68,7 @@ class Producer(msgspec.Struct, frozen=True, omit_defaults=True):
     penstock: str = ""
 
 
-_NOTHING = msgspec.Raw(b"")
+NOT_INLINE = msgspec.Raw(b"")
 
 
 class ResultRecord(
@@ -91,7 +91,7 @@ class ResultRecord(
     digest: str
     """Of the value, as the caller computed it."""
     payload: PayloadFile | None = None
-    inline: msgspec.Raw = _NOTHING
+    inline: msgspec.Raw = NOT_INLINE
     """The value as JSON if it is small, else empty."""
     about: About = About()
     session: str = ""

@@ -35,6 +35,7 @@ from penstock.storage.payloads import as_inline, read_value, write_payload
 from penstock.storage.records import (
     FORMAT_NAME,
     FORMAT_VERSION,
+    NOT_INLINE,
     RECORD_VERSION,
     Producer,
     Reason,
@@ -80,7 +81,7 @@ class Published:
 
     record: ResultRecord
     won: bool
-    """False: another attempt was first, and `record` is its. A different digest says that the task is not deterministic."""
+    """False: another attempt was first and `record` is its. Another digest: the task is not deterministic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,8 @@ class ResultStore:
     Promised: at most one visible result per key and generation, and every caller gets that one, whoever crashes when,
     with the bytes that were written. Not promised: which of several attempts that is.
 
-    `allow_pickle` None accepts pickles where the store is trusted. `max_bytes` bounds what one value may need to be read,
-    by default this machine's memory.
+    `allow_pickle` None accepts pickles where the store is trusted. `max_bytes` bounds what one value may need to be
+    read, by default this machine's memory.
     """
 
     def __init__(
@@ -158,8 +159,8 @@ class ResultStore:
     def look_up_many(self, pairs: Sequence[tuple[str, str]]) -> list[Found | Absent | Unknown]:
         """Where each (task, key) stands, in the order given, without reading any value.
 
-        One round trip, and one more where results have been refreshed. Raises `StoreVersionError` if a newer Penstock laid out
-        the store; other trouble is `Unknown`, for all that it concerns.
+        One round trip, and one more where results have been refreshed. Raises `StoreVersionError` if a newer Penstock
+        laid out the store; other trouble is `Unknown`, for all that it concerns.
         """
         try:
             self._check_format()
@@ -174,8 +175,8 @@ class ResultStore:
     def load(self, record: ResultRecord) -> Any:
         """The value of a record: a new object each time, equal to what was published.
 
-        Raises `DamagedResult` if the bytes are gone or not the ones written (publish after `Found.damaged()`; its data say
-        `closed=True` if the generation was closed since the look-up: then look up again), `CodecRefused`,
+        Raises `DamagedResult` if the bytes are gone or not the ones written (publish after `Found.damaged()`; its data
+        say `closed=True` if the generation was closed since the look-up: then look up again), `CodecRefused`,
         `SerializationError` if the code to read it back is missing, and `StoreUnreachable`.
         """
         allowed = self.store.trusted if self._allow_pickle is None else self._allow_pickle
@@ -217,9 +218,10 @@ class ResultStore:
     ) -> Staged:
         """Write the payload of a result that follows `after`, the look-up that the work began with.
 
-        After a `Found` it replaces that result (a refresh), after an expired or damaged one likewise. `attempt` is unique to this
-        call: lower-case letters, digits, `-` and `_`, such as a uuid4's hex. `digest` may be a function, called once the
-        value was written, for streams that are digested as they pass. `expires` and `started` are seconds since the epoch.
+        After a `Found` it replaces that result (a refresh), after an expired or damaged one likewise. `attempt` is
+        unique to this call: lower-case letters, digits, `-` and `_`, such as a uuid4's hex. `digest` may be a
+        function, called once the value was written, for streams that are digested as they pass. `expires` and
+        `started` are seconds since the epoch.
 
         Raises `SerializationError`, `StoreError`s, and what a stream's own code raises; nothing is published then.
         """
@@ -231,7 +233,7 @@ class ResultStore:
             raw, about, payload = *inline, None
         else:
             name = payload_name(task, key, generation, attempt, chosen.suffix)
-            raw = msgspec.Raw(b"")
+            raw = NOT_INLINE
             payload, about = write_payload(self.store, name, value, chosen)
         record = ResultRecord(
             v=RECORD_VERSION,

@@ -113,7 +113,7 @@ def read_slot(store: SlotStore, name: str) -> Slot | None:
 
 
 def redirect_seen(store: SlotStore, folder: str, generation: int, reason: Reason, *, clock: Clock) -> None:
-    """Close a generation whose record the caller saw (R2), damaged or not. Doing it twice, or after others, is no harm."""
+    """Close a generation whose record the caller saw (R2), damaged or not. Doing it twice does no harm."""
     store.put(slot_in(folder, generation), encode(_redirect(folder, generation, generation, reason, clock)))
     if generation > 0:
         # All below is closed, or nobody would have come here. A short cut only, so failing is no harm.
