@@ -10,8 +10,9 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
+from typing import TypeVar
 
 import hypothesis
 import pytest
@@ -55,18 +56,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
-    report: pytest.CollectReport = yield
-    return _failed_if_missing(report)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _failed_if_missing((yield))
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    report: pytest.TestReport = yield
-    return _failed_if_missing(report)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _failed_if_missing((yield))
 
 
-def _failed_if_missing(report):
+Report = TypeVar("Report", pytest.CollectReport, pytest.TestReport)
+
+
+def _failed_if_missing(report: Report) -> Report:
     """A skip by `importorskip` becomes a failure where everything should be there."""
     if not CORE_ONLY and report.skipped and isinstance(report.longrepr, tuple):
         path, line, reason = report.longrepr
