@@ -54,7 +54,7 @@ core: $(VENV)/.dev
 	$(MAKE) --no-print-directory build/core/venv/.made VENV=build/core/venv
 	$(call install,build/core/venv) build/core/penstock-*.whl --group test
 	cp -R tests pyproject.toml build/core/
-	cd build/core && PENSTOCK_CORE_ONLY=1 venv/bin/python -P -m pytest -n 2 -m "not slow"
+	cd build/core && PENSTOCK_CORE_ONLY=1 venv/bin/python -m pytest -n 2 -m "not slow"
 
 clean:
 	rm -rf .venv build dist
