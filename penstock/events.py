@@ -1,7 +1,7 @@
 """What happened in a run: small immutable events, written to the run's log as JSON lines and shown as progress.
 
-Names are past tense. Every event has the time (seconds since the epoch) and is self-contained, so a log cut off anywhere
-is still readable line by line.
+Names are past tense. Every event has the time (seconds since the epoch) and is self-contained, so a log cut off
+anywhere is still readable line by line.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import os
@@ -27,6 +26,7 @@ from penstock.graph.tracing import FlowFrame, Trace, current_trace
 from penstock.journals import Journal, RunRecord, new_record, read_record
 from penstock.previews import preview
 from penstock.runners.base import Runner
+from penstock.runners.calls import run_coroutine
 from penstock.runners.retries import delay_before
 from penstock.runs import Live, Run, key_context, live_run, new_run_id
 from penstock.runtime import FlowRunInfo, in_flow_run
@@ -110,7 +110,8 @@ class Flow(Generic[P, R]):
         """`run` with parameters by name, settings of its own, and callbacks for each event as it happens."""
         settings = settings or load_settings()
         if self.is_async:
-            return asyncio.run(self._run_attempts(dict(parameters), settings, run_id, tuple(subscribers)))
+            attempts = self._run_attempts(dict(parameters), settings, run_id, tuple(subscribers))
+            return cast(Run[R], run_coroutine(attempts))
         return self._run(dict(parameters), settings, run_id, tuple(subscribers))
 
     def resume(
@@ -181,7 +182,7 @@ class Flow(Generic[P, R]):
 
     def _call_to_end(self, parameters: Mapping[str, Any]) -> Any:
         value = self.signature.call(self.fn, parameters)
-        return asyncio.run(value) if inspect.iscoroutine(value) else value
+        return run_coroutine(value) if inspect.iscoroutine(value) else value
 
     def _join(self, trace: Trace, parameters: Mapping[str, Any]) -> Any:
         outer = trace.frame
@@ -226,6 +227,8 @@ class Flow(Generic[P, R]):
         run_id: str | None,
         subscribers: Sequence[Callable[[events.Event], None]],
     ) -> Run[R]:
+        import asyncio  # the time it takes to import is for async flows
+
         attempts = _Attempts(self, parameters, self._settings(settings), run_id, subscribers)
         while True:
             live = attempts.begin()

@@ -14,7 +14,7 @@ import msgspec
 from penstock import events
 from penstock.clocks import Clock
 from penstock.errors import StoreError
-from penstock.storage.stores import Store
+from penstock.storage.stores import AppendStore, Store
 
 FLUSH_SECONDS = 0.5
 """Events reach the store at the latest so long after they happened: what a killed run loses of its log."""
@@ -70,6 +70,7 @@ class Journal:
         self._clock = clock
         self._subscribers = subscribers
         self._lines: list[bytes] = []
+        self._written = b""  # the log so far, for stores that can only replace an object as a whole
         self._flushed = clock.monotonic()
         self._guard = threading.Lock()
 
@@ -132,7 +133,12 @@ class Journal:
 
     def _flush(self) -> None:
         if self._lines and self._store is not None and self.record is not None:
-            self._store.append(run_name(self.record.id, "events.jsonl"), b"".join(self._lines))
+            name, lines = run_name(self.record.id, "events.jsonl"), b"".join(self._lines)
+            if isinstance(self._store, AppendStore):
+                self._store.append(name, lines)
+            else:
+                self._written += lines
+                self._store.put(name, self._written)
         self._lines.clear()
         self._flushed = self._clock.monotonic()
 
@@ -182,7 +188,11 @@ def list_records(store: Store) -> Iterator[RunRecord]:
 
 def read_events(store: Store, run_id: str) -> list[events.Event]:
     """The log of a run as far as it was written; a last line that was cut off by a crash is passed over."""
-    data = store.get(run_name(run_id, "events.jsonl")) or b""
+    try:
+        with store.open(run_name(run_id, "events.jsonl")) as file:
+            data = file.read()
+    except FileNotFoundError:
+        return []
     found = []
     for line in data.splitlines():
         try:

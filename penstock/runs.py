@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
@@ -76,7 +76,7 @@ class Run(Generic[R]):
 
 def new_run_id() -> str:
     """Sorts by time, unique everywhere."""
-    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:8]
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + os.urandom(4).hex()
 
 
 class Live:
@@ -190,13 +190,12 @@ class Live:
         """Run what is left, then the flow's value with its futures resolved; raises the first unhandled failure."""
         self.driver.advance().wait()
         self._raise_crash()
-        value = replace_futures(returned, lambda future: future.result())
         for node in self.driver.failed_nodes():
             if node not in self._observed:
                 error = self.board.error(node)
                 assert error is not None  # it is a failed node
                 raise error
-        return value
+        return replace_futures(returned, lambda future: future.result())
 
     def tally(self) -> None:
         """Write down in the run what became of its nodes."""
@@ -275,9 +274,9 @@ def run_task_now(definition: TaskDefinition, args: Sequence[Any], kwargs: Mappin
     environment = Environment(load_settings())
     frame = FlowFrame(definition.name, key_context(run.id, None, {}))
     info = FlowRunInfo()
-    live = Live(run, environment, runner=ThreadRunner(1), info=info, frame=frame, journal=Journal(None, None, environment.clock))
+    live = Live(
+        run, environment, runner=ThreadRunner(1), info=info, frame=frame, journal=Journal(None, None, environment.clock)
+    )
     with live_run(live):
         run._value = live.finish(live.trace.call(definition, args, kwargs))
     return run.result()
-
-

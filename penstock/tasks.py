@@ -18,7 +18,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class unmapped(Generic[R]):  # noqa: N801 (the name Prefect's users know)
+class unmapped(Generic[R]):
     """In `task.map(xs, unmapped(y))`: the same `y` for every call."""
 
     def __init__(self, value: R) -> None:

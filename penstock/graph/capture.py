@@ -26,8 +26,8 @@ def walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
         return {walk(k, leaf): v if type(v) in _PLAIN else walk(v, leaf) for k, v in value.items()}
     if kind is set or kind is frozenset:
         return kind([walk(v, leaf) for v in value])
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)._make([walk(v, leaf) for v in value])
+    if isinstance(value, tuple) and hasattr(value, "_make"):
+        return value._make([walk(v, leaf) for v in value])  # a named tuple
     return leaf(value)
 
 

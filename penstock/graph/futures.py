@@ -44,9 +44,9 @@ class Future(Generic[R_co]):
     """The result of a task called inside a flow.
 
     Pass it to other tasks, inside lists and dicts too: that adds an edge to the graph and waits for nothing.
-    `future["column"]` and `future.name` are futures themselves. `.result()`, `if`, `for`, `len()`, comparison, arithmetic, `str()`
-    and f-strings need the value: everything called so far is then planned and submitted, the flow waits for this one value
-    and goes on. `repr()` never waits. Futures compare by value but hash by identity.
+    `future["column"]` and `future.name` are futures themselves. `.result()`, `if`, `for`, `len()`, comparison,
+    arithmetic, `str()` and f-strings need the value: everything called so far is then planned and submitted, the flow
+    waits for this one value and goes on. `repr()` never waits. Futures compare by value but hash by identity.
     """
 
     __slots__ = ("__weakref__", "_node", "_source")

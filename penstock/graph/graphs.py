@@ -55,7 +55,9 @@ class Node:
         self.cache_key = cache_key
         """Known from the start if no argument comes from another node."""
         self.recipe_key = recipe_key
-        """None if something upstream is never the same twice (a plain task). Equals the cache key where there are no deps."""
+        """None if something upstream is never the same twice (a plain task). Equals the cache key where there are no
+        deps.
+        """
 
     @property
     def name(self) -> str:
@@ -115,9 +117,7 @@ class Graph:
             self._consumers[needed] = 1
         return node
 
-    def _keys(
-        self, entry: Entry, arguments: Mapping[str, Any], deps: tuple[int, ...]
-    ) -> tuple[str | None, str | None]:
+    def _keys(self, entry: Entry, arguments: Mapping[str, Any], deps: tuple[int, ...]) -> tuple[str | None, str | None]:
         template = entry.template
         if template is None:
             if not entry.task.derived or self._recipe(deps[0]) is None:
@@ -147,9 +147,7 @@ class Graph:
     def targets(self, start: int = 0) -> list[int]:
         """Nodes from number `start` on that no other node consumes. A part of a result that nobody takes is not one."""
         nodes = self.nodes
-        return [
-            i for i in range(start, len(nodes)) if not self._consumers[i] and not nodes[i].entry.task.derived
-        ]
+        return [i for i in range(start, len(nodes)) if not self._consumers[i] and not nodes[i].entry.task.derived]
 
     def ancestors(self, ids: Iterable[int]) -> set[int]:
         """Everything whose results the given nodes use, directly or not."""

@@ -2,11 +2,11 @@
 
     targets → look up → whatever a miss needs → look up in one batch → prune → check that hits agree with what runs
 
-A **recipe hit** says: this call of this code on that recipe gave this result. It stands only while it is consistent with the
-rest of the graph. If something upstream has to run, or was resolved to another digest than the one the result was made
-from, the node is decided by its cache key instead, as soon as the digests of its inputs are known. So a re-run
-upstream is never mixed with results of its older value, and where its value comes out unchanged, what is below it is a
-hit after all (early cutoff).
+A **recipe hit** says: this call of this code on that recipe gave this result. It stands only while it is consistent
+with the rest of the graph. If something upstream has to run, or was resolved to another digest than the one the
+result was made from, the node is decided by its cache key instead, as soon as the digests of its inputs are known. So
+a re-run upstream is never mixed with results of its older value, and where its value comes out unchanged, what is
+below it is a hit after all (early cutoff).
 """
 
 from __future__ import annotations
@@ -128,14 +128,18 @@ class Planner:
         """The nodes that the latest plan decided."""
         return self._fresh
 
+    def found_by_content(self, id: int) -> bool:
+        """Whether a hit was found by the values of its inputs, so that its recipe is not known to lead to it yet."""
+        return id in self._by_cache_key and bool(self.graph[id].deps)
+
     # -- planning -------------------------------------------------------------------------------------------------
 
     def plan(self, targets: Iterable[int]) -> Rounds:
         """Decide the targets and everything they need; afterwards `steps` has an entry for each of those."""
         self._fresh = []
-        needed = [t for t in targets if t not in self.steps]
-        yield from self._ask(self._queries(needed))
-        while True:
+        needed: list[int] | None = [t for t in targets if t not in self.steps]
+        yield from self._ask(self._queries(needed or ()))
+        while needed is not None:
             undecided = self._descend(needed)
             if undecided:
                 batch = undecided | self.graph.ancestors(undecided)
@@ -144,8 +148,6 @@ class Planner:
                 continue
             yield from self._decide_by_content()
             needed = self._doubtful()
-            if needed is None:
-                return
 
     def _queries(self, ids: Iterable[int]) -> list[Query]:
         queries = []
@@ -277,7 +279,8 @@ class Planner:
                 stack.extend(d for d in self.graph[id].deps if d in self._unsure)
         return list(needed)
 
-    # -- deciding by cache key before anything runs ---------------------------------------------------------------------
+    # -- deciding by cache key before anything runs
+    # ---------------------------------------------------------------------
 
     def digest_of(self, id: int) -> str | None:
         """The digest of a node's value, if it is known without running anything."""

@@ -40,7 +40,9 @@ class TaskOptions:
     retries: int = 0
     """How often a failed call is tried again."""
     retry_delay_seconds: Delays = 0.0
-    """Seconds before each new try: one number, one per try, or a function of the number of retries that gives a list."""
+    """Seconds before each new try: one number, one per try, or a function of the number of retries that gives a
+    list.
+    """
     retry_jitter_factor: float = 0.0
     """Each delay is stretched by a random share of up to this factor."""
     retry_condition_fn: Callable[..., bool] | None = None
@@ -74,7 +76,8 @@ class TaskOptions:
             )
         if self.cache_expiration is not None and not isinstance(self.cache_expiration, timedelta):
             raise ConfigurationError(
-                f"cache_expiration={self.cache_expiration!r}", hint="give a datetime.timedelta, such as timedelta(days=1)"
+                f"cache_expiration={self.cache_expiration!r}",
+                hint="give a datetime.timedelta, such as timedelta(days=1)",
             )
         return self
 
@@ -109,7 +112,7 @@ class TaskDefinition:
     @property
     def name(self) -> str:
         """What people see."""
-        return self.options.name or getattr(self.fn, "__name__", type(self.fn).__name__)
+        return self.options.name or str(getattr(self.fn, "__name__", type(self.fn).__name__))
 
     def with_options(self, **changes: Any) -> TaskDefinition:
         """The same function with some options replaced."""

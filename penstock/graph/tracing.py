@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import operator
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -143,6 +142,8 @@ class Trace:
         return node in self._held
 
     def awaitable(self, node: int) -> Generator[Any, None, Any]:
+        import asyncio  # the time it takes to import is for those who await
+
         waiting = asyncio.get_running_loop().run_in_executor(None, self.value, node, None)
         return waiting.__await__()
 

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from penstock.errors import ConfigurationError
 from penstock.runners.base import Runner
 from penstock.runners.local import ThreadRunner
-from penstock.runners.processes import ProcessRunner
+
+if TYPE_CHECKING:
+    from penstock.runners.processes import ProcessRunner
 
 __all__ = ["ProcessRunner", "Runner", "ThreadRunner", "runner_from"]
 
-_RUNNERS: dict[str, Callable[..., Runner]] = {"threads": ThreadRunner, "processes": ProcessRunner}
+
+def _processes(**options: Any) -> Runner:
+    from penstock.runners.processes import ProcessRunner  # what it imports costs time that most runs need not pay
+
+    return ProcessRunner(**options)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ProcessRunner":
+        from penstock.runners.processes import ProcessRunner
+
+        return ProcessRunner
+    raise AttributeError(name)
+
+
+_RUNNERS: dict[str, Callable[..., Runner]] = {"threads": ThreadRunner, "processes": _processes}
 
 
 def runner_from(chosen: Runner | str) -> Runner:
@@ -25,10 +43,11 @@ def runner_from(chosen: Runner | str) -> Runner:
     kind, _, query = chosen.partition("?")
     if kind not in _RUNNERS:
         raise ConfigurationError(
-            f"no runner is called {chosen!r}", hint=f"there are {', '.join(sorted(_RUNNERS))}, such as threads?workers=8"
+            f"no runner is called {chosen!r}",
+            hint=f"there are {', '.join(sorted(_RUNNERS))}, such as threads?workers=8",
         )
     options = dict(parse_qsl(query, keep_blank_values=True))
     workers = options.pop("workers", None)
     if options or (workers is not None and not workers.isdigit()):
         raise ConfigurationError(f"cannot read the runner {chosen!r}", hint="write threads?workers=8")
-    return _RUNNERS[kind](int(workers)) if workers is not None else _RUNNERS[kind]()
+    return _RUNNERS[kind](workers=int(workers)) if workers is not None else _RUNNERS[kind]()

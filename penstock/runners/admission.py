@@ -1,6 +1,6 @@
 """Admission: what a ready node still has to pass before it is handed to a runner.
 
-    inputs there? → cache key → does another node of this run compute it? → look up → lock
+inputs there? → cache key → does another node of this run compute it? → look up → lock
 """
 
 from __future__ import annotations

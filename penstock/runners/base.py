@@ -1,8 +1,8 @@
 """What a runner must do: the one interface file of runners, read top to bottom.
 
-The driver hands an engine **bundles** of calls and gets back one outcome per call. A runner only turns bundles into whatever
-its engine runs and reports what came of them; what happens inside a call is `penstock.runners.calls`, the same everywhere.
-Order, retries, delays, locks, caching and events belong to the driver and exist once.
+The driver hands an engine **bundles** of calls and gets back one outcome per call. A runner only turns bundles into
+whatever its engine runs and reports what came of them; what happens inside a call is `penstock.runners.calls`, the same
+everywhere. Order, retries, delays, locks, caching and events belong to the driver and exist once.
 
     Runner (settings, may be pickled)  --open(context, report)-->  Engine (live workers)
     Engine.submit(bundle) ... report(Started(bundle)) ... report(Finished(bundle, outcomes))

@@ -1,19 +1,18 @@
 """What happens on a worker: one call of one node, the same code on every engine.
 
-    inputs → cache key → look up ─ hit  → the stored result's record
-                             └ miss → may it run? (a serializable key must be locked) → run → digest → publish
+inputs → cache key → look up ─ hit  → the stored result's record
+                         └ miss → may it run? (a serializable key must be locked) → run → digest → publish
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK
@@ -86,7 +85,7 @@ class Worker:
             return self.outcome(call, "failed", failure=describe(error))
 
     def _run_plain(self, call: Call, payload: Payload) -> Outcome:
-        values = {name: v for name, v in self.values(call).items()}
+        values = self.values(call)
         started = time.time()
         clock = time.perf_counter()
         value = self.run_function(call, payload, values)
@@ -142,7 +141,7 @@ class Worker:
         )
         with in_task_run(info), printing_to_log(task.name, enabled=payload.log_prints):
             value = task.signature.call(task.fn, values)
-            return asyncio.run(value) if inspect.iscoroutine(value) else value
+            return run_coroutine(value) if inspect.iscoroutine(value) else value
 
     def keep(self, value: Any) -> Any:
         """A handle for other calls to reach the value by."""
@@ -282,6 +281,13 @@ class _CachedCall:
         if any(file_digest(path) != before for path, before in template.files):
             return True
         return bool(template.file_parameters) and template.key_from_parts(self._parts()) != key
+
+
+def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """An async function's result, from an event loop of its own."""
+    import asyncio  # the time it takes to import is for async functions
+
+    return asyncio.run(coroutine)
 
 
 def _digest_of(value: Any) -> str | None:

@@ -1,6 +1,7 @@
 """The driver's locks: sessions opened on first need, all ready keys tried in one call, contended keys watched.
 
-Nobody waits here: a contended node is parked in the driver, and one thread per lock manager waits for all of its keys together.
+Nobody waits here: a contended node is parked in the driver, and one thread per lock manager waits for all of its keys
+together.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Each consumer gets a value of its own, as on a cluster: what one task does to it never reaches another or the cache."""
+"""Each consumer gets a value of its own, as on a cluster: what one task does to it never reaches another or the
+cache.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ class CannotCopy(Exception):
 
 
 def own_copy(value: Any) -> Any:
-    """The value itself if nobody can change it, else a copy; raises `CannotCopy` for types whose copying is not known."""
+    """The value itself if nobody can change it, else a copy; raises `CannotCopy` for types whose copying is not
+    known.
+    """
     kind = type(value)
     if kind in _IMMUTABLE or kind.__module__.partition(".")[0] in _IMMUTABLE_PACKAGES:
         return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-import uuid
+import os
 from collections.abc import Callable, Mapping
 
 from penstock.errors import RunnerError
@@ -152,7 +152,7 @@ class Dispatch:
             inputs={d: board.input(d) for d in node.deps},
             cache_key=progress.key,
             recipe_key=node.recipe_key if node.deps else None,
-            attempt_id=uuid.uuid4().hex[:16],
+            attempt_id=os.urandom(8).hex(),
             session_id=lease.session_id if lease else None,
             fencing_token=lease.fencing_token if lease else None,
             seen=progress.seen,

@@ -1,8 +1,8 @@
 """The driver: the one loop that brings a traced graph forward on any engine.
 
-It runs in a thread of its own. Whatever reaches it (more graph, outcomes, woken locks, timers) is a call put into its inbox,
-so the board is touched by one thread. Each turn of the loop handles what has come, admits what is ready and hands over as much
-as the engine has room for.
+It runs in a thread of its own. Whatever reaches it (more graph, outcomes, woken locks, timers) is a call put into its
+inbox, so the board is touched by one thread. Each turn of the loop handles what has come, admits what is ready and
+hands over as much as the engine has room for.
 
     plan → ready → admit → dispatch → outcome → finished | retried | failed | parked | made again
 """
@@ -203,6 +203,8 @@ class Driver:
             )
         if not step.runs:
             board.note_hit(id)
+            if board.planner.found_by_content(id):
+                self._lookups.note_recipe(board.graph[id], step.answer, board)
         elif not self._cancelled:
             progress = board.begin(id)
             progress.looked_up = progress.key is not None and not board.graph[id].entry.refresh
@@ -405,7 +407,8 @@ class Driver:
             board.progress[id].error = error
             self._dispatch.release(board.inputs_used(id))
 
-    # -- making again, cancelling -----------------------------------------------------------------------------------------
+    # -- making again, cancelling
+    # -----------------------------------------------------------------------------------------
 
     def _revive(self, id: int, reason: str, generation: int | None) -> None:
         """A node's stored value is unusable: it runs again in this run, with whatever was pruned above it."""

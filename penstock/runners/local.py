@@ -126,7 +126,8 @@ class _ThreadEngine:
         seat.abandoned = True
         self._seats.remove(seat)
         self._unfinished -= 1
-        assert seat.thread is not None and seat.thread.ident is not None
+        assert seat.thread is not None
+        assert seat.thread.ident is not None  # it has taken a bundle up
         # The seat is abandoned, so the exception may arrive late: it then ends a thread that would end anyway.
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(seat.thread.ident), ctypes.py_object(_Interrupted))
         if replace:
@@ -163,5 +164,3 @@ class _Box:
 
 def _open_box(box: _Box) -> Any:
     return box.value
-
-

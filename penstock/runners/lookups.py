@@ -62,8 +62,9 @@ class Lookups:
         for (query, key, entry), what in zip(wanted, found, strict=True):
             answers[query.node] = _as_answer(key, what, entry)
 
-    def note_recipe(self, node: Node, hit: Hit, board: Board) -> float | None:
+    def note_recipe(self, node: Node, hit: Answer | None, board: Board) -> float | None:
         """A node was found by its cache key: note it for its recipe. Returns the earliest expiry upstream and here."""
+        assert isinstance(hit, Hit)  # callers found one
         limits = [e for d in node.deps if d in board.results and (e := board.results[d].expires) is not None]
         expires = min([*limits, hit.expires] if hit.expires is not None else limits, default=None)
         if node.recipe_key is not None and node.deps:

@@ -1,7 +1,8 @@
 """ProcessRunner: calls run in processes of this machine, one thread here for each worker process there.
 
-A worker that dies takes only its own call with it and is replaced; a call that is cancelled or timed out is stopped by killing
-its worker. Values that only other calls need stay out of this process: small ones travel as bytes, large ones as files.
+A worker that dies takes only its own call with it and is replaced; a call that is cancelled or timed out is stopped by
+killing its worker. Values that only other calls need stay out of this process: small ones travel as bytes, large ones
+as files.
 """
 
 from __future__ import annotations
@@ -222,7 +223,7 @@ def _pickle(thing: Any, what: str) -> bytes:
     buffer = io.BytesIO()
     try:
         cloudpickle.CloudPickler(buffer, protocol=5).dump(thing)
-    except Exception as error:  # noqa: BLE001 (a user's __reduce__ may raise anything)
+    except Exception as error:
         raise RunnerError(
             f"{what} cannot be sent to a worker process",
             because=f"{type(error).__name__}: {error}",

@@ -1,10 +1,10 @@
 """The scheduler: which nodes may run now. Pure: events in, node numbers out; no time, no threads, no store.
 
-    add ─> WAITING ─> READY ─> RUNNING ─> DONE
-              ^         ^ │       │
-              │         │ │       ├─> FAILED ─> dependents SKIPPED
-              │         │ └─> HELD (parked behind a lock, or delayed before a retry)
-              └─────────┴─────────┘ an input has to be made again
+add ─> WAITING ─> READY ─> RUNNING ─> DONE
+          ^         ^ │       │
+          │         │ │       ├─> FAILED ─> dependents SKIPPED
+          │         │ └─> HELD (parked behind a lock, or delayed before a retry)
+          └─────────┴─────────┘ an input has to be made again
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +31,8 @@ def write_value(value: Any, folder: str) -> Pickled | Spilled:
     data = cloudpickle.dumps(value, protocol=5)
     if len(data) <= INLINE_VALUE_BYTES:
         return Pickled(data)
-    descriptor, path = tempfile.mkstemp(dir=folder)
-    with os.fdopen(descriptor, "wb") as file:
+    path = os.path.join(folder, os.urandom(8).hex())
+    with open(path, "xb") as file:
         file.write(data)
     return Spilled(path)
 
