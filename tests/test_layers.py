@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import penstock
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
-pytestmark = [pytest.mark.needs("importlinter"), pytest.mark.slow]
+linted = pytest.mark.needs("importlinter")
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -41,11 +43,15 @@ def append(file: Path, line: str) -> None:
     file.write_text(f"{file.read_text()}\n{line}\n")
 
 
+@linted
+@pytest.mark.slow
 def test_every_contract_is_kept() -> None:
     answer = lint(Path(penstock.__file__).parent.parent)
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
+@linted
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
@@ -64,6 +70,17 @@ def test_a_spoilt_layer_is_caught(copy: Path, module: str, line: str, contract: 
     assert any(said.startswith(contract) for said in broken), answer.stdout + answer.stderr
 
 
+@linted
+@pytest.mark.slow
 def test_a_module_without_a_place_in_the_layers_is_caught(copy: Path) -> None:
     (copy / "penstock" / "homeless.py").write_text('"""Nobody said where this belongs."""\n')
     assert "homeless" in lint(copy).stdout
+
+
+@pytest.mark.skipif(os.environ.get("PENSTOCK_CORE_ONLY") == "1", reason="the documentation is not beside these tests")
+def test_the_architecture_page_draws_the_layers_of_the_contract() -> None:
+    contracts = tomllib.loads(PYPROJECT.read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (each["layers"] for each in contracts if each["id"] == "layers")
+    table = (PYPROJECT.parent / "ARCHITECTURE.md").read_text().partition("| layer |")[2].partition("\n\n")[0]
+    rows = [row.replace("\\|", "").partition(" | ")[0] for row in table.splitlines()[2:]]
+    assert [re.findall(r"`(\w+)`", row) for row in rows] == [re.findall(r"\w+", layer) for layer in layers]

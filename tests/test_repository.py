@@ -35,8 +35,8 @@ def test_the_installed_version_is_the_one_the_package_says() -> None:
 
 
 def test_every_module_begins_by_telling_its_purpose() -> None:
-    first_lines = {path: (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0] for path in MODULES}
-    assert [str(path) for path, line in first_lines.items() if not line.endswith((".", ":", "?"))] == []
+    beginnings = {path: (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n\n")[0] for path in MODULES}
+    assert [str(path) for path, text in beginnings.items() if not re.search(r"[.:?](\s|$)", text)] == []
 
 
 def test_every_folder_of_modules_is_a_package() -> None:

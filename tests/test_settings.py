@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -434,3 +435,14 @@ def test_settings_survive_pickling_and_copying(places: Places) -> None:
     settings = places.load(flags={"runner": "ray"})
     for twin in (pickle.loads(pickle.dumps(settings)), copy.deepcopy(settings)):
         assert (twin, twin.origin("runner")) == (settings, "flag")
+
+
+@pytest.mark.skipif(os.environ.get("PENSTOCK_CORE_ONLY") == "1", reason="the documentation is not beside these tests")
+def test_the_documentation_lists_every_setting_with_its_variable_and_default() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| `(PENSTOCK_\w+)` \| (.*?) \|", page, re.MULTILINE)
+    in_words = {"store": "`~/.penstock/store`", "locks": "the folder `locks` of a local store", "profile": "none"}
+    assert rows == [
+        (each.name, f"PENSTOCK_{each.name.upper()}", in_words.get(each.name) or f"`{each.value}`".replace(".0`", "`"))
+        for each in Settings(store="").describe()
+    ]
