@@ -9,6 +9,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -18,6 +19,8 @@ import msgspec
 from penstock import events
 from penstock.environments import Environment
 from penstock.errors import ConfigurationError, ParameterError
+from penstock.graph.capture import replace_futures
+from penstock.graph.graphs import Graph
 from penstock.graph.plans import Plan
 from penstock.graph.signatures import Signature
 from penstock.graph.sources import importable_name
@@ -27,10 +30,11 @@ from penstock.journals import Journal, RunRecord, new_record, read_record
 from penstock.previews import preview
 from penstock.runners.base import Runner
 from penstock.runners.calls import run_coroutine
+from penstock.runners.printing import printing_to_log
 from penstock.runners.retries import delay_before
 from penstock.runs import Live, Run, key_context, live_run, new_run_id
 from penstock.runtime import FlowRunInfo, in_flow_run
-from penstock.settings import Settings, load_settings
+from penstock.settings import Settings, current_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,7 +97,7 @@ class Flow(Generic[P, R]):
             return cast(R, self._join(trace, parameters))
         if self.is_async:
             return cast(R, self._run_async(parameters))
-        return self._run(_resolved(parameters), load_settings(), None).result()
+        return self._run(_resolved(parameters), current_settings(), None).result()
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """As a call, but returns the `Run`: its state, counts, graph, and `result()` which raises if it failed."""
@@ -108,7 +112,7 @@ class Flow(Generic[P, R]):
         run_id: str | None = None,
     ) -> Run[R]:
         """`run` with parameters by name, settings of its own, and callbacks for each event as it happens."""
-        settings = settings or load_settings()
+        settings = settings or current_settings()
         if self.is_async:
             attempts = self._run_attempts(dict(parameters), settings, run_id, tuple(subscribers))
             return cast(Run[R], run_coroutine(attempts))
@@ -125,7 +129,7 @@ class Flow(Generic[P, R]):
 
         Raises `StoreError` if there is no such run, `ParameterError` if its parameters were not kept.
         """
-        settings = settings or load_settings()
+        settings = settings or current_settings()
         record = read_record(Environment(self._settings(settings)).results().store, run_id)
         if not record.pickled_parameters:
             raise ParameterError(
@@ -142,20 +146,20 @@ class Flow(Generic[P, R]):
 
     def plan_with(self, parameters: Mapping[str, Any], *, settings: Settings | None = None) -> Plan:
         """`plan` with parameters by name and settings of its own."""
-        environment = Environment(self._settings(settings or load_settings()))
+        environment = Environment(self._settings(settings or current_settings()))
         info = FlowRunInfo(id=new_run_id(), flow_name=self.name, run_count=1, parameters=parameters)
         frame = self._frame(info.id, parameters)
         with in_flow_run(info):
             return preview(lambda: self._call_to_end(parameters), frame, environment, look_up=True)
 
-    def trace(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
-        """The graph as far as it can be known without looking anything up: every node, none decided."""
+    def trace(self, *args: P.args, **kwargs: P.kwargs) -> Graph:
+        """The graph up to the first sync point, nothing looked up; `graph.stopped_at` says where that is."""
         parameters = self.signature.bind(self.name, args, kwargs)
         info = FlowRunInfo(id=new_run_id(), flow_name=self.name, run_count=1, parameters=parameters)
         frame = self._frame(info.id, parameters)
         with in_flow_run(info):
-            environment = Environment(self._settings(load_settings()))
-            return preview(lambda: self._call_to_end(parameters), frame, environment, look_up=False)
+            environment = Environment(self._settings(current_settings()))
+            return preview(lambda: self._call_to_end(parameters), frame, environment, look_up=False).graph
 
     def with_options(self, **changes: Any) -> Flow[P, R]:
         """The same function with some options replaced; takes what `@flow` takes."""
@@ -180,6 +184,9 @@ class Flow(Generic[P, R]):
             log_prints=self.options.log_prints,
         )
 
+    def _printing(self) -> AbstractContextManager[None]:
+        return printing_to_log(self.name, enabled=bool(self.options.log_prints), kind="flow_runs")
+
     def _call_to_end(self, parameters: Mapping[str, Any]) -> Any:
         value = self.signature.call(self.fn, parameters)
         return run_coroutine(value) if inspect.iscoroutine(value) else value
@@ -200,7 +207,7 @@ class Flow(Generic[P, R]):
             return await self.signature.call(self.fn, parameters)
 
     async def _run_async(self, parameters: Mapping[str, Any]) -> R:
-        run = await self._run_attempts(_resolved(parameters), load_settings(), None, ())
+        run = await self._run_attempts(_resolved(parameters), current_settings(), None, ())
         return run.result()
 
     def _run(
@@ -213,7 +220,7 @@ class Flow(Generic[P, R]):
         attempts = _Attempts(self, parameters, self._settings(settings), run_id, subscribers)
         while True:
             live = attempts.begin()
-            with live_run(live):
+            with live_run(live), self._printing():
                 live.run._value = live.finish(self.signature.call(self.fn, parameters))
             delay = attempts.delay_before_next(live.run)
             if delay is None:
@@ -232,7 +239,7 @@ class Flow(Generic[P, R]):
         attempts = _Attempts(self, parameters, self._settings(settings), run_id, subscribers)
         while True:
             live = attempts.begin()
-            with live_run(live):
+            with live_run(live), self._printing():
                 returned = await self.signature.call(self.fn, parameters)
                 live.run._value = await asyncio.to_thread(live.finish, returned)
             delay = attempts.delay_before_next(live.run)
@@ -294,8 +301,6 @@ class _Attempts:
 
 def _resolved(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of a run of its own: futures of the surrounding flow are waited for."""
-    from penstock.graph.capture import replace_futures
-
     return {name: replace_futures(value, lambda future: future.result()) for name, value in parameters.items()}
 
 

@@ -68,6 +68,7 @@ def preview(call: Callable[[], Any], frame: FlowFrame, environment: Environment,
     except _NeedsValue:
         pass
     view.plan_all()
+    view.trace.graph.stopped_at = view.stopped_at
     return Plan(frame.name, view.trace.graph, view.planner.steps, view.planner.counters, view.stopped_at)
 
 

@@ -29,7 +29,7 @@ from penstock.runners.driver import Driver
 from penstock.runners.local import ThreadRunner
 from penstock.runners.lookups import Lookups
 from penstock.runtime import FlowRunInfo, in_flow_run
-from penstock.settings import load_settings
+from penstock.settings import current_settings, in_force
 from penstock.storage.files import file_digest
 
 R = TypeVar("R")
@@ -102,7 +102,7 @@ class Live:
         self._values: dict[int, Any] = {}
         self._observed: set[int] = set()
         settings = environment.settings
-        context = WorkerContext(info, environment.results().store.url, environment.results)
+        context = WorkerContext(info, environment.results().store.url, environment.results, settings)
         self._claims = Claims(
             info={"run": run.id, "flow": run.flow_name},
             lease_seconds=settings.lease_seconds,
@@ -230,7 +230,7 @@ def live_run(live: Live) -> Iterator[Live]:
     live.journal.started(repr(live.runner))
     live.driver.start()
     try:
-        with in_flow_run(live.info), tracing(live.trace):
+        with in_flow_run(live.info), in_force(live.environment.settings), tracing(live.trace):
             yield live
         run.state = "completed"
     except BaseException as error:
@@ -271,7 +271,7 @@ def key_context(run_id: str, flow_name: str | None, parameters: Mapping[str, Any
 def run_task_now(definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """A task called outside of a flow: run at once, with the same look-up, locks, retries and record."""
     run: Run[Any] = Run(new_run_id(), definition.name, {})
-    environment = Environment(load_settings())
+    environment = Environment(current_settings())
     frame = FlowFrame(definition.name, key_context(run.id, None, {}))
     info = FlowRunInfo()
     live = Live(

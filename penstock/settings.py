@@ -19,7 +19,9 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -351,6 +353,27 @@ def _working_folder() -> str:
         raise ConfigurationError(
             "the working folder is gone", because=error.strerror or str(error), hint="cd to a folder that is there"
         ) from error
+
+
+# --- in a run --------------------------------------------------------------------------------------------------------
+
+
+_in_force: ContextVar[Settings | None] = ContextVar("penstock_settings", default=None)
+
+
+def current_settings() -> Settings:
+    """The settings of the run under way here, so that what it starts uses the same store; else as loaded."""
+    return _in_force.get() or load_settings()
+
+
+@contextmanager
+def in_force(settings: Settings | None) -> Iterator[None]:
+    """What is started in this block uses these settings; None leaves it to `load_settings`."""
+    token = _in_force.set(settings)
+    try:
+        yield
+    finally:
+        _in_force.reset(token)
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,11 +78,17 @@ class Graph:
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
+        self.stopped_at: str | None = None
+        """Where tracing ended early, because the flow function needed a value that was not there."""
         self._consumers = bytearray()  # 1 where some node uses the result
         self._by_recipe: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self.nodes)
+
+    def __repr__(self) -> str:
+        tasks = Counter(node.name for node in self.nodes)
+        return f"Graph({len(self.nodes)} nodes: {', '.join(f'{n} {name}' for name, n in tasks.most_common())})"
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)

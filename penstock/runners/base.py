@@ -18,6 +18,7 @@ from penstock.graph.keys import KeyTemplate
 from penstock.graph.tasks import TaskDefinition
 from penstock.locks.base import Reach
 from penstock.runtime import FlowRunInfo
+from penstock.settings import Settings
 from penstock.storage.records import ResultRecord
 
 OutcomeKind = Literal[
@@ -166,6 +167,8 @@ class WorkerContext:
     """The result store's address."""
     open_results: Callable[[str | None], Any] | None = None
     """Results of a store by address (None: the run's), for engines that share this process."""
+    settings: Settings | None = None
+    """The run's settings, for what a task itself starts; for engines that share this process."""
 
 
 @runtime_checkable

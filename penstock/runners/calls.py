@@ -26,6 +26,7 @@ from penstock.runners.copies import CannotCopy, own_copy
 from penstock.runners.failures import describe
 from penstock.runners.printing import printing_to_log
 from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
+from penstock.settings import in_force
 from penstock.storage.files import file_digest
 from penstock.storage.records import RecipeEntry, ResultRecord
 from penstock.storage.results import Restart, ResultStore, this_process
@@ -63,6 +64,7 @@ class Worker:
         """
         self._run = context.run
         self.run_id = context.run.id
+        self._settings = context.settings
         self._open_results = open_results
         self._fetch = fetch
         self._keep = keep
@@ -75,7 +77,7 @@ class Worker:
         """Run one call as far as it goes. Never raises: whatever happens is in the outcome."""
         payload = self.payloads[call.payload]
         try:
-            with in_flow_run(self._run), tracing(None):
+            with in_flow_run(self._run), in_force(self._settings), tracing(None):
                 if payload.template is None:
                     return self._run_plain(call, payload)
                 return _CachedCall(self, call, payload, self._open_results(payload.store)).settle()

@@ -9,6 +9,7 @@ hands over as much as the engine has room for.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import queue
 import random
@@ -77,8 +78,6 @@ class Driver:
         done = threading.Event()
         upto = len(self.board.graph)
         self._inbox.put(lambda: self._extend(upto, want, done))
-        if self.crash is not None:
-            done.set()
         return done
 
     def remake(self, node: int, reason: str, generation: int | None) -> None:
@@ -131,6 +130,10 @@ class Driver:
             self.crash = error
         for _, event in self._waiting:
             event.set()
+        while not self._stopping:
+            # Nothing goes forward after a crash, but whoever still comes to wait must be answered.
+            with contextlib.suppress(Exception):
+                self._inbox.get()()
 
     def _take_messages(self) -> None:
         timeout = max(0.0, self._timers[0][0] - self.board.clock.monotonic()) if self._timers else None
@@ -167,12 +170,15 @@ class Driver:
         self._waiting = still
 
     def _stop(self) -> None:
-        self._cancel()
         self._stopping = True
+        self._cancel()
 
     # -- planning -------------------------------------------------------------------------------------------------
 
     def _extend(self, upto: int, want: tuple[int, ...], done: threading.Event) -> None:
+        if self.crash is not None:
+            done.set()
+            return
         self._waiting.append((want, done))
         targets = [t for t in self.board.graph.targets(self._planned) if t < upto]
         self._planned = max(self._planned, upto)

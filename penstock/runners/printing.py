@@ -1,4 +1,4 @@
-"""`log_prints`: what a task prints goes to the log, for the threads that ask for it and no others."""
+"""`log_prints`: what a task or flow prints goes to the log, for the threads that ask for it and no others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class _PrintRouter:
-    """Stands in for sys.stdout while any task logs its prints: only the threads that do are redirected."""
+    """Stands in for sys.stdout while anything logs its prints: only the threads that do are redirected."""
 
     def __init__(self, stdout: Any) -> None:
         self.stdout = stdout
@@ -43,8 +43,8 @@ _routing = threading.Lock()
 
 
 @contextlib.contextmanager
-def printing_to_log(task: str, *, enabled: bool) -> Iterator[None]:
-    """What the block prints goes to the logger `penstock.task_runs.<task>`, a record per line."""
+def printing_to_log(name: str, *, enabled: bool, kind: str = "task_runs") -> Iterator[None]:
+    """What this thread prints in the block goes to the logger `penstock.<kind>.<name>`, a record per line."""
     if not enabled:
         yield
         return
@@ -52,7 +52,7 @@ def printing_to_log(task: str, *, enabled: bool) -> Iterator[None]:
     with _routing:
         router = sys.stdout if isinstance(sys.stdout, _PrintRouter) else _PrintRouter(sys.stdout)
         sys.stdout = router
-        router.loggers.setdefault(thread, []).append(logging.getLogger(f"penstock.task_runs.{task}"))
+        router.loggers.setdefault(thread, []).append(logging.getLogger(f"penstock.{kind}.{name}"))
     try:
         yield
     finally:
