@@ -20,7 +20,7 @@ from penstock.environments import Environment
 from penstock.flows import Flow, flow
 from penstock.graph.futures import Future
 from penstock.graph.hashing import register_digest
-from penstock.graph.keys import task_input_hash
+from penstock.graph.keys import TaskRunContext, task_input_hash
 from penstock.graph.plans import Plan
 from penstock.graph.policies import (
     DEFAULT,
@@ -39,7 +39,7 @@ from penstock.logs import get_run_logger
 from penstock.runners.retries import exponential_backoff
 from penstock.runs import Run
 from penstock.settings import Settings, load_settings
-from penstock.tasks import Task, task, unmapped
+from penstock.tasks import Task, task, unmapped, wait
 from penstock.transactions import IsolationLevel
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "Run",
     "Settings",
     "Task",
+    "TaskRunContext",
     "exponential_backoff",
     "flow",
     "get_run_logger",
@@ -70,4 +71,5 @@ __all__ = [
     "task",
     "task_input_hash",
     "unmapped",
+    "wait",
 ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 from penstock.errors import ConfigurationError, ParameterError
 from penstock.graph.futures import Future
@@ -115,6 +116,26 @@ class FutureList(list[Future[R]]):
             future.wait(timeout)
 
 
+class Waited(NamedTuple):
+    """What `wait` found."""
+
+    done: set[Future[Any]]
+    not_done: set[Future[Any]]
+
+
+def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> Waited:
+    """Wait until all of these calls have finished, however they ended, or `timeout` seconds have passed."""
+    asked = list(futures)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for future in asked:
+        try:
+            future.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            break
+    done = {future for future in asked if future.done()}
+    return Waited(done, set(asked) - done)
+
+
 def _items(argument: Any) -> Sequence[Any] | None:
     """What `map` walks through, or None for an argument that goes to every call."""
     if isinstance(argument, Future):
@@ -144,7 +165,11 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
         options["cache_policy"] = CacheKeyFnPolicy(cache_key_fn=key_fn)
     if "tags" in options:
         options["tags"] = frozenset(options["tags"] or ())
-    return {name: value for name, value in options.items() if name != "description"}
+    return {name: value for name, value in options.items() if name not in _WITHOUT_EFFECT}
+
+
+_WITHOUT_EFFECT = frozenset({"cache_result_in_memory", "description", "version"})
+"""Options of Prefect that need nothing done here: values are never kept in memory longer than somebody may ask."""
 
 
 @overload
@@ -157,6 +182,7 @@ def task(
     name: str | None = None,
     key_name: str | None = None,
     description: str | None = None,
+    version: str | None = None,
     cache_policy: CachePolicy | None = None,
     cache_key_fn: Callable[..., str | None] | None = None,
     cache_expiration: timedelta | None = None,
@@ -164,6 +190,7 @@ def task(
     persist_result: bool | None = None,
     result_storage: Any = None,
     result_serializer: Any = None,
+    cache_result_in_memory: bool = True,
     retries: int = 0,
     retry_delay_seconds: Delays = 0.0,
     retry_jitter_factor: float = 0.0,

@@ -1,0 +1,93 @@
+"""Published snippets about logs and the run under way, with only their import lines changed."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from penstock import flow, get_run_logger, task
+from penstock.runtime import flow_run, task_run
+
+
+@task(name="log-example-task")
+def logger_task() -> None:
+    logger = get_run_logger()
+    logger.info("from the task")
+    logger.debug("in detail")
+
+
+@flow(name="log-example-flow")
+def logger_flow() -> None:
+    logger = get_run_logger()
+    logger.info("from the flow")
+    logger.error("something is wrong")
+    logger_task()
+
+
+def test_run_loggers_are_named_after_what_runs(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="penstock"):
+        logger_flow()
+    said = [(record.name, record.getMessage()) for record in caplog.records if "_runs." in record.name]
+    assert said == [
+        ("penstock.flow_runs.log-example-flow", "from the flow"),
+        ("penstock.flow_runs.log-example-flow", "something is wrong"),
+        ("penstock.task_runs.log-example-task", "from the task"),
+    ]
+
+
+@task
+def talking_task() -> None:
+    print("the task talks")
+
+
+@task(log_prints=False)
+def quiet_task() -> None:
+    print("not for the log")
+
+
+@flow(log_prints=True)
+def talking_flow() -> None:
+    print("the flow talks")
+    talking_task()
+    quiet_task()
+
+
+def test_log_prints_holds_for_a_flow_and_its_tasks(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.INFO, logger="penstock"):
+        talking_flow()
+    logged = {record.getMessage() for record in caplog.records}
+    assert {"the flow talks", "the task talks"} <= logged
+    assert "not for the log" not in logged
+    assert capsys.readouterr().out == "not for the log\n"
+
+
+@flow
+def moody(name: str) -> tuple[str, str, int]:
+    return flow_run.flow_name, flow_run.parameters["name"], flow_run.run_count
+
+
+def test_a_flow_knows_its_run() -> None:
+    assert moody("marvin") == ("moody", "marvin", 1)
+
+
+def test_a_task_knows_its_run_and_its_flow() -> None:
+    @task(tags=["heavy"])
+    def inspect(x: int) -> tuple:
+        return task_run.task_name, task_run.parameters["x"], task_run.run_count, list(task_run.tags), flow_run.id
+
+    @flow
+    def outer() -> tuple:
+        return inspect(5)
+
+    run = outer.run()
+    assert run.result() == ("inspect", 5, 1, ["heavy"], run.id)
+
+
+def test_outside_of_runs_names_are_none() -> None:
+    assert flow_run.id is None
+    assert flow_run.name is None
+    assert task_run.name is None
+    assert flow_run.run_count == 0

@@ -1,0 +1,138 @@
+"""Published retry snippets, with only their import lines changed; delays are in milliseconds to keep this quick."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from penstock import exponential_backoff, flow, get_run_logger, task
+from penstock.runtime import flow_run, task_run
+
+RAN: list[object] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_ran() -> Iterator[None]:
+    RAN.clear()
+    yield
+
+
+class Refused(Exception):
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+@flow(retries=2)
+def unlucky_flow() -> str:
+    RAN.append(flow_run.run_count)
+    if len(RAN) < 3:
+        raise RuntimeError("not yet")
+    return "done"
+
+
+def test_a_flow_is_tried_again() -> None:
+    assert unlucky_flow() == "done"
+    assert RAN == [1, 2, 3]
+
+
+@task
+def steady() -> None:
+    RAN.append("steady")
+
+
+@task(retries=4, retry_delay_seconds=0.001)
+def unsteady() -> None:
+    RAN.append("unsteady")
+    if RAN.count("unsteady") < 3:
+        raise ConnectionError
+
+
+@flow
+def mixed() -> None:
+    steady()
+    unsteady()
+
+
+def test_only_the_task_that_failed_runs_again() -> None:
+    mixed()
+    assert RAN.count("steady") == 1
+    assert RAN.count("unsteady") == 3
+
+
+@pytest.mark.parametrize("delays", [0.001, [0.001, 0.002], exponential_backoff(backoff_factor=0.001)])
+def test_delays_may_be_a_number_a_list_or_a_back_off(delays) -> None:
+    @task(retries=2, retry_delay_seconds=delays, retry_jitter_factor=0.5)
+    def twice_unlucky() -> int:
+        RAN.append("tried")
+        if len(RAN) < 3:
+            raise ConnectionError
+        return len(RAN)
+
+    assert twice_unlucky() == 3
+
+
+def test_exponential_backoff_doubles() -> None:
+    assert exponential_backoff(backoff_factor=2)(4) == [2, 4, 8, 16]
+
+
+def retry_handler(task, task_run, state) -> bool:
+    try:
+        state.result()
+    except Refused as refused:
+        return refused.status not in (401, 404)
+    except Exception:
+        return True
+
+
+@task(retries=3, retry_condition_fn=retry_handler)
+def call_api(status: int) -> int:
+    RAN.append(status)
+    raise Refused(status)
+
+
+@flow
+def ask(status: int) -> int:
+    return call_api(status=status)
+
+
+@pytest.mark.parametrize(("status", "tries"), [(401, 1), (503, 4)])
+def test_a_condition_decides_whether_there_is_a_retry(status: int, tries: int) -> None:
+    with pytest.raises(Refused):
+        ask(status)
+    assert RAN == [status] * tries
+
+
+@task(retries=2)
+def count_attempts() -> int:
+    RAN.append(task_run.run_count)
+    if task_run.run_count < 3:
+        get_run_logger().warning("attempt %s", task_run.run_count)
+        raise RuntimeError
+    return task_run.run_count
+
+
+def test_a_task_knows_its_attempt() -> None:
+    assert count_attempts() == 3
+    assert RAN == [1, 2, 3]
+
+
+def test_a_flow_chooses_by_its_attempt() -> None:
+    @task(cache_key_fn=lambda context, parameters: "prepared")
+    def prepare() -> str:
+        RAN.append("prepare")
+        return "table"
+
+    @task
+    def fit(table: str, size: str) -> str:
+        if size == "small":
+            raise MemoryError
+        return f"{table} on {size}"
+
+    @flow(retries=1)
+    def train() -> str:
+        return fit(prepare(), "small" if flow_run.run_count == 1 else "large")
+
+    assert train() == "table on large"
+    assert RAN == ["prepare"]
