@@ -98,7 +98,9 @@ class Future(Generic[R_co]):
         return value(*args, **kwargs)
 
     def __await__(self) -> Generator[Any, None, R_co]:
-        return self._source.awaitable(self._node)
+        # Not a plain return: this frame keeps the future, and with it the value, while it is waited for.
+        value: R_co = yield from self._source.awaitable(self._node)
+        return value
 
     def __repr__(self) -> str:
         return f"Future({self._source.describe(self._node)})"
