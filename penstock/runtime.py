@@ -41,13 +41,17 @@ _task: ContextVar[TaskRunInfo] = ContextVar("penstock_task_run", default=TaskRun
 
 
 class _Current:
-    """Reads its attributes from the run under way, so that `from penstock.runtime import flow_run` works anywhere."""
+    """Reads its attributes from the run under way, so that `from penstock.runtime import flow_run` works anywhere.
+
+    Outside of a run its texts are None and its counts 0.
+    """
 
     def __init__(self, variable: ContextVar[Any]) -> None:
         self._variable = variable
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._variable.get(), name)
+        value = getattr(self._variable.get(), name)
+        return None if value == "" else value
 
     def __repr__(self) -> str:
         return repr(self._variable.get())
