@@ -5,49 +5,51 @@ The lock of a key is a folder of epoch objects `locks/<hash of the key>/000001`,
 one whose session is dead, tries to create the next number with `put_if_absent`, and holds the key if it succeeds
 **and a listing begun afterwards shows its number as the top**. The number is the fencing token.
 
-The argument, from the atomicity of `put_if_absent` alone:
+The argument. It needs `put_if_absent` to be atomic, a listing to show every name that is there from its beginning to
+its end (it need not be a snapshot), and clocks that run at about the same speed; no two clocks are compared.
 
-1. *The top never goes down.* An epoch is deleted only by a session that saw a top at least `keep` (>= 1) numbers
-   higher, so the top itself is never deleted: once n exists, something >= n exists for ever.
+1. *The top never goes down.* An epoch is deleted only by a session that has seen a higher number, so the top itself is
+   never deleted: once n exists, something >= n exists for ever.
 2. *Numbers come up in order.* n + 1 is first created by someone who read n, and n is not deleted before n + 1 existed.
    So the first creator of n + 1 read the very object that the first creator of n wrote: released by its session,
    or its session dead.
 3. *A re-created number is noticed.* A contender may be slow: it decides for n, others take n, pass it on and delete
    it, and then its `put_if_absent` succeeds. But n was deleted because a higher number existed, so by 1 a higher one
-   exists now and the listing shows it. It holds nothing then, and the object it leaves lies below the top, where
-   nobody looks.
-4. *So holders follow each other.* Whoever holds n was its first creator (by 3), and by 2 it became that after the
+   exists when the listing begins, and by 4 the listing shows one. The contender holds nothing then, and the object it
+   leaves lies below the top, where nobody looks.
+4. *A listing shows the top it began with.* Otherwise that top was deleted during the listing. But an epoch is deleted
+   no sooner than `SETTLED_SECONDS` after a higher one was seen, and a listing that took more than `LISTING_SECONDS`,
+   half of that, is done again. So the higher one was there before the listing began: it was not the top.
+5. *So holders follow each other.* Whoever holds n was its first creator (by 3), and by 2 it became that after the
    holder of n - 1 released or died. That a session which looks dead to others counts itself as lost earlier is the
    heartbeat's part.
-5. *A late release is harmless.* To release, the owner overwrites its own epoch object with a plain `put`, after
+6. *A late release is harmless.* To release, the owner overwrites its own epoch object with a plain `put`, after
    checking that it is the top. If it is paused in between, the key may have passed on (only if its session is lost,
    or its lock was broken): the late `put` then changes an object below the top, or brings a deleted one back there.
-   Neither can make the top free. A contender that reads it from an old listing goes on to create a number that
-   exists, or to re-create one, which is case 3.
-6. *A lost answer is settled by reading.* An epoch object names its session. "Taken" may mean taken by our own earlier
+   Neither can make the top free. A contender that reads it goes on to create a number that exists, or to re-create
+   one, which is case 3.
+7. *A lost answer is settled by reading.* An epoch object names its session. "Taken" may mean taken by our own earlier
    try; the next look finds our own session in the top, checks again that it is the top (case 3), and holds.
-
-Needed of a listing: it shows every name that was there from its beginning to its end. A name that is deleted *during*
-the listing may be missing, and so could the higher ones created meanwhile. To be misled a contender must re-create a
-number and then, within one listing, miss every higher one, which takes `keep` changes of holder while it lists a
-single small folder. That is what `keep` is for, beyond 1; listings of a single page are snapshots on the stores known
-to us.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
+from penstock.clocks import Clock
 from penstock.errors import LockError
 from penstock.locks.base import Holder, Outcome
 from penstock.storage.stores import SlotStore
 
-KEEP = 8
-"""How many epochs below its own a new holder leaves."""
+SETTLED_SECONDS = 10.0
+"""How long after a higher number was seen the lower ones may be deleted. The same for all that share locks."""
+LISTING_SECONDS = SETTLED_SECONDS / 2
+"""A listing that took longer proves nothing."""
 
 FORMAT = 1
 _FOLDER = "locks/"
@@ -78,9 +80,11 @@ class Epoch:
 class Epochs:
     """The epoch objects of one store. Raises what the store raises, and `LockError` for objects nobody can read."""
 
-    def __init__(self, store: SlotStore, *, keep: int = KEEP) -> None:
+    def __init__(self, store: SlotStore, *, clock: Clock) -> None:
         self._store = store
-        self._keep = keep
+        self._clock = clock
+        # Numbers that have lower ones below them, and when we saw that. What is forgotten, the next holder deletes.
+        self._above_old: deque[tuple[float, str, int]] = deque(maxlen=10_000)
 
     def tops(self, keys: Iterable[str]) -> dict[str, Epoch | None]:
         """The top of each key, None for a key that was never locked."""
@@ -88,7 +92,7 @@ class Epochs:
         pending = list(dict.fromkeys(keys))
         while pending:
             numbers = {key: max(self._numbers(key), default=None) for key in pending}
-            tops |= {key: None for key in pending}
+            tops |= dict.fromkeys(pending)
             found = [(key, number) for key, number in numbers.items() if number is not None]
             objects = self._store.get_many([_name(key, number) for key, number in found])
             pending = []
@@ -104,18 +108,37 @@ class Epochs:
         return self._store.put_if_absent(_name(epoch.key, epoch.number), _encoded(epoch))
 
     def is_top(self, epoch: Epoch) -> bool:
-        """True if no higher number exists; the holder's occasion to delete the old ones."""
+        """True if no higher number exists."""
+        begun = self._clock.monotonic()
         numbers = self._numbers(epoch.key)
+        while self._clock.monotonic() - begun > LISTING_SECONDS:
+            begun = self._clock.monotonic()
+            numbers = self._numbers(epoch.key)
         if max(numbers, default=0) != epoch.number:
             return False
-        for old in sorted(numbers):
-            if old <= epoch.number - self._keep:
-                self._store.delete(_name(epoch.key, old))
+        if len(numbers) > 1:
+            self._above_old.append((self._clock.monotonic(), epoch.key, epoch.number))
         return True
+
+    def clear_up(self, most: int) -> None:
+        """Delete what lies below epochs that were ours, of at most so many keys, where it is settled."""
+        for _ in range(most):
+            try:
+                entry = self._above_old.popleft()
+            except IndexError:
+                return
+            seen, key, number = entry
+            if self._clock.monotonic() - seen < SETTLED_SECONDS:
+                self._above_old.appendleft(entry)
+                return
+            for old in self._numbers(key):
+                if old < number:
+                    self._store.delete(_name(key, old))
 
     def overwrite(self, epoch: Epoch) -> None:
         """For the owner of an epoch alone, to release it."""
-        self._store.put(_name(epoch.key, epoch.number), _encoded(epoch))
+        # Nor durable: a power cut that takes it takes the owner as well.
+        self._store.put(_name(epoch.key, epoch.number), _encoded(epoch), durable=False)
 
     def all_tops(self) -> list[Epoch]:
         """The top of every key there is."""

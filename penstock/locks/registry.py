@@ -48,7 +48,7 @@ class SessionRegistry:
 
     def write(self, session: SessionObject) -> None:
         data = json.dumps({"v": FORMAT, **asdict(session)}).encode("ascii")
-        self._store.put(_FOLDER + session.session_id, data)
+        self._store.put(_FOLDER + session.session_id, data, durable=False)  # a power cut takes the session as well
 
     def read(self, session_id: str) -> SessionObject | None:
         return _decoded(self._store.get(_FOLDER + session_id))

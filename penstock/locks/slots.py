@@ -69,7 +69,7 @@ class SlotLockManager:
         self._lease_seconds = checked_lease(lease_seconds, DEFAULT_LEASE_SECONDS)
         self._poll_seconds = poll_seconds
         self._clock = clock
-        self._epochs = Epochs(store)
+        self._epochs = Epochs(store, clock=clock)
         self._registry = SessionRegistry(store, clock=clock)
         self._prepared = False
 
@@ -192,6 +192,8 @@ class _SlotSession:
         mine = {lease.key: lease.fencing_token for lease in own_leases(leases, self._id)}
         if mine and not self.lost:
             self._let_go(mine, outcome)
+            # As many as are released, so that old epochs go as fast as they come and no call has much to do.
+            self._epochs.clear_up(len(mine))
 
     def _let_go(self, numbers: dict[str, int], outcome: Outcome) -> None:
         for key, top in self._epochs.tops(numbers).items():
@@ -276,10 +278,12 @@ class OwnSession(_SlotSession):
         self._heartbeat.stop()
         self._bell.ring()
         with self._closing:
-            if not self.lost:
-                self._let_go(dict(self._maybe_ours), "abandoned")
-            # Whatever else was taken in the session's name is free with this.
-            self._registry.remove(self._id)
+            try:
+                if not self.lost:
+                    self._let_go(dict(self._maybe_ours), "abandoned")
+            finally:
+                # Whatever else was taken in the session's name is free with this.
+                self._registry.remove(self._id)
 
 
 class JoinedSession(_SlotSession):

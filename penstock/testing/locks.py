@@ -316,7 +316,7 @@ class LockManagerTests:
             try:
                 for number in range(self.entries_per_thread):
                     visit(session, "ab"[number % 2])
-            except BaseException as error:
+            except Exception as error:  # noqa: BLE001 - shown by the assertion below
                 errors.append(error)
 
         threads = [threading.Thread(target=work, args=[self.open(live_manager)]) for _ in range(4)]
