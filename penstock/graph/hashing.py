@@ -306,6 +306,7 @@ _BUILT_IN: dict[type, Branch] = {
     re.Pattern: _pattern,
     types.FunctionType: callables.function,
     types.BuiltinFunctionType: callables.builtin,
+    types.MethodWrapperType: callables.builtin,
     types.MethodType: callables.method,
     types.MethodDescriptorType: callables.descriptor,
     types.WrapperDescriptorType: callables.descriptor,
@@ -381,10 +382,10 @@ def _subclass(value: Any, walk: Walk) -> bytes:
 
 def _refuse(value: Any, _: Walk) -> bytes:
     kind = stable_name(type(value)).replace(":", ".")
-    if hasattr(value, "__next__") or hasattr(value, "__anext__"):
-        because = "reading it would use it up"
-    elif isinstance(value, io.IOBase):
+    if isinstance(value, io.IOBase):
         because = "an open file is not its content (pass its path, and name it with Files(parameter=...))"
+    elif hasattr(value, "__next__") or hasattr(value, "__anext__"):
+        because = "reading it would use it up"
     else:
         because = "nothing says what of it is the same in another process"
     raise UndigestibleError(f"a value of type {kind} has no stable digest", because=because)
@@ -393,6 +394,16 @@ def _refuse(value: Any, _: Walk) -> bytes:
 def _pydantic_type(value: Any, walk: Walk) -> bytes:
     content = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
     return hash_node(b"pydantic_type", (hash_type(type(value)), walk.of(content)))
+
+
+def _own(value: Any, walk: Walk) -> bytes:
+    """Penstock's objects: a task or flow counts by its function."""
+    if callable(getattr(value, "fn", None)):
+        return walk.at(".fn", value.fn)
+    return (_data if dataclasses.is_dataclass(value) else _refuse)(value, walk)
+
+
+_data = _record(b"dataclass", lambda value: attributes(value).items())
 
 
 def _package(cls: type) -> str:
@@ -404,8 +415,8 @@ _KINDS: list[tuple[Callable[[type], bool], Branch]] = [
     (lambda cls: issubclass(cls, enum.Enum), _enum),
     (lambda cls: issubclass(cls, tuple) and hasattr(cls, "_fields") and cls.__dictoffset__ == 0, _namedtuple),
     (lambda cls: issubclass(cls, tuple(_PLAIN)), _subclass),
-    (lambda cls: _package(cls) == "penstock" and hasattr(cls, "fn"), lambda value, walk: walk.at(".fn", value.fn)),
-    (dataclasses.is_dataclass, _record(b"dataclass", lambda value: attributes(value).items())),
+    (lambda cls: _package(cls) == "penstock", _own),
+    (dataclasses.is_dataclass, _data),
     (lambda cls: hasattr(cls, "__pydantic_private__") and hasattr(cls, "__pydantic_fields__"),
      _record(b"pydantic", _pydantic_items)),
     (lambda cls: hasattr(cls, "__attrs_attrs__"), _record(b"attrs", lambda value: attributes(value).items())),

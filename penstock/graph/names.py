@@ -57,7 +57,7 @@ def main_module_name() -> str:
     return os.path.splitext(os.path.basename(file))[0]
 
 
-class main_module:  # noqa: N801 - used as a function; as a generator it would cost more than what it guards
+class main_module:
     """Within the block, `__main__` stands for `name`: a worker uses it for a driver's functions, classes and values."""
 
     __slots__ = ("_name", "_token")

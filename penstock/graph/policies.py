@@ -231,14 +231,14 @@ DEFAULT = INPUTS + TASK_SOURCE + RUN_ID
 _NAMED = {part.name: part for part in Part}
 
 
-def CacheKey(value: str) -> CachePolicy:  # noqa: N802 - reads as the policy it makes
+def CacheKey(value: str) -> CachePolicy:
     """A fixed string in the key: change it to start afresh (`INPUTS + CacheKey("v2")`)."""
     if not isinstance(value, str):
         raise PolicyError(f"CacheKey({value!r})", because="it is not a string", hint=f"write CacheKey({str(value)!r})")
     return CachePolicy(frozenset({Constant(value)}))
 
 
-def Files(pattern: str | None = None, *, parameter: str | None = None) -> CachePolicy:  # noqa: N802 - reads as the policy it makes
+def Files(pattern: str | None = None, *, parameter: str | None = None) -> CachePolicy:
     """The content of files in the key: those a path or pattern finds, or those that a parameter names.
 
     `Files("data/*.csv")` is read once per run; the pattern as written and the names below its first wildcard count
@@ -251,7 +251,7 @@ def Files(pattern: str | None = None, *, parameter: str | None = None) -> CacheP
     return CachePolicy(frozenset({FileContent(None if pattern is None else str(pattern), parameter)}))
 
 
-def CacheKeyFnPolicy(cache_key_fn: KeyFunction) -> CachePolicy:  # noqa: N802 - reads as the policy it makes
+def CacheKeyFnPolicy(cache_key_fn: KeyFunction) -> CachePolicy:
     """A policy whose key is what `cache_key_fn(context, parameters)` answers (and the task's identity)."""
     if not callable(cache_key_fn):
         raise PolicyError(f"cache_key_fn={cache_key_fn!r}", because="it cannot be called", hint="give a function")

@@ -28,7 +28,7 @@ from penstock.graph.syntax import class_syntax, encode_tree, function_syntax, mo
 
 __all__ = ["importable_name", "task_code", "task_source"]
 
-_CODE_HINT = "give the task a `key_name` and a CacheKey('v1') instead of its source, or define it in a file"
+_VALUE_HINT = "make it an argument, give its type a digest with register_digest(), or use CacheKey('v1') for the code"
 
 
 def task_source(fn: Callable[..., Any]) -> str:
@@ -96,10 +96,12 @@ def _content(value: Any) -> str:
         except UndigestibleError as problem:
             error = problem.as_error(f"{value.__module__}.{value.__qualname__}", "name")
             cause = problem.__cause__
-            hint = cause.hint if isinstance(cause, DigestError) else _CODE_HINT
+            hint = cause.hint if isinstance(cause, DigestError) else _VALUE_HINT
             raise DigestError(error.what, where=error.where, because=error.because, hint=hint) from cause
     if isinstance(value, type):
         return blake3(b"class\0" + encode_tree(class_syntax(value))).digest(20).hex()
+    if isinstance(value, ModuleType):
+        return blake3(b"module\0" + encode_tree(module_syntax(value))).digest(20).hex()
     call = getattr(type(value), "__call__", None)  # noqa: B004 - the function is wanted, not whether there is one
     if isinstance(call, FunctionType):  # an object that is called: its state and its code
         return combine("callable", (digest(value, where=repr(type(value))), _content(call)))
@@ -114,19 +116,23 @@ class _Reach:
         self.is_project = is_project
         self.seen: dict[int, Any] = {id(root): root}
         self.open: list[Any] = [root]
-        self.pieces: dict[str, None] = {}
+        self.pieces: set[str] = set()
+        self.labels: dict[int, str] = {}
 
     def digest(self) -> str:
         while self.open:
             value = self.open.pop()
             edges = sorted({f"{name}={self.meaning(found, name, value)}" for name, found in self.names_of(value)})
-            self.pieces[combine("piece", (self.label(value), *edges))] = None
+            self.pieces.add(combine("piece", (self.label(value), *edges)))
         return combine("task_code", sorted(self.pieces))
 
     def label(self, value: Any) -> str:
         # The task's own name is part of its identity, and not of its code: so a renamed task can keep its keys.
-        name = "the task" if value is self.root else stable_name(value) if hasattr(value, "__qualname__") else ""
-        return f"{name} {_content(value)}"
+        name = "the task" if value is self.root else stable_name(value)
+        known = self.labels.get(id(value))
+        if known is None:
+            known = self.labels[id(value)] = f"{name} {_content(value)}"
+        return known
 
     # -- what a name leads to
 

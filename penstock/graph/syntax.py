@@ -293,7 +293,7 @@ def _merged(values: list[ast.expr]) -> list[ast.expr]:
 def encode_tree(root: ast.AST) -> bytes:
     """The canonical bytes of a normalised tree: `(`, class, then name and value of each field that is not empty, `)`.
 
-    The name and decorators of `root` itself are left out. Iterative: a sum of ten thousand terms is a tree ten
+    The name and decorators of `root` itself are left out. Iterative: a sum of a thousand terms is a tree a
     thousand levels deep.
     """
     out: list[bytes] = []

@@ -1,0 +1,456 @@
+"""Digests of arrays and tables: content, dtypes and labels count; how it lies in memory does not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.errors import DigestError
+from penstock.graph.hashing import digest
+
+np = pytest.importorskip("numpy")
+pd = pytest.importorskip("pandas")
+pl = pytest.importorskip("polars")
+pa = pytest.importorskip("pyarrow")
+
+
+def golden_values() -> dict[str, Any]:
+    """Values whose digests are written down; one of each kind."""
+    return {
+        "np int64 scalar": np.int64(3),
+        "np datetime64 scalar": np.datetime64("2024-02-29"),
+        "np ints": np.arange(6, dtype="int32").reshape(2, 3),
+        "np floats": np.array([1.5, np.nan, -0.0]),
+        "np empty": np.zeros((0, 3)),
+        "np 0-d": np.array(5),
+        "np complex": np.array([1 + 2j]),
+        "np bool": np.array([True, False]),
+        "np text": np.array(["a", "Grüße"]),
+        "np objects": np.array(["a", None, 1], object),
+        "np struct": np.array([(1, 2.5)], dtype=[("a", "i4"), ("b", "f8")]),
+        "np masked": np.ma.masked_array([1, 2], mask=[False, True]),
+        "np dtype": np.dtype("float64"),
+        "np ufunc": np.sin,
+        "pa ints": pa.array([1, None, 3]),
+        "pa bools": pa.array([True, None, False]),
+        "pa floats": pa.array([1.5, None, float("nan")]),
+        "pa text": pa.array(["a", None, "Grüße"]),
+        "pa lists": pa.array([[1, None], None, []]),
+        "pa structs": pa.array([{"a": 1, "b": "x"}, None]),
+        "pa map": pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int32())),
+        "pa dictionary": pa.array(["b", "a", "b", None]).dictionary_encode(),
+        "pa decimal": pa.array([None, 15], pa.decimal128(5, 2)),
+        "pa timestamp": pa.array([0, None], pa.timestamp("us", "Europe/Berlin")),
+        "pa fixed list": pa.array([[1, 2], None], pa.list_(pa.int8(), 2)),
+        "pa nulls": pa.nulls(3),
+        "pa chunked": pa.chunked_array([[1], [2, 3]]),
+        "pa table": pa.table({"a": [1, None], "b": ["x", "y"]}),
+        "pa batch": pa.record_batch({"a": [1, 2]}),
+        "pa scalar": pa.scalar(5),
+        "pa schema": pa.schema([pa.field("a", pa.int8(), nullable=False)], {"k": "v"}),
+        "pa type": pa.list_(pa.int8()),
+        "pd series": pd.Series([1, 2], name="s"),
+        "pd frame": pd.DataFrame({"a": [1, 2], "b": [1.5, None]}, index=[10, 20]),
+        "pd Int64": pd.Series([1, None], dtype="Int64"),
+        "pd category": pd.Series(["u", "v", None], dtype="category"),
+        "pd datetimes": pd.Series(pd.DatetimeIndex(["2024-01-01", None], tz="UTC").as_unit("ns")),
+        "pd multiindex": pd.MultiIndex.from_tuples([(1, "a"), (2, "b")], names=["n", None]),
+        "pd range": pd.RangeIndex(3),
+        "pd timestamp": pd.Timestamp("2024-01-01", tz="UTC").as_unit("ns"),
+        "pd NA": pd.NA,
+        "pd NaT": pd.NaT,
+        "pl series": pl.Series("s", [1, None]),
+        "pl frame": pl.DataFrame({"a": [1, 2], "b": ["x", None], "c": [[1], [2, 3]]}),
+        "pl enum": pl.Series("e", ["b", "a"], dtype=pl.Enum(["a", "b"])),
+    }
+
+
+GOLDEN = golden_values()
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, str]:
+    text = (Path(__file__).parent / "golden_keys.json").read_text(encoding="utf-8")
+    vectors: dict[str, str] = json.loads(text)["columns"]
+    return vectors
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_digest_is_the_golden_one_on_every_python(golden: dict[str, str], name: str) -> None:
+    assert digest(GOLDEN[name]) == golden[name]
+
+
+def test_no_two_golden_values_share_a_digest_and_none_is_forgotten(golden: dict[str, str]) -> None:
+    assert len(set(golden.values())) == len(golden)
+    assert set(golden) == set(GOLDEN)
+
+
+# -- numpy -----------------------------------------------------------------------------------------------------------
+
+BASE = np.arange(24, dtype="f8").reshape(2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        np.asfortranarray(BASE),
+        BASE.astype(">f8"),
+        np.ascontiguousarray(BASE.transpose(2, 0, 1)).transpose(1, 2, 0),
+        np.repeat(BASE, 2, axis=2)[:, :, ::2],
+        BASE[:, ::-1].copy()[:, ::-1],
+        np.asfortranarray(BASE.astype(">f8")),
+    ],
+    ids=["fortran", "big-endian", "transposed", "strided", "reversed", "both"],
+)
+def test_the_layout_of_an_array_does_not_matter(same: Any) -> None:
+    assert np.array_equal(same, BASE)
+    assert digest(same) == digest(BASE)
+
+
+def test_a_large_array_in_any_layout_has_one_digest() -> None:
+    big = np.arange(3 << 20, dtype="f8").reshape(1024, -1)
+    assert digest(np.asfortranarray(big)) == digest(big) == digest(big.astype(">f8"))
+
+
+def test_shape_and_dtype_of_an_array_matter() -> None:
+    flat = np.zeros(6)
+    shaped = [flat.reshape(2, 3), flat.reshape(3, 2), np.zeros(7)]
+    different = [flat, *shaped, flat.astype("f4"), flat.astype("i8"), [0.0] * 6]
+    assert len({digest(value) for value in different}) == len(different)
+
+
+def test_numpy_scalars_are_not_python_numbers() -> None:
+    different = [np.int64(3), 3, np.int32(3), np.float64(3), 3.0, np.array(3)]
+    assert len({digest(value) for value in different}) == len(different)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "c8", "c16"])
+def test_all_nans_in_arrays_are_one_value(dtype: str) -> None:
+    one = np.array([1, np.nan, 2], dtype)
+    bits = one.copy()
+    view = bits.view(f"u{one.real.dtype.itemsize}")
+    view[np.isnan(bits.view(one.real.dtype))] |= 1
+    assert bits.tobytes() != one.tobytes()
+    assert digest(bits) == digest(one)
+    assert digest(one) != digest(np.array([1, 0, 2], dtype))
+
+
+def test_padding_between_fields_does_not_matter() -> None:
+    packed = np.array([(1, 2.5), (3, 4.5)], dtype=np.dtype([("a", "i1"), ("b", "f8")]))
+    aligned = packed.astype(np.dtype([("a", "i1"), ("b", "f8")], align=True))
+    assert aligned.itemsize != packed.itemsize
+    assert digest(aligned) == digest(packed)
+
+
+def test_what_lies_under_a_mask_does_not_matter() -> None:
+    one, other = (np.ma.masked_array([1, hidden], mask=[False, True]) for hidden in (2, 3))
+    assert digest(one) == digest(other)
+    assert digest(one) != digest(np.ma.masked_array([1, 2], mask=[True, False]))
+
+
+def test_a_read_only_array_and_a_memory_map_are_arrays(tmp_path: Path) -> None:
+    values = np.arange(4.0)
+    np.save(tmp_path / "a.npy", values)
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    assert isinstance(mapped, np.memmap)
+    assert digest(mapped) == digest(values)
+
+
+def test_objects_in_arrays_are_followed_and_named_in_errors() -> None:
+    with pytest.raises(DigestError) as caught:
+        digest({"a": np.array([1, iter([])], object)})
+    assert caught.value.where == "value['a'][1]"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: np.matrix([[1]]),
+        lambda: np.frompyfunc(len, 1, 1),
+        lambda: np.random.default_rng(1),
+        lambda: np.array([1], np.longdouble),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_numpy_values_without_a_digest_are_errors(make: Any) -> None:
+    with pytest.raises(DigestError):
+        digest(make())
+
+
+def test_numpy_functions_count_by_name() -> None:
+    assert len({digest(fn) for fn in (np.sin, np.cos, np.mean, np.linalg.norm, np.cross, np.linalg.cross)}) == 6
+
+
+# -- Arrow -----------------------------------------------------------------------------------------------------------
+
+KINDS: list[tuple[Any, list[Any]]] = [
+    (pa.int32(), [1, None, 3, 4]),
+    (pa.float64(), [1.5, None, float("nan"), -0.0]),
+    (pa.float16(), [1.5, None, float("nan"), 0.0]),
+    (pa.bool_(), [True, None, False, True]),
+    (pa.string(), ["a", None, "", "dddd"]),
+    (pa.large_string(), ["a", None, "", "dddd"]),
+    (pa.string_view(), ["a", None, "", "a text longer than twelve bytes"]),
+    (pa.binary(2), [b"ab", None, b"cd", b"ef"]),
+    (pa.decimal128(5, 2), [1, None, 3, 4]),
+    (pa.decimal256(5, 2), [1, None, 3, 4]),
+    (pa.date32(), [1, None, 3, 4]),
+    (pa.timestamp("us"), [1, None, 3, 4]),
+    (pa.list_(pa.int8()), [[1], None, [], [2, None]]),
+    (pa.large_list(pa.string()), [["a"], None, [], ["b", None]]),
+    (pa.list_view(pa.int8()), [[1], None, [], [2, None]]),
+    (pa.list_(pa.int8(), 2), [[1, 2], None, [3, 4], [5, None]]),
+    (pa.struct([("a", pa.int8()), ("b", pa.string())]), [{"a": 1, "b": "x"}, None, {"a": None, "b": "y"}, {}]),
+    (pa.map_(pa.string(), pa.int8()), [[("a", 1)], None, [], [("b", None)]]),
+    (pa.dictionary(pa.int8(), pa.string()), ["a", None, "b", "a"]),
+    (pa.list_(pa.struct([("a", pa.list_(pa.string()))])), [[{"a": ["x"]}], None, [], [None, {"a": None}]]),
+    (pa.null(), [None, None, None, None]),
+]
+
+
+@pytest.mark.parametrize(("kind", "items"), KINDS, ids=lambda value: str(value))
+def test_chunks_and_offsets_do_not_matter(kind: Any, items: list[Any]) -> None:
+    whole = pa.chunked_array([pa.array(items, kind)])
+    split = pa.chunked_array([pa.array(items[:1], kind), pa.array([], kind), pa.array(items[1:], kind)])
+    padded = pa.array([*items, *items, *items], kind)[4:8]
+    assert digest(split) == digest(whole)
+    assert digest(pa.chunked_array([padded])) == digest(whole)
+    assert digest(padded) == digest(pa.array(items, kind))
+    assert digest(pa.chunked_array([padded[:3], padded[3:]])) == digest(whole)
+
+
+@pytest.mark.parametrize(("kind", "items"), KINDS[:-1], ids=lambda value: str(value))
+def test_content_nulls_and_length_matter(kind: Any, items: list[Any]) -> None:
+    different = [items, items[::-1], items[:3], [items[0], items[0], *items[2:]], [None, *items[1:]], [None] * 4]
+    assert len({digest(pa.array(value, kind)) for value in different}) == len(different)
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_bytes_under_nulls_do_not_matter(width: int) -> None:
+    validity = pa.py_buffer(b"\x05")  # the second of three is null
+    kind = {1: pa.uint8(), 4: pa.int32()}[width]
+    one, other = (
+        pa.Array.from_buffers(kind, 3, [validity, pa.py_buffer(b"\1" * width + fill * width + b"\3" * width)])
+        for fill in (b"\0", b"\7")
+    )
+    assert digest(one) == digest(other) == digest(pa.array([one[0].as_py(), None, one[2].as_py()], kind))
+
+
+def test_text_under_nulls_does_not_matter() -> None:
+    offsets = pa.py_buffer(np.array([0, 1, 4, 5], "i4").tobytes())
+    array = pa.Array.from_buffers(pa.string(), 3, [pa.py_buffer(b"\x05"), offsets, pa.py_buffer(b"axxxc")])
+    assert array.to_pylist() == ["a", None, "c"]
+    assert digest(array) == digest(pa.array(["a", None, "c"]))
+
+
+def test_items_under_null_lists_and_fields_under_null_structs_do_not_matter() -> None:
+    lists = pa.ListArray.from_arrays([0, 1, 3], [1, 2, 3], mask=pa.array([False, True]))
+    assert digest(lists) == digest(pa.array([[1], None]))
+    structs = pa.StructArray.from_arrays([pa.array([1, 2])], ["a"], mask=pa.array([False, True]))
+    assert digest(structs) == digest(pa.array([{"a": 1}, None]))
+
+
+def test_a_validity_bitmap_without_a_null_does_not_matter() -> None:
+    array = pa.Array.from_buffers(pa.int8(), 2, [pa.py_buffer(b"\xff"), pa.py_buffer(b"\1\2")])
+    assert digest(array) == digest(pa.array([1, 2], pa.int8()))
+
+
+def test_the_dictionary_behind_a_dictionary_array_does_not_matter() -> None:
+    one = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int8()), ["a", "b"])
+    other = pa.DictionaryArray.from_arrays(pa.array([2, 0], pa.int32()), ["b", "unused", "a"])
+    assert digest(one) == digest(other)
+    assert digest(one) != digest(pa.array(["a", "b"]))
+
+
+def test_types_of_arrow_columns_matter() -> None:
+    kinds = [pa.int8(), pa.int16(), pa.uint8(), pa.float32(), pa.string(), pa.date32(), pa.list_(pa.int8()),
+             pa.large_list(pa.int8()), pa.list_(pa.int8(), 2), pa.timestamp("s"), pa.timestamp("s", "UTC"),
+             pa.struct([("a", pa.int8())]), pa.struct([("b", pa.int8())])]  # fmt: skip
+    assert len({digest(pa.array([], kind)) for kind in kinds}) == len(kinds)
+
+
+def test_the_name_of_list_items_does_not_matter() -> None:
+    named = pa.list_(pa.field("element", pa.int8()))
+    assert digest(pa.array([[1]], named)) == digest(pa.array([[1]], pa.list_(pa.int8())))
+
+
+def test_a_table_survives_parquet_with_its_digest(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    coded = pa.array(["u", "v"]).dictionary_encode()
+    table = pa.table({"a": [1, None], "b": ["x", "y"], "c": [[1], [2, 3]], "d": coded})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert digest(pq.read_table(tmp_path / "t.parquet")) == digest(table)
+
+
+def test_names_order_and_metadata_of_a_table_matter() -> None:
+    table = pa.table({"a": [1], "b": [2]})
+    different = [table, table.select(["b", "a"]), table.rename_columns(["a", "c"]),
+                 table.replace_schema_metadata({"k": "v"}), table.to_batches()[0]]  # fmt: skip
+    assert len({digest(value) for value in different}) == len(different)
+
+
+def test_which_pandas_wrote_a_table_does_not_matter_and_its_index_does() -> None:
+    frame = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
+    table = pa.Table.from_pandas(frame)
+    document = json.loads(table.schema.metadata[b"pandas"])
+    later = table.replace_schema_metadata({"pandas": json.dumps(document | {"pandas_version": "99"})})
+    assert digest(later) == digest(table)
+    indexed = pa.table({"a": [1, 2], "b": [3, 4]}, metadata=pa.Table.from_pandas(frame.set_index("b")).schema.metadata)
+    assert digest(indexed) != digest(table)
+
+
+def test_a_reader_is_an_error_because_reading_uses_it_up() -> None:
+    table = pa.table({"a": [1]})
+    reader = table.to_reader()
+    with pytest.raises(DigestError):
+        digest(reader)
+    assert reader.read_all().equals(table)
+
+
+def test_extension_types_count_with_their_name() -> None:
+    ids = pa.array([b"0123456789abcdef"], pa.binary(16))
+    assert digest(pa.ExtensionArray.from_storage(pa.uuid(), ids)) != digest(ids)
+
+
+@given(st.lists(st.none() | st.text(), max_size=8), st.integers(0, 8))
+def test_any_cut_of_a_text_column_has_one_digest(items: list[str | None], cut: int) -> None:
+    array = pa.array(items, pa.string())
+    split, whole = pa.chunked_array([array[:cut], array[cut:]]), pa.chunked_array([array])
+    assert digest(split) == digest(whole)
+
+
+# -- pandas ----------------------------------------------------------------------------------------------------------
+
+
+def test_index_labels_dtypes_and_order_of_a_frame_matter() -> None:
+    frame = pd.DataFrame({"a": [1, 2], "b": [3.0, 4.0]})
+    different = [
+        frame,
+        frame.set_axis([5, 6]),
+        frame.set_axis(["x", "y"]),
+        frame.rename_axis("n"),
+        frame[["b", "a"]],
+        frame.rename(columns={"a": "c"}),
+        frame.astype({"a": "int32"}),
+        frame.astype({"a": "Int64"}),
+        frame.astype({"a": "int64[pyarrow]"}),
+        frame.astype({"a": "category"}),
+        frame.iloc[::-1],
+        frame.iloc[:1],
+        frame["a"],
+        frame.assign(a=[1, 3]),
+    ]
+    assert len({digest(value) for value in different}) == len(different)
+
+
+def test_how_a_frame_was_put_together_does_not_matter() -> None:
+    one = pd.DataFrame({"a": [1, 2, 3], "b": [4, 5, 6], "c": list("xyz")})
+    grown = pd.DataFrame({"a": [1, 2, 3]})
+    grown["b"] = [4, 5, 6]
+    grown["c"] = list("xyz")
+    assert digest(grown) == digest(one)
+    assert digest(pd.concat([one, one]).iloc[:3].set_axis(pd.RangeIndex(3))) == digest(one)
+
+
+def test_where_text_is_stored_does_not_matter() -> None:
+    stored = [pd.Series(["a", None, "b"], dtype=pd.StringDtype(storage)) for storage in ("python", "pyarrow")]
+    assert digest(stored[0]) == digest(stored[1])
+    assert digest(stored[0]) != digest(pd.Series(["a", None, "b"], dtype=object))
+
+
+def test_categories_and_their_order_matter_and_codes_do_not() -> None:
+    plain = pd.Series(pd.Categorical(["a", "b"], categories=["a", "b"]))
+    ordered = pd.Series(pd.Categorical(["a", "b"], categories=["a", "b"], ordered=True))
+    more = pd.Series(pd.Categorical(["a", "b"], categories=["a", "b", "c"]))
+    turned = pd.Series(pd.Categorical(["a", "b"], categories=["b", "a"]))
+    assert len({digest(value) for value in (plain, ordered, more, turned)}) == 4
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pd.Series([True, None], dtype="boolean"),
+        pd.Series([1.5, None], dtype="Float64"),
+        pd.Series(pd.period_range("2024-01", periods=2, freq="M")),
+        pd.Series(pd.interval_range(0, 2)),
+        pd.Series(pd.arrays.SparseArray([0, 0, 1])),
+        pd.Series(pd.to_timedelta([1, None], unit="s")),
+        pd.Series([[1], {"a": 2}], dtype=object),
+        pd.CategoricalIndex(["a", "b"]),
+        pd.Timestamp("2024-01-01 12:00", tz="Europe/Berlin"),
+        pd.Timedelta("1h"),
+        pd.Period("2024-01", "M"),
+        pd.Interval(0, 1),
+        pd.array([1, None], dtype="Int64"),
+        pd.CategoricalDtype(["a"]),
+        pd.Series([[1], None], dtype=pd.ArrowDtype(pa.list_(pa.int64()))),
+    ],
+    ids=lambda value: type(value).__name__ + str(getattr(value, "dtype", "")),
+)
+def test_every_kind_of_pandas_value_has_a_digest_that_its_copy_shares(value: Any) -> None:
+    import copy
+    import pickle
+
+    assert digest(copy.deepcopy(value)) == digest(value) == digest(pickle.loads(pickle.dumps(value)))
+
+
+def test_missing_values_of_different_kinds_differ() -> None:
+    assert len({digest(value) for value in (pd.NA, pd.NaT, None, float("nan"))}) == 4
+
+
+def test_a_column_without_a_digest_is_named() -> None:
+    with pytest.raises(DigestError) as caught:
+        digest({"t": pd.DataFrame({"a": [1], "f": [iter([])]})})
+    assert caught.value.where == "value['t']['f'][0]"
+
+
+def test_a_subclass_of_a_frame_is_an_error_until_it_is_registered() -> None:
+    class Frame(pd.DataFrame):  # type: ignore[misc,name-defined]
+        pass
+
+    with pytest.raises(DigestError, match="Frame"):
+        digest(Frame({"a": [1]}))
+
+
+def test_inputs_are_not_mutated() -> None:
+    frame = pd.DataFrame({"a": [1.0, np.nan], "b": ["x", None]})
+    before = frame.copy(deep=True)
+    digest(frame)
+    pd.testing.assert_frame_equal(frame, before)
+
+
+# -- polars ----------------------------------------------------------------------------------------------------------
+
+
+def test_chunks_of_polars_values_do_not_matter() -> None:
+    one = pl.DataFrame({"a": [1, 2, None], "b": ["x", None, "z"]})
+    parts = pl.concat([one[:1], one[1:]], rechunk=False)
+    assert parts.n_chunks() == 2
+    assert digest(parts) == digest(one)
+
+
+def test_names_dtypes_and_order_of_polars_columns_matter() -> None:
+    frame = pl.DataFrame({"a": [1, 2], "b": [3, 4]})
+    columns = [frame[["b", "a"]], frame.rename({"a": "c"}), frame.cast({"a": pl.Int32})]
+    different = [frame, *columns, frame[::-1], frame.clear(), frame["a"], frame.to_arrow()]
+    assert len({digest(value) for value in different}) == len(different)
+
+
+def test_categories_of_polars_are_digested_by_what_they_say() -> None:
+    one = pl.Series("c", ["b", "a", "b"], dtype=pl.Categorical)
+    other = pl.Series("c", ["zzz", "a", "b", "a", "b"], dtype=pl.Categorical)[2:].reverse()
+    assert other.to_list() == ["b", "a", "b"]
+    assert digest(other) == digest(one)
+    assert digest(one) != digest(pl.Series("c", ["b", "a", "b"]))
+    assert digest(pl.Series(["a"], dtype=pl.Enum(["a"]))) != digest(pl.Series(["a"], dtype=pl.Enum(["a", "b"])))
+
+
+def test_a_lazy_frame_is_an_error() -> None:
+    with pytest.raises(DigestError, match="LazyFrame"):
+        digest(pl.LazyFrame({"a": [1]}))

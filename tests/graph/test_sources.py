@@ -1,0 +1,410 @@
+"""TASK_SOURCE and TASK_CODE: what changes a function's digest, and what does not."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from penstock.errors import DigestError
+from penstock.graph.sources import importable_name, task_code, task_source
+
+Project = Callable[..., ModuleType]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """Writes modules into a fresh folder, imports the first one afresh, and returns it."""
+    before = set(sys.modules)
+    versions = iter(range(1000))
+
+    def write(**files: str) -> ModuleType:
+        for name in set(sys.modules) - before:
+            if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
+                del sys.modules[name]
+        folder = tmp_path / f"v{next(versions)}"
+        for name, text in files.items():
+            path = folder / (name.replace("__", "/") + ".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(text))
+        monkeypatch.syspath_prepend(folder)
+        importlib.invalidate_caches()
+        return importlib.import_module(next(iter(files)).replace("__", "."))
+
+    yield write
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def _differ(project: Project, digest: Callable[..., str], one: dict[str, str], other: dict[str, str]) -> bool:
+    first = digest(project(**one).f)
+    return first != digest(project(**other).f)
+
+
+PLAIN = "def f(x, y=1):\n    return x + y\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(x, y=1):\n    # why\n    return x + y  # because\n",
+        "def f(x,\n      y = 1):\n\n    return (x\n            + y)\n",
+        'def f(x, y=1):\n    """What it does."""\n    return x + y\n',
+        "def f(x: int, y: int = 1) -> int:\n    return x + y\n",
+        "import functools\n\n@functools.lru_cache\ndef f(x, y=1):\n    return x + y\n",
+        "import functools\nX = 1\n\n@functools.lru_cache(\n    maxsize=3\n)\ndef f(x, y=1):\n    return x + y\n",
+        "def g(x, y=1):\n    return x + y\nf = g\n",
+        "def f(x, y=1):\n    z: int\n    return x + y\n",
+    ],
+    ids=["comments", "formatting", "docstring", "annotations", "decorator", "other decorator", "name", "declaration"],
+)
+@pytest.mark.parametrize("digest", [task_source, task_code])
+def test_what_does_not_change_a_function_does_not_change_its_digest(
+    project: Project, digest: Callable[..., str], text: str
+) -> None:
+    assert not _differ(project, digest, {"m": PLAIN}, {"m": text})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(x, y=1):\n    return x - y\n",
+        "def f(x, y=2):\n    return x + y\n",
+        "def f(x, *, y=1):\n    return x + y\n",
+        "def f(x, y=1.0):\n    return x + y\n",
+        "async def f(x, y=1):\n    return x + y\n",
+        "def f(x, y=1):\n    'doc'\n    'not a doc'\n    return x + y + 0\n",
+    ],
+    ids=["body", "default", "kind of parameter", "type of default", "async", "statement"],
+)
+@pytest.mark.parametrize("digest", [task_source, task_code])
+def test_what_changes_a_function_changes_its_digest(project: Project, digest: Callable[..., str], text: str) -> None:
+    assert _differ(project, digest, {"m": PLAIN}, {"m": text})
+
+
+@pytest.mark.parametrize("digest", [task_source, task_code])
+def test_the_value_of_a_default_counts_and_not_how_it_came_about(project: Project, digest: Callable[..., str]) -> None:
+    text = "Y = {value}\ndef f(x, y=Y):\n    return x + y\n"
+    assert _differ(project, digest, {"m": text.format(value=1)}, {"m": text.format(value=2)})
+
+
+@pytest.mark.parametrize("digest", [task_source, task_code])
+def test_closures_over_different_values_differ(project: Project, digest: Callable[..., str]) -> None:
+    text = "def make(rate):\n    def f(x):\n        return x * rate\n    return f\nf, g = make(2), make(3)\n"
+    module = project(m=text)
+    assert digest(module.f) != digest(module.g)
+    assert digest(module.f) == digest(module.make(2))
+
+
+def test_a_closure_that_reaches_itself_has_a_digest(project: Project) -> None:
+    text = (
+        "def make():\n    def fact(n):\n        return n and n * fact(n - 1)\n    return fact\nf, g = make(), make()\n"
+    )
+    module = project(m=text)
+    assert task_source(module.f) == task_source(module.g)
+    assert task_code(module.f) == task_code(module.g)
+
+
+def test_a_closure_over_something_without_a_digest_says_which(project: Project) -> None:
+    module = project(m="def make(it):\n    def f():\n        return next(it)\n    return f\nf = make(iter([1]))\n")
+    with pytest.raises(DigestError) as caught:
+        task_source(module.f)
+    assert "__closure__['it']" in caught.value.where
+
+
+def test_a_marker_object_as_default_is_no_error(project: Project) -> None:
+    text = "MISSING = object()\ndef f(x=MISSING):\n    return x is MISSING\n"
+    assert not _differ(project, task_code, {"m": text}, {"m": text})
+
+
+# -- TASK_CODE -------------------------------------------------------------------------------------------------------
+
+TASK = "import helpers\nfrom helpers import first\n\ndef f(x):\n    return first(x)\n"
+HELPERS = "from deep import second\n\ndef first(x):\n    return second(x) + 1\n"
+DEEP = "RATE = {rate}\n\ndef second(x, y={default}):\n    return x {op} RATE\n"
+
+
+@pytest.mark.parametrize("change", [{"op": "-"}, {"rate": "0.2"}, {"default": "7"}])
+def test_an_edit_two_calls_deep_changes_task_code_and_not_task_source(project: Project, change: dict[str, str]) -> None:
+    plain = {"rate": "0.1", "default": "1", "op": "*"}
+    one = {"m": TASK, "helpers": HELPERS, "deep": DEEP.format(**plain)}
+    other = {"m": TASK, "helpers": HELPERS, "deep": DEEP.format(**(plain | change))}
+    assert _differ(project, task_code, one, other)
+    assert not _differ(project, task_source, one, other)
+
+
+def test_comments_in_a_helper_do_not_change_task_code(project: Project) -> None:
+    deep = DEEP.format(rate="0.1", default="1", op="*")
+    one = {"m": TASK, "helpers": HELPERS, "deep": deep}
+    assert not _differ(project, task_code, one, one | {"deep": "# a note\n" + deep})
+
+
+REACHED = {
+    "attribute of a module": ("import h\ndef f(x):\n    return h.g(x)\n", "def g(x):\n    return x {}\n"),
+    "submodule": ("import p.h\ndef f(x):\n    return p.h.g(x)\n", "def g(x):\n    return x {}\n"),
+    "nested function": ("from h import g\ndef f(x):\n    def inner():\n        return g(x)\n    return inner()\n",
+                        "def g(x):\n    return x {}\n"),
+    "lambda": ("from h import g\ndef f(xs):\n    return map(lambda x: g(x), xs)\n", "def g(x):\n    return x {}\n"),
+    "comprehension": ("from h import g\ndef f(xs):\n    return [g(x) for x in xs]\n", "def g(x):\n    return x {}\n"),
+    "import inside": ("def f(x):\n    from h import g\n    return g(x)\n", "def g(x):\n    return x {}\n"),
+    "module imported inside": ("def f(x):\n    import h as k\n    return k.g(x)\n", "def g(x):\n    return x {}\n"),
+    "class": ("from h import G\ndef f(x):\n    return G().g(x)\n",
+              "class G:\n    def g(self, x):\n        return x {}\n"),
+    "base class": ("from h import G\ndef f(x):\n    return G().g(x)\n",
+                   "class B:\n    def g(self, x):\n        return x {}\nclass G(B):\n    pass\n"),
+    "class of an object": ("from h import o\ndef f(x):\n    return o.g(x)\n",
+                           "import dataclasses\n@dataclasses.dataclass\nclass G:\n    a: int = 1\n    def g(self, x):\n"
+                           "        return x {}\no = G()\n"),
+    "table of functions": ("from h import T\ndef f(x):\n    return T['g'](x)\n",
+                           "def g(x):\n    return x {}\nT = {{'g': [g]}}\n"),
+    "partial": ("from h import p\ndef f(x):\n    return p()\n",
+                "import functools\ndef g(x):\n    return k(x)\ndef k(x):\n    return x {}\n"
+                "p = functools.partial(g, 1)\n"),
+    "wrapped by a library": ("from h import g\ndef f(x):\n    return g(x)\n",
+                             "import functools\n@functools.lru_cache\ndef g(x):\n    return x {}\n"),
+    "context manager": ("from h import g\ndef f(x):\n    with g(x):\n        return 1\n",
+                        "import contextlib\n@contextlib.contextmanager\ndef g(x):\n    yield x {}\n"),
+    "project decorator": ("from h import g\ndef f(x):\n    return g(x)\n",
+                          "import functools\ndef deco(fn):\n    @functools.wraps(fn)\n    def inner(x):\n"
+                          "        return fn(x) {}\n    return inner\n@deco\ndef g(x):\n    return x\n"),
+    "default": ("from h import g\ndef f(x, how=g):\n    return how(x)\n",
+                "def k(x):\n    return x {}\ndef g(x):\n    return k(x)\n"),
+    "constant": ("import h\ndef f(x):\n    return x, h.C\n", "C = {{'a': (1 {},)}}\n"),
+    "module as a value": ("import h\ndef f(x):\n    return getattr(h, 'g')(x)\n", "def g(x):\n    return x {}\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REACHED)
+def test_task_code_follows_project_code_through(project: Project, case: str) -> None:
+    task, helper = REACHED[case]
+    name = "p__h" if case == "submodule" else "h"
+    more = {"p____init__": ""} if case == "submodule" else {}
+    assert _differ(
+        project,
+        task_code,
+        {"m": task, name: helper.format("+ 1"), **more},
+        {"m": task, name: helper.format("+ 2"), **more},
+    )
+    assert not _differ(
+        project,
+        task_code,
+        {"m": task, name: helper.format("+ 1"), **more},
+        {"m": task, name: helper.format("+ 1"), **more},
+    )
+
+
+@pytest.mark.parametrize("digest", [task_source, task_code])
+def test_tasks_among_the_globals_and_closures_count_by_their_functions(
+    project: Project, digest: Callable[..., str]
+) -> None:
+    # Penstock's own objects are known by their package and their attribute `fn`.
+    ours = "class Task:\n    __module__ = 'penstock.tasks'\n    def __init__(self, fn):\n        self.fn = fn\n"
+    helper = ours + "def made(x):\n    return x {}\ninner = Task(made)\n"
+    task = (
+        "import h\ndef make(inner):\n    def f(x):\n        return inner.fn(x), h.inner.fn(x)\n    return f\n"
+        "f = h.Task(make(h.inner))\n"
+    )
+    one, other = helper.format("+ 1"), helper.format("+ 2")
+    assert _differ(project, digest, {"m": task, "h": one}, {"m": task, "h": other})
+    assert not _differ(project, digest, {"m": task, "h": one}, {"m": task, "h": one})
+
+
+def test_project_code_that_is_not_reached_does_not_count(project: Project) -> None:
+    task = "import h\ndef f(x):\n    g = 1\n    return h.used(x) + g\n"
+    helper = "def used(x):\n    return x\n\ndef g(x):\n    return x {}\n"
+    assert not _differ(
+        project, task_code, {"m": task, "h": helper.format("+ 1")}, {"m": task, "h": helper.format("+ 2")}
+    )
+
+
+def test_mutual_recursion_has_a_digest_that_follows_both(project: Project) -> None:
+    text = "def f(n):\n    return n and g(n - 1)\n\ndef g(n):\n    return n and f(n - {})\n"
+    assert not _differ(project, task_code, {"m": text.format(1)}, {"m": text.format(1)})
+    assert _differ(project, task_code, {"m": text.format(1)}, {"m": text.format(2)})
+
+
+def test_the_standard_library_and_installed_packages_count_by_name(project: Project) -> None:
+    text = "{}\ndef f(x):\n    return run(x)\n"
+    one, same, other = (
+        "from shutil import which as run",
+        "import shutil\nrun = shutil.which",
+        "from shutil import rmtree as run",
+    )
+    assert not _differ(project, task_code, {"m": text.format(one)}, {"m": text.format(same)})
+    assert _differ(project, task_code, {"m": text.format(one)}, {"m": text.format(other)})
+
+
+def test_a_logger_among_the_globals_is_no_error(project: Project) -> None:
+    text = "import logging\nlogger = logging.getLogger(__name__)\ndef f(x):\n    logger.info('x')\n    return x\n"
+    assert len(task_code(project(m=text).f)) == 40
+
+
+def test_a_constant_without_a_digest_is_named(project: Project) -> None:
+    module = project(
+        m="import h\ndef f(x):\n    with h.LOCK:\n        return x\n", h="import threading\nLOCK = threading.Lock()\n"
+    )
+    with pytest.raises(DigestError) as caught:
+        task_code(module.f)
+    assert "'h.LOCK'" in caught.value.what
+    assert "'f'" in caught.value.what
+    assert "register_digest" in caught.value.hint
+
+
+def test_who_says_what_project_code_is_decides(project: Project) -> None:
+    task, helper = "import h\ndef f(x):\n    return h.g(x)\n", "def g(x):\n    return x {}\n"
+    one = task_code(project(m=task, h=helper.format("+ 1")).f, lambda module: module == "m")
+    assert one == task_code(project(m=task, h=helper.format("+ 2")).f, lambda module: module == "m")
+
+
+def test_modules_of_the_tasks_own_package_are_followed_where_they_are_installed(
+    tmp_path: Path, project: Project
+) -> None:
+    task, helper = "from pk.h import g\ndef f(x):\n    return g(x)\n", "def g(x):\n    return x {}\n"
+
+    def installed(op: str) -> str:
+        project(unused="")
+        folder = tmp_path / f"site-packages{len(op)}" / "site-packages"
+        (folder / "pk").mkdir(parents=True)
+        for name, text in {"__init__": "", "m": task, "h": helper.format(op)}.items():
+            (folder / "pk" / f"{name}.py").write_text(text)
+        sys.path.insert(0, str(folder))
+        importlib.invalidate_caches()
+        try:
+            return task_code(importlib.import_module("pk.m").f)
+        finally:
+            sys.path.remove(str(folder))
+
+    assert installed("+ 1") != installed("+ 22")
+
+
+# -- finding the source ----------------------------------------------------------------------------------------------
+
+
+def test_each_of_several_lambdas_on_one_line_is_found(project: Project) -> None:
+    module = project(
+        m="f, g, h = (lambda x: x + 1), (lambda x: x + 2), (lambda x: x + 1)\nn = lambda x: (lambda y: x + y)\n"
+    )
+    assert task_source(module.f) != task_source(module.g)
+    assert task_source(module.f) == task_source(module.h)
+    assert task_source(module.n) != task_source(module.n(1))
+
+
+def test_a_function_without_source_is_an_error_with_a_way_out() -> None:
+    scope: dict[str, Callable[[int], int]] = {}
+    exec("def f(x):\n    return x", scope)
+    with pytest.raises(DigestError, match="is not available") as caught:
+        task_source(scope["f"])
+    assert "define it in a file" in caught.value.hint
+
+
+def test_a_notebook_cell_has_source() -> None:
+    import linecache
+
+    def run(text: str, name: str) -> str:
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        scope: dict[str, Callable[[int], int]] = {}
+        exec(compile(text, name, "exec"), scope)
+        return task_source(scope["f"])
+
+    one = run("def f(x):\n    return x\n", "<ipython-input-1>")
+    assert one == run("# again\ndef f(x):\n    return x\n", "<ipython-input-2>")
+    assert one != run("def f(x):\n    return x + 1\n", "<ipython-input-3>")
+
+
+def test_source_that_changed_after_it_was_loaded_is_an_error_and_not_a_wrong_key(project: Project) -> None:
+    module = project(m="def f(x):\n    return x + 1\n")
+    path = Path(str(module.__file__))
+    path.write_text("def f(x):\n    return x + 2000\n")
+    os.utime(path, (1, 1))
+    with pytest.raises(DigestError, match="has changed since it was loaded"):
+        task_source(module.f)
+
+
+def test_code_that_was_digested_before_its_file_changed_keeps_its_digest(project: Project) -> None:
+    module = project(m="def f(x):\n    return x + 11\n")
+    before = task_source(module.f)
+    Path(str(module.__file__)).write_text("def f(x):\n    return x + 2000\n")
+    assert task_source(module.f) == before
+
+
+@pytest.mark.parametrize("fn", [len, str.upper, sum])
+def test_builtins_are_digested_by_name(fn: Callable[..., object]) -> None:
+    assert task_source(fn) == task_source(fn)
+    assert task_source(fn) != task_source(max)
+
+
+def test_an_object_that_is_called_counts_with_its_state_and_code(project: Project) -> None:
+    text = (
+        "from dataclasses import dataclass\n@dataclass\nclass F:\n    rate: int\n    def __call__(self, x):\n"
+        "        return x * self.rate {}\nf = F({})\n"
+    )
+    assert _differ(project, task_source, {"m": text.format("+ 1", 1)}, {"m": text.format("+ 2", 1)})
+    assert _differ(project, task_source, {"m": text.format("+ 1", 1)}, {"m": text.format("+ 1", 2)})
+    assert not _differ(project, task_source, {"m": text.format("+ 1", 1)}, {"m": text.format("+ 1", 1)})
+
+
+def test_a_sum_of_many_terms_is_no_recursion_error(project: Project) -> None:
+    text = "def f(x):\n    return " + " + ".join(["x"] * 700) + "\n"
+    assert len(task_source(project(m=text).f)) == 40
+
+
+def test_f_strings_are_digested_by_their_parts(project: Project) -> None:
+    text = "def f(x):\n    return {}\n"
+    one = {"m": text.format("""f"a{x!r:>10}" "b" f"{x}" """)}
+    assert not _differ(project, task_source, one, {"m": text.format("""f'a{x!r:>10}b{x}'""")})
+    assert _differ(project, task_source, one, {"m": text.format("""f'a{x!r:>11}b{x}'""")})
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import sys
+from penstock.graph.hashing import digest
+from penstock.graph.sources import importable_name, task_source
+import dataclasses
+
+def f(x):
+    return x
+
+@dataclasses.dataclass
+class C:
+    a: int
+
+def show():
+    print(importable_name(f), task_source(f), digest(f), digest(C(1)))
+
+if __name__ == "__main__":
+    show()
+"""
+
+
+def test_a_script_its_import_and_python_m_agree(tmp_path: Path) -> None:
+    (tmp_path / "weekly.py").write_text(SCRIPT)
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, str(tmp_path)])}
+    calls = (["weekly.py"], [str(tmp_path / "weekly.py")], ["-m", "weekly"], ["-c", "import weekly; weekly.show()"])
+    said = {
+        subprocess.run(
+            [sys.executable, *call], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+        ).stdout
+        for call in calls
+    }
+    assert len(said) == 1
+    assert said.pop().startswith("('weekly', 'f')")
+
+
+def test_importable_names_hold_module_and_qualified_name() -> None:
+    class Own:
+        def method(self) -> None: ...
+
+    here = "test_importable_names_hold_module_and_qualified_name.<locals>"
+    assert importable_name(Own.method) == (__name__, f"{here}.Own.method")
+    assert importable_name(textwrap.dedent) == ("textwrap", "dedent")
