@@ -19,7 +19,8 @@ from penstock.errors import SerializationError
 from penstock.storage.records import About
 from penstock.storage.serializers import SerializerFallback, type_name
 
-COMPRESSION = "zstd"
+# Parquet's own name for the items of a list is not Arrow's: keep the one that the value has.
+_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_compliant_nested_type": False}
 _VALUES = "values"
 """The column of a Series without a name."""
 
@@ -148,7 +149,7 @@ class PolarsSerializer:
 def _write_parquet(table: Any, file: BinaryIO) -> None:
     import pyarrow.parquet as pq
 
-    pq.write_table(table, file, compression=COMPRESSION)
+    pq.write_table(table, file, **_OPTIONS)
 
 
 def _write_stream(batches: Any, file: BinaryIO) -> About:
@@ -172,7 +173,7 @@ def _write_stream(batches: Any, file: BinaryIO) -> About:
             "a stream of record batches cannot be stored",
             because=f"Parquet would lose {lost}",
         )
-    with pq.ParquetWriter(file, schema, compression=COMPRESSION) as writer:
+    with pq.ParquetWriter(file, schema, **_OPTIONS) as writer:
         for batch in batches:
             writer.write(_batch(batch))
             rows += batch.num_rows
@@ -275,6 +276,8 @@ def _lost_of_pandas(frame: Any) -> str:
         return "several levels of columns"
     if not frame.columns.is_unique:
         return "column names that are there twice"
+    if frame.columns.dtype == object and any(type(name) is not str for name in frame.columns):
+        return "column names that are not strings"
     delicate = [name for name, dtype in frame.dtypes.items() if _is_delicate(dtype)]
     index = frame.index if any(_is_delicate(d) for d in _index_dtypes(frame.index)) else None
     try:

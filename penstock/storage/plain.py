@@ -266,7 +266,7 @@ def _unserializable(value: Any, error: BaseException) -> SerializationError:
     path, culprit = _culprit(value)
     where = f"result{path}"
     return SerializationError(
-        f"a result cannot be stored: {where} is a {type_name(culprit)}",
+        f"a {type_name(value)} cannot be stored" + (f": {where} is a {type_name(culprit)}" if path else ""),
         where=where,
         because=f"{type(error).__name__}: {error}",
         hint="return plain data instead, or register a serializer for the type",

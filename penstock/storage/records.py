@@ -310,7 +310,7 @@ def _decode(data: bytes, decoder: msgspec.json.Decoder[_Decoded]) -> _Decoded:
         )
     try:
         record = decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _refuse_newer(data)
         # Whole and yet not understood: another version's, and not ours to call damaged and replace.
         raise StoreVersionError(
@@ -330,7 +330,7 @@ def _refuse_newer(data: bytes) -> None:
     """Raise `StoreVersionError` if what can be read of these bytes says that a newer Penstock wrote them."""
     try:
         header = _header_decoder.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return
     for found, known, what in (
         (header.v, RECORD_VERSION, "record"),

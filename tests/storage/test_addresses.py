@@ -1,0 +1,46 @@
+"""Which store an address opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from penstock.errors import ConfigurationError
+from penstock.storage import LocalStore, MemoryStore, open_store
+
+
+@pytest.mark.parametrize("address", [str, Path, lambda path: path.as_uri()])
+def test_a_folder_is_opened_by_path_and_by_file_url(tmp_path: Path, address) -> None:
+    folder = tmp_path / "a folder with ü"
+    LocalStore(folder).put("a", b"1")
+    assert open_store(address(folder)).get("a") == b"1"
+
+
+def test_a_relative_path_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = open_store("store")
+    monkeypatch.chdir("/")
+    store.put("a", b"1")
+    assert (tmp_path / "store" / "a").exists()
+
+
+def test_a_named_memory_store_is_one_store() -> None:
+    open_store("memory://one").put("a", b"1")
+    assert open_store("memory://one").get("a") == b"1"
+    assert open_store("memory://two").get("a") is None
+    assert MemoryStore().get("a") is None
+
+
+def test_an_unknown_scheme_is_refused_without_showing_its_password() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        open_store("ftp://user:hunter2@host/path")
+    assert "ftp://" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "file://" in caught.value.because
+
+
+@pytest.mark.parametrize("address", ["file://host/path", "file://path"])
+def test_a_file_url_that_names_a_host_is_refused(address: str) -> None:
+    with pytest.raises(ConfigurationError, match="absolute"):
+        open_store(address)

@@ -1,0 +1,196 @@
+"""Data frames come back with their index, dtypes, names and order, or are pickled with a warning."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import warnings
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.errors import SerializationError
+from penstock.storage.choosing import serializer_for
+from penstock.storage.memory import MemoryStore
+from penstock.storage.results import Absent, Published, ResultStore
+from penstock.storage.serializers import SerializerFallback
+
+np = pytest.importorskip("numpy")
+pd = pytest.importorskip("pandas")
+pl = pytest.importorskip("polars")
+
+
+def round_trip(value: Any) -> tuple[str, Any]:
+    results = ResultStore(MemoryStore())
+    published = results.publish("t", "k", value, after=Absent(0, "never"), attempt="a", digest="d")
+    assert isinstance(published, Published)
+    return published.record.codec, results.load(published.record)
+
+
+def assert_same_frame(again: Any, value: Any) -> None:
+    pd.testing.assert_frame_equal(
+        again, value, check_exact=True, check_freq=True, check_index_type="exact", check_column_type="exact"
+    )
+    assert type(again.index) is type(value.index)
+    assert type(again.columns) is type(value.columns)
+    assert again.attrs == value.attrs
+
+
+def with_attrs() -> Any:
+    frame = pd.DataFrame({"a": [1]})
+    frame.attrs["unit"] = "m"
+    return frame
+
+
+KEPT = {
+    "plain": lambda: pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": [1.5, np.nan], "d": [True, False]}),
+    "empty": lambda: pd.DataFrame(),
+    "no rows": lambda: pd.DataFrame({"a": pd.Series([], dtype="int8")}),
+    "no columns": lambda: pd.DataFrame(index=[1, 2]),
+    "index of strings": lambda: pd.DataFrame({"a": [1, 2]}, index=pd.Index(["x", "y"], name="k")),
+    "range index": lambda: pd.DataFrame({"a": [1, 2]}, index=pd.RangeIndex(2, 6, 2, name="k")),
+    "levels of index": lambda: pd.DataFrame(
+        {"a": [1, 2]}, index=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["p", "q"])
+    ),
+    "dates with a frequency": lambda: pd.DataFrame({"a": [1, 2, 3]}, index=pd.date_range("2024", periods=3, freq="D")),
+    "time zone": lambda: pd.DataFrame({"t": pd.date_range("2024", periods=2, tz="Europe/Berlin")}),
+    "columns of numbers": lambda: pd.DataFrame(np.arange(6.0).reshape(2, 3)),
+    "names of numbers": lambda: pd.DataFrame({3: [1], 1: [2]}),
+    "named columns": lambda: pd.DataFrame({"a": [1]}).rename_axis(columns="what"),
+    "nullable": lambda: pd.DataFrame(
+        {"i": pd.array([1, None], dtype="Int64"), "b": pd.array([True, None], dtype="boolean")}
+    ),
+    "string dtype": lambda: pd.DataFrame({"s": pd.array(["a", None], dtype="string")}),
+    "durations": lambda: pd.DataFrame({"a": pd.to_timedelta([1, 2], unit="s")}),
+    "periods": lambda: pd.DataFrame({"a": pd.period_range("2024", periods=2, freq="M")}),
+    "dates as objects": lambda: pd.DataFrame({"a": [dt.date(2024, 1, 1), dt.date(2024, 1, 2)]}),
+    "decimals": lambda: pd.DataFrame({"a": [decimal.Decimal("1.10"), decimal.Decimal("2.20")]}),
+    "attrs": with_attrs,
+    "flags with a gap": lambda: pd.DataFrame({"a": pd.Series([True, None, False], dtype=object)}),
+    "small types": lambda: pd.DataFrame({"a": np.array([1], "int8"), "b": np.array([1], "float32")}),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_data_frame_comes_back_from_parquet(name: str) -> None:
+    value = KEPT[name]()
+    codec, again = round_trip(value)
+    assert codec == "parquet/pandas"
+    assert_same_frame(again, value)
+
+
+LOST = {
+    "levels of columns": lambda: pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "b"), ("a", "c")])),
+    "the same column twice": lambda: pd.DataFrame([[1, 2]], columns=["a", "a"]),
+    "dicts": lambda: pd.DataFrame({"a": [{"x": 1}, {"y": 2}]}),
+    "lists": lambda: pd.DataFrame({"a": [[1], [2, 3]]}),
+    "mixed": lambda: pd.DataFrame({"a": [1, "x"]}),
+    "numbers as objects": lambda: pd.DataFrame({"a": pd.Series([1, 2], dtype=object)}),
+    "sets": lambda: pd.DataFrame({"a": [{1}]}),
+    "complex": lambda: pd.DataFrame({"a": [1j]}),
+    "unused categories in order": lambda: pd.DataFrame(
+        {"a": pd.Categorical(["x", "y"], categories=["z", "y", "x"], ordered=True)}
+    ),
+    "objects in the index": lambda: pd.DataFrame({"a": [1, 2]}, index=pd.Index([1, "x"], dtype=object)),
+    "mixed names": lambda: pd.DataFrame({"a": [1], 2: [1]}),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_what_parquet_would_lose_is_pickled_with_a_warning(name: str) -> None:
+    value = LOST[name]()
+    with pytest.warns(SerializerFallback, match="DataFrame is stored as a pickle"):
+        codec, again = round_trip(value)
+    assert codec == "pickle"
+    pd.testing.assert_frame_equal(again, value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        lambda: pd.Series([1, 2], name="q"),
+        lambda: pd.Series([1.5, np.nan], index=["a", "b"]),
+        lambda: pd.Series(["x"], name="values"),
+        lambda: pd.Series([], dtype="int64"),
+        lambda: pd.Series([1, 2], index=pd.date_range("2024", periods=2, freq="h"), name=""),
+    ],
+)
+def test_a_series_comes_back_as_one_with_its_name(value: Any) -> None:
+    codec, again = round_trip(value())
+    assert codec == "parquet/pandas"
+    pd.testing.assert_series_equal(again, value(), check_freq=True)
+    assert again.name == value().name
+
+
+def test_a_subclass_of_a_data_frame_is_pickled() -> None:
+    class Special(pd.DataFrame):
+        pass
+
+    assert serializer_for(Special({"a": [1]})).name == "pickle"
+
+
+columns = st.one_of(
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=4, max_size=4),
+    st.lists(st.floats(), min_size=4, max_size=4),
+    st.lists(st.none() | st.text(st.characters(codec="utf-8")), min_size=4, max_size=4),
+    st.lists(st.booleans(), min_size=4, max_size=4),
+    st.lists(st.datetimes(dt.datetime(1700, 1, 1), dt.datetime(2200, 1, 1)), min_size=4, max_size=4),
+    st.lists(st.none() | st.integers(0, 9) | st.text(max_size=2) | st.booleans(), min_size=4, max_size=4),
+)
+names = st.text(st.characters(codec="utf-8"), max_size=5)
+
+
+@settings(max_examples=60)
+@given(st.dictionaries(names, columns, max_size=4))
+def test_any_data_frame_comes_back_as_it_was(plain: dict[str, list[Any]]) -> None:
+    value = pd.DataFrame(plain)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SerializerFallback)
+        assert_same_frame(round_trip(value)[1], value)
+
+
+@settings(max_examples=60)
+@given(st.dictionaries(names, columns, max_size=4))
+def test_any_polars_frame_comes_back_as_it_was(plain: dict[str, list[Any]]) -> None:
+    value = pl.DataFrame(plain, strict=False)
+    codec, again = round_trip(value)
+    assert codec == "parquet/polars"
+    assert again.schema == value.schema
+    assert again.equals(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        lambda: pl.DataFrame({"a": [1, None], "c": pl.Series(["u", "v"], dtype=pl.Categorical)}),
+        lambda: pl.DataFrame({"e": pl.Series(["a"], dtype=pl.Enum(["b", "a"])), "l": [[1, 2]], "s": [{"x": 1}]}),
+        lambda: pl.DataFrame({"d": [decimal.Decimal("1.10")], "t": [dt.time(1, 2)], "b": [b"x"]}),
+        lambda: pl.DataFrame({"z": [dt.datetime(2024, 1, 1, tzinfo=dt.UTC)], "u": [dt.timedelta(1)]}),
+        lambda: pl.DataFrame(),
+        lambda: pl.DataFrame({"a": pl.Series([], dtype=pl.UInt8)}),
+        lambda: pl.Series("name", [1, 2]),
+        lambda: pl.Series([None]),
+    ],
+)
+def test_a_polars_value_comes_back_as_it_was(value: Any) -> None:
+    codec, again = round_trip(value())
+    assert codec == "parquet/polars"
+    assert type(again) is type(value())
+    assert again.equals(value())
+    if isinstance(again, pl.Series):
+        assert (again.name, again.dtype) == (value().name, value().dtype)
+    else:
+        assert again.schema == value().schema
+
+
+def test_a_lazy_frame_is_refused_with_the_way_out() -> None:
+    with pytest.raises(SerializationError, match="plan") as caught:
+        serializer_for(pl.LazyFrame({"a": [1]}))
+    assert "collect()" in caught.value.hint
+
+
+def test_python_objects_in_polars_are_an_error_that_names_them() -> None:
+    with pytest.warns(SerializerFallback), pytest.raises(SerializationError, match="polars"):
+        round_trip(pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}))
