@@ -1,0 +1,32 @@
+"""`python -m benchmarks [NAME …]`: run the measurements and print each figure beside its promise."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+
+from benchmarks.tables import show
+
+MEASUREMENTS = {
+    "imports": "Import",
+    "tracing": "Tracing and keys",
+    "warm": "Warm runs, local store",
+    "workers": "Running, this machine",
+    "tables_io": "Large results",
+}
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(MEASUREMENTS)
+    unknown = [name for name in names if name not in MEASUREMENTS]
+    if unknown:
+        sys.exit(f"no measurement is called {unknown[0]}; there are {', '.join(MEASUREMENTS)}")
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}")
+    for name in names:
+        show(MEASUREMENTS[name], importlib.import_module(f"benchmarks.{name}").run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Large results: Parquet through the store, paired with bare pyarrow writing and reading the same file."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+
+import numpy
+import pyarrow
+import pyarrow.parquet
+
+from benchmarks.tables import Line, at_least, paired
+from penstock.graph.hashing import digest
+from penstock.storage import ResultStore, open_store
+from penstock.storage.slots import Found
+
+ROWS = 3_000_000
+
+
+def table() -> pyarrow.Table:
+    """Around 90 MB in memory: integers, floats and short strings."""
+    rng = numpy.random.default_rng(7)
+    return pyarrow.table(
+        {
+            "id": numpy.arange(ROWS),
+            "group": rng.integers(0, 1000, ROWS),
+            "value": rng.normal(size=ROWS),
+            "label": pyarrow.array([f"label-{i % 500}" for i in range(ROWS)]).dictionary_encode(),
+        }
+    )
+
+
+def run() -> list[Line]:
+    data = table()
+    with tempfile.TemporaryDirectory() as folder:
+        results = ResultStore(open_store(f"{folder}/store"))
+        bare_file = os.path.join(folder, "bare.parquet")
+        number = itertools.count()
+
+        def publish() -> None:
+            key = f"{next(number):040x}"
+            results.publish("table", key, data, after=results.look_up("table", key), attempt="a", digest=digest(data))
+
+        def bare_write() -> None:
+            with open(bare_file, "wb") as file:
+                pyarrow.parquet.write_table(data, file, compression="zstd")
+                file.flush()
+                os.fsync(file.fileno())
+
+        publish()
+        found = results.look_up("table", f"{0:040x}")
+        assert isinstance(found, Found)
+        ours, bare, ratio = paired(publish, bare_write)
+        load, read, read_ratio = paired(
+            lambda: results.load(found.record), lambda: pyarrow.parquet.read_table(bare_file)
+        )
+    size = data.nbytes / 2**20
+    return [
+        Line(f"table of {size:.0f} MiB: digest, write and publish", f"{ours * 1000:.0f} ms"),
+        Line("bare pyarrow, same file, synced", f"{bare * 1000:.0f} ms"),
+        at_least("  speed against bare pyarrow", 100 / ratio, 90, "%"),
+        Line("load, size and checksum verified", f"{load * 1000:.0f} ms"),
+        Line("bare pyarrow, read", f"{read * 1000:.0f} ms"),
+        Line("  speed against bare pyarrow", f"{100 / read_ratio:.0f} %"),
+    ]
