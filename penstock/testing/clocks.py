@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 # How often a waiter looks whether the time was moved. Setting its event wakes it at once; moving the time has no hook
@@ -86,20 +87,22 @@ class FakeClock:
         end = self.monotonic() + seconds
         while True:
             with self._changed:
-                due = min([end, *(waiter.deadline for waiter in self._asleep())])
-                woken = [waiter.thread for waiter in self._asleep() if waiter.deadline <= due]
+                # Not back, if a thread moved the time on while it was awake.
+                due = max(self._monotonic, min([end, *(waiter.deadline for waiter in self._asleep())]))
+                woken = [waiter.thread for waiter in self._waiters if waiter.deadline <= due]
                 self._now += due - self._monotonic
                 self._monotonic = due
-            self._settle(woken, settle)
+            self.settle(woken, timeout=settle)
             if due >= end:
                 return
 
-    def _settle(self, woken: list[threading.Thread], timeout: float) -> None:
+    def settle(self, threads: Iterable[threading.Thread], *, timeout: float = 10.0) -> None:
+        """Wait (in real time) until each of `threads` waits for this clock or has ended; `TimeoutError` otherwise."""
         limit = time.monotonic() + timeout
-        for thread in woken:
+        for thread in threads:
             while thread.is_alive() and not self._waits(thread):
                 if time.monotonic() > limit:
-                    raise TimeoutError(f"{thread.name} neither waits for the clock again nor has it ended")
+                    raise TimeoutError(f"{thread.name} neither waits for the clock nor has it ended")
                 thread.join(_LOOK_SECONDS)
 
     def _waits(self, thread: threading.Thread) -> bool:

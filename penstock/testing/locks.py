@@ -85,6 +85,8 @@ class LockManagerTests:
 
     def pass_time(self, seconds: float) -> None:
         if isinstance(self.clock, FakeClock):
+            # A thread that was just started is not yet in its first wait, and would sleep through the time.
+            self.clock.settle(set(threading.enumerate()) - self._before)
             self.clock.run_for(seconds)
         else:
             time.sleep(seconds)
@@ -101,12 +103,12 @@ class LockManagerTests:
     @pytest.fixture(autouse=True)
     def _close_all(self) -> Iterator[None]:
         self._sessions: list[Session] = []
-        before = set(threading.enumerate())
+        self._before = set(threading.enumerate())
         self.clock = FakeClock() if self.fake_time else SYSTEM_CLOCK
         yield
         for session in self._sessions:
             session.close()
-        leaked = [thread.name for thread in set(threading.enumerate()) - before if "heartbeat" in thread.name]
+        leaked = [thread.name for thread in set(threading.enumerate()) - self._before if "heartbeat" in thread.name]
         assert leaked == []
 
     @pytest.fixture

@@ -1,0 +1,45 @@
+"""From settings to lock managers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from penstock.errors import ConfigurationError
+from penstock.locks import FileSystemLockManager, MemoryLockManager, lock_manager_from
+
+
+def test_memory_is_a_memory_manager() -> None:
+    assert isinstance(lock_manager_from("memory"), MemoryLockManager)
+
+
+def test_a_folder_is_a_file_system_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    folder = str(tmp_path / "with space")
+    for setting in (folder, f"file://{folder.replace(' ', '%20')}", "~/with space", "./with space"):
+        manager = lock_manager_from(setting)
+        assert isinstance(manager, FileSystemLockManager)
+        assert manager.lock_files_directory == folder
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("setting", ["reddis", "", "nfs://server/x", "file://relative/x", "Memory"])
+def test_what_is_no_manager_is_refused_with_what_there_is(setting: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        lock_manager_from(setting)
+    assert "folder" in str(caught.value) or "path" in str(caught.value)
+
+
+def test_the_lease_of_the_setting_is_the_managers(tmp_path: Path) -> None:
+    for setting in ("memory", str(tmp_path)):
+        with pytest.raises(ConfigurationError):
+            lock_manager_from(setting, lease_seconds=-1)
+
+
+def test_a_mistyped_setting_shows_no_secret() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        lock_manager_from("rediss://user:secret@host/0")
+    assert "secret" not in str(caught.value)
