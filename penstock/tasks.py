@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 from penstock.errors import ConfigurationError, ParameterError
-from penstock.graph.futures import Future
+from penstock.graph.futures import Future, FutureList
 from penstock.graph.policies import CacheKeyFnPolicy, CachePolicy
 from penstock.graph.tasks import Delays, Resources, TaskDefinition, TaskOptions
 from penstock.graph.tracing import current_trace
@@ -101,19 +101,6 @@ class Task(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"Task({self.task_key})"
-
-
-class FutureList(list[Future[R]]):
-    """The futures of a `map`, in order."""
-
-    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
-        """All values, in order."""
-        return [f.result(timeout, raise_on_failure) for f in self]
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until each has finished, however it ended."""
-        for future in self:
-            future.wait(timeout)
 
 
 class Waited(NamedTuple):

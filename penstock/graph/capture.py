@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from penstock.errors import TracingError
-from penstock.graph.futures import Future
+from penstock.graph.futures import Future, FutureList
 from penstock.graph.refs import Ref
 
 _PLAIN = frozenset({int, str, float, bool, type(None), bytes, complex})
+_CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 
 
 def walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    """The value rebuilt, with `leaf` applied to whatever is neither a plain value nor a list, tuple, dict or set."""
+    """The value rebuilt, with `leaf` applied to whatever is neither a plain value nor a list, tuple, dict or set.
+
+    Dataclasses and containers of other types are rebuilt only if futures (or Refs) are in them. A list of futures as
+    `task.map` gives it becomes a plain list.
+    """
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -28,7 +35,54 @@ def walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
         return kind([walk(v, leaf) for v in value])
     if isinstance(value, tuple) and hasattr(value, "_make"):
         return value._make([walk(v, leaf) for v in value])  # a named tuple
+    if kind is Future or kind is Ref:
+        return leaf(value)
+    if kind is FutureList:
+        return [walk(v, leaf) for v in value]
+    if isinstance(value, _CONTAINERS) or hasattr(kind, "__dataclass_fields__"):
+        return _rebuilt(value, leaf) if _stands_for_nodes(value) else leaf(value)
     return leaf(value)
+
+
+def _rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
+    """A dataclass, or a container of a type of its own, with other contents."""
+    if isinstance(value, tuple | set | frozenset):
+        return type(value)(walk(v, leaf) for v in value)
+    twin = copy.copy(value)
+    if isinstance(value, dict):
+        twin.clear()
+        twin.update({walk(k, leaf): walk(v, leaf) for k, v in value.items()})
+    elif isinstance(value, list | deque):
+        twin.clear()
+        twin.extend([walk(v, leaf) for v in value])
+    else:
+        for name, part in _fields(value).items():
+            object.__setattr__(twin, name, walk(part, leaf))
+    return twin
+
+
+def _stands_for_nodes(value: Any) -> bool:
+    """Whether there is a future or a Ref in it. Objects may lead back to themselves here."""
+    stack, seen = [value], set()
+    while stack:
+        item = stack.pop()
+        if type(item) is Future or type(item) is Ref:
+            return True
+        inside: Iterable[Any] = ()
+        if isinstance(item, dict):
+            inside = (*item.keys(), *item.values())
+        elif isinstance(item, _CONTAINERS):
+            inside = item
+        elif hasattr(type(item), "__dataclass_fields__"):
+            inside = _fields(item).values()
+        if id(item) not in seen:
+            seen.add(id(item))
+            stack.extend(v for v in inside if type(v) not in _PLAIN)
+    return False
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__dataclass_fields__ if hasattr(value, name)}
 
 
 def capture(value: Any, refer: Callable[[Future[Any]], Any]) -> Any:

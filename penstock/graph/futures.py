@@ -135,6 +135,19 @@ def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
+class FutureList(list[Future[R]]):
+    """The futures of a `map`, in order."""
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
+        """All values, in order."""
+        return [f.result(timeout, raise_on_failure) for f in self]
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until each has finished, however it ended."""
+        for future in self:
+            future.wait(timeout)
+
+
 _UNARY: dict[str, Callable[..., Any]] = {
     "len": len, "str": str, "int": int, "float": float, "complex": complex, "bytes": bytes, "abs": abs,
     "neg": operator.neg, "pos": operator.pos, "invert": operator.invert, "index": operator.index, "round": round,
