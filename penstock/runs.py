@@ -21,11 +21,11 @@ from penstock.journals import Journal
 from penstock.locks.base import LockManager
 from penstock.runners.admission import Admission
 from penstock.runners.base import Runner, WorkerContext
-from penstock.runners.board import Board
+from penstock.runners.board import Board, Result
 from penstock.runners.claims import Claims
 from penstock.runners.copies import CannotCopy, own_copy
 from penstock.runners.dispatch import Dispatch
-from penstock.runners.driver import Driver
+from penstock.runners.driver import MAX_REMAKES, Driver
 from penstock.runners.local import ThreadRunner
 from penstock.runners.lookups import Lookups
 from penstock.runtime import FlowRunInfo, in_flow_run
@@ -33,9 +33,6 @@ from penstock.settings import current_settings, in_force
 from penstock.storage.files import file_digest
 
 R = TypeVar("R")
-
-MAX_REMAKES = 3
-"""A value that cannot be read is made again this often before the error is raised."""
 
 
 @dataclass(eq=False)
@@ -121,7 +118,6 @@ class Live:
                 self.board,
                 claims=self._claims,
                 serializable=lambda node: self._lock_manager_of(node) is not None,
-                log_prints=self._log_prints_of,
                 open_engine=lambda: runner.open(context, self.driver.report),
             ),
             claims=self._claims,
@@ -136,10 +132,6 @@ class Live:
             check_reach(self.runner, manager, node.name)
         return manager
 
-    def _log_prints_of(self, node: Node) -> bool:
-        option = node.entry.task.options.log_prints
-        return bool(self.trace.frame.log_prints if option is None else option)
-
     # -- what the trace asks (penstock.graph.tracing.Values) -----------------------------------------------------------
 
     def value(self, node: int, timeout: float | None) -> Any:
@@ -153,17 +145,18 @@ class Live:
             if error is not None:
                 self._observed.add(node)
                 raise error
+            result = self.board.results[node]
             try:
-                value = self._values[node] = self._bring(node)
+                value = self._values[node] = self._bring(node, result)
             except DamagedResult as damaged:
                 trouble = damaged
-                self.driver.remake(node, str(damaged.what), damaged.data.get("generation"))
+                assert result.record is not None  # what is damaged was stored
+                self.driver.remake(node, damaged.because, result.record.generation)
             else:
                 return value
         raise trouble
 
-    def _bring(self, node: int) -> Any:
-        result = self.board.results[node]
+    def _bring(self, node: int, result: Result) -> Any:
         if result.handle is not None:
             value = self.driver.fetch(result.handle)
             if result.record is None:

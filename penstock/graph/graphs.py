@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ class Entry:
     """What the template was compiled from."""
     refresh: bool = False
     """Run even if there is a result."""
+    log_prints: bool = False
+    """What the call prints goes to the log."""
 
 
 class Node:
@@ -80,7 +83,7 @@ class Graph:
         self.nodes: list[Node] = []
         self.stopped_at: str | None = None
         """Where tracing ended early, because the flow function needed a value that was not there."""
-        self._consumers = bytearray()  # 1 where some node uses the result
+        self._last_use = array("q")  # the last node that uses the result, 0 if none does
         self._by_recipe: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -119,9 +122,9 @@ class Graph:
                 return self.nodes[same]
         node = Node(id, entry, arguments, deps, order, cache_key, recipe_key)
         self.nodes.append(node)
-        self._consumers.append(0)
+        self._last_use.append(0)
         for needed in deps:
-            self._consumers[needed] = 1
+            self._last_use[needed] = id
         return node
 
     def _keys(self, entry: Entry, arguments: Mapping[str, Any], deps: tuple[int, ...]) -> tuple[str | None, str | None]:
@@ -149,12 +152,16 @@ class Graph:
 
     def consumed(self, id: int) -> bool:
         """Whether another node uses this one's result. Waiting for a node is not using it: it still runs."""
-        return bool(self._consumers[id])
+        return bool(self._last_use[id])
+
+    def used_from(self, id: int, start: int) -> bool:
+        """Whether a node from number `start` on uses this one's result."""
+        return self._last_use[id] >= max(start, 1)
 
     def targets(self, start: int = 0) -> list[int]:
         """Nodes from number `start` on that no other node consumes. A part of a result that nobody takes is not one."""
         nodes = self.nodes
-        return [i for i in range(start, len(nodes)) if not self._consumers[i] and not nodes[i].entry.task.derived]
+        return [i for i in range(start, len(nodes)) if not self._last_use[i] and not nodes[i].entry.task.derived]
 
     def ancestors(self, ids: Iterable[int]) -> set[int]:
         """Everything whose results the given nodes use, directly or not."""

@@ -58,7 +58,7 @@ class Admission:
         for id in leaders:
             if id in hits:
                 continue
-            absent = [d for d in self._board.graph[id].deps if not self._board.there(d)]
+            absent = self._board.absent(id)
             if absent:
                 admitted.lacking.append((id, absent))
             else:
@@ -74,6 +74,13 @@ class Admission:
         del self._leaders[key]
         self._decide_again(self._followers.pop(key, ()))
 
+    def forget(self, id: int) -> None:
+        """The node's key, and its lock, may be another once its inputs are made again."""
+        self.leave(id)
+        self._claims.release(id, "abandoned")
+        progress = self._board.progress[id]
+        progress.key, progress.looked_up = self._board.graph[id].cache_key, False
+
     def woken(self, key: str) -> None:
         """Whoever held the key is done with it, or may be."""
         self._decide_again(self._parked.pop(key, ()))
@@ -87,8 +94,10 @@ class Admission:
         node, progress = self._board.graph[id], self._board.progress[id]
         if not node.cached:
             return True
+        if self._board.outdated(id):
+            self.forget(id)
         if progress.key is None:
-            progress.key = self._board.planner.content_key(node)
+            progress.key, progress.key_age = self._board.planner.content_key(node), self._board.age(id)
         if progress.key is None:
             return True  # known on the worker only, when it has the values
         if self._leaders.setdefault(progress.key, id) == id:

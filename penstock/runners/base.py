@@ -127,8 +127,8 @@ class Outcome:
     expires: float | None = None
     """The earliest expiry of the value and of all it was made from."""
     failure: Failure | None = None
-    lost: tuple[int, ...] = ()
-    """Nodes whose stored results could not be read."""
+    lost: Mapping[int, int] = field(default_factory=dict)
+    """Nodes whose stored results could not be read, each with the generation that was tried."""
     started: float = 0.0
     """Seconds since the epoch, by the worker's clock."""
     seconds: float = 0.0

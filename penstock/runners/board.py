@@ -41,6 +41,8 @@ class Progress:
     """Attempts that ended with the death of the worker."""
     key: str | None = None
     """The cache key, once it is known."""
+    key_age: int = 0
+    """`Board.age` of the inputs that the key was computed from."""
     looked_up: bool = False
     """The key was looked up since the node became ready."""
     seen: int | None = None
@@ -60,9 +62,13 @@ class Board:
         self.progress: dict[int, Progress] = {}
         self.outcomes: dict[int, Literal["executed", "hit", "failed"]] = {}
         self.counts = {"contended": 0, "retried": 0}
+        self.planned = 0
+        """Nodes from this number on were traced, but nothing was decided about them yet."""
         self.emit = emit
         self.clock = clock
         self.held = held
+        self.remade: dict[int, int] = {}
+        """Nodes whose value was lost and made again, and how often."""
         self._uses: dict[int, int] = {}
 
     def name(self, id: int) -> str:
@@ -80,6 +86,15 @@ class Board:
             self._uses[dep] = self._uses.get(dep, 0) + 1
         return progress
 
+    def age(self, id: int) -> int:
+        """How often inputs of the node were made again: another age may mean other values, and another key."""
+        return sum(self.remade.get(d, 0) for d in self.graph[id].deps) if self.remade else 0
+
+    def outdated(self, id: int) -> bool:
+        """Whether the node's key was computed from inputs that were made again since."""
+        progress = self.progress[id]
+        return progress.key is not None and progress.key_age != self.age(id)
+
     def note_hit(self, id: int) -> None:
         """The plan found the node's result."""
         answer = self.planner.steps[id].answer
@@ -91,6 +106,10 @@ class Board:
         result = self.results.get(id)
         return result is not None and result.there
 
+    def absent(self, id: int) -> list[int]:
+        """Inputs of the node whose values cannot be had (any more)."""
+        return [dep for dep in self.graph[id].deps if not self.there(dep)]
+
     def input(self, id: int) -> Input:
         """Where a consumer finds the node's value."""
         result = self.results[id]
@@ -98,7 +117,7 @@ class Board:
 
     def wanted(self, id: int) -> bool:
         """Whether anybody may still ask for the node's value."""
-        return bool(self._uses.get(id)) or self.held(id)
+        return bool(self._uses.get(id)) or self.held(id) or self.graph.used_from(id, self.planned)
 
     def inputs_used(self, id: int) -> list[Any]:
         """The node is over: handles of inputs that nobody needs any more."""

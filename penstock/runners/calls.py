@@ -39,9 +39,10 @@ MAX_RECIPE_INPUTS = 256
 class InputLost(Exception):
     """Stored bytes of an input are gone or damaged: the driver has it made again."""
 
-    def __init__(self, node: int, error: DamagedResult) -> None:
-        super().__init__(node, error)
+    def __init__(self, node: int, generation: int) -> None:
+        super().__init__(node, generation)
         self.node = node
+        self.generation = generation
 
 
 class Worker:
@@ -82,7 +83,7 @@ class Worker:
                     return self._run_plain(call, payload)
                 return _CachedCall(self, call, payload, self._open_results(payload.store)).settle()
         except InputLost as error:
-            return Outcome(call.node, call.attempt, "input_lost", lost=(error.node,), worker=self.name)
+            return Outcome(call.node, call.attempt, "input_lost", lost={error.node: error.generation}, worker=self.name)
         except BaseException as error:  # noqa: BLE001 (a worker reports; even KeyboardInterrupt and SystemExit are the task's)
             return self.outcome(call, "failed", failure=describe(error))
 
@@ -127,7 +128,7 @@ class Worker:
         try:
             return self._open_results(source.store).load(source.record)
         except DamagedResult as error:
-            raise InputLost(node, error) from error
+            raise InputLost(node, source.record.generation) from error
 
     def run_function(self, call: Call, payload: Payload, values: Mapping[str, Any]) -> Any:
         """The user's function, run with its context; async functions are run to their end."""

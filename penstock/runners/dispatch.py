@@ -24,14 +24,12 @@ class Dispatch:
         *,
         claims: Claims,
         serializable: Callable[[Node], bool],
-        log_prints: Callable[[Node], bool],
         open_engine: Callable[[], Engine],
     ) -> None:
         """The engine is opened with the first call: a run in which everything is a hit needs none."""
         self._board = board
         self._claims = claims
         self._serializable = serializable
-        self._log_prints = log_prints
         self._open_engine = open_engine
         self._engine: Engine | None = None
         self._waiting: list[int] = []
@@ -50,12 +48,20 @@ class Dispatch:
         """The node may be handed over as soon as there is room; lower numbers go first."""
         heapq.heappush(self._waiting, id)
 
-    def hand_over(self) -> list[tuple[int, Failure]]:
-        """Submit what there is room for; returns the nodes that can never be submitted, with the reason."""
+    def hand_over(self) -> tuple[list[tuple[int, Failure]], list[int]]:
+        """Submit what there is room for.
+
+        Returns the nodes that can never be submitted, with the reason, and those that have to be decided again because
+        an input was lost, or made again, while they waited here.
+        """
         refused: list[tuple[int, Failure]] = []
+        again: list[int] = []
         too_large: list[int] = []
         while self._waiting and self._room("slots", 1.0):
             id = heapq.heappop(self._waiting)
+            if self._board.remade and (self._board.outdated(id) or self._board.absent(id)):
+                again.append(id)
+                continue
             try:
                 needs = self._needs(id)
                 if not all(self._room(name, amount) for name, amount in needs.items()):
@@ -66,7 +72,7 @@ class Dispatch:
                 refused.append((id, describe(error)))
         for id in too_large:
             heapq.heappush(self._waiting, id)
-        return refused
+        return refused, again
 
     def under_way(self, report: Started | Finished) -> Bundle | None:
         """The bundle a report is about; None if it was cancelled or timed out meanwhile."""
@@ -132,7 +138,7 @@ class Dispatch:
                 task=node.entry.task.for_workers(),
                 template=node.entry.template,
                 flow=node.entry.flow,
-                log_prints=self._log_prints(node),
+                log_prints=node.entry.log_prints,
                 serializable=self._serializable(node),
                 store=node.entry.task.options.result_storage,
             )
@@ -143,6 +149,7 @@ class Dispatch:
     def _call(self, id: int) -> Call:
         board, node = self._board, self._board.graph[id]
         progress, lease = board.progress[id], self._claims.lease(id)
+        progress.key_age = board.age(id)  # of the key, whether it is known now or computed on the worker
         expiries = [e for d in node.deps if (e := board.results[d].expires) is not None]
         return Call(
             node=id,

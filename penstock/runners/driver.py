@@ -14,11 +14,11 @@ import heapq
 import queue
 import random
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from penstock import events
-from penstock.errors import Cancelled, StoreUnreachable, TaskTimeout, UpstreamFailed, WorkerLost
+from penstock.errors import Cancelled, DamagedResult, StoreUnreachable, TaskTimeout, UpstreamFailed, WorkerLost
 from penstock.graph.planning import Status
 from penstock.runners.admission import Admission
 from penstock.runners.base import Bundle, Failure, Finished, Outcome, Started
@@ -31,6 +31,8 @@ from penstock.runners.retries import delay_before
 from penstock.runners.scheduler import State
 from penstock.runtime import TaskRunInfo
 
+MAX_REMAKES = 3
+"""A value that cannot be read back is made again this often."""
 MAX_WORKER_LOSSES = 3
 """A node is run again this often after its worker died, besides its own retries."""
 
@@ -60,7 +62,6 @@ class Driver:
         self._rng = rng or random.Random()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="penstock-driver", daemon=True)
-        self._planned = 0
         self._waiting: list[tuple[tuple[int, ...], threading.Event]] = []
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_number = 0
@@ -123,8 +124,11 @@ class Driver:
                 ready = self.board.scheduler.take_ready()
                 if ready and not self._cancelled:
                     self._admit(ready)
-                for id, failure in self._dispatch.hand_over():
+                refused, again = self._dispatch.hand_over()
+                for id, failure in refused:
                     self._fail(id, failure)
+                for id in again:
+                    self._decide_again(id, self.board.absent(id))
                 self._answer_waiting()
         except BaseException as error:  # noqa: BLE001 (handed to the thread that waits for the run)
             self.crash = error
@@ -180,9 +184,12 @@ class Driver:
             done.set()
             return
         self._waiting.append((want, done))
-        targets = [t for t in self.board.graph.targets(self._planned) if t < upto]
-        self._planned = max(self._planned, upto)
+        graph, before = self.board.graph, self.board.planned
+        targets = [t for t in graph.targets(before) if t < upto]
+        self.board.planned = max(before, upto)
         self._bring([*targets, *want])
+        # What was kept for these nodes alone, and turns out not to be needed by them.
+        self._dispatch.release(self.board.let_go(dep for node in graph.nodes[before:upto] for dep in node.deps))
 
     def _bring(self, ids: Iterable[int]) -> None:
         """See to it that these nodes get a value: by a hit, by running, or by running again what was let go."""
@@ -227,7 +234,7 @@ class Driver:
                 tasks[board.name(id)] = tasks.get(board.name(id), 0) + 1
         now = board.clock.now()
         board.emit(
-            events.NodesPlanned(at=now, nodes=self._planned, rounds=rounds, lookups=lookups, tasks=tasks, **tally)
+            events.NodesPlanned(at=now, nodes=self.board.planned, rounds=rounds, lookups=lookups, tasks=tasks, **tally)
         )
 
     def _admit(self, ready: list[int]) -> None:
@@ -235,11 +242,15 @@ class Driver:
         for outcome in admitted.hits:
             self._succeeded(outcome)
         for id, absent in admitted.lacking:
-            self._admission.leave(id)
-            self._bring(absent)
-            self._skip(self.board.scheduler.wait_again(id, absent), id)
+            self._decide_again(id, absent)
         for id in admitted.run:
             self._dispatch.push(id)
+
+    def _decide_again(self, id: int, needs: Iterable[int]) -> None:
+        """The node waits for inputs that have to be made (again), and its key for their values."""
+        self._admission.forget(id)
+        self._bring(needs)
+        self._skip(self.board.scheduler.wait_again(id, needs), id)
 
     # -- outcomes ---------------------------------------------------------------------------------------------------
 
@@ -277,11 +288,7 @@ class Driver:
         elif outcome.kind == "worker_lost":
             self._worker_lost(outcome)
         elif outcome.kind == "input_lost":
-            self._admission.leave(id)
-            for lost in outcome.lost:
-                record = board.results[lost].record
-                self._revive(lost, "its stored bytes are missing or damaged", record.generation if record else None)
-            self._skip(board.scheduler.wait_again(id, outcome.lost), id)
+            self._input_lost(id, outcome.lost)
         else:  # unclaimed, closed, not_started: decided again with what is known now
             self._admission.leave(id)
             progress = board.progress[id]
@@ -313,6 +320,21 @@ class Driver:
                 notes=outcome.notes,
             )
         )
+
+    def _input_lost(self, id: int, lost: Mapping[int, int]) -> None:
+        board = self.board
+        for node, generation in lost.items():
+            if board.remade.get(node, 0) >= MAX_REMAKES:
+                error = DamagedResult(
+                    f"the result of {board.name(node)} cannot be read back",
+                    where=f"node {node}, needed by node {id}",
+                    because=f"it was made {MAX_REMAKES + 1} times, and each time its bytes were missing or damaged",
+                    hint="see whether something else writes to the store; `penstock verify` reads all of it",
+                )
+                self._fail(id, describe(error))
+                return
+            self._revive(node, "its stored bytes are missing or damaged", generation)
+        self._decide_again(id, lost)
 
     def _worker_lost(self, outcome: Outcome) -> None:
         progress = self.board.progress[outcome.node]
@@ -429,6 +451,7 @@ class Driver:
     def _run_again(self, id: int, reason: str) -> None:
         board = self.board
         board.results.pop(id, None)
+        board.remade[id] = board.remade.get(id, 0) + 1
         board.planner.revive(id, reason)
         board.begin(id)
         skipped = (

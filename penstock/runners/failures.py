@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 import traceback
 from typing import Any
+
+import cloudpickle
 
 from penstock.errors import TaskFailed
 from penstock.runners.base import Failure
@@ -19,7 +20,8 @@ def describe(error: BaseException) -> Failure:
 def portable(failure: Failure) -> Failure:
     """The failure as another process can read it: without the exception object if that does not survive pickling."""
     try:
-        pickle.loads(pickle.dumps(failure.error))
+        # As it will be sent: exceptions of a script's own travel with their class, and come back as that class.
+        cloudpickle.loads(cloudpickle.dumps(failure.error))
     except Exception:  # noqa: BLE001 (a user's __reduce__ may raise anything; the text stays)
         return Failure(failure.type_name, failure.message, failure.traceback)
     return failure

@@ -12,9 +12,9 @@ from typing import Any
 
 import cloudpickle
 
-from penstock.runners.base import Bundle, Outcome, Payload, WorkerContext
+from penstock.runners.base import Bundle, Failure, Outcome, Payload, WorkerContext
 from penstock.runners.calls import Worker
-from penstock.runners.failures import portable
+from penstock.runners.failures import describe, portable
 from penstock.runners.values import read_value, write_value
 from penstock.storage import open_store
 from penstock.storage.results import ResultStore
@@ -29,14 +29,27 @@ def main(descriptor: int, life: int, scratch: str) -> None:
     worker = _make_worker(cloudpickle.loads(connection.recv_bytes()), scratch)
     while True:
         try:
-            message = cloudpickle.loads(connection.recv_bytes())
+            bundle = _receive(connection, worker)
         except EOFError:
             return
-        if isinstance(message, Payload):
-            worker.payloads[message.number] = message
-        elif isinstance(message, Bundle):
-            outcomes = [_portable(worker.perform(call)) for call in message.calls]
+        if isinstance(bundle, Failure):
+            connection.send_bytes(cloudpickle.dumps((bundle, logs.take())))
+        else:
+            outcomes = [_portable(worker.perform(call)) for call in bundle.calls]
             connection.send_bytes(cloudpickle.dumps((outcomes, logs.take())))
+
+
+def _receive(connection: multiprocessing.connection.Connection, worker: Worker) -> Bundle | Failure:
+    """The next bundle, with the tasks in it that were not sent before; why it cannot be read, if it cannot."""
+    *tasks, data = [connection.recv_bytes() for _ in range(int(connection.recv_bytes()) + 1)]
+    try:
+        for task in tasks:
+            payload: Payload = cloudpickle.loads(task)
+            worker.payloads[payload.number] = payload
+        bundle: Bundle = cloudpickle.loads(data)
+    except Exception as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
+        return portable(describe(error))
+    return bundle
 
 
 def _make_worker(context: WorkerContext, scratch: str) -> Worker:

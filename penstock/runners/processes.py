@@ -30,6 +30,7 @@ from penstock.errors import ConfigurationError, RunnerError
 from penstock.locks.base import Reach
 from penstock.runners.base import Bundle, Engine, Failure, Finished, Outcome, Payload, Report, Started, WorkerContext
 from penstock.runners.binding import BindsFlows
+from penstock.runners.failures import describe
 from penstock.runners.resources import local_machine
 from penstock.runners.values import discard_value, read_value
 
@@ -119,7 +120,7 @@ class _ProcessEngine:
                 if seat.bundle == bundle and seat.process is not None:
                     seat.process.kill()
                     return
-            self._cancelled.add(bundle)
+            self._cancelled.add(bundle)  # not started, or its worker is being started
 
     def fetch(self, handle: Any) -> Any:
         return read_value(handle)
@@ -129,8 +130,8 @@ class _ProcessEngine:
             discard_value(handle)
 
     def close(self) -> None:
-        self._closing = True
         with self._guard:
+            self._closing = True
             for seat in self._seats:
                 if seat.bundle is not None and seat.process is not None:
                     seat.process.kill()
@@ -166,20 +167,28 @@ class _ProcessEngine:
     def _run(self, seat: _Seat, bundle: Bundle, data: bytes) -> list[Outcome]:
         try:
             connection = self._hire(seat)
-            for call in bundle.calls:
-                if call.payload not in seat.known:
-                    connection.send_bytes(self._payloads[call.payload])
-                    seat.known.add(call.payload)
+            unknown = {call.payload for call in bundle.calls} - seat.known
+            connection.send_bytes(b"%d" % len(unknown))
+            for number in unknown:
+                connection.send_bytes(self._payloads[number])
             connection.send_bytes(data)
+            seat.known |= unknown
             self._report(Started(bundle.number))
-            return self._receive(connection)
+            return self._receive(seat, connection, bundle)
         except (EOFError, OSError) as error:
             why = self._dismiss(seat) or str(error)
             lost = Failure("WorkerLost", why, "")
             return [Outcome(c.node, c.attempt, "worker_lost", failure=lost) for c in bundle.calls]
 
-    def _receive(self, connection: multiprocessing.connection.Connection) -> list[Outcome]:
-        outcomes, logs = cloudpickle.loads(connection.recv_bytes())
+    def _receive(self, seat: _Seat, connection: multiprocessing.connection.Connection, bundle: Bundle) -> list[Outcome]:
+        data = connection.recv_bytes()
+        try:
+            outcomes, logs = cloudpickle.loads(data)
+        except Exception as error:  # noqa: BLE001 (what unpickling runs is the user's code)
+            outcomes, logs = describe(error), []
+        if isinstance(outcomes, Failure):
+            seat.known.clear()  # a task may be what could not be read
+            outcomes = [Outcome(c.node, c.attempt, "failed", failure=outcomes) for c in bundle.calls]
         for name, level, text in logs:
             logging.getLogger(name).log(level, "%s", text)
         return list(outcomes)
@@ -196,6 +205,8 @@ class _ProcessEngine:
             )
         with self._guard:
             seat.process = process
+            if self._closing or seat.bundle in self._cancelled:
+                process.kill()  # whoever cancelled it found no process to kill yet
         seat.connection = multiprocessing.connection.Connection(ours.detach())
         seat.known = set()
         seat.connection.send_bytes(self._context)
