@@ -173,7 +173,7 @@ class Flow(Generic[P, R]):
     def _settings(self, settings: Settings) -> Settings:
         if self.options.result_storage is None:
             return settings
-        return replace(settings, store=os.fspath(self.options.result_storage))
+        return settings.with_values(store=os.fspath(self.options.result_storage))
 
     def _frame(self, run_id: str, parameters: Mapping[str, Any]) -> FlowFrame:
         return FlowFrame(
@@ -184,8 +184,8 @@ class Flow(Generic[P, R]):
             log_prints=self.options.log_prints,
         )
 
-    def _printing(self) -> AbstractContextManager[None]:
-        return printing_to_log(self.name, enabled=bool(self.options.log_prints), kind="flow_runs")
+    def _printing(self, enabled: bool | None) -> AbstractContextManager[None]:
+        return printing_to_log(self.name, enabled=enabled, kind="flow_runs")
 
     def _call_to_end(self, parameters: Mapping[str, Any]) -> Any:
         value = self.signature.call(self.fn, parameters)
@@ -196,14 +196,19 @@ class Flow(Generic[P, R]):
         frame = self._frame(outer.context.run_id, parameters)
         if frame.persist_result is None:
             frame.persist_result = outer.persist_result
+        if frame.log_prints is None:
+            frame.log_prints = outer.log_prints
+        frame.result_storage = (
+            outer.result_storage if self.options.result_storage is None else self.options.result_storage
+        )
         frame.refresh_cache = frame.refresh_cache or outer.refresh_cache
         if self.is_async:
             return self._join_async(trace, frame, parameters)
-        with trace.inside(frame):
+        with trace.inside(frame), self._printing(frame.log_prints):
             return self.signature.call(self.fn, parameters)
 
     async def _join_async(self, trace: Trace, frame: FlowFrame, parameters: Mapping[str, Any]) -> Any:
-        with trace.inside(frame):
+        with trace.inside(frame), self._printing(frame.log_prints):
             return await self.signature.call(self.fn, parameters)
 
     async def _run_async(self, parameters: Mapping[str, Any]) -> R:
@@ -220,7 +225,7 @@ class Flow(Generic[P, R]):
         attempts = _Attempts(self, parameters, self._settings(settings), run_id, subscribers)
         while True:
             live = attempts.begin()
-            with live_run(live), self._printing():
+            with live_run(live), self._printing(self.options.log_prints):
                 live.run._value = live.finish(self.signature.call(self.fn, parameters))
             delay = attempts.delay_before_next(live.run)
             if delay is None:
@@ -239,7 +244,7 @@ class Flow(Generic[P, R]):
         attempts = _Attempts(self, parameters, self._settings(settings), run_id, subscribers)
         while True:
             live = attempts.begin()
-            with live_run(live), self._printing():
+            with live_run(live), self._printing(self.options.log_prints):
                 returned = await self.signature.call(self.fn, parameters)
                 live.run._value = await asyncio.to_thread(live.finish, returned)
             delay = attempts.delay_before_next(live.run)

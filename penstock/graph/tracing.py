@@ -42,7 +42,8 @@ class FlowFrame:
     persist_result: bool | None = None
     refresh_cache: bool = False
     log_prints: bool | None = None
-    retries: int | None = None
+    result_storage: Any = None
+    """Where a joined flow's tasks keep their results, if not in the run's store."""
     entries: dict[TaskDefinition, Entry] = field(default_factory=dict)
 
 
@@ -149,6 +150,8 @@ class Trace:
 
 
 def _make_entry(task: TaskDefinition, frame: FlowFrame) -> Entry:
+    if frame.result_storage is not None and task.options.result_storage is None:
+        task = task.with_options(result_storage=frame.result_storage)
     options = task.options
     policy = None if task.derived else options.policy(persist_by_default=frame.persist_result)
     template = None
@@ -157,7 +160,8 @@ def _make_entry(task: TaskDefinition, frame: FlowFrame) -> Entry:
             policy, identity=task.identity, fn=task.fn, parameters=task.signature.parameters, context=frame.context
         )
     refresh = options.refresh_cache or frame.refresh_cache
-    return Entry(task, template, frame.name, policy, refresh and template is not None)
+    log_prints = frame.log_prints if options.log_prints is None else options.log_prints
+    return Entry(task, template, frame.name, policy, refresh and template is not None, bool(log_prints))
 
 
 def _attribute(value: Any, name: str) -> Any:

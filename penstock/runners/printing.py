@@ -15,25 +15,27 @@ class _PrintRouter:
 
     def __init__(self, stdout: Any) -> None:
         self.stdout = stdout
-        self.loggers: dict[int, list[logging.Logger]] = {}
+        self.loggers: dict[int, list[logging.Logger | None]] = {}
         self._parts: dict[int, str] = {}
 
     def write(self, text: str) -> int:
         thread = threading.get_ident()
         loggers = self.loggers.get(thread)
-        if not loggers:
+        logger = loggers[-1] if loggers else None
+        if logger is None:
             return int(self.stdout.write(text))
         *lines, rest = (self._parts.get(thread, "") + text).split("\n")
         self._parts[thread] = rest
         for line in lines:
-            loggers[-1].info(line)
+            logger.info(line)
         return len(text)
 
     def finish(self) -> None:
+        """The block ends: a line without its end is logged too."""
         thread = threading.get_ident()
-        rest = self._parts.pop(thread, "")
-        if rest:
-            self.loggers[thread][-1].info(rest)
+        logger = self.loggers[thread][-1]
+        if logger is not None and (rest := self._parts.pop(thread, "")):
+            logger.info(rest)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stdout, name)
@@ -43,16 +45,24 @@ _routing = threading.Lock()
 
 
 @contextlib.contextmanager
-def printing_to_log(name: str, *, enabled: bool, kind: str = "task_runs") -> Iterator[None]:
-    """What this thread prints in the block goes to the logger `penstock.<kind>.<name>`, a record per line."""
-    if not enabled:
-        yield
-        return
+def printing_to_log(name: str, *, enabled: bool | None, kind: str = "task_runs") -> Iterator[None]:
+    """What this thread prints in the block goes to the logger `penstock.<kind>.<name>`, a record per line.
+
+    With False it goes where prints go, also inside of a block that logs; with None nothing changes.
+    """
     thread = threading.get_ident()
     with _routing:
-        router = sys.stdout if isinstance(sys.stdout, _PrintRouter) else _PrintRouter(sys.stdout)
-        sys.stdout = router
-        router.loggers.setdefault(thread, []).append(logging.getLogger(f"penstock.{kind}.{name}"))
+        router = sys.stdout if isinstance(sys.stdout, _PrintRouter) else None
+        routed = router is not None and thread in router.loggers
+        changes = enabled or (enabled is False and routed)
+        if changes:
+            router = router or _PrintRouter(sys.stdout)
+            sys.stdout = router
+            logger = logging.getLogger(f"penstock.{kind}.{name}") if enabled else None
+            router.loggers.setdefault(thread, []).append(logger)
+    if not changes or router is None:
+        yield
+        return
     try:
         yield
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -27,12 +26,11 @@ RAN: list[object] = []
 
 
 @pytest.fixture(autouse=True)
-def _nothing_ran() -> Iterator[None]:
+def _nothing_ran() -> None:
     RAN.clear()
-    yield
 
 
-# -- persist_result: the default policy -------------------------------------------------------------------------------
+# -- persist_result: the default policy --------------------------------------------------------------------------------
 
 
 @task(persist_result=True)
@@ -59,7 +57,7 @@ def test_the_default_policy_is_inputs_source_and_run() -> None:
     assert DEFAULT == INPUTS + TASK_SOURCE + RUN_ID
 
 
-# -- policies ---------------------------------------------------------------------------------------------------------
+# -- policies ----------------------------------------------------------------------------------------------------------
 
 
 @task(cache_policy=INPUTS)
@@ -142,7 +140,7 @@ def test_persist_result_false_turns_caching_off() -> None:
     assert RAN == [1, 1]
 
 
-# -- refresh and expiration -----------------------------------------------------------------------------------------------
+# -- refresh and expiration --------------------------------------------------------------------------------------------
 
 
 @task(cache_policy=TASK_SOURCE, refresh_cache=True)
@@ -181,7 +179,7 @@ def test_an_expired_result_is_computed_again_and_a_fresh_one_is_not() -> None:
     assert RAN == ["chf", "eur", "chf"]
 
 
-# -- key functions ------------------------------------------------------------------------------------------------------
+# -- key functions -----------------------------------------------------------------------------------------------------
 
 
 def static_cache_key(context, parameters):
@@ -334,7 +332,7 @@ def test_a_lambda_with_star_arguments_is_a_key_function() -> None:
     assert RAN == ["lambda"]
 
 
-# -- what differs, for the better ---------------------------------------------------------------------------------------
+# -- what differs, for the better --------------------------------------------------------------------------------------
 
 
 @task(cache_policy=INPUTS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,9 +12,8 @@ RAN: list[object] = []
 
 
 @pytest.fixture(autouse=True)
-def _nothing_ran() -> Iterator[None]:
+def _nothing_ran() -> None:
     RAN.clear()
-    yield
 
 
 @task
@@ -174,7 +172,7 @@ def test_a_failure_can_be_looked_at_instead_of_raised() -> None:
     assert tolerant() == "ValueError"
 
 
-# -- async ------------------------------------------------------------------------------------------------------------
+# -- async -------------------------------------------------------------------------------------------------------------
 
 
 @task
@@ -220,7 +218,7 @@ def test_async_tasks_are_called_in_sync_flows() -> None:
     assert sync_flow() == 4
 
 
-# -- subflows -----------------------------------------------------------------------------------------------------------
+# -- subflows ----------------------------------------------------------------------------------------------------------
 
 
 @flow

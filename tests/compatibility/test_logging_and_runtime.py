@@ -64,6 +64,47 @@ def test_log_prints_holds_for_a_flow_and_its_tasks(
     assert capsys.readouterr().out == "not for the log\n"
 
 
+def test_a_subflow_says_for_itself_whether_prints_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    @flow(log_prints=True)
+    def inner() -> None:
+        talking_task()
+
+    @flow
+    def outer() -> None:
+        inner()
+
+    with caplog.at_level(logging.INFO, logger="penstock"):
+        outer()
+    assert "the task talks" in {record.getMessage() for record in caplog.records}
+
+
+def test_a_subflow_inherits_log_prints_and_may_opt_out(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @task
+    def say(text: str) -> None:
+        print(text)
+
+    @flow
+    def inheriting() -> None:
+        say("inherited")
+
+    @flow(log_prints=False)
+    def opting_out() -> None:
+        print("itself")
+        say("opted out")
+
+    @flow(log_prints=True)
+    def outer() -> None:
+        inheriting()
+        opting_out()
+
+    with caplog.at_level(logging.INFO, logger="penstock"):
+        outer()
+    assert {record.getMessage() for record in caplog.records} == {"inherited"}
+    assert sorted(capsys.readouterr().out.splitlines()) == ["itself", "opted out"]
+
+
 @flow
 def moody(name: str) -> tuple[str, str, int]:
     return flow_run.flow_name, flow_run.parameters["name"], flow_run.run_count

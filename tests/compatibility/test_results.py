@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,8 @@ RAN: list[object] = []
 
 
 @pytest.fixture(autouse=True)
-def _nothing_ran() -> Iterator[None]:
+def _nothing_ran() -> None:
     RAN.clear()
-    yield
 
 
 @task
@@ -61,6 +59,20 @@ def test_tasks_may_have_a_storage_of_their_own(tmp_path: Path) -> None:
     assert files_below(tmp_path / "elsewhere")
     assert not files_below(tmp_path / "store")
     assert RAN == ["answer"]
+
+
+def test_a_subflow_may_have_a_storage_of_its_own(tmp_path: Path) -> None:
+    @flow(result_storage=tmp_path / "inner", persist_result=True)
+    def inner() -> int:
+        return answer()
+
+    @flow(result_storage=tmp_path / "outer")
+    def outer() -> int:
+        return inner()
+
+    assert outer() == 42
+    assert files_below(tmp_path / "inner")
+    assert not files_below(tmp_path / "outer")
 
 
 @pytest.mark.parametrize("serializer", ["pickle", "json", "compressed/pickle", "compressed/json"])
