@@ -45,14 +45,13 @@ def write_payload(store: PayloadStore, name: str, value: Any, serializer: Serial
 def _written(value: Any, serializer: Serializer, file: Any) -> About:
     try:
         return serializer.write(value, file) or About()
-    except PenstockError:
-        raise
     except Exception as error:
+        # Some writers wrap what their file raises in errors of their own.
         store_error = getattr(file, "error", None)
-        if store_error is not None:
-            # Some writers wrap what their file raises in errors of their own.
+        if store_error is not None and store_error is not error:
             raise store_error from error
-        if isinstance(value, Iterator):
+        # What a stream's own code raises is the task's error, not ours.
+        if store_error is not None or isinstance(error, PenstockError) or isinstance(value, Iterator):
             raise
         raise SerializationError(
             f"a {type_name(value)} cannot be stored as {serializer.name!r}", because=f"{type(error).__name__}: {error}"

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import cloudpickle
 import msgspec
 
-from penstock.errors import CodecRefused, SerializationError
+from penstock.errors import CodecRefused, PenstockError, SerializationError
 from penstock.storage.records import About
 from penstock.storage.serializers import Serializer, type_name
 
@@ -222,7 +222,7 @@ class PickleSerializer:
     def write(self, value: Any, file: BinaryIO) -> None:
         try:
             cloudpickle.dump(value, file)
-        except SerializationError:
+        except PenstockError:
             raise
         except Exception as error:  # a __reduce__ may raise anything
             raise _unserializable(value, error) from error

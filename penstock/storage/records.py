@@ -15,6 +15,7 @@ Tasks and keys are any strings; `segment` makes a path segment of each, a differ
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -143,7 +144,7 @@ class RedirectRecord(
     created: float = 0.0
 
 
-class RecipeEntry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class RecipeEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Where a recipe led: an index only, always checked against records and always allowed to be missing."""
 
     v: int = RECORD_VERSION
@@ -236,22 +237,29 @@ _header_decoder = msgspec.json.Decoder(_Header)
 
 
 def encode(record: Slot | RecipeEntry | StoreFormat) -> bytes:
-    """The bytes of a record. What is only for people to read is left out where it would not fit.
+    """The bytes of a record. What is only for people to read is left out where it cannot be written or does not fit.
 
-    Raises `StoreError` if the rest is still too large.
+    Raises `StoreError` if the rest does not either.
     """
-    data = _with_check(record)
-    if len(data) > MAX_RECORD_BYTES and isinstance(record, ResultRecord):
-        record = msgspec.structs.replace(record, about=msgspec.structs.replace(record.about, columns={}))
-        data = _with_check(record)
-        if len(data) > MAX_RECORD_BYTES:
-            data = _with_check(msgspec.structs.replace(record, key_parts={"left out": "too large for the record"}))
-    if len(data) > MAX_RECORD_BYTES:
-        raise StoreError(
-            f"a record of {len(data)} bytes is too large",
-            because=f"{MAX_RECORD_BYTES} is the limit",
-        )
-    return data
+    problem = ""
+    for form in _forms(record):
+        try:
+            data = _with_check(form)
+        except UnicodeEncodeError as error:
+            problem = str(error)
+            continue
+        if len(data) <= MAX_RECORD_BYTES:
+            return data
+        problem = f"it is too large: {len(data)} bytes, and {MAX_RECORD_BYTES} is the limit"
+    raise StoreError("a record cannot be written", because=problem)
+
+
+def _forms(record: Slot | RecipeEntry | StoreFormat) -> Iterator[msgspec.Struct]:
+    yield record
+    if isinstance(record, ResultRecord):
+        narrow = msgspec.structs.replace(record, about=msgspec.structs.replace(record.about, columns={}))
+        yield narrow
+        yield msgspec.structs.replace(narrow, key_parts={"left out": "more than fits into a record"})
 
 
 def _with_check(record: msgspec.Struct) -> bytes:

@@ -171,9 +171,17 @@ def test_a_record_that_would_be_too_large_leaves_out_what_is_only_to_be_read() -
     both = record(about=wide.about, key_parts={f"part {i}": "x" * 64 for i in range(5000)})
     back = decoded(encode(both))
     assert isinstance(back, ResultRecord)
-    assert len(back.key_parts) == 1
+    assert list(back.key_parts) == ["left out"]
     with pytest.raises(StoreError, match="too large"):
         encode(record(key="k" * MAX_RECORD_BYTES))
+
+
+def test_text_that_cannot_be_written_is_left_out_or_an_error() -> None:
+    back = decoded(encode(record(key_parts={"x": "\ud800"})))
+    assert isinstance(back, ResultRecord)
+    assert "left out" in back.key_parts
+    with pytest.raises(StoreError, match="cannot be written"):
+        encode(record(key="\ud800"))
 
 
 def test_a_recipe_comes_back_and_only_under_its_own_key() -> None:
