@@ -18,9 +18,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import penstock
+from penstock import Flow
 
 from .churn import churn
 from .data import generate
@@ -28,7 +29,7 @@ from .forecast import forecast
 from .nightly import nightly
 
 HERE = Path(__file__).parent
-FLOWS = {"churn": churn, "forecast": forecast, "nightly": nightly}
+FLOWS: dict[str, Flow[..., Any]] = {"churn": churn, "forecast": forecast, "nightly": nightly}
 RUNNERS = ("threads", "processes", "dask", "ray")
 COUNTS = ("hit", "pruned", "executed")
 
@@ -103,10 +104,11 @@ def start_step(name: str, options: argparse.Namespace, *, code: Path, data: Path
     """Run one flow in a new process, with the code of the working copy."""
     command = [sys.executable, "-m", "examples.tpch.demo", "--step", name, "--runner", options.runner]
     command += ["--data", str(data), "--store", str(options.store)]
-    # A checkout that is not installed is found too, but after the working copy.
-    library = str(Path(penstock.__file__).parents[1])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(code), library])}
-    subprocess.run(command, check=True, cwd=code, env=environment)
+    # The working copy comes first; a Penstock that is not installed is found as well.
+    path = [str(code), str(Path(penstock.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+    if subprocess.run(command, cwd=code, env=environment, check=False).returncode != 0:
+        raise SystemExit("that step failed, so the story ends here")
 
 
 def working_copy(folder: Path) -> Path:
@@ -144,8 +146,8 @@ def empty_store(store: Path) -> None:
     """Delete the store, if it is one."""
     if not store.exists():
         return
-    if not (store / "results").is_dir():
-        raise SystemExit(f"{store} holds no results: it does not look like a store, so it stays as it is")
+    if not (store / "penstock.json").exists():
+        raise SystemExit(f"{store} does not look like a store, so it stays as it is")
     shutil.rmtree(store)
 
 

@@ -274,7 +274,7 @@ class TestModels:
         earlier = features.months_later(CUT, -6)
         early_table, table = feature_table(cleaned, customers, earlier), feature_table(cleaned, customers)
         early_labels = labels(early_table, cleaned, earlier, CUT)
-        scores = [churn.score_candidate.fn(candidate, early_table, early_labels) for candidate in churn.CANDIDATES]
+        scores = [churn.score_classifier.fn(candidate, early_table, early_labels) for candidate in churn.CANDIDATES]
         model = churn.train_churn.fn(churn.CANDIDATES, scores, early_table, early_labels)
         return model, table, labels(table, cleaned, CUT, HALF_YEAR_LATER)
 
