@@ -1,0 +1,444 @@
+"""Listing, removing, collecting, verifying and measuring, beside writers that are alive, slow or dead."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.errors import DamagedResult
+from penstock.storage import LocalStore, MemoryStore, maintenance
+from penstock.storage.records import RedirectRecord, ResultRecord
+from penstock.storage.results import Published, Restart, ResultStore
+from penstock.storage.slots import Absent, Found
+from penstock.testing.stores_fakes import FlakyStore, HastyClock
+
+NEVER = Absent(0, "never")
+BIG = b"x" * 10_000
+
+
+@pytest.fixture
+def results() -> ResultStore:
+    return ResultStore(MemoryStore())
+
+
+def publish(
+    results: ResultStore, key: str, value: Any = BIG, *, task: str = "t", attempt: str = "a", **more: Any
+) -> Any:
+    after = more.pop("after", None) or results.look_up(task, key)
+    return results.publish(task, key, value, after=after, attempt=attempt, digest="d", **more)
+
+
+def stage(results: ResultStore, key: str, attempt: str, value: Any = BIG) -> Any:
+    return results.stage("t", key, value, after=NEVER, attempt=attempt, digest="d")
+
+
+def names(results: ResultStore) -> list[str]:
+    return [file.name.removeprefix("results/") for file in results.store.list("results/")]
+
+
+# -- listing
+
+
+def test_ls_has_the_current_result_of_every_key(results: ResultStore) -> None:
+    for key in ("b", "a"):
+        publish(results, key)
+    publish(results, "a", 1, attempt="b", expires=5e9)
+    publish(results, "A", task="Other Task")
+    publish(results, "gone")
+    results.invalidate("t", "gone")
+    listed = [
+        (each.task, each.key, each.generation, each.codec, each.size, each.expires) for each in maintenance.ls(results)
+    ]
+    size = results.look_up("t", "b").record.size  # type: ignore[union-attr]
+    assert listed == [
+        ("Other Task", "A", 0, "pickle", size, None),
+        ("t", "a", 1, "json", 1, 5e9),
+        ("t", "b", 0, "pickle", size, None),
+    ]
+    assert [each.key for each in maintenance.ls(results, task="t")] == ["a", "b"]
+    assert list(maintenance.ls(results, task="none")) == []
+
+
+def test_ls_reads_in_batches(results: ResultStore) -> None:
+    for i in range(300):
+        publish(results, f"{i:03}", i)
+    store = FlakyStore(results.store)
+    assert [each.key for each in maintenance.ls(ResultStore(store))] == [f"{i:03}" for i in range(300)]
+    assert store.count("get_many") == 2
+
+
+def test_show_has_every_generation(results: ResultStore) -> None:
+    publish(results, "k", 1)
+    publish(results, "k", 2, attempt="b")
+    first, second = maintenance.show(results, "t", "k")
+    assert isinstance(first, RedirectRecord)
+    assert isinstance(second, ResultRecord)
+    assert maintenance.show(results, "t", "none") == []
+
+
+def test_du_adds_up_by_task(results: ResultStore) -> None:
+    publish(results, "a")
+    publish(results, "b")
+    publish(results, "a", task="Other Task")
+    used = maintenance.du(results)
+    assert {task: usage.results for task, usage in used.items()} == {"t": 2, "Other Task": 1}
+    assert sum(usage.bytes for usage in used.values()) == sum(file.size for file in results.store.list("results/"))
+
+
+# -- removing
+
+
+def test_rm_invalidates_and_deletes_the_payload(results: ResultStore) -> None:
+    publish(results, "a")
+    publish(results, "b")
+    assert maintenance.rm(results, "t", "a") == 1
+    assert names(results) == ["t/a/000000.record.json", "t/b/000000.a.pkl", "t/b/000000.record.json"]
+    assert isinstance(results.look_up("t", "a"), Absent)
+    assert maintenance.rm(results, "t", "a") == 0
+
+
+def test_rm_of_a_task_removes_all_of_it_and_nothing_else(results: ResultStore) -> None:
+    for key in ("a", "b"):
+        publish(results, key)
+    publish(results, "a", task="other")
+    assert maintenance.rm(results, "t") == 2
+    assert [(each.task, each.key) for each in maintenance.ls(results)] == [("other", "a")]
+
+
+# -- collecting
+
+
+def test_gc_keeps_what_is_published(results: ResultStore) -> None:
+    publish(results, "a")
+    publish(results, "b", 1)
+    before = names(results)
+    assert maintenance.gc(results, grace_seconds=0) == maintenance.Collected()
+    assert names(results) == before
+
+
+def test_gc_leaves_one_payload_of_a_result_refreshed_a_hundred_times(results: ResultStore) -> None:
+    for i in range(100):
+        publish(results, "k", attempt=f"a{i}")
+    collected = maintenance.gc(results)
+    assert collected.payloads == 99
+    assert [name for name in names(results) if not name.endswith("record.json")] == ["t/k/000099.a99.pkl"]
+    assert maintenance.gc(results).payloads == 0
+
+
+def test_gc_removes_the_payloads_of_losers_at_once(results: ResultStore) -> None:
+    stage(results, "k", "dead")
+    publish(results, "k", after=NEVER)
+    assert maintenance.gc(results).payloads == 1
+    assert names(results) == ["t/k/000000.a.pkl", "t/k/000000.record.json"]
+
+
+def test_gc_waits_for_the_grace_before_it_touches_what_is_not_published(results: ResultStore) -> None:
+    stage(results, "k", "slow")
+    before = names(results)
+    assert maintenance.gc(results, grace_seconds=3600) == maintenance.Collected()
+    assert names(results) == before
+
+
+def test_gc_closes_a_generation_before_it_deletes_the_payloads(results: ResultStore) -> None:
+    stage(results, "k", "dead")
+    store = FlakyStore(results.store)
+    collected = maintenance.gc(ResultStore(store), grace_seconds=0)
+    assert (collected.payloads, collected.closed) == (1, 1)
+    assert collected.bytes > 10_000
+    deeds = [method for method, _ in store.calls if method in ("put_if_absent", "delete")]
+    assert deeds == ["put_if_absent", "delete"]
+    found = results.look_up("t", "k")
+    assert isinstance(found, Absent)
+    assert (found.generation, found.redirect and found.redirect.reason) == (1, "gc")
+
+
+def test_gc_closes_odd_keys_that_nobody_published(results: ResultStore) -> None:
+    results.stage("Odd Task", "../k", BIG, after=NEVER, attempt="dead", digest="d")
+    assert maintenance.gc(results, grace_seconds=0).closed == 1
+    found = results.look_up("Odd Task", "../k")
+    assert isinstance(found, Absent)
+    assert found.generation == 1
+
+
+def test_a_slow_writer_publishes_after_its_payload_was_collected(results: ResultStore) -> None:
+    staged = stage(results, "k", "slow")
+    maintenance.gc(results, grace_seconds=0)
+    published = results.commit(staged)
+    assert isinstance(published, Published)
+    assert (published.won, published.record.generation) == (True, 1)
+    assert results.load(published.record) == BIG
+    assert maintenance.verify(results) == maintenance.Verified(records=2)
+
+
+def test_a_writer_that_commits_between_listing_and_closing_keeps_its_payload(results: ResultStore) -> None:
+    staged = stage(results, "k", "slow")
+    store = FlakyStore(results.store)
+    store.interrupt("put_if_absent", lambda: results.commit(staged) and None, name="record")
+    assert maintenance.gc(ResultStore(store), grace_seconds=0).payloads == 0
+    found = results.look_up("t", "k")
+    assert isinstance(found, Found)
+    assert results.load(found.record) == BIG
+
+
+def test_a_refresh_in_flight_survives_a_collection(results: ResultStore) -> None:
+    publish(results, "k", b"old")
+    seen = results.look_up("t", "k")
+    staged = results.stage("t", "k", BIG, after=seen, attempt="b", digest="d")  # type: ignore[arg-type]
+    maintenance.gc(results, grace_seconds=0)
+    found = results.look_up("t", "k")
+    assert isinstance(found, Found)
+    assert results.load(found.record) == b"old"
+    assert isinstance(results.commit(staged), Published)
+    found = results.look_up("t", "k")
+    assert isinstance(found, Found)
+    assert results.load(found.record) == BIG
+
+
+def test_a_zombie_stays_refused_after_a_collection(results: ResultStore) -> None:
+    zombie = stage(results, "k", "zombie")
+    publish(results, "k", after=NEVER)
+    results.invalidate("t", "k")
+    maintenance.gc(results, grace_seconds=0)
+    assert results.commit(zombie) == Restart(1, "invalidated")
+
+
+def test_gc_removes_expired_results_after_the_grace() -> None:
+    clock = HastyClock()
+    results = ResultStore(MemoryStore(), clock=clock)
+    publish(results, "k", expires=clock.now() + 10)
+    clock.advance(50)
+    assert maintenance.gc(results, grace_seconds=60).payloads == 0
+    clock.advance(50)
+    assert maintenance.gc(results, grace_seconds=60).payloads == 1
+    assert names(results) == ["t/k/000000.record.json"]
+    assert publish(results, "k", attempt="b").record.generation == 1
+
+
+def test_a_dry_run_tells_and_does_nothing(results: ResultStore) -> None:
+    stage(results, "k", "dead")
+    publish(results, "a")
+    publish(results, "a", attempt="b")
+    before = names(results)
+    told = maintenance.gc(results, grace_seconds=0, dry_run=True)
+    assert names(results) == before
+    assert maintenance.gc(results, grace_seconds=0) == told
+
+
+def test_gc_leaves_damaged_records_and_their_payloads_alone(results: ResultStore) -> None:
+    publish(results, "k")
+    results.store.put("results/t/k/000000.record.json", b"torn")
+    before = names(results)
+    maintenance.gc(results, grace_seconds=0)
+    assert names(results) == before
+
+
+def test_gc_sweeps_old_unfinished_files_and_no_new_ones(tmp_path: Path) -> None:
+    results = ResultStore(LocalStore(tmp_path))
+    publish(results, "k")
+    for name, age in (("old", 10 * 24 * 3600), ("new", 60)):
+        (tmp_path / ".tmp" / name).write_bytes(b"x")
+        then = results.clock.now() - age
+        os.utime(tmp_path / ".tmp" / name, (then, then))
+    assert maintenance.gc(results, grace_seconds=0).leftovers == 1
+    assert os.listdir(tmp_path / ".tmp") == ["new"]
+
+
+def test_a_reader_between_record_and_payload_learns_that_the_generation_was_closed(results: ResultStore) -> None:
+    record = publish(results, "k").record
+    results.invalidate("t", "k")
+    maintenance.gc(results, grace_seconds=0)
+    with pytest.raises(DamagedResult) as caught:
+        results.load(record)
+    assert caught.value.data["closed"] is True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [lambda folder: MemoryStore(), lambda folder: LocalStore(folder, durable=False)])
+def test_collecting_without_grace_beside_writers_loses_no_result(tmp_path: Path, make: Any) -> None:
+    results = ResultStore(make(tmp_path))
+    done = threading.Event()
+    closed: list[bool] = []
+    """Of results that were gone when they were loaded: whether the slot told that another writer replaced them."""
+
+    def collect() -> int:
+        rounds = 0
+        while not done.is_set():
+            maintenance.gc(results, grace_seconds=0)
+            rounds += 1
+        return rounds
+
+    def write(mine: int) -> int:
+        wins = 0
+        for i in range(40):
+            key, value = str(i % 10), bytes([mine]) * 9000
+            after = results.look_up("t", key)
+            staged = results.stage("t", key, value, after=after, attempt=f"w{mine}-{i}", digest="d")
+            outcome = results.commit(staged)
+            if isinstance(outcome, Published):
+                wins += outcome.won
+                try:
+                    assert len(results.load(outcome.record)) == 9000
+                except DamagedResult as error:
+                    closed.append(error.data["closed"])
+        return wins
+
+    with ThreadPoolExecutor(4) as pool:
+        collector = pool.submit(collect)
+        writers = [pool.submit(write, mine) for mine in range(3)]
+        wins = sum(writer.result() for writer in writers)
+        done.set()
+        assert collector.result() > 0
+    assert wins >= 10
+    assert all(closed)
+    seen = maintenance.verify(results)
+    assert seen.problems == []
+    for found in results.look_up_many([("t", str(i)) for i in range(10)]):
+        assert isinstance(found, Found)
+        assert len(results.load(found.record)) == 9000
+    maintenance.gc(results, grace_seconds=0)
+    payloads = [name for name in names(results) if not name.endswith("record.json")]
+    assert len(payloads) == 10
+
+
+# -- verifying
+
+
+def test_verify_finds_nothing_in_a_sound_store(results: ResultStore) -> None:
+    for i in range(3):
+        publish(results, str(i))
+    publish(results, "1", 5, attempt="b")
+    results.invalidate("t", "2")
+    assert maintenance.verify(results).problems == []
+    assert maintenance.verify(results).records == 4
+
+
+def test_verify_counts_orphans_apart(results: ResultStore) -> None:
+    stage(results, "k", "dead")
+    publish(results, "a")
+    assert maintenance.verify(results) == maintenance.Verified(records=1, orphans=1)
+
+
+def test_verify_names_every_damage(results: ResultStore) -> None:
+    for key in ("cut", "gone", "torn", "moved", "fine"):
+        publish(results, key)
+    store = results.store
+    for key in ("cut", "gone"):
+        name = f"results/t/{key}/000000.a.pkl"
+        with store.open(name) as file:
+            data = file.read()
+        store.delete(name)
+        if key == "cut":
+            with store.create(name) as file:
+                file.write(data[:-1])
+    store.put("results/t/torn/000000.record.json", b"{")
+    store.put("results/t/moved/000000.record.json", store.get("results/t/fine/000000.record.json") or b"")
+    seen = maintenance.verify(results)
+    assert {problem.name.split("/")[2] for problem in seen.problems} == {"cut", "gone", "torn", "moved"}
+    assert all(problem.what for problem in seen.problems)
+    assert seen.records == 5
+
+
+def test_verify_beside_a_collection_reports_no_damage(results: ResultStore) -> None:
+    publish(results, "k")
+    store = FlakyStore(results.store)
+
+    def collect() -> None:
+        results.invalidate("t", "k")
+        maintenance.gc(results, grace_seconds=0)
+
+    store.interrupt("open", collect)
+    assert maintenance.verify(ResultStore(store)).problems == []
+
+
+# -- killed processes
+
+PUBLISHER = """
+import sys, uuid
+from penstock.storage import LocalStore
+from penstock.storage.results import Absent, ResultStore
+results, i = ResultStore(LocalStore(sys.argv[1])), 0
+while True:
+    key, value = str(i % 7), ([i] if i % 2 else b"x" * (20_000 + i))
+    results.publish("t", key, value, after=results.look_up("t", key), attempt=uuid.uuid4().hex, digest=str(i))
+    i += 1
+    if i == 3:
+        print("ready", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_publishers_killed_at_any_time_leave_nothing_broken(tmp_path: Path) -> None:
+    results = ResultStore(LocalStore(tmp_path))
+    for n in range(4):
+        publishers = [
+            subprocess.Popen([sys.executable, "-c", PUBLISHER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        for publisher in publishers:
+            assert publisher.stdout
+            assert publisher.stdout.readline() == "ready\n"
+        threading.Event().wait(0.01 * n)
+        for publisher in publishers:
+            publisher.send_signal(signal.SIGKILL)
+            publisher.communicate()
+        seen = maintenance.verify(results)
+        assert seen.problems == []
+        assert seen.records > 0
+    maintenance.gc(results, grace_seconds=0)
+    assert maintenance.verify(results).orphans == 0
+    for each in maintenance.ls(results):
+        found = results.look_up(each.task, each.key)
+        assert isinstance(found, Found)
+        results.load(found.record)
+
+
+RACER = """
+import sys
+from penstock.storage import LocalStore
+from penstock.storage.results import Absent, ResultStore
+results, mine = ResultStore(LocalStore(sys.argv[1])), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+for i in range(20):
+    value = mine if i % 2 else mine.encode() * 20_000
+    published = results.publish("t", str(i), value, after=Absent(0, "never"), attempt=f"a{mine}", digest=mine)
+    again = results.load(published.record)
+    print(i, published.won, published.record.digest, (again if i % 2 else again[:1].decode()))
+"""
+
+
+@pytest.mark.slow
+def test_of_many_processes_one_publishes_each_result_and_all_get_it(tmp_path: Path) -> None:
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, str(tmp_path), str(mine)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for mine in range(4)
+    ]
+    for racer in racers:
+        assert racer.stdout
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    lines = [line.split() for racer in racers for line in racer.communicate()[0].splitlines()]
+    assert len(lines) == 80
+    for i in range(20):
+        told = [line for line in lines if line[0] == str(i)]
+        assert [line[1] for line in told].count("True") == 1
+        assert len({(line[2], line[3]) for line in told}) == 1
+        assert told[0][2] == told[0][3]
+    results = ResultStore(LocalStore(tmp_path))
+    assert maintenance.verify(results) == maintenance.Verified(records=20)
