@@ -1,0 +1,132 @@
+"""A process with one lock session that does what it is told, line by line; run by test_filesystem_processes.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+from penstock.errors import SessionLost
+from penstock.locks import FileSystemLockManager, Lease, Session
+from penstock.locks.processes import ProcessIdentity
+
+
+class Puppet:
+    def __init__(self, folder: str, lease_seconds: float, blind: bool) -> None:
+        if blind:
+            # Judge by heartbeats alone, as on another machine.
+            ProcessIdentity.is_gone = lambda self: False  # type: ignore[method-assign]
+        self.manager = FileSystemLockManager(folder, lease_seconds=lease_seconds, poll_seconds=(0.002, 0.05))
+        self.session: Session | None = None
+        self.leases: dict[str, Lease] = {}
+        self.told = threading.Semaphore(0)
+
+    def open(self) -> str:
+        self.session = self.manager.open_session(on_lost=self.told.release)
+        return self.session.id
+
+    def join(self, session_id: str) -> None:
+        self.session = self.manager.join_session(session_id)
+
+    def acquire(self, key: str, at: float = 0.0) -> int | str | None:
+        """The token; None if the key is held, "lost" if the session is. Tried when the clock shows `at`."""
+        assert self.session
+        while time.monotonic() < at:
+            pass
+        try:
+            (answer,) = self.session.try_acquire([key])
+        except SessionLost:
+            return "lost"
+        if not isinstance(answer, Lease):
+            return None
+        self.leases[key] = answer
+        return answer.fencing_token
+
+    def block(self, key: str) -> float:
+        """Wait until the lock is ours; the time (on the clock all processes share) at which it was."""
+        assert self.session
+        while not isinstance(self.acquire(key), int):
+            self.session.wait_any([key], 60.0)
+        return time.monotonic()
+
+    def wait_for(self, key: str) -> float:
+        """As `block` for a key that is held, with a word before the waiting begins."""
+        assert self.acquire(key) is None
+        print(json.dumps("waiting"), flush=True)
+        return self.block(key)
+
+    def release(self, key: str) -> None:
+        assert self.session
+        self.session.release([self.leases[key]], "failed")
+
+    def lost(self) -> bool:
+        assert self.session
+        return self.session.lost
+
+    def heard_of_loss(self) -> int:
+        """How often `on_lost` was called; waits for the first call."""
+        heard = self.told.acquire(timeout=20)
+        return heard + sum(iter(lambda: self.told.acquire(blocking=False), False))
+
+    def close(self) -> None:
+        assert self.session
+        self.session.close()
+
+    def fork(self, key: str) -> list[Any]:
+        """A child that tries to use what it inherited, and then stays until it is killed: its pid, and what it saw."""
+        assert self.session
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            saw: list[Any] = [self.session.lost, self.acquire(key)]
+            self.session.release([self.leases[key]], "published")
+            self.session.close()
+            os.write(write, json.dumps(saw).encode())
+            os.close(write)
+            while True:
+                signal.pause()
+        os.close(write)
+        with os.fdopen(read) as file:
+            return [pid, *json.load(file)]
+
+    def sacrifice(self, key: str) -> None:
+        """A child that takes the key and is killed. Only before `open`: a fork copies no threads."""
+        pid = os.fork()
+        if pid == 0:
+            self.open()
+            self.acquire(key)
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+    def contend(self, keys: list[str], entries: int, markers: str) -> list[int]:
+        """Enter each key in turn; how often, and how often somebody else was inside."""
+        entered = overlaps = 0
+        for number in range(entries):
+            key = keys[number % len(keys)]
+            self.block(key)
+            marker = os.path.join(markers, key)
+            try:
+                os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+                entered += 1
+                time.sleep(0)
+                os.unlink(marker)
+            except FileExistsError:
+                overlaps += 1
+            self.release(key)
+        return [entered, overlaps]
+
+
+def main() -> None:
+    folder, lease_seconds, blind = sys.argv[1:]
+    puppet = Puppet(folder, float(lease_seconds), blind == "blind")
+    for line in sys.stdin:
+        name, *arguments = json.loads(line)
+        print(json.dumps(getattr(puppet, name)(*arguments)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""File-system locks among real processes that are killed, stopped and forked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import penstock.locks
+from penstock.errors import LockError
+from penstock.locks import FileSystemLockManager, Lease
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are judged on Linux"),
+]
+
+LONG = 600.0
+"""A lease that no test waits for."""
+SHORT = 2.0
+SLACK = 4.0
+"""What a busy machine may add to the second that is promised."""
+
+
+class Process:
+    """A puppet in a process of its own."""
+
+    def __init__(self, folder: Path, lease_seconds: float, *, blind: bool) -> None:
+        puppet = str(Path(__file__).with_name("puppet.py"))
+        self.popen = subprocess.Popen(
+            # Python 3.12 warns of any fork in a process with threads; forking one is what is tested.
+            [sys.executable, "-W", "ignore", puppet, str(folder), str(lease_seconds), "blind" if blind else "seeing"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(penstock.locks.__file__).parents[2])},
+        )
+
+    def send(self, *request: Any) -> None:
+        assert self.popen.stdin
+        self.popen.stdin.write(json.dumps(request) + "\n")
+        self.popen.stdin.flush()
+
+    def receive(self) -> Any:
+        assert self.popen.stdout
+        line = self.popen.stdout.readline()
+        assert line, "the puppet died"
+        return json.loads(line)
+
+    def ask(self, *request: Any) -> Any:
+        self.send(*request)
+        return self.receive()
+
+    def begin_waiting(self, key: str) -> None:
+        """When this returns it waits; the next answer is the time at which it got the lock."""
+        assert self.ask("wait_for", key) == "waiting"
+
+    def signal(self, number: signal.Signals) -> None:
+        self.popen.send_signal(number)
+        if number == signal.SIGKILL:
+            self.popen.wait()
+
+    def end(self) -> None:
+        for pipe in (self.popen.stdin, self.popen.stdout):
+            if pipe:
+                pipe.close()
+        self.popen.send_signal(signal.SIGCONT)
+        self.popen.kill()
+        self.popen.wait()
+
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "locks"
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Start]:
+    started: list[Process] = []
+
+    def start(lease_seconds: float = LONG, *, blind: bool = False, open_session: bool = True) -> Process:
+        process = Process(folder, lease_seconds, blind=blind)
+        started.append(process)
+        if open_session:
+            process.ask("open")
+        return process
+
+    yield start
+    for process in started:
+        process.end()
+
+
+def names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_no_two_processes_are_inside_at_once(start: Start, tmp_path: Path) -> None:
+    markers = tmp_path / "markers"
+    markers.mkdir()
+    processes = [start(open_session=False) for _ in range(8)]
+    for process in processes:
+        process.send("open")
+    for process in processes:
+        process.receive()
+        process.send("contend", ["a", "b", "c"], 100, str(markers))
+    assert [process.receive() for process in processes] == [[100, 0]] * 8
+
+
+def test_a_killed_holder_is_replaced_at_once_on_its_machine(start: Start) -> None:
+    holder, waiter = start(LONG), start(LONG)
+    assert holder.ask("acquire", "k") == 1
+    waiter.begin_waiting("k")
+    killed = time.monotonic()
+    holder.signal(signal.SIGKILL)
+    assert waiter.receive() - killed < 1 + SLACK
+
+
+def test_a_killed_holder_is_replaced_within_the_lease_elsewhere(start: Start) -> None:
+    holder, waiter, other = start(SHORT), start(LONG, blind=True), start(LONG, blind=True)
+    assert holder.ask("acquire", "k") == 1
+    waiter.begin_waiting("k")
+    killed = time.monotonic()
+    holder.signal(signal.SIGKILL)
+    assert other.ask("acquire", "k") is None
+    assert waiter.receive() - killed < SHORT + 1 + SLACK
+
+
+def test_a_stopped_holder_loses_its_lock_and_learns_it(start: Start) -> None:
+    holder, waiter, third = start(SHORT), start(LONG), start(LONG)
+    assert holder.ask("acquire", "k") == 1
+    waiter.begin_waiting("k")
+    stopped = time.monotonic()
+    holder.signal(signal.SIGSTOP)
+    assert third.ask("acquire", "k") is None
+    assert waiter.receive() - stopped < SHORT + 1 + SLACK
+    holder.signal(signal.SIGCONT)
+    assert holder.ask("lost") is True
+    assert holder.ask("acquire", "k") == "lost"
+    holder.ask("release", "k")
+    assert holder.ask("heard_of_loss") == 1
+    holder.ask("close")
+    assert third.ask("acquire", "k") is None
+    waiter.ask("release", "k")
+    assert third.ask("acquire", "k") == 3
+
+
+def test_a_stopped_holder_that_goes_on_in_time_keeps_its_lock(start: Start) -> None:
+    holder, other = start(20.0), start(LONG)
+    holder.ask("acquire", "k")
+    holder.signal(signal.SIGSTOP)
+    assert other.ask("acquire", "k") is None
+    holder.signal(signal.SIGCONT)
+    assert holder.ask("lost") is False
+    assert other.ask("acquire", "k") is None
+
+
+def test_a_forked_child_has_no_part_in_its_parents_session(start: Start) -> None:
+    holder, other = start(LONG), start(LONG)
+    holder.ask("acquire", "k")
+    child, child_lost, child_acquired = holder.ask("fork", "k")
+    try:
+        assert (child_lost, child_acquired) == (True, "lost")
+        assert other.ask("acquire", "k") is None
+        assert holder.ask("lost") is False
+        assert holder.ask("acquire", "k") == 1
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_a_child_that_lives_on_does_not_keep_its_killed_parents_lock(start: Start, blind: bool) -> None:
+    lease = SHORT if blind else LONG
+    holder, waiter = start(lease), start(LONG, blind=blind)
+    holder.ask("acquire", "k")
+    child, *_ = holder.ask("fork", "k")
+    try:
+        waiter.begin_waiting("k")
+        killed = time.monotonic()
+        holder.signal(signal.SIGKILL)
+        assert waiter.receive() - killed < SHORT + 1 + SLACK
+        os.kill(child, 0)  # it does live on
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_waiter_that_is_killed_leaves_nothing(start: Start, folder: Path) -> None:
+    holder, waiter = start(LONG), start(LONG)
+    holder.ask("acquire", "k")
+    before = {name for name in names(folder) if name.startswith("locks/")}
+    waiter.begin_waiting("k")
+    waiter.signal(signal.SIGKILL)
+    assert {name for name in names(folder) if name.startswith("locks/")} == before
+    third = start(LONG)
+    assert len([name for name in names(folder) if name.startswith("sessions/")]) == 2
+    holder.ask("release", "k")
+    assert third.ask("acquire", "k") == 2
+
+
+def test_one_of_two_contenders_gets_a_dead_lock(start: Start) -> None:
+    victim, one, two = start(open_session=False), start(), start()
+    for number in range(50):
+        key = f"k{number}"
+        victim.ask("sacrifice", key)
+        at = time.monotonic() + 0.01
+        one.send("acquire", key, at)
+        two.send("acquire", key, at)
+        assert sorted([one.receive(), two.receive()], key=str) == [2, None]
+
+
+def test_another_process_takes_locks_in_the_drivers_name(start: Start, folder: Path) -> None:
+    driver, worker, other = start(), start(open_session=False), start()
+    session = driver.ask("open")
+    worker.ask("join", session)
+    assert worker.ask("acquire", "k") == 1
+    assert other.ask("acquire", "k") is None
+    worker.signal(signal.SIGKILL)
+    assert other.ask("acquire", "k") is None, "the driver keeps what its dead worker took"
+    driver.ask("close")
+    assert other.ask("acquire", "k") == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(LockError, match="cannot be written"):
+        FileSystemLockManager(tmp_path / "locks").open_session()
+    tmp_path.chmod(0o700)
+
+
+def test_a_file_in_place_of_the_folder_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "locks").write_text("")
+    with pytest.raises(LockError, match="locks"):
+        FileSystemLockManager(tmp_path / "locks").open_session()
+
+
+def test_a_file_system_without_hard_links_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(LockError, match="no hard links"):
+        FileSystemLockManager(tmp_path / "locks").open_session()
+
+
+def test_looking_creates_nothing(tmp_path: Path) -> None:
+    manager = FileSystemLockManager(tmp_path / "locks")
+    assert manager.ls() == []
+    assert not manager.break_lock("k", 1)
+    assert manager.join_session("0" * 32).lost
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_closed_session_leaves_only_the_last_epochs(folder: Path) -> None:
+    session = FileSystemLockManager(folder).open_session()
+    assert isinstance(session.try_acquire(["k"])[0], Lease)
+    session.close()
+    (left,) = names(folder)
+    assert left.startswith("locks/")
+    assert left.endswith("/000001")

@@ -1,0 +1,63 @@
+"""What only the memory manager promises."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import pytest
+
+from penstock.errors import LockError
+from penstock.locks import MemoryLockManager
+from penstock.testing.clocks import FakeClock
+
+
+def test_nothing_is_left_when_nobody_holds_or_waits() -> None:
+    manager = MemoryLockManager()
+    one, two = manager.open_session(), manager.open_session()
+    leases = one.try_acquire([f"k{number}" for number in range(100)])
+    assert two.wait_any([lease.key for lease in leases], 0.01) == []
+    two.close()
+    one.close()
+    assert (manager._held, manager._waiting, manager._members) == ({}, {}, {})
+
+
+def test_a_lost_session_leaves_nothing_when_it_closes() -> None:
+    clock = FakeClock()
+    manager = MemoryLockManager(clock=clock)
+    session = manager.open_session(lease_seconds=30)
+    session.try_acquire(["k"])
+    clock.advance(100)
+    assert session.lost
+    assert manager.ls() == []
+    session.close()
+    assert (manager._held, manager._members) == ({}, {})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_it_cannot_be_used_after_a_fork() -> None:
+    manager = MemoryLockManager()
+    session = manager.open_session()
+    (lease,) = session.try_acquire(["k"])
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, which is under test
+        pid = os.fork()
+    if pid == 0:
+        saw = b"?"
+        try:
+            assert session.lost
+            session.release([lease], "published")  # type: ignore[list-item]
+            session.close()
+            manager.open_session()
+        except LockError:
+            saw = b"refused"
+        finally:
+            os.write(write, saw)
+            os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(write)
+    with os.fdopen(read, "rb") as file:
+        assert file.read() == b"refused"
+    assert not session.lost
+    session.close()
