@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +11,8 @@ import msgspec
 
 from penstock import events
 from penstock.clocks import Clock
-from penstock.errors import StoreError
+from penstock.errors import StoreError, StoreUnreachable
+from penstock.locks.processes import ProcessIdentity
 from penstock.storage.stores import AppendStore, Store
 
 FLUSH_SECONDS = 0.5
@@ -38,7 +37,10 @@ class RunRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     runner: str = ""
     host: str = ""
     pid: int = 0
-    process_started: float = 0.0
+    boot: str = ""
+    namespace: str = ""
+    process_started: str = ""
+    """With host, pid, boot and namespace: which process drives the run (`process_of`)."""
     started: float = 0.0
     finished: float | None = None
     seconds: float | None = None
@@ -92,7 +94,8 @@ class Journal:
         if record is None:
             return
         record.runner = runner
-        record.started = self._clock.now()
+        record.started, record.finished, record.seconds = self._clock.now(), None, None
+        _note_process(record)
         self._write_record()
         store = self._store.url if self._store is not None else ""
         self.emit(
@@ -155,9 +158,19 @@ def new_record(run_id: str, flow: str, entry: str, parameters: dict[str, Any]) -
         entry=entry,
         parameters={name: _short(value) for name, value in parameters.items()},
         pickled_parameters=pickled,
-        host=platform.node(),
-        pid=os.getpid(),
     )
+
+
+def _note_process(record: RunRecord) -> None:
+    """This process drives the run: when it begins, and again when it is resumed."""
+    process = ProcessIdentity.current()
+    record.host, record.pid = process.host, process.pid
+    record.boot, record.namespace, record.process_started = process.boot, process.namespace, process.started
+
+
+def process_of(record: RunRecord) -> ProcessIdentity:
+    """The process that drives the run, or drove it."""
+    return ProcessIdentity(record.host, record.boot, record.namespace, record.pid, record.process_started)
 
 
 def _short(value: Any, limit: int = 200) -> str:
