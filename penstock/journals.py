@@ -11,7 +11,7 @@ import msgspec
 
 from penstock import events
 from penstock.clocks import Clock
-from penstock.errors import StoreError, StoreUnreachable
+from penstock.errors import StoreError
 from penstock.locks.processes import ProcessIdentity
 from penstock.storage.stores import AppendStore, Store
 
