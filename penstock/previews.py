@@ -49,6 +49,9 @@ class _Preview:
             self._values[node] = self._environment.results(storage).load(step.answer.record)
         return self._values[node]
 
+    def wait(self, node: int, timeout: float | None) -> None:
+        """Nothing to do: whoever only waits goes on the same way however it ends."""
+
     def settled(self, node: int) -> bool:
         return node in self._values
 

@@ -138,9 +138,7 @@ class Live:
         if node in self._values:
             return self._values[node]
         for _ in range(MAX_REMAKES):
-            if not self.driver.advance(want=(node,)).wait(timeout):
-                raise TimeoutError(f"no value after {timeout} s")
-            self._raise_crash()
+            self.wait(node, timeout)
             error = self.board.error(node)
             if error is not None:
                 self._observed.add(node)
@@ -155,6 +153,11 @@ class Live:
             else:
                 return value
         raise trouble
+
+    def wait(self, node: int, timeout: float | None) -> None:
+        if not self.driver.advance(want=(node,)).wait(timeout):
+            raise TimeoutError(f"{self.trace.graph[node].name} did not finish within {timeout} s")
+        self._raise_crash()
 
     def _bring(self, node: int, result: Result) -> Any:
         if result.handle is not None:

@@ -19,6 +19,10 @@ class Source(Protocol):
         """The node's value, after a sync point if need be. Raises what the task raised."""
         ...
 
+    def wait(self, node: int, timeout: float | None) -> None:
+        """Return once the node has finished, however it ended, without bringing its value here."""
+        ...
+
     def settled(self, node: int) -> bool:
         """Whether the value (or the failure) is known without waiting."""
         ...
@@ -77,8 +81,11 @@ class Future(Generic[R_co]):
         return value
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the task has finished, however it ended."""
-        self.result(timeout, raise_on_failure=False)
+        """Wait until the task has finished, however it ended, at most `timeout` seconds (`TimeoutError` after that).
+
+        The value stays where it is. A failure that nobody asks for with `result` fails the flow at its end.
+        """
+        self._source.wait(self._node, timeout)
 
     def done(self) -> bool:
         """Whether the task has finished, however it ended."""

@@ -24,6 +24,10 @@ class Values(Protocol):
         """Bring everything traced so far forward until this node's value is here; raises what the task raised."""
         ...
 
+    def wait(self, node: int, timeout: float | None) -> None:
+        """As `value`, without bringing the value here or looking at how it ended."""
+        ...
+
     def settled(self, node: int) -> bool:
         """Whether `value` would answer at once."""
         ...
@@ -118,6 +122,9 @@ class Trace:
 
     def value(self, node: int, timeout: float | None) -> Any:
         return self._values.value(node, timeout)
+
+    def wait(self, node: int, timeout: float | None) -> None:
+        self._values.wait(node, timeout)
 
     def settled(self, node: int) -> bool:
         return self._values.settled(node)

@@ -172,6 +172,22 @@ def test_a_failure_can_be_looked_at_instead_of_raised() -> None:
     assert tolerant() == "ValueError"
 
 
+def test_waiting_neither_fetches_the_value_nor_hides_a_failure() -> None:
+    @task
+    def fails() -> None:
+        raise ValueError("no")
+
+    @flow
+    def waits() -> str:
+        fails.submit().wait()
+        return "went on"
+
+    run = waits.run()
+    assert run.state == "failed"
+    with pytest.raises(ValueError, match="no"):
+        run.result()
+
+
 # -- async -------------------------------------------------------------------------------------------------------------
 
 
