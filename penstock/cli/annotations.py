@@ -1,0 +1,182 @@
+"""Values by annotation: what a text or a piece of JSON means where a parameter is declared as such a type."""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import enum
+import inspect
+import json
+import os
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+_MANY = (
+    list,
+    tuple,
+    set,
+    frozenset,
+    collections.abc.Iterable,
+    collections.abc.Collection,
+    collections.abc.Sequence,
+    collections.abc.MutableSequence,
+    collections.abc.Set,
+    collections.abc.MutableSet,
+)
+_UNKNOWN = (Any, object, inspect.Parameter.empty)
+
+
+class Unfit(ValueError):
+    """A value that does not fit an annotation; the text says why."""
+
+
+def annotations_of(fn: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """The types of a function's parameters, as far as they can be known: `Any` for the others.
+
+    A parameter without an annotation is taken to be of its default's type.
+    """
+    found = {}
+    for name, parameter in parameters.items():
+        annotation = parameter.annotation
+        if annotation is inspect.Parameter.empty:
+            plain = isinstance(parameter.default, bool | int | float | str | list | tuple | enum.Enum)
+            annotation = type(parameter.default) if plain else Any
+        # One by one: a name that only type checkers see must not hide what the others say.
+        holder = types.SimpleNamespace(__annotations__={name: annotation})
+        try:
+            annotation = typing.get_type_hints(holder, getattr(fn, "__globals__", {}), include_extras=True)[name]
+        except Exception:  # noqa: BLE001 (evaluates the user's annotation, which may raise anything)
+            annotation = Any
+        many = parameter.kind is inspect.Parameter.VAR_POSITIONAL
+        found[name] = list[annotation] if many else annotation  # type: ignore[valid-type] # built at run time
+    return found
+
+
+def is_flag(annotation: Any) -> bool:
+    """Whether the parameter is a bool, so that its option stands alone."""
+    return _members(annotation) == [bool]
+
+
+def from_texts(texts: Sequence[str], annotation: Any) -> Any:
+    """The value that the texts given for one parameter mean. Raises `Unfit`."""
+    many = [member for member in _members(annotation) if _origin(member) in _MANY]
+    if many:
+        if len(texts) == 1 and texts[0].lstrip().startswith("["):
+            return from_json(_json(texts[0]), annotation)
+        items = typing.get_args(many[0])
+        kinds = items if _origin(many[0]) is tuple and Ellipsis not in items else [*items[:1], Any][:1] * len(texts)
+        if len(kinds) != len(texts):
+            raise Unfit(f"{len(kinds)} values are expected, {len(texts)} were given")
+        return from_json([_raw(text, kind) for text, kind in zip(texts, kinds, strict=True)], annotation)
+    if len(texts) > 1:
+        raise Unfit(f"it is given {len(texts)} times, and takes one value")
+    return _from_text(texts[0], annotation)
+
+
+def _from_text(text: str, annotation: Any) -> Any:
+    problems = []
+    # A text fits `str` whatever it says, so that is tried last.
+    for member in sorted(_members(annotation), key=lambda member: member is str):
+        try:
+            return from_json(_raw(text, member), member)
+        except Unfit as problem:
+            problems.append(str(problem))
+    if _optional(annotation) and text in ("null", "None"):
+        return None
+    raise Unfit("; ".join(problems))
+
+
+def _raw(text: str, annotation: Any) -> Any:
+    """The text as `from_json` takes it: parsed as JSON where only that can say what is meant."""
+    if annotation in _UNKNOWN:
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    if _is_object(annotation) or _origin(annotation) in _MANY:
+        return _json(text)
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum) and text in annotation.__members__:
+        return annotation[text]
+    return text
+
+
+def from_json(value: Any, annotation: Any) -> Any:
+    """The value that a piece of JSON means. Raises `Unfit`."""
+    if annotation in _UNKNOWN:
+        return value
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum) and isinstance(value, annotation):
+        return value
+    try:
+        return msgspec.convert(value, _known(annotation), strict=False, dec_hook=_convert_other)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise Unfit(str(error)) from error
+    except TypeError as error:
+        raise Unfit(f"such a type cannot be given on the command line ({error})") from error
+
+
+def _convert_other(kind: Any, value: Any) -> Any:
+    """What msgspec does not know itself."""
+    validate = getattr(kind, "model_validate", None)
+    if validate is not None:  # a pydantic model
+        return validate(value)
+    if kind is object:
+        return value
+    if isinstance(kind, type) and isinstance(value, kind):
+        return value
+    if isinstance(kind, type) and issubclass(kind, os.PathLike) and isinstance(value, str):
+        return kind(value)  # type: ignore[call-arg] # paths are made from text
+    raise Unfit(f"a {getattr(kind, '__qualname__', kind)} cannot be given on the command line")
+
+
+# -- looking at annotations -------------------------------------------------------------------------------------------
+
+
+def _bare(annotation: Any) -> Any:
+    """The annotation without `Annotated[...]` around it."""
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation
+
+
+def _origin(annotation: Any) -> Any:
+    bare = _bare(annotation)
+    return typing.get_origin(bare) or bare
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The types of a union without None; the annotation itself if it is none."""
+    bare = _bare(annotation)
+    if typing.get_origin(bare) in (typing.Union, types.UnionType):
+        return [member for member in typing.get_args(bare) if member is not type(None)]
+    return [annotation]
+
+
+def _optional(annotation: Any) -> bool:
+    return type(None) in typing.get_args(_bare(annotation))
+
+
+def _is_object(annotation: Any) -> bool:
+    """Whether values of this type are JSON objects."""
+    origin = _origin(annotation)
+    if not isinstance(origin, type):
+        return False
+    if issubclass(origin, msgspec.Struct | collections.abc.Mapping) or typing.is_typeddict(origin):
+        return True
+    return dataclasses.is_dataclass(origin) or hasattr(origin, "model_validate")
+
+
+def _known(annotation: Any) -> Any:
+    """The annotation as msgspec knows it: an iterable of any kind is a list."""
+    if _origin(annotation) is collections.abc.Iterable:
+        items = typing.get_args(_bare(annotation))
+        return list[items[0]] if items else list  # type: ignore[valid-type] # built at run time
+    return annotation
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Unfit(f"it is no JSON: {error}") from error

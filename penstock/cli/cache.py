@@ -1,0 +1,226 @@
+"""`penstock cache`: list, read about, remove, collect and verify stored results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import msgspec
+
+from penstock.cli.failures import FAILED
+from penstock.cli.options import Invocation, json_option, shared_options
+from penstock.cli.output import duration, moment, print_document, size, table
+from penstock.cli.stored import find_result, find_task
+from penstock.errors import UsageError
+from penstock.storage import maintenance
+from penstock.storage.maintenance import Summary
+from penstock.storage.records import RedirectRecord, ResultRecord
+from penstock.storage.results import ResultStore
+
+
+@click.group()
+@shared_options
+def cache() -> None:
+    """Look after the results of a store."""
+
+
+@cache.command()
+@click.argument("task", required=False)
+@json_option
+@shared_options
+@click.pass_obj
+def ls(invocation: Invocation, task: str | None) -> None:
+    """List the current results of a store, or those of one TASK (with or without its module)."""
+    results = _results(invocation)
+    summaries = list(maintenance.ls(results, task=find_task(results, task) if task else None))
+    total = sum(summary.size for summary in summaries)
+    if invocation.json:
+        facts = [_plain(summary) for summary in summaries]
+        print_document("cache-ls", {"store": results.store.url, "bytes": total, "results": facts})
+        return
+    rows = [
+        (each.task, each.key[:16], size(each.size), each.codec, moment(each.created), _expiry(each.expires))
+        for each in summaries
+    ]
+    if rows:
+        click.echo(table(("task", "key", "size", "codec", "created", "expires"), rows, right=("size",)))
+    click.echo(f"{len(rows)} results, {size(total)}, in {results.store.url}")
+
+
+@cache.command()
+@click.argument("key")
+@json_option
+@shared_options
+@click.pass_obj
+def show(invocation: Invocation, key: str) -> None:
+    """Show the record of one result, where its value lies, and how to read it without Penstock.
+
+    KEY is a key or the beginning of one.
+    """
+    results = _results(invocation)
+    found = find_result(results, key)
+    slots = maintenance.show(results, found.task, found.key)
+    record = next(slot for slot in reversed(slots) if isinstance(slot, ResultRecord))
+    path = _path(results, record)
+    reading = _reading(record.codec, path)
+    if invocation.json:
+        facts = {"record": record, "generations": slots, "path": path, "read_with": reading}
+        print_document("cache-show", {"store": results.store.url, **facts})
+        return
+    rows = dict(_described(record))
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        click.echo(f"{name:<{width}}  {value}")
+    for slot in slots:
+        if isinstance(slot, RedirectRecord):
+            click.echo(f"{f'generation {slot.generation}':<{width}}  closed ({slot.reason}) {moment(slot.created)}")
+    if path:
+        click.echo(f"\n{path}")
+    for line in reading:
+        click.echo(f"  {line}")
+
+
+@cache.command()
+@click.argument("key", required=False)
+@click.option("--task", help="All results of this task.")
+@click.option("--expired", is_flag=True, help="All results that have expired.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@json_option
+@shared_options
+@click.pass_obj
+def rm(invocation: Invocation, key: str | None, task: str | None, expired: bool, yes: bool) -> int:
+    """Remove one result by KEY (or the beginning of one), all of a task, or all that have expired."""
+    if sum((key is not None, task is not None, expired)) != 1:
+        raise UsageError("it is not clear what to remove", hint="give either a KEY, or --task, or --expired")
+    results = _results(invocation)
+    doomed = _doomed(results, key, task)
+    if not yes and doomed:
+        what = f"{doomed[0].key} of {doomed[0].task}" if len(doomed) == 1 else f"{len(doomed)} results"
+        if not click.confirm(f"Remove {what} ({size(sum(each.size for each in doomed))})?", err=True):
+            click.echo("nothing was removed", err=True)
+            return FAILED
+    removed = sum(maintenance.rm(results, each.task, each.key) for each in doomed)
+    if invocation.json:
+        print_document("cache-rm", {"store": results.store.url, "removed": removed})
+    else:
+        click.echo(f"removed {removed} results")
+    return 0
+
+
+def _doomed(results: ResultStore, key: str | None, task: str | None) -> list[Summary]:
+    if key is not None:
+        return [find_result(results, key)]
+    if task is not None:
+        return list(maintenance.ls(results, task=find_task(results, task)))
+    return [each for each in maintenance.ls(results) if each.expires is not None and each.expires <= time.time()]
+
+
+@cache.command()
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=maintenance.DAY,
+    metavar="SECONDS",
+    help="What is younger stays. By default a day.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@json_option
+@shared_options
+@click.pass_obj
+def gc(invocation: Invocation, grace: float, dry_run: bool) -> None:
+    """Delete files that no look-up leads to any more, and results that expired. Safe beside any number of runs."""
+    results = _results(invocation)
+    report = maintenance.gc(results, grace_seconds=grace, dry_run=dry_run)
+    if invocation.json:
+        print_document("cache-gc", {"store": results.store.url, "dry_run": dry_run, **_plain(report)})
+        return
+    verb = "would remove" if dry_run else "removed"
+    click.echo(f"{verb} {report.payloads} files ({size(report.bytes)}) and {report.leftovers} leftovers")
+    click.echo(f"{'would close' if dry_run else 'closed'} {report.closed} generations")
+
+
+@cache.command()
+@json_option
+@shared_options
+@click.pass_obj
+def verify(invocation: Invocation) -> int:
+    """Read every record and every byte of every result; exit with 1 if something is not as it was written."""
+    results = _results(invocation)
+    report = maintenance.verify(results)
+    if invocation.json:
+        print_document("cache-verify", {"store": results.store.url, **_plain(report)})
+    else:
+        for problem in report.problems:
+            click.echo(f"{problem.name}\n  {problem.what}")
+        click.echo(f"{report.records} records, {len(report.problems)} problems, {report.orphans} orphaned files")
+        if report.problems:
+            click.echo("what is damaged is computed again by the next run that wants it", err=True)
+    return FAILED if report.problems else 0
+
+
+# -- shared -----------------------------------------------------------------------------------------------------------
+
+
+def _results(invocation: Invocation) -> ResultStore:
+    results: ResultStore = invocation.environment().results()
+    return results
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(value)
+    return plain
+
+
+def _expiry(at: float | None) -> str:
+    if at is None:
+        return "never"
+    return moment(at) if at > time.time() else "expired"
+
+
+def _path(results: ResultStore, record: ResultRecord) -> str | None:
+    """Where the value lies: a path where it is a file of this machine, else its address."""
+    name = record.payload_name
+    if name is None:
+        return None
+    return results.store.local_path(name) or f"{results.store.url.rstrip('/')}/{name}"
+
+
+def _described(record: ResultRecord) -> Iterator[tuple[str, str]]:
+    yield "task", record.task
+    yield "key", record.key
+    yield "value", f"{record.codec}, {size(record.size)}" + (f", {record.about.rows} rows" if record.about.rows else "")
+    for column, kind in record.about.columns.items():
+        yield f"  {column}", kind
+    if record.payload is None:
+        yield "  as JSON", bytes(record.inline).decode()
+    yield "digest", record.digest
+    if record.payload is not None:
+        yield "checksum", f"blake3 {record.payload.checksum}"
+    yield "generation", str(record.generation)
+    yield "created", f"{moment(record.created)}, in {duration(record.seconds)}"
+    yield "expires", _expiry(record.expires)
+    yield "by", f"run {record.producer.run_id} of {record.producer.flow}, {record.producer.host} {record.producer.pid}"
+    yield "with", f"Python {record.producer.python}, Penstock {record.producer.penstock}"
+    for name, part in record.key_parts.items():
+        if isinstance(part, dict):
+            for parameter, digest in part.items():
+                yield f"  {name}.{parameter}", str(digest)
+        else:
+            yield f"  {name}", str(part)
+
+
+def _reading(codec: str, path: str | None) -> list[str]:
+    """How others read the value."""
+    if path is None:
+        return []
+    kind = codec.partition("/")[0]
+    ways = {
+        "parquet": [f"duckdb -c \"SELECT * FROM '{path}'\"", f"pyarrow.parquet.read_table({path!r})"],
+        "arrow": [f"pyarrow.ipc.open_file({path!r}).read_all()"],
+        "npy": [f"numpy.load({path!r})"],
+        "json": [f"json.load(open({path!r}))"],
+        "pickle": [f"cloudpickle.load(open({path!r}, 'rb'))  # runs code that its writer chose"],
+    }
+    return ways.get(kind, [])

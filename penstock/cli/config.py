@@ -1,0 +1,29 @@
+"""`penstock config`: the settings that hold here, and where each was said."""
+
+from __future__ import annotations
+
+import click
+import msgspec
+
+from penstock.cli.options import Invocation, json_option, shared_options
+from penstock.cli.output import print_document, table
+
+
+@click.group()
+@shared_options
+def config() -> None:
+    """Look at the settings."""
+
+
+@config.command()
+@json_option
+@shared_options
+@click.pass_obj
+def show(invocation: Invocation) -> None:
+    """Show every setting with its origin. Secrets in URLs are left out."""
+    described = invocation.settings().describe()
+    if invocation.json:
+        print_document("config-show", {"settings": msgspec.to_builtins(described)})
+        return
+    rows = [(each.name, "-" if each.value is None else each.value, each.origin) for each in described]
+    click.echo(table(("setting", "value", "said by"), rows))

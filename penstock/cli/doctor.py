@@ -1,0 +1,189 @@
+"""`penstock doctor`: try what runs rely on (the store, the locks, the runner, the packages) and say what is wrong."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import click
+
+from penstock.cli.failures import INFRASTRUCTURE
+from penstock.cli.options import Invocation, json_option, shared_options
+from penstock.cli.output import print_document, size, table
+from penstock.environments import Environment
+from penstock.errors import PenstockError
+from penstock.graph.policies import INPUTS, IsolationLevel
+from penstock.locks.base import Holder, LockManager
+from penstock.storage.records import FORMAT_NAME, check_format
+from penstock.storage.stores import Store
+
+LITTLE_SPACE = 1 << 30
+"""Less free space than this is worth a warning."""
+_REACHES = ("process", "host", "network")
+_CORE = ("blake3", "click", "cloudpickle", "fsspec", "msgspec", "pyarrow", "rich")
+_OPTIONAL = ("dask", "distributed", "ray", "redis", "s3fs", "gcsfs", "adlfs", "numpy", "pandas", "polars", "pydantic")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    said: str
+    hint: str = ""
+
+
+@click.command()
+@json_option
+@shared_options
+@click.pass_obj
+def doctor(invocation: Invocation) -> int:
+    """Try the store, the locks, the runner and the packages; exit with 3 if something does not work."""
+    environment: Environment = invocation.environment()
+    checks = list(examine(environment))
+    failed = any(check.state == "fail" for check in checks)
+    if invocation.json:
+        print_document("doctor", {"ok": not failed, "checks": [asdict(check) for check in checks]})
+    else:
+        rows = [(check.state, check.name, check.said) for check in checks]
+        for check, line in zip(checks, table(("", "", ""), rows).splitlines()[1:], strict=True):
+            click.echo(line)
+            if check.hint:
+                click.echo(f"      hint: {check.hint}")
+    return INFRASTRUCTURE if failed else 0
+
+
+def examine(environment: Environment) -> Iterator[Check]:
+    """Every check, in the order in which one depends on the other. None raises."""
+    examinations: list[tuple[str, Callable[[Environment], Iterator[Check]]]] = [
+        ("store", _store),
+        ("locks", _locks),
+        ("runner", _runner),
+    ]
+    for name, examination in examinations:
+        try:
+            yield from examination(environment)
+        except PenstockError as error:
+            because = ": ".join(text for text in (error.what, error.because) if text)
+            where = f" ({error.where})" if error.where else ""
+            yield Check(name, "fail", f"{because}{where}", error.hint)
+        except Exception as error:  # noqa: BLE001 (whatever is raised is what the check found)
+            yield Check(name, "fail", f"{type(error).__name__}: {error}")
+    yield from _packages()
+
+
+# -- the store --------------------------------------------------------------------------------------------------------
+
+
+def _store(environment: Environment) -> Iterator[Check]:
+    store = environment.results().store
+    yield Check("store", "ok", store.url)
+    data = store.get(FORMAT_NAME)
+    if data is not None:
+        check_format(data)
+    yield Check("store version", "ok", "a new store" if data is None else "one that this Penstock reads and writes")
+    yield _conditional_writes(store)
+    if not store.trusted:
+        yield Check(
+            "store access", "warn", "others can write to it", "pickled results are refused: take the right away"
+        )
+    path = store.local_path("results")
+    if path is not None:
+        yield _free_space(path)
+
+
+def _conditional_writes(store: Store) -> Check:
+    """The one primitive that everything rests on: the second to come must be told so."""
+    name = f"doctor/{uuid.uuid4().hex}.json"
+    try:
+        first, second = store.put_if_absent(name, b"{}"), store.put_if_absent(name, b"[]")
+        kept = store.get(name)
+    finally:
+        store.delete(name)
+    if first and not second and kept == b"{}":
+        return Check("store writes", "ok", "the first of two writers wins, and its bytes are kept")
+    return Check(
+        "store writes",
+        "fail",
+        f"two writers of one name were told {first} and {second}",
+        "this store cannot keep results safe from concurrent writers: use another one",
+    )
+
+
+def _free_space(path: str) -> Check:
+    folder = path
+    while True:
+        try:
+            free = shutil.disk_usage(folder).free
+        except FileNotFoundError:
+            folder = folder.rpartition("/")[0] or "/"
+            continue
+        break
+    if free < LITTLE_SPACE:
+        return Check("free space", "warn", size(free), "`penstock cache gc` removes what is no longer used")
+    return Check("free space", "ok", size(free))
+
+
+# -- locks and runner -------------------------------------------------------------------------------------------------
+
+
+def _manager(environment: Environment) -> LockManager:
+    manager = environment.lock_manager(INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE))
+    assert manager is not None  # the policy asks for one
+    return manager
+
+
+def _locks(environment: Environment) -> Iterator[Check]:
+    manager, key = _manager(environment), f"doctor {uuid.uuid4().hex}"
+    holder = manager.open_session(info={"run": "doctor"})
+    try:
+        other = manager.open_session(info={"run": "doctor"})
+        try:
+            first, second = holder.try_acquire([key])[0], other.try_acquire([key])[0]
+        finally:
+            other.close()
+    finally:
+        holder.close()
+    if isinstance(first, Holder) or not isinstance(second, Holder):
+        yield Check("locks", "fail", f"{manager!r} does not exclude", "use another lock manager")
+        return
+    yield Check("locks", "ok", f"{manager!r}, for one {manager.reach}")
+
+
+def _runner(environment: Environment) -> Iterator[Check]:
+    runner = environment.runner(None)
+    yield Check("runner", "ok", f"{runner!r}")
+    manager = _manager(environment)
+    if _REACHES.index(manager.reach) < _REACHES.index(runner.reach):
+        yield Check(
+            "reach",
+            "fail",
+            f"the locks reach one {manager.reach}, the workers are spread over a {runner.reach}",
+            "set locks to a manager that reaches as far as the runner",
+        )
+
+
+# -- packages ---------------------------------------------------------------------------------------------------------
+
+
+def _packages() -> Iterator[Check]:
+    yield Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    versions = {name: _version(name) for name in ("penstock", *_CORE, *_OPTIONAL)}
+    missing = [name for name in _CORE if versions[name] is None]
+    there = ", ".join(f"{name} {version}" for name, version in versions.items() if version is not None)
+    yield Check("packages", "ok", there)
+    if missing:
+        yield Check("packages", "fail", f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

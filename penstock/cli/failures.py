@@ -1,0 +1,107 @@
+"""How errors look on the command line, and which exit code they mean."""
+
+from __future__ import annotations
+
+import os
+import re
+import sysconfig
+import traceback
+from collections.abc import Iterable
+
+from penstock.errors import InfrastructureError, PenstockError, TaskFailed, UpstreamFailed, UsageError
+from penstock.events import NodeFailed
+
+FAILED, USAGE, INFRASTRUCTURE, WORK_TO_DO, INTERRUPTED = 1, 2, 3, 4, 130
+"""Exit codes other than 0: a task failed or a check found problems; the call or the configuration has to change;
+something outside is missing or out of reach; `plan --exit-code` found work; Ctrl-C."""
+
+_FRAME = re.compile(r'^  File "(?P<path>[^"]*)", line \d+')
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_LIBRARIES = (
+    *{sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")},
+    "<frozen ",
+)
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code that an error means."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(error, UsageError):
+        return USAGE
+    return INFRASTRUCTURE if isinstance(error, InfrastructureError) else FAILED
+
+
+def describe_error(error: BaseException, *, debug: bool = False) -> str:
+    """What is shown of an error outside of a run: Penstock's own as they say it, others with the user's frames."""
+    if debug:
+        return "".join(traceback.format_exception(error)).rstrip()
+    if isinstance(error, PenstockError):
+        return str(error)
+    return users_frames("".join(traceback.format_exception(error))).rstrip()
+
+
+def describe_failure(error: BaseException, failures: Iterable[NodeFailed], *, debug: bool = False) -> str:
+    """What is shown of the error that a run ended with: which call failed, and the user's frames of its traceback.
+
+    `failures` are the run's failed nodes: their tracebacks come from where the task ran.
+    """
+    root = error
+    while isinstance(root, UpstreamFailed) and root.__cause__ is not None:
+        root = root.__cause__
+    failed = list(failures)
+    of_error = next((failure for failure in failed if _place(failure) in _notes(root)), None)
+    if of_error is None:
+        return describe_error(root, debug=debug)
+    lines = [f"task {of_error.task} failed (node {of_error.node}, attempt {of_error.attempt})"]
+    if isinstance(root, PenstockError) and not isinstance(root, TaskFailed) and not debug:
+        lines.append(str(root))
+    else:
+        lines.append((of_error.traceback if debug else users_frames(of_error.traceback)).rstrip())
+    if len(failed) > 1:
+        others = ", ".join(f"{failure.task} (node {failure.node})" for failure in failed if failure is not of_error)
+        lines.append(f"failed as well: {others}")
+    if of_error.skipped:
+        lines.append(f"{of_error.skipped} more never ran because of it")
+    return "\n".join(lines)
+
+
+def users_frames(text: str) -> str:
+    """A traceback without the frames of Penstock, of installed packages and of the standard library.
+
+    Where that leaves no frame at all only Penstock's are left out; a traceback of those alone stays whole.
+    """
+    for hidden in ((_OURS, *_LIBRARIES), (_OURS,)):
+        kept, frames = _without(text, hidden)
+        if frames:
+            return kept
+    return text
+
+
+def is_users_file(path: str) -> bool:
+    """Whether code in this file is the user's own."""
+    return not path.startswith((_OURS, *_LIBRARIES))
+
+
+def _without(text: str, hidden: tuple[str, ...]) -> tuple[str, int]:
+    """The traceback without the frames of files below `hidden`, and how many frames are left."""
+    kept, frames, skipping = [], 0, False
+    for line in text.splitlines(keepends=True):
+        if frame := _FRAME.match(line):
+            skipping = frame["path"].startswith(hidden)
+            frames += not skipping
+        elif not line.startswith("    "):
+            skipping = False
+        if not skipping:
+            kept.append(line)
+    return "".join(kept), frames
+
+
+def _place(failure: NodeFailed) -> str:
+    return f"task {failure.task}, node {failure.node}, attempt {failure.attempt}"
+
+
+def _notes(error: BaseException) -> str:
+    """Where an error says that it comes from."""
+    where = error.where if isinstance(error, PenstockError) else ""
+    return "\n".join([where, *getattr(error, "__notes__", ())])

@@ -1,0 +1,169 @@
+"""`penstock runs` and `show`: what ran, how it ended, what failed and what took long."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from penstock import events
+from penstock.cli.failures import users_frames
+from penstock.cli.options import Invocation, json_option, shared_options
+from penstock.cli.output import duration, moment, print_document, size, table
+from penstock.cli.stored import find_run, state_of
+from penstock.journals import RunRecord, list_records, read_events
+
+SLOWEST = 5
+"""Calls shown as the slowest ones."""
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="So many, the latest first.")
+@json_option
+@shared_options
+@click.pass_obj
+def runs(invocation: Invocation, limit: int) -> None:
+    """List the runs of a store, the latest first."""
+    store = invocation.environment().results().store
+    records = list(itertools.islice(list_records(store), limit))
+    if invocation.json:
+        print_document("runs", {"store": store.url, "runs": [_facts(record) for record in records]})
+        return
+    if not records:
+        click.echo(f"no runs in {store.url}")
+        return
+    rows = [
+        (
+            record.id,
+            record.flow,
+            state_of(record),
+            moment(record.started),
+            duration(record.seconds),
+            *(_counted(record, *names) for names in (("hit", "pruned"), ("executed",), ("failed",))),
+        )
+        for record in records
+    ]
+    headings = ("run", "flow", "state", "started", "took", "reused", "ran", "failed")
+    click.echo(table(headings, rows, right=("took", "reused", "ran", "failed")))
+
+
+@click.command()
+@click.argument("run_id")
+@json_option
+@shared_options
+@click.pass_obj
+def show(invocation: Invocation, run_id: str) -> None:
+    """Show one run: its tasks, its failures, its slowest calls.
+
+    RUN_ID is a run's id, the end of one, or `last`.
+    """
+    store = invocation.environment().results().store
+    record = find_run(store, run_id)
+    log = _latest_attempt(read_events(store, record.id))
+    failures = [event for event in log if isinstance(event, events.NodeFailed)]
+    finished = [event for event in log if isinstance(event, events.NodeFinished)]
+    notes = [(event.task, note) for event in finished for note in event.notes]
+    notes += [(event.task, event.reason) for event in log if isinstance(event, events.NodeRevived)]
+    lost = sum(isinstance(event, events.LocksLost) for event in log)
+    ran = [event for event in finished if event.how == "executed"]
+    slowest = sorted(ran, key=lambda event: event.seconds, reverse=True)[:SLOWEST]
+    if invocation.json:
+        details = {
+            "failures": [
+                _plain(event, "node", "task", "attempt", "error", "message", "traceback") for event in failures
+            ],
+            "notes": [{"task": task, "note": note} for task, note in notes],
+            "locks_lost": lost,
+            "slowest": [_plain(event, "node", "task", "attempt", "seconds", "size", "worker") for event in slowest],
+        }
+        print_document("show", {"run": _facts(record), **details})
+        return
+    click.echo(_head(record))
+    for title, text in (
+        ("tasks", _tasks(record)),
+        ("failures", "\n".join(_failure(event, debug=invocation.debug) for event in failures)),
+        ("notes", "\n".join(dict.fromkeys(f"{task}: {note}" for task, note in notes))),
+        ("locks", f"the lease ran out {lost} times" if lost else ""),
+        ("slowest", _slowest(slowest)),
+    ):
+        if text:
+            click.echo(f"\n{title}\n{_indented(text)}")
+
+
+def _facts(record: RunRecord) -> dict[str, Any]:
+    """A record as `--json` prints it; fields that are not set included."""
+    return {
+        "id": record.id,
+        "flow": record.flow,
+        "entry": record.entry,
+        "parameters": record.parameters,
+        "resumable": bool(record.pickled_parameters),
+        "state": state_of(record),
+        "runner": record.runner,
+        "host": record.host,
+        "pid": record.pid,
+        "started": record.started,
+        "finished": record.finished,
+        "seconds": record.seconds,
+        "attempts": record.attempts,
+        "counts": record.counts,
+        "tasks": record.tasks,
+        "stats": record.stats,
+        "error": record.error,
+    }
+
+
+def _plain(event: events.Event, *names: str) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in names}
+
+
+def _latest_attempt(log: Sequence[events.Event]) -> Sequence[events.Event]:
+    """What happened since the run was started, resumed or tried again for the last time."""
+    starts = [i for i, event in enumerate(log) if isinstance(event, events.RunStarted)]
+    return log[starts[-1] :] if starts else log
+
+
+def _counted(record: RunRecord, *names: str) -> str:
+    return str(sum(record.counts.get(name, 0) for name in names)) if record.counts else ""
+
+
+def _head(record: RunRecord) -> str:
+    lines = {
+        "run": record.id,
+        "flow": f"{record.flow}  ({record.entry})",
+        "state": state_of(record) + (f", started {record.attempts} times" if record.attempts > 1 else ""),
+        "started": moment(record.started),
+        "took": duration(record.seconds),
+        "runner": record.runner,
+        "process": f"{record.pid} on {record.host}",
+        **{f"  {name}": value for name, value in record.parameters.items()},
+        "error": _indented(record.error).strip(),
+    }
+    width = max(len(name) for name in lines)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items() if value)
+
+
+def _tasks(record: RunRecord) -> str:
+    names = list(dict.fromkeys(name for counts in record.tasks.values() for name in counts))
+    kept = [name for name in names if any(counts.get(name) for counts in record.tasks.values())]
+    rows = [(task, *(counts.get(name) or "." for name in kept)) for task, counts in record.tasks.items()]
+    return table(("task", *kept), rows, right=kept) if rows else ""
+
+
+def _failure(event: events.NodeFailed, *, debug: bool) -> str:
+    head = f"{event.task} (node {event.node}, attempt {event.attempt}): {event.error}: {event.message}"
+    if event.skipped:
+        head += f"\n{event.skipped} more never ran because of it"
+    text = event.traceback if debug else users_frames(event.traceback)
+    return f"{head}\n{_indented(text.rstrip())}" if text else head
+
+
+def _slowest(finished: Sequence[events.NodeFinished]) -> str:
+    rows = [(event.task, event.node, duration(event.seconds), size(event.size), event.worker) for event in finished]
+    return table(("task", "node", "took", "size", "worker"), rows, right=("node", "took", "size")) if rows else ""
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}".rstrip() for line in text.splitlines())

@@ -1,0 +1,94 @@
+"""The command `penstock`: its commands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from penstock import __version__
+from penstock.cli.options import Invocation, shared_options
+
+# Modules are imported when their command is asked for, so that one command does not pay for the others.
+_COMMANDS = {
+    "run": "penstock.cli.run:run",
+    "resume": "penstock.cli.run:resume",
+    "plan": "penstock.cli.run:plan",
+    "why": "penstock.cli.why:why",
+    "runs": "penstock.cli.inspecting:runs",
+    "show": "penstock.cli.inspecting:show",
+    "cache": "penstock.cli.cache:cache",
+    "config": "penstock.cli.config:config",
+    "doctor": "penstock.cli.doctor:doctor",
+}
+
+
+class _Commands(click.Group):
+    """Commands that are imported on use; `main` turns errors into messages and exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = _COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> NoReturn:
+        """Run one command line and exit. Commands return their exit code, None for 0."""
+        invocation = Invocation()
+        try:
+            code = super().main(args, prog_name or "penstock", complete_var, False, obj=invocation, **extra)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("interrupted", err=True)
+            code = 130
+        except click.ClickException as error:
+            error.show()
+            code = 2
+        except BrokenPipeError:
+            # Whoever read our output went away (`| head`): the interpreter must not try to flush it once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 1
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is shown, and its kind decides the exit code)
+            code = _show(error, invocation)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show(error: Exception, invocation: Invocation) -> int:
+    from penstock.cli.failures import describe_error, exit_code_of
+    from penstock.cli.output import print_document
+    from penstock.errors import PenstockError
+
+    if invocation.json:
+        facts = error.to_dict() if isinstance(error, PenstockError) else {"code": "", "what": str(error)}
+        print_document("error", {"error": {"type": type(error).__name__, **facts}})
+    click.echo(describe_error(error, debug=invocation.debug), err=True)
+    return exit_code_of(error)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="penstock", message="%(prog)s %(version)s")
+@shared_options
+def main() -> None:
+    """Run flows, see what they would do and why, and look after their results.
+
+    \b
+    Exit codes: 0 fine; 1 a task failed, or a check found problems; 2 the call or the
+    configuration has to change; 3 something outside is missing or out of reach;
+    4 `plan --exit-code` found work; 130 interrupted.
+    """

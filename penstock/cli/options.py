@@ -1,0 +1,75 @@
+"""What every command shares: the settings flags, `--json`, `--debug`, and where they are kept during one invocation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Invocation:
+    """One call of `penstock`: what its flags said."""
+
+    flags: dict[str, Any] = field(default_factory=dict)
+    """Settings by name, as `load_settings(flags=...)` takes them."""
+    json: bool = False
+    """One JSON document on standard output instead of text."""
+    debug: bool = False
+    """Whole tracebacks."""
+
+    def settings(self) -> Any:
+        """The settings that hold for this invocation; raises `ConfigurationError`."""
+        from penstock.settings import load_settings
+
+        return load_settings(flags=self.flags)
+
+    def environment(self) -> Any:
+        """The stores, locks and runner of those settings, opened on first need."""
+        from penstock.environments import Environment
+
+        return Environment(self.settings())
+
+
+_SETTINGS = {
+    "--store": ("URL", "Where results are kept: a folder or a URL."),
+    "--locks": ("URL", "Who locks keys: a folder, `store`, `memory`."),
+    "--runner": ("ADDRESS", "Where tasks run: threads, processes, each with ?workers=N."),
+    "--profile": ("NAME", "Which profile of the settings files to use."),
+}
+GLOBAL_OPTIONS = (*_SETTINGS, "--json", "--debug")
+
+
+def shared_options(command: Command) -> Command:
+    """Add the settings flags and `--debug`. They may stand before or after the command's name; the last one counts."""
+    for name, (metavar, text) in reversed(_SETTINGS.items()):
+        command = click.option(name, metavar=metavar, help=text, expose_value=False, callback=_note_flag)(command)
+    return click.option(
+        "--debug", is_flag=True, help="Show whole tracebacks.", expose_value=False, is_eager=True, callback=_note_switch
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """Add `--json`."""
+    return click.option(
+        "--json",
+        is_flag=True,
+        help="Print one JSON document.",
+        expose_value=False,
+        is_eager=True,
+        callback=_note_switch,
+    )(command)
+
+
+def _note_flag(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value is not None:
+        context.ensure_object(Invocation).flags[str(parameter.name)] = value
+
+
+def _note_switch(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        setattr(context.ensure_object(Invocation), str(parameter.name), True)

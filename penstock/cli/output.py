@@ -1,0 +1,95 @@
+"""How results of commands look: JSON documents for programs, aligned tables and short numbers for people."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+
+
+def print_document(command: str, content: Mapping[str, Any]) -> None:
+    """Print the one JSON document of a command: `{"schema": "penstock/<command>/1", ...}`."""
+    import msgspec
+
+    data = msgspec.json.encode({"schema": f"penstock/{command}/1", **content}, enc_hook=str)
+    click.echo(msgspec.json.format(data, indent=2))
+
+
+@contextlib.contextmanager
+def output_for_people() -> Iterator[None]:
+    """What is printed in this block, worker processes included, goes to standard error.
+
+    So that a flow that prints does not spoil the one JSON document on standard output.
+    """
+    kept = None
+    try:
+        own = sys.stdout.fileno()
+        kept = os.dup(own)
+    except (OSError, ValueError, AttributeError):
+        own = -1  # not a file of the system's: nobody but this process writes to it
+    try:
+        sys.stdout.flush()
+        if kept is not None:
+            os.dup2(sys.stderr.fileno(), own)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, own)
+            os.close(kept)
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> str:
+    """Aligned columns; those named in `right` are aligned to the right."""
+    cells = [[str(heading) for heading in headings], *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(headings))]
+    aligned = [
+        [
+            cell.rjust(width) if heading in right else cell.ljust(width)
+            for cell, width, heading in zip(row, widths, headings, strict=True)
+        ]
+        for row in cells
+    ]
+    return "\n".join("  ".join(row).rstrip() for row in aligned)
+
+
+def size(count: int | None) -> str:
+    """Bytes, in three digits or so."""
+    if count is None:
+        return ""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.3g} s" if seconds < 1 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def moment(at: float | None) -> str:
+    """A time, as local date and time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else ""
+
+
+def short(value: Any, *, limit: int = 500, lines: int = 12) -> str:
+    """The repr of a value, cut where it gets long."""
+    text = repr(value)
+    shown = text.splitlines()
+    if len(shown) > lines:
+        text = "\n".join([*shown[:lines], "…"])
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,267 @@
+"""`penstock run`, `resume` and `plan`: bring a flow forward, or say what that would do."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from penstock.cli.failures import FAILED, INFRASTRUCTURE, INTERRUPTED, WORK_TO_DO, describe_failure, exit_code_of
+from penstock.cli.loading import load_flow
+from penstock.cli.options import Invocation, json_option, shared_options
+from penstock.cli.output import duration, output_for_people, print_document, short
+from penstock.cli.parameters import read_parameters
+from penstock.cli.progress import Watch, watching
+from penstock.cli.stored import find_run, is_running
+from penstock.errors import PenstockError, UsageError
+from penstock.flows import Flow
+from penstock.runs import Run
+
+if TYPE_CHECKING:
+    from penstock.settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Start = Callable[..., Run[Any]]
+
+TAKES_PARAMETERS = {"ignore_unknown_options": True, "allow_interspersed_args": True}
+"""A command whose further options are the flow's parameters."""
+
+
+def takes_flow(command: Command) -> Command:
+    """Add the arguments that name a flow and its parameters."""
+    for decorate in (
+        click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[PARAMETERS]..."),
+        click.argument("target", metavar="FILE_OR_MODULE:FLOW"),
+        click.option("--parameters", "document", metavar="JSON", help="All parameters as JSON, or @FILE with it."),
+        click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="One parameter."),
+    ):
+        command = decorate(command)
+    return command
+
+
+def load_call(
+    invocation: Invocation, target: str, words: tuple[str, ...], assignments: tuple[str, ...], document: str | None
+) -> tuple[Flow[..., Any], dict[str, Any], list[str]]:
+    """The flow, bound to what the flags say, its parameters, and the words that are neither."""
+    flow = with_flags(load_flow(target), invocation)
+    parameters, rest = read_parameters(flow, words, assignments=assignments, document=document)
+    return flow, parameters, rest
+
+
+def with_flags(flow: Flow[..., Any], invocation: Invocation) -> Flow[..., Any]:
+    """The flow with the runner and the store of the flags: what is typed now wins over what its decorator says."""
+    options = {"runner": flow.options.runner, "result_storage": flow.options.result_storage}
+    flags = {"runner": invocation.flags.get("runner"), "result_storage": invocation.flags.get("store")}
+    changes = {name: value for name, value in flags.items() if value is not None and options[name] is not None}
+    return flow.with_options(**changes) if changes else flow
+
+
+def _no_words(words: list[str]) -> None:
+    if words:
+        raise UsageError(
+            f"what is {words[0]!r}?",
+            because="it belongs to no option",
+            hint="parameters are written --NAME VALUE; a list has its option before each item",
+        )
+
+
+@click.command(context_settings=TAKES_PARAMETERS)
+@takes_flow
+@click.option("--refresh", is_flag=True, help="Run every task even if there is a result.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@json_option
+@shared_options
+@click.pass_obj
+def run(
+    invocation: Invocation,
+    target: str,
+    words: tuple[str, ...],
+    assignments: tuple[str, ...],
+    document: str | None,
+    refresh: bool,
+    quiet: bool,
+) -> int:
+    """Run a flow and print what it returns.
+
+    Parameters are options named after the flow's own: --days 2024-01-01 --days 2024-01-02.
+    """
+    with _tidy_output(invocation):
+        flow, parameters, rest = load_call(invocation, target, words, assignments, document)
+        _no_words(rest)
+        if refresh:
+            flow = flow.with_options(refresh_cache=True)
+    settings = invocation.settings()
+    return _carry_out(
+        invocation, settings, lambda watch: flow.run_with(parameters, settings=settings, subscribers=(watch,)), quiet
+    )
+
+
+@click.command()
+@click.argument("run_id")
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@json_option
+@shared_options
+@click.pass_obj
+def resume(invocation: Invocation, run_id: str, quiet: bool) -> int:
+    """Continue a failed, cancelled or killed run: what it finished and recorded is not done again.
+
+    RUN_ID is a run's id, the end of one, or `last`.
+    """
+    settings = invocation.settings()
+    record = find_run(invocation.environment().results().store, run_id)
+    if is_running(record):
+        raise UsageError(f"run {record.id} is still running", where=f"process {record.pid} on {record.host}")
+    with _tidy_output(invocation):
+        flow = with_flags(load_flow(record.entry), invocation)
+    # The record lies here, wherever else the flow's decorator would look for it.
+    if flow.options.result_storage is not None:
+        flow = flow.with_options(result_storage=settings.store)
+    return _carry_out(
+        invocation, settings, lambda watch: flow.resume(record.id, settings=settings, subscribers=(watch,)), quiet
+    )
+
+
+@click.command(context_settings=TAKES_PARAMETERS)
+@takes_flow
+@click.option("--refresh", is_flag=True, help="As if no task had a result.")
+@click.option("--exit-code", is_flag=True, help="Exit with 4 if a run would execute anything.")
+@json_option
+@shared_options
+@click.pass_obj
+def plan(
+    invocation: Invocation,
+    target: str,
+    words: tuple[str, ...],
+    assignments: tuple[str, ...],
+    document: str | None,
+    refresh: bool,
+    exit_code: bool,
+) -> int:
+    """Look every key of a flow up and say what a run would do. No task runs; the flow function itself does."""
+    with _tidy_output(invocation):
+        flow, parameters, rest = load_call(invocation, target, words, assignments, document)
+        _no_words(rest)
+        if refresh:
+            flow = flow.with_options(refresh_cache=True)
+        planned = flow.plan_with(parameters, settings=invocation.settings())
+    if invocation.json:
+        print_document("plan", {"work": planned.work, **planned.to_dict()})
+    else:
+        click.echo(str(planned))
+    if not exit_code:
+        return 0
+    # Not knowing is neither work nor no work.
+    return INFRASTRUCTURE if planned.counts["unknown"] else WORK_TO_DO if planned.work else 0
+
+
+# -- a run from its start to its exit code ----------------------------------------------------------------------------
+
+
+def _carry_out(invocation: Invocation, settings: Settings, start: Callable[[Watch], Run[Any]], quiet: bool) -> int:
+    interrupted = False
+    with _tidy_output(invocation), _logging(settings.log_level), watching(quiet=quiet) as watch:
+        try:
+            finished = start(watch)
+        except KeyboardInterrupt:
+            interrupted = True
+    for note, count in watch.notes.items():
+        click.echo(f"note: {note}" + (f" ({count} times)" if count > 1 else ""), err=True)
+    again = f"penstock resume {watch.run}{_store_option(watch.store, settings, invocation)}"
+    if interrupted:
+        if invocation.json:
+            print_document("run", {"run": watch.run, "flow": watch.flow, "state": "cancelled"})
+        click.echo(f"interrupted; go on with: {again}" if watch.run else "interrupted", err=True)
+        return INTERRUPTED
+    if invocation.json:
+        print_document("run", _facts(finished))
+    if finished.error is None:
+        if not invocation.json:
+            click.echo(short(finished.result()))
+            click.echo(f"{summary(finished)}  (run {finished.id})")
+        return 0
+    click.echo(describe_failure(finished.error, watch.failures, debug=invocation.debug), err=True)
+    click.echo(f"{finished.state}: {summary(finished)}  (run {finished.id})", err=True)
+    click.echo(f"go on with: {again}", err=True)
+    return exit_code_of(finished.error) if isinstance(finished.error, Exception) else FAILED
+
+
+def summary(finished: Run[Any]) -> str:
+    """`reused 12, ran 3, 4.2 s`."""
+    counts = finished.counts
+    parts = [f"reused {counts['hit'] + counts['pruned']}", f"ran {counts['executed']}"]
+    parts += [f"{name} {counts[name]}" for name in ("retried", "failed") if counts[name]]
+    return ", ".join([*parts, duration(finished.seconds)])
+
+
+def _facts(finished: Run[Any]) -> dict[str, Any]:
+    """What `--json` prints of a run; the value itself only if it is JSON."""
+    import msgspec
+
+    error = finished.error
+    value, text = None, None
+    if error is None:
+        result = finished.result()
+        text = short(result)
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            value = msgspec.Raw(msgspec.json.encode(result))
+    facts = None
+    if error is not None:
+        known = error.to_dict() if isinstance(error, PenstockError) else {"code": "", "what": str(error)}
+        facts = {"type": type(error).__name__, **known}
+    return {
+        "run": finished.id,
+        "flow": finished.flow_name,
+        "state": finished.state,
+        "seconds": finished.seconds,
+        "counts": finished.counts,
+        "tasks": finished.by_task(),
+        "stats": finished.stats,
+        "result": value,
+        "result_repr": text,
+        "error": facts,
+    }
+
+
+def _store_option(store: str, settings: Settings, invocation: Invocation) -> str:
+    """` --store URL` where the settings alone would not lead to the run's store again."""
+    from penstock.storage import open_store
+
+    default = replace(invocation, flags={**invocation.flags, "store": None}).settings()
+    if not store or store == open_store(default.store).url:
+        return ""
+    return f" --store {store}"
+
+
+@contextlib.contextmanager
+def _tidy_output(invocation: Invocation) -> Iterator[None]:
+    """With `--json`, whatever the user's code prints goes to standard error."""
+    with output_for_people() if invocation.json else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def _logging(level: str) -> Iterator[None]:
+    """What tasks and flows log is shown on standard error, from `level` on."""
+    logger = logging.getLogger("penstock")
+    handler = _ErrorStream()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+class _ErrorStream(logging.Handler):
+    """Writes to what standard error is at the moment: a live view puts its own in place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)

@@ -1,0 +1,91 @@
+"""Finding what is stored by what people type: a run by the end of its id, a result by the beginning of its key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+from penstock.errors import DamagedResult, StoreVersionError, UsageError
+from penstock.journals import RunRecord, process_of, read_record
+from penstock.locks.processes import ProcessIdentity
+from penstock.storage import maintenance
+from penstock.storage.maintenance import Summary
+from penstock.storage.records import ResultRecord, decode_slot_at, segment
+from penstock.storage.results import ResultStore
+from penstock.storage.stores import Store
+
+_BATCH = 256
+_SLOT_SUFFIX = ".record.json"
+
+
+def find_run(store: Store, text: str) -> RunRecord:
+    """The run with this id, the only one whose id ends so, or `last`; raises `UsageError` if there is none."""
+    ids = sorted({entry.name.split("/")[1] for entry in store.list("runs/") if entry.name.endswith("/run.json")})
+    if text == "last" and ids:
+        return read_record(store, ids[-1])
+    found = [text] if text in ids else [each for each in ids if text and each.endswith(text)]
+    if len(found) == 1:
+        return read_record(store, found[0])
+    if found:
+        raise UsageError(f"{len(found)} runs end in {text}", hint=f"one of {', '.join(found[-5:])}")
+    close = difflib.get_close_matches(text, ids, 1)
+    hint = f"did you mean {close[0]}?" if close else "`penstock runs` lists the runs of a store"
+    raise UsageError(f"there is no run {text}", where=store.url, hint=hint)
+
+
+def is_running(record: RunRecord) -> bool:
+    """True only if the run's process certainly is alive: a process of this machine, and not gone."""
+    process, here = process_of(record), ProcessIdentity.current()
+    if record.state != "running" or not process.started or not here.boot:
+        return False
+    same = (process.host, process.boot, process.namespace) == (here.host, here.boot, here.namespace)
+    return same and not process.is_gone()
+
+
+def state_of(record: RunRecord) -> str:
+    """The state of a run; `killed` if it never ended and its process certainly is gone."""
+    return "killed" if record.state == "running" and process_of(record).is_gone() else record.state
+
+
+def find_result(results: ResultStore, text: str) -> Summary:
+    """The current result whose key begins so; raises `UsageError` if there is none, or more than one."""
+    found = [summary for summary in maintenance.ls(results) if summary.key.startswith(text)]
+    exact = [summary for summary in found if summary.key == text]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    if not found:
+        raise UsageError(
+            f"there is no result with the key {text}", where=results.store.url, hint="`penstock cache ls` lists them"
+        )
+    which = ", ".join(f"{summary.key} of {summary.task}" for summary in found[:5])
+    raise UsageError(f"{len(found)} results have a key that begins with {text}", hint=f"one of {which}")
+
+
+def find_task(results: ResultStore, text: str) -> str:
+    """The task with results that is called so, with or without its module; raises `UsageError`."""
+    tasks = sorted({summary.task for summary in maintenance.ls(results)})
+    found = [text] if text in tasks else [task for task in tasks if task.rpartition(":")[2] == text]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{len(found)} tasks are called {text}", hint=f"one of {', '.join(found)}")
+    close = difflib.get_close_matches(text, [*tasks, *(task.rpartition(":")[2] for task in tasks)], 1)
+    hint = f"did you mean {close[0]}?" if close else "`penstock cache ls` lists what there is"
+    raise UsageError(f"there are no results of a task {text}", where=results.store.url, hint=hint)
+
+
+def records_of(results: ResultStore, task: str, *, limit: int) -> Iterator[ResultRecord]:
+    """The published records of a task, the latest `limit` of them; damaged ones are passed over."""
+    store = results.store
+    listed = [entry for entry in store.list(f"results/{segment(task)}/") if entry.name.endswith(_SLOT_SUFFIX)]
+    listed.sort(key=lambda entry: entry.modified, reverse=True)
+    names = [entry.name for entry in listed[:limit]]
+    for start in range(0, len(names), _BATCH):
+        batch = names[start : start + _BATCH]
+        for name, data in zip(batch, store.get_many(batch), strict=True):
+            try:
+                slot = None if data is None else decode_slot_at(data, name)
+            except (DamagedResult, StoreVersionError):
+                continue
+            if isinstance(slot, ResultRecord):
+                yield slot
