@@ -43,11 +43,12 @@ def _dtype_name(dtype: Any) -> str:
 def _through_arrow(array: Any, walk: Walk) -> bytes:
     import pyarrow as pa
 
-    column = pa.array(array) if type(array).__name__ != "StringArray" else pa.array(array, pa.large_string())
-    if pa.types.is_string(column.type) and type(array.dtype).__name__ == "StringDtype":
-        column = column.cast(
-            pa.large_string()
-        )  # which string type is behind a string column depends on what is installed
+    text = type(array.dtype).__name__ == "StringDtype"
+    try:
+        # which of Arrow's string types is behind a column of text depends on what is installed
+        column = pa.array(array, pa.large_string()) if text else pa.array(array)
+    except pa.ArrowException as error:
+        raise UndigestibleError(f"a pandas array of dtype {array.dtype} has no stable digest") from error
     return column_digest(column.type, getattr(column, "chunks", [column]), walk)
 
 
@@ -111,10 +112,14 @@ def polars_series(value: Any, walk: Walk) -> bytes:
 
 def _polars_values(value: Any, walk: Walk) -> bytes:
     import polars as pl
+    import pyarrow as pa
 
     if value.dtype == pl.Object:
         return hash_node(b"polars.objects", object_digests(value.to_list(), walk))
-    column = value.to_arrow(compat_level=pl.CompatLevel.oldest())
+    try:
+        column = value.to_arrow(compat_level=pl.CompatLevel.oldest())
+    except (pa.ArrowException, pl.exceptions.PolarsError) as error:
+        raise UndigestibleError(f"a polars column of type {value.dtype} has no stable digest") from error
     categories = hash_node(b"polars.enum", map(hash_str, value.dtype.categories)) if value.dtype == pl.Enum else b""
     chunks = getattr(column, "chunks", [column])
     return hash_node(b"polars.values", (column_digest(column.type, chunks, walk), categories))

@@ -41,7 +41,8 @@ class KeyContext:
     file_digest: Callable[[str], str]
     """The digest of a file's content, 40 hexadecimal digits; raises if it cannot be read."""
     expand: Callable[[str], list[str]]
-    """The files a pattern finds, in any order."""
+    """The files a pattern finds, in any order, as `glob.glob(pattern, recursive=True)` gives them: paths begin as the
+    pattern does."""
 
 
 def compile_template(
@@ -167,17 +168,17 @@ class KeyTemplate:
     ) -> Parts | None:
         """The named components of the cache key, as a record stores them; None if the call is not to be cached."""
         parts: Parts = dict(self.static)
-        if self.caller is not None or self.file_parameters:
-            values = self._values(arguments, values)
-            for name in self.file_parameters:
-                parts[f"files({name})"] = self._content(name, values)[0]
-            if self.caller is not None:
-                answer = self.caller.answer(dict(values))
-                if answer is None:
-                    return None
-                parts["cache_key_fn"] = answer
-        if self.inputs is not None:
-            with main_module(self.main):
+        with main_module(self.main):
+            if self.needs_values:
+                values = self._values(arguments, values)
+                for name in self.file_parameters:
+                    parts[f"files({name})"] = self._content(name, values)[0]
+                if self.caller is not None:
+                    answer = self.caller.answer(dict(values))
+                    if answer is None:
+                        return None
+                    parts["cache_key_fn"] = answer
+            if self.inputs is not None:
                 parts["inputs"] = {name: _digest_argument(name, arguments[name], resolve).hex() for name in self.inputs}
         return parts
 
@@ -348,9 +349,16 @@ def _files(pattern: str, context: KeyContext) -> tuple[str, list[tuple[str, str]
         known = context.file_digest(pattern)
         return known, [(pattern, known)]
     read = [(path, context.file_digest(path)) for path in sorted(context.expand(pattern))]
-    fixed = min(pattern.index(wildcard) for wildcard in _WILDCARDS if wildcard in pattern)
-    names = [text for path, known in read for text in (path[fixed:].replace("\\", "/"), known)]
+    fixed = pattern[: min(pattern.index(wildcard) for wildcard in _WILDCARDS if wildcard in pattern)]
+    names = [text for path, known in read for text in (_below(fixed, path), known)]
     return combine("files of pattern", names), read
+
+
+def _below(fixed: str, path: str) -> str:
+    """The name of a found file without what the pattern says already, so that it is the same on each machine."""
+    if not path.startswith(fixed):
+        raise ValueError(f"KeyContext.expand found {path!r}, which does not begin with {fixed!r} as its pattern does")
+    return path[len(fixed) :].replace("\\", "/")
 
 
 def _holds_ref(arguments: Mapping[str, Any]) -> bool:

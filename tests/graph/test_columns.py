@@ -318,6 +318,30 @@ def test_extension_types_count_with_their_name() -> None:
     assert digest(pa.ExtensionArray.from_storage(pa.uuid(), ids)) != digest(ids)
 
 
+RARE = [
+    pa.array([(1, 2, 3), None], pa.month_day_nano_interval()),
+    pa.array([b"", None], pa.binary(0)),
+    pa.array([b"a", None], pa.binary(1)),
+    pa.array([1, None], pa.time32("s")),
+    pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])]),
+    pa.RunEndEncodedArray.from_arrays([2, 3], ["a", None]),
+    pa.array([{}, None], pa.struct([])),
+    pa.nulls(2, pa.dictionary(pa.int8(), pa.string())),
+]
+
+
+@pytest.mark.parametrize("array", RARE, ids=lambda array: str(array.type))
+def test_rare_types_have_digests_too(array: Any) -> None:
+    assert digest(pa.concat_arrays([array, array])[len(array) :]) == digest(array)
+    assert digest(array) != digest(array[:1])
+
+
+def test_columns_without_rows_and_tables_without_columns_have_digests() -> None:
+    empty = [pa.table({}), pa.chunked_array([], pa.int8()), pa.array([], pa.string()), pd.DataFrame(), pl.DataFrame()]
+    assert len({digest(value) for value in empty}) == len(empty)
+    assert digest(pa.chunked_array([], pa.int8())) == digest(pa.chunked_array([[]], pa.int8()))
+
+
 @given(st.lists(st.none() | st.text(), max_size=8), st.integers(0, 8))
 def test_any_cut_of_a_text_column_has_one_digest(items: list[str | None], cut: int) -> None:
     array = pa.array(items, pa.string())
@@ -454,3 +478,9 @@ def test_categories_of_polars_are_digested_by_what_they_say() -> None:
 def test_a_lazy_frame_is_an_error() -> None:
     with pytest.raises(DigestError, match="LazyFrame"):
         digest(pl.LazyFrame({"a": [1]}))
+
+
+def test_a_column_that_arrow_does_not_know_is_an_error() -> None:
+    with pytest.raises(DigestError, match="Int128") as caught:
+        digest(pl.DataFrame({"a": pl.Series([1], dtype=pl.Int128)}))
+    assert caught.value.where == "value['a']"

@@ -593,3 +593,12 @@ def test_msgspec_structs_count_by_class_and_fields() -> None:
 
     assert digest(Item(1)) == digest(Item(1))
     assert digest(Item(1)) != digest(Item(2))
+
+
+def test_the_examples_in_the_specification_are_true() -> None:
+    text = (FOLDER.parents[1] / "docs" / "keys.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(.+)` \| `([0-9a-f]{40})` \|$", text, flags=re.MULTILINE)
+    assert len(rows) > 15
+    scope = {"datetime": dt, "decimal": decimal, "pathlib": pathlib, "collections": collections}
+    for expression, expected in rows:
+        assert digest(eval(expression, scope)) == expected

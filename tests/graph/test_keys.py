@@ -222,6 +222,12 @@ def test_a_pattern_follows_contents_names_and_number_of_files(monkeypatch: pytes
     assert key(Files("data/*.csv")) not in found
 
 
+def test_a_lister_of_files_that_breaks_its_promise_is_an_error() -> None:
+    context = replace(CONTEXT, expand=lambda pattern: ["/abs/data/a.csv"], file_digest=lambda path: "ab" * 20)
+    with pytest.raises(ValueError, match="does not begin with"):
+        compiled(Files("data/*.csv"), context=context)
+
+
 def test_two_files_that_swap_their_contents_change_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = Files("data/a.csv") + Files("data/b.csv")
     before = key(policy)
@@ -419,16 +425,20 @@ def test_a_template_with_a_key_function_travels_by_cloudpickle() -> None:
     assert pickle.loads(cloudpickle.dumps(template)).cache_key(arguments()) == template.cache_key(arguments())
 
 
-def test_a_worker_digests_the_drivers_classes_under_the_drivers_name(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("policy", [INPUTS, CacheKeyFnPolicy(task_input_hash)])
+def test_a_worker_digests_the_drivers_classes_under_the_drivers_name(
+    policy: CachePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Config:
         pass
 
     monkeypatch.setattr(Config, "__module__", "__main__")
     with main_module("weekly"):
-        template = compiled(INPUTS)
+        template = compiled(policy)
         there = template.cache_key(arguments(x=Config))
     with main_module("distributed.cli.dask_worker"):
         assert template.cache_key(arguments(x=Config)) == there
+        assert compiled(policy).cache_key(arguments(x=Config)) != there
     monkeypatch.setattr(Config, "__module__", "weekly")
     assert template.cache_key(arguments(x=Config)) == there
 
@@ -440,3 +450,24 @@ def test_the_attributes_of_a_template_say_what_it_is() -> None:
     assert template.inputs == ("path", "x", "y")
     assert not template.needs_values
     assert template.files == ()
+
+
+def test_a_key_can_be_computed_from_the_specification_alone() -> None:
+    from blake3 import blake3
+
+    def hashed(data: bytes) -> bytes:
+        return blake3(data).digest(length=20)
+
+    def framed(text: str) -> bytes:
+        return str(len(text.encode())).encode() + b":" + text.encode()
+
+    one, mon = hashed(b"int\0" + b"1"), hashed(b"str\0" + b"mon")
+    components = [
+        ("cache_key", '["v2"]'),
+        ("flow_parameters.day", mon.hex()),
+        ("run_id", "run-1"),
+        ("task", "shop:task"),
+    ]
+    data = b"cache key\0" + b"4:" + b"".join(framed(name) + framed(value) for name, value in components)
+    data += b"inputs\0" + b"2:" + framed("x") + hashed(b"list\0" + one + one) + framed("y") + one
+    assert key(INPUTS - "path" + RUN_ID + FLOW_PARAMETERS + CacheKey("v2"), arguments(x=[1, 1])) == hashed(data).hex()
