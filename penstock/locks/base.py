@@ -87,7 +87,8 @@ class Session(Protocol):
     def wait_any(self, keys: Sequence[str], timeout: float) -> list[Wakeup]:
         """Wait until a lock among `keys` may be free, at most `timeout` seconds; empty if nothing happened.
 
-        At least once, not exactly once: every wake-up must be followed by a look at the store or a new try.
+        At least once, not exactly once: every wake-up must be followed by a look at the store or a new try. A key this
+        session itself holds counts as held. Raises `LockError`.
         """
         ...
 
@@ -117,7 +118,8 @@ class LockManager(Protocol):
         lease_seconds: float | None = None,
         on_lost: Callable[[], None] | None = None,
     ) -> Session:
-        """A new session with its heartbeat running. `on_lost` is called once, from the heartbeat's thread.
+        """A new session with its heartbeat running. `on_lost` is called once, from the heartbeat's thread; it must not
+        wait for a thread that may be closing the session, since `close` waits for the heartbeat.
 
         `lease_seconds` is the manager's own if not given, which is `DEFAULT_LEASE_SECONDS` if that was not given
         either.

@@ -38,7 +38,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from penstock.clocks import Clock
@@ -54,7 +54,7 @@ LISTING_SECONDS = SETTLED_SECONDS / 2
 FORMAT = 1
 _FOLDER = "locks/"
 _LONGEST_KEY = 62_000
-"""Bytes of JSON; an epoch object has to fit into a record."""
+"""Bytes of JSON (12 for a character at most); an epoch object has to fit into a record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +169,17 @@ def _name(key: str, number: int) -> str:
 
 
 def _encoded(epoch: Epoch) -> bytes:
-    fields = asdict(epoch)
-    if len(json.dumps(epoch.key)) > _LONGEST_KEY:
-        # The folder's name is the key's identity; this copy is for people.
-        fields["key"] = epoch.key[:1000] + "…"
-    return json.dumps({"v": FORMAT, **fields}).encode("ascii")
+    # The folder's name is the key's identity; the copy inside is for people.
+    whole = len(epoch.key) < _LONGEST_KEY // 12 or len(json.dumps(epoch.key)) <= _LONGEST_KEY
+    fields = {
+        "v": FORMAT,
+        "key": epoch.key if whole else epoch.key[:1000] + "…",
+        "session_id": epoch.session_id,
+        "info": epoch.info,
+        "since": epoch.since,
+        "outcome": epoch.outcome,
+    }
+    return json.dumps(fields).encode("ascii")
 
 
 def _decoded(data: bytes, number: int, key: str | None = None) -> Epoch:

@@ -70,6 +70,9 @@ class SessionRegistry:
         before = self._clock.monotonic()
         objects = [_decoded(data) for data in self._store.get_many([_FOLDER + session_id for session_id in asked])]
         after = self._clock.monotonic()
+        for session_id, session in zip(asked, objects, strict=True):
+            if session is None:
+                self._seen.pop(session_id, None)
         return {
             session_id: 0.0 if session is None or session.process.is_gone() else self._left(session, before, after)
             for session_id, session in zip(asked, objects, strict=True)

@@ -189,7 +189,9 @@ class _SlotSession:
 
     @_store_failures_are_lock_errors
     def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
-        mine = {lease.key: lease.fencing_token for lease in own_leases(leases, self._id)}
+        # Of an old and a new lease of one key, the new one counts.
+        in_order = sorted(own_leases(leases, self._id), key=lambda lease: lease.fencing_token)
+        mine = {lease.key: lease.fencing_token for lease in in_order}
         if mine and not self.lost:
             self._let_go(mine, outcome)
             # As many as are released, so that old epochs go as fast as they come and no call has much to do.
@@ -200,8 +202,9 @@ class _SlotSession:
             if top is not None and top.held and (top.session_id, top.number) == (self._id, numbers[key]):
                 self._given_up[key] = top.number
                 self._epochs.overwrite(replace(top, outcome=outcome))
-                del self._given_up[key]
-            self._maybe_ours.pop(key, None)
+                self._given_up.pop(key, None)
+            if self._maybe_ours.get(key) == numbers[key]:
+                self._maybe_ours.pop(key, None)
 
     @_store_failures_are_lock_errors
     def wait_any(self, keys: Sequence[str], timeout: float) -> list[Wakeup]:

@@ -15,13 +15,13 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import pytest
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import LockError, PenstockError, SessionLost
-from penstock.locks.base import Holder, Lease, LockManager, Outcome, Session, Wakeup
+from penstock.locks.base import Holder, Lease, LockManager, Outcome, Reach, Session, Wakeup
 from penstock.testing.clocks import FakeClock
 
 ODD_KEYS = [
@@ -138,6 +138,11 @@ class LockManagerTests:
 
     # -- taking and letting go
 
+    def test_it_is_what_the_interface_says(self, manager: LockManager) -> None:
+        assert isinstance(manager, LockManager)
+        assert isinstance(self.open(manager), Session)
+        assert manager.reach in get_args(Reach)
+
     def test_a_free_lock_is_taken(self, manager: LockManager) -> None:
         session = self.open(manager)
         lease = self.take(session, "k")
@@ -185,6 +190,13 @@ class LockManagerTests:
         assert new.fencing_token > old.fencing_token
         one.release([old], "failed")
         assert self.refused(two, "k").fencing_token == new.fencing_token
+
+    def test_an_old_and_a_new_lease_of_one_key_are_released_together(self, manager: LockManager) -> None:
+        one, two = self.open(manager), self.open(manager)
+        old = self.take(one, "k")
+        one.release([old], "failed")
+        one.release([self.take(one, "k"), old], "failed")
+        self.take(two, "k")
 
     def test_another_sessions_lease_cannot_be_released(self, manager: LockManager) -> None:
         holder, other = self.open(manager), self.open(manager)
