@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK
-from penstock.errors import DamagedResult, DigestError, StoreUnreachable
+from penstock.errors import DamagedResult, DigestError, StoreError
 from penstock.graph.capture import fill_all
 from penstock.graph.hashing import combine, digest
 from penstock.graph.refs import Ref
@@ -268,11 +268,7 @@ class _CachedCall:
             inputs=stated,
             expires=expires,
         )
-        try:
-            self.results.put_recipe(entry)
-        except StoreUnreachable:
-            # Only an index: without the entry the next plan finds the result by its cache key.
-            logging.getLogger("penstock.store").warning("could not write the recipe entry of %s", self.task)
+        write_recipe(self.results, entry)
 
     def _parts(self) -> dict[str, Any]:
         parts = self.template.parts(self.call.arguments, self._resolve, self._values_if_needed())
@@ -284,6 +280,14 @@ class _CachedCall:
         if any(file_digest(path) != before for path, before in template.files):
             return True
         return bool(template.file_parameters) and template.key_from_parts(self._parts()) != key
+
+
+def write_recipe(results: ResultStore, entry: RecipeEntry) -> None:
+    """Write a recipe entry if the store lets us: it is only an index, and without it results are found by cache key."""
+    try:
+        results.put_recipe(entry)
+    except StoreError as error:
+        logging.getLogger("penstock.store").warning("no recipe entry of %s: %s", entry.task, error.because or error.what)
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:

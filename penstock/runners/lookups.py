@@ -9,7 +9,7 @@ from penstock.clocks import Clock
 from penstock.graph.graphs import Graph, Node
 from penstock.graph.planning import Answer, Hit, NoAnswer, NoHit, Planner, Query
 from penstock.runners.board import Board
-from penstock.runners.calls import MAX_RECIPE_INPUTS
+from penstock.runners.calls import MAX_RECIPE_INPUTS, write_recipe
 from penstock.storage.records import RecipeEntry
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import Absent, Found, Unknown
@@ -78,7 +78,7 @@ class Lookups:
                 inputs=stated,
                 expires=expires,
             )
-            self._open_results(node.entry.task.options.result_storage).put_recipe(entry)
+            write_recipe(self._open_results(node.entry.task.options.result_storage), entry)
         return expires
 
 

@@ -1,0 +1,253 @@
+"""Hits are true: no stale mixture, no shared mutable value, no missing bytes, no record of what was not read."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from penstock import INPUTS, TASK_SOURCE, Files, flow, task
+
+Note = Callable[[object], None]
+Ran = Callable[[], list[str]]
+
+
+def payloads(store: Path) -> list[Path]:
+    return [p for p in store.rglob("*") if p.is_file() and "results" in p.parts and not p.name.endswith(".record.json")]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+# -- equal data elsewhere ------------------------------------------------------------------------------------------------
+
+
+def test_equal_data_at_another_path_is_a_hit(tmp_path: Path, note: Note, ran: Ran) -> None:
+    @task(cache_policy=INPUTS - "path" + Files(parameter="path"))
+    def count_lines(path: str) -> int:
+        note(path)
+        with open(path) as file:
+            return len(file.readlines())
+
+    one, other, different = tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "c.csv"
+    one.write_text("1\n2\n")
+    other.write_text("1\n2\n")
+    different.write_text("1\n2\n3\n")
+    assert [count_lines(str(p)) for p in (one, other, different)] == [2, 2, 3]
+    assert ran() == [str(one), str(different)]
+
+
+# -- mutation -------------------------------------------------------------------------------------------------------------
+
+
+def test_changing_a_returned_object_does_not_change_the_cache(runner: str) -> None:
+    @task(cache_policy=INPUTS)
+    def rows(n: int) -> list[dict[str, int]]:
+        return [{"n": i} for i in range(n)]
+
+    @task
+    def greedy(table: list[dict[str, int]]) -> int:
+        table[0]["n"] = 99
+        table.clear()
+        return 0
+
+    @task
+    def modest(table: list[dict[str, int]]) -> int:
+        return sum(row["n"] for row in table)
+
+    @flow
+    def pipeline() -> int:
+        table = rows(4)
+        spoiled = greedy(table)
+        mine = table.result()
+        mine[1]["n"] = 77
+        return modest.submit(table, wait_for=[spoiled]).result()
+
+    assert [pipeline(), pipeline()] == [6, 6]
+    assert rows(4) == [{"n": 0}, {"n": 1}, {"n": 2}, {"n": 3}]
+
+
+@pytest.mark.needs("numpy")
+def test_changing_a_returned_array_does_not_change_the_cache() -> None:
+    import numpy
+
+    @task(cache_policy=INPUTS)
+    def zeros(n: int) -> numpy.ndarray:
+        return numpy.zeros(n)
+
+    first = zeros(5)
+    first += 1
+    assert zeros(5).sum() == 0
+
+
+def test_changing_an_argument_after_the_call_changes_nothing() -> None:
+    @task
+    def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    @flow
+    def pipeline() -> int:
+        numbers = [1, 2]
+        called = total(numbers)
+        numbers.append(100)
+        return called
+
+    assert pipeline() == 3
+
+
+# -- missing and damaged bytes ----------------------------------------------------------------------------------------------
+
+
+def test_a_deleted_payload_is_recomputed_in_the_same_run_with_what_was_pruned(
+    store: Path, runner: str, note: Note, ran: Ran
+) -> None:
+    @task(cache_policy=INPUTS)
+    def source(n: int) -> bytes:
+        note("source")
+        return b"x" * n
+
+    @task(cache_policy=INPUTS)
+    def twice(data: bytes) -> bytes:
+        note("twice")
+        return data * 2
+
+    @task(cache_policy=INPUTS)
+    def length(data: bytes, unit: int) -> int:
+        note("length")
+        return len(data) // unit
+
+    @flow
+    def pipeline(unit: int) -> int:
+        return length(twice(source(200_000)), unit)
+
+    assert pipeline(1) == 400_000
+    assert ran() == ["source", "twice", "length"]
+    for path in payloads(store):
+        path.unlink()
+    run = pipeline.run(2)  # asks for `twice`, whose record is there and whose bytes are not
+    assert run.result() == 200_000
+    assert ran() == ["source", "twice", "length"]
+    assert pipeline.run(2).counts["executed"] == 0
+
+
+def test_a_deleted_payload_of_a_target_is_recomputed_when_the_flow_asks_for_it(
+    store: Path, note: Note, ran: Ran
+) -> None:
+    @task(cache_policy=INPUTS)
+    def source(n: int) -> bytes:
+        note("source")
+        return b"x" * n
+
+    @flow
+    def pipeline() -> bytes:
+        return source(200_000)
+
+    pipeline()
+    for path in payloads(store):
+        path.unlink()
+    assert len(pipeline()) == 200_000
+    assert ran() == ["source", "source"]
+    assert len(pipeline()) == 200_000
+    assert ran() == []
+
+
+# -- input files ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_changes_while_the_task_runs_is_not_published_under_its_old_key(tmp_path: Path) -> None:
+    data = tmp_path / "data.txt"
+    data.write_text("old")
+
+    @task(cache_policy=INPUTS + Files(str(data)))
+    def read(changing: bool) -> str:
+        text = data.read_text()
+        if changing:
+            data.write_text("new")
+        return text
+
+    @flow
+    def pipeline(changing: bool) -> str:
+        return read(changing)
+
+    assert pipeline(True) == "old"
+    data.write_text("old")
+    assert pipeline.plan(True).counts["miss"] == 1
+
+
+def test_a_file_that_changes_between_key_and_execution_is_not_published_under_its_old_key(
+    tmp_path: Path, note: Note, ran: Ran
+) -> None:
+    data = tmp_path / "data.txt"
+    data.write_text("old")
+
+    @task
+    def overwrite() -> None:
+        data.write_text("new")
+
+    @task(cache_policy=INPUTS - "path" + Files(parameter="path"))
+    def read(path: str) -> str:
+        note("read")
+        return Path(path).read_text()
+
+    @flow
+    def pipeline() -> str:
+        changed = overwrite()
+        return read.submit(str(data), wait_for=[changed]).result()
+
+    assert pipeline() == "new"
+    data.write_text("old")
+    assert read(str(data)) == "old"
+    assert ran() == ["read", "read"]
+
+
+# -- non-deterministic upstream -----------------------------------------------------------------------------------------------
+
+
+def test_a_rerun_upstream_is_never_mixed_with_downstream_results_of_its_older_value() -> None:
+    draws = itertools.count()
+
+    @task(cache_policy=INPUTS, key_name="draw")
+    def draw(n: int) -> int:
+        return next(draws)
+
+    @task(cache_policy=INPUTS)
+    def plus(x: int, y: int) -> int:
+        return x + y
+
+    @task(cache_policy=INPUTS)
+    def minus(x: int, y: int) -> int:
+        return x - y
+
+    @flow
+    def pipeline(draws_again: bool) -> tuple[int, int, int]:
+        x = draw.with_options(refresh_cache=draws_again)(1)
+        return x, plus(x, 10), minus(x, 10)
+
+    assert pipeline(False) == (0, 10, -10)
+    assert pipeline(True) == (1, 11, -9)
+    assert pipeline(False) == (1, 11, -9)
+
+
+def test_an_uncached_upstream_decides_by_its_value() -> None:
+    values = itertools.chain([5, 5, 6], itertools.repeat(7))
+
+    @task
+    def measure() -> int:
+        return next(values)
+
+    @task(cache_policy=INPUTS + TASK_SOURCE)
+    def describe(x: int) -> str:
+        return f"<{x}>"
+
+    @flow
+    def pipeline() -> str:
+        return describe(measure())
+
+    runs = [pipeline.run() for _ in range(3)]
+    assert [run.result() for run in runs] == ["<5>", "<5>", "<6>"]
+    assert [run.by_task()["describe"]["executed"] for run in runs] == [1, 0, 1]

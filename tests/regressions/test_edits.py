@@ -1,0 +1,152 @@
+"""Edits: what makes results out of date does, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+Project = Callable[..., ModuleType]
+
+CHAIN = """
+    from penstock import INPUTS, TASK_SOURCE, flow, task
+
+    @task(cache_policy=INPUTS + TASK_SOURCE)
+    def load(n):
+        return n + 1
+
+    @task(cache_policy=INPUTS + TASK_SOURCE)
+    def double(x):
+        return x * 2
+
+    @task(cache_policy=INPUTS + TASK_SOURCE)
+    def describe(x):
+        return f"<{x}>"
+
+    @flow
+    def pipeline(n):
+        return describe(double(load(n)))
+"""
+
+
+def test_editing_an_upstream_function_recomputes_what_is_downstream(project: Project) -> None:
+    assert project(chain=CHAIN).pipeline(1) == "<4>"
+    edited = project(chain=CHAIN.replace("n + 1", "n + 10"))
+    plan = edited.pipeline.plan(1)
+    assert [node.status for node in plan.nodes] == ["miss", "miss", "miss"]
+    run = edited.pipeline.run(1)
+    assert run.result() == "<22>"
+    assert run.counts["executed"] == 3
+
+
+def test_an_edit_that_changes_no_value_stops_there(project: Project) -> None:
+    project(chain=CHAIN).pipeline(1)
+    run = project(chain=CHAIN.replace("n + 1", "1 + n")).pipeline.run(1)
+    assert run.result() == "<4>"
+    assert run.by_task()["load"]["executed"] == 1
+    assert run.counts["executed"] == 1
+
+
+def test_going_back_to_the_older_code_finds_its_results(project: Project) -> None:
+    project(chain=CHAIN).pipeline(1)
+    project(chain=CHAIN.replace("n + 1", "n + 10")).pipeline(1)
+    run = project(chain=CHAIN).pipeline.run(1)
+    assert run.result() == "<4>"
+    assert run.counts["executed"] == 0
+
+
+REACHING = """
+    from penstock import INPUTS, TASK_CODE, flow, task
+    from helpers import rounded
+
+    LIMIT = 100
+
+    def with_offset(offset):
+        @task(cache_policy=INPUTS + TASK_CODE)
+        def shifted(x, step=1):
+            return min(rounded(x + offset * step), LIMIT)
+        return shifted
+
+    shifted = with_offset(5)
+
+    @flow
+    def pipeline(x):
+        return shifted(x)
+"""
+HELPERS = """
+    def exact(x):
+        return x * 1.0
+
+    def rounded(x):
+        return round(exact(x))
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("x * 1.0", "x * 2.0"),
+        ("LIMIT = 100", "LIMIT = 3"),
+        ("step=1", "step=2"),
+        ("with_offset(5)", "with_offset(6)"),
+    ],
+    ids=["a helper two calls deep", "a constant", "a default", "a closure"],
+)
+def test_edits_that_task_code_has_to_see(project: Project, old: str, new: str) -> None:
+    before = project(reaching=REACHING, helpers=HELPERS).pipeline(1)
+    edited = project(reaching=REACHING.replace(old, new), helpers=HELPERS.replace(old, new))
+    run = edited.pipeline.run(1)
+    assert run.counts["executed"] == 1
+    assert run.result() != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("step=1", "step=2"),
+        ("with_offset(5)", "with_offset(6)"),
+    ],
+    ids=["a default", "a closure"],
+)
+def test_edits_that_task_source_has_to_see(project: Project, old: str, new: str) -> None:
+    text = REACHING.replace("TASK_CODE", "TASK_SOURCE")
+    before = project(reaching=text, helpers=HELPERS).pipeline(1)
+    run = project(reaching=text.replace(old, new), helpers=HELPERS).pipeline.run(1)
+    assert run.counts["executed"] == 1
+    assert run.result() != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("return n + 1", "# why\n        return n + 1  # because"),
+        ("return n + 1", "return (n\n            + 1)"),
+        ("def load(n):", 'def load(n):\n        """What it does."""'),
+        ("TASK_SOURCE)\n    def load", "TASK_SOURCE, retries=3, tags=['x'])\n    def load"),
+        (
+            "    @task(cache_policy=INPUTS + TASK_SOURCE)\n    def load",
+            "\n\n\n    @task(cache_policy=TASK_SOURCE + INPUTS)\n    def load",
+        ),
+        ("def load(n):", "def load(n: int) -> int:"),
+    ],
+    ids=["comments", "line breaks", "a docstring", "decorator options", "place and order", "annotations"],
+)
+def test_edits_without_a_meaning_are_hits(project: Project, old: str, new: str) -> None:
+    project(chain=CHAIN).pipeline(1)
+    assert old in CHAIN
+    run = project(chain=CHAIN.replace(old, new)).pipeline.run(1)
+    assert run.counts["executed"] == 0
+
+
+def test_closures_over_different_values_do_not_share_a_result() -> None:
+    from penstock import INPUTS, TASK_SOURCE, task
+
+    def times(factor: int):
+        @task(cache_policy=INPUTS + TASK_SOURCE)
+        def multiplied(x: int) -> int:
+            return x * factor
+
+        return multiplied
+
+    assert [times(2)(10), times(3)(10), times(2)(10)] == [20, 30, 20]
