@@ -13,10 +13,12 @@ import os
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.machinery import SourceFileLoader
 from types import CodeType, FunctionType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from blake3 import blake3
 
@@ -37,64 +39,49 @@ def function_syntax(fn: FunctionType) -> ast.AST:
     Raises DigestError if there is no source, if the source is no longer the one that runs, or if one of several
     lambdas cannot be told from its neighbours.
     """
-    code = fn.__code__
-    where = f"{fn.__module__}.{fn.__qualname__} ({os.path.basename(code.co_filename)}, line {code.co_firstlineno})"
-    text = _source_text(code.co_filename, fn.__globals__)
-    if not text:
-        raise DigestError(
-            f"the source of {fn.__qualname__!r} is not available", where=where,
-            because="it was defined in a string or an interactive prompt", hint=_NO_SOURCE_HINT,
-        )  # fmt: skip
-    if _is_plain_file(code.co_filename, fn.__globals__) and not _still_the_source(text, code):
-        raise DigestError(
-            f"the source of {fn.__qualname__!r} has changed since it was loaded", where=where,
-            because="the code that would run is not the code in the file, so a key of the file would be wrong",
-            hint="start the program again, or reload the module",
-        )  # fmt: skip
-    found = _candidates(text, code)
-    if len({encode_tree(node) for node in found}) == 1:
-        return found[0]
-    raise DigestError(
-        f"the source of {fn.__qualname__!r} cannot be told from its neighbours" if found
-        else f"the source of {fn.__qualname__!r} is not where its code says", where=where,
-        because=f"{len(found)} definitions fit", hint="give it a line of its own, or define it with `def`",
-    )  # fmt: skip
+    return _known(fn).tree
 
 
 def function_code_digest(fn: FunctionType) -> bytes:
     """20 bytes over the normalised syntax tree of `fn`; the same on every supported Python. Raises as
     `function_syntax`."""
-    key = (fn.__code__.co_filename, fn.__code__)
-    known = _digests.get(key)
-    if known is None:
-        known = blake3(b"syntax\0" + encode_tree(function_syntax(fn))).digest(20)
-        if len(_digests) >= _MAX_REMEMBERED:
-            _digests.clear()
-        _digests[key] = known
-    return known
+    return _known(fn).digest
 
 
-# A pure memo. It also keeps the digest of code whose file was edited after it was loaded and digested.
-_digests: dict[tuple[str, CodeType], bytes] = {}
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    tree: ast.AST
+    digest: bytes
+
+
+# Pure memos. They also keep what was true of code whose file was edited after it was loaded and digested.
+_functions: dict[tuple[str, CodeType], _Known] = {}
+_classes: WeakKeyDictionary[type, ast.ClassDef] = WeakKeyDictionary()
 _MAX_REMEMBERED = 10_000
 
 
+def _known(fn: FunctionType) -> _Known:
+    key = (fn.__code__.co_filename, fn.__code__)
+    known = _functions.get(key)
+    if known is None:
+        tree = _find_function(fn)
+        known = _Known(tree, blake3(b"syntax\0" + encode_tree(tree)).digest(20))
+        if len(_functions) >= _MAX_REMEMBERED:
+            _functions.clear()
+        _functions[key] = known
+    return known
+
+
 def class_syntax(cls: type) -> ast.ClassDef:
-    """The syntax tree of a class statement. Raises DigestError if it cannot be found."""
-    module = sys.modules.get(cls.__module__)
-    filename = getattr(module, "__file__", None) or _filename_of_methods(cls)
-    text = _source_text(filename, vars(module) if module else {}) if filename else ""
-    found = [node for name, node in _qualified_classes(_parse(text)) if name == cls.__qualname__] if text else []
-    first_line = cls.__dict__.get("__firstlineno__")  # Python 3.13 and later
-    if len(found) > 1 and first_line is not None:
-        found = [node for node in found if _first_line(node) == first_line] or found
-    if len({encode_tree(node) for node in found}) == 1:
-        return found[0]
-    raise DigestError(
-        f"the source of class {cls.__qualname__!r} " + ("is ambiguous" if found else "is not available"),
-        where=f"{cls.__module__}.{cls.__qualname__}", because=f"{len(found)} definitions fit",
-        hint="define it once, in a file",
-    )  # fmt: skip
+    """The syntax tree of a class statement.
+
+    Raises DigestError if it cannot be found, or if the source of one of its methods is no longer the one that runs.
+    (A class without methods leaves nothing to compare with.)
+    """
+    known = _classes.get(cls)
+    if known is None:
+        known = _classes[cls] = _find_class(cls)
+    return known
 
 
 def module_syntax(module: Any) -> ast.Module:
@@ -107,6 +94,63 @@ def module_syntax(module: Any) -> ast.Module:
 
 
 # -- finding ---------------------------------------------------------------------------------------------------------
+
+
+def _find_function(fn: FunctionType) -> ast.AST:
+    code = fn.__code__
+    where = f"{fn.__module__}.{fn.__qualname__} ({os.path.basename(code.co_filename)}, line {code.co_firstlineno})"
+    text = _source_text(code.co_filename, fn.__globals__)
+    if not text:
+        raise DigestError(
+            f"the source of {fn.__qualname__!r} is not available", where=where,
+            because="it was defined in a string or an interactive prompt", hint=_NO_SOURCE_HINT,
+        )  # fmt: skip
+    _check_loaded(text, fn, where)
+    found = _candidates(text, code)
+    if len({encode_tree(node) for node in found}) == 1:
+        return found[0]
+    raise DigestError(
+        f"the source of {fn.__qualname__!r} cannot be told from its neighbours" if found
+        else f"the source of {fn.__qualname__!r} is not where its code says", where=where,
+        because=f"{len(found)} definitions fit", hint="give it a line of its own, or define it with `def`",
+    )  # fmt: skip
+
+
+def _find_class(cls: type) -> ast.ClassDef:
+    module = sys.modules.get(cls.__module__)
+    filename = getattr(module, "__file__", None) or _filename_of_methods(cls)
+    text = _source_text(filename, vars(module) if module else {}) if filename else ""
+    where = f"{cls.__module__}.{cls.__qualname__}"
+    for member in vars(cls).values():
+        if isinstance(member, FunctionType) and member.__code__.co_filename == filename:
+            _check_loaded(text, member, where)
+    found = [node for name, node in _qualified_classes(_parse(text)) if name == cls.__qualname__] if text else []
+    first_line = cls.__dict__.get("__firstlineno__")  # Python 3.13 and later
+    if len(found) > 1 and first_line is not None:
+        where = f"{cls.__module__}.{cls.__qualname__}"
+    for member in vars(cls).values():
+        if isinstance(member, FunctionType) and member.__code__.co_filename == filename:
+            _check_loaded(text, member, where)
+    found = [node for node in found if _first_line(node) == first_line] or found
+    if len({encode_tree(node) for node in found}) == 1:
+        return found[0]
+    raise DigestError(
+        f"the source of class {cls.__qualname__!r} " + ("is ambiguous" if found else "is not available"),
+        where=where, because=f"{len(found)} definitions fit",
+        hint="define it once, in a file",
+    )  # fmt: skip
+
+
+def _check_loaded(text: str, fn: FunctionType, where: str) -> None:
+    """Raises DigestError if the file says something else by now than the code that was loaded from it."""
+    code = fn.__code__
+    if _is_plain_file(code.co_filename, fn.__globals__) and not _still_the_source(text, code):
+        raise DigestError(
+            f"the source of {fn.__qualname__!r} has changed since it was loaded",
+            where=where,
+            because="the code that would run is not the code in the file, so a key of the file would be wrong",
+            hint="start the program again, or reload the module",
+        )
 
 
 def _source_text(filename: str, module_globals: dict[str, Any]) -> str:

@@ -328,11 +328,24 @@ def test_source_that_changed_after_it_was_loaded_is_an_error_and_not_a_wrong_key
         task_source(module.f)
 
 
-def test_code_that_was_digested_before_its_file_changed_keeps_its_digest(project: Project) -> None:
-    module = project(m="def f(x):\n    return x + 11\n")
-    before = task_source(module.f)
-    Path(str(module.__file__)).write_text("def f(x):\n    return x + 2000\n")
-    assert task_source(module.f) == before
+def test_a_class_that_changed_after_it_was_loaded_is_an_error_and_not_a_wrong_key(project: Project) -> None:
+    text = "class C:\n    def g(self):\n        return {}\n\ndef f(x):\n    return C().g()\n"
+    module = project(m=text.format(1))
+    Path(str(module.__file__)).write_text(text.format(2000))
+    task_source(module.f)
+    with pytest.raises(DigestError, match="has changed since it was loaded"):
+        task_code(module.f)
+
+
+@pytest.mark.parametrize("digest", [task_source, task_code])
+def test_code_that_was_digested_before_its_file_changed_keeps_its_digest(
+    project: Project, digest: Callable[..., str]
+) -> None:
+    text = "class C:\n    def g(self):\n        return {}\n\ndef f(x):\n    return C().g() + {}\n"
+    module = project(m=text.format(11, 12))
+    before = digest(module.f)
+    Path(str(module.__file__)).write_text("\n" + text.format(2000, 2001))
+    assert digest(module.f) == before
 
 
 @pytest.mark.parametrize("fn", [len, str.upper, sum])
