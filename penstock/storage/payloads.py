@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import mmap
+import queue
+import threading
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -16,8 +18,9 @@ from penstock.storage.records import INLINE_BYTES, About, PayloadFile, ResultRec
 from penstock.storage.serializers import Serializer, type_name
 from penstock.storage.stores import PayloadStore
 
-_MAPPED_BYTES = 1 << 20
-"""Files from this size on are memory-mapped and hashed by several threads."""
+_LARGE_BYTES = 1 << 20
+"""From this size on, files are hashed while the next part is made, and memory-mapped and hashed by several threads."""
+_PARTS_AHEAD = 32
 
 
 def as_inline(value: Any, serializer: Serializer) -> tuple[msgspec.Raw, About] | None:
@@ -38,7 +41,10 @@ def write_payload(store: PayloadStore, name: str, value: Any, serializer: Serial
     """
     with store.create(name) as file:
         tee = _Tee(file)
-        about = _written(value, serializer, tee)
+        try:
+            about = _written(value, serializer, tee)
+        finally:
+            tee.finish()
     return PayloadFile(suffix=serializer.suffix, size=tee.size, checksum=tee.checksum.hexdigest()), about
 
 
@@ -59,10 +65,16 @@ def _written(value: Any, serializer: Serializer, file: Any) -> About:
 
 
 class _Tee(io.RawIOBase):
-    """Passes bytes on to a file, and counts and hashes them on the way."""
+    """Passes bytes on to a file, and counts and hashes them on the way.
+
+    What is large is passed on and hashed by a thread of its own, while the writer makes the next part: then a
+    verified payload takes no longer than a bare file.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._parts: queue.Queue[bytes | None] | None = None
+        self._thread: threading.Thread | None = None
         self.size = 0
         self.checksum = blake3()
         self.error: BaseException | None = None
@@ -74,15 +86,43 @@ class _Tee(io.RawIOBase):
         return self.size
 
     def write(self, data: Any) -> int:
-        try:
-            self._file.write(data)
-        except BaseException as error:
-            self.error = error
-            raise
-        self.checksum.update(data)
         size = memoryview(data).nbytes
         self.size += size
+        if self._parts is None and self.size >= _LARGE_BYTES:
+            self._parts = queue.Queue(_PARTS_AHEAD)
+            self._thread = threading.Thread(
+                target=self._work, args=(self._parts,), name="penstock-payload", daemon=True
+            )
+            self._thread.start()
+        if self._parts is None:
+            self._pass_on(data)
+        else:
+            self._parts.put(bytes(data))
+        if self.error is not None:
+            raise self.error
         return size
+
+    def finish(self) -> None:
+        """Wait until all is passed on; raises what went wrong with that."""
+        if self._parts is not None and self._thread is not None:
+            self._parts.put(None)
+            self._thread.join()
+            self._parts = self._thread = None
+        if self.error is not None:
+            raise self.error
+
+    def _work(self, parts: queue.Queue[bytes | None]) -> None:
+        # Takes all there is even after an error, or the writer would wait for ever.
+        while (part := parts.get()) is not None:
+            if self.error is None:
+                self._pass_on(part)
+
+    def _pass_on(self, data: Any) -> None:
+        try:
+            self._file.write(data)
+            self.checksum.update(data)
+        except BaseException as error:  # noqa: BLE001  # raised by `write` or `finish`, in the writer's thread
+            self.error = error
 
 
 def read_value(store: PayloadStore, record: ResultRecord, *, allow_pickle: bool, limit: int) -> Any:
@@ -129,7 +169,7 @@ def _verified(store: PayloadStore, record: ResultRecord, payload: PayloadFile) -
         raise StoreUnreachable("reading a payload failed", where=name, because=str(error)) from error
     if len(data) != payload.size:
         raise _damaged(record, f"its payload is not the {payload.size} bytes that were written")
-    threads = blake3.AUTO if len(data) >= _MAPPED_BYTES else 1
+    threads = blake3.AUTO if len(data) >= _LARGE_BYTES else 1
     if blake3(data, max_threads=threads).hexdigest() != payload.checksum:
         raise _damaged(record, "its payload has another checksum")
     return data
@@ -137,7 +177,7 @@ def _verified(store: PayloadStore, record: ResultRecord, payload: PayloadFile) -
 
 def _contents(file: BinaryIO, size: int) -> memoryview:
     """All of the file; a byte more or less than `size` only where it has another size."""
-    if size >= _MAPPED_BYTES:
+    if size >= _LARGE_BYTES:
         try:
             # What was verified is what is parsed, without a copy. Maps all that is there, so that the size tells.
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -374,6 +374,48 @@ def test_a_full_disk_under_a_payload_is_store_full_and_leaves_nothing(results: R
     assert names(store) == []
 
 
+@pytest.mark.parametrize("nth", [0, 3])
+def test_a_disk_that_fills_up_late_under_a_large_payload_is_store_full(
+    results: ResultStore, store: FlakyStore, nth: int
+) -> None:
+    pa = pytest.importorskip("pyarrow")
+    stream = (pa.record_batch({"a": [str(i * k) for k in range(100_000)]}) for i in range(1, 30))
+    seen = iter(range(10**6))
+
+    def full_after_some() -> None:
+        if next(seen) >= nth:
+            raise StoreFull("full")
+
+    store.interrupt("write", full_after_some, times=10**6)
+    with pytest.raises(StoreFull):
+        publish(results, stream)
+    assert names(store) == []
+    assert "penstock-payload" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.needs("numpy", "pandas", "polars")
+def test_large_values_of_every_kind_come_back(tmp_path: Path) -> None:
+    np, pl, pd = pytest.importorskip("numpy"), pytest.importorskip("polars"), pytest.importorskip("pandas")
+    results = ResultStore(LocalStore(tmp_path, durable=False))
+    numbers = np.random.default_rng(1).normal(size=400_000)
+    for i, value in enumerate(
+        (
+            numbers,
+            pl.DataFrame({"a": numbers}),
+            pd.DataFrame({"a": numbers}),
+            {"a": numbers.tolist(), "b": (1,)},
+            numbers.tolist(),
+        )
+    ):
+        published = results.publish("t", str(i), value, after=NEVER, attempt="a", digest="d")
+        assert isinstance(published, Published)
+        assert published.record.size > 1 << 20
+        again = results.load(published.record)
+        assert type(again) is type(value)
+        column = again if isinstance(value, (list, np.ndarray)) else again["a"]
+        np.testing.assert_array_equal(np.asarray(column), numbers)
+
+
 def test_a_rival_that_commits_while_our_write_hangs_wins(results: ResultStore, store: FlakyStore) -> None:
     rival = ResultStore(store.inner)
     store.interrupt("put_if_absent", lambda: publish(rival, "rival", after=NEVER, attempt="r") and None, name="record")
