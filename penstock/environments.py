@@ -49,7 +49,8 @@ class Environment:
         manager: LockManager | None = policy.lock_manager
         if manager is None:
             if self._locks is None:
-                self._locks = lock_manager_from(self.settings.locks or self._locks_beside_the_store())
+                address = self.settings.locks or self._locks_beside_the_store()
+                self._locks = lock_manager_from(address, lease_seconds=self.settings.lease_seconds)
             manager = self._locks
         return manager
 

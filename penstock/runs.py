@@ -102,7 +102,6 @@ class Live:
         context = WorkerContext(info, environment.results().store.url, environment.results, settings)
         self._claims = Claims(
             info={"run": run.id, "flow": run.flow_name},
-            lease_seconds=settings.lease_seconds,
             on_wake=lambda key: self.driver.wake(key),
             on_lost=lambda held: self.driver.locks_lost(held),
         )

@@ -13,8 +13,8 @@ from penstock.locks.memory import MemoryLockManager
 
 
 def lock_manager_from(setting: str, *, lease_seconds: float | None = None) -> LockManager:
-    """The manager that `setting` names: `memory`, or a folder (`/var/lock/penstock`, `./locks`, `~/locks`,
-    `file:///…`).
+    """The manager that `setting` names: `memory` (one for the whole process), or a folder (`/var/lock/penstock`,
+    `./locks`, `~/locks`, `file:///…`).
 
     Touches nothing. A bare word is never taken for a folder, so a mistyped name does not lock in a new place of its
     own. Raises `ConfigurationError` for anything else.
@@ -31,8 +31,13 @@ def lock_manager_from(setting: str, *, lease_seconds: float | None = None) -> Lo
     )
 
 
+# One for all runs of the process that ask by name: locks that each run had for itself would exclude nobody. Its lease is
+# the default one: sessions of one process live and die together.
+_PROCESS_WIDE = MemoryLockManager()
+
+
 def _open_memory(setting: str, lease_seconds: float | None) -> LockManager:
-    return MemoryLockManager(lease_seconds=lease_seconds)
+    return _PROCESS_WIDE
 
 
 def _open_file(setting: str, lease_seconds: float | None) -> LockManager:

@@ -24,13 +24,11 @@ class Claims:
         self,
         *,
         info: Mapping[str, str],
-        lease_seconds: float,
         on_wake: Callable[[str], None],
         on_lost: Callable[[int], None],
     ) -> None:
         """`on_wake(key)` and `on_lost(number of leases)` are called from other threads."""
         self._info = dict(info)
-        self._lease_seconds = lease_seconds
         self._on_wake = on_wake
         self._on_lost = on_lost
         self._presences: dict[int, _Presence] = {}
@@ -79,9 +77,7 @@ class Claims:
                 # What it held may belong to others now; new work goes on under a new session.
                 self._leases = {n: held for n, held in self._leases.items() if held[0] is not presence}
                 presence.close()
-            session = manager.open_session(
-                info=self._info, lease_seconds=self._lease_seconds, on_lost=lambda: self._report_loss(manager)
-            )
+            session = manager.open_session(info=self._info, on_lost=lambda: self._report_loss(manager))
             presence = self._presences[id(manager)] = _Presence(manager, session)
         return presence
 
