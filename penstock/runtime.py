@@ -46,7 +46,8 @@ class _Current:
     Outside of a run its texts are None and its counts 0.
     """
 
-    def __init__(self, variable: ContextVar[Any]) -> None:
+    def __init__(self, name: str, variable: ContextVar[Any]) -> None:
+        self._name = name
         self._variable = variable
 
     def __getattr__(self, name: str) -> Any:
@@ -56,9 +57,12 @@ class _Current:
     def __repr__(self) -> str:
         return repr(self._variable.get())
 
+    def __reduce__(self) -> str:
+        return self._name  # a function that uses it is sent to workers, where it means the run there
 
-flow_run: Any = _Current(_flow)
-task_run: Any = _Current(_task)
+
+flow_run: Any = _Current("flow_run", _flow)
+task_run: Any = _Current("task_run", _task)
 
 
 @contextlib.contextmanager

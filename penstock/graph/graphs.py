@@ -159,9 +159,13 @@ class Graph:
         return self._last_use[id] >= max(start, 1)
 
     def targets(self, start: int = 0) -> list[int]:
-        """Nodes from number `start` on that no other node consumes. A part of a result that nobody takes is not one."""
-        nodes = self.nodes
-        return [i for i in range(start, len(nodes)) if not self._last_use[i] and not nodes[i].entry.task.derived]
+        """Nodes from number `start` on that no other node consumes, and those to be refreshed, which run in any case.
+
+        A part of a result that nobody takes is none.
+        """
+        nodes, used = self.nodes, self._last_use
+        candidates = (i for i in range(start, len(nodes)) if not used[i] or nodes[i].entry.refresh)
+        return [i for i in candidates if not nodes[i].entry.task.derived]
 
     def ancestors(self, ids: Iterable[int]) -> set[int]:
         """Everything whose results the given nodes use, directly or not."""

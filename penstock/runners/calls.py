@@ -88,7 +88,7 @@ class Worker:
             return self.outcome(call, "failed", failure=describe(error))
 
     def _run_plain(self, call: Call, payload: Payload) -> Outcome:
-        values = self.values(call)
+        values = self.values(call, {})
         started = time.time()
         clock = time.perf_counter()
         value = self.run_function(call, payload, values)
@@ -105,9 +105,8 @@ class Worker:
 
     # -- shared by plain and cached calls ------------------------------------------------------------------------------
 
-    def values(self, call: Call) -> dict[str, Any]:
-        """The call's arguments with every input brought here. Raises `InputLost`."""
-        loaded: dict[int, Any] = {}
+    def values(self, call: Call, loaded: dict[int, Any]) -> dict[str, Any]:
+        """The call's arguments with every input brought here; `loaded` has those that are. Raises `InputLost`."""
 
         def resolve(ref: Ref) -> Any:
             if ref.node not in loaded:
@@ -164,6 +163,7 @@ class _CachedCall:
         self.template = payload.template
         self.task = payload.task.identity
         self.digests: dict[int, str] = {n: s.digest for n, s in call.inputs.items() if s.digest is not None}
+        self.inputs: dict[int, Any] = {}
         self.values: dict[str, Any] | None = None
 
     def settle(self) -> Outcome:
@@ -180,15 +180,16 @@ class _CachedCall:
         return self._execute(key, found)
 
     def _resolve(self, ref: Ref) -> str:
-        return self.digests[ref.node]
+        known = self.digests.get(ref.node)
+        if known is None:
+            # Plain tasks' values come without a digest; it is computed here, where the value is needed anyway.
+            value = self.inputs[ref.node] = self.worker.load(ref.node, self.call.inputs[ref.node])
+            known = self.digests[ref.node] = digest(value)
+        return known
 
     def _cache_key(self) -> str | None:
         if self.call.cache_key is not None:
             return self.call.cache_key
-        # Plain tasks' values come without a digest; it is computed here, where the value is needed anyway.
-        for node, source in self.call.inputs.items():
-            if node not in self.digests:
-                self.digests[node] = digest(self.worker.load(node, source))
         return self.template.cache_key(self.call.arguments, self._resolve, self._values_if_needed())
 
     def _values_if_needed(self) -> dict[str, Any] | None:
@@ -196,7 +197,7 @@ class _CachedCall:
 
     def _loaded(self) -> dict[str, Any]:
         if self.values is None:
-            self.values = self.worker.values(self.call)
+            self.values = self.worker.values(self.call, self.inputs)
         return self.values
 
     def _execute(self, key: str, found: Found | Absent) -> Outcome:

@@ -1,0 +1,250 @@
+"""Tasks for the conformance suite of runners. Each leaves a mark in a folder when it runs, wherever that is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import uuid
+from typing import Any, NoReturn
+
+from penstock.runtime import flow_run, task_run
+from penstock.tasks import task
+
+
+def mark(log: str, name: str) -> None:
+    """Note that `name` runs: a file of its own, so that no process can overwrite the mark of another."""
+    path = os.path.join(log, f"{name}@{uuid.uuid4().hex}")
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+
+
+def marks(log: str, name: str) -> int:
+    """How often `name` was marked."""
+    return sum(each.startswith(f"{name}@") for each in os.listdir(log))
+
+
+def until_marked(log: str, name: str, seconds: float) -> bool:
+    """Wait for a mark; False if there is none after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not marks(log, name):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+class Unpicklable(Exception):
+    """Cannot be made again from its arguments."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} {two}")
+
+
+class BreaksWhenLoaded:
+    """Pickles, and does not unpickle."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (divmod, (1, 0))
+
+
+@task
+def double(log: str, n: Any) -> Any:
+    mark(log, "double")
+    return n * 2
+
+
+@task
+def add(log: str, a: Any, b: Any) -> Any:
+    mark(log, "add")
+    return a + b
+
+
+@task
+def total(log: str, items: Any) -> Any:
+    mark(log, "total")
+    return sum(items)
+
+
+@task
+def show(log: str, value: Any) -> str:
+    mark(log, "show")
+    return repr(value)
+
+
+@task
+def make_record(log: str, n: int) -> dict[str, Any]:
+    mark(log, "make_record")
+    return {"n": n, "point": complex(1, n + 2)}
+
+
+@task
+def numbers(log: str, count: int) -> list[int]:
+    mark(log, "numbers")
+    return list(range(count))
+
+
+@task
+def append_to(log: str, items: list[int], item: int) -> list[int]:
+    mark(log, "append_to")
+    items.append(item)
+    return items
+
+
+@task
+def text(log: str, size: int) -> str:
+    mark(log, "text")
+    return "x" * size
+
+
+@task
+def length(log: str, value: str, more: int = 0) -> tuple[int, bool]:
+    mark(log, "length")
+    return len(value) + more, set(value) == {"x"}
+
+
+@task
+def moment(log: str, name: str) -> float:
+    mark(log, "moment")
+    return time.time()
+
+
+@task
+def nap(log: str, name: str, seconds: float) -> float:
+    mark(log, "nap")
+    time.sleep(seconds)
+    return time.time()
+
+
+@task
+def spin(log: str, seconds: float) -> None:
+    """Busy in Python, so that it can be interrupted on every engine."""
+    mark(log, "spin")
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+@task
+def slow_at_first(log: str, seconds: float) -> int:
+    mark(log, "slow_at_first")
+    deadline = time.monotonic() + (seconds if task_run.run_count == 1 else 0)
+    while time.monotonic() < deadline:
+        time.sleep(0.001)
+    return int(task_run.run_count)
+
+
+@task
+def meet(log: str, me: str, other: str, seconds: float) -> bool:
+    """True if the call named `other` runs at the same time."""
+    mark(log, me)
+    return until_marked(log, other, seconds)
+
+
+@task
+def wait_for_mark(log: str, name: str, seconds: float) -> bool:
+    return until_marked(log, name, seconds)
+
+
+@task
+def alone(log: str, n: int) -> int:
+    """Fails if another call of it runs at the same time."""
+    path = os.path.join(log, "alone@now")
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    time.sleep(0.02)
+    os.unlink(path)
+    return n
+
+
+@task
+def fail(log: str, message: str) -> NoReturn:
+    mark(log, "fail")
+    raise ValueError(message)
+
+
+@task
+def fail_unpicklably(log: str) -> NoReturn:
+    mark(log, "fail_unpicklably")
+    raise Unpicklable("two", "parts")
+
+
+@task
+def flaky(log: str, name: str, succeeds_at: int) -> int:
+    """Fails until the attempt `succeeds_at`."""
+    mark(log, "flaky")
+    attempt = int(task_run.run_count)
+    if attempt < succeeds_at:
+        raise ValueError(f"attempt {attempt}")
+    return attempt
+
+
+@task
+def make_lock(log: str) -> Any:
+    """Something nobody can pickle."""
+    mark(log, "make_lock")
+    return threading.Lock()
+
+
+@task
+async def async_double(log: str, n: int) -> int:
+    mark(log, "async_double")
+    return n * 2
+
+
+@task
+def stream(log: str, count: int) -> Any:
+    mark(log, "stream")
+    yield from range(count)
+
+
+@task
+def say(log: str, line: str) -> None:
+    print(line)  # noqa: T201 (that prints are caught is under test)
+
+
+@task
+def about_the_run(log: str, n: int) -> dict[str, Any]:
+    if task_run.run_count == 1:
+        raise ValueError("first attempt")
+    parameters = {name: value for name, value in task_run.parameters.items() if name != "log"}
+    return {
+        "flow": (flow_run.flow_name, flow_run.id, flow_run.run_count, flow_run.tags),
+        "task": (task_run.task_name, task_run.run_count, task_run.tags, parameters, task_run.flow_run_id),
+    }
+
+
+@task
+def calls_another(log: str, n: int) -> int:
+    doubled: int = double(log, n)
+    return doubled + 1
+
+
+@task
+def leave(log: str) -> NoReturn:
+    mark(log, "leave")
+    raise SystemExit(3)
+
+
+def caught(future: Any) -> str:
+    """The type of what a future raises."""
+    try:
+        future.result()
+    except BaseException as error:  # noqa: BLE001 (its type is asked for)
+        return type(error).__name__
+    return "nothing"
+
+
+@task
+def die_at_first(log: str) -> int:
+    """Kills its process, unless it was tried before."""
+    tried = marks(log, "die_at_first")
+    mark(log, "die_at_first")
+    if not tried:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return tried + 1
+
+
+@task
+def die(log: str) -> None:
+    mark(log, "die")
+    os.kill(os.getpid(), signal.SIGKILL)
