@@ -288,7 +288,7 @@ def write_recipe(results: ResultStore, entry: RecipeEntry) -> None:
     try:
         results.put_recipe(entry)
     except StoreError as error:
-        logging.getLogger("penstock.store").warning("no recipe entry of %s: %s", entry.task, error.because or error.what)
+        logging.getLogger("penstock.store").warning("no recipe entry of %s: %s", entry.task, error.what)
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:

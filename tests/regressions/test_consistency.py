@@ -24,7 +24,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "store"
 
 
-# -- equal data elsewhere ------------------------------------------------------------------------------------------------
+# -- equal data elsewhere ----------------------------------------------------------------------------------------------
 
 
 def test_equal_data_at_another_path_is_a_hit(tmp_path: Path, note: Note, ran: Ran) -> None:
@@ -42,7 +42,7 @@ def test_equal_data_at_another_path_is_a_hit(tmp_path: Path, note: Note, ran: Ra
     assert ran() == [str(one), str(different)]
 
 
-# -- mutation -------------------------------------------------------------------------------------------------------------
+# -- mutation ----------------------------------------------------------------------------------------------------------
 
 
 def test_changing_a_returned_object_does_not_change_the_cache(runner: str) -> None:
@@ -100,7 +100,7 @@ def test_changing_an_argument_after_the_call_changes_nothing() -> None:
     assert pipeline() == 3
 
 
-# -- missing and damaged bytes ----------------------------------------------------------------------------------------------
+# -- missing and damaged bytes -----------------------------------------------------------------------------------------
 
 
 def test_a_deleted_payload_is_recomputed_in_the_same_run_with_what_was_pruned(
@@ -156,7 +156,7 @@ def test_a_deleted_payload_of_a_target_is_recomputed_when_the_flow_asks_for_it(
     assert ran() == []
 
 
-# -- input files ------------------------------------------------------------------------------------------------------------
+# -- input files -------------------------------------------------------------------------------------------------------
 
 
 def test_a_file_that_changes_while_the_task_runs_is_not_published_under_its_old_key(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_file_that_changes_between_key_and_execution_is_not_published_under_it
     assert ran() == ["read", "read"]
 
 
-# -- non-deterministic upstream -----------------------------------------------------------------------------------------------
+# -- non-deterministic upstream ----------------------------------------------------------------------------------------
 
 
 def test_a_rerun_upstream_is_never_mixed_with_downstream_results_of_its_older_value() -> None:

@@ -122,7 +122,7 @@ def test_results_that_nobody_asks_for_stay_out_of_the_driver() -> None:
     assert store.count("open") == 0
 
 
-# -- what would make keys weaker is an error --------------------------------------------------------------------------------
+# -- what would make keys weaker is an error ---------------------------------------------------------------------------
 
 
 class Opaque:
@@ -185,7 +185,7 @@ def test_equal_containers_are_hits_whatever_their_order() -> None:
     assert RAN == ["size"]
 
 
-# -- locks ------------------------------------------------------------------------------------------------------------------
+# -- locks -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_contended_call_holds_no_worker() -> None:

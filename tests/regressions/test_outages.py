@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -27,7 +27,7 @@ def store() -> FlakyStore:
 
 
 @pytest.fixture
-def work(store: FlakyStore) -> Iterator[Callable[[int], object]]:
+def work(store: FlakyStore) -> Callable[[int], object]:
     """A flow of one cached task whose results are in the flaky store."""
 
     @task(cache_policy=INPUTS, result_storage=store, key_name="work")
@@ -35,7 +35,7 @@ def work(store: FlakyStore) -> Iterator[Callable[[int], object]]:
         RAN.append(n)
         return n + 1
 
-    yield flow(name="outage")(lambda n: work(n))
+    return flow(name="outage")(lambda n: work(n))
 
 
 def down(store: FlakyStore, method: str, *, times: int = 10**6, **how: str) -> None:
