@@ -24,7 +24,7 @@ from penstock.graph.graphs import Graph
 from penstock.graph.plans import Plan
 from penstock.graph.signatures import Signature
 from penstock.graph.sources import importable_name
-from penstock.graph.tasks import Delays, TaskOptions
+from penstock.graph.tasks import Delays, TaskOptions, check_retries
 from penstock.graph.tracing import FlowFrame, Trace, current_trace
 from penstock.journals import Journal, RunRecord, new_record, read_record
 from penstock.previews import preview
@@ -68,7 +68,9 @@ class FlowOptions:
                 raise ConfigurationError(
                     f"a flow has no option {name!r}", hint=f"the options are {', '.join(sorted(known))}"
                 )
-        return replace(self, **changes)
+        merged = replace(self, **changes)
+        check_retries(merged.retries, merged.retry_delay_seconds)
+        return merged
 
 
 class Flow(Generic[P, R]):

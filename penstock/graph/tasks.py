@@ -67,18 +67,18 @@ class TaskOptions:
         return replace(self, **changes).checked()
 
     def checked(self) -> TaskOptions:
-        """The options themselves, if they make sense together."""
-        if self.retries < 0:
-            raise ConfigurationError(f"retries={self.retries}", because="it counts further tries", hint="0 or more")
-        if self.timeout_seconds is not None and self.timeout_seconds <= 0:
-            raise ConfigurationError(
-                f"timeout_seconds={self.timeout_seconds}", because="no call could ever finish", hint="more than 0"
-            )
-        if self.cache_expiration is not None and not isinstance(self.cache_expiration, timedelta):
-            raise ConfigurationError(
-                f"cache_expiration={self.cache_expiration!r}",
-                hint="give a datetime.timedelta, such as timedelta(days=1)",
-            )
+        """The options themselves; `ConfigurationError` for one that makes no sense."""
+        check_retries(self.retries, self.retry_delay_seconds)
+        _check("retry_jitter_factor", self.retry_jitter_factor, _is_number(self.retry_jitter_factor, 0), "0 or more")
+        timeout = self.timeout_seconds
+        fits = timeout is None or (_is_number(timeout, 0) and timeout > 0)
+        _check("timeout_seconds", timeout, fits, "a number of seconds above 0")
+        policy: Any = self.cache_policy
+        fits = policy is None or isinstance(policy, CachePolicy)
+        _check("cache_policy", policy, fits, "a policy such as INPUTS + TASK_SOURCE")
+        after: Any = self.cache_expiration
+        fits = after is None or (isinstance(after, timedelta) and after >= timedelta(0))
+        _check("cache_expiration", after, fits, "a datetime.timedelta, such as timedelta(days=1)")
         return self
 
     def policy(self, *, persist_by_default: bool | None) -> CachePolicy | None:
@@ -88,6 +88,26 @@ class TaskOptions:
         if self.cache_policy is not None:
             return self.cache_policy
         return DEFAULT if self.persist_result or persist_by_default else None
+
+
+def check_retries(retries: Any, delays: Any) -> None:
+    """Raises `ConfigurationError` if these cannot be `retries` and `retry_delay_seconds`, of a task or of a flow."""
+    counted = isinstance(retries, int) and not isinstance(retries, bool) and retries >= 0
+    _check("retries", retries, counted, "the number of further tries, 0 or more")
+    if isinstance(delays, list | tuple):
+        fits = all(_is_number(delay, 0) for delay in delays)
+    else:
+        fits = callable(delays) or _is_number(delays, 0)
+    _check("retry_delay_seconds", delays, fits, "seconds, a list of them, or a function such as exponential_backoff(2)")
+
+
+def _is_number(value: Any, least: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= least
+
+
+def _check(name: str, value: Any, fits: bool, hint: str) -> None:
+    if not fits:
+        raise ConfigurationError(f"{name} cannot be {value!r}", hint=f"give {hint}", name=name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,7 @@ from penstock.errors import ConfigurationError
 from penstock.graph.tasks import Resources
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-_SIZE = re.compile(r"\s*([0-9.]+)\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
 
 
 def parse_bytes(size: float | str) -> float:
@@ -36,6 +36,8 @@ def required(resources: Resources | None, attempt: int) -> dict[str, float]:
         if not isinstance(amount, int | float | str):
             raise ConfigurationError(f"resources[{name!r}] is {amount!r}", hint="give a number")
         needs[str(name)] = parse_bytes(amount)
+        if not needs[str(name)] >= 0:
+            raise ConfigurationError(f"resources[{name!r}] is {amount!r}", hint="give a number that is 0 or more")
     return needs
 
 
