@@ -3,15 +3,15 @@
 Layers, from the top; imports only go down:
 
     cli                              the command line
-    reports  testing                 what a run leaves to look at; conformance suites for implementations
+    testing                          conformance suites for implementations, fakes
     flows  tasks                     @flow and @task as users see them
-    runs                             ties the parts together for one run
+    runs  previews                   ties the parts together for one run; the same without running anything
     environments  journals           where a run happens, and its written trace
     runners                          engines, and the one loop that drives them
     transactions                     the one part that needs both storage and locks
     locks                            one execution is likely
     storage | graph                  one result is certain | what would be computed, under which key
-    settings  events  clocks  runtime  errors
+    settings  events  clocks  logs  checksums  runtime  errors
 """
 
 __version__ = "0.1.0"

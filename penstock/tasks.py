@@ -88,11 +88,11 @@ class Task(Generic[P, R]):
                 f"{self.name}.map() got iterables of {sorted(lengths) or 'no'} lengths",
                 hint="give iterables of one length, and unmapped(x) for what stays the same",
             )
-        calls: list[Future[R]] = []
+        calls: list[R] = []
         for n in range(lengths.pop()):
             row = [_nth(a, items, n) for a, items in zip(args, positional, strict=True)]
             rest = {k: _nth(kwargs[k], items, n) for k, items in named.items()}
-            calls.append(cast(Any, self.submit)(*row, wait_for=wait_for, **rest))
+            calls.append(cast(R, cast(Any, self.submit)(*row, wait_for=wait_for, **rest)))
         return FutureList(calls)
 
     def with_options(self, **changes: Any) -> Task[P, R]:

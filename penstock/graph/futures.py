@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from penstock.errors import TaskTimeout
 
@@ -142,16 +142,20 @@ def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-class FutureList(list[Future[R]]):
-    """The futures of a `map`, in order."""
+class FutureList(list[R]):
+    """The futures of a `map`, in order. Type checkers take them for the values they stand for, as with calls."""
+
+    def futures(self) -> list[Future[R]]:
+        """The same futures, typed as what they are."""
+        return cast("list[Future[R]]", list(self))
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
         """All values, in order."""
-        return [f.result(timeout, raise_on_failure) for f in self]
+        return [f.result(timeout, raise_on_failure) for f in self.futures()]
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until each has finished, however it ended."""
-        for future in self:
+        for future in self.futures():
             future.wait(timeout)
 
 

@@ -10,7 +10,6 @@ import datetime
 import decimal
 import fractions
 import functools
-import os
 import struct
 import uuid
 from collections.abc import Callable, Iterable
@@ -18,6 +17,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from penstock.checksums import new_hash
 from penstock.errors import DigestError
 from penstock.graph.names import stable_name
 from penstock.graph.refs import Ref
@@ -31,7 +31,6 @@ Resolve = Callable[[Ref], str]
 Leaf = Callable[[Any], bytes]
 Branch = Callable[[Any, "Walk"], bytes]
 
-_PARALLEL_BYTES = 1 << 20
 # Sharing is only remembered below this depth: broad and flat values would fill memory for nothing.
 _REMEMBER_BELOW = 6
 _SHOWN_STEPS = 12
@@ -117,24 +116,11 @@ def hash_leaf(tag: bytes, payload: bytes) -> bytes:
 
 def hash_buffers(tag: bytes, buffers: Iterable[Any], *, nbytes: int) -> bytes:
     """A leaf over `nbytes` bytes given as contiguous buffers, without copies; by all cores if they are many."""
-    threads = blake3.AUTO if nbytes >= _PARALLEL_BYTES and not _forked else 1
-    hasher = blake3(tag + b"\0", max_threads=threads)
+    hasher = new_hash(nbytes=nbytes)
+    hasher.update(tag + b"\0")
     for buffer in buffers:
         hasher.update(buffer)
     return hasher.digest(SIZE)
-
-
-# blake3's thread pool does not survive a fork: a child that used it would wait for ever.
-_forked = False
-
-
-def _note_fork() -> None:
-    global _forked
-    _forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_fork)
 
 
 def attributes(value: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ there the driver's answer is carried along and put in place with `main_module(..
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import sysconfig
@@ -84,10 +85,22 @@ def is_project_module(module: str) -> bool:
         return False
     found = sys.modules.get(module) or sys.modules.get(root)
     file = getattr(found, "__file__", None) or next(iter(getattr(found, "__path__", ())), None)
+    if found is None:
+        file = _file_of_unloaded(root)  # asked without importing it, which may take seconds
     if not file:
         return True
     path = os.path.abspath(file)
     return not _INSTALLED.intersection(path.split(os.sep)) and not path.startswith(_STANDARD_FOLDERS)
+
+
+def _file_of_unloaded(root: str) -> str | None:
+    try:
+        spec = importlib.util.find_spec(root)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    return spec.origin if spec.has_location else next(iter(spec.submodule_search_locations or ()), None)
 
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})

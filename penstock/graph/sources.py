@@ -178,7 +178,8 @@ class _Reach:
         module, name = mention.imported or ("", None)
         if module.startswith("."):
             module = importlib.util.resolve_name(module, scope.get("__package__") or "")
-        if module not in sys.modules and not (_can_be_found(module) and self.is_project(module)):
+        if not self.is_project(module) or not (module in sys.modules or _can_be_found(module)):
+            # Also where it is loaded already: a key must not depend on what else the process has imported.
             return _Named(f"{module}:{name}" if name else module)
         try:
             found: Any = importlib.import_module(module)

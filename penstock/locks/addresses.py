@@ -7,9 +7,10 @@ from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
 from penstock.errors import ConfigurationError
-from penstock.locks.base import LockManager
+from penstock.locks.base import DEFAULT_LEASE_SECONDS, LockManager
 from penstock.locks.filesystem import FileSystemLockManager
 from penstock.locks.memory import MemoryLockManager
+from penstock.locks.sessions import checked_lease
 
 
 def lock_manager_from(setting: str, *, lease_seconds: float | None = None) -> LockManager:
@@ -31,12 +32,13 @@ def lock_manager_from(setting: str, *, lease_seconds: float | None = None) -> Lo
     )
 
 
-# One for all runs of the process that ask by name: locks that each run had for itself would exclude nobody. Its lease is
-# the default one: sessions of one process live and die together.
+# One for all runs of the process that ask by name: locks that each run had for itself would exclude nobody. Its lease
+# is the default one: sessions of one process live and die together.
 _PROCESS_WIDE = MemoryLockManager()
 
 
 def _open_memory(setting: str, lease_seconds: float | None) -> LockManager:
+    checked_lease(lease_seconds, DEFAULT_LEASE_SECONDS)
     return _PROCESS_WIDE
 
 

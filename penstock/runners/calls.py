@@ -19,6 +19,7 @@ from penstock.clocks import SYSTEM_CLOCK
 from penstock.errors import DamagedResult, DigestError, StoreError
 from penstock.graph.capture import fill_all
 from penstock.graph.hashing import combine, digest
+from penstock.graph.names import main_module
 from penstock.graph.refs import Ref
 from penstock.graph.tracing import tracing
 from penstock.runners.base import Call, Input, Outcome, OutcomeKind, Payload, WorkerContext
@@ -78,7 +79,8 @@ class Worker:
         """Run one call as far as it goes. Never raises: whatever happens is in the outcome."""
         payload = self.payloads[call.payload]
         try:
-            with in_flow_run(self._run), in_force(self._settings), tracing(None):
+            main = main_module(payload.template.main) if payload.template is not None else contextlib.nullcontext()
+            with in_flow_run(self._run), in_force(self._settings), tracing(None), main:
                 if payload.template is None:
                     return self._run_plain(call, payload)
                 return _CachedCall(self, call, payload, self._open_results(payload.store)).settle()

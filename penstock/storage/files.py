@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from blake3 import blake3
+import os
 
+from penstock.checksums import new_hash
 from penstock.errors import ParameterError
 
 DIGEST_BYTES = 20
@@ -12,7 +13,7 @@ DIGEST_BYTES = 20
 def file_digest(path: str) -> str:
     """The digest of a file's content: 40 hex digits. Raises `ParameterError` if it cannot be read."""
     try:
-        hasher = blake3(max_threads=blake3.AUTO)
+        hasher = new_hash(nbytes=os.path.getsize(path))
         hasher.update_mmap(path)
     except OSError as error:
         raise ParameterError(

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import msgspec
 from blake3 import blake3
 
+from penstock.checksums import new_hash
 from penstock.errors import DamagedResult, PenstockError, SerializationError, StoreUnreachable
 from penstock.storage.choosing import reader_of
 from penstock.storage.records import INLINE_BYTES, About, PayloadFile, ResultRecord
@@ -169,8 +170,9 @@ def _verified(store: PayloadStore, record: ResultRecord, payload: PayloadFile) -
         raise StoreUnreachable("reading a payload failed", where=name, because=str(error)) from error
     if len(data) != payload.size:
         raise _damaged(record, f"its payload is not the {payload.size} bytes that were written")
-    threads = blake3.AUTO if len(data) >= _LARGE_BYTES else 1
-    if blake3(data, max_threads=threads).hexdigest() != payload.checksum:
+    hasher = new_hash(nbytes=len(data))
+    hasher.update(data)
+    if hasher.hexdigest() != payload.checksum:
         raise _damaged(record, "its payload has another checksum")
     return data
 

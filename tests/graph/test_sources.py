@@ -421,3 +421,11 @@ def test_importable_names_hold_module_and_qualified_name() -> None:
     here = "test_importable_names_hold_module_and_qualified_name.<locals>"
     assert importable_name(Own.method) == (__name__, f"{here}.Own.method")
     assert importable_name(textwrap.dedent) == ("textwrap", "dedent")
+
+
+def test_what_a_function_imports_of_installed_packages_is_not_imported_for_its_key(project: Project) -> None:
+    module = project(m="def f():\n    from hypothesis.provisional import urls\n    return urls\n")
+    before = task_code(module.f)
+    assert "hypothesis.provisional" not in sys.modules
+    importlib.import_module("hypothesis.provisional")
+    assert task_code(module.f) == before

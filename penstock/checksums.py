@@ -1,0 +1,27 @@
+"""blake3 with as many cores as pay, and only where its threads work."""
+
+from __future__ import annotations
+
+import os
+
+from blake3 import blake3
+
+PARALLEL_BYTES = 1024 * 1024
+"""Less than this is hashed quicker by one core."""
+
+# blake3's thread pool does not survive a fork: a child that used it would wait for ever.
+_forked = False
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def new_hash(*, nbytes: int) -> blake3:
+    """A hash for about so many bytes."""
+    return blake3(max_threads=blake3.AUTO if nbytes >= PARALLEL_BYTES and not _forked else 1)
