@@ -45,13 +45,15 @@ class PenstockError(Exception):
     """
 
     code: ClassVar[str] = "penstock"
+    usual_hint: ClassVar[str] = ""
+    """The hint where whoever raises the error knows no better one."""
 
     def __init__(self, what: str, *, where: str = "", because: str = "", hint: str = "", **data: Any) -> None:
         super().__init__(what)
         self.what = what
         self.where = where
         self.because = because
-        self.hint = hint
+        self.hint = hint or self.usual_hint
         self.data = data
 
     def __str__(self) -> str:
@@ -93,42 +95,49 @@ class ConfigurationError(UsageError):
     """A setting, a profile or an option is wrong."""
 
     code = "usage.configuration"
+    usual_hint = "correct it where it is set"
 
 
 class FlowImportError(UsageError):
     """A flow file or module does not import, or has no such flow."""
 
     code = "usage.flow-import"
+    usual_hint = "name it as file.py:flow or package.module:flow"
 
 
 class ParameterError(UsageError, TypeError):
     """Arguments that do not fit the signature of a flow or task."""
 
     code = "usage.parameters"
+    usual_hint = "call it as its signature says"
 
 
 class PolicyError(UsageError):
     """A cache policy that cannot be computed: an unknown name, contradicting settings."""
 
     code = "usage.policy"
+    usual_hint = "put the policy together from INPUTS, TASK_SOURCE and the like"
 
 
 class DigestError(UsageError):
     """A value has no stable digest, so no key can be computed from it."""
 
     code = "key.no-digest"
+    usual_hint = "leave it out of the key, register a digest for its type, or use NO_CACHE"
 
 
 class TracingError(UsageError):
     """A future or a graph used in a way that cannot work."""
 
     code = "graph.tracing"
+    usual_hint = "pass the future itself to a task, or its result()"
 
 
 class CycleError(UsageError):
     """Nodes of a graph wait for each other."""
 
     code = "graph.cycle"
+    usual_hint = "call the task it waits for first"
 
 
 class InfrastructureError(PenstockError):
@@ -141,54 +150,63 @@ class StoreError(InfrastructureError):
     """The result store refused or failed."""
 
     code = "store"
+    usual_hint = "look whether the store is where its address says, and as Penstock left it"
 
 
 class StoreUnreachable(StoreError):
     """The store did not answer. The state of the asked-for record is unknown, which is never a miss."""
 
     code = "store.unreachable"
+    usual_hint = "try again when the store answers: whatever was published is a hit then"
 
 
 class StoreNotWritable(StoreError):
     """The store does not let us write."""
 
     code = "store.not-writable"
+    usual_hint = "let this user write there, or choose another store with PENSTOCK_STORE"
 
 
 class StoreFull(StoreError):
     """No space or no quota is left in the store."""
 
     code = "store.full"
+    usual_hint = "make room there, or choose another store with PENSTOCK_STORE"
 
 
 class StoreVersionError(StoreError):
     """The store was written by a newer Penstock than this one."""
 
     code = "store.version"
+    usual_hint = "upgrade Penstock here"
 
 
 class LockError(InfrastructureError):
     """The lock manager refused or failed."""
 
     code = "lock"
+    usual_hint = "look whether the lock manager is where its address says"
 
 
 class LockTimeout(LockError):
     """A lock was not free within the time allowed."""
 
     code = "lock.timeout"
+    usual_hint = "look who holds the key, or allow more time"
 
 
 class SessionLost(LockError):
     """The session's lease ran out, so its locks may belong to others now."""
 
     code = "lock.session-lost"
+    usual_hint = "run it again: whatever was published is a hit then"
 
 
 class RunnerError(InfrastructureError):
     """The engine is missing, has no suitable worker, or broke."""
 
     code = "runner"
+    usual_hint = "look whether the engine is installed and has workers"
 
 
 class ResultError(PenstockError):
@@ -201,18 +219,21 @@ class SerializationError(ResultError):
     """A value does not fit its serializer."""
 
     code = "result.serialization"
+    usual_hint = "return a value of another type, or choose a result_serializer that keeps this one"
 
 
 class DamagedResult(ResultError):
     """The stored bytes are missing or are not the ones that were written."""
 
     code = "result.damaged"
+    usual_hint = "it is computed again where its task can run"
 
 
 class CodecRefused(ResultError):
     """The record names a codec that this reader does not accept."""
 
     code = "result.codec-refused"
+    usual_hint = "import the module that registers its serializer"
 
 
 class TaskError(PenstockError):
@@ -225,27 +246,32 @@ class TaskFailed(TaskError):
     """A task's function raised an exception that could not travel; its text and traceback are here."""
 
     code = "task.failed"
+    usual_hint = "the traceback of the task is in `data`"
 
 
 class TaskTimeout(TaskError, TimeoutError):
     """A task ran longer than its `timeout_seconds`."""
 
     code = "task.timeout"
+    usual_hint = "raise timeout_seconds, or give the task retries"
 
 
 class WorkerLost(TaskError):
     """The worker process died while it ran the task."""
 
     code = "task.worker-lost"
+    usual_hint = "look for out-of-memory kills; ask for more memory with resources="
 
 
 class UpstreamFailed(TaskError):
     """A task never ran because something it needs failed."""
 
     code = "task.upstream-failed"
+    usual_hint = "see to that failure first; what finished and has a key is a hit then"
 
 
 class Cancelled(TaskError):
     """The run was cancelled before the task finished."""
 
     code = "task.cancelled"
+    usual_hint = "run it again: what finished and has a key is a hit then"

@@ -1,0 +1,464 @@
+"""Code and options that have to change: said at once, by name, and with a way out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from penstock import INPUTS, TASK_SOURCE, CacheKeyFnPolicy, flow, task
+from penstock.errors import (
+    ConfigurationError,
+    CycleError,
+    DigestError,
+    ParameterError,
+    PenstockError,
+    PolicyError,
+    RunnerError,
+    TaskTimeout,
+    TracingError,
+    UpstreamFailed,
+)
+from penstock.graph.graphs import Entry, Graph
+from penstock.graph.tasks import TaskDefinition
+from penstock.runners import ProcessRunner, ThreadRunner
+
+RAN: list[object] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_ran() -> None:
+    RAN.clear()
+
+
+@task(cache_policy=INPUTS)
+def keep(value: object) -> int:
+    RAN.append("keep")
+    return 1
+
+
+@flow
+def keeping(value: object) -> int:
+    return keep(value)
+
+
+class Opaque:
+    """No stable digest: it holds a lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+# -- values and policies ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [Opaque(), threading.Lock(), [1, {"deep": Opaque()}], object()], ids=type)
+def test_an_argument_without_a_digest(value: object, sound) -> None:
+    with pytest.raises(DigestError) as caught:
+        keeping(value)
+    sound(caught.value, DigestError, "key.no-digest")
+    assert "value" in str(caught.value)
+    assert RAN == []
+
+
+def test_the_three_ways_out_of_a_missing_digest_are_named() -> None:
+    with pytest.raises(DigestError) as caught:
+        keep(Opaque())
+    said = str(caught.value)
+    assert '- "value"' in said
+    assert "register_digest" in said
+    assert "NO_CACHE" in said
+
+
+def test_a_result_without_a_digest_of_an_uncached_task_that_a_cached_one_takes(sound) -> None:
+    @task
+    def make() -> Opaque:
+        return Opaque()
+
+    @flow
+    def pipeline() -> int:
+        return keep(make())
+
+    with pytest.raises(DigestError) as caught:
+        pipeline()
+    sound(caught.value, DigestError, "key.no-digest")
+
+
+def test_a_generator_as_an_argument(sound) -> None:
+    with pytest.raises(TracingError) as caught:
+        keeping(iter([1]))
+    sound(caught.value, TracingError, "graph.tracing")
+
+
+def test_an_unknown_name_in_a_policy(sound) -> None:
+    @task(cache_policy=INPUTS - "vale")
+    def typo(value: int) -> int:
+        return value
+
+    with pytest.raises(PolicyError) as caught:
+        typo(1)
+    sound(caught.value, PolicyError, "usage.policy")
+    assert "'value'" in caught.value.hint
+
+
+def test_an_unknown_isolation_level(sound) -> None:
+    with pytest.raises(PolicyError) as caught:
+        INPUTS.configure(isolation_level="SERIALISABLE")
+    sound(caught.value, PolicyError, "usage.policy")
+
+
+def test_a_key_function_that_answers_no_string(sound) -> None:
+    @task(cache_policy=CacheKeyFnPolicy(cache_key_fn=lambda context, parameters: 5))  # type: ignore[arg-type, return-value]
+    def wrong(x: int) -> int:
+        return x
+
+    with pytest.raises(PolicyError) as caught:
+        wrong(1)
+    sound(caught.value, PolicyError, "usage.policy")
+
+
+def test_a_key_function_that_raises_fails_with_its_own_exception() -> None:
+    def broken(context: object, parameters: dict[str, object]) -> str:
+        raise LookupError("no such customer")
+
+    @task(cache_key_fn=broken)
+    def wrong(x: int) -> int:
+        return x
+
+    with pytest.raises(LookupError, match="no such customer"):
+        wrong(1)
+
+
+def test_a_policy_and_a_key_function_at_once(sound) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        task(cache_policy=INPUTS, cache_key_fn=lambda context, parameters: "x")(lambda: 1)
+    sound(caught.value, ConfigurationError, "usage.configuration")
+
+
+def test_two_key_functions(sound) -> None:
+    with pytest.raises(PolicyError) as caught:
+        CacheKeyFnPolicy(lambda c, p: "a") + CacheKeyFnPolicy(lambda c, p: "b") + TASK_SOURCE
+    sound(caught.value, PolicyError, "usage.policy")
+
+
+# -- arguments --------------------------------------------------------------------------------------------------------
+
+
+@task
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@flow
+def adding(x: int, y: int) -> int:
+    return add(x, y)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: add(1),
+        lambda: add(1, 2, 3),
+        lambda: add(1, 2, z=3),
+        lambda: add(1, x=2),
+        lambda: adding(1),
+        lambda: adding(1, 2, z=3),
+        lambda: adding.run(1),
+        lambda: adding.plan(1, 2, 3),
+        lambda: flow(lambda: add(1))(),
+        lambda: add.submit(1, 2),
+        lambda: flow(lambda: add.map([1, 2], [1, 2, 3]))(),
+        lambda: flow(lambda: add.map(1, 2))(),
+    ],
+    ids=[
+        "task, too few", "task, too many", "task, unknown", "task, twice", "flow, too few", "flow, unknown",
+        "run", "plan", "task in a flow", "submit outside of a flow", "map, lengths", "map, nothing to map",
+    ],
+)  # fmt: skip
+def test_wrong_arguments(call, sound) -> None:
+    with pytest.raises(ParameterError) as caught:
+        call()
+    sound(caught.value, ParameterError, "usage.parameters")
+    assert isinstance(caught.value, TypeError)
+
+
+# -- options ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: task(retry=3)(lambda: 1),
+        lambda: add.with_options(retry=3),
+        lambda: flow(retry=3)(lambda: 1),
+        lambda: adding.with_options(cache_policy=INPUTS),
+        lambda: task(retries=-1)(lambda: 1),
+        lambda: task(timeout_seconds=0)(lambda: 1),
+        lambda: task(timeout_seconds=-1)(lambda: 1),
+        lambda: task(cache_policy=INPUTS, cache_expiration=3600)(lambda: 1),
+        lambda: task(cache_policy="INPUTS")(lambda: 1),
+        lambda: task(retries="3")(lambda: 1),
+        lambda: task(retry_jitter_factor=-1)(lambda: 1),
+        lambda: task(retry_delay_seconds=-5)(lambda: 1),
+        lambda: task(cache_policy=INPUTS, cache_expiration=timedelta(days=-1))(lambda: 1),
+        lambda: task(timeout_seconds="10")(lambda: 1),
+        lambda: flow(retries=-1)(lambda: 1),
+        lambda: ThreadRunner(0),
+        lambda: ProcessRunner(0),
+    ],
+    ids=[
+        "task option", "task.with_options", "flow option", "flow.with_options", "retries", "timeout 0", "timeout -1",
+        "expiration in seconds", "policy by name", "retries as text", "jitter", "delay", "expiration in the past",
+        "timeout as text", "flow retries", "no threads", "no processes",
+    ],
+)  # fmt: skip
+def test_options_that_make_no_sense(make, sound) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    sound(caught.value, ConfigurationError, "usage.configuration")
+
+
+@pytest.mark.parametrize("address", ["spark", "threads?workers=many", "threads?cores=3", "threads?workers=0"])
+def test_runners_that_are_not_there(address: str, monkeypatch: pytest.MonkeyPatch, sound) -> None:
+    monkeypatch.setenv("PENSTOCK_RUNNER", address)
+    with pytest.raises(ConfigurationError) as caught:
+        adding(1, 2)
+    sound(caught.value, ConfigurationError, "usage.configuration")
+
+
+@pytest.mark.parametrize("address", ["s4://bucket", "redis://host", "file://host/store"])
+def test_stores_that_are_not_there(address: str, monkeypatch: pytest.MonkeyPatch, sound) -> None:
+    monkeypatch.setenv("PENSTOCK_STORE", address)
+    with pytest.raises(ConfigurationError) as caught:
+        adding(1, 2)
+    sound(caught.value, ConfigurationError, "usage.configuration")
+
+
+def test_an_unknown_serializer(sound) -> None:
+    @task(cache_policy=INPUTS, result_serializer="yaml")
+    def wrong(x: int) -> int:
+        return x
+
+    with pytest.raises(ConfigurationError) as caught:
+        wrong(1)
+    sound(caught.value, ConfigurationError, "usage.configuration")
+
+
+# -- resources --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {"memory": "lots"},
+        {"memory": "4 GiB GiB"},
+        {"cpu": None},
+        5,
+        lambda attempt: 5,
+        {"memory": "1.2.3GB"},
+        {"cpu": -1},
+    ],
+    ids=["a word", "units twice", "nothing", "a number", "a function of a number", "no number", "negative"],
+)
+def test_bad_resources(resources, sound) -> None:
+    @task(resources=resources)
+    def wrong() -> int:
+        RAN.append("ran")
+        return 1
+
+    with pytest.raises(ConfigurationError) as caught:
+        wrong()
+    sound(caught.value, ConfigurationError, "usage.configuration")
+    assert RAN == []
+
+
+@pytest.mark.parametrize("resources", [{"memory": "1000000TiB"}, {"gpu": 1}, {"cpu": 10_000}], ids=str)
+def test_resources_nobody_has(resources, sound) -> None:
+    @task(resources=resources)
+    def wants_too_much() -> int:
+        RAN.append("ran")
+        return 1
+
+    with pytest.raises(RunnerError) as caught:
+        wants_too_much()
+    sound(caught.value, RunnerError, "runner")
+    assert next(iter(resources)) in str(caught.value)
+    assert RAN == []
+
+
+def test_resources_for_a_retry_that_nobody_has(sound) -> None:
+    @task(retries=1, resources=lambda attempt: {"cpu": 1 if attempt == 1 else 10_000})
+    def grows() -> int:
+        RAN.append("ran")
+        raise MemoryError
+
+    with pytest.raises(RunnerError) as caught:
+        grows()
+    sound(caught.value, RunnerError, "runner")
+    assert RAN == ["ran"]
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_runs_too_long(runner: str, sound) -> None:
+    @task(timeout_seconds=0.1)
+    def slow() -> None:
+        import time
+
+        for _ in range(3000):
+            time.sleep(0.01)
+
+    @task
+    def after(x: None) -> int:
+        return 1
+
+    @flow
+    def pipeline() -> int:
+        return after(slow())
+
+    with pytest.raises(TaskTimeout) as caught:
+        pipeline()
+    sound(caught.value, TaskTimeout, "task.timeout")
+    assert isinstance(caught.value, TimeoutError)
+
+
+def test_waiting_for_a_result_no_longer_than_allowed() -> None:
+    go_on = threading.Event()
+
+    @task
+    def blocked() -> bool:
+        return go_on.wait(30)
+
+    @flow
+    def pipeline() -> bool:
+        future = blocked.submit()
+        with pytest.raises(TimeoutError, match="blocked"):
+            future.result(timeout=0.01)
+        go_on.set()
+        return future.result()
+
+    assert pipeline()
+
+
+# -- graphs -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_that_waits_for_a_later_one(sound) -> None:
+    graph = Graph()
+    entry = Entry(TaskDefinition(lambda: 1), None, "flow")
+    graph.add(entry, {})
+    for wrong in ({"order": (1,)}, {"deps": (7,)}, {"order": (-1,)}):
+        with pytest.raises(CycleError) as caught:
+            graph.add(entry, {}, **wrong)
+        sound(caught.value, CycleError, "graph.cycle")
+    assert len(graph) == 1
+
+
+# -- failures of tasks ------------------------------------------------------------------------------------------------
+
+
+class TwoArguments(Exception):
+    """Does not unpickle: its __init__ wants more than `args` has."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+def test_a_tasks_exception_reaches_the_caller_as_it_was(runner: str) -> None:
+    @task
+    def fails(x: int) -> int:
+        raise ValueError(f"no {x}")
+
+    @flow
+    def pipeline() -> int:
+        return fails(3)
+
+    with pytest.raises(ValueError, match="no 3") as caught:
+        pipeline()
+    assert any("fails" in note for note in caught.value.__notes__)
+
+
+def test_an_exception_that_does_not_pickle_still_tells_its_story(runner: str) -> None:
+    error_class = TwoArguments
+
+    @task
+    def fails() -> int:
+        raise error_class("what happened", 5)
+
+    @flow
+    def pipeline() -> int:
+        return fails()
+
+    with pytest.raises(Exception, match="what happened") as caught:
+        pipeline()
+    assert "TwoArguments" in f"{type(caught.value).__name__} {caught.value}"
+
+
+def test_what_depends_on_a_failure_never_runs_and_says_so(sound) -> None:
+    @task
+    def fails() -> int:
+        raise ValueError("no")
+
+    @task
+    def after(x: int) -> int:
+        RAN.append("after")
+        return x
+
+    seen: list[BaseException] = []
+
+    @flow
+    def pipeline() -> None:
+        seen.append(after.submit(fails()).result(raise_on_failure=False))
+
+    with pytest.raises(ValueError, match="no"):
+        pipeline()
+    (error,) = seen
+    sound(error, UpstreamFailed, "task.upstream-failed")
+    assert "fails" in error.because
+    assert RAN == []
+
+
+@pytest.mark.parametrize("how", [SystemExit(3), KeyboardInterrupt()], ids=["exit", "interrupt"])
+def test_a_task_that_ends_the_program_fails_only_itself(how: BaseException) -> None:
+    @task
+    def leaves() -> None:
+        raise how
+
+    @task(cache_policy=INPUTS)
+    def stays(x: int) -> int:
+        return x
+
+    @flow
+    def pipeline() -> int:
+        kept, left = stays(1), leaves()
+        with pytest.raises(type(how)):
+            left.result()
+        return kept
+
+    assert pipeline() == 1
+
+
+# -- the errors themselves --------------------------------------------------------------------------------------------
+
+
+def leaves(kind: type[PenstockError]) -> Iterator[type[PenstockError]]:
+    below = kind.__subclasses__()
+    if not below:
+        yield kind
+    for each in below:
+        yield from leaves(each)
+
+
+@pytest.mark.parametrize("kind", sorted(leaves(PenstockError), key=lambda kind: kind.code), ids=lambda kind: kind.code)
+def test_every_kind_of_error_has_a_hint_and_survives_pickling(kind: type[PenstockError], sound) -> None:
+    sound(kind("it happened", where="here", because="of that", number=5), kind, kind.code)
+    assert kind("it happened", hint="do this").hint == "do this"
+
+
+def test_every_kind_of_error_has_a_code_of_its_own() -> None:
+    codes = [kind.code for kind in leaves(PenstockError)]
+    assert len(codes) == len(set(codes))
