@@ -67,10 +67,7 @@ def from_texts(texts: Sequence[str], annotation: Any) -> Any:
     if many:
         if len(texts) == 1 and texts[0].lstrip().startswith("["):
             return from_json(_json(texts[0]), annotation)
-        items = typing.get_args(many[0])
-        kinds = items if _origin(many[0]) is tuple and Ellipsis not in items else [*items[:1], Any][:1] * len(texts)
-        if len(kinds) != len(texts):
-            raise Unfit(f"{len(kinds)} values are expected, {len(texts)} were given")
+        kinds = _kinds_of_items(many[0], len(texts))
         return from_json([_raw(text, kind) for text, kind in zip(texts, kinds, strict=True)], annotation)
     if len(texts) > 1:
         raise Unfit(f"it is given {len(texts)} times, and takes one value")
@@ -143,6 +140,16 @@ def _bare(annotation: Any) -> Any:
 def _origin(annotation: Any) -> Any:
     bare = _bare(annotation)
     return typing.get_origin(bare) or bare
+
+
+def _kinds_of_items(container: Any, count: int) -> Sequence[Any]:
+    """The annotation of each of `count` items. Raises `Unfit` if that is not how many there are."""
+    items = typing.get_args(_bare(container))
+    if _origin(container) is not tuple or not items or Ellipsis in items:
+        return [items[0] if items else Any] * count
+    if len(items) != count:
+        raise Unfit(f"{len(items)} values are expected, {count} were given")
+    return items
 
 
 def _members(annotation: Any) -> list[Any]:

@@ -40,7 +40,7 @@ def _split(target: str) -> tuple[str, str | None]:
 
 
 def _is_file(place: str) -> bool:
-    return place.endswith(".py") or os.sep in place or os.path.isfile(place)
+    return place.endswith(".py") or place.startswith(".") or os.sep in place or os.path.isfile(place)
 
 
 # -- picking the flow -------------------------------------------------------------------------------------------------
@@ -97,8 +97,7 @@ def _import_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise _import_error(name, error) from error
-        file = name.replace(".", os.sep) + ".py"
-        hint = f"did you mean {file}?" if os.path.isfile(file) else "write FILE.py:FLOW, or MODULE:FLOW from its folder"
+        hint = "write FILE.py:FLOW, or MODULE:FLOW from the folder it is in"
         raise FlowImportError(f"there is no module {error.name}", where=name, hint=hint) from error
     except (Exception, SystemExit) as error:
         raise _import_error(name, error) from error

@@ -26,14 +26,21 @@ def read_parameters(
     *,
     assignments: Iterable[str] = (),
     document: str | None = None,
+    words: int = 0,
 ) -> tuple[dict[str, Any], list[str]]:
-    """The flow's arguments by parameter name, defaults filled in, and the tokens that belong to no option.
+    """The flow's arguments by parameter name, defaults filled in, and up to `words` tokens that belong to no option.
 
     `tokens` is what the command line holds beyond the command's own options, `assignments` are `NAME=VALUE` texts and
     `document` is JSON or `@FILE`. Raises `ParameterError` that names the parameter.
     """
     reader = _Reader(flow)
     rest = reader.read_tokens(tokens)
+    if len(rest) > words:
+        raise ParameterError(
+            f"what is {rest[words]!r}?",
+            because="it belongs to no option",
+            hint="parameters are written --NAME VALUE; a list has its option before each item",
+        )
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:

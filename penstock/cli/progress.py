@@ -159,6 +159,11 @@ def _written(watch: Watch) -> Iterator[None]:
     over = threading.Event()
     stream = sys.stderr
 
+    def say(line: str) -> None:
+        # In one piece: others write to the same stream.
+        stream.write(f"{line}\n")
+        stream.flush()
+
     def write() -> None:
         last, announced = "", ""
         while True:
@@ -167,11 +172,11 @@ def _written(watch: Watch) -> Iterator[None]:
             watch.changed.clear()
             if watch.run and watch.run != announced:
                 announced = watch.run
-                print(f"run {watch.run} of {watch.flow} on {watch.runner}", file=stream, flush=True)
+                say(f"run {watch.run} of {watch.flow} on {watch.runner}")
             line = watch.line()
             if line and line != last:
                 last = line
-                print(line, file=stream, flush=True)
+                say(line)
             if ended:
                 return
             over.wait(LINE_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -45,29 +46,46 @@ def takes_flow(command: Command) -> Command:
 
 
 def load_call(
-    invocation: Invocation, target: str, words: tuple[str, ...], assignments: tuple[str, ...], document: str | None
+    invocation: Invocation,
+    target: str,
+    words: tuple[str, ...],
+    assignments: tuple[str, ...],
+    document: str | None,
+    *,
+    further: int = 0,
 ) -> tuple[Flow[..., Any], dict[str, Any], list[str]]:
-    """The flow, bound to what the flags say, its parameters, and the words that are neither."""
-    flow = with_flags(load_flow(target), invocation)
-    parameters, rest = read_parameters(flow, words, assignments=assignments, document=document)
+    """The flow, its parameters, and up to `further` words that are neither."""
+    flow = load_flow(target)
+    check_flags(flow, invocation)
+    parameters, rest = read_parameters(flow, words, assignments=assignments, document=document, words=further)
     return flow, parameters, rest
 
 
-def with_flags(flow: Flow[..., Any], invocation: Invocation) -> Flow[..., Any]:
-    """The flow with the runner and the store of the flags: what is typed now wins over what its decorator says."""
-    options = {"runner": flow.options.runner, "result_storage": flow.options.result_storage}
-    flags = {"runner": invocation.flags.get("runner"), "result_storage": invocation.flags.get("store")}
-    changes = {name: value for name, value in flags.items() if value is not None and options[name] is not None}
-    return flow.with_options(**changes) if changes else flow
+def check_flags(flow: Flow[..., Any], invocation: Invocation) -> None:
+    """Raise `UsageError` if a flag contradicts what the flow's code says.
+
+    Code wins over flags. But who types one wants it, so it is not passed over in silence: what would run elsewhere,
+    or write to another store, does not begin.
+    """
+    from penstock.runners import runner_from
+    from penstock.storage import open_store
+
+    runner, store = flow.options.runner, flow.options.result_storage
+    said, other = invocation.flags.get("runner"), invocation.flags.get("store")
+    if said is not None and runner is not None and runner_from(said) != runner_from(runner):
+        raise _contradiction(flow, "--runner", f"runner={runner!r}")
+    if other is not None and store is not None:
+        opened = open_store(store) if isinstance(store, str | os.PathLike) else store
+        if open_store(other).url != opened.url:
+            raise _contradiction(flow, "--store", f"result_storage={opened.url}")
 
 
-def _no_words(words: list[str]) -> None:
-    if words:
-        raise UsageError(
-            f"what is {words[0]!r}?",
-            because="it belongs to no option",
-            hint="parameters are written --NAME VALUE; a list has its option before each item",
-        )
+def _contradiction(flow: Flow[..., Any], flag: str, in_code: str) -> UsageError:
+    return UsageError(
+        f"{flag} cannot be used with {flow.name}",
+        because=f"its decorator says {in_code}, and code wins over flags",
+        hint="leave the flag out, or say it in the settings instead of in the code",
+    )
 
 
 @click.command(context_settings=TAKES_PARAMETERS)
@@ -91,8 +109,7 @@ def run(
     Parameters are options named after the flow's own: --days 2024-01-01 --days 2024-01-02.
     """
     with _tidy_output(invocation):
-        flow, parameters, rest = load_call(invocation, target, words, assignments, document)
-        _no_words(rest)
+        flow, parameters, _ = load_call(invocation, target, words, assignments, document)
         if refresh:
             flow = flow.with_options(refresh_cache=True)
     settings = invocation.settings()
@@ -117,10 +134,8 @@ def resume(invocation: Invocation, run_id: str, quiet: bool) -> int:
     if is_running(record):
         raise UsageError(f"run {record.id} is still running", where=f"process {record.pid} on {record.host}")
     with _tidy_output(invocation):
-        flow = with_flags(load_flow(record.entry), invocation)
-    # The record lies here, wherever else the flow's decorator would look for it.
-    if flow.options.result_storage is not None:
-        flow = flow.with_options(result_storage=settings.store)
+        flow = load_flow(record.entry)
+        check_flags(flow, invocation)
     return _carry_out(
         invocation, settings, lambda watch: flow.resume(record.id, settings=settings, subscribers=(watch,)), quiet
     )
@@ -144,8 +159,7 @@ def plan(
 ) -> int:
     """Look every key of a flow up and say what a run would do. No task runs; the flow function itself does."""
     with _tidy_output(invocation):
-        flow, parameters, rest = load_call(invocation, target, words, assignments, document)
-        _no_words(rest)
+        flow, parameters, _ = load_call(invocation, target, words, assignments, document)
         if refresh:
             flow = flow.with_options(refresh_cache=True)
         planned = flow.plan_with(parameters, settings=invocation.settings())
@@ -264,4 +278,4 @@ class _ErrorStream(logging.Handler):
     """Writes to what standard error is at the moment: a live view puts its own in place."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
+        sys.stderr.write(f"{self.format(record)}\n")

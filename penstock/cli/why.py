@@ -73,9 +73,7 @@ def why(
     A last word names one task, or one node by its number in the plan; hits are explained then, too.
     """
     with output_for_people():
-        flow, parameters, rest = load_call(invocation, target, words, assignments, document)
-        if len(rest) > 1:
-            raise UsageError("`why` takes one task or node", where=" ".join(rest), hint="parameters are --NAME VALUE")
+        flow, parameters, rest = load_call(invocation, target, words, assignments, document, further=1)
         plan = flow.plan_with(parameters, settings=invocation.settings())
     chosen = _chosen(plan, rest[0] if rest else None)
     # The flow's own store, as the plan looked into it.

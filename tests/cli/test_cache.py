@@ -1,0 +1,154 @@
+"""`cache`: listing, reading about, removing, collecting and verifying results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+DAYS = ["--days", "2024-01-01", "--days", "2024-01-02"]
+
+
+@pytest.fixture
+def store(flows: Path, call, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
+    """A store with three results in it."""
+    monkeypatch.setenv("PENSTOCK_STORE", str(folder / "store"))
+    assert call("run", "pipelines.py:weekly", *DAYS).exit_code == 0
+    return folder / "store"
+
+
+def listed(call, *words: str) -> list[dict]:
+    return json.loads(call("cache", "ls", *words, "--json").stdout)["results"]
+
+
+def test_ls_lists_results_of_all_tasks_or_of_one(store: Path, call) -> None:
+    assert call("cache", "ls").stdout.splitlines()[-1].startswith("3 results, ")
+    assert [each["task"] for each in listed(call)] == ["pipelines:features"] * 2 + ["pipelines:train"]
+    assert len(listed(call, "train")) == len(listed(call, "pipelines:train")) == 1
+    done = call("cache", "ls", "trian")
+    assert done.exit_code == 2
+    assert "did you mean train?" in done.stderr
+
+
+def test_ls_as_json(store: Path, call) -> None:
+    document = json.loads(call("cache", "ls", "--json").stdout)
+    assert document["schema"] == "penstock/cache-ls/1"
+    assert sorted(document["results"][0]) == ["codec", "created", "expires", "generation", "key", "size", "task"]
+
+
+def test_show_gives_the_record_of_a_key_or_its_beginning(store: Path, call) -> None:
+    (train,) = listed(call, "train")
+    text = call("cache", "show", train["key"][:10]).stdout
+    assert ["key", train["key"]] in [line.split() for line in text.splitlines()]
+    assert "pipelines:train" in text
+    assert "task_source" in text
+    assert "of weekly" in text
+    document = json.loads(call("cache", "show", train["key"], "--json").stdout)
+    assert document["schema"] == "penstock/cache-show/1"
+    assert document["record"]["key"] == train["key"]
+    assert document["path"] is None  # a small JSON value lives in its record
+
+
+@pytest.mark.needs("pandas", "duckdb")
+@pytest.mark.slow
+def test_what_show_says_about_reading_a_table_works(store: Path, write, call) -> None:
+    write(
+        "table_flows.py",
+        """
+        import pandas as pd
+        from penstock import INPUTS, flow, task
+
+        @task(cache_policy=INPUTS)
+        def table() -> pd.DataFrame:
+            return pd.DataFrame({"a": [1, 2, 3]})
+
+        @flow
+        def f():
+            return table()
+        """,
+    )
+    assert call("run", "table_flows.py").exit_code == 0
+    (found,) = listed(call, "table")
+    document = json.loads(call("cache", "show", found["key"], "--json").stdout)
+    import duckdb
+
+    query = document["read_with"][0].partition('"')[2].removesuffix('"')
+    assert duckdb.sql(query).fetchall() == [(1,), (2,), (3,)]
+    assert document["path"] in call("cache", "show", found["key"]).stdout
+
+
+def test_a_beginning_that_many_keys_have_is_not_enough(store: Path, call) -> None:
+    done = call("cache", "show", "")
+    assert done.exit_code == 2
+    assert "3 results have a key that begins with" in done.stderr
+
+
+def test_rm_removes_one_key_and_asks_first(store: Path, call) -> None:
+    (train,) = listed(call, "train")
+    assert call("cache", "rm", train["key"], input="n\n").exit_code == 1
+    assert len(listed(call)) == 3
+    assert call("cache", "rm", train["key"], input="").exit_code == 130
+    assert len(listed(call)) == 3
+    assert call("cache", "rm", train["key"], input="y\n").exit_code == 0
+    assert len(listed(call)) == 2
+
+
+def test_rm_removes_the_results_of_a_task(store: Path, call) -> None:
+    document = json.loads(call("cache", "rm", "--task", "features", "--yes", "--json").stdout)
+    assert (document["schema"], document["removed"]) == ("penstock/cache-rm/1", 2)
+    assert [each["task"] for each in listed(call)] == ["pipelines:train"]
+
+
+def test_rm_expired_leaves_what_has_not_expired(store: Path, write, call) -> None:
+    write(
+        "expiring.py",
+        """
+        from datetime import timedelta
+        from penstock import INPUTS, flow, task
+
+        @task(cache_policy=INPUTS, cache_expiration=timedelta(microseconds=1))
+        def soon() -> int:
+            return 1
+
+        @task(cache_policy=INPUTS, cache_expiration=timedelta(days=1))
+        def later() -> int:
+            return 2
+
+        @flow
+        def f() -> list[int]:
+            return [soon(), later()]
+        """,
+    )
+    call("run", "expiring.py")
+    assert "expired" in call("cache", "ls", "soon").stdout
+    assert call("cache", "rm", "--expired", "--yes").stdout == "removed 1 results\n"
+    assert sorted({each["task"] for each in listed(call)}) == [
+        "expiring:later",
+        "pipelines:features",
+        "pipelines:train",
+    ]
+
+
+def test_gc_removes_what_no_look_up_leads_to(store: Path, call) -> None:
+    folder = next((store / "results").glob("*train*/*"))
+    leftover = folder / "000000.0123456789abcdef.json"
+    leftover.write_bytes(b"[1, 2, 3]")
+    dry = json.loads(call("cache", "gc", "--grace", "0", "--dry-run", "--json").stdout)
+    assert (dry["schema"], dry["payloads"], dry["bytes"]) == ("penstock/cache-gc/1", 1, 9)
+    assert leftover.exists()
+    assert call("cache", "gc", "--grace", "0").stdout.startswith("removed 1 files")
+    assert not leftover.exists()
+    assert len(listed(call)) == 3
+
+
+def test_verify_exits_with_1_if_something_is_damaged(store: Path, call) -> None:
+    assert call("cache", "verify").exit_code == 0
+    record = next((store / "results").glob("*train*/*/*.record.json"))
+    record.write_bytes(record.read_bytes().replace(b'"codec":"json"', b'"codec":"JSON"'))
+    done = call("cache", "verify", "--json")
+    assert done.exit_code == 1
+    document = json.loads(done.stdout)
+    assert document["schema"] == "penstock/cache-verify/1"
+    assert [problem["name"] for problem in document["problems"]] == [str(record.relative_to(store))]
+    assert "1 problems" in call("cache", "verify").stdout

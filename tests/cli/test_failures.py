@@ -1,0 +1,60 @@
+"""How errors look, and which exit code they mean."""
+
+from __future__ import annotations
+
+import traceback
+
+import pytest
+
+import penstock.flows
+from penstock import errors
+from penstock.cli.failures import exit_code_of, users_frames
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.UsageError("x"), 2),
+        (errors.ParameterError("x"), 2),
+        (errors.DigestError("x"), 2),
+        (errors.InfrastructureError("x"), 3),
+        (errors.StoreUnreachable("x"), 3),
+        (errors.RunnerError("x"), 3),
+        (errors.TaskTimeout("x"), 1),
+        (errors.UpstreamFailed("x"), 1),
+        (errors.DamagedResult("x"), 1),
+        (ValueError("x"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_the_kind_of_an_error_decides_the_exit_code(error: BaseException, code: int) -> None:
+    assert exit_code_of(error) == code
+
+
+def test_only_the_users_frames_of_a_traceback_are_kept() -> None:
+    text = (
+        "Traceback (most recent call last):\n"
+        f'  File "{penstock.flows.__file__}", line 3, in run\n    call()\n    ^^^^^^\n'
+        '  File "/home/me/flows.py", line 7, in mine\n    json.loads("{")\n    ~~~~~~~~~~^^^^^\n'
+        f'  File "{traceback.__file__}", line 9, in library\n    raise\n'
+        "ValueError: what\n  it says\n"
+    )
+    assert users_frames(text) == (
+        "Traceback (most recent call last):\n"
+        '  File "/home/me/flows.py", line 7, in mine\n    json.loads("{")\n    ~~~~~~~~~~^^^^^\n'
+        "ValueError: what\n  it says\n"
+    )
+
+
+def test_both_parts_of_a_chained_traceback_are_shortened() -> None:
+    ours = f'  File "{penstock.flows.__file__}", line 3, in run\n    call()\n'
+    mine = '  File "/home/me/flows.py", line 7, in mine\n    f()\n'
+    head, middle = "Traceback (most recent call last):\n", "\nDuring handling of the above exception:\n\n"
+    text = head + ours + mine + "KeyError: 1\n" + middle + head + ours + mine + "ValueError: 2\n"
+    assert users_frames(text) == text.replace(ours, "")
+
+
+def test_a_traceback_without_a_frame_of_the_user_stays_readable() -> None:
+    frame = f'  File "{penstock.flows.__file__}", line 3, in run\n    call()\n'
+    ours = f"Traceback (most recent call last):\n{frame}KeyError\n"
+    assert users_frames(ours) == ours

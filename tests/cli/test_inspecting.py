@@ -1,0 +1,219 @@
+"""`runs`, `show` and `why`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+DAY = ["--days", "2024-01-01"]
+RUN_FIELDS = [
+    *("id", "flow", "entry", "parameters", "resumable", "state", "runner", "host", "pid", "started", "finished"),
+    *("seconds", "attempts", "counts", "tasks", "stats", "error"),
+]
+
+
+@pytest.fixture
+def ran(flows: Path, call) -> Path:
+    """The folder, after a run that failed and one that did not."""
+    (flows.parent / "broken").touch()
+    call("run", "pipelines.py:shaky", "--n", "4")
+    (flows.parent / "broken").unlink()
+    call("run", "pipelines.py:weekly", *DAY)
+    return flows.parent
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
+
+
+def test_runs_lists_what_ran_with_its_state(ran: Path, call) -> None:
+    done = call("runs")
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()[1:]
+    assert sorted(line.split()[1:3] for line in lines) == [["shaky", "failed"], ["weekly", "completed"]]
+    assert len(call("runs", "--limit", "1").stdout.splitlines()) == 2
+
+
+def test_runs_as_json(ran: Path, call) -> None:
+    document = json.loads(call("runs", "--json").stdout)
+    assert document["schema"] == "penstock/runs/1"
+    assert all(list(run) == RUN_FIELDS for run in document["runs"])
+
+
+def test_an_empty_store_has_no_runs(call) -> None:
+    assert call("runs").stdout.startswith("no runs in ")
+    assert json.loads(call("runs", "--json").stdout)["runs"] == []
+
+
+# -- show -------------------------------------------------------------------------------------------------------------
+
+
+def test_show_tells_what_failed_and_where(ran: Path, call) -> None:
+    (failed,) = [run for run in json.loads(call("runs", "--json").stdout)["runs"] if run["state"] == "failed"]
+    done = call("show", failed["id"])
+    assert done.exit_code == 0
+    assert "fragile (node 1, attempt 1): ZeroDivisionError: division by zero" in done.stdout
+    assert "in divide" in done.stdout
+    assert "calls.py" not in done.stdout
+    assert f"{ran}/pipelines.py:shaky" in done.stdout
+
+
+def test_show_has_a_row_per_task_and_the_slowest_calls(ran: Path, call) -> None:
+    (weekly,) = [run for run in json.loads(call("runs", "--json").stdout)["runs"] if run["flow"] == "weekly"]
+    text = call("show", weekly["id"][-8:]).stdout
+    tasks = text.partition("\ntasks\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split() for line in tasks] == [
+        ["task", "miss", "executed"],
+        ["features", "1", "1"],
+        ["train", "1", "1"],
+    ]
+    assert "\nslowest\n" in text
+
+
+def test_show_as_json(ran: Path, call) -> None:
+    document = json.loads(call("show", "last", "--json").stdout)
+    assert document["schema"] == "penstock/show/1"
+    assert sorted(document) == ["failures", "locks_lost", "notes", "run", "schema", "slowest"]
+    assert list(document["run"]) == RUN_FIELDS
+    assert sorted(document["slowest"][0]) == ["attempt", "node", "seconds", "size", "task", "worker"]
+
+
+def test_of_a_resumed_run_the_last_attempt_is_shown(flows: Path, call) -> None:
+    (flows.parent / "broken").touch()
+    call("run", "pipelines.py:shaky")
+    assert json.loads(call("show", "last", "--json").stdout)["failures"] != []
+    (flows.parent / "broken").unlink()
+    call("resume", "last")
+    assert json.loads(call("show", "last", "--json").stdout)["failures"] == []
+    assert "started 2 times" in call("show", "last").stdout
+
+
+# -- why --------------------------------------------------------------------------------------------------------------
+
+
+def why(call, *words: str) -> str:
+    done = call("why", *words)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def edit(path: Path, before: str, after: str) -> None:
+    text = path.read_text()
+    assert text.count(before) == 1
+    path.write_text(text.replace(before, after))
+
+
+@pytest.fixture
+def why_after(penstock):
+    """`penstock why` in a process of its own: it has to see a file as it is after an edit."""
+
+    def why_after(*words: str) -> str:
+        done = penstock("why", *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return why_after
+
+
+def test_what_was_never_computed_says_so(flows: Path, call) -> None:
+    text = why(call, "pipelines.py:weekly", *DAY)
+    assert "features (node 0): miss\n    never computed before\n" in text
+    assert "inputs.values is not known before features has run" in text
+
+
+def test_what_is_there_needs_no_explanation(ran: Path, call) -> None:
+    assert why(call, "pipelines.py:weekly", *DAY) == "weekly: every result is there\n"
+    assert "train (node 1): hit" in why(call, "pipelines.py:weekly", *DAY, "train")
+
+
+def test_another_input_is_named_with_its_value(ran: Path, call) -> None:
+    text = why(call, "pipelines.py:weekly", "--days", "2024-01-09")
+    assert "    inputs.day: " in text
+    assert "(datetime.date(2024, 1, 9))" in text
+    assert "inputs.n" not in text
+    assert "task_source" not in text
+
+
+def test_one_node_or_task_can_be_asked_for(ran: Path, call) -> None:
+    one = why(call, "pipelines.py:weekly", "--days", "2024-01-09", "0")
+    assert one.startswith("features (node 0): miss\n")
+    assert "train" not in one
+    assert why(call, "pipelines.py:weekly", "--days", "2024-01-09", "features") == one
+    done = call("why", "pipelines.py:weekly", *DAY, "feature")
+    assert done.exit_code == 2
+    assert "did you mean features?" in done.stderr
+
+
+@pytest.mark.slow
+def test_changed_code_is_named(ran: Path, why_after) -> None:
+    edit(ran / "pipelines.py", "return day.day * n", "return day.day * n + 1")
+    text = why_after("pipelines.py:weekly", *DAY)
+    assert "features (node 0): miss\n    task_source changed\n    compared with" in text
+
+
+@pytest.mark.slow
+def test_a_changed_task_above_is_what_the_one_below_waits_for(ran: Path, why_after) -> None:
+    edit(ran / "pipelines.py", "return day.day * n", "return day.day * n + 1")
+    text = why_after("pipelines.py:weekly", *DAY, "train")
+    assert "train (node 1): miss\n    inputs.values is not known before features has run\n" in text
+
+
+def test_why_as_json(ran: Path, call) -> None:
+    document = json.loads(call("why", "pipelines.py:weekly", "--days", "2024-01-09", "--json").stdout)
+    assert document["schema"] == "penstock/why/1"
+    features, train = document["nodes"]
+    assert sorted(features) == ["differences", "key", "nearest", "node", "reasons", "status", "task"]
+    assert [(each["component"], each["kind"]) for each in features["differences"]] == [("inputs.day", "changed")]
+    assert [(each["component"], each["kind"]) for each in train["differences"]] == [("inputs.values", "open")]
+
+
+def test_other_reasons_than_changes_are_said_in_words(write, call) -> None:
+    write(
+        "reasons.py",
+        """
+        from datetime import timedelta
+        from penstock import INPUTS, RUN_ID, flow, task
+
+        @task(cache_policy=INPUTS, cache_expiration=timedelta(microseconds=1))
+        def short_lived() -> int:
+            return 1
+
+        @task(cache_policy=INPUTS, refresh_cache=True)
+        def refreshed() -> int:
+            return 2
+
+        @task(cache_policy=INPUTS + RUN_ID)
+        def private() -> int:
+            return 3
+
+        @task
+        def plain() -> int:
+            return 4
+
+        @task(cache_policy=INPUTS)
+        def removed() -> int:
+            return 5
+
+        @task(cache_key_fn=lambda context, parameters: parameters["key"])
+        def keyed(key: str | None) -> int:
+            return 6
+
+        @flow
+        def all_of_them(key: str = "one") -> list[int]:
+            return [short_lived(), refreshed(), private(), plain(), removed(), keyed(key), keyed(None)]
+        """,
+    )
+    assert call("run", "reasons.py").exit_code == 0
+    assert call("cache", "rm", "--task", "removed", "--yes").exit_code == 0
+    text = why(call, "reasons.py", "--key", "two")
+    for said in (
+        "short_lived (node 0): miss\n    expired at ",
+        "refreshed (node 1): miss\n    refresh_cache is set\n",
+        "    its policy holds the run's id: nothing is shared between runs\n",
+        "plain (node 3): bypass\n    no cache policy\n",
+        "removed (node 4): miss\n    its result was removed (invalidated)\n",
+        "keyed (node 5): miss\n    cache_key_fn: one → two\n",
+        "keyed (node 6): bypass\n    its key function says: do not cache this call\n",
+    ):
+        assert said in text, text

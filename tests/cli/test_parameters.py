@@ -1,0 +1,248 @@
+"""Flow parameters from the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import json
+import typing
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Optional
+
+import msgspec
+import pytest
+
+from penstock import flow
+from penstock.cli.parameters import read_parameters
+from penstock.errors import ParameterError
+
+
+class Colour(enum.Enum):
+    RED = "r"
+    BLUE = "b"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+@dataclasses.dataclass
+class Window:
+    start: dt.date
+    days: int = 7
+
+
+Positive = typing.Annotated[int, msgspec.Meta(gt=0)]
+
+
+def flow_with(annotation: Any, **default: Any) -> Any:
+    """A flow of one parameter `x`, declared so."""
+
+    def one(x):
+        return x
+
+    one.__annotations__ = {"x": annotation}
+    one.__defaults__ = (default["default"],) if default else None
+    return flow(one)
+
+
+def read(annotation: Any, *words: str, **default: Any) -> Any:
+    parameters, rest = read_parameters(flow_with(annotation, **default), words)
+    assert rest == []
+    return parameters["x"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words", "value"),
+    [
+        (int, ["--x", "3"], 3),
+        (int, ["--x=-3"], -3),
+        (int, ["--x", "-3"], -3),
+        (float, ["--x", "2.5"], 2.5),
+        (float, ["--x", "1e3"], 1000.0),
+        (str, ["--x", "3"], "3"),
+        (str, ["--x", "[1]"], "[1]"),
+        (str, ["--x", ""], ""),
+        (bool, ["--x"], True),
+        (bool, ["--no-x"], False),
+        (bool, ["--x=false"], False),
+        (bool | None, ["--x"], True),
+        (dt.date, ["--x", "2024-02-29"], dt.date(2024, 2, 29)),
+        (dt.datetime, ["--x", "2024-02-29T12:00:00"], dt.datetime(2024, 2, 29, 12)),
+        (dt.timedelta, ["--x", "90"], dt.timedelta(seconds=90)),
+        (decimal.Decimal, ["--x", "0.10"], decimal.Decimal("0.10")),
+        (Path, ["--x", "a/b"], Path("a/b")),
+        (int | None, ["--x", "3"], 3),
+        (Optional[int], ["--x", "null"], None),  # noqa: UP045 (users write it so)
+        (str | None, ["--x", "3"], "3"),
+        (int | str, ["--x", "3"], 3),
+        (int | str, ["--x", "three"], "three"),
+        (dt.date | str, ["--x", "2024-01-01"], dt.date(2024, 1, 1)),
+        (Literal["a", "b"], ["--x", "b"], "b"),
+        (Literal[1, 2], ["--x", "2"], 2),
+        (Colour, ["--x", "r"], Colour.RED),
+        (Colour, ["--x", "BLUE"], Colour.BLUE),
+        (Colour | None, ["--x", "BLUE"], Colour.BLUE),
+        (Level, ["--x", "2"], Level.HIGH),
+        (list[Colour], ["--x", "RED", "--x", "b"], [Colour.RED, Colour.BLUE]),
+        (list[int], ["--x", "1", "--x", "2"], [1, 2]),
+        (list[int], ["--x", "[1, 2]"], [1, 2]),
+        (list[dt.date], ["--x", "2024-01-01"], [dt.date(2024, 1, 1)]),
+        (list[str] | None, ["--x", "1"], ["1"]),
+        (list, ["--x", "1", "--x", "a"], [1, "a"]),
+        (tuple[int, ...], ["--x", "1", "--x", "2"], (1, 2)),
+        (tuple[int, str], ["--x", "1", "--x", "2"], (1, "2")),
+        (set[int], ["--x", "1", "--x", "1"], {1}),
+        (Sequence[int], ["--x", "1"], [1]),
+        (Iterable[int], ["--x", "1"], [1]),
+        (list[list[int]], ["--x", "[1, 2]", "--x", "[3]"], [[1, 2], [3]]),
+        (dict[str, float], ["--x", '{"a": 1}'], {"a": 1.0}),
+        (Window, ["--x", '{"start": "2024-01-01"}'], Window(dt.date(2024, 1, 1))),
+        (list[Window], ["--x", '{"start": "2024-01-01", "days": 1}'], [Window(dt.date(2024, 1, 1), 1)]),
+        (Positive, ["--x", "3"], 3),
+        (Any, ["--x", "3"], 3),
+        (Any, ["--x", "three"], "three"),
+        ("NotImportedHere", ["--x", "three"], "three"),
+        ("list[int]", ["--x", "3"], [3]),
+    ],
+)
+def test_a_value_is_what_the_annotation_says(annotation: Any, words: list[str], value: Any) -> None:
+    found = read(annotation, *words)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words", "because"),
+    [
+        (int, ["--x", "three"], "int"),
+        (float, ["--x", "much"], "float"),
+        (bool, ["--x=perhaps"], "bool"),
+        (dt.date, ["--x", "2024-02-30"], "date"),
+        (int | None, ["--x", "three"], "int"),
+        (Literal["a", "b"], ["--x", "c"], "Invalid enum value 'c'"),
+        (Colour, ["--x", "green"], "green"),
+        (list[int], ["--x", "1", "--x", "two"], "$[1]"),
+        (tuple[int, str], ["--x", "1"], "2 values"),
+        (int, ["--x", "1", "--x", "2"], "2 times"),
+        (Window, ["--x", "2024-01-01"], "JSON"),
+        (Window, ["--x", "{}"], "start"),
+        (Positive, ["--x", "0"], ">= 1"),
+        (type, ["--x", "int"], "cannot be given"),
+    ],
+)
+def test_what_does_not_fit_is_an_error_that_names_the_parameter(
+    annotation: Any, words: list[str], because: str
+) -> None:
+    with pytest.raises(ParameterError) as caught:
+        read(annotation, *words)
+    assert caught.value.data["name"] == "x"
+    assert "parameter x of one" in caught.value.what
+    assert because in caught.value.because
+
+
+@pytest.mark.needs("pydantic")
+def test_pydantic_models_validate_what_is_given_for_them() -> None:
+    import pydantic
+
+    class Model(pydantic.BaseModel):
+        depth: int
+        day: dt.date = dt.date(2024, 1, 1)
+
+    assert read(Model, "--x", '{"depth": "3"}') == Model(depth=3)
+    assert read(list[Model], "--x", '{"depth": 1}', "--x", '{"depth": 2}') == [Model(depth=1), Model(depth=2)]
+    assert read(Model | None, "--x", '{"depth": 1}') == Model(depth=1)
+    with pytest.raises(ParameterError, match="depth"):
+        read(Model, "--x", '{"depth": "deep"}')
+
+
+def test_without_an_annotation_the_default_says_the_type() -> None:
+    def guessed(n=3, rate=0.5, name="x", items=(), level=Level.LOW, other=None):
+        return n
+
+    words = ["--n", "4", "--rate", "1", "--name", "7", "--items", "1", "--level", "HIGH", "--other", "true"]
+    parameters, _ = read_parameters(flow(guessed), words)
+    expected = {"n": 4, "rate": 1.0, "name": "7", "items": (1,), "level": Level.HIGH, "other": True}
+    assert parameters == expected
+
+
+@flow
+def many(days: list[dt.date], max_rows: int = 10, *, full: bool = False) -> None: ...
+
+
+def test_options_assignments_and_json_say_the_same() -> None:
+    expected = {"days": [dt.date(2024, 1, 1)], "max_rows": 3, "full": True}
+    ways = [
+        read_parameters(many, ["--days", "2024-01-01", "--max-rows", "3", "--full"]),
+        read_parameters(many, [], assignments=["days=2024-01-01", "max_rows=3", "full=true"]),
+        read_parameters(many, [], document=json.dumps({"days": ["2024-01-01"], "max_rows": 3, "full": True})),
+    ]
+    assert ways == [(expected, [])] * 3
+
+
+def test_options_win_over_json_and_json_over_defaults() -> None:
+    parameters, _ = read_parameters(many, ["--max-rows", "5"], document='{"days": [], "max_rows": 4, "full": true}')
+    assert parameters == {"days": [], "max_rows": 5, "full": True}
+
+
+def test_json_may_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "parameters.json"
+    file.write_text('{"days": ["2024-01-01"]}')
+    parameters, _ = read_parameters(many, [], document=f"@{file}")
+    assert parameters == {"days": [dt.date(2024, 1, 1)], "max_rows": 10, "full": False}
+
+
+@pytest.mark.parametrize("document", ["{", "[]", "@nowhere.json", '{"dayz": []}', '{"days": 3}', '{"days": ["x"]}'])
+def test_a_document_that_does_not_fit_is_a_parameter_error(document: str) -> None:
+    with pytest.raises(ParameterError):
+        read_parameters(many, [], document=document)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--dayz", "1"], "--days"),
+        (["--max-row", "1"], "--max-rows"),
+        (["--runer", "threads"], "--runner"),
+        (["--bananas", "1"], "days, max_rows, full"),
+    ],
+)
+def test_an_unknown_option_is_met_with_a_suggestion(words: list[str], hint: str) -> None:
+    with pytest.raises(ParameterError, match="has no parameter") as caught:
+        read_parameters(many, words)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("words", [["--max-rows"], ["--max-rows", "--full"], ["--no-full=1"]])
+def test_an_option_without_its_value_is_an_error(words: list[str]) -> None:
+    with pytest.raises(ParameterError):
+        read_parameters(many, [*words])
+
+
+def test_a_missing_parameter_is_named_with_the_signature() -> None:
+    with pytest.raises(ParameterError, match="needs the parameter days") as caught:
+        read_parameters(many, [])
+    assert "max_rows: int = 10" in caught.value.because.replace("'", "")
+    assert "--days" in caught.value.hint
+
+
+def test_variadic_parameters_take_what_is_left() -> None:
+    @flow
+    def open_ended(*items: int, **rest: Any) -> None: ...
+
+    assert read_parameters(open_ended, []) == ({"items": (), "rest": {}}, [])
+    given = ["--items", "1", "--items", "2", "--colour", "red", "--n", "3"]
+    assert read_parameters(open_ended, given) == ({"items": (1, 2), "rest": {"colour": "red", "n": 3}}, [])
+
+
+def test_words_that_belong_to_no_option_are_handed_back() -> None:
+    tokens = ["first", "--days", "2024-01-01", "--full", "last"]
+    parameters, rest = read_parameters(many, tokens, words=2)
+    assert parameters["full"] is True
+    assert rest == ["first", "last"]
+    with pytest.raises(ParameterError, match="what is 'last'"):
+        read_parameters(many, tokens, words=1)

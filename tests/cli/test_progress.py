@@ -1,0 +1,112 @@
+"""Progress: what a run's events add up to, and how it is written where there is no terminal."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from penstock import events
+from penstock.cli import progress
+from penstock.cli.progress import Watch, watching
+
+
+def started(attempt: int = 1) -> events.RunStarted:
+    return events.RunStarted(at=0.0, run="r1", flow="weekly", attempt=attempt, runner="ThreadRunner()", store="memory:")
+
+
+def planned(hit: int = 0, **tasks: int) -> events.NodesPlanned:
+    return events.NodesPlanned(at=0.0, nodes=hit + sum(tasks.values()), hit=hit, tasks=tasks)
+
+
+def finished(node: int, task: str, how: str = "executed", notes: tuple[str, ...] = ()) -> events.NodeFinished:
+    return events.NodeFinished(at=0.0, node=node, task=task, how=how, attempt=1, notes=notes)  # type: ignore[arg-type]
+
+
+def failed(node: int, task: str) -> events.NodeFailed:
+    return events.NodeFailed(at=0.0, node=node, task=task, attempt=1, error="E", message="m")
+
+
+def parked(node: int, task: str) -> events.NodeParked:
+    return events.NodeParked(at=0.0, node=node, task=task, key="k")
+
+
+def retried(node: int, task: str) -> events.NodeRetried:
+    return events.NodeRetried(at=0.0, node=node, task=task, attempt=1, delay=0.0, reason="r")
+
+
+def watch_of(*happened: events.Event) -> Watch:
+    watch = Watch()
+    for event in happened:
+        watch(event)
+    return watch
+
+
+def test_events_add_up_per_task() -> None:
+    watch = watch_of(
+        started(),
+        planned(hit=3, features=4, train=1),
+        retried(0, "features"),
+        finished(0, "features"),
+        finished(1, "features", how="hit"),
+        failed(2, "features"),
+    )
+    assert watch.line() == "weekly: 3 found; features 3/4 (1 hit, 1 retried, 1 failed); train 0/1"
+    assert [failure.node for failure in watch.failures] == [2]
+
+
+def test_a_call_that_waits_for_somebody_else_is_counted_once_and_until_it_is_over() -> None:
+    watch = watch_of(started(), planned(slow=1), parked(0, "slow"), parked(0, "slow"))
+    assert watch.line() == "weekly: slow 0/1 (1 waiting)"
+    watch(finished(0, "slow", how="hit"))
+    assert watch.line() == "weekly: slow 1/1 (1 hit)"
+
+
+def test_the_next_attempt_of_a_flow_counts_anew() -> None:
+    watch = watch_of(started(), planned(slow=2), failed(0, "slow"), started(2), planned(hit=1, slow=1))
+    assert watch.line() == "weekly: 1 found; slow 0/1"
+    assert watch.failures == []
+
+
+def test_notes_are_kept_with_how_often_they_came() -> None:
+    watch = watch_of(finished(0, "slow", notes=("odd",)), finished(1, "slow", notes=("odd",)))
+    assert watch.notes == {"slow: odd": 2}
+
+
+def test_without_a_terminal_the_first_and_the_last_state_are_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 60.0)
+    with watching() as watch:
+        for event in (started(), planned(slow=50), *(finished(n, "slow") for n in range(50))):
+            watch(event)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "run r1 of weekly on ThreadRunner()"
+    assert lines[-1] == "weekly: slow 50/50"
+    # One when it began, one at the end: 52 events within a second are not 52 lines.
+    assert len(lines) <= 3
+
+
+def test_quiet_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with watching(quiet=True) as watch:
+        watch(started())
+        watch(planned(slow=1))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_on_a_terminal_the_tasks_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with watching() as watch:
+        watch(started())
+        watch(planned(hit=2, slow=1))
+        watch(finished(0, "slow"))
+    drawn = terminal.getvalue()
+    assert "2 found" in drawn
+    assert "slow  1/1" in drawn

@@ -1,0 +1,322 @@
+"""`run`, `resume` and `plan`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+DAY = ["--days", "2024-01-01"]
+
+
+def until(condition, seconds: float = 30.0) -> None:
+    """Wait for what another process does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.01)
+
+
+# -- run ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_prints_its_value_what_was_reused_and_its_id(flows: Path, call) -> None:
+    first = call("run", "pipelines.py:weekly", *DAY, "--days", "2024-01-02", "--n", "3")
+    assert first.exit_code == 0, first.output
+    assert re.fullmatch(r"9\nreused 0, ran 3, [\d.]+ s  \(run \S+\)\n", first.stdout)
+    again = call("run", "pipelines.py:weekly", *DAY, "--days", "2024-01-02", "--n", "3")
+    assert "reused 3, ran 0" in again.stdout
+
+
+def test_refresh_runs_what_is_there(flows: Path, call) -> None:
+    call("run", "pipelines.py:weekly", *DAY)
+    assert "reused 0, ran 2" in call("run", "pipelines.py:weekly", *DAY, "--refresh").stdout
+
+
+@pytest.mark.slow
+def test_json_is_one_document_whatever_the_flow_prints(flows: Path, penstock) -> None:
+    (flows.parent / "go").touch()
+    done = penstock("run", "pipelines.py:steps", "--json", "--runner", "processes?workers=1")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert sorted(document) == sorted(
+        ["schema", "run", "flow", "state", "seconds", "counts", "tasks", "stats", "result", "result_repr", "error"]
+    )
+    assert document["schema"] == "penstock/run/1"
+    assert document["result"] == [0, 1]
+    assert document["counts"]["executed"] == 2
+    assert "a flow may print" in done.stderr
+
+
+def test_a_result_that_is_no_json_is_shown_only(write, call) -> None:
+    write("odd_results.py", "from penstock import flow\n\n@flow\ndef odd():\n    return {1, 2}, object\n")
+    document = json.loads(call("run", "odd_results.py", "--json").stdout)
+    assert document["result"] is None
+    assert "object" in document["result_repr"]
+
+
+def test_a_failed_task_exits_with_1_and_shows_the_users_frames_only(flows: Path, call) -> None:
+    (flows.parent / "broken").touch()
+    done = call("run", "pipelines.py:shaky")
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert "task fragile failed (node 1, attempt 1)" in done.stderr
+    assert "in divide" in done.stderr
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert "calls.py" not in done.stderr
+    assert re.search(r"go on with: penstock resume \S+\n", done.stderr)
+    whole = call("--debug", "run", "pipelines.py:shaky")
+    assert "calls.py" in whole.stderr
+
+
+@pytest.mark.slow
+def test_a_task_that_fails_in_a_worker_process_shows_the_same_frames(flows: Path, penstock) -> None:
+    (flows.parent / "broken").touch()
+    done = penstock("run", "pipelines.py:shaky", "--runner", "processes?workers=1")
+    assert done.returncode == 1
+    assert "in divide" in done.stderr
+    assert "process_worker.py" not in done.stderr
+
+
+def test_a_failed_run_is_one_json_document_too(flows: Path, call) -> None:
+    (flows.parent / "broken").touch()
+    done = call("run", "pipelines.py:shaky", "--json")
+    assert done.exit_code == 1
+    document = json.loads(done.stdout)
+    assert document["state"] == "failed"
+    assert document["error"]["type"] == "ZeroDivisionError"
+    assert document["counts"]["failed"] == 1
+
+
+def test_an_exception_of_the_flow_function_exits_with_1(flows: Path, call) -> None:
+    for command in ("run", "plan"):
+        done = call(command, "pipelines.py:careless")
+        assert done.exit_code == 1
+        assert "LookupError: no such thing" in done.stderr
+        assert "flows.py" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "pipelines.py:weekly", "--dayz", "1"], "did you mean --days?"),
+        (["run", "pipelines.py:weekly", "--days", "1"], "the parameter days"),
+        (["run", "pipelines.py:weekly"], "needs the parameter days"),
+        (["run", "pipelines.py:weekly", "2024-01-01"], "what is '2024-01-01'?"),
+        (["run", "pipelines.py:weakly"], "did you mean pipelines.py:weekly?"),
+        (["run", "pipelines.py:weekly", *DAY, "--runner", "thread"], "no runner is called"),
+        (["run", "pipelines.py:weekly", *DAY, "--store", "ftp://x"], "ftp://"),
+        (["run", "pipelines.py:weekly", *DAY, "--profile", "none"], "no profile is called none"),
+        (["run"], "Missing argument"),
+        (["runn"], "runn"),
+        (["runs", "--limit", "0"], "--limit"),
+        (["resume", "nothing"], "there is no run nothing"),
+        (["show", "nothing"], "there is no run nothing"),
+        (["plan", "nothing.py:f"], "there is no file nothing.py"),
+        (["cache", "rm"], "not clear what to remove"),
+        (["cache", "show", "abc"], "no result with the key abc"),
+    ],
+)
+def test_what_the_user_has_to_change_exits_with_2(flows: Path, call, words: list[str], said: str) -> None:
+    done = call(*words)
+    assert done.exit_code == 2, done.output
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_out_of_reach_exits_with_3(flows: Path, call) -> None:
+    blocked = flows.parent / "blocked"
+    blocked.write_text("a file, not a folder")
+    done = call("run", "pipelines.py:weekly", *DAY, "--store", str(blocked / "store"))
+    assert done.exit_code == 3, done.output
+    assert "[store" in done.stderr
+
+
+def test_an_error_is_a_json_document_if_that_was_asked_for(flows: Path, call) -> None:
+    done = call("run", "pipelines.py:weakly", "--json")
+    assert done.exit_code == 2
+    document = json.loads(done.stdout)
+    assert document["schema"] == "penstock/error/1"
+    assert document["error"]["code"] == "usage.flow-import"
+
+
+BOUND = """
+    from penstock import INPUTS, flow, task
+
+    @task(cache_policy=INPUTS)
+    def one() -> int:
+        return 1
+
+    @flow(runner="threads?workers=3", result_storage="in_code")
+    def f() -> int:
+        return one()
+"""
+
+
+def test_a_flag_that_contradicts_the_decorator_is_refused(write, call, folder: Path) -> None:
+    write("bound.py", BOUND)
+    for flags in (["--runner", "threads?workers=2"], ["--store", "typed"]):
+        done = call("run", "bound.py", *flags)
+        assert done.exit_code == 2
+        assert f"{flags[0]} cannot be used with f" in done.stderr
+    assert not (folder / "typed").exists()
+    assert not (folder / "in_code").exists()
+
+
+def test_a_flag_that_says_what_the_decorator_says_is_fine(write, call, folder: Path) -> None:
+    write("bound.py", BOUND)
+    done = call("run", "bound.py", "--runner", "threads?workers=3", "--store", "in_code")
+    assert done.exit_code == 0, done.output
+    assert "ThreadRunner(workers=3" in done.stderr
+    assert (folder / "in_code" / "results").is_dir()
+
+
+def test_settings_flags_may_stand_before_the_command(flows: Path, call, folder: Path) -> None:
+    done = call("--store", "elsewhere", "run", "pipelines.py:weekly", *DAY)
+    assert done.exit_code == 0, done.output
+    assert (folder / "elsewhere" / "results").is_dir()
+
+
+def test_quiet_leaves_out_the_progress(flows: Path, call) -> None:
+    assert call("run", "pipelines.py:weekly", *DAY, "--quiet").stderr == ""
+
+
+def test_what_tasks_log_is_shown_as_the_level_says(write, call) -> None:
+    write(
+        "logging_flows.py",
+        """
+        from penstock import flow, get_run_logger, task
+
+        @task
+        def talk() -> None:
+            get_run_logger().info("quite usual")
+            get_run_logger().error("rather bad")
+
+        @flow
+        def f() -> None:
+            talk()
+        """,
+    )
+    usual = call("run", "logging_flows.py").stderr
+    assert "INFO penstock.task_runs.talk: quite usual" in usual
+    assert "rather bad" in usual
+    strict = call("run", "logging_flows.py", env={"PENSTOCK_LOG_LEVEL": "ERROR"}).stderr
+    assert "quite usual" not in strict
+    assert "rather bad" in strict
+
+
+# -- keys -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_script_an_import_and_the_command_line_share_their_keys(flows: Path, start, penstock) -> None:
+    script = start("pipelines.py")
+    assert script.communicate(timeout=60)[0] == "2\n"
+    by_command = penstock("run", "pipelines.py:weekly", *DAY, "--json")
+    assert json.loads(by_command.stdout)["counts"]["executed"] == 0
+    by_module = penstock("run", "pipelines:weekly", *DAY, "--json", "--runner", "processes?workers=1")
+    assert json.loads(by_module.stdout)["counts"]["executed"] == 0
+    program = "import datetime, pipelines; print(pipelines.weekly.run([datetime.date(2024, 1, 1)]).counts['executed'])"
+    imported = start("-c", program)
+    assert imported.communicate(timeout=60)[0] == "0\n"
+
+
+# -- plan -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_says_what_would_run_and_runs_nothing(flows: Path, call) -> None:
+    before = call("plan", "pipelines.py:weekly", *DAY)
+    assert before.exit_code == 0
+    assert "weekly: 2 miss" in before.stdout
+    assert call("plan", "pipelines.py:weekly", *DAY, "--exit-code").exit_code == 4
+    call("run", "pipelines.py:weekly", *DAY)
+    after = call("plan", "pipelines.py:weekly", *DAY, "--exit-code")
+    assert after.exit_code == 0
+    assert "1 hit, 1 pruned" in after.stdout
+    assert call("plan", "pipelines.py:weekly", *DAY, "--exit-code", "--refresh").exit_code == 4
+
+
+def test_a_plan_as_json(flows: Path, call) -> None:
+    document = json.loads(call("plan", "pipelines.py:weekly", *DAY, "--json").stdout)
+    assert document["schema"] == "penstock/plan/1"
+    assert sorted(document) == sorted(["schema", "work", "flow", "counts", "stopped_at", "rounds", "lookups", "nodes"])
+    assert document["work"] is True
+    assert [node["task"] for node in document["nodes"]] == ["features", "train"]
+
+
+# -- resume -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_run_is_resumed_by_its_id(flows: Path, call) -> None:
+    (flows.parent / "broken").touch()
+    call("run", "pipelines.py:shaky", "--n", "5")
+    (flows.parent / "broken").unlink()
+    done = call("resume", "last")
+    assert done.exit_code == 0, done.output
+    assert "reused 1, ran 1" in done.stdout
+    document = json.loads(call("runs", "--json").stdout)
+    assert [(run["state"], run["attempts"], run["parameters"]) for run in document["runs"]] == [
+        ("completed", 2, {"n": "5"})
+    ]
+
+
+def test_the_hint_to_resume_names_a_store_that_only_code_or_flags_name(flows: Path, call) -> None:
+    (flows.parent / "broken").touch()
+    done = call("run", "pipelines.py:shaky", "--store", "aside")
+    hint = re.search(r"go on with: penstock (.*)\n", done.stderr)
+    assert hint is not None
+    (flows.parent / "broken").unlink()
+    assert call(*hint[1].split()).exit_code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["threads?workers=1", "processes?workers=1"])
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_ctrl_c_exits_with_130_and_the_rest_is_resumed(
+    flows: Path, start, penstock, runner: str, whole_group: bool
+) -> None:
+    folder = flows.parent
+    process = start("-m", "penstock", "run", "pipelines.py:steps", "--runner", runner)
+    until((folder / "started-1").exists)
+    if whole_group:
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+    else:
+        process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    hint = re.search(r"interrupted; go on with: penstock resume (\S+)", err)
+    assert hint is not None, err
+    (record,) = json.loads(penstock("runs", "--json").stdout)["runs"]
+    assert (record["id"], record["state"]) == (hint[1], "cancelled")
+    (folder / "go").touch()
+    done = penstock("resume", hint[1], "--json", "--runner", runner)
+    document = json.loads(done.stdout)
+    assert document["result"] == [0, 1]
+    assert (document["counts"]["hit"], document["counts"]["executed"]) == (1, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whether a process is gone for certain")
+def test_a_killed_run_says_so_and_is_resumed(flows: Path, start, penstock) -> None:
+    folder = flows.parent
+    process = start("-m", "penstock", "run", "pipelines.py:steps", "--runner", "threads?workers=1")
+    until((folder / "started-1").exists)
+    assert "running" in penstock("runs").stdout
+    refused = penstock("resume", "last")
+    assert refused.returncode == 2
+    assert "still running" in refused.stderr
+    process.kill()
+    process.communicate(timeout=60)
+    (record,) = json.loads(penstock("runs", "--json").stdout)["runs"]
+    assert record["state"] == "killed"
+    (folder / "go").touch()
+    done = penstock("resume", record["id"][-8:], "--json")
+    assert json.loads(done.stdout)["counts"]["executed"] == 1
+    assert json.loads(penstock("show", "last", "--json").stdout)["run"]["state"] == "completed"
