@@ -120,10 +120,6 @@ def _print(plan: Plan, found: Sequence[Explanation], *, all_of_them: bool) -> No
         click.echo(f"the plan ends at {plan.stopped_at}: a value is needed there that is not cached")
 
 
-class _Unknown(Exception):
-    """An input whose value is not known before the run."""
-
-
 class _Explainer:
     """Compares planned calls with what the store holds of their tasks."""
 
@@ -177,6 +173,10 @@ class _Explainer:
         if template.needs_values and not node.deps:
             return template.parts(node.arguments, values=node.arguments) or {}, open_inputs
         parts: dict[str, Any] = dict(template.static)
+        # What is made from values is open as long as one of them is.
+        parts |= {f"files({name})": None for name in template.file_parameters}
+        if template.caller is not None:
+            parts["cache_key_fn"] = None
         if template.inputs is None:
             return parts, open_inputs
         inputs: dict[str, str | None] = {}

@@ -199,9 +199,14 @@ def test_other_reasons_than_changes_are_said_in_words(write, call) -> None:
         def keyed(key: str | None) -> int:
             return 6
 
+        @task(cache_key_fn=lambda context, parameters: str(parameters["value"]))
+        def keyed_below(value: int) -> int:
+            return 7
+
         @flow
         def all_of_them(key: str = "one") -> list[int]:
-            return [short_lived(), refreshed(), private(), plain(), removed(), keyed(key), keyed(None)]
+            values = [short_lived(), refreshed(), private(), plain(), removed(), keyed(key), keyed(None)]
+            return [*values, keyed_below(plain())]
         """,
     )
     assert call("run", "reasons.py").exit_code == 0
@@ -215,5 +220,6 @@ def test_other_reasons_than_changes_are_said_in_words(write, call) -> None:
         "removed (node 4): miss\n    its result was removed (invalidated)\n",
         "keyed (node 5): miss\n    cache_key_fn: one → two\n",
         "keyed (node 6): bypass\n    its key function says: do not cache this call\n",
+        "keyed_below (node 8): miss\n    cache_key_fn is not known yet\n",
     ):
         assert said in text, text
