@@ -1,0 +1,37 @@
+"""The guide for those who come from Prefect says what is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+GUIDE = Path(__file__).parents[2] / "docs" / "coming-from-prefect.md"
+ROWS = re.findall(
+    r"^\| `(from prefect\S* import [^`]+)` \| `(from penstock\S* import [^`]+)` \|", GUIDE.read_text(), re.M
+)
+
+
+def test_the_guide_has_a_table_of_imports() -> None:
+    assert len(ROWS) >= 12
+
+
+@pytest.mark.parametrize("line", sorted({ours for _, ours in ROWS}))
+def test_every_import_of_the_guide_works(line: str) -> None:
+    exec(line, {})
+
+
+@pytest.mark.parametrize(("theirs", "ours"), ROWS)
+def test_names_are_kept_wherever_the_thing_is_the_same(theirs: str, ours: str) -> None:
+    renamed = {"ThreadPoolTaskRunner": "ThreadRunner", "ProcessPoolTaskRunner": "ProcessRunner"}
+    names = [renamed.get(name, name) for name in theirs.split(" import ")[1].split(", ")]
+    assert names == ours.split(" import ")[1].split(", ")
+
+
+@pytest.mark.parametrize("name", ["isolation_level", "lock_manager", "key_storage"])
+def test_policies_are_configured_by_the_published_names(name: str) -> None:
+    from penstock import INPUTS
+
+    value = "SERIALIZABLE" if name == "isolation_level" else "somewhere"
+    assert getattr(INPUTS.configure(**{name: value}), name) == value
