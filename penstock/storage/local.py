@@ -41,6 +41,7 @@ class LocalStore:
     def __init__(self, root: str | os.PathLike[str], *, durable: bool = True) -> None:
         self._root = os.path.abspath(os.path.expanduser(os.fspath(root)))
         self._durable = durable
+        self._settled: set[str] = set()  # folders that many files share and whose own entries are on disk
 
     @property
     def url(self) -> str:
@@ -259,18 +260,30 @@ class LocalStore:
             self._make_folder(folder)
             done = step()
         if sync and self._durable:
-            # Up to the root: another writer may have made a folder above and not have synced it yet. Syncing what
-            # is synced costs little.
-            while len(folder) >= len(self._root):
-                _sync_folder(folder)
-                folder = os.path.dirname(folder)
+            self._sync_up(folder)
         return done
+
+    def _sync_up(self, folder: str) -> None:
+        """Make the entries of `folder` durable, and those that lead to it from the root.
+
+        Another writer may have made a folder above and not have synced it yet. But once an entry is on disk it stays
+        there: nothing here removes folders.
+        """
+        _sync_folder(folder)
+        above = os.path.dirname(folder)
+        while len(above) >= len(self._root):
+            _sync_folder(above)
+            if above in self._settled:
+                return
+            self._settled.add(above)
+            above = os.path.dirname(above)
 
     def _make_folder(self, folder: str) -> None:
         """Make `folder` and what is missing between it and the root."""
         try:
             os.mkdir(folder, 0o700)
         except FileNotFoundError:
+            self._settled.clear()  # somebody removed what was there, or it is all new
             self._make_folder(os.path.dirname(folder))
             self._make_folder(folder)
         except FileExistsError:
