@@ -12,7 +12,8 @@ import pyarrow.parquet
 
 from benchmarks.tables import Line, at_least, paired
 from penstock.graph.hashing import digest
-from penstock.storage import ResultStore, open_store
+from penstock.storage import open_store
+from penstock.storage.results import ResultStore
 from penstock.storage.slots import Found
 
 ROWS = 3_000_000

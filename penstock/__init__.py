@@ -16,31 +16,35 @@ Layers, from the top; imports only go down:
 
 __version__ = "0.1.0"
 
-from penstock.environments import Environment
-from penstock.flows import Flow, flow
-from penstock.graph.futures import Future
-from penstock.graph.hashing import register_digest
-from penstock.graph.keys import TaskRunContext, task_input_hash
-from penstock.graph.plans import Plan
-from penstock.graph.policies import (
-    DEFAULT,
-    FLOW_PARAMETERS,
-    INPUTS,
-    NO_CACHE,
-    RUN_ID,
-    TASK_CODE,
-    TASK_SOURCE,
-    CacheKey,
-    CacheKeyFnPolicy,
-    CachePolicy,
-    Files,
-)
-from penstock.logs import get_run_logger
-from penstock.runners.retries import exponential_backoff
-from penstock.runs import Run
-from penstock.settings import Settings, load_settings
-from penstock.tasks import Task, task, unmapped, wait
-from penstock.transactions import IsolationLevel
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock.environments import Environment
+    from penstock.flows import Flow, flow
+    from penstock.graph.futures import Future
+    from penstock.graph.hashing import register_digest
+    from penstock.graph.keys import TaskRunContext, task_input_hash
+    from penstock.graph.plans import Plan
+    from penstock.graph.policies import (
+        DEFAULT,
+        FLOW_PARAMETERS,
+        INPUTS,
+        NO_CACHE,
+        RUN_ID,
+        TASK_CODE,
+        TASK_SOURCE,
+        CacheKey,
+        CacheKeyFnPolicy,
+        CachePolicy,
+        Files,
+    )
+    from penstock.logs import get_run_logger
+    from penstock.runners.retries import exponential_backoff
+    from penstock.runs import Run
+    from penstock.settings import Settings, load_settings
+    from penstock.tasks import Task, task, unmapped, wait
+    from penstock.transactions import IsolationLevel
 
 __all__ = [
     "DEFAULT",
@@ -73,3 +77,52 @@ __all__ = [
     "unmapped",
     "wait",
 ]
+
+_HOMES = {
+    "CacheKey": "penstock.graph.policies",
+    "CacheKeyFnPolicy": "penstock.graph.policies",
+    "CachePolicy": "penstock.graph.policies",
+    "DEFAULT": "penstock.graph.policies",
+    "Environment": "penstock.environments",
+    "FLOW_PARAMETERS": "penstock.graph.policies",
+    "Files": "penstock.graph.policies",
+    "Flow": "penstock.flows",
+    "Future": "penstock.graph.futures",
+    "INPUTS": "penstock.graph.policies",
+    "IsolationLevel": "penstock.transactions",
+    "NO_CACHE": "penstock.graph.policies",
+    "Plan": "penstock.graph.plans",
+    "RUN_ID": "penstock.graph.policies",
+    "Run": "penstock.runs",
+    "Settings": "penstock.settings",
+    "TASK_CODE": "penstock.graph.policies",
+    "TASK_SOURCE": "penstock.graph.policies",
+    "Task": "penstock.tasks",
+    "TaskRunContext": "penstock.graph.keys",
+    "exponential_backoff": "penstock.runners.retries",
+    "flow": "penstock.flows",
+    "get_run_logger": "penstock.logs",
+    "load_settings": "penstock.settings",
+    "register_digest": "penstock.graph.hashing",
+    "task": "penstock.tasks",
+    "task_input_hash": "penstock.graph.keys",
+    "unmapped": "penstock.tasks",
+    "wait": "penstock.tasks",
+}
+
+_MODULES = frozenset({"errors", "locks", "runners", "runtime", "settings", "transactions"})
+"""Parts that may be reached as attributes after `import penstock`, such as `penstock.runtime.flow_run`."""
+
+
+def __getattr__(name: str) -> Any:
+    # Names are loaded when they are first asked for: `penstock --version` and its like need none of them.
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -13,12 +13,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
-import cloudpickle
 import msgspec
 
 from penstock import events
 from penstock.environments import Environment
-from penstock.errors import ConfigurationError, ParameterError
+from penstock.errors import ConfigurationError
 from penstock.graph.capture import replace_futures
 from penstock.graph.graphs import Graph
 from penstock.graph.plans import Plan
@@ -26,7 +25,7 @@ from penstock.graph.signatures import Signature
 from penstock.graph.sources import importable_name
 from penstock.graph.tasks import Delays, TaskOptions, check_retries
 from penstock.graph.tracing import FlowFrame, Trace, current_trace
-from penstock.journals import Journal, RunRecord, new_record, read_record
+from penstock.journals import Journal, RunRecord, new_record, read_parameters, read_record
 from penstock.previews import preview
 from penstock.runners.base import Runner
 from penstock.runners.calls import run_coroutine
@@ -132,14 +131,8 @@ class Flow(Generic[P, R]):
         Raises `StoreError` if there is no such run, `ParameterError` if its parameters were not kept.
         """
         settings = settings or current_settings()
-        record = read_record(Environment(self._settings(settings)).results().store, run_id)
-        if not record.pickled_parameters:
-            raise ParameterError(
-                f"run {run_id} cannot be resumed by its id",
-                because="its parameters could not be pickled when it began",
-                hint="run the flow again with the same arguments: finished tasks with a key are hits",
-            )
-        parameters = cloudpickle.loads(record.pickled_parameters)
+        store = Environment(self._settings(settings)).results().store
+        parameters = read_parameters(store, read_record(store, run_id))
         return self.run_with(parameters, settings=settings, subscribers=subscribers, run_id=run_id)
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
@@ -274,10 +267,11 @@ class _Attempts:
         self.record = self._record(run_id)
 
     def _record(self, run_id: str | None) -> RunRecord:
+        store = self.environment.results().store
         if run_id is not None:
-            record = read_record(self.environment.results().store, run_id)
+            record = read_record(store, run_id)
             return msgspec.structs.replace(record, attempts=record.attempts + 1, state="running", error="")
-        return new_record(new_run_id(), self.flow.name, entry_of(self.flow.fn), self.parameters)
+        return new_record(store, new_run_id(), self.flow.name, entry_of(self.flow.fn), self.parameters)
 
     def begin(self) -> Live:
         self.count += 1

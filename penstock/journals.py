@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import cloudpickle
@@ -11,13 +12,15 @@ import msgspec
 
 from penstock import events
 from penstock.clocks import Clock
-from penstock.errors import StoreError
+from penstock.errors import ParameterError, StoreError
 from penstock.locks.processes import ProcessIdentity
 from penstock.storage.stores import AppendStore, Store
 
 FLUSH_SECONDS = 0.5
 """Events reach the store at the latest so long after they happened: what a killed run loses of its log."""
 FLUSH_EVENTS = 512
+MAX_ERROR = 4000
+"""A record keeps so many characters of an error; the log has all of it."""
 
 
 class RunRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -31,8 +34,8 @@ class RunRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Where the flow is imported from: `module:name` or `file.py:name`."""
     parameters: dict[str, str] = {}
     """For people: each argument's repr, cut short."""
-    pickled_parameters: bytes = b""
-    """For resuming; empty if they could not be pickled."""
+    resumable: bool = False
+    """Its parameters are kept beside the record (`read_parameters`)."""
     state: str = "running"
     runner: str = ""
     host: str = ""
@@ -115,7 +118,7 @@ class Journal:
         if record is None:
             return
         record.state, record.seconds, record.finished = state, seconds, self._clock.now()
-        record.error = f"{type(error).__name__}: {error}" if error is not None else ""
+        record.error = f"{type(error).__name__}: {error}"[:MAX_ERROR] if error is not None else ""
         self.emit(
             events.RunFinished(
                 at=record.finished,
@@ -146,19 +149,44 @@ class Journal:
         self._flushed = self._clock.monotonic()
 
 
-def new_record(run_id: str, flow: str, entry: str, parameters: dict[str, Any]) -> RunRecord:
-    """The record of a run that begins in this process."""
-    try:
-        pickled = cloudpickle.dumps(parameters)
-    except Exception:  # noqa: BLE001 (a parameter's __reduce__ may raise anything; the run is then not resumable by id)
-        pickled = b""
+def new_record(store: Store, run_id: str, flow: str, entry: str, parameters: Mapping[str, Any]) -> RunRecord:
+    """The record of a run that begins in this process; keeps its parameters for resuming it."""
     return RunRecord(
         id=run_id,
         flow=flow,
         entry=entry,
-        parameters={name: _short(value) for name, value in parameters.items()},
-        pickled_parameters=pickled,
+        parameters={name: _SHORT.repr(value) for name, value in parameters.items()},
+        resumable=_keep_parameters(store, run_id, parameters),
     )
+
+
+def _keep_parameters(store: Store, run_id: str, parameters: Mapping[str, Any]) -> bool:
+    try:
+        pickled = cloudpickle.dumps(dict(parameters))
+    except Exception:  # noqa: BLE001 (a parameter's __reduce__ may raise anything; the run is then not resumable by id)
+        return False
+    with store.create(run_name(run_id, _PARAMETERS)) as file:
+        file.write(pickled)
+    return True
+
+
+def read_parameters(store: Store, record: RunRecord) -> dict[str, Any]:
+    """The parameters a run began with. Raises `ParameterError` if they were not kept."""
+    if not record.resumable:
+        raise ParameterError(
+            f"run {record.id} cannot be resumed by its id",
+            because="its parameters could not be pickled when it began",
+            hint="run the flow again with the same arguments: finished tasks with a key are hits",
+        )
+    with store.open(run_name(record.id, _PARAMETERS)) as file:
+        parameters: dict[str, Any] = cloudpickle.load(file)
+    return parameters
+
+
+_PARAMETERS = "parameters.pkl"
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = 8
 
 
 def _note_process(record: RunRecord) -> None:
@@ -171,11 +199,6 @@ def _note_process(record: RunRecord) -> None:
 def process_of(record: RunRecord) -> ProcessIdentity:
     """The process that drives the run, or drove it."""
     return ProcessIdentity(record.host, record.boot, record.namespace, record.pid, record.process_started)
-
-
-def _short(value: Any, limit: int = 200) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def read_record(store: Store, run_id: str) -> RunRecord:

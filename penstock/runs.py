@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from penstock.environments import Environment, check_reach, expand_files
-from penstock.errors import DamagedResult, PenstockError, UpstreamFailed
+from penstock.errors import DamagedResult, TracingError
 from penstock.graph.capture import replace_futures
 from penstock.graph.graphs import Graph, Node
 from penstock.graph.keys import KeyContext
@@ -157,9 +158,20 @@ class Live:
         if not self.driver.advance(want=(node,)).wait(timeout):
             raise TimeoutError(f"{self.trace.graph[node].name} did not finish within {timeout} s")
         self._raise_crash()
+        if self.driver.over and not self._still_known(node):
+            raise TracingError(
+                f"the result of {self.trace.graph[node].name} was asked for after its run",
+                because="a future belongs to the run of its flow",
+                hint="call result() inside the flow, or return the future from it",
+            )
+
+    def _still_known(self, node: int) -> bool:
+        """Whether a run that is over can say how the node ended: by its error or its record."""
+        result = self.board.results.get(node)
+        return self.board.error(node) is not None or (result is not None and result.record is not None)
 
     def _bring(self, node: int, result: Result) -> Any:
-        if result.handle is not None:
+        if result.handle is not None and not self.driver.over:
             value = self.driver.fetch(result.handle)
             if result.record is None:
                 return value
@@ -245,10 +257,10 @@ def live_run(live: Live) -> Iterator[Live]:
 
 
 def _state_after(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
+    # Ctrl-C reaches an async flow as asyncio's CancelledError; asyncio is only imported where there is one.
+    asyncio = sys.modules.get("asyncio")
+    if isinstance(error, KeyboardInterrupt) or (asyncio is not None and isinstance(error, asyncio.CancelledError)):
         return "cancelled"
-    if isinstance(error, PenstockError) and not isinstance(error, UpstreamFailed):
-        return "failed"
     return "failed" if isinstance(error, Exception) else "crashed"
 
 

@@ -99,7 +99,7 @@ def _facts(record: RunRecord) -> dict[str, Any]:
         "flow": record.flow,
         "entry": record.entry,
         "parameters": record.parameters,
-        "resumable": bool(record.pickled_parameters),
+        "resumable": record.resumable,
         "state": state_of(record),
         "runner": record.runner,
         "host": record.host,

@@ -7,6 +7,7 @@ inputs → cache key → look up ─ hit  → the stored result's record
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import inspect
 import logging
 import os
@@ -33,6 +34,8 @@ from penstock.storage.records import RecipeEntry, ResultRecord
 from penstock.storage.results import Restart, ResultStore, this_process
 from penstock.storage.slots import Absent, Found
 
+LARGE_BYTES = 8 * 2**20
+"""From this size on a result is digested and written at the same time."""
 MAX_RECIPE_INPUTS = 256
 """A recipe entry states the digests of at most so many inputs; with more, a plan looks them up."""
 
@@ -217,7 +220,7 @@ class _CachedCall:
                 call, "executed", handle=self.worker.keep(value), started=started, seconds=seconds, notes=(note,)
             )
         stream = inspect.isgenerator(value) or hasattr(value, "read_next_batch")
-        value_digest = None if stream else _digest_of(value)
+        value_digest = _digested(value) if not stream else _no_digest
         published = self.results.publish(
             self.task,
             key,
@@ -226,7 +229,7 @@ class _CachedCall:
             attempt=call.attempt_id,
             session=call.session_id or "",
             fence=call.fencing_token or 0,
-            digest=value_digest or combine("result", (self.task, key, call.attempt_id)),
+            digest=lambda: value_digest() or combine("result", (self.task, key, call.attempt_id)),
             key_parts=parts,
             expires=_expiry(options.cache_expiration, SYSTEM_CLOCK.now()),
             upstream_expires=call.upstream_expires,
@@ -238,7 +241,7 @@ class _CachedCall:
         if isinstance(published, Restart):
             return self.worker.outcome(call, "closed", cache_key=key)
         notes: tuple[str, ...] = ()
-        if not published.won and value_digest is not None and value_digest != published.record.digest:
+        if not published.won and value_digest() not in (None, published.record.digest):
             notes = ("another attempt published a different value first: the task is not deterministic",)
         keep = published.won and call.keep and not stream and self.worker.keeps_published
         return self._adopt(
@@ -300,11 +303,28 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(coroutine)
 
 
+def _digested(value: Any) -> Callable[[], str | None]:
+    """The digest of a result, or None if it has none; of a large one it is computed while the value is written."""
+    if getattr(value, "nbytes", 0) < LARGE_BYTES:
+        known = _digest_of(value)
+        return lambda: known
+    from concurrent.futures import ThreadPoolExecutor  # the time it takes to import is for large results
+
+    pool = ThreadPoolExecutor(1, "penstock-digest")
+    digested = pool.submit(contextvars.copy_context().run, _digest_of, value)
+    pool.shutdown(wait=False)
+    return digested.result
+
+
 def _digest_of(value: Any) -> str | None:
     try:
         return digest(value)
     except DigestError:
         return None  # the result is known by its attempt instead: sound, only without early cutoff
+
+
+def _no_digest() -> None:
+    """Of a stream: its digest would be known when it is gone."""
 
 
 def _expiry(after: Any, now: float) -> float | None:

@@ -23,7 +23,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import metadata
 from typing import Any
 
 import msgspec
@@ -448,6 +447,8 @@ def this_process(*, run_id: str = "", flow: str = "") -> Producer:
 
 @cache
 def _version() -> str:
+    from importlib import metadata  # takes longer to import than a look-up, and is asked once
+
     try:
         return metadata.version("penstock")
     except metadata.PackageNotFoundError:

@@ -1,0 +1,70 @@
+"""The public surface: a change of it is a change of this list, to be seen by whoever reviews it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import penstock
+
+NAMES = [
+    "DEFAULT",
+    "FLOW_PARAMETERS",
+    "INPUTS",
+    "NO_CACHE",
+    "RUN_ID",
+    "TASK_CODE",
+    "TASK_SOURCE",
+    "CacheKey",
+    "CacheKeyFnPolicy",
+    "CachePolicy",
+    "Environment",
+    "Files",
+    "Flow",
+    "Future",
+    "IsolationLevel",
+    "Plan",
+    "Run",
+    "Settings",
+    "Task",
+    "TaskRunContext",
+    "exponential_backoff",
+    "flow",
+    "get_run_logger",
+    "load_settings",
+    "register_digest",
+    "task",
+    "task_input_hash",
+    "unmapped",
+    "wait",
+]
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(penstock.__all__) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_public_name_is_there_and_documented(name: str) -> None:
+    value = getattr(penstock, name)
+    assert name in dir(penstock)
+    assert type(value).__doc__ or value.__doc__
+
+
+def test_the_parts_are_attributes_of_the_package() -> None:
+    code = "import penstock; penstock.runtime.flow_run; penstock.runners.ThreadRunner; penstock.errors.PenstockError"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'tusk'"):
+        _ = penstock.tusk  # type: ignore[attr-defined]
+
+
+def test_using_flows_and_tasks_imports_no_heavy_package() -> None:
+    heavy = ("dask", "ray", "redis", "pyarrow", "pandas", "numpy", "polars", "pydantic", "rich", "click", "asyncio")
+    code = f"import sys; from penstock import flow, task; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,80 @@
+"""Type checkers see `Task[P, R]`: correct code is quiet under `mypy --strict`, and wrong code is not."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+api = pytest.importorskip("mypy.api")
+pytestmark = [pytest.mark.slow, pytest.mark.needs("mypy")]
+
+CORRECT = """
+from penstock import INPUTS, Future, flow, task, unmapped
+from penstock.graph.futures import FutureList
+
+
+@task(cache_policy=INPUTS)
+def double(x: int, by: int = 2) -> int:
+    return x * by
+
+
+@task
+def total(xs: list[int]) -> int:
+    return sum(xs)
+
+
+@task
+async def fetched(x: int) -> str:
+    return str(x)
+
+
+@flow
+def main(n: int) -> int:
+    first: int = double(n)
+    later: Future[int] = double.submit(n)
+    many: FutureList[int] = double.map([1, 2], by=unmapped(3))
+    if later.result() > 3:
+        return total([first, double(1)])
+    return total(many)
+
+
+result: int = main(3)
+run_result: int = main.run(3).result()
+raw: int = double.fn(1)
+same: int = double.with_options(retries=2)(1)
+"""
+
+WRONG = """
+from penstock import flow, task
+
+
+@task
+def double(x: int) -> int:
+    return x * 2
+
+
+@flow
+def main(n: int) -> str:
+    return double("three")
+"""
+
+
+def check(code: str, folder: Path) -> tuple[str, int]:
+    file = folder / "user.py"
+    file.write_text(textwrap.dedent(code), encoding="utf-8")
+    out, _, status = api.run(["--strict", "--cache-dir", str(folder / "cache"), str(file)])
+    return out, status
+
+
+def test_correct_code_is_quiet(tmp_path: Path) -> None:
+    out, status = check(CORRECT, tmp_path)
+    assert status == 0, out
+
+
+def test_wrong_arguments_and_results_are_told(tmp_path: Path) -> None:
+    out, status = check(WRONG, tmp_path)
+    assert status == 1
+    assert 'Argument 1 to "double"' in out or "Argument 1 to" in out
+    assert "Incompatible return value type" in out
