@@ -9,12 +9,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from penstock.errors import TracingError
 from penstock.graph.capture import capture, replace_futures
 from penstock.graph.futures import Future
 from penstock.graph.graphs import Entry, Graph
 from penstock.graph.keys import KeyContext, compile_template
 from penstock.graph.refs import Ref
 from penstock.graph.tasks import TaskDefinition, TaskOptions
+from penstock.runtime import task_run
 
 
 class Values(Protocol):
@@ -121,10 +123,21 @@ class Trace:
     # -- what futures ask (penstock.graph.futures.Source) -------------------------------------------------------------
 
     def value(self, node: int, timeout: float | None) -> Any:
+        self._refuse_in_tasks(node)
         return self._values.value(node, timeout)
 
     def wait(self, node: int, timeout: float | None) -> None:
+        self._refuse_in_tasks(node)
         self._values.wait(node, timeout)
+
+    def _refuse_in_tasks(self, node: int) -> None:
+        # A task holds a worker while it waits, perhaps the one that its future needs.
+        if _current.get() is None and task_run.run_count:
+            raise TracingError(
+                f"a future of {self.graph[node].name} was used inside of {task_run.task_name}",
+                because="it came there hidden in an object, where it is not seen as an input",
+                hint="pass the future itself as an argument, or in a list, tuple, dict or set",
+            )
 
     def settled(self, node: int) -> bool:
         return self._values.settled(node)
@@ -152,8 +165,15 @@ class Trace:
     def awaitable(self, node: int) -> Generator[Any, None, Any]:
         import asyncio  # the time it takes to import is for those who await
 
-        waiting = asyncio.get_running_loop().run_in_executor(None, self.value, node, None)
+        waiting = asyncio.get_running_loop().run_in_executor(None, self._value_for_await, node)
         return waiting.__await__()
+
+    def _value_for_await(self, node: int) -> Any:
+        try:
+            return self.value(node, None)
+        except StopIteration as error:
+            # A future of asyncio cannot carry it and would never end; coroutines turn it into the same.
+            raise RuntimeError(f"{self.graph[node].name} raised StopIteration") from error
 
 
 def _make_entry(task: TaskDefinition, frame: FlowFrame) -> Entry:

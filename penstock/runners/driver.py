@@ -53,6 +53,8 @@ class Driver:
     ) -> None:
         self.board = board
         self.crash: BaseException | None = None
+        self.over = False
+        """The loop has ended: nothing goes forward any more."""
         self.dropped: list[int] = []  # nodes nobody holds a future of any more; appended by other threads
         self._lookups = lookups
         self._admission = admission
@@ -62,6 +64,7 @@ class Driver:
         self._rng = rng or random.Random()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="penstock-driver", daemon=True)
+        self._asked: list[threading.Event] = []  # by threads whose message the loop has not taken yet
         self._waiting: list[tuple[tuple[int, ...], threading.Event]] = []
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_number = 0
@@ -75,10 +78,16 @@ class Driver:
         self._thread.start()
 
     def advance(self, *, want: tuple[int, ...] = ()) -> threading.Event:
-        """Plan and run everything traced so far; the event is set when all of `want` (default: everything) is over."""
+        """Plan and run everything traced so far; the event is set when all of `want` (default: everything) is over.
+
+        It is set as well when the loop ends before that.
+        """
         done = threading.Event()
         upto = len(self.board.graph)
+        self._asked.append(done)
         self._inbox.put(lambda: self._extend(upto, want, done))
+        if self.over:  # asked after: either this sees that the loop ended, or the ending loop sees the event
+            done.set()
         return done
 
     def remake(self, node: int, reason: str, generation: int | None) -> None:
@@ -138,6 +147,9 @@ class Driver:
             # Nothing goes forward after a crash, but whoever still comes to wait must be answered.
             with contextlib.suppress(Exception):
                 self._inbox.get()()
+        self.over = True
+        for event in (*self._asked, *(waiting for _, waiting in self._waiting)):
+            event.set()
 
     def _take_messages(self) -> None:
         timeout = max(0.0, self._timers[0][0] - self.board.clock.monotonic()) if self._timers else None
@@ -180,6 +192,7 @@ class Driver:
     # -- planning -------------------------------------------------------------------------------------------------
 
     def _extend(self, upto: int, want: tuple[int, ...], done: threading.Event) -> None:
+        self._asked.remove(done)
         if self.crash is not None:
             done.set()
             return

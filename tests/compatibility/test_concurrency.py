@@ -234,6 +234,19 @@ def test_async_tasks_are_called_in_sync_flows() -> None:
     assert sync_flow() == 4
 
 
+def test_an_awaited_task_may_raise_anything() -> None:
+    @task
+    def stops() -> None:
+        raise StopIteration
+
+    @flow
+    async def waiting() -> None:
+        await stops()
+
+    with pytest.raises(RuntimeError, match="stops raised StopIteration"):
+        asyncio.run(waiting())
+
+
 # -- subflows ----------------------------------------------------------------------------------------------------------
 
 

@@ -357,6 +357,39 @@ def test_a_node_that_waits_for_a_later_one(sound) -> None:
     assert len(graph) == 1
 
 
+def test_a_future_that_is_used_after_its_run(sound) -> None:
+    kept: list[object] = []
+
+    @flow
+    def pipeline() -> None:
+        kept.extend([add.submit(1, 2), keep.submit(5)])
+
+    pipeline()
+    plain, cached = kept
+    with pytest.raises(TracingError) as caught:
+        plain.result()
+    sound(caught.value, TracingError, "graph.tracing")
+    assert cached.result() == 1  # it has a record
+
+
+def test_a_future_that_a_task_finds_inside_an_object(sound) -> None:
+    class Holder:
+        def __init__(self, inside: object) -> None:
+            self.inside = inside
+
+    @task
+    def open_it(holder: Holder) -> int:
+        return holder.inside + 1  # type: ignore[operator]
+
+    @flow(runner=ThreadRunner(1))
+    def pipeline() -> int:
+        return open_it(Holder(add(1, 2)))
+
+    with pytest.raises(TracingError) as caught:
+        pipeline()
+    sound(caught.value, TracingError, "graph.tracing")
+
+
 # -- failures of tasks ------------------------------------------------------------------------------------------------
 
 
