@@ -122,6 +122,7 @@ class Planner:
         self._claims: dict[int, str] = {}  # digests of inputs that no look-up was needed for, as recipe hits state them
         self._fresh: list[int] = []  # decided by the plan under way; older decisions have been acted upon
         self._unsure: set[int] = set()  # nodes that run and everything below them, whether it was looked at or not
+        self._marked = 0  # nodes below this number were marked as unsure or not
 
     @property
     def fresh(self) -> list[int]:
@@ -146,8 +147,10 @@ class Planner:
                 yield from self._ask(self._queries(sorted(batch)))
                 needed = sorted(undecided)
                 continue
-            yield from self._decide_by_content()
+            # Doubts first: a key may be computed only from digests of hits that stand.
             needed = self._doubtful()
+            if needed is None and (yield from self._decide_by_content()):
+                needed = []
 
     def _queries(self, ids: Iterable[int]) -> list[Query]:
         queries = []
@@ -209,7 +212,7 @@ class Planner:
 
         None when nothing changed, so the plan stands.
         """
-        needed = self._conflicting_claims()
+        needed = dict.fromkeys(self._conflicting_claims())
         turned = False
         unsure = self._mark_unsure()
         for id in self._fresh:
@@ -224,16 +227,18 @@ class Planner:
                 continue
             self.steps[id] = Step(Status.MISS, reason, step.answer)
             turned = True
-            needed.extend(self._needed_for_key(node, step.answer))
-        needed = [id for id in needed if id not in self.steps]
-        return needed if needed or turned else None
+            self._add_needed_for_key(node, step.answer, needed)
+        undecided = [id for id in needed if id not in self.steps]
+        return undecided if undecided or turned else None
 
     def _mark_unsure(self) -> set[int]:
         unsure = self._unsure
         if not self._fresh:
             return unsure
-        steps, first = self.steps, min(self._fresh)
-        for node in self.graph.nodes[first:]:
+        steps, first = self.steps, min(self._marked, *self._fresh)
+        nodes = self.graph.nodes[first:]
+        self._marked = first + len(nodes)
+        for node in nodes:
             step = steps.get(node.id)
             # A hit by cache key is what its inputs' values say, whatever ran to find those.
             if (step is not None and step.runs) or (
@@ -264,20 +269,18 @@ class Planner:
                     conflicting.append(dep)
         return conflicting
 
-    def _needed_for_key(self, node: Node, answer: Answer | None) -> list[int]:
-        """Whatever has to be decided before the node's input digests are known, all levels at once.
+    def _add_needed_for_key(self, node: Node, answer: Answer | None, needed: dict[int, None]) -> None:
+        """Add whatever has to be decided before the node's input digests are known, all levels at once.
 
         That is everything unsure above it; and its own inputs, if the recipe hit does not state their digests.
         """
         stated = isinstance(answer, Hit) and answer.inputs is not None
-        needed: dict[int, None] = {}
         stack = [d for d in node.deps if d in self._unsure or not stated]
         while stack:
             id = stack.pop()
             if id not in needed:
                 needed[id] = None
                 stack.extend(d for d in self.graph[id].deps if d in self._unsure)
-        return list(needed)
 
     # -- deciding by cache key before anything runs
     # ---------------------------------------------------------------------
@@ -285,7 +288,9 @@ class Planner:
     def digest_of(self, id: int) -> str | None:
         """The digest of a node's value, if it is known without running anything."""
         step = self.steps.get(id)
-        return step.digest if step is not None else self._claims.get(id)
+        if step is not None:
+            return step.digest
+        return None if id in self._unsure else self._claims.get(id)
 
     def content_key(self, node: Node) -> str | None:
         """The node's cache key, if the digests of all its inputs are known."""
@@ -306,11 +311,13 @@ class Planner:
 
         return template.cache_key(node.arguments, resolve)
 
-    def _decide_by_content(self) -> Rounds:
-        """Ask by cache key, one wavefront after the other, for what would run but whose inputs are all known."""
+    def _decide_by_content(self) -> Generator[list[Query], list[Answer], bool]:
+        """Ask by cache key, one wavefront after the other, for what would run but whose inputs are all known.
+
+        Returns whether any of it is a hit after all.
+        """
         open_nodes = [i for i in self._fresh if self._open(i)]
-        if not open_nodes:
-            return
+        turned = False
         below: dict[int, list[int]] = {}
         for id in open_nodes:
             for dep in self.graph[id].deps:
@@ -318,7 +325,9 @@ class Planner:
         while queries := self._content_queries(open_nodes):
             yield from self._ask(queries)
             found = [q.node for q in queries if self._settle_content(q)]
+            turned = turned or bool(found)
             open_nodes = sorted({id for f in found for id in below.get(f, ()) if self._open(id)})
+        return turned
 
     def _open(self, id: int) -> bool:
         node = self.graph[id]
