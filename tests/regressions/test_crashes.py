@@ -31,7 +31,7 @@ LOCKED = """
     here = pathlib.Path(sys.argv[1])
     policy = INPUTS.configure(
         isolation_level=IsolationLevel.SERIALIZABLE,
-        lock_manager=FileSystemLockManager(lock_files_directory=here / "locks"),
+        lock_manager=FileSystemLockManager(lock_files_directory=here / "locks", lease_seconds=1),
     )
 
     @task(cache_policy=policy, key_name="slow")
@@ -58,7 +58,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start() -> subprocess.Popen[str]:
-        environment = {**os.environ, "PENSTOCK_STORE": str(tmp_path / "store"), "PENSTOCK_LEASE_SECONDS": "1"}
+        environment = {**os.environ, "PENSTOCK_STORE": str(tmp_path / "store")}
         command = [sys.executable, str(script), str(tmp_path)]
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         started.append(process)
