@@ -223,7 +223,7 @@ def chain(bench: Bench, length: int = 5) -> list[int]:
     return [node]
 
 
-# -- pruning and the number of look-ups 
+# -- pruning and the number of look-ups -------------------------------------------------------------------------------
 
 
 def test_a_cold_graph_runs_every_node() -> None:

@@ -1,0 +1,142 @@
+"""Processes that share serializable keys.
+
+python shared.py FOLDER race PROCESSES KEYS      all at once; prints what each got, as JSON
+python shared.py FOLDER hold LEASE_SECONDS       one key, held until the file `go-PID` is there; prints the value
+python shared.py FOLDER collect SECONDS          flows that write, beside a garbage collector without any grace
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from penstock import INPUTS, flow, task
+from penstock.locks import FileSystemLockManager
+from penstock.runners import ThreadRunner
+from penstock.settings import load_settings
+from penstock.storage import maintenance, open_store
+from penstock.storage.results import ResultStore
+from penstock.transactions import IsolationLevel
+
+FOLDER = Path(sys.argv[1])
+LEASE_SECONDS = float(sys.argv[3]) if sys.argv[2] == "hold" else 10.0
+SHARED = INPUTS.configure(
+    isolation_level=IsolationLevel.SERIALIZABLE,
+    lock_manager=FileSystemLockManager(FOLDER / "locks", lease_seconds=LEASE_SECONDS),
+)
+
+
+def mark(name: str) -> None:
+    os.close(os.open(FOLDER / "marks" / f"{name}@{os.getpid()}", os.O_CREAT | os.O_EXCL))
+
+
+def settings() -> Any:
+    return load_settings(overrides={"store": str(FOLDER / "store")})
+
+
+@task(cache_policy=SHARED)
+def once(n: int) -> list[Any]:
+    mark(f"once {n}")
+    time.sleep(0.002)
+    return [n, os.getpid(), time.monotonic_ns()]
+
+
+@flow(runner=ThreadRunner(4))
+def race(order: list[int]) -> Any:
+    return {str(n): once(n) for n in order}
+
+
+@task(cache_policy=SHARED)
+def held(n: int) -> int:
+    mark("held")
+    while not (FOLDER / f"go-{os.getpid()}").exists():
+        time.sleep(0.005)
+    return os.getpid()
+
+
+@flow(runner=ThreadRunner(1))
+def hold() -> Any:
+    return held(1)
+
+
+@task(cache_policy=INPUTS)
+def words(number: int, n: int) -> str:
+    return f"{number} {n} " * 5000
+
+
+@task(cache_policy=SHARED)
+def count(text: str, n: int) -> int:
+    return len(text.split()) + n
+
+
+@flow(runner=ThreadRunner(4))
+def busy(number: int) -> Any:
+    return [count(words(number, n), n) for n in range(6)]
+
+
+def in_children(bodies: list[Callable[[], Any]]) -> list[Any]:
+    """What each returns, run in forked processes at the same time."""
+    pids = []
+    for number, body in enumerate(bodies):
+        pid = os.fork()
+        if not pid:
+            try:
+                answer = {"value": body()}
+            except BaseException:  # noqa: BLE001 (a forked child must end here, whatever happens)
+                answer = {"error": traceback.format_exc()}
+            (FOLDER / f"answer-{number}").write_text(json.dumps(answer))
+            os._exit(0)
+        pids.append(pid)
+    for pid in pids:
+        os.waitpid(pid, 0)
+    return [json.loads((FOLDER / f"answer-{number}").read_text()) for number in range(len(bodies))]
+
+
+def racer(seed: int, keys: int) -> Any:
+    order = list(range(keys))
+    random.Random(seed).shuffle(order)
+    run = race.run_with({"order": order}, settings=settings())
+    return {"values": run.result(), "executed": run.counts["executed"]}
+
+
+def writer(parity: int, seconds: float) -> int:
+    """Two writers go through the same numbers, so each meets what the other is writing."""
+    deadline, number = time.monotonic() + seconds, 0
+    while time.monotonic() < deadline:
+        expected = [10_000 + n for n in range(6)]
+        assert busy.run_with({"number": number // 2}, settings=settings()).result() == expected, (parity, number)
+        number += 1
+    return number
+
+
+def collector(seconds: float) -> int:
+    results = ResultStore(open_store(str(FOLDER / "store")))
+    deadline, times = time.monotonic() + seconds, 0
+    while time.monotonic() < deadline:
+        maintenance.gc(results, grace_seconds=0)
+        assert maintenance.verify(results).problems == []
+        times += 1
+    return times
+
+
+def main() -> Any:
+    mode = sys.argv[2]
+    if mode == "race":
+        processes, keys = int(sys.argv[3]), int(sys.argv[4])
+        return in_children([lambda seed=seed: racer(seed, keys) for seed in range(processes)])
+    if mode == "hold":
+        return hold.run_with({}, settings=settings()).result()
+    seconds = float(sys.argv[3])
+    return in_children([lambda: writer(0, seconds), lambda: writer(1, seconds), lambda: collector(seconds)])
+
+
+if __name__ == "__main__":
+    (FOLDER / "marks").mkdir(exist_ok=True)
+    print(json.dumps(main()))

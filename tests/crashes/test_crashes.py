@@ -1,0 +1,200 @@
+"""Flows whose processes are killed, stopped and interrupted: what they published stays, what they held is free."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.journals import list_records
+from penstock.locks import FileSystemLockManager
+from penstock.storage import maintenance, open_store
+from penstock.storage.results import ResultStore
+
+pytestmark = pytest.mark.slow
+
+PROGRAMS = Path(__file__).parent / "programs"
+PATIENCE = 60.0
+KILLS = 200
+
+
+def start(program: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, str(PROGRAMS / program), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def output(process: subprocess.Popen[str], seconds: float = PATIENCE) -> Any:
+    """What it printed, read as JSON lines; fails the test with its errors if there were any."""
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == 0, err
+    lines = [json.loads(line) for line in out.splitlines()]
+    return lines[0] if len(lines) == 1 else lines
+
+
+def until(seen: Callable[[], Any], what: str) -> Any:
+    """Wait for something to be there."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := seen()):
+        assert time.monotonic() < deadline, f"no {what} after {PATIENCE:g} s"
+        time.sleep(0.005)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "marks").mkdir()
+    yield tmp_path
+    for process in descendants(tmp_path):
+        process.kill()
+
+
+def descendants(folder: Path) -> list[Any]:
+    """Processes that were started for this folder and are still there, workers included."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("CRASH_TEST") == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+# -- killed at any moment ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.needs("numpy", "pandas")
+def test_whenever_a_flow_is_killed_the_next_run_goes_on_from_what_was_published(folder: Path) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    kills = output(start("kills.py", folder, KILLS, seed), 280)
+    assert len(kills) == KILLS
+    for kill in kills:
+        about = f"seed {seed}: {kill}"
+        assert kill.get("right"), about
+        assert kill["again"] == [], about
+        assert kill["broken"] == [], about
+        assert kill["marks_agree"], about
+        assert kill["executed_later"] == 2, about  # the one task that is not cached, in each of two runs
+    # The moments hit the beginning, the middle and the end, or they would prove little.
+    assert len({kill["published_before"] for kill in kills}) >= 5
+    assert any(kill["resumed"] for kill in kills)
+
+
+# -- shared keys ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(180)
+def test_eight_processes_that_want_the_same_200_keys_compute_each_once(folder: Path) -> None:
+    answers = output(start("shared.py", folder, "race", 8, 200), 170)
+    assert [answer.get("error") for answer in answers] == [None] * 8
+    first = answers[0]["value"]["values"]
+    assert len(first) == 200
+    assert all(answer["value"]["values"] == first for answer in answers)
+    assert sum(answer["value"]["executed"] for answer in answers) == 200
+    assert len(os.listdir(folder / "marks")) == 200
+
+
+def holder_of(folder: Path, *others: int) -> int:
+    """The process that runs the held task, other than these."""
+
+    def seen() -> set[int]:
+        return {int(name.partition("@")[2]) for name in os.listdir(folder / "marks")} - set(others)
+
+    (pid,) = until(seen, "holder")
+    return int(pid)
+
+
+def test_a_killed_holder_is_replaced_within_the_lease_and_a_second(folder: Path) -> None:
+    lease = 2.0
+    processes = {process.pid: process for process in (start("shared.py", folder, "hold", lease) for _ in range(3))}
+    victim = holder_of(folder)
+    processes[victim].kill()
+    killed = time.monotonic()
+    heir = holder_of(folder, victim)
+    assert time.monotonic() - killed <= lease + 1
+    (folder / f"go-{heir}").touch()
+    processes.pop(victim).communicate()
+    values = [output(process) for process in processes.values()]
+    assert values == [heir, heir]
+    assert len(os.listdir(folder / "marks")) == 2
+
+
+def test_a_holder_stopped_past_its_lease_adopts_what_was_published_meanwhile(folder: Path) -> None:
+    processes = {process.pid: process for process in (start("shared.py", folder, "hold", 1.0) for _ in range(2))}
+    sleeper = holder_of(folder)
+    os.kill(sleeper, signal.SIGSTOP)
+    heir = holder_of(folder, sleeper)
+    (folder / f"go-{heir}").touch()
+    assert output(processes[heir]) == heir
+    before = [(s.key, s.generation) for s in maintenance.ls(ResultStore(open_store(str(folder / "store"))))]
+    (folder / f"go-{sleeper}").touch()
+    os.kill(sleeper, signal.SIGCONT)
+    assert output(processes[sleeper]) == heir
+    assert output(start("shared.py", folder, "hold", 1.0)) == heir
+    assert [(s.key, s.generation) for s in maintenance.ls(ResultStore(open_store(str(folder / "store"))))] == before
+
+
+def test_collecting_garbage_without_any_grace_beside_running_flows_loses_nothing(folder: Path) -> None:
+    answers = output(start("shared.py", folder, "collect", 5))
+    assert [answer.get("error") for answer in answers] == [None] * 3
+    assert all(answer["value"] > 3 for answer in answers)
+    assert maintenance.verify(ResultStore(open_store(str(folder / "store")))).problems == []
+
+
+# -- Ctrl-C -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("runner", ["threads", "processes"])
+def test_an_interrupted_flow_leaves_nothing_behind_and_can_be_resumed(
+    folder: Path, runner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRASH_TEST", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    process = start("interrupted.py", folder, runner)
+    until(lambda: len(list((folder / "marks").glob("slow-*"))) == 2, "slow tasks")
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in err
+    assert FileSystemLockManager(folder / "locks").ls() == []
+    assert until(lambda: descendants(folder) == [], "end of the workers")
+    assert list(folder.glob("penstock-*")) == []
+    (record,) = list_records(open_store(str(folder / "store")))
+    assert record.state == "cancelled"
+    (folder / "marks" / "go").touch()
+    values, counts = output(start("interrupted.py", folder, runner, record.id))
+    assert values == [0, 1, 2, 0, 1, 2, 3]
+    assert counts["executed"] == 4  # `quick` would fail if it ran twice
+    assert counts["hit"] == 3
+
+
+@pytest.mark.parametrize("runner", ["threads", "processes"])
+def test_a_killed_flow_leaves_no_process_and_no_lock(
+    folder: Path, runner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRASH_TEST", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    process = start("interrupted.py", folder, runner)
+    until(lambda: len(list((folder / "marks").glob("slow-*"))) == 2, "slow tasks")
+    process.kill()
+    process.communicate(timeout=PATIENCE)
+    assert until(lambda: descendants(folder) == [], "end of the workers")
+    assert until(lambda: list(folder.glob("penstock-*")) == [], "end of the temporary files")
+    (folder / "marks" / "go").touch()
+    (record,) = list_records(open_store(str(folder / "store")))
+    values, counts = output(start("interrupted.py", folder, runner, record.id))
+    assert values == [0, 1, 2, 0, 1, 2, 3]
+    assert counts["hit"] == 3
