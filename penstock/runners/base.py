@@ -25,7 +25,7 @@ OutcomeKind = Literal[
     "executed",  # the function ran (and, for a cached node, a result of this or another attempt is published)
     "hit",  # a result was found before the function ran
     "failed",  # the function, a serializer or the store raised
-    "unclaimed",  # the cache key is known now and has to be locked by the driver first
+    "unclaimed",  # the cache key became known on the worker; the driver may have it computed, or locked, already
     "input_lost",  # stored bytes of inputs are gone or damaged
     "closed",  # the generation was closed meanwhile (invalidated, refreshed): to be decided again
     "worker_lost",  # the worker died
@@ -45,6 +45,8 @@ class Payload:
     """None for a plain task."""
     flow: str
     log_prints: bool
+    main: str
+    """What `__main__` stands for where the flow was called: workers have another one."""
     serializable: bool
     """One execution among all who ask: the driver must hold the key's lock."""
     store: str | None = None
@@ -91,6 +93,8 @@ class Call:
     """The earliest expiry among everything it was made from, seconds since the epoch."""
     keep: bool = True
     """Somebody will ask the engine for the value: another node, or the flow."""
+    digest: bool = False
+    """Of a plain task: a cached node uses the value, so its digest is wanted."""
 
 
 @dataclass(slots=True, eq=False)

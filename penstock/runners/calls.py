@@ -82,8 +82,7 @@ class Worker:
         """Run one call as far as it goes. Never raises: whatever happens is in the outcome."""
         payload = self.payloads[call.payload]
         try:
-            main = main_module(payload.template.main) if payload.template is not None else contextlib.nullcontext()
-            with in_flow_run(self._run), in_force(self._settings), tracing(None), main:
+            with in_flow_run(self._run), in_force(self._settings), tracing(None), main_module(payload.main):
                 if payload.template is None:
                     return self._run_plain(call, payload)
                 return _CachedCall(self, call, payload, self._open_results(payload.store)).settle()
@@ -103,6 +102,7 @@ class Worker:
             call,
             "executed",
             handle=self._keep(value) if call.keep else None,
+            digest=_digest_of(value) if call.digest else None,
             expires=call.upstream_expires,
             started=started,
             seconds=time.perf_counter() - clock,
@@ -180,7 +180,7 @@ class _CachedCall:
         found = self.results.look_up(self.task, key)
         if isinstance(found, Found) and found.generation != call.seen:
             return self._adopt(found.record, "hit", started=0.0, seconds=0.0)
-        if self.payload.serializable and call.session_id is None:
+        if call.cache_key is None or (self.payload.serializable and call.session_id is None):
             return self.worker.outcome(call, "unclaimed", cache_key=key)
         return self._execute(key, found)
 

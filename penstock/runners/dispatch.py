@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from penstock.errors import RunnerError
 from penstock.graph.graphs import Node
+from penstock.graph.names import main_module_name
 from penstock.runners.base import Bundle, Call, Engine, Failure, Finished, Payload, Started
 from penstock.runners.board import Board
 from penstock.runners.claims import Claims
@@ -139,6 +140,7 @@ class Dispatch:
                 template=node.entry.template,
                 flow=node.entry.flow,
                 log_prints=node.entry.log_prints,
+                main=main_module_name(),
                 serializable=self._serializable(node),
                 store=node.entry.task.options.result_storage,
             )
@@ -165,4 +167,5 @@ class Dispatch:
             seen=progress.seen,
             upstream_expires=min(expiries, default=None),
             keep=board.wanted(id) or not node.cached,
+            digest=not node.cached and any(board.graph[d].cached for d in board.scheduler.dependents(id)),
         )

@@ -68,6 +68,10 @@ class Scheduler:
         work = self._work.get(node)
         return work is None or work.state in _OVER
 
+    def dependents(self, node: int) -> list[int]:
+        """Nodes that wait for this one now."""
+        return self._work[node].dependents
+
     def unfinished(self) -> list[int]:
         """Nodes that are not over, in order of their numbers."""
         return sorted(n for n, w in self._work.items() if w.state not in _OVER)

@@ -32,6 +32,7 @@ from penstock.graph.policies import (
     Files,
 )
 from penstock.graph.refs import Ref
+from penstock.graph.sources import importable_name
 
 DISK = {"data/a.csv": "1", "data/b.csv": "2", "data/note.txt": "3", "elsewhere/a.csv": "1"}
 
@@ -471,3 +472,25 @@ def test_a_key_can_be_computed_from_the_specification_alone() -> None:
     data = b"cache key\0" + b"4:" + b"".join(framed(name) + framed(value) for name, value in components)
     data += b"inputs\0" + b"2:" + framed("x") + hashed(b"list\0" + one + one) + framed("y") + one
     assert key(INPUTS - "path" + RUN_ID + FLOW_PARAMETERS + CacheKey("v2"), arguments(x=[1, 1])) == hashed(data).hex()
+
+
+def test_functions_of_one_factory_are_told_apart_by_the_plain_values_they_close_over() -> None:
+    def make(scale: int) -> Callable[..., Any]:
+        log: list[int] = []
+
+        def scaled(x: int, y: int = 0, path: str = "") -> int:
+            log.append(x)
+            return x * scale
+
+        return scaled
+
+    def key(scale: int) -> str | None:
+        fn = make(scale)
+        identity = ":".join(importable_name(fn))
+        parameters = ["x", "y", "path"]
+        template = compile_template(INPUTS, identity=identity, fn=fn, parameters=parameters, context=CONTEXT)
+        assert template is not None
+        return template.cache_key({"x": 1, "y": 0, "path": ""})
+
+    assert key(2) != key(3)
+    assert key(2) == key(2)
