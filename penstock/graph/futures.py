@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -162,7 +163,8 @@ class FutureList(list[R]):
 _UNARY: dict[str, Callable[..., Any]] = {
     "len": len, "str": str, "int": int, "float": float, "complex": complex, "bytes": bytes, "abs": abs,
     "neg": operator.neg, "pos": operator.pos, "invert": operator.invert, "index": operator.index, "round": round,
-    "reversed": reversed, "fspath": lambda value: value.__fspath__() if hasattr(value, "__fspath__") else value,
+    "trunc": math.trunc, "floor": math.floor, "ceil": math.ceil, "reversed": reversed,
+    "fspath": lambda value: value.__fspath__() if hasattr(value, "__fspath__") else value,
 }  # fmt: skip
 _BINARY = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "and", "or", "xor")
 _COMPARE: dict[str, Callable[..., Any]] = {
@@ -176,6 +178,7 @@ for _name in _BINARY:
     _function = getattr(operator, f"{_name}_" if _name in ("and", "or") else _name)
     setattr(Future, f"__{_name}__", _forward(_function))
     setattr(Future, f"__r{_name}__", _reflected(_function))
+Future.__rdivmod__ = _reflected(divmod)  # type: ignore[attr-defined]
 
 
 def _array(self: Future[Any], *args: Any, **kwargs: Any) -> Any:

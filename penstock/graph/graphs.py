@@ -83,6 +83,7 @@ class Graph:
         self.nodes: list[Node] = []
         self.stopped_at: str | None = None
         """Where tracing ended early, because the flow function needed a value that was not there."""
+        self._consumers = bytearray()  # 1 where some node uses the result, and not just a part that nobody takes
         self._last_use = array("q")  # the last node that uses the result, 0 if none does
         self._by_recipe: dict[str, int] = {}
 
@@ -122,9 +123,12 @@ class Graph:
                 return self.nodes[same]
         node = Node(id, entry, arguments, deps, order, cache_key, recipe_key)
         self.nodes.append(node)
+        self._consumers.append(0)
         self._last_use.append(0)
         for needed in deps:
             self._last_use[needed] = id
+            if not entry.task.derived:
+                self._consume(needed)
         return node
 
     def _keys(self, entry: Entry, arguments: Mapping[str, Any], deps: tuple[int, ...]) -> tuple[str | None, str | None]:
@@ -150,9 +154,16 @@ class Graph:
         assert key is not None  # callers asked for the recipes of all deps first
         return key
 
+    def _consume(self, id: int) -> None:
+        # Whoever takes a part of a result uses the result.
+        while not self._consumers[id]:
+            self._consumers[id] = 1
+            if self.nodes[id].entry.task.derived:
+                (id,) = self.nodes[id].deps
+
     def consumed(self, id: int) -> bool:
         """Whether another node uses this one's result. Waiting for a node is not using it: it still runs."""
-        return bool(self._last_use[id])
+        return bool(self._consumers[id])
 
     def used_from(self, id: int, start: int) -> bool:
         """Whether a node from number `start` on uses this one's result."""
@@ -163,7 +174,7 @@ class Graph:
 
         A part of a result that nobody takes is none.
         """
-        nodes, used = self.nodes, self._last_use
+        nodes, used = self.nodes, self._consumers
         candidates = (i for i in range(start, len(nodes)) if not used[i] or nodes[i].entry.refresh)
         return [i for i in candidates if not nodes[i].entry.task.derived]
 

@@ -59,8 +59,9 @@ class Trace:
     def __init__(self, values: Values, frame: FlowFrame) -> None:
         self.graph = Graph()
         self._values = values
-        self._frames = [frame]
+        self._outermost = frame
         self._held: dict[int, int] = {}
+        self._wholes: dict[int, int] = {}  # of parts that are held: whoever may ask for one may ask for the whole
 
     # -- adding nodes ---------------------------------------------------------------------------------------------
 
@@ -83,7 +84,8 @@ class Trace:
 
         bound = task.signature.bind(task.name, args, kwargs)
         arguments = {name: capture(value, refer) for name, value in bound.items()}
-        order = self._order(wait_for, deps) if wait_for else ()
+        # Asking a future whether it is true would wait for its value.
+        order = self._order(wait_for, deps) if isinstance(wait_for, Future) or wait_for else ()
         node = self.graph.add(self._entry(task), arguments, deps=tuple(deps), order=order)
         return Future(node.id, self)
 
@@ -98,7 +100,7 @@ class Trace:
         return tuple(order)
 
     def _entry(self, task: TaskDefinition) -> Entry:
-        frame = self._frames[-1]
+        frame = self.frame
         entry = frame.entries.get(task)
         if entry is None:
             entry = frame.entries[task] = _make_entry(task, frame)
@@ -108,17 +110,18 @@ class Trace:
 
     @property
     def frame(self) -> FlowFrame:
-        """The innermost flow being traced."""
-        return self._frames[-1]
+        """The innermost flow being traced. Each asyncio task has one of its own: subflows may be gathered."""
+        trace, frame = _current.get() or (None, None)
+        return frame if trace is self and frame is not None else self._outermost
 
     @contextlib.contextmanager
     def inside(self, frame: FlowFrame) -> Iterator[None]:
         """Calls in this block belong to a subflow; its nodes join the same graph."""
-        self._frames.append(frame)
+        token = _current.set((self, frame))
         try:
             yield
         finally:
-            self._frames.pop()
+            _current.reset(token)
 
     # -- what futures ask (penstock.graph.futures.Source) -------------------------------------------------------------
 
@@ -143,7 +146,11 @@ class Trace:
         return self._values.settled(node)
 
     def part(self, node: int, how: str, what: Any) -> Future[Any]:
-        return self.call(_PARTS[how], (Future(node, self), what), {})
+        part = self.call(_PARTS[how], (Future(node, self), what), {})
+        if part._node not in self._wholes:
+            self._wholes[part._node] = node
+            self.hold(node, 1)
+        return part
 
     def describe(self, node: int) -> str:
         state = "done" if self.settled(node) else "not here yet"
@@ -151,12 +158,16 @@ class Trace:
 
     def hold(self, node: int, change: int) -> None:
         held = self._held
-        count = held.get(node, 0) + change
-        if count:
-            held[node] = count
-        else:
+        while True:
+            count = held.get(node, 0) + change
+            if count:
+                held[node] = count
+                return
             held.pop(node, None)
             self._values.released(node)
+            if node not in self._wholes:
+                return
+            node, change = self._wholes.pop(node), -1
 
     def held(self, node: int) -> bool:
         """Whether a future of the node is alive, so its value may still be asked for."""
@@ -205,18 +216,19 @@ def _part(fn: Callable[..., Any], name: str) -> TaskDefinition:
 
 _PARTS = {"item": _part(_item, "item"), "attribute": _part(_attribute, "attribute")}
 
-_current: ContextVar[Trace | None] = ContextVar("penstock_trace", default=None)
+_current: ContextVar[tuple[Trace, FlowFrame] | None] = ContextVar("penstock_trace", default=None)
 
 
 def current_trace() -> Trace | None:
     """The trace that a task call here would join, or None outside of flows (and inside of running tasks)."""
-    return _current.get()
+    current = _current.get()
+    return None if current is None else current[0]
 
 
 @contextlib.contextmanager
 def tracing(trace: Trace | None) -> Iterator[None]:
     """Task calls in this block become nodes of the trace; with None they run at once, as outside of flows."""
-    token = _current.set(trace)
+    token = _current.set(None if trace is None else (trace, trace.frame))
     try:
         yield
     finally:
