@@ -118,6 +118,7 @@ class Live:
                 self.board,
                 claims=self._claims,
                 serializable=lambda node: self._lock_manager_of(node) is not None,
+                bundle_seconds=settings.bundle_seconds,
                 open_engine=lambda: runner.open(context, self.driver.report),
             ),
             claims=self._claims,

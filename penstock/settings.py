@@ -56,6 +56,8 @@ class Settings:
     """Where tasks run: `threads`, `processes`, `dask`, `dask+tcp://…`, `ray`, `ray://…`."""
     lease_seconds: float = 30.0
     """The locks of a driver that gives no sign of life are free after so many seconds."""
+    bundle_seconds: float = 0.1
+    """Small tasks travel to workers in bundles that take about so long; 0 sends each by itself."""
     on_unknown: OnUnknown = "fail"
     """What happens when the store does not answer a look-up: the run fails, or the value is computed again."""
     log_level: LogLevel = "INFO"
@@ -179,6 +181,10 @@ def _seconds(value: Any, folder: str) -> float:
     return float(value)
 
 
+def _seconds_or_none(value: Any, folder: str) -> float:
+    return 0.0 if value == 0 and not isinstance(value, bool) else _seconds(value, folder)
+
+
 def _on_unknown(value: Any, folder: str) -> str:
     return _one_of(get_args(OnUnknown), value)
 
@@ -198,6 +204,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "locks": _locks,
     "runner": _text,
     "lease_seconds": _seconds,
+    "bundle_seconds": _seconds_or_none,
     "on_unknown": _on_unknown,
     "log_level": _log_level,
     "profile": _text,
@@ -234,7 +241,7 @@ def _said_in(variables: Mapping[str, str], folder: str) -> _Said:
         if name := by_variable.get(variable):
             if text:
                 said |= _said(
-                    {name: _number(text) if name == "lease_seconds" else text}, f"environment {variable}", folder
+                    {name: _number(text) if name.endswith("_seconds") else text}, f"environment {variable}", folder
                 )
         elif (
             variable.startswith(_PREFIX) and variable not in near and difflib.get_close_matches(variable, near, 1, 0.92)

@@ -104,6 +104,7 @@ def test_every_setting_can_be_said_in_the_environment(places: Places) -> None:
         "locks": "redis://cache:6379",
         "runner": "dask+tcp://scheduler:8786",
         "lease_seconds": 1.5,
+        "bundle_seconds": 0.5,
         "on_unknown": "recompute",
         "log_level": "ERROR",
         "profile": "p",

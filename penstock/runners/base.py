@@ -91,6 +91,12 @@ class Call:
     """A generation whose result must not be used: expired, damaged, or to be refreshed."""
     upstream_expires: float | None = None
     """The earliest expiry among everything it was made from, seconds since the epoch."""
+    inner: tuple[int, ...] = ()
+    """Inputs that earlier calls of the same bundle make; their places in `inputs` are filled on the worker."""
+    after: tuple[int, ...] = ()
+    """Earlier calls of the same bundle that must have succeeded although their values are not used."""
+    passes_on: bool = False
+    """Later calls of the same bundle use the value."""
     keep: bool = True
     """Somebody will ask the engine for the value: another node, or the flow."""
     digest: bool = False
@@ -105,6 +111,8 @@ class Bundle:
     calls: list[Call]
     resources: Mapping[str, float] = field(default_factory=dict)
     """What it needs while it runs, in canonical units (`cpu` cores, `memory` bytes, others by count)."""
+    seconds: float | None = None
+    """After so long no further call is begun: the rest goes back to the driver."""
 
 
 @dataclass(slots=True, eq=False)
@@ -137,6 +145,8 @@ class Outcome:
     """Seconds since the epoch, by the worker's clock."""
     seconds: float = 0.0
     """How long the function ran."""
+    busy: float = 0.0
+    """How long the worker was busy with the call: inputs, look-up, function, publishing."""
     won: bool = True
     """False if another attempt had published first and its value was adopted."""
     worker: str = ""

@@ -48,6 +48,8 @@ class Progress:
     seen: int | None = None
     """A generation that must not be used: damaged, or to be refreshed."""
     error: BaseException | None = None
+    alone: bool = False
+    """It was in a bundle whose worker died: from now on it travels by itself."""
 
 
 class Board:
@@ -112,12 +114,16 @@ class Board:
 
     def input(self, id: int) -> Input:
         """Where a consumer finds the node's value."""
-        result = self.results[id]
+        result = self.results.get(id) or Result()  # of a node of the same bundle: filled in on the worker
         return Input(result.digest, result.record, self.graph[id].entry.task.options.result_storage, result.handle)
 
     def wanted(self, id: int) -> bool:
         """Whether anybody may still ask for the node's value."""
         return bool(self._uses.get(id)) or self.held(id) or self.graph.used_from(id, self.planned)
+
+    def wanted_beyond(self, id: int, inner: int) -> bool:
+        """Whether anybody may still ask for the node's value, besides so many nodes of its own bundle."""
+        return self._uses.get(id, 0) > inner or self.held(id) or self.graph.used_from(id, self.planned)
 
     def inputs_used(self, id: int) -> list[Any]:
         """The node is over: handles of inputs that nobody needs any more."""

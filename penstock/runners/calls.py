@@ -14,6 +14,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK
@@ -23,7 +24,7 @@ from penstock.graph.hashing import combine, digest
 from penstock.graph.names import main_module
 from penstock.graph.refs import Ref
 from penstock.graph.tracing import tracing
-from penstock.runners.base import Call, Input, Outcome, OutcomeKind, Payload, WorkerContext
+from penstock.runners.base import Bundle, Call, Input, Outcome, OutcomeKind, Payload, WorkerContext
 from penstock.runners.copies import CannotCopy, own_copy
 from penstock.runners.failures import describe
 from penstock.runners.printing import printing_to_log
@@ -78,6 +79,33 @@ class Worker:
         self.payloads: dict[int, Payload] = {}
         self.name = f"{platform.node()}:{os.getpid()}"
 
+    def perform_bundle(self, bundle: Bundle) -> list[Outcome]:
+        """Run the calls of a bundle one after the other, values passing from one to the next; an outcome for each.
+
+        A call whose inner input did not come, or that would begin after the bundle's time, is handed back untouched.
+        """
+        began = time.perf_counter()
+        done: dict[int, Outcome] = {}
+        for call in bundle.calls:
+            clock = time.perf_counter()
+            late = bundle.seconds is not None and bool(done) and clock - began > bundle.seconds
+            if late or not _take_over(call, done):
+                done[call.node] = self.outcome(call, "not_started")
+            else:
+                done[call.node] = self.perform(call)
+                done[call.node].busy = time.perf_counter() - clock
+        in_vain = {n for call in bundle.calls if not _succeeded(done[call.node]) for n in call.inner}
+        for call in bundle.calls:
+            self._settle_handle(call, done[call.node], call.node in in_vain)
+        return list(done.values())
+
+    def _settle_handle(self, call: Call, outcome: Outcome, in_vain: bool) -> None:
+        """A value passed on inside the bundle stays in the engine only if somebody may still ask for it."""
+        if not isinstance(outcome.handle, _Passed):
+            return
+        keep = call.keep and self.keeps_published if outcome.record is not None else call.keep or in_vain
+        outcome.handle = self._keep(outcome.handle.value) if keep else None
+
     def perform(self, call: Call) -> Outcome:
         """Run one call as far as it goes. Never raises: whatever happens is in the outcome."""
         payload = self.payloads[call.payload]
@@ -101,7 +129,7 @@ class Worker:
         return self.outcome(
             call,
             "executed",
-            handle=self._keep(value) if call.keep else None,
+            handle=self.keep(call, value),
             digest=_digest_of(value) if call.digest else None,
             expires=call.upstream_expires,
             started=started,
@@ -123,8 +151,9 @@ class Worker:
     def load(self, node: int, source: Input) -> Any:
         """One input's value: from the engine if it is there, else from the store."""
         if source.handle is not None:
-            value = self._fetch(source.handle)
-            if source.record is None or not self._shares_memory:
+            passed = isinstance(source.handle, _Passed)
+            value = source.handle.value if passed else self._fetch(source.handle)
+            if source.record is None or not (passed or self._shares_memory):
                 return value
             with contextlib.suppress(CannotCopy):
                 return own_copy(value)
@@ -150,9 +179,11 @@ class Worker:
             value = task.signature.call(task.fn, values)
             return run_coroutine(value) if inspect.iscoroutine(value) else value
 
-    def keep(self, value: Any) -> Any:
-        """A handle for other calls to reach the value by."""
-        return self._keep(value)
+    def keep(self, call: Call, value: Any) -> Any:
+        """A handle for other calls to reach the value by; None if nobody will."""
+        if call.passes_on:
+            return _Passed(value)
+        return self._keep(value) if call.keep else None
 
     def outcome(self, call: Call, kind: OutcomeKind, **facts: Any) -> Outcome:
         """An outcome of this worker."""
@@ -217,7 +248,7 @@ class _CachedCall:
             # The key says what the files held before; a result made from what they hold now must not be found under it.
             note = "not published: an input file changed while the task ran"
             return self.worker.outcome(
-                call, "executed", handle=self.worker.keep(value), started=started, seconds=seconds, notes=(note,)
+                call, "executed", handle=self.worker.keep(call, value), started=started, seconds=seconds, notes=(note,)
             )
         stream = inspect.isgenerator(value) or hasattr(value, "read_next_batch")
         value_digest = _digested(value) if not stream else _no_digest
@@ -243,13 +274,13 @@ class _CachedCall:
         notes: tuple[str, ...] = ()
         if not published.won and value_digest() not in (None, published.record.digest):
             notes = ("another attempt published a different value first: the task is not deterministic",)
-        keep = published.won and call.keep and not stream and self.worker.keeps_published
+        keep = published.won and not stream and (call.passes_on or self.worker.keeps_published)
         return self._adopt(
             published.record,
             "executed",
             started=started,
             seconds=seconds,
-            handle=self.worker.keep(value) if keep else None,
+            handle=self.worker.keep(call, value) if keep else None,
             won=published.won,
             notes=notes,
         )
@@ -294,6 +325,31 @@ def write_recipe(results: ResultStore, entry: RecipeEntry) -> None:
         results.put_recipe(entry)
     except StoreError as error:
         logging.getLogger("penstock.store").warning("no recipe entry of %s: %s", entry.task, error.what)
+
+
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """A value on its way to a later call of the same bundle."""
+
+    value: Any
+
+
+def _succeeded(outcome: Outcome) -> bool:
+    return outcome.kind in ("executed", "hit")
+
+
+def _take_over(call: Call, done: Mapping[int, Outcome]) -> bool:
+    """Fill in the inputs that earlier calls of the bundle made; False if one it needs did not succeed."""
+    if not all(_succeeded(done[node]) for node in (*call.inner, *call.after)):
+        return False
+    inputs = dict(call.inputs)
+    for node in call.inner:
+        outcome = done[node]
+        inputs[node] = replace(inputs[node], digest=outcome.digest, record=outcome.record, handle=outcome.handle)
+        limits = [e for e in (call.upstream_expires, outcome.expires) if e is not None]
+        call.upstream_expires = min(limits, default=None)
+    call.inputs = inputs
+    return True
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:

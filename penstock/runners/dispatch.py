@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import heapq
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 
+from penstock import events
 from penstock.errors import RunnerError
 from penstock.graph.graphs import Node
 from penstock.graph.names import main_module_name
 from penstock.runners.base import Bundle, Call, Engine, Failure, Finished, Payload, Started
 from penstock.runners.board import Board
+from penstock.runners.bundling import Bundler
 from penstock.runners.claims import Claims
 from penstock.runners.failures import describe
 from penstock.runners.resources import missing, required
@@ -26,6 +29,7 @@ class Dispatch:
         claims: Claims,
         serializable: Callable[[Node], bool],
         open_engine: Callable[[], Engine],
+        bundle_seconds: float,
     ) -> None:
         """The engine is opened with the first call: a run in which everything is a hit needs none."""
         self._board = board
@@ -38,6 +42,8 @@ class Dispatch:
         self._number = 0
         self._in_use: dict[str, float] = {}
         self._payloads: dict[int, Payload] = {}
+        self.bundler = Bundler(board, seconds=bundle_seconds)
+        self._bundle_seconds = bundle_seconds
 
     @property
     def engine(self) -> Engine:
@@ -68,7 +74,8 @@ class Dispatch:
                 if not all(self._room(name, amount) for name, amount in needs.items()):
                     too_large.append(id)
                     continue
-                self._submit(id, needs)
+                chosen = self.bundler.choose(id, self._waiting, self.engine.capacity["slots"])
+                refused.extend(self._submit(chosen, needs))
             except Exception as error:  # noqa: BLE001 (resources= and pickling are users' code; the failure is the node's)
                 refused.append((id, describe(error)))
         for id in too_large:
@@ -119,17 +126,32 @@ class Dispatch:
             )
         return needs
 
-    def _submit(self, id: int, needs: Mapping[str, float]) -> None:
+    def _submit(self, ids: list[int], needs: Mapping[str, float]) -> list[tuple[int, Failure]]:
+        """Submit a bundle; if it cannot be shipped, each of its nodes by itself, to tell which one is to blame."""
         self._number += 1
-        bundle = Bundle(self._number, [self._call(id)], needs)
-        self._bundles[bundle.number] = bundle
         try:
+            bundle = Bundle(self._number, self._calls(ids), needs, 2 * self._bundle_seconds if len(ids) > 1 else None)
             self.engine.submit(bundle)
-        except BaseException:
-            del self._bundles[bundle.number]
-            raise
+        except Exception as error:  # noqa: BLE001 (pickling is users' code; the failure is the node's)
+            return [(ids[0], describe(error))] if len(ids) == 1 else self._submit_each(ids, needs)
+        self._bundles[bundle.number] = bundle
         for name, amount in needs.items():
             self._in_use[name] = self._in_use.get(name, 0.0) + amount
+        if len(ids) > 1:
+            self._board.emit(events.BundleSubmitted(at=self._board.clock.now(), bundle=bundle.number, nodes=len(ids)))
+        return []
+
+    def _submit_each(self, ids: list[int], needs: Mapping[str, float]) -> list[tuple[int, Failure]]:
+        refused: list[tuple[int, Failure]] = []
+        for id in ids:
+            self._board.progress[id].alone = True
+            if any(not self._board.there(d) for d in self._board.graph[id].deps):
+                self._board.scheduler.wait_again(id, self._board.needs_of(id))  # its inputs were to be made on the way
+            elif self._room("slots", 1.0):
+                refused.extend(self._submit([id], needs))
+            else:
+                self.push(id)
+        return refused
 
     def _payload(self, node: Node) -> Payload:
         payload = self._payloads.get(id(node.entry))
@@ -148,12 +170,25 @@ class Dispatch:
             self._payloads[id(node.entry)] = payload
         return payload
 
-    def _call(self, id: int) -> Call:
+    def _calls(self, ids: list[int]) -> list[Call]:
+        inside = set(ids) if len(ids) > 1 else set()
+        calls = [self._call(id, inside) for id in ids]
+        inner_uses = Counter(d for call in calls for d in call.inner)
+        for call in calls:
+            if uses := inner_uses[call.node]:
+                call.passes_on = True
+                call.keep = self._board.wanted_beyond(call.node, uses)
+        return calls
+
+    def _call(self, id: int, inside: set[int]) -> Call:
         board, node = self._board, self._board.graph[id]
         progress, lease = board.progress[id], self._claims.lease(id)
         progress.key_age = board.age(id)  # of the key, whether it is known now or computed on the worker
-        expiries = [e for d in node.deps if (e := board.results[d].expires) is not None]
+        inner = tuple(d for d in node.deps if d in inside)
+        expiries = [e for d in node.deps if d not in inside and (e := board.results[d].expires) is not None]
         return Call(
+            inner=inner,
+            after=tuple(n for n in node.order if n in inside),
             node=id,
             attempt=progress.attempt,
             payload=self._payload(node).number,

@@ -276,7 +276,12 @@ class Driver:
             return
         self._dispatch.end(bundle)
         for outcome in report.outcomes:
-            self._on_outcome(outcome)
+            if outcome.kind == "worker_lost" and len(report.outcomes) > 1:
+                # Nobody can say whose fault it was: each of them is tried by itself.
+                self.board.progress[outcome.node].alone = True
+                self._hand_back(outcome)
+            else:
+                self._on_outcome(outcome)
 
     def _watch_time(self, bundle: Bundle) -> None:
         seconds = self.board.graph[bundle.calls[0].node].entry.task.options.timeout_seconds
@@ -291,8 +296,11 @@ class Driver:
             self._on_outcome(Outcome(call.node, call.attempt, "timeout", seconds=seconds))
 
     def _on_outcome(self, outcome: Outcome) -> None:
-        id, board = outcome.node, self.board
+        id = outcome.node
+        if self.board.scheduler.over(id):
+            return  # something it needs failed in the same bundle
         if outcome.kind in ("executed", "hit"):
+            self._dispatch.bundler.learn(self.board.graph[id], outcome.busy)
             self._succeeded(outcome)
         elif outcome.kind == "failed" and outcome.failure is not None:
             self._attempt_failed(id, outcome.failure)
@@ -302,12 +310,19 @@ class Driver:
             self._worker_lost(outcome)
         elif outcome.kind == "input_lost":
             self._input_lost(id, outcome.lost)
-        else:  # unclaimed, closed, not_started: decided again with what is known now
-            self._admission.leave(id)
-            progress = board.progress[id]
-            progress.key = outcome.cache_key or progress.key
-            progress.looked_up = False
-            board.scheduler.resume(id)
+        else:  # unclaimed, closed, not_started
+            self._hand_back(outcome)
+
+    def _hand_back(self, outcome: Outcome) -> None:
+        """The call did not run: its node is decided again, with what is known now, once its inputs are there."""
+        id, board = outcome.node, self.board
+        if board.scheduler.over(id):
+            return
+        self._admission.leave(id)
+        progress = board.progress[id]
+        progress.key = outcome.cache_key or progress.key
+        progress.looked_up = False
+        self._skip(board.scheduler.wait_again(id, board.needs_of(id)), id)
 
     def _succeeded(self, outcome: Outcome) -> None:
         id, board = outcome.node, self.board

@@ -142,7 +142,7 @@ class _ThreadEngine:
                         continue
                     seat.bundle = bundle.number
                 self._report(Started(bundle.number))
-                outcomes = [self._worker.perform(call) for call in bundle.calls]
+                outcomes = self._worker.perform_bundle(bundle)
                 with self._guard:
                     if seat.abandoned:
                         return

@@ -35,7 +35,7 @@ def main(descriptor: int, life: int, scratch: str) -> None:
         if isinstance(bundle, Failure):
             connection.send_bytes(cloudpickle.dumps((bundle, logs.take())))
         else:
-            outcomes = [_portable(worker.perform(call)) for call in bundle.calls]
+            outcomes = [_portable(outcome) for outcome in worker.perform_bundle(bundle)]
             connection.send_bytes(cloudpickle.dumps((outcomes, logs.take())))
 
 

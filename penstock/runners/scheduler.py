@@ -95,6 +95,10 @@ class Scheduler:
                 taken.append(node)
         return taken
 
+    def begin(self, node: int) -> None:
+        """A waiting node is handed over together with what it waits for."""
+        self._work[node].state = State.RUNNING
+
     def finished(self, node: int) -> None:
         """The node has its value; what waited only for it becomes ready."""
         work = self._end(node, State.DONE)

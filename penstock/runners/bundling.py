@@ -1,0 +1,104 @@
+"""Bundling: which nodes travel together. Engines cost far more per task than a small task takes.
+
+A bundle is several ready nodes, each with the plain ones that need nothing else: a chain, a small subtree. How many is
+decided by how long nodes of each task took so far: a bundle aims at `seconds`, and holds no more than a fair share of
+what is left, so that workers finish together. A task nobody has timed yet travels alone, or as a chain's next link.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+from penstock.graph.graphs import Node
+from penstock.runners.board import Board
+from penstock.runners.scheduler import State
+
+UNTIMED_SECONDS = 0.01
+"""What a node of a task that was never timed is taken for at the end of a chain."""
+LONG_SHARE = 0.5
+"""A node that takes more than this share of a bundle's time travels alone."""
+MAX_NODES = 4096
+"""However quick they are."""
+NEWEST_WEIGHT = 0.3
+"""How much the newest timing of a task counts beside what was known."""
+
+
+class Bundler:
+    """Chooses bundles for one run and learns from what they took."""
+
+    def __init__(self, board: Board, *, seconds: float) -> None:
+        """`seconds` is what a bundle aims at; 0 puts every node into a bundle of its own."""
+        self._board = board
+        self._seconds = seconds
+        self._pace: dict[int, float] = {}
+
+    def learn(self, node: Node, seconds: float) -> None:
+        """A worker was busy with the node for so long."""
+        known = self._pace.get(id_of(node.entry))
+        self._pace[id_of(node.entry)] = seconds if known is None else known + NEWEST_WEIGHT * (seconds - known)
+
+    def choose(self, first: int, waiting: list[int], slots: float) -> list[int]:
+        """The bundle that begins with node `first`; the ready nodes that join it are taken from the heap `waiting`.
+
+        Each node comes after those of the bundle that it needs.
+        """
+        time = self._time(first)
+        chosen = [first]
+        long = time is not None and time > self._seconds * LONG_SHARE
+        if self._seconds <= 0 or long or self._solitary(first) or self._board.remade:
+            return chosen
+        share = (len(waiting) + 1) / (2 * slots)
+        filled = self._extend(chosen, 0, time or UNTIMED_SECONDS, slots)
+        heads = 1
+        while time is not None and waiting and filled < self._seconds and heads + 1 <= share:
+            following = self._time(waiting[0])
+            if following is None or self._solitary(waiting[0]) or filled + following > self._seconds:
+                break
+            start = len(chosen)
+            chosen.append(heapq.heappop(waiting))
+            filled = self._extend(chosen, start, filled + following, slots)
+            heads += 1
+        return chosen
+
+    def _extend(self, chosen: list[int], start: int, filled: float, slots: float) -> float:
+        """Add what needs nothing but nodes of the bundle, as long as there is time; returns the time it fills."""
+        scheduler = self._board.scheduler
+        inside = set(chosen)
+        position = start
+        while position < len(chosen) and len(chosen) < MAX_NODES:
+            dependents = dict.fromkeys(scheduler.dependents(chosen[position]))
+            position += 1
+            if len(dependents) > max(1.0, slots):
+                continue  # more than one for each worker: better spread over them
+            for id in dependents:
+                time = self._time(id)
+                if time is None:
+                    time = UNTIMED_SECONDS if len(dependents) == 1 else self._seconds
+                if filled + time > self._seconds or id in inside:
+                    continue
+                if self._solitary(id) or self._board.graph[id].cached:
+                    continue  # of a cached node the driver has to know the key: another may be computing it
+                if scheduler.state(id) is State.WAITING and self._needs_only(id, inside):
+                    scheduler.begin(id)
+                    inside.add(id)
+                    chosen.append(id)
+                    filled += time
+        return filled
+
+    def _needs_only(self, id: int, inside: set[int]) -> bool:
+        """Whether the node could run once the bundle's nodes are done."""
+        board = self._board
+        waits_for_none = all(n in inside or board.scheduler.over(n) for n in board.needs_of(id))
+        return waits_for_none and all(d in inside or board.there(d) for d in board.graph[id].deps)
+
+    def _solitary(self, id: int) -> bool:
+        options = self._board.graph[id].entry.task.options
+        return self._board.progress[id].alone or options.timeout_seconds is not None or options.resources is not None
+
+    def _time(self, id: int) -> float | None:
+        return self._pace.get(id_of(self._board.graph[id].entry))
+
+
+def id_of(thing: object) -> int:
+    """The identity of an object, where a node's number is called `id`."""
+    return id(thing)
