@@ -48,7 +48,8 @@ class Bundler:
         if self._seconds <= 0 or long or self._solitary(first) or self._board.remade:
             return chosen
         share = (len(waiting) + 1) / (2 * slots)
-        filled = self._extend(chosen, 0, time or UNTIMED_SECONDS, slots)
+        inside = {first}
+        filled = self._extend(chosen, inside, 0, time or UNTIMED_SECONDS, slots)
         heads = 1
         while time is not None and waiting and filled < self._seconds and heads + 1 <= share:
             following = self._time(waiting[0])
@@ -56,14 +57,14 @@ class Bundler:
                 break
             start = len(chosen)
             chosen.append(heapq.heappop(waiting))
-            filled = self._extend(chosen, start, filled + following, slots)
+            inside.add(chosen[-1])
+            filled = self._extend(chosen, inside, start, filled + following, slots)
             heads += 1
         return chosen
 
-    def _extend(self, chosen: list[int], start: int, filled: float, slots: float) -> float:
+    def _extend(self, chosen: list[int], inside: set[int], start: int, filled: float, slots: float) -> float:
         """Add what needs nothing but nodes of the bundle, as long as there is time; returns the time it fills."""
         scheduler = self._board.scheduler
-        inside = set(chosen)
         position = start
         while position < len(chosen) and len(chosen) < MAX_NODES:
             dependents = dict.fromkeys(scheduler.dependents(chosen[position]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -42,6 +43,9 @@ class Dispatch:
         self._number = 0
         self._in_use: dict[str, float] = {}
         self._payloads: dict[int, Payload] = {}
+        # Unique among all attempts ever made, without asking the system for chance 10 000 times.
+        self._attempts = os.urandom(8).hex()
+        self._attempt = itertools.count()
         self.bundler = Bundler(board, seconds=bundle_seconds)
         self._bundle_seconds = bundle_seconds
 
@@ -196,7 +200,7 @@ class Dispatch:
             inputs={d: board.input(d) for d in node.deps},
             cache_key=progress.key,
             recipe_key=node.recipe_key if node.deps else None,
-            attempt_id=os.urandom(8).hex(),
+            attempt_id=f"{self._attempts}{next(self._attempt):x}",
             session_id=lease.session_id if lease else None,
             fencing_token=lease.fencing_token if lease else None,
             seen=progress.seen,
