@@ -85,7 +85,7 @@ class Graph:
         """Where tracing ended early, because the flow function needed a value that was not there."""
         self._consumers = bytearray()  # 1 where some node uses the result, and not just a part that nobody takes
         self._last_use = array("q")  # the last node that uses the result, 0 if none does
-        self._by_recipe: dict[str, int] = {}
+        self._by_recipe: dict[Any, int] = {}
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -118,7 +118,9 @@ class Graph:
                 )
         cache_key, recipe_key = self._keys(entry, arguments, deps)
         if recipe_key is not None:
-            same = self._by_recipe.setdefault(recipe_key, id)
+            # A call that has to wait, or to run in any case, is another one: it may fail where the first does not.
+            apart = order or entry.refresh
+            same = self._by_recipe.setdefault((recipe_key, order, entry.refresh) if apart else recipe_key, id)
             if same != id:
                 return self.nodes[same]
         node = Node(id, entry, arguments, deps, order, cache_key, recipe_key)

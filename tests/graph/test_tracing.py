@@ -484,6 +484,17 @@ def test_the_same_cached_call_twice_is_one_node_and_a_plain_one_two(trace: Trace
     assert added(trace, PLAIN, 1) is not added(trace, PLAIN, 1)
 
 
+def test_a_call_that_waits_or_is_to_be_refreshed_is_a_node_of_its_own(trace: Trace) -> None:
+    first = trace.call(PLAIN, (), {})
+    nodes = {
+        trace.call(CACHED, (1,), {})._node,
+        trace.call(CACHED, (1,), {}, wait_for=[first])._node,
+        trace.call(CACHED.with_options(refresh_cache=True), (1,), {})._node,
+    }
+    assert len(nodes) == 3
+    assert trace.call(CACHED, (1,), {}, wait_for=[first])._node in nodes
+
+
 def test_keys_of_calls_on_futures_are_known_from_the_graph(trace: Trace) -> None:
     first = trace.call(CACHED, (1,), {})
     below = added(trace, CACHED, first)
