@@ -138,22 +138,26 @@ class Live:
     def value(self, node: int, timeout: float | None) -> Any:
         if node in self._values:
             return self._values[node]
-        for _ in range(MAX_REMAKES):
+        remakes = 0
+        while True:
             self.wait(node, timeout)
             error = self.board.error(node)
             if error is not None:
                 self._observed.add(node)
                 raise error
-            result = self.board.results[node]
+            result = self.board.results.get(node)
+            if result is None:
+                continue  # a worker found its bytes missing just now: it is being made again
             try:
                 value = self._values[node] = self._bring(node, result)
             except DamagedResult as damaged:
-                trouble = damaged
+                if remakes == MAX_REMAKES:
+                    raise
+                remakes += 1
                 assert result.record is not None  # what is damaged was stored
                 self.driver.remake(node, damaged.because, result.record.generation)
             else:
                 return value
-        raise trouble
 
     def wait(self, node: int, timeout: float | None) -> None:
         if not self.driver.advance(want=(node,)).wait(timeout):

@@ -1,0 +1,119 @@
+"""Random flows on threads against a model of what they come to, while stored bytes get lost under them."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.flows import flow
+from penstock.graph.policies import INPUTS, IsolationLevel
+from penstock.runners import ThreadRunner
+from penstock.runs import Run
+from penstock.runtime import task_run
+from penstock.settings import load_settings
+from penstock.tasks import Task, task
+
+RETRIES = 2
+SECONDS = 8.0
+PATIENCE = 60.0
+
+
+class Boom(Exception):
+    """What a task fails with."""
+
+
+def come_to(inputs: list[Any], n: int, large: bool) -> Any:
+    """The value of a call: a number, or a text too long to be stored inside of a record."""
+    total = (sum(each if isinstance(each, int) else len(each) for each in inputs) + n) % 100_003
+    return "y" * (9000 + total % 7) if large else total
+
+
+def body(inputs: list[Any], n: int, failures: int, large: bool) -> Any:
+    if task_run.run_count <= failures:
+        raise Boom(n)
+    time.sleep(random.random() * 0.003)
+    return come_to(inputs, n, large)
+
+
+def kind(name: str, **options: Any) -> Task[..., Any]:
+    return task(name=name, key_name=name, retries=RETRIES, **options)(body)
+
+
+KINDS = [
+    kind("plain"),
+    kind("cached", cache_policy=INPUTS),
+    kind("locked", cache_policy=INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE)),
+]
+
+
+def random_flow(rng: random.Random, store: Path) -> Callable[[], int]:
+    """A flow function that calls tasks, looks at some values in between, and checks all of them at its end."""
+
+    def look(future: Any, expected: Any) -> None:
+        found = future.result(raise_on_failure=False)
+        good = isinstance(found, Exception) if expected is Boom else found == expected
+        assert good, f"{future!r} came to {found!r:.200}, not {expected!r:.50}"
+
+    def function() -> int:
+        futures: list[Any] = []
+        expected: list[Any] = []
+        for number in range(rng.randint(1, 25)):
+            needs = rng.sample(range(number), min(number, rng.randint(0, 3)))
+            # A hit has nothing to wait for, so whether a call fails with what it waits for depends on the store.
+            sound = [each for each in range(number) if expected[each] is not Boom]
+            after = rng.sample(sound, min(len(sound), 1)) if rng.random() < 0.1 else []
+            n, failures, large = rng.randint(0, 4), rng.choice([0] * 12 + [1, 2, 5]), rng.random() < 0.2
+            call: Any = rng.choice(KINDS).submit
+            inputs = [futures[each] for each in needs]
+            futures.append(call(inputs, n, failures, large, wait_for=[futures[each] for each in after]))
+            fails = failures > RETRIES or any(expected[each] is Boom for each in needs)
+            expected.append(Boom if fails else come_to([expected[each] for each in needs], n, large))
+            chance = rng.random()
+            if chance < 0.2:
+                each = rng.randrange(number + 1)
+                look(futures[each], expected[each])
+            elif chance < 0.23:
+                lose_bytes(rng, store)
+        for future, value in zip(futures, expected, strict=True):
+            look(future, value)
+        return len(futures)
+
+    return function
+
+
+def lose_bytes(rng: random.Random, store: Path) -> None:
+    for payload in store.glob("results/*/*/*"):
+        if not payload.name.endswith(".record.json") and rng.random() < 0.5:
+            payload.unlink(missing_ok=True)
+
+
+def run_within(function: Callable[[], int], store: Path) -> Run[Any]:
+    runs: list[Run[Any]] = []
+    bound: Any = flow(runner=ThreadRunner(3))(function)
+    settings = load_settings(overrides={"store": str(store)})
+    thread = threading.Thread(target=lambda: runs.append(bound.run_with({}, settings=settings)), daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert runs, "it hangs"
+    return runs[0]
+
+
+@pytest.mark.slow
+def test_random_flows_come_to_what_a_model_says_whatever_gets_lost(tmp_path: Path) -> None:
+    first = random.SystemRandom().randrange(2**32)
+    deadline = time.monotonic() + SECONDS
+    count = 0
+    while time.monotonic() < deadline:
+        seed = first + count
+        print(f"seed {seed}, number {count} in one store")
+        run = run_within(random_flow(random.Random(seed), tmp_path / "store"), tmp_path / "store")
+        # A failure that nobody handled fails the run, as it should; all the others were looked at.
+        assert run.state == "completed" or isinstance(run.error, Boom), (seed, run.error)
+        count += 1
+    assert count > 10
