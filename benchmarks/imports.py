@@ -15,7 +15,8 @@ def run() -> list[Line]:
     _python("import penstock")
     bare = seconds(lambda: _python("pass"), times=7)
     ours = seconds(lambda: _python("from penstock import flow, task"), times=7)
-    loaded = _python(f"import sys; from penstock import flow, task; print([m for m in {HEAVY} if m in sys.modules])").strip()
+    code = f"import sys; from penstock import flow, task; print([m for m in {HEAVY} if m in sys.modules])"
+    loaded = _python(code).strip()
     return [
         at_most("from penstock import flow, task, beyond a bare interpreter", ours - bare, 0.2, "s"),
         Line("heavy packages it imports", loaded, "= []", loaded == "[]"),

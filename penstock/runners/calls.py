@@ -95,16 +95,18 @@ class Worker:
                 done[call.node] = self.perform(call)
                 done[call.node].busy = time.perf_counter() - clock
         in_vain = {n for call in bundle.calls if not _succeeded(done[call.node]) for n in call.inner}
-        for call in bundle.calls:
-            self._settle_handle(call, done[call.node], call.node in in_vain)
-        return list(done.values())
+        return [self._settled(call, done[call.node], call.node in in_vain) for call in bundle.calls]
 
-    def _settle_handle(self, call: Call, outcome: Outcome, in_vain: bool) -> None:
+    def _settled(self, call: Call, outcome: Outcome, in_vain: bool) -> Outcome:
         """A value passed on inside the bundle stays in the engine only if somebody may still ask for it."""
         if not isinstance(outcome.handle, _Passed):
-            return
+            return outcome
         keep = call.keep and self.keeps_published if outcome.record is not None else call.keep or in_vain
-        outcome.handle = self._keep(outcome.handle.value) if keep else None
+        try:
+            outcome.handle = self._keep(outcome.handle.value) if keep else None
+        except Exception as error:  # noqa: BLE001 (pickling is users' code)
+            return self.outcome(call, "failed", failure=describe(error))
+        return outcome
 
     def perform(self, call: Call) -> Outcome:
         """Run one call as far as it goes. Never raises: whatever happens is in the outcome."""

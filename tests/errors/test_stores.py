@@ -342,8 +342,9 @@ def test_a_plain_result_that_cannot_leave_its_process() -> None:
         return 1
 
     @flow(runner=ProcessRunner(1))
-    def sending() -> int:
-        return use(make())
+    def sending() -> object:
+        lock = make()
+        return [use(lock), lock]
 
     run = sending.run()
     assert run.state == "failed"

@@ -595,6 +595,7 @@ def test_msgspec_structs_count_by_class_and_fields() -> None:
     assert digest(Item(1)) != digest(Item(2))
 
 
+@pytest.mark.skipif(os.environ.get("PENSTOCK_CORE_ONLY") == "1", reason="the documentation is not beside these tests")
 def test_the_examples_in_the_specification_are_true() -> None:
     text = (FOLDER.parents[1] / "docs" / "keys.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(.+)` \| `([0-9a-f]{40})` \|$", text, flags=re.MULTILINE)
