@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing.connection
 import os
 import shutil
 import signal
 import threading
-from typing import Any
 
 import cloudpickle
 
-from penstock.runners.base import Bundle, Failure, Outcome, Payload, WorkerContext
+from penstock.runners.base import Bundle, Failure, Payload, WorkerContext
 from penstock.runners.calls import Worker
 from penstock.runners.failures import describe, portable
 from penstock.runners.values import read_value, write_value
-from penstock.storage import open_store
-from penstock.storage.results import ResultStore
+from penstock.runners.worker_processes import CollectedLogs, portable_outcomes, stores_of
 
 
 def main(descriptor: int, life: int, scratch: str) -> None:
@@ -25,7 +22,7 @@ def main(descriptor: int, life: int, scratch: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; stopping is the driver's decision
     threading.Thread(target=_exit_with_driver, args=(life, scratch), daemon=True).start()
     connection = multiprocessing.connection.Connection(descriptor)
-    logs = _Logs()
+    logs = CollectedLogs()
     worker = _make_worker(cloudpickle.loads(connection.recv_bytes()), scratch)
     while True:
         try:
@@ -35,7 +32,7 @@ def main(descriptor: int, life: int, scratch: str) -> None:
         if isinstance(bundle, Failure):
             connection.send_bytes(cloudpickle.dumps((bundle, logs.take())))
         else:
-            outcomes = [_portable(outcome) for outcome in worker.perform_bundle(bundle)]
+            outcomes = portable_outcomes(worker.perform_bundle(bundle))
             connection.send_bytes(cloudpickle.dumps((outcomes, logs.take())))
 
 
@@ -53,16 +50,9 @@ def _receive(connection: multiprocessing.connection.Connection, worker: Worker) 
 
 
 def _make_worker(context: WorkerContext, scratch: str) -> Worker:
-    opened: dict[Any, ResultStore] = {}
-
-    def open_results(address: Any) -> ResultStore:
-        if address not in opened:
-            opened[address] = ResultStore(open_store(context.store if address is None else address))
-        return opened[address]
-
     return Worker(
         context,
-        open_results=open_results,
+        open_results=stores_of(context.store),
         fetch=read_value,
         keep=lambda value: write_value(value, scratch),
         shares_memory=False,
@@ -70,32 +60,7 @@ def _make_worker(context: WorkerContext, scratch: str) -> Worker:
     )
 
 
-def _portable(outcome: Outcome) -> Outcome:
-    if outcome.failure is not None:
-        outcome.failure = portable(outcome.failure)
-    return outcome
-
-
 def _exit_with_driver(life: int, scratch: str) -> None:
     os.read(life, 1)  # nothing is ever written: this returns when the last writer is gone
     shutil.rmtree(scratch, ignore_errors=True)
     os._exit(1)
-
-
-class _Logs(logging.Handler):
-    """Collects what tasks log, to be shown by the driver."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._records: list[tuple[str, int, str]] = []
-        logger = logging.getLogger("penstock")
-        logger.addHandler(self)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._records.append((record.name, record.levelno, record.getMessage()))
-
-    def take(self) -> list[tuple[str, int, str]]:
-        records, self._records = self._records, []
-        return records

@@ -8,9 +8,7 @@ as files.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import logging
 import multiprocessing.connection
 import os
 import queue
@@ -26,13 +24,14 @@ from typing import Any
 
 import cloudpickle
 
-from penstock.errors import ConfigurationError, RunnerError
+from penstock.errors import ConfigurationError
 from penstock.locks.base import Reach
 from penstock.runners.base import Bundle, Engine, Failure, Finished, Outcome, Payload, Report, Started, WorkerContext
 from penstock.runners.binding import BindsFlows
 from penstock.runners.failures import describe
 from penstock.runners.resources import local_machine
-from penstock.runners.values import discard_value, read_value
+from penstock.runners.values import discard_value, pickled, read_value
+from penstock.runners.worker_processes import log_again
 
 _MAIN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -99,10 +98,10 @@ class _ProcessEngine:
         return self._capacity
 
     def register(self, payload: Payload) -> None:
-        self._payloads[payload.number] = _pickle(payload, f"task {payload.task.name}")
+        self._payloads[payload.number] = pickled(payload, f"task {payload.task.name}")
 
     def submit(self, bundle: Bundle) -> None:
-        data = _pickle(bundle, "the arguments of a call")
+        data = pickled(bundle, "the arguments of a call")
         with self._guard:
             self._unfinished += 1
             if self._unfinished > len(self._seats) and len(self._seats) < self._limit:
@@ -189,8 +188,7 @@ class _ProcessEngine:
         if isinstance(outcomes, Failure):
             seat.known.clear()  # a task may be what could not be read
             outcomes = [Outcome(c.node, c.attempt, "failed", failure=outcomes) for c in bundle.calls]
-        for name, level, text in logs:
-            logging.getLogger(name).log(level, "%s", text)
+        log_again(logs)
         return list(outcomes)
 
     def _hire(self, seat: _Seat) -> multiprocessing.connection.Connection:
@@ -228,16 +226,3 @@ class _ProcessEngine:
         with self._guard:
             seat.process = None
         return f"it was killed by signal {-code}" if code < 0 else f"it exited with status {code}"
-
-
-def _pickle(thing: Any, what: str) -> bytes:
-    buffer = io.BytesIO()
-    try:
-        cloudpickle.CloudPickler(buffer, protocol=5).dump(thing)
-    except Exception as error:
-        raise RunnerError(
-            f"{what} cannot be sent to a worker process",
-            because=f"{type(error).__name__}: {error}",
-            hint="pass values that pickle, or use the thread runner",
-        ) from error
-    return buffer.getvalue()

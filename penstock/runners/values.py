@@ -1,13 +1,16 @@
-"""Values between worker processes of one machine: small ones as bytes inside messages, large ones as files."""
+"""Values as they travel to and between worker processes: small ones as bytes inside messages, large ones as files."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
+
+from penstock.errors import RunnerError
 
 INLINE_VALUE_BYTES = 64 * 1024
 
@@ -50,3 +53,17 @@ def discard_value(handle: Pickled | Spilled) -> None:
     if isinstance(handle, Spilled):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(handle.path)
+
+
+def pickled(thing: Any, what: str) -> bytes:
+    """What travels to a worker process, as bytes; `what` names it in the `RunnerError` if it cannot be sent."""
+    buffer = io.BytesIO()
+    try:
+        cloudpickle.CloudPickler(buffer, protocol=5).dump(thing)
+    except Exception as error:
+        raise RunnerError(
+            f"{what} cannot be sent to a worker process",
+            because=f"{type(error).__name__}: {error}",
+            hint="pass values that pickle, or use the thread runner",
+        ) from error
+    return buffer.getvalue()

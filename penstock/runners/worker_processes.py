@@ -1,0 +1,67 @@
+"""What the worker processes of all engines have in common: opened stores, collected logs, outcomes that can travel."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from penstock.runners.base import Outcome
+from penstock.runners.failures import portable
+from penstock.storage import open_store
+from penstock.storage.results import ResultStore
+from penstock.storage.stores import Store
+
+
+def stores_of(address: str, *, check: Callable[[Store], None] | None = None) -> Callable[[Any], ResultStore]:
+    """Results by the address of their store (None is `address`), each opened once.
+
+    `check` looks at the run's own store before it is used.
+    """
+    opened: dict[Any, ResultStore] = {}
+
+    def open_results(wanted: Any) -> ResultStore:
+        results = opened.get(wanted)
+        if results is None:
+            store = open_store(address if wanted is None else wanted)
+            if wanted is None and check is not None:
+                check(store)
+            results = opened[wanted] = ResultStore(store)
+        return results
+
+    return open_results
+
+
+def portable_outcomes(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """The outcomes as another process can read them."""
+    travelling = list(outcomes)
+    for outcome in travelling:
+        if outcome.failure is not None:
+            outcome.failure = portable(outcome.failure)
+    return travelling
+
+
+class CollectedLogs(logging.Handler):
+    """Collects what tasks log, to be shown by the driver. One for each process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: list[tuple[str, int, str]] = []
+        logger = logging.getLogger("penstock")
+        logger.addHandler(self)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._records.append((record.name, record.levelno, record.getMessage()))
+
+    def take(self) -> list[tuple[str, int, str]]:
+        """What was logged since the last time: the logger's name, the level and the text of each record."""
+        records, self._records = self._records, []
+        return records
+
+
+def log_again(records: Iterable[tuple[str, int, str]]) -> None:
+    """In the driver: log what was collected on a worker."""
+    for name, level, text in records:
+        logging.getLogger(name).log(level, "%s", text)
