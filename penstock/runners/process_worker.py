@@ -24,6 +24,7 @@ def main(descriptor: int, life: int, scratch: str) -> None:
     connection = multiprocessing.connection.Connection(descriptor)
     logs = CollectedLogs()
     worker = _make_worker(cloudpickle.loads(connection.recv_bytes()), scratch)
+    connection.send_bytes(b"up")
     while True:
         try:
             bundle = _receive(connection, worker)

@@ -208,6 +208,7 @@ class _ProcessEngine:
         seat.connection = multiprocessing.connection.Connection(ours.detach())
         seat.known = set()
         seat.connection.send_bytes(self._context)
+        seat.connection.recv_bytes()  # it is up: the time that a call may take begins here, not with its imports
         return seat.connection
 
     def _dismiss(self, seat: _Seat) -> str:
