@@ -47,7 +47,13 @@ class Task(Generic[P, R]):
         """The identity in cache keys."""
         return self.definition.identity
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @overload
+    def __call__(self, *args: Any, wait_for: Iterable[Any], **kwargs: Any) -> R: ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
         """In a flow: a node, and its future (which type checkers take for the value it stands for).
 
         Elsewhere the task runs at once, with the same caching, locking and retries, and the value is returned.
@@ -56,9 +62,15 @@ class Task(Generic[P, R]):
         trace = current_trace()
         if trace is None:
             return cast(R, run_task_now(self.definition, args, kwargs))
-        return cast(R, trace.call(self.definition, args, kwargs, wait_for=cast(Iterable[Any], wait_for)))
+        return cast(R, trace.call(self.definition, args, kwargs, wait_for=wait_for))
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+    @overload
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+
+    @overload
+    def submit(self, *args: Any, wait_for: Iterable[Any], **kwargs: Any) -> Future[R]: ...
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[R]:
         """The node of this call, typed as the future it is. `wait_for=[...]` names calls that must have finished first.
 
         Only inside a flow: outside of one there is no graph to add to (`ParameterError`).
@@ -70,8 +82,7 @@ class Task(Generic[P, R]):
                 because="a future belongs to the graph of a running flow",
                 hint=f"call {self.name}(...) to run it at once, or submit it inside a @flow function",
             )
-        wait_for = cast(Iterable[Any], kwargs.pop("wait_for", ()))
-        return trace.call(self.definition, args, kwargs, wait_for=wait_for)
+        return trace.call(self.definition, args, kwargs, wait_for=kwargs.pop("wait_for", ()))
 
     def map(self, *args: Any, **kwargs: Any) -> FutureList[R]:
         """One call for each item: iterables are walked together, `unmapped(x)` and plain scalars go to every call.

@@ -17,6 +17,8 @@ from typing import TypeVar
 import hypothesis
 import pytest
 
+pytest.register_assert_rewrite("penstock.testing")  # a failed assertion of a shipped suite shows its values
+
 CORE_ONLY = os.environ.get("PENSTOCK_CORE_ONLY") == "1"
 
 # Examples take as long as a busy machine lets them. In CI the same ones are tried every time, so that a failure is of

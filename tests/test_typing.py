@@ -34,6 +34,7 @@ async def fetched(x: int) -> str:
 def main(n: int) -> int:
     first: int = double(n)
     later: Future[int] = double.submit(n)
+    after: Future[int] = double.submit(n, wait_for=[later])
     many: FutureList[int] = double.map([1, 2], by=unmapped(3))
     if later.result() > 3:
         return total([first, double(1)])
