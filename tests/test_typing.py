@@ -58,7 +58,8 @@ def double(x: int) -> int:
 
 @flow
 def main(n: int) -> str:
-    return double("three")
+    double("three")
+    return double(n)
 """
 
 
