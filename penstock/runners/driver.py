@@ -15,26 +15,23 @@ import queue
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from penstock import events
-from penstock.errors import Cancelled, DamagedResult, StoreUnreachable, TaskTimeout, UpstreamFailed, WorkerLost
+from penstock.errors import Cancelled, DamagedResult, StoreUnreachable
 from penstock.graph.planning import Status
 from penstock.runners.admission import Admission
-from penstock.runners.base import Bundle, Failure, Finished, Outcome, Started
-from penstock.runners.board import Board, Result
+from penstock.runners.base import Bundle, Finished, Outcome, Started
+from penstock.runners.board import Board
 from penstock.runners.claims import Claims
 from penstock.runners.dispatch import Dispatch
-from penstock.runners.failures import FailedState, describe, to_exception
+from penstock.runners.endings import Endings
+from penstock.runners.failures import describe
 from penstock.runners.lookups import Lookups
-from penstock.runners.retries import delay_before
 from penstock.runners.scheduler import State
-from penstock.runtime import TaskRunInfo
 
 MAX_REMAKES = 3
 """A value that cannot be read back is made again this often."""
-MAX_WORKER_LOSSES = 3
-"""A node is run again this often after its worker died, besides its own retries."""
 
 
 class Driver:
@@ -61,7 +58,6 @@ class Driver:
         self._dispatch = dispatch
         self._claims = claims
         self._recompute_unknown = recompute_unknown
-        self._rng = rng or random.Random()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="penstock-driver", daemon=True)
         self._asked: list[threading.Event] = []  # by threads whose message the loop has not taken yet
@@ -70,6 +66,14 @@ class Driver:
         self._timer_number = 0
         self._stopping = False
         self._cancelled = False
+        self._endings = Endings(
+            board,
+            admission=admission,
+            dispatch=dispatch,
+            claims=claims,
+            later=self._later,
+            rng=rng or random.Random(),
+        )
 
     # -- from other threads ---------------------------------------------------------------------------------------
 
@@ -135,7 +139,7 @@ class Driver:
                     self._admit(ready)
                 refused, again = self._dispatch.hand_over()
                 for id, failure in refused:
-                    self._fail(id, failure)
+                    self._endings.fail(id, failure)
                 for id in again:
                     self._decide_again(id, self.board.absent(id))
                 self._answer_waiting()
@@ -234,7 +238,7 @@ class Driver:
         elif not self._cancelled:
             progress = board.begin(id)
             progress.looked_up = progress.key is not None and not board.graph[id].entry.refresh
-            self._skip(board.scheduler.add(id, board.needs_of(id)), id)
+            self._endings.skip(board.scheduler.add(id, board.needs_of(id)), id)
 
     def _tell_plan(self, rounds: int, lookups: int) -> None:
         board = self.board
@@ -253,7 +257,7 @@ class Driver:
     def _admit(self, ready: list[int]) -> None:
         admitted = self._admission.admit(ready)
         for outcome in admitted.hits:
-            self._succeeded(outcome)
+            self._endings.succeeded(outcome)
         for id, absent in admitted.lacking:
             self._decide_again(id, absent)
         for id in admitted.run:
@@ -263,7 +267,7 @@ class Driver:
         """The node waits for inputs that have to be made (again), and its key for their values."""
         self._admission.forget(id)
         self._bring(needs)
-        self._skip(self.board.scheduler.wait_again(id, needs), id)
+        self._endings.skip(self.board.scheduler.wait_again(id, needs), id)
 
     # -- outcomes ---------------------------------------------------------------------------------------------------
 
@@ -301,13 +305,13 @@ class Driver:
             return  # something it needs failed in the same bundle
         if outcome.kind in ("executed", "hit"):
             self._dispatch.bundler.learn(self.board.graph[id], outcome.busy)
-            self._succeeded(outcome)
+            self._endings.succeeded(outcome)
         elif outcome.kind == "failed" and outcome.failure is not None:
-            self._attempt_failed(id, outcome.failure)
+            self._endings.attempt_failed(id, outcome.failure)
         elif outcome.kind == "timeout":
-            self._attempt_failed(id, describe(self._timeout_error(outcome)))
+            self._endings.timed_out(outcome)
         elif outcome.kind == "worker_lost":
-            self._worker_lost(outcome)
+            self._endings.worker_lost(outcome)
         elif outcome.kind == "input_lost":
             self._input_lost(id, outcome.lost)
         else:  # unclaimed, closed, not_started
@@ -322,32 +326,7 @@ class Driver:
         progress = board.progress[id]
         progress.key = outcome.cache_key or progress.key
         progress.looked_up = False
-        self._skip(board.scheduler.wait_again(id, board.needs_of(id)), id)
-
-    def _succeeded(self, outcome: Outcome) -> None:
-        id, board = outcome.node, self.board
-        how: Literal["executed", "hit"] = "executed" if outcome.kind == "executed" else "hit"
-        board.results[id] = Result(outcome.digest, outcome.record, outcome.handle, outcome.expires)
-        board.planner.finished(id, outcome.digest)
-        board.outcomes[id] = how
-        self._claims.release(id, "published")
-        board.scheduler.finished(id)
-        self._admission.leave(id)
-        self._dispatch.release([*board.inputs_used(id), *board.let_go([id])])
-        board.emit(
-            events.NodeFinished(
-                at=board.clock.now(),
-                node=id,
-                task=board.name(id),
-                how=how,
-                attempt=outcome.attempt,
-                key=outcome.cache_key,
-                seconds=outcome.seconds,
-                size=outcome.record.size if outcome.record is not None else None,
-                worker=outcome.worker,
-                notes=outcome.notes,
-            )
-        )
+        self._endings.skip(board.scheduler.wait_again(id, board.needs_of(id)), id)
 
     def _input_lost(self, id: int, lost: Mapping[int, int]) -> None:
         board = self.board
@@ -359,112 +338,12 @@ class Driver:
                     because=f"it was made {MAX_REMAKES + 1} times, and each time its bytes were missing or damaged",
                     hint="see whether something else writes to the store; `penstock verify` reads all of it",
                 )
-                self._fail(id, describe(error))
+                self._endings.fail(id, describe(error))
                 return
             self._revive(node, "its stored bytes are missing or damaged", generation)
         self._decide_again(id, lost)
 
-    def _worker_lost(self, outcome: Outcome) -> None:
-        progress = self.board.progress[outcome.node]
-        progress.losses += 1
-        if progress.losses <= MAX_WORKER_LOSSES:
-            self._try_again(outcome.node, 0.0, "its worker died")
-            return
-        error = WorkerLost(
-            f"the worker that ran {self.board.name(outcome.node)} died, {progress.losses} times in a row",
-            because=outcome.failure.message if outcome.failure else "",
-            hint="look for out-of-memory kills; ask for more memory with resources=",
-        )
-        self._fail(outcome.node, describe(error))
-
-    def _timeout_error(self, outcome: Outcome) -> TaskTimeout:
-        return TaskTimeout(
-            f"{self.board.name(outcome.node)} ran longer than {outcome.seconds:g} s",
-            where=f"node {outcome.node}, attempt {outcome.attempt}",
-            hint="raise timeout_seconds, or give the task retries",
-        )
-
-    def _attempt_failed(self, id: int, failure: Failure) -> None:
-        options, progress = self.board.graph[id].entry.task.options, self.board.progress[id]
-        retry = progress.attempt - progress.losses
-        try:
-            again = retry <= options.retries and self._may_retry(id, failure)
-            delay = delay_before(options, retry, self._rng) if again else 0.0
-        except Exception as error:  # noqa: BLE001 (delays and conditions are the user's code)
-            self._fail(id, describe(error))
-            return
-        if again:
-            self._try_again(id, delay, f"{failure.type_name}: {failure.message}")
-        else:
-            self._fail(id, failure)
-
-    def _may_retry(self, id: int, failure: Failure) -> bool:
-        task, progress = self.board.graph[id].entry.task, self.board.progress[id]
-        condition = task.options.retry_condition_fn
-        if condition is None:
-            return True
-        error = to_exception(failure, task=task.name, node=id, attempt=progress.attempt)
-        info = TaskRunInfo(name=f"{task.name}-{id}", task_name=task.name, run_count=progress.attempt)
-        return bool(condition(task, info, FailedState(error)))
-
-    def _try_again(self, id: int, delay: float, reason: str) -> None:
-        board, progress = self.board, self.board.progress[id]
-        board.counts["retried"] += 1
-        now = board.clock.now()
-        board.emit(
-            events.NodeRetried(
-                at=now, node=id, task=board.name(id), attempt=progress.attempt, delay=delay, reason=reason
-            )
-        )
-        progress.attempt += 1
-        if delay > 0:
-            board.scheduler.hold(id)
-            self._later(delay, lambda: board.scheduler.resume(id))
-        else:
-            board.scheduler.resume(id)
-
-    def _fail(self, id: int, failure: Failure) -> None:
-        board, progress = self.board, self.board.progress[id]
-        progress.error = to_exception(failure, task=board.name(id), node=id, attempt=progress.attempt)
-        board.outcomes[id] = "failed"
-        self._claims.release(id, "failed")
-        skipped = board.scheduler.failed(id)
-        self._admission.leave(id)
-        self._dispatch.release(board.inputs_used(id))
-        self._skip(skipped, id)
-        board.emit(
-            events.NodeFailed(
-                at=board.clock.now(),
-                node=id,
-                task=board.name(id),
-                attempt=progress.attempt,
-                error=failure.type_name,
-                message=failure.message,
-                traceback=failure.traceback,
-                skipped=len(skipped),
-            )
-        )
-
-    def _skip(self, skipped: Iterable[int], cause: int) -> None:
-        """Nodes that never run: their error names the node that failed."""
-        board = self.board
-        for id in skipped:
-            root = next(n for n in board.needs_of(id) if board.error(n) is not None) if id == cause else cause
-            reason = board.error(root)
-            if isinstance(reason, UpstreamFailed) and reason.__cause__ is not None:
-                reason = reason.__cause__
-            error = UpstreamFailed(
-                f"{board.name(id)} never ran",
-                where=f"node {id}",
-                because=f"{board.name(root)} (node {root}) failed: {reason}",
-                node=root,
-            )
-            error.__cause__ = reason
-            board.progress[id].error = error
-            self._dispatch.release(board.inputs_used(id))
-
-    # -- making again, cancelling
-    # -----------------------------------------------------------------------------------------
+    # -- making again, cancelling -----------------------------------------------------------------------------------
 
     def _revive(self, id: int, reason: str, generation: int | None) -> None:
         """A node's stored value is unusable: it runs again in this run, with whatever was pruned above it."""
@@ -487,7 +366,7 @@ class Driver:
             if id in board.scheduler
             else board.scheduler.add(id, board.needs_of(id))
         )
-        self._skip(skipped, id)
+        self._endings.skip(skipped, id)
 
     def _cancel(self) -> None:
         if self._cancelled:
