@@ -1,0 +1,42 @@
+"""Values in an engine's shared memory: a pickle with its large buffers beside it.
+
+A consumer gets a value of its own: buffers that could be written where the value was made are copied when it is loaded.
+What nobody can write (Arrow's buffers, arrays made read-only) stays in shared memory.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import Any
+
+import cloudpickle
+
+from penstock.runners.values import INLINE_VALUE_BYTES, Pickled
+
+Packed = tuple[tuple[bool, ...], list[Any]]
+"""Which buffers may be shared, and the pickle followed by the buffers."""
+
+
+def pack(value: Any, *, inline: int = INLINE_VALUE_BYTES) -> Pickled | Packed:
+    """The value as bytes if there are at most `inline` of them, else packed; raises what pickling raises."""
+    beside: list[pickle.PickleBuffer] = []
+    pickled = io.BytesIO()
+    cloudpickle.CloudPickler(pickled, protocol=5, buffer_callback=beside.append).dump(value)
+    size = pickled.tell() + sum(buffer.raw().nbytes for buffer in beside)
+    if size <= inline:
+        return Pickled(cloudpickle.dumps(value, protocol=5) if beside else pickled.getvalue())
+    shared = tuple(_never_written(memoryview(buffer)) for buffer in beside)
+    return shared, [pickle.PickleBuffer(pickled.getbuffer()), *beside]
+
+
+def unpack(packed: Packed) -> Any:
+    """The value, as a new one that shares with others only what nobody writes."""
+    shared, (pickled, *buffers) = packed
+    own = [buffer if keep else bytearray(buffer) for keep, buffer in zip(shared, buffers, strict=True)]
+    return pickle.loads(pickled, buffers=own)
+
+
+def _never_written(view: memoryview) -> bool:
+    # Arrow's memory is immutable by contract, whatever the buffer says.
+    return view.readonly or type(view.obj).__module__.partition(".")[0] == "pyarrow"

@@ -1,0 +1,208 @@
+"""The Ray that this process is connected to. There is one per process, so runs share it; the last one ends it.
+
+A Ray that we start lives as long as the thread that started it: its processes die with that thread, which is why it is
+one that stays until the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from penstock.errors import RunnerError
+
+ANSWER_SECONDS = 5.0
+"""How long an address may take to answer before it counts as dead; Ray itself would try for minutes."""
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+"""How a client of HTTP/2 begins, with its settings left as they are: any gRPC server answers with its own."""
+_SETTINGS = 4
+
+
+class _Process:
+    """This process's connection to Ray, and who uses it."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._users: set[object] = set()
+        self._address: str | None = None
+        self._keeper: _Keeper | None = None
+
+    @property
+    def is_client(self) -> bool:
+        """Whether calls go through a server of the cluster's (`ray://`)."""
+        import ray.util.client
+
+        client: Any = ray.util.client.ray
+        return bool(client.is_connected())
+
+    def is_own(self, address: str | None) -> bool:
+        """Whether a runner with this address uses a Ray that is started for it, on this machine."""
+        with self._guard:
+            if self._keeper is not None:
+                return self._address is None
+        return _wanted(address) is None and not _is_initialized()
+
+    def join(self, address: str | None, options: Mapping[str, Any]) -> object:
+        """Be connected from now on; what is returned is for `leave`. Raises `RunnerError`."""
+        ray = _import_ray()
+        with self._guard:
+            user = object()
+            if self._keeper is not None and not ray.is_initialized():
+                self._keeper.end()  # somebody else shut it down
+                self._keeper, self._users = None, set()
+            if self._keeper is None and not ray.is_initialized():
+                wanted = _wanted(address)
+                self._keeper = _Keeper(lambda: _connect(ray, wanted, options), ray.shutdown)
+                self._address = wanted
+            elif address is not None:
+                self._check_same(ray, address)
+            if self._keeper is not None:
+                self._users.add(user)
+            return user
+
+    def leave(self, user: object) -> None:
+        """The connection is not needed any more; the last of those we connected for ends it."""
+        with self._guard:
+            if user not in self._users:
+                return  # of a Ray that is not ours to end
+            self._users.discard(user)
+            if not self._users and self._keeper is not None:
+                self._keeper.end()
+                self._keeper = None
+
+    def _check_same(self, ray: Any, address: str) -> None:
+        if address == "auto" or (self._keeper is not None and address == self._address):
+            return
+        if self._keeper is None and address.startswith("ray://") == self.is_client:
+            port = address.rpartition(":")[2]
+            if self.is_client or ray.get_runtime_context().gcs_address.rpartition(":")[2] == port:
+                return
+        raise RunnerError(
+            f"this process is connected to another Ray than {address}",
+            because="a process has one connection to Ray at a time",
+            hint="end the other one first (ray.shutdown()), or run the flow in a process of its own",
+        )
+
+
+PROCESS = _Process()
+
+
+class _Keeper:
+    """A thread that connects, stays, and disconnects."""
+
+    def __init__(self, connect: Callable[[], None], disconnect: Callable[[], None]) -> None:
+        self._connect, self._disconnect = connect, disconnect
+        self._connected: Future[None] = Future()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="penstock-ray", daemon=True)
+        self._thread.start()
+        self._connected.result()
+
+    def end(self) -> None:
+        """Disconnect; returns when that is done."""
+        self._over.set()
+        self._thread.join()
+
+    def _keep(self) -> None:
+        try:
+            self._connect()
+        except BaseException as error:  # noqa: BLE001 (raised where the connection is asked for)
+            self._connected.set_exception(error)
+            return
+        self._connected.set_result(None)
+        self._over.wait()
+        self._disconnect()
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise RunnerError(
+            "Ray is not installed",
+            because=str(error),
+            hint="pip install 'penstock[ray]'",
+        ) from error
+    return ray
+
+
+def _is_initialized() -> bool:
+    ray = sys.modules.get("ray")  # if nobody imported it, nobody is connected
+    return ray is not None and bool(ray.is_initialized())
+
+
+def _wanted(address: str | None) -> str | None:
+    return (None if address == "local" else address) or os.environ.get("RAY_ADDRESS") or None
+
+
+def _connect(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address is None:
+            ray.init("local", **{"include_dashboard": False, **quiet, **options})
+            return
+        if address != "auto":
+            _check_answers(address)
+        ray.init(address, **({} if "://" in address else quiet), **options)
+    except RunnerError:
+        raise
+    except Exception as error:
+        with contextlib.suppress(Exception):
+            ray.shutdown()  # of what was connected half
+        raise _explained(error, address) from error
+
+
+def _explained(error: Exception, address: str | None) -> RunnerError:
+    text = str(error).strip()
+    if address is None:
+        what, hint = (
+            "Ray does not start on this machine",
+            "see the reason, and the logs in /tmp/ray/session_latest/logs",
+        )
+    elif "ersion mismatch" in text:
+        what, hint = (
+            "this process and the Ray cluster are of different versions",
+            "install the cluster's Python and Ray",
+        )
+    elif isinstance(error, ImportError):
+        what, hint = "a package for connections to Ray is not installed", "pip install 'ray[client]'"
+    else:
+        what, hint = "cannot connect to Ray", "see whether the cluster is up, and of the same version"
+    return RunnerError(what, where=address or "", because=text or type(error).__name__, hint=hint)
+
+
+def _check_answers(address: str) -> None:
+    """Raise `RunnerError` unless something that speaks gRPC answers there."""
+    host, separator, port = address.rpartition("://")[2].partition("?")[0].rpartition(":")
+    if not separator and address.startswith("ray://"):
+        host, port = port, "10001"
+    if not port.isdigit():
+        raise RunnerError(
+            "this is no address of a Ray cluster",
+            where=address,
+            hint="ray://host:10001, or host:6379 on a machine of the cluster",
+        )
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return  # it would want a certificate first
+            connection.sendall(_PREFACE)
+            answer = connection.recv(9)
+    except OSError as error:
+        raise RunnerError(
+            "no Ray cluster answers", where=address, because=str(error), hint="see whether it is up and the port open"
+        ) from error
+    if len(answer) < 4 or answer[3] != _SETTINGS:
+        raise RunnerError(
+            "no Ray cluster answers",
+            where=address,
+            because="what answers there is something else",
+            hint="ray://host:10001, or host:6379 on a machine of the cluster",
+        )

@@ -1,0 +1,181 @@
+"""The other side of RayRunner: what runs in Ray's worker processes. One Ray task performs one bundle."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle
+import ray
+
+from penstock.errors import RunnerError
+from penstock.runners.base import Bundle, Call, Failure, Outcome, Payload, WorkerContext
+from penstock.runners.calls import Worker
+from penstock.runners.failures import describe, portable
+from penstock.runners.packed_values import Packed, pack, unpack
+from penstock.runners.values import INLINE_VALUE_BYTES, Pickled, read_value
+from penstock.runners.worker_processes import CollectedLogs, portable_outcomes, stores_of
+from penstock.storage.stores import Store
+
+INLINE_BUNDLE_BYTES = 1024 * 1024
+"""So much of a bundle's values travels as bytes inside its outcomes, which reach the driver; the rest never does."""
+SETUP = -1
+"""What the `WorkerSetup` goes by beside the numbers of tasks."""
+RUNS_KEPT = 4
+"""Stores and tasks of so many runs stay known to a worker process; Ray keeps its processes for all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """What a worker needs to know of a run."""
+
+    context: WorkerContext
+    paths: tuple[str, ...]
+    """The driver's import path: folders that are here too are searched last."""
+    evidence: str | None
+    """Something that is in the run's store, by name; None if nobody can look at another store by mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A value among those that the Ray task returns: in which of its lists, and where in it."""
+
+    slot: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A value among those that Ray brought here: in which list, and where in it."""
+
+    argument: int
+    index: int
+
+
+def perform(run: str, parts: Mapping[int, Any], bundle: bytes, slots: int, *brought: Any) -> Any:
+    """Perform a bundle: its outcomes and logs, pickled, and after them `slots` lists of packed values.
+
+    `parts` are references to the bundle's tasks by number and, under SETUP, to the `WorkerSetup`; they are fetched only
+    if this process does not know them yet. `brought` is what other bundles returned in their slots.
+    """
+    answer, values = _perform(run, parts, bundle, slots, brought)
+    return [answer, *values] if slots else answer
+
+
+def perform_telling(run: str, parts: Mapping[int, Any], bundle: bytes, slots: int, *brought: Any) -> Iterator[Any]:
+    """As `perform`, one at a time: something at once, to tell that it began, then the values, the outcomes at last."""
+    yield None
+    answer, values = _perform(run, parts, bundle, slots, brought)
+    yield from values
+    yield answer
+
+
+def _perform(
+    run: str, parts: Mapping[int, Any], bundle: bytes, slots: int, brought: Sequence[Any]
+) -> tuple[bytes, list[Any]]:
+    logs = _logs()
+    try:
+        desk = _desks.get(run) or _open_desk(run, parts[SETUP])
+        desk.learn(parts)
+        calls: Bundle = cloudpickle.loads(bundle)
+    except Exception as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
+        return cloudpickle.dumps((portable(describe(error)), logs.take())), [None] * slots
+    outcomes = desk.perform_all(calls, slots, brought)
+    if desk.interrupted:
+        _desks.clear()  # nobody knows what the interrupt left half done in it
+    return cloudpickle.dumps((outcomes, logs.take())), desk.take_values()
+
+
+class _Desk(Worker):
+    """One run's worker in this process."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        super().__init__(
+            setup.context,
+            open_results=stores_of(setup.context.store, check=lambda store: _check_store(store, setup.evidence)),
+            fetch=self._fetch_value,
+            keep=self._keep_value,
+            shares_memory=False,
+        )
+        self.interrupted = False
+        self._brought: Sequence[Sequence[Packed]] = ()
+        self._slots: list[list[Packed] | None] = []
+        self._kept = 0
+        self._room = 0
+
+    def learn(self, parts: Mapping[int, Any]) -> None:
+        """Fetch those of the tasks that this process does not know yet."""
+        for number in parts.keys() - self.payloads.keys() - {SETUP}:
+            payload: Payload = cloudpickle.loads(ray.get(parts[number]))
+            self.payloads[number] = payload
+
+    def perform_all(self, bundle: Bundle, slots: int, brought: Sequence[Any]) -> list[Outcome]:
+        """The outcomes of a bundle, ready to travel."""
+        self._brought, self._slots = brought, [None] * slots
+        self._kept, self._room = 0, INLINE_BUNDLE_BYTES
+        return portable_outcomes(self.perform_bundle(bundle))
+
+    def take_values(self) -> list[Any]:
+        """What the bundle's calls left for others."""
+        slots, self._slots, self._brought = self._slots, [], ()
+        return slots
+
+    def perform(self, call: Call) -> Outcome:
+        """As of any worker, and nothing more once the process was interrupted: `ray.cancel` wants it to stop."""
+        if self.interrupted:
+            return self.outcome(call, "not_started")
+        outcome = super().perform(call)
+        if outcome.failure is not None and outcome.failure.type_name == "KeyboardInterrupt":
+            self.interrupted = True
+            outcome.kind, outcome.failure = "worker_lost", Failure("WorkerLost", "it was interrupted", "")
+        return outcome
+
+    def _fetch_value(self, handle: Pickled | Brought) -> Any:
+        if isinstance(handle, Pickled):
+            return read_value(handle)
+        return unpack(self._brought[handle.argument][handle.index])
+
+    def _keep_value(self, value: Any) -> Pickled | Placed:
+        packed = pack(value, inline=min(self._room, INLINE_VALUE_BYTES))
+        if isinstance(packed, Pickled):
+            self._room -= len(packed.data)
+            return packed
+        slot = self._kept % len(self._slots)
+        self._kept += 1
+        values = self._slots[slot]
+        if values is None:
+            values = self._slots[slot] = []
+        values.append(packed)
+        return Placed(slot, len(values) - 1)
+
+
+@functools.cache
+def _logs() -> CollectedLogs:
+    return CollectedLogs()
+
+
+_desks: dict[str, _Desk] = {}
+
+
+def _open_desk(run: str, reference: Any) -> _Desk:
+    setup: WorkerSetup = cloudpickle.loads(ray.get(reference))
+    sys.path += [path for path in setup.paths if path not in sys.path and os.path.isdir(path)]
+    while len(_desks) >= RUNS_KEPT:
+        del _desks[next(iter(_desks))]
+    desk = _desks[run] = _Desk(setup)
+    return desk
+
+
+def _check_store(store: Store, evidence: str | None) -> None:
+    if evidence is not None and store.get(evidence) is None:
+        raise RunnerError(
+            "a worker does not see the run's store",
+            where=store.url,
+            because=f"on {platform.node()} it has nothing of this run",
+            hint="use a store that all machines reach: a shared folder or a bucket, with PENSTOCK_STORE or store=",
+        )
