@@ -154,8 +154,7 @@ class Live:
                 if remakes == MAX_REMAKES:
                     raise
                 remakes += 1
-                assert result.record is not None  # what is damaged was stored
-                self.driver.remake(node, damaged.because, result.record.generation)
+                self.driver.remake(node, damaged.because, result.record.generation if result.record else None)
             else:
                 return value
 
@@ -177,11 +176,10 @@ class Live:
 
     def _bring(self, node: int, result: Result) -> Any:
         if result.handle is not None and not self.driver.over:
-            value = self.driver.fetch(result.handle)
             if result.record is None:
-                return value
-            with contextlib.suppress(CannotCopy):
-                return own_copy(value)
+                return self.driver.fetch(result.handle)
+            with contextlib.suppress(CannotCopy, DamagedResult):  # then the store has it
+                return own_copy(self.driver.fetch(result.handle))
         assert result.record is not None  # a finished node has a record or a handle
         return self.environment.results(self.trace.graph[node].entry.task.options.result_storage).load(result.record)
 

@@ -26,12 +26,16 @@ OutcomeKind = Literal[
     "hit",  # a result was found before the function ran
     "failed",  # the function, a serializer or the store raised
     "unclaimed",  # the cache key became known on the worker; the driver may have it computed, or locked, already
-    "input_lost",  # stored bytes of inputs are gone or damaged
+    "input_lost",  # values of inputs are gone or damaged
     "closed",  # the generation was closed meanwhile (invalidated, refreshed): to be decided again
     "worker_lost",  # the worker died
     "timeout",  # it ran longer than it may
     "not_started",  # handed back untouched
 ]
+
+
+NO_GENERATION = -1
+"""Instead of the generation of a result that is not stored."""
 
 
 @dataclass(slots=True, eq=False)
@@ -140,7 +144,8 @@ class Outcome:
     """The earliest expiry of the value and of all it was made from."""
     failure: Failure | None = None
     lost: Mapping[int, int] = field(default_factory=dict)
-    """Nodes whose stored results could not be read, each with the generation that was tried."""
+    """Nodes whose values could not be had, each with the generation of the stored result that was tried, or with
+    NO_GENERATION if only the engine had the value."""
     started: float = 0.0
     """Seconds since the epoch, by the worker's clock."""
     seconds: float = 0.0
@@ -207,7 +212,10 @@ class Engine(Protocol):
         ...
 
     def fetch(self, handle: Any) -> Any:
-        """The value behind a handle, brought to the driver. May be called from any thread."""
+        """The value behind a handle, brought to the driver. May be called from any thread.
+
+        Raises `DamagedResult` if the engine lost it.
+        """
         ...
 
     def release(self, handles: Iterable[Any]) -> None:

@@ -105,7 +105,9 @@ class Worker:
         try:
             outcome.handle = self._keep(outcome.handle.value) if keep else None
         except Exception as error:  # noqa: BLE001 (pickling is users' code)
-            return self.outcome(call, "failed", failure=describe(error))
+            if outcome.record is None:
+                return self.outcome(call, "failed", failure=describe(error))
+            outcome.handle = None  # others load it from the store
         return outcome
 
     def perform(self, call: Call) -> Outcome:
@@ -186,6 +188,13 @@ class Worker:
         if call.passes_on:
             return _Passed(value)
         return self._keep(value) if call.keep else None
+
+    def keep_published(self, call: Call, value: Any) -> Any:
+        """As `keep`; None as well if the engine cannot take the value: it is in the store."""
+        try:
+            return self.keep(call, value)
+        except Exception:  # noqa: BLE001 (pickling is users' code, and the result is published already)
+            return None
 
     def outcome(self, call: Call, kind: OutcomeKind, **facts: Any) -> Outcome:
         """An outcome of this worker."""
@@ -282,7 +291,7 @@ class _CachedCall:
             "executed",
             started=started,
             seconds=seconds,
-            handle=self.worker.keep(call, value) if keep else None,
+            handle=self.worker.keep_published(call, value) if keep else None,
             won=published.won,
             notes=notes,
         )

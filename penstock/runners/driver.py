@@ -21,7 +21,7 @@ from penstock import events
 from penstock.errors import Cancelled, DamagedResult, StoreUnreachable
 from penstock.graph.planning import Status
 from penstock.runners.admission import Admission
-from penstock.runners.base import Bundle, Finished, Outcome, Started
+from penstock.runners.base import NO_GENERATION, Bundle, Finished, Outcome, Started
 from penstock.runners.board import Board
 from penstock.runners.claims import Claims
 from penstock.runners.dispatch import Dispatch
@@ -330,7 +330,10 @@ class Driver:
 
     def _input_lost(self, id: int, lost: Mapping[int, int]) -> None:
         board = self.board
+        made_since = board.progress[id].key_age != board.age(id)
         for node, generation in lost.items():
+            if generation == NO_GENERATION and made_since:
+                continue  # others had missed it too, and it is there again
             if board.remade.get(node, 0) >= MAX_REMAKES:
                 error = DamagedResult(
                     f"the result of {board.name(node)} cannot be read back",
@@ -340,7 +343,8 @@ class Driver:
                 )
                 self._endings.fail(id, describe(error))
                 return
-            self._revive(node, "its stored bytes are missing or damaged", generation)
+            stored = generation != NO_GENERATION
+            self._revive(node, "its stored bytes are missing or damaged" if stored else "its value is lost", generation)
         self._decide_again(id, lost)
 
     # -- making again, cancelling -----------------------------------------------------------------------------------

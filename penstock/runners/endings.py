@@ -73,7 +73,8 @@ class Endings:
         progress = self._board.progress[outcome.node]
         progress.losses += 1
         if progress.losses <= MAX_WORKER_LOSSES:
-            self._try_again(outcome.node, 0.0, "its worker died")
+            why = f": {outcome.failure.message}" if outcome.failure is not None else ""
+            self._try_again(outcome.node, 0.0, f"its worker died{why}")
             return
         error = WorkerLost(
             f"the worker that ran {self._board.name(outcome.node)} died, {progress.losses} times in a row",

@@ -22,6 +22,7 @@ import cloudpickle
 from penstock.errors import ConfigurationError, DamagedResult, RunnerError
 from penstock.locks.base import Reach
 from penstock.runners.base import (
+    NO_GENERATION,
     Bundle,
     Call,
     Engine,
@@ -361,7 +362,7 @@ class _RayEngine:
             gone = {n: i for n, i in call.inputs.items() if isinstance(i.handle, _Kept) and i.handle.ref in lost}
             for source in gone.values():
                 source.handle = None
-            unstored = {node: 0 for node, source in gone.items() if source.record is None}
+            unstored = {node: NO_GENERATION for node, source in gone.items() if source.record is None}
             kind: OutcomeKind = "input_lost" if unstored else "not_started"
             outcomes.append(Outcome(call.node, call.attempt, kind, lost=unstored))
         if any(outcome.lost for outcome in outcomes):
