@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -12,8 +13,9 @@ from penstock.runners.local import ThreadRunner
 
 if TYPE_CHECKING:
     from penstock.runners.processes import ProcessRunner
+    from penstock.runners.ray import RayRunner
 
-__all__ = ["ProcessRunner", "Runner", "ThreadRunner", "runner_from"]
+__all__ = ["ProcessRunner", "RayRunner", "Runner", "ThreadRunner", "runner_from"]
 
 
 def _processes(**options: Any) -> Runner:
@@ -22,29 +24,43 @@ def _processes(**options: Any) -> Runner:
     return ProcessRunner(**options)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "ProcessRunner":
-        from penstock.runners.processes import ProcessRunner
+def _ray(address: str | None = None, *, workers: int | None = None) -> Runner:
+    from penstock.runners.ray import RayRunner
 
-        return ProcessRunner
+    return RayRunner(address) if workers is None else RayRunner(address, num_cpus=workers)
+
+
+_ON_USE = {"ProcessRunner": "penstock.runners.processes", "RayRunner": "penstock.runners.ray"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_USE:
+        return getattr(importlib.import_module(_ON_USE[name]), name)
     raise AttributeError(name)
 
 
-_RUNNERS: dict[str, Callable[..., Runner]] = {"threads": ThreadRunner, "processes": _processes}
+_RUNNERS: dict[str, Callable[..., Runner]] = {"threads": ThreadRunner, "processes": _processes, "ray": _ray}
+_CLUSTERS: dict[str, Callable[[str], Runner]] = {"ray": _ray}
+"""By the scheme of a cluster's address."""
 
 
 def runner_from(chosen: Runner | str) -> Runner:
-    """The runner itself, or the one an address names: `threads`, `processes`, each with `?workers=N`.
+    """The runner itself, or the one an address names: `threads`, `processes`, `ray`, each with `?workers=N`, or the
+    address of a cluster: `ray://host:10001`.
 
     Raises `ConfigurationError` for an address of no known kind or with options it does not have.
     """
     if not isinstance(chosen, str):
         return chosen
+    scheme, separator, _ = chosen.partition("://")
+    if separator and scheme in _CLUSTERS:
+        return _CLUSTERS[scheme](chosen)
     kind, _, query = chosen.partition("?")
     if kind not in _RUNNERS:
+        known = [*_RUNNERS, *(f"{scheme}://" for scheme in _CLUSTERS)]
         raise ConfigurationError(
             f"no runner is called {chosen!r}",
-            hint=f"there are {', '.join(sorted(_RUNNERS))}, such as threads?workers=8",
+            hint=f"there are {', '.join(sorted(known))}, such as threads?workers=8",
         )
     options = dict(parse_qsl(query, keep_blank_values=True))
     workers = options.pop("workers", None)
