@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -47,17 +47,18 @@ def chained(n: int) -> Any:
 def run() -> list[Line]:
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings(overrides={"store": f"{folder}/store", "runner": "threads?workers=1"})
+        stores = itertools.count()
 
         def cold() -> None:
-            shutil.rmtree(f"{folder}/store", ignore_errors=True)
-            cached.run_with({"n": CALLS}, settings=settings).result()
+            fresh = settings.with_values(store=f"{folder}/store{next(stores)}")
+            cached.run_with({"n": CALLS}, settings=fresh).result()
 
         bare = seconds(_bare_pool)
         uncached = seconds(lambda: plain.run_with({"n": CALLS}, settings=settings).result())
         chain = seconds(lambda: chained.run_with({"n": CALLS}, settings=settings).result())
         stored = seconds(cold)
         by_hand = seconds(lambda: _synced_by_hand(folder)) / 200
-        peer = seconds(lambda: _joblib_cold(f"{folder}/joblib"))
+        peer = seconds(lambda: _joblib_cold(f"{folder}/joblib{next(stores)}"))
     each = 1e6 / CALLS
     return [
         Line("thread pool of concurrent.futures, one call", f"{bare * each:.1f} µs"),
@@ -94,7 +95,6 @@ def _bare_pool() -> None:
 
 
 def _joblib_cold(folder: str) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
     memory = joblib.Memory(folder, verbose=0).cache(work)
     for i in range(CALLS):
         memory(i)
