@@ -12,10 +12,11 @@ from penstock.runners.base import Runner
 from penstock.runners.local import ThreadRunner
 
 if TYPE_CHECKING:
+    from penstock.runners.dask import DaskRunner
     from penstock.runners.processes import ProcessRunner
     from penstock.runners.ray import RayRunner
 
-__all__ = ["ProcessRunner", "RayRunner", "Runner", "ThreadRunner", "runner_from"]
+__all__ = ["DaskRunner", "ProcessRunner", "RayRunner", "Runner", "ThreadRunner", "runner_from"]
 
 
 def _processes(**options: Any) -> Runner:
@@ -24,13 +25,27 @@ def _processes(**options: Any) -> Runner:
     return ProcessRunner(**options)
 
 
+def _dask(**options: Any) -> Runner:
+    from penstock.runners.dask import DaskRunner
+
+    return DaskRunner(**options)
+
+
+def _dask_at(address: str) -> Runner:
+    return _dask(address=address.removeprefix("dask+"))
+
+
 def _ray(address: str | None = None, *, workers: int | None = None) -> Runner:
     from penstock.runners.ray import RayRunner
 
     return RayRunner(address) if workers is None else RayRunner(address, num_cpus=workers)
 
 
-_ON_USE = {"ProcessRunner": "penstock.runners.processes", "RayRunner": "penstock.runners.ray"}
+_ON_USE = {
+    "DaskRunner": "penstock.runners.dask",
+    "ProcessRunner": "penstock.runners.processes",
+    "RayRunner": "penstock.runners.ray",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -39,14 +54,23 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(name)
 
 
-_RUNNERS: dict[str, Callable[..., Runner]] = {"threads": ThreadRunner, "processes": _processes, "ray": _ray}
-_CLUSTERS: dict[str, Callable[[str], Runner]] = {"ray": _ray}
+_RUNNERS: dict[str, Callable[..., Runner]] = {
+    "threads": ThreadRunner,
+    "processes": _processes,
+    "dask": _dask,
+    "ray": _ray,
+}
+_DASK_PROTOCOLS = ("tcp", "tls", "ucx", "ws", "wss")
+_CLUSTERS: dict[str, Callable[[str], Runner]] = {
+    **{f"dask+{protocol}": _dask_at for protocol in _DASK_PROTOCOLS},
+    "ray": _ray,
+}
 """By the scheme of a cluster's address."""
 
 
 def runner_from(chosen: Runner | str) -> Runner:
-    """The runner itself, or the one an address names: `threads`, `processes`, `ray`, each with `?workers=N`, or the
-    address of a cluster: `ray://host:10001`.
+    """The runner itself, or the one an address names: `threads`, `processes`, `dask`, `ray`, each with
+    `?workers=N`, or the address of a cluster: `dask+tcp://host:8786`, `ray://host:10001`.
 
     Raises `ConfigurationError` for an address of no known kind or with options it does not have.
     """

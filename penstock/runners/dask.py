@@ -1,0 +1,277 @@
+"""DaskRunner: calls run on a Dask cluster, a bundle of them as one Dask task; values stay on its workers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing.process
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from penstock.errors import ConfigurationError, RunnerError
+from penstock.locks.base import Reach
+from penstock.runners.base import Engine, Report, WorkerContext
+from penstock.runners.binding import BindsFlows
+from penstock.runners.values import pickled
+
+CONNECT_SECONDS = 5.0
+"""A scheduler that does not answer within so long counts as dead."""
+WORKER_TIMEOUT = 60.0
+CLOSE_SECONDS = 10.0
+
+
+class DaskRunner(BindsFlows):
+    """Runs calls on Dask.
+
+    * `DaskRunner()` starts a `LocalCluster` of processes for each run and closes it afterwards; `workers=` says how
+      many of one thread each, other options are LocalCluster's (`processes=False` for threads of this process).
+    * `DaskRunner("tcp://scheduler:8786")`, `DaskRunner(cluster=...)` and `DaskRunner(client=...)` use what is there and
+      leave it running. With an address, options are those of `distributed.Client`, such as `security=`.
+    * `DaskRunner(cluster_class=KubeCluster, ...)` starts a cluster of any class of Dask's for each run, with the
+      options given, and closes it afterwards.
+
+    `worker_timeout` is how many seconds a call may wait while the cluster has no worker that could run it (workers may
+    be on their way, or being replaced) before it fails with a `RunnerError`.
+
+    A call that is timed out or cancelled is interrupted at its next line of Python. Code inside C extensions cannot be
+    interrupted: it keeps its thread of the worker until it returns.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        cluster: Any = None,
+        client: Any = None,
+        cluster_class: Callable[..., Any] | None = None,
+        workers: int | None = None,
+        worker_timeout: float = WORKER_TIMEOUT,
+        **options: Any,
+    ) -> None:
+        """Raises `ConfigurationError` for arguments that contradict each other."""
+        given = {"address": address, "cluster": cluster, "client": client, "cluster_class": cluster_class}
+        named = [name for name, value in given.items() if value is not None]
+        if len(named) > 1:
+            raise ConfigurationError(f"{' and '.join(named)} were given", hint="give one of them")
+        if workers is not None and (named and named != ["cluster_class"]):
+            raise ConfigurationError(f"workers= and {named[0]} were given", because="that cluster has its own workers")
+        if workers is not None and workers < 1:
+            raise ConfigurationError(f"workers={workers}", because="nothing could ever run", hint="1 or more")
+        if options and named in (["cluster"], ["client"]):
+            raise ConfigurationError(f"{', '.join(options)}: no options of a {named[0]} that is there already")
+        if not worker_timeout > 0:
+            raise ConfigurationError(f"worker_timeout={worker_timeout}", hint="give a number of seconds above 0")
+        self.address = address
+        self.cluster = cluster
+        self.client = client
+        self.cluster_class = cluster_class
+        self.workers = workers
+        self.worker_timeout = float(worker_timeout)
+        self.options = options
+
+    def __repr__(self) -> str:
+        if self.address is not None:
+            return f"DaskRunner({self.address!r})"
+        there = self.cluster if self.cluster is not None else self.client
+        if there is not None:
+            return f"DaskRunner({type(there).__name__}({_address_of(there)!r}))"
+        kind = getattr(self.cluster_class, "__name__", "") or "LocalCluster"
+        return f"DaskRunner({kind}{f', workers={self.workers}' if self.workers else ''})"
+
+    @property
+    def reach(self) -> Reach:
+        there = self.cluster if self.cluster is not None else self.client
+        address = self.address or (_address_of(there) if there is not None else "")
+        if address.startswith("inproc:"):
+            return "process"
+        if there is not None:
+            kind = type(getattr(there, "cluster", None) if there is self.client else there)
+            return "host" if any(base.__name__ == "LocalCluster" for base in kind.__mro__) else "network"
+        if self.address is not None or self.cluster_class is not None:
+            return "network"
+        return "host" if self.options.get("processes", True) else "process"
+
+    def open(self, context: WorkerContext, report: Report) -> Engine:
+        """Live workers for one run.
+
+        Raises `RunnerError` if Dask is not installed, the scheduler does not answer, the cluster does not start or has
+        other versions, and `ConfigurationError` for a store that workers cannot reach.
+        """
+        if context.store.startswith("memory:") and self.reach != "process":
+            raise ConfigurationError(
+                "a store in memory cannot be shared with Dask's workers",
+                where=context.store,
+                hint="use a folder or a bucket as the store, or the thread runner",
+            )
+        distributed = _import_distributed()
+        with contextlib.ExitStack() as undo:
+            client = self._connect(distributed, undo)
+            scheduler_python = _check_versions(client)
+            from penstock.runners.dask_capacity import Workers
+            from penstock.runners.dask_engine import DaskEngine
+
+            _count_attempts_ourselves(distributed, client, scheduler_python)
+            workers = Workers(patience=self.worker_timeout, this_machine=self.reach != "network")
+            engine = DaskEngine(
+                client,
+                report,
+                # A run that is resumed has its old id, and begins anew to number its bundles.
+                run=f"{context.run.id or 'call'}-{os.urandom(4).hex()}",
+                setup=self._setup(context),
+                workers=workers,
+                on_close=undo.pop_all().close,
+            )
+        return engine
+
+    def _setup(self, context: WorkerContext) -> bytes:
+        from penstock import __version__
+        from penstock.runners.dask_worker import THIS_PROCESS, WorkerSetup, python_version
+
+        run = context.run
+        setup = WorkerSetup(
+            python=python_version(),
+            penstock=__version__,
+            process=THIS_PROCESS,
+            paths=tuple(path for path in sys.path if path),
+            evidence=f"runs/{run.id}/run.json" if self.reach == "network" and run.id else None,
+            context=pickled(WorkerContext(run, context.store), "the run"),
+        )
+        return pickle.dumps(tuple(setup))
+
+    def _connect(self, distributed: Any, undo: contextlib.ExitStack) -> Any:
+        """A client of our own, whoever the cluster belongs to; `undo` closes what was opened."""
+        there = self.client if self.client is not None else self.cluster
+        security = getattr(there, "security", None)
+        options: dict[str, Any] = {"security": security} if security is not None else {}
+        address = self.address
+        if address is not None:
+            options |= self.options
+        elif there is not None:
+            address = _address_of(there)
+        else:
+            cluster = self._start_cluster(distributed, undo)
+            address = cluster.scheduler_address
+            options["security"] = cluster.security
+        try:
+            client = distributed.Client(
+                address, **{"timeout": CONNECT_SECONDS, **options, "set_as_default": False, "name": "penstock"}
+            )
+        except Exception as error:
+            raise RunnerError(
+                "the Dask scheduler does not answer",
+                where=address,
+                because=f"{type(error).__name__}: {error}",
+                hint="look whether it runs there, and whether this machine may reach it",
+            ) from error
+        undo.callback(client.close, timeout=CLOSE_SECONDS)
+        return client
+
+    def _start_cluster(self, distributed: Any, undo: contextlib.ExitStack) -> Any:
+        if getattr(multiprocessing.process.current_process(), "_inheriting", False):
+            raise RunnerError(
+                "a worker process cannot start workers of its own",
+                because="Dask's worker processes import the script that started them, and that calls its flow",
+                hint='put the call of the flow under `if __name__ == "__main__":`',
+            )
+        options = dict(self.options)
+        make = self.cluster_class
+        if make is None:
+            make = distributed.LocalCluster
+            options.setdefault("dashboard_address", "127.0.0.1:0")
+            scratch = tempfile.mkdtemp(prefix="penstock-dask-")
+            undo.callback(shutil.rmtree, scratch, ignore_errors=True)
+            options.setdefault("local_directory", scratch)
+            if self.workers is not None:
+                options.setdefault("threads_per_worker", 1)
+        if self.workers is not None:
+            options["n_workers"] = self.workers
+        try:
+            cluster = make(**options)
+        except Exception as error:
+            raise RunnerError(
+                "the Dask cluster did not start",
+                where=getattr(make, "__name__", repr(make)),
+                because=f"{type(error).__name__}: {error}",
+                hint='in a script, the call of the flow belongs under `if __name__ == "__main__":`',
+            ) from error
+        undo.callback(cluster.close)
+        return cluster
+
+
+def _import_distributed() -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        raise RunnerError(
+            "Dask is not installed",
+            because=str(error),
+            hint='pip install "penstock[dask]"',
+        ) from error
+    return distributed
+
+
+def _address_of(there: Any) -> str:
+    """The scheduler's address of a cluster or client."""
+    scheduler = getattr(there, "scheduler", None)
+    address: str = getattr(there, "scheduler_address", "") or getattr(scheduler, "address", "") or ""
+    return address
+
+
+def _check_versions(client: Any) -> str:
+    """Raise `RunnerError` if the scheduler, or a worker that is there, cannot work together with this process.
+
+    Returns the scheduler's version of Python.
+    """
+    found = client.get_versions()
+    ours = found["client"]
+    told: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [("the scheduler", found["scheduler"], ("distributed",))]
+    told += [(f"the worker {a}", facts, ("distributed", "python")) for a, facts in (found["workers"] or {}).items()]
+    for who, facts, names in told:
+        for name in names:
+            there, here = (_version(each, name) for each in (facts, ours))
+            if there != here:
+                raise RunnerError(
+                    f"{who} has another version of {name} than this process",
+                    where=client.scheduler.address,
+                    because=f"{there} there, {here} here",
+                    hint="install the same Python, distributed and Penstock everywhere",
+                )
+    return _version(found["scheduler"], "python")
+
+
+def _version(facts: dict[str, Any], name: str) -> str:
+    """The part of a version that has to be the same: year and month of Dask, major and minor of Python."""
+    full = facts["packages"].get(name) or "none"
+    return ".".join(full.split(".")[:2])
+
+
+def _count_attempts_ourselves(distributed: Any, client: Any, scheduler_python: str) -> None:
+    """Have the scheduler give up a bundle of ours with the worker that died under it, instead of running it again.
+
+    How often a call is tried is the driver's decision. This touches nothing but the tasks of Penstock's clients. A
+    scheduler that takes no plugins, or has another Python, does as Dask does: it runs a bundle again up to
+    `distributed.scheduler.allowed-failures` times before it tells.
+    """
+
+    class PenstockAttempts(distributed.SchedulerPlugin):  # type: ignore[misc]  # local, so that it travels by value
+        name = "penstock-attempts"
+        idempotent = True
+
+        def update_graph(self, scheduler: Any, *, client: str, keys: Any, **kwargs: Any) -> None:
+            if client.startswith("Client-penstock-"):
+                for key in keys:
+                    task = scheduler.tasks.get(key)
+                    if task is not None:
+                        task.suspicious = scheduler.allowed_failures
+
+    if scheduler_python != ".".join(map(str, sys.version_info[:2])):
+        return  # what travels by value is bytecode
+    try:
+        client.register_plugin(PenstockAttempts())
+    except Exception as error:  # noqa: BLE001 (whatever a scheduler has against plugins)
+        logging.getLogger("penstock.runners").info("the Dask scheduler takes no plugin: %s", error)

@@ -1,0 +1,382 @@
+"""The other side of DaskRunner: what runs in Dask's workers. One Dask task performs one bundle.
+
+The scheduler gets bytes and the name of `perform`; only workers turn either into code. What came of the calls is told
+by an event on the topic of the driver's client, the values that others need are what the Dask task returns.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import pickle
+import platform
+import sys
+import threading
+import weakref
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import cloudpickle
+
+from penstock.errors import RunnerError
+from penstock.runners.base import NO_GENERATION, Bundle, Call, Input, Outcome, Payload, WorkerContext
+from penstock.runners.calls import InputLost, Worker
+from penstock.runners.failures import describe, portable
+from penstock.runners.packed_values import Packed, pack, unpack
+from penstock.runners.values import Pickled, read_value
+from penstock.runners.worker_processes import portable_outcomes, stores_of
+from penstock.storage.results import ResultStore
+from penstock.storage.stores import Store
+
+INLINE_VALUE_BYTES = 4 * 1024
+"""A value up to this size travels as bytes inside its outcome."""
+INLINE_BUNDLE_BYTES = 32 * 1024
+"""And so much of all values of a bundle: outcomes pass through the scheduler, which keeps the last 1 000 events."""
+COMPRESS_BYTES = 16 * 1024
+"""Outcomes larger than this are compressed."""
+RUNS_KEPT = 8
+"""Stores and tasks of so many runs stay known to a worker process."""
+THIS_PROCESS = os.urandom(8).hex()
+EVENT = "penstock"
+
+Blob = bytes | tuple[int, ...]
+"""Bytes, or where they are among what Dask brought along, in parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A value that stays in Dask: which bundle made it, and which node's it is."""
+
+    bundle: int
+    node: int
+
+
+class Parcel(NamedTuple):
+    """What one Dask task is given: nothing in it is the user's, except inside of bytes."""
+
+    run: str
+    """Unique for each engine: names the run's Dask tasks."""
+    key: tuple[str, int]
+    """The Dask task's."""
+    topic: str
+    setup: Blob
+    tasks: Mapping[int, Blob]
+    """The tasks of the bundle's calls, by number."""
+    bundle: Blob
+    values: Mapping[tuple[int, int], int]
+    """Where kept values (bundle, node) are among what Dask brought along."""
+
+
+class WorkerSetup(NamedTuple):
+    """What a worker needs to know of a run."""
+
+    python: str
+    penstock: str
+    process: str
+    """The driver's."""
+    paths: tuple[str, ...]
+    """The driver's import path: folders that are here too are searched last."""
+    evidence: str | None
+    """Something that is in the run's store, by name; None if nobody can look at another store by mistake."""
+    context: bytes
+
+
+class KeptValue:
+    """A packed value as Dask keeps, moves and spills it: it knows its size, and its buffers travel without a copy."""
+
+    __slots__ = ("packed",)
+
+    def __init__(self, packed: Packed) -> None:
+        shared, (pickle_, *buffers) = packed
+        # As bytes: what is a view into a BytesIO cannot be freed in any order when the worker ends.
+        self.packed: Packed = (shared, [bytes(pickle_), *buffers])
+
+    def __sizeof__(self) -> int:
+        return sum(memoryview(buffer).nbytes for buffer in self.packed[1])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        shared, buffers = self.packed
+        return _kept_again, (shared, [pickle.PickleBuffer(buffer) for buffer in buffers])
+
+
+def _kept_again(shared: tuple[bool, ...], buffers: list[Any]) -> KeptValue:
+    return KeptValue((shared, buffers))
+
+
+def perform(data: bytes, *brought: Any) -> dict[int, KeptValue]:
+    """Perform a bundle: tells the driver what came of it, and returns the values to keep, by node."""
+    import distributed
+
+    parcel = Parcel(*pickle.loads(data))
+    worker = distributed.get_worker()
+    _watch_for_cancelling(worker)
+    worker.log_event(parcel.topic, (EVENT, "started", parcel.key[1], worker.address))
+    try:
+        with _interruptible(parcel.key) as job:
+            answer, values = _perform(parcel, brought, job)
+            worker.log_event(parcel.topic, (EVENT, "finished", parcel.key[1], _wrapped(answer)))
+            return values
+    except _Interrupted:
+        return {}  # the driver has forgotten this bundle
+
+
+def unwrapped(message: bytes) -> Any:
+    """The outcomes (or the one failure of all) and the log records of a bundle. Raises what unpickling raises."""
+    return cloudpickle.loads(zlib.decompress(message[1:]) if message[:1] == b"z" else message[1:])
+
+
+def _wrapped(answer: Any) -> bytes:
+    data: bytes = cloudpickle.dumps(answer)
+    return b"z" + zlib.compress(data, 1) if len(data) > COMPRESS_BYTES else b"-" + data
+
+
+def _perform(parcel: Parcel, brought: Sequence[Any], job: _Job) -> tuple[Any, dict[int, KeptValue]]:
+    try:
+        site = _site(parcel, brought)
+        bundle: Bundle = cloudpickle.loads(_bytes(parcel.bundle, brought))
+    except Exception as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
+        return (portable(describe(error)), []), {}
+    desk = _Desk(site, parcel.values, brought, job)
+    with _collected_logs(enabled=site.driver != THIS_PROCESS) as logs:
+        outcomes = portable_outcomes(desk.perform_bundle(bundle))
+    return (outcomes, logs), desk.take_values(bundle, outcomes)
+
+
+def _bytes(blob: Blob, brought: Sequence[Any]) -> bytes:
+    return blob if isinstance(blob, bytes) else b"".join(brought[place] for place in blob)
+
+
+# -- runs known to this process ---------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class _Site:
+    """What all bundles of a run share in this process."""
+
+    context: WorkerContext
+    driver: str
+    open_results: Callable[[Any], ResultStore]
+    payloads: dict[int, Payload] = field(default_factory=dict)
+
+
+_sites: dict[str, _Site] = {}
+_sites_guard = threading.Lock()
+
+
+def _site(parcel: Parcel, brought: Sequence[Any]) -> _Site:
+    site = _sites.get(parcel.run) or _open_site(parcel.run, WorkerSetup(*pickle.loads(_bytes(parcel.setup, brought))))
+    for number, blob in parcel.tasks.items():
+        if number not in site.payloads:
+            site.payloads[number] = cloudpickle.loads(_bytes(blob, brought))
+    return site
+
+
+def _open_site(run: str, setup: WorkerSetup) -> _Site:
+    check_versions(setup.python, setup.penstock)
+    with _sites_guard:
+        if setup.process != THIS_PROCESS:
+            sys.path += [path for path in setup.paths if path not in sys.path and os.path.isdir(path)]
+        context: WorkerContext = cloudpickle.loads(setup.context)
+        open_results = stores_of(context.store, check=lambda store: _check_store(store, setup.evidence))
+        while len(_sites) >= RUNS_KEPT:
+            del _sites[next(iter(_sites))]
+        return _sites.setdefault(run, _Site(context, setup.process, open_results))
+
+
+def python_version() -> str:
+    """What has to be the same for functions to travel by value."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def check_versions(python: str, penstock: str) -> None:
+    """Raise `RunnerError` if the driver has another Python or Penstock than this process."""
+    from penstock import __version__  # by now the package is there
+
+    if (python, penstock) != (python_version(), __version__):
+        raise RunnerError(
+            "a worker has other versions than the driver",
+            where=f"{platform.node()}:{os.getpid()}",
+            because=f"Python {python_version()} and Penstock {__version__} there, {python} and {penstock} here",
+            hint="install the same Python and Penstock everywhere",
+        )
+
+
+def _check_store(store: Store, evidence: str | None) -> None:
+    if evidence is not None and store.get(evidence) is None:
+        raise RunnerError(
+            "a worker does not see the run's store",
+            where=store.url,
+            because=f"on {platform.node()} it has nothing of this run",
+            hint="use a store that all machines reach: a shared folder or a bucket, with PENSTOCK_STORE or store=",
+        )
+
+
+# -- one bundle -------------------------------------------------------------------------------------------------------
+
+
+class _Desk(Worker):
+    """The worker of one bundle. Several may be at work in one process."""
+
+    def __init__(self, site: _Site, places: Mapping[tuple[int, int], int], brought: Sequence[Any], job: _Job) -> None:
+        super().__init__(
+            site.context,
+            open_results=site.open_results,
+            fetch=self._fetch_value,
+            keep=self._keep_value,
+            shares_memory=False,
+        )
+        self.payloads = site.payloads
+        self._places = places
+        self._brought = brought
+        self._job = job
+        self._room = INLINE_BUNDLE_BYTES
+
+    def perform(self, call: Call) -> Outcome:
+        """As of any worker, and nothing more once the bundle was cancelled."""
+        if self._job.stopped:
+            return self.outcome(call, "not_started")
+        call.inputs = {node: self._without_lost_handle(source) for node, source in call.inputs.items()}
+        return super().perform(call)
+
+    def take_values(self, bundle: Bundle, outcomes: Sequence[Outcome]) -> dict[int, KeptValue]:
+        """The values that stay here, by node; their outcomes get handles by which others find them."""
+        values: dict[int, KeptValue] = {}
+        for outcome in outcomes:
+            if isinstance(outcome.handle, KeptValue):
+                values[outcome.node] = outcome.handle
+                outcome.handle = Kept(bundle.number, outcome.node)
+        return values
+
+    def _brought_value(self, handle: Kept) -> KeptValue | None:
+        found = self._brought[self._places[handle.bundle, handle.node]]
+        value: KeptValue | None = found.get(handle.node) if isinstance(found, dict) else found
+        return value
+
+    def _without_lost_handle(self, source: Input) -> Input:
+        # Dask runs a bundle again if the worker that held its values died; it then finds published results, without
+        # their values. They are in the store.
+        if isinstance(source.handle, Kept) and source.record is not None and self._brought_value(source.handle) is None:
+            return Input(source.digest, source.record, source.store)
+        return source
+
+    def _fetch_value(self, handle: Pickled | Kept) -> Any:
+        if isinstance(handle, Pickled):
+            return read_value(handle)
+        value = self._brought_value(handle)
+        if value is None:
+            raise InputLost(handle.node, NO_GENERATION)
+        return unpack(value.packed)
+
+    def _keep_value(self, value: Any) -> Pickled | KeptValue:
+        packed = pack(value, inline=min(self._room, INLINE_VALUE_BYTES))
+        if isinstance(packed, Pickled):
+            self._room -= len(packed.data)
+            return packed
+        return KeptValue(packed)
+
+
+# -- logs -------------------------------------------------------------------------------------------------------------
+
+
+class _ThreadLogs(logging.Handler):
+    """Collects what each thread logs for itself: the threads of a worker may serve different drivers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: dict[int, list[tuple[str, int, str]]] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        records = self.records.get(threading.get_ident())
+        if records is not None:
+            records.append((record.name, record.levelno, record.getMessage()))
+
+
+_thread_logs = _ThreadLogs()
+
+
+@contextmanager
+def _collected_logs(*, enabled: bool) -> Iterator[list[tuple[str, int, str]]]:
+    """What this thread logs in the block, to be shown by the driver."""
+    records: list[tuple[str, int, str]] = []
+    if not enabled:  # the driver is this process: its handlers see the records anyway
+        yield records
+        return
+    logger = logging.getLogger("penstock")
+    if _thread_logs not in logger.handlers:
+        logger.addHandler(_thread_logs)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.INFO)
+    _thread_logs.records[threading.get_ident()] = records
+    try:
+        yield records
+    finally:
+        del _thread_logs.records[threading.get_ident()]
+
+
+# -- cancelling -------------------------------------------------------------------------------------------------------
+
+
+class _Interrupted(BaseException):
+    """Raised inside a bundle's thread to stop it."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """A bundle under way in a thread of this process."""
+
+    thread: int
+    stopped: bool = False
+
+
+_jobs: dict[tuple[str, int], _Job] = {}
+_jobs_guard = threading.Lock()
+
+
+@contextmanager
+def _interruptible(key: tuple[str, int]) -> Iterator[_Job]:
+    """The block may be ended by `interrupt`, at its next line of Python."""
+    job = _Job(threading.get_ident())
+    with _jobs_guard:
+        _jobs[key] = job
+    try:
+        yield job
+    finally:
+        # From here on nobody raises anything in this thread: it is Dask's, and goes on to other tasks.
+        with _jobs_guard:
+            _jobs.pop(key, None)
+    if job.stopped:
+        raise _Interrupted
+
+
+def interrupt(key: Any) -> None:
+    """Stop the bundle if it is under way here. Code inside C extensions goes on until it returns to Python."""
+    with _jobs_guard:
+        job = _jobs.pop(key, None)
+        if job is not None:
+            job.stopped = True
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(job.thread), ctypes.py_object(_Interrupted))
+
+
+_watched: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _watch_for_cancelling(worker: Any) -> None:
+    """Let this Dask worker interrupt bundles whose Dask task is cancelled, or whose driver is gone."""
+    with _jobs_guard:
+        if worker in _watched:
+            return
+        _watched.add(worker)
+    from distributed import WorkerPlugin
+
+    class Interrupts(WorkerPlugin):
+        """Dask forgets a running task that is cancelled; its thread is told here."""
+
+        def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
+            if finish == "released" and start in ("executing", "long-running"):
+                interrupt(key)
+
+    worker.loop.add_callback(worker.plugin_add, Interrupts(), "penstock-interrupts")
