@@ -157,6 +157,8 @@ class DaskRunner(BindsFlows):
             cluster = self._start_cluster(distributed, undo)
             address = cluster.scheduler_address
             options["security"] = cluster.security
+        if self.reach != "network":
+            options["direct_to_workers"] = True  # else values that the flow asks for come through the scheduler
         try:
             client = distributed.Client(
                 address, **{"timeout": CONNECT_SECONDS, **options, "set_as_default": False, "name": "penstock"}

@@ -1,8 +1,8 @@
 """The engine of DaskRunner: bundles become Dask tasks, their ends become reports.
 
-A thread of the engine talks to Dask: it submits in one message what the driver handed over meanwhile, lets go of values,
-and looks after tasks that Dask gave up. What workers tell of their bundles comes by events, in the thread of the client.
-The driver's thread only leaves notes.
+A thread of the engine talks to Dask: it submits in one message what the driver handed over meanwhile, lets go of
+values, and looks after tasks that Dask gave up. What workers tell of their bundles comes by events, in the thread of
+the client. The driver's thread only leaves notes.
 """
 
 from __future__ import annotations

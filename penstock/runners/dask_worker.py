@@ -98,9 +98,11 @@ class KeptValue:
     def __sizeof__(self) -> int:
         return sum(memoryview(buffer).nbytes for buffer in self.packed[1])
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         shared, buffers = self.packed
-        return _kept_again, (shared, [pickle.PickleBuffer(buffer) for buffer in buffers])
+        # What passes through the scheduler is pickled by an older protocol.
+        travelling = pickle.PickleBuffer if protocol >= 5 else bytes
+        return _kept_again, (shared, [travelling(buffer) for buffer in buffers])
 
 
 def _kept_again(shared: tuple[bool, ...], buffers: list[Any]) -> KeptValue:

@@ -300,7 +300,8 @@ class FailureTests(RunnerBench):
 
         def killed() -> Any:
             values = [keep(log, n) for n in range(4)]
-            return t.die_at_first.submit(log, wait_for=values), t.total(log, values)
+            died = t.die_at_first.submit(log, wait_for=values)
+            return died, t.total.submit(log, values, wait_for=[died])
 
         assert self.value(killed) == (2, 12)
         assert self.executions() == {"double": 4, "die_at_first": 2, "total": 1}
