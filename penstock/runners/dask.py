@@ -114,28 +114,28 @@ class DaskRunner(BindsFlows):
             scheduler_python = _check_versions(client)
             from penstock.runners.dask_capacity import Workers
             from penstock.runners.dask_engine import DaskEngine
+            from penstock.runners.dask_graphs import Graphs
 
             _count_attempts_ourselves(distributed, client, scheduler_python)
-            workers = Workers(patience=self.worker_timeout, this_machine=self.reach != "network")
+            # A run that is resumed has its old id, and begins anew to number its bundles.
+            run = f"{context.run.id or 'call'}-{os.urandom(4).hex()}"
+            closing = contextlib.ExitStack()
             engine = DaskEngine(
                 client,
                 report,
-                # A run that is resumed has its old id, and begins anew to number its bundles.
-                run=f"{context.run.id or 'call'}-{os.urandom(4).hex()}",
-                setup=self._setup(context),
-                workers=workers,
-                on_close=undo.pop_all().close,
+                graphs=Graphs(client, run=run, setup=self._setup(context)),
+                workers=Workers(patience=self.worker_timeout, this_machine=self.reach != "network"),
+                on_close=closing.close,
             )
+            closing.callback(undo.pop_all().close)
         return engine
 
     def _setup(self, context: WorkerContext) -> bytes:
-        from penstock import __version__
-        from penstock.runners.dask_worker import THIS_PROCESS, WorkerSetup, python_version
+        from penstock.runners.dask_worker import THIS_PROCESS, WorkerSetup, versions
 
         run = context.run
         setup = WorkerSetup(
-            python=python_version(),
-            penstock=__version__,
+            versions=versions(),
             process=THIS_PROCESS,
             paths=tuple(path for path in sys.path if path),
             evidence=f"runs/{run.id}/run.json" if self.reach == "network" and run.id else None,

@@ -69,13 +69,15 @@ class Parcel(NamedTuple):
     bundle: Blob
     values: Mapping[tuple[int, int], int]
     """Where kept values (bundle, node) are among what Dask brought along."""
+    tells: bool
+    """Its beginning matters: the calls have a time-out."""
 
 
 class WorkerSetup(NamedTuple):
     """What a worker needs to know of a run."""
 
-    python: str
-    penstock: str
+    versions: tuple[str, str]
+    """The driver's."""
     process: str
     """The driver's."""
     paths: tuple[str, ...]
@@ -116,7 +118,8 @@ def perform(data: bytes, *brought: Any) -> dict[int, KeptValue]:
     parcel = Parcel(*pickle.loads(data))
     worker = distributed.get_worker()
     _watch_for_cancelling(worker)
-    worker.log_event(parcel.topic, (EVENT, "started", parcel.key[1], worker.address))
+    if parcel.tells:
+        worker.log_event(parcel.topic, (EVENT, "started", parcel.key[1], b""))
     try:
         with _interruptible(parcel.key) as job:
             answer, values = _perform(parcel, brought, job)
@@ -178,7 +181,7 @@ def _site(parcel: Parcel, brought: Sequence[Any]) -> _Site:
 
 
 def _open_site(run: str, setup: WorkerSetup) -> _Site:
-    check_versions(setup.python, setup.penstock)
+    _check_versions(setup.versions)
     with _sites_guard:
         if setup.process != THIS_PROCESS:
             sys.path += [path for path in setup.paths if path not in sys.path and os.path.isdir(path)]
@@ -189,20 +192,19 @@ def _open_site(run: str, setup: WorkerSetup) -> _Site:
         return _sites.setdefault(run, _Site(context, setup.process, open_results))
 
 
-def python_version() -> str:
-    """What has to be the same for functions to travel by value."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
+def versions() -> tuple[str, str]:
+    """Of Python, as far as functions that travel by value need the same, and of Penstock."""
+    penstock: str = sys.modules["penstock"].__version__
+    return f"{sys.version_info.major}.{sys.version_info.minor}", penstock
 
 
-def check_versions(python: str, penstock: str) -> None:
-    """Raise `RunnerError` if the driver has another Python or Penstock than this process."""
-    from penstock import __version__  # by now the package is there
-
-    if (python, penstock) != (python_version(), __version__):
+def _check_versions(of_driver: tuple[str, str]) -> None:
+    if tuple(of_driver) != versions():
+        ours, theirs = ("Python {} and Penstock {}".format(*each) for each in (versions(), of_driver))
         raise RunnerError(
             "a worker has other versions than the driver",
             where=f"{platform.node()}:{os.getpid()}",
-            because=f"Python {python_version()} and Penstock {__version__} there, {python} and {penstock} here",
+            because=f"{ours} on the worker, {theirs} at the driver",
             hint="install the same Python and Penstock everywhere",
         )
 

@@ -1,0 +1,262 @@
+"""What an engine has in Dask: the tasks of bundles, the values they left, arguments and functions as bytes.
+
+Only bytes and the names of functions in the standard library reach the scheduler: it needs neither the user's code nor
+Penstock. All of this is done by the engine's thread, except where it says otherwise.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dask._task_spec import DataNode, Task, TaskRef
+
+from penstock.runners.base import Bundle, Payload
+from penstock.runners.dask_capacity import ANYWHERE, Placement
+from penstock.runners.dask_worker import Blob, Kept, Parcel
+from penstock.runners.values import pickled
+
+PERFORM = b"cpenstock.runners.dask_worker\nperform\n."
+"""`perform` as a pickle."""
+INLINE_TASK_BYTES = 8 * 1024
+"""A task up to this size travels with each bundle; a larger one is a Dask value, which each worker gets once."""
+PART_BYTES = 4 * 2**20
+"""Larger arguments travel in parts: Dask warns of graphs above 10 MB."""
+
+Key = tuple[str, int] | tuple[str, int, int]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A bundle that the driver waits for."""
+
+    bundle: Bundle
+    key: tuple[str, int]
+    """Of its Dask task."""
+    data: bytes
+    """The bundle, pickled."""
+    placement: Placement = ANYWHERE
+    started: bool = False
+    """Told only of bundles with a time-out."""
+    waits_since: float | None = None
+    """There is no worker at all since."""
+    finished_at: float | None = None
+    """Dask said so first; the report of what came of it may be under way."""
+
+
+@dataclass(slots=True, eq=False)
+class _Left:
+    """What a bundle left in Dask."""
+
+    key: tuple[str, int]
+    alone: bool
+    """It is one value."""
+    nodes: set[int]
+    """Whose values are not released yet."""
+
+
+@dataclass(slots=True, eq=False)
+class _Graph:
+    """Dask tasks that are submitted together."""
+
+    tasks: dict[Key, Any] = field(default_factory=dict)
+    size: int = 0
+
+
+class Graphs:
+    """Dask tasks of one run by their keys, which are never used twice."""
+
+    def __init__(self, client: Any, *, run: str, setup: bytes) -> None:
+        self._client = client
+        self._run = run
+        self._setup = setup
+        self._tasks: dict[int, bytes] = {}
+        self._names: dict[int, str] = {}
+        self._timed: set[int] = set()
+        self._left: dict[int, _Left] = {}
+        self._futures: dict[Key, Any] = {}
+        self._shared: dict[str, tuple[Key, ...]] = {}
+        self._parts = 0
+        self._perform = Task(None, pickle.loads, PERFORM)
+
+    # -- from any thread ----------------------------------------------------------------------------------------------
+
+    def register(self, payload: Payload) -> None:
+        """A task that bundles will name. Raises `RunnerError` if it does not pickle."""
+        self._tasks[payload.number] = pickled(payload, f"task {payload.task.name}")
+        self._names[payload.number] = payload.task.name
+        if payload.task.options.timeout_seconds is not None:
+            self._timed.add(payload.number)
+
+    def job(self, bundle: Bundle) -> Job:
+        """The bundle, ready to be submitted. Raises `RunnerError` if it does not pickle."""
+        key = (f"{self._names[bundle.calls[0].payload]}-{self._run}", bundle.number)
+        return Job(bundle, key, pickled(bundle, "the arguments of a call"))
+
+    def leave(self, job: Job, nodes: set[int]) -> None:
+        """Values of these nodes stay in Dask."""
+        self._left[job.bundle.number] = _Left(job.key, len(nodes) == 1, nodes)
+
+    def released(self, handles: Iterable[Any]) -> tuple[Key, ...]:
+        """Nobody needs these values any more: what to let go."""
+        keys: list[Key] = []
+        for handle in handles:
+            left = self._left.get(handle.bundle) if isinstance(handle, Kept) else None
+            if left is not None:
+                keys.append(self._picked(handle))
+                left.nodes.discard(handle.node)
+                if not left.nodes:
+                    del self._left[handle.bundle]
+                    keys.append(left.key)
+        return tuple(keys)
+
+    def is_lost(self, handle: Any) -> bool:
+        """Whether it is a handle of a value that Dask does not have and cannot make again."""
+        if not isinstance(handle, Kept):
+            return False
+        left = self._left.get(handle.bundle)
+        return left is None or any(
+            self.status(key) in ("error", "cancelled") for key in (left.key, self._picked(handle))
+        )
+
+    def status(self, key: Key) -> str:
+        """pending, finished, error, lost or cancelled, as Dask has it."""
+        future = self._futures.get(key)
+        return future.status if future is not None else "pending"
+
+    # -- submitting ---------------------------------------------------------------------------------------------------
+
+    def submit(self, jobs: Iterable[Job]) -> None:
+        """Submit bundles, in as few messages as can be."""
+        graphs: dict[Placement, _Graph] = {ANYWHERE: _Graph()}  # first: the others need what is picked there
+        parts: list[Key] = []
+        for job in jobs:
+            graph = graphs.setdefault(job.placement, _Graph())
+            graph.tasks[job.key] = self._task(job, picks=graphs[ANYWHERE].tasks, parts=parts)
+            graph.size += len(job.data)
+            if graph.size > PART_BYTES:
+                self._send(graphs)
+        self._send(graphs)
+        self.let_go(parts)  # the scheduler keeps them for those that need them
+
+    def future(self, handle: Kept) -> Any:
+        """Dask's future of a value, or of the dict by node that it is in. Raises `KeyError` if there is none."""
+        picks: dict[Key, Any] = {}
+        key = self._value_key(handle, picks)
+        self._send({ANYWHERE: _Graph(picks)})
+        return self._futures[key]
+
+    def exception(self, job: Job) -> BaseException | None:
+        """What the Dask task of a bundle failed with."""
+        error: BaseException | None = self._futures[job.key].exception()
+        return error
+
+    def let_go(self, keys: Iterable[Key]) -> None:
+        """Dask may forget these."""
+        for key in keys:
+            future = self._futures.pop(key, None)
+            if future is not None:
+                future.release()
+
+    def close(self) -> None:
+        """Dask may forget everything."""
+        self.let_go(list(self._futures))
+
+    def _task(self, job: Job, *, picks: dict[Key, Any], parts: list[Key]) -> Any:
+        """The Dask task of a bundle; what it needs besides is added to `picks` and `parts`."""
+        brought: dict[Key, int] = {}
+
+        def place(key: Key) -> int:
+            return brought.setdefault(key, len(brought))
+
+        def blob(data: bytes, name: str = "") -> Blob:
+            most = INLINE_TASK_BYTES if name else PART_BYTES
+            if len(data) <= most:
+                return data
+            keys = self._shared.get(name)
+            if keys is None:
+                keys = self._ship(data)
+                if name:
+                    self._shared[name] = keys
+                else:
+                    parts.extend(keys)
+            return tuple(place(key) for key in keys)
+
+        values: dict[tuple[int, int], int] = {}
+        for call in job.bundle.calls:
+            for source in call.inputs.values():
+                if isinstance(source.handle, Kept):
+                    values[source.handle.bundle, source.handle.node] = place(self._value_key(source.handle, picks))
+        numbers = {call.payload for call in job.bundle.calls}
+        parcel = Parcel(
+            run=self._run,
+            key=job.key,
+            topic=self._client.id,
+            setup=blob(self._setup, "setup"),
+            tasks={number: blob(self._tasks[number], str(number)) for number in numbers},
+            bundle=blob(job.data),
+            values=values,
+            tells=not self._timed.isdisjoint(numbers),
+        )
+        return Task(
+            job.key,
+            operator.call,
+            self._perform,
+            pickle.dumps(tuple(parcel)),
+            *map(TaskRef, brought),
+            # What has no inputs waits at the scheduler until a worker is free, not at one that may be busy for long.
+            _data_producer=not values,
+        )
+
+    def _value_key(self, handle: Kept, picks: dict[Key, Any]) -> Key:
+        """What to depend on to get a value: the bundle's task if it left no other, else a task that picks it out."""
+        picked = self._picked(handle)
+        left = self._left.get(handle.bundle)
+        if left is not None and left.alone:
+            return left.key
+        if left is not None and picked not in self._futures:
+            picks[picked] = Task(picked, dict.get, TaskRef(left.key), handle.node)
+        return picked
+
+    def _picked(self, handle: Kept) -> Key:
+        return (f"value-{self._run}", handle.bundle, handle.node)
+
+    def _ship(self, data: bytes) -> tuple[Key, ...]:
+        """Make bytes Dask values, in parts."""
+        keys: list[Key] = []
+        for start in range(0, len(data), PART_BYTES):
+            self._parts += 1
+            key: Key = (f"data-{self._run}", self._parts)
+            self._send({ANYWHERE: _Graph({key: DataNode(key, data[start : start + PART_BYTES])})})
+            keys.append(key)
+        return tuple(keys)
+
+    def _send(self, graphs: Mapping[Placement, _Graph]) -> None:
+        for placement, graph in graphs.items():
+            if not graph.tasks:
+                continue
+            keys = list(graph.tasks)
+            futures = self._client.get(
+                _as_expression(graph.tasks),
+                keys,
+                sync=False,
+                resources=dict(placement.resources) or None,
+                workers=list(placement.workers) or None,
+                fifo_timeout=0,
+                retries=0,
+            )
+            self._futures.update(zip(keys, futures, strict=True))
+            graph.tasks, graph.size = {}, 0
+
+
+def _as_expression(tasks: dict[Key, Any]) -> Any:
+    """The graph as Dask takes it, without the time it takes to hash it: the keys are unique anyway."""
+    try:
+        from dask._expr import LLGExpr
+    except ImportError:  # Dask before 2025.4
+        return tasks
+    return LLGExpr(tasks, _determ_token=os.urandom(16).hex())  # type: ignore[no-untyped-call]
