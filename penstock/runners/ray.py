@@ -13,6 +13,7 @@ import queue
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -147,7 +148,8 @@ class _RayEngine:
         self._parts: dict[int, Any] = {ray_worker.SETUP: ray.put(pickled(setup, "the run"))}
         self._payloads: dict[int, Payload] = {}
         self._variants: dict[Any, Any] = {}
-        self._remote = {fn: ray.remote(fn) for fn in (ray_worker.perform, ray_worker.perform_telling)}
+        functions = (ray_worker.perform, ray_worker.perform_telling, ray_worker.unshare)
+        self._remote = {function: ray.remote(function) for function in functions}
         self._capacity = _Capacity(ray)
         self._flights: dict[int, _Flight] = {}
         self._changed = threading.Condition()
@@ -174,6 +176,7 @@ class _RayEngine:
         timed = first.task.options.timeout_seconds is not None
         slots = min(MAX_SLOTS, sum(call.keep or call.passes_on for call in bundle.calls))
         tells = timed and not PROCESS.is_client
+        self._capacity.check_fits(first.task.name, bundle.resources)
         submit = self._variant(first.task.name, bundle.resources, slots, tells=tells)
         parts = {n: self._parts[n] for n in (self._worker.SETUP, *(call.payload for call in bundle.calls))}
         with self._changed:
@@ -207,6 +210,8 @@ class _RayEngine:
         if isinstance(handle, Pickled):
             return read_value(handle)
         try:
+            if PROCESS.is_client:  # Ray's server for clients cannot send buffers as they lie in shared memory
+                return unpack(self._ray.get(self._remote[self._worker.unshare].remote(handle.ref, handle.index)))
             return unpack(self._ray.get(handle.ref)[handle.index])
         except self._ray.exceptions.RayError as error:
             raise DamagedResult(
@@ -242,7 +247,6 @@ class _RayEngine:
         key = (name, tuple(needs.items()), slots, tells)
         variant = self._variants.get(key)
         if variant is None:
-            self._capacity.check_fits(name, needs)
             function = self._worker.perform_telling if tells else self._worker.perform
             options = self._remote[function].options(
                 name=name,
@@ -378,26 +382,33 @@ class _Capacity:
         self._ray = ray
         self._asked = -math.inf
         self._known: dict[str, float] = {}
+        self._fitting: set[tuple[tuple[str, float], ...]] = set()
 
     def now(self) -> Mapping[str, float]:
+        """What all machines have together; 0 of what has gone."""
         if time.monotonic() - self._asked > CAPACITY_SECONDS:
-            self._known = _canonical(self._ray.cluster_resources())
+            self._known = defaultdict(float, _canonical(self._ray.cluster_resources()))
             self._known["slots"] = float(int(self._known["cpu"]))
+            self._fitting = set()
             self._asked = time.monotonic()
         return self._known
 
     def check_fits(self, name: str, needs: Mapping[str, float]) -> None:
         """Raise `RunnerError` if no machine alone has what Ray would wait for without end."""
+        key = tuple(needs.items())
+        if key in self._fitting:
+            return
         wanted = {resource: amount for resource, amount in needs.items() if resource != "slots"}
         machines = [_canonical(node["Resources"]) for node in self._ray.nodes() if node["Alive"]]
         if not any(all(machine.get(r, 0.0) >= amount for r, amount in wanted.items()) for machine in machines):
             largest = {r: max((machine.get(r, 0.0) for machine in machines), default=0.0) for r in wanted}
+            asked = ", ".join(f"{r} {amount:g} (the most is {largest[r]:g})" for r, amount in wanted.items())
             raise RunnerError(
                 f"no worker can ever run {name}",
-                because="no machine of the cluster has all of "
-                + ", ".join(f"{r} {amount:g} (the most is {largest[r]:g})" for r, amount in wanted.items()),
+                because=f"no machine of the cluster has all of {asked}",
                 hint="ask for less, or use a cluster with larger machines",
             )
+        self._fitting.add(key)
 
 
 def _canonical(resources: Mapping[str, float]) -> dict[str, float]:

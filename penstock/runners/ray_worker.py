@@ -71,8 +71,14 @@ def perform_telling(run: str, parts: Mapping[int, Any], bundle: bytes, slots: in
     """As `perform`, one at a time: something at once, to tell that it began, then the values, the outcomes at last."""
     yield None
     answer, values = _perform(run, parts, bundle, slots, brought)
-    yield from values
-    yield answer
+    for value in (*values, answer):  # noqa: UP028 (Ray sends into what yields; `yield from` would hand that to a tuple)
+        yield value
+
+
+def unshare(values: Sequence[Packed], index: int) -> Packed:
+    """One of the values that a bundle returned in a slot, as plain bytes."""
+    shared, buffers = values[index]
+    return shared, [bytes(buffer) for buffer in buffers]
 
 
 def _perform(

@@ -1,0 +1,390 @@
+"""RayRunner against the suite of all runners, and what is Ray's own. Each process that runs these starts a Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from penstock import events
+from penstock.errors import ConfigurationError, RunnerError, TaskTimeout
+from penstock.flows import Flow, flow
+from penstock.graph.policies import INPUTS
+from penstock.runners import RayRunner, Runner
+from penstock.runners.base import Bundle, Call, WorkerContext
+from penstock.runtime import FlowRunInfo
+from penstock.storage import open_store
+from penstock.storage.choosing import register_serializer
+from penstock.tasks import task
+from penstock.testing import tasks
+from penstock.testing.runners import RunnerTests
+from penstock.testing.runners_bench import PATIENCE, RunnerBench
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "numpy")]
+t: Any = tasks
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_ray() -> Iterator[None]:
+    """A Ray of this module's own, which stays from test to test. Only who knows the token can use it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", os.urandom(16).hex())
+        with RayRunner(num_cpus=2):
+            yield
+
+
+class TestRayRunner(RunnerTests):
+    kills_workers = True
+
+    def make_runner(self, workers: int) -> Runner:
+        return RayRunner()
+
+
+class TestRayItself(RunnerBench):
+    def make_runner(self, workers: int) -> Runner:
+        return RayRunner()
+
+    # -- values
+
+    def test_values_that_only_calls_need_never_reach_the_driver(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import ray
+
+        answers: list[int] = []
+        engine = engine_class()
+        read = engine._read
+
+        def counting(self: Any, flight: Any, answer: bytes) -> Any:
+            answers.append(len(answer))
+            return read(self, flight, answer)
+
+        def refuse(*_: Any, **__: Any) -> Any:
+            raise AssertionError("the driver got a value")
+
+        monkeypatch.setattr(engine, "_read", counting)
+        size = 20_000_000
+        log = self.log
+
+        def large() -> Any:
+            text = t.text(log, size)
+            text.wait()
+            monkeypatch.setattr(ray, "get", refuse)
+            sizes = [t.length(log, text, n) for n in range(3)]
+            for each in sizes:
+                each.wait()
+            monkeypatch.undo()
+            return sizes
+
+        assert self.value(large) == [(size + n, True) for n in range(3)]
+        assert max(answers) < 10_000
+
+    def test_each_consumer_may_write_to_its_array_and_no_other_sees_it(self) -> None:
+        @task
+        def ones(n: int) -> Any:
+            import numpy
+
+            return {"array": numpy.ones(n)}
+
+        @task
+        def spoil(made: Any) -> float:
+            made["array"] += 1
+            return float(made["array"].sum())
+
+        def arrays() -> Any:
+            made = ones(1_000_000)
+            sums = [spoil.submit(made)]
+            for _ in range(2):
+                sums.append(spoil.submit(made, wait_for=[sums[-1]]))
+            return sums, made
+
+        sums, made = self.value(arrays)
+        assert sums == [2e6, 2e6, 2e6]
+        assert made["array"].flags.writeable
+        assert made["array"].sum() == 1e6
+
+    def test_a_published_value_that_does_not_pickle_comes_from_the_store(self) -> None:
+        register_serializer(ByText())
+
+        def publishes() -> Any:
+            return only_stored(3)
+
+        assert self.value(publishes).n == 3
+
+    # -- caching
+
+    def test_nothing_is_submitted_when_everything_is_a_hit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        log = self.log
+        cached = t.double.with_options(cache_policy=INPUTS)
+
+        def warm() -> Any:
+            return [cached(log, n) for n in range(10)]
+
+        first = self.value(warm)
+
+        def refuse(*_: Any) -> Any:
+            raise AssertionError("asked for workers")
+
+        monkeypatch.setattr(RayRunner, "open", refuse)
+        assert self.value(warm) == first
+
+    def test_a_resumed_run_does_not_mistake_its_tasks_for_those_of_before(self) -> None:
+        log = self.log
+        calls = [t.double, t.numbers]
+
+        def changes() -> Any:
+            value = calls.pop(0)(log, 4).result()
+            if calls:
+                raise LookupError("the first attempt ends here")
+            return value
+
+        bound: Flow[Any, Any] = flow(runner=self.make_runner(2))(changes)
+        run = self.within(lambda: bound.run_with({}, settings=self.settings))
+        assert run.state == "failed"
+        assert self.within(lambda: bound.resume(run.id, settings=self.settings)).result() == [0, 1, 2, 3]
+
+    # -- workers that die, and calls that are stopped
+
+    def test_a_worker_killed_from_outside_is_replaced_and_its_call_runs_again(self) -> None:
+        log = self.log
+
+        def killed() -> Any:
+            return linger(log, PATIENCE)
+
+        self.when_marked("linger", lambda pid: os.kill(pid, signal.SIGKILL))
+        assert self.value(killed) == 2
+        [retried] = [event for event in self.seen if isinstance(event, events.NodeRetried)]
+        assert "died" in retried.reason
+
+    def test_a_worker_interrupted_from_outside_has_its_call_run_again(self) -> None:
+        def interrupted() -> Any:
+            return interrupt_at_first()
+
+        assert self.value(interrupted) == 2
+        [retried] = [event for event in self.seen if isinstance(event, events.NodeRetried)]
+        assert "interrupted" in retried.reason
+
+    def test_a_timed_out_call_that_ignores_interrupts_is_killed(self) -> None:
+        log = self.log
+        stubborn = refuse_to_stop.with_options(timeout_seconds=0.5)
+        found: list[int] = []
+        self.when_marked("stubborn", found.append)
+
+        def stops() -> Any:
+            late = [stubborn(log, PATIENCE).result(raise_on_failure=False) for _ in range(1)]
+            return [type(each) for each in late], t.double(log, 1)
+
+        assert self.value(stops) == ([TaskTimeout], 2)
+        deadline = time.monotonic() + 20
+        while alive(found[0]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not alive(found[0])
+
+    def test_a_time_out_counts_from_when_the_call_begins(self) -> None:
+        log = self.log
+        busy = t.nap.with_options(resources={"cpu": 2}, timeout_seconds=PATIENCE)
+        quick = t.double.with_options(timeout_seconds=0.7)
+
+        def queued() -> Any:
+            return busy(log, "busy", 1.5), quick(log, 1)
+
+        assert self.value(queued)[1] == 2
+        assert self.executions() == {"nap": 1, "double": 1}
+
+    def test_out_of_memory_is_told_as_such(self) -> None:
+        import ray
+
+        engine = self.open_engine()
+        try:
+            flight = SimpleNamespace(bundle=Bundle(1, [Call(7, 1, 0, {}, {})]), sources=[])
+            [outcome] = engine._explain(flight, ray.exceptions.OutOfMemoryError("killed by the monitor"))
+        finally:
+            engine.close()
+        assert (outcome.node, outcome.kind) == (7, "worker_lost")
+        assert "ran out of memory" in outcome.failure.message
+
+    def test_one_call_that_cannot_be_read_does_not_fail_those_it_travels_with(self) -> None:
+        log = self.log
+
+        def mixed() -> Any:
+            first = [t.show(log, n) for n in range(8)]
+            for each in first:
+                each.wait()  # from now on it is known that they are quick, and travel together
+            many = [t.show(log, t.BreaksWhenLoaded() if n == 10 else n) for n in range(30)]
+            return [each.result(raise_on_failure=False) for each in many]
+
+        shown = self.value(mixed)
+        assert isinstance(shown.pop(10), ZeroDivisionError)
+        assert shown == [str(n) for n in range(30) if n != 10]
+
+    # -- resources
+
+    def test_a_call_gets_from_ray_what_its_task_asks_for(self) -> None:
+        @task(resources={"cpu": 2, "memory": "50MB"})
+        def assigned() -> Any:
+            import ray
+
+            return ray.get_runtime_context().get_assigned_resources()
+
+        def asks() -> Any:
+            return assigned()
+
+        assert self.value(asks) == {"CPU": 2.0, "memory": 50e6}
+
+    def test_the_capacity_is_the_cluster_s(self) -> None:
+        engine = self.open_engine()
+        try:
+            capacity = dict(engine.capacity)
+        finally:
+            engine.close()
+        assert (capacity["slots"], capacity["cpu"]) == (2.0, 2.0)
+        assert capacity["memory"] > 0
+
+    def test_what_no_single_machine_has_is_an_error_at_once(self) -> None:
+        from penstock.runners.ray import _Capacity
+
+        node = {"Alive": True, "Resources": {"CPU": 4.0, "memory": 8e9}}
+        cluster = SimpleNamespace(nodes=lambda: [node, node, {"Alive": False, "Resources": {"CPU": 64.0}}])
+        capacity = _Capacity(cluster)
+        capacity.check_fits("small", {"slots": 1.0, "cpu": 4.0, "memory": 1e9})
+        with pytest.raises(RunnerError, match=r"no machine of the cluster has all of cpu 8 \(the most is 4\)"):
+            capacity.check_fits("large", {"slots": 1.0, "cpu": 8.0})
+
+    # -- where
+
+    def test_a_ray_of_our_own_reaches_this_host(self) -> None:
+        assert RayRunner().reach == "host"
+
+    def test_another_address_than_the_one_connected_to_is_an_error(self) -> None:
+        with pytest.raises(RunnerError, match="connected to another Ray"):
+            RayRunner("ray://127.0.0.1:10001").open(self.context(), lambda _: None)
+
+    def test_a_store_in_memory_is_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match="memory cannot be shared"):
+            RayRunner().open(WorkerContext(FlowRunInfo(), "memory://here"), lambda _: None)
+
+    def test_a_worker_that_looks_at_another_store_says_so(self, tmp_path: Path) -> None:
+        from penstock.runners.ray_worker import _check_store
+
+        store = open_store(str(tmp_path / "elsewhere"))
+        with pytest.raises(RunnerError, match="does not see the run's store"):
+            _check_store(store, "runs/1/run.json")
+        store.put("runs/1/run.json", b"{}")
+        _check_store(store, "runs/1/run.json")
+
+    def test_the_address_is_shown_and_what_may_be_secret_is_not(self) -> None:
+        runner = RayRunner("ray://host:10001", num_cpus=2, runtime_env={"env_vars": {"TOKEN": "hush"}})
+        assert repr(runner) == "RayRunner('ray://host:10001', num_cpus=2)"
+
+    # -- tools
+
+    def context(self) -> WorkerContext:
+        return WorkerContext(FlowRunInfo(), self.settings.store)
+
+    def open_engine(self) -> Any:
+        return RayRunner().open(self.context(), lambda _: None)
+
+    def when_marked(self, name: str, act: Any) -> None:
+        """Call `act` with the process id that a task left in `name.pid`, once, as soon as it is there."""
+        path = Path(self.log, f"{name}.pid")
+
+        def watch() -> None:
+            deadline = time.monotonic() + PATIENCE
+            while not path.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            act(int(path.read_text()))
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def engine_class() -> Any:
+    from penstock.runners import ray
+
+    return ray._RayEngine
+
+
+def alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class Unpicklable:
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __reduce__(self) -> Any:
+        raise TypeError("not by pickle")
+
+
+class ByText:
+    """Writes what pickle does not."""
+
+    name, suffix, safe = "unpicklable", ".txt", True
+
+    def can(self, value: Any) -> bool:
+        return isinstance(value, Unpicklable)
+
+    def write(self, value: Any, file: Any) -> None:
+        file.write(str(value.n).encode())
+
+    def read(self, data: memoryview, about: Any, *, limit: int) -> Any:
+        return Unpicklable(int(bytes(data)))
+
+
+@task(cache_policy=INPUTS, result_serializer=ByText())
+def only_stored(n: int) -> Any:
+    return Unpicklable(n)
+
+
+@task
+def interrupt_at_first() -> int:
+    """At the first attempt its process is told to stop, as `ray.cancel` tells it; then it tells the attempt."""
+    import _thread
+
+    from penstock.runtime import task_run
+
+    if task_run.run_count == 1:
+        _thread.interrupt_main()
+        time.sleep(PATIENCE)
+    return int(task_run.run_count)
+
+
+def leave_pid(log: str, name: str) -> None:
+    path = Path(log, f"{name}.pid")
+    path.with_suffix(".new").write_text(str(os.getpid()))
+    path.with_suffix(".new").rename(path)
+
+
+@task
+def linger(log: str, seconds: float) -> int:
+    """At the first attempt it waits to be killed; then it tells the attempt."""
+    from penstock.runtime import task_run
+
+    attempt = int(task_run.run_count)
+    if attempt == 1:
+        leave_pid(log, "linger")
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+    return attempt
+
+
+@task
+def refuse_to_stop(log: str, seconds: float) -> None:
+    leave_pid(log, "stubborn")
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            time.sleep(0.01)
+        except BaseException:  # noqa: BLE001, S112 (that it does not stop is under test)
+            continue

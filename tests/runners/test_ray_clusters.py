@@ -1,0 +1,443 @@
+"""Which Ray a RayRunner uses, and what becomes of it. A process has one Ray, so each test runs programs of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "grpc", "psutil")]
+
+PATIENCE = 60.0
+PREPARED = """
+import os, sys, threading, time
+from pathlib import Path
+from penstock import INPUTS, IsolationLevel, flow, task
+from penstock.errors import PenstockError
+from penstock.runners import RayRunner, runner_from
+
+@task
+def double(n):
+    return n * 2
+
+@flow
+def doubles(count):
+    return sum(double(n) for n in range(count))
+
+def say(*words):
+    print(">", *words, flush=True)
+
+def processes():
+    # Of this program's Ray: all that came from it, however indirectly.
+    import psutil
+    return [child.pid for child in psutil.Process().children(recursive=True)]
+"""
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", os.urandom(16).hex())
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+@contextlib.contextmanager
+def started(folder: Path, program: str) -> Iterator[subprocess.Popen[str]]:
+    """The program under way, in a process group of its own; killed at the end."""
+    path = folder / "program.py"
+    path.write_text(PREPARED + textwrap.dedent(program))
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", str(path)],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def outcome(folder: Path, program: str) -> list[str]:
+    """What the program says, in lines; fails the test if it fails."""
+    with started(folder, program) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, err
+    return [line[2:] for line in out.splitlines() if line.startswith("> ")]  # Ray prints to it as well
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether none of them runs any more, after a moment if need be."""
+    deadline = time.monotonic() + 20
+    while any(alive(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def alive(pid: int) -> bool:
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+# -- a Ray of its own
+
+
+def test_a_ray_started_for_runs_serves_all_of_them_and_ends_with_the_last(tmp_path: Path) -> None:
+    lines = outcome(
+        tmp_path,
+        """
+        @task
+        def until(path):
+            while not Path(path).exists():
+                time.sleep(0.01)
+            return 1
+
+        @flow
+        def long(path):
+            started.set()
+            value = until(path).result()
+            return value + double(1).result()
+
+        started = threading.Event()
+        results = []
+        bound = long.with_options(runner=runner_from("ray?workers=2"))
+        other = threading.Thread(target=lambda: results.append(bound("go")))
+        first = doubles.with_options(runner=RayRunner(num_cpus=2))
+
+        def starts_it():
+            # Its thread, its driver and its run end long before the other run does.
+            with RayRunner(num_cpus=2):
+                other.start()
+                started.wait()
+                results.append(first(3))
+
+        thread = threading.Thread(target=starts_it)
+        thread.start()
+        thread.join()
+        pids = processes()
+        Path("go").touch()
+        other.join()
+        import ray
+        say(results, ray.is_initialized(), threading.active_count())
+        say(*pids)
+        say(len(processes()))
+        """,
+    )
+    assert lines[0] == "[6, 3] False 1"
+    assert lines[1] != ""
+    assert gone([int(pid) for pid in lines[1].split()])
+    assert lines[2] == "0"
+
+
+def test_a_run_without_misses_starts_no_ray(tmp_path: Path) -> None:
+    lines = outcome(
+        tmp_path,
+        """
+        @flow
+        def cached():
+            return double.with_options(cache_policy=INPUTS)(4)
+
+        say(cached.with_options(runner="threads")(), cached.with_options(runner="ray")(), "ray" in sys.modules)
+        """,
+    )
+    assert lines == ["8 8 False"]
+
+
+def test_ctrl_c_stops_the_calls_and_leaves_no_process(tmp_path: Path) -> None:
+    program = """
+        @task
+        def spin(path):
+            Path(path).write_text("running")
+            while True:
+                time.sleep(0.01)
+
+        @flow(runner=RayRunner(num_cpus=2))
+        def endless():
+            return spin("mark")
+
+        def tell():
+            while not Path("mark").exists():
+                time.sleep(0.01)
+            say(*processes())
+
+        threading.Thread(target=tell, daemon=True).start()
+        try:
+            endless()
+        except KeyboardInterrupt:
+            say("interrupted")
+        """
+    with started(tmp_path, program) as process:
+        assert process.stdout is not None
+        pids = [int(pid) for pid in process.stdout.readline().split()[1:]]
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert out == "> interrupted\n", err
+    assert gone(pids)
+
+
+# -- a Ray that is there
+
+
+def test_a_ray_that_is_there_is_used_and_not_shut_down(tmp_path: Path) -> None:
+    lines = outcome(
+        tmp_path,
+        """
+        import ray
+
+        ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
+        mine = ray.put("still here")
+        before = ray.get_runtime_context().get_node_id()
+        runner = RayRunner(num_cpus=2)
+
+        @task
+        def node():
+            return ray.get_runtime_context().get_node_id()
+
+        @flow(runner=runner)
+        def asks():
+            return node()
+
+        @flow(runner=runner)
+        def locks():
+            return double.with_options(cache_policy=INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE))(1)
+
+        with runner:
+            say(asks() == before, runner.reach)
+        say(ray.is_initialized(), ray.get(mine))
+        try:
+            locks()
+        except PenstockError as error:
+            say(error.what)
+        """,
+    )
+    assert lines == [
+        "True network",
+        "True still here",
+        "FileSystemLockManager cannot lock for RayRunner",
+    ]
+
+
+def test_a_machine_that_dies_takes_no_result_along(tmp_path: Path) -> None:
+    lines = outcome(
+        tmp_path,
+        """
+        import ray
+        from ray.cluster_utils import Cluster
+        from penstock.runtime import task_run
+
+        noticing = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 200, "health_check_timeout_ms": 500}
+        cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 1,
+                "include_dashboard": False,
+                "_system_config": {**noticing, "health_check_failure_threshold": 2},
+            },
+        )
+        far = cluster.add_node(num_cpus=1, resources={"far": 1})
+        ray.init(cluster.address, log_to_driver=False, logging_level="error")
+        there = True
+
+        def where(attempt):
+            return {"far": 1} if there else {}
+
+        def mark(name):
+            with open(name, "a") as file:
+                file.write("x")
+
+        @task(resources=where)
+        def make(name, size):
+            mark(name)
+            return "x" * size
+
+        @task(resources=where)
+        def linger(name):
+            if not Path(name).exists():
+                mark(name)
+                while True:
+                    time.sleep(0.01)
+            return task_run.run_count
+
+        @task
+        def length(value, more):
+            return len(value) + more
+
+        @flow(runner=RayRunner())
+        def survives():
+            global there
+            used, fetched = make("used", 1_000_000), make("fetched", 1_000_000)
+            stored = make.with_options(cache_policy=INPUTS)("stored", 1_000_000)
+            for each in (used, fetched, stored):
+                each.wait()
+            running = linger("lingers")
+            length("", 0).wait()
+            while not Path("lingers").exists():
+                time.sleep(0.01)
+            there = False
+            cluster.remove_node(far, allow_graceful=False)
+            lengths = [length(used, n) for n in range(3)] + [length(stored, 5)]
+            return [each.result() for each in lengths], len(fetched.result()), len(stored.result()), running.result()
+
+        say(survives())
+        say({name: len(Path(name).read_text()) for name in ("used", "fetched", "stored")})
+        ray.shutdown()
+        cluster.shutdown()
+        """,
+    )
+    assert lines[-2:] == [
+        "([1000000, 1000001, 1000002, 1000005], 1000000, 1000000, 2)",
+        "{'used': 2, 'fetched': 2, 'stored': 1}",
+    ]
+
+
+@pytest.fixture(scope="module")
+def _cluster() -> Iterator[dict[str, str]]:
+    """A cluster of one machine, as an operator would start it; its addresses and the token for it."""
+    token = os.urandom(16).hex()
+    ports = free_ports(2)
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
+    command += [f"--port={ports[0]}", f"--ray-client-server-port={ports[1]}", "--include-dashboard=false"]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        wait_for_port(ports[0], process)
+        wait_for_port(ports[1], process)
+        yield {"token": token, "direct": f"127.0.0.1:{ports[0]}", "client": f"ray://127.0.0.1:{ports[1]}"}
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def cluster(_cluster: dict[str, str], settings: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", _cluster["token"])
+    return _cluster
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        else:
+            return
+
+
+@pytest.mark.parametrize("way", ["direct", "client"])
+def test_a_cluster_at_an_address_is_used_and_stays(way: str, cluster: dict[str, str], tmp_path: Path) -> None:
+    program = f"""
+        runner = RayRunner({cluster[way]!r})
+
+        @task
+        def text(n):
+            return "x" * n
+
+        @task(timeout_seconds=30)
+        def length(text, more):
+            return len(text) + more
+
+        @flow(runner=runner)
+        def sizes():
+            made = text(1_000_000)
+            cached = length.with_options(cache_policy=INPUTS)
+            return [cached(made, n) for n in range(3)], len(made)
+
+        with runner:
+            say(sizes(), runner.reach)
+            say(doubles.with_options(runner=runner)(20))
+            say(sizes.run().counts["executed"])
+        """
+    assert outcome(tmp_path, program) == ["([1000000, 1000001, 1000002], 1000000) network", "380", "1"]
+
+
+def test_ray_address_says_where(cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster["direct"])
+    assert outcome(tmp_path, "say(RayRunner().reach, doubles.with_options(runner='ray')(3))") == ["network 6"]
+
+
+def test_another_version_of_ray_is_an_error(cluster: dict[str, str], tmp_path: Path) -> None:
+    lines = outcome(
+        tmp_path,
+        f"""
+        import ray
+
+        ray.__version__ = "2.51.0"
+        began = time.monotonic()
+        try:
+            doubles.with_options(runner=RayRunner({cluster["direct"]!r}))(3)
+        except PenstockError as error:
+            say(type(error).__name__, error.what, "2.51.0" in error.because, time.monotonic() - began < 30)
+        """,
+    )
+    assert lines == ["RunnerError this process and the Ray cluster are of different versions True True"]
+
+
+# -- no Ray
+
+
+def test_an_address_where_no_ray_is_is_an_error_within_seconds(tmp_path: Path) -> None:
+    [dead] = free_ports(1)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        silent = deaf.getsockname()[1]
+        addresses = [f"127.0.0.1:{dead}", f"ray://127.0.0.1:{dead}", f"127.0.0.1:{silent}"]
+        lines = outcome(
+            tmp_path,
+            f"""
+            for address in {addresses!r}:
+                began = time.monotonic()
+                try:
+                    doubles.with_options(runner=RayRunner(address))(3)
+                except PenstockError as error:
+                    say(type(error).__name__, error.what, error.where == address, time.monotonic() - began < 15)
+            """,
+        )
+    assert lines == ["RunnerError no Ray cluster answers True True"] * 3
+
+
+def test_ray_that_is_not_installed_is_an_error_that_says_how_to_install_it(tmp_path: Path) -> None:
+    lines = outcome(
+        tmp_path,
+        """
+        sys.modules["ray"] = None
+        say(runner_from("ray"))
+        try:
+            doubles.with_options(runner="ray")(3)
+        except PenstockError as error:
+            say(type(error).__name__, error.what, "-", error.hint)
+        """,
+    )
+    assert lines == ["RayRunner()", "RunnerError Ray is not installed - pip install 'penstock[ray]'"]
