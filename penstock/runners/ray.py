@@ -13,7 +13,6 @@ import queue
 import sys
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -40,6 +39,7 @@ from penstock.runners.base import (
 from penstock.runners.binding import BindsFlows
 from penstock.runners.failures import describe
 from penstock.runners.packed_values import unpack
+from penstock.runners.ray_capacity import Capacity, as_options
 from penstock.runners.ray_clusters import PROCESS
 from penstock.runners.values import Pickled, pickled, read_value
 from penstock.runners.worker_processes import log_again
@@ -48,8 +48,6 @@ MAX_SLOTS = 8
 """A bundle's large values come back in at most so many objects; each costs Ray about 12 µs, used or not."""
 GRACE_SECONDS = 1.0
 """A cancelled call is interrupted first; its process is killed if it has not stopped by then."""
-CAPACITY_SECONDS = 5.0
-"""The cluster is asked what it has at most this often: it may grow and shrink."""
 
 
 class RayRunner(BindsFlows):
@@ -147,10 +145,10 @@ class _RayEngine:
         self._run = os.urandom(8).hex()  # a run that is resumed has its old id, and other numbers for its tasks
         self._parts: dict[int, Any] = {ray_worker.SETUP: ray.put(pickled(setup, "the run"))}
         self._payloads: dict[int, Payload] = {}
-        self._variants: dict[Any, Any] = {}
+        self._variants: dict[Any, Callable[..., Any]] = {}
         functions = (ray_worker.perform, ray_worker.perform_telling, ray_worker.unshare)
         self._remote = {function: ray.remote(function) for function in functions}
-        self._capacity = _Capacity(ray)
+        self._capacity = Capacity(ray)
         self._flights: dict[int, _Flight] = {}
         self._changed = threading.Condition()
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -253,10 +251,10 @@ class _RayEngine:
                 num_returns="streaming" if tells else slots + 1,
                 max_retries=0,
                 retry_exceptions=False,
-                **_ray_resources(needs),
+                **as_options(needs),
             )
             variant = self._variants[key] = options.remote
-        return variant  # type: ignore[no-any-return]
+        return variant
 
     def _follow(self, flight: _Flight, slots: int) -> None:
         """A thread of its own for a bundle that tells when it begins: Ray lets one only wait for that."""
@@ -373,62 +371,6 @@ class _RayEngine:
             return outcomes
         self.submit(flight.bundle)
         return None
-
-
-class _Capacity:
-    """What the cluster has, asked again from time to time."""
-
-    def __init__(self, ray: Any) -> None:
-        self._ray = ray
-        self._asked = -math.inf
-        self._known: dict[str, float] = {}
-        self._fitting: set[tuple[tuple[str, float], ...]] = set()
-
-    def now(self) -> Mapping[str, float]:
-        """What all machines have together; 0 of what has gone."""
-        if time.monotonic() - self._asked > CAPACITY_SECONDS:
-            self._known = defaultdict(float, _canonical(self._ray.cluster_resources()))
-            self._known["slots"] = float(int(self._known["cpu"]))
-            self._fitting = set()
-            self._asked = time.monotonic()
-        return self._known
-
-    def check_fits(self, name: str, needs: Mapping[str, float]) -> None:
-        """Raise `RunnerError` if no machine alone has what Ray would wait for without end."""
-        key = tuple(needs.items())
-        if key in self._fitting:
-            return
-        wanted = {resource: amount for resource, amount in needs.items() if resource != "slots"}
-        machines = [_canonical(node["Resources"]) for node in self._ray.nodes() if node["Alive"]]
-        if not any(all(machine.get(r, 0.0) >= amount for r, amount in wanted.items()) for machine in machines):
-            largest = {r: max((machine.get(r, 0.0) for machine in machines), default=0.0) for r in wanted}
-            asked = ", ".join(f"{r} {amount:g} (the most is {largest[r]:g})" for r, amount in wanted.items())
-            raise RunnerError(
-                f"no worker can ever run {name}",
-                because=f"no machine of the cluster has all of {asked}",
-                hint="ask for less, or use a cluster with larger machines",
-            )
-        self._fitting.add(key)
-
-
-def _canonical(resources: Mapping[str, float]) -> dict[str, float]:
-    """Ray's resources by our names."""
-    names = {"CPU": "cpu", "GPU": "gpu"}
-    return {"cpu": 0.0, **{names.get(name, name): float(amount) for name, amount in resources.items()}}
-
-
-def _ray_resources(needs: Mapping[str, float]) -> dict[str, Any]:
-    """What a bundle needs, as options of a remote function. Ray wants amounts above one to be whole."""
-    whole = {name: math.ceil(amount) if amount > 1 else amount for name, amount in needs.items()}
-    options: dict[str, Any] = {"num_cpus": whole.pop("cpu", 1)}
-    if "gpu" in whole:
-        options["num_gpus"] = whole.pop("gpu")
-    if "memory" in whole:
-        options["memory"] = int(whole.pop("memory"))
-    custom = {name: amount for name, amount in whole.items() if name != "slots" and amount > 0}
-    if custom:
-        options["resources"] = custom
-    return options
 
 
 def _shippable(call: Call, sources: dict[Any, int], brought: Callable[[int, int], Any]) -> Call:

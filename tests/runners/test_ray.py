@@ -248,11 +248,11 @@ class TestRayItself(RunnerBench):
         assert capacity["memory"] > 0
 
     def test_what_no_single_machine_has_is_an_error_at_once(self) -> None:
-        from penstock.runners.ray import _Capacity
+        from penstock.runners.ray_capacity import Capacity
 
         node = {"Alive": True, "Resources": {"CPU": 4.0, "memory": 8e9}}
         cluster = SimpleNamespace(nodes=lambda: [node, node, {"Alive": False, "Resources": {"CPU": 64.0}}])
-        capacity = _Capacity(cluster)
+        capacity = Capacity(cluster)
         capacity.check_fits("small", {"slots": 1.0, "cpu": 4.0, "memory": 1e9})
         with pytest.raises(RunnerError, match=r"no machine of the cluster has all of cpu 8 \(the most is 4\)"):
             capacity.check_fits("large", {"slots": 1.0, "cpu": 8.0})
