@@ -159,11 +159,16 @@ class DaskRunner(BindsFlows):
             options["security"] = cluster.security
         if self.reach != "network":
             options["direct_to_workers"] = True  # else values that the flow asks for come through the scheduler
+        # Its __init__ starts a thread and connects; who has no hold of it cannot end the thread if that fails.
+        client = distributed.Client.__new__(distributed.Client)
         try:
-            client = distributed.Client(
+            client.__init__(
                 address, **{"timeout": CONNECT_SECONDS, **options, "set_as_default": False, "name": "penstock"}
             )
         except Exception as error:
+            with contextlib.suppress(Exception):
+                client.close(timeout=CLOSE_SECONDS)
+                client._loop_runner.stop()  # a client that never was connected counts as closed, and leaves it running
             raise RunnerError(
                 "the Dask scheduler does not answer",
                 where=address,
