@@ -17,9 +17,10 @@ from penstock import events
 from penstock.errors import ConfigurationError, RunnerError, TaskTimeout
 from penstock.flows import Flow, flow
 from penstock.graph.policies import INPUTS
-from penstock.runners import RayRunner, Runner
+from penstock.runners import RayRunner, Runner, runner_from
 from penstock.runners.base import Bundle, Call, WorkerContext
 from penstock.runtime import FlowRunInfo
+from penstock.settings import load_settings
 from penstock.storage import open_store
 from penstock.storage.choosing import register_serializer
 from penstock.tasks import task
@@ -278,6 +279,18 @@ class TestRayItself(RunnerBench):
             _check_store(store, "runs/1/run.json")
         store.put("runs/1/run.json", b"{}")
         _check_store(store, "runs/1/run.json")
+
+    @pytest.mark.parametrize(
+        ("address", "runner"),
+        [
+            ("ray", "RayRunner()"),
+            ("ray?workers=2", "RayRunner(num_cpus=2)"),
+            ("ray://head:10001", "RayRunner('ray://head:10001')"),
+        ],
+    )
+    def test_an_address_names_a_runner(self, address: str, runner: str) -> None:
+        assert repr(runner_from(address)) == runner
+        assert load_settings(overrides={"runner": address}).runner == address
 
     def test_the_address_is_shown_and_what_may_be_secret_is_not(self) -> None:
         runner = RayRunner("ray://host:10001", num_cpus=2, runtime_env={"env_vars": {"TOKEN": "hush"}})
