@@ -37,7 +37,8 @@ def cluster_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clusters]:
     distributed = importlib.import_module("distributed")
     started: dict[Any, Any] = {}
     with contextlib.ExitStack() as stack:
-        # A LocalCluster looks 15 s after a worker died whether it is there, and if it died again just then, gives it up.
+        # A LocalCluster looks 15 s after a worker died whether it is there, and if it died again just then, gives it
+        # up.
         patient = {"distributed.deploy.lost-worker-timeout": "1h"}
         stack.enter_context(importlib.import_module("dask").config.set(patient))
 
