@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -195,46 +197,47 @@ def test_ctrl_c_stops_the_calls_and_leaves_no_process(tmp_path: Path) -> None:
     assert gone(pids)
 
 
-# -- a Ray that is there
+# -- no Ray
 
 
-def test_a_ray_that_is_there_is_used_and_not_shut_down(tmp_path: Path) -> None:
+def test_an_address_where_no_ray_is_is_an_error_within_seconds(tmp_path: Path) -> None:
+    [dead] = free_ports(1)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        silent = deaf.getsockname()[1]
+        addresses = [f"127.0.0.1:{dead}", f"ray://127.0.0.1:{dead}", f"127.0.0.1:{silent}"]
+        lines = outcome(
+            tmp_path,
+            f"""
+            from penstock.runners import ray_clusters
+
+            ray_clusters.ANSWER_SECONDS = 1.0
+            for address in {addresses!r}:
+                began = time.monotonic()
+                try:
+                    doubles.with_options(runner=RayRunner(address))(3)
+                except PenstockError as error:
+                    say(type(error).__name__, error.what, error.where == address, time.monotonic() - began < 15)
+            """,
+        )
+    assert lines == ["RunnerError no Ray cluster answers True True"] * 3
+
+
+def test_ray_that_is_not_installed_is_an_error_that_says_how_to_install_it(tmp_path: Path) -> None:
     lines = outcome(
         tmp_path,
         """
-        import ray
-
-        ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
-        mine = ray.put("still here")
-        before = ray.get_runtime_context().get_node_id()
-        runner = RayRunner(num_cpus=2)
-
-        @task
-        def node():
-            return ray.get_runtime_context().get_node_id()
-
-        @flow(runner=runner)
-        def asks():
-            return node()
-
-        @flow(runner=runner)
-        def locks():
-            return double.with_options(cache_policy=INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE))(1)
-
-        with runner:
-            say(asks() == before, runner.reach)
-        say(ray.is_initialized(), ray.get(mine))
+        sys.modules["ray"] = None
+        say(runner_from("ray"))
         try:
-            locks()
+            doubles.with_options(runner="ray")(3)
         except PenstockError as error:
-            say(error.what)
+            say(type(error).__name__, error.what, "-", error.hint)
         """,
     )
-    assert lines == [
-        "True network",
-        "True still here",
-        "FileSystemLockManager cannot lock for RayRunner",
-    ]
+    assert lines == ["RayRunner()", "RunnerError Ray is not installed - pip install 'penstock[ray]'"]
+
+
+# -- a Ray that is there
 
 
 def test_a_machine_that_dies_takes_no_result_along(tmp_path: Path) -> None:
@@ -312,7 +315,16 @@ def test_a_machine_that_dies_takes_no_result_along(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def _cluster() -> Iterator[dict[str, str]]:
-    """A cluster of one machine, as an operator would start it; its addresses and the token for it."""
+    """A cluster of one machine, as an operator would start it; its addresses and the token for it.
+
+    One at a time on a machine: its server gives each client one of the same few ports, whatever cluster it is of.
+    """
+    with open(Path(tempfile.gettempdir(), "penstock-ray-cluster.lock"), "w") as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        yield from one_cluster()
+
+
+def one_cluster() -> Iterator[dict[str, str]]:
     token = os.urandom(16).hex()
     ports = free_ports(2)
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "RAY_USAGE_STATS_ENABLED": "0"}
@@ -355,6 +367,45 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.1)
         else:
             return
+
+
+def test_a_ray_that_is_there_is_used_and_not_shut_down(cluster: dict[str, str], tmp_path: Path) -> None:
+    lines = outcome(
+        tmp_path,
+        f"""
+        import ray
+
+        ray.init({cluster["direct"]!r}, log_to_driver=False, logging_level="error")
+        mine = ray.put("still here")
+        before = ray.get_runtime_context().get_node_id()
+        runner = RayRunner(num_cpus=2)
+
+        @task
+        def node():
+            return ray.get_runtime_context().get_node_id()
+
+        @flow(runner=runner)
+        def asks():
+            return node()
+
+        @flow(runner=runner)
+        def locks():
+            return double.with_options(cache_policy=INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE))(1)
+
+        with runner:
+            say(asks() == before, runner.reach)
+        say(ray.is_initialized(), ray.get(mine))
+        try:
+            locks()
+        except PenstockError as error:
+            say(error.what)
+        """,
+    )
+    assert lines == [
+        "True network",
+        "True still here",
+        "FileSystemLockManager cannot lock for RayRunner",
+    ]
 
 
 @pytest.mark.parametrize("way", ["direct", "client"])
@@ -404,40 +455,3 @@ def test_another_version_of_ray_is_an_error(cluster: dict[str, str], tmp_path: P
         """,
     )
     assert lines == ["RunnerError this process and the Ray cluster are of different versions True True"]
-
-
-# -- no Ray
-
-
-def test_an_address_where_no_ray_is_is_an_error_within_seconds(tmp_path: Path) -> None:
-    [dead] = free_ports(1)
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        silent = deaf.getsockname()[1]
-        addresses = [f"127.0.0.1:{dead}", f"ray://127.0.0.1:{dead}", f"127.0.0.1:{silent}"]
-        lines = outcome(
-            tmp_path,
-            f"""
-            for address in {addresses!r}:
-                began = time.monotonic()
-                try:
-                    doubles.with_options(runner=RayRunner(address))(3)
-                except PenstockError as error:
-                    say(type(error).__name__, error.what, error.where == address, time.monotonic() - began < 15)
-            """,
-        )
-    assert lines == ["RunnerError no Ray cluster answers True True"] * 3
-
-
-def test_ray_that_is_not_installed_is_an_error_that_says_how_to_install_it(tmp_path: Path) -> None:
-    lines = outcome(
-        tmp_path,
-        """
-        sys.modules["ray"] = None
-        say(runner_from("ray"))
-        try:
-            doubles.with_options(runner="ray")(3)
-        except PenstockError as error:
-            say(type(error).__name__, error.what, "-", error.hint)
-        """,
-    )
-    assert lines == ["RayRunner()", "RunnerError Ray is not installed - pip install 'penstock[ray]'"]
