@@ -35,6 +35,9 @@ class DaskRunner(BindsFlows):
     * `DaskRunner(cluster_class=KubeCluster, ...)` starts a cluster of any class of Dask's for each run, with the
       options given, and closes it afterwards.
 
+    A cluster takes a second or two to start; `with DaskRunner(workers=4) as runner:` keeps it for all runs in the
+    block.
+
     `worker_timeout` is how many seconds a call may wait while the cluster has no worker that could run it (workers may
     be on their way, or being replaced) before it fails with a `RunnerError`.
 
@@ -73,6 +76,21 @@ class DaskRunner(BindsFlows):
         self.workers = workers
         self.worker_timeout = float(worker_timeout)
         self.options = options
+        self._kept: Any = None
+        self._undo = contextlib.ExitStack()
+
+    def __enter__(self) -> DaskRunner:
+        if self._starts_cluster:
+            self._kept = self._start_cluster(_import_distributed(), self._undo)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kept = None
+        self._undo.close()
+
+    @property
+    def _starts_cluster(self) -> bool:
+        return self._kept is None and self.address is None and self.cluster is None and self.client is None
 
     def __repr__(self) -> str:
         if self.address is not None:
@@ -145,18 +163,13 @@ class DaskRunner(BindsFlows):
 
     def _connect(self, distributed: Any, undo: contextlib.ExitStack) -> Any:
         """A client of our own, whoever the cluster belongs to; `undo` closes what was opened."""
-        there = self.client if self.client is not None else self.cluster
-        security = getattr(there, "security", None)
-        options: dict[str, Any] = {"security": security} if security is not None else {}
-        address = self.address
-        if address is not None:
-            options |= self.options
-        elif there is not None:
-            address = _address_of(there)
+        options: dict[str, Any]
+        if self.address is not None:
+            address, options = self.address, dict(self.options)
         else:
-            cluster = self._start_cluster(distributed, undo)
-            address = cluster.scheduler_address
-            options["security"] = cluster.security
+            there = self._start_cluster(distributed, undo) if self._starts_cluster else self._kept
+            there = next(each for each in (self.client, self.cluster, there) if each is not None)
+            address, options = _address_of(there), {"security": getattr(there, "security", None)}
         if self.reach != "network":
             options["direct_to_workers"] = True  # else values that the flow asks for come through the scheduler
         # Its __init__ starts a thread and connects; who has no hold of it cannot end the thread if that fails.

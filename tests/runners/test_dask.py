@@ -131,6 +131,15 @@ class TestDask(RunnerBench):
         assert not [name for name in named if name.startswith(("penstock", "IO loop"))]
         assert [path.name for path in Path(os.environ["TMPDIR"]).glob("penstock*")] == []
 
+    def test_in_a_with_block_runs_share_one_cluster(self) -> None:
+        log = self.log
+        pids = []
+        with DaskRunner(workers=1) as self.runner:
+            pids = [self.value(lambda: worker_pid(log)) for _ in range(2)]
+        assert len(set(pids)) == 1
+        psutil = importlib.import_module("psutil")
+        assert not psutil.pid_exists(pids[0])
+
     def test_a_client_that_was_given_stays_as_it_is(self) -> None:
         distributed = importlib.import_module("distributed")
         log = self.log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -48,6 +49,11 @@ def test_an_address_names_a_runner(address: str, expected: str) -> None:
 def test_arguments_that_contradict_each_other_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         DaskRunner(**options)
+
+
+def test_a_runner_travels_as_its_settings() -> None:
+    there = pickle.loads(pickle.dumps(DaskRunner("tcp://host:8786", worker_timeout=5, timeout=3)))
+    assert (there.address, there.worker_timeout, there.options) == ("tcp://host:8786", 5.0, {"timeout": 3})
 
 
 def test_how_far_away_workers_are_follows_from_what_was_given() -> None:
