@@ -140,7 +140,9 @@ class Live:
             return self._values[node]
         remakes = 0
         while True:
-            self.wait(node, timeout)
+            # What is known needs no word with the driver: a flow may look at 10 000 values.
+            if remakes or not self._known(node):
+                self.wait(node, timeout)
             error = self.board.error(node)
             if error is not None:
                 self._observed.add(node)
@@ -157,6 +159,9 @@ class Live:
                 self.driver.remake(node, damaged.because, result.record.generation if result.record else None)
             else:
                 return value
+
+    def _known(self, node: int) -> bool:
+        return self.board.over(node) and (self.board.there(node) or self.board.error(node) is not None)
 
     def wait(self, node: int, timeout: float | None) -> None:
         if not self.driver.advance(want=(node,)).wait(timeout):

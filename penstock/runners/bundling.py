@@ -2,7 +2,8 @@
 
 A bundle is several ready nodes, each with the plain ones that need nothing else: a chain, a small subtree. How many is
 decided by how long nodes of each task took so far: a bundle aims at `seconds`, and holds no more than a fair share of
-what is left, so that workers finish together. A task nobody has timed yet travels alone, or as a chain's next link.
+what is left, so that workers finish together; but always as much as an engine takes to carry it. A task nobody has
+timed yet travels alone, or as a chain's next link.
 """
 
 from __future__ import annotations
@@ -17,10 +18,15 @@ UNTIMED_SECONDS = 0.01
 """What a node of a task that was never timed is taken for at the end of a chain."""
 LONG_SHARE = 0.5
 """A node that takes more than this share of a bundle's time travels alone."""
+LEAST_SECONDS = 0.005
+"""A bundle is filled up to this whatever its share: to carry it costs an engine as much (2 to 5 ms in Dask and Ray)."""
 MAX_NODES = 4096
 """However quick they are."""
 NEWEST_WEIGHT = 0.3
 """How much the newest timing of a task counts beside what was known."""
+CAUTION = 2.0
+"""A node is taken to need the task's usual time and so many times its usual deviation: where times vary much, one slow
+node must not hold up many others."""
 
 
 class Bundler:
@@ -30,12 +36,15 @@ class Bundler:
         """`seconds` is what a bundle aims at; 0 puts every node into a bundle of its own."""
         self._board = board
         self._seconds = seconds
-        self._pace: dict[int, float] = {}
+        self._pace: dict[int, _Pace] = {}
 
     def learn(self, node: Node, seconds: float) -> None:
         """A worker was busy with the node for so long."""
-        known = self._pace.get(id_of(node.entry))
-        self._pace[id_of(node.entry)] = seconds if known is None else known + NEWEST_WEIGHT * (seconds - known)
+        pace = self._pace.get(id_of(node.entry))
+        if pace is None:
+            self._pace[id_of(node.entry)] = _Pace(seconds)
+        else:
+            pace.learn(seconds)
 
     def choose(self, first: int, waiting: list[int], slots: float) -> list[int]:
         """The bundle that begins with node `first`; the ready nodes that join it are taken from the heap `waiting`.
@@ -47,11 +56,11 @@ class Bundler:
         long = time is not None and time > self._seconds * LONG_SHARE
         if self._seconds <= 0 or long or self._solitary(first) or self._board.remade:
             return chosen
-        share = (len(waiting) + 1) / (2 * slots)
+        share = int((len(waiting) + 1) / (2 * slots))
         inside = {first}
         filled = self._extend(chosen, inside, 0, time or UNTIMED_SECONDS, slots)
         heads = 1
-        while time is not None and waiting and filled < self._seconds and heads + 1 <= share:
+        while time is not None and waiting and filled < self._seconds and (heads < share or filled < LEAST_SECONDS):
             following = self._time(waiting[0])
             if following is None or self._solitary(waiting[0]) or filled + following > self._seconds:
                 break
@@ -97,7 +106,23 @@ class Bundler:
         return self._board.progress[id].alone or options.timeout_seconds is not None or options.resources is not None
 
     def _time(self, id: int) -> float | None:
-        return self._pace.get(id_of(self._board.graph[id].entry))
+        pace = self._pace.get(id_of(self._board.graph[id].entry))
+        return None if pace is None else pace.seconds + CAUTION * pace.deviation
+
+
+class _Pace:
+    """How long nodes of a task take, the last ones counting most."""
+
+    __slots__ = ("deviation", "seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.deviation = 0.0
+
+    def learn(self, seconds: float) -> None:
+        away = seconds - self.seconds
+        self.seconds += NEWEST_WEIGHT * away
+        self.deviation += NEWEST_WEIGHT * (abs(away) - self.deviation)
 
 
 def id_of(thing: object) -> int:

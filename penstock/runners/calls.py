@@ -86,14 +86,16 @@ class Worker:
         """
         began = time.perf_counter()
         done: dict[int, Outcome] = {}
-        for call in bundle.calls:
-            clock = time.perf_counter()
-            late = bundle.seconds is not None and bool(done) and clock - began > bundle.seconds
-            if late or not _take_over(call, done):
-                done[call.node] = self.outcome(call, "not_started")
-            else:
-                done[call.node] = self.perform(call)
-                done[call.node].busy = time.perf_counter() - clock
+        main = self.payloads[bundle.calls[0].payload].main  # the same for all tasks of a run
+        with in_flow_run(self._run), in_force(self._settings), tracing(None), main_module(main):
+            for call in bundle.calls:
+                clock = time.perf_counter()
+                late = bundle.seconds is not None and bool(done) and clock - began > bundle.seconds
+                if late or not _take_over(call, done):
+                    done[call.node] = self.outcome(call, "not_started")
+                else:
+                    done[call.node] = self.perform(call)
+                    done[call.node].busy = time.perf_counter() - clock
         in_vain = {n for call in bundle.calls if not _succeeded(done[call.node]) for n in call.inner}
         return [self._settled(call, done[call.node], call.node in in_vain) for call in bundle.calls]
 
@@ -114,10 +116,9 @@ class Worker:
         """Run one call as far as it goes. Never raises: whatever happens is in the outcome."""
         payload = self.payloads[call.payload]
         try:
-            with in_flow_run(self._run), in_force(self._settings), tracing(None), main_module(payload.main):
-                if payload.template is None:
-                    return self._run_plain(call, payload)
-                return _CachedCall(self, call, payload, self._open_results(payload.store)).settle()
+            if payload.template is None:
+                return self._run_plain(call, payload)
+            return _CachedCall(self, call, payload, self._open_results(payload.store)).settle()
         except InputLost as error:
             return Outcome(call.node, call.attempt, "input_lost", lost={error.node: error.generation}, worker=self.name)
         except BaseException as error:  # noqa: BLE001 (a worker reports; even KeyboardInterrupt and SystemExit are the task's)
@@ -351,6 +352,8 @@ def _succeeded(outcome: Outcome) -> bool:
 
 def _take_over(call: Call, done: Mapping[int, Outcome]) -> bool:
     """Fill in the inputs that earlier calls of the bundle made; False if one it needs did not succeed."""
+    if not call.inner and not call.after:
+        return True
     if not all(_succeeded(done[node]) for node in (*call.inner, *call.after)):
         return False
     inputs = dict(call.inputs)

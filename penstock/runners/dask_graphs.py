@@ -19,6 +19,7 @@ from penstock.runners.base import Bundle, Payload
 from penstock.runners.dask_capacity import ANYWHERE, Placement
 from penstock.runners.dask_worker import Blob, Kept, Parcel
 from penstock.runners.values import pickled
+from penstock.runners.wire import pack_bundle
 
 PERFORM = b"cpenstock.runners.dask_worker\nperform\n."
 """`perform` as a pickle."""
@@ -95,7 +96,7 @@ class Graphs:
     def job(self, bundle: Bundle) -> Job:
         """The bundle, ready to be submitted. Raises `RunnerError` if it does not pickle."""
         key = (f"{self._names[bundle.calls[0].payload]}-{self._run}", bundle.number)
-        return Job(bundle, key, pickled(bundle, "the arguments of a call"))
+        return Job(bundle, key, pack_bundle(bundle))
 
     def leave(self, job: Job, nodes: set[int]) -> None:
         """Values of these nodes stay in Dask."""

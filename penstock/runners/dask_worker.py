@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from penstock.errors import RunnerError
-from penstock.runners.base import NO_GENERATION, Bundle, Call, Input, Outcome, Payload, WorkerContext
+from penstock.runners.base import NO_GENERATION, Bundle, Call, Failure, Input, Outcome, Payload, WorkerContext
 from penstock.runners.calls import InputLost, Worker
 from penstock.runners.failures import describe, portable
 from penstock.runners.packed_values import Packed, pack, unpack
 from penstock.runners.values import Pickled, read_value
+from penstock.runners.wire import Logs, pack_outcomes, unpack_bundle, unpack_outcomes
 from penstock.runners.worker_processes import portable_outcomes, stores_of
 from penstock.storage.results import ResultStore
 from penstock.storage.stores import Store
@@ -122,33 +123,35 @@ def perform(data: bytes, *brought: Any) -> dict[int, KeptValue]:
         worker.log_event(parcel.topic, (EVENT, "started", parcel.key[1], b""))
     try:
         with _interruptible(parcel.key) as job:
-            answer, values = _perform(parcel, brought, job)
-            worker.log_event(parcel.topic, (EVENT, "finished", parcel.key[1], _wrapped(answer)))
+            answer, logs, values = _perform(parcel, brought, job)
+            worker.log_event(parcel.topic, (EVENT, "finished", parcel.key[1], _wrapped(answer, logs)))
             return values
     except _Interrupted:
         return {}  # the driver has forgotten this bundle
 
 
-def unwrapped(message: bytes) -> Any:
+def unwrapped(message: bytes) -> tuple[list[Outcome] | Failure, Logs]:
     """The outcomes (or the one failure of all) and the log records of a bundle. Raises what unpickling raises."""
-    return cloudpickle.loads(zlib.decompress(message[1:]) if message[:1] == b"z" else message[1:])
+    return unpack_outcomes(zlib.decompress(message[1:]) if message[:1] == b"z" else message[1:])
 
 
-def _wrapped(answer: Any) -> bytes:
-    data: bytes = cloudpickle.dumps(answer)
+def _wrapped(answer: Sequence[Outcome] | Failure, logs: Logs) -> bytes:
+    data = pack_outcomes(answer, logs)
     return b"z" + zlib.compress(data, 1) if len(data) > COMPRESS_BYTES else b"-" + data
 
 
-def _perform(parcel: Parcel, brought: Sequence[Any], job: _Job) -> tuple[Any, dict[int, KeptValue]]:
+def _perform(
+    parcel: Parcel, brought: Sequence[Any], job: _Job
+) -> tuple[Sequence[Outcome] | Failure, Logs, dict[int, KeptValue]]:
     try:
         site = _site(parcel, brought)
-        bundle: Bundle = cloudpickle.loads(_bytes(parcel.bundle, brought))
+        bundle = unpack_bundle(_bytes(parcel.bundle, brought))
     except Exception as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
-        return (portable(describe(error)), []), {}
+        return portable(describe(error)), [], {}
     desk = _Desk(site, parcel.values, brought, job)
     with _collected_logs(enabled=site.driver != THIS_PROCESS) as logs:
         outcomes = portable_outcomes(desk.perform_bundle(bundle))
-    return (outcomes, logs), desk.take_values(bundle, outcomes)
+    return outcomes, logs, desk.take_values(bundle, outcomes)
 
 
 def _bytes(blob: Blob, brought: Sequence[Any]) -> bytes:

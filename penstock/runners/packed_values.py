@@ -12,7 +12,7 @@ from typing import Any
 
 import cloudpickle
 
-from penstock.runners.values import INLINE_VALUE_BYTES, Pickled
+from penstock.runners.values import INLINE_VALUE_BYTES, Pickled, pickle_simple
 
 Packed = tuple[tuple[bool, ...], list[Any]]
 """Which buffers may be shared, and the pickle followed by the buffers."""
@@ -20,6 +20,9 @@ Packed = tuple[tuple[bool, ...], list[Any]]
 
 def pack(value: Any, *, inline: int = INLINE_VALUE_BYTES) -> Pickled | Packed:
     """The value as bytes if there are at most `inline` of them, else packed; raises what pickling raises."""
+    simple = pickle_simple(value)
+    if simple is not None and len(simple) <= inline:
+        return Pickled(simple)
     beside: list[pickle.PickleBuffer] = []
     pickled = io.BytesIO()
     cloudpickle.CloudPickler(pickled, protocol=5, buffer_callback=beside.append).dump(value)

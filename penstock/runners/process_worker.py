@@ -14,6 +14,7 @@ from penstock.runners.base import Bundle, Failure, Payload, WorkerContext
 from penstock.runners.calls import Worker
 from penstock.runners.failures import describe, portable
 from penstock.runners.values import read_value, write_value
+from penstock.runners.wire import pack_outcomes, unpack_bundle
 from penstock.runners.worker_processes import CollectedLogs, portable_outcomes, stores_of
 
 
@@ -31,10 +32,10 @@ def main(descriptor: int, life: int, scratch: str) -> None:
         except EOFError:
             return
         if isinstance(bundle, Failure):
-            connection.send_bytes(cloudpickle.dumps((bundle, logs.take())))
+            connection.send_bytes(pack_outcomes(bundle, logs.take()))
         else:
             outcomes = portable_outcomes(worker.perform_bundle(bundle))
-            connection.send_bytes(cloudpickle.dumps((outcomes, logs.take())))
+            connection.send_bytes(pack_outcomes(outcomes, logs.take()))
 
 
 def _receive(connection: multiprocessing.connection.Connection, worker: Worker) -> Bundle | Failure:
@@ -44,10 +45,9 @@ def _receive(connection: multiprocessing.connection.Connection, worker: Worker) 
         for task in tasks:
             payload: Payload = cloudpickle.loads(task)
             worker.payloads[payload.number] = payload
-        bundle: Bundle = cloudpickle.loads(data)
+        return unpack_bundle(data)
     except Exception as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
         return portable(describe(error))
-    return bundle
 
 
 def _make_worker(context: WorkerContext, scratch: str) -> Worker:

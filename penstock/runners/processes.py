@@ -31,6 +31,7 @@ from penstock.runners.binding import BindsFlows
 from penstock.runners.failures import describe
 from penstock.runners.resources import local_machine
 from penstock.runners.values import discard_value, pickled, read_value
+from penstock.runners.wire import pack_bundle, unpack_outcomes
 from penstock.runners.worker_processes import log_again
 
 _MAIN = (
@@ -101,7 +102,7 @@ class _ProcessEngine:
         self._payloads[payload.number] = pickled(payload, f"task {payload.task.name}")
 
     def submit(self, bundle: Bundle) -> None:
-        data = pickled(bundle, "the arguments of a call")
+        data = pack_bundle(bundle)
         with self._guard:
             self._unfinished += 1
             if self._unfinished > len(self._seats) and len(self._seats) < self._limit:
@@ -182,7 +183,7 @@ class _ProcessEngine:
     def _receive(self, seat: _Seat, connection: multiprocessing.connection.Connection, bundle: Bundle) -> list[Outcome]:
         data = connection.recv_bytes()
         try:
-            outcomes, logs = cloudpickle.loads(data)
+            outcomes, logs = unpack_outcomes(data)
         except Exception as error:  # noqa: BLE001 (what unpickling runs is the user's code)
             outcomes, logs = describe(error), []
         if isinstance(outcomes, Failure):

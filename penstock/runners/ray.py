@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import cloudpickle
-
 from penstock.errors import ConfigurationError, DamagedResult, RunnerError
 from penstock.locks.base import Reach
 from penstock.runners.base import (
@@ -42,6 +40,7 @@ from penstock.runners.packed_values import unpack
 from penstock.runners.ray_capacity import Capacity, as_options
 from penstock.runners.ray_clusters import PROCESS
 from penstock.runners.values import Pickled, pickled, read_value
+from penstock.runners.wire import pack_bundle, unpack_outcomes
 from penstock.runners.worker_processes import log_again
 
 MAX_SLOTS = 8
@@ -167,7 +166,7 @@ class _RayEngine:
     def submit(self, bundle: Bundle) -> None:
         sources: dict[Any, int] = {}
         calls = [_shippable(call, sources, self._worker.Brought) for call in bundle.calls]
-        data = pickled(Bundle(bundle.number, calls, seconds=bundle.seconds), "the arguments of a call")
+        data = pack_bundle(Bundle(bundle.number, calls, seconds=bundle.seconds))
         flight = _Flight(bundle, list(sources))
         first = self._payloads[bundle.calls[0].payload]
         # Only with a time-out it matters when exactly a call begins, and being told costs Ray five times as much.
@@ -320,7 +319,7 @@ class _RayEngine:
             self._report(Finished(flight.bundle.number, outcomes))
 
     def _read(self, flight: _Flight, answer: bytes) -> list[Outcome]:
-        outcomes, logs = cloudpickle.loads(answer)
+        outcomes, logs = unpack_outcomes(answer)
         log_again(logs)
         if isinstance(outcomes, Failure):
             return _all_failed(flight, outcomes)

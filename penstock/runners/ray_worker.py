@@ -19,6 +19,7 @@ from penstock.runners.calls import Worker
 from penstock.runners.failures import describe, portable
 from penstock.runners.packed_values import Packed, pack, unpack
 from penstock.runners.values import INLINE_VALUE_BYTES, Pickled, read_value
+from penstock.runners.wire import pack_outcomes, unpack_bundle
 from penstock.runners.worker_processes import CollectedLogs, portable_outcomes, stores_of
 from penstock.storage.stores import Store
 
@@ -88,13 +89,13 @@ def _perform(
     try:
         desk = _desks.get(run) or _open_desk(run, parts[SETUP])
         desk.learn(parts)
-        calls: Bundle = cloudpickle.loads(bundle)
+        calls = unpack_bundle(bundle)
     except Exception as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
-        return cloudpickle.dumps((portable(describe(error)), logs.take())), [None] * slots
+        return pack_outcomes(portable(describe(error)), logs.take()), [None] * slots
     outcomes = desk.perform_all(calls, slots, brought)
     if desk.interrupted:
         _desks.clear()  # nobody knows what the interrupt left half done in it
-    return cloudpickle.dumps((outcomes, logs.take())), desk.take_values()
+    return pack_outcomes(outcomes, logs.take()), desk.take_values()
 
 
 class _Desk(Worker):

