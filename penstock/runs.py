@@ -141,7 +141,7 @@ class Live:
         remakes = 0
         while True:
             # What is known needs no word with the driver: a flow may look at 10 000 values.
-            if remakes or not self._known(node):
+            if remakes or self.driver.over or not self._known(node):
                 self.wait(node, timeout)
             error = self.board.error(node)
             if error is not None:
@@ -168,11 +168,14 @@ class Live:
             raise TimeoutError(f"{self.trace.graph[node].name} did not finish within {timeout} s")
         self._raise_crash()
         if self.driver.over and not self._still_known(node):
-            raise TracingError(
-                f"the result of {self.trace.graph[node].name} was asked for after its run",
-                because="a future belongs to the run of its flow",
-                hint="call result() inside the flow, or return the future from it",
-            )
+            raise self._too_late(node)
+
+    def _too_late(self, node: int) -> TracingError:
+        return TracingError(
+            f"the result of {self.trace.graph[node].name} was asked for after its run",
+            because="a future belongs to the run of its flow",
+            hint="call result() inside the flow, or return the future from it",
+        )
 
     def _still_known(self, node: int) -> bool:
         """Whether a run that is over can say how the node ended: by its error or its record."""
@@ -185,7 +188,8 @@ class Live:
                 return self.driver.fetch(result.handle)
             with contextlib.suppress(CannotCopy, DamagedResult):  # then the store has it
                 return own_copy(self.driver.fetch(result.handle))
-        assert result.record is not None  # a finished node has a record or a handle
+        if result.record is None:
+            raise self._too_late(node)  # the run ended while another thread asked; its engine had the value
         return self.environment.results(self.trace.graph[node].entry.task.options.result_storage).load(result.record)
 
     def settled(self, node: int) -> bool:
