@@ -15,6 +15,8 @@ MEASUREMENTS = {
     "warm": "Warm runs, local store",
     "workers": "Running, this machine",
     "tables_io": "Large results",
+    "dask": "Flows on Dask, beside bare Dask",
+    "ray": "Flows on Ray, beside bare Ray",
 }
 
 

@@ -1,0 +1,198 @@
+"""Flows on Dask and Ray beside the bare engine, on one cluster, in turn: `python -m benchmarks dask ray`.
+
+Bare is the engine's own best way: one `Client.get` of the whole graph in Dask, `f.remote` with references in Ray. Both
+sides bring the same values to the driver. What a flow's run costs besides, such as connecting and its record, counts.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.tables import Line, at_least, at_most, paired
+from penstock import Flow, Settings, flow, load_settings, task
+
+WORKERS = 2
+INDEPENDENT = 10_000
+CHAIN = 1_000
+LAYERS, WIDTH = 20, 100
+SLEEP_SECONDS = 0.1
+
+
+def add(*values: float) -> float:
+    return sum(values) + 1
+
+
+def wait(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+add_task: Any = task(name="add")(add)
+wait_task: Any = task(name="wait")(wait)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A graph: calls of one function, each with numbers and numbers of earlier calls."""
+
+    name: str
+    function: Callable[..., float]
+    calls: list[tuple[tuple[float, ...], tuple[int, ...]]]
+    wanted: list[int]
+    """Whose values the driver asks for."""
+    times: int = 3
+
+    def flow(self) -> Flow[..., Any]:
+        called = {add: add_task, wait: wait_task}[self.function]
+
+        def run() -> list[float]:
+            made: list[Any] = []
+            for numbers, sources in self.calls:
+                made.append(called(*numbers, *[made[s] for s in sources]))
+            return [made[w] for w in self.wanted]
+
+        return flow(run, name=self.name)
+
+
+def independent() -> Shape:
+    return Shape("independent", add, [((i,), ()) for i in range(INDEPENDENT)], list(range(INDEPENDENT)))
+
+
+def chain() -> Shape:
+    calls = [((0.0,), ()), *[((), (i,)) for i in range(CHAIN - 1)]]
+    return Shape("chain", add, calls, [CHAIN - 1])
+
+
+def reduction() -> Shape:
+    calls: list[Any] = [((i,), ()) for i in range(1_000)]
+    return Shape("reduction", add, [*calls, ((), tuple(range(1_000)))], [1_000])
+
+
+def layered() -> Shape:
+    """A random graph of 2 000 nodes in 20 layers, each with two inputs from the layer above."""
+    rng = random.Random(7)
+    calls: list[Any] = [((i,), ()) for i in range(WIDTH)]
+    for layer in range(1, LAYERS):
+        above = range((layer - 1) * WIDTH, layer * WIDTH)
+        calls += [((), tuple(rng.sample(above, 2))) for _ in range(WIDTH)]
+    used = {s for _, sources in calls for s in sources}
+    return Shape("layered", add, calls, [n for n in range(len(calls)) if n not in used])
+
+
+def sleeping() -> Shape:
+    return Shape("sleeping", wait, [((SLEEP_SECONDS,), ()) for _ in range(100)], list(range(100)))
+
+
+def log_normal() -> Shape:
+    """Times between 0.1 ms and 1 s, half of them below 10 ms."""
+    rng = random.Random(7)
+    times = [min(1.0, max(1e-4, rng.lognormvariate(-4.6, 1.5))) for _ in range(400)]
+    return Shape("log-normal", wait, [((t,), ()) for t in times], list(range(400)))
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A cluster that both sides use in turn."""
+
+    name: str
+    runner: Any
+    bare: Callable[[Shape], list[float]]
+
+
+@contextmanager
+def dask_engine() -> Iterator[Engine]:
+    import distributed
+
+    from penstock.runners import DaskRunner
+
+    with (
+        distributed.LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+
+        def bare(shape: Shape) -> list[float]:
+            unique = os.urandom(4).hex()  # a key that the scheduler knows would not run
+            graph = {
+                f"{unique}-{n}": (shape.function, *numbers, *[f"{unique}-{s}" for s in sources])
+                for n, (numbers, sources) in enumerate(shape.calls)
+            }
+            return list(client.get(graph, [f"{unique}-{w}" for w in shape.wanted]))
+
+        yield Engine("Dask", DaskRunner(cluster=cluster), bare)
+
+
+@contextmanager
+def ray_engine() -> Iterator[Engine]:
+    import ray
+
+    from penstock.runners import RayRunner
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with RayRunner(num_cpus=WORKERS) as runner:
+        remote = {function: ray.remote(function) for function in (add, wait)}
+
+        def bare(shape: Shape) -> list[float]:
+            function = remote[shape.function]
+            made: list[Any] = []
+            for numbers, sources in shape.calls:
+                made.append(function.remote(*numbers, *[made[s] for s in sources]))
+            return list(ray.get([made[w] for w in shape.wanted]))
+
+        yield Engine("Ray", runner, bare)
+
+
+def measure(open_engine: Callable[[], Any]) -> list[Line]:
+    lines: list[Line] = []
+    with tempfile.TemporaryDirectory() as folder, open_engine() as engine:
+        settings = load_settings(overrides={"store": f"{folder}/store"})
+        single = load_settings(overrides={"store": f"{folder}/store", "bundle_seconds": 0})
+        for shape, promise in (
+            (independent(), 5.0),
+            (chain(), 30.0),
+            (reduction(), 4.0),
+            (layered(), 2.0),
+        ):
+            lines += _faster(engine, shape, settings, promise)
+        lines += _no_slower(engine, sleeping(), settings, 1.02)
+        lines += _no_slower(engine, log_normal(), settings, 1.0)
+        lines += _no_slower(engine, reduction(), single, 1.15, note=", bundling off")
+        lines += _no_slower(engine, layered(), single, 1.15, note=", bundling off")
+    return lines
+
+
+def _faster(engine: Engine, shape: Shape, settings: Settings, promise: float) -> list[Line]:
+    bare, ours, ratio = _paired(engine, shape, settings)
+    nodes = len(shape.calls)
+    return [
+        Line(f"{engine.name}, {shape.name}, {nodes:,} nodes: bare", f"{bare / nodes * 1e6:,.0f} µs a node"),
+        Line("  as a flow", f"{ours / nodes * 1e6:,.0f} µs a node"),
+        at_least("  faster by", ratio, promise, "x"),
+    ]
+
+
+def _no_slower(engine: Engine, shape: Shape, settings: Settings, promise: float, note: str = "") -> list[Line]:
+    bare, ours, ratio = _paired(engine, shape, settings)
+    return [
+        Line(f"{engine.name}, {shape.name}, {len(shape.calls):,} nodes{note}: bare", f"{bare:.3f} s"),
+        Line("  as a flow", f"{ours:.3f} s"),
+        at_most("  time against bare", 1 / ratio, promise, "x"),
+    ]
+
+
+def _paired(engine: Engine, shape: Shape, settings: Settings) -> tuple[float, float, float]:
+    """Median seconds bare and as a flow, and the median of their ratios."""
+    bound = shape.flow().with_options(runner=engine.runner)
+    expected = engine.bare(shape)
+
+    def ours() -> None:
+        assert bound.run_with({}, settings=settings).result() == expected
+
+    ours()  # both sides have met their workers
+    return paired(lambda: engine.bare(shape), ours, times=shape.times)
