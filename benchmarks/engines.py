@@ -115,6 +115,7 @@ def dask_engine() -> Iterator[Engine]:
     with (
         distributed.LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
+        DaskRunner(cluster=cluster) as runner,
     ):
 
         def bare(shape: Shape) -> list[float]:
@@ -125,7 +126,7 @@ def dask_engine() -> Iterator[Engine]:
             }
             return list(client.get(graph, [f"{unique}-{w}" for w in shape.wanted]))
 
-        yield Engine("Dask", DaskRunner(cluster=cluster), bare)
+        yield Engine("Dask", runner, bare)
 
 
 @contextmanager

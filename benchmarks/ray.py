@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.engines import ray_engine, measure
+from benchmarks.engines import measure, ray_engine
 from benchmarks.tables import Line
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import multiprocessing.process
 import os
 import pickle
@@ -11,7 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigurationError, RunnerError
 from penstock.locks.base import Reach
@@ -19,10 +18,10 @@ from penstock.runners.base import Engine, Report, WorkerContext
 from penstock.runners.binding import BindsFlows
 from penstock.runners.values import pickled
 
-CONNECT_SECONDS = 5.0
-"""A scheduler that does not answer within so long counts as dead."""
+if TYPE_CHECKING:
+    from penstock.runners.dask_connections import Connection, KeptConnection
+
 WORKER_TIMEOUT = 60.0
-CLOSE_SECONDS = 10.0
 
 
 class DaskRunner(BindsFlows):
@@ -35,8 +34,8 @@ class DaskRunner(BindsFlows):
     * `DaskRunner(cluster_class=KubeCluster, ...)` starts a cluster of any class of Dask's for each run, with the
       options given, and closes it afterwards.
 
-    A cluster takes a second or two to start; `with DaskRunner(workers=4) as runner:` keeps it for all runs in the
-    block.
+    A cluster takes a second or two to start, a connection 30 to 60 ms; `with DaskRunner(workers=4) as runner:` keeps
+    both for all runs in the block.
 
     `worker_timeout` is how many seconds a call may wait while the cluster has no worker that could run it (workers may
     be on their way, or being replaced) before it fails with a `RunnerError`.
@@ -77,15 +76,20 @@ class DaskRunner(BindsFlows):
         self.worker_timeout = float(worker_timeout)
         self.options = options
         self._kept: Any = None
+        self._connection: KeptConnection | None = None
         self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> DaskRunner:
+        from penstock.runners.dask_connections import KeptConnection
+
         if self._starts_cluster:
             self._kept = self._start_cluster(_import_distributed(), self._undo)
+        self._connection = KeptConnection(lambda: self._connect(_import_distributed(), self._undo))
+        self._undo.callback(self._connection.close)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._kept = None
+        self._kept = self._connection = None
         self._undo.close()
 
     @property
@@ -128,20 +132,22 @@ class DaskRunner(BindsFlows):
             )
         distributed = _import_distributed()
         with contextlib.ExitStack() as undo:
-            client = self._connect(distributed, undo)
-            scheduler_python = _check_versions(client)
+            if self._connection is not None:
+                connection = self._connection.get()
+            else:
+                connection = self._connect(distributed, undo)
+                undo.callback(connection.close)
             from penstock.runners.dask_capacity import Workers
             from penstock.runners.dask_engine import DaskEngine
             from penstock.runners.dask_graphs import Graphs
 
-            _count_attempts_ourselves(distributed, client, scheduler_python)
             # A run that is resumed has its old id, and begins anew to number its bundles.
             run = f"{context.run.id or 'call'}-{os.urandom(4).hex()}"
             closing = contextlib.ExitStack()
             engine = DaskEngine(
-                client,
+                connection,
                 report,
-                graphs=Graphs(client, run=run, setup=self._setup(context)),
+                graphs=Graphs(connection.client, run=run, setup=self._setup(context)),
                 workers=Workers(patience=self.worker_timeout, this_machine=self.reach != "network"),
                 on_close=closing.close,
             )
@@ -161,8 +167,10 @@ class DaskRunner(BindsFlows):
         )
         return pickle.dumps(tuple(setup))
 
-    def _connect(self, distributed: Any, undo: contextlib.ExitStack) -> Any:
-        """A client of our own, whoever the cluster belongs to; `undo` closes what was opened."""
+    def _connect(self, distributed: Any, undo: contextlib.ExitStack) -> Connection:
+        """A connection of our own, whoever the cluster belongs to; `undo` closes what was started for it."""
+        from penstock.runners.dask_connections import Connection
+
         options: dict[str, Any]
         if self.address is not None:
             address, options = self.address, dict(self.options)
@@ -172,24 +180,7 @@ class DaskRunner(BindsFlows):
             address, options = _address_of(there), {"security": getattr(there, "security", None)}
         if self.reach != "network":
             options["direct_to_workers"] = True  # else values that the flow asks for come through the scheduler
-        # Its __init__ starts a thread and connects; who has no hold of it cannot end the thread if that fails.
-        client = distributed.Client.__new__(distributed.Client)
-        try:
-            client.__init__(
-                address, **{"timeout": CONNECT_SECONDS, **options, "set_as_default": False, "name": "penstock"}
-            )
-        except Exception as error:
-            with contextlib.suppress(Exception):
-                client.close(timeout=CLOSE_SECONDS)
-                client._loop_runner.stop()  # a client that never was connected counts as closed, and leaves it running
-            raise RunnerError(
-                "the Dask scheduler does not answer",
-                where=address,
-                because=f"{type(error).__name__}: {error}",
-                hint="look whether it runs there, and whether this machine may reach it",
-            ) from error
-        undo.callback(client.close, timeout=CLOSE_SECONDS)
-        return client
+        return Connection(distributed, address, options)
 
     def _start_cluster(self, distributed: Any, undo: contextlib.ExitStack) -> Any:
         if getattr(multiprocessing.process.current_process(), "_inheriting", False):
@@ -240,58 +231,3 @@ def _address_of(there: Any) -> str:
     scheduler = getattr(there, "scheduler", None)
     address: str = getattr(there, "scheduler_address", "") or getattr(scheduler, "address", "") or ""
     return address
-
-
-def _check_versions(client: Any) -> str:
-    """Raise `RunnerError` if the scheduler, or a worker that is there, cannot work together with this process.
-
-    Returns the scheduler's version of Python.
-    """
-    found = client.get_versions()
-    ours = found["client"]
-    told: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [("the scheduler", found["scheduler"], ("distributed",))]
-    told += [(f"the worker {a}", facts, ("distributed", "python")) for a, facts in (found["workers"] or {}).items()]
-    for who, facts, names in told:
-        for name in names:
-            there, here = (_version(each, name) for each in (facts, ours))
-            if there != here:
-                raise RunnerError(
-                    f"{who} has another version of {name} than this process",
-                    where=client.scheduler.address,
-                    because=f"{there} there, {here} here",
-                    hint="install the same Python, distributed and Penstock everywhere",
-                )
-    return _version(found["scheduler"], "python")
-
-
-def _version(facts: dict[str, Any], name: str) -> str:
-    """The part of a version that has to be the same: year and month of Dask, major and minor of Python."""
-    full = facts["packages"].get(name) or "none"
-    return ".".join(full.split(".")[:2])
-
-
-def _count_attempts_ourselves(distributed: Any, client: Any, scheduler_python: str) -> None:
-    """Have the scheduler give up a bundle of ours with the worker that died under it, instead of running it again.
-
-    How often a call is tried is the driver's decision. This touches nothing but the tasks of Penstock's clients. A
-    scheduler that takes no plugins, or has another Python, does as Dask does: it runs a bundle again up to
-    `distributed.scheduler.allowed-failures` times before it tells.
-    """
-
-    class PenstockAttempts(distributed.SchedulerPlugin):  # type: ignore[misc]  # local, so that it travels by value
-        name = "penstock-attempts"
-        idempotent = True
-
-        def update_graph(self, scheduler: Any, *, client: str, keys: Any, **kwargs: Any) -> None:
-            if client.startswith("Client-penstock-"):
-                for key in keys:
-                    task = scheduler.tasks.get(key)
-                    if task is not None:
-                        task.suspicious = scheduler.allowed_failures
-
-    if scheduler_python != ".".join(map(str, sys.version_info[:2])):
-        return  # what travels by value is bytecode
-    try:
-        client.register_plugin(PenstockAttempts())
-    except Exception as error:  # noqa: BLE001 (whatever a scheduler has against plugins)
-        logging.getLogger("penstock.runners").info("the Dask scheduler takes no plugin: %s", error)

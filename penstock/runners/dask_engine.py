@@ -31,8 +31,9 @@ from penstock.runners.base import (
     Started,
 )
 from penstock.runners.dask_capacity import ANYWHERE, Placement, Workers
+from penstock.runners.dask_connections import Connection
 from penstock.runners.dask_graphs import Graphs, Job, Key
-from penstock.runners.dask_worker import EVENT, Kept, unwrapped
+from penstock.runners.dask_worker import Kept, unwrapped
 from penstock.runners.failures import describe
 from penstock.runners.packed_values import unpack
 from penstock.runners.values import Pickled, read_value
@@ -69,10 +70,11 @@ class DaskEngine:
     """See `penstock.runners.base.Engine`."""
 
     def __init__(
-        self, client: Any, report: Report, *, graphs: Graphs, workers: Workers, on_close: Callable[[], None]
+        self, connection: Connection, report: Report, *, graphs: Graphs, workers: Workers, on_close: Callable[[], None]
     ) -> None:
-        """`client` is the engine's own, and closed by `on_close`."""
-        self._client = client
+        """`on_close` closes the connection, if nobody else uses it."""
+        self._connection = connection
+        self._client = connection.client
         self._report = report
         self._graphs = graphs
         self._workers = workers
@@ -85,7 +87,7 @@ class DaskEngine:
         self._broken: RunnerError | None = None
         self._closed = False
         self._refresh()
-        client.subscribe_topic(client.id, self._on_event)
+        connection.listen(graphs.run, self._on_event)
         self._thread = threading.Thread(target=self._serve, name="penstock-dask", daemon=True)
         self._thread.start()
 
@@ -143,8 +145,7 @@ class DaskEngine:
             self._closed = True
         self._notes.put(None)
         self._thread.join()
-        with contextlib.suppress(Exception):  # the scheduler may be gone
-            self._client.unsubscribe_topic(self._client.id)
+        self._connection.leave(self._graphs.run)
         self._graphs.close()
         self._on_close()
 
@@ -165,11 +166,7 @@ class DaskEngine:
 
     # -- the thread of Dask's client ----------------------------------------------------------------------------------
 
-    def _on_event(self, event: tuple[float, Any]) -> None:
-        message = event[1]
-        if not isinstance(message, list | tuple) or message[0] != EVENT:
-            return  # the scheduler tells things of its own on this topic
-        _, what, number, content = message
+    def _on_event(self, what: str, number: int, content: bytes) -> None:
         job = self._jobs.get(number)
         if job is None:
             return  # cancelled, or run again by Dask
@@ -296,7 +293,7 @@ class DaskEngine:
     def _look_after(self, now: float) -> None:
         if self._broken is not None:
             return
-        if self._client.status != "running":
+        if not self._connection.alive:
             raise ConnectionError(f"Dask's client is {self._client.status}")
         erred: list[Job] = []
         for job in list(self._jobs.values()):

@@ -73,7 +73,7 @@ class Graphs:
 
     def __init__(self, client: Any, *, run: str, setup: bytes) -> None:
         self._client = client
-        self._run = run
+        self.run = run
         self._setup = setup
         self._tasks: dict[int, bytes] = {}
         self._names: dict[int, str] = {}
@@ -95,7 +95,7 @@ class Graphs:
 
     def job(self, bundle: Bundle) -> Job:
         """The bundle, ready to be submitted. Raises `RunnerError` if it does not pickle."""
-        key = (f"{self._names[bundle.calls[0].payload]}-{self._run}", bundle.number)
+        key = (f"{self._names[bundle.calls[0].payload]}-{self.run}", bundle.number)
         return Job(bundle, key, pack_bundle(bundle))
 
     def leave(self, job: Job, nodes: set[int]) -> None:
@@ -194,7 +194,7 @@ class Graphs:
                     values[source.handle.bundle, source.handle.node] = place(self._value_key(source.handle, picks))
         numbers = {call.payload for call in job.bundle.calls}
         parcel = Parcel(
-            run=self._run,
+            run=self.run,
             key=job.key,
             topic=self._client.id,
             setup=blob(self._setup, "setup"),
@@ -224,14 +224,14 @@ class Graphs:
         return picked
 
     def _picked(self, handle: Kept) -> Key:
-        return (f"value-{self._run}", handle.bundle, handle.node)
+        return (f"value-{self.run}", handle.bundle, handle.node)
 
     def _ship(self, data: bytes) -> tuple[Key, ...]:
         """Make bytes Dask values, in parts."""
         keys: list[Key] = []
         for start in range(0, len(data), PART_BYTES):
             self._parts += 1
-            key: Key = (f"data-{self._run}", self._parts)
+            key: Key = (f"data-{self.run}", self._parts)
             self._send({ANYWHERE: _Graph({key: DataNode(key, data[start : start + PART_BYTES])})})
             keys.append(key)
         return tuple(keys)

@@ -120,11 +120,11 @@ def perform(data: bytes, *brought: Any) -> dict[int, KeptValue]:
     worker = distributed.get_worker()
     _watch_for_cancelling(worker)
     if parcel.tells:
-        worker.log_event(parcel.topic, (EVENT, "started", parcel.key[1], b""))
+        worker.log_event(parcel.topic, (EVENT, parcel.run, "started", parcel.key[1], b""))
     try:
         with _interruptible(parcel.key) as job:
             answer, logs, values = _perform(parcel, brought, job)
-            worker.log_event(parcel.topic, (EVENT, "finished", parcel.key[1], _wrapped(answer, logs)))
+            worker.log_event(parcel.topic, (EVENT, parcel.run, "finished", parcel.key[1], _wrapped(answer, logs)))
             return values
     except _Interrupted:
         return {}  # the driver has forgotten this bundle
