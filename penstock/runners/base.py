@@ -105,6 +105,8 @@ class Call:
     """Somebody will ask the engine for the value: another node, or the flow."""
     digest: bool = False
     """Of a plain task: a cached node uses the value, so its digest is wanted."""
+    promised: bool = False
+    """Calls that are submitted before it is over may use the value: it goes where `HoldsBack.promise` says."""
 
 
 @dataclass(slots=True, eq=False)
@@ -224,6 +226,23 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Stop the workers. Running calls are cancelled."""
+        ...
+
+
+@runtime_checkable
+class HoldsBack(Protocol):
+    """An engine that may be given calls before their inputs are made, and holds them back until then."""
+
+    @property
+    def held_back(self) -> int:
+        """So many bundles may be under way besides those that could run."""
+        ...
+
+    def promise(self, bundle: int, node: int) -> Any:
+        """A handle, for other calls only, to what a call will make that was submitted as `promised`.
+
+        If nothing comes of that call, those that were given the handle report `input_lost` or `not_started`.
+        """
         ...
 
 

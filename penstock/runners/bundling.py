@@ -53,8 +53,7 @@ class Bundler:
         """
         time = self._time(first)
         chosen = [first]
-        long = time is not None and time > self._seconds * LONG_SHARE
-        if self._seconds <= 0 or long or self._solitary(first) or self._board.remade:
+        if self.alone(first) or self._board.remade:
             return chosen
         share = int((len(waiting) + 1) / (2 * slots))
         inside = {first}
@@ -70,6 +69,12 @@ class Bundler:
             filled = self._extend(chosen, inside, start, filled + following, slots)
             heads += 1
         return chosen
+
+    def alone(self, id: int) -> bool:
+        """Whether the node travels by itself in any case."""
+        time = self._time(id)
+        long = time is not None and time > self._seconds * LONG_SHARE
+        return self._seconds <= 0 or long or self._solitary(id)
 
     def _extend(self, chosen: list[int], inside: set[int], start: int, filled: float, slots: float) -> float:
         """Add what needs nothing but nodes of the bundle, as long as there is time; returns the time it fills."""

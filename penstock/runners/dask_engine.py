@@ -33,7 +33,7 @@ from penstock.runners.base import (
 from penstock.runners.dask_capacity import ANYWHERE, Placement, Workers
 from penstock.runners.dask_connections import Connection
 from penstock.runners.dask_graphs import Graphs, Job, Key
-from penstock.runners.dask_worker import Kept, unwrapped
+from penstock.runners.dask_worker import Kept, Promised, unwrapped
 from penstock.runners.failures import describe
 from penstock.runners.packed_values import unpack
 from penstock.runners.values import Pickled, read_value
@@ -44,6 +44,8 @@ TICK_SECONDS = 0.1
 more than the tasks. What workers report, and what the driver wants, is handled at once."""
 REFRESH_SECONDS = 1.0
 """So often the scheduler is asked for its workers."""
+HELD_BACK = 2_000
+"""So many bundles wait at the scheduler for what others make."""
 OUTCOME_SECONDS = 10.0
 """A Dask task that finished so long ago has no report any more that could still be under way."""
 
@@ -113,6 +115,14 @@ class DaskEngine:
         with self._guard:
             self._jobs[bundle.number] = job
         self._notes.put(job)
+
+    @property
+    def held_back(self) -> int:
+        return HELD_BACK
+
+    def promise(self, bundle: int, node: int) -> Promised:
+        job = self._jobs.get(bundle)
+        return Promised(bundle, node, job.key if job is not None else None)
 
     def cancel(self, bundle: int) -> None:
         # Dask forgets the task; a worker that runs it is told, and interrupts it.
@@ -255,8 +265,12 @@ class DaskEngine:
     def _hand_over(self, jobs: Iterable[Job]) -> None:
         """Submit what was not cancelled meanwhile."""
         ready: list[Job] = []
+        sent: set[Key] = set()
         for job in jobs:
             if job.bundle.number not in self._jobs or self._broken is not None:
+                continue
+            if not self._can_follow(job, sent):
+                self._end(job.bundle.number, _outcomes(job.bundle, "not_started"))
                 continue
             placement = self._placement(job)
             if placement is None:
@@ -264,7 +278,13 @@ class DaskEngine:
             else:
                 job.placement = placement
                 ready.append(job)
+                sent.add(job.key)
         self._graphs.submit(ready)
+
+    def _can_follow(self, job: Job, sent: set[Key]) -> bool:
+        """Whether Dask has, or gets just now, all tasks that the bundle was promised values of."""
+        promised = (s.handle for c in job.bundle.calls for s in c.inputs.values() if isinstance(s.handle, Promised))
+        return all(handle.key in sent or self._graphs.knows(handle) for handle in promised)
 
     def _placement(self, job: Job) -> Placement | None:
         """Where it may run; None if that is nowhere right now."""
@@ -345,6 +365,8 @@ class DaskEngine:
             error = self._graphs.exception(job)
             if isinstance(error, KilledWorker) and error.task == job.key:
                 died.setdefault(error.last_worker.address, []).append(job)
+            elif isinstance(error, KilledWorker):  # the one it waited for died
+                self._end(job.bundle.number, _outcomes(job.bundle, "not_started"))
             else:
                 outcomes = self._handed_back(job.bundle)
                 self._end(job.bundle.number, outcomes or _outcomes(job.bundle, "failed", describe(_told(error))))

@@ -17,7 +17,7 @@ from dask._task_spec import DataNode, Task, TaskRef
 
 from penstock.runners.base import Bundle, Payload
 from penstock.runners.dask_capacity import ANYWHERE, Placement
-from penstock.runners.dask_worker import Blob, Kept, Parcel
+from penstock.runners.dask_worker import Blob, Kept, Parcel, Promised
 from penstock.runners.values import pickled
 from penstock.runners.wire import pack_bundle
 
@@ -117,12 +117,16 @@ class Graphs:
 
     def is_lost(self, handle: Any) -> bool:
         """Whether it is a handle of a value that Dask does not have and cannot make again."""
-        if not isinstance(handle, Kept):
+        if not isinstance(handle, Kept) or isinstance(handle, Promised):
             return False
         left = self._left.get(handle.bundle)
         return left is None or any(
             self.status(key) in ("error", "cancelled") for key in (left.key, self._picked(handle))
         )
+
+    def knows(self, promised: Promised) -> bool:
+        """Whether the Dask task of a promised value can be depended on. For the engine's thread."""
+        return promised.key in self._futures
 
     def status(self, key: Key) -> str:
         """pending, finished, error, lost or cancelled, as Dask has it."""
@@ -215,6 +219,8 @@ class Graphs:
 
     def _value_key(self, handle: Kept, picks: dict[Key, Any]) -> Key:
         """What to depend on to get a value: the bundle's task if it left no other, else a task that picks it out."""
+        if isinstance(handle, Promised) and handle.key is not None:
+            return handle.key
         picked = self._picked(handle)
         left = self._left.get(handle.bundle)
         if left is not None and left.alone:

@@ -56,6 +56,14 @@ class Kept:
     node: int
 
 
+@dataclass(frozen=True, slots=True)
+class Promised(Kept):
+    """A value that a bundle under way will make."""
+
+    key: tuple[str, int] | None
+    """Of the bundle's Dask task; None if it was over already."""
+
+
 class Parcel(NamedTuple):
     """What one Dask task is given: nothing in it is the user's, except inside of bytes."""
 
@@ -112,7 +120,7 @@ def _kept_again(shared: tuple[bool, ...], buffers: list[Any]) -> KeptValue:
     return KeptValue((shared, buffers))
 
 
-def perform(data: bytes, *brought: Any) -> dict[int, KeptValue]:
+def perform(data: bytes, *brought: Any) -> dict[int, Pickled | KeptValue]:
     """Perform a bundle: tells the driver what came of it, and returns the values to keep, by node."""
     import distributed
 
@@ -142,7 +150,7 @@ def _wrapped(answer: Sequence[Outcome] | Failure, logs: Logs) -> bytes:
 
 def _perform(
     parcel: Parcel, brought: Sequence[Any], job: _Job
-) -> tuple[Sequence[Outcome] | Failure, Logs, dict[int, KeptValue]]:
+) -> tuple[Sequence[Outcome] | Failure, Logs, dict[int, Pickled | KeptValue]]:
     try:
         site = _site(parcel, brought)
         bundle = unpack_bundle(_bytes(parcel.bundle, brought))
@@ -249,18 +257,20 @@ class _Desk(Worker):
         call.inputs = {node: self._without_lost_handle(source) for node, source in call.inputs.items()}
         return super().perform(call)
 
-    def take_values(self, bundle: Bundle, outcomes: Sequence[Outcome]) -> dict[int, KeptValue]:
+    def take_values(self, bundle: Bundle, outcomes: Sequence[Outcome]) -> dict[int, Pickled | KeptValue]:
         """The values that stay here, by node; their outcomes get handles by which others find them."""
-        values: dict[int, KeptValue] = {}
-        for outcome in outcomes:
+        values: dict[int, Pickled | KeptValue] = {}
+        for call, outcome in zip(bundle.calls, outcomes, strict=True):
+            if call.promised and outcome.handle is not None:
+                values[outcome.node] = outcome.handle
             if isinstance(outcome.handle, KeptValue):
                 values[outcome.node] = outcome.handle
                 outcome.handle = Kept(bundle.number, outcome.node)
         return values
 
-    def _brought_value(self, handle: Kept) -> KeptValue | None:
+    def _brought_value(self, handle: Kept) -> Pickled | KeptValue | None:
         found = self._brought[self._places[handle.bundle, handle.node]]
-        value: KeptValue | None = found.get(handle.node) if isinstance(found, dict) else found
+        value: Pickled | KeptValue | None = found.get(handle.node) if isinstance(found, dict) else found
         return value
 
     def _without_lost_handle(self, source: Input) -> Input:
@@ -276,7 +286,7 @@ class _Desk(Worker):
         value = self._brought_value(handle)
         if value is None:
             raise InputLost(handle.node, NO_GENERATION)
-        return unpack(value.packed)
+        return read_value(value) if isinstance(value, Pickled) else unpack(value.packed)
 
     def _keep_value(self, value: Any) -> Pickled | KeptValue:
         packed = pack(value, inline=min(self._room, INLINE_VALUE_BYTES))

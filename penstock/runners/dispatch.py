@@ -12,7 +12,8 @@ from penstock import events
 from penstock.errors import RunnerError
 from penstock.graph.graphs import Node
 from penstock.graph.names import main_module_name
-from penstock.runners.base import Bundle, Call, Engine, Failure, Finished, Payload, Started
+from penstock.runners.ahead import Ahead
+from penstock.runners.base import Bundle, Call, Engine, Failure, Finished, HoldsBack, Payload, Started
 from penstock.runners.board import Board
 from penstock.runners.bundling import Bundler
 from penstock.runners.claims import Claims
@@ -48,6 +49,7 @@ class Dispatch:
         self._attempt = itertools.count()
         self.bundler = Bundler(board, seconds=bundle_seconds)
         self._bundle_seconds = bundle_seconds
+        self._ahead = Ahead(board, self.bundler)
 
     @property
     def engine(self) -> Engine:
@@ -84,6 +86,8 @@ class Dispatch:
                 refused.append((id, describe(error)))
         for id in too_large:
             heapq.heappush(self._waiting, id)
+        for id in self._ahead.followers(self._room_behind):
+            refused.extend(self._submit([id], {}))
         return refused, again
 
     def under_way(self, report: Started | Finished) -> Bundle | None:
@@ -96,6 +100,7 @@ class Dispatch:
             return False
         for name, amount in bundle.resources.items():
             self._in_use[name] -= amount
+        self._ahead.ended(bundle)
         return True
 
     def cancel_all(self) -> None:
@@ -118,6 +123,11 @@ class Dispatch:
     def _room(self, name: str, amount: float) -> bool:
         return self._in_use.get(name, 0.0) + amount <= self.engine.capacity[name]
 
+    def _room_behind(self) -> bool:
+        """Whether the engine takes calls that cannot run yet."""
+        held_back = self.engine.held_back if isinstance(self.engine, HoldsBack) else 0
+        return len(self._bundles) < self._in_use.get("slots", 0.0) + held_back
+
     def _needs(self, id: int) -> Mapping[str, float]:
         task = self._board.graph[id].entry.task
         needs = {"slots": 1.0, **required(task.options.resources, self._board.progress[id].attempt)}
@@ -139,6 +149,7 @@ class Dispatch:
         except Exception as error:  # noqa: BLE001 (pickling is users' code; the failure is the node's)
             return [(ids[0], describe(error))] if len(ids) == 1 else self._submit_each(ids, needs)
         self._bundles[bundle.number] = bundle
+        self._ahead.began(bundle, self.engine)
         for name, amount in needs.items():
             self._in_use[name] = self._in_use.get(name, 0.0) + amount
         if len(ids) > 1:
@@ -177,6 +188,7 @@ class Dispatch:
     def _calls(self, ids: list[int]) -> list[Call]:
         inside = set(ids) if len(ids) > 1 else set()
         calls = [self._call(id, inside) for id in ids]
+        calls[0].promised = len(ids) == 1 and self._ahead.promises(ids[0], self.engine)
         inner_uses = Counter(d for call in calls for d in call.inner)
         for call in calls:
             if uses := inner_uses[call.node]:
@@ -189,7 +201,7 @@ class Dispatch:
         progress, lease = board.progress[id], self._claims.lease(id)
         progress.key_age = board.age(id)  # of the key, whether it is known now or computed on the worker
         inner = tuple(d for d in node.deps if d in inside)
-        expiries = [e for d in node.deps if d not in inside and (e := board.results[d].expires) is not None]
+        expiries = [e for d in node.deps if d not in inside and (e := self._ahead.expires(d)) is not None]
         return Call(
             inner=inner,
             after=tuple(n for n in node.order if n in inside),
@@ -197,7 +209,7 @@ class Dispatch:
             attempt=progress.attempt,
             payload=self._payload(node).number,
             arguments=node.arguments,
-            inputs={d: board.input(d) for d in node.deps},
+            inputs={d: self._ahead.input(d) for d in node.deps},
             cache_key=progress.key,
             recipe_key=node.recipe_key if node.deps else None,
             attempt_id=f"{self._attempts}{next(self._attempt):x}",
