@@ -16,7 +16,8 @@ from __future__ import annotations
 from penstock.testing.runners_failures import FailureTests
 from penstock.testing.runners_graphs import GraphTests
 from penstock.testing.runners_results import ResultTests
+from penstock.testing.runners_single import SingleCallTests
 
 
-class RunnerTests(GraphTests, ResultTests, FailureTests):
+class RunnerTests(GraphTests, ResultTests, FailureTests, SingleCallTests):
     """Subclass it as `Test…` and override `make_runner`."""

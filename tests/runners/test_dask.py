@@ -192,6 +192,33 @@ class TestDask(RunnerBench):
         assert self.value(cached) == 20
         assert (cluster.scheduler.transition_counter, len(cluster.scheduler.tasks)) == before
 
+    def test_single_calls_wait_in_the_scheduler_for_what_others_make(self) -> None:
+        log, cluster = self.log, self.cluster_of(2)
+        self.settings = self.settings.with_values(bundle_seconds=0)
+
+        def chain() -> Any:
+            x = t.wait_for_mark(log, "go", PATIENCE)
+            for _ in range(10):
+                x = t.show(log, x)
+            return x
+
+        def all_there() -> bool:
+            return sum(1 for key in list(cluster.scheduler.tasks) if str(key[0]).startswith("show-")) == 10
+
+        def go_once_all_are_there() -> None:
+            deadline = time.monotonic() + PATIENCE / 4
+            while not all_there() and time.monotonic() < deadline:
+                time.sleep(0.005)
+            seen.append(all_there())
+            tasks.mark(log, "go")
+
+        seen: list[bool] = []
+        watcher = threading.Thread(target=go_once_all_are_there)
+        watcher.start()
+        self.value(chain)
+        watcher.join()
+        assert seen == [True]
+
     def test_nothing_of_a_run_stays_in_the_scheduler(self) -> None:
         log, cluster = self.log, self.cluster_of(2)
         large = t.text.with_options(cache_policy=INPUTS)
