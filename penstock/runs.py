@@ -29,6 +29,7 @@ from penstock.runners.dispatch import Dispatch
 from penstock.runners.driver import MAX_REMAKES, Driver
 from penstock.runners.local import ThreadRunner
 from penstock.runners.lookups import Lookups
+from penstock.runners.owning import Owners
 from penstock.runtime import FlowRunInfo, in_flow_run
 from penstock.settings import current_settings, in_force
 from penstock.storage.files import file_digest
@@ -108,22 +109,31 @@ class Live:
         )
         self.board = Board(self.trace.graph, held=self.trace.held, emit=journal.emit, clock=environment.clock)
         lookups = Lookups(self.trace.graph, environment.results, environment.clock)
+        owners = Owners(self.board, serializable=self._serializable)
         self.driver = Driver(
             self.board,
             lookups=lookups,
             admission=Admission(
-                self.board, lookups=lookups, claims=self._claims, lock_manager_of=self._lock_manager_of
+                self.board,
+                lookups=lookups,
+                claims=self._claims,
+                owners=owners,
+                lock_manager_of=self._lock_manager_of,
             ),
             dispatch=Dispatch(
                 self.board,
                 claims=self._claims,
-                serializable=lambda node: self._lock_manager_of(node) is not None,
+                owners=owners,
+                serializable=self._serializable,
                 bundle_seconds=settings.bundle_seconds,
                 open_engine=lambda: runner.open(context, self.driver.report),
             ),
             claims=self._claims,
             recompute_unknown=settings.on_unknown == "recompute",
         )
+
+    def _serializable(self, node: Node) -> bool:
+        return self._lock_manager_of(node) is not None
 
     def _lock_manager_of(self, node: Node) -> LockManager | None:
         if node.entry.template is None:

@@ -16,6 +16,7 @@ from penstock.runners.base import Outcome
 from penstock.runners.board import Board
 from penstock.runners.claims import Claims
 from penstock.runners.lookups import Lookups
+from penstock.runners.owning import Owners
 
 
 @dataclass(slots=True)
@@ -37,12 +38,14 @@ class Admission:
         *,
         lookups: Lookups,
         claims: Claims,
+        owners: Owners,
         lock_manager_of: Callable[[Node], LockManager | None],
     ) -> None:
         """`lock_manager_of(node)` is None unless the node's key is SERIALIZABLE."""
         self._board = board
         self._lookups = lookups
         self._claims = claims
+        self._owners = owners
         self._lock_manager_of = lock_manager_of
         self._leaders: dict[str, int] = {}
         self._followers: dict[str, list[int]] = {}
@@ -100,6 +103,9 @@ class Admission:
             progress.key, progress.key_age = self._board.planner.content_key(node), self._board.age(id)
         if progress.key is None:
             return True  # known on the worker only, when it has the values
+        if self._owners.must_wait(id):
+            self._board.scheduler.hold(id)
+            return False
         if self._leaders.setdefault(progress.key, id) == id:
             return True
         self._followers.setdefault(progress.key, []).append(id)

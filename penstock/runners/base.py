@@ -84,6 +84,8 @@ class Call:
     inputs: Mapping[int, Input]
     cache_key: str | None = None
     """If the driver knows it."""
+    claims: bool = False
+    """No other node of the run is computing its key, whatever that is."""
     recipe_key: str | None = None
     """Where a recipe entry is to be written; None for leaves and below plain tasks."""
     attempt_id: str = ""

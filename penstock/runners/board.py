@@ -88,6 +88,10 @@ class Board:
             self._uses[dep] = self._uses.get(dep, 0) + 1
         return progress
 
+    def add(self, id: int) -> list[int]:
+        """The node has to run: its place in the order of things. Returns [id] if something it needs has failed."""
+        return self.scheduler.add(id, self.needs_of(id), self.graph[id].entry.task.identity)
+
     def age(self, id: int) -> int:
         """How often inputs of the node were made again: another age may mean other values, and another key."""
         return sum(self.remade.get(d, 0) for d in self.graph[id].deps) if self.remade else 0

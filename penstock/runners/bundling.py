@@ -1,6 +1,6 @@
 """Bundling: which nodes travel together. Engines cost far more per task than a small task takes.
 
-A bundle is several ready nodes, each with the plain ones that need nothing else: a chain, a small subtree. How many is
+A bundle is several ready nodes, each with those that need nothing else: a chain, a small subtree. How many is
 decided by how long nodes of each task took so far: a bundle aims at `seconds`, and holds no more than a fair share of
 what is left, so that workers finish together; but always as much as an engine takes to carry it. A task nobody has
 timed yet travels alone, or as a chain's next link.
@@ -12,6 +12,7 @@ import heapq
 
 from penstock.graph.graphs import Node
 from penstock.runners.board import Board
+from penstock.runners.owning import Owners
 from penstock.runners.scheduler import State
 
 UNTIMED_SECONDS = 0.01
@@ -32,9 +33,10 @@ node must not hold up many others."""
 class Bundler:
     """Chooses bundles for one run and learns from what they took."""
 
-    def __init__(self, board: Board, *, seconds: float) -> None:
+    def __init__(self, board: Board, *, owners: Owners, seconds: float) -> None:
         """`seconds` is what a bundle aims at; 0 puts every node into a bundle of its own."""
         self._board = board
+        self._owners = owners
         self._seconds = seconds
         self._pace: dict[int, _Pace] = {}
 
@@ -57,7 +59,8 @@ class Bundler:
             return chosen
         share = int((len(waiting) + 1) / (2 * slots))
         inside = {first}
-        filled = self._extend(chosen, inside, 0, time or UNTIMED_SECONDS, slots)
+        own: set[str] = set()
+        filled = self._extend(chosen, inside, own, 0, time or UNTIMED_SECONDS, slots)
         heads = 1
         while time is not None and waiting and filled < self._seconds and (heads < share or filled < LEAST_SECONDS):
             following = self._time(waiting[0])
@@ -66,7 +69,7 @@ class Bundler:
             start = len(chosen)
             chosen.append(heapq.heappop(waiting))
             inside.add(chosen[-1])
-            filled = self._extend(chosen, inside, start, filled + following, slots)
+            filled = self._extend(chosen, inside, own, start, filled + following, slots)
             heads += 1
         return chosen
 
@@ -76,7 +79,9 @@ class Bundler:
         long = time is not None and time > self._seconds * LONG_SHARE
         return self._seconds <= 0 or long or self._solitary(id)
 
-    def _extend(self, chosen: list[int], inside: set[int], start: int, filled: float, slots: float) -> float:
+    def _extend(
+        self, chosen: list[int], inside: set[int], own: set[str], start: int, filled: float, slots: float
+    ) -> float:
         """Add what needs nothing but nodes of the bundle, as long as there is time; returns the time it fills."""
         scheduler = self._board.scheduler
         position = start
@@ -91,14 +96,18 @@ class Bundler:
                     time = UNTIMED_SECONDS if len(dependents) == 1 else self._seconds
                 if filled + time > self._seconds or id in inside:
                     continue
-                if self._solitary(id) or self._board.graph[id].cached:
-                    continue  # of a cached node the driver has to know the key: another may be computing it
-                if scheduler.state(id) is State.WAITING and self._needs_only(id, inside):
+                if self._solitary(id) or scheduler.state(id) is not State.WAITING:
+                    continue
+                if self._needs_only(id, inside) and self._may_join(id, inside, own):
                     scheduler.begin(id)
                     inside.add(id)
                     chosen.append(id)
                     filled += time
         return filled
+
+    def _may_join(self, id: int, inside: set[int], own: set[str]) -> bool:
+        # Of a cached node the driver has to know the key, since another may be computing it, or know that none is.
+        return not self._board.graph[id].cached or self._owners.may_join(id, inside, own)
 
     def _needs_only(self, id: int, inside: set[int]) -> bool:
         """Whether the node could run once the bundle's nodes are done."""

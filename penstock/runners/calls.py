@@ -223,7 +223,8 @@ class _CachedCall:
         found = self.results.look_up(self.task, key)
         if isinstance(found, Found) and found.generation != call.seen:
             return self._adopt(found.record, "hit", started=0.0, seconds=0.0)
-        if call.cache_key is None or (self.payload.serializable and call.session_id is None):
+        unclaimed = call.cache_key is None and not call.claims
+        if unclaimed or (self.payload.serializable and call.session_id is None):
             return self.worker.outcome(call, "unclaimed", cache_key=key)
         return self._execute(key, found)
 

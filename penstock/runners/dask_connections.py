@@ -56,6 +56,8 @@ class Connection:
 
     def close(self) -> None:
         """End the connection and its threads."""
+        with contextlib.suppress(Exception):  # the scheduler may be gone
+            self.client.unsubscribe_topic(self.topic)
         self.client.close(timeout=CLOSE_SECONDS)
 
     def _on_event(self, event: tuple[float, Any]) -> None:

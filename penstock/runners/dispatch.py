@@ -18,6 +18,7 @@ from penstock.runners.board import Board
 from penstock.runners.bundling import Bundler
 from penstock.runners.claims import Claims
 from penstock.runners.failures import describe
+from penstock.runners.owning import Owners
 from penstock.runners.resources import missing, required
 
 
@@ -29,6 +30,7 @@ class Dispatch:
         board: Board,
         *,
         claims: Claims,
+        owners: Owners,
         serializable: Callable[[Node], bool],
         open_engine: Callable[[], Engine],
         bundle_seconds: float,
@@ -47,7 +49,8 @@ class Dispatch:
         # Unique among all attempts ever made, without asking the system for chance 10 000 times.
         self._attempts = os.urandom(8).hex()
         self._attempt = itertools.count()
-        self.bundler = Bundler(board, seconds=bundle_seconds)
+        self._owners = owners
+        self.bundler = Bundler(board, owners=owners, seconds=bundle_seconds)
         self._bundle_seconds = bundle_seconds
         self._ahead = Ahead(board, self.bundler)
 
@@ -101,6 +104,8 @@ class Dispatch:
         for name, amount in bundle.resources.items():
             self._in_use[name] -= amount
         self._ahead.ended(bundle)
+        for id in self._owners.ended(bundle):
+            self._board.scheduler.resume(id)
         return True
 
     def cancel_all(self) -> None:
@@ -150,6 +155,7 @@ class Dispatch:
             return [(ids[0], describe(error))] if len(ids) == 1 else self._submit_each(ids, needs)
         self._bundles[bundle.number] = bundle
         self._ahead.began(bundle, self.engine)
+        self._owners.began(bundle)
         for name, amount in needs.items():
             self._in_use[name] = self._in_use.get(name, 0.0) + amount
         if len(ids) > 1:
@@ -211,6 +217,7 @@ class Dispatch:
             arguments=node.arguments,
             inputs={d: self._ahead.input(d) for d in node.deps},
             cache_key=progress.key,
+            claims=bool(inner) and node.cached and progress.key is None,
             recipe_key=node.recipe_key if node.deps else None,
             attempt_id=f"{self._attempts}{next(self._attempt):x}",
             session_id=lease.session_id if lease else None,

@@ -238,7 +238,7 @@ class Driver:
         elif not self._cancelled:
             progress = board.begin(id)
             progress.looked_up = progress.key is not None and not board.graph[id].entry.refresh
-            self._endings.skip(board.scheduler.add(id, board.needs_of(id)), id)
+            self._endings.skip(board.add(id), id)
 
     def _tell_plan(self, rounds: int, lookups: int) -> None:
         board = self.board
@@ -365,11 +365,7 @@ class Driver:
         board.remade[id] = board.remade.get(id, 0) + 1
         board.planner.revive(id, reason)
         board.begin(id)
-        skipped = (
-            board.scheduler.reopen(id, board.needs_of(id))
-            if id in board.scheduler
-            else board.scheduler.add(id, board.needs_of(id))
-        )
+        skipped = board.scheduler.reopen(id, board.needs_of(id)) if id in board.scheduler else board.add(id)
         self._endings.skip(skipped, id)
 
     def _cancel(self) -> None:

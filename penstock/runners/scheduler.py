@@ -30,9 +30,10 @@ _OVER = (State.DONE, State.FAILED, State.SKIPPED)
 
 
 class _Work:
-    __slots__ = ("dependents", "state", "waits")
+    __slots__ = ("dependents", "kind", "state", "waits")
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
         self.state = State.WAITING
         self.waits = 0
         self.dependents: list[int] = []
@@ -45,6 +46,7 @@ class Scheduler:
         self._work: dict[int, _Work] = {}
         self._ready: list[int] = []
         self._unfinished = 0
+        self._unfinished_of: dict[str, int] = {}
 
     def __contains__(self, node: int) -> bool:
         return node in self._work
@@ -78,10 +80,14 @@ class Scheduler:
 
     # -- events ---------------------------------------------------------------------------------------------------
 
-    def add(self, node: int, needs: Iterable[int]) -> list[int]:
+    def unfinished_of(self, kind: str) -> int:
+        """How many nodes of a kind are not over."""
+        return self._unfinished_of.get(kind, 0)
+
+    def add(self, node: int, needs: Iterable[int], kind: str = "") -> list[int]:
         """A node that has to run once all of `needs` are done. Returns [node] if one of them failed: it never will."""
-        work = self._work[node] = _Work()
-        self._unfinished += 1
+        work = self._work[node] = _Work(kind)
+        self._count(work, 1)
         return self._wait_for(node, work, needs)
 
     def take_ready(self) -> list[int]:
@@ -135,7 +141,7 @@ class Scheduler:
         work = self._work[node]
         if work.state not in _OVER:
             return []
-        self._unfinished += 1
+        self._count(work, 1)
         work.state = State.WAITING
         work.waits = 0
         return self._wait_for(node, work, needs)
@@ -163,9 +169,13 @@ class Scheduler:
     def _end(self, node: int, state: State) -> _Work:
         work = self._work[node]
         if work.state not in _OVER:
-            self._unfinished -= 1
+            self._count(work, -1)
         work.state = state
         return work
+
+    def _count(self, work: _Work, change: int) -> None:
+        self._unfinished += change
+        self._unfinished_of[work.kind] = self._unfinished_of.get(work.kind, 0) + change
 
     def _skip_dependents(self, node: int) -> list[int]:
         skipped = []

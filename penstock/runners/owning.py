@@ -1,0 +1,90 @@
+"""Owning a task while a bundle is under way: when may a worker compute a cached result whose key nobody knows yet?
+
+The driver sees to it that no two nodes of a run compute the same key: it knows the key of each node before it hands it
+over. Links of a chain of cached nodes travel in one bundle, though, and their keys come about on the worker. That is
+safe for a task of which every other unfinished node comes later: it lies downstream of the bundle's first one, or in
+the bundle behind it, where it is looked up before it runs. Nodes of an owned task that are traced meanwhile wait for
+the bundle's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from penstock.graph.graphs import Node
+from penstock.runners.base import Bundle
+from penstock.runners.board import Board
+
+MAX_VISITS = 100_000
+"""So many nodes are looked at to see who comes later."""
+FEWER = 0.9
+"""A task that cannot be owned is looked at again when only this share of its nodes is left unfinished."""
+
+
+class Owners:
+    """Which tasks are owned by bundles under way."""
+
+    def __init__(self, board: Board, *, serializable: Callable[[Node], bool]) -> None:
+        self._board = board
+        self._serializable = serializable
+        self._owned: dict[str, int] = {}
+        self._bundles: dict[int, list[str]] = {}
+        self._waiting: dict[str, list[int]] = {}
+        self._contested: dict[str, int] = {}
+
+    def may_join(self, id: int, inside: set[int], own: set[str]) -> bool:
+        """Whether a cached node may travel in a bundle, behind the nodes `inside` it; its task is then among `own`."""
+        board, node = self._board, self._board.graph[id]
+        progress = board.progress[id]
+        if progress.key is not None or progress.seen is not None or node.entry.refresh or self._serializable(node):
+            return False
+        task = node.entry.task.identity
+        if task not in own and not self._may_own(id, task, inside):
+            return False
+        own.add(task)
+        return True
+
+    def began(self, bundle: Bundle) -> None:
+        """The bundle was submitted."""
+        tasks = {self._board.graph[call.node].entry.task.identity for call in bundle.calls if call.claims}
+        if tasks:
+            self._bundles[bundle.number] = sorted(tasks)
+            self._owned.update(dict.fromkeys(tasks, bundle.number))
+
+    def ended(self, bundle: Bundle) -> list[int]:
+        """The bundle is over; returns the nodes that waited for that."""
+        woken: list[int] = []
+        for task in self._bundles.pop(bundle.number, ()):
+            del self._owned[task]
+            woken += self._waiting.pop(task, ())
+        return woken
+
+    def must_wait(self, id: int) -> bool:
+        """Whether a bundle under way may be computing the node's key; `ended` then returns the node."""
+        task = self._board.graph[id].entry.task.identity
+        if task not in self._owned:
+            return False
+        self._waiting.setdefault(task, []).append(id)
+        return True
+
+    def _may_own(self, id: int, task: str, inside: set[int]) -> bool:
+        board = self._board
+        unfinished = board.scheduler.unfinished_of(task)
+        if task in self._owned or unfinished > self._contested.get(task, unfinished):
+            return False
+        others = unfinished - 1 - sum(board.graph[n].entry.task.identity == task for n in inside)
+        if others and not self._all_later(id, task, others):
+            self._contested[task] = int(unfinished * FEWER)
+            return False
+        return True
+
+    def _all_later(self, id: int, task: str, others: int) -> bool:
+        """Whether so many unfinished nodes of the task lie downstream of the node."""
+        board, seen, stack = self._board, {id}, [id]
+        while stack and others and len(seen) < MAX_VISITS:
+            for later in board.scheduler.dependents(stack.pop()):
+                if later not in seen and not board.scheduler.over(later):
+                    seen.add(later)
+                    stack.append(later)
+                    others -= board.graph[later].entry.task.identity == task
+        return others == 0

@@ -1,0 +1,152 @@
+"""Chains of cached nodes travel in bundles, and still no key is computed twice in a run."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock import INPUTS, Run, flow, load_settings, task
+from penstock.events import BundleSubmitted, Event
+from penstock.runners import ThreadRunner
+
+
+def run(function: Any, store: Path, workers: int = 2) -> tuple[Run[Any], list[int]]:
+    """The run of a flow function and the sizes of its bundles of several nodes."""
+    seen: list[Event] = []
+    bound = flow(function).with_options(runner=ThreadRunner(workers))
+    settings = load_settings(overrides={"store": str(store)})
+    done: Run[Any] = bound.run_with({}, settings=settings, subscribers=[seen.append])
+    return done, [e.nodes for e in seen if isinstance(e, BundleSubmitted)]
+
+
+class Links:
+    """A cached task `link(x, most)`: x + 1, `most` at most; it counts how often it ran with which input."""
+
+    def __init__(self) -> None:
+        self.ran: Counter[tuple[int, int]] = Counter()
+        guard = threading.Lock()
+
+        @task(cache_policy=INPUTS, key_name="link")
+        def link(x: int, most: int) -> int:
+            with guard:
+                self.ran[x, most] += 1
+            return min(x + 1, most)
+
+        self.link = link
+
+    def chain(self, x: Any, length: int, most: int) -> Any:
+        for _ in range(length):
+            x = self.link(x, most)
+        return x
+
+
+def test_a_chain_of_cached_nodes_travels_together(tmp_path: Path) -> None:
+    links = Links()
+    done, sizes = run(lambda: links.chain(0, 100, 1000), tmp_path)
+    assert done.result() == 100
+    assert done.counts["executed"] == 100
+    assert max(sizes) > 10
+    assert set(links.ran.values()) == {1}
+
+
+def test_each_link_is_a_hit_of_its_own_afterwards(tmp_path: Path) -> None:
+    links = Links()
+    run(lambda: links.chain(0, 30, 1000), tmp_path)
+    done, _ = run(lambda: [links.link(n, 1000) for n in range(30)], tmp_path)
+    assert done.result() == list(range(1, 31))
+    assert done.counts["executed"] == 0
+
+
+def test_links_whose_values_come_out_equal_run_once_in_a_bundle(tmp_path: Path) -> None:
+    links = Links()
+    done, _ = run(lambda: links.chain(0, 50, 3), tmp_path)
+    assert done.result() == 3
+    assert links.ran == {(0, 3): 1, (1, 3): 1, (2, 3): 1, (3, 3): 1}
+    assert done.counts["executed"] == 4
+
+
+def test_chains_that_come_to_equal_values_compute_each_key_once(tmp_path: Path) -> None:
+    links = Links()
+    done, _ = run(lambda: [links.chain(n, 12, 9) for n in range(6)], tmp_path, workers=4)
+    assert done.result() == [9] * 6
+    assert set(links.ran.values()) == {1}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_graph_computes_a_key_twice(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    links = Links()
+    moves = [(rng.random() < 0.85, rng.random(), rng.choice((5, 7))) for _ in range(80)]
+
+    def graph() -> Any:
+        nodes: list[Any] = [0]
+        for follows, where, most in moves:
+            source = nodes[-1] if follows else nodes[int(where * len(nodes))]
+            nodes.append(links.link(source, most))
+        return nodes
+
+    expected = [0]
+    for follows, where, most in moves:
+        source = expected[-1] if follows else expected[int(where * len(expected))]
+        expected.append(min(source + 1, most))
+    done, _ = run(graph, tmp_path, workers=3)
+    assert done.result() == expected
+    assert set(links.ran.values()) == {1}
+
+
+def test_a_call_that_is_traced_while_a_chain_is_under_way_does_not_compute_its_keys_again(tmp_path: Path) -> None:
+    ran: Counter[int] = Counter()
+    reached, go = threading.Event(), threading.Event()
+
+    @task(cache_policy=INPUTS)
+    def link(x: int) -> int:
+        ran[x] += 1
+        if x == 1:
+            reached.set()
+            assert go.wait(30)
+        return x + 1
+
+    @task
+    def plain(x: int) -> int:
+        return x
+
+    def pipeline() -> Any:
+        end = link.submit(link.submit(link.submit(0)))
+        watcher = threading.Thread(target=end.wait)
+        watcher.start()
+        assert reached.wait(30)  # the second link is running, and nobody but its worker knows its key
+        again = link.submit(1)
+        assert plain(1) == 1  # its value is there, so the call before it was decided as well
+        go.set()
+        watcher.join()
+        return end, again
+
+    done, _ = run(pipeline, tmp_path, workers=3)
+    assert done.result() == (3, 2)
+    assert ran == {0: 1, 1: 1, 2: 1}
+
+
+def test_a_link_that_is_retried_runs_no_link_before_it_again(tmp_path: Path) -> None:
+    tries: Counter[int] = Counter()
+
+    @task(cache_policy=INPUTS, retries=1)
+    def shaky(x: int) -> int:
+        tries[x] += 1
+        if x == 20 and tries[x] == 1:
+            raise ValueError("once")
+        return x + 1
+
+    def chain() -> Any:
+        x = shaky(0)
+        for _ in range(40):
+            x = shaky(x)
+        return x
+
+    done, _ = run(chain, tmp_path)
+    assert done.result() == 41
+    assert tries == {n: 2 if n == 20 else 1 for n in range(41)}
