@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from penstock.errors import RunnerError
-from penstock.runners.dask_worker import EVENT
+from penstock.runners.dask_telling import EVENT
 
 CONNECT_SECONDS = 5.0
 """A scheduler that does not answer within so long counts as dead."""
@@ -64,10 +64,10 @@ class Connection:
         message = event[1]
         if not isinstance(message, list | tuple) or message[0] != EVENT:
             return  # the scheduler tells things of its own on this topic
-        _, run, what, number, content = message
-        listener = self._listeners.get(run)
-        if listener is not None:
-            listener(what, number, content)
+        for run, what, bundle, content in message[1]:
+            listener = self._listeners.get(run)
+            if listener is not None:
+                listener(what, bundle, content)
 
 
 class KeptConnection:

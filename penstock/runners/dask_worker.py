@@ -25,6 +25,7 @@ import cloudpickle
 from penstock.errors import RunnerError
 from penstock.runners.base import NO_GENERATION, Bundle, Call, Failure, Input, Outcome, Payload, WorkerContext
 from penstock.runners.calls import InputLost, Worker
+from penstock.runners.dask_telling import teller_of
 from penstock.runners.failures import describe, portable
 from penstock.runners.packed_values import Packed, pack, unpack
 from penstock.runners.values import Pickled, read_value
@@ -42,7 +43,6 @@ COMPRESS_BYTES = 16 * 1024
 RUNS_KEPT = 8
 """Stores and tasks of so many runs stay known to a worker process."""
 THIS_PROCESS = os.urandom(8).hex()
-EVENT = "penstock"
 
 Blob = bytes | tuple[int, ...]
 """Bytes, or where they are among what Dask brought along, in parts."""
@@ -127,12 +127,13 @@ def perform(data: bytes, *brought: Any) -> dict[int, Pickled | KeptValue]:
     parcel = Parcel(*pickle.loads(data))
     worker = distributed.get_worker()
     _watch_for_cancelling(worker)
+    teller = teller_of(worker)
     if parcel.tells:
-        worker.log_event(parcel.topic, (EVENT, parcel.run, "started", parcel.key[1], b""))
+        teller.tell(parcel.topic, parcel.run, "started", parcel.key[1], b"")
     try:
         with _interruptible(parcel.key) as job:
             answer, logs, values = _perform(parcel, brought, job)
-            worker.log_event(parcel.topic, (EVENT, parcel.run, "finished", parcel.key[1], _wrapped(answer, logs)))
+            teller.tell(parcel.topic, parcel.run, "finished", parcel.key[1], _wrapped(answer, logs))
             return values
     except _Interrupted:
         return {}  # the driver has forgotten this bundle
