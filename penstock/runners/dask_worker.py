@@ -26,6 +26,7 @@ from penstock.errors import RunnerError
 from penstock.runners.base import NO_GENERATION, Bundle, Call, Failure, Input, Outcome, Payload, WorkerContext
 from penstock.runners.calls import InputLost, Worker
 from penstock.runners.failures import describe, portable
+from penstock.runners.loads import IDLE_SECONDS, SharedLoads
 from penstock.runners.packed_values import Packed, pack, unpack
 from penstock.runners.shipped import explained, in_use
 from penstock.runners.shipping import Shipment
@@ -176,6 +177,7 @@ class _Site:
     epoch: int
     """Of the shipped modules that its tasks were unpickled with."""
     payloads: dict[int, Payload] = field(default_factory=dict)
+    loads: SharedLoads = field(default_factory=lambda: SharedLoads(idle_seconds=IDLE_SECONDS))
 
 
 _sites: dict[str, _Site] = {}
@@ -249,6 +251,7 @@ class _Desk(Worker):
             fetch=self._fetch_value,
             keep=self._keep_value,
             shares_memory=False,
+            loads=site.loads,
         )
         self.payloads = site.payloads
         self._places = places
@@ -281,7 +284,7 @@ class _Desk(Worker):
         # Dask runs a bundle again if the worker that held its values died; it then finds published results, without
         # their values. They are in the store.
         if isinstance(source.handle, Kept) and source.record is not None and self._brought_value(source.handle) is None:
-            return Input(source.digest, source.record, source.store)
+            return Input(source.digest, source.record, source.store, shared=source.shared)
         return source
 
     def _fetch_value(self, handle: Pickled | Kept) -> Any:

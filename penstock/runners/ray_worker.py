@@ -18,6 +18,7 @@ from penstock.errors import RunnerError
 from penstock.runners.base import Bundle, Call, Failure, Outcome, Payload, WorkerContext
 from penstock.runners.calls import Worker
 from penstock.runners.failures import describe, portable
+from penstock.runners.loads import IDLE_SECONDS, SharedLoads
 from penstock.runners.packed_values import Packed, pack, unpack
 from penstock.runners.shipped import explained, in_use
 from penstock.runners.shipping import Shipment
@@ -116,6 +117,7 @@ class _Desk(Worker):
             fetch=self._fetch_value,
             keep=self._keep_value,
             shares_memory=False,
+            loads=SharedLoads(idle_seconds=IDLE_SECONDS),
         )
         self.shipped = setup.shipped
         self.epoch = epoch
