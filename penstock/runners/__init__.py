@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 from penstock.errors import ConfigurationError
 from penstock.runners.base import Runner
@@ -31,14 +31,14 @@ def _dask(**options: Any) -> Runner:
     return DaskRunner(**options)
 
 
-def _dask_at(address: str) -> Runner:
-    return _dask(address=address.removeprefix("dask+"))
+def _dask_at(address: str, **options: Any) -> Runner:
+    return _dask(address=address.removeprefix("dask+"), **options)
 
 
-def _ray(address: str | None = None, *, workers: int | None = None) -> Runner:
+def _ray(address: str | None = None, *, workers: int | None = None, **options: Any) -> Runner:
     from penstock.runners.ray import RayRunner
 
-    return RayRunner(address) if workers is None else RayRunner(address, num_cpus=workers)
+    return RayRunner(address, **options) if workers is None else RayRunner(address, num_cpus=workers, **options)
 
 
 _ON_USE = {
@@ -61,7 +61,7 @@ _RUNNERS: dict[str, Callable[..., Runner]] = {
     "ray": _ray,
 }
 _DASK_PROTOCOLS = ("tcp", "tls", "ucx", "ws", "wss")
-_CLUSTERS: dict[str, Callable[[str], Runner]] = {
+_CLUSTERS: dict[str, Callable[..., Runner]] = {
     **{f"dask+{protocol}": _dask_at for protocol in _DASK_PROTOCOLS},
     "ray": _ray,
 }
@@ -70,7 +70,7 @@ _CLUSTERS: dict[str, Callable[[str], Runner]] = {
 
 def runner_from(chosen: Runner | str) -> Runner:
     """The runner itself, or the one an address names: `threads`, `processes`, `dask`, `ray`, each with
-    `?workers=N`, or the address of a cluster: `dask+tcp://host:8786`, `ray://host:10001`.
+    `?workers=N`, or the address of a cluster: `dask+tcp://host:8786`, `ray://host:10001`. All take `?ship=pkg,other`.
 
     Raises `ConfigurationError` for an address of no known kind or with options it does not have.
     """
@@ -78,7 +78,9 @@ def runner_from(chosen: Runner | str) -> Runner:
         return chosen
     scheme, separator, _ = chosen.partition("://")
     if separator and scheme in _CLUSTERS:
-        return _CLUSTERS[scheme](chosen)
+        address, shipped = _without_ship(chosen)
+        return _CLUSTERS[scheme](address, **shipped)
+    chosen, shipped = _without_ship(chosen)
     kind, _, query = chosen.partition("?")
     if kind not in _RUNNERS:
         known = [*_RUNNERS, *(f"{scheme}://" for scheme in _CLUSTERS)]
@@ -90,4 +92,16 @@ def runner_from(chosen: Runner | str) -> Runner:
     workers = options.pop("workers", None)
     if options or (workers is not None and not workers.isdigit()):
         raise ConfigurationError(f"cannot read the runner {chosen!r}", hint="write threads?workers=8")
-    return _RUNNERS[kind](workers=int(workers)) if workers is not None else _RUNNERS[kind]()
+    return _RUNNERS[kind](workers=int(workers), **shipped) if workers is not None else _RUNNERS[kind](**shipped)
+
+
+def _without_ship(address: str) -> tuple[str, dict[str, Any]]:
+    """The address without `ship=`, and that as an option."""
+    base, _, query = address.partition("?")
+    pairs = query.split("&") if query else []
+    ship = [unquote_plus(pair.removeprefix("ship=")) for pair in pairs if pair.startswith("ship=")]
+    if not ship:
+        return address, {}
+    others = "&".join(pair for pair in pairs if not pair.startswith("ship="))
+    names = tuple(name for each in ship for name in each.split(",") if name)
+    return f"{base}?{others}" if others else base, {"ship": names}

@@ -69,6 +69,8 @@ class Input:
     """The address of the store that holds it; None is the run's own."""
     handle: Any = None
     """The value inside the engine; only the engine looks into it."""
+    shared: bool = False
+    """Several calls of the run need it: whoever loads it may keep it for the others."""
 
 
 @dataclass(slots=True, eq=False)

@@ -119,7 +119,8 @@ class Board:
     def input(self, id: int) -> Input:
         """Where a consumer finds the node's value."""
         result = self.results.get(id) or Result()  # of a node of the same bundle: filled in on the worker
-        return Input(result.digest, result.record, self.graph[id].entry.task.options.result_storage, result.handle)
+        store, shared = self.graph[id].entry.task.options.result_storage, self._uses.get(id, 0) > 1
+        return Input(result.digest, result.record, store, result.handle, shared)
 
     def wanted(self, id: int) -> bool:
         """Whether anybody may still ask for the node's value."""

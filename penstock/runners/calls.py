@@ -27,6 +27,7 @@ from penstock.graph.tracing import tracing
 from penstock.runners.base import Bundle, Call, Input, Outcome, OutcomeKind, Payload, WorkerContext
 from penstock.runners.copies import CannotCopy, own_copy
 from penstock.runners.failures import describe
+from penstock.runners.loads import SharedLoads
 from penstock.runners.printing import printing_to_log
 from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
 from penstock.settings import in_force
@@ -62,11 +63,13 @@ class Worker:
         keep: Callable[[Any], Any],
         shares_memory: bool,
         keeps_published: bool = True,
+        loads: SharedLoads | None = None,
     ) -> None:
         """`keep(value)` gives a handle to a value that stays in the engine; `fetch(handle)` gives the value back.
 
         With `shares_memory` handles are the objects that other calls see too, so each consumer gets a copy. Without
-        `keeps_published` a published value is not kept: others load it from the store.
+        `keeps_published` a published value is not kept: others load it from the store. `loads` are shared by the
+        run's workers in this process, if there are several.
         """
         self._run = context.run
         self.run_id = context.run.id
@@ -76,6 +79,7 @@ class Worker:
         self._keep = keep
         self._shares_memory = shares_memory
         self.keeps_published = keeps_published
+        self._loads = SharedLoads() if loads is None else loads
         self.payloads: dict[int, Payload] = {}
         self.name = f"{platform.node()}:{os.getpid()}"
 
@@ -162,11 +166,17 @@ class Worker:
                 return value
             with contextlib.suppress(CannotCopy):
                 return own_copy(value)
-        assert source.record is not None  # an input has a record or a handle
+        record = source.record
+        assert record is not None  # an input has a record or a handle
         try:
-            return self._open_results(source.store).load(source.record)
+            return self._loads.get(
+                (source.store, record.slot_name, record.attempt),
+                record.size,
+                lambda: self._open_results(source.store).load(record),
+                shared=source.shared,
+            )
         except DamagedResult as error:
-            raise InputLost(node, source.record.generation) from error
+            raise InputLost(node, record.generation) from error
 
     def run_function(self, call: Call, payload: Payload, values: Mapping[str, Any]) -> Any:
         """The user's function, run with its context; async functions are run to their end."""

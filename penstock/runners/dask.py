@@ -16,6 +16,7 @@ from penstock.errors import ConfigurationError, RunnerError
 from penstock.locks.base import Reach
 from penstock.runners.base import Engine, Report, WorkerContext
 from penstock.runners.binding import BindsFlows
+from penstock.runners.shipping import Ship, check_ship, pack
 from penstock.runners.values import pickled
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class DaskRunner(BindsFlows):
     `worker_timeout` is how many seconds a call may wait while the cluster has no worker that could run it (workers may
     be on their way, or being replaced) before it fails with a `RunnerError`.
 
+    `ship=["pkg"]` sends packages and modules of the project along, by name or path, for workers that cannot import
+    them.
+
     A call that is timed out or cancelled is interrupted at its next line of Python. Code inside C extensions cannot be
     interrupted: it keeps its thread of the worker until it returns.
     """
@@ -53,6 +57,7 @@ class DaskRunner(BindsFlows):
         cluster_class: Callable[..., Any] | None = None,
         workers: int | None = None,
         worker_timeout: float = WORKER_TIMEOUT,
+        ship: Ship = (),
         **options: Any,
     ) -> None:
         """Raises `ConfigurationError` for arguments that contradict each other."""
@@ -74,6 +79,7 @@ class DaskRunner(BindsFlows):
         self.cluster_class = cluster_class
         self.workers = workers
         self.worker_timeout = float(worker_timeout)
+        self.ship = check_ship(ship)
         self.options = options
         self._kept: Any = None
         self._connection: KeptConnection | None = None
@@ -122,7 +128,7 @@ class DaskRunner(BindsFlows):
         """Live workers for one run.
 
         Raises `RunnerError` if Dask is not installed, the scheduler does not answer, the cluster does not start or has
-        other versions, and `ConfigurationError` for a store that workers cannot reach.
+        other versions, and `ConfigurationError` for a store that workers cannot reach or what cannot be shipped.
         """
         if context.store.startswith("memory:") and self.reach != "process":
             raise ConfigurationError(
@@ -164,6 +170,7 @@ class DaskRunner(BindsFlows):
             paths=tuple(path for path in sys.path if path),
             evidence=f"runs/{run.id}/run.json" if self.reach == "network" and run.id else None,
             context=pickled(WorkerContext(run, context.store), "the run"),
+            shipped=pack(self.ship),
         )
         return pickle.dumps(tuple(setup))
 

@@ -16,7 +16,7 @@ import threading
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,7 +27,10 @@ from penstock.runners.base import NO_GENERATION, Bundle, Call, Failure, Input, O
 from penstock.runners.calls import InputLost, Worker
 from penstock.runners.dask_telling import teller_of
 from penstock.runners.failures import describe, portable
+from penstock.runners.loads import IDLE_SECONDS, SharedLoads
 from penstock.runners.packed_values import Packed, pack, unpack
+from penstock.runners.shipped import explained, in_use
+from penstock.runners.shipping import Shipment
 from penstock.runners.values import Pickled, read_value
 from penstock.runners.wire import Logs, pack_outcomes, unpack_bundle, unpack_outcomes
 from penstock.runners.worker_processes import portable_outcomes, stores_of
@@ -94,6 +97,8 @@ class WorkerSetup(NamedTuple):
     evidence: str | None
     """Something that is in the run's store, by name; None if nobody can look at another store by mistake."""
     context: bytes
+    shipped: Shipment | None
+    """Packages of the project that travel along."""
 
 
 class KeptValue:
@@ -131,8 +136,8 @@ def perform(data: bytes, *brought: Any) -> dict[int, Pickled | KeptValue]:
     if parcel.tells:
         teller.tell(parcel.topic, parcel.run, "started", parcel.key[1], b"")
     try:
-        with _interruptible(parcel.key) as job:
-            answer, logs, values = _perform(parcel, brought, job)
+        with _interruptible(parcel.key) as job, ExitStack() as using:
+            answer, logs, values = _perform(parcel, brought, job, using)
             teller.tell(parcel.topic, parcel.run, "finished", parcel.key[1], _wrapped(answer, logs))
             return values
     except _Interrupted:
@@ -150,13 +155,13 @@ def _wrapped(answer: Sequence[Outcome] | Failure, logs: Logs) -> bytes:
 
 
 def _perform(
-    parcel: Parcel, brought: Sequence[Any], job: _Job
+    parcel: Parcel, brought: Sequence[Any], job: _Job, using: ExitStack
 ) -> tuple[Sequence[Outcome] | Failure, Logs, dict[int, Pickled | KeptValue]]:
     try:
-        site = _site(parcel, brought)
+        site = _site(parcel, brought, using)
         bundle = unpack_bundle(_bytes(parcel.bundle, brought))
     except Exception as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
-        return portable(describe(error)), [], {}
+        return portable(describe(explained(error))), [], {}
     desk = _Desk(site, parcel.values, brought, job)
     with _collected_logs(enabled=site.driver != THIS_PROCESS) as logs:
         outcomes = portable_outcomes(desk.perform_bundle(bundle))
@@ -177,31 +182,42 @@ class _Site:
     context: WorkerContext
     driver: str
     open_results: Callable[[Any], ResultStore]
+    shipped: Shipment | None
+    epoch: int
+    """Of the shipped modules that its tasks were unpickled with."""
     payloads: dict[int, Payload] = field(default_factory=dict)
+    loads: SharedLoads = field(default_factory=lambda: SharedLoads(idle_seconds=IDLE_SECONDS))
 
 
 _sites: dict[str, _Site] = {}
 _sites_guard = threading.Lock()
 
 
-def _site(parcel: Parcel, brought: Sequence[Any]) -> _Site:
-    site = _sites.get(parcel.run) or _open_site(parcel.run, WorkerSetup(*pickle.loads(_bytes(parcel.setup, brought))))
+def _site(parcel: Parcel, brought: Sequence[Any], using: ExitStack) -> _Site:
+    """The run as it is known here; what was shipped with it stays in use until `using` closes."""
+    site = _sites.get(parcel.run)
+    if site is None or using.enter_context(in_use(site.shipped)) != site.epoch:
+        site = _open_site(parcel.run, WorkerSetup(*pickle.loads(_bytes(parcel.setup, brought))), using)
     for number, blob in parcel.tasks.items():
         if number not in site.payloads:
             site.payloads[number] = cloudpickle.loads(_bytes(blob, brought))
     return site
 
 
-def _open_site(run: str, setup: WorkerSetup) -> _Site:
+def _open_site(run: str, setup: WorkerSetup, using: ExitStack) -> _Site:
     _check_versions(setup.versions)
+    shipped = setup.shipped if setup.process != THIS_PROCESS else None
+    epoch = using.enter_context(in_use(shipped))
     with _sites_guard:
         if setup.process != THIS_PROCESS:
             sys.path += [path for path in setup.paths if path not in sys.path and os.path.isdir(path)]
         context: WorkerContext = cloudpickle.loads(setup.context)
         open_results = stores_of(context.store, check=lambda store: _check_store(store, setup.evidence))
+        if run in _sites and _sites[run].epoch != epoch:
+            del _sites[run]
         while len(_sites) >= RUNS_KEPT:
             del _sites[next(iter(_sites))]
-        return _sites.setdefault(run, _Site(context, setup.process, open_results))
+        return _sites.setdefault(run, _Site(context, setup.process, open_results, shipped, epoch))
 
 
 def versions() -> tuple[str, str]:
@@ -244,6 +260,7 @@ class _Desk(Worker):
             fetch=self._fetch_value,
             keep=self._keep_value,
             shares_memory=False,
+            loads=site.loads,
         )
         self.payloads = site.payloads
         self._places = places
@@ -278,7 +295,7 @@ class _Desk(Worker):
         # Dask runs a bundle again if the worker that held its values died; it then finds published results, without
         # their values. They are in the store.
         if isinstance(source.handle, Kept) and source.record is not None and self._brought_value(source.handle) is None:
-            return Input(source.digest, source.record, source.store)
+            return Input(source.digest, source.record, source.store, shared=source.shared)
         return source
 
     def _fetch_value(self, handle: Pickled | Kept) -> Any:

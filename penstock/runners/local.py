@@ -16,6 +16,7 @@ from penstock.runners.base import Bundle, Engine, Finished, Payload, Report, Sta
 from penstock.runners.binding import BindsFlows
 from penstock.runners.calls import Worker
 from penstock.runners.resources import local_machine
+from penstock.runners.shipping import Ship, check_ship
 
 
 def default_workers() -> int:
@@ -33,8 +34,11 @@ class ThreadRunner(BindsFlows):
     workers: int = field(default_factory=default_workers)
     resources: Mapping[str, float] = field(default_factory=dict)
     """What this machine has besides `cpu` and `memory`, for tasks that ask for it."""
+    ship: Ship = ()
+    """As for clusters. Workers import here what the driver imports, so it is checked and nothing is sent."""
 
     def __post_init__(self) -> None:
+        check_ship(self.ship)
         if self.workers < 1:
             raise ConfigurationError(f"workers={self.workers}", because="nothing could ever run", hint="1 or more")
 

@@ -30,6 +30,7 @@ from penstock.runners.base import Bundle, Engine, Failure, Finished, Outcome, Pa
 from penstock.runners.binding import BindsFlows
 from penstock.runners.failures import describe
 from penstock.runners.resources import local_machine
+from penstock.runners.shipping import Ship, check_ship
 from penstock.runners.values import discard_value, pickled, read_value
 from penstock.runners.wire import pack_bundle, unpack_outcomes
 from penstock.runners.worker_processes import log_again
@@ -47,8 +48,11 @@ class ProcessRunner(BindsFlows):
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     resources: Mapping[str, float] = field(default_factory=dict)
     """What this machine has besides `cpu` and `memory`, for tasks that ask for it."""
+    ship: Ship = ()
+    """As for clusters. Workers import here what the driver imports, so it is checked and nothing is sent."""
 
     def __post_init__(self) -> None:
+        check_ship(self.ship)
         if self.workers < 1:
             raise ConfigurationError(f"workers={self.workers}", because="nothing could ever run", hint="1 or more")
 

@@ -39,6 +39,7 @@ from penstock.runners.failures import describe
 from penstock.runners.packed_values import unpack
 from penstock.runners.ray_capacity import Capacity, as_options
 from penstock.runners.ray_clusters import PROCESS
+from penstock.runners.shipping import Ship, Shipment, check_ship, pack
 from penstock.runners.values import Pickled, pickled, read_value
 from penstock.runners.wire import pack_bundle, unpack_outcomes
 from penstock.runners.worker_processes import log_again
@@ -55,7 +56,8 @@ class RayRunner(BindsFlows):
     On the Ray that this process is connected to; else on the cluster at `address` (`ray://host:10001`, `host:6379`,
     `auto`; by default RAY_ADDRESS); else on one started for the run, on this machine. Only that one is shut down
     afterwards. `init_options` go to `ray.init`, such as `num_cpus=4` or `runtime_env=...`, and mean nothing to a Ray
-    that this process is already connected to.
+    that this process is already connected to. `ship=["pkg"]` sends packages and modules of the project along, by name
+    or path, for workers that cannot import them.
 
     As a context manager it stays connected, or keeps the Ray it started, from one run to the next:
 
@@ -64,8 +66,9 @@ class RayRunner(BindsFlows):
             runner(second_flow)()
     """
 
-    def __init__(self, address: str | None = None, **init_options: Any) -> None:
+    def __init__(self, address: str | None = None, *, ship: Ship = (), **init_options: Any) -> None:
         self.address = address
+        self.ship = check_ship(ship)
         self.init_options = init_options
         self._kept_open: list[object] = []
 
@@ -93,9 +96,10 @@ class RayRunner(BindsFlows):
                 where=context.store,
                 hint="use a folder or a bucket as the store, or the thread runner",
             )
+        shipped = pack(self.ship)
         seat = PROCESS.join(self.address, self.init_options)
         try:
-            return _RayEngine(context, report, seat, far=self.reach == "network")
+            return _RayEngine(context, report, seat, far=self.reach == "network", shipped=shipped)
         except BaseException:
             PROCESS.leave(seat)
             raise
@@ -127,7 +131,9 @@ class _Flight:
 
 
 class _RayEngine:
-    def __init__(self, context: WorkerContext, report: Report, seat: object, *, far: bool) -> None:
+    def __init__(
+        self, context: WorkerContext, report: Report, seat: object, *, far: bool, shipped: Shipment | None = None
+    ) -> None:
         import ray
 
         from penstock.runners import ray_worker
@@ -137,9 +143,10 @@ class _RayEngine:
         self._report = report
         run = context.run
         setup = ray_worker.WorkerSetup(
-            WorkerContext(run, context.store),
+            pickled(WorkerContext(run, context.store), "the run"),
             tuple(path for path in sys.path if path),
             f"runs/{run.id}/run.json" if far and run.id else None,
+            shipped,
         )
         self._run = os.urandom(8).hex()  # a run that is resumed has its old id, and other numbers for its tasks
         self._parts: dict[int, Any] = {ray_worker.SETUP: ray.put(pickled(setup, "the run"))}

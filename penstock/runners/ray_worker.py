@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,10 @@ from penstock.errors import RunnerError
 from penstock.runners.base import Bundle, Call, Failure, Outcome, Payload, WorkerContext
 from penstock.runners.calls import Worker
 from penstock.runners.failures import describe, portable
+from penstock.runners.loads import IDLE_SECONDS, SharedLoads
 from penstock.runners.packed_values import Packed, pack, unpack
+from penstock.runners.shipped import explained, in_use
+from penstock.runners.shipping import Shipment
 from penstock.runners.values import INLINE_VALUE_BYTES, Pickled, read_value
 from penstock.runners.wire import pack_outcomes, unpack_bundle
 from penstock.runners.worker_processes import CollectedLogs, portable_outcomes, stores_of
@@ -35,11 +39,14 @@ RUNS_KEPT = 4
 class WorkerSetup:
     """What a worker needs to know of a run."""
 
-    context: WorkerContext
+    context: bytes
+    """The `WorkerContext`, pickled: it may need what was shipped."""
     paths: tuple[str, ...]
     """The driver's import path: folders that are here too are searched last."""
     evidence: str | None
     """Something that is in the run's store, by name; None if nobody can look at another store by mistake."""
+    shipped: Shipment | None
+    """Packages of the project that travel along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,29 +93,34 @@ def _perform(
     run: str, parts: Mapping[int, Any], bundle: bytes, slots: int, brought: Sequence[Any]
 ) -> tuple[bytes, list[Any]]:
     logs = _logs()
-    try:
-        desk = _desks.get(run) or _open_desk(run, parts[SETUP])
-        desk.learn(parts)
-        calls = unpack_bundle(bundle)
-    except Exception as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
-        return pack_outcomes(portable(describe(error)), logs.take()), [None] * slots
-    outcomes = desk.perform_all(calls, slots, brought)
-    if desk.interrupted:
-        _desks.clear()  # nobody knows what the interrupt left half done in it
-    return pack_outcomes(outcomes, logs.take()), desk.take_values()
+    with ExitStack() as using:
+        try:
+            desk = _desk(run, parts[SETUP], using)
+            desk.learn(parts)
+            calls = unpack_bundle(bundle)
+        except Exception as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
+            return pack_outcomes(portable(describe(explained(error))), logs.take()), [None] * slots
+        outcomes = desk.perform_all(calls, slots, brought)
+        if desk.interrupted:
+            _desks.clear()  # nobody knows what the interrupt left half done in it
+        return pack_outcomes(outcomes, logs.take()), desk.take_values()
 
 
 class _Desk(Worker):
     """One run's worker in this process."""
 
-    def __init__(self, setup: WorkerSetup) -> None:
+    def __init__(self, setup: WorkerSetup, *, epoch: int) -> None:
+        context: WorkerContext = cloudpickle.loads(setup.context)
         super().__init__(
-            setup.context,
-            open_results=stores_of(setup.context.store, check=lambda store: _check_store(store, setup.evidence)),
+            context,
+            open_results=stores_of(context.store, check=lambda store: _check_store(store, setup.evidence)),
             fetch=self._fetch_value,
             keep=self._keep_value,
             shares_memory=False,
+            loads=SharedLoads(idle_seconds=IDLE_SECONDS),
         )
+        self.shipped = setup.shipped
+        self.epoch = epoch
         self.interrupted = False
         self._brought: Sequence[Sequence[Packed]] = ()
         self._slots: list[list[Packed] | None] = []
@@ -169,12 +181,20 @@ def _logs() -> CollectedLogs:
 _desks: dict[str, _Desk] = {}
 
 
-def _open_desk(run: str, reference: Any) -> _Desk:
+def _desk(run: str, setup: Any, using: ExitStack) -> _Desk:
+    """The run as it is known here; what was shipped with it stays in use until `using` closes."""
+    desk = _desks.get(run)
+    if desk is None or using.enter_context(in_use(desk.shipped)) != desk.epoch:
+        desk = _open_desk(run, setup, using)
+    return desk
+
+
+def _open_desk(run: str, reference: Any, using: ExitStack) -> _Desk:
     setup: WorkerSetup = cloudpickle.loads(ray.get(reference))
     sys.path += [path for path in setup.paths if path not in sys.path and os.path.isdir(path)]
     while len(_desks) >= RUNS_KEPT:
         del _desks[next(iter(_desks))]
-    desk = _desks[run] = _Desk(setup)
+    desk = _desks[run] = _Desk(setup, epoch=using.enter_context(in_use(setup.shipped)))
     return desk
 
 

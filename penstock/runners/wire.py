@@ -25,6 +25,7 @@ def _fields(kind: type[Any]) -> Callable[[Any], tuple[Any, ...]]:
 
 _of_call, _of_input, _of_outcome = _fields(Call), _fields(Input), _fields(Outcome)
 _INPUTS = [field.name for field in dataclasses.fields(Call)].index("inputs")
+_SOURCE = [field.name for field in dataclasses.fields(Input)].index("handle")
 _HANDLE = [field.name for field in dataclasses.fields(Outcome)].index("handle")
 
 
@@ -71,8 +72,8 @@ def _call(flat: Sequence[Any]) -> Call:
 
 
 def _flat_input(source: Input) -> tuple[Any, ...]:
-    *others, handle = _of_input(source)
-    return (*others, _flat_handle(handle))
+    flat = _of_input(source)
+    return flat if type(source.handle) is not Pickled else (*flat[:_SOURCE], source.handle.data, *flat[_SOURCE + 1 :])
 
 
 def _input(flat: tuple[Any, ...]) -> Input:
@@ -92,10 +93,6 @@ def _outcome(flat: tuple[Any, ...]) -> Outcome:
     outcome = Outcome(*flat)
     outcome.handle = _handle(outcome.handle)
     return outcome
-
-
-def _flat_handle(handle: Any) -> Any:
-    return handle.data if type(handle) is Pickled else handle
 
 
 def _handle(flat: Any) -> Any:

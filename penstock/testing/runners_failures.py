@@ -208,6 +208,25 @@ class FailureTests(RunnerBench):
         _, others, end = self.value(retried, workers=1)
         assert all(other < end - 0.3 for other in others)
 
+    def test_calls_that_wait_for_their_retry_hold_up_no_others(self) -> None:
+        log = self.log
+        flaky = t.flaky.with_options(retries=1, retry_delay_seconds=3600)
+
+        def waits() -> Any:
+            for n in range(4):
+                flaky(log, f"x{n}", 2)
+            t.double(log, 0).wait()
+            deadline = time.monotonic() + PATIENCE / 2
+            while len(self.delays()) < 4 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert t.double(log, 1).result() == 2
+            raise LookupError("an hour is too long")
+
+        run = self.run(waits)
+        assert isinstance(run.error, LookupError)
+        assert self.delays() == [3600] * 4
+        assert self.executions() == {"flaky": 4, "double": 2}
+
     def test_a_cached_task_is_published_once_whatever_its_retries(self) -> None:
         log = self.log
         flaky = t.flaky.with_options(retries=2, cache_policy=SERIALIZABLE)

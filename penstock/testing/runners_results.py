@@ -8,6 +8,7 @@ from typing import Any
 
 from penstock.flows import Flow, flow
 from penstock.graph.policies import DEFAULT, INPUTS, IsolationLevel
+from penstock.runners.local import ThreadRunner
 from penstock.testing import tasks
 from penstock.testing.runners_bench import PATIENCE, RunnerBench
 
@@ -104,6 +105,35 @@ class ResultTests(RunnerBench):
         assert len(set(values)) == 1
         assert self.executions() == {"nap": 1}
 
+    def test_calls_that_wait_for_another_run_s_locks_hold_up_no_others(self) -> None:
+        log = self.log
+        held = t.until.with_options(cache_policy=SERIALIZABLE)
+
+        def other() -> Any:
+            return [held(log, "go", PATIENCE, n) for n in (0, 1, 2, 4)]
+
+        bound: Flow[Any, Any] = flow(runner=ThreadRunner(4))(other)
+        holder = threading.Thread(target=lambda: bound.run_with({}, settings=self.settings))
+
+        def waits() -> Any:
+            # Of the last one the key is known only on a worker.
+            contended = [held(log, "go", PATIENCE, n) for n in (0, 1, 2, t.double(log, 2))]
+            quick = [t.double(log, n).result() for n in range(3)]
+            tasks.mark(log, "go")
+            return quick, contended
+
+        holder.start()
+        try:
+            assert all(tasks.until_marked(log, f"until {n}", PATIENCE / 2) for n in (0, 1, 2, 4))
+            quick, contended = self.value(waits)
+        finally:
+            tasks.mark(log, "go")
+            holder.join(PATIENCE)
+        assert (quick, contended) == ([0, 2, 4], [0, 1, 2, 4])
+        assert {name: n for name, n in self.executions().items() if name.startswith("until ")} == {
+            f"until {n}": 1 for n in (0, 1, 2, 4)
+        }
+
     def test_a_large_hit_goes_to_the_worker_that_wants_it_and_not_through_the_driver(self) -> None:
         log = self.log
         text = t.text.with_options(cache_policy=INPUTS)
@@ -117,6 +147,23 @@ class ResultTests(RunnerBench):
         self.value(make)
         assert self.value(use) == (300_000, True)
         assert self.executions() == {"text": 1, "length": 1}
+
+    def test_a_hit_that_several_calls_need_is_read_once_by_each_worker_and_not_by_the_driver(self) -> None:
+        log = self.log
+        made = t.marks_reading.with_options(cache_policy=INPUTS)
+
+        def make() -> Any:
+            made(log)
+
+        def use() -> Any:
+            return [t.reads(log, made(log), n) for n in range(8)]
+
+        self.value(make)
+        before = self.executions()
+        found = self.value(use)
+        assert [length for _, length in found] == [100_000 + n for n in range(8)]
+        reads = {name: n - before.get(name, 0) for name, n in self.executions().items() if name.startswith("read ")}
+        assert {name: n for name, n in reads.items() if n} == {f"read {pid}": 1 for pid in {pid for pid, _ in found}}
 
     def test_what_one_consumer_does_to_a_cached_value_no_other_sees(self) -> None:
         log = self.log

@@ -48,6 +48,41 @@ class BreaksWhenLoaded:
         return (divmod, (1, 0))
 
 
+class MarksReading:
+    """A text, to whoever reads it from a store; each time it leaves a mark with the process."""
+
+    def __init__(self, log: str) -> None:
+        self.log = log
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_marked_text, (self.log,))
+
+
+def _marked_text(log: str) -> str:
+    mark(log, f"read {os.getpid()}")
+    return "x" * 100_000
+
+
+@task
+def marks_reading(log: str) -> Any:
+    mark(log, "marks_reading")
+    return MarksReading(log)
+
+
+@task
+def reads(log: str, value: str, n: int) -> tuple[int, int]:
+    """The process, and the length of the value."""
+    time.sleep(0.02)  # so that one worker does not take all of them
+    return os.getpid(), len(value) + n
+
+
+@task
+def until(log: str, name: str, seconds: float, n: int) -> int:
+    mark(log, f"until {n}")
+    assert until_marked(log, name, seconds)
+    return n
+
+
 @task
 def double(log: str, n: Any) -> Any:
     mark(log, "double")

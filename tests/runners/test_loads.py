@@ -1,0 +1,141 @@
+"""Stored values are read once in a process, and every consumer has its own."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from penstock.errors import DamagedResult
+from penstock.runners.loads import SharedLoads
+
+
+class Own:
+    """Of a type whose copying nobody knows."""
+
+    def __init__(self) -> None:
+        self.items = [1]
+
+
+def counting(make: Any) -> tuple[Any, list[int]]:
+    reads: list[int] = []
+
+    def load() -> Any:
+        reads.append(1)
+        return make()
+
+    return load, reads
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: [1, [2]], Own, lambda: bytearray(b"xy")], ids=["list", "own class", "pickled"]
+)
+def test_a_value_is_read_once_and_each_consumer_gets_another(make: Any) -> None:
+    load, reads = counting(make)
+    loads = SharedLoads()
+    values = [loads.get("k", 10, load, shared=True) for _ in range(3)]
+    assert len(reads) == 1
+    assert len({id(value) for value in values}) == 3
+
+
+@pytest.mark.parametrize("make", [lambda: [1], Own], ids=["list", "own class"])
+def test_what_the_first_consumer_does_to_it_no_other_sees(make: Any) -> None:
+    load, reads = counting(make)
+    loads = SharedLoads()
+    first = loads.get("k", 10, load, shared=True)
+    getattr(first, "items", first).append(99)
+    second = loads.get("k", 10, load, shared=True)
+    assert getattr(second, "items", second) == [1]
+    assert len(reads) == 1
+
+
+def test_what_one_call_alone_needs_is_not_kept() -> None:
+    load, reads = counting(list)
+    loads = SharedLoads()
+    for _ in range(2):
+        loads.get("k", 10, load, shared=False)
+    assert len(reads) == 2
+
+
+def test_the_last_consumer_uses_what_was_kept_for_the_others() -> None:
+    load, reads = counting(list)
+    loads = SharedLoads()
+    loads.get("k", 10, load, shared=True)
+    loads.get("k", 10, load, shared=False)
+    assert len(reads) == 1
+
+
+def test_threads_that_ask_at_the_same_time_read_it_once() -> None:
+    loads, entered, go = SharedLoads(), threading.Event(), threading.Event()
+    reads: list[int] = []
+
+    def load() -> list[int]:
+        reads.append(1)
+        entered.set()
+        assert go.wait(30)
+        return [1]
+
+    values: list[Any] = []
+    ask = lambda: values.append(loads.get("k", 10, load, shared=True))  # noqa: E731
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads[0].start()
+    assert entered.wait(30)
+    for thread in threads[1:]:
+        thread.start()
+    go.set()
+    for thread in threads:
+        thread.join(30)
+    assert values == [[1]] * 4
+    assert len(reads) == 1
+
+
+def test_a_failed_read_fails_those_that_waited_and_is_tried_again_by_the_next() -> None:
+    loads = SharedLoads()
+
+    def damaged() -> Any:
+        raise DamagedResult("gone", where="here")
+
+    with pytest.raises(DamagedResult):
+        loads.get("k", 10, damaged, shared=True)
+    assert loads.get("k", 10, lambda: [2], shared=True) == [2]
+
+
+def test_an_interrupted_reader_does_not_interrupt_others() -> None:
+    loads = SharedLoads()
+
+    def interrupted() -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loads.get("k", 10, interrupted, shared=True)
+    assert loads.get("k", 10, lambda: [2], shared=True) == [2]
+
+
+def test_what_is_kept_is_bounded_and_the_longest_unused_goes_first() -> None:
+    loads = SharedLoads(most=100)
+    found = {name: counting(list) for name in "abc"}
+    for name in "abab":
+        loads.get(name, 50, found[name][0], shared=True)
+    loads.get("c", 50, found["c"][0], shared=True)
+    loads.get("b", 50, found["b"][0], shared=True)
+    loads.get("a", 50, found["a"][0], shared=True)
+    assert {name: len(reads) for name, (_, reads) in found.items()} == {"a": 2, "b": 1, "c": 1}
+
+
+def test_what_is_too_large_is_read_by_each() -> None:
+    load, reads = counting(list)
+    loads = SharedLoads(most=100)
+    for _ in range(2):
+        loads.get("k", 101, load, shared=True)
+    assert len(reads) == 2
+
+
+def test_everything_goes_when_nobody_asks_any_more() -> None:
+    load, _ = counting(list)
+    loads = SharedLoads(idle_seconds=0.01)
+    loads.get("k", 10, load, shared=True)
+    timer = loads._timer
+    if timer is not None:
+        timer.join(30)
+    assert not loads._entries
