@@ -1,9 +1,10 @@
-"""Locks with leases: who may compute a key now. One manager per reach: this process, this machine."""
+"""Locks with leases: who may compute a key now. One manager per reach: this process, this machine, any machine."""
 
 from penstock.locks.addresses import lock_manager_from
 from penstock.locks.base import Holder, Lease, LockManager, Outcome, Reach, Session, Wakeup
 from penstock.locks.filesystem import FileSystemLockManager
 from penstock.locks.memory import MemoryLockManager
+from penstock.locks.redis import RedisLockManager
 
 __all__ = [
     "FileSystemLockManager",
@@ -13,6 +14,7 @@ __all__ = [
     "MemoryLockManager",
     "Outcome",
     "Reach",
+    "RedisLockManager",
     "Session",
     "Wakeup",
     "lock_manager_from",

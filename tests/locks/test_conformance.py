@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.locks import FileSystemLockManager, LockManager, MemoryLockManager
+from penstock.locks import FileSystemLockManager, LockManager, MemoryLockManager, RedisLockManager
 from penstock.locks.slots import SlotLockManager
 from penstock.storage.memory import MemoryStore
 from penstock.testing.locks import ODD_KEYS, LockManagerTests
+from tests.servers.redis import RedisServer
 
 
 def polls(clock: Clock) -> tuple[float, float]:
@@ -57,3 +58,20 @@ class TestFileSystemLockManager(LockManagerTests):
         made = {path.name for path in (self.folder / "locks").iterdir()}
         assert len(made) == len(ODD_KEYS)
         assert all(len(name) == 64 and set(name) <= set("0123456789abcdef") for name in made)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("redis")
+class TestRedisLockManager(LockManagerTests):
+    fake_time = False
+    lease_seconds = 1.0
+
+    @pytest.fixture(autouse=True)
+    def _in_a_server(self, redis_server: RedisServer) -> None:
+        self.server = redis_server
+
+    def make_manager(self, clock: Clock) -> LockManager:
+        return RedisLockManager.from_url(self.server.url, lease_seconds=self.lease_seconds, clock=clock)
+
+    def make_twin(self, manager: LockManager, clock: Clock) -> LockManager:
+        return self.make_manager(clock)

@@ -1,0 +1,137 @@
+"""A real redis-server for tests, on loopback, in memory only, ended by its process id.
+
+    def test_something(redis_server):
+        manager = RedisLockManager.from_url(redis_server.url)
+
+The program is the one on the PATH, or else comes from the Debian package; where there is none the test fails. A
+`conftest.py` beside the tests imports the fixtures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers.packages import unpacked_or_failed
+
+START_SECONDS = 20.0
+
+
+class RedisServer:
+    """One server: start, stop, pause, kill, and start again where it was."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.options = options
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        assert self._popen is not None, "the server does not run"
+        return self._popen.pid
+
+    def start(self) -> RedisServer:
+        program, environment = _program()
+        command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        command += ["--save", "", "--appendonly", "no", *self.options]
+        with open(self.folder / "redis.log", "ab") as log:
+            self._popen = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        limit = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if self._popen.poll() is not None or time.monotonic() > limit:
+                log_text = (self.folder / "redis.log").read_text(errors="replace")
+                self.kill()
+                pytest.fail(f"redis-server did not start:\n{log_text[-2000:]}", pytrace=False)
+            time.sleep(0.01)  # nobody tells when a port is listened to
+        return self
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0) as connection:
+            connection.settimeout(1.0)
+            connection.sendall(b"PING\r\n")
+            return bool(connection.recv(1))
+        return False
+
+    def client(self, **options: Any) -> Any:
+        """A client for the test's own looks at the server."""
+        import redis
+
+        return redis.Redis(port=self.port, decode_responses=True, socket_timeout=20, **options)
+
+    def pause(self) -> None:
+        """It accepts connections and says nothing any more."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """As a power cut; nothing of what it held is left."""
+        if self._popen is not None:
+            self._popen.kill()
+            self._popen.wait()
+            self._popen = None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running(*options: str) -> Iterator[RedisServer]:
+    """A server of its own for the block."""
+    with tempfile.TemporaryDirectory(prefix="penstock-redis-") as folder:
+        server = RedisServer(Path(folder), *options)
+        try:
+            yield server.start()
+        finally:
+            server.kill()
+
+
+def _program() -> tuple[str, dict[str, str]]:
+    installed = shutil.which("redis-server")
+    if installed is not None:
+        return installed, dict(os.environ)
+    packages = unpacked_or_failed("redis-server")
+    return packages.program("redis-server"), packages.environment()
+
+
+@pytest.fixture(scope="session")
+def _shared_redis() -> Iterator[RedisServer]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(_shared_redis: RedisServer) -> RedisServer:
+    """A server that other tests use as well, one after the other; it is empty."""
+    client = _shared_redis.client()
+    client.flushall()
+    client.close()
+    return _shared_redis
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A server of this test alone, to be paused and killed."""
+    with running() as server:
+        yield server
