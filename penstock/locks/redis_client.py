@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -27,7 +28,8 @@ class RedisClient:
         self._password = password
         self._mutex = threading.Lock()
         self._pid = os.getpid()
-        self._client: Any = None
+        self._clients: dict[int, Any] = {}
+        """By how often a call is tried again on a broken connection."""
 
     def run(self, script: Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
         """Run a script, one round trip if Redis knows it already. Raises `LockError`."""
@@ -44,14 +46,13 @@ class RedisClient:
         """What `work` gets out of a client (it is given the package `redis` as well). Raises `LockError`."""
         redis = imported()
         try:
-            return work(self._connected(redis), redis)
+            return work(self._connected(redis, retries=1), redis)
         except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
             raise self.as_lock_error(error) from error
 
     def subscription(self) -> Any:
-        """A subscription of its own connection, which is not tried again when it breaks."""
-        redis = imported()
-        return self._new_client(redis, retries=0).pubsub()
+        """A subscription with a connection of its own, which is not made anew when it breaks: that is noticed."""
+        return self._connected(imported(), retries=0).pubsub()
 
     def as_lock_error(self, error: Exception) -> LockError:
         """An error of redis-py as one of ours."""
@@ -86,14 +87,15 @@ class RedisClient:
             hint='see whether it runs there, or set on_locks_down="run_unlocked" to run without locks meanwhile',
         )
 
-    def _connected(self, redis: Any) -> Any:
+    def _connected(self, redis: Any, *, retries: int) -> Any:
         if self._pid != os.getpid():
             # A fork: the parent's sockets are not ours, and its mutex may be held by a thread that is not here.
-            self._mutex, self._pid, self._client = threading.Lock(), os.getpid(), None
+            self._mutex, self._pid, self._clients = threading.Lock(), os.getpid(), {}
         with self._mutex:
-            if self._client is None:
-                self._client = self._new_client(redis, retries=1)
-            return self._client
+            if retries not in self._clients:
+                self._clients[retries] = self._new_client(redis, retries=retries)
+                weakref.finalize(self, self._clients[retries].close)
+            return self._clients[retries]
 
     def _new_client(self, redis: Any, *, retries: int) -> Any:
         address = self.address

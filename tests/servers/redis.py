@@ -31,10 +31,12 @@ START_SECONDS = 20.0
 class RedisServer:
     """One server: start, stop, pause, kill, and start again where it was."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, tls: bool = False, sentinel_of: RedisServer | None = None) -> None:
         self.folder = folder
         self.port = free_port()
         self.options = options
+        self.tls = tls
+        self.sentinel_of = sentinel_of
         self._popen: subprocess.Popen[bytes] | None = None
 
     @property
@@ -48,8 +50,11 @@ class RedisServer:
 
     def start(self) -> RedisServer:
         program, environment = _program()
-        command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        command += ["--save", "", "--appendonly", "no", *self.options]
+        if self.sentinel_of is not None:
+            command = [program, str(self._sentinel_file()), "--sentinel"]
+        else:
+            command = [program, "--tls-port" if self.tls else "--port", str(self.port), "--bind", "127.0.0.1"]
+            command += ["--dir", str(self.folder), "--save", "", "--appendonly", "no", *self.options]
         with open(self.folder / "redis.log", "ab") as log:
             self._popen = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         limit = time.monotonic() + START_SECONDS
@@ -61,8 +66,21 @@ class RedisServer:
             time.sleep(0.01)  # nobody tells when a port is listened to
         return self
 
+    def _sentinel_file(self) -> Path:
+        """Sentinels need a file that they may write to."""
+        assert self.sentinel_of is not None
+        file = self.folder / "sentinel.conf"
+        file.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
+            f"sentinel monitor main 127.0.0.1 {self.sentinel_of.port} 2\n"
+            "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n"
+        )
+        return file
+
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0) as connection:
+            if self.tls:
+                return True
             connection.settimeout(1.0)
             connection.sendall(b"PING\r\n")
             return bool(connection.recv(1))
@@ -90,17 +108,20 @@ class RedisServer:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody listens to, small enough for a cluster's second one, which is 10 000 higher."""
+    port = 65535
+    while port > 55535:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+    return port
 
 
 @contextlib.contextmanager
-def running(*options: str) -> Iterator[RedisServer]:
+def running(*options: str, tls: bool = False, sentinel_of: RedisServer | None = None) -> Iterator[RedisServer]:
     """A server of its own for the block."""
     with tempfile.TemporaryDirectory(prefix="penstock-redis-") as folder:
-        server = RedisServer(Path(folder), *options)
+        server = RedisServer(Path(folder), *options, tls=tls, sentinel_of=sentinel_of)
         try:
             yield server.start()
         finally:
