@@ -11,7 +11,8 @@ Keys are any strings; two different strings are two different locks, whatever ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -49,6 +50,17 @@ class Holder:
     """What the holder said of itself: run, host, pid."""
     since: float = 0.0
     """Seconds since the epoch on the holder's clock, for people to read."""
+
+    def described(self) -> str:
+        """Who it is and since when, in words."""
+        return describe_holder(self.info, self.since)
+
+
+def describe_holder(info: Mapping[str, str], since: float) -> str:
+    """The holder of a lock in words: its run, where it is, since when it holds the lock."""
+    who = f"run {info['run']}" if "run" in info else "somebody"
+    where = f" (pid {info['pid']} on {info['host']})" if {"pid", "host"} <= info.keys() else ""
+    return f"{who}{where} holds it since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,19 @@ return answers
 """
 )
 
+# KEYS sessions info. → sessions that are alive, each followed by what it told of itself
+LIVING = Script(
+    _COMMON
+    + """
+local answers = {}
+for _, session in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. whole(now()), '+inf')) do
+  answers[#answers + 1] = session
+  answers[#answers + 1] = redis.call('HGET', KEYS[2], session) or '{}'
+end
+return answers
+"""
+)
+
 # KEYS sessions; ARGV session. → the ms its lease still runs, 0 or less if it is dead
 LEFT = Script(_COMMON + "return left(KEYS[1], ARGV[1], now())\n")
 

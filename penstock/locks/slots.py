@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.errors import LockError, SessionLost, StoreError
+from penstock.errors import LockError, LocksUnreachable, SessionLost, StoreError, StoreUnreachable
 from penstock.locks.base import DEFAULT_LEASE_SECONDS, Holder, Lease, Outcome, Reach, Session, Wakeup
 from penstock.locks.epochs import Epoch, Epochs
 from penstock.locks.processes import ProcessIdentity
@@ -34,7 +34,8 @@ def _store_failures_are_lock_errors(call: Callable[_P, _R]) -> Callable[_P, _R]:
         try:
             return call(*args, **kwargs)
         except StoreError as error:
-            raise LockError(
+            kind = LocksUnreachable if isinstance(error, StoreUnreachable) else LockError
+            raise kind(
                 f"the store of the locks failed: {error.what}",
                 where=error.where,
                 because=error.because,

@@ -25,7 +25,7 @@ RIGHTS = (
     "&{penstock}:*",
     "-@all",
     *("+eval", "+evalsha", "+publish", "+subscribe", "+unsubscribe", "+ping", "+time"),
-    *("+client|setname", "+zadd", "+zscore", "+zrem", "+zrangebyscore", "+hget", "+hset", "+hdel", "+hmget", "+hscan"),
+    *("+client|setname", "+zadd", "+zscore", "+zrem", "+zrangebyscore", "+hget", "+hset", "+hdel", "+hscan"),
     *("+get", "+set", "+sadd", "+srem", "+spop", "+exists", "+pexpire"),
 )
 """What docs/locks.md says a user needs."""

@@ -196,7 +196,7 @@ def test_a_lost_subscription_is_made_anew_and_loses_no_waiter(own_redis: RedisSe
 def test_a_wake_up_that_is_lost_is_made_up_for(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     holder, waiter = manager_of(own_redis, LONG).open_session(), manager_of(own_redis, LONG).open_session()
     lease = take(holder, "k")
-    monkeypatch.setattr(holder._manager, "_channels", "{penstock}:nobody listens here:")  # type: ignore[attr-defined]
+    monkeypatch.setattr(holder._space, "channels", "{penstock}:nobody listens here:")  # type: ignore[attr-defined]
     thread = threading.Timer(0.3, holder.release, [[lease], "published"])
     thread.start()
     began = time.monotonic()
