@@ -57,10 +57,11 @@ class Holder:
 
 
 def describe_holder(info: Mapping[str, str], since: float) -> str:
-    """The holder of a lock in words: its run, where it is, since when it holds the lock."""
+    """The holder of a lock in words: its run, where that is, since when it holds the lock."""
     who = f"run {info['run']}" if "run" in info else "somebody"
     where = f" (pid {info['pid']} on {info['host']})" if {"pid", "host"} <= info.keys() else ""
-    return f"{who}{where} holds it since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}"
+    when = f" since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}" if since else ""
+    return f"{who}{where}{when}"
 
 
 @dataclass(frozen=True, slots=True)

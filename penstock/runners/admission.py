@@ -186,6 +186,6 @@ class Admission:
         return LockTimeout(
             f"{self._board.name(id)} waited {self._lock_wait_seconds:g} s for a result that somebody else computes",
             where=f"node {id}, key {holder.key}",
-            because=holder.described(),
+            because=f"it is held by {holder.described()}",
             hint="`penstock locks ls` shows who holds what; set lock_wait_seconds to wait longer",
         )

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import penstock
 from penstock import INPUTS, events, flow, task
+from penstock.cli.main import main
 from penstock.errors import LocksUnreachable, LockTimeout
 from penstock.locks import Lease, RedisLockManager
 from penstock.settings import load_settings
@@ -191,6 +193,9 @@ def test_a_waiting_run_says_whom_it_waits_for(scene: Scene) -> None:
     assert {"host", "pid"} <= waited.holder.keys()
     assert abs(waited.since - time.time()) < 600
     assert [event.node for event in told if isinstance(event, events.NodeUnparked)] == [0]
+    shown = CliRunner().invoke(main, ["show", "last"]).stdout
+    assert "waited for others" in shown
+    assert "for run blue-otter on" in shown
 
 
 def test_waiting_may_be_bounded(scene: Scene) -> None:
