@@ -5,6 +5,7 @@ from penstock.locks.base import Holder, Lease, LockManager, Outcome, Reach, Sess
 from penstock.locks.filesystem import FileSystemLockManager
 from penstock.locks.memory import MemoryLockManager
 from penstock.locks.redis import RedisLockManager
+from penstock.locks.storage import StorageLockManager
 
 __all__ = [
     "FileSystemLockManager",
@@ -16,6 +17,7 @@ __all__ = [
     "Reach",
     "RedisLockManager",
     "Session",
+    "StorageLockManager",
     "Wakeup",
     "lock_manager_from",
 ]

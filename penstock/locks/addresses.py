@@ -13,16 +13,20 @@ from penstock.locks.memory import MemoryLockManager
 from penstock.locks.redis import RedisLockManager
 from penstock.locks.redis_address import SCHEMES
 from penstock.locks.sessions import checked_lease
+from penstock.locks.storage import StorageLockManager
+from penstock.storage.stores import Store
 
 
-def lock_manager_from(setting: str, *, lease_seconds: float | None = None) -> LockManager:
-    """The manager that `setting` names: `memory` (one for the whole process), a Redis (`redis://host:6379/0`), or a
-    folder (`/var/lock/penstock`, `./locks`, `~/locks`, `file:///…`).
+def lock_manager_from(setting: str, *, lease_seconds: float | None = None, store: Store | None = None) -> LockManager:
+    """The manager that `setting` names: `memory` (one for the whole process), `store` (in `store`), a Redis
+    (`redis://host:6379/0`), or a folder (`/var/lock/penstock`, `./locks`, `~/locks`, `file:///…`).
 
     Touches nothing. A bare word is never taken for a folder, so a mistyped name does not lock in a new place of its
     own. Raises `ConfigurationError` for anything else.
     """
     scheme, separator, _ = setting.partition("://")
+    if setting == "store" and store is not None:
+        return StorageLockManager(store, lease_seconds=lease_seconds)
     if opener := _OPENERS.get(scheme if separator else setting):
         return opener(setting, lease_seconds)
     if not separator and (os.sep in setting or setting.startswith((".", "~"))):
@@ -62,4 +66,11 @@ _OPENERS: dict[str, Callable[[str, float | None], LockManager]] = {
     "file": _open_file,
     **dict.fromkeys(SCHEMES, _open_redis),
 }
-_KNOWN = ["memory", "file:///folder", "a folder (/folder, ./folder, ~/folder)", "redis://host", "rediss://host"]
+_KNOWN = [
+    "memory",
+    "store",
+    "file:///folder",
+    "a folder (/folder, ./folder, ~/folder)",
+    "redis://host",
+    "rediss://host",
+]
