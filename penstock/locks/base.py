@@ -117,6 +117,25 @@ class Session(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a manager found when it looked at what it rests on."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    said: str
+    hint: str = ""
+
+
+@runtime_checkable
+class Examinable(Protocol):
+    """A lock manager that can say whether the server behind it is fit for locks."""
+
+    def examine(self) -> Iterable[Finding]:
+        """Raises `LockError` if it does not answer."""
+        ...
+
+
 @runtime_checkable
 class LockManager(Protocol):
     """Where sessions are opened. Managers pickle to their settings, never to their locks or secrets."""

@@ -12,9 +12,10 @@ from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import ConfigurationError
-from penstock.locks.base import DEFAULT_LEASE_SECONDS, Holder, Reach, Session
+from penstock.locks.base import DEFAULT_LEASE_SECONDS, Finding, Holder, Reach, Session
 from penstock.locks.redis_address import RedisAddress, parse_url, with_password
 from penstock.locks.redis_client import RedisClient, imported
+from penstock.locks.redis_health import examine
 from penstock.locks.redis_namespace import Namespace, to_bytes, to_text
 from penstock.locks.redis_scripts import BREAK, LIVING
 from penstock.locks.redis_sessions import JoinedSession, OwnSession, info_of
@@ -154,6 +155,10 @@ class RedisLockManager:
 
     def break_lock(self, key: str, fencing_token: int) -> bool:
         return bool(self.client.run(BREAK, [self._space.locks], [to_bytes(key), fencing_token, self._space.channels]))
+
+    def examine(self) -> Iterator[Finding]:
+        """Latency, clock, version, eviction and persistence of the server, for `penstock doctor`."""
+        return examine(self.client)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (self._address, self._prefix, self._lease_seconds, self._timeout_seconds)

@@ -11,7 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from penstock.cli.main import main
 from penstock.errors import LockError, LocksUnreachable
 from penstock.locks import Holder, Lease, LockManager, RedisLockManager, Wakeup
 from tests.servers.packages import unpacked_or_failed
@@ -185,3 +187,33 @@ def test_sentinels_lead_to_the_new_master(replicated: tuple[RedisServer, RedisSe
 
     eventually(taken)
     session.close()
+
+
+# -- doctor -----------------------------------------------------------------------------------------------------------
+
+
+def found(manager: RedisLockManager) -> dict[str, str]:
+    return {finding.name: finding.state for finding in manager.examine()}
+
+
+def test_doctor_finds_nothing_wrong_with_a_plain_server(own_redis: RedisServer) -> None:
+    assert found(RedisLockManager.from_url(own_redis.url)) == dict.fromkeys(
+        ["redis latency", "redis clock", "redis", "redis memory", "redis persistence"], "ok"
+    )
+    shown = CliRunner().invoke(main, ["doctor", "--locks", own_redis.url, "--json"]).stdout
+    assert '"redis memory"' in shown
+
+
+def test_doctor_warns_of_a_server_that_evicts() -> None:
+    with running("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as server:
+        assert found(RedisLockManager.from_url(server.url))["redis memory"] == "warn"
+
+
+def test_doctor_fails_a_replica(own_redis: RedisServer) -> None:
+    with running("--replicaof", f"127.0.0.1 {own_redis.port}") as replica:
+        assert found(RedisLockManager.from_url(replica.url))["redis"] == "fail"
+
+
+def test_doctor_says_what_it_may_not_see(guarded: RedisServer) -> None:
+    states = found(RedisLockManager("127.0.0.1", guarded.port, username="locker", password="pass"))
+    assert states == {"redis latency": "ok", "redis clock": "ok", "redis": "warn"}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -108,13 +109,14 @@ class RedisServer:
 
 
 def free_port() -> int:
-    """A port nobody listens to, small enough for a cluster's second one, which is 10 000 higher."""
-    port = 65535
-    while port > 55535:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-    return port
+    """A port nobody listens to, with the one 10 000 above it, a cluster's second. Below those that are given to clients,
+    so that it is still free after a restart."""
+    while True:
+        port = random.randrange(13_000, 22_000)
+        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10_000))
+            return port
 
 
 @contextlib.contextmanager
