@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +13,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-import penstock
 from penstock import INPUTS, events, flow, task
 from penstock.cli.main import main
 from penstock.errors import LocksUnreachable, LockTimeout
@@ -26,81 +20,18 @@ from penstock.locks import Lease, RedisLockManager
 from penstock.settings import load_settings
 from penstock.transactions import IsolationLevel
 from tests.locks import shared_work
+from tests.locks.drivers import PATIENCE, Scene
 from tests.servers.redis import RedisServer, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("redis")]
 
 SLACK = 4.0
 """What a busy machine may add to what is promised."""
-PATIENCE = 60.0
-
-
-class Driver:
-    """A process that runs `shared_work`."""
-
-    def __init__(self, environment: dict[str, str], keys: int, shift: int = 0) -> None:
-        self.popen = subprocess.Popen(
-            [sys.executable, shared_work.__file__, str(keys), str(shift)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(penstock.__file__).parents[1]), **environment},
-        )
-        assert "ready" in self.answer()
-
-    def answer(self) -> dict[str, Any]:
-        assert self.popen.stdout
-        line = self.popen.stdout.readline()
-        assert line, "the driver died"
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def go(self) -> None:
-        assert self.popen.stdin
-        self.popen.stdin.write("\n")
-        self.popen.stdin.flush()
-
-    def end(self) -> None:
-        self.popen.kill()
-        self.popen.wait()
-        for pipe in (self.popen.stdin, self.popen.stdout):
-            assert pipe
-            pipe.close()
-
-
-class Scene:
-    """A store, a Redis and drivers that use both."""
-
-    def __init__(self, folder: Path, server: RedisServer) -> None:
-        self.notes = folder / "notes"
-        self.server = server
-        self.environment = {
-            "PENSTOCK_STORE": str(folder / "store"),
-            "PENSTOCK_LOCKS": server.url,
-            "PENSTOCK_LEASE_SECONDS": "2",
-            "SHARED_NOTES": str(self.notes),
-        }
-        self.drivers: list[Driver] = []
-
-    def driver(self, keys: int, shift: int = 0, **environment: str) -> Driver:
-        driver = Driver({**self.environment, **environment}, keys, shift)
-        self.drivers.append(driver)
-        return driver
-
-    def executions(self) -> Counter[str]:
-        lines = self.notes.read_text().splitlines() if self.notes.exists() else []
-        return Counter(line.split()[0] for line in lines)
-
-    def wait_for_executions(self, count: int) -> None:
-        limit = time.monotonic() + PATIENCE
-        while self.executions().total() < count:
-            assert time.monotonic() < limit
-            time.sleep(0.01)
 
 
 @pytest.fixture
 def scene(tmp_path: Path, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    scene = Scene(tmp_path, own_redis)
+    scene = Scene(tmp_path, own_redis.url)
     for name, value in scene.environment.items():
         monkeypatch.setenv(name, value)
     yield scene
@@ -171,9 +102,9 @@ def test_processes_that_share_keys_compute_each_once_and_get_equal_values(scene:
     assert len(set(answers[0]["result"].values())) == 100
 
 
-def test_a_waiting_run_says_whom_it_waits_for(scene: Scene) -> None:
+def test_a_waiting_run_says_whom_it_waits_for(scene: Scene, own_redis: RedisServer) -> None:
     told: list[events.Event] = []
-    with_holder = RedisLockManager.from_url(scene.server.url).open_session(info={"run": "blue-otter"})
+    with_holder = RedisLockManager.from_url(own_redis.url).open_session(info={"run": "blue-otter"})
     (lease,) = with_holder.try_acquire([key_of(1)])
     assert isinstance(lease, Lease)
     parked = threading.Event()
@@ -198,8 +129,8 @@ def test_a_waiting_run_says_whom_it_waits_for(scene: Scene) -> None:
     assert "for run blue-otter on" in shown
 
 
-def test_waiting_may_be_bounded(scene: Scene) -> None:
-    holder = RedisLockManager.from_url(scene.server.url).open_session(info={"run": "blue-otter"})
+def test_waiting_may_be_bounded(scene: Scene, own_redis: RedisServer) -> None:
+    holder = RedisLockManager.from_url(own_redis.url).open_session(info={"run": "blue-otter"})
     holder.try_acquire([key_of(1)])
     settings = load_settings(overrides={"lock_wait_seconds": 0.5})
     run = shared_work.shared.run_with({"keys": [1, 2]}, settings=settings)
@@ -243,16 +174,16 @@ def test_a_paused_driver_gets_the_result_of_whoever_took_over(scene: Scene) -> N
 # -- Redis goes away --------------------------------------------------------------------------------------------------
 
 
-def test_a_plan_needs_no_locks(scene: Scene) -> None:
-    scene.server.kill()
+def test_a_plan_needs_no_locks(scene: Scene, own_redis: RedisServer) -> None:
+    own_redis.kill()
     assert shared_work.shared.plan([1]).counts["miss"] == 1
 
 
-def test_locks_out_of_reach_from_the_start_fail_the_run_clearly(scene: Scene) -> None:
-    scene.server.kill()
+def test_locks_out_of_reach_from_the_start_fail_the_run_clearly(scene: Scene, own_redis: RedisServer) -> None:
+    own_redis.kill()
     error = shared_work.shared.run([1]).result(raise_on_failure=False)
     assert isinstance(error, LocksUnreachable)
-    assert f"127.0.0.1:{scene.server.port}" in error.where
+    assert f"127.0.0.1:{own_redis.port}" in error.where
     assert "on_locks_down" in error.hint
     assert scene.executions() == {}
 
@@ -271,7 +202,9 @@ def test_a_run_may_go_on_without_locks_and_says_so(
     assert shared_work.shared.run([1, 2]).counts["hit"] == 2
 
 
-def test_a_restart_during_a_run_is_sat_out(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restart_during_a_run_is_sat_out(
+    scene: Scene, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[events.Event] = []
     lease = load_settings(overrides={"lease_seconds": 5.0, "runner": "threads?workers=1"})
     monkeypatch.setenv("SHARED_SECONDS", "1")
@@ -285,42 +218,42 @@ def test_a_restart_during_a_run_is_sat_out(scene: Scene, monkeypatch: pytest.Mon
     @flow
     def in_two_steps() -> list[str]:
         first = shared_work.work(1).result()
-        scene.server.kill()
+        own_redis.kill()
         return [first, shared_work.work(2)]
 
     result = in_thread(lambda: in_two_steps.run_with({}, settings=lease, subscribers=[hear]))
     assert down.wait(PATIENCE), "nobody was told"
-    scene.server.start()
+    own_redis.start()
     run = result()
     assert len(run.result()) == 2
     assert scene.executions() == {"1": 1, "2": 1}
 
 
-def test_a_redis_that_stays_away_fails_the_run_and_loses_nothing(scene: Scene) -> None:
+def test_a_redis_that_stays_away_fails_the_run_and_loses_nothing(scene: Scene, own_redis: RedisServer) -> None:
     @flow
     def in_two_steps() -> list[str]:
         first = shared_work.work(1).result()
-        scene.server.kill()
+        own_redis.kill()
         return [first, shared_work.work(2)]
 
     run = in_two_steps.run()
     assert isinstance(run.result(raise_on_failure=False), LocksUnreachable)
-    scene.server.start()
+    own_redis.start()
     again = shared_work.shared.run([1, 2])
     assert len(again.result()) == 2
     assert scene.executions() == {"1": 1, "2": 1}
 
 
 def test_a_redis_that_dies_while_a_task_runs_does_not_cost_its_result(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHARED_SECONDS", "4")  # longer than the lease, so that its end is noticed
     told: list[events.Event] = []
     result = in_thread(lambda: shared_work.shared.run_with({"keys": [1]}, subscribers=[told.append]))
     scene.wait_for_executions(1)
-    scene.server.kill()
+    own_redis.kill()
     run = result()
     assert len(run.result()) == 1
     assert any(isinstance(event, events.LocksLost) and event.held == 1 for event in told)
-    scene.server.start()
+    own_redis.start()
     assert shared_work.shared.run([1]).counts["hit"] == 1

@@ -109,8 +109,10 @@ class RedisServer:
 
 
 def free_port() -> int:
-    """A port nobody listens to, with the one 10 000 above it, a cluster's second. Below those that are given to clients,
-    so that it is still free after a restart."""
+    """A port nobody listens to, with the one 10 000 above it, a cluster's second.
+
+    Below those that are given to clients, so that it is still free after a restart.
+    """
     while True:
         port = random.randrange(13_000, 22_000)
         with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
