@@ -50,7 +50,9 @@ class Environment:
         if manager is None:
             if self._locks is None:
                 address = self.settings.locks or self._locks_beside_the_store()
-                self._locks = lock_manager_from(address, lease_seconds=self.settings.lease_seconds)
+                self._locks = lock_manager_from(
+                    address, lease_seconds=self.settings.lease_seconds, store=self.results().store
+                )
             manager = self._locks
         return manager
 
@@ -69,7 +71,7 @@ def check_reach(runner: Runner, manager: LockManager, task: str) -> None:
             f"{type(manager).__name__} cannot lock for {type(runner).__name__}",
             where=f"task {task}",
             because=f"its locks reach one {manager.reach}, the workers are spread over a {runner.reach}",
-            hint="use a lock manager that reaches as far, such as FileSystemLockManager for processes of one machine",
+            hint="use a lock manager that reaches as far, such as RedisLockManager, or PENSTOCK_LOCKS=store",
         )
 
 

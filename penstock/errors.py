@@ -16,6 +16,7 @@
     │   │   ├── StoreFull                  no space or quota left
     │   │   └── StoreVersionError          written by a newer Penstock
     │   ├── LockError                  the lock manager
+    │   │   ├── LocksUnreachable           no answer: some of the locks may be ours
     │   │   ├── LockTimeout                waited as long as was allowed
     │   │   └── SessionLost                the lease ran out while we held locks
     │   └── RunnerError                the engine: no workers, not installed, broken
@@ -186,6 +187,13 @@ class LockError(InfrastructureError):
 
     code = "lock"
     usual_hint = "look whether the lock manager is where its address says"
+
+
+class LocksUnreachable(LockError):
+    """The lock manager did not answer. Whether a lock was taken or released is unknown; leases settle it."""
+
+    code = "lock.unreachable"
+    usual_hint = "try again when it answers: whatever was published is a hit then"
 
 
 class LockTimeout(LockError):

@@ -86,6 +86,15 @@ class NodeParked(Event, frozen=True, tag="node_parked"):
     since: float = 0.0
 
 
+class NodeUnparked(Event, frozen=True, tag="node_unparked"):
+    """A parked node goes on: its lock is its own now, or the result it waited for is there."""
+
+    node: int
+    task: str
+    seconds: float
+    """How long it was parked."""
+
+
 class NodeRevived(Event, frozen=True, tag="node_revived"):
     """A stored result turned out to be missing or damaged and is made again."""
 
@@ -98,6 +107,16 @@ class LocksLost(Event, frozen=True, tag="locks_lost"):
     """The lock session's lease ran out; work goes on and the store decides whose result counts."""
 
     held: int
+
+
+class LocksDown(Event, frozen=True, tag="locks_down"):
+    """The lock manager did not answer. Locks that could not be released are free when their lease is over."""
+
+    doing: str
+    """What it was asked to do."""
+    reason: str
+    unlocked: bool = False
+    """Tasks run without locks meanwhile."""
 
 
 class BundleSubmitted(Event, frozen=True, tag="bundle_submitted"):
@@ -120,8 +139,10 @@ AnyEvent = (
     | NodeRetried
     | NodeFailed
     | NodeParked
+    | NodeUnparked
     | NodeRevived
     | LocksLost
+    | LocksDown
     | BundleSubmitted
     | RunFinished
 )

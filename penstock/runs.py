@@ -23,7 +23,7 @@ from penstock.locks.base import LockManager
 from penstock.runners.admission import Admission
 from penstock.runners.base import Runner, WorkerContext
 from penstock.runners.board import Board, Result
-from penstock.runners.claims import Claims
+from penstock.runners.claims import LOOK_AGAIN_SECONDS, Claims
 from penstock.runners.copies import CannotCopy, own_copy
 from penstock.runners.dispatch import Dispatch
 from penstock.runners.driver import MAX_REMAKES, Driver
@@ -102,10 +102,16 @@ class Live:
         self._observed: set[int] = set()
         settings = environment.settings
         context = WorkerContext(info, environment.results().store.url, environment.results, settings)
+        run_unlocked = settings.on_locks_down == "run_unlocked"
         self._claims = Claims(
             info={"run": run.id, "flow": run.flow_name},
             on_wake=lambda key: self.driver.wake(key),
             on_lost=lambda held: self.driver.locks_lost(held),
+            on_down=lambda doing, error: self.driver.locks_down(doing, error, unlocked=run_unlocked),
+            run_unlocked=run_unlocked,
+            patience=settings.lease_seconds,
+            look_again=min(LOOK_AGAIN_SECONDS, settings.lock_wait_seconds or LOOK_AGAIN_SECONDS),
+            clock=environment.clock,
         )
         self.board = Board(self.trace.graph, held=self.trace.held, emit=journal.emit, clock=environment.clock)
         lookups = Lookups(self.trace.graph, environment.results, environment.clock)
@@ -119,6 +125,7 @@ class Live:
                 claims=self._claims,
                 owners=owners,
                 lock_manager_of=self._lock_manager_of,
+                lock_wait_seconds=settings.lock_wait_seconds,
             ),
             dispatch=Dispatch(
                 self.board,

@@ -22,12 +22,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from penstock.errors import ConfigurationError
 
 OnUnknown = Literal["fail", "recompute"]
+OnLocksDown = Literal["fail", "run_unlocked"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 _PREFIX = "PENSTOCK_"
@@ -60,6 +61,10 @@ class Settings:
     """Small tasks travel to workers in bundles that take about so long; 0 sends each by itself."""
     on_unknown: OnUnknown = "fail"
     """What happens when the store does not answer a look-up: the run fails, or the value is computed again."""
+    on_locks_down: OnLocksDown = "fail"
+    """What happens when the lock manager stays out of reach: the run fails, or tasks run without locks meanwhile."""
+    lock_wait_seconds: float | None = None
+    """A task that waits so long for somebody else to compute its key fails. None: as long as the other one lives."""
     log_level: LogLevel = "INFO"
     profile: str | None = None
     """The profile these settings were read with."""
@@ -83,6 +88,12 @@ class Settings:
         said = _said(values, "call", _working_folder(), known=_ALL_BUT_PROFILE)
         origins = {**self.origins, **{name: origin for name, (_, origin) in said.items()}}
         return replace(self, **{name: value for name, (value, _) in said.items()}, origins=origins)
+
+    def __getstate__(self) -> list[Any]:
+        # Settings go to workers, and a password must not: there it comes from the workers' own environment.
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values["locks"] = _USER.sub(r"\1@", self.locks) if self.locks else self.locks
+        return list(values.values())
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{each.name}={each.value!r}' for each in self.describe())})"
@@ -139,6 +150,7 @@ def redacted(url: str) -> str:
 
 
 _PASSWORD = re.compile(r"^([a-z][a-z0-9+.-]*://[^:/?#@]*:).*@", re.IGNORECASE | re.DOTALL)
+_USER = re.compile(r"^([a-z][a-z0-9+.-]*://[^:/?#@]*):[^/?#]*@", re.IGNORECASE)
 _SECRET_PARAMETER = re.compile(
     r"([?&](?:[^=&#]*(?:pass|pwd|secret|token|credential|signature|key)[^=&#]*|sig)=)[^&#]*", re.IGNORECASE
 )
@@ -189,6 +201,10 @@ def _on_unknown(value: Any, folder: str) -> str:
     return _one_of(get_args(OnUnknown), value)
 
 
+def _on_locks_down(value: Any, folder: str) -> str:
+    return _one_of(get_args(OnLocksDown), value)
+
+
 def _log_level(value: Any, folder: str) -> str:
     return _one_of(get_args(LogLevel), value.upper() if isinstance(value, str) else value)
 
@@ -206,6 +222,8 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "lease_seconds": _seconds,
     "bundle_seconds": _seconds_or_none,
     "on_unknown": _on_unknown,
+    "on_locks_down": _on_locks_down,
+    "lock_wait_seconds": _seconds,
     "log_level": _log_level,
     "profile": _text,
 }

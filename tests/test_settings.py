@@ -106,6 +106,8 @@ def test_every_setting_can_be_said_in_the_environment(places: Places) -> None:
         "lease_seconds": 1.5,
         "bundle_seconds": 0.5,
         "on_unknown": "recompute",
+        "on_locks_down": "run_unlocked",
+        "lock_wait_seconds": 60.0,
         "log_level": "ERROR",
         "profile": "p",
     }
@@ -281,7 +283,7 @@ def test_an_unknown_key_is_refused_with_its_file_and_the_near_one(places: Places
 
 def test_an_unknown_key_far_from_all_names_them_all(places: Places) -> None:
     places.user_file("zzz = 1")
-    assert "lease_seconds, locks, log_level" in refusal(places).hint
+    assert "lease_seconds, lock_wait_seconds, locks, log_level" in refusal(places).hint
 
 
 @pytest.mark.parametrize("profile", ["[profiles.laptop]\nruner = 1", "[profiles.unused]\nruner = 1"])
@@ -443,7 +445,17 @@ def test_the_documentation_lists_every_setting_with_its_variable_and_default() -
     page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| `(PENSTOCK_\w+)` \| (.*?) \|", page, re.MULTILINE)
     in_words = {"store": "`~/.penstock/store`", "locks": "the folder `locks` of a local store", "profile": "none"}
+    in_words["lock_wait_seconds"] = "none"
     assert rows == [
         (each.name, f"PENSTOCK_{each.name.upper()}", in_words.get(each.name) or f"`{each.value}`".replace(".0`", "`"))
         for each in Settings(store="").describe()
     ]
+
+
+def test_the_password_of_the_locks_does_not_travel_to_workers() -> None:
+    settings = Settings(store="/s", locks="rediss://me:hidden@cache:6379/0?prefix=p", origins={"locks": "call"})
+    data = pickle.dumps(settings)
+    assert b"hidden" not in data
+    copy = pickle.loads(data)
+    assert copy.locks == "rediss://me@cache:6379/0?prefix=p"
+    assert (copy.store, copy.origin("locks"), copy.lease_seconds) == ("/s", "call", 30.0)

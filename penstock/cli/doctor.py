@@ -18,7 +18,7 @@ from penstock.cli.output import print_document, size, table
 from penstock.environments import Environment
 from penstock.errors import PenstockError
 from penstock.graph.policies import INPUTS, IsolationLevel
-from penstock.locks.base import Holder, LockManager
+from penstock.locks.base import Examinable, Holder, LockManager
 from penstock.storage.records import FORMAT_NAME, check_format
 from penstock.storage.stores import Store
 
@@ -154,6 +154,9 @@ def _locks(environment: Environment) -> Iterator[Check]:
         yield Check("locks", "fail", f"{manager!r} does not exclude", "use another lock manager")
         return
     yield Check("locks", "ok", f"{manager!r}, for one {manager.reach}")
+    if isinstance(manager, Examinable):
+        for finding in manager.examine():
+            yield Check(finding.name, finding.state, finding.said, finding.hint)
 
 
 def _runner(environment: Environment) -> Iterator[Check]:

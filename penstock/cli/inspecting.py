@@ -12,6 +12,7 @@ from penstock import events
 from penstock.cli.failures import users_frames
 from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import duration, moment, print_document, size, table
+from penstock.cli.progress import held_by
 from penstock.cli.stored import find_run, state_of
 from penstock.journals import RunRecord, list_records, read_events
 
@@ -67,6 +68,8 @@ def show(invocation: Invocation, run_id: str) -> None:
     notes = [(event.task, note) for event in finished for note in event.notes]
     notes += [(event.task, event.reason) for event in log if isinstance(event, events.NodeRevived)]
     lost = sum(isinstance(event, events.LocksLost) for event in log)
+    waits = _waits(log)
+    outages = [event for event in log if isinstance(event, events.LocksDown)]
     ran = [event for event in finished if event.how == "executed"]
     slowest = sorted(ran, key=lambda event: event.seconds, reverse=True)[:SLOWEST]
     if invocation.json:
@@ -76,6 +79,11 @@ def show(invocation: Invocation, run_id: str) -> None:
             ],
             "notes": [{"task": task, "note": note} for task, note in notes],
             "locks_lost": lost,
+            "locks_down": [_plain(event, "at", "doing", "reason", "unlocked") for event in outages],
+            "waits": [
+                {**_plain(event, "node", "task", "key", "holder", "since"), "seconds": seconds}
+                for event, seconds in waits
+            ],
             "slowest": [_plain(event, "node", "task", "attempt", "seconds", "size", "worker") for event in slowest],
         }
         print_document("show", {"run": _facts(record), **details})
@@ -85,7 +93,8 @@ def show(invocation: Invocation, run_id: str) -> None:
         ("tasks", _tasks(record)),
         ("failures", "\n".join(_failure(event, debug=invocation.debug) for event in failures)),
         ("notes", "\n".join(dict.fromkeys(f"{task}: {note}" for task, note in notes))),
-        ("locks", f"the lease ran out {lost} times" if lost else ""),
+        ("waited for others", _waited(waits)),
+        ("locks", _locks(lost, outages)),
         ("slowest", _slowest(slowest)),
     ):
         if text:
@@ -158,6 +167,47 @@ def _failure(event: events.NodeFailed, *, debug: bool) -> str:
         head += f"\n{event.skipped} more never ran because of it"
     text = event.traceback if debug else users_frames(event.traceback)
     return f"{head}\n{_indented(text.rstrip())}" if text else head
+
+
+def _waits(log: Sequence[events.Event]) -> list[tuple[events.NodeParked, float | None]]:
+    """Calls that waited for somebody else, for whom at last, and how long; None if they wait still."""
+    parked: dict[int, events.NodeParked] = {}
+    seconds: dict[int, float] = {}
+    for event in log:
+        if isinstance(event, events.NodeParked):
+            parked[event.node] = event
+            seconds.pop(event.node, None)
+        elif isinstance(event, events.NodeUnparked):
+            seconds[event.node] = event.seconds
+    return [(event, seconds.get(node)) for node, event in parked.items()]
+
+
+def _waited(waits: Sequence[tuple[events.NodeParked, float | None]]) -> str:
+    groups: dict[tuple[str, str], list[tuple[events.NodeParked, float | None]]] = {}
+    for event, seconds in waits:
+        groups.setdefault((event.task, held_by(event) if seconds is None else _run_of(event)), []).append(
+            (event, seconds)
+        )
+    lines = []
+    for (task, whom), group in groups.items():
+        times = [seconds for _, seconds in group if seconds is not None]
+        how = f"waited up to {duration(max(times))} for {whom}" if times else f"waiting for {whom}"
+        lines.append(f"{task}: {len(group)} {how}")
+    return "\n".join(lines)
+
+
+def _run_of(event: events.NodeParked) -> str:
+    run, host = event.holder.get("run"), event.holder.get("host")
+    return (f"run {run}" if run else "somebody") + (f" on {host}" if host else "")
+
+
+def _locks(lost: int, outages: Sequence[events.LocksDown]) -> str:
+    lines = [f"the lease ran out {lost} times"] if lost else []
+    for text in dict.fromkeys(f"cannot {event.doing}: {event.reason}" for event in outages):
+        lines.append(text)
+    if any(event.unlocked for event in outages):
+        lines.append("tasks ran without locks meanwhile")
+    return "\n".join(lines)
 
 
 def _slowest(finished: Sequence[events.NodeFinished]) -> str:

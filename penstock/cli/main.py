@@ -22,6 +22,7 @@ _COMMANDS = {
     "runs": "penstock.cli.inspecting:runs",
     "show": "penstock.cli.inspecting:show",
     "cache": "penstock.cli.cache:cache",
+    "locks": "penstock.cli.locks:locks",
     "config": "penstock.cli.config:config",
     "doctor": "penstock.cli.doctor:doctor",
 }

@@ -37,7 +37,7 @@ class Invocation:
 
 _SETTINGS = {
     "--store": ("URL", "Where results are kept: a folder or a URL."),
-    "--locks": ("URL", "Who locks keys: a folder, `store`, `memory`."),
+    "--locks": ("URL", "Who locks keys: a folder, `redis://host`, `store`, `memory`."),
     "--runner": ("ADDRESS", "Where tasks run: threads, processes, each with ?workers=N."),
     "--profile": ("NAME", "Which profile of the settings files to use."),
 }

@@ -12,9 +12,17 @@ from typing import Any
 
 from penstock import events
 from penstock.cli.output import duration
+from penstock.locks.base import describe_holder
 
 LINE_SECONDS = 1.0
 """Where there is no terminal: at most one line in so many seconds."""
+MOST_HOLDERS = 3
+"""Runs that are named as those that are waited for."""
+
+
+def held_by(event: events.NodeParked) -> str:
+    """Whom a call waits for, in words."""
+    return describe_holder(event.holder, event.since)
 
 
 @dataclass(slots=True)
@@ -56,7 +64,8 @@ class Watch:
     changed: threading.Event = field(default_factory=threading.Event)
     """Set by every event; whoever draws clears it."""
     _guard: threading.Lock = field(default_factory=threading.Lock)
-    _parked: set[int] = field(default_factory=set)
+    _parked: dict[int, events.NodeParked] = field(default_factory=dict)
+    """Calls that wait for somebody else, and for whom."""
 
     def __call__(self, event: events.Event) -> None:
         with self._guard:
@@ -91,16 +100,25 @@ class Watch:
             self._unparked(event.task, event.node).retried += 1
         elif isinstance(event, events.NodeRevived):
             self._of(event.task).planned += 1
-        elif isinstance(event, events.NodeParked) and event.node not in self._parked:
-            self._parked.add(event.node)
-            self._of(event.task).waiting += 1
+        elif isinstance(event, events.NodeParked):
+            self._of(event.task).waiting += event.node not in self._parked
+            self._parked[event.node] = event
+        elif isinstance(event, events.NodeUnparked):
+            self._unparked(event.task, event.node)
+        elif isinstance(event, events.LocksDown):
+            text = f"locks: cannot {event.doing}: {event.reason}"
+            text += "; tasks run without locks meanwhile" if event.unlocked else ""
+            self.notes[text] = self.notes.get(text, 0) + 1
+        elif isinstance(event, events.LocksLost):
+            text = f"locks: the lease ran out, with {event.held} held"
+            self.notes[text] = self.notes.get(text, 0) + 1
 
     def _of(self, task: str) -> TaskProgress:
         return self.tasks.setdefault(task, TaskProgress())
 
     def _unparked(self, task: str, node: int) -> TaskProgress:
         if node in self._parked:
-            self._parked.remove(node)
+            del self._parked[node]
             self._of(task).waiting -= 1
         return self._of(task)
 
@@ -111,13 +129,27 @@ class Watch:
             if self.hits:
                 head += f"  {self.hits} found"
             width = max((len(name) for name in self.tasks), default=0)
-            return [head, *(f"  {name:<{width}}  {progress}" for name, progress in self.tasks.items())]
+            tasks = [f"  {name:<{width}}  {progress}" for name, progress in self.tasks.items()]
+            return [head, *tasks, *(f"  waiting: {text}" for text in self._holders())]
+
+    def _holders(self) -> list[str]:
+        """Whom calls wait for: one text for each run, the one that most wait for first."""
+        earliest: dict[str, events.NodeParked] = {}
+        counts: dict[str, int] = {}
+        for event in self._parked.values():
+            run = event.holder.get("run", "")
+            counts[run] = counts.get(run, 0) + 1
+            if run not in earliest or event.since < earliest[run].since:
+                earliest[run] = event
+        runs = sorted(counts, key=lambda run: -counts[run])
+        return [f"{counts[run]} for {held_by(earliest[run])}" for run in runs[:MOST_HOLDERS]]
 
     def line(self) -> str:
         """All of it in one line, without the time."""
         with self._guard:
             parts = [f"{self.hits} found"] if self.hits else []
             parts += [f"{name} {progress}" for name, progress in self.tasks.items()]
+            parts += [f"waiting: {text}" for text in self._holders()]
             return f"{self.flow}: {'; '.join(parts)}" if parts else ""
 
 

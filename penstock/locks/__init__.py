@@ -1,9 +1,11 @@
-"""Locks with leases: who may compute a key now. One manager per reach: this process, this machine."""
+"""Locks with leases: who may compute a key now. One manager per reach: this process, this machine, any machine."""
 
 from penstock.locks.addresses import lock_manager_from
 from penstock.locks.base import Holder, Lease, LockManager, Outcome, Reach, Session, Wakeup
 from penstock.locks.filesystem import FileSystemLockManager
 from penstock.locks.memory import MemoryLockManager
+from penstock.locks.redis import RedisLockManager
+from penstock.locks.storage import StorageLockManager
 
 __all__ = [
     "FileSystemLockManager",
@@ -13,7 +15,9 @@ __all__ = [
     "MemoryLockManager",
     "Outcome",
     "Reach",
+    "RedisLockManager",
     "Session",
+    "StorageLockManager",
     "Wakeup",
     "lock_manager_from",
 ]

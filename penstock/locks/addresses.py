@@ -10,17 +10,23 @@ from penstock.errors import ConfigurationError
 from penstock.locks.base import DEFAULT_LEASE_SECONDS, LockManager
 from penstock.locks.filesystem import FileSystemLockManager
 from penstock.locks.memory import MemoryLockManager
+from penstock.locks.redis import RedisLockManager
+from penstock.locks.redis_address import SCHEMES
 from penstock.locks.sessions import checked_lease
+from penstock.locks.storage import StorageLockManager
+from penstock.storage.stores import Store
 
 
-def lock_manager_from(setting: str, *, lease_seconds: float | None = None) -> LockManager:
-    """The manager that `setting` names: `memory` (one for the whole process), or a folder (`/var/lock/penstock`,
-    `./locks`, `~/locks`, `file:///…`).
+def lock_manager_from(setting: str, *, lease_seconds: float | None = None, store: Store | None = None) -> LockManager:
+    """The manager that `setting` names: `memory` (one for the whole process), `store` (in `store`), a Redis
+    (`redis://host:6379/0`), or a folder (`/var/lock/penstock`, `./locks`, `~/locks`, `file:///…`).
 
     Touches nothing. A bare word is never taken for a folder, so a mistyped name does not lock in a new place of its
     own. Raises `ConfigurationError` for anything else.
     """
     scheme, separator, _ = setting.partition("://")
+    if setting == "store" and store is not None:
+        return StorageLockManager(store, lease_seconds=lease_seconds)
     if opener := _OPENERS.get(scheme if separator else setting):
         return opener(setting, lease_seconds)
     if not separator and (os.sep in setting or setting.startswith((".", "~"))):
@@ -28,7 +34,7 @@ def lock_manager_from(setting: str, *, lease_seconds: float | None = None) -> Lo
     raise ConfigurationError(
         f"no lock manager is called {scheme + '://' if separator else repr(setting)}",
         because=f"this version knows {', '.join(sorted(_KNOWN))}",
-        hint="for example PENSTOCK_LOCKS=/var/lock/penstock",
+        hint="for example PENSTOCK_LOCKS=/var/lock/penstock, or redis://host:6379/0",
     )
 
 
@@ -51,5 +57,20 @@ def _open_file(setting: str, lease_seconds: float | None) -> LockManager:
     return FileSystemLockManager(unquote(parts.path), lease_seconds=lease_seconds)
 
 
-_OPENERS: dict[str, Callable[[str, float | None], LockManager]] = {"memory": _open_memory, "file": _open_file}
-_KNOWN = ["memory", "file:///folder", "a folder (/folder, ./folder, ~/folder)"]
+def _open_redis(setting: str, lease_seconds: float | None) -> LockManager:
+    return RedisLockManager.from_url(setting, lease_seconds=lease_seconds)
+
+
+_OPENERS: dict[str, Callable[[str, float | None], LockManager]] = {
+    "memory": _open_memory,
+    "file": _open_file,
+    **dict.fromkeys(SCHEMES, _open_redis),
+}
+_KNOWN = [
+    "memory",
+    "store",
+    "file:///folder",
+    "a folder (/folder, ./folder, ~/folder)",
+    "redis://host",
+    "rediss://host",
+]

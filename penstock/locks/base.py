@@ -11,7 +11,8 @@ Keys are any strings; two different strings are two different locks, whatever ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -49,6 +50,18 @@ class Holder:
     """What the holder said of itself: run, host, pid."""
     since: float = 0.0
     """Seconds since the epoch on the holder's clock, for people to read."""
+
+    def described(self) -> str:
+        """Who it is and since when, in words."""
+        return describe_holder(self.info, self.since)
+
+
+def describe_holder(info: Mapping[str, str], since: float) -> str:
+    """The holder of a lock in words: its run, where that is, since when it holds the lock."""
+    who = f"run {info['run']}" if "run" in info else "somebody"
+    where = f" (pid {info['pid']} on {info['host']})" if {"pid", "host"} <= info.keys() else ""
+    when = f" since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}" if since else ""
+    return f"{who}{where}{when}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +114,25 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Release all locks (outcome `abandoned`) and stop the heartbeat. Safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a manager found when it looked at what it rests on."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    said: str
+    hint: str = ""
+
+
+@runtime_checkable
+class Examinable(Protocol):
+    """A lock manager that can say whether the server behind it is fit for locks."""
+
+    def examine(self) -> Iterable[Finding]:
+        """Raises `LockError` if it does not answer."""
         ...
 
 

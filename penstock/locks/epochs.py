@@ -37,14 +37,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from penstock.clocks import Clock
 from penstock.errors import LockError
 from penstock.locks.base import Holder, Outcome
 from penstock.storage.stores import SlotStore
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 SETTLED_SECONDS = 10.0
 """How long after a higher number was seen the lower ones may be deleted. The same for all that share locks."""
@@ -80,9 +83,11 @@ class Epoch:
 class Epochs:
     """The epoch objects of one store. Raises what the store raises, and `LockError` for objects nobody can read."""
 
-    def __init__(self, store: SlotStore, *, clock: Clock) -> None:
+    def __init__(self, store: SlotStore, *, clock: Clock, concurrency: int = 1) -> None:
+        """`concurrency` requests are under way at once where many keys are asked for: for stores far away."""
         self._store = store
         self._clock = clock
+        self._concurrency = concurrency
         # Numbers that have lower ones below them, and when we saw that. What is forgotten, the next holder deletes.
         self._above_old: deque[tuple[float, str, int]] = deque(maxlen=10_000)
 
@@ -91,7 +96,7 @@ class Epochs:
         tops: dict[str, Epoch | None] = {}
         pending = list(dict.fromkeys(keys))
         while pending:
-            numbers = {key: max(self._numbers(key), default=None) for key in pending}
+            numbers = dict(zip(pending, self.each(self._highest, pending), strict=True))
             tops |= dict.fromkeys(pending)
             found = [(key, number) for key, number in numbers.items() if number is not None]
             objects = self._store.get_many([_name(key, number) for key, number in found])
@@ -102,6 +107,28 @@ class Epochs:
                 else:
                     tops[key] = _decoded(data, number, key)
         return tops
+
+    def again(self, seen: Mapping[str, Epoch]) -> dict[str, Epoch | None]:
+        """What became of tops that were held when they were seen, without listing: the same, released, or another one
+        above. None for one that is gone. For waiters alone: a hint that it is worth to try again."""
+        names = [_name(key, top.number + above) for key, top in seen.items() for above in (0, 1)]
+        objects = iter(self._store.get_many(names))
+        answers: dict[str, Epoch | None] = {}
+        for (key, top), data, above in zip(seen.items(), objects, objects, strict=False):
+            if above is not None:
+                answers[key] = _decoded(above, top.number + 1, key)
+            else:
+                answers[key] = None if data is None else _decoded(data, top.number, key)
+        return answers
+
+    def each(self, call: Callable[[A], B], items: Sequence[A]) -> list[B]:
+        """`call` for each item, several at a time if the store is far away; raises what the first of them raises."""
+        if self._concurrency == 1 or len(items) < 2:
+            return [call(item) for item in items]
+        from concurrent.futures import ThreadPoolExecutor  # the time it takes to import is for stores far away
+
+        with ThreadPoolExecutor(min(self._concurrency, len(items)), "penstock-locks") as pool:
+            return list(pool.map(call, items))
 
     def create(self, epoch: Epoch) -> bool:
         """One step towards holding: True if the number was free. It is held only if `is_top` says so afterwards."""
@@ -153,6 +180,9 @@ class Epochs:
             for data, number in zip(objects, numbers.values(), strict=True)
             if data is not None  # passed on since the listing
         ]
+
+    def _highest(self, key: str) -> int | None:
+        return max(self._numbers(key), default=None)
 
     def _numbers(self, key: str) -> list[int]:
         names = (entry.name.rpartition("/")[2] for entry in self._store.list(_folder(key)))

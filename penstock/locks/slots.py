@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.errors import LockError, SessionLost, StoreError
+from penstock.errors import LockError, LocksUnreachable, SessionLost, StoreError, StoreUnreachable
 from penstock.locks.base import DEFAULT_LEASE_SECONDS, Holder, Lease, Outcome, Reach, Session, Wakeup
 from penstock.locks.epochs import Epoch, Epochs
 from penstock.locks.processes import ProcessIdentity
@@ -34,7 +34,8 @@ def _store_failures_are_lock_errors(call: Callable[_P, _R]) -> Callable[_P, _R]:
         try:
             return call(*args, **kwargs)
         except StoreError as error:
-            raise LockError(
+            kind = LocksUnreachable if isinstance(error, StoreUnreachable) else LockError
+            raise kind(
                 f"the store of the locks failed: {error.what}",
                 where=error.where,
                 because=error.because,
@@ -63,13 +64,14 @@ class SlotLockManager:
         lease_seconds: float | None = None,
         poll_seconds: tuple[float, float],
         clock: Clock = SYSTEM_CLOCK,
+        concurrency: int = 1,
     ) -> None:
         self.reach: Reach = reach
         self._store = store
         self._lease_seconds = checked_lease(lease_seconds, DEFAULT_LEASE_SECONDS)
         self._poll_seconds = poll_seconds
         self._clock = clock
-        self._epochs = Epochs(store, clock=clock)
+        self._epochs = Epochs(store, clock=clock, concurrency=concurrency)
         self._registry = SessionRegistry(store, clock=clock)
         self._prepared = False
 
@@ -169,6 +171,7 @@ class _SlotSession:
                 self._registry.remove(session_id)
         answers: dict[str, Lease | Holder] = {}
         ours: list[Epoch] = []
+        tried: list[Epoch] = []
         for key, top in tops.items():
             mine = top is not None and top.held and top.session_id == self._id
             if top is not None and mine and self._given_up.get(key) != top.number:
@@ -179,12 +182,16 @@ class _SlotSession:
             else:
                 epoch = Epoch(key, 1 if top is None else top.number + 1, self._id, self._info, self._clock.now())
                 self._maybe_ours[key] = epoch.number
-                if self._epochs.create(epoch):
-                    ours.append(epoch)
-                else:
-                    # Or taken by an earlier try of ours that got no answer: the next round will see.
-                    self._maybe_ours.pop(key, None)
-        answers |= {e.key: Lease(e.key, self._id, e.number) for e in ours if self._epochs.is_top(e)}
+                tried.append(epoch)
+        for epoch, created in zip(tried, self._epochs.each(self._epochs.create, tried), strict=True):
+            if created:
+                ours.append(epoch)
+            else:
+                # Or taken by an earlier try of ours that got no answer: the next round will see.
+                self._maybe_ours.pop(epoch.key, None)
+        for epoch, is_top in zip(ours, self._epochs.each(self._epochs.is_top, ours), strict=True):
+            if is_top:
+                answers[epoch.key] = Lease(epoch.key, self._id, epoch.number)
         return answers
 
     @_store_failures_are_lock_errors
@@ -198,36 +205,42 @@ class _SlotSession:
             self._epochs.clear_up(len(mine))
 
     def _let_go(self, numbers: dict[str, int], outcome: Outcome) -> None:
-        for key, top in self._epochs.tops(numbers).items():
-            if top is not None and top.held and (top.session_id, top.number) == (self._id, numbers[key]):
-                self._given_up[key] = top.number
-                self._epochs.overwrite(replace(top, outcome=outcome))
-                self._given_up.pop(key, None)
-            if self._maybe_ours.get(key) == numbers[key]:
+        tops = self._epochs.tops(numbers)
+        mine = [
+            top
+            for key, top in tops.items()
+            if top is not None and top.held and (top.session_id, top.number) == (self._id, numbers[key])
+        ]
+        self._given_up |= {top.key: top.number for top in mine}
+        self._epochs.each(self._epochs.overwrite, [replace(top, outcome=outcome) for top in mine])
+        for top in mine:
+            self._given_up.pop(top.key, None)
+        for key, number in numbers.items():
+            if self._maybe_ours.get(key) == number:
                 self._maybe_ours.pop(key, None)
 
     @_store_failures_are_lock_errors
     def wait_any(self, keys: Sequence[str], timeout: float) -> list[Wakeup]:
         deadline = self._clock.monotonic() + timeout
         pause, longest = self._manager._poll_seconds
-        first_seen: dict[str, int] = {}
+        seen: dict[str, Epoch] = {}
         with self._bell.listening() as event:
             while True:
-                wakeups, life = self._look(keys, first_seen)
+                wakeups, life = self._look(keys, seen)
                 left = deadline - self._clock.monotonic()
                 if wakeups or left <= 0 or self._clock.wait(event, min(pause, left, life)):
                     return wakeups
                 pause = min(2 * pause, longest)
 
-    def _look(self, keys: Sequence[str], first_seen: dict[str, int]) -> tuple[list[Wakeup], float]:
+    def _look(self, keys: Sequence[str], seen: dict[str, Epoch]) -> tuple[list[Wakeup], float]:
         """The keys worth another look, and how soon the next of their holders may turn out to be dead."""
-        tops = self._epochs.tops(keys)
+        tops = self._epochs.tops([key for key in keys if key not in seen]) | self._epochs.again(seen)
         left = self._registry.seconds_left(top.session_id for top in tops.values() if top is not None and top.held)
         wakeups = []
         for key, top in tops.items():
             if top is None:
                 wakeups.append(Wakeup(key, None))
-            elif not top.held or left[top.session_id] <= 0 or first_seen.setdefault(key, top.number) != top.number:
+            elif not top.held or left[top.session_id] <= 0 or seen.setdefault(key, top).number != top.number:
                 wakeups.append(Wakeup(key, top.outcome))
         return wakeups, min(left.values(), default=float("inf"))
 

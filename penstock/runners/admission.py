@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from penstock import events
+from penstock.errors import LockTimeout
 from penstock.graph.graphs import Node
 from penstock.graph.planning import Hit, Query
-from penstock.locks.base import Holder, LockManager
+from penstock.locks.base import Holder, Lease, LockManager
 from penstock.runners.base import Outcome
 from penstock.runners.board import Board
 from penstock.runners.claims import Claims
@@ -27,6 +28,8 @@ class Admitted:
     hits: list[Outcome] = field(default_factory=list)
     lacking: list[tuple[int, list[int]]] = field(default_factory=list)
     """Nodes with the inputs that have no value anywhere (any more)."""
+    waited: list[tuple[int, LockTimeout]] = field(default_factory=list)
+    """Nodes that have waited for somebody else as long as they may."""
 
 
 class Admission:
@@ -40,6 +43,7 @@ class Admission:
         claims: Claims,
         owners: Owners,
         lock_manager_of: Callable[[Node], LockManager | None],
+        lock_wait_seconds: float | None = None,
     ) -> None:
         """`lock_manager_of(node)` is None unless the node's key is SERIALIZABLE."""
         self._board = board
@@ -47,6 +51,7 @@ class Admission:
         self._claims = claims
         self._owners = owners
         self._lock_manager_of = lock_manager_of
+        self._lock_wait_seconds = lock_wait_seconds
         self._leaders: dict[str, int] = {}
         self._followers: dict[str, list[int]] = {}
         self._parked: dict[str, list[int]] = {}
@@ -66,7 +71,9 @@ class Admission:
                 admitted.lacking.append((id, absent))
             else:
                 to_run.append(id)
-        admitted.run = self._locked(to_run)
+        admitted.run = self._locked(to_run, admitted)
+        for id in [*hits, *admitted.run]:
+            self._unpark(id)
         return admitted
 
     def leave(self, id: int) -> None:
@@ -131,7 +138,7 @@ class Admission:
                 )
         return hits
 
-    def _locked(self, ids: Iterable[int]) -> list[int]:
+    def _locked(self, ids: Iterable[int], admitted: Admitted) -> list[int]:
         """The nodes that need no lock, and those that have theirs; the others are parked."""
         board = self._board
         wanted: dict[int, tuple[LockManager, dict[int, str]]] = {}
@@ -143,19 +150,48 @@ class Admission:
         parked = set()
         for manager, keys in wanted.values():
             for node_id, answer in self._claims.acquire(manager, keys).items():
-                if isinstance(answer, Holder):
-                    parked.add(node_id)
-                    self._park(node_id, answer)
+                if isinstance(answer, Lease):
+                    continue
+                parked.add(node_id)
+                if answer is not None and self._waited_too_long(node_id):
+                    admitted.waited.append((node_id, self._timeout(node_id, answer)))
+                else:
+                    self._park(node_id, keys[node_id], answer)
         return [node_id for node_id in ids if node_id not in parked]
 
-    def _park(self, id: int, holder: Holder) -> None:
-        board = self._board
+    def _park(self, id: int, key: str, holder: Holder | None) -> None:
+        """The node waits for the holder, or (without one) for the lock manager to answer again."""
+        board, progress = self._board, self._board.progress[id]
         board.scheduler.hold(id)
-        self._parked.setdefault(holder.key, []).append(id)
-        board.counts["contended"] += 1
-        now = board.clock.now()
-        board.emit(
-            events.NodeParked(
-                at=now, node=id, task=board.name(id), key=holder.key, holder=holder.info, since=holder.since
+        self._parked.setdefault(key, []).append(id)
+        if holder is None:
+            return
+        if progress.parked_since is None:
+            progress.parked_since = board.clock.monotonic()
+            board.counts["contended"] += 1
+        # A node is looked at every few seconds while it is parked: said once for each holder.
+        if progress.parked_on != (holder.session_id, holder.fencing_token):
+            progress.parked_on = (holder.session_id, holder.fencing_token)
+            now = board.clock.now()
+            board.emit(
+                events.NodeParked(at=now, node=id, task=board.name(id), key=key, holder=holder.info, since=holder.since)
             )
+
+    def _unpark(self, id: int) -> None:
+        board, progress = self._board, self._board.progress[id]
+        if progress.parked_since is not None:
+            seconds = board.clock.monotonic() - progress.parked_since
+            progress.parked_since, progress.parked_on = None, None
+            board.emit(events.NodeUnparked(at=board.clock.now(), node=id, task=board.name(id), seconds=seconds))
+
+    def _waited_too_long(self, id: int) -> bool:
+        limit, since = self._lock_wait_seconds, self._board.progress[id].parked_since
+        return limit is not None and since is not None and self._board.clock.monotonic() - since >= limit
+
+    def _timeout(self, id: int, holder: Holder) -> LockTimeout:
+        return LockTimeout(
+            f"{self._board.name(id)} waited {self._lock_wait_seconds:g} s for a result that somebody else computes",
+            where=f"node {id}, key {holder.key}",
+            because=f"it is held by {holder.described()}",
+            hint="`penstock locks ls` shows who holds what; set lock_wait_seconds to wait longer",
         )

@@ -47,6 +47,10 @@ class Progress:
     """The key was looked up since the node became ready."""
     seen: int | None = None
     """A generation that must not be used: damaged, or to be refreshed."""
+    parked_since: float | None = None
+    """When it was parked, on the clock's `monotonic`; None if it does not wait for anybody."""
+    parked_on: tuple[str, int] | None = None
+    """The session and token of the holder it was last said to wait for."""
     error: BaseException | None = None
     alone: bool = False
     """It was in a bundle whose worker died: from now on it travels by itself."""

@@ -1,20 +1,29 @@
 """The driver's locks: sessions opened on first need, all ready keys tried in one call, contended keys watched.
 
 Nobody waits here: a contended node is parked in the driver, and one thread per lock manager waits for all of its keys
-together.
+together. A lock manager that does not answer for a while is asked again later; if it stays away the run fails, or goes
+on without locks where the settings say so.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from penstock.errors import PenstockError
+from penstock.clocks import SYSTEM_CLOCK, Clock
+from penstock.errors import LockError, LocksUnreachable, PenstockError, SessionLost
 from penstock.locks.base import Holder, Lease, LockManager, Outcome, Session
 
 LOOK_AGAIN_SECONDS = 5.0
 """A parked key is looked at this often even if nobody says anything: messages may be lost, holders may die."""
+ASK_AGAIN_SECONDS = 1.0
+"""Between two tries of a lock manager that does not answer."""
+_SESSIONS = 3
+"""Sessions tried in a row: each may turn out to be lost when it is used."""
+
+_log = logging.getLogger("penstock.locks")
 
 
 class Claims:
@@ -26,20 +35,52 @@ class Claims:
         info: Mapping[str, str],
         on_wake: Callable[[str], None],
         on_lost: Callable[[int], None],
+        on_down: Callable[[str, LockError], None] = lambda doing, error: None,
+        run_unlocked: bool = False,
+        patience: float = 0.0,
+        look_again: float = LOOK_AGAIN_SECONDS,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`on_wake(key)` and `on_lost(number of leases)` are called from other threads."""
+        """`on_wake(key)`, `on_lost(number of leases)` and `on_down(what was to be done, why not)` are called from any
+        thread.
+
+        A manager that has answered before may be out of reach for `patience` seconds. With `run_unlocked` nodes run
+        without a lock meanwhile, and also where it never answered.
+        """
         self._info = dict(info)
         self._on_wake = on_wake
         self._on_lost = on_lost
+        self._on_down = on_down
+        self._run_unlocked = run_unlocked
+        self._patience = patience
+        self._look_again = look_again
+        self._clock = clock
         self._presences: dict[int, _Presence] = {}
-        self._leases: dict[int, tuple[_Presence, Lease]] = {}
+        self._leases: dict[int, tuple[_Presence | None, Lease]] = {}
+        self._releasing: dict[tuple[int, Outcome], list[Lease]] = {}
+        self._outages: dict[int, _Outage] = {}
+        self._answered: set[int] = set()
+        self._timers: set[threading.Timer] = set()
+        self._closed = False
 
-    def acquire(self, manager: LockManager, wanted: Mapping[int, str]) -> dict[int, Lease | Holder]:
-        """One try for the key of each node, in one call. Leases are kept until `release`."""
-        presence = self._presence(manager)
-        answers = presence.session.try_acquire(list(wanted.values()))
-        result = dict(zip(wanted, answers, strict=True))
-        for node, answer in result.items():
+    def acquire(self, manager: LockManager, wanted: Mapping[int, str]) -> dict[int, Lease | Holder | None]:
+        """One try for the key of each node, in one call. Leases are kept until `release`.
+
+        None: the manager does not answer just now, and the key is woken when it is to be tried again. A lease of no
+        session: the node runs without a lock. Raises `LockError`.
+        """
+        self.flush()
+        outage = self._outages.get(id(manager))
+        try:
+            if outage is not None and self._run_unlocked and self._clock.monotonic() < outage.ask_again:
+                return self._unlocked(wanted)
+            presence, answers = self._try(manager, list(wanted.values()))
+        except LocksUnreachable as error:
+            return self._without(manager, wanted, error)
+        self._outages.pop(id(manager), None)
+        self._answered.add(id(manager))
+        result: dict[int, Lease | Holder | None] = dict(zip(wanted, answers, strict=True))
+        for node, answer in zip(wanted, answers, strict=True):
             if isinstance(answer, Lease):
                 self._leases[node] = (presence, answer)
             else:
@@ -52,38 +93,131 @@ class Claims:
         return held[1] if held else None
 
     def release(self, node: int, outcome: Outcome) -> None:
-        """Let the node's lock go and tell waiters how it ended. Nothing happens if it holds none."""
-        held = self._leases.pop(node, None)
-        if held is not None:
-            presence, lease = held
-            presence.session.release([lease], outcome)
+        """Let the node's lock go with the next `flush`, and tell waiters how it ended. Nothing happens if it holds
+        none."""
+        presence, lease = self._leases.pop(node, (None, None))
+        if presence is not None and lease is not None:
+            self._releasing.setdefault((id(presence.manager), outcome), []).append(lease)
 
     def release_all(self, nodes: Iterable[int], outcome: Outcome) -> None:
         """`release` for each node."""
         for node in nodes:
             self.release(node, outcome)
 
+    def flush(self) -> None:
+        """Send the releases that were noted. What cannot be sent is free when the lease is over."""
+        releasing, self._releasing = self._releasing, {}
+        for (manager, outcome), leases in releasing.items():
+            presence = self._presences.get(manager)
+            mine = [lease for lease in leases if presence and lease.session_id == presence.session.id]
+            if presence is None or not mine:
+                continue  # the session was lost, and they with it
+            try:
+                presence.session.release(mine, outcome)
+            except LockError as error:
+                # Their results are published, or their failures told: that locks stay for a while harms neither.
+                self._tell("release locks", error)
+
     def close(self) -> None:
         """Release everything and stop the heartbeats and watchers."""
+        self._closed = True
+        self.flush()
+        for timer in list(self._timers):
+            timer.cancel()
         for presence in self._presences.values():
-            presence.close()
+            self._end(presence)
         self._presences.clear()
         self._leases.clear()
 
+    # -- sessions --------------------------------------------------------------------------------------------------
+
+    def _try(self, manager: LockManager, keys: list[str]) -> tuple[_Presence, list[Lease | Holder]]:
+        for last in range(_SESSIONS - 1, -1, -1):
+            presence = self._presence(manager)
+            try:
+                return presence, presence.session.try_acquire(keys)
+            except SessionLost:
+                self._drop(presence)
+                if not last:
+                    raise
+        raise AssertionError("unreachable")
+
     def _presence(self, manager: LockManager) -> _Presence:
         presence = self._presences.get(id(manager))
-        if presence is None or presence.session.lost:
-            if presence is not None:
-                # What it held may belong to others now; new work goes on under a new session.
-                self._leases = {n: held for n, held in self._leases.items() if held[0] is not presence}
-                presence.close()
+        if presence is not None and presence.session.lost:
+            self._drop(presence)
+            presence = None
+        if presence is None:
             session = manager.open_session(info=self._info, on_lost=lambda: self._report_loss(manager))
-            presence = self._presences[id(manager)] = _Presence(manager, session)
+            presence = self._presences[id(manager)] = _Presence(manager, session, self._look_again)
         return presence
+
+    def _drop(self, presence: _Presence) -> None:
+        """What it held may belong to others now; new work goes on under a new session."""
+        if not presence.told:
+            self._report_loss(presence.manager)
+        del self._presences[id(presence.manager)]
+        self._leases = {n: held for n, held in self._leases.items() if held[0] is not presence}
+        self._end(presence)
+        for key in presence.watched():
+            self._on_wake(key)
+
+    def _end(self, presence: _Presence) -> None:
+        try:
+            presence.close()
+        except LockError as error:
+            self._tell("close the session", error)
 
     def _report_loss(self, manager: LockManager) -> None:
         presence = self._presences.get(id(manager))
+        if presence is not None:
+            presence.told = True
         self._on_lost(sum(1 for held in list(self._leases.values()) if held[0] is presence))
+
+    # -- a manager that does not answer ----------------------------------------------------------------------------
+
+    def _without(
+        self, manager: LockManager, wanted: Mapping[int, str], error: LocksUnreachable
+    ) -> dict[int, Lease | Holder | None]:
+        now = self._clock.monotonic()
+        outage = self._outages.setdefault(id(manager), _Outage(now))
+        outage.ask_again = now + ASK_AGAIN_SECONDS
+        if self._run_unlocked:
+            self._tell("lock", error)
+            return self._unlocked(wanted)
+        if id(manager) not in self._answered or now - outage.since > self._patience:
+            raise error
+        self._tell("lock", error)
+        timer = threading.Timer(ASK_AGAIN_SECONDS, self._ask_again, [list(wanted.values())])
+        timer.daemon = True
+        self._timers.add(timer)
+        timer.start()
+        return dict.fromkeys(wanted)
+
+    def _unlocked(self, wanted: Mapping[int, str]) -> dict[int, Lease | Holder | None]:
+        answers: dict[int, Lease | Holder | None] = {}
+        for node, key in wanted.items():
+            answers[node] = lease = Lease(key, "", 0)
+            self._leases[node] = (None, lease)
+        return answers
+
+    def _ask_again(self, keys: list[str]) -> None:
+        self._timers = {timer for timer in self._timers if timer is not threading.current_thread()}
+        if not self._closed:
+            for key in keys:
+                self._on_wake(key)
+
+    def _tell(self, doing: str, error: LockError) -> None:
+        _log.warning("cannot %s: %s: %s (%s)", doing, error.what, error.because, error.where)
+        self._on_down(doing, error)
+
+
+@dataclass(slots=True)
+class _Outage:
+    """A manager does not answer."""
+
+    since: float
+    ask_again: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -92,6 +226,9 @@ class _Presence:
 
     manager: LockManager
     session: Session
+    look_again: float
+    told: bool = False
+    """`on_lost` was called."""
     _watched: set[str] = field(default_factory=set)
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _thread: threading.Thread | None = None
@@ -99,6 +236,8 @@ class _Presence:
 
     def watch(self, key: str, on_wake: Callable[[str], None]) -> None:
         with self._guard:
+            if key in self._watched:
+                return
             self._watched.add(key)
             if self._thread is None:
                 self._thread = threading.Thread(
@@ -106,6 +245,11 @@ class _Presence:
                 )
                 self._thread.start()
         self.session.wake()
+
+    def watched(self) -> list[str]:
+        """The keys that nobody was woken for."""
+        with self._guard:
+            return sorted(self._watched)
 
     def _wait(self, on_wake: Callable[[str], None]) -> None:
         while True:
@@ -115,7 +259,7 @@ class _Presence:
                     return
                 keys = sorted(self._watched)
             try:
-                woken = [w.key for w in self.session.wait_any(keys, LOOK_AGAIN_SECONDS)]
+                woken = [w.key for w in self.session.wait_any(keys, self.look_again)]
             except PenstockError:
                 # The driver meets the same trouble when it tries the key, and reports it there.
                 woken = keys

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from penstock import events
-from penstock.errors import Cancelled, DamagedResult, StoreUnreachable
+from penstock.errors import Cancelled, DamagedResult, LockError, StoreUnreachable
 from penstock.graph.planning import Status
 from penstock.runners.admission import Admission
 from penstock.runners.base import NO_GENERATION, Bundle, Finished, Outcome, Started
@@ -114,6 +114,12 @@ class Driver:
         """A lock session's lease ran out."""
         self._inbox.put(lambda: self.board.emit(events.LocksLost(at=self.board.clock.now(), held=held)))
 
+    def locks_down(self, doing: str, error: LockError, *, unlocked: bool) -> None:
+        """The lock manager did not answer, which was not fatal."""
+        reason = ": ".join(text for text in (error.what, error.because) if text)
+        event = events.LocksDown(at=self.board.clock.now(), doing=doing, reason=reason, unlocked=unlocked)
+        self._inbox.put(lambda: self.board.emit(event))
+
     def close(self) -> None:
         """Stop the loop, the locks and the engine. Running work is cancelled."""
         self._inbox.put(self._stop)
@@ -134,6 +140,7 @@ class Driver:
                 self._take_messages()
                 self._fire_timers()
                 self._drop()
+                self._claims.flush()
                 ready = self.board.scheduler.take_ready()
                 if ready and not self._cancelled:
                     self._admit(ready)
@@ -143,6 +150,7 @@ class Driver:
                 for id in again:
                     self._decide_again(id, self.board.absent(id))
                 self._answer_waiting()
+                self._claims.flush()
         except BaseException as error:  # noqa: BLE001 (handed to the thread that waits for the run)
             self.crash = error
         for _, event in self._waiting:
@@ -260,6 +268,8 @@ class Driver:
             self._endings.succeeded(outcome)
         for id, absent in admitted.lacking:
             self._decide_again(id, absent)
+        for id, error in admitted.waited:
+            self._endings.fail(id, describe(error))
         for id in admitted.run:
             self._dispatch.push(id)
 

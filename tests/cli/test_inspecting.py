@@ -74,7 +74,7 @@ def test_show_has_a_row_per_task_and_the_slowest_calls(ran: Path, call) -> None:
 def test_show_as_json(ran: Path, call) -> None:
     document = json.loads(call("show", "last", "--json").stdout)
     assert document["schema"] == "penstock/show/1"
-    assert sorted(document) == ["failures", "locks_lost", "notes", "run", "schema", "slowest"]
+    assert sorted(document) == ["failures", "locks_down", "locks_lost", "notes", "run", "schema", "slowest", "waits"]
     assert list(document["run"]) == RUN_FIELDS
     assert sorted(document["slowest"][0]) == ["attempt", "node", "seconds", "size", "task", "worker"]
 

@@ -29,7 +29,7 @@ def failed(node: int, task: str) -> events.NodeFailed:
 
 
 def parked(node: int, task: str) -> events.NodeParked:
-    return events.NodeParked(at=0.0, node=node, task=task, key="k")
+    return events.NodeParked(at=0.0, node=node, task=task, key="k", holder={"run": "r2", "host": "h", "pid": "7"})
 
 
 def retried(node: int, task: str) -> events.NodeRetried:
@@ -58,9 +58,26 @@ def test_events_add_up_per_task() -> None:
 
 def test_a_call_that_waits_for_somebody_else_is_counted_once_and_until_it_is_over() -> None:
     watch = watch_of(started(), planned(slow=1), parked(0, "slow"), parked(0, "slow"))
-    assert watch.line() == "weekly: slow 0/1 (1 waiting)"
+    assert watch.line() == "weekly: slow 0/1 (1 waiting); waiting: 1 for run r2 (pid 7 on h)"
     watch(finished(0, "slow", how="hit"))
     assert watch.line() == "weekly: slow 1/1 (1 hit)"
+
+
+def test_a_call_that_goes_on_waits_no_longer() -> None:
+    watch = watch_of(planned(slow=2), parked(0, "slow"), parked(1, "slow"))
+    assert watch.lines()[-1] == "  waiting: 2 for run r2 (pid 7 on h)"
+    watch(events.NodeUnparked(at=0.0, node=0, task="slow", seconds=1.0))
+    assert watch.lines()[-1] == "  waiting: 1 for run r2 (pid 7 on h)"
+
+
+def test_trouble_with_the_locks_is_a_note() -> None:
+    watch = watch_of(
+        events.LocksDown(at=0.0, doing="lock", reason="no answer", unlocked=True), events.LocksLost(at=0.0, held=3)
+    )
+    assert list(watch.notes) == [
+        "locks: cannot lock: no answer; tasks run without locks meanwhile",
+        "locks: the lease ran out, with 3 held",
+    ]
 
 
 def test_the_next_attempt_of_a_flow_counts_anew() -> None:

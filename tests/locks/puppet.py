@@ -1,7 +1,8 @@
-"""A process with one lock session that does what it is told, line by line; run by test_filesystem_processes.py."""
+"""A process with one lock session that does what it is told, line by line; started by puppets.py."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -11,16 +12,20 @@ import time
 from typing import Any
 
 from penstock.errors import SessionLost
-from penstock.locks import FileSystemLockManager, Lease, Session
+from penstock.locks import FileSystemLockManager, Lease, LockManager, Session, lock_manager_from
 from penstock.locks.processes import ProcessIdentity
 
 
 class Puppet:
-    def __init__(self, folder: str, lease_seconds: float, blind: bool) -> None:
+    def __init__(self, place: str, lease_seconds: float, blind: bool) -> None:
         if blind:
             # Judge by heartbeats alone, as on another machine.
             ProcessIdentity.is_gone = lambda self: False  # type: ignore[method-assign]
-        self.manager = FileSystemLockManager(folder, lease_seconds=lease_seconds, poll_seconds=(0.002, 0.05))
+        self.manager: LockManager
+        if "://" in place:
+            self.manager = lock_manager_from(place, lease_seconds=lease_seconds)
+        else:
+            self.manager = FileSystemLockManager(place, lease_seconds=lease_seconds, poll_seconds=(0.002, 0.05))
         self.session: Session | None = None
         self.leases: dict[str, Lease] = {}
         self.told = threading.Semaphore(0)
@@ -102,6 +107,37 @@ class Puppet:
             os.kill(os.getpid(), signal.SIGKILL)
         os.waitpid(pid, 0)
 
+    def killed_waiters(self, key: str, count: int) -> int:
+        """Children that wait for the key, each killed while it does. Only before `open`: a fork copies no threads."""
+        for _ in range(count):
+            read, write = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                self.open()
+                assert self.session
+                if self.acquire(key) is None:
+                    waiting = threading.Thread(target=self.session.wait_any, args=[[key], 600.0])
+                    waiting.start()
+                    os.write(write, b".")
+                    waiting.join()
+                os._exit(1)
+            os.close(write)
+            assert os.read(read, 1) == b".", "the child did not come to wait"
+            os.close(read)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        return count
+
+    def block_python(self, seconds: float) -> None:
+        """Hold the interpreter's lock in C: no thread of this process runs meanwhile."""
+        ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+    def acquire_many(self, count: int) -> int:
+        """How many of so many keys are this session's now."""
+        assert self.session
+        answers = self.session.try_acquire([f"k{number}" for number in range(count)])
+        return sum(isinstance(answer, Lease) for answer in answers)
+
     def contend(self, keys: list[str], entries: int, markers: str) -> list[int]:
         """Enter each key in turn; how often, and how often somebody else was inside."""
         entered = overlaps = 0
@@ -121,8 +157,8 @@ class Puppet:
 
 
 def main() -> None:
-    folder, lease_seconds, blind = sys.argv[1:]
-    puppet = Puppet(folder, float(lease_seconds), blind == "blind")
+    place, lease_seconds, blind = sys.argv[1:]
+    puppet = Puppet(place, float(lease_seconds), blind == "blind")
     for line in sys.stdin:
         name, *arguments = json.loads(line)
         print(json.dumps(getattr(puppet, name)(*arguments)), flush=True)

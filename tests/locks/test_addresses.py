@@ -41,5 +41,5 @@ def test_the_lease_of_the_setting_is_the_managers(tmp_path: Path) -> None:
 
 def test_a_mistyped_setting_shows_no_secret() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        lock_manager_from("rediss://user:secret@host/0")
+        lock_manager_from("redsi://user:secret@host/0")
     assert "secret" not in str(caught.value)

@@ -7,10 +7,18 @@ from pathlib import Path
 import pytest
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.locks import FileSystemLockManager, LockManager, MemoryLockManager
+from penstock.locks import (
+    FileSystemLockManager,
+    LockManager,
+    MemoryLockManager,
+    RedisLockManager,
+    StorageLockManager,
+)
+from penstock.locks.epochs import Epochs
 from penstock.locks.slots import SlotLockManager
 from penstock.storage.memory import MemoryStore
 from penstock.testing.locks import ODD_KEYS, LockManagerTests
+from tests.servers.redis import RedisServer
 
 
 def polls(clock: Clock) -> tuple[float, float]:
@@ -57,3 +65,54 @@ class TestFileSystemLockManager(LockManagerTests):
         made = {path.name for path in (self.folder / "locks").iterdir()}
         assert len(made) == len(ODD_KEYS)
         assert all(len(name) == 64 and set(name) <= set("0123456789abcdef") for name in made)
+
+
+class TestStorageLockManagerInMemory(LockManagerTests):
+    travels = False
+
+    def make_manager(self, clock: Clock) -> StorageLockManager:
+        return StorageLockManager(MemoryStore(), poll_seconds=polls(clock), clock=clock)
+
+    def make_twin(self, manager: LockManager, clock: Clock) -> LockManager:
+        assert isinstance(manager, StorageLockManager)
+        return StorageLockManager(manager._whole, poll_seconds=polls(clock), clock=clock)
+
+
+class TestStorageLockManagerInAFolder(LockManagerTests):
+    entries_per_thread = 20
+
+    @pytest.fixture(autouse=True)
+    def _in_a_folder(self, tmp_path: Path) -> None:
+        self.folder = tmp_path / "store"
+
+    def make_manager(self, clock: Clock) -> StorageLockManager:
+        return StorageLockManager(self.folder, poll_seconds=polls(clock), clock=clock)
+
+    def make_twin(self, manager: LockManager, clock: Clock) -> LockManager:
+        return self.make_manager(clock)
+
+
+class TestStorageLockManagerFarAway(TestStorageLockManagerInMemory):
+    """With several requests under way at once, as with a store in the network."""
+
+    def make_manager(self, clock: Clock) -> StorageLockManager:
+        manager = super().make_manager(clock)
+        manager._epochs = Epochs(manager._store, clock=clock, concurrency=4)
+        return manager
+
+
+@pytest.mark.slow
+@pytest.mark.needs("redis")
+class TestRedisLockManager(LockManagerTests):
+    fake_time = False
+    lease_seconds = 1.0
+
+    @pytest.fixture(autouse=True)
+    def _in_a_server(self, redis_server: RedisServer) -> None:
+        self.server = redis_server
+
+    def make_manager(self, clock: Clock) -> LockManager:
+        return RedisLockManager.from_url(self.server.url, lease_seconds=self.lease_seconds, clock=clock)
+
+    def make_twin(self, manager: LockManager, clock: Clock) -> LockManager:
+        return self.make_manager(clock)

@@ -1,0 +1,99 @@
+"""`penstock locks`: who computes what just now, and how to take a lock away from a holder that hangs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+
+import click
+
+from penstock.cli.options import Invocation, json_option, shared_options
+from penstock.cli.output import duration, moment, print_document, table
+from penstock.errors import UsageError
+from penstock.graph.policies import INPUTS, IsolationLevel
+from penstock.locks.base import Holder, LockManager
+
+
+@click.group()
+@shared_options
+def locks() -> None:
+    """See who holds which locks, and take one away.
+
+    These are the locks of the settings; `--locks` names others, such as those of a policy.
+    """
+
+
+@locks.command()
+@json_option
+@shared_options
+@click.pass_obj
+def ls(invocation: Invocation) -> None:
+    """List the locks that are held, the oldest first."""
+    manager = _manager(invocation)
+    held = sorted(manager.ls(), key=lambda holder: (holder.since, holder.key))
+    if invocation.json:
+        print_document("locks-ls", {"manager": repr(manager), "locks": [asdict(holder) for holder in held]})
+        return
+    now = time.time()
+    rows = [
+        (
+            holder.key[:32],
+            holder.info.get("run", "."),
+            holder.info.get("flow", "."),
+            f"{holder.info.get('pid', '?')} on {holder.info.get('host', '?')}",
+            moment(holder.since),
+            duration(max(0.0, now - holder.since)),
+            holder.fencing_token,
+        )
+        for holder in held
+    ]
+    if rows:
+        headings = ("key", "run", "flow", "process", "since", "for", "token")
+        click.echo(table(headings, rows, right=("for", "token")))
+    click.echo(f"{len(rows)} held, in {manager!r}")
+
+
+@locks.command(name="break")
+@click.argument("key")
+@click.option("--token", type=int, help="Only if the lock still is the one with this token.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@json_option
+@shared_options
+@click.pass_obj
+def break_(invocation: Invocation, key: str, token: int | None, yes: bool) -> int | None:
+    """Take the lock of KEY (or of the one key that begins so) away from its holder.
+
+    Whoever waits takes over at once. The old holder goes on if it lives: the work may be done twice, and the result is
+    of whoever publishes first.
+    """
+    manager = _manager(invocation)
+    holder = _found(manager, key)
+    token = holder.fencing_token if token is None else token
+    if not yes and not invocation.json:
+        click.confirm(f"take {holder.key[:32]} away from {holder.described()}?", abort=True)
+    broken = manager.break_lock(holder.key, token)
+    if invocation.json:
+        print_document("locks-break", {"broken": broken, "lock": asdict(holder)})
+    else:
+        click.echo("taken away" if broken else "it is no longer that lock: nothing was done")
+    return None if broken else 1
+
+
+def _found(manager: LockManager, key: str) -> Holder:
+    held = manager.ls()
+    found = [holder for holder in held if holder.key == key] or [h for h in held if h.key.startswith(key)]
+    if len(found) != 1:
+        raise UsageError(
+            f"{len(found) or 'no'} locks that are held begin with {key!r}",
+            where=repr(manager),
+            hint="`penstock locks ls --json` shows them with their whole keys",
+        )
+    return found[0]
+
+
+def _manager(invocation: Invocation) -> LockManager:
+    manager: LockManager | None = invocation.environment().lock_manager(
+        INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE)
+    )
+    assert manager is not None  # the policy asks for one
+    return manager

@@ -1,0 +1,189 @@
+"""Locks in a Redis, for drivers on any number of machines.
+
+`redis_scripts` holds what Redis does for each action, `redis_sessions` when it is asked, `redis_listener` how waiters
+hear of releases, `redis_client` how long a call may take and what its errors mean.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from penstock.clocks import SYSTEM_CLOCK, Clock
+from penstock.errors import ConfigurationError
+from penstock.locks.base import DEFAULT_LEASE_SECONDS, Finding, Holder, Reach, Session
+from penstock.locks.redis_address import RedisAddress, parse_url, with_password
+from penstock.locks.redis_client import RedisClient, imported
+from penstock.locks.redis_health import examine
+from penstock.locks.redis_namespace import Namespace, to_bytes, to_text
+from penstock.locks.redis_scripts import BREAK, LIVING
+from penstock.locks.redis_sessions import JoinedSession, OwnSession, info_of
+from penstock.locks.sessions import checked_lease, described
+
+_TIMEOUTS = (0.5, 3.0)
+"""Of one call: a fifth of the lease, within these bounds."""
+
+
+class RedisLockManager:
+    """Locks in a Redis (5 or later, or what speaks its protocol and runs Lua), shared by whoever uses the same one and
+    the same `prefix`.
+
+    Guarantee: at most one session that is not `lost` holds a key, as long as Redis keeps what it was told and its
+    clock does not jump. A killed holder's keys are free within its lease, a holder paused past its lease finds itself
+    `lost`, and waiters hear of a release at once. If Redis restarts empty, fails over to a replica that lags, or
+    evicts keys, a key may have two holders for up to a third of a lease: the work is done twice then, and the store
+    still keeps one result. Fencing tokens grow through all of that, unless the clock is set back. Not guaranteed:
+    order among waiters.
+
+    Everything lies under keys with one hash tag, so a Redis Cluster keeps a namespace on one of its nodes.
+
+    Pickles to its address without its password; where it is unpickled the password comes from the environment
+    (`PENSTOCK_REDIS_PASSWORD`, or the file `PENSTOCK_REDIS_PASSWORD_FILE`).
+    """
+
+    reach: Reach = "network"
+
+    def __init__(
+        self,
+        host: str = "localhost",
+        port: int = 6379,
+        db: int = 0,
+        username: str | None = None,
+        password: str | None = None,
+        ssl: bool = False,
+        *,
+        prefix: str = "penstock",
+        lease_seconds: float | None = None,
+        timeout_seconds: float | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """Touches nothing; the first session connects.
+
+        `prefix` names the namespace: others do not see its locks. `lease_seconds` is how long locks outlive their
+        driver's last heartbeat. `timeout_seconds` bounds a call of Redis, by default a fifth of the lease within 0.5
+        and 3 s. Raises `ConfigurationError`.
+        """
+        address = RedisAddress(hosts=((host, port),), db=db, tls=ssl, username=username)
+        self._configure(*with_password(address, password), prefix, lease_seconds, timeout_seconds, clock)
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str | None = None,
+        lease_seconds: float | None = None,
+        timeout_seconds: float | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> RedisLockManager:
+        """The manager of the Redis at `url`: `redis://[user[:password]@]host[:port][/db]`, `rediss://…` with TLS,
+        `unix:///path`, `redis+sentinel://host,host/master[/db]`, `redis+cluster://host,host`.
+
+        Parameters of the URL are `prefix`, `timeout`, and for TLS `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`,
+        `ssl_cert_reqs` and `ssl_check_hostname`. A password is better left out of it: see the class. Raises
+        `ConfigurationError`.
+        """
+        address, password = parse_url(url)
+        extras = dict(address.extras)
+        if timeout_seconds is None and "timeout" in extras:
+            try:
+                timeout_seconds = float(extras["timeout"])
+            except ValueError:
+                raise ConfigurationError("timeout is a number of seconds", where=str(address)) from None
+        manager = cls.__new__(cls)
+        manager._configure(
+            address, password, prefix or extras.get("prefix", "penstock"), lease_seconds, timeout_seconds, clock
+        )
+        return manager
+
+    def _configure(
+        self,
+        address: RedisAddress,
+        password: str | None,
+        prefix: str,
+        lease_seconds: float | None,
+        timeout_seconds: float | None,
+        clock: Clock,
+    ) -> None:
+        if not prefix or set(prefix) & set("{}\n "):
+            raise ConfigurationError(
+                f"a prefix of keys cannot be {prefix!r}",
+                where=str(address),
+                because="it is a text without braces, blanks and line breaks",
+            )
+        self._address, self._password, self._prefix, self._clock = address, password, prefix, clock
+        self._lease_seconds = checked_lease(lease_seconds, DEFAULT_LEASE_SECONDS)
+        self._timeout_seconds = timeout_seconds
+        timeout = min(max(self._lease_seconds / 5, _TIMEOUTS[0]), _TIMEOUTS[1])
+        self.client = RedisClient(address, password, checked_lease(timeout_seconds, timeout))
+        self._space = Namespace(self.client, prefix)
+
+    @property
+    def prefix(self) -> str:
+        return self._prefix
+
+    @property
+    def address(self) -> str:
+        """Which Redis, without its password."""
+        return str(self._address)
+
+    def open_session(
+        self,
+        *,
+        info: dict[str, str] | None = None,
+        lease_seconds: float | None = None,
+        on_lost: Callable[[], None] | None = None,
+    ) -> Session:
+        imported()
+        seconds = checked_lease(lease_seconds, self._lease_seconds)
+        return OwnSession(self._space, self._clock, described(info, platform.node()), seconds, on_lost)
+
+    def join_session(self, session_id: str) -> Session:
+        return JoinedSession(self._space, session_id, self._clock)
+
+    def ls(self) -> list[Holder]:
+        alive = dict(self._living())
+        found = self.client.call(lambda client, _: dict(client.hscan_iter(self._space.locks, count=1000)))
+        held = ((key, *value.decode().split(" ")) for key, value in found.items())
+        holders = [
+            Holder(to_text(key), session, int(token), alive[session], int(since) / 1000)
+            for key, session, token, since in held
+            if session in alive
+        ]
+        return sorted(holders, key=lambda holder: holder.key)
+
+    def break_lock(self, key: str, fencing_token: int) -> bool:
+        return bool(self.client.run(BREAK, [self._space.locks], [to_bytes(key), fencing_token, self._space.channels]))
+
+    def examine(self) -> Iterator[Finding]:
+        """Latency, clock, version, eviction and persistence of the server, for `penstock doctor`."""
+        return examine(self.client)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (self._address, self._prefix, self._lease_seconds, self._timeout_seconds)
+
+    def __eq__(self, other: object) -> bool:
+        # Policies that name the same locks are the same policy.
+        return isinstance(other, RedisLockManager) and self.__reduce__() == other.__reduce__()
+
+    def __hash__(self) -> int:
+        return hash((self._address, self._prefix))
+
+    def __repr__(self) -> str:
+        prefix = "" if self._prefix == "penstock" else f", prefix={self._prefix!r}"
+        return f"RedisLockManager.from_url({str(self._address)!r}{prefix})"
+
+    def _living(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """The sessions that are alive, with what they say of themselves."""
+        told = self.client.run(LIVING, [self._space.sessions, self._space.info], [])
+        for session, info in zip(told[::2], told[1::2], strict=True):
+            yield session.decode(), info_of(info)
+
+
+def _rebuilt(
+    address: RedisAddress, prefix: str, lease_seconds: float, timeout_seconds: float | None
+) -> RedisLockManager:
+    manager = RedisLockManager.__new__(RedisLockManager)
+    manager._configure(address, None, prefix, lease_seconds, timeout_seconds, SYSTEM_CLOCK)
+    return manager

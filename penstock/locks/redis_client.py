@@ -1,0 +1,158 @@
+"""Calls of Redis that are bounded in time, made of one process, and fail with errors of ours."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from penstock.errors import ConfigurationError, LockError, LocksUnreachable
+from penstock.locks.redis_address import RedisAddress, credentials, tls_arguments
+from penstock.locks.redis_scripts import Script
+
+R = TypeVar("R")
+
+
+class RedisClient:
+    """A Redis as one process sees it: connections are opened on first use, and anew after a fork.
+
+    A call takes at most about twice `timeout` seconds: one try to connect and ask, and a second one if the connection
+    turned out to be broken. It is never tried again after a time-out.
+    """
+
+    def __init__(self, address: RedisAddress, password: str | None, timeout: float) -> None:
+        self.address = address
+        self.timeout = timeout
+        self._password = password
+        self._mutex = threading.Lock()
+        self._pid = os.getpid()
+        self._clients: dict[int, Any] = {}
+        """By how often a call is tried again on a broken connection."""
+
+    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
+        """Run a script, one round trip if Redis knows it already. Raises `LockError`."""
+
+        def run(client: Any, redis: Any) -> Any:
+            try:
+                return client.evalsha(script.sha, len(keys), *keys, *arguments)
+            except redis.exceptions.NoScriptError:
+                return client.eval(script.text, len(keys), *keys, *arguments)
+
+        return self.call(run)
+
+    def call(self, work: Callable[[Any, Any], R]) -> R:
+        """What `work` gets out of a client (it is given the package `redis` as well). Raises `LockError`."""
+        redis = imported()
+        try:
+            return work(self._connected(redis, retries=1), redis)
+        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
+            raise self.as_lock_error(error) from error
+
+    def subscription(self) -> Any:
+        """A subscription with a connection of its own, which is not made anew when it breaks: that is noticed."""
+        return self._connected(imported(), retries=0).pubsub()
+
+    def as_lock_error(self, error: Exception) -> LockError:
+        """An error of redis-py as one of ours."""
+        redis = imported()
+        errors = redis.exceptions
+        because = f"{type(error).__name__}: {error}"
+        where = str(self.address)
+        if isinstance(error, errors.AuthenticationError | errors.AuthorizationError | errors.NoPermissionError) or (
+            isinstance(error, errors.ResponseError) and str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM"))
+        ):
+            return LockError(
+                "Redis does not let us in",
+                where=where,
+                because=because,
+                hint="see which user and password are used; docs/locks.md lists the rights a user needs",
+            )
+        if isinstance(error, errors.OutOfMemoryError):
+            return LockError(
+                "Redis has no memory left for locks",
+                where=where,
+                because=because,
+                hint="raise maxmemory, or give locks a Redis of their own",
+            )
+        if isinstance(error, errors.ResponseError) and not isinstance(
+            error, errors.ReadOnlyError | errors.ClusterDownError
+        ):
+            return LockError("Redis refused a call", where=where, because=because)
+        return LocksUnreachable(
+            "Redis did not answer",
+            where=where,
+            because=because,
+            hint='see whether it runs there, or set on_locks_down="run_unlocked" to run without locks meanwhile',
+        )
+
+    def _connected(self, redis: Any, *, retries: int) -> Any:
+        if self._pid != os.getpid():
+            # A fork: the parent's sockets are not ours, and its mutex may be held by a thread that is not here.
+            self._mutex, self._pid, self._clients = threading.Lock(), os.getpid(), {}
+        with self._mutex:
+            if retries not in self._clients:
+                self._clients[retries] = self._new_client(redis, retries=retries)
+                weakref.finalize(self, self._clients[retries].close)
+            return self._clients[retries]
+
+    def _new_client(self, redis: Any, *, retries: int) -> Any:
+        address = self.address
+        options: dict[str, Any] = {
+            "socket_timeout": self.timeout,
+            "socket_connect_timeout": self.timeout,
+            "socket_keepalive": True,
+            # Only what broke at once: a call without an answer has had its time.
+            "retry": redis.retry.Retry(
+                redis.backoff.NoBackoff(), retries, supported_errors=(redis.exceptions.ConnectionError,)
+            ),
+            "client_name": "penstock",
+            "protocol": 2,
+            **tls_arguments(address),
+        }
+        if credentials(address, self._password):
+            options["credential_provider"] = _provider(redis, address, self._password)
+        if address.kind == "cluster":
+            nodes = [redis.cluster.ClusterNode(host, port) for host, port in address.hosts]
+            return redis.cluster.RedisCluster(startup_nodes=nodes, **options)
+        options["db"] = address.db
+        if address.kind == "sentinel":
+            ours = ("socket_timeout", "socket_connect_timeout", *(name for name in options if name.startswith("ssl")))
+            sentinel = redis.sentinel.Sentinel(
+                list(address.hosts), sentinel_kwargs={name: options[name] for name in ours}, **options
+            )
+            return sentinel.master_for(address.master)
+        if address.kind == "socket":
+            return redis.Redis(unix_socket_path=address.path, **options)
+        host, port = address.hosts[0]
+        return redis.Redis(host=host, port=port, **options)
+
+
+def _provider(redis: Any, address: RedisAddress, password: str | None) -> Any:
+    class Provider(redis.credentials.CredentialProvider):  # type: ignore[misc]
+        """Asked for every new connection."""
+
+        def get_credentials(self) -> tuple[str, ...]:
+            return credentials(address, password)
+
+    return Provider()
+
+
+def imported() -> Any:
+    """The package `redis`; raises `ConfigurationError` where it is not installed."""
+    try:
+        import redis
+        import redis.backoff
+        import redis.cluster
+        import redis.credentials
+        import redis.exceptions
+        import redis.retry
+        import redis.sentinel
+    except ImportError as error:
+        raise ConfigurationError(
+            "locks in Redis need the package redis",
+            because=str(error),
+            hint='pip install "penstock[redis]"',
+        ) from error
+    return redis

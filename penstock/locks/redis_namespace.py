@@ -1,0 +1,75 @@
+"""One namespace of locks in one Redis: the names of its keys, and what sessions and managers both do with them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+from penstock.locks.redis_client import RedisClient
+from penstock.locks.redis_listener import Listener
+from penstock.locks.redis_scripts import END
+
+T = TypeVar("T")
+
+_BATCH = 500
+"""Keys a script handles in one call, so that no call stops Redis for long."""
+
+
+class Namespace:
+    """The keys below one prefix, see `redis_scripts`."""
+
+    def __init__(self, client: RedisClient, prefix: str) -> None:
+        self.client = client
+        self.prefix = prefix
+        # One hash tag: a cluster keeps them all on one node.
+        self.root = f"{{{prefix}}}:"
+        self.sessions = f"{self.root}sessions"
+        self.info = f"{self.root}info"
+        self.locks = f"{self.root}locks"
+        self.fence = f"{self.root}fence"
+        self.channels = f"{self.root}wake:"
+        self._mutex = threading.Lock()
+        self._pid = os.getpid()
+        self._listener: Listener | None = None
+
+    def held_by(self, session_id: str) -> str:
+        return f"{self.root}held:{session_id}"
+
+    def keys(self, session_id: str) -> list[str]:
+        """What most scripts are given."""
+        return [self.sessions, self.info, self.locks, self.fence, self.held_by(session_id)]
+
+    def end(self, session_id: str, outcome: str) -> None:
+        """Free everything a session holds, and forget it. Without an outcome it has to be dead. Raises `LockError`."""
+        keys = [self.sessions, self.info, self.locks, self.held_by(session_id)]
+        while self.client.run(END, keys, [session_id, self.channels, outcome, _BATCH]):
+            pass
+
+    def listener(self) -> Listener:
+        """The subscription of this process; a forked one makes its own."""
+        if self._pid != os.getpid():
+            self._mutex, self._pid, self._listener = threading.Lock(), os.getpid(), None
+        with self._mutex:
+            if self._listener is None:
+                self._listener = Listener(self.client, self.channels)
+            return self._listener
+
+
+def batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """The items, as many at a time as one call handles."""
+    rest = iter(items)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
+
+
+def to_bytes(key: str) -> bytes:
+    """A lock's key as Redis has it. Any string is a key, lone surrogates included."""
+    return key.encode("utf-8", "surrogatepass")
+
+
+def to_text(key: bytes) -> str:
+    """The opposite of `to_bytes`."""
+    return key.decode("utf-8", "surrogatepass")

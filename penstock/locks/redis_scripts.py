@@ -1,0 +1,200 @@
+"""What Redis does for locks: one Lua script for each action, so that each is atomic.
+
+All that a namespace keeps lies under a handful of keys with one hash tag, so that a Redis Cluster has them in one place
+and every key a script touches is one it was given:
+
+    {prefix}:sessions     sorted set: session → when its lease runs out, in ms of Redis' clock
+    {prefix}:info         hash: session → what it told of itself, as JSON
+    {prefix}:locks        hash: key → "session token since"
+    {prefix}:fence        the last fencing token given out
+    {prefix}:held:ID      set: the keys that session ID may hold
+    {prefix}:wake:0 … 63  channels: "outcome\nkey" for every lock that becomes free
+
+A lock is held while its session's lease runs; renewing a session is renewing all its locks. Every key of these
+expires by itself a day after the last heartbeat, so nothing is left for ever by whoever was killed. Time is Redis'
+own; it is never compared with another clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+CHANNELS = 64
+KEEP_MS = 24 * 3600 * 1000
+"""What nobody renews is gone after this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script and the name Redis knows it by."""
+
+    text: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest())
+
+
+def channel_of(key: bytes) -> int:
+    """The number of the channel on which the release of a key is told; the scripts compute it alike."""
+    return hashlib.sha1(key, usedforsecurity=False).digest()[0] % CHANNELS
+
+
+_COMMON = f"""
+local function now()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local function left(sessions, session, t)
+  local ends = redis.call('ZSCORE', sessions, session)
+  return ends and tonumber(ends) - t or 0
+end
+local function parts(value)
+  if value then return string.match(value, '^(%S+) (%S+) (%S+)$') end
+end
+local function tell(channels, key, outcome)
+  local number = tonumber(string.sub(redis.sha1hex(key), 1, 2), 16) % {CHANNELS}
+  redis.call('PUBLISH', channels .. number, outcome .. '\\n' .. key)
+end
+local function whole(number) return string.format('%.0f', number) end
+"""
+
+# KEYS sessions info locks fence held; ARGV session, lease in ms, ms to keep, info (empty: not the first beat).
+# → {0} if the session is not alive, else {1, and a few sessions that are dead and not buried}
+BEAT = Script(
+    _COMMON
+    + """
+local t = now()
+if ARGV[4] ~= '' then
+  redis.call('HSET', KEYS[2], ARGV[1], ARGV[4])
+elseif left(KEYS[1], ARGV[1], t) <= 0 then
+  return {0}
+end
+redis.call('ZADD', KEYS[1], t + ARGV[2], ARGV[1])
+for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[3]) end
+local answer = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', t, 'LIMIT', 0, 10)
+table.insert(answer, 1, 1)
+return answer
+"""
+)
+
+# KEYS sessions info locks fence held; ARGV session, ms to keep, then for each key: the key, and the token of a release
+# of it that got no answer (or 0): that release may still come, so the key gets a new token.
+# → {0} if the session is not alive, else {1, for each key: {1, token} or {0, session, token, since, info}}
+ACQUIRE = Script(
+    _COMMON
+    + """
+local t, me = now(), ARGV[1]
+local alive = {[me] = left(KEYS[1], me, t)}
+if alive[me] <= 0 then return {0} end
+local first = tonumber(redis.call('GET', KEYS[4]) or '0')
+local last, answers = first, {1}
+for i = 3, #ARGV, 2 do
+  local key = ARGV[i]
+  local session, token, since = parts(redis.call('HGET', KEYS[3], key))
+  if session and not alive[session] then alive[session] = left(KEYS[1], session, t) end
+  if session == me and token ~= ARGV[i + 1] then
+    answers[#answers + 1] = {1, token}
+  elseif session and session ~= me and alive[session] > 0 then
+    local info = redis.call('HGET', KEYS[2], session)
+    answers[#answers + 1] = {0, session, token, since, info or '{}'}
+  else
+    last = math.max(last + 1, tonumber(token or '0') + 1, t)
+    redis.call('HSET', KEYS[3], key, me .. ' ' .. whole(last) .. ' ' .. whole(t))
+    redis.call('SADD', KEYS[5], key)
+    answers[#answers + 1] = {1, whole(last)}
+  end
+end
+if last > first then
+  redis.call('SET', KEYS[4], whole(last), 'PX', ARGV[2])
+  redis.call('PEXPIRE', KEYS[3], ARGV[2])
+  redis.call('PEXPIRE', KEYS[5], ARGV[2])
+end
+return answers
+"""
+)
+
+# KEYS locks held; ARGV session, channels, outcome, then for each lease: its key, its token. → how many were released
+RELEASE = Script(
+    _COMMON
+    + """
+local released = 0
+for i = 4, #ARGV, 2 do
+  local session, token = parts(redis.call('HGET', KEYS[1], ARGV[i]))
+  if session == ARGV[1] and token == ARGV[i + 1] then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+    redis.call('SREM', KEYS[2], ARGV[i])
+    tell(ARGV[2], ARGV[i], ARGV[3])
+    released = released + 1
+  end
+end
+return released
+"""
+)
+
+# KEYS sessions info locks held; ARGV session, channels, outcome (empty: it has to be dead already), how many at most.
+# → 1 if more is left to do. Its keys become free, which waiters are told.
+END = Script(
+    _COMMON
+    + """
+if ARGV[3] ~= '' then
+  if redis.call('ZSCORE', KEYS[1], ARGV[1]) then redis.call('ZADD', KEYS[1], 0, ARGV[1]) end
+elseif left(KEYS[1], ARGV[1], now()) > 0 then
+  return 0
+end
+for _, key in ipairs(redis.call('SPOP', KEYS[4], ARGV[4])) do
+  local session = parts(redis.call('HGET', KEYS[3], key))
+  if session == ARGV[1] then
+    redis.call('HDEL', KEYS[3], key)
+    tell(ARGV[2], key, ARGV[3])
+  end
+end
+if redis.call('EXISTS', KEYS[4]) == 1 then return 1 end
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[2], ARGV[1])
+return 0
+"""
+)
+
+# KEYS sessions locks; ARGV keys. → for each key the ms its holder's lease still runs, 0 or less if it is free
+LOOK = Script(
+    _COMMON
+    + """
+local t, answers, alive = now(), {}, {}
+for i, key in ipairs(ARGV) do
+  local session = parts(redis.call('HGET', KEYS[2], key))
+  if session and not alive[session] then alive[session] = left(KEYS[1], session, t) end
+  answers[i] = session and alive[session] or 0
+end
+return answers
+"""
+)
+
+# KEYS sessions info. → sessions that are alive, each followed by what it told of itself
+LIVING = Script(
+    _COMMON
+    + """
+local answers = {}
+for _, session in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. whole(now()), '+inf')) do
+  answers[#answers + 1] = session
+  answers[#answers + 1] = redis.call('HGET', KEYS[2], session) or '{}'
+end
+return answers
+"""
+)
+
+# KEYS sessions; ARGV session. → the ms its lease still runs, 0 or less if it is dead
+LEFT = Script(_COMMON + "return left(KEYS[1], ARGV[1], now())\n")
+
+# KEYS locks; ARGV key, token, channels. → 1 if the lock was that one, and is free now
+BREAK = Script(
+    _COMMON
+    + """
+local _, token = parts(redis.call('HGET', KEYS[1], ARGV[1]))
+if token ~= ARGV[2] then return 0 end
+redis.call('HDEL', KEYS[1], ARGV[1])
+tell(ARGV[3], ARGV[1], 'abandoned')
+return 1
+"""
+)

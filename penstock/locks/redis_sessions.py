@@ -1,0 +1,197 @@
+"""Sessions with locks in Redis: when it is asked, and what follows when it does not answer."""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
+
+from penstock.clocks import Clock
+from penstock.errors import LockError, LocksUnreachable, SessionLost
+from penstock.locks.base import Holder, Lease, Outcome, Wakeup
+from penstock.locks.redis_namespace import Namespace, batches, to_bytes
+from penstock.locks.redis_scripts import ACQUIRE, BEAT, KEEP_MS, LEFT, LOOK, RELEASE
+from penstock.locks.sessions import Bell, Heartbeat, own_leases
+
+_LOOK_SECONDS = 5.0
+"""A waiter looks this often, in case a message was lost."""
+_JITTER_SECONDS = (0.005, 0.05)
+"""Added to what is left of a holder's lease, so that waiters do not all come at once."""
+
+
+class _RedisSession:
+    """What a session and another process's view of it have in common."""
+
+    def __init__(self, space: Namespace, session_id: str, clock: Clock) -> None:
+        self._space = space
+        self._id = session_id
+        self._client = space.client
+        self._clock = clock
+        self._bell = Bell()
+        self._closed = False
+        # Tokens whose release got no answer: it may still arrive, so those leases are not taken up again.
+        self._given_up: dict[str, int] = {}
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def lost(self) -> bool:
+        raise NotImplementedError
+
+    def try_acquire(self, keys: Sequence[str]) -> list[Lease | Holder]:
+        if self._closed:
+            raise LockError("the session is closed", where=f"session {self._id}")
+        self._refuse_if_lost()
+        answers: list[Lease | Holder] = []
+        for batch in batches(keys):
+            arguments = [part for key in batch for part in (to_bytes(key), self._given_up.get(key, 0))]
+            told = self._client.run(ACQUIRE, self._space.keys(self._id), [self._id, KEEP_MS, *arguments])
+            if not told[0]:
+                raise self._loss()
+            answers += map(self._answer, batch, told[1:])
+        # Time has passed: what was taken is not ours if the lease ran out meanwhile.
+        self._refuse_if_lost()
+        return answers
+
+    def _answer(self, key: str, told: list[Any]) -> Lease | Holder:
+        if told[0]:
+            return Lease(key, self._id, int(told[1]))
+        _, session, token, since, info = told
+        return Holder(key, session.decode(), int(token), info_of(info), int(since) / 1000)
+
+    def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
+        leases = own_leases(leases, self._id)
+        if not leases or self.lost:
+            return
+        for batch in batches(leases):
+            given_up = {lease.key: lease.fencing_token for lease in batch}
+            self._given_up |= given_up
+            pairs = [part for lease in batch for part in (to_bytes(lease.key), lease.fencing_token)]
+            keys = [self._space.locks, self._space.held_by(self._id)]
+            self._client.run(RELEASE, keys, [self._id, self._space.channels, outcome, *pairs])
+            for key in given_up:
+                self._given_up.pop(key, None)
+
+    def wait_any(self, keys: Sequence[str], timeout: float) -> list[Wakeup]:
+        deadline = self._clock.monotonic() + timeout
+        by_name = {to_bytes(key): key for key in keys}
+        with self._bell.listening() as event, self._space.listener().listening([*by_name], event) as ear:
+            while True:
+                # After the subscription stands: what is released from here on is heard.
+                free, soonest = self._look(by_name)
+                left = deadline - self._clock.monotonic()
+                pause = min(left, _LOOK_SECONDS, soonest + random.uniform(*_JITTER_SECONDS))
+                rung = not free and left > 0 and self._clock.wait(event, pause)
+                if free or rung or left <= 0:
+                    heard = {by_name[name]: outcome for name, outcome in list(ear.heard.items())}
+                    if ear.broken and not heard:
+                        heard = dict.fromkeys(keys)
+                    return [Wakeup(key, outcome) for key, outcome in (dict.fromkeys(free) | heard).items()]
+
+    def _look(self, by_name: dict[bytes, str]) -> tuple[list[str], float]:
+        """The keys that are free, and the seconds until the first of the others may be, by its holder's lease."""
+        free, soonest = [], float("inf")
+        for batch in batches(by_name):
+            left = self._client.run(LOOK, [self._space.sessions, self._space.locks], batch)
+            for name, ms in zip(batch, left, strict=True):
+                if ms <= 0:
+                    free.append(by_name[name])
+                else:
+                    soonest = min(soonest, ms / 1000)
+        return free, soonest
+
+    def wake(self) -> None:
+        self._bell.ring()
+
+    def _refuse_if_lost(self) -> None:
+        if self.lost:
+            raise self._loss()
+
+    def _loss(self) -> SessionLost:
+        return SessionLost(
+            "the session's lease ran out, or Redis has forgotten it",
+            where=f"session {self._id}",
+            hint="its locks may belong to others now; open a new session and look at the store again",
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise LockError("a session cannot be pickled", hint="send its id, and join_session() there")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._id}>"
+
+
+class OwnSession(_RedisSession):
+    """A session with its heartbeat."""
+
+    def __init__(
+        self,
+        space: Namespace,
+        clock: Clock,
+        info: dict[str, str],
+        lease_seconds: float,
+        on_lost: Callable[[], None] | None,
+    ) -> None:
+        super().__init__(space, uuid.uuid4().hex, clock)
+        self._lease_ms = max(1, round(lease_seconds * 1000))
+        self._told = json.dumps(info)
+        self._heartbeat = Heartbeat(self._beat, lease_seconds=lease_seconds, clock=clock, on_lost=on_lost)
+        self._heartbeat.start()
+
+    @property
+    def lost(self) -> bool:
+        return self._heartbeat.lost
+
+    def _beat(self) -> bool:
+        told, self._told = self._told, ""
+        try:
+            alive, *dead = self._client.run(
+                BEAT, self._space.keys(self._id), [self._id, self._lease_ms, max(KEEP_MS, 10 * self._lease_ms), told]
+            )
+        except LockError:
+            self._told = told
+            raise
+        if alive:
+            self._bury(dead)
+        return bool(alive)
+
+    def _bury(self, dead: list[bytes]) -> None:
+        """Free what the dead held, so that those who wait for it are told."""
+        for session in dead:
+            try:
+                self._space.end(session.decode(), "")
+            except LockError:
+                return  # our own beat was accepted; the next one finds them again
+
+    def close(self) -> None:
+        if self._heartbeat.forked:
+            return
+        self._closed = True
+        self._heartbeat.stop()
+        self._bell.ring()
+        try:
+            self._space.end(self._id, "abandoned")
+        except LocksUnreachable:
+            if not self.lost:
+                raise
+
+
+class JoinedSession(_RedisSession):
+    """A worker's view of a driver's session. Asking for `lost` asks Redis."""
+
+    @property
+    def lost(self) -> bool:
+        return bool(self._client.run(LEFT, [self._space.sessions], [self._id]) <= 0)
+
+    def close(self) -> None:
+        self._closed = True
+        self._bell.ring()
+
+
+def info_of(data: bytes | None) -> dict[str, str]:
+    """What a session told of itself."""
+    return {} if data is None else dict(json.loads(data))

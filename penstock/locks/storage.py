@@ -1,0 +1,101 @@
+"""Locks in a result store: SERIALIZABLE with nothing but a folder or a bucket."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from penstock.clocks import SYSTEM_CLOCK, Clock
+from penstock.locks.base import Reach
+from penstock.locks.slots import SlotLockManager
+from penstock.storage import open_store
+from penstock.storage.memory import MemoryStore
+from penstock.storage.stores import Listed, SlotStore, Store
+
+_FOLDER = "locks/"
+_CONCURRENCY = 16
+"""Requests under way at once, where many keys are locked in a store far away."""
+
+
+class StorageLockManager(SlotLockManager):
+    """Locks as small objects in the folder `locks` of a store.
+
+    Guarantee: at most one session that is not `lost` holds a key, among all that use the store, if its
+    `put_if_absent` is atomic and its listings show what was written before they began. The first session tries the
+    former and raises `LockError` where it is not so. A killed holder's keys are free within its lease plus one poll;
+    a holder paused past its lease finds itself `lost`. No clocks are compared.
+
+    A session costs one small write in a third of its lease, a lock three or four requests, and each waiter a few
+    requests per poll. `poll_seconds` is the pause between two polls of a waiter: the first, doubling up to the last.
+    So a release is noticed after half a second at the soonest: where many wait for short work, Redis is better.
+
+    The folder `locks` of a local store is what locks its keys by default, too: the two exclude each other.
+
+    Pickles with its store, without secrets.
+    """
+
+    def __init__(
+        self,
+        store: Store | str | os.PathLike[str],
+        *,
+        lease_seconds: float | None = None,
+        poll_seconds: tuple[float, float] = (0.5, 5.0),
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """`store` is a store, its address or its folder. Raises `ConfigurationError` for an address of no known
+        kind."""
+        self._whole: Store = open_store(store) if isinstance(store, str | os.PathLike) else store
+        near = self._whole.local_path("locks") is not None or isinstance(self._whole, MemoryStore)
+        # Whoever reaches the store shares its locks, and workers that do not reach it can run nothing anyway.
+        reach: Reach = "process" if isinstance(self._whole, MemoryStore) else "network"
+        super().__init__(
+            _Folder(self._whole),
+            reach=reach,
+            lease_seconds=lease_seconds,
+            poll_seconds=poll_seconds,
+            clock=clock,
+            concurrency=1 if near else _CONCURRENCY,
+        )
+
+    @property
+    def url(self) -> str:
+        """The address of the store."""
+        return self._whole.url
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (self._whole, self._lease_seconds, self._poll_seconds)
+
+    def __repr__(self) -> str:
+        return f"StorageLockManager({self._whole.url!r})"
+
+
+def _rebuilt(store: Store, lease_seconds: float, poll_seconds: tuple[float, float]) -> StorageLockManager:
+    return StorageLockManager(store, lease_seconds=lease_seconds, poll_seconds=poll_seconds)
+
+
+class _Folder:
+    """The part of a store below `locks/`, as a `SlotStore` of its own."""
+
+    def __init__(self, store: SlotStore) -> None:
+        self._store = store
+
+    def get(self, name: str) -> bytes | None:
+        return self._store.get(_FOLDER + name)
+
+    def get_many(self, names: Sequence[str]) -> list[bytes | None]:
+        return self._store.get_many([_FOLDER + name for name in names])
+
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        return self._store.put_if_absent(_FOLDER + name, data)
+
+    def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        self._store.put(_FOLDER + name, data, durable=durable)
+
+    def delete(self, name: str) -> None:
+        self._store.delete(_FOLDER + name)
+
+    def list(self, prefix: str) -> Iterator[Listed]:
+        for entry in self._store.list(_FOLDER + prefix):
+            yield replace(entry, name=entry.name.removeprefix(_FOLDER))

@@ -1,0 +1,52 @@
+"""A pipeline whose keys several drivers share; run as a program it is one driver, told what to do by its arguments.
+
+What ran is noted in the file SHARED_NOTES, one line each, so that executions can be counted over all processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from typing import Any
+
+from penstock import INPUTS, flow, task
+from penstock.errors import PenstockError
+from penstock.transactions import IsolationLevel
+
+once = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE)
+
+
+@task(cache_policy=once, key_name="shared work")
+def work(key: int) -> str:
+    """Another value each time it runs, so that equal results can only come from one execution."""
+    value = os.urandom(8).hex()
+    with open(os.environ["SHARED_NOTES"], "a") as notes:
+        notes.write(f"{key} {value}\n")
+    time.sleep(float(os.environ.get("SHARED_SECONDS", "0")))
+    return value
+
+
+@flow
+def shared(keys: list[int]) -> dict[int, Any]:
+    return {key: work(key) for key in keys}
+
+
+def main() -> None:
+    """`shared_work.py KEYS [SHIFT]`: run all keys, beginning with the one after SHIFT; print what came of it."""
+    count, shift = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    print(json.dumps({"ready": os.getpid()}), flush=True)
+    sys.stdin.readline()
+    try:
+        run = shared.run([(key + shift) % count for key in range(count)])
+        result = {str(key): value for key, value in run.result().items()}
+        print(json.dumps({"result": result, "counts": run.counts}), flush=True)
+    except PenstockError as error:
+        traceback.print_exc()
+        print(json.dumps({"error": error.to_dict()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
