@@ -2,9 +2,9 @@
 
     with shared(folder, "tests.servers.ceph") as facts: ...
 
-The server is a program `python -m <module> <folder>` that prints one line of JSON (the facts) when it is ready and ends
-itself when its standard input does. It runs below a keeper, a process that waits until nobody holds the lock `users` any
-more. The kernel lets go of the lock of a process that was killed, so nothing stays behind whoever dies.
+The server is a program `python -m <module> <folder>` that prints one line of JSON (the facts) when it is ready and
+ends itself when its standard input does. It runs below a keeper, a process that waits until nobody holds the lock
+`users` any more. The kernel lets go of the lock of a process that was killed, so nothing stays behind whoever dies.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def keep(folder: Path, module: str) -> None:
     server = subprocess.Popen(
         [sys.executable, "-m", module, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert server.stdin is not None and server.stdout is not None
+    assert server.stdin is not None
+    assert server.stdout is not None
     line = server.stdout.readline()
     if not line:
         sys.exit(server.wait())
