@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from penstock.errors import ConfigurationError
 
@@ -22,7 +22,7 @@ class Location:
     @property
     def url(self) -> str:
         query = f"?{urlencode(self.options)}" if self.options else ""
-        return f"{self.path(quote(self.prefix.rstrip('/')))}{query}".removesuffix("/")
+        return self.path(self.prefix).rstrip("/") + query
 
     def path(self, key: str) -> str:
         """The address of an object, as fsspec, DuckDB and others take it."""
@@ -43,7 +43,7 @@ def parse_location(address: str, *, known: Sequence[str]) -> Location:
             because="addresses are written into records and logs",
             hint="put them where the service's own tools look for them, such as AWS_PROFILE or ~/.aws/credentials",
         )
-    prefix = unquote(parts.path).strip("/")
+    prefix = parts.path.strip("/")  # as it stands: no tool decodes %20 in such an address
     options = parse_qsl(parts.query, keep_blank_values=True)
     if not parts.netloc or parts.fragment or any(segment in ("", ".", "..") for segment in prefix.split("/") if prefix):
         raise ConfigurationError(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.servers.packages import Unavailable
+from tests.servers.proxy import FaultProxy
 from tests.servers.s3 import Endpoint
 from tests.servers.shared import shared
 
@@ -27,7 +28,7 @@ class Bucket:
     @property
     def url(self) -> str:
         """A store in a folder of the bucket."""
-        return f"s3://{self.name}/a%20store"
+        return f"s3://{self.name}/a store"
 
     def put(self, name: str, data: bytes) -> None:
         self.endpoint.client().put_object(Bucket=self.name, Key=f"a store/{name}", Body=data)
@@ -58,6 +59,21 @@ def bucket(s3_endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """A new bucket; the environment says how to reach it, as a user's would."""
     use(s3_endpoint, monkeypatch)
     return Bucket(s3_endpoint, s3_endpoint.new_bucket())
+
+
+@pytest.fixture(scope="session")
+def rclone_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """An S3 server that says yes to every conditional write."""
+    with _served(tmp_path_factory, "tests.servers.rclone") as facts:
+        yield Endpoint(facts["url"], facts["access_key"], facts["secret_key"])
+
+
+@pytest.fixture
+def proxy(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """Between the environment's clients and the server of `bucket`, which itself goes around it."""
+    with FaultProxy(bucket.endpoint.url) as proxy:
+        use(bucket.endpoint.at(proxy.url), monkeypatch)
+        yield proxy
 
 
 def use(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
