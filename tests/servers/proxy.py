@@ -114,8 +114,6 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.proxy.take(self.command, unquote(self.path))
         if fault is not None and fault.kind == "drop":
             return self._hang_up()
-        if self.headers.get("Expect", "").lower() == "100-continue":
-            pass  # `handle_expect_100` has answered
         body = self._body()
         kind = fault.kind if fault else ""
         if kind == "refuse":
@@ -170,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers:
             if name.lower() not in HOP_BY_HOP | {"content-length"}:
                 self.send_header(name, value)
-        length = dict((name.lower(), value) for name, value in headers).get("content-length")
+        length = {name.lower(): value for name, value in headers}.get("content-length")
         self.send_header("Content-Length", length if self.command == "HEAD" and length else str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
