@@ -33,8 +33,6 @@ STARTS = 3
 _CONFIGURATION = """
 [global]
 fsid = {fsid}
-# Without it some ask before they know which cluster they are in, and give up.
-monmap = {folder}/monmap
 mon host = [v1:127.0.0.1:{monitor_port}]
 mon initial members = a
 ms bind msgr2 = false
@@ -210,7 +208,8 @@ class Ceph:
 
     def _line(self, program: str, *arguments: str) -> Sequence[str]:
         tool = program in ("ceph-authtool", "monmaptool")
-        where = [] if tool else ["-c", f"{self._folder}/ceph.conf"]
+        # Daemons that ask the monitor for settings forget which cluster they are in, and may be refused.
+        where = [] if tool else ["-c", f"{self._folder}/ceph.conf", "--no-mon-config"]
         return [self._packages.program(program), *where, *arguments]
 
     def _refuse_if_dead(self, program: str) -> None:
@@ -229,6 +228,7 @@ def done(code):
 done(rados.rados_create(ctypes.byref(cluster), b"admin"))
 done(rados.rados_conf_read_file(cluster, sys.argv[1].encode()))
 done(rados.rados_connect(cluster))
+done(rados.rados_wait_for_latest_osdmap(cluster))
 commands = (ctypes.c_char_p * 1)(sys.argv[2].encode())
 out, said = ctypes.c_char_p(), ctypes.c_char_p()
 sizes = ctypes.c_size_t(), ctypes.c_size_t()
