@@ -16,7 +16,7 @@ from penstock.runners.base import Runner
 from penstock.settings import Settings
 from penstock.storage import open_store
 from penstock.storage.results import ResultStore
-from penstock.storage.stores import Store
+from penstock.storage.stores import ProbedStore, Store
 
 
 class Environment:
@@ -57,9 +57,11 @@ class Environment:
         return manager
 
     def _locks_beside_the_store(self) -> str:
-        path = self.results().store.local_path("locks")
+        store = self.results().store
+        path = store.local_path("locks")
         if path is None:
-            return "memory"
+            # What is reached over a network is shared, so its locks have to be.
+            return "store" if isinstance(store, ProbedStore) else "memory"
         return path
 
 
@@ -72,6 +74,18 @@ def check_reach(runner: Runner, manager: LockManager, task: str) -> None:
             where=f"task {task}",
             because=f"its locks reach one {manager.reach}, the workers are spread over a {runner.reach}",
             hint="use a lock manager that reaches as far, such as RedisLockManager, or PENSTOCK_LOCKS=store",
+        )
+
+
+def check_conditions(store: Store, task: str) -> None:
+    """Raise `ConfigurationError` if the store cannot keep two writers of one key apart."""
+    if isinstance(store, ProbedStore) and not (found := store.conditions()).enforced:
+        versioned = ", as some services do in versioned buckets" if found.versioned else ""
+        raise ConfigurationError(
+            "this store cannot be used for SERIALIZABLE tasks",
+            where=f"task {task}, {store.url}",
+            because=f"conditional writes are {found.verdict} there{versioned}: two results of a key could be published",
+            hint="use a bucket that enforces them (`penstock doctor` tries it), or another isolation level",
         )
 
 

@@ -12,6 +12,7 @@
     ├── InfrastructureError        something outside is missing, full, old or out of reach (exit 3)
     │   ├── StoreError                 the result store
     │   │   ├── StoreUnreachable           no answer: *unknown*, never a miss
+    │   │   ├── StoreRefused               wrong credentials, no permission to read, no such bucket
     │   │   ├── StoreNotWritable           no permission, read-only
     │   │   ├── StoreFull                  no space or quota left
     │   │   └── StoreVersionError          written by a newer Penstock
@@ -159,6 +160,13 @@ class StoreUnreachable(StoreError):
 
     code = "store.unreachable"
     usual_hint = "try again when the store answers: whatever was published is a hit then"
+
+
+class StoreRefused(StoreError):
+    """The store answered, and will not let us in as we came: credentials, permissions or the address are wrong."""
+
+    code = "store.refused"
+    usual_hint = "correct the address of the store, the credentials or what they are allowed"
 
 
 class StoreNotWritable(StoreError):

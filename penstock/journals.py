@@ -19,6 +19,8 @@ from penstock.storage.stores import AppendStore, Store
 FLUSH_SECONDS = 0.5
 """Events reach the store at the latest so long after they happened: what a killed run loses of its log."""
 FLUSH_EVENTS = 512
+PART_SECONDS = 3.0
+"""The same where files cannot grow, so that each time is a new object."""
 MAX_ERROR = 4000
 """A record keeps so many characters of an error; the log has all of it."""
 
@@ -75,7 +77,7 @@ class Journal:
         self._clock = clock
         self._subscribers = subscribers
         self._lines: list[bytes] = []
-        self._written = b""  # the log so far, for stores that can only replace an object as a whole
+        self._parts = 0  # of the log, for stores that cannot append
         self._flushed = clock.monotonic()
         self._guard = threading.Lock()
 
@@ -87,7 +89,8 @@ class Journal:
             return
         with self._guard:
             self._lines.append(events.encode_event(event))
-            due = self._clock.monotonic() - self._flushed > FLUSH_SECONDS or len(self._lines) >= FLUSH_EVENTS
+            wait = FLUSH_SECONDS if isinstance(self._store, AppendStore) else PART_SECONDS
+            due = self._clock.monotonic() - self._flushed > wait or len(self._lines) >= FLUSH_EVENTS
             if due:
                 self._flush()
 
@@ -139,12 +142,14 @@ class Journal:
 
     def _flush(self) -> None:
         if self._lines and self._store is not None and self.record is not None:
-            name, lines = run_name(self.record.id, "events.jsonl"), b"".join(self._lines)
+            lines = b"".join(self._lines)
             if isinstance(self._store, AppendStore):
-                self._store.append(name, lines)
+                self._store.append(run_name(self.record.id, _LOG), lines)
             else:
-                self._written += lines
-                self._store.put(name, self._written)
+                self._parts += 1
+                part = f"{_LOG_PARTS}{self.record.attempts:04d}-{self._parts:06d}.jsonl"
+                with self._store.create(run_name(self.record.id, part)) as file:
+                    file.write(lines)
         self._lines.clear()
         self._flushed = self._clock.monotonic()
 
@@ -178,12 +183,23 @@ def read_parameters(store: Store, record: RunRecord) -> dict[str, Any]:
             because="its parameters could not be pickled when it began",
             hint="run the flow again with the same arguments: finished tasks with a key are hits",
         )
+    if not store.trusted:
+        raise ParameterError(
+            f"run {record.id} cannot be resumed by its id",
+            where=store.url,
+            because="its parameters are pickled, and reading them runs code that whoever can write there has chosen",
+            hint="run the flow again with the same arguments: finished tasks with a key are hits",
+        )
     with store.open(run_name(record.id, _PARAMETERS)) as file:
         parameters: dict[str, Any] = cloudpickle.load(file)
     return parameters
 
 
 _PARAMETERS = "parameters.pkl"
+_LOG = "events.jsonl"
+_LOG_PARTS = "events/"
+"""A folder of parts, in order, where a store cannot append."""
+_BATCH = 256
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = 8
@@ -215,20 +231,29 @@ def read_record(store: Store, run_id: str) -> RunRecord:
 def list_records(store: Store) -> Iterator[RunRecord]:
     """The records of all runs in a store, latest first; damaged ones are passed over (`read_record` tells why)."""
     names = [entry.name for entry in store.list("runs/") if entry.name.endswith("/run.json")]
-    for name in sorted(names, reverse=True):
-        try:
-            yield read_record(store, name.split("/")[1])
-        except StoreError:
-            continue
+    names.sort(reverse=True)
+    for start in range(0, len(names), _BATCH):
+        for data in store.get_many(names[start : start + _BATCH]):
+            try:
+                if data is not None:
+                    yield msgspec.json.decode(data, type=RunRecord)
+            except msgspec.DecodeError:
+                continue
 
 
 def read_events(store: Store, run_id: str) -> list[events.Event]:
     """The log of a run as far as it was written; a last line that was cut off by a crash is passed over."""
-    try:
-        with store.open(run_name(run_id, "events.jsonl")) as file:
-            data = file.read()
-    except FileNotFoundError:
-        return []
+    if isinstance(store, AppendStore):
+        names = [run_name(run_id, _LOG)]
+    else:
+        names = [entry.name for entry in store.list(run_name(run_id, _LOG_PARTS))]
+    data = b""
+    for name in names:
+        try:
+            with store.open(name) as file:
+                data += file.read()
+        except FileNotFoundError:
+            continue
     found = []
     for line in data.splitlines():
         try:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
-from penstock.environments import Environment, check_reach, expand_files
+from penstock.environments import Environment, check_conditions, check_reach, expand_files
 from penstock.errors import DamagedResult, TracingError
 from penstock.graph.capture import replace_futures
 from penstock.graph.graphs import Graph, Node
@@ -148,6 +148,8 @@ class Live:
         manager = self.environment.lock_manager(node.entry.policy)
         if manager is not None:
             check_reach(self.runner, manager, node.name)
+            storage = node.entry.task.options.result_storage
+            check_conditions(self.environment.results(storage).store, node.name)
         return manager
 
     # -- what the trace asks (penstock.graph.tracing.Values) -----------------------------------------------------------

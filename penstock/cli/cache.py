@@ -184,7 +184,7 @@ def _path(results: ResultStore, record: ResultRecord) -> str | None:
     name = record.payload_name
     if name is None:
         return None
-    return results.store.local_path(name) or f"{results.store.url.rstrip('/')}/{name}"
+    return results.store.local_path(name) or f"{results.store.url.partition('?')[0].rstrip('/')}/{name}"
 
 
 def _described(record: ResultRecord) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ from penstock.errors import PenstockError
 from penstock.graph.policies import INPUTS, IsolationLevel
 from penstock.locks.base import Examinable, Holder, LockManager
 from penstock.storage.records import FORMAT_NAME, check_format
-from penstock.storage.stores import Store
+from penstock.storage.stores import Conditions, ProbedStore, Store
 
 LITTLE_SPACE = 1 << 30
 """Less free space than this is worth a warning."""
@@ -89,6 +89,12 @@ def _store(environment: Environment) -> Iterator[Check]:
         check_format(data)
     yield Check("store version", "ok", "a new store" if data is None else "one that this Penstock reads and writes")
     yield _conditional_writes(store)
+    if isinstance(store, ProbedStore) and (found := store.conditions()).versioned is not None:
+        if found.versioned:
+            hint = "a lifecycle rule for old versions keeps what `penstock cache gc` removes from costing money"
+            yield Check("store versions", "warn", "the bucket is versioned: what is deleted is kept", hint)
+        else:
+            yield Check("store versions", "ok", "the bucket is not versioned")
     if not store.trusted:
         yield Check(
             "store access", "warn", "others can write to it", "pickled results are refused: take the right away"
@@ -100,6 +106,8 @@ def _store(environment: Environment) -> Iterator[Check]:
 
 def _conditional_writes(store: Store) -> Check:
     """The one primitive that everything rests on: the second to come must be told so."""
+    if isinstance(store, ProbedStore):
+        return _probed(store.conditions(afresh=True))
     name = f"doctor/{uuid.uuid4().hex}.json"
     try:
         first, second = store.put_if_absent(name, b"{}"), store.put_if_absent(name, b"[]")
@@ -113,6 +121,18 @@ def _conditional_writes(store: Store) -> Check:
         "fail",
         f"two writers of one name were told {first} and {second}",
         "this store cannot keep results safe from concurrent writers: use another one",
+    )
+
+
+def _probed(found: Conditions) -> Check:
+    if found.enforced:
+        return Check("store writes", "ok", "of 8 writers at once one wins, and its bytes are kept")
+    because = ", as some services do in versioned buckets" if found.versioned else ""
+    return Check(
+        "store writes",
+        "warn",
+        f"conditional writes are {found.verdict}{because}",
+        "SERIALIZABLE tasks and locks in the store are refused; two runs at once may see different results of a key",
     )
 
 

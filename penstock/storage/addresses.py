@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
@@ -13,9 +14,11 @@ from penstock.storage.stores import Store
 
 
 def open_store(url: str | os.PathLike[str]) -> Store:
-    """The store at `url`: a folder (`/data/store`, `~/store`, `file:///data/store`) or `memory://name`.
+    """The store at `url`: a folder (`/data/store`, `~/store`, `file:///data/store`), a bucket or a folder in one
+    (`s3://bucket/folder`, `gs://…`, `az://…`), or `memory://name`.
 
-    Touches nothing: a folder is made on the first write. Raises `ConfigurationError` for an address of no known kind.
+    Touches nothing: a folder is made on the first write, a bucket has to exist. Raises `ConfigurationError` for an
+    address of no known kind.
     """
     address = os.fspath(url)
     scheme, separator, _ = address.partition("://")
@@ -46,9 +49,19 @@ def _open_memory(address: str) -> Store:
     return MemoryStore.named(address.partition("://")[2])
 
 
+def _open_bucket(address: str) -> Store:
+    # On use: what is about a service is loaded only where it is wanted.
+    scheme = address.partition("://")[0]
+    module, name = _SERVICES[scheme]
+    opener: Callable[[str], Store] = getattr(importlib.import_module(f"penstock.storage.{module}"), name)
+    return opener(address)
+
+
+_SERVICES = {"s3": ("s3", "S3Store"), "gs": ("gcs", "GoogleStore"), "az": ("azure", "AzureStore")}
 _OPENERS: dict[str, Callable[[str], Store]] = {
     "file": _open_file,
     "memory": _open_memory,
+    **dict.fromkeys(_SERVICES, _open_bucket),
 }
 
 

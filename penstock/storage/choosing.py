@@ -73,7 +73,7 @@ def reader_of(codec: str, *, allow_unsafe: bool) -> Serializer:
         raise CodecRefused(
             f"refused to read a result stored as {codec!r}",
             because="reading it runs code that whoever can write to this store has chosen",
-            hint="pass allow_pickle=True if all who can write to the store are trusted",
+            hint="if all who can write there are trusted like your own code, add ?trusted=true to the store's address",
             codec=codec,
         )
     return serializer

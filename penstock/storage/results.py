@@ -28,7 +28,7 @@ from typing import Any
 import msgspec
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.errors import DamagedResult, StoreError, StoreUnreachable, StoreVersionError
+from penstock.errors import DamagedResult, StoreError, StoreRefused, StoreUnreachable, StoreVersionError
 from penstock.storage.choosing import serializer_for
 from penstock.storage.payloads import as_inline, read_value, write_payload
 from penstock.storage.records import (
@@ -159,11 +159,12 @@ class ResultStore:
         """Where each (task, key) stands, in the order given, without reading any value.
 
         One round trip, and one more where results have been refreshed. Raises `StoreVersionError` if a newer Penstock
-        laid out the store; other trouble is `Unknown`, for all that it concerns.
+        laid out the store and `StoreRefused` if it will not let us read; other trouble is `Unknown`, for all that it
+        concerns.
         """
         try:
             self._check_format()
-        except StoreVersionError:
+        except (StoreRefused, StoreVersionError):
             raise
         except StoreError as error:
             return [Unknown(error)] * len(pairs)

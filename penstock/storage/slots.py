@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from penstock.clocks import Clock
-from penstock.errors import DamagedResult, StoreError, StoreVersionError
+from penstock.errors import DamagedResult, StoreError, StoreRefused, StoreVersionError
 from penstock.storage.records import (
     RECORD_VERSION,
     Reason,
@@ -72,6 +72,8 @@ def find(
         trips += 1
         try:
             answers = store.get_many([slot_name(*pairs[i], generation) for i, generation, _ in pending])
+        except StoreRefused:
+            raise  # it is known what is wrong, and no other look-up will fare better
         except StoreError as error:
             for i, _, _ in pending:
                 found[i] = Unknown(error)

@@ -7,7 +7,7 @@ Two halves with different needs meet here:
 * A **PayloadStore** keeps the bytes of results under names that are written once and never changed.
 
 What only some stores can do is a Protocol of its own: **AppendStore** (logs), **SweepStore** (leftovers of killed
-writers).
+writers), **ProbedStore** (services that may not do what they say).
 
 Names are relative, `/`-separated and made by Penstock (`results/…`), never by users. A store must treat any
 name alike and refuses what `check_name` refuses. A name is never also the folder of another name.
@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 from penstock.errors import StoreError
 
@@ -136,6 +136,38 @@ class SweepStore(Protocol):
 
     def sweep(self, *, older_than: float) -> int:
         """Remove leftovers last written more than `older_than` seconds ago; returns how many. Never touches a name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a service did when it was told to write only where nothing is."""
+
+    verdict: Literal["enforced", "ignored", "unsupported"]
+    """`ignored`: it said yes to a second writer. `unsupported`: it refused the condition itself."""
+    versioned: bool | None = None
+    """Whether the bucket keeps old versions; None where the service does not tell us."""
+    seen: float = 0.0
+    """When it was tried, in seconds since the epoch."""
+
+    @property
+    def enforced(self) -> bool:
+        return self.verdict == "enforced"
+
+
+@runtime_checkable
+class ProbedStore(Protocol):
+    """A store whose `put_if_absent` is as good as the service behind it, which is tried before it is trusted.
+
+    Where conditions are not enforced, `put_if_absent` looks and then writes. Two writers at the same time may both be
+    told True then, so nothing that has to exclude may rest on it.
+    """
+
+    def conditions(self, *, afresh: bool = False) -> Conditions:
+        """What the service does, from a verdict of the last day if there is one and `afresh` does not forbid it.
+
+        Raises as `put_if_absent`.
+        """
         ...
 
 

@@ -1,0 +1,61 @@
+"""The address of a bucket or of a folder in one, taken apart and put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from penstock.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A bucket, a folder in it, and how to get there."""
+
+    scheme: str
+    bucket: str
+    prefix: str
+    """Empty, or ends in `/`."""
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def url(self) -> str:
+        query = f"?{urlencode(self.options)}" if self.options else ""
+        return self.path(self.prefix).rstrip("/") + query
+
+    def path(self, key: str) -> str:
+        """The address of an object, as fsspec, DuckDB and others take it."""
+        return f"{self.scheme}://{self.bucket}/{key}"
+
+    def option(self, name: str) -> str | None:
+        return dict(self.options).get(name)
+
+
+def parse_location(address: str, *, known: Sequence[str]) -> Location:
+    """The parts of `s3://bucket/folder?option=value`. Raises `ConfigurationError`, also for secrets in an address."""
+    parts = urlsplit(address)
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if "@" in parts.netloc:
+        raise ConfigurationError(
+            "credentials do not belong into the address of a store",
+            where=shown,
+            because="addresses are written into records and logs",
+            hint="put them where the service's own tools look for them, such as AWS_PROFILE or ~/.aws/credentials",
+        )
+    prefix = parts.path.strip("/")  # as it stands: no tool decodes %20 in such an address
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    if not parts.netloc or parts.fragment or any(segment in ("", ".", "..") for segment in prefix.split("/") if prefix):
+        raise ConfigurationError(
+            "the address of a store names a bucket and a folder in it",
+            where=shown,
+            hint=f"for example {parts.scheme}://my-bucket/penstock",
+        )
+    for name, value in options:
+        if name not in known or not value or "@" in value:
+            raise ConfigurationError(
+                f"a store's address has no option {name}" if name not in known else f"{name} has no such value",
+                where=shown,
+                hint=f"the options are {', '.join(known)}",
+            )
+    return Location(parts.scheme, parts.netloc, f"{prefix}/" if prefix else "", tuple(sorted(options)))

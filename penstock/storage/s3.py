@@ -1,0 +1,192 @@
+"""A store in a bucket of S3 or of a service that speaks its protocol.
+
+Results rest on `If-None-Match: *`, which lets the service refuse a second writer. What it answers is told apart by HTTP
+status, never by the class of an exception: 412 the name is taken; 409 two writers met and nothing landed, so again; 403
+and a missing bucket are about the configuration; 5xx and silence leave it unknown what happened, which is settled by
+reading (`ResultStore.commit`). Amazon documents the header in "Conditional requests" of its S3 user guide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from penstock.errors import StoreError
+from penstock.storage.objects import CALL_SECONDS, IN_FLIGHT, ObjectStore, Page
+from penstock.storage.s3_answers import is_broken_off, is_missing_key, meaning, status_of
+from penstock.storage.s3_uploads import Upload
+from penstock.storage.stores import MAX_RECORD_BYTES
+
+_CONFLICTS = 8
+_TRIES = 3
+
+
+class S3Store(ObjectStore):
+    """Records and payloads below `s3://bucket/folder`, as AWS's own tools are set up to reach it.
+
+    Endpoint, region, profile and credentials come from where boto3 takes them (`AWS_ENDPOINT_URL`, `AWS_PROFILE`,
+    `~/.aws`, instance roles); the address may name `endpoint_url`, `region` and `profile`, and `trusted=true`. With an
+    endpoint of one's own the bucket is part of the path, and checksums are sent only where they are required, since
+    many services know no others.
+
+    The bucket has to exist. Needed are `s3:GetObject`, `s3:PutObject`, `s3:ListBucket`, and for `gc` and removing
+    `s3:DeleteObject`. Promised is what the service enforces: see `conditions`.
+    """
+
+    options: ClassVar = ("endpoint_url", "profile", "region", "trusted")
+    extra: ClassVar = "s3"
+    variables: ClassVar = "AWS_"
+
+    def _new_filesystem(self, *, commits: bool) -> Any:
+        import s3fs
+        from fsspec.config import conf
+
+        said = conf.get("s3", {})  # what the user told fsspec, which s3fs takes for itself as far as we say nothing
+        region, profile = self._location.option("region"), self._location.option("profile")
+        endpoint = self._location.option("endpoint_url")
+        config: dict[str, Any] = {
+            "connect_timeout": 5.0,
+            "read_timeout": CALL_SECONDS,
+            "max_pool_connections": IN_FLIGHT,
+            "retries": {"mode": "standard", "total_max_attempts": 2 if commits else _TRIES},
+        }
+        if endpoint or said.get("endpoint_url") or _configured_endpoint(profile):
+            config["s3"] = {"addressing_style": "path"}
+            config["request_checksum_calculation"] = config["response_checksum_validation"] = "when_required"
+        options: dict[str, Any] = {"endpoint_url": endpoint, "profile": profile}
+        if region:
+            options["client_kwargs"] = {**said.get("client_kwargs", {}), "region_name": region}
+        fs = s3fs.S3FileSystem(
+            config_kwargs={**config, **said.get("config_kwargs", {})},
+            use_listings_cache=False,
+            skip_instance_cache=True,
+            **{name: value for name, value in options.items() if value},
+        )
+        fs.retries = 1  # the client repeats what may be repeated; two who do so multiply
+        return fs
+
+    # -- records
+
+    async def _read(self, fs: Any, key: str) -> bytes | None:
+        for left in reversed(range(_TRIES)):
+            try:
+                return await self._read_once(fs, key)
+            except Exception as error:
+                if is_missing_key(error):
+                    return None
+                # An answer that broke off is not repeated by the client: for that it was one.
+                if left == 0 or status_of(error) is not None or not is_broken_off(error):
+                    raise self._meaning(error, "reading", key) from error
+        raise AssertionError("the last try answers or raises")
+
+    async def _read_once(self, fs: Any, key: str) -> bytes:
+        answer = await fs._call_s3("get_object", Bucket=self._location.bucket, Key=key)
+        try:
+            return await _beginning(answer["Body"], MAX_RECORD_BYTES + 1)
+        finally:
+            answer["Body"].close()
+
+    async def _write(self, fs: Any, key: str, data: bytes) -> None:
+        with self._translating("writing", key):
+            await fs._call_s3("put_object", Bucket=self._location.bucket, Key=key, Body=data)
+
+    async def _create(self, fs: Any, key: str, data: bytes, **more: Any) -> bool:
+        for conflict in range(_CONFLICTS):
+            try:
+                await fs._call_s3(
+                    "put_object", Bucket=self._location.bucket, Key=key, Body=data, IfNoneMatch="*", **more
+                )
+                return True
+            except Exception as error:
+                status = status_of(error)
+                if status == 412:
+                    return False
+                if status != 409:
+                    raise self._meaning(error, "writing", key) from error
+                last = error
+            await asyncio.sleep(0.02 * 2**conflict * random.uniform(0.5, 1.0))
+        raise self._meaning(last, "writing", key) from last
+
+    async def _remove(self, fs: Any, key: str) -> None:
+        with self._translating("deleting", key):
+            await fs._call_s3("delete_object", Bucket=self._location.bucket, Key=key)
+
+    async def _page(self, fs: Any, prefix: str, mark: Any) -> tuple[Page, Any]:
+        more = {"ContinuationToken": mark} if mark else {}
+        with self._translating("listing", prefix):
+            answer = await fs._call_s3("list_objects_v2", Bucket=self._location.bucket, Prefix=prefix, **more)
+        page = [(each["Key"], each["Size"], each["LastModified"].timestamp()) for each in answer.get("Contents", [])]
+        return page, answer.get("NextContinuationToken")
+
+    async def _versioned(self, fs: Any) -> bool | None:
+        try:
+            answer = await fs._call_s3("get_bucket_versioning", Bucket=self._location.bucket)
+        except Exception as error:
+            if (status_of(error) or 0) in (400, 403, 404, 405, 501):
+                return None  # it takes a permission of its own, and not every service knows it
+            raise self._meaning(error, "reading", "") from error
+        return bool(answer.get("Status") == "Enabled")
+
+    # -- payloads
+
+    def _upload(self, key: str) -> Upload:
+        return Upload(self, key)
+
+    def sweep(self, *, older_than: float) -> int:
+        """Abort uploads that were begun so long ago and never finished: they cost money and nobody sees them."""
+        return self._call(lambda fs: self._abort_uploads(fs, time.time() - older_than))
+
+    async def _abort_uploads(self, fs: Any, before: float) -> int:
+        bucket, root = self._location.bucket, self._location.prefix
+        begun: list[dict[str, Any]] = []
+        marks: dict[str, str] = {}
+        with self._translating("listing", root):
+            while True:
+                answer = await fs._call_s3("list_multipart_uploads", Bucket=bucket, Prefix=root, **marks)
+                begun += [each for each in answer.get("Uploads", []) if each["Initiated"].timestamp() <= before]
+                if not answer.get("IsTruncated"):
+                    break
+                marks = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
+        for each in begun:
+            with self._translating("deleting", each["Key"]):
+                await fs._call_s3("abort_multipart_upload", Bucket=bucket, Key=each["Key"], UploadId=each["UploadId"])
+        return len(begun)
+
+    # -- what its answers mean
+
+    def _meaning(self, error: BaseException, doing: str, key: str) -> StoreError:
+        return meaning(error, doing, bucket=self._location.bucket, where=self._location.path(key))
+
+    @contextmanager
+    def _translating(self, doing: str, key: str) -> Iterator[None]:
+        """Exceptions of the client become the store's."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as error:
+            raise self._meaning(error, doing, key) from error
+
+
+async def _beginning(body: Any, most: int) -> bytes:
+    """So many bytes of an answer at the most; one read may give fewer than there are."""
+    data = b""
+    while len(data) < most and (more := await body.read(most - len(data))):
+        data += more
+    return data
+
+
+def _configured_endpoint(profile: str | None) -> str | None:
+    """An endpoint of the user's own, from where botocore reads it."""
+    from botocore.session import Session
+
+    named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if named or os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") == "true":
+        return named
+    found: str | None = Session(profile=profile).get_scoped_config().get("endpoint_url")
+    return found
