@@ -245,7 +245,7 @@ class HoldsBack(Protocol):
     def promise(self, bundle: int, node: int) -> Any:
         """A handle, for other calls only, to what a call will make that was submitted as `promised`.
 
-        If nothing comes of that call, those that were given the handle report `input_lost` or `not_started`.
+        If nothing comes of that call, those that were given the handle are `not_started`.
         """
         ...
 

@@ -269,8 +269,8 @@ class _Desk(Worker):
         self._room = INLINE_BUNDLE_BYTES
 
     def perform(self, call: Call) -> Outcome:
-        """As of any worker, and nothing more once the bundle was cancelled."""
-        if self._job.stopped:
+        """As of any worker, and nothing more once the bundle was cancelled, or if nothing came of a promise."""
+        if self._job.stopped or any(self._is_broken(source.handle) for source in call.inputs.values()):
             return self.outcome(call, "not_started")
         call.inputs = {node: self._without_lost_handle(source) for node, source in call.inputs.items()}
         return super().perform(call)
@@ -290,6 +290,9 @@ class _Desk(Worker):
         found = self._brought[self._places[handle.bundle, handle.node]]
         value: Pickled | KeptValue | None = found.get(handle.node) if isinstance(found, dict) else found
         return value
+
+    def _is_broken(self, handle: Any) -> bool:
+        return isinstance(handle, Promised) and self._brought_value(handle) is None
 
     def _without_lost_handle(self, source: Input) -> Input:
         # Dask runs a bundle again if the worker that held its values died; it then finds published results, without
