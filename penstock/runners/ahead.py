@@ -36,22 +36,32 @@ class Ahead:
     def __init__(self, board: Board, bundler: Bundler) -> None:
         self._board = board
         self._bundler = bundler
+        self._engine: HoldsBack | None = None
         self._promises: dict[int, _Promise] = {}
         self._parents: deque[int] = deque()
 
-    def promises(self, id: int, engine: Engine) -> bool:
+    @property
+    def held_back(self) -> int:
+        """So many bundles the engine takes besides those that could run."""
+        return 0 if self._engine is None else self._engine.held_back
+
+    def use(self, engine: Engine) -> None:
+        """The engine is open."""
+        self._engine = engine if isinstance(engine, HoldsBack) else None  # a look at a protocol takes long: once
+
+    def promises(self, id: int) -> bool:
         """Whether others may be sent after the node, which travels by itself."""
         board, node = self._board, self._board.graph[id]
         options = node.entry.task.options
         # A call with a time-out may be cancelled: what waits for it in the engine would keep it going.
         stays = not node.cached and options.timeout_seconds is None and options.resources is None
-        return stays and isinstance(engine, HoldsBack) and bool(board.scheduler.dependents(id))
+        return stays and self._engine is not None and bool(board.scheduler.dependents(id))
 
-    def began(self, bundle: Bundle, engine: Engine) -> None:
+    def began(self, bundle: Bundle) -> None:
         """The bundle was submitted."""
         call = bundle.calls[0]
-        if call.promised and isinstance(engine, HoldsBack):
-            handle = engine.promise(bundle.number, call.node)
+        if call.promised and self._engine is not None:
+            handle = self._engine.promise(bundle.number, call.node)
             self._promises[call.node] = _Promise(handle, call.upstream_expires)
             self._parents.append(call.node)
 

@@ -112,6 +112,9 @@ class Bundler:
     def _needs_only(self, id: int, inside: set[int]) -> bool:
         """Whether the node could run once the bundle's nodes are done."""
         board = self._board
+        needs = len(board.graph[id].deps) + len(board.graph[id].order)
+        if needs > len(inside) and board.scheduler.waits(id) > len(inside):
+            return False  # of a thousand inputs not all need be looked at with each of them
         waits_for_none = all(n in inside or board.scheduler.over(n) for n in board.needs_of(id))
         return waits_for_none and all(d in inside or board.there(d) for d in board.graph[id].deps)
 

@@ -13,7 +13,7 @@ from penstock.errors import RunnerError
 from penstock.graph.graphs import Node
 from penstock.graph.names import main_module_name
 from penstock.runners.ahead import Ahead
-from penstock.runners.base import Bundle, Call, Engine, Failure, Finished, HoldsBack, Payload, Started
+from penstock.runners.base import Bundle, Call, Engine, Failure, Finished, Payload, Started
 from penstock.runners.board import Board
 from penstock.runners.bundling import Bundler
 from penstock.runners.claims import Claims
@@ -58,6 +58,7 @@ class Dispatch:
     def engine(self) -> Engine:
         if self._engine is None:
             self._engine = self._open_engine()
+            self._ahead.use(self._engine)
         return self._engine
 
     def push(self, id: int) -> None:
@@ -130,8 +131,7 @@ class Dispatch:
 
     def _room_behind(self) -> bool:
         """Whether the engine takes calls that cannot run yet."""
-        held_back = self.engine.held_back if isinstance(self.engine, HoldsBack) else 0
-        return len(self._bundles) < self._in_use.get("slots", 0.0) + held_back
+        return len(self._bundles) < self._in_use.get("slots", 0.0) + self._ahead.held_back
 
     def _needs(self, id: int) -> Mapping[str, float]:
         task = self._board.graph[id].entry.task
@@ -154,7 +154,7 @@ class Dispatch:
         except Exception as error:  # noqa: BLE001 (pickling is users' code; the failure is the node's)
             return [(ids[0], describe(error))] if len(ids) == 1 else self._submit_each(ids, needs)
         self._bundles[bundle.number] = bundle
-        self._ahead.began(bundle, self.engine)
+        self._ahead.began(bundle)
         self._owners.began(bundle)
         for name, amount in needs.items():
             self._in_use[name] = self._in_use.get(name, 0.0) + amount
@@ -194,7 +194,7 @@ class Dispatch:
     def _calls(self, ids: list[int]) -> list[Call]:
         inside = set(ids) if len(ids) > 1 else set()
         calls = [self._call(id, inside) for id in ids]
-        calls[0].promised = len(ids) == 1 and self._ahead.promises(ids[0], self.engine)
+        calls[0].promised = len(ids) == 1 and self._ahead.promises(ids[0])
         inner_uses = Counter(d for call in calls for d in call.inner)
         for call in calls:
             if uses := inner_uses[call.node]:

@@ -74,6 +74,10 @@ class Scheduler:
         """Nodes that wait for this one now."""
         return self._work[node].dependents
 
+    def waits(self, node: int) -> int:
+        """For how many nodes this one waits, each as often as it is needed."""
+        return self._work[node].waits
+
     def unfinished(self) -> list[int]:
         """Nodes that are not over, in order of their numbers."""
         return sorted(n for n, w in self._work.items() if w.state not in _OVER)
