@@ -229,6 +229,7 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
 class Runner(Protocol):
     """Where a flow runs: settings that open an engine for each run. `runner(flow)` binds a flow to it."""
 
