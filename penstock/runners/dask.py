@@ -8,10 +8,12 @@ import multiprocessing.process
 import os
 import pickle
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from penstock.errors import ConfigurationError, RunnerError
 from penstock.locks.base import Reach
@@ -173,6 +175,7 @@ class DaskRunner(BindsFlows):
         options: dict[str, Any]
         if self.address is not None:
             address, options = self.address, dict(self.options)
+            _check_answers(address, options.get("timeout", CONNECT_SECONDS))
         else:
             there = self._start_cluster(distributed, undo) if self._starts_cluster else self._kept
             there = next(each for each in (self.client, self.cluster, there) if each is not None)
@@ -189,12 +192,7 @@ class DaskRunner(BindsFlows):
             with contextlib.suppress(Exception):
                 client.close(timeout=CLOSE_SECONDS)
                 client._loop_runner.stop()  # a client that never was connected counts as closed, and leaves it running
-            raise RunnerError(
-                "the Dask scheduler does not answer",
-                where=address,
-                because=f"{type(error).__name__}: {error}",
-                hint="look whether it runs there, and whether this machine may reach it",
-            ) from error
+            raise _no_answer(address, f"{type(error).__name__}: {error}") from error
         undo.callback(client.close, timeout=CLOSE_SECONDS)
         return client
 
@@ -240,6 +238,28 @@ def _import_distributed() -> Any:
             hint='pip install "penstock[dask]"',
         ) from error
     return distributed
+
+
+def _check_answers(address: str, timeout: Any) -> None:
+    """Raise `RunnerError` unless something there speaks first, as Dask does: its client would wait for it for ever."""
+    place = urlsplit(address)
+    if place.scheme != "tcp" or place.hostname is None or place.port is None or not isinstance(timeout, int | float):
+        return
+    try:
+        with socket.create_connection((place.hostname, place.port), timeout=timeout) as connection:
+            if not connection.recv(1):
+                raise ConnectionError("what listens there hangs up")
+    except OSError as error:
+        raise _no_answer(address, f"{type(error).__name__}: {error}") from error
+
+
+def _no_answer(address: str, because: str) -> RunnerError:
+    return RunnerError(
+        "the Dask scheduler does not answer",
+        where=address,
+        because=because,
+        hint="look whether it runs there, and whether this machine may reach it",
+    )
 
 
 def _address_of(there: Any) -> str:
