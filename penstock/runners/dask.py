@@ -242,14 +242,14 @@ def _import_distributed() -> Any:
 
 def _check_answers(address: str, timeout: Any) -> None:
     """Raise `RunnerError` unless something there speaks first, as Dask does: its client would wait for it for ever."""
-    place = urlsplit(address)
-    if place.scheme != "tcp" or place.hostname is None or place.port is None or not isinstance(timeout, int | float):
-        return
     try:
+        place = urlsplit(address)
+        if place.scheme != "tcp" or not place.hostname or not place.port or not isinstance(timeout, int | float):
+            return
         with socket.create_connection((place.hostname, place.port), timeout=timeout) as connection:
             if not connection.recv(1):
                 raise ConnectionError("what listens there hangs up")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _no_answer(address, f"{type(error).__name__}: {error}") from error
 
 
