@@ -17,6 +17,7 @@ MEASUREMENTS = {
     "tables_io": "Large results",
     "dask": "Flows on Dask, beside bare Dask",
     "ray": "Flows on Ray, beside bare Ray",
+    "memory": "Memory of the driver, engines of this machine",
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import itertools
 import os
 import random
 import sys
@@ -32,11 +34,13 @@ from penstock.runners.calls import run_coroutine
 from penstock.runners.printing import printing_to_log
 from penstock.runners.retries import delay_before
 from penstock.runs import Live, Run, key_context, live_run, new_run_id
-from penstock.runtime import FlowRunInfo, in_flow_run
+from penstock.runtime import FlowRunInfo, in_attempt, in_flow_run
 from penstock.settings import Settings, current_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Choice = Runner | str | Callable[[int], Runner | str] | None
+"""Of where a flow runs. A function is called with the number of the attempt, from 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +48,8 @@ class FlowOptions:
     """How a flow runs. `None`: not said here, so the settings decide."""
 
     name: str | None = None
-    runner: Runner | str | None = None
-    """Where it runs: a runner, or an address such as `threads?workers=8`."""
+    runner: Choice = None
+    """Where it runs: a runner, an address such as `threads?workers=8`, or a function that gives one for the attempt."""
     persist_result: bool | None = None
     """Keep the results of all its tasks, so that a failed or killed run can be resumed."""
     refresh_cache: bool = False
@@ -90,7 +94,8 @@ class Flow(Generic[P, R]):
         """Run the flow and return what its function returned, with all futures in it as values.
 
         Raises the first failure that the flow function did not handle itself. Called inside another flow it joins that
-        flow's graph, unless it is bound to a runner: then it is a run of its own.
+        flow's graph, unless it is bound to a runner: then it is a run of its own. With `retries`, either way, its call
+        waits for all its tasks, to know whether it has to be tried again.
         """
         parameters = self.signature.bind(self.name, args, kwargs)
         trace = current_trace()
@@ -187,6 +192,60 @@ class Flow(Generic[P, R]):
         return run_coroutine(value) if inspect.iscoroutine(value) else value
 
     def _join(self, trace: Trace, parameters: Mapping[str, Any]) -> Any:
+        if self.is_async:
+            return self._join_async(trace, parameters)
+        for attempt in itertools.count(1):
+            frame, before = self._frame_inside(trace, parameters), len(trace.graph)
+            failure: BaseException | None = None
+            with trace.inside(frame), self._printing(frame.log_prints), self._attempt(attempt):
+                try:
+                    value = self.signature.call(self.fn, parameters)
+                except Exception as error:
+                    if attempt > self.options.retries:
+                        raise
+                    failure = error
+            failure = self._failure_of(trace, frame, before) or failure
+            if failure is None:
+                return value
+            time.sleep(self._delay_or_raise(attempt, failure))
+
+    async def _join_async(self, trace: Trace, parameters: Mapping[str, Any]) -> Any:
+        import asyncio  # the time it takes to import is for async flows
+
+        for attempt in itertools.count(1):
+            frame, before = self._frame_inside(trace, parameters), len(trace.graph)
+            failure: BaseException | None = None
+            with trace.inside(frame), self._printing(frame.log_prints), self._attempt(attempt):
+                try:
+                    value = await self.signature.call(self.fn, parameters)
+                except Exception as error:
+                    if attempt > self.options.retries:
+                        raise
+                    failure = error
+            failure = self._failure_of(trace, frame, before) or failure
+            if failure is None:
+                return value
+            await asyncio.sleep(self._delay_or_raise(attempt, failure))
+
+    def _attempt(self, count: int) -> AbstractContextManager[None]:
+        return in_attempt(count) if self.options.retries else contextlib.nullcontext()
+
+    def _failure_of(self, trace: Trace, frame: FlowFrame, before: int) -> BaseException | None:
+        """What failed in an attempt of a joined flow. One without retries need not wait to know."""
+        return trace.failure_inside(frame, before) if self.options.retries else None
+
+    def _delay_or_raise(self, attempt: int, failure: BaseException) -> float:
+        """Seconds until the next attempt; raises the failure of the last one."""
+        if attempt > self.options.retries:
+            raise failure
+        return self._delay(attempt)
+
+    def _delay(self, attempt: int) -> float:
+        options = self.options
+        delays = TaskOptions(retries=options.retries, retry_delay_seconds=options.retry_delay_seconds)
+        return delay_before(delays, attempt, random.Random())
+
+    def _frame_inside(self, trace: Trace, parameters: Mapping[str, Any]) -> FlowFrame:
         outer = trace.frame
         frame = self._frame(outer.context.run_id, parameters)
         if frame.persist_result is None:
@@ -197,14 +256,7 @@ class Flow(Generic[P, R]):
             outer.result_storage if self.options.result_storage is None else self.options.result_storage
         )
         frame.refresh_cache = frame.refresh_cache or outer.refresh_cache
-        if self.is_async:
-            return self._join_async(trace, frame, parameters)
-        with trace.inside(frame), self._printing(frame.log_prints):
-            return self.signature.call(self.fn, parameters)
-
-    async def _join_async(self, trace: Trace, frame: FlowFrame, parameters: Mapping[str, Any]) -> Any:
-        with trace.inside(frame), self._printing(frame.log_prints):
-            return await self.signature.call(self.fn, parameters)
+        return frame
 
     async def _run_async(self, parameters: Mapping[str, Any]) -> R:
         run = await self._run_attempts(_resolved(parameters), current_settings(), None, ())
@@ -287,17 +339,22 @@ class _Attempts:
         )
         journal = Journal(record, self.environment.results().store, self.environment.clock, self.subscribers)
         with in_flow_run(info):
-            runner = self.environment.runner(flow.options.runner)
+            runner = self.environment.runner(_chosen(flow.options.runner, self.count))
         frame = flow._frame(record.id, self.parameters)
         return Live(run, self.environment, runner=runner, info=info, frame=frame, journal=journal)
 
     def delay_before_next(self, run: Run[Any]) -> float | None:
         """Seconds until the next attempt, or None if there is none."""
-        options = self.flow.options
-        if run.state != "failed" or self.count > options.retries:
+        if run.state != "failed" or self.count > self.flow.options.retries:
             return None
-        delays = TaskOptions(retries=options.retries, retry_delay_seconds=options.retry_delay_seconds)
-        return delay_before(delays, self.count, random.Random())
+        return self.flow._delay(self.count)
+
+
+def _chosen(runner: Choice, count: int) -> Runner | str | None:
+    """The runner of an attempt. Runners can be called too: with a flow, to bind it."""
+    if callable(runner) and not isinstance(runner, Runner):
+        return runner(count)
+    return runner
 
 
 def _resolved(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -338,8 +395,8 @@ def flow(
     name: str | None = None,
     description: str | None = None,
     version: str | None = None,
-    runner: Runner | str | None = None,
-    task_runner: Runner | str | None = None,
+    runner: Choice = None,
+    task_runner: Choice = None,
     persist_result: bool | None = None,
     refresh_cache: bool = False,
     result_storage: Any = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import linecache
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from penstock.environments import Environment
@@ -51,6 +51,10 @@ class _Preview:
 
     def wait(self, node: int, timeout: float | None) -> None:
         """Nothing to do: whoever only waits goes on the same way however it ends."""
+
+    def failure(self, nodes: Sequence[int]) -> BaseException | None:
+        """Nothing ran, so nothing failed."""
+        return None
 
     def settled(self, node: int) -> bool:
         return node in self._values

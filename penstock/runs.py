@@ -211,6 +211,11 @@ class Live:
             raise self._too_late(node)  # the run ended while another thread asked; its engine had the value
         return self.environment.results(self.trace.graph[node].entry.task.options.result_storage).load(result.record)
 
+    def failure(self, nodes: Sequence[int]) -> BaseException | None:
+        failed = [node for node in nodes if node not in self._observed and self.board.error(node) is not None]
+        self._observed.update(failed)
+        return self.board.error(failed[0]) if failed else None
+
     def settled(self, node: int) -> bool:
         return node in self._values or self.board.over(node)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -69,6 +69,16 @@ task_run: Any = _Current("task_run", _task)
 def in_flow_run(info: FlowRunInfo) -> Iterator[None]:
     """Code in this block runs as part of the flow run."""
     token = _flow.set(info)
+    try:
+        yield
+    finally:
+        _flow.reset(token)
+
+
+@contextlib.contextmanager
+def in_attempt(count: int) -> Iterator[None]:
+    """Code in this block is an attempt of its own of a part of the flow run."""
+    token = _flow.set(replace(_flow.get(), run_count=count))
     try:
         yield
     finally:

@@ -72,7 +72,8 @@ def check_flags(flow: Flow[..., Any], invocation: Invocation) -> None:
 
     runner, store = flow.options.runner, flow.options.result_storage
     said, other = invocation.flags.get("runner"), invocation.flags.get("store")
-    if said is not None and runner is not None and runner_from(said) != runner_from(runner):
+    in_code = runner_from(runner) if isinstance(runner, str) else runner
+    if said is not None and in_code is not None and runner_from(said) != in_code:
         raise _contradiction(flow, "--runner", f"runner={runner!r}")
     if other is not None and store is not None:
         opened = open_store(store) if isinstance(store, str | os.PathLike) else store

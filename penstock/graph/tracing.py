@@ -30,6 +30,10 @@ class Values(Protocol):
         """As `value`, without bringing the value here or looking at how it ended."""
         ...
 
+    def failure(self, nodes: Sequence[int]) -> BaseException | None:
+        """Why the first of them failed that nobody looked at yet; from now on they all count as looked at."""
+        ...
+
     def settled(self, node: int) -> bool:
         """Whether `value` would answer at once."""
         ...
@@ -122,6 +126,14 @@ class Trace:
             yield
         finally:
             _current.reset(token)
+
+    def failure_inside(self, frame: FlowFrame, before: int) -> BaseException | None:
+        """Wait for the calls of a subflow among the nodes from `before` on: the first failure nobody looked at."""
+        own = set(map(id, frame.entries.values()))
+        for node in self.graph.targets(before):
+            if id(self.graph[node].entry) in own:
+                self._values.wait(node, None)
+        return self._values.failure([node.id for node in self.graph.nodes[before:] if id(node.entry) in own])
 
     # -- what futures ask (penstock.graph.futures.Source) -------------------------------------------------------------
 

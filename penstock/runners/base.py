@@ -250,6 +250,7 @@ class HoldsBack(Protocol):
         ...
 
 
+@runtime_checkable
 class Runner(Protocol):
     """Where a flow runs: settings that open an engine for each run. `runner(flow)` binds a flow to it."""
 

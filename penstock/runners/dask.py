@@ -176,11 +176,12 @@ class DaskRunner(BindsFlows):
 
     def _connect(self, distributed: Any, undo: contextlib.ExitStack) -> Connection:
         """A connection of our own, whoever the cluster belongs to; `undo` closes what was started for it."""
-        from penstock.runners.dask_connections import Connection
+        from penstock.runners.dask_connections import CONNECT_SECONDS, Connection, check_answers
 
         options: dict[str, Any]
         if self.address is not None:
             address, options = self.address, dict(self.options)
+            check_answers(address, options.get("timeout", CONNECT_SECONDS))
         else:
             there = self._start_cluster(distributed, undo) if self._starts_cluster else self._kept
             there = next(each for each in (self.client, self.cluster, there) if each is not None)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from penstock.errors import RunnerError
 from penstock.runners.dask_telling import EVENT
@@ -98,6 +100,28 @@ class KeptConnection:
             self._connection = None
 
 
+def check_answers(address: str, timeout: Any) -> None:
+    """Raise `RunnerError` unless something there speaks first, as Dask does: its client would wait for it for ever."""
+    try:
+        place = urlsplit(address)
+        if place.scheme != "tcp" or not place.hostname or not place.port or not isinstance(timeout, int | float):
+            return
+        with socket.create_connection((place.hostname, place.port), timeout=timeout) as connection:
+            if not connection.recv(1):
+                raise ConnectionError("what listens there hangs up")
+    except (OSError, ValueError) as error:
+        raise _no_answer(address, f"{type(error).__name__}: {error}") from error
+
+
+def _no_answer(address: str, because: str) -> RunnerError:
+    return RunnerError(
+        "the Dask scheduler does not answer",
+        where=address,
+        because=because,
+        hint="look whether it runs there, and whether this machine may reach it",
+    )
+
+
 def _connect(distributed: Any, address: str, options: Mapping[str, Any]) -> Any:
     # Its __init__ starts a thread and connects; who has no hold of it cannot end the thread if that fails.
     client = distributed.Client.__new__(distributed.Client)
@@ -107,12 +131,7 @@ def _connect(distributed: Any, address: str, options: Mapping[str, Any]) -> Any:
         with contextlib.suppress(Exception):
             client.close(timeout=CLOSE_SECONDS)
             client._loop_runner.stop()  # a client that never was connected counts as closed, and leaves it running
-        raise RunnerError(
-            "the Dask scheduler does not answer",
-            where=address,
-            because=f"{type(error).__name__}: {error}",
-            hint="look whether it runs there, and whether this machine may reach it",
-        ) from error
+        raise _no_answer(address, f"{type(error).__name__}: {error}") from error
     return client
 
 
