@@ -27,6 +27,7 @@ from penstock.tasks import task
 from penstock.testing import tasks
 from penstock.testing.runners import RunnerTests
 from penstock.testing.runners_bench import PATIENCE, RunnerBench
+from penstock.testing.runners_kills import KillTests, children_named
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "numpy")]
 t: Any = tasks
@@ -48,6 +49,14 @@ class TestRayRunner(RunnerTests):
 
     def make_runner(self, workers: int) -> Runner:
         return RayRunner()
+
+
+class TestRayRunnerUnderFire(KillTests):
+    def make_runner(self, workers: int) -> Runner:
+        return RayRunner()
+
+    def worker_pids(self) -> list[int]:
+        return sorted({*children_named("ray::")} - {*children_named("Agent")})
 
 
 class TestRayItself(RunnerBench):
