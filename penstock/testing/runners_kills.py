@@ -147,18 +147,31 @@ KINDS = {
 }
 
 
-class _Record(msgspec.Struct):
-    """What is read here of a result's record."""
+class _Producer(msgspec.Struct):
+    pid: int = 0
 
-    key_parts: dict[str, Any]
+
+class _Inputs(msgspec.Struct):
+    inputs: dict[str, str] = {}
+
+
+class _Record(msgspec.Struct):
+    """What is read here of a result's record. One that was closed has none of it."""
+
+    key_parts: _Inputs = msgspec.field(default_factory=_Inputs)
+    producer: _Producer = msgspec.field(default_factory=_Producer)
+
+
+def records(address: str) -> dict[str, _Record]:
+    """The records of all results in the store, by name."""
+    store = open_store(address)
+    names = [each.name for each in store.list("results/") if each.name.endswith(".record.json")]
+    return {name: msgspec.json.decode(data, type=_Record) for name in names if (data := store.get(name)) is not None}
 
 
 def published(address: str) -> set[int]:
     """The labels of all calls whose results are in the store."""
-    store = open_store(address)
-    names = [each.name for each in store.list("results/") if each.name.endswith(".record.json")]
-    records = [msgspec.json.decode(data, type=_Record) for name in names if (data := store.get(name)) is not None]
-    digests = {record.key_parts["inputs"]["label"] for record in records}
+    digests = {record.key_parts.inputs.get("label") for record in records(address).values()}
     return {label for label, its in _labels() if its in digests}
 
 
@@ -171,13 +184,15 @@ def _labels() -> list[tuple[int, str]]:
 
 
 class Killer:
-    """Kills processes at random moments of the block that it is the context manager of."""
+    """Kills worker processes during the block that it is the context manager of: at random moments any of them, or
+    one that has just published a result, before it can tell.
+    """
 
-    def __init__(self, pids: Callable[[], list[int]], rng: random.Random, *, limit: int) -> None:
+    def __init__(self, pids: Callable[[], list[int]], store: str, rng: random.Random, *, limit: int) -> None:
         self.killed: list[int] = []
-        self._pids, self._rng, self._limit = pids, rng, limit
+        self._pids, self._store, self._rng, self._limit = pids, store, rng, limit
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._kill, name="killer", daemon=True)
+        self._thread = threading.Thread(target=self._kill_all, name="killer", daemon=True)
 
     def __enter__(self) -> Killer:
         self._thread.start()
@@ -189,14 +204,26 @@ class Killer:
         self._over.set()
         self._thread.join()
 
-    def _kill(self) -> None:
+    def _kill_all(self) -> None:
         for _ in range(self._limit):
-            if self._over.wait(self._rng.random() * LONGEST_WAIT):
-                return
-            if pids := self._pids():
-                self.killed.append(self._rng.choice(pids))
+            pid = self._any() if self._rng.random() < 0.5 else self._one_that_published()
+            if pid is not None:
+                self.killed.append(pid)
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.killed[-1], signal.SIGKILL)
+                    os.kill(pid, signal.SIGKILL)
+
+    def _any(self) -> int | None:
+        over = self._over.wait(self._rng.random() * LONGEST_WAIT)
+        pids = [] if over else self._pids()
+        return self._rng.choice(pids) if pids else None
+
+    def _one_that_published(self) -> int | None:
+        before = records(self._store).keys()
+        while not self._over.wait(0.0005):
+            for name, record in records(self._store).items():
+                if name not in before:
+                    return record.producer.pid if record.producer.pid in self._pids() else None
+        return None
 
 
 def children_named(text: str) -> list[int]:
@@ -245,7 +272,7 @@ class KillTests(RunnerBench):
         os.mkdir(log)
         self.settings = load_settings(overrides={"store": store})
         # A call is given up if its worker dies too often. So none may, not even with one that died after the last flow.
-        with Killer(self.worker_pids, rng, limit=rng.randint(0, MAX_WORKER_LOSSES - 1)) as killer:
+        with Killer(self.worker_pids, store, rng, limit=rng.randint(0, MAX_WORKER_LOSSES - 1)) as killer:
             run = self.run(traced(steps, log, store))
         assert run.result() == expected_of(steps)
         begun = dict(begun_in(log))
