@@ -261,8 +261,7 @@ class TestRayItself(RunnerBench):
         from penstock.runners.ray_capacity import Capacity
 
         node = {"Alive": True, "Resources": {"CPU": 4.0, "memory": 8e9}}
-        cluster = SimpleNamespace(nodes=lambda: [node, node, {"Alive": False, "Resources": {"CPU": 64.0}}])
-        capacity = Capacity(cluster)
+        capacity = Capacity([node, node, {"Alive": False, "Resources": {"CPU": 64.0}}])
         capacity.check_fits("small", {"slots": 1.0, "cpu": 4.0, "memory": 1e9})
         with pytest.raises(RunnerError, match=r"no machine of the cluster has all of cpu 8 \(the most is 4\)"):
             capacity.check_fits("large", {"slots": 1.0, "cpu": 8.0})

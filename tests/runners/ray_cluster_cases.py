@@ -167,6 +167,9 @@ def test_a_run_without_misses_starts_no_ray(tmp_path: Path) -> None:
 
 def test_ctrl_c_stops_the_calls_and_leaves_no_process(tmp_path: Path) -> None:
     program = """
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, wherever the tests are run
+
         @task
         def spin(path):
             Path(path).write_text("running")
@@ -195,6 +198,64 @@ def test_ctrl_c_stops_the_calls_and_leaves_no_process(tmp_path: Path) -> None:
         out, err = process.communicate(timeout=20)
     assert out == "> interrupted\n", err
     assert gone(pids)
+
+
+LOSES = """
+        @task(cache_policy=INPUTS)
+        def keep(n):
+            with open("kept", "a") as file:
+                file.write("x")
+            return n
+
+        @task
+        def spin(path):
+            Path(path).write_text("running")
+            while not Path("calm").exists():
+                time.sleep(0.01)
+            return 1
+
+        @flow
+        def loses():
+            kept = [keep(n) for n in range(4)]
+            for each in kept:
+                each.wait()
+            return spin("mark"), sum(kept)
+
+        def when_running(act):
+            def wait():
+                while not Path("mark").exists():
+                    time.sleep(0.01)
+                act()
+            threading.Thread(target=wait, daemon=True).start()
+
+        def one_error(bound):
+            try:
+                bound()
+            except PenstockError as error:
+                say(type(error).__name__, "-", error.what)
+        """
+
+
+def test_a_ray_that_dies_is_one_error_and_the_next_run_goes_on_with_another(tmp_path: Path) -> None:
+    lines = outcome(
+        tmp_path,
+        LOSES
+        + """
+        import psutil
+
+        def kill_ray():
+            for child in psutil.Process().children(recursive=True):
+                child.kill()
+
+        when_running(kill_ray)
+        bound = loses.with_options(runner=RayRunner(num_cpus=2))
+        one_error(bound)
+        Path("calm").touch()
+        say(bound(), len(Path("kept").read_text()))
+        say(threading.active_count())
+        """,
+    )
+    assert lines == ["RunnerError - the Ray cluster is lost", "(1, 6) 4", "1"]
 
 
 # -- no Ray
