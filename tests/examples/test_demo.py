@@ -127,7 +127,7 @@ def test_the_output_fits_a_terminal_of_80_columns(story: dict[int, str]) -> None
 
 
 @pytest.mark.needs("ray", "distributed")
-@pytest.mark.parametrize("runner", ["dask", pytest.param("ray", marks=pytest.mark.xdist_group("ray"))])
+@pytest.mark.parametrize("runner", ["dask", "ray"])
 def test_a_step_runs_on_the_engine_that_is_asked_for(runner: str, tmp_path: Path) -> None:
     def step() -> Step:
         command = [sys.executable, "-m", "examples.tpch.demo", "--step", "churn", "--runner", runner]

@@ -28,7 +28,7 @@ from penstock.testing.runners import RunnerTests
 from penstock.testing.runners_bench import PATIENCE, RunnerBench
 from penstock.testing.runners_kills import KillTests, children_named
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "numpy", "psutil"), pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "numpy", "psutil")]
 t: Any = tasks
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "grpc", "psutil"), pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "grpc", "psutil")]
 
 PATIENCE = 60.0
 PREPARED = """
