@@ -12,7 +12,7 @@ import itertools
 import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import hypothesis
 import pytest
@@ -56,6 +56,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"needs {', '.join(missing)}")
     if missing:
         pytest.fail(f"not installed: {', '.join(missing)}", pytrace=False)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each file's tests in one process, which starts its clusters once; all that start a Ray in the same one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "ray" if "test_ray" in file or nodeid.endswith("[ray]") else file
+
+    return ByFile(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -39,6 +39,7 @@ from penstock.runners.failures import describe
 from penstock.runners.packed_values import unpack
 from penstock.runners.ray_capacity import Capacity, as_options
 from penstock.runners.ray_clusters import PROCESS
+from penstock.runners.ray_watch import LOOK_SECONDS, RETURN_SECONDS, Watch
 from penstock.runners.shipping import Ship, Shipment, check_ship, pack
 from penstock.runners.values import Pickled, pickled, read_value
 from penstock.runners.wire import pack_bundle, unpack_outcomes
@@ -99,7 +100,8 @@ class RayRunner(BindsFlows):
         shipped = pack(self.ship)
         seat = PROCESS.join(self.address, self.init_options)
         try:
-            return _RayEngine(context, report, seat, far=self.reach == "network", shipped=shipped)
+            own = PROCESS.is_own(self.address)
+            return _RayEngine(context, report, seat, own=own, shipped=shipped)
         except BaseException:
             PROCESS.leave(seat)
             raise
@@ -132,7 +134,7 @@ class _Flight:
 
 class _RayEngine:
     def __init__(
-        self, context: WorkerContext, report: Report, seat: object, *, far: bool, shipped: Shipment | None = None
+        self, context: WorkerContext, report: Report, seat: object, *, own: bool, shipped: Shipment | None = None
     ) -> None:
         import ray
 
@@ -145,7 +147,7 @@ class _RayEngine:
         setup = ray_worker.WorkerSetup(
             pickled(WorkerContext(run, context.store), "the run"),
             tuple(path for path in sys.path if path),
-            f"runs/{run.id}/run.json" if far and run.id else None,
+            f"runs/{run.id}/run.json" if run.id and not own else None,
             shipped,
         )
         self._run = os.urandom(8).hex()  # a run that is resumed has its old id, and other numbers for its tasks
@@ -154,18 +156,28 @@ class _RayEngine:
         self._variants: dict[Any, Callable[..., Any]] = {}
         functions = (ray_worker.perform, ray_worker.perform_telling, ray_worker.unshare)
         self._remote = {function: ray.remote(function) for function in functions}
-        self._capacity = Capacity(ray)
+        self._capacity = Capacity(ray.nodes())  # type: ignore[no-untyped-call]
+        self._place = PROCESS.place()
+        self._broken: RunnerError | None = None
         self._flights: dict[int, _Flight] = {}
         self._changed = threading.Condition()
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._collect, name="penstock-ray-outcomes", daemon=True)
         self._thread.start()
+        self._watch = Watch(
+            ray,
+            **self._place,
+            patience=0.0 if own else RETURN_SECONDS,
+            on_look=self._capacity.update,
+            on_lost=lambda why: self._inbox.put(lambda: self._break(why)),
+        )
 
     @property
     def capacity(self) -> Mapping[str, float]:
         return self._capacity.now()
 
     def register(self, payload: Payload) -> None:
+        self._check_there()
         data = pickled(payload, f"task {payload.task.name}")
         self._parts[payload.number] = self._ray.put(data)
         self._payloads[payload.number] = payload
@@ -184,6 +196,7 @@ class _RayEngine:
         submit = self._variant(first.task.name, bundle.resources, slots, tells=tells)
         parts = {n: self._parts[n] for n in (self._worker.SETUP, *(call.payload for call in bundle.calls))}
         with self._changed:
+            self._check_there()
             self._flights[bundle.number] = flight
         try:
             made = submit(self._run, parts, data, slots, *flight.sources)
@@ -215,14 +228,21 @@ class _RayEngine:
             return read_value(handle)
         try:
             if PROCESS.is_client:  # Ray's server for clients cannot send buffers as they lie in shared memory
-                return unpack(self._ray.get(self._remote[self._worker.unshare].remote(handle.ref, handle.index)))
-            return unpack(self._ray.get(handle.ref)[handle.index])
+                return unpack(self._get(self._remote[self._worker.unshare].remote(handle.ref, handle.index)))
+            return unpack(self._get(handle.ref)[handle.index])
         except self._ray.exceptions.RayError as error:
             raise DamagedResult(
                 "a value in Ray's object store is lost",
                 because=str(error).partition("\n")[0],
                 hint="keep what is costly to make: give its task a cache policy",
             ) from error
+
+    def _get(self, ref: Any) -> Any:
+        """The object, however long it takes; raises `RunnerError` if Ray is lost meanwhile."""
+        while True:
+            self._check_there()
+            with contextlib.suppress(self._ray.exceptions.GetTimeoutError):
+                return self._ray.get(ref, timeout=LOOK_SECONDS)
 
     def release(self, handles: Iterable[Any]) -> None:
         for handle in handles:
@@ -238,6 +258,7 @@ class _RayEngine:
         with self._changed:
             # Those that do not stop are killed by the thread that collects outcomes, and end like that.
             self._changed.wait_for(lambda: not self._flights, timeout=2 * GRACE_SECONDS)
+        self._watch.close()
         self._inbox.put(None)
         self._thread.join()
         self._parts.clear()
@@ -287,10 +308,15 @@ class _RayEngine:
             with contextlib.suppress(self._ray.exceptions.RayError, ValueError):  # over already, which is fine
                 self._ray.cancel(flight.task, force=force)
 
-    def _end(self, flight: _Flight) -> None:
+    def _end(self, flight: _Flight) -> bool:
+        """The bundle is over; False if it was before."""
         with self._changed:
-            self._flights.pop(flight.bundle.number, None)
             self._changed.notify_all()
+            return self._flights.pop(flight.bundle.number, None) is not None
+
+    def _check_there(self) -> None:
+        if self._broken is not None:
+            raise self._broken
 
     # -- the thread that collects outcomes ----------------------------------------------------------------------------
 
@@ -316,8 +342,25 @@ class _RayEngine:
         soonest = min((f.overdue for f in cancelled if f.overdue is not None), default=math.inf)
         return None if soonest == math.inf else max(0.0, soonest - now)
 
+    def _break(self, why: str) -> None:
+        """Ray is lost: tell it whoever waits, now and from now on."""
+        error = RunnerError(
+            "the Ray cluster is lost",
+            where=self._place["head"] or "",
+            because=why,
+            hint="run it again when there is one: what was published is a hit then",
+        )
+        PROCESS.lost()
+        with self._changed:
+            self._broken = error
+            flights = list(self._flights.values())
+        for flight in flights:
+            self._end(flight)
+            self._report(Finished(flight.bundle.number, _all(flight, "failed", describe(error))))
+
     def _landed(self, flight: _Flight, answer: bytes | BaseException) -> None:
-        self._end(flight)
+        if not self._end(flight):
+            return  # it was lost with the cluster
         try:
             outcomes = self._read(flight, answer) if isinstance(answer, bytes) else self._explain(flight, answer)
         except Exception as error:  # noqa: BLE001 (what unpickling runs is the user's code)

@@ -3,51 +3,47 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from penstock.errors import RunnerError
 
-CAPACITY_SECONDS = 5.0
-"""The cluster is asked what it has at most this often: it may grow and shrink."""
-
 
 class Capacity:
-    """What the cluster has, asked again from time to time."""
+    """What the cluster has, as it was when somebody looked last: it may grow and shrink."""
 
-    def __init__(self, ray: Any) -> None:
-        self._ray = ray
-        self._asked = -math.inf
-        self._known: dict[str, float] = {}
-        self._fitting: set[tuple[tuple[str, float], ...]] = set()
+    def __init__(self, nodes: Iterable[Mapping[str, Any]]) -> None:
+        """`nodes` is what `ray.nodes()` says."""
+        self.update(nodes)
+
+    def update(self, nodes: Iterable[Mapping[str, Any]]) -> None:
+        """Note what the cluster has now. From any thread."""
+        machines = [_canonical(node["Resources"]) for node in nodes if node["Alive"]]
+        total: dict[str, float] = defaultdict(float)
+        for machine in machines:
+            for name, amount in machine.items():
+                total[name] += amount
+        total["slots"] = float(int(total["cpu"]))
+        self._machines, self._total = machines, total
 
     def now(self) -> Mapping[str, float]:
         """What all machines have together; 0 of what has gone."""
-        if time.monotonic() - self._asked > CAPACITY_SECONDS:
-            self._known = defaultdict(float, _canonical(self._ray.cluster_resources()))
-            self._known["slots"] = float(int(self._known["cpu"]))
-            self._fitting = set()
-            self._asked = time.monotonic()
-        return self._known
+        return self._total
 
     def check_fits(self, name: str, needs: Mapping[str, float]) -> None:
         """Raise `RunnerError` if no machine alone has what Ray would wait for without end."""
-        key = tuple(needs.items())
-        if key in self._fitting:
-            return
         wanted = {resource: amount for resource, amount in needs.items() if resource != "slots"}
-        machines = [_canonical(node["Resources"]) for node in self._ray.nodes() if node["Alive"]]
-        if not any(all(machine.get(r, 0.0) >= amount for r, amount in wanted.items()) for machine in machines):
-            largest = {r: max((machine.get(r, 0.0) for machine in machines), default=0.0) for r in wanted}
-            asked = ", ".join(f"{r} {amount:g} (the most is {largest[r]:g})" for r, amount in wanted.items())
-            raise RunnerError(
-                f"no worker can ever run {name}",
-                because=f"no machine of the cluster has all of {asked}",
-                hint="ask for less, or use a cluster with larger machines",
-            )
-        self._fitting.add(key)
+        machines = self._machines
+        if any(all(machine.get(r, 0.0) >= amount for r, amount in wanted.items()) for machine in machines):
+            return
+        largest = {r: max((machine.get(r, 0.0) for machine in machines), default=0.0) for r in wanted}
+        asked = ", ".join(f"{r} {amount:g} (the most is {largest[r]:g})" for r, amount in wanted.items())
+        raise RunnerError(
+            f"no worker can ever run {name}",
+            because=f"no machine of the cluster has all of {asked}",
+            hint="ask for less, or use a cluster with larger machines",
+        )
 
 
 def _canonical(resources: Mapping[str, float]) -> dict[str, float]:

@@ -33,6 +33,7 @@ class _Process:
         self._users: set[object] = set()
         self._address: str | None = None
         self._keeper: _Keeper | None = None
+        self._is_lost = False
 
     @property
     def is_client(self) -> bool:
@@ -54,13 +55,13 @@ class _Process:
         ray = _import_ray()
         with self._guard:
             user = object()
-            if self._keeper is not None and not ray.is_initialized():
-                self._keeper.end()  # somebody else shut it down
+            if self._keeper is not None and (self._is_lost or not ray.is_initialized()):
+                self._keeper.end()  # it is gone, or somebody else shut it down
                 self._keeper, self._users = None, set()
             if self._keeper is None and not ray.is_initialized():
                 wanted = _wanted(address)
                 self._keeper = _Keeper(lambda: _connect(ray, wanted, options), ray.shutdown)
-                self._address = wanted
+                self._address, self._is_lost = wanted, False
             elif address is not None:
                 self._check_same(ray, address)
             if self._keeper is not None:
@@ -76,6 +77,20 @@ class _Process:
             if not self._users and self._keeper is not None:
                 self._keeper.end()
                 self._keeper = None
+
+    def lost(self) -> None:
+        """The Ray that this process is connected to is gone: whoever joins next gets another connection."""
+        self._is_lost = True
+
+    def place(self) -> dict[str, str | None]:
+        """Where Ray listens (`head`), and the machine of the cluster (`node`) by which we are connected to it."""
+        import ray
+
+        if self.is_client:
+            address = self._address if self._keeper is not None else None
+            return {"head": address and _host_and_port(address), "node": None}
+        context = ray.get_runtime_context()
+        return {"head": context.gcs_address, "node": context.get_node_id()}
 
     def _check_same(self, ray: Any, address: str) -> None:
         if address == "auto" or (self._keeper is not None and address == self._address):
@@ -178,11 +193,15 @@ def _explained(error: Exception, address: str | None) -> RunnerError:
     return RunnerError(what, where=address or "", because=text or type(error).__name__, hint=hint)
 
 
+def _host_and_port(address: str) -> str:
+    """The address without what stands around it, and with the port that it goes without saying."""
+    place = address.rpartition("://")[2].partition("?")[0]
+    return f"{place}:10001" if address.startswith("ray://") and ":" not in place else place
+
+
 def _check_answers(address: str) -> None:
     """Raise `RunnerError` unless something that speaks gRPC answers there."""
-    host, separator, port = address.rpartition("://")[2].partition("?")[0].rpartition(":")
-    if not separator and address.startswith("ray://"):
-        host, port = port, "10001"
+    host, _, port = _host_and_port(address).rpartition(":")
     if not port.isdigit():
         raise RunnerError(
             "this is no address of a Ray cluster",

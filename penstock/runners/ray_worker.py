@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -191,11 +193,21 @@ def _desk(run: str, setup: Any, using: ExitStack) -> _Desk:
 
 def _open_desk(run: str, reference: Any, using: ExitStack) -> _Desk:
     setup: WorkerSetup = cloudpickle.loads(ray.get(reference))
+    _allow_interrupts()
     sys.path += [path for path in setup.paths if path not in sys.path and os.path.isdir(path)]
     while len(_desks) >= RUNS_KEPT:
         del _desks[next(iter(_desks))]
     desk = _desks[run] = _Desk(setup, epoch=using.enter_context(in_use(setup.shipped)))
     return desk
+
+
+def _allow_interrupts() -> None:
+    """Have `ray.cancel` interrupt calls here.
+
+    A driver that was started in the background by a shell ignores SIGINT, and so do the processes of the Ray it starts.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _check_store(store: Store, evidence: str | None) -> None:

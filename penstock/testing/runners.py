@@ -8,7 +8,7 @@
 
 The flows, the values and the counts are the same on every runner. Tasks leave a mark in a folder each time they run, so
 that executions are counted wherever they happen; a store that workers of other machines should reach is given by
-overriding `make_store`.
+overriding `make_store`. `penstock.testing.runners_kills` has what takes longer: random flows while workers are killed.
 """
 
 from __future__ import annotations

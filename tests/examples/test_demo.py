@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,3 +124,22 @@ def test_the_output_fits_a_terminal_of_80_columns(story: dict[int, str]) -> None
     """Paths are as long as they are; everything else fits."""
     too_long = [line for text in story.values() for line in text.splitlines() if len(line) > 80 and "/" not in line]
     assert too_long == []
+
+
+@pytest.mark.needs("ray", "distributed")
+@pytest.mark.parametrize("runner", ["dask", "ray"])
+def test_a_step_runs_on_the_engine_that_is_asked_for(runner: str, tmp_path: Path) -> None:
+    def step() -> Step:
+        command = [sys.executable, "-m", "examples.tpch.demo", "--step", "churn", "--runner", runner]
+        command += ["--scale", "0.01", "--data", str(tmp_path / "tables"), "--store", str(tmp_path / "store")]
+        environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(rays)}
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return parse(done.stdout)
+
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as rays:  # short: Ray's sockets have long names
+        cold, warm = step(), step()
+    assert cold.executed.items() >= (CLEANING | FEATURES).items()
+    assert (warm.ran, warm.hit) == (0, {"evaluate_churn": 1})

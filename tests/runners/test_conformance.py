@@ -6,6 +6,7 @@ import pytest
 
 from penstock.runners import ProcessRunner, Runner, ThreadRunner
 from penstock.testing.runners import RunnerTests
+from penstock.testing.runners_kills import KillTests, children_named
 
 
 class TestThreadRunner(RunnerTests):
@@ -19,3 +20,14 @@ class TestProcessRunner(RunnerTests):
 
     def make_runner(self, workers: int) -> Runner:
         return ProcessRunner(workers)
+
+
+@pytest.mark.needs("psutil")
+class TestProcessRunnerUnderFire(KillTests):
+    flows = 10  # each starts its workers
+
+    def make_runner(self, workers: int) -> Runner:
+        return ProcessRunner(workers)
+
+    def worker_pids(self) -> list[int]:
+        return children_named("penstock.runners.process_worker")

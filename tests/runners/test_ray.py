@@ -1,4 +1,4 @@
-"""RayRunner against the suite of all runners, and what is Ray's own. Each process that runs these starts a Ray."""
+"""RayRunner against the suite of all runners, and what is Ray's own. All on one Ray."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +16,8 @@ from penstock import events
 from penstock.errors import ConfigurationError, RunnerError, TaskTimeout
 from penstock.flows import Flow, flow
 from penstock.graph.policies import INPUTS
-from penstock.runners import RayRunner, Runner, runner_from
-from penstock.runners.base import Bundle, Call, WorkerContext
+from penstock.runners import DaskRunner, RayRunner, Runner, runner_from
+from penstock.runners.base import WorkerContext
 from penstock.runtime import FlowRunInfo
 from penstock.settings import load_settings
 from penstock.storage import open_store
@@ -27,20 +26,17 @@ from penstock.tasks import task
 from penstock.testing import tasks
 from penstock.testing.runners import RunnerTests
 from penstock.testing.runners_bench import PATIENCE, RunnerBench
+from penstock.testing.runners_kills import KillTests, children_named
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "numpy")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "numpy", "psutil")]
 t: Any = tasks
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_ray() -> Iterator[None]:
-    """A Ray of this module's own, which stays from test to test. Only who knows the token can use it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", os.urandom(16).hex())
-        with RayRunner(num_cpus=2):
-            yield
+def own_ray(ray_environment: None) -> Iterator[None]:
+    """A Ray of this module's own, which stays from test to test."""
+    with RayRunner(num_cpus=2):
+        yield
 
 
 class TestRayRunner(RunnerTests):
@@ -48,6 +44,14 @@ class TestRayRunner(RunnerTests):
 
     def make_runner(self, workers: int) -> Runner:
         return RayRunner()
+
+
+class TestRayRunnerUnderFire(KillTests):
+    def make_runner(self, workers: int) -> Runner:
+        return RayRunner()
+
+    def worker_pids(self) -> list[int]:
+        return sorted({*children_named("ray::")} - {*children_named("Agent")})
 
 
 class TestRayItself(RunnerBench):
@@ -118,6 +122,16 @@ class TestRayItself(RunnerBench):
             return only_stored(3)
 
         assert self.value(publishes).n == 3
+
+    def test_large_values_are_found_in_nested_containers(self) -> None:
+        log = self.log
+
+        def nested() -> Any:
+            a, b, c = (t.text(log, 100_000 + n) for n in range(3))
+            return sizes_in([a, (b, {"deep": [c, a]}), b"plain"])
+
+        assert self.value(nested) == [100_000, (100_001, {"deep": [100_002, 100_000]}), 5]
+        assert self.executions() == {"text": 3}
 
     # -- caching
 
@@ -199,17 +213,42 @@ class TestRayItself(RunnerBench):
         assert self.value(queued)[1] == 2
         assert self.executions() == {"nap": 1, "double": 1}
 
-    def test_out_of_memory_is_told_as_such(self) -> None:
+    def test_a_value_outlives_the_worker_that_made_it(self) -> None:
+        log = self.log
+
+        def outlives() -> Any:
+            made = t.text(log, 1_000_000)
+            made.wait()
+            for pid in {pid.result() for pid in [worker_of(n) for n in range(8)]}:
+                kill_and_wait(pid)
+            return t.length(log, made), len(made)
+
+        assert self.value(outlives) == ((1_000_000, True), 1_000_000)
+        assert self.executions() == {"text": 1, "length": 1}
+
+    def test_a_call_killed_for_its_memory_is_tried_again_with_what_the_next_attempt_asks_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         import ray
 
-        engine = self.open_engine()
-        try:
-            flight = SimpleNamespace(bundle=Bundle(1, [Call(7, 1, 0, {}, {})]), sources=[])
-            [outcome] = engine._explain(flight, ray.exceptions.OutOfMemoryError("killed by the monitor"))
-        finally:
-            engine.close()
-        assert (outcome.node, outcome.kind) == (7, "worker_lost")
-        assert "ran out of memory" in outcome.failure.message
+        log = self.log
+        engine = engine_class()
+        explain = engine._explain
+
+        def for_memory(self: Any, flight: Any, error: BaseException) -> Any:
+            assert isinstance(error, ray.exceptions.WorkerCrashedError)  # it is killed as Ray's monitor kills
+            return explain(self, flight, ray.exceptions.OutOfMemoryError("killed by the monitor"))
+
+        monkeypatch.setattr(engine, "_explain", for_memory)
+        greedy = die_hungry.with_options(resources=lambda attempt: {"memory": f"{50 * attempt}MB"})
+
+        def grows() -> Any:
+            return greedy(log)
+
+        assert self.value(grows) == (3, 150e6)
+        retried = [event.reason for event in self.seen if isinstance(event, events.NodeRetried)]
+        assert len(retried) == 2
+        assert all("ran out of memory" in reason for reason in retried)
 
     def test_one_call_that_cannot_be_read_does_not_fail_those_it_travels_with(self) -> None:
         log = self.log
@@ -252,8 +291,7 @@ class TestRayItself(RunnerBench):
         from penstock.runners.ray_capacity import Capacity
 
         node = {"Alive": True, "Resources": {"CPU": 4.0, "memory": 8e9}}
-        cluster = SimpleNamespace(nodes=lambda: [node, node, {"Alive": False, "Resources": {"CPU": 64.0}}])
-        capacity = Capacity(cluster)
+        capacity = Capacity([node, node, {"Alive": False, "Resources": {"CPU": 64.0}}])
         capacity.check_fits("small", {"slots": 1.0, "cpu": 4.0, "memory": 1e9})
         with pytest.raises(RunnerError, match=r"no machine of the cluster has all of cpu 8 \(the most is 4\)"):
             capacity.check_fits("large", {"slots": 1.0, "cpu": 8.0})
@@ -317,6 +355,35 @@ class TestRayItself(RunnerBench):
         threading.Thread(target=watch, daemon=True).start()
 
 
+@pytest.mark.needs("distributed")
+class TestRayBesideDask(RunnerBench):
+    keeps_processes = True  # Dask's threads end some time after it
+
+    @pytest.mark.parametrize("outer", ["dask", "ray"])
+    def test_a_flow_on_one_engine_inside_a_flow_on_the_other_is_a_run_of_its_own(
+        self, outer: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        on_ray, on_dask = RayRunner(), DaskRunner(workers=1, processes=False)
+        runners: list[Any] = [on_dask, on_ray] if outer == "dask" else [on_ray, on_dask]
+        log = self.log
+        monkeypatch.setattr(self, "make_runner", lambda workers: runners[0])
+        cached = t.text.with_options(cache_policy=INPUTS)
+
+        @flow(runner=runners[1])
+        def inside(text: Any) -> Any:
+            return t.length(log, text), where()
+
+        def outside() -> Any:
+            text = cached(log, 100_000)
+            length, there = inside(text)
+            return length, there, where(), t.length(log, text, 1)
+
+        length, there, here, longer = self.value(outside)
+        assert (length, longer) == ((100_000, True), (100_001, True))
+        assert [here, there] == ["dask", "ray"] if outer == "dask" else ["ray", "dask"]
+        assert self.executions() == {"text": 1, "length": 2}
+
+
 def engine_class() -> Any:
     from penstock.runners import ray
 
@@ -370,6 +437,50 @@ def interrupt_at_first() -> int:
         _thread.interrupt_main()
         time.sleep(PATIENCE)
     return int(task_run.run_count)
+
+
+@task
+def worker_of(n: int) -> int:
+    time.sleep(0.05)  # so that all workers take part
+    return os.getpid()
+
+
+@task
+def sizes_in(container: Any) -> Any:
+    """The container with lengths for texts."""
+    if isinstance(container, list | tuple):
+        return type(container)(sizes_in.fn(each) for each in container)
+    if isinstance(container, dict):
+        return {name: sizes_in.fn(each) for name, each in container.items()}
+    return len(container)
+
+
+@task
+def die_hungry(log: str) -> tuple[int, float]:
+    """Is killed at the first two attempts; then it tells the attempt and the memory it was given."""
+    import ray
+
+    from penstock.runtime import task_run
+
+    if task_run.run_count < 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task_run.run_count, ray.get_runtime_context().get_assigned_resources()["memory"]
+
+
+@task
+def where() -> str:
+    """Which engine it runs on."""
+    import ray
+
+    in_ray = ray.is_initialized() and ray.get_runtime_context().worker.mode == ray.WORKER_MODE
+    return "ray" if in_ray else "dask"
+
+
+def kill_and_wait(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def leave_pid(log: str, name: str) -> None:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,12 +46,8 @@ def processes():
 
 
 @pytest.fixture(autouse=True)
-def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", os.urandom(16).hex())
+def settings(ray_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
 @contextlib.contextmanager
@@ -167,6 +163,9 @@ def test_a_run_without_misses_starts_no_ray(tmp_path: Path) -> None:
 
 def test_ctrl_c_stops_the_calls_and_leaves_no_process(tmp_path: Path) -> None:
     program = """
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, wherever the tests are run
+
         @task
         def spin(path):
             Path(path).write_text("running")
@@ -192,9 +191,67 @@ def test_ctrl_c_stops_the_calls_and_leaves_no_process(tmp_path: Path) -> None:
         assert process.stdout is not None
         pids = [int(pid) for pid in process.stdout.readline().split()[1:]]
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE)
     assert out == "> interrupted\n", err
     assert gone(pids)
+
+
+LOSES = textwrap.dedent("""
+        @task(cache_policy=INPUTS)
+        def keep(n):
+            with open("kept", "a") as file:
+                file.write("x")
+            return n
+
+        @task
+        def spin(path):
+            Path(path).write_text("running")
+            while not Path("calm").exists():
+                time.sleep(0.01)
+            return 1
+
+        @flow
+        def loses():
+            kept = [keep(n) for n in range(4)]
+            for each in kept:
+                each.wait()
+            return spin("mark"), sum(kept)
+
+        def when_running(act):
+            def wait():
+                while not Path("mark").exists():
+                    time.sleep(0.01)
+                act()
+            threading.Thread(target=wait, daemon=True).start()
+
+        def one_error(bound):
+            try:
+                bound()
+            except PenstockError as error:
+                say(type(error).__name__, "-", error.what)
+""")
+
+
+def test_a_ray_that_dies_is_one_error_and_the_next_run_goes_on_with_another(tmp_path: Path) -> None:
+    lines = outcome(
+        tmp_path,
+        LOSES
+        + textwrap.dedent("""
+        import psutil
+
+        def kill_ray():
+            for child in psutil.Process().children(recursive=True):
+                child.kill()
+
+        when_running(kill_ray)
+        bound = loses.with_options(runner=RayRunner(num_cpus=2))
+        one_error(bound)
+        Path("calm").touch()
+        say(bound(), len(Path("kept").read_text()))
+        say(threading.active_count())
+        """),
+    )
+    assert lines == ["RunnerError - the Ray cluster is lost", "(1, 6) 4", "1"]
 
 
 # -- no Ray
@@ -314,38 +371,36 @@ def test_a_machine_that_dies_takes_no_result_along(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def _cluster() -> Iterator[dict[str, str]]:
-    """A cluster of one machine, as an operator would start it; its addresses and the token for it.
+def cluster(ray_environment: None) -> Iterator[dict[str, str]]:
+    """A cluster of one machine, as an operator would start it; its addresses.
 
     One at a time on a machine: its server gives each client one of the same few ports, whatever cluster it is of.
     """
     with open(Path(tempfile.gettempdir(), "penstock-ray-cluster.lock"), "w") as alone:
         fcntl.flock(alone, fcntl.LOCK_EX)
-        yield from one_cluster()
+        with one_cluster() as (addresses, _):
+            yield addresses
 
 
-def one_cluster() -> Iterator[dict[str, str]]:
-    token = os.urandom(16).hex()
+@contextlib.contextmanager
+def one_cluster() -> Iterator[tuple[dict[str, str], subprocess.Popen[bytes]]]:
     ports = free_ports(2)
-    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "RAY_USAGE_STATS_ENABLED": "0"}
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
     command += [f"--port={ports[0]}", f"--ray-client-server-port={ports[1]}", "--include-dashboard=false"]
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        cwd=os.environ["RAY_TMPDIR"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         wait_for_port(ports[0], process)
         wait_for_port(ports[1], process)
-        yield {"token": token, "direct": f"127.0.0.1:{ports[0]}", "client": f"ray://127.0.0.1:{ports[1]}"}
+        yield {"direct": f"127.0.0.1:{ports[0]}", "client": f"ray://127.0.0.1:{ports[1]}"}, process
     finally:
         process.terminate()
         process.wait(20)
-
-
-@pytest.fixture
-def cluster(_cluster: dict[str, str], settings: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    monkeypatch.setenv("RAY_AUTH_TOKEN", _cluster["token"])
-    return _cluster
 
 
 def free_ports(count: int) -> list[int]:
@@ -433,6 +488,66 @@ def test_a_cluster_at_an_address_is_used_and_stays(way: str, cluster: dict[str, 
             say(sizes.run().counts["executed"])
         """
     assert outcome(tmp_path, program) == ["([1000000, 1000001, 1000002], 1000000) network", "380", "1"]
+
+
+def test_a_driver_that_is_killed_takes_its_running_calls_along(cluster: dict[str, str], tmp_path: Path) -> None:
+    program = f"""
+        @task
+        def spin(path):
+            Path(path + ".new").write_text(str(os.getpid()))
+            Path(path + ".new").rename(path)
+            while True:
+                time.sleep(0.01)
+
+        @flow(runner=RayRunner({cluster["direct"]!r}))
+        def endless():
+            return spin({str(tmp_path / "mark")!r})
+
+        endless()
+        """
+    with started(tmp_path, program) as process:
+        wait_for((tmp_path / "mark").exists)
+        process.kill()
+    assert gone([int((tmp_path / "mark").read_text())])
+
+
+def test_a_cluster_that_dies_is_one_error_however_one_was_connected(ray_environment: None, tmp_path: Path) -> None:
+    programs = []
+    with one_cluster() as (addresses, cluster), contextlib.ExitStack() as stack:
+        for way, address in addresses.items():
+            folder = tmp_path / way
+            folder.mkdir()
+            text = f"""
+                from penstock.runners import ray
+
+                ray.RETURN_SECONDS = 1.0
+                one_error(loses.with_options(runner=RayRunner({address!r})))
+                """
+            programs.append(
+                stack.enter_context(
+                    started(folder, LOSES.replace('"mark"', f'"{folder}/mark"') + textwrap.dedent(text))
+                )
+            )
+        for way in addresses:
+            wait_for((tmp_path / way / "mark").exists)
+        kill_with_children(cluster)
+        said = [program.communicate(timeout=PATIENCE)[0] for program in programs]
+    assert ["> RunnerError - the Ray cluster is lost" in each for each in said] == [True, True], said
+
+
+def kill_with_children(process: subprocess.Popen[bytes]) -> None:
+    import psutil
+
+    for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+
+
+def wait_for(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_ray_address_says_where(cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
