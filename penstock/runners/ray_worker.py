@@ -124,8 +124,8 @@ class _Desk(Worker):
         self.shipped = setup.shipped
         self.epoch = epoch
         self.interrupted = False
-        self._brought: Sequence[Sequence[Packed]] = ()
-        self._slots: list[list[Packed] | None] = []
+        self._brought: Sequence[Sequence[Pickled | Packed] | None] = ()
+        self._slots: list[list[Pickled | Packed] | None] = []
         self._kept = 0
         self._room = 0
 
@@ -147,10 +147,15 @@ class _Desk(Worker):
         return slots
 
     def perform(self, call: Call) -> Outcome:
-        """As of any worker, and nothing more once the process was interrupted: `ray.cancel` wants it to stop."""
-        if self.interrupted:
+        """As of any worker, and nothing more once the process was interrupted: `ray.cancel` wants it to stop.
+
+        Nor if nothing came of what it was promised.
+        """
+        if self.interrupted or any(self._is_broken(source.handle) for source in call.inputs.values()):
             return self.outcome(call, "not_started")
         outcome = super().perform(call)
+        if call.promised and isinstance(outcome.handle, Pickled):
+            self._slots[0] = [outcome.handle]  # where those look that were submitted before
         if outcome.failure is not None and outcome.failure.type_name == "KeyboardInterrupt":
             self.interrupted = True
             outcome.kind, outcome.failure = "worker_lost", Failure("WorkerLost", "it was interrupted", "")
@@ -159,7 +164,14 @@ class _Desk(Worker):
     def _fetch_value(self, handle: Pickled | Brought) -> Any:
         if isinstance(handle, Pickled):
             return read_value(handle)
-        return unpack(self._brought[handle.argument][handle.index])
+        values = self._brought[handle.argument]
+        assert values is not None  # else the call was not started
+        value = values[handle.index]
+        return read_value(value) if isinstance(value, Pickled) else unpack(value)
+
+    def _is_broken(self, handle: Any) -> bool:
+        """Whether it is a handle to what a call promised, and did not make."""
+        return isinstance(handle, Brought) and self._brought[handle.argument] is None
 
     def _keep_value(self, value: Any) -> Pickled | Placed:
         packed = pack(value, inline=min(self._room, INLINE_VALUE_BYTES))

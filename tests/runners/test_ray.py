@@ -385,9 +385,9 @@ class TestRayBesideDask(RunnerBench):
 
 
 def engine_class() -> Any:
-    from penstock.runners import ray
+    from penstock.runners import ray_engine
 
-    return ray._RayEngine
+    return ray_engine.RayEngine
 
 
 def alive(pid: int) -> bool:

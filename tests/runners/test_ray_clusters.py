@@ -518,9 +518,9 @@ def test_a_cluster_that_dies_is_one_error_however_one_was_connected(ray_environm
             folder = tmp_path / way
             folder.mkdir()
             text = f"""
-                from penstock.runners import ray
+                from penstock.runners import ray_engine
 
-                ray.RETURN_SECONDS = 1.0
+                ray_engine.RETURN_SECONDS = 1.0
                 one_error(loses.with_options(runner=RayRunner({address!r})))
                 """
             programs.append(

@@ -1,0 +1,372 @@
+"""The engine of RayRunner: bundles become Ray tasks that are never tried again by Ray itself.
+
+Outcomes come back apart from values. Small values travel inside of outcomes, large ones stay in Ray's object store and
+go from worker to worker. The driver only holds references to them, until nobody can ask for them any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import ray
+
+from penstock.errors import DamagedResult, RunnerError
+from penstock.runners import ray_worker
+from penstock.runners.base import (
+    NO_GENERATION,
+    Bundle,
+    Failure,
+    Finished,
+    Outcome,
+    OutcomeKind,
+    Payload,
+    Report,
+    Started,
+    WorkerContext,
+)
+from penstock.runners.failures import describe
+from penstock.runners.packed_values import unpack
+from penstock.runners.ray_capacity import Capacity, as_options
+from penstock.runners.ray_clusters import PROCESS
+from penstock.runners.ray_flights import Flight, Kept, Promised, all_failed, all_of, shippable
+from penstock.runners.ray_watch import LOOK_SECONDS, RETURN_SECONDS, Watch
+from penstock.runners.shipping import Shipment
+from penstock.runners.values import Pickled, pickled, read_value
+from penstock.runners.wire import pack_bundle, unpack_outcomes
+from penstock.runners.worker_processes import log_again
+
+MAX_SLOTS = 8
+"""A bundle's large values come back in at most so many objects; each costs Ray about 12 µs, used or not."""
+GRACE_SECONDS = 1.0
+"""A cancelled call is interrupted first; its process is killed if it has not stopped by then."""
+HELD_BACK = 1_000
+"""So many bundles wait in Ray for what others make."""
+
+
+class RayEngine:
+    """See `penstock.runners.base.Engine`."""
+
+    def __init__(
+        self, context: WorkerContext, report: Report, seat: object, *, own: bool, shipped: Shipment | None = None
+    ) -> None:
+        self._seat = seat
+        self._report = report
+        run = context.run
+        setup = ray_worker.WorkerSetup(
+            pickled(WorkerContext(run, context.store), "the run"),
+            tuple(path for path in sys.path if path),
+            f"runs/{run.id}/run.json" if run.id and not own else None,
+            shipped,
+        )
+        self._run = os.urandom(8).hex()  # a run that is resumed has its old id, and other numbers for its tasks
+        self._parts: dict[int, Any] = {ray_worker.SETUP: ray.put(pickled(setup, "the run"))}
+        self._payloads: dict[int, Payload] = {}
+        self._variants: dict[Any, Callable[..., Any]] = {}
+        functions = (ray_worker.perform, ray_worker.perform_telling, ray_worker.unshare)
+        self._remote = {function: ray.remote(function) for function in functions}
+        self._capacity = Capacity(ray.nodes())  # type: ignore[no-untyped-call]
+        self._place = PROCESS.place()
+        self._broken: RunnerError | None = None
+        self._flights: dict[int, Flight] = {}
+        self._changed = threading.Condition()
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._collect, name="penstock-ray-outcomes", daemon=True)
+        self._thread.start()
+        self._watch = Watch(
+            ray,
+            **self._place,
+            patience=0.0 if own else RETURN_SECONDS,
+            on_look=self._capacity.update,
+            on_lost=lambda why: self._inbox.put(lambda: self._break(why)),
+        )
+
+    @property
+    def capacity(self) -> Mapping[str, float]:
+        return self._capacity.now()
+
+    def register(self, payload: Payload) -> None:
+        self._check_there()
+        data = pickled(payload, f"task {payload.task.name}")
+        self._parts[payload.number] = ray.put(data)
+        self._payloads[payload.number] = payload
+
+    @property
+    def held_back(self) -> int:
+        return HELD_BACK
+
+    def promise(self, bundle: int, node: int) -> Promised:
+        flight = self._flights.get(bundle)
+        return Promised(flight.values[0] if flight is not None else None, 0, flight)
+
+    def submit(self, bundle: Bundle) -> None:
+        promised = [s.handle for c in bundle.calls for s in c.inputs.values() if isinstance(s.handle, Promised)]
+        if any(handle.flight is None for handle in promised):
+            self._report(Finished(bundle.number, all_of(bundle, "not_started")))
+            return
+        sources: dict[Any, int] = {}
+        calls = [shippable(call, sources, ray_worker.Brought) for call in bundle.calls]
+        data = pack_bundle(Bundle(bundle.number, calls, seconds=bundle.seconds))
+        flight = Flight(bundle, list(sources), follows=[h.flight for h in promised if h.flight is not None])
+        first = self._payloads[bundle.calls[0].payload]
+        # Only with a time-out it matters when exactly a call begins, and being told costs Ray five times as much.
+        timed = first.task.options.timeout_seconds is not None
+        slots = min(MAX_SLOTS, sum(call.keep or call.passes_on for call in bundle.calls))
+        tells = timed and not PROCESS.is_client
+        self._capacity.check_fits(first.task.name, bundle.resources)
+        submit = self._variant(first.task.name, bundle.resources, slots, tells=tells)
+        parts = {n: self._parts[n] for n in (ray_worker.SETUP, *(call.payload for call in bundle.calls))}
+        with self._changed:
+            self._check_there()
+            self._flights[bundle.number] = flight
+        try:
+            made = submit(self._run, parts, data, slots, *flight.sources)
+        except BaseException:
+            self._end(flight)
+            raise
+        if tells:
+            flight.task = made
+            threading.Thread(
+                target=self._follow, args=(flight, slots), name=f"penstock-ray-{bundle.number}", daemon=True
+            ).start()
+            return
+        flight.task, *flight.values = made if slots else [made]
+        self._await(flight, flight.task)
+        if timed:
+            self._report(Started(bundle.number))
+
+    def cancel(self, bundle: int) -> None:
+        with self._changed:
+            flight = self._flights.get(bundle)
+            if flight is None:
+                return
+            flight.overdue = time.monotonic() + GRACE_SECONDS
+        self._stop(flight, force=False)
+        self._inbox.put(_nothing)  # to have the moment noticed
+
+    def fetch(self, handle: Any) -> Any:
+        if isinstance(handle, Pickled):
+            return read_value(handle)
+        try:
+            if PROCESS.is_client:  # Ray's server for clients cannot send buffers as they lie in shared memory
+                return unpack(self._get(self._remote[ray_worker.unshare].remote(handle.ref, handle.index)))
+            return unpack(self._get(handle.ref)[handle.index])
+        except ray.exceptions.RayError as error:
+            raise DamagedResult(
+                "a value in Ray's object store is lost",
+                because=str(error).partition("\n")[0],
+                hint="keep what is costly to make: give its task a cache policy",
+            ) from error
+
+    def _get(self, ref: Any) -> Any:
+        """The object, however long it takes; raises `RunnerError` if Ray is lost meanwhile."""
+        while True:
+            self._check_there()
+            with contextlib.suppress(ray.exceptions.GetTimeoutError):
+                return ray.get(ref, timeout=LOOK_SECONDS)
+
+    def release(self, handles: Iterable[Any]) -> None:
+        for handle in handles:
+            if isinstance(handle, Kept):
+                handle.ref = None
+
+    def close(self) -> None:
+        with self._changed:
+            running = list(self._flights.values())
+        for flight in running:
+            if flight.overdue is None:
+                self.cancel(flight.bundle.number)
+        with self._changed:
+            # Those that do not stop are killed by the thread that collects outcomes, and end like that.
+            self._changed.wait_for(lambda: not self._flights, timeout=2 * GRACE_SECONDS)
+        self._watch.close()
+        self._inbox.put(None)
+        self._thread.join()
+        self._parts.clear()
+        self._variants.clear()
+        PROCESS.leave(self._seat)
+
+    # -- Ray's side of a bundle ----------------------------------------------------------------------------------------
+
+    def _variant(self, name: str, needs: Mapping[str, float], slots: int, *, tells: bool) -> Callable[..., Any]:
+        """The remote function with the options that a bundle needs."""
+        key = (name, tuple(needs.items()), slots, tells)
+        variant = self._variants.get(key)
+        if variant is None:
+            function = ray_worker.perform_telling if tells else ray_worker.perform
+            options = self._remote[function].options(
+                name=name,
+                num_returns="streaming" if tells else slots + 1,
+                max_retries=0,
+                retry_exceptions=False,
+                **as_options(needs),
+            )
+            variant = self._variants[key] = options.remote
+        return variant
+
+    def _follow(self, flight: Flight, slots: int) -> None:
+        """A thread of its own for a bundle that tells when it begins: Ray lets one only wait for that."""
+        stream = flight.task
+        try:
+            ray.get(next(stream))
+            self._report(Started(flight.bundle.number))
+            flight.values = [next(stream) for _ in range(slots)]
+            self._await(flight, next(stream))
+        except Exception as error:  # noqa: BLE001 (judged where outcomes are)
+            self._inbox.put(lambda error=error: self._landed(flight, error))  # type: ignore[misc]
+
+    def _await(self, flight: Flight, outcomes: Any) -> None:
+        """Have the outcomes collected when they are there."""
+
+        def landed(future: Any) -> None:  # in a thread of Ray's, which must not be held up
+            answer = future.exception() or future.result()
+            self._inbox.put(lambda: self._landed(flight, answer))
+
+        outcomes.future().add_done_callback(landed)
+
+    def _stop(self, flight: Flight, *, force: bool) -> None:
+        if flight.task is not None:
+            with contextlib.suppress(ray.exceptions.RayError, ValueError):  # over already, which is fine
+                ray.cancel(flight.task, force=force)
+
+    def _end(self, flight: Flight) -> bool:
+        """The bundle is over; False if it was before."""
+        with self._changed:
+            self._changed.notify_all()
+            return self._flights.pop(flight.bundle.number, None) is not None
+
+    def _check_there(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+
+    # -- the thread that collects outcomes ----------------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        while True:
+            try:
+                handle = self._inbox.get(timeout=self._kill_overdue())
+            except queue.Empty:
+                continue
+            if handle is None:
+                return
+            handle()
+
+    def _kill_overdue(self) -> float | None:
+        """Kill what was cancelled and did not stop; returns the seconds until the next one is due."""
+        now = time.monotonic()
+        with self._changed:
+            cancelled = [flight for flight in self._flights.values() if flight.overdue is not None]
+        for flight in cancelled:
+            if flight.overdue is not None and flight.overdue <= now:
+                flight.overdue = math.inf
+                self._stop(flight, force=True)
+        soonest = min((f.overdue for f in cancelled if f.overdue is not None), default=math.inf)
+        return None if soonest == math.inf else max(0.0, soonest - now)
+
+    def _break(self, why: str) -> None:
+        """Ray is lost: tell it whoever waits, now and from now on."""
+        error = RunnerError(
+            "the Ray cluster is lost",
+            where=self._place["head"] or "",
+            because=why,
+            hint="run it again when there is one: what was published is a hit then",
+        )
+        PROCESS.lost()
+        with self._changed:
+            self._broken = error
+            flights = list(self._flights.values())
+        for flight in flights:
+            self._end(flight)
+            self._report(Finished(flight.bundle.number, all_of(flight.bundle, "failed", describe(error))))
+
+    def _landed(self, flight: Flight, answer: bytes | BaseException) -> None:
+        under_way = [each for each in flight.follows if each.broken is None]
+        if under_way and isinstance(answer, BaseException):
+            under_way[0].then.append(lambda: self._landed(flight, answer))  # it may have failed, and this one with it
+            return
+        flight.broken = isinstance(answer, BaseException)
+        self._settle(flight, answer)
+        for follow in flight.then:
+            follow()
+
+    def _settle(self, flight: Flight, answer: bytes | BaseException) -> None:
+        if not self._end(flight):
+            return  # it was lost with the cluster
+        try:
+            outcomes = self._read(flight, answer) if isinstance(answer, bytes) else self._explain(flight, answer)
+        except Exception as error:  # noqa: BLE001 (what unpickling runs is the user's code)
+            outcomes = all_failed(flight.bundle, describe(error))
+        if outcomes is not None:
+            self._report(Finished(flight.bundle.number, outcomes))
+
+    def _read(self, flight: Flight, answer: bytes) -> list[Outcome]:
+        outcomes, logs = unpack_outcomes(answer)
+        log_again(logs)
+        if isinstance(outcomes, Failure):
+            return all_failed(flight.bundle, outcomes)
+        for outcome in outcomes:
+            if isinstance(outcome.handle, ray_worker.Placed):
+                outcome.handle = Kept(flight.values[outcome.handle.slot], outcome.handle.index)
+        return list(outcomes)
+
+    def _explain(self, flight: Flight, error: BaseException) -> list[Outcome] | None:
+        """What Ray's error means for the calls; None if they were submitted again."""
+        if any(each.broken for each in flight.follows):
+            return all_of(flight.bundle, "not_started")
+        errors = ray.exceptions
+        cause = getattr(error, "cause", None) or error
+        if isinstance(cause, errors.ObjectLostError):
+            lost = {source for source in flight.sources if source.hex() == cause.object_ref_hex}
+            if lost:
+                return self._without(flight, lost)
+        if isinstance(cause, errors.TaskCancelledError):
+            return all_of(
+                flight.bundle, "worker_lost", Failure("WorkerLost", "it was cancelled from outside of the run", "")
+            )
+        if isinstance(cause, errors.OutOfMemoryError):
+            text = "Ray stopped it because its machine ran out of memory"
+            return all_of(flight.bundle, "worker_lost", Failure("OutOfMemory", text, str(cause)))
+        losses = (
+            errors.WorkerCrashedError,
+            errors.NodeDiedError,
+            errors.LocalRayletDiedError,
+            errors.ObjectLostError,  # of the outcomes themselves: their machine died just after it made them
+        )
+        if isinstance(cause, losses):
+            return all_of(flight.bundle, "worker_lost", Failure("WorkerLost", _first_sentence(cause), str(cause)))
+        failure = RunnerError(
+            "Ray could not run a call",
+            because=str(cause).strip(),
+            hint="its machines need Penstock and what your tasks import, in the versions that are here",
+        )
+        return all_failed(flight.bundle, describe(failure))
+
+    def _without(self, flight: Flight, lost: set[Any]) -> list[Outcome] | None:
+        """Values the bundle was given are lost: load them from the store instead, or have them made again."""
+        outcomes = []
+        for call in flight.bundle.calls:
+            gone = {n: i for n, i in call.inputs.items() if isinstance(i.handle, Kept) and i.handle.ref in lost}
+            for source in gone.values():
+                source.handle = None
+            unstored = {node: NO_GENERATION for node, source in gone.items() if source.record is None}
+            kind: OutcomeKind = "input_lost" if unstored else "not_started"
+            outcomes.append(Outcome(call.node, call.attempt, kind, lost=unstored))
+        if any(outcome.lost for outcome in outcomes):
+            return outcomes
+        self.submit(flight.bundle)
+        return None
+
+
+def _first_sentence(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _nothing() -> None:
+    """Only to wake up who waits."""
