@@ -133,6 +133,7 @@ class Live:
                 owners=owners,
                 serializable=self._serializable,
                 bundle_seconds=settings.bundle_seconds,
+                bundle_nodes=settings.bundle_nodes,
                 open_engine=lambda: runner.open(context, self.driver.report),
             ),
             claims=self._claims,

@@ -58,7 +58,9 @@ class Settings:
     lease_seconds: float = 30.0
     """The locks of a driver that gives no sign of life are free after so many seconds."""
     bundle_seconds: float = 0.1
-    """Small tasks travel to workers in bundles that take about so long; 0 sends each by itself."""
+    """Small tasks travel to workers in bundles that take about so long; 0 (or `off`) sends each by itself."""
+    bundle_nodes: int = 4096
+    """A bundle holds no more tasks than this, however small they are."""
     on_unknown: OnUnknown = "fail"
     """What happens when the store does not answer a look-up: the run fails, or the value is computed again."""
     on_locks_down: OnLocksDown = "fail"
@@ -194,7 +196,14 @@ def _seconds(value: Any, folder: str) -> float:
 
 
 def _seconds_or_none(value: Any, folder: str) -> float:
-    return 0.0 if value == 0 and not isinstance(value, bool) else _seconds(value, folder)
+    off = value == "off" or (value == 0 and not isinstance(value, bool))
+    return 0.0 if off else _seconds(value, folder)
+
+
+def _count(value: Any, folder: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
+        raise ValueError("a whole number from 1")
+    return int(value)
 
 
 def _on_unknown(value: Any, folder: str) -> str:
@@ -221,6 +230,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "runner": _text,
     "lease_seconds": _seconds,
     "bundle_seconds": _seconds_or_none,
+    "bundle_nodes": _count,
     "on_unknown": _on_unknown,
     "on_locks_down": _on_locks_down,
     "lock_wait_seconds": _seconds,
@@ -259,7 +269,9 @@ def _said_in(variables: Mapping[str, str], folder: str) -> _Said:
         if name := by_variable.get(variable):
             if text:
                 said |= _said(
-                    {name: _number(text) if name.endswith("_seconds") else text}, f"environment {variable}", folder
+                    {name: _number(text) if name.endswith(("_seconds", "_nodes")) else text},
+                    f"environment {variable}",
+                    folder,
                 )
         elif (
             variable.startswith(_PREFIX) and variable not in near and difflib.get_close_matches(variable, near, 1, 0.92)

@@ -105,6 +105,7 @@ def test_every_setting_can_be_said_in_the_environment(places: Places) -> None:
         "runner": "dask+tcp://scheduler:8786",
         "lease_seconds": 1.5,
         "bundle_seconds": 0.5,
+        "bundle_nodes": 100,
         "on_unknown": "recompute",
         "on_locks_down": "run_unlocked",
         "lock_wait_seconds": 60.0,
@@ -114,6 +115,18 @@ def test_every_setting_can_be_said_in_the_environment(places: Places) -> None:
     assert said.keys() == {f.name for f in dataclasses.fields(Settings)} - {"origins"}
     places.environ |= {f"PENSTOCK_{name.upper()}": str(value) for name, value in said.items()}
     assert {each.name: each.value for each in places.load().describe()} == said
+
+
+@pytest.mark.parametrize("said", ["off", "0", 0])
+def test_bundles_can_be_switched_off(said: object, places: Places) -> None:
+    places.environ["PENSTOCK_BUNDLE_SECONDS"] = str(said)
+    assert places.load().bundle_seconds == 0
+
+
+@pytest.mark.parametrize("said", [0, 1.5, -1, True, "many"])
+def test_a_bundle_of_no_nodes_or_half_a_node_is_refused(said: object, places: Places) -> None:
+    with pytest.raises(ConfigurationError, match="bundle_nodes"):
+        places.load(overrides={"bundle_nodes": said})
 
 
 def test_settings_are_read_anew_on_every_call(places: Places) -> None:

@@ -21,8 +21,6 @@ LONG_SHARE = 0.5
 """A node that takes more than this share of a bundle's time travels alone."""
 LEAST_SECONDS = 0.005
 """A bundle is filled up to this whatever its share: to carry it costs an engine as much (2 to 5 ms in Dask and Ray)."""
-MAX_NODES = 4096
-"""However quick they are."""
 NEWEST_WEIGHT = 0.3
 """How much the newest timing of a task counts beside what was known."""
 CAUTION = 2.0
@@ -33,11 +31,12 @@ node must not hold up many others."""
 class Bundler:
     """Chooses bundles for one run and learns from what they took."""
 
-    def __init__(self, board: Board, *, owners: Owners, seconds: float) -> None:
-        """`seconds` is what a bundle aims at; 0 puts every node into a bundle of its own."""
+    def __init__(self, board: Board, *, owners: Owners, seconds: float, most: int) -> None:
+        """`seconds` is what a bundle aims at; 0 puts every node into a bundle of its own. It holds `most` nodes."""
         self._board = board
         self._owners = owners
         self._seconds = seconds
+        self._most = most
         self._pace: dict[int, _Pace] = {}
 
     def learn(self, node: Node, seconds: float) -> None:
@@ -62,7 +61,12 @@ class Bundler:
         own: set[str] = set()
         filled = self._extend(chosen, inside, own, 0, time or UNTIMED_SECONDS, slots)
         heads = 1
-        while time is not None and waiting and filled < self._seconds and (heads < share or filled < LEAST_SECONDS):
+        while (
+            time is not None
+            and waiting
+            and self._has_room(chosen, filled)
+            and (heads < share or filled < LEAST_SECONDS)
+        ):
             following = self._time(waiting[0])
             if following is None or self._solitary(waiting[0]) or filled + following > self._seconds:
                 break
@@ -72,6 +76,9 @@ class Bundler:
             filled = self._extend(chosen, inside, own, start, filled + following, slots)
             heads += 1
         return chosen
+
+    def _has_room(self, chosen: list[int], filled: float) -> bool:
+        return filled < self._seconds and len(chosen) < self._most
 
     def alone(self, id: int) -> bool:
         """Whether the node travels by itself in any case."""
@@ -85,7 +92,7 @@ class Bundler:
         """Add what needs nothing but nodes of the bundle, as long as there is time; returns the time it fills."""
         scheduler = self._board.scheduler
         position = start
-        while position < len(chosen) and len(chosen) < MAX_NODES:
+        while position < len(chosen) and len(chosen) < self._most:
             dependents = dict.fromkeys(scheduler.dependents(chosen[position]))
             position += 1
             if len(dependents) > max(1.0, slots):

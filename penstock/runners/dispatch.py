@@ -34,6 +34,7 @@ class Dispatch:
         serializable: Callable[[Node], bool],
         open_engine: Callable[[], Engine],
         bundle_seconds: float,
+        bundle_nodes: int,
     ) -> None:
         """The engine is opened with the first call: a run in which everything is a hit needs none."""
         self._board = board
@@ -50,7 +51,7 @@ class Dispatch:
         self._attempts = os.urandom(8).hex()
         self._attempt = itertools.count()
         self._owners = owners
-        self.bundler = Bundler(board, owners=owners, seconds=bundle_seconds)
+        self.bundler = Bundler(board, owners=owners, seconds=bundle_seconds, most=bundle_nodes)
         self._bundle_seconds = bundle_seconds
         self._ahead = Ahead(board, self.bundler)
 

@@ -76,6 +76,12 @@ def test_nothing_is_bundled_when_bundling_is_off() -> None:
     assert sizes == []
 
 
+def test_a_bundle_holds_no_more_nodes_than_it_may() -> None:
+    done, sizes = run(lambda: [grown(grown(i)) for i in range(200)], bundle_nodes=7)
+    assert done.counts["executed"] == 400
+    assert max(sizes) == 7
+
+
 def test_a_node_with_a_time_limit_travels_alone() -> None:
     limited = grown.with_options(timeout_seconds=60)
     done, sizes = run(lambda: total([limited(i) for i in range(50)]))

@@ -50,7 +50,7 @@ def test_a_chain_of_cached_nodes_travels_together(tmp_path: Path) -> None:
     done, sizes = run(lambda: links.chain(0, 100, 1000), tmp_path)
     assert done.result() == 100
     assert done.counts["executed"] == 100
-    assert max(sizes) > 10
+    assert max(sizes) >= 10  # as many as are taken for granted while nobody knows how long a link takes
     assert set(links.ran.values()) == {1}
 
 
