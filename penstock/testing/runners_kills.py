@@ -44,6 +44,7 @@ from penstock.testing.runners_bench import RunnerBench
 
 LARGE = 100_000
 """Characters of a value that engines do not send inside of messages."""
+FLOWS = int(os.environ.get("PENSTOCK_KILL_FLOWS", "0"))
 LONGEST_NAP = 0.02
 LONGEST_WAIT = 0.15
 """Seconds before a kill, at most."""
@@ -244,18 +245,19 @@ class KillTests(RunnerBench):
 
     kills_workers = True
     keeps_processes = True
-    flows: ClassVar[int] = 50
+    flows: ClassVar[int] = 25
+    """`PENSTOCK_KILL_FLOWS=100` in the environment says another number for all."""
 
     def worker_pids(self) -> list[int]:
         """The processes that perform calls now; any of them may be killed."""
         raise NotImplementedError
 
     @pytest.mark.slow
-    @pytest.mark.timeout(300)
+    @pytest.mark.timeout(30 + 20 * FLOWS if FLOWS else 300)
     def test_random_flows_are_right_whatever_is_killed_and_run_nothing_that_is_published(self, tmp_path: Path) -> None:
         seed = random.SystemRandom().randrange(2**32)
         kills = retried = 0
-        for number in range(self.flows):
+        for number in range(FLOWS or self.flows):
             print(f"seed {seed + number}")  # noqa: T201 (shown if it fails)
             rng = random.Random(seed + number)
             steps = random_steps(rng)

@@ -25,6 +25,7 @@ from penstock.settings import load_settings
 from penstock.testing import tasks
 from penstock.testing.runners import RunnerTests
 from penstock.testing.runners_bench import PATIENCE, RunnerBench
+from penstock.testing.runners_kills import KillTests
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("distributed")]
 t: Any = tasks
@@ -95,6 +96,19 @@ def size_of(log: str, value: bytes) -> int:
 @task
 def worker_pid(log: str) -> int:
     return os.getpid()
+
+
+@pytest.mark.needs("psutil")
+class TestDaskRunnerUnderFire(KillTests):
+    @pytest.fixture(autouse=True)
+    def _clusters(self, cluster_of: Clusters) -> None:
+        self.cluster = cluster_of(2)
+
+    def make_runner(self, workers: int) -> Runner:
+        return DaskRunner(cluster=self.cluster)
+
+    def worker_pids(self) -> list[int]:
+        return [nanny.pid for nanny in list(self.cluster.workers.values()) if nanny.pid is not None]
 
 
 class TestDask(RunnerBench):
