@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.tables import Line, at_least, at_most, paired
-from penstock import Flow, Settings, flow, load_settings, task
+from benchmarks.tables import Line, at_least, at_most, paired, seconds
+from penstock import INPUTS, Flow, Settings, flow, load_settings, task
 
 WORKERS = 2
 INDEPENDENT = 10_000
@@ -49,8 +50,10 @@ class Shape:
     """Whose values the driver asks for."""
     times: int = 3
 
-    def flow(self) -> Flow[..., Any]:
+    def flow(self, *, cached: bool = False) -> Flow[..., Any]:
         called = {add: add_task, wait: wait_task}[self.function]
+        if cached:
+            called = called.with_options(cache_policy=INPUTS)
 
         def run() -> list[float]:
             made: list[Any] = []
@@ -61,13 +64,13 @@ class Shape:
         return flow(run, name=self.name)
 
 
-def independent() -> Shape:
-    return Shape("independent", add, [((i,), ()) for i in range(INDEPENDENT)], list(range(INDEPENDENT)))
+def independent(nodes: int = INDEPENDENT) -> Shape:
+    return Shape("independent", add, [((i,), ()) for i in range(nodes)], list(range(nodes)))
 
 
-def chain() -> Shape:
-    calls = [((0.0,), ()), *[((), (i,)) for i in range(CHAIN - 1)]]
-    return Shape("chain", add, calls, [CHAIN - 1])
+def chain(links: int = CHAIN) -> Shape:
+    calls = [((0.0,), ()), *[((), (i,)) for i in range(links - 1)]]
+    return Shape("chain", add, calls, [links - 1])
 
 
 def reduction() -> Shape:
@@ -104,6 +107,8 @@ class Engine:
     name: str
     runner: Any
     bare: Callable[[Shape], list[float]]
+    counter: Callable[[], int]
+    """How much the engine itself says it has done so far: the same before and after if it was given nothing."""
 
 
 @contextmanager
@@ -126,7 +131,7 @@ def dask_engine() -> Iterator[Engine]:
             }
             return list(client.get(graph, [f"{unique}-{w}" for w in shape.wanted]))
 
-        yield Engine("Dask", runner, bare)
+        yield Engine("Dask", runner, bare, lambda: int(cluster.scheduler.transition_counter))
 
 
 @contextmanager
@@ -146,7 +151,15 @@ def ray_engine() -> Iterator[Engine]:
                 made.append(function.remote(*numbers, *[made[s] for s in sources]))
             return list(ray.get([made[w] for w in shape.wanted]))
 
-        yield Engine("Ray", runner, bare)
+        yield Engine("Ray", runner, bare, _tasks_ray_ran)
+
+
+def _tasks_ray_ran() -> int:
+    """Of all tasks, by the events that Ray's workers tell."""
+    from ray._private.state import state
+
+    time.sleep(2.5)  # they tell once a second
+    return sum(1 for event in state.chrome_tracing_dump() if str(event.get("cat", "")).startswith("task::"))
 
 
 def measure(open_engine: Callable[[], Any]) -> list[Line]:
@@ -163,8 +176,10 @@ def measure(open_engine: Callable[[], Any]) -> list[Line]:
             lines += _faster(engine, shape, settings, promise)
         lines += _no_slower(engine, sleeping(), settings, 1.02)
         lines += _no_slower(engine, log_normal(), settings, 1.0)
-        lines += _no_slower(engine, reduction(), single, 1.15, note=", bundling off")
-        lines += _no_slower(engine, layered(), single, 1.15, note=", bundling off")
+        for shape in (independent(2_000), chain(300), layered()):
+            lines += _no_slower(engine, shape, single, 1.15, note=", bundling off")
+        for shape in (independent(1_000), chain(300), layered()):
+            lines += _cached(engine, shape, folder)
     return lines
 
 
@@ -184,6 +199,33 @@ def _no_slower(engine: Engine, shape: Shape, settings: Settings, promise: float,
         Line(f"{engine.name}, {shape.name}, {len(shape.calls):,} nodes{note}: bare", f"{bare:.3f} s"),
         Line("  as a flow", f"{ours:.3f} s"),
         at_most("  time against bare", 1 / ratio, promise, "x"),
+    ]
+
+
+def _cached(engine: Engine, shape: Shape, folder: str) -> list[Line]:
+    """Without cache, cold and warm, in turn; each time in a store of its own."""
+    plain, kept = (shape.flow(cached=cached).with_options(runner=engine.runner) for cached in (False, True))
+    cold, extra, warm = [], [], []
+    given = 0
+    for number in range(shape.times):
+        settings = load_settings(overrides={"store": f"{folder}/{shape.name}-{number}"})
+
+        def run(bound: Flow[..., Any], settings: Settings = settings) -> Any:
+            return bound.run_with({}, settings=settings).result()
+
+        uncached = seconds(lambda: run(plain), times=1)
+        cold.append(seconds(lambda: run(kept), times=1))
+        extra.append(cold[-1] - uncached)
+        before = engine.counter()
+        warm.append(seconds(lambda: run(kept), times=1))
+        given += engine.counter() - before
+    nodes = len(shape.calls)
+    micros = [statistics.median(each) / nodes * 1e6 for each in (cold, extra, warm)]
+    return [
+        Line(f"{engine.name}, {shape.name}, {nodes:,} cached nodes, cold", f"{micros[0]:,.0f} µs a node"),
+        Line("  beyond the same uncached", f"{micros[1]:,.0f} µs a node"),
+        Line("  warm, every value looked at", f"{micros[2]:,.0f} µs a node"),
+        Line("  work of the engine while warm, by its own counter", f"{given}", "= 0", given == 0),
     ]
 
 
