@@ -15,6 +15,7 @@ MEASUREMENTS = {
     "warm": "Warm runs, local store",
     "workers": "Running, this machine",
     "tables_io": "Large results",
+    "locks": "Locks in Redis",
 }
 
 

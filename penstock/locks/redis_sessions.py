@@ -86,7 +86,7 @@ class _RedisSession:
                 left = deadline - self._clock.monotonic()
                 pause = min(left, _LOOK_SECONDS, soonest + random.uniform(*_JITTER_SECONDS))
                 rung = not free and left > 0 and self._clock.wait(event, pause)
-                if free or rung or left <= 0:
+                if free or rung or self._clock.monotonic() >= deadline:
                     heard = {by_name[name]: outcome for name, outcome in list(ear.heard.items())}
                     if ear.broken and not heard:
                         heard = dict.fromkeys(keys)
