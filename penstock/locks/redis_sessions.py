@@ -63,6 +63,9 @@ class _RedisSession:
         _, session, token, since, info = told
         return Holder(key, session.decode(), int(token), info_of(info), int(since) / 1000)
 
+    def free(self, keys: Sequence[str]) -> list[str]:
+        return self._look({to_bytes(key): key for key in keys})[0]
+
     def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
         leases = own_leases(leases, self._id)
         if not leases or self.lost:
