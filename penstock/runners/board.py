@@ -53,7 +53,9 @@ class Progress:
     """The session and token of the holder it was last said to wait for."""
     error: BaseException | None = None
     limited: bool = False
-    """Its task has a tag that only so many may run of at once: it needs a slot, and never follows by itself."""
+    """Its task has a tag that only so many may run of at once: it needs a slot."""
+    has_slot: bool = False
+    """It has one."""
     alone: bool = False
     """It was in a bundle whose worker died: from now on it travels by itself."""
 

@@ -132,6 +132,10 @@ class Dispatch:
 
     def _submit(self, ids: list[int], needs: Mapping[str, float]) -> list[tuple[int, Failure]]:
         """Submit a bundle; if it cannot be shipped, each of its nodes by itself, to tell which one is to blame."""
+        if len(ids) == 1 and self._lacks_slot(ids[0]):
+            # Sent after what it needs without having been admitted: it waits for its turn instead.
+            self._board.scheduler.wait_again(ids[0], self._board.needs_of(ids[0]))
+            return []
         self._number += 1
         try:
             bundle = Bundle(self._number, self._calls(ids), needs, 2 * self._bundle_seconds if len(ids) > 1 else None)
@@ -144,6 +148,11 @@ class Dispatch:
         if len(ids) > 1:
             self._board.emit(events.BundleSubmitted(at=self._board.clock.now(), bundle=bundle.number, nodes=len(ids)))
         return []
+
+    def _lacks_slot(self, id: int) -> bool:
+        """Whether the node is limited and has no slot. Such a node travels by itself in any case."""
+        progress = self._board.progress[id]
+        return progress.limited and not progress.has_slot
 
     def _submit_each(self, ids: list[int], needs: Mapping[str, float]) -> list[tuple[int, Failure]]:
         refused: list[tuple[int, Failure]] = []

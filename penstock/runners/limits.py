@@ -43,6 +43,8 @@ class Limits:
         wanted: dict[int, tuple[str, ...]] = {}
         for id in ids:
             tags = self._tags(id)
+            if not tags:
+                self._board.progress[id].limited = False  # it was lifted meanwhile
             if not tags or id in self._held:
                 run.append(id)
             else:
@@ -51,6 +53,7 @@ class Limits:
 
     def release(self, id: int) -> None:
         """The node's attempt is over: its slots are free, and others of this driver that wait for them try again."""
+        self._board.progress[id].has_slot = False
         for tag in self._held.pop(id, ()):
             self._claims.release((id, tag), "abandoned")
             self._resume(tag)
@@ -81,6 +84,7 @@ class Limits:
             refused = next((tag for tag in wanted[id] if not isinstance(answers[id, tag], Lease)), None)
             if refused is None:
                 self._held[id] = wanted[id]
+                self._board.progress[id].has_slot = True
                 granted.append(id)
                 continue
             # All or none: who holds one kind of slot never waits for another.
