@@ -18,6 +18,7 @@ MEASUREMENTS = {
     "dask": "Flows on Dask, beside bare Dask",
     "ray": "Flows on Ray, beside bare Ray",
     "memory": "Memory of the driver, engines of this machine",
+    "locks": "Locks in Redis",
 }
 
 

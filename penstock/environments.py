@@ -47,14 +47,16 @@ class Environment:
         if policy.isolation_level is not IsolationLevel.SERIALIZABLE:
             return None
         manager: LockManager | None = policy.lock_manager
-        if manager is None:
-            if self._locks is None:
-                address = self.settings.locks or self._locks_beside_the_store()
-                self._locks = lock_manager_from(
-                    address, lease_seconds=self.settings.lease_seconds, store=self.results().store
-                )
-            manager = self._locks
-        return manager
+        return self.locks_of_settings() if manager is None else manager
+
+    def locks_of_settings(self) -> LockManager:
+        """The lock manager that the settings name, or the one that goes with their store."""
+        if self._locks is None:
+            address = self.settings.locks or self._locks_beside_the_store()
+            self._locks = lock_manager_from(
+                address, lease_seconds=self.settings.lease_seconds, store=self.results().store
+            )
+        return self._locks
 
     def _locks_beside_the_store(self) -> str:
         store = self.results().store

@@ -27,12 +27,14 @@ from penstock.runners.claims import LOOK_AGAIN_SECONDS, Claims
 from penstock.runners.copies import CannotCopy, own_copy
 from penstock.runners.dispatch import Dispatch
 from penstock.runners.driver import MAX_REMAKES, Driver
+from penstock.runners.limits import Limits
 from penstock.runners.local import ThreadRunner
 from penstock.runners.lookups import Lookups
 from penstock.runners.owning import Owners
 from penstock.runtime import FlowRunInfo, in_flow_run
 from penstock.settings import current_settings, in_force
 from penstock.storage.files import file_digest
+from penstock.storage.limits import LimitTable
 
 R = TypeVar("R")
 
@@ -113,7 +115,10 @@ class Live:
             look_again=min(LOOK_AGAIN_SECONDS, settings.lock_wait_seconds or LOOK_AGAIN_SECONDS),
             clock=environment.clock,
         )
-        self.board = Board(self.trace.graph, held=self.trace.held, emit=journal.emit, clock=environment.clock)
+        table = LimitTable(environment.results().store, environment.clock)
+        self.board = Board(
+            self.trace.graph, held=self.trace.held, emit=journal.emit, clock=environment.clock, limits=table.current
+        )
         lookups = Lookups(self.trace.graph, environment.results, environment.clock)
         owners = Owners(self.board, serializable=self._serializable)
         self.driver = Driver(
@@ -125,6 +130,7 @@ class Live:
                 claims=self._claims,
                 owners=owners,
                 lock_manager_of=self._lock_manager_of,
+                limits=Limits(self.board, self._claims, limits=table.current, manager=environment.locks_of_settings),
                 lock_wait_seconds=settings.lock_wait_seconds,
             ),
             dispatch=Dispatch(

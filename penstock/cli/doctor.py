@@ -17,7 +17,6 @@ from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import print_document, size, table
 from penstock.environments import Environment
 from penstock.errors import PenstockError
-from penstock.graph.policies import INPUTS, IsolationLevel
 from penstock.locks.base import Examinable, Holder, LockManager
 from penstock.storage.records import FORMAT_NAME, check_format
 from penstock.storage.stores import Conditions, ProbedStore, Store
@@ -154,9 +153,7 @@ def _free_space(path: str) -> Check:
 
 
 def _manager(environment: Environment) -> LockManager:
-    manager = environment.lock_manager(INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE))
-    assert manager is not None  # the policy asks for one
-    return manager
+    return environment.locks_of_settings()
 
 
 def _locks(environment: Environment) -> Iterator[Check]:

@@ -197,6 +197,8 @@ def _waited(waits: Sequence[tuple[events.NodeParked, float | None]]) -> str:
 
 
 def _run_of(event: events.NodeParked) -> str:
+    if "limit" in event.holder:
+        return held_by(event)
     run, host = event.holder.get("run"), event.holder.get("host")
     return (f"run {run}" if run else "somebody") + (f" on {host}" if host else "")
 

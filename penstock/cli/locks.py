@@ -10,7 +10,6 @@ import click
 from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import duration, moment, print_document, table
 from penstock.errors import UsageError
-from penstock.graph.policies import INPUTS, IsolationLevel
 from penstock.locks.base import Holder, LockManager
 
 
@@ -92,8 +91,5 @@ def _found(manager: LockManager, key: str) -> Holder:
 
 
 def _manager(invocation: Invocation) -> LockManager:
-    manager: LockManager | None = invocation.environment().lock_manager(
-        INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE)
-    )
-    assert manager is not None  # the policy asks for one
+    manager: LockManager = invocation.environment().locks_of_settings()
     return manager

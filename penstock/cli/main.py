@@ -23,6 +23,7 @@ _COMMANDS = {
     "show": "penstock.cli.inspecting:show",
     "cache": "penstock.cli.cache:cache",
     "locks": "penstock.cli.locks:locks",
+    "limits": "penstock.cli.limits:limits",
     "config": "penstock.cli.config:config",
     "doctor": "penstock.cli.doctor:doctor",
 }

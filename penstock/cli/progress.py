@@ -137,7 +137,7 @@ class Watch:
         earliest: dict[str, events.NodeParked] = {}
         counts: dict[str, int] = {}
         for event in self._parked.values():
-            run = event.holder.get("run", "")
+            run = event.holder.get("run") or event.holder.get("limit", "")
             counts[run] = counts.get(run, 0) + 1
             if run not in earliest or event.since < earliest[run].since:
                 earliest[run] = event

@@ -58,6 +58,8 @@ class Holder:
 
 def describe_holder(info: Mapping[str, str], since: float) -> str:
     """The holder of a lock in words: its run, where that is, since when it holds the lock."""
+    if "limit" in info:
+        return f"a slot of {info['limit']}"
     who = f"run {info['run']}" if "run" in info else "somebody"
     where = f" (pid {info['pid']} on {info['host']})" if {"pid", "host"} <= info.keys() else ""
     when = f" since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}" if since else ""
@@ -91,6 +93,10 @@ class Session(Protocol):
         A key this session holds already is returned as the same Lease. Raises `SessionLost`, and `LockError` when
         the manager did not answer: some of the keys may be ours then, and the next try, or `close`, finds them.
         """
+        ...
+
+    def free(self, keys: Sequence[str]) -> list[str]:
+        """Those of the keys that nobody holds just now: a hint what to try. Raises `LockError`."""
         ...
 
     def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:

@@ -235,6 +235,12 @@ class MemorySession:
                 raise SessionLost("the session's lease ran out", where=f"session {self._id}")
             return [self._manager._take(key, member) for key in keys]
 
+    def free(self, keys: Sequence[str]) -> list[str]:
+        with self._manager._table():
+            now = self._manager._clock.monotonic()
+            held = {key: self._manager._held.get(key) for key in keys}
+            return [key for key, by in held.items() if by is None or by.by.left(now) <= 0]
+
     def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
         leases = own_leases(leases, self._id)
         if self.lost:

@@ -63,6 +63,9 @@ class _RedisSession:
         _, session, token, since, info = told
         return Holder(key, session.decode(), int(token), info_of(info), int(since) / 1000)
 
+    def free(self, keys: Sequence[str]) -> list[str]:
+        return self._look({to_bytes(key): key for key in keys})[0]
+
     def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
         leases = own_leases(leases, self._id)
         if not leases or self.lost:
@@ -86,7 +89,7 @@ class _RedisSession:
                 left = deadline - self._clock.monotonic()
                 pause = min(left, _LOOK_SECONDS, soonest + random.uniform(*_JITTER_SECONDS))
                 rung = not free and left > 0 and self._clock.wait(event, pause)
-                if free or rung or left <= 0:
+                if free or rung or self._clock.monotonic() >= deadline:
                     heard = {by_name[name]: outcome for name, outcome in list(ear.heard.items())}
                     if ear.broken and not heard:
                         heard = dict.fromkeys(keys)

@@ -195,6 +195,10 @@ class _SlotSession:
         return answers
 
     @_store_failures_are_lock_errors
+    def free(self, keys: Sequence[str]) -> list[str]:
+        return [wakeup.key for wakeup in self._look(keys, {})[0]]
+
+    @_store_failures_are_lock_errors
     def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
         # Of an old and a new lease of one key, the new one counts.
         in_order = sorted(own_leases(leases, self._id), key=lambda lease: lease.fencing_token)

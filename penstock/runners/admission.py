@@ -1,6 +1,6 @@
 """Admission: what a ready node still has to pass before it is handed to a runner.
 
-inputs there? → cache key → does another node of this run compute it? → look up → lock
+inputs there? → cache key → does another node of this run compute it? → look up → lock → a slot of each limit
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from penstock.locks.base import Holder, Lease, LockManager
 from penstock.runners.base import Outcome
 from penstock.runners.board import Board
 from penstock.runners.claims import Claims
+from penstock.runners.limits import Limits
 from penstock.runners.lookups import Lookups
 from penstock.runners.owning import Owners
 
@@ -43,6 +44,7 @@ class Admission:
         claims: Claims,
         owners: Owners,
         lock_manager_of: Callable[[Node], LockManager | None],
+        limits: Limits,
         lock_wait_seconds: float | None = None,
     ) -> None:
         """`lock_manager_of(node)` is None unless the node's key is SERIALIZABLE."""
@@ -51,6 +53,7 @@ class Admission:
         self._claims = claims
         self._owners = owners
         self._lock_manager_of = lock_manager_of
+        self._limits = limits
         self._lock_wait_seconds = lock_wait_seconds
         self._leaders: dict[str, int] = {}
         self._followers: dict[str, list[int]] = {}
@@ -71,13 +74,18 @@ class Admission:
                 admitted.lacking.append((id, absent))
             else:
                 to_run.append(id)
-        admitted.run = self._locked(to_run, admitted)
+        admitted.run = self._limits.acquire(self._locked(to_run, admitted))
         for id in [*hits, *admitted.run]:
             self._unpark(id)
         return admitted
 
+    def rest(self, id: int) -> None:
+        """The node's attempt is over: until the next one it takes no slot of a limit."""
+        self._limits.release(id)
+
     def leave(self, id: int) -> None:
         """The node is over: others of this run that waited for its key are decided again."""
+        self.rest(id)
         key = self._board.progress[id].key
         if key is None or self._leaders.get(key) != id:
             return
@@ -93,6 +101,8 @@ class Admission:
 
     def woken(self, key: str) -> None:
         """Whoever held the key is done with it, or may be."""
+        if self._limits.woken(key):
+            return
         self._decide_again(self._parked.pop(key, ()))
 
     def _decide_again(self, ids: Iterable[int]) -> None:

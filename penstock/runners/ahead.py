@@ -96,7 +96,7 @@ class Ahead:
         board, node = self._board, self._board.graph[id]
         if node.cached or len(node.deps) > MAX_INPUTS or not self._bundler.alone(id):
             return False
-        if node.entry.task.options.resources is not None:
-            return False  # it would hold them while it waits
+        if node.entry.task.options.resources is not None or board.progress[id].limited:
+            return False  # it would hold them, or the slot of a limit, while it waits
         here = all(d in self._promises or board.there(d) for d in node.deps)
         return here and all(board.scheduler.over(n) for n in node.order)

@@ -52,6 +52,10 @@ class Progress:
     parked_on: tuple[str, int] | None = None
     """The session and token of the holder it was last said to wait for."""
     error: BaseException | None = None
+    limited: bool = False
+    """Its task has a tag that only so many may run of at once: it needs a slot."""
+    has_slot: bool = False
+    """It has one."""
     alone: bool = False
     """It was in a bundle whose worker died: from now on it travels by itself."""
 
@@ -59,8 +63,17 @@ class Progress:
 class Board:
     """Nodes, their plan, their progress and their values."""
 
-    def __init__(self, graph: Graph, *, held: Callable[[int], bool], emit: events.Emit, clock: Clock) -> None:
-        """`held(node)`: a future of the node is alive, so its value may still be asked for."""
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        held: Callable[[int], bool],
+        emit: events.Emit,
+        clock: Clock,
+        limits: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        """`held(node)`: a future of the node is alive, so its value may still be asked for. `limits()` are the tags of
+        which only so many may run at once."""
         self.graph = graph
         self.planner = Planner(graph)
         self.scheduler = Scheduler()
@@ -75,6 +88,7 @@ class Board:
         self.held = held
         self.remade: dict[int, int] = {}
         """Nodes whose value was lost and made again, and how often."""
+        self._limits = limits
         self._uses: dict[int, int] = {}
 
     def name(self, id: int) -> str:
@@ -87,7 +101,9 @@ class Board:
     def begin(self, id: int) -> Progress:
         """The node has to run (again): its inputs are in use from now on."""
         node = self.graph[id]
-        progress = self.progress[id] = Progress(key=node.cache_key)
+        tags = node.entry.task.options.tags
+        limited = bool(tags) and not tags.isdisjoint(self._limits())
+        progress = self.progress[id] = Progress(key=node.cache_key, limited=limited, alone=limited)
         for dep in node.deps:
             self._uses[dep] = self._uses.get(dep, 0) + 1
         return progress

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import LockError, LocksUnreachable, PenstockError, SessionLost
 from penstock.locks.base import Holder, Lease, LockManager, Outcome, Session
+
+N = TypeVar("N", bound=Hashable)
+"""Who holds a lock in a driver: a node, or a node and what it holds."""
 
 LOOK_AGAIN_SECONDS = 5.0
 """A parked key is looked at this often even if nobody says anything: messages may be lost, holders may die."""
@@ -56,14 +60,14 @@ class Claims:
         self._look_again = look_again
         self._clock = clock
         self._presences: dict[int, _Presence] = {}
-        self._leases: dict[int, tuple[_Presence | None, Lease]] = {}
+        self._leases: dict[Hashable, tuple[_Presence | None, Lease]] = {}
         self._releasing: dict[tuple[int, Outcome], list[Lease]] = {}
         self._outages: dict[int, _Outage] = {}
         self._answered: set[int] = set()
         self._timers: set[threading.Timer] = set()
         self._closed = False
 
-    def acquire(self, manager: LockManager, wanted: Mapping[int, str]) -> dict[int, Lease | Holder | None]:
+    def acquire(self, manager: LockManager, wanted: Mapping[N, str]) -> dict[N, Lease | Holder | None]:
         """One try for the key of each node, in one call. Leases are kept until `release`.
 
         None: the manager does not answer just now, and the key is woken when it is to be tried again. A lease of no
@@ -79,7 +83,7 @@ class Claims:
             return self._without(manager, wanted, error)
         self._outages.pop(id(manager), None)
         self._answered.add(id(manager))
-        result: dict[int, Lease | Holder | None] = dict(zip(wanted, answers, strict=True))
+        result: dict[N, Lease | Holder | None] = dict(zip(wanted, answers, strict=True))
         for node, answer in zip(wanted, answers, strict=True):
             if isinstance(answer, Lease):
                 self._leases[node] = (presence, answer)
@@ -87,12 +91,27 @@ class Claims:
                 presence.watch(answer.key, self._on_wake)
         return result
 
+    def free(self, manager: LockManager, keys: Sequence[str]) -> list[str]:
+        """Those of the keys that nobody holds just now; all of them if the manager does not answer."""
+        self.flush()
+        try:
+            return self._presence(manager).session.free(keys)
+        except LocksUnreachable:
+            return list(keys)  # `acquire` meets the same trouble, and knows what to do
+
+    def watch(self, manager: LockManager, keys: Iterable[str]) -> None:
+        """Have the keys woken when they may be free."""
+        presence = self._presences.get(id(manager))
+        if presence is not None:
+            for key in keys:
+                presence.watch(key, self._on_wake)
+
     def lease(self, node: int) -> Lease | None:
         """What the node holds."""
         held = self._leases.get(node)
         return held[1] if held else None
 
-    def release(self, node: int, outcome: Outcome) -> None:
+    def release(self, node: Hashable, outcome: Outcome) -> None:
         """Let the node's lock go with the next `flush`, and tell waiters how it ended. Nothing happens if it holds
         none."""
         presence, lease = self._leases.pop(node, (None, None))
@@ -177,8 +196,8 @@ class Claims:
     # -- a manager that does not answer ----------------------------------------------------------------------------
 
     def _without(
-        self, manager: LockManager, wanted: Mapping[int, str], error: LocksUnreachable
-    ) -> dict[int, Lease | Holder | None]:
+        self, manager: LockManager, wanted: Mapping[N, str], error: LocksUnreachable
+    ) -> dict[N, Lease | Holder | None]:
         now = self._clock.monotonic()
         outage = self._outages.setdefault(id(manager), _Outage(now))
         outage.ask_again = now + ASK_AGAIN_SECONDS
@@ -194,8 +213,8 @@ class Claims:
         timer.start()
         return dict.fromkeys(wanted)
 
-    def _unlocked(self, wanted: Mapping[int, str]) -> dict[int, Lease | Holder | None]:
-        answers: dict[int, Lease | Holder | None] = {}
+    def _unlocked(self, wanted: Mapping[N, str]) -> dict[N, Lease | Holder | None]:
+        answers: dict[N, Lease | Holder | None] = {}
         for node, key in wanted.items():
             answers[node] = lease = Lease(key, "", 0)
             self._leases[node] = (None, lease)

@@ -126,6 +126,7 @@ class Endings:
             )
         )
         progress.attempt += 1
+        self._admission.rest(id)
         if delay > 0:
             board.scheduler.hold(id)
             self._later(delay, lambda: board.scheduler.resume(id))

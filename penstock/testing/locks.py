@@ -214,6 +214,15 @@ class LockManagerTests:
         assert answers[0] == answers[3]
         assert two.try_acquire([]) == []
 
+    def test_free_keys_are_those_that_nobody_holds(self, manager: LockManager) -> None:
+        one, two = self.open(manager), self.open(manager)
+        lease = self.take(one, "a")
+        self.take(two, "b")
+        assert one.free(["a", "b", "c"]) == two.free(["a", "b", "c"]) == ["c"]
+        one.release([lease], "failed")
+        assert two.free(["b", "a"]) == ["a"]
+        assert two.free([]) == []
+
     def test_fencing_tokens_only_grow(self, manager: LockManager) -> None:
         sessions, tokens = [self.open(manager) for _ in range(3)], []
         for turn in range(30):

@@ -29,6 +29,24 @@ def work(key: int) -> str:
     return value
 
 
+@task(tags=["db"])
+def query(key: int) -> int:
+    """How many of these run while this one does, itself included, on all machines together."""
+    mark = os.path.join(os.environ["SHARED_MARKS"], f"{os.getpid()} {key}")
+    with open(mark, "x"):
+        pass
+    try:
+        time.sleep(float(os.environ.get("SHARED_SECONDS", "0")))
+        return len(os.listdir(os.environ["SHARED_MARKS"]))
+    finally:
+        os.unlink(mark)
+
+
+@flow
+def queries(keys: list[int]) -> dict[int, Any]:
+    return {key: query(key) for key in keys}
+
+
 @flow
 def shared(keys: list[int]) -> dict[int, Any]:
     return {key: work(key) for key in keys}
@@ -40,7 +58,8 @@ def main() -> None:
     print(json.dumps({"ready": os.getpid()}), flush=True)
     sys.stdin.readline()
     try:
-        run = shared.run([(key + shift) % count for key in range(count)])
+        pipeline = queries if os.environ.get("SHARED_MARKS") else shared
+        run = pipeline.run([(key + shift) % count for key in range(count)])
         result = {str(key): value for key, value in run.result().items()}
         print(json.dumps({"result": result, "counts": run.counts}), flush=True)
     except PenstockError as error:

@@ -1,0 +1,234 @@
+"""Locks in Redis: how soon waiters wake, what waiting and renewing cost, what SERIALIZABLE adds to a run."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import redis
+
+from benchmarks.tables import Line, at_most, paired, seconds
+from penstock import INPUTS, flow, task
+from penstock.locks import Lease, RedisLockManager, Session
+from penstock.runners import ThreadRunner
+from penstock.settings import load_settings
+from penstock.transactions import IsolationLevel
+from tests.servers.redis import RedisServer, running
+
+WAKES = 40
+WAITERS = 20
+WAITED_FOR = 100
+HELD = 5_000
+NODES = 10_000
+WATCHED_SECONDS = 10.0
+
+
+def run() -> list[Line]:
+    """Every figure, on a server of its own."""
+    with running() as server:
+        manager = RedisLockManager.from_url(server.url)
+        woken = wake_up(lambda: _Ours(server))
+        polled = wake_up(lambda: _Polling(server))
+        return [
+            at_most("a waiter wakes after the release, median", 1000 * woken, 10, "ms"),
+            Line("  redis-py's own lock, which polls", f"{1000 * polled:.2f} ms"),
+            *while_waiting(server),
+            Line("one lock taken and released", f"{1e6 * take_and_release(manager):.0f} µs"),
+            *many_held(manager),
+            *serializable(server),
+        ]
+
+
+# -- waking -----------------------------------------------------------------------------------------------------------
+
+
+class _Ours:
+    def __init__(self, server: RedisServer) -> None:
+        self.holder = RedisLockManager.from_url(server.url).open_session()
+        self.waiter = RedisLockManager.from_url(server.url).open_session()
+
+    def hold(self) -> None:
+        (lease,) = self.holder.try_acquire(["k"])
+        assert isinstance(lease, Lease)
+        self.lease = lease
+
+    def wait(self) -> None:
+        self.waiter.wait_any(["k"], 60.0)
+
+    def release(self) -> None:
+        self.holder.release([self.lease], "published")
+
+    def close(self) -> None:
+        self.holder.close()
+        self.waiter.close()
+
+
+class _Polling:
+    def __init__(self, server: RedisServer) -> None:
+        self.clients = [redis.Redis(port=server.port) for _ in range(2)]
+        self.held, self.wanted = (client.lock("k", timeout=60, thread_local=False) for client in self.clients)
+
+    def hold(self) -> None:
+        self.held.acquire()
+
+    def wait(self) -> None:
+        self.wanted.acquire()
+        self.wanted.release()
+
+    def release(self) -> None:
+        self.held.release()
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
+
+
+def wake_up(make: Callable[[], Any]) -> float:
+    """Median seconds from the moment of the release to the waiter's going on."""
+    scene, taken = make(), []
+    for number in range(WAKES):
+        scene.hold()
+        ended: list[float] = []
+
+        def wait(ended: list[float] = ended) -> None:
+            scene.wait()
+            ended.append(time.perf_counter())
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        time.sleep(0.11 + 0.1 * number / WAKES)  # at any moment between two polls
+        began = time.perf_counter()
+        scene.release()
+        thread.join()
+        taken.append(ended[0] - began)
+    scene.close()
+    return statistics.median(taken)
+
+
+# -- waiting and renewing ---------------------------------------------------------------------------------------------
+
+
+def while_waiting(server: RedisServer) -> list[Line]:
+    """Commands a second that sessions cost which do nothing but wait."""
+    keys = [f"waited {number}" for number in range(WAITED_FOR)]
+    with ExitStack() as stack:
+        holder = RedisLockManager.from_url(server.url).open_session()
+        stack.callback(holder.close)
+        holder.try_acquire(keys)
+        waiters = [RedisLockManager.from_url(server.url).open_session() for _ in range(WAITERS)]
+        over = threading.Event()
+
+        def wait(session: Session) -> None:
+            while not over.is_set():
+                session.wait_any(keys, 5.0)
+
+        threads = [threading.Thread(target=wait, args=[session]) for session in waiters]
+        for thread in threads:
+            thread.start()
+        ours = commands_per_second(server, "evalsha", "eval", "publish", "subscribe")
+        over.set()
+        for session in waiters:
+            session.close()
+        for thread in threads:
+            thread.join()
+    client = redis.Redis(port=server.port)
+    held = client.lock("polled", timeout=120, thread_local=False)
+    held.acquire()
+    threads = [
+        threading.Thread(
+            target=redis.Redis(port=server.port).lock("polled", timeout=1).acquire,
+            kwargs={"blocking_timeout": WATCHED_SECONDS + 2},
+        )
+        for _ in range(WAITERS)
+    ]
+    for thread in threads:
+        thread.start()
+    polling = commands_per_second(server, "set")
+    for thread in threads:
+        thread.join()
+    held.release()
+    return [
+        Line(f"{WAITERS} sessions wait for {WAITED_FOR} keys", f"{ours:.1f} calls/s"),
+        Line(f"  {WAITERS} of redis-py's own locks wait for 1 key", f"{polling:.1f} calls/s"),
+    ]
+
+
+def commands_per_second(server: RedisServer, *names: str) -> float:
+    """Calls of these commands that the server handled, by the second."""
+
+    def calls() -> int:
+        with server.client() as client:
+            stats = client.info("commandstats")
+        return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in names)
+
+    time.sleep(1.0)  # so that all of them wait
+    before, began = calls(), time.perf_counter()
+    time.sleep(WATCHED_SECONDS)
+    return (calls() - before) / (time.perf_counter() - began)
+
+
+def take_and_release(manager: RedisLockManager) -> float:
+    """Seconds for one uncontended lock."""
+    session = manager.open_session()
+
+    def once() -> None:
+        (lease,) = session.try_acquire(["one"])
+        assert isinstance(lease, Lease)
+        session.release([lease], "published")
+
+    once()
+    taken = seconds(once, times=500)
+    session.close()
+    return taken
+
+
+def many_held(manager: RedisLockManager) -> list[Line]:
+    """What many locks of one session cost."""
+    session: Any = manager.open_session()
+    keys = [f"held {number}" for number in range(HELD)]
+    taking = seconds(lambda: session.try_acquire(keys), times=1)
+    renewing = seconds(session._beat, times=50)
+    session.close()
+    return [
+        Line(f"{HELD:,} locks taken together", f"{1000 * taking:.0f} ms"),
+        Line(f"one renewal of {HELD:,} locks", f"{1e6 * renewing:.0f} µs"),
+    ]
+
+
+# -- whole runs -------------------------------------------------------------------------------------------------------
+
+
+def serializable(server: RedisServer) -> list[Line]:
+    """The same run with and without locks."""
+    locked = INPUTS.configure(
+        isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=RedisLockManager.from_url(server.url)
+    )
+
+    stores = itertools.count()
+
+    def flow_of(policy: Any) -> Callable[[], None]:
+        @task(cache_policy=policy)
+        def number(x: int) -> int:
+            return x
+
+        @flow(runner=ThreadRunner(2))
+        def all_of_them() -> None:
+            number.map(list(range(NODES)))
+
+        def once() -> None:
+            store = f"memory://{next(stores)}"  # a disk's syncs would hide what is measured
+            all_of_them.run_with({}, settings=load_settings(overrides={"store": store})).result()
+
+        return once
+
+    with_locks, without, ratio = paired(flow_of(locked), flow_of(INPUTS), times=3)
+    return [
+        Line(f"{NODES:,} cached nodes, READ_COMMITTED", f"{without:.2f} s"),
+        Line(f"{NODES:,} cached nodes, SERIALIZABLE", f"{with_locks:.2f} s"),
+        Line("  what the locks add to a node", f"{1e6 * (with_locks - without) / NODES:.0f} µs ({ratio:.2f} x)"),
+    ]

@@ -1,0 +1,231 @@
+"""Named limits: no more tasks with a tag at once than are allowed, wherever they run."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock import events, flow, task
+from penstock.errors import UsageError
+from penstock.runners import DaskRunner, ThreadRunner
+from penstock.settings import Settings, load_settings
+from penstock.storage import LocalStore, MemoryStore
+from penstock.storage.limits import read_limits, remove_limit, set_limit
+from tests.locks.drivers import Scene
+from tests.servers.redis import RedisServer, own_redis
+
+__all__ = ["own_redis"]
+
+ODD_TAGS = ["db", "a/b", "..", ".hidden", "with blank", "é", "100%"]
+
+
+def limited(**limits: int) -> Settings:
+    """Settings with a store of its own, and these limits in it."""
+    name = str(time.monotonic_ns())
+    for tag, limit in limits.items():
+        set_limit(MemoryStore.named(name), tag, limit)
+    return load_settings(overrides={"store": f"memory://{name}"})
+
+
+class Gauge:
+    """How many are inside at once."""
+
+    def __init__(self) -> None:
+        self.guard = threading.Lock()
+        self.inside = self.most = 0
+
+    def pass_through(self) -> None:
+        with self.guard:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        time.sleep(0.02)  # so that others have the time to come in where they should not
+        with self.guard:
+            self.inside -= 1
+
+
+def test_limits_are_set_listed_and_lifted() -> None:
+    store = MemoryStore()
+    for number, tag in enumerate(ODD_TAGS, 1):
+        set_limit(store, tag, number)
+    assert read_limits(store) == {tag: number for number, tag in enumerate(ODD_TAGS, 1)}
+    assert remove_limit(store, "db")
+    assert not remove_limit(store, "db")
+    assert "db" not in read_limits(store)
+    with pytest.raises(UsageError):
+        set_limit(store, "db", 0)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_no_more_run_at_once_than_the_limit_says(limit: int) -> None:
+    gauge = Gauge()
+
+    @task(tags=["db"])
+    def query(n: int) -> int:
+        gauge.pass_through()
+        return n
+
+    @flow(runner=ThreadRunner(6))
+    def many() -> list[int]:
+        return query.map(list(range(20)))
+
+    assert many.run_with({}, settings=limited(db=limit)).result() == list(range(20))
+    assert gauge.most == limit
+
+
+def test_what_has_no_limited_tag_is_not_held_up() -> None:
+    released = threading.Event()
+
+    @task(tags=["db"])
+    def query(n: int) -> int:
+        assert released.wait(30)
+        return n
+
+    @task(tags=["other"])
+    def free(n: int) -> int:
+        released.set()
+        return n
+
+    @flow(runner=ThreadRunner(3))
+    def mixed() -> list[int]:
+        return [*query.map([1, 2, 3]), free(4)]
+
+    assert mixed.run_with({}, settings=limited(db=1)).result() == [1, 2, 3, 4]
+
+
+def test_a_task_with_two_limited_tags_waits_for_both_and_nobody_hangs() -> None:
+    both, one = Gauge(), Gauge()
+
+    @task(tags=["db", "api"])
+    def query(n: int) -> int:
+        both.pass_through()
+        return n
+
+    @task(tags=["api"])
+    def call(n: int) -> int:
+        one.pass_through()
+        return n
+
+    @flow(runner=ThreadRunner(6))
+    def mixed() -> list[int]:
+        return [f for n in range(10) for f in (query(n), call(n))]
+
+    run = mixed.run_with({}, settings=limited(db=3, api=2))
+    assert run.state == "completed", run.error
+    assert both.most <= 2
+    assert one.most <= 2
+
+
+@pytest.mark.slow
+def test_a_delay_before_a_retry_holds_no_slot() -> None:
+    went = threading.Event()
+
+    @task(tags=["db"], retries=1, retry_delay_seconds=1.5)
+    def fails_once() -> str:
+        if not went.is_set():
+            raise OSError("not yet")
+        return "done"
+
+    @task(tags=["db"])
+    def other() -> str:
+        went.set()
+        return "other"
+
+    @flow(runner=ThreadRunner(2))
+    def two() -> list[str]:
+        return [fails_once(), other()]
+
+    assert two.run_with({}, settings=limited(db=1)).result() == ["done", "other"]
+
+
+def test_the_log_says_for_which_limit_a_call_waits() -> None:
+    told: list[events.Event] = []
+
+    @task(tags=["db"])
+    def query(n: int) -> int:
+        time.sleep(0.05)
+        return n
+
+    @flow(runner=ThreadRunner(3))
+    def many() -> list[int]:
+        return query.map([1, 2, 3])
+
+    many.run_with({}, settings=limited(db=1), subscribers=[told.append])
+    waits = [event for event in told if isinstance(event, events.NodeParked)]
+    assert {event.node for event in waits} == {1, 2}
+    assert waits[0].holder == {"limit": "db (1 at once)"}
+    assert {event.node for event in told if isinstance(event, events.NodeUnparked)} == {1, 2}
+
+
+@pytest.mark.slow
+@pytest.mark.needs("distributed")
+def test_what_follows_a_plain_task_on_a_cluster_needs_its_slot_too(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    set_limit(LocalStore(store), "db", 1)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    @task
+    def first(n: int) -> int:
+        return n
+
+    @task(tags=["db"])
+    def query(n: int) -> int:
+        (marks / str(n)).touch()
+        time.sleep(0.1)
+        inside = len(list(marks.iterdir()))
+        (marks / str(n)).unlink()
+        return inside
+
+    @flow(runner=DaskRunner(workers=2, threads_per_worker=2))
+    def chains() -> list[int]:
+        return [query(first(n)) for n in range(6)]
+
+    assert chains.run_with({}, settings=load_settings(overrides={"store": store})).result() == [1] * 6
+
+
+# -- across processes -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scene(tmp_path: Path, own_redis: RedisServer) -> Iterator[Scene]:
+    scene = Scene(tmp_path, own_redis.url)
+    (tmp_path / "marks").mkdir()
+    scene.environment |= {"SHARED_MARKS": str(tmp_path / "marks"), "PENSTOCK_RUNNER": "threads?workers=6"}
+    set_limit(LocalStore(scene.environment["PENSTOCK_STORE"]), "db", 3)
+    yield scene
+    for driver in scene.drivers:
+        driver.end()
+
+
+@pytest.mark.slow
+@pytest.mark.needs("redis")
+def test_a_limit_holds_for_several_drivers_together(scene: Scene) -> None:
+    drivers = [scene.driver(30, SHARED_SECONDS="0.02") for _ in range(3)]
+    for driver in drivers:
+        driver.go()
+    seen: list[Any] = [inside for driver in drivers for inside in driver.answer()["result"].values()]
+    assert len(seen) == 90
+    assert max(seen) <= 3
+
+
+@pytest.mark.slow
+@pytest.mark.needs("redis")
+def test_slots_of_a_killed_driver_come_back_within_its_lease(scene: Scene, tmp_path: Path) -> None:
+    victim, heir = scene.driver(3, SHARED_SECONDS="600"), scene.driver(3)
+    victim.go()
+    limit = time.monotonic() + 30
+    while len(list((tmp_path / "marks").iterdir())) < 3:
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    heir.go()
+    time.sleep(0.5)  # so that it waits when they come back
+    killed = time.monotonic()
+    victim.popen.send_signal(signal.SIGKILL)
+    assert len(heir.answer()["result"]) == 3
+    assert time.monotonic() - killed < 2 + 1 + 4
