@@ -307,8 +307,10 @@ class FailureTests(RunnerBench):
         log = self.log
 
         def killed() -> Any:
-            values = [t.double(log, n) for n in range(4)]  # over before: what a dying worker did not tell, runs again
-            return t.die_at_first.submit(log, wait_for=values), values
+            values = [t.double(log, n) for n in range(4)]
+            for value in values:
+                value.wait()  # over before: what a dying worker did not tell yet, runs again
+            return t.die_at_first(log), values
 
         assert self.value(killed) == (2, [0, 2, 4, 6])
         assert self.executions() == {"die_at_first": 2, "double": 4}
