@@ -227,7 +227,7 @@ class ResultStore:
         """
         self._write_format()
         chosen = serializer_for(value, serializer)
-        generation, closes = _place(after)
+        generation, closes = place(after)
         inline = as_inline(value, chosen)
         if inline is not None:
             raw, about, payload = *inline, None
@@ -418,7 +418,7 @@ class ResultStore:
         return f"ResultStore({self.store!r})"
 
 
-def _place(after: Found | Absent) -> tuple[int, tuple[int, Reason] | None]:
+def place(after: Found | Absent) -> tuple[int, tuple[int, Reason] | None]:
     """The generation of a result that follows `after`, and what it closes."""
     if isinstance(after, Found):
         return after.generation + 1, (after.generation, "refreshed")
