@@ -237,7 +237,7 @@ class ResultStore:
                 f"refused to store a result of {task} as {chosen.name!r}",
                 where=self.store.url,
                 because="reading it back would run code that whoever can write to this store has chosen",
-                hint="return a table, an array or JSON, or add ?trusted=true to the address of a store whose writers are",
+                hint="return a table, an array or JSON, or add ?trusted=true to the address if all who write there are",
                 codec=chosen.name,
             )
         generation, closes = place(after)

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from penstock import INPUTS, TASK_SOURCE, flow, task
-from penstock.errors import ConfigurationError, LockError, StoreError, StoreRefused, StoreUnreachable
+from penstock.errors import (
+    ConfigurationError,
+    LockError,
+    StoreError,
+    StoreNotWritable,
+    StoreRefused,
+    StoreUnreachable,
+)
 from penstock.graph.policies import IsolationLevel
 from penstock.locks.slots import SlotLockManager
 from penstock.storage import open_store
@@ -227,3 +234,30 @@ def test_no_secret_is_in_a_pickled_store_or_its_representation(bucket: Bucket) -
     secret = bucket.endpoint.secret_key
     assert secret.encode() not in pickle.dumps(store)
     assert secret not in repr(store) + store.url
+
+
+def test_a_user_who_may_only_read_reads_and_is_told_what_he_may_not(
+    bucket: Bucket, s3_reader: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_store(bucket.url).put("a", b"1")
+    allowed = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": "*",
+                "Action": ["s3:GetObject", "s3:ListBucket"],
+                "Resource": [f"arn:aws:s3:::{bucket.name}", f"arn:aws:s3:::{bucket.name}/*"],
+            }
+        ],
+    }
+    bucket.endpoint.client().put_bucket_policy(Bucket=bucket.name, Policy=json.dumps(allowed))
+    use(s3_reader, monkeypatch)
+    store = open_store(bucket.url)
+    assert (store.get("a"), store.get("b")) == (b"1", None)
+    for write in (lambda: store.put("b", b""), lambda: store.put_if_absent("b", b"")):
+        with pytest.raises(StoreNotWritable, match=f"bucket {bucket.name}") as caught:
+            write()
+        assert "s3:PutObject" in caught.value.hint
+    with pytest.raises(StoreNotWritable, match="deleting"):
+        store.delete("a")
