@@ -15,6 +15,7 @@ MEASUREMENTS = {
     "warm": "Warm runs, local store",
     "workers": "Running, this machine",
     "tables_io": "Large results",
+    "buckets": "A store in a bucket, real S3 server on this machine",
 }
 
 

@@ -203,6 +203,13 @@ def test_reading_without_the_right_to_write_is_possible_and_writing_says_so(buck
     assert caught.value.code == "store.not-writable"
 
 
+def test_a_writer_who_may_not_delete_can_publish(bucket: Bucket, proxy: FaultProxy) -> None:
+    proxy.fault("refuse", method="DELETE", status=403, times=1000)
+    store = open_store(bucket.url)
+    assert store.put_if_absent("a", b"1") is True
+    assert store.put_if_absent("a", b"2") is False
+
+
 # -- addresses
 
 
