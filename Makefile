@@ -32,6 +32,8 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m examples.tpch.demo
 
 test: $(VENV)/.dev
+	@# Servers for tests, where there is apt: a test has a time limit, a download may take longer. What fails is told there.
+	@if command -v apt-get >/dev/null; then $(BIN)/python -m tests.servers.packages radosgw ceph-mon ceph-osd || true; fi
 	$(PYTEST)
 
 quick: $(VENV)/.dev

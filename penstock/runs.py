@@ -16,6 +16,7 @@ from penstock.graph.capture import replace_futures
 from penstock.graph.graphs import Graph, Node
 from penstock.graph.keys import KeyContext
 from penstock.graph.planning import Status
+from penstock.graph.policies import IsolationLevel
 from penstock.graph.tasks import TaskDefinition
 from penstock.graph.tracing import FlowFrame, Trace, tracing
 from penstock.journals import Journal
@@ -152,11 +153,12 @@ class Live:
     def _lock_manager_of(self, node: Node) -> LockManager | None:
         if node.entry.template is None:
             return None
-        manager = self.environment.lock_manager(node.entry.policy)
+        policy, storage = node.entry.policy, node.entry.task.options.result_storage
+        if policy is not None and policy.isolation_level is IsolationLevel.SERIALIZABLE:
+            check_conditions(self.environment.results(storage).store, node.name)
+        manager = self.environment.lock_manager(policy)
         if manager is not None:
             check_reach(self.runner, manager, node.name)
-            storage = node.entry.task.options.result_storage
-            check_conditions(self.environment.results(storage).store, node.name)
         return manager
 
     # -- what the trace asks (penstock.graph.tracing.Values) -----------------------------------------------------------

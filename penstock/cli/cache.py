@@ -14,7 +14,7 @@ from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import duration, moment, print_document, size, table
 from penstock.cli.stored import find_result, find_task
 from penstock.errors import UsageError
-from penstock.storage import maintenance
+from penstock.storage import copying, maintenance
 from penstock.storage.maintenance import Summary
 from penstock.storage.records import RedirectRecord, ResultRecord
 from penstock.storage.results import ResultStore
@@ -158,6 +158,51 @@ def verify(invocation: Invocation) -> int:
         if report.problems:
             click.echo("what is damaged is computed again by the next run that wants it", err=True)
     return FAILED if report.problems else 0
+
+
+@cache.command()
+@json_option
+@shared_options
+@click.pass_obj
+def du(invocation: Invocation) -> None:
+    """Say how much the files of each task take, closed generations and orphans included."""
+    results = _results(invocation)
+    usage = maintenance.du(results)
+    if invocation.json:
+        print_document(
+            "cache-du", {"store": results.store.url, "tasks": {name: _plain(u) for name, u in usage.items()}}
+        )
+        return
+    ordered = sorted(usage.items(), key=lambda entry: -entry[1].bytes)
+    if ordered:
+        rows = [(name, str(each.results), size(each.bytes)) for name, each in ordered]
+        click.echo(table(("task", "results", "size"), rows, right=("results", "size")))
+    click.echo(f"{size(sum(each.bytes for each in usage.values()))} in {results.store.url}")
+
+
+@cache.command()
+@click.argument("target", metavar="STORE")
+@click.option("--task", help="Only the results of this task.")
+@json_option
+@shared_options
+@click.pass_obj
+def copy(invocation: Invocation, target: str, task: str | None) -> int:
+    """Copy results with their records into another STORE (a folder or a URL), where they are hits then.
+
+    What is there already stays as it is.
+    """
+    results = _results(invocation)
+    to = invocation.environment().results(target)
+    if to.store.url == results.store.url:
+        raise UsageError("a store cannot be copied into itself", where=to.store.url)
+    report = copying.copy(results, to, task=find_task(results, task) if task else None)
+    if invocation.json:
+        print_document("cache-copy", {"store": results.store.url, "target": to.store.url, **_plain(report)})
+    else:
+        click.echo(f"copied {report.results} results ({size(report.bytes)}), {report.kept} were there already")
+        if report.damaged:
+            click.echo(f"left out {report.damaged} that are damaged: `penstock cache verify` names them", err=True)
+    return FAILED if report.damaged else 0
 
 
 # -- shared -----------------------------------------------------------------------------------------------------------

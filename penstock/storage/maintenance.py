@@ -97,7 +97,7 @@ class _Folder:
 
 def ls(results: ResultStore, *, task: str | None = None) -> Iterator[Summary]:
     """The current result of every key, of one task or of all, in order of their names. Expired ones are among them."""
-    for record in _current(results, task=task):
+    for record in current_records(results, task=task):
         yield Summary(
             task=record.task,
             key=record.key,
@@ -125,7 +125,7 @@ def show(results: ResultStore, task: str, key: str) -> list[Slot]:
 
 def rm(results: ResultStore, task: str, key: str | None = None) -> int:
     """Invalidate one result, or all of a task, and delete the payloads; returns how many. The closed slots stay."""
-    keys = [key] if key is not None else [record.key for record in _current(results, task=task)]
+    keys = [key] if key is not None else [record.key for record in current_records(results, task=task)]
     removed = 0
     for each in keys:
         removed += results.invalidate(task, each)
@@ -171,7 +171,7 @@ def du(results: ResultStore) -> dict[str, Usage]:
     """Bytes and number of current results by task; bytes are those of all files of the task's folder."""
     usage: dict[str, Usage] = {}
     names: dict[str, str] = {}
-    for record in _current(results):
+    for record in current_records(results):
         names[segment(record.task)] = record.task
         usage.setdefault(record.task, Usage()).results += 1
     for file in results.store.list("results/"):
@@ -198,7 +198,7 @@ def _folders(results: ResultStore, prefix: str) -> Iterator[_Folder]:
         yield folder
 
 
-def _current(results: ResultStore, *, task: str | None = None) -> Iterator[ResultRecord]:
+def current_records(results: ResultStore, *, task: str | None = None) -> Iterator[ResultRecord]:
     """The published record of the last generation of each key; damaged ones are passed over."""
     prefix = "results/" if task is None else f"results/{segment(task)}/"
     last = (folder.slots[max(folder.slots)].name for folder in _folders(results, prefix) if folder.slots)

@@ -125,7 +125,9 @@ class ObjectStore:
             raise
 
     def open(self, name: str) -> BinaryIO:
-        key = self._key(name)
+        return self._download(self._key(name))
+
+    def _download(self, key: str) -> BinaryIO:
         fs = self._filesystem(commits=False)
         try:
             return cast(BinaryIO, fs.open(f"{self._location.bucket}/{key}", "rb"))

@@ -303,6 +303,14 @@ def decode_recipe(data: bytes, *, recipe: str) -> RecipeEntry:
     return entry
 
 
+def decode_recipe_at(data: bytes, name: str) -> RecipeEntry:
+    """As `decode_recipe` where only the file's name is known."""
+    entry = _decode(data, _recipe_decoder)
+    if recipe_name(entry.recipe) != name:
+        raise DamagedResult("a recipe entry lies under another recipe's name", where=name)
+    return entry
+
+
 def check_format(data: bytes) -> None:
     """Raises `StoreVersionError` for a store that a newer Penstock laid out, `DamagedResult` for no such file."""
     _decode(data, _format_decoder)

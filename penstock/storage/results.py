@@ -28,7 +28,7 @@ from typing import Any
 import msgspec
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.errors import DamagedResult, StoreError, StoreRefused, StoreUnreachable, StoreVersionError
+from penstock.errors import CodecRefused, DamagedResult, StoreError, StoreRefused, StoreUnreachable, StoreVersionError
 from penstock.storage.choosing import serializer_for
 from penstock.storage.payloads import as_inline, read_value, write_payload
 from penstock.storage.records import (
@@ -179,9 +179,8 @@ class ResultStore:
         say `closed=True` if the generation was closed since the look-up: then look up again), `CodecRefused`,
         `SerializationError` if the code to read it back is missing, and `StoreUnreachable`.
         """
-        allowed = self.store.trusted if self._allow_pickle is None else self._allow_pickle
         try:
-            value = read_value(self.store, record, allow_pickle=allowed, limit=self._max_bytes)
+            value = read_value(self.store, record, allow_pickle=self._pickles, limit=self._max_bytes)
         except DamagedResult as error:
             # A second look: whoever closes a generation may delete its payloads right after.
             with contextlib.suppress(DamagedResult):
@@ -190,6 +189,10 @@ class ResultStore:
             raise
         self.counters.add(bytes_read=record.size)
         return value
+
+    @property
+    def _pickles(self) -> bool:
+        return self.store.trusted if self._allow_pickle is None else self._allow_pickle
 
     # -- publishing
 
@@ -223,11 +226,21 @@ class ResultStore:
         function, called once the value was written, for streams that are digested as they pass. `expires` and
         `started` are seconds since the epoch.
 
-        Raises `SerializationError`, `StoreError`s, and what a stream's own code raises; nothing is published then.
+        Raises `SerializationError`, `CodecRefused` for a pickle where pickles are not read, `StoreError`s, and what a
+        stream's own code raises; nothing is published then.
         """
         self._write_format()
         chosen = serializer_for(value, serializer)
-        generation, closes = _place(after)
+        if not chosen.safe and not self._pickles:
+            # Said now, and not by the next run, which would find a result that it may not read.
+            raise CodecRefused(
+                f"refused to store a result of {task} as {chosen.name!r}",
+                where=self.store.url,
+                because="reading it back would run code that whoever can write to this store has chosen",
+                hint="return a table, an array or JSON, or add ?trusted=true to the address if all who write there are",
+                codec=chosen.name,
+            )
+        generation, closes = place(after)
         inline = as_inline(value, chosen)
         if inline is not None:
             raw, about, payload = *inline, None
@@ -418,7 +431,7 @@ class ResultStore:
         return f"ResultStore({self.store!r})"
 
 
-def _place(after: Found | Absent) -> tuple[int, tuple[int, Reason] | None]:
+def place(after: Found | Absent) -> tuple[int, tuple[int, Reason] | None]:
     """The generation of a result that follows `after`, and what it closes."""
     if isinstance(after, Found):
         return after.generation + 1, (after.generation, "refreshed")

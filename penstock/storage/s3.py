@@ -14,11 +14,12 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from penstock.errors import StoreError
 from penstock.storage.objects import CALL_SECONDS, IN_FLIGHT, ObjectStore, Page
 from penstock.storage.s3_answers import is_broken_off, is_missing_key, meaning, status_of
+from penstock.storage.s3_downloads import open_payload
 from penstock.storage.s3_uploads import Upload
 from penstock.storage.stores import MAX_RECORD_BYTES
 
@@ -136,6 +137,9 @@ class S3Store(ObjectStore):
 
     def _upload(self, key: str) -> Upload:
         return Upload(self, key)
+
+    def _download(self, key: str) -> BinaryIO:
+        return open_payload(self, key)
 
     def sweep(self, *, older_than: float) -> int:
         """Abort uploads that were begun so long ago and never finished: they cost money and nobody sees them."""

@@ -106,7 +106,7 @@ def is_broken_off(error: BaseException) -> bool:
     from aiohttp import ClientPayloadError
     from botocore.exceptions import IncompleteReadError, ResponseStreamingError
 
-    return isinstance(error, (ClientPayloadError, IncompleteReadError, ResponseStreamingError))
+    return isinstance(error, (EOFError, ClientPayloadError, IncompleteReadError, ResponseStreamingError))
 
 
 def _of_configuration(error: BaseException) -> bool:

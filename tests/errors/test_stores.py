@@ -361,9 +361,12 @@ def test_a_store_in_memory_for_processes(monkeypatch: pytest.MonkeyPatch, sound)
     sound(caught.value, ConfigurationError, "usage.configuration")
 
 
-def test_a_pickle_from_a_store_that_is_not_trusted_is_not_read(sound) -> None:
+@pytest.mark.parametrize("trusted_when_written", [True, False])
+def test_a_pickle_is_neither_written_to_nor_read_from_a_store_that_is_not_trusted(
+    sound, trusted_when_written: bool
+) -> None:
     class Shared(FlakyStore):
-        trusted = False  # type: ignore[assignment]
+        trusted = trusted_when_written  # type: ignore[assignment]
 
     store = Shared(MemoryStore.named(f"errors-{next(_names)}"))
 
@@ -375,7 +378,9 @@ def test_a_pickle_from_a_store_that_is_not_trusted_is_not_read(sound) -> None:
     def reading() -> complex:
         return make(1)
 
-    flow(lambda: make.submit(1).wait())()
+    if trusted_when_written:
+        flow(lambda: make.submit(1).wait())()
+    Shared.trusted = False  # type: ignore[assignment]
     with pytest.raises(CodecRefused) as caught:
         reading()
     sound(caught.value, CodecRefused, "result.codec-refused")

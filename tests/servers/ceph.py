@@ -99,6 +99,8 @@ class Ceph:
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         port = free_port()
         self.endpoint = Endpoint(f"http://127.0.0.1:{port}", "penstock", secrets.token_hex(20))
+        self.reader = Endpoint(self.endpoint.url, "reader", secrets.token_hex(20))
+        """Another user, who may do nothing until a bucket's policy allows it."""
         self._settings = _CONFIGURATION.format(
             fsid=uuid.uuid4(),
             folder=folder,
@@ -119,6 +121,7 @@ class Ceph:
             self._start_monitor()
             self._start_storage()
             self.add_user(self.endpoint)
+            self.add_user(self.reader)
             self.start_gateway()
         except BaseException:
             self.__exit__(None, None, None)
@@ -260,7 +263,10 @@ def running(folder: Path) -> Ceph:
 def main(folder: Path) -> None:
     began = time.monotonic()
     with running(folder) as ceph:
-        print(json.dumps({**ceph.endpoint.facts(), "seconds": time.monotonic() - began}), flush=True)
+        print(
+            json.dumps({**ceph.endpoint.facts(), "reader": ceph.reader.facts(), "seconds": time.monotonic() - began}),
+            flush=True,
+        )
         sys.stdin.read()
 
 

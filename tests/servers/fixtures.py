@@ -54,6 +54,13 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
         yield Endpoint(facts["url"], facts["access_key"], facts["secret_key"])
 
 
+@pytest.fixture(scope="session")
+def s3_reader(s3_endpoint: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """Another user of the same server, who may do nothing until a bucket's policy allows it."""
+    with _served(tmp_path_factory, "tests.servers.ceph") as facts:
+        yield Endpoint(**facts["reader"])
+
+
 @pytest.fixture
 def bucket(s3_endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """A new bucket; the environment says how to reach it, as a user's would."""

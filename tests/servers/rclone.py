@@ -39,7 +39,7 @@ def program() -> str:
 
 def main(folder: Path) -> None:
     files = folder / "files"
-    files.mkdir(parents=True)
+    files.mkdir(parents=True, exist_ok=True)
     endpoint = Endpoint(f"http://127.0.0.1:{free_port()}", "penstock", secrets.token_hex(20))
     with open(folder / "rclone.log", "ab") as log:
         server = subprocess.Popen(
@@ -49,7 +49,7 @@ def main(folder: Path) -> None:
             env={
                 "PATH": os.environ.get("PATH", os.defpath),
                 "HOME": str(folder),
-                "RCLONE_AUTH_KEY": f"{endpoint.access_key},{endpoint.secret_key}",
+                "RCLONE_AUTH_KEY": f'"{endpoint.access_key},{endpoint.secret_key}"',  # one entry of a list
             },
         )
 

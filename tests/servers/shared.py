@@ -75,7 +75,7 @@ def keep(folder: Path, module: str) -> None:
     if not line:
         sys.exit(server.wait())
     (folder / "facts.json").write_text(line)
-    print(line, flush=True)
+    os.write(1, line.encode())  # in one piece: whoever started us reads a line and hangs up
     os.close(1)
     with open(folder / "users") as users:
         fcntl.flock(users, fcntl.LOCK_EX)

@@ -1,0 +1,83 @@
+"""A store in a bucket: planning cached nodes, and tables against bare pyarrow and s3fs, on a real S3 server here.
+
+The server is Ceph, started from packages without root; it shares the processors with what is measured.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+
+from benchmarks.tables import Line, paired, seconds
+from benchmarks.tables_io import table
+from benchmarks.warm import many
+from penstock import load_settings
+from penstock.storage import open_store
+from penstock.storage.results import ResultStore
+from penstock.storage.slots import Absent, Found
+from tests.servers.ceph import running
+from tests.servers.proxy import FaultProxy
+
+NODES = 2_000
+COUNTED = 500
+
+
+def run() -> list[Line]:
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as ceph:
+        os.environ.update(ceph.endpoint.environment())
+        settings = load_settings(
+            overrides={"store": f"s3://{ceph.endpoint.new_bucket()}", "runner": "threads?workers=16"}
+        )
+        cold = seconds(lambda: many.run_with({"n": NODES}, settings=settings).result(), times=1)
+        warm = seconds(lambda: many.plan_with({"n": NODES}, settings=settings), times=2)
+        with FaultProxy(ceph.endpoint.url) as proxy:
+            counted = settings.with_values(store=f"{settings.store}?endpoint_url={proxy.url}")
+            many.plan_with({"n": COUNTED}, settings=counted)
+            requests = len(proxy.seen) / COUNTED
+        lines = [
+            Line(f"{NODES:,} small tasks run and published, 16 threads", f"{cold:.1f} s"),
+            Line(f"plan of {NODES:,} cached nodes", f"{warm:.1f} s"),
+            Line("  requests for each node", f"{requests:.2f}"),
+        ]
+        return lines + _tables(f"s3://{ceph.endpoint.new_bucket()}")
+
+
+def _tables(address: str) -> list[Line]:
+    import s3fs
+
+    data, number, results = table(), itertools.count(), ResultStore(open_store(address))
+    bare_path = f"{address.removeprefix('s3://')}/bare.parquet"
+    fs = s3fs.S3FileSystem()
+
+    def publish() -> None:
+        key = f"key {next(number) % 3}"
+        after = results.look_up("task", key)
+        results.publish("task", key, data, after=after, attempt=os.urandom(8).hex(), digest="d")
+        results.store.delete(after.record.payload_name or "") if isinstance(after, Found) else None
+
+    def bare_write() -> None:
+        with fs.open(bare_path, "wb") as file:
+            pyarrow.parquet.write_table(data, file, compression="zstd")
+
+    assert isinstance(results.look_up("task", "key 0"), Absent)
+    publish()
+    found = results.look_up("task", "key 0")
+    assert isinstance(found, Found)
+    next(number), next(number)
+    ours, _, ratio = paired(publish, bare_write)
+    found = results.look_up("task", "key 0")
+    assert isinstance(found, Found)
+    load, _, read_ratio = paired(
+        lambda: results.load(found.record), lambda: pyarrow.parquet.read_table(fs.open(bare_path))
+    )
+    return [
+        Line(f"a table of {data.nbytes / 2**20:.0f} MiB published, checksum included", f"{ours * 1000:.0f} ms"),
+        Line("  speed against pyarrow and s3fs", f"{100 / ratio:.0f} %"),
+        Line("loaded and verified", f"{load * 1000:.0f} ms"),
+        Line("  speed against pyarrow and s3fs", f"{100 / read_ratio:.0f} %"),
+    ]

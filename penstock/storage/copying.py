@@ -1,0 +1,116 @@
+"""Results from one store into another, with their records: what is published here becomes a hit there."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+from blake3 import blake3
+
+from penstock.errors import DamagedResult, StoreVersionError
+from penstock.storage.maintenance import current_records
+from penstock.storage.records import RecipeEntry, ResultRecord, decode_recipe_at, encode
+from penstock.storage.results import Published, ResultStore, Staged, place
+from penstock.storage.serializers import Serializer
+from penstock.storage.slots import Found
+
+_CHUNK = 1 << 20
+_BATCH = 256
+
+
+@dataclass(slots=True)
+class Copied:
+    """What `copy` did."""
+
+    results: int = 0
+    bytes: int = 0
+    """Of the values copied."""
+    kept: int = 0
+    """Results that were there already; the other store's stay as they are."""
+    damaged: int = 0
+    """Results whose bytes are not as they were written, which are not copied."""
+    recipes: int = 0
+
+
+def copy(source: ResultStore, target: ResultStore, *, task: str | None = None) -> Copied:
+    """Copy the current results of one task or of all, bytes verified, and what leads to them.
+
+    A result that `target` has is kept. Each is published there as any other would be, so it may run beside readers and
+    writers of both stores, and again after it was interrupted. Raises what the stores raise.
+    """
+    done = Copied()
+    now = source.clock.now()
+    for record in current_records(source, task=task):
+        if record.expires is not None and record.expires <= now:
+            continue
+        try:
+            copied = _copy_one(source, target, record)
+        except DamagedResult:
+            done.damaged += 1
+            continue
+        if copied:
+            done.results += 1
+            done.bytes += record.size
+        else:
+            done.kept += 1
+    for entry in _recipes(source, task):
+        target.put_recipe(entry)
+        done.recipes += 1
+    return done
+
+
+def _copy_one(source: ResultStore, target: ResultStore, record: ResultRecord) -> bool:
+    """False if it is there already, or somebody published it meanwhile."""
+    while True:
+        found = target.look_up(record.task, record.key)
+        if isinstance(found, Found):
+            return False
+        generation, closes = place(found)
+        copy = msgspec.structs.replace(record, generation=generation, attempt=uuid.uuid4().hex)
+        if record.payload is not None:
+            _copy_payload(source, target, record, copy)
+        # An iterator that has gone by: if the generation is closed meanwhile the copy starts again.
+        gone: Iterator[None] = iter(())
+        staged = Staged(record=copy, data=encode(copy), closes=closes, value=gone, serializer=_NONE)
+        published = target.commit(staged)
+        if isinstance(published, Published):
+            return published.won
+
+
+def _copy_payload(source: ResultStore, target: ResultStore, record: ResultRecord, copy: ResultRecord) -> None:
+    assert record.payload is not None
+    hasher = blake3()
+    try:
+        file = source.store.open(record.payload_name or "")
+    except FileNotFoundError:
+        raise DamagedResult("a payload is gone", where=record.payload_name or "", gone=True) from None
+    with file, target.store.create(copy.payload_name or "") as out:
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+            out.write(chunk)
+        if hasher.hexdigest() != record.payload.checksum:
+            raise DamagedResult("a payload is not the one that was written", where=record.payload_name or "")
+
+
+def _recipes(source: ResultStore, task: str | None) -> Iterator[RecipeEntry]:
+    names = [file.name for file in source.store.list("recipes/")]
+    for start in range(0, len(names), _BATCH):
+        batch = names[start : start + _BATCH]
+        for name, data in zip(batch, source.store.get_many(batch), strict=True):
+            try:
+                entry = None if data is None else decode_recipe_at(data, name)
+            except (DamagedResult, StoreVersionError):
+                continue
+            if entry is not None and task in (None, entry.task):
+                yield entry
+
+
+class _Nothing:
+    """Stands where a serializer would: bytes that are copied are not written by one."""
+
+    name, suffix, safe = "", "", True
+
+
+_NONE: Serializer = _Nothing()  # type: ignore[assignment]

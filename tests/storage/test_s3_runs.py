@@ -1,0 +1,256 @@
+"""Whole runs on a bucket of a real S3 server: every runner, shared keys, outages, the command line, other readers."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from penstock import INPUTS, flow, task
+from penstock.cli.main import main
+from penstock.errors import PenstockError, StoreUnreachable
+from penstock.journals import read_events
+from penstock.runners import DaskRunner, runner_from
+from penstock.storage import open_store
+from penstock.storage.maintenance import gc, ls, verify
+from penstock.storage.results import ResultStore
+from penstock.testing import tasks
+from tests.servers.fixtures import Bucket
+from tests.servers.proxy import FaultProxy
+
+pytestmark = [pytest.mark.needs("s3fs", "boto3"), pytest.mark.slow, pytest.mark.timeout(300)]
+
+double = tasks.double.with_options(cache_policy=INPUTS - "log")
+total = tasks.total.with_options(cache_policy=INPUTS - "log")
+
+
+@contextlib.contextmanager
+def _runner(kind: str, folder: Path) -> Iterator[Any]:
+    if kind != "dask":
+        yield runner_from(f"{kind}?workers=2")
+        return
+    distributed = importlib.import_module("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", local_directory=str(folder)
+    ) as cluster:
+        yield DaskRunner(cluster=cluster)
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes", pytest.param("dask", marks=pytest.mark.needs("distributed"))])
+def test_a_second_run_and_another_pipeline_find_what_the_first_published(
+    kind: str, bucket: Bucket, tmp_path: Path
+) -> None:
+    log = str(tmp_path)
+
+    def sums(n: int) -> int:
+        return total(log, [double(log, i) for i in range(n)])
+
+    def others(n: int) -> list[int]:
+        return [double(log, i) for i in range(n)]
+
+    with _runner(kind, tmp_path) as runner:
+        first, other = (flow(each).with_options(runner=runner, result_storage=bucket.url) for each in (sums, others))
+        cold, warm, shared = first.run(8), first.run(8), other.run(9)
+        assert cold.result() == warm.result() == 56
+        assert shared.result() == [2 * i for i in range(9)]
+    assert cold.counts["executed"] == 9
+    assert (warm.counts["executed"], warm.counts["hit"]) == (0, 1)
+    assert (shared.counts["executed"], shared.counts["hit"]) == (1, 8)
+
+
+def test_the_log_of_a_run_is_in_the_bucket(bucket: Bucket, tmp_path: Path) -> None:
+    @flow(result_storage=bucket.url)
+    def one() -> int:
+        return double(str(tmp_path), 1)
+
+    run = one.run()
+    kinds = [type(event).__name__ for event in read_events(open_store(bucket.url), run.id)]
+    assert kinds[0] == "RunStarted"
+    assert kinds[-1] == "RunFinished"
+
+
+def test_of_16_processes_that_race_for_50_keys_all_get_the_same_bytes(bucket: Bucket) -> None:
+    # 16: with their clients they take 150 MB and two seconds of processor time each, before they begin.
+    program = str(Path(__file__).with_name("programs_race.py"))
+    racers = [
+        subprocess.Popen(
+            [sys.executable, program, bucket.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(16)
+    ]
+    try:
+        for racer in racers:
+            assert racer.stdin is not None
+            racer.stdin.write("go\n")
+            racer.stdin.flush()
+        answers = [racer.communicate(timeout=280)[0] for racer in racers]
+    finally:
+        for racer in racers:
+            racer.kill()
+            racer.wait()
+    seen = [json.loads(answer) for answer in answers]
+    assert all(each == seen[0] for each in seen)
+    assert len(set(seen[0])) == 50
+    results = ResultStore(open_store(bucket.url))
+    assert len(list(ls(results))) == 50
+    gc(results, grace_seconds=0.0)
+    report = verify(results)
+    assert (report.records, report.problems, report.orphans) == (50, [], 0)
+
+
+# -- outages
+
+
+def test_a_bucket_out_of_reach_amid_a_run_is_one_clear_error_and_the_next_run_goes_on(
+    bucket: Bucket, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    ran: list[int] = []
+
+    @task(cache_policy=INPUTS)
+    def step(n: int) -> int:
+        ran.append(n)
+        if n == 3 and ran.count(3) == 1:
+            proxy.fault("drop", times=1_000_000)
+        return n + 1
+
+    @flow(result_storage=bucket.url, runner="threads?workers=1")
+    def chain() -> int:
+        value = 0
+        for _ in range(6):
+            value = step(value)
+        return value
+
+    with pytest.raises(PenstockError) as caught:
+        chain()
+    assert isinstance(caught.value, StoreUnreachable)
+    proxy.heal()
+    results = ResultStore(open_store(bucket.url))
+    assert verify(results).problems == []
+    before = len(ran)
+    run = chain.run()
+    assert run.result() == 6
+    assert ran[before:] == [3, 4, 5]
+
+
+def test_a_bucket_that_is_not_there_is_said_before_anything_runs(bucket: Bucket) -> None:
+    ran: list[int] = []
+
+    @task(cache_policy=INPUTS)
+    def step(n: int) -> int:
+        ran.append(n)
+        return n
+
+    @flow(result_storage="s3://no-such-bucket-here/store")
+    def one() -> int:
+        return step(1)
+
+    with pytest.raises(PenstockError, match="no bucket no-such-bucket-here"):
+        one()
+    assert ran == []
+
+
+# -- the command line
+
+
+def test_the_commands_of_the_cache_work_on_a_bucket(bucket: Bucket, tmp_path: Path) -> None:
+    @flow(result_storage=bucket.url)
+    def some() -> list[int]:
+        return [double(str(tmp_path), i) for i in range(3)]
+
+    some()
+
+    def penstock(*words: str) -> Any:
+        answer = CliRunner().invoke(main, ["cache", *words, "--store", bucket.url, "--json"])
+        assert answer.exit_code == 0, answer.output
+        return json.loads(answer.stdout)
+
+    keys = [each["key"] for each in penstock("ls")["results"]]
+    assert len(keys) == 3
+    assert penstock("show", keys[0])["record"]["key"] == keys[0]
+    assert [each["results"] for each in penstock("du")["tasks"].values()] == [3]
+    assert penstock("verify")["problems"] == []
+    assert penstock("rm", keys[0], "--yes")["removed"] == 1
+    assert penstock("gc", "--grace", "0")["payloads"] == 0
+    assert penstock("copy", str(tmp_path / "copy"))["results"] == 2
+    assert len(list(ls(ResultStore(open_store(tmp_path / "copy"))))) == 2
+    back = CliRunner().invoke(main, ["cache", "copy", bucket.url, "--store", str(tmp_path / "copy")])
+    assert "copied 0 results" in back.output
+
+
+def test_doctor_tells_what_the_bucket_enforces(bucket: Bucket) -> None:
+    answer = CliRunner().invoke(main, ["doctor", "--store", bucket.url, "--locks", "memory", "--json"])
+    checks = {each["name"]: each for each in json.loads(answer.stdout)["checks"]}
+    assert checks["store writes"]["state"] == "ok"
+    assert "one wins" in checks["store writes"]["said"]
+    assert checks["store versions"]["state"] == "ok"
+
+
+# -- other readers
+
+
+@task(cache_policy=INPUTS)
+def table(rows: int) -> Any:
+    pyarrow = importlib.import_module("pyarrow")
+    return pyarrow.table({"n": list(range(rows)), "text": [f"row {i}" for i in range(rows)]})
+
+
+@pytest.fixture
+def path(bucket: Bucket) -> str:
+    """Where a stored table lies, as `cache show` says it."""
+
+    @flow(result_storage=bucket.url)
+    def one() -> Any:
+        return table(1000)
+
+    one()
+    (summary,) = ls(ResultStore(open_store(bucket.url)))
+    answer = CliRunner().invoke(main, ["cache", "show", summary.key, "--store", bucket.url, "--json"])
+    said: str = json.loads(answer.stdout)["path"]
+    assert said.startswith(f"s3://{bucket.name}/a store/results/")
+    return said
+
+
+@pytest.mark.needs("duckdb")
+def test_duckdb_reads_a_result_by_its_path(path: str, bucket: Bucket) -> None:
+    duckdb, s3fs = importlib.import_module("duckdb"), importlib.import_module("s3fs")
+    with duckdb.connect() as connection:
+        connection.register_filesystem(s3fs.S3FileSystem())
+        assert connection.execute(f"select sum(n), count(*) from '{path}'").fetchall() == [(499_500, 1000)]
+
+
+@pytest.mark.needs("pandas")
+def test_pandas_reads_a_result_by_its_path(path: str) -> None:
+    frame = importlib.import_module("pandas").read_parquet(path)
+    assert list(frame["n"]) == list(range(1000))
+
+
+@pytest.mark.needs("polars")
+def test_polars_reads_a_result_by_its_path(path: str, bucket: Bucket) -> None:
+    frame = importlib.import_module("polars").read_parquet(
+        path,
+        storage_options={
+            "aws_endpoint_url": bucket.endpoint.url,
+            "aws_access_key_id": bucket.endpoint.access_key,
+            "aws_secret_access_key": bucket.endpoint.secret_key,
+            "aws_region": "us-east-1",
+            "aws_allow_http": "true",
+        },
+    )
+    assert frame["text"][999] == "row 999"
+
+
+def test_boto3_reads_a_result_by_its_path(path: str, bucket: Bucket) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    key = path.removeprefix(f"s3://{bucket.name}/")
+    data = bucket.endpoint.client().get_object(Bucket=bucket.name, Key=key)["Body"].read()
+    assert parquet.read_table(pa.BufferReader(data)).num_rows == 1000

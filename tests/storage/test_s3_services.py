@@ -1,0 +1,270 @@
+"""Buckets that do not do what they say, and ways into a bucket that are closed: recognised, and said clearly."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import pickle
+from pathlib import Path
+
+import pytest
+
+from penstock import INPUTS, TASK_SOURCE, flow, task
+from penstock.errors import (
+    ConfigurationError,
+    LockError,
+    StoreError,
+    StoreNotWritable,
+    StoreRefused,
+    StoreUnreachable,
+)
+from penstock.graph.policies import IsolationLevel
+from penstock.locks.slots import SlotLockManager
+from penstock.storage import open_store
+from penstock.storage.probing import VERDICT_NAME
+from penstock.storage.s3 import S3Store
+from tests.servers.fixtures import Bucket, use
+from tests.servers.proxy import FaultProxy
+from tests.servers.s3 import Endpoint
+
+pytestmark = [pytest.mark.needs("s3fs", "boto3"), pytest.mark.slow]
+
+
+@pytest.fixture
+def ignoring(rclone_endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> S3Store:
+    """A bucket of a server that ignores conditions."""
+    use(rclone_endpoint, monkeypatch)
+    return S3Store(f"s3://{rclone_endpoint.new_bucket()}/store")
+
+
+@pytest.fixture
+def versioned(s3_endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> S3Store:
+    """A bucket in which the real server ignores conditions."""
+    use(s3_endpoint, monkeypatch)
+    return S3Store(f"s3://{s3_endpoint.new_bucket(versioned=True)}/store")
+
+
+@pytest.fixture
+def unsupported(bucket: Bucket, proxy: FaultProxy) -> S3Store:
+    """A bucket of a server that answers 501 to conditional writes: to the first of them, which decides."""
+    proxy.fault("refuse", method="PUT", part=".penstock/probes", status=501)
+    return S3Store(bucket.url)
+
+
+def test_a_bucket_that_enforces_conditions_is_recognised(bucket: Bucket) -> None:
+    found = S3Store(bucket.url).conditions()
+    assert (found.verdict, found.versioned) == ("enforced", False)
+
+
+def test_a_server_that_ignores_conditions_is_recognised(ignoring: S3Store) -> None:
+    assert ignoring.conditions().verdict == "ignored"
+
+
+def test_a_versioned_bucket_whose_conditions_are_ignored_is_recognised(versioned: S3Store) -> None:
+    found = versioned.conditions()
+    assert (found.verdict, found.versioned) == ("ignored", True)
+
+
+def test_a_server_that_knows_no_conditions_is_recognised(unsupported: S3Store) -> None:
+    assert unsupported.conditions().verdict == "unsupported"
+
+
+def test_the_verdict_is_remembered_in_the_bucket(bucket: Bucket, proxy: FaultProxy) -> None:
+    S3Store(bucket.url).put_if_absent("a", b"1")
+    before = len(proxy.seen)
+    assert S3Store(bucket.url).put_if_absent("a", b"2") is False
+    assert [method for method, _ in proxy.seen[before:]] == ["GET", "PUT"]
+
+
+def test_an_old_verdict_is_not_believed(bucket: Bucket) -> None:
+    bucket.put(VERDICT_NAME, json.dumps({"verdict": "ignored", "versioned": None, "seen": 1.0}).encode())
+    assert S3Store(bucket.url).conditions().verdict == "enforced"
+
+
+def test_the_probe_leaves_only_its_verdict(bucket: Bucket) -> None:
+    S3Store(bucket.url).conditions()
+    assert bucket.names() == [f"a store/{VERDICT_NAME}"]
+
+
+def _verdict(url: str) -> str:
+    return S3Store(url).conditions().verdict
+
+
+def test_processes_that_probe_at_once_come_to_one_verdict_and_leave_nothing(bucket: Bucket) -> None:
+    # 8 processes: with their clients they take 100 MB each.
+    with multiprocessing.get_context("spawn").Pool(8) as pool:
+        assert pool.map(_verdict, [bucket.url] * 16, chunksize=1) == ["enforced"] * 16
+    assert bucket.names() == [f"a store/{VERDICT_NAME}"]
+
+
+def _child(url: str, queue: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
+    queue.put(S3Store(url).get("a"))
+
+
+def test_a_forked_child_has_a_client_of_its_own(bucket: Bucket) -> None:
+    S3Store(bucket.url).put("a", b"1")
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_child, args=(bucket.url, queue))
+    child.start()
+    assert queue.get(timeout=60) == b"1"
+    child.join(60)
+    assert child.exitcode == 0
+    assert S3Store(bucket.url).get("a") == b"1"
+
+
+# -- what is refused there, and what is not
+
+
+def test_without_conditions_a_taken_name_is_still_seen_by_who_comes_later(ignoring: S3Store) -> None:
+    assert ignoring.put_if_absent("a", b"1") is True
+    assert ignoring.put_if_absent("a", b"2") is False
+    assert ignoring.get("a") == b"1"
+
+
+def test_without_conditions_locks_in_the_bucket_are_refused(ignoring: S3Store) -> None:
+    with pytest.raises(LockError, match="cannot hold locks"):
+        SlotLockManager(ignoring, reach="network", poll_seconds=(0.5, 5.0)).open_session()
+
+
+@task(cache_policy=(INPUTS + TASK_SOURCE).configure(isolation_level=IsolationLevel.SERIALIZABLE))
+def exclusive(x: int) -> int:
+    return x + 1
+
+
+@task(cache_policy=INPUTS + TASK_SOURCE)
+def shared(x: int) -> int:
+    return x + 2
+
+
+def test_without_conditions_serializable_tasks_are_refused(ignoring: S3Store, tmp_path: Path) -> None:
+    @flow(result_storage=ignoring.url)
+    def once() -> int:
+        return exclusive(1)
+
+    with pytest.raises(ConfigurationError, match="SERIALIZABLE") as caught:
+        once()
+    assert "ignored" in caught.value.because
+
+
+def test_without_conditions_other_tasks_run_with_a_warning(ignoring: S3Store, caplog: pytest.LogCaptureFixture) -> None:
+    @flow(result_storage=ignoring.url)
+    def often() -> int:
+        return shared(1)
+
+    with caplog.at_level(logging.WARNING, logger="penstock.store"):
+        assert often() == 3
+    assert "does not enforce conditional writes (ignored)" in caplog.text
+    assert often.run().counts["hit"] == 1
+
+
+# -- ways in that are closed
+
+
+def test_a_bucket_that_is_not_there_is_named(bucket: Bucket) -> None:
+    store = open_store("s3://no-such-bucket-here/store")
+    for call in (lambda: store.get("a"), lambda: store.put("a", b""), lambda: list(store.list(""))):
+        with pytest.raises(StoreRefused, match="no bucket no-such-bucket-here"):
+            call()
+
+
+def test_wrong_credentials_are_told_from_missing_permissions(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2" * 5)
+    with pytest.raises(StoreRefused, match="credentials are not accepted") as caught:
+        open_store(bucket.url).get("a")
+    assert "hunter2" not in str(caught.value) + repr(caught.value.data)
+
+
+def test_no_credentials_are_told(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    with pytest.raises(StoreRefused, match="no way into the bucket") as caught:
+        open_store(bucket.url).get("a")
+    assert "AWS_PROFILE" in caught.value.hint
+
+
+def test_an_endpoint_where_nobody_listens_is_unreachable(monkeypatch: pytest.MonkeyPatch, bucket: Bucket) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(StoreUnreachable) as caught:
+        open_store(bucket.url).get("a")
+    assert bucket.name in caught.value.where
+
+
+def test_reading_without_the_right_to_write_is_possible_and_writing_says_so(bucket: Bucket, proxy: FaultProxy) -> None:
+    bucket.put("a", b"1")
+    proxy.fault("refuse", method="PUT", status=403, times=1000)
+    store = open_store(bucket.url)
+    assert store.get("a") == b"1"
+    with pytest.raises(StoreError, match="writing is not allowed") as caught:
+        store.put_if_absent("b", b"2")
+    assert caught.value.code == "store.not-writable"
+
+
+def test_a_writer_who_may_not_delete_can_publish(bucket: Bucket, proxy: FaultProxy) -> None:
+    proxy.fault("refuse", method="DELETE", status=403, times=1000)
+    store = open_store(bucket.url)
+    assert store.put_if_absent("a", b"1") is True
+    assert store.put_if_absent("a", b"2") is False
+
+
+# -- addresses
+
+
+def test_credentials_in_an_address_are_refused_and_not_shown() -> None:
+    for address in ("s3://key:hunter2@bucket/a", "s3://bucket/a?endpoint_url=http://key:hunter2@host"):
+        with pytest.raises(ConfigurationError) as caught:
+            open_store(address)
+        assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["s3://", "s3:///a", "s3://bucket/a/../b", "s3://bucket/a?colour=red"])
+def test_an_address_that_names_no_bucket_or_an_unknown_option_is_refused(address: str) -> None:
+    with pytest.raises(ConfigurationError):
+        open_store(address)
+
+
+def test_an_address_with_options_comes_back_whole() -> None:
+    address = "s3://bucket/a/b?endpoint_url=https%3A%2F%2Fs3.example.org&trusted=true"
+    store = open_store(address)
+    assert store.url == address
+    assert store.trusted
+    assert not open_store("s3://bucket").trusted
+    assert pickle.loads(pickle.dumps(store)).url == address
+
+
+def test_no_secret_is_in_a_pickled_store_or_its_representation(bucket: Bucket) -> None:
+    store = open_store(bucket.url)
+    store.put("a", b"1")
+    secret = bucket.endpoint.secret_key
+    assert secret.encode() not in pickle.dumps(store)
+    assert secret not in repr(store) + store.url
+
+
+def test_a_user_who_may_only_read_reads_and_is_told_what_he_may_not(
+    bucket: Bucket, s3_reader: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_store(bucket.url).put("a", b"1")
+    allowed = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": "*",
+                "Action": ["s3:GetObject", "s3:ListBucket"],
+                "Resource": [f"arn:aws:s3:::{bucket.name}", f"arn:aws:s3:::{bucket.name}/*"],
+            }
+        ],
+    }
+    bucket.endpoint.client().put_bucket_policy(Bucket=bucket.name, Policy=json.dumps(allowed))
+    use(s3_reader, monkeypatch)
+    store = open_store(bucket.url)
+    assert (store.get("a"), store.get("b")) == (b"1", None)
+    for write in (lambda: store.put("b", b""), lambda: store.put_if_absent("b", b"")):
+        with pytest.raises(StoreNotWritable, match=f"bucket {bucket.name}") as caught:
+            write()
+        assert "s3:PutObject" in caught.value.hint
+    with pytest.raises(StoreNotWritable, match="deleting"):
+        store.delete("a")
