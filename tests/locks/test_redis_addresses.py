@@ -77,6 +77,7 @@ def test_no_password_travels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert pickle.loads(data).address == "redis://me:***@cache:6379"
 
 
+@pytest.mark.needs("redis")
 def test_a_password_that_did_not_travel_is_asked_for_by_name() -> None:
     manager = pickle.loads(pickle.dumps(RedisLockManager.from_url("redis://:pw@cache")))
     with pytest.raises(ConfigurationError, match="PENSTOCK_REDIS_PASSWORD"):
