@@ -202,7 +202,8 @@ class Engine(Protocol):
 
     @property
     def capacity(self) -> Mapping[str, float]:
-        """What all workers together have: `slots` (calls at a time) and resources in canonical units."""
+        """What all workers together have, resources in canonical units, and `slots`: how many bundles they take at a
+        time. If that is more than run at a time, because some wait at the workers, `workers` says how many run."""
         ...
 
     def register(self, payload: Payload) -> None:

@@ -47,7 +47,7 @@ class Bundler:
         else:
             pace.learn(seconds)
 
-    def choose(self, first: int, waiting: list[int], slots: float) -> list[int]:
+    def choose(self, first: int, waiting: list[int], workers: float) -> list[int]:
         """The bundle that begins with node `first`; the ready nodes that join it are taken from the heap `waiting`.
 
         Each node comes after those of the bundle that it needs.
@@ -56,10 +56,10 @@ class Bundler:
         chosen = [first]
         if self.alone(first) or self._board.remade:
             return chosen
-        share = int((len(waiting) + 1) / (2 * slots))
+        share = int((len(waiting) + 1) / (2 * workers))
         inside = {first}
         own: set[str] = set()
-        filled = self._extend(chosen, inside, own, 0, time or UNTIMED_SECONDS, slots)
+        filled = self._extend(chosen, inside, own, 0, time or UNTIMED_SECONDS, workers)
         heads = 1
         while (
             time is not None
@@ -73,7 +73,7 @@ class Bundler:
             start = len(chosen)
             chosen.append(heapq.heappop(waiting))
             inside.add(chosen[-1])
-            filled = self._extend(chosen, inside, own, start, filled + following, slots)
+            filled = self._extend(chosen, inside, own, start, filled + following, workers)
             heads += 1
         return chosen
 
@@ -87,7 +87,7 @@ class Bundler:
         return self._seconds <= 0 or long or self._solitary(id)
 
     def _extend(
-        self, chosen: list[int], inside: set[int], own: set[str], start: int, filled: float, slots: float
+        self, chosen: list[int], inside: set[int], own: set[str], start: int, filled: float, workers: float
     ) -> float:
         """Add what needs nothing but nodes of the bundle, as long as there is time; returns the time it fills."""
         scheduler = self._board.scheduler
@@ -95,7 +95,7 @@ class Bundler:
         while position < len(chosen) and len(chosen) < self._most:
             dependents = dict.fromkeys(scheduler.dependents(chosen[position]))
             position += 1
-            if len(dependents) > max(1.0, slots):
+            if len(dependents) > max(1.0, workers):
                 continue  # more than one for each worker: better spread over them
             for id in dependents:
                 time = self._time(id)

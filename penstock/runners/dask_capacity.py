@@ -9,12 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.errors import RunnerError
-
-MAX_AHEAD = 500
-"""So many calls wait for each thread of a worker, if they are much shorter than the way from the driver to there: to
-submit many at once costs Dask a fraction of what submitting each costs."""
-SHORT_SECONDS = 0.01
-"""A bundle that took less is short in this sense."""
+from penstock.runners.lead import Lead
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +75,7 @@ class Workers:
         self._shapes: dict[str, Shape] = {}
         self._before: dict[Shape, float] = {}
         self._most: dict[str, tuple[float, float]] = {}
-        self._ahead = 1
+        self._lead = Lead()
         self.capacity: Mapping[str, float] = _Unknown()
 
     @property
@@ -124,9 +119,9 @@ class Workers:
         self._tell()
 
     def learn(self, calls: int, seconds: float) -> None:
-        """A bundle took so long. Single short calls are sent ahead, the more of them the longer they stay short."""
-        self._ahead = min(self._ahead * 2, MAX_AHEAD) if calls == 1 and seconds < SHORT_SECONDS else 1
-        self._tell()
+        """A bundle of so many calls took so long."""
+        if self._lead.learn(calls, seconds):
+            self._tell()
 
     def place(self, needs: Mapping[str, float]) -> Placement | None:
         """Where a bundle that needs so much may run; None if nowhere now, although there was a worker that had it all
@@ -169,8 +164,9 @@ class Workers:
     def _tell(self) -> None:
         if self.known:
             threads = sum(shape.threads for shape in self._shapes.values())
-            slots = float(max(1, threads) * (1 + self._ahead))
-            self.capacity = {"slots": slots, **{name: most for name, (most, _) in self._most.items()}}
+            workers = float(max(1, threads))
+            most = {name: amount for name, (amount, _) in self._most.items()}
+            self.capacity = {"slots": self._lead.slots(workers), "workers": workers, **most}
 
 
 def _fits(shape: Shape, asked: Mapping[str, float]) -> bool:

@@ -85,7 +85,8 @@ class Dispatch:
                 if not all(self._room(name, amount) for name, amount in needs.items()):
                     too_large.append(id)
                     continue
-                chosen = self.bundler.choose(id, self._waiting, self.engine.capacity["slots"])
+                capacity = self.engine.capacity
+                chosen = self.bundler.choose(id, self._waiting, capacity.get("workers", capacity["slots"]))
                 refused.extend(self._submit(chosen, needs))
             except Exception as error:  # noqa: BLE001 (resources= and pickling are users' code; the failure is the node's)
                 refused.append((id, describe(error)))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from penstock.errors import RunnerError
+from penstock.runners.lead import Lead
 
 
 class Capacity:
@@ -15,6 +16,7 @@ class Capacity:
 
     def __init__(self, nodes: Iterable[Mapping[str, Any]]) -> None:
         """`nodes` is what `ray.nodes()` says."""
+        self._lead = Lead()
         self.update(nodes)
 
     def update(self, nodes: Iterable[Mapping[str, Any]]) -> None:
@@ -24,8 +26,15 @@ class Capacity:
         for machine in machines:
             for name, amount in machine.items():
                 total[name] += amount
-        total["slots"] = float(int(total["cpu"]))
+        total["workers"] = float(int(total["cpu"]))
+        total["slots"] = self._lead.slots(total["workers"])
         self._machines, self._total = machines, total
+
+    def learn(self, calls: int, seconds: float) -> None:
+        """A bundle of so many calls took so long. From any thread."""
+        if self._lead.learn(calls, seconds):
+            total = self._total
+            total["slots"] = self._lead.slots(total["workers"])
 
     def now(self) -> Mapping[str, float]:
         """What all machines have together; 0 of what has gone."""

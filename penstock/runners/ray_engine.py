@@ -311,6 +311,7 @@ class RayEngine:
         log_again(logs)
         if isinstance(outcomes, Failure):
             return all_failed(flight.bundle, outcomes)
+        self._capacity.learn(len(outcomes), sum(outcome.busy for outcome in outcomes))
         for outcome in outcomes:
             if isinstance(outcome.handle, ray_worker.Placed):
                 outcome.handle = Kept(flight.values[outcome.handle.slot], outcome.handle.index)

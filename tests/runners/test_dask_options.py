@@ -10,7 +10,8 @@ import pytest
 
 from penstock.errors import ConfigurationError, RunnerError
 from penstock.runners import DaskRunner, runner_from
-from penstock.runners.dask_capacity import ANYWHERE, MAX_AHEAD, Placement, Workers
+from penstock.runners.dask_capacity import ANYWHERE, Placement, Workers
+from penstock.runners.lead import MAX_AHEAD
 
 
 def worker(host: str = "a", threads: int = 1, memory: float = 8e9, **resources: float) -> dict[str, Any]:

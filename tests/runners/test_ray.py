@@ -284,7 +284,7 @@ class TestRayItself(RunnerBench):
             capacity = dict(engine.capacity)
         finally:
             engine.close()
-        assert (capacity["slots"], capacity["cpu"]) == (2.0, 2.0)
+        assert (capacity["workers"], capacity["cpu"]) == (2.0, 2.0)
         assert capacity["memory"] > 0
 
     def test_what_no_single_machine_has_is_an_error_at_once(self) -> None:
