@@ -74,6 +74,7 @@ class Journal:
     ) -> None:
         self.record = record
         self._store = store
+        self._appends = _appending(store)  # a look at a protocol takes long: once
         self._clock = clock
         self._subscribers = subscribers
         self._lines: list[bytes] = []
@@ -89,7 +90,7 @@ class Journal:
             return
         with self._guard:
             self._lines.append(events.encode_event(event))
-            wait = FLUSH_SECONDS if isinstance(self._store, AppendStore) else PART_SECONDS
+            wait = FLUSH_SECONDS if self._appends is not None else PART_SECONDS
             due = self._clock.monotonic() - self._flushed > wait or len(self._lines) >= FLUSH_EVENTS
             if due:
                 self._flush()
@@ -143,8 +144,8 @@ class Journal:
     def _flush(self) -> None:
         if self._lines and self._store is not None and self.record is not None:
             lines = b"".join(self._lines)
-            if isinstance(self._store, AppendStore):
-                self._store.append(run_name(self.record.id, _LOG), lines)
+            if self._appends is not None:
+                self._appends.append(run_name(self.record.id, _LOG), lines)
             else:
                 self._parts += 1
                 part = f"{_LOG_PARTS}{self.record.attempts:04d}-{self._parts:06d}.jsonl"
@@ -152,6 +153,10 @@ class Journal:
                     file.write(lines)
         self._lines.clear()
         self._flushed = self._clock.monotonic()
+
+
+def _appending(store: object) -> AppendStore | None:
+    return store if isinstance(store, AppendStore) else None
 
 
 def new_record(store: Store, run_id: str, flow: str, entry: str, parameters: Mapping[str, Any]) -> RunRecord:
