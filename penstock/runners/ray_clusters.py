@@ -18,6 +18,8 @@ from typing import Any
 
 from penstock.errors import RunnerError
 
+CONNECT_SECONDS = 60.0
+"""A connection that takes longer is given up; to start a Ray of our own takes a few seconds."""
 ANSWER_SECONDS = 5.0
 """How long an address may take to answer before it counts as dead; Ray itself would try for minutes."""
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
@@ -60,7 +62,8 @@ class _Process:
                 self._keeper, self._users = None, set()
             if self._keeper is None and not ray.is_initialized():
                 wanted = _wanted(address)
-                self._keeper = _Keeper(lambda: _connect(ray, wanted, options), ray.shutdown)
+                patience = CONNECT_SECONDS if "runtime_env" not in options else None  # that may install packages
+                self._keeper = _Keeper(lambda: _connect(ray, wanted, options), ray.shutdown, patience)
                 self._address, self._is_lost = wanted, False
             elif address is not None:
                 self._check_same(ray, address)
@@ -112,13 +115,22 @@ PROCESS = _Process()
 class _Keeper:
     """A thread that connects, stays, and disconnects."""
 
-    def __init__(self, connect: Callable[[], None], disconnect: Callable[[], None]) -> None:
+    def __init__(self, connect: Callable[[], None], disconnect: Callable[[], None], patience: float | None) -> None:
+        """Raises what connecting raises, and `RunnerError` if it takes longer than `patience` seconds: where a server
+        for clients cannot start, Ray's own client waits for it without end."""
         self._connect, self._disconnect = connect, disconnect
         self._connected: Future[None] = Future()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="penstock-ray", daemon=True)
         self._thread.start()
-        self._connected.result()
+        try:
+            self._connected.result(patience)
+        except TimeoutError as error:
+            raise RunnerError(
+                "cannot connect to Ray",
+                because=f"no connection came about within {patience:g} s",
+                hint="see whether the cluster is up, and the logs of its server for clients",
+            ) from error
 
     def end(self) -> None:
         """Disconnect; returns when that is done."""

@@ -511,28 +511,19 @@ def test_a_driver_that_is_killed_takes_its_running_calls_along(cluster: dict[str
     assert gone([int((tmp_path / "mark").read_text())])
 
 
-def test_a_cluster_that_dies_is_one_error_however_one_was_connected(ray_environment: None, tmp_path: Path) -> None:
-    programs = []
-    with one_cluster() as (addresses, cluster), contextlib.ExitStack() as stack:
-        for way, address in addresses.items():
-            folder = tmp_path / way
-            folder.mkdir()
-            text = f"""
-                from penstock.runners import ray_engine
+def test_a_cluster_at_an_address_that_dies_is_one_error(ray_environment: None, tmp_path: Path) -> None:
+    with one_cluster() as (addresses, cluster):
+        text = f"""
+            from penstock.runners import ray_engine
 
-                ray_engine.RETURN_SECONDS = 1.0
-                one_error(loses.with_options(runner=RayRunner({address!r})))
-                """
-            programs.append(
-                stack.enter_context(
-                    started(folder, LOSES.replace('"mark"', f'"{folder}/mark"') + textwrap.dedent(text))
-                )
-            )
-        for way in addresses:
-            wait_for((tmp_path / way / "mark").exists)
-        kill_with_children(cluster)
-        said = [program.communicate(timeout=PATIENCE)[0] for program in programs]
-    assert ["> RunnerError - the Ray cluster is lost" in each for each in said] == [True, True], said
+            ray_engine.RETURN_SECONDS = 1.0
+            one_error(loses.with_options(runner=RayRunner({addresses["direct"]!r})))
+            """
+        with started(tmp_path, LOSES + textwrap.dedent(text)) as program:
+            wait_for((tmp_path / "mark").exists)
+            kill_with_children(cluster)
+            said = program.communicate(timeout=PATIENCE)[0]
+    assert "> RunnerError - the Ray cluster is lost" in said, said
 
 
 def kill_with_children(process: subprocess.Popen[bytes]) -> None:
