@@ -519,7 +519,8 @@ def test_a_cluster_at_an_address_that_dies_is_one_error(ray_environment: None, t
             ray_engine.RETURN_SECONDS = 1.0
             one_error(loses.with_options(runner=RayRunner({addresses["direct"]!r})))
             """
-        with started(tmp_path, LOSES + textwrap.dedent(text)) as program:
+        loses = LOSES.replace('"mark"', f'"{tmp_path}/mark"')  # workers have another folder
+        with started(tmp_path, loses + textwrap.dedent(text)) as program:
             wait_for((tmp_path / "mark").exists)
             kill_with_children(cluster)
             said = program.communicate(timeout=PATIENCE)[0]
