@@ -126,6 +126,7 @@ class _Keeper:
         try:
             self._connected.result(patience)
         except TimeoutError as error:
+            self._over.set()  # if it comes about after all, it ends at once
             raise RunnerError(
                 "cannot connect to Ray",
                 because=f"no connection came about within {patience:g} s",

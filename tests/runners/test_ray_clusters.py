@@ -11,11 +11,14 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from penstock.errors import RunnerError
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "grpc", "psutil")]
 
@@ -525,6 +528,20 @@ def test_a_cluster_at_an_address_that_dies_is_one_error(ray_environment: None, t
             kill_with_children(cluster)
             said = program.communicate(timeout=PATIENCE)[0]
     assert "> RunnerError - the Ray cluster is lost" in said, said
+
+
+def test_a_connection_that_never_comes_about_is_given_up() -> None:
+    from penstock.runners.ray_clusters import _Keeper
+
+    answers, disconnected = threading.Event(), threading.Event()
+
+    def connect() -> None:
+        answers.wait()
+
+    with pytest.raises(RunnerError, match="cannot connect to Ray"):
+        _Keeper(connect, disconnected.set, 0.01)
+    answers.set()
+    assert disconnected.wait(PATIENCE)  # what comes too late is not kept
 
 
 def kill_with_children(process: subprocess.Popen[bytes]) -> None:
