@@ -104,7 +104,8 @@ class Live:
         self._values: dict[int, Any] = {}
         self._observed: set[int] = set()
         settings = environment.settings
-        context = WorkerContext(info, environment.results().store.url, environment.results, settings)
+        store = environment.results().store.url
+        context = WorkerContext(info, store, environment.signatures(), environment.results, settings)
         run_unlocked = settings.on_locks_down == "run_unlocked"
         self._claims = Claims(
             info={"run": run.id, "flow": run.flow_name},
