@@ -126,10 +126,10 @@ def redirect_seen(store: SlotStore, folder: str, generation: int, reason: Reason
     """Close a generation whose record the caller saw (R2), damaged or not. Doing it twice does no harm."""
     store.put(slot_in(folder, generation), encode(_redirect(folder, generation, generation, reason, clock)))
     if generation > 0:
-        # All below is closed, or nobody would have come here. A short cut only, so failing is no harm.
+        # All below is closed, or nobody would have come here. A short cut only, so failing is no harm; but what it
+        # replaces is needed, so it is durable: a power cut must not leave a torn one.
         with contextlib.suppress(StoreError):
-            ahead = _redirect(folder, 0, generation, reason, clock)
-            store.put(slot_in(folder, 0), encode(ahead), durable=False)
+            store.put(slot_in(folder, 0), encode(_redirect(folder, 0, generation, reason, clock)))
 
 
 def close_absent(store: SlotStore, folder: str, generation: int, reason: Reason, *, clock: Clock) -> bool:

@@ -81,6 +81,22 @@ class Puppet:
         assert self.session
         self.session.close()
 
+    def set_wall_clock(self, seconds: float) -> float:
+        """Put this process's wall clock forward (or back); files that it touches have the times of that clock. Returns
+        the time it shows."""
+        real = time.time
+        time.time = lambda: real() + seconds  # type: ignore[assignment]
+
+        def of_that_time(step: Any) -> Any:
+            def named(source: str, target: str, **more: Any) -> None:
+                os.utime(source, (time.time(), time.time()))
+                step(source, target, **more)
+
+            return named
+
+        os.link, os.rename = of_that_time(os.link), of_that_time(os.rename)
+        return time.time()
+
     def fork(self, key: str) -> list[Any]:
         """A child that tries to use what it inherited, and then stays until it is killed: its pid, and what it saw."""
         assert self.session

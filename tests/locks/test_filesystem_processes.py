@@ -86,6 +86,27 @@ def test_a_killed_holder_is_replaced_within_the_lease_elsewhere(start: Start) ->
     assert waiter.receive() - killed < SHORT + 1 + SLACK
 
 
+@pytest.mark.parametrize("ahead", [3600.0, -3600.0])
+def test_wall_clocks_an_hour_apart_neither_hasten_nor_delay_a_takeover(start: Start, ahead: float) -> None:
+    """Two machines that share a folder, neither of which sees the other's processes."""
+    lease = 1.5
+    holder, contender = (start(lease, blind=True, open_session=False) for _ in range(2))
+    assert abs(contender.ask("set_wall_clock", ahead) - holder.ask("set_wall_clock", 0.0) - ahead) < 60
+    for process in (holder, contender):
+        process.ask("open")
+    assert holder.ask("acquire", "key") == 1
+    contender.begin_waiting("key")
+    # Twice a lease: whoever believed the files' times would have taken it, or given the holder an hour.
+    held_until = time.monotonic() + 2 * lease
+    while time.monotonic() < held_until:
+        assert holder.ask("lost") is False
+        time.sleep(0.1)
+    killed = time.monotonic()
+    holder.signal(signal.SIGKILL)
+    taken = contender.receive()
+    assert killed < taken <= killed + lease + 1 + SLACK
+
+
 def test_a_stopped_holder_loses_its_lock_and_learns_it(start: Start) -> None:
     holder, waiter, third = start(SHORT), start(LONG), start(LONG)
     assert holder.ask("acquire", "k") == 1

@@ -1,0 +1,53 @@
+"""A process killed after each system call of publishing: the slot is absent or complete, and whoever comes next goes on."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are traced on Linux"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """In memory where there is such a place: a kill loses nothing that was written, synced or not."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
+        yield Path(folder)
+
+
+def test_a_writer_killed_at_any_system_call_leaves_nothing_or_a_whole_result(folder: Path) -> None:
+    program = str(Path(__file__).with_name("programs_killed.py"))
+    done = subprocess.run([sys.executable, program, str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    kills = [json.loads(line) for line in done.stdout.splitlines()]
+    scenes = {name: list(them) for name, them in itertools.groupby(kills, key=lambda kill: kill["scene"])}
+    assert list(scenes) == [
+        "small, into an empty folder",
+        "large, into an empty folder",
+        "large, in the place of another",
+    ]
+    for name, them in scenes.items():
+        assert len(them) > 30, name
+        assert [kill["calls"] for kill in them] == list(range(len(them)))
+        assert {kill["problems"] for kill in them} == {0}
+        # The next writer publishes, and the collection leaves that one result's file.
+        assert {kill["after"] for kill in them} == {"again"}
+        assert {kill["payloads"] for kill in them} == {1}
+        # In this order, and never back: what was there, nothing while the old one is closed, the new one.
+        stages = [stage for stage, _ in itertools.groupby(kill["before"] for kill in them)]
+        if name == "large, in the place of another":
+            assert stages == ["older", "redirected", "large"]
+        else:
+            assert stages == ["never", name.partition(",")[0]]
