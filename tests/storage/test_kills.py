@@ -1,4 +1,4 @@
-"""A process killed after each system call of publishing: the slot is absent or complete, and whoever comes next goes on."""
+"""A process killed after each system call of publishing: what it leaves is absent or complete, and others go on."""
 
 from __future__ import annotations
 

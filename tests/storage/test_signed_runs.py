@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing.connection
 import os
 from collections.abc import Callable
@@ -13,10 +14,14 @@ import pytest
 
 from penstock import INPUTS, flow, task
 from penstock.errors import CodecRefused, SignatureRefused
+from penstock.runners import DaskRunner
+from penstock.runners.base import WorkerContext
+from penstock.runtime import FlowRunInfo
 from penstock.storage import LocalStore
 from penstock.storage.maintenance import current_records
 from penstock.storage.records import decode_recipe_at, encode
 from penstock.storage.results import ResultStore
+from penstock.storage.signing import Signatures
 from penstock.storage.signing_keys import write_new_file
 
 
@@ -94,6 +99,29 @@ def test_pickles_are_shared_by_whoever_has_the_key(
     monkeypatch.delenv("PENSTOCK_SIGNING_KEYS")
     with pytest.raises(CodecRefused):
         flow(lambda: start(1))()
+
+
+@pytest.mark.slow
+@pytest.mark.needs("distributed")
+def test_workers_of_a_cluster_sign_with_the_key_that_they_read_for_themselves(
+    keys: Path, shared: ResultStore, tmp_path: Path
+) -> None:
+    distributed = importlib.import_module("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", local_directory=str(tmp_path)
+    ) as cluster:
+        runner = DaskRunner(cluster=cluster)
+        setup = runner._setup(WorkerContext(FlowRunInfo(), shared.store.url, Signatures(str(keys))))
+        run = flow(lambda: [weigh(start(1), {}), environment(1)], runner=runner).run()
+        assert run.result()[0] == {1, 2}
+    by_task = {record.task.rpartition(":")[2]: record for record in current_records(shared)}
+    assert by_task.keys() == {"start", "weigh", "environment"}
+    signatures = Signatures(str(keys))
+    assert {signatures.verdict(record) for record in by_task.values()} == {"valid"}
+    secret = keys.read_text().split()[-1]
+    assert str(keys).encode() in setup
+    assert not any(form in setup for form in (secret.encode(), bytes.fromhex(secret)))
+    assert secret not in str(run.result()[1])
 
 
 @pytest.mark.parametrize("on_unknown", ["fail", "recompute"])
