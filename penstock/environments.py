@@ -9,6 +9,7 @@ from typing import Any
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import ConfigurationError
 from penstock.graph.policies import IsolationLevel
+from penstock.indexes import index_from, with_index
 from penstock.locks import lock_manager_from
 from penstock.locks.base import LockManager
 from penstock.runners import runner_from
@@ -35,6 +36,8 @@ class Environment:
         opened = self._results.get(name)
         if opened is None:
             source: Store = open_store(store) if isinstance(store, str | os.PathLike) else store
+            index = self.settings.index
+            source = with_index(source, index_from(index) if index else None)
             opened = self._results[name] = ResultStore(source, clock=self.clock)
         return opened
 

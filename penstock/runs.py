@@ -33,7 +33,7 @@ from penstock.runners.local import ThreadRunner
 from penstock.runners.lookups import Lookups
 from penstock.runners.owning import Owners
 from penstock.runtime import FlowRunInfo, in_flow_run
-from penstock.settings import current_settings, in_force
+from penstock.settings import current_settings, in_force, without_password
 from penstock.storage.files import file_digest
 from penstock.storage.limits import LimitTable
 
@@ -104,7 +104,13 @@ class Live:
         self._values: dict[int, Any] = {}
         self._observed: set[int] = set()
         settings = environment.settings
-        context = WorkerContext(info, environment.results().store.url, environment.results, settings)
+        context = WorkerContext(
+            info,
+            environment.results().store.url,
+            environment.results,
+            index=without_password(settings.index),
+            settings=settings,
+        )
         run_unlocked = settings.on_locks_down == "run_unlocked"
         self._claims = Claims(
             info={"run": run.id, "flow": run.flow_name},

@@ -53,6 +53,8 @@ class Settings:
     """Where results are kept: a URL, or the absolute path of a folder. By default `store` in the home folder."""
     locks: str | None = None
     """Who locks keys: a URL, a folder's absolute path, `store`, `memory`. None: the folder `locks` of a local store."""
+    index: str | None = None
+    """A look-up index for stores in buckets: the URL of a Redis. None: every record is read from the store."""
     runner: str = "threads"
     """Where tasks run: `threads`, `processes`, `dask`, `dask+tcp://…`, `ray`, `ray://…`."""
     lease_seconds: float = 30.0
@@ -94,7 +96,8 @@ class Settings:
     def __getstate__(self) -> list[Any]:
         # Settings go to workers, and a password must not: there it comes from the workers' own environment.
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        values["locks"] = _USER.sub(r"\1@", self.locks) if self.locks else self.locks
+        for name in ("locks", "index"):
+            values[name] = without_password(values[name])
         return list(values.values())
 
     def __repr__(self) -> str:
@@ -149,6 +152,11 @@ def redacted(url: str) -> str:
     if "://" not in url:
         return url
     return _SECRET_PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1***@", url))
+
+
+def without_password(url: str | None) -> str | None:
+    """A URL as it may travel: where it arrives, the password comes from the environment."""
+    return _USER.sub(r"\1@", url) if url else url
 
 
 _PASSWORD = re.compile(r"^([a-z][a-z0-9+.-]*://[^:/?#@]*:).*@", re.IGNORECASE | re.DOTALL)
@@ -227,6 +235,7 @@ def _one_of(choices: tuple[str, ...], value: Any) -> str:
 _READERS: dict[str, Callable[[Any, str], Any]] = {
     "store": _store,
     "locks": _locks,
+    "index": _text,
     "runner": _text,
     "lease_seconds": _seconds,
     "bundle_seconds": _seconds_or_none,

@@ -11,7 +11,7 @@ everywhere. Order, retries, delays, locks, caching and events belong to the driv
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from penstock.graph.keys import KeyTemplate
@@ -192,8 +192,14 @@ class WorkerContext:
     """The result store's address."""
     open_results: Callable[[str | None], Any] | None = None
     """Results of a store by address (None: the run's), for engines that share this process."""
+    index: str | None = None
+    """The address of a look-up index, without its password."""
     settings: Settings | None = None
     """The run's settings, for what a task itself starts; for engines that share this process."""
+
+    def for_others(self) -> WorkerContext:
+        """What of it goes to other processes."""
+        return replace(self, open_results=None, settings=None)
 
 
 @runtime_checkable

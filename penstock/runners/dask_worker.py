@@ -212,7 +212,7 @@ def _open_site(run: str, setup: WorkerSetup, using: ExitStack) -> _Site:
         if setup.process != THIS_PROCESS:
             sys.path += [path for path in setup.paths if path not in sys.path and os.path.isdir(path)]
         context: WorkerContext = cloudpickle.loads(setup.context)
-        open_results = stores_of(context.store, check=lambda store: _check_store(store, setup.evidence))
+        open_results = stores_of(context, check=lambda store: _check_store(store, setup.evidence))
         if run in _sites and _sites[run].epoch != epoch:
             del _sites[run]
         while len(_sites) >= RUNS_KEPT:

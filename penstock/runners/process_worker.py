@@ -53,7 +53,7 @@ def _receive(connection: multiprocessing.connection.Connection, worker: Worker) 
 def _make_worker(context: WorkerContext, scratch: str) -> Worker:
     return Worker(
         context,
-        open_results=stores_of(context.store),
+        open_results=stores_of(context),
         fetch=read_value,
         keep=lambda value: write_value(value, scratch),
         shares_memory=False,

@@ -115,7 +115,7 @@ class _Desk(Worker):
         context: WorkerContext = cloudpickle.loads(setup.context)
         super().__init__(
             context,
-            open_results=stores_of(context.store, check=lambda store: _check_store(store, setup.evidence)),
+            open_results=stores_of(context, check=lambda store: _check_store(store, setup.evidence)),
             fetch=self._fetch_value,
             keep=self._keep_value,
             shares_memory=False,

@@ -6,24 +6,26 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from penstock.runners.base import Outcome
+from penstock.indexes import index_from, with_index
+from penstock.runners.base import Outcome, WorkerContext
 from penstock.runners.failures import portable
 from penstock.storage import open_store
 from penstock.storage.results import ResultStore
 from penstock.storage.stores import Store
 
 
-def stores_of(address: str, *, check: Callable[[Store], None] | None = None) -> Callable[[Any], ResultStore]:
-    """Results by the address of their store (None is `address`), each opened once.
+def stores_of(context: WorkerContext, *, check: Callable[[Store], None] | None = None) -> Callable[[Any], ResultStore]:
+    """Results by the address of their store (None is the run's), each opened once.
 
     `check` looks at the run's own store before it is used.
     """
     opened: dict[Any, ResultStore] = {}
+    index = index_from(context.index) if context.index else None
 
     def open_results(wanted: Any) -> ResultStore:
         results = opened.get(wanted)
         if results is None:
-            store = open_store(address if wanted is None else wanted)
+            store = with_index(open_store(context.store if wanted is None else wanted), index)
             if wanted is None and check is not None:
                 check(store)
             results = opened[wanted] = ResultStore(store)

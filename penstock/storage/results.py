@@ -52,7 +52,7 @@ from penstock.storage.records import (
 )
 from penstock.storage.serializers import Serializer
 from penstock.storage.slots import Absent, Found, Unknown, close_absent, find, read_slot, redirect_seen
-from penstock.storage.stores import Store
+from penstock.storage.stores import RememberedStore, Store
 
 COMMIT_SECONDS = 30.0
 """How long a commit tries to learn its outcome before it is unknown."""
@@ -145,6 +145,7 @@ class ResultStore:
         self._max_bytes = max_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._format_read = False
         self._format_written = False
+        self._remembered = store if isinstance(store, RememberedStore) else None
 
     # -- looking up
 
@@ -402,7 +403,12 @@ class ResultStore:
     def put_recipe(self, entry: RecipeEntry) -> None:
         """Write or replace an entry. A power cut may take it: it is an index and comes back with the next run."""
         self._write_format()
-        self.store.put(recipe_name(entry.recipe), encode(entry), durable=False)
+        name, data = recipe_name(entry.recipe), encode(entry)
+        if self._remembered is not None:
+            if self.store.put_if_absent(name, data) or self.store.get(name) == data:
+                return
+            self._remembered.note_closing(name)
+        self.store.put(name, data, durable=False)
 
     # -- the format of the store
 
