@@ -67,7 +67,7 @@ class RedisIndex:
             self._try(put)
 
     def check(self) -> None:
-        """One call, to see whether it answers. Raises `LockError`."""
+        """As of any index; raises `LockError`, as all that is told to a Redis does."""
         self._client.call(lambda client, redis: client.ping())
 
     def _key(self, space: str, name: str) -> str:

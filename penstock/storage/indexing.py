@@ -28,7 +28,8 @@ MIN_BATCH = 16
 
 
 class LookupIndex(Protocol):
-    """Records by name, in spaces that do not see each other. It never raises: what it cannot tell is not there."""
+    """Records by name, in spaces that do not see each other. Reads and writes never raise: what it cannot tell is not
+    there."""
 
     def get_many(self, space: str, names: Sequence[str]) -> list[bytes | None]:
         """What was put last under each name, or nothing."""
@@ -36,6 +37,10 @@ class LookupIndex(Protocol):
 
     def put_many(self, space: str, records: Mapping[str, bytes]) -> None:
         """Remember records, or do not."""
+        ...
+
+    def check(self) -> None:
+        """See whether it answers. The one call that raises if it does not, a `PenstockError`."""
         ...
 
 

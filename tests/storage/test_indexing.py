@@ -36,6 +36,9 @@ class Memory:
     def put_many(self, space: str, records: Mapping[str, bytes]) -> None:
         self.records |= {(space, name): data for name, data in records.items()}
 
+    def check(self) -> None:
+        pass
+
 
 class Indexed(MemoryStore):
     """A store in memory that uses an index as one in a bucket does."""
