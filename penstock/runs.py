@@ -32,10 +32,12 @@ from penstock.runners.limits import Limits
 from penstock.runners.local import ThreadRunner
 from penstock.runners.lookups import Lookups
 from penstock.runners.owning import Owners
+from penstock.runners.rates import Rates
 from penstock.runtime import FlowRunInfo, in_flow_run
 from penstock.settings import current_settings, in_force, without_password
 from penstock.storage.files import file_digest
 from penstock.storage.limits import LimitTable
+from penstock.storage.rates import RateTable
 
 R = TypeVar("R")
 
@@ -124,7 +126,7 @@ class Live:
         )
         table = LimitTable(environment.results().store, environment.clock)
         self.board = Board(
-            self.trace.graph, held=self.trace.held, emit=journal.emit, clock=environment.clock, limits=table.current
+            self.trace.graph, held=self.trace.held, emit=journal.emit, clock=environment.clock, limits=table.tags
         )
         lookups = Lookups(self.trace.graph, environment.results, environment.clock)
         owners = Owners(self.board, serializable=self._serializable)
@@ -137,7 +139,13 @@ class Live:
                 claims=self._claims,
                 owners=owners,
                 lock_manager_of=self._lock_manager_of,
-                limits=Limits(self.board, self._claims, limits=table.current, manager=environment.locks_of_settings),
+                limits=Limits(self.board, self._claims, limits=table.at_once, manager=environment.locks_of_settings),
+                rates=Rates(
+                    self.board,
+                    rates=table.rates,
+                    table=RateTable(environment.results().store, environment.clock),
+                    wake_later=self._claims.wake_later,
+                ),
                 lock_wait_seconds=settings.lock_wait_seconds,
             ),
             dispatch=Dispatch(
