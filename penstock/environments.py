@@ -17,6 +17,7 @@ from penstock.runners.base import Runner
 from penstock.settings import Settings
 from penstock.storage import open_store
 from penstock.storage.results import ResultStore
+from penstock.storage.signing import Signatures
 from penstock.storage.stores import ProbedStore, Store
 
 
@@ -27,6 +28,7 @@ class Environment:
         self.settings = settings
         self.clock = clock
         self._results: dict[str, ResultStore] = {}
+        self._signatures: Signatures | None = None
         self._locks: LockManager | None = None
 
     def results(self, address: Any = None) -> ResultStore:
@@ -38,8 +40,18 @@ class Environment:
             source: Store = open_store(store) if isinstance(store, str | os.PathLike) else store
             index = self.settings.index
             source = with_index(source, index_from(index) if index else None)
-            opened = self._results[name] = ResultStore(source, clock=self.clock)
+            opened = self._results[name] = ResultStore(source, clock=self.clock, signatures=self.signatures())
         return opened
+
+    def signatures(self) -> Signatures | None:
+        """What signs and judges results, as the settings say it. Raises `ConfigurationError` if the keys cannot be had.
+
+        May be sent to workers: it holds where the keys are, and they read them there.
+        """
+        if self._signatures is None:
+            settings = self.settings
+            self._signatures = Signatures.of(settings.signing_keys, required=settings.require_signatures)
+        return self._signatures
 
     def runner(self, chosen: Runner | str | None) -> Runner:
         """The runner given in code, else the one of the settings."""

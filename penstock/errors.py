@@ -24,7 +24,8 @@
     ├── ResultError                one stored result
     │   ├── SerializationError         the value does not fit its serializer
     │   ├── DamagedResult              bytes missing or not the ones that were written
-    │   └── CodecRefused               the reader does not accept this codec
+    │   ├── CodecRefused               the reader does not accept this codec
+    │   └── SignatureRefused           its record is not signed as it has to be
     └── TaskError                  one call of a task                                     (exit 1)
         ├── TaskFailed                 its function raised (used when the exception itself cannot travel)
         ├── TaskTimeout                it ran longer than `timeout_seconds`
@@ -250,6 +251,18 @@ class CodecRefused(ResultError):
 
     code = "result.codec-refused"
     usual_hint = "import the module that registers its serializer"
+
+
+class SignatureRefused(ResultError):
+    """The record's signature is missing, by a key that is not accepted, or wrong. Never treated as a miss.
+
+    `data` holds the `verdict` (`missing`, `unknown key` or `wrong`) and which result it is.
+    """
+
+    code = "result.signature-refused"
+    usual_hint = (
+        "find out who wrote it; `penstock cache rm KEY`, or a run that refreshes it, puts a signed result in its place"
+    )
 
 
 class TaskError(PenstockError):

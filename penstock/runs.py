@@ -109,6 +109,7 @@ class Live:
         context = WorkerContext(
             info,
             environment.results().store.url,
+            environment.signatures(),
             environment.results,
             index=without_password(settings.index),
             settings=settings,

@@ -40,7 +40,7 @@ class Described:
     """One setting as people see it."""
 
     name: str
-    value: str | float | None
+    value: str | float | bool | None
     """Without the secrets that a URL may hold."""
     origin: str
 
@@ -69,6 +69,10 @@ class Settings:
     """What happens when the lock manager stays out of reach: the run fails, or tasks run without locks meanwhile."""
     lock_wait_seconds: float | None = None
     """A task that waits so long for somebody else to compute its key fails. None: as long as the other one lives."""
+    signing_keys: str | None = None
+    """Where the keys are that sign results: a private file, or `module:function`. Never a key itself."""
+    require_signatures: bool = False
+    """Nothing is read that is not signed, not even a table."""
     log_level: LogLevel = "INFO"
     profile: str | None = None
     """The profile these settings were read with."""
@@ -208,6 +212,26 @@ def _seconds_or_none(value: Any, folder: str) -> float:
     return 0.0 if off else _seconds(value, folder)
 
 
+def _switch(value: Any, folder: str) -> bool:
+    said = _SWITCHES.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(said, bool):
+        raise ValueError("true or false")
+    return said
+
+
+_SWITCHES = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def _signing_keys(value: Any, folder: str) -> str:
+    place = _address(value)
+    if _KEY.search(place) and os.sep not in place:
+        raise ValueError("where the keys are, not a key: a file, or module:function")
+    return place if ":" in place and os.sep not in place else _path(place, folder)
+
+
+_KEY = re.compile(r"[0-9A-Fa-f]{32,}")
+
+
 def _count(value: Any, folder: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
         raise ValueError("a whole number from 1")
@@ -243,6 +267,8 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "on_unknown": _on_unknown,
     "on_locks_down": _on_locks_down,
     "lock_wait_seconds": _seconds,
+    "signing_keys": _signing_keys,
+    "require_signatures": _switch,
     "log_level": _log_level,
     "profile": _text,
 }
@@ -261,7 +287,8 @@ def _said(values: Mapping[str, Any], origin: str, folder: str, *, known: Iterabl
             said[name] = (_READERS[name](value, folder), origin)
         except ValueError as error:
             raise ConfigurationError(
-                f"the setting {name} cannot be {_shown(value)!r}",
+                # What is no place of keys may be a key.
+                f"the setting {name} cannot be {'what it is' if name == 'signing_keys' else repr(_shown(value))}",
                 where=origin,
                 because=f"it has to be {error}",
                 name=name,

@@ -110,6 +110,8 @@ def test_every_setting_can_be_said_in_the_environment(places: Places) -> None:
         "on_unknown": "recompute",
         "on_locks_down": "run_unlocked",
         "lock_wait_seconds": 60.0,
+        "signing_keys": "/etc/penstock/keys",
+        "require_signatures": True,
         "log_level": "ERROR",
         "profile": "p",
     }
@@ -122,6 +124,33 @@ def test_every_setting_can_be_said_in_the_environment(places: Places) -> None:
 def test_bundles_can_be_switched_off(said: object, places: Places) -> None:
     places.environ["PENSTOCK_BUNDLE_SECONDS"] = str(said)
     assert places.load().bundle_seconds == 0
+
+
+def test_signing_keys_are_a_file_from_where_it_is_said_or_a_function(places: Places) -> None:
+    path = places.project_file('signing_keys = "secrets/keys"')
+    assert places.load().signing_keys == str(Path(path).parent / "secrets" / "keys")
+    places.environ["PENSTOCK_SIGNING_KEYS"] = "company.secrets:penstock_keys"
+    assert places.load().signing_keys == "company.secrets:penstock_keys"
+
+
+def test_a_key_where_its_place_should_be_is_refused_and_not_shown(places: Places) -> None:
+    key = os.urandom(32).hex()
+    for said in (key, f"20260101-abc {key}"):
+        places.environ["PENSTOCK_SIGNING_KEYS"] = said
+        error = refusal(places)
+        assert key not in f"{error}{error.data}"
+        assert "not a key" in error.because
+
+
+@pytest.mark.parametrize("said", ["maybe", 2, "2", 1.0])
+def test_a_switch_is_on_or_off(said: object, places: Places) -> None:
+    with pytest.raises(ConfigurationError, match="require_signatures"):
+        places.load(overrides={"require_signatures": said})
+    assert [places.load(overrides={"require_signatures": each}).require_signatures for each in ("on", "NO", True)] == [
+        True,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("said", [0, 1.5, -1, True, "many"])
@@ -459,7 +488,7 @@ def test_the_documentation_lists_every_setting_with_its_variable_and_default() -
     page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| `(PENSTOCK_\w+)` \| (.*?) \|", page, re.MULTILINE)
     in_words = {"store": "`~/.penstock/store`", "locks": "the folder `locks` of a local store", "profile": "none"}
-    in_words |= {"lock_wait_seconds": "none", "index": "none"}
+    in_words |= {"lock_wait_seconds": "none", "index": "none", "signing_keys": "none", "require_signatures": "`false`"}
     assert rows == [
         (each.name, f"PENSTOCK_{each.name.upper()}", in_words.get(each.name) or f"`{each.value}`".replace(".0`", "`"))
         for each in Settings(store="").describe()

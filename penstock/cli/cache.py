@@ -69,7 +69,7 @@ def show(invocation: Invocation, key: str) -> None:
         facts = {"record": record, "generations": slots, "path": path, "read_with": reading}
         print_document("cache-show", {"store": results.store.url, **facts})
         return
-    rows = dict(_described(record))
+    rows = dict([*_described(record), *_signature(results, record)])
     width = max(map(len, rows))
     for name, value in rows.items():
         click.echo(f"{name:<{width}}  {value}")
@@ -156,7 +156,11 @@ def verify(invocation: Invocation) -> int:
             click.echo(f"{problem.name}\n  {problem.what}")
         click.echo(f"{report.records} records, {len(report.problems)} problems, {report.orphans} orphaned files")
         if report.problems:
-            click.echo("what is damaged is computed again by the next run that wants it", err=True)
+            click.echo(
+                "what is damaged is computed again by the next run that wants it; what is not signed as it has",
+                err=True,
+            )
+            click.echo("to be stays refused until it is removed or refreshed", err=True)
     return FAILED if report.problems else 0
 
 
@@ -200,9 +204,10 @@ def copy(invocation: Invocation, target: str, task: str | None) -> int:
         print_document("cache-copy", {"store": results.store.url, "target": to.store.url, **_plain(report)})
     else:
         click.echo(f"copied {report.results} results ({size(report.bytes)}), {report.kept} were there already")
-        if report.damaged:
-            click.echo(f"left out {report.damaged} that are damaged: `penstock cache verify` names them", err=True)
-    return FAILED if report.damaged else 0
+        for number, what in ((report.damaged, "are damaged"), (report.refused, "are not signed as they have to be")):
+            if number:
+                click.echo(f"left out {number} that {what}: `penstock cache verify` names them", err=True)
+    return FAILED if report.damaged or report.refused else 0
 
 
 # -- shared -----------------------------------------------------------------------------------------------------------
@@ -254,6 +259,13 @@ def _described(record: ResultRecord) -> Iterator[tuple[str, str]]:
                 yield f"  {name}.{parameter}", str(digest)
         else:
             yield f"  {name}", str(part)
+
+
+def _signature(results: ResultStore, record: ResultRecord) -> Iterator[tuple[str, str]]:
+    signatures = results.trust.signatures
+    if record.signature is not None:
+        verdict = "no keys to check it with" if signatures is None else signatures.verdict(record)
+        yield "signature", f"key {record.signature.key}: {verdict}"
 
 
 def _reading(codec: str, path: str | None) -> list[str]:

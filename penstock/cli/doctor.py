@@ -96,13 +96,27 @@ def _store(environment: Environment) -> Iterator[Check]:
             yield Check("store versions", "warn", "the bucket is versioned: what is deleted is kept", hint)
         else:
             yield Check("store versions", "ok", "the bucket is not versioned")
-    if not store.trusted:
-        yield Check(
-            "store access", "warn", "others can write to it", "pickled results are refused: take the right away"
-        )
+    yield from _access(environment, store)
     path = store.local_path("results")
     if path is not None:
         yield _free_space(path)
+
+
+def _access(environment: Environment, store: Store) -> Iterator[Check]:
+    """Who can write there, and what that means for what is read."""
+    signatures = environment.signatures()
+    if signatures is not None:
+        first, *others = signatures.keys.ids()
+        accepted = f", {len(others)} more accepted" if others else ""
+        needed = "nothing unsigned is read" if signatures.required else "where others can write, pickles need one"
+        yield Check("signatures", "ok", f"by the key {first}{accepted}; {needed}")
+    if store.trusted:
+        return
+    if signatures is None:
+        hint = "pickled results are refused: take the right away, or sign results (`penstock keys new`)"
+        yield Check("store access", "warn", "others can write to it", hint)
+    else:
+        yield Check("store access", "ok", "others can write to it, and cannot sign")
 
 
 def _conditional_writes(store: Store) -> Check:

@@ -24,6 +24,7 @@ _COMMANDS = {
     "cache": "penstock.cli.cache:cache",
     "locks": "penstock.cli.locks:locks",
     "limits": "penstock.cli.limits:limits",
+    "keys": "penstock.cli.keys:keys",
     "config": "penstock.cli.config:config",
     "doctor": "penstock.cli.doctor:doctor",
 }

@@ -69,9 +69,11 @@ class NoHit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NoAnswer:
-    """The store did not say. Never the same as a miss."""
+    """The store did not say, or has what must not be used. Never the same as a miss."""
 
     error: Exception
+    generation: int | None = None
+    """Of the result that must not be used."""
 
 
 Answer = Hit | NoHit | NoAnswer
@@ -200,7 +202,7 @@ class Planner:
         if isinstance(answer, Hit):
             return Step(Status.HIT, "same inputs and code", answer, answer.digest)
         if isinstance(answer, NoAnswer):
-            return Step(Status.UNKNOWN, "the store did not answer", answer)
+            return _unknown(answer)
         if answer is not None:
             return Step(Status.MISS, answer.reason, answer)
         return Step(Status.MISS, "an input changes with every run: decided by its value")
@@ -350,7 +352,7 @@ class Planner:
             self.steps[query.node] = Step(Status.HIT, "same input values and code", answer, answer.digest)
             return True
         if isinstance(answer, NoAnswer):
-            self.steps[query.node] = Step(Status.UNKNOWN, "the store did not answer", answer)
+            self.steps[query.node] = _unknown(answer)
         else:
             step.answer = answer
         return False
@@ -366,3 +368,8 @@ class Planner:
         self.steps[id] = Step(Status.MISS, reason, NoHit(reason))
         self._answers[id] = NoHit(reason)
         self._by_cache_key.discard(id)
+
+
+def _unknown(answer: NoAnswer) -> Step:
+    refused = answer.generation is not None
+    return Step(Status.UNKNOWN, "what is there must not be used" if refused else "the store did not answer", answer)

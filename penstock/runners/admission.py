@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from penstock import events
 from penstock.errors import LockTimeout
 from penstock.graph.graphs import Node
-from penstock.graph.planning import Hit, Query
+from penstock.graph.planning import Hit, NoAnswer, Query
 from penstock.locks.base import Holder, Lease, LockManager
 from penstock.runners.base import Outcome
 from penstock.runners.board import Board
@@ -143,6 +143,8 @@ class Admission:
         for id, answer in zip(asked, self._lookups.answer(queries) if queries else (), strict=True):
             progress, node = board.progress[id], board.graph[id]
             progress.looked_up = True
+            if isinstance(answer, NoAnswer) and node.entry.refresh and progress.seen is None:
+                progress.seen = answer.generation
             if not isinstance(answer, Hit):
                 continue
             if node.entry.refresh and progress.seen is None:

@@ -20,6 +20,7 @@ from penstock.locks.base import Reach
 from penstock.runtime import FlowRunInfo
 from penstock.settings import Settings
 from penstock.storage.records import ResultRecord
+from penstock.storage.signing import Signatures
 
 OutcomeKind = Literal[
     "executed",  # the function ran (and, for a cached node, a result of this or another attempt is published)
@@ -185,11 +186,14 @@ Report = Callable[[Started | Finished], None]
 
 @dataclass(slots=True, eq=False)
 class WorkerContext:
-    """What every call of a run needs to know. Ships no credentials: workers open stores by address."""
+    """What every call of a run needs to know. Ships no credentials: workers open stores by address, and read keys
+    where those are."""
 
     run: FlowRunInfo
     store: str
     """The result store's address."""
+    signatures: Signatures | None = None
+    """What signs and judges results. It names the place of the keys, and each worker reads them there."""
     open_results: Callable[[str | None], Any] | None = None
     """Results of a store by address (None: the run's), for engines that share this process."""
     index: str | None = None
@@ -197,8 +201,8 @@ class WorkerContext:
     settings: Settings | None = None
     """The run's settings, for what a task itself starts; for engines that share this process."""
 
-    def for_others(self) -> WorkerContext:
-        """What of it goes to other processes."""
+    def travelling(self) -> WorkerContext:
+        """Without what only this process can use."""
         return replace(self, open_results=None, settings=None)
 
 

@@ -231,9 +231,12 @@ class _CachedCall:
         if key is None:
             return self.worker._run_plain(call, self.payload)  # the key function said: do not cache this call
         found = self.results.look_up(self.task, key)
-        if isinstance(found, Found) and found.generation != call.seen:
-            return self._adopt(found.record, "hit", started=0.0, seconds=0.0)
+        there = found if isinstance(found, Found) and found.generation != call.seen else None
+        if there is not None and there.refused is None:
+            return self._adopt(there.record, "hit", started=0.0, seconds=0.0)
         unclaimed = call.cache_key is None and not call.claims
+        if there is not None and there.refused is not None and not unclaimed:
+            raise there.refused  # an unclaimed one may be a refresh, which the driver knows
         if unclaimed or (self.payload.serializable and call.session_id is None):
             return self.worker.outcome(call, "unclaimed", cache_key=key)
         return self._execute(key, found)

@@ -169,7 +169,7 @@ class DaskRunner(BindsFlows):
             process=THIS_PROCESS,
             paths=tuple(path for path in sys.path if path),
             evidence=f"runs/{run.id}/run.json" if self.reach == "network" and run.id else None,
-            context=pickled(context.for_others(), "the run"),
+            context=pickled(context.travelling(), "the run"),
             shipped=pack(self.ship),
         )
         return pickle.dumps(tuple(setup))

@@ -19,7 +19,7 @@ from typing import Any
 
 from penstock import events
 from penstock.errors import Cancelled, DamagedResult, LockError, StoreUnreachable
-from penstock.graph.planning import Status
+from penstock.graph.planning import NoAnswer, Status
 from penstock.runners.admission import Admission
 from penstock.runners.base import NO_GENERATION, Bundle, Finished, Outcome, Started
 from penstock.runners.board import Board
@@ -233,6 +233,9 @@ class Driver:
 
     def _schedule(self, id: int) -> None:
         board, step = self.board, self.board.planner.steps[id]
+        answer = step.answer
+        if isinstance(answer, NoAnswer) and answer.generation is not None:
+            raise answer.error  # whatever `on_unknown` says: it would hide that somebody else wrote there
         if step.status is Status.UNKNOWN and not self._recompute_unknown:
             raise StoreUnreachable(
                 f"the store did not say whether there is a result of {board.name(id)}",

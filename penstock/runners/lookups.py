@@ -85,6 +85,8 @@ class Lookups:
 def _as_answer(key: str, what: Found | Absent | Unknown, entry: RecipeEntry | None) -> Answer:
     if isinstance(what, Found):
         record = what.record
+        if what.refused is not None:
+            return NoAnswer(what.refused, record.generation)
         # A record newer than the recipe entry was made from inputs that the entry does not know.
         stated = entry.inputs if entry is not None and entry.digest == record.digest else None
         limits = [e for e in (record.expires, entry.expires if entry is not None else None) if e is not None]

@@ -84,7 +84,7 @@ class _Seat:
 class _ProcessEngine:
     def __init__(self, runner: ProcessRunner, context: WorkerContext, report: Report) -> None:
         self._capacity = {**local_machine(runner.workers), **runner.resources}
-        self._context = cloudpickle.dumps(context.for_others())
+        self._context = cloudpickle.dumps(context.travelling())
         self._report = report
         self._limit = runner.workers
         self._queue: queue.SimpleQueue[tuple[Bundle, bytes] | None] = queue.SimpleQueue()

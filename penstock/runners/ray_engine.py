@@ -61,7 +61,7 @@ class RayEngine:
         self._report = report
         run = context.run
         setup = ray_worker.WorkerSetup(
-            pickled(context.for_others(), "the run"),
+            pickled(context.travelling(), "the run"),
             tuple(path for path in sys.path if path),
             f"runs/{run.id}/run.json" if run.id and not own else None,
             shipped,

@@ -28,7 +28,7 @@ def stores_of(context: WorkerContext, *, check: Callable[[Store], None] | None =
             store = with_index(open_store(context.store if wanted is None else wanted), index)
             if wanted is None and check is not None:
                 check(store)
-            results = opened[wanted] = ResultStore(store)
+            results = opened[wanted] = ResultStore(store, signatures=context.signatures)
         return results
 
     return open_results

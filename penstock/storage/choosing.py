@@ -73,10 +73,17 @@ def reader_of(codec: str, *, allow_unsafe: bool) -> Serializer:
         raise CodecRefused(
             f"refused to read a result stored as {codec!r}",
             because="reading it runs code that whoever can write to this store has chosen",
-            hint="if all who can write there are trusted like your own code, add ?trusted=true to the store's address",
+            hint="sign results (docs/security.md), or add ?trusted=true to the store's address if all who can write "
+            "there are trusted like your own code",
             codec=codec,
         )
     return serializer
+
+
+def is_safe(codec: str) -> bool:
+    """Whether reading `codec` runs no code that the bytes name; True also for one that nobody reads."""
+    serializer = _registry.get(codec) or _ON_REQUEST.get(codec)
+    return serializer is None or serializer.safe
 
 
 def _candidates() -> list[Serializer]:

@@ -11,8 +11,8 @@ from blake3 import blake3
 
 from penstock.errors import DamagedResult, StoreVersionError
 from penstock.storage.maintenance import current_records
-from penstock.storage.records import RecipeEntry, ResultRecord, decode_recipe_at, encode
-from penstock.storage.results import Published, ResultStore, Staged, place
+from penstock.storage.records import RecipeEntry, ResultRecord, decode_recipe_at
+from penstock.storage.results import Published, ResultStore, place
 from penstock.storage.serializers import Serializer
 from penstock.storage.slots import Found
 
@@ -31,6 +31,8 @@ class Copied:
     """Results that were there already; the other store's stay as they are."""
     damaged: int = 0
     """Results whose bytes are not as they were written, which are not copied."""
+    refused: int = 0
+    """Results that may not be used here or there, by their signature, which are not copied."""
     recipes: int = 0
 
 
@@ -39,11 +41,18 @@ def copy(source: ResultStore, target: ResultStore, *, task: str | None = None) -
 
     A result that `target` has is kept. Each is published there as any other would be, so it may run beside readers and
     writers of both stores, and again after it was interrupted. Raises what the stores raise.
+
+    Where `target` signs, copies are signed anew, since a record is bound to its place; but only what `source` vouches
+    for: what is signed there, or lies in a trusted store. All else stays without a signature.
     """
     done = Copied()
     now = source.clock.now()
     for record in current_records(source, task=task):
         if record.expires is not None and record.expires <= now:
+            continue
+        taken = source.trust.vouches_for(record) or _takes_unsigned(target)
+        if not taken or source.trust.refusal(record) is not None:
+            done.refused += 1
             continue
         try:
             copied = _copy_one(source, target, record)
@@ -56,9 +65,13 @@ def copy(source: ResultStore, target: ResultStore, *, task: str | None = None) -
         else:
             done.kept += 1
     for entry in _recipes(source, task):
-        target.put_recipe(entry)
+        target.put_recipe(entry, sign=source.trust.vouches_for(entry))
         done.recipes += 1
     return done
+
+
+def _takes_unsigned(target: ResultStore) -> bool:
+    return target.trust.signatures is None or not target.trust.signatures.required
 
 
 def _copy_one(source: ResultStore, target: ResultStore, record: ResultRecord) -> bool:
@@ -73,8 +86,7 @@ def _copy_one(source: ResultStore, target: ResultStore, record: ResultRecord) ->
             _copy_payload(source, target, record, copy)
         # An iterator that has gone by: if the generation is closed meanwhile the copy starts again.
         gone: Iterator[None] = iter(())
-        staged = Staged(record=copy, data=encode(copy), closes=closes, value=gone, serializer=_NONE)
-        published = target.commit(staged)
+        published = target.commit(target.staged(copy, closes, gone, _NONE, sign=source.trust.vouches_for(record)))
         if isinstance(published, Published):
             return published.won
 

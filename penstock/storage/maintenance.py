@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from penstock.errors import DamagedResult, StoreVersionError
+from penstock.errors import DamagedResult, SignatureRefused, StoreVersionError
 from penstock.storage.payloads import verify_payload
 from penstock.storage.records import (
     RedirectRecord,
@@ -150,7 +150,7 @@ def gc(results: ResultStore, *, grace_seconds: float = DAY, dry_run: bool = Fals
 
 
 def verify(results: ResultStore) -> Verified:
-    """Read every record and every byte of every published payload, and say what is not as it was written."""
+    """Read every record and every byte of every published payload, and say what is not as it was written or signed."""
     seen = Verified()
     for folder in _folders(results, "results/"):
         for generation in sorted(folder.slots.keys() | folder.payloads.keys()):
@@ -160,7 +160,7 @@ def verify(results: ResultStore) -> Verified:
                 seen.records += 1
                 try:
                     payloads.discard(_verify_slot(results, listed.name) or "")
-                except (DamagedResult, StoreVersionError) as error:
+                except (DamagedResult, SignatureRefused, StoreVersionError) as error:
                     seen.problems.append(Problem(listed.name, error.because or error.what))
                     continue
             seen.orphans += len(payloads)
@@ -219,10 +219,15 @@ def _batches(names: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _verify_slot(results: ResultStore, name: str) -> str | None:
-    """Check one record and its payload; returns the payload's name. Raises `DamagedResult`, `StoreVersionError`."""
+    """Check one record and its payload; returns the payload's name.
+
+    Raises `DamagedResult`, `SignatureRefused`, `StoreVersionError`.
+    """
     slot = read_slot(results.store, name)
     if not isinstance(slot, ResultRecord):
         return None
+    if (refused := results.trust.refusal(slot)) is not None:
+        raise refused
     try:
         verify_payload(results.store, slot)
     except DamagedResult:

@@ -15,7 +15,7 @@ Tasks and keys are any strings; `segment` makes a path segment of each, a differ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -69,6 +69,15 @@ class Producer(msgspec.Struct, frozen=True, omit_defaults=True):
     penstock: str = ""
 
 
+class Signature(msgspec.Struct, frozen=True):
+    """Who vouches for a record (penstock.storage.signing)."""
+
+    key: str
+    """Which key, by its id."""
+    mac: str
+    """HMAC-SHA256 of the record without its signature, hex."""
+
+
 NOT_INLINE = msgspec.Raw(b"")
 
 
@@ -106,6 +115,8 @@ class ResultRecord(
     """None: never."""
     upstream_expires: float | None = None
     """The earliest expiry anywhere upstream."""
+    signature: Signature | None = None
+    """Over all that stands before it."""
 
     @property
     def size(self) -> int:
@@ -145,7 +156,10 @@ class RedirectRecord(
 
 
 class RecipeEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a recipe led: an index only, always checked against records and always allowed to be missing."""
+    """Where a recipe led: an index only, always checked against records and always allowed to be missing.
+
+    It is signed nevertheless: a record that it leads to is of the right task, and only the entry says of which inputs.
+    """
 
     v: int = RECORD_VERSION
     recipe: str
@@ -159,6 +173,7 @@ class RecipeEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The digests of other nodes' values this one was made from, in the order of its arguments; None: not stated."""
     expires: float | None = None
     """The earliest expiry of the result and of everything it was made from."""
+    signature: Signature | msgspec.UnsetType = msgspec.UNSET
 
 
 class StoreFormat(msgspec.Struct, frozen=True):
@@ -225,6 +240,8 @@ _slot_decoder: msgspec.json.Decoder[Slot] = msgspec.json.Decoder(Slot)
 _recipe_decoder = msgspec.json.Decoder(RecipeEntry)
 _format_decoder = msgspec.json.Decoder(StoreFormat)
 _Decoded = TypeVar("_Decoded", ResultRecord | RedirectRecord, RecipeEntry, StoreFormat)
+_Written = TypeVar("_Written", bound=ResultRecord | RedirectRecord | RecipeEntry | StoreFormat)
+_Signed = TypeVar("_Signed", ResultRecord, RecipeEntry)
 
 
 class _Header(msgspec.Struct):
@@ -241,23 +258,53 @@ def encode(record: Slot | RecipeEntry | StoreFormat) -> bytes:
 
     Raises `StoreError` if the rest does not either.
     """
+    return _fitting(record, lambda form: form)[1]
+
+
+def encode_signed(record: _Signed, sign: Callable[[_Signed], _Signed]) -> tuple[_Signed, bytes]:
+    """As `encode`: the record as it was signed, and its bytes. Signed is what a reader will see."""
+
+    def signed(form: _Signed) -> _Signed:
+        return sign(msgspec.json.decode(_encoder.encode(form), type=type(form)))
+
+    return _fitting(record, signed)
+
+
+def canonical(record: ResultRecord | RecipeEntry) -> bytes:
+    """What a signature is over: every field of a record but the signature, in order, and of which kind it is.
+
+    The same for equal records, whether they were read or unpickled. A field that is added later may only join where it
+    says something, or older signatures would be void.
+    """
+    said = list(msgspec.structs.astuple(record)[:-1])
+    if isinstance(record, ResultRecord):
+        said[_INLINE] = record.inline if bytes(record.inline) else None  # nothing, which is no JSON
+        return b"penstock result 1\n" + _encoder.encode(said)
+    return b"penstock recipe 1\n" + _encoder.encode(said)
+
+
+_INLINE = ResultRecord.__struct_fields__.index("inline")
+
+
+def _fitting(record: _Written, finished: Callable[[_Written], _Written]) -> tuple[_Written, bytes]:
     problem = ""
     for form in _forms(record):
         try:
-            data = _with_check(form)
+            whole = finished(form)
+            data = _with_check(whole)
         except UnicodeEncodeError as error:
             problem = str(error)
             continue
         if len(data) <= MAX_RECORD_BYTES:
-            return data
+            return whole, data
         problem = f"it is too large: {len(data)} bytes, and {MAX_RECORD_BYTES} is the limit"
     raise StoreError("a record cannot be written", because=problem)
 
 
-def _forms(record: Slot | RecipeEntry | StoreFormat) -> Iterator[msgspec.Struct]:
+def _forms(record: _Written) -> Iterator[_Written]:
     yield record
     if isinstance(record, ResultRecord):
-        narrow = msgspec.structs.replace(record, about=msgspec.structs.replace(record.about, columns={}))
+        narrow: _Written = msgspec.structs.replace(record, about=msgspec.structs.replace(record.about, columns={}))
         yield narrow
         yield msgspec.structs.replace(narrow, key_parts={"left out": "more than fits into a record"})
 

@@ -28,7 +28,14 @@ from typing import Any
 import msgspec
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.errors import CodecRefused, DamagedResult, StoreError, StoreRefused, StoreUnreachable, StoreVersionError
+from penstock.errors import (
+    CodecRefused,
+    DamagedResult,
+    StoreError,
+    StoreRefused,
+    StoreUnreachable,
+    StoreVersionError,
+)
 from penstock.storage.choosing import serializer_for
 from penstock.storage.payloads import as_inline, read_value, write_payload
 from penstock.storage.records import (
@@ -51,8 +58,10 @@ from penstock.storage.records import (
     slot_in,
 )
 from penstock.storage.serializers import Serializer
+from penstock.storage.signing import Signatures
 from penstock.storage.slots import Absent, Found, Unknown, close_absent, find, read_slot, redirect_seen
 from penstock.storage.stores import RememberedStore, Store
+from penstock.storage.trust import Trust
 
 COMMIT_SECONDS = 30.0
 """How long a commit tries to learn its outcome before it is unknown."""
@@ -72,6 +81,8 @@ class Staged:
     value: Any
     """Kept so that the result can be staged again if its generation was closed meanwhile."""
     serializer: Serializer
+    sign: bool = True
+    """Whether the record is to be signed, where results are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +137,9 @@ class ResultStore:
     Promised: at most one visible result per key and generation, and every caller gets that one, whoever crashes when,
     with the bytes that were written. Not promised: which of several attempts that is.
 
-    `allow_pickle` None accepts pickles where the store is trusted. `max_bytes` bounds what one value may need to be
-    read, by default this machine's memory.
+    `allow_pickle` None accepts pickles where the store is trusted, and signed ones; False accepts none. With
+    `signatures` everything that is written is signed; they also say what is read (docs/security.md). `max_bytes`
+    bounds what one value may need to be read, by default this machine's memory.
     """
 
     def __init__(
@@ -136,12 +148,13 @@ class ResultStore:
         *,
         clock: Clock = SYSTEM_CLOCK,
         allow_pickle: bool | None = None,
+        signatures: Signatures | None = None,
         max_bytes: int | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
         self.counters = Counters()
-        self._allow_pickle = allow_pickle
+        self.trust = Trust(store, signatures=signatures, allow_pickle=allow_pickle)
         self._max_bytes = max_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._format_read = False
         self._format_written = False
@@ -161,7 +174,7 @@ class ResultStore:
 
         One round trip, and one more where results have been refreshed. Raises `StoreVersionError` if a newer Penstock
         laid out the store and `StoreRefused` if it will not let us read; other trouble is `Unknown`, for all that it
-        concerns.
+        concerns. A result whose signature is not as it has to be is `Found` and `refused`.
         """
         try:
             self._check_format()
@@ -169,7 +182,8 @@ class ResultStore:
             raise
         except StoreError as error:
             return [Unknown(error)] * len(pairs)
-        found, trips = find(self.store, pairs, now=self.clock.now())
+        refusal = None if self.trust.signatures is None else self.trust.refusal
+        found, trips = find(self.store, pairs, now=self.clock.now(), refusal=refusal)
         self.counters.add(lookups=len(pairs), round_trips=trips)
         return found
 
@@ -177,11 +191,13 @@ class ResultStore:
         """The value of a record: a new object each time, equal to what was published.
 
         Raises `DamagedResult` if the bytes are gone or not the ones written (publish after `Found.damaged()`; its data
-        say `closed=True` if the generation was closed since the look-up: then look up again), `CodecRefused`,
-        `SerializationError` if the code to read it back is missing, and `StoreUnreachable`.
+        say `closed=True` if the generation was closed since the look-up: then look up again), `CodecRefused` and
+        `SignatureRefused` (both before a byte is read), `SerializationError` if the code to read it back is missing,
+        and `StoreUnreachable`.
         """
+        allow_pickle = self.trust.allows_pickle(record)
         try:
-            value = read_value(self.store, record, allow_pickle=self._pickles, limit=self._max_bytes)
+            value = read_value(self.store, record, allow_pickle=allow_pickle, limit=self._max_bytes)
         except DamagedResult as error:
             # A second look: whoever closes a generation may delete its payloads right after.
             with contextlib.suppress(DamagedResult):
@@ -190,10 +206,6 @@ class ResultStore:
             raise
         self.counters.add(bytes_read=record.size)
         return value
-
-    @property
-    def _pickles(self) -> bool:
-        return self.store.trusted if self._allow_pickle is None else self._allow_pickle
 
     # -- publishing
 
@@ -227,18 +239,19 @@ class ResultStore:
         function, called once the value was written, for streams that are digested as they pass. `expires` and
         `started` are seconds since the epoch.
 
-        Raises `SerializationError`, `CodecRefused` for a pickle where pickles are not read, `StoreError`s, and what a
-        stream's own code raises; nothing is published then.
+        Raises `SerializationError`, `CodecRefused` for a pickle where pickles are not read and results not signed,
+        `StoreError`s, and what a stream's own code raises; nothing is published then.
         """
         self._write_format()
         chosen = serializer_for(value, serializer)
-        if not chosen.safe and not self._pickles:
+        if not chosen.safe and not self.trust.own_pickles:
             # Said now, and not by the next run, which would find a result that it may not read.
             raise CodecRefused(
                 f"refused to store a result of {task} as {chosen.name!r}",
                 where=self.store.url,
                 because="reading it back would run code that whoever can write to this store has chosen",
-                hint="return a table, an array or JSON, or add ?trusted=true to the address if all who write there are",
+                hint="return a table, an array or JSON; or sign results (docs/security.md); or add ?trusted=true to "
+                "the address if all who can write there are trusted like your own code",
                 codec=chosen.name,
             )
         generation, closes = place(after)
@@ -270,13 +283,14 @@ class ResultStore:
             expires=expires,
             upstream_expires=upstream_expires,
         )
-        return self._staged(record, closes, value, chosen)
+        return self.staged(record, closes, value, chosen)
 
     def commit(self, staged: Staged) -> Published | Restart:
         """Publish a staged result, or adopt the one that was first.
 
         Raises `StoreUnreachable` if the outcome stays unknown for `COMMIT_SECONDS` (it may have been published: a later
-        look-up tells), and at once `StoreFull`, `StoreNotWritable`, `StoreVersionError`.
+        look-up tells), and at once `StoreFull`, `StoreNotWritable`, `StoreVersionError`, and `SignatureRefused` if what
+        was first may not be used.
         """
         failures, deadline = 0, self.clock.monotonic() + COMMIT_SECONDS
         while True:
@@ -334,6 +348,9 @@ class ResultStore:
             if slot.reason in ("gc", "damaged"):
                 return self._stage_again(staged, slot.next, slot.reason)
             return Restart(slot.next, slot.reason)
+        # Before anything else that it says: attempts can be read from a listing.
+        if (refused := self.trust.refusal(slot)) is not None:
+            raise refused
         if slot.attempt == mine.attempt:
             return Published(slot, won=True)
         if mine.payload_name is not None:
@@ -346,22 +363,28 @@ class ResultStore:
         """The same value in a later generation."""
         record = staged.record
         if record.payload is None:
-            return self._staged(
-                msgspec.structs.replace(record, generation=generation), None, staged.value, staged.serializer
-            )
-        if isinstance(staged.value, Iterator):
+            again = msgspec.structs.replace(record, generation=generation)
+        elif isinstance(staged.value, Iterator):
             return Restart(generation, reason)  # a stream has gone by
-        name = payload_name(record.task, record.key, generation, record.attempt, record.payload.suffix)
-        payload, about = write_payload(self.store, name, staged.value, staged.serializer)
-        again = msgspec.structs.replace(record, generation=generation, payload=payload, about=about)
-        return self._staged(again, None, staged.value, staged.serializer)
+        else:
+            name = payload_name(record.task, record.key, generation, record.attempt, record.payload.suffix)
+            payload, about = write_payload(self.store, name, staged.value, staged.serializer)
+            again = msgspec.structs.replace(record, generation=generation, payload=payload, about=about)
+        return self.staged(again, None, staged.value, staged.serializer, sign=staged.sign)
 
-    def _staged(
-        self, record: ResultRecord, closes: tuple[int, Reason] | None, value: Any, serializer: Serializer
+    def staged(
+        self,
+        record: ResultRecord,
+        closes: tuple[int, Reason] | None,
+        value: Any,
+        serializer: Serializer,
+        *,
+        sign: bool = True,
     ) -> Staged:
-        data = encode(record)
+        """As `stage`, of a result whose payload is durable already."""
+        record, data = self.trust.sealed(record, sign=sign)
         self.counters.add(bytes_written=len(data) + (record.payload.size if record.payload else 0))
-        return Staged(record=record, data=data, closes=closes, value=value, serializer=serializer)
+        return Staged(record=record, data=data, closes=closes, value=value, serializer=serializer, sign=sign)
 
     # -- closing
 
@@ -391,19 +414,27 @@ class ResultStore:
     def get_recipes(self, recipes: Sequence[str]) -> list[RecipeEntry | None]:
         """The entry of each recipe key, None where there is none or it is damaged, in one round trip.
 
+        None, too, where records that are signed so would be refused: without it a result is found by its cache key.
         Raises `StoreUnreachable`: whether there is an entry is unknown then.
         """
         self._check_format()
         self.counters.add(round_trips=1)
         return [
-            None if data is None else _recipe(data, recipe)
+            None if data is None else self._recipe(data, recipe)
             for recipe, data in zip(recipes, self.store.get_many([recipe_name(r) for r in recipes]), strict=True)
         ]
 
-    def put_recipe(self, entry: RecipeEntry) -> None:
+    def _recipe(self, data: bytes, recipe: str) -> RecipeEntry | None:
+        try:
+            entry = decode_recipe(data, recipe=recipe)
+        except (DamagedResult, StoreVersionError):
+            return None  # an index entry that we cannot use is as good as none
+        return entry if self.trust.believes(entry) else None
+
+    def put_recipe(self, entry: RecipeEntry, *, sign: bool = True) -> None:
         """Write or replace an entry. A power cut may take it: it is an index and comes back with the next run."""
         self._write_format()
-        name, data = recipe_name(entry.recipe), encode(entry)
+        name, data = recipe_name(entry.recipe), self.trust.sealed_entry(entry, sign=sign)
         if self._remembered is not None:
             if self.store.put_if_absent(name, data) or self.store.get(name) == data:
                 return
@@ -444,13 +475,6 @@ def place(after: Found | Absent) -> tuple[int, tuple[int, Reason] | None]:
     if after.reason == "expired" or after.reason == "damaged":
         return after.generation + 1, (after.generation, after.reason)
     return after.generation, None
-
-
-def _recipe(data: bytes, recipe: str) -> RecipeEntry | None:
-    try:
-        return decode_recipe(data, recipe=recipe)
-    except (DamagedResult, StoreVersionError):
-        return None  # an index entry that we cannot use is as good as none
 
 
 def this_process(*, run_id: str = "", flow: str = "") -> Producer:

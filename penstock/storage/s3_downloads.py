@@ -43,6 +43,12 @@ class _Download(io.RawIOBase):
         self._at += len(view)
         return len(view)
 
+    def readall(self) -> bytes:
+        # What io does by itself is a request for each 8 kB.
+        rest = bytearray(max(0, self._size - self._at))
+        self.readinto(rest)
+        return bytes(rest)
+
     async def _head(self, fs: Any) -> Any:
         try:
             return await fs._call_s3("head_object", Bucket=self._store._location.bucket, Key=self._key)

@@ -7,12 +7,12 @@ result costs one read, or two once it has been refreshed, however often that was
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from penstock.clocks import Clock
-from penstock.errors import DamagedResult, StoreError, StoreRefused, StoreVersionError
+from penstock.errors import DamagedResult, ResultError, StoreError, StoreRefused, StoreVersionError
 from penstock.storage.records import (
     RECORD_VERSION,
     Reason,
@@ -34,6 +34,8 @@ class Found:
 
     record: ResultRecord
     generation: int
+    refused: ResultError | None = None
+    """Why nothing of the record may be used: publish after it, or raise this."""
 
     def damaged(self) -> Absent:
         """What this is once its payload turned out to be gone or damaged: publish after it."""
@@ -61,8 +63,12 @@ class Unknown:
     error: StoreError
 
 
+Refusal = Callable[[ResultRecord], ResultError | None]
+"""Says why a record may not be used, None if it may."""
+
+
 def find(
-    store: SlotStore, pairs: Sequence[tuple[str, str]], *, now: float
+    store: SlotStore, pairs: Sequence[tuple[str, str]], *, now: float, refusal: Refusal | None = None
 ) -> tuple[list[Found | Absent | Unknown], int]:
     """Where each (task, key) stands, and how many round trips that took: one, and one for each redirect on the way."""
     found: list[Found | Absent | Unknown | None] = [None] * len(pairs)
@@ -83,6 +89,8 @@ def find(
             step = _judge(data, *pairs[i], generation, redirect, now)
             if isinstance(step, RedirectRecord):
                 further.append((i, step.next, step))
+            elif refusal is not None and isinstance(step, Found):
+                found[i] = Found(step.record, step.generation, refusal(step.record))
             else:
                 found[i] = step
         pending = further

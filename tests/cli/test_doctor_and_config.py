@@ -116,7 +116,7 @@ def test_every_command_explains_itself(call) -> None:
     commands = call("--help").stdout.partition("Commands:")[2].split("\n")
     names = [line.split()[0] for line in commands if line.startswith("  ") and not line.startswith("   ")]
     about_runs = {"run", "resume", "plan", "why", "runs", "show"}
-    assert about_runs | {"cache", "locks", "limits", "config", "doctor"} == set(names)
+    assert about_runs | {"cache", "locks", "limits", "keys", "config", "doctor"} == set(names)
     for words in (*([name] for name in names), ["cache", "gc"], ["config", "show"]):
         assert call(*words, "--help").exit_code == 0
 

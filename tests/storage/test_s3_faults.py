@@ -222,6 +222,19 @@ def test_uploads_of_killed_writers_are_swept(bucket: Bucket) -> None:
     assert store.get("kept") == b"1"
 
 
+def test_all_of_a_large_payload_is_read_in_few_requests(proxy: FaultProxy, bucket: Bucket) -> None:
+    store = opened(bucket).store
+    data = bytes(range(256)) * (150 << 10)
+    with store.create("large") as file:
+        file.write(data)
+    for begin in (0, 1000):
+        before = proxy.count("GET", "large")
+        with store.open("large") as file:
+            file.seek(begin)
+            assert file.read() == data[begin:]
+        assert proxy.count("GET", "large") - before <= 4
+
+
 @pytest.mark.parametrize("part", [SLOT, ".parquet"])
 def test_an_answer_that_broke_off_is_asked_for_again(proxy: FaultProxy, bucket: Bucket, part: str) -> None:
     results = opened(bucket)

@@ -1,0 +1,73 @@
+"""What is believed of a store: which records and pickles are read from it, and what is signed before it goes there."""
+
+from __future__ import annotations
+
+import msgspec
+
+from penstock.errors import SignatureRefused
+from penstock.storage.choosing import is_safe
+from penstock.storage.records import RecipeEntry, ResultRecord, encode, encode_signed
+from penstock.storage.signing import Signatures
+from penstock.storage.stores import Store
+
+
+class Trust:
+    """One store's: whoever can write there is trusted, or is not, and then signatures tell what is."""
+
+    def __init__(self, store: Store, *, signatures: Signatures | None, allow_pickle: bool | None) -> None:
+        self._store = store
+        self.signatures = signatures
+        self._allow_pickle = allow_pickle
+
+    @property
+    def any_pickle(self) -> bool:
+        """Whether pickles are read, signed or not."""
+        return self._store.trusted if self._allow_pickle is None else self._allow_pickle
+
+    @property
+    def own_pickles(self) -> bool:
+        """Whether pickles that are written here will be read here."""
+        return self.any_pickle or (self.signatures is not None and self._allow_pickle is None)
+
+    def allows_pickle(self, record: ResultRecord) -> bool:
+        """Whether this record may be a pickle.
+
+        Raises `SignatureRefused` for one that must not be used at all, or not as the pickle that it is.
+        """
+        if self.signatures is None:
+            return self.any_pickle
+        verdict = self.signatures.verdict(record)
+        needed = self._allow_pickle is None and not is_safe(record.codec) and not self.any_pickle
+        if self.signatures.refuses(verdict) or (needed and verdict != "valid"):
+            raise self.signatures.refusal(record, verdict, store=self._store.url)
+        return needed or self.any_pickle
+
+    def refusal(self, record: ResultRecord) -> SignatureRefused | None:
+        """Why a record must not be used whatever its codec: its signature is wrong, or one is required."""
+        if self.signatures is None:
+            return None
+        verdict = self.signatures.verdict(record)
+        refused = self.signatures.refuses(verdict)
+        return self.signatures.refusal(record, verdict, store=self._store.url) if refused else None
+
+    def believes(self, entry: RecipeEntry) -> bool:
+        """Whether an index entry may be used. One that may not is as good as none, so nothing needs to be said."""
+        return self.signatures is None or not self.signatures.refuses(self.signatures.verdict(entry))
+
+    def vouches_for(self, record: ResultRecord | RecipeEntry) -> bool:
+        """Whether what was read here may be signed anew for another store."""
+        verdict = "missing" if self.signatures is None else self.signatures.verdict(record)
+        return verdict == "valid" or (verdict == "missing" and self.any_pickle)
+
+    def sealed(self, record: ResultRecord, *, sign: bool) -> tuple[ResultRecord, bytes]:
+        """The record as it is to be written, signed where results are, and its bytes."""
+        if self.signatures is not None and sign:
+            return encode_signed(record, self.signatures.signed)
+        plain = msgspec.structs.replace(record, signature=None)
+        return plain, encode(plain)
+
+    def sealed_entry(self, entry: RecipeEntry, *, sign: bool) -> bytes:
+        """As `sealed`, the bytes alone."""
+        if self.signatures is not None and sign:
+            return encode_signed(entry, self.signatures.signed)[1]
+        return encode(msgspec.structs.replace(entry, signature=msgspec.UNSET))

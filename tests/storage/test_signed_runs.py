@@ -1,0 +1,224 @@
+"""Whole runs on a store that others can write to: what they put there is told, and never used."""
+
+from __future__ import annotations
+
+import multiprocessing.connection
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from penstock import INPUTS, flow, task
+from penstock.errors import CodecRefused, SignatureRefused
+from penstock.storage import LocalStore
+from penstock.storage.maintenance import current_records
+from penstock.storage.records import decode_recipe_at, encode
+from penstock.storage.results import ResultStore
+from penstock.storage.signing_keys import write_new_file
+
+
+@pytest.fixture
+def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "keys"
+    write_new_file(str(path))
+    monkeypatch.setenv("PENSTOCK_SIGNING_KEYS", str(path))
+    return path
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ResultStore:
+    """A store that others can write to, as they see it."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    folder.chmod(0o777)
+    monkeypatch.setenv("PENSTOCK_STORE", str(folder))
+    store = LocalStore(folder)
+    assert not store.trusted
+    return ResultStore(store)
+
+
+ran: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_ran() -> None:
+    ran.clear()
+
+
+@task(cache_policy=INPUTS)
+def start(n: int) -> set[int]:
+    ran.append(("start", n))
+    return {n, n + 1}
+
+
+@task(cache_policy=INPUTS)
+def total(numbers: set[int]) -> int:
+    ran.append(("total", numbers))
+    return sum(numbers)
+
+
+@task
+def plain(n: int) -> set[int]:
+    return {n}
+
+
+@flow
+def sums(n: int) -> int:
+    return total(start(n))
+
+
+@flow
+def of_a_plain_one(n: int) -> int:
+    return total(plain(n))
+
+
+def forge(results: ResultStore, task: Callable[..., Any], **fields: Any) -> None:
+    """Change the one record of a task, as whoever can write there can."""
+    (record,) = current_records(results, task=task.definition.identity)  # type: ignore[attr-defined]
+    results.store.put(record.slot_name, encode(msgspec.structs.replace(record, **fields)))
+
+
+@pytest.mark.parametrize("runner", ["threads", pytest.param("processes?workers=1", marks=pytest.mark.slow)])
+def test_pickles_are_shared_by_whoever_has_the_key(
+    runner: str, keys: Path, shared: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_RUNNER", runner)
+    assert sums.run(1).counts["executed"] == 2
+    (record,) = [each for each in current_records(shared) if each.codec == "pickle"]
+    assert record.signature is not None
+    again = flow(lambda: start(1)).run()
+    assert (again.result(), again.counts["hit"]) == ({1, 2}, 1)
+    monkeypatch.delenv("PENSTOCK_SIGNING_KEYS")
+    with pytest.raises(CodecRefused):
+        flow(lambda: start(1))()
+
+
+@pytest.mark.parametrize("on_unknown", ["fail", "recompute"])
+def test_a_changed_record_ends_the_run_before_anything_runs(
+    on_unknown: str, keys: Path, shared: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_ON_UNKNOWN", on_unknown)
+    sums(1)
+    forge(shared, total, inline=msgspec.Raw(b"666"))
+    ran.clear()
+    with pytest.raises(SignatureRefused, match="wrong signature") as caught:
+        flow(lambda: [start(5), sums(1)])()
+    assert caught.value.data["task"] == total.definition.identity
+    assert ran == []
+    plan = sums.plan(1)
+    assert plan.counts["unknown"] == 1
+    assert "must not be used" in str(plan)
+
+
+def test_a_changed_record_whose_key_only_the_worker_learns_fails_its_node(keys: Path, shared: ResultStore) -> None:
+    of_a_plain_one(1)
+    forge(shared, total, inline=msgspec.Raw(b"666"))
+    run = of_a_plain_one.run(1)
+    assert isinstance(run.error, SignatureRefused)
+    assert ran == [("total", {1})]
+
+
+@pytest.mark.parametrize("which", [sums, of_a_plain_one])
+def test_a_refresh_puts_a_signed_result_in_the_place_of_a_changed_one(
+    which: Any, keys: Path, shared: ResultStore
+) -> None:
+    right = which(1)
+    forge(shared, total, inline=msgspec.Raw(b"666"))
+    assert which.with_options(refresh_cache=True)(1) == right
+    run = which.run(1)
+    assert (run.result(), run.counts["executed"] - (which is of_a_plain_one)) == (right, 0)
+
+
+def test_an_input_that_was_changed_fails_what_needs_it(keys: Path, shared: ResultStore) -> None:
+    start_it = flow(lambda: start(1))
+    start_it()
+    forge(shared, start, signature=None)
+    with pytest.raises(SignatureRefused, match="is not signed"):
+        sums(1)
+    assert ("total", {1, 2}) not in ran
+
+
+def test_an_index_entry_cannot_lead_to_another_signed_result(
+    keys: Path, shared: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both results are signed, and of the same task: only the entry says which is which."""
+    monkeypatch.setenv("PENSTOCK_REQUIRE_SIGNATURES", "true")
+    assert (sums(1), sums(10)) == (3, 21)
+    store = shared.store
+    entries = {file.name: decode_recipe_at(store.get(file.name) or b"", file.name) for file in store.list("recipes/")}
+    first, second = entries.values()
+    for name, mine, other in zip(entries, (first, second), (second, first), strict=True):
+        store.put(name, encode(msgspec.structs.replace(other, recipe=mine.recipe)))
+    ran.clear()
+    assert (sums(1), sums(10)) == (3, 21)
+    assert ran == []
+
+
+def test_where_signatures_are_required_an_unsigned_table_is_refused(
+    keys: Path, shared: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pa = pytest.importorskip("pyarrow")
+
+    @task(cache_policy=INPUTS)
+    def table(n: int) -> Any:
+        return pa.table({"n": [n]})
+
+    @flow
+    def one() -> Any:
+        return table(1)
+
+    monkeypatch.delenv("PENSTOCK_SIGNING_KEYS")
+    one()
+    monkeypatch.setenv("PENSTOCK_SIGNING_KEYS", str(keys))
+    assert one.run().counts["hit"] == 1
+    monkeypatch.setenv("PENSTOCK_REQUIRE_SIGNATURES", "true")
+    with pytest.raises(SignatureRefused) as caught:
+        one()
+    assert "required" in caught.value.because
+
+
+@task(cache_policy=INPUTS)
+def environment(n: int) -> dict[str, str]:
+    return dict(os.environ)
+
+
+@task(cache_policy=INPUTS)
+def weigh(numbers: set[int], around: dict[str, str]) -> set[int]:
+    return numbers
+
+
+@pytest.mark.slow
+def test_no_key_is_in_messages_to_workers_their_environment_the_store_or_the_log(
+    keys: Path, shared: ResultStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent: list[bytes] = []
+    send = multiprocessing.connection.Connection.send_bytes
+
+    def noting(self: Any, data: Any, *rest: Any) -> None:
+        sent.append(bytes(data))
+        send(self, data, *rest)
+
+    monkeypatch.setattr(multiprocessing.connection.Connection, "send_bytes", noting)
+
+    @flow(runner="processes?workers=1")
+    def all_of_it() -> Any:
+        around = environment(1)
+        return [weigh(start(1), around), around]
+
+    caplog.set_level("DEBUG")
+    numbers, around = all_of_it()
+    forge(shared, weigh, digest="other")
+    failed = all_of_it.run()
+    assert numbers == {1, 2}
+    assert isinstance(failed.error, SignatureRefused)
+    assert any(str(keys).encode() in each for each in sent)  # where they are does travel
+    secret = bytes.fromhex(keys.read_text().split()[-1])
+    folder = Path(shared.store.local_path("results") or "").parent
+    written = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    texts = [caplog.text, str(around), str(failed.error), repr(failed)]
+    assert len(written) > 5
+    for form in (secret, secret.hex().encode()):
+        assert not any(form in each for each in [*sent, *written, *(text.encode() for text in texts)])
