@@ -19,8 +19,9 @@ from penstock.environments import Environment
 from penstock.errors import PenstockError
 from penstock.indexes import index_from
 from penstock.locks.base import Examinable, Holder, LockManager
+from penstock.storage.indexing import IndexableStore
 from penstock.storage.records import FORMAT_NAME, check_format
-from penstock.storage.stores import Conditions, ProbedStore, RememberedStore, Store
+from penstock.storage.stores import Conditions, ProbedStore, Store
 
 LITTLE_SPACE = 1 << 30
 """Less free space than this is worth a warning."""
@@ -157,7 +158,7 @@ def _index(environment: Environment) -> Iterator[Check]:
         return
     index = index_from(address)
     index.check()
-    if isinstance(environment.results().store, RememberedStore):
+    if isinstance(environment.results().store, IndexableStore):
         yield Check("index", "ok", f"{index!r}")
     else:
         yield Check("index", "warn", f"{index!r} is not used", "only stores in buckets use one")

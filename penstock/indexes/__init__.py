@@ -5,8 +5,7 @@ from __future__ import annotations
 from penstock.errors import ConfigurationError
 from penstock.locks.redis_address import SCHEMES
 from penstock.settings import redacted
-from penstock.storage.indexing import LookupIndex
-from penstock.storage.objects import ObjectStore
+from penstock.storage.indexing import IndexableStore, LookupIndex
 from penstock.storage.stores import Store
 
 __all__ = ["LookupIndex", "index_from", "with_index"]
@@ -27,6 +26,6 @@ def index_from(address: str) -> LookupIndex:
 
 def with_index(store: Store, index: LookupIndex | None) -> Store:
     """The same store, which from now on uses the index if it is one in a bucket; others are as quick by themselves."""
-    if index is not None and isinstance(store, ObjectStore):
+    if index is not None and isinstance(store, IndexableStore):
         store.use_index(index)
     return store

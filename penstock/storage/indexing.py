@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from penstock.storage.stores import Listed
 
@@ -41,6 +41,15 @@ class LookupIndex(Protocol):
 
     def check(self) -> None:
         """See whether it answers. The one call that raises if it does not, a `PenstockError`."""
+        ...
+
+
+@runtime_checkable
+class IndexableStore(Protocol):
+    """A store that can use an index."""
+
+    def use_index(self, index: LookupIndex) -> None:
+        """From now on large batches of records are asked of the index first, and new ones are told to it."""
         ...
 
 
