@@ -11,11 +11,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import dask
 import dask.dataframe as dd
 import pandas as pd
 import pyarrow as pa
+from dask.base import compute
 from dask.dataframe.utils import clear_known_categories
+from dask.delayed import delayed
 
 from penstock.errors import SerializationError
 from penstock.storage.parquet import read_parquet, through_parquet
@@ -23,6 +24,12 @@ from penstock.storage.parts import Manifest, PartSink, StoredParts, Written
 from penstock.storage.records import About
 from penstock.storage.scanning import dataset_of
 from penstock.storage.stored_files import StoredFile
+
+# Dask's own annotations say less than mypy asks for.
+_any_categories: Any = clear_known_categories
+_compute: Any = compute
+_delayed: Any = delayed
+_from_map: Any = dd.from_map
 
 _VALUES = "values"
 """The column of a Series without a name."""
@@ -43,7 +50,7 @@ def write_parts(value: Any, sink: PartSink) -> tuple[Manifest, str]:
     schema = _schema_of(frame)
     if frame.known_divisions:
         details[_DIVISIONS] = _written_divisions(frame.divisions)
-    write = dask.delayed(_write_partition, pure=False)
+    write = _delayed(_write_partition, pure=False)
     pieces = [write(piece, schema, sink, number) for number, piece in enumerate(frame.to_delayed())]
     manifest = sink.manifest(_computed(pieces), details, schema)
     sink.discard(kept=manifest)  # of workers that died after they had written a part
@@ -53,9 +60,9 @@ def write_parts(value: Any, sink: PartSink) -> tuple[Manifest, str]:
 def read_parts(parts: StoredParts, about: About) -> Any:
     """The collection again, a partition for each part."""
     details, schema = parts.manifest.details, parts.manifest.arrow_schema()
-    meta = clear_known_categories(schema.empty_table().to_pandas())
+    meta = _any_categories(schema.empty_table().to_pandas())
     divisions = _read_divisions(details[_DIVISIONS]) if _DIVISIONS in details else None
-    frame = dd.from_map(
+    frame = _from_map(
         _read_partition, list(parts.files), meta=meta, divisions=divisions, label="penstock", enforce_metadata=False
     )
     if about.type != "Series":
@@ -97,7 +104,7 @@ def _difference(before: Any, after: Any) -> str:
         return "names of columns or of the index"
     if before.index.dtype != after.index.dtype:
         return f"the index comes back as {after.index.dtype}, not {before.index.dtype}"
-    before, after = clear_known_categories(before), clear_known_categories(after)
+    before, after = _any_categories(before), _any_categories(after)
     for one, other in zip(before.dtypes.items(), after.dtypes.items(), strict=True):
         if one[1] != other[1]:
             return f"column {one[0]!r} comes back as {other[1]}, not {one[1]}"
@@ -131,10 +138,10 @@ def _read_partition(file: StoredFile, columns: Sequence[str] | None = None) -> A
 def _computed(pieces: Sequence[Any]) -> Sequence[Written]:
     distributed = sys.modules.get("distributed")
     if distributed is None or not _in_dask_task(distributed):
-        return dask.compute(*pieces) if pieces else ()
-    with distributed.worker_client() as client:  # secedes, and rejoins at its end
-        written: Sequence[Written] = client.gather(client.compute(list(pieces)))
+        written: Sequence[Written] = _compute(*pieces)
         return written
+    with distributed.worker_client() as client:  # secedes, and rejoins at its end
+        return list(client.gather(client.compute(list(pieces))))
 
 
 def _in_dask_task(distributed: Any) -> bool:

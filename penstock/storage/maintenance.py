@@ -285,7 +285,7 @@ def _kept(
 
 def _files_of(results: ResultStore, folder: _Folder, record: ResultRecord) -> set[str]:
     """The names of a published value's files."""
-    if record.payload is None or record.payload.parts is None:
+    if not record.in_parts:
         return {record.payload_name} if record.payload_name is not None else set()
     try:
         return {file.name for file in all_files(results.store, record)}

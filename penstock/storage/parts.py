@@ -214,7 +214,7 @@ def value_files(store: PayloadStore, record: ResultRecord) -> list[StoredFile]:
     """The files that hold the value: one, its parts, or none if it is inside the record. Raises as `read_parts`."""
     if record.payload is None:
         return []
-    if record.payload.parts is None:
+    if not record.in_parts:
         return [payload_file(store, record)]
     return list(read_parts(store, record).files)
 
@@ -222,7 +222,7 @@ def value_files(store: PayloadStore, record: ResultRecord) -> list[StoredFile]:
 def all_files(store: PayloadStore, record: ResultRecord) -> list[StoredFile]:
     """As `value_files`, and the manifest."""
     files = value_files(store, record)
-    if record.payload is not None and record.payload.parts is not None:
+    if record.in_parts:
         files.append(payload_file(store, record))
     return files
 

@@ -23,7 +23,8 @@ def write_parts(value: Any, sink: PartSink) -> tuple[Manifest, str]:
     written = _Written(sink)
     with _in_order(value):
         value.write_datasink(written)
-    manifest = sink.manifest(written.parts)
+    parts = written.parts or [sink.write(0, value.schema().base_schema.empty_table())]
+    manifest = sink.manifest(parts)
     sink.discard(kept=manifest)  # of tasks that Ray began a second time
     return manifest, "Dataset"
 
@@ -35,7 +36,7 @@ def read_parts(parts: StoredParts, about: About) -> Any:
     return numbers.map_batches(functools.partial(_read, parts.files), batch_size=None, batch_format="pyarrow")
 
 
-class _Written(ray.data.Datasink[Sequence[Written]]):  # type: ignore[misc]
+class _Written(ray.data.Datasink[Sequence[Written]]):
     """Writes the blocks of each write task as one part, and keeps what came of it, here."""
 
     def __init__(self, sink: PartSink) -> None:

@@ -129,6 +129,11 @@ class ResultRecord(
         return payload_name(self.task, self.key, self.generation, self.attempt, self.payload.suffix)
 
     @property
+    def in_parts(self) -> bool:
+        """Whether the value lies in several files, with a manifest for its payload; it is read lazily then."""
+        return self.payload is not None and self.payload.parts is not None
+
+    @property
     def files(self) -> str:
         """How the names of all files of its value begin."""
         return attempt_prefix(self.task, self.key, self.generation, self.attempt)

@@ -181,7 +181,7 @@ class ResultStore:
         """
         with self._looking_twice(record):
             value = read_value(self.store, record, allow_pickle=self._pickles, limit=self._max_bytes)
-        if record.payload is None or record.payload.parts is None:
+        if not record.in_parts:
             self.counters.add(bytes_read=record.size)
         return value
 
@@ -353,7 +353,7 @@ class ResultStore:
             return Restart(slot.next, slot.reason)
         if slot.attempt == mine.attempt:
             return Published(slot, won=True)
-        if mine.payload is not None and mine.payload.parts is not None:
+        if mine.in_parts:
             remove_files(self.store, mine.files)
         elif mine.payload_name is not None:
             # The garbage collector would do it too.
@@ -368,7 +368,7 @@ class ResultStore:
             return self._staged(
                 msgspec.structs.replace(record, generation=generation), None, staged.value, staged.serializer
             )
-        if isinstance(staged.value, Iterator) or record.payload.parts is not None:
+        if isinstance(staged.value, Iterator) or record.in_parts:
             return Restart(generation, reason)  # a stream has gone by, and what is lazy is computed by running it again
         place = Place(record.task, record.key, generation, record.attempt)
         stored = write_payload(self.store, place, staged.value, staged.serializer)

@@ -40,7 +40,7 @@ def scan(store: Store, record: ResultRecord) -> Any:
             because=f"it is stored as {record.codec!r}, and only tables can",
             hint="load it, or have its task return a table",
         )
-    if record.payload.parts is None:
+    if not record.in_parts:
         return dataset_of([payload_file(store, record)], "arrow" if kind == "arrow" else "parquet")
     parts = read_parts(store, record)
     check_parts(store, record, parts)
