@@ -1,4 +1,8 @@
-"""Ray's Datasets in parts: blocks are written, and read again, by Ray's workers, in the order of the dataset."""
+"""Ray's Datasets in parts: blocks are written, and read again, by Ray's workers, in the order of the dataset.
+
+In a Ray task the writing is begun by another one, which needs no processor, and waited for in a way that Ray knows of:
+it lends out the processors of a task that waits so, and one is enough for the task and its dataset.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+import ray
 import ray.data
 from ray.data.block import BlockAccessor
 
@@ -20,6 +25,17 @@ from penstock.storage.stored_files import StoredFile
 
 def write_parts(value: Any, sink: PartSink) -> tuple[Manifest, str]:
     """Have each write task of Ray's write what it has as a part."""
+    if ray.get_runtime_context().worker.mode != ray.WORKER_MODE:
+        return _write_parts(value, sink)
+    write: Any = ray.remote(num_cpus=0, max_retries=0)(_write_parts)
+    try:
+        written: tuple[Manifest, str] = ray.get(write.remote(value, sink))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    return written
+
+
+def _write_parts(value: Any, sink: PartSink) -> tuple[Manifest, str]:
     written = _Written(sink)
     with _in_order(value):
         value.write_datasink(written)
