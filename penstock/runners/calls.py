@@ -321,7 +321,7 @@ class _CachedCall:
             started=started,
             seconds=seconds,
             serializer=options.result_serializer,
-            digests=Digests(_digest_of, _whole_digest) if stream else None,
+            digests=part_digests() if stream else None,
         )
         if isinstance(published, Restart):
             return self.worker.outcome(call, "closed", cache_key=key)
@@ -437,6 +437,11 @@ def _digest_of(value: Any) -> str | None:
 
 def _no_digest() -> None:
     """Of a stream: its digest would be known when it is gone."""
+
+
+def part_digests() -> Digests:
+    """How a value that nobody has as a whole is digested: by its parts, each where it is written."""
+    return Digests(_digest_of, _whole_digest)
 
 
 def _whole_digest(parts: Sequence[str]) -> str:

@@ -127,10 +127,17 @@ def _read_partition(file: StoredFile, columns: Sequence[str] | None = None) -> A
     """A partition: verified as a whole, or a page at a time where only some columns are wanted."""
     if columns is None:
         return read_parquet(file.contents(), sys.maxsize).to_pandas()
-    dataset = dataset_of([file], "parquet")
+    try:
+        return _read_columns(dataset_of([file], "parquet"), columns)
+    except (OSError, pa.ArrowException):
+        file.verify()  # says so if it is because of its bytes
+        raise
+
+
+def _read_columns(dataset: Any, columns: Sequence[str]) -> Any:
     # What pandas keeps of an index is in columns of its own.
-    own = set(dataset.schema.names)
-    index = [name for name in (dataset.schema.pandas_metadata or {}).get("index_columns", ()) if name in own]
+    names = set(dataset.schema.names)
+    index = [name for name in (dataset.schema.pandas_metadata or {}).get("index_columns", ()) if name in names]
     wanted = [name for name in columns if name not in index]
     return dataset.to_table(columns=[*wanted, *index]).to_pandas()[list(columns)]
 

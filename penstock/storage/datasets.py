@@ -85,6 +85,12 @@ def _tables(schema: Any, batches: Iterator[Any]) -> Iterator[Any]:
     held: list[Any] = []
     size, any_yet = 0, False
     for batch in batches:
+        if not batch.schema.equals(schema):
+            raise SerializationError(
+                "the batches of a stream do not fit together",
+                because=f"one has {', '.join(batch.schema.names)}, and the first one {', '.join(schema.names)}",
+                hint="yield batches with the same columns of the same types",
+            )
         held.append(pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch)
         size += batch.nbytes
         if size >= PART_BYTES:
