@@ -38,6 +38,9 @@ from penstock.settings import current_settings, in_force, without_password
 from penstock.storage.files import file_digest
 from penstock.storage.limits import LimitTable
 from penstock.storage.rates import RateTable
+from penstock.storage.results import ResultStore
+from penstock.storage.slots import Found, Unknown
+from penstock.storage.stored import StoredResult
 
 R = TypeVar("R")
 
@@ -60,6 +63,9 @@ class Run(Generic[R]):
     error: BaseException | None = None
     tasks: dict[str, dict[str, int]] = field(default_factory=dict)
     _value: Any = None
+    _kept: dict[Any, dict[int, str]] = field(default_factory=dict)
+    """Cache keys of stored results by node, for each storage; None is the run's own."""
+    _environment: Environment | None = None
 
     def result(self, raise_on_failure: bool = True) -> R:
         """What the flow function returned; raises what made the run fail."""
@@ -68,6 +74,26 @@ class Run(Generic[R]):
                 raise self.error
             return cast(R, self.error)
         return cast(R, self._value)
+
+    def stored(self, task: str | None = None) -> list[StoredResult]:
+        """The stored results that the run made or found, of one task (by name) or of all, in the order of the calls.
+
+        As they are in the store now: what was removed since is left out, and what was refreshed is the new one. A hit
+        stands for what it was made from: results that nobody needed are not among them. Raises as
+        `ResultStore.look_up`.
+        """
+        found: list[tuple[int, StoredResult]] = []
+        for storage, pairs in self._kept.items():
+            assert self._environment is not None  # it says where they are kept
+            wanted = {node: key for node, key in pairs.items() if task in (None, self.graph[node].name)}
+            results = self._environment.results(storage)
+            identities = [(self.graph[node].entry.task.identity, key) for node, key in wanted.items()]
+            for node, answer in zip(wanted, results.look_up_many(identities), strict=True):
+                if isinstance(answer, Unknown):
+                    raise answer.error
+                if isinstance(answer, Found):
+                    found.append((node, StoredResult(results, answer.record)))
+        return [stored for _, stored in sorted(found, key=lambda each: each[0])]
 
     def by_task(self) -> dict[str, dict[str, int]]:
         """`counts` for each task name."""
@@ -101,6 +127,7 @@ class Live:
         self.journal = journal
         self.trace = Trace(self, frame)
         run.graph = self.trace.graph
+        run._environment = environment
         self.info = info
         self.runner = runner
         self._values: dict[int, Any] = {}
@@ -233,7 +260,29 @@ class Live:
                 return own_copy(self.driver.fetch(result.handle))
         if result.record is None:
             raise self._too_late(node)  # the run ended while another thread asked; its engine had the value
-        return self.environment.results(self.trace.graph[node].entry.task.options.result_storage).load(result.record)
+        return self._results_of(node).load(result.record)
+
+    def stored(self, node: int) -> StoredResult:
+        while True:
+            if self.driver.over or not self._known(node):
+                self.wait(node, None)
+            error = self.board.error(node)
+            if error is not None:
+                self._observed.add(node)
+                raise error
+            result = self.board.results.get(node)
+            if result is None:
+                continue  # a worker found its bytes missing just now: it is being made again
+            if result.record is None:
+                raise TracingError(
+                    f"{self.trace.graph[node].name} has no stored result",
+                    because="its results are not kept",
+                    hint="give the task a cache policy, or persist_result=True",
+                )
+            return StoredResult(self._results_of(node), result.record)
+
+    def _results_of(self, node: int) -> ResultStore:
+        return self.environment.results(self.trace.graph[node].entry.task.options.result_storage)
 
     def failure(self, nodes: Sequence[int]) -> BaseException | None:
         failed = [node for node in nodes if node not in self._observed and self.board.error(node) is not None]
@@ -285,6 +334,10 @@ class Live:
                     counts[name] += 1
                     task[name] += 1
         counts["contended"], counts["retried"] = board.counts["contended"], board.counts["retried"]
+        for id, result in board.results.items():
+            if result.record is not None:
+                storage = self.trace.graph[id].entry.task.options.result_storage
+                self.run._kept.setdefault(storage, {})[id] = result.record.key
         self.run.counts = counts
         planning = board.planner.counters
         self.run.stats = {"nodes": len(self.trace.graph), "rounds": planning.rounds, "lookups": planning.lookups}

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from penstock.errors import CodecRefused, ConfigurationError, SerializationError
+from penstock.storage.datasets import DaskSerializer, RaySerializer, StreamDatasetSerializer
 from penstock.storage.frames import ArrowSerializer, PandasSerializer, PolarsSerializer
 from penstock.storage.plain import (
     CompressedSerializer,
@@ -103,6 +104,9 @@ def _checked(serializer: Serializer, value: Any) -> Serializer:
 # Asked from the last to the first: pickle takes anything, JSON is by far the most common.
 for _each in (
     PickleSerializer(),
+    RaySerializer(),
+    DaskSerializer(),
+    StreamDatasetSerializer(),
     NumpySerializer(),
     PolarsSerializer(),
     PandasSerializer(),

@@ -37,7 +37,8 @@ from penstock.errors import (
     StoreVersionError,
 )
 from penstock.storage.choosing import serializer_for
-from penstock.storage.payloads import as_inline, read_value, write_payload
+from penstock.storage.parts import Digests, remove_files
+from penstock.storage.payloads import Place, as_inline, read_value, write_payload
 from penstock.storage.records import (
     FORMAT_NAME,
     FORMAT_VERSION,
@@ -53,7 +54,6 @@ from penstock.storage.records import (
     decode_recipe,
     encode,
     key_folder,
-    payload_name,
     recipe_name,
     slot_in,
 )
@@ -196,16 +196,34 @@ class ResultStore:
         and `StoreUnreachable`.
         """
         allow_pickle = self.trust.allows_pickle(record)
-        try:
+        with self._looking_twice(record):
             value = read_value(self.store, record, allow_pickle=allow_pickle, limit=self._max_bytes)
+        if not record.in_parts:
+            self.counters.add(bytes_read=record.size)
+        return value
+
+    def scan(self, record: ResultRecord) -> Any:
+        """The table of a record as a `pyarrow.dataset.Dataset`, of which only what is asked for is read.
+
+        See `StoredResult.scan` for what is verified. Raises `SerializationError` for what is no table, and else as
+        `load`.
+        """
+        from penstock.storage.scanning import scan  # with pyarrow's datasets, for those who scan
+
+        self.trust.allows_pickle(record)  # raises for what must not be used, whatever it is
+        with self._looking_twice(record):
+            return scan(self.store, record)
+
+    @contextlib.contextmanager
+    def _looking_twice(self, record: ResultRecord) -> Iterator[None]:
+        try:
+            yield
         except DamagedResult as error:
             # A second look: whoever closes a generation may delete its payloads right after.
             with contextlib.suppress(DamagedResult):
                 slot = read_slot(self.store, record.slot_name)
                 error.data["closed"] = isinstance(slot, RedirectRecord)
             raise
-        self.counters.add(bytes_read=record.size)
-        return value
 
     # -- publishing
 
@@ -231,13 +249,14 @@ class ResultStore:
         started: float = 0.0,
         seconds: float = 0.0,
         serializer: str | Serializer | None = None,
+        digests: Digests | None = None,
     ) -> Staged:
         """Write the payload of a result that follows `after`, the look-up that the work began with.
 
         After a `Found` it replaces that result (a refresh), after an expired or damaged one likewise. `attempt` is
         unique to this call: lower-case letters, digits, `-` and `_`, such as a uuid4's hex. `digest` may be a
-        function, called once the value was written, for streams that are digested as they pass. `expires` and
-        `started` are seconds since the epoch.
+        function, called once the value was written, for streams that are digested as they pass; of a value in parts
+        `digests` make one, if all of its parts have one. `expires` and `started` are seconds since the epoch.
 
         Raises `SerializationError`, `CodecRefused` for a pickle where pickles are not read and results not signed,
         `StoreError`s, and what a stream's own code raises; nothing is published then.
@@ -259,9 +278,9 @@ class ResultStore:
         if inline is not None:
             raw, about, payload = *inline, None
         else:
-            name = payload_name(task, key, generation, attempt, chosen.suffix)
             raw = NOT_INLINE
-            payload, about = write_payload(self.store, name, value, chosen)
+            stored = write_payload(self.store, Place(task, key, generation, attempt), value, chosen, digests)
+            payload, about, digest = stored.payload, stored.about, stored.digest or digest
         record = ResultRecord(
             v=RECORD_VERSION,
             key=key,
@@ -353,7 +372,9 @@ class ResultStore:
             raise refused
         if slot.attempt == mine.attempt:
             return Published(slot, won=True)
-        if mine.payload_name is not None:
+        if mine.in_parts:
+            remove_files(self.store, mine.files)
+        elif mine.payload_name is not None:
             # The garbage collector would do it too.
             with contextlib.suppress(StoreError):
                 self.store.delete(mine.payload_name)
@@ -364,12 +385,12 @@ class ResultStore:
         record = staged.record
         if record.payload is None:
             again = msgspec.structs.replace(record, generation=generation)
-        elif isinstance(staged.value, Iterator):
-            return Restart(generation, reason)  # a stream has gone by
+        elif isinstance(staged.value, Iterator) or record.in_parts:
+            return Restart(generation, reason)  # a stream has gone by, and what is lazy is computed by running it again
         else:
-            name = payload_name(record.task, record.key, generation, record.attempt, record.payload.suffix)
-            payload, about = write_payload(self.store, name, staged.value, staged.serializer)
-            again = msgspec.structs.replace(record, generation=generation, payload=payload, about=about)
+            place = Place(record.task, record.key, generation, record.attempt)
+            stored = write_payload(self.store, place, staged.value, staged.serializer)
+            again = msgspec.structs.replace(record, generation=generation, payload=stored.payload, about=stored.about)
         return self.staged(again, None, staged.value, staged.serializer, sign=staged.sign)
 
     def staged(
@@ -383,7 +404,7 @@ class ResultStore:
     ) -> Staged:
         """As `stage`, of a result whose payload is durable already."""
         record, data = self.trust.sealed(record, sign=sign)
-        self.counters.add(bytes_written=len(data) + (record.payload.size if record.payload else 0))
+        self.counters.add(bytes_written=len(data) + (record.size if record.payload else 0))
         return Staged(record=record, data=data, closes=closes, value=value, serializer=serializer, sign=sign)
 
     # -- closing
