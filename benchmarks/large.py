@@ -182,7 +182,7 @@ def _scanned(client: Any, settings: Any) -> list[Line]:
     counting: Any = Counting(open_store(settings.store))
     assert ResultStore(counting).scan(stored.record).to_table(**wanted).num_rows == WIDE_ROWS
     path = (stored.url or "").removeprefix("s3://")
-    ours, theirs, ratio = paired(
+    ours, _, ratio = paired(
         lambda: stored.scan().to_table(**wanted),
         lambda: pyarrow.dataset.dataset(path, filesystem=s3fs.S3FileSystem()).to_table(**wanted),
     )
