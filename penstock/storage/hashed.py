@@ -12,6 +12,8 @@ from blake3 import blake3
 LARGE_BYTES = 1 << 20
 """From this size on, files are hashed while the next part is made."""
 _PARTS_AHEAD = 32
+_PART_BYTES = 1 << 20
+"""However much is written at once, no more than so many such parts wait in memory."""
 
 
 class HashedFile(io.RawIOBase):
@@ -47,7 +49,9 @@ class HashedFile(io.RawIOBase):
         if self._parts is None:
             self._pass_on(data)
         else:
-            self._parts.put(bytes(data))
+            whole = memoryview(data).cast("B")
+            for begin in range(0, size, _PART_BYTES):
+                self._parts.put(bytes(whole[begin : begin + _PART_BYTES]))
         if self.error is not None:
             raise self.error
         return size

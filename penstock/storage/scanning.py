@@ -4,9 +4,10 @@ pyarrow reads through the store, so that a bucket is reached by the one client t
 and errors; files of this machine it reads by itself. A Dataset pickles to the store's address and the names of the
 files, never with credentials.
 
-**What is verified.** Sizes, when a file is opened. A partial read cannot check the checksum of the whole file, so the
-checksum of each page is checked instead as it is read; files that polars wrote have none. A part of a file that is
-read without its page, the footer, is covered by its size alone. `load` verifies every byte.
+**What is verified.** Sizes, when a file is opened. A partial read cannot check the checksum of the whole file, so of
+Parquet the checksum of each page is checked as it is read. Not covered are the footer, and files that polars wrote,
+which have none. Arrow files have none either: on this machine they are verified as a whole when they are opened, and
+then mapped into memory; in a bucket only their size is. `load` verifies every byte.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def scan(store: Store, record: ResultRecord) -> Any:
 
 def dataset_of(files: Sequence[StoredFile], kind: FileFormat, schema: Any = None) -> Any:
     """One Dataset over files in order; of one schema, which is read from the first file if it is not given."""
-    filesystem = pafs.PyFileSystem(_StoredFiles({file.name: file for file in files}))
+    filesystem = pafs.PyFileSystem(_StoredFiles({file.name: file for file in files}, kind))
     form = _format(kind)
     fragments = [form.make_fragment(file.name, filesystem, **_size_of(file, kind)) for file in files]
     if schema is None:
@@ -90,8 +91,10 @@ def _size_of(file: StoredFile, kind: FileFormat) -> dict[str, int]:
 class _StoredFiles(pafs.FileSystemHandler):  # type: ignore[misc]
     """Some files of a store, as pyarrow asks for them: nothing else is there, and nothing can be written."""
 
-    def __init__(self, files: dict[str, StoredFile]) -> None:
+    def __init__(self, files: dict[str, StoredFile], kind: FileFormat) -> None:
         self._files = files
+        self._kind = kind
+        self._verified: set[str] = set()
 
     def get_type_name(self) -> str:
         return "penstock"
@@ -111,7 +114,14 @@ class _StoredFiles(pafs.FileSystemHandler):  # type: ignore[misc]
     def open_input_file(self, path: str) -> Any:
         file = self._file(path)
         local = file.local_path()
-        return pa.PythonFile(file.open(), mode="r") if local is None else pa.OSFile(local)
+        if local is None:
+            return pa.PythonFile(file.open(), mode="r")
+        if self._kind == "parquet":
+            return pa.OSFile(local)
+        if path not in self._verified:
+            file.verify()
+            self._verified.add(path)
+        return pa.memory_map(local)
 
     def open_input_stream(self, path: str) -> Any:
         return self.open_input_file(path)

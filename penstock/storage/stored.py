@@ -57,7 +57,8 @@ class StoredResult:
         Works for all that is stored as Parquet or Arrow, in one file or in parts; anything else is a
         `SerializationError`. Sizes are verified when a file is opened and checksums page by page as they are read, not
         the checksum of the whole file, as `load` does: damage to what was not read goes unnoticed. Tables from polars
-        have no checksums of pages, Arrow files neither.
+        have no checksums of pages. Arrow files neither: on this machine they are verified as a whole and mapped into
+        memory, in a bucket not at all.
         """
         return self._results.scan(self.record)
 
