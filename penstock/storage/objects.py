@@ -201,6 +201,10 @@ class ObjectStore:
         """An fsspec file system without caches. With `commits` it repeats a request once at the most."""
         raise NotImplementedError
 
+    def _twin(self, *, commits: bool) -> Any:
+        """The file system of this service with the other value of `commits`, if this process has it already."""
+        return _filesystems.get(self._client_key(not commits))
+
     def _meaning(self, error: BaseException, doing: str, key: str) -> StoreError:
         """What an exception of the service's client says about the store."""
         where, because = self._location.path(key), f"{type(error).__name__}: {error}"
@@ -294,13 +298,16 @@ class ObjectStore:
         return answer
 
     def _filesystem(self, *, commits: bool) -> Any:
-        mine = {name: value for name, value in os.environ.items() if self.variables and name.startswith(self.variables)}
-        key = (os.getpid(), type(self), self._location.options, commits, _fingerprint(mine))
+        key = self._client_key(commits)
         # Of two threads that are here at once one makes a client that nobody uses and that has opened nothing.
         found = _filesystems.get(key)
         if found is None:
             found = _filesystems.setdefault(key, self._made_filesystem(commits))
         return found
+
+    def _client_key(self, commits: bool) -> tuple[Any, ...]:
+        mine = {name: value for name, value in os.environ.items() if self.variables and name.startswith(self.variables)}
+        return os.getpid(), type(self), self._location.options, commits, _fingerprint(mine)
 
     def _made_filesystem(self, commits: bool) -> Any:
         try:

@@ -60,6 +60,8 @@ class S3Store(ObjectStore):
             config["s3"] = {"addressing_style": "path"}
             config["request_checksum_calculation"] = config["response_checksum_validation"] = "when_required"
         options: dict[str, Any] = {"endpoint_url": endpoint, "profile": profile}
+        # Reading the service's description takes a tenth of a second; a session does it once.
+        options["session"] = getattr(self._twin(commits=commits), "session", None)
         if region:
             options["client_kwargs"] = {**said.get("client_kwargs", {}), "region_name": region}
         fs = s3fs.S3FileSystem(
