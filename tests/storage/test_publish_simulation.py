@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, TypeVar
 import pytest
 
 from penstock.errors import DamagedResult, StoreError, StoreUnreachable
+from penstock.storage.commits import Commits
 from penstock.storage.maintenance import gc, verify
 from penstock.storage.memory import MemoryStore
 from penstock.storage.records import ResultRecord, decode_slot_at, key_folder, slot_in
@@ -184,12 +185,18 @@ class Noted:
 class LosesWhatIsTaken(ResultStore):
     """Takes "it exists" for "I lost", and tidies up."""
 
+    def __init__(self, store: Any, **options: Any) -> None:
+        super().__init__(store, **options)
+        self._commits = LosingCommits(store, self.trust, self.counters, self.clock)
+
+
+class LosingCommits(Commits):
     def _try_commit(self, staged: Staged) -> Published | Restart | Staged:
-        if self.store.put_if_absent(staged.record.slot_name, staged.data):
+        if self._store.put_if_absent(staged.record.slot_name, staged.data):
             return Published(staged.record, won=True)
         assert staged.record.payload_name is not None
-        self.store.delete(staged.record.payload_name)
-        slot = read_slot(self.store, staged.record.slot_name)
+        self._store.delete(staged.record.payload_name)
+        slot = read_slot(self._store, staged.record.slot_name)
         return Published(slot, won=False) if isinstance(slot, ResultRecord) else Restart(1, "invalidated")
 
 
