@@ -43,6 +43,7 @@ from penstock.storage.slots import Found, Unknown
 from penstock.storage.stored import StoredResult
 
 R = TypeVar("R")
+_NOT_ASKED = object()
 
 
 @dataclass(eq=False)
@@ -132,6 +133,7 @@ class Live:
         self.runner = runner
         self._values: dict[int, Any] = {}
         self._observed: set[int] = set()
+        self._managers: dict[int, object] = {}
         settings = environment.settings
         context = WorkerContext(
             info,
@@ -195,6 +197,12 @@ class Live:
     def _lock_manager_of(self, node: Node) -> LockManager | None:
         if node.entry.template is None:
             return None
+        found = self._managers.get(id(node.entry), _NOT_ASKED)  # asked for each node, and the same for all of a task
+        if found is _NOT_ASKED:
+            found = self._managers[id(node.entry)] = self._checked_manager(node)
+        return cast("LockManager | None", found)
+
+    def _checked_manager(self, node: Node) -> LockManager | None:
         policy, storage = node.entry.policy, node.entry.task.options.result_storage
         if policy is not None and policy.isolation_level is IsolationLevel.SERIALIZABLE:
             check_conditions(self.environment.results(storage).store, node.name)
