@@ -20,6 +20,7 @@ MEASUREMENTS = {
     "memory": "Memory of the driver, engines of this machine",
     "locks": "Locks in Redis",
     "buckets": "A store in a bucket, real S3 server on this machine",
+    "large": "Results larger than a worker, in a bucket of a real S3 server on this machine",
 }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from benchmarks.tables import Line, paired, seconds
+from benchmarks.tables import Line, at_most, paired, seconds
 from benchmarks.tables_io import table
 from benchmarks.warm import many
 from penstock import load_settings
@@ -22,8 +22,9 @@ from penstock.storage.results import ResultStore
 from penstock.storage.slots import Absent, Found
 from tests.servers.ceph import running
 from tests.servers.proxy import FaultProxy
+from tests.servers.redis import running as redis_running
 
-NODES = 2_000
+NODES = 10_000
 COUNTED = 500
 
 
@@ -35,14 +36,23 @@ def run() -> list[Line]:
         )
         cold = seconds(lambda: many.run_with({"n": NODES}, settings=settings).result(), times=1)
         warm = seconds(lambda: many.plan_with({"n": NODES}, settings=settings), times=2)
-        with FaultProxy(ceph.endpoint.url) as proxy:
+        with FaultProxy(ceph.endpoint.url) as proxy, redis_running() as server:
             counted = settings.with_values(store=f"{settings.store}?endpoint_url={proxy.url}")
             many.plan_with({"n": COUNTED}, settings=counted)
             requests = len(proxy.seen) / COUNTED
+            with_index = settings.with_values(index=server.url)
+            filled = seconds(lambda: many.plan_with({"n": NODES}, settings=with_index), times=1)
+            indexed = seconds(lambda: many.plan_with({"n": NODES}, settings=with_index), times=3)
+            before = len(proxy.seen)
+            many.plan_with({"n": NODES}, settings=counted.with_values(index=server.url))
+            through_index = len(proxy.seen) - before
         lines = [
             Line(f"{NODES:,} small tasks run and published, 16 threads", f"{cold:.1f} s"),
             Line(f"plan of {NODES:,} cached nodes", f"{warm:.1f} s"),
             Line("  requests for each node", f"{requests:.2f}"),
+            Line("  with an index in Redis that was empty", f"{filled:.1f} s"),
+            at_most("  with an index in Redis that was filled", indexed, 2.0, "s"),
+            Line("  requests for all of them, with the index", f"{through_index}"),
         ]
         return lines + _tables(f"s3://{ceph.endpoint.new_bucket()}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -209,9 +210,9 @@ def serializable(server: RedisServer) -> list[Line]:
         isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=RedisLockManager.from_url(server.url)
     )
 
-    stores = itertools.count()
+    number_of = itertools.count()
 
-    def flow_of(policy: Any) -> Callable[[], None]:
+    def flow_of(policy: Any, place: str) -> Callable[[], None]:
         @task(cache_policy=policy)
         def number(x: int) -> int:
             return x
@@ -221,14 +222,23 @@ def serializable(server: RedisServer) -> list[Line]:
             number.map(list(range(NODES)))
 
         def once() -> None:
-            store = f"memory://{next(stores)}"  # a disk's syncs would hide what is measured
+            store = f"{place}{next(number_of)}"
             all_of_them.run_with({}, settings=load_settings(overrides={"store": store})).result()
 
         return once
 
-    with_locks, without, ratio = paired(flow_of(locked), flow_of(INPUTS), times=3)
-    return [
-        Line(f"{NODES:,} cached nodes, READ_COMMITTED", f"{without:.2f} s"),
-        Line(f"{NODES:,} cached nodes, SERIALIZABLE", f"{with_locks:.2f} s"),
-        Line("  what the locks add to a node", f"{1e6 * (with_locks - without) / NODES:.0f} µs ({ratio:.2f} x)"),
-    ]
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, place in (("a folder", f"{folder}/"), ("memory", "memory://")):
+            with_locks, without, ratio = paired(flow_of(locked, place), flow_of(INPUTS, place), times=3)
+            figure = f"{1e6 * (with_locks - without) / NODES:.0f} µs"
+            lines += [
+                Line(f"{NODES:,} results published in {name}, READ_COMMITTED", f"{without:.2f} s"),
+                Line("  SERIALIZABLE", f"{with_locks:.2f} s"),
+                Line("  what the locks add to each", figure),
+                # In memory it is nearly all there is: no promise, and the plainest measure of what locks cost.
+                at_most("  time against READ_COMMITTED", ratio, 1.05, "x")
+                if name == "a folder"
+                else Line("  time against READ_COMMITTED", f"{ratio:.2f} x"),
+            ]
+    return lines

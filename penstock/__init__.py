@@ -20,7 +20,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from penstock.environments import Environment
+    from penstock.environments import Environment, stored
     from penstock.flows import Flow, flow
     from penstock.graph.futures import Future
     from penstock.graph.hashing import register_digest
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from penstock.runners.retries import exponential_backoff
     from penstock.runs import Run
     from penstock.settings import Settings, load_settings
+    from penstock.storage.stored import StoredResult
     from penstock.tasks import Task, task, unmapped, wait
     from penstock.transactions import IsolationLevel
 
@@ -65,6 +66,7 @@ __all__ = [
     "Plan",
     "Run",
     "Settings",
+    "StoredResult",
     "Task",
     "TaskRunContext",
     "exponential_backoff",
@@ -72,6 +74,7 @@ __all__ = [
     "get_run_logger",
     "load_settings",
     "register_digest",
+    "stored",
     "task",
     "task_input_hash",
     "unmapped",
@@ -97,6 +100,7 @@ _HOMES = {
     "Settings": "penstock.settings",
     "TASK_CODE": "penstock.graph.policies",
     "TASK_SOURCE": "penstock.graph.policies",
+    "StoredResult": "penstock.storage.stored",
     "Task": "penstock.tasks",
     "TaskRunContext": "penstock.graph.keys",
     "exponential_backoff": "penstock.runners.retries",
@@ -104,6 +108,7 @@ _HOMES = {
     "get_run_logger": "penstock.logs",
     "load_settings": "penstock.settings",
     "register_digest": "penstock.graph.hashing",
+    "stored": "penstock.environments",
     "task": "penstock.tasks",
     "task_input_hash": "penstock.graph.keys",
     "unmapped": "penstock.tasks",

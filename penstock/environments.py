@@ -9,14 +9,16 @@ from typing import Any
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import ConfigurationError
 from penstock.graph.policies import IsolationLevel
+from penstock.indexes import index_from, with_index
 from penstock.locks import lock_manager_from
 from penstock.locks.base import LockManager
 from penstock.runners import runner_from
 from penstock.runners.base import Runner
-from penstock.settings import Settings
+from penstock.settings import Settings, current_settings
 from penstock.storage import open_store
 from penstock.storage.results import ResultStore
 from penstock.storage.signing import Signatures
+from penstock.storage.stored import StoredResult, find_stored
 from penstock.storage.stores import ProbedStore, Store
 
 
@@ -37,6 +39,8 @@ class Environment:
         opened = self._results.get(name)
         if opened is None:
             source: Store = open_store(store) if isinstance(store, str | os.PathLike) else store
+            index = self.settings.index
+            source = with_index(source, index_from(index) if index else None)
             opened = self._results[name] = ResultStore(source, clock=self.clock, signatures=self.signatures())
         return opened
 
@@ -77,6 +81,15 @@ class Environment:
             # What is reached over a network is shared, so its locks have to be.
             return "store" if isinstance(store, ProbedStore) else "memory"
         return path
+
+
+def stored(task: str, key: str, *, store: Any = None, settings: Settings | None = None) -> StoredResult | None:
+    """The current result of a task (`module:function`) under a cache key, without its value; None if there is none.
+
+    From the store of the settings, or from `store` (an address, a path or a store). `penstock cache ls --json` lists
+    tasks and keys. Raises `StoreError`.
+    """
+    return find_stored(Environment(settings or current_settings()).results(store), task, key)
 
 
 def check_reach(runner: Runner, manager: LockManager, task: str) -> None:

@@ -12,6 +12,7 @@ from penstock.graph.planning import Hit, Planner
 from penstock.graph.plans import Plan
 from penstock.graph.tracing import FlowFrame, Trace, tracing
 from penstock.runners.lookups import Lookups
+from penstock.storage.stored import StoredResult
 
 
 class _NeedsValue(BaseException):
@@ -40,14 +41,17 @@ class _Preview:
 
     def value(self, node: int, timeout: float | None) -> Any:
         if node not in self._values:
-            self.plan_all(node)
-            step = self.planner.steps.get(node)
-            if step is None or step.runs or not isinstance(step.answer, Hit):
-                self.stopped_at = f"{_place_in_user_code()} ({self.trace.graph[node].name})"
-                raise _NeedsValue
-            storage = self.trace.graph[node].entry.task.options.result_storage
-            self._values[node] = self._environment.results(storage).load(step.answer.record)
+            self._values[node] = self.stored(node).load()
         return self._values[node]
+
+    def stored(self, node: int) -> StoredResult:
+        self.plan_all(node)
+        step = self.planner.steps.get(node)
+        if step is None or step.runs or not isinstance(step.answer, Hit):
+            self.stopped_at = f"{_place_in_user_code()} ({self.trace.graph[node].name})"
+            raise _NeedsValue
+        storage = self.trace.graph[node].entry.task.options.result_storage
+        return StoredResult(self._environment.results(storage), step.answer.record)
 
     def wait(self, node: int, timeout: float | None) -> None:
         """Nothing to do: whoever only waits goes on the same way however it ends."""

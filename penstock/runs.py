@@ -32,12 +32,18 @@ from penstock.runners.limits import Limits
 from penstock.runners.local import ThreadRunner
 from penstock.runners.lookups import Lookups
 from penstock.runners.owning import Owners
+from penstock.runners.rates import Rates
 from penstock.runtime import FlowRunInfo, in_flow_run
-from penstock.settings import current_settings, in_force
+from penstock.settings import current_settings, in_force, without_password
 from penstock.storage.files import file_digest
 from penstock.storage.limits import LimitTable
+from penstock.storage.rates import RateTable
+from penstock.storage.results import ResultStore
+from penstock.storage.slots import Found, Unknown
+from penstock.storage.stored import StoredResult
 
 R = TypeVar("R")
+_NOT_ASKED = object()
 
 
 @dataclass(eq=False)
@@ -58,6 +64,9 @@ class Run(Generic[R]):
     error: BaseException | None = None
     tasks: dict[str, dict[str, int]] = field(default_factory=dict)
     _value: Any = None
+    _kept: dict[Any, dict[int, str]] = field(default_factory=dict)
+    """Cache keys of stored results by node, for each storage; None is the run's own."""
+    _environment: Environment | None = None
 
     def result(self, raise_on_failure: bool = True) -> R:
         """What the flow function returned; raises what made the run fail."""
@@ -66,6 +75,26 @@ class Run(Generic[R]):
                 raise self.error
             return cast(R, self.error)
         return cast(R, self._value)
+
+    def stored(self, task: str | None = None) -> list[StoredResult]:
+        """The stored results that the run made or found, of one task (by name) or of all, in the order of the calls.
+
+        As they are in the store now: what was removed since is left out, and what was refreshed is the new one. A hit
+        stands for what it was made from: results that nobody needed are not among them. Raises as
+        `ResultStore.look_up`.
+        """
+        found: list[tuple[int, StoredResult]] = []
+        for storage, pairs in self._kept.items():
+            assert self._environment is not None  # it says where they are kept
+            wanted = {node: key for node, key in pairs.items() if task in (None, self.graph[node].name)}
+            results = self._environment.results(storage)
+            identities = [(self.graph[node].entry.task.identity, key) for node, key in wanted.items()]
+            for node, answer in zip(wanted, results.look_up_many(identities), strict=True):
+                if isinstance(answer, Unknown):
+                    raise answer.error
+                if isinstance(answer, Found):
+                    found.append((node, StoredResult(results, answer.record)))
+        return [stored for _, stored in sorted(found, key=lambda each: each[0])]
 
     def by_task(self) -> dict[str, dict[str, int]]:
         """`counts` for each task name."""
@@ -99,13 +128,21 @@ class Live:
         self.journal = journal
         self.trace = Trace(self, frame)
         run.graph = self.trace.graph
+        run._environment = environment
         self.info = info
         self.runner = runner
         self._values: dict[int, Any] = {}
         self._observed: set[int] = set()
+        self._managers: dict[int, object] = {}
         settings = environment.settings
-        store = environment.results().store.url
-        context = WorkerContext(info, store, environment.signatures(), environment.results, settings)
+        context = WorkerContext(
+            info,
+            environment.results().store.url,
+            environment.signatures(),
+            environment.results,
+            index=without_password(settings.index),
+            settings=settings,
+        )
         run_unlocked = settings.on_locks_down == "run_unlocked"
         self._claims = Claims(
             info={"run": run.id, "flow": run.flow_name},
@@ -119,7 +156,7 @@ class Live:
         )
         table = LimitTable(environment.results().store, environment.clock)
         self.board = Board(
-            self.trace.graph, held=self.trace.held, emit=journal.emit, clock=environment.clock, limits=table.current
+            self.trace.graph, held=self.trace.held, emit=journal.emit, clock=environment.clock, limits=table.tags
         )
         lookups = Lookups(self.trace.graph, environment.results, environment.clock)
         owners = Owners(self.board, serializable=self._serializable)
@@ -132,7 +169,13 @@ class Live:
                 claims=self._claims,
                 owners=owners,
                 lock_manager_of=self._lock_manager_of,
-                limits=Limits(self.board, self._claims, limits=table.current, manager=environment.locks_of_settings),
+                limits=Limits(self.board, self._claims, limits=table.at_once, manager=environment.locks_of_settings),
+                rates=Rates(
+                    self.board,
+                    rates=table.rates,
+                    table=RateTable(environment.results().store, environment.clock),
+                    wake_later=self._claims.wake_later,
+                ),
                 lock_wait_seconds=settings.lock_wait_seconds,
             ),
             dispatch=Dispatch(
@@ -154,6 +197,12 @@ class Live:
     def _lock_manager_of(self, node: Node) -> LockManager | None:
         if node.entry.template is None:
             return None
+        found = self._managers.get(id(node.entry), _NOT_ASKED)  # asked for each node, and the same for all of a task
+        if found is _NOT_ASKED:
+            found = self._managers[id(node.entry)] = self._checked_manager(node)
+        return cast("LockManager | None", found)
+
+    def _checked_manager(self, node: Node) -> LockManager | None:
         policy, storage = node.entry.policy, node.entry.task.options.result_storage
         if policy is not None and policy.isolation_level is IsolationLevel.SERIALIZABLE:
             check_conditions(self.environment.results(storage).store, node.name)
@@ -219,7 +268,29 @@ class Live:
                 return own_copy(self.driver.fetch(result.handle))
         if result.record is None:
             raise self._too_late(node)  # the run ended while another thread asked; its engine had the value
-        return self.environment.results(self.trace.graph[node].entry.task.options.result_storage).load(result.record)
+        return self._results_of(node).load(result.record)
+
+    def stored(self, node: int) -> StoredResult:
+        while True:
+            if self.driver.over or not self._known(node):
+                self.wait(node, None)
+            error = self.board.error(node)
+            if error is not None:
+                self._observed.add(node)
+                raise error
+            result = self.board.results.get(node)
+            if result is None:
+                continue  # a worker found its bytes missing just now: it is being made again
+            if result.record is None:
+                raise TracingError(
+                    f"{self.trace.graph[node].name} has no stored result",
+                    because="its results are not kept",
+                    hint="give the task a cache policy, or persist_result=True",
+                )
+            return StoredResult(self._results_of(node), result.record)
+
+    def _results_of(self, node: int) -> ResultStore:
+        return self.environment.results(self.trace.graph[node].entry.task.options.result_storage)
 
     def failure(self, nodes: Sequence[int]) -> BaseException | None:
         failed = [node for node in nodes if node not in self._observed and self.board.error(node) is not None]
@@ -271,6 +342,10 @@ class Live:
                     counts[name] += 1
                     task[name] += 1
         counts["contended"], counts["retried"] = board.counts["contended"], board.counts["retried"]
+        for id, result in board.results.items():
+            if result.record is not None:
+                storage = self.trace.graph[id].entry.task.options.result_storage
+                self.run._kept.setdefault(storage, {})[id] = result.record.key
         self.run.counts = counts
         planning = board.planner.counters
         self.run.stats = {"nodes": len(self.trace.graph), "rounds": planning.rounds, "lookups": planning.lookups}

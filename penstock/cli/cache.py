@@ -64,7 +64,7 @@ def show(invocation: Invocation, key: str) -> None:
     slots = maintenance.show(results, found.task, found.key)
     record = next(slot for slot in reversed(slots) if isinstance(slot, ResultRecord))
     path = _path(results, record)
-    reading = _reading(record.codec, path)
+    reading = _reading(record, path)
     if invocation.json:
         facts = {"record": record, "generations": slots, "path": path, "read_with": reading}
         print_document("cache-show", {"store": results.store.url, **facts})
@@ -230,17 +230,26 @@ def _expiry(at: float | None) -> str:
 
 
 def _path(results: ResultStore, record: ResultRecord) -> str | None:
-    """Where the value lies: a path where it is a file of this machine, else its address."""
-    name = record.payload_name
+    """Where the value lies: a path where it is on this machine, else its address; a pattern if it is in parts."""
+    name = f"{record.files}*.parquet" if record.in_parts else record.payload_name
     if name is None:
         return None
-    return results.store.local_path(name) or f"{results.store.url.partition('?')[0].rstrip('/')}/{name}"
+    if record.in_parts:
+        folder, _, pattern = name.rpartition("/")
+        return f"{results.store.local_path(folder) or _address(results, folder)}/{pattern}"
+    return results.store.local_path(name) or _address(results, name)
+
+
+def _address(results: ResultStore, name: str) -> str:
+    return f"{results.store.url.partition('?')[0].rstrip('/')}/{name}"
 
 
 def _described(record: ResultRecord) -> Iterator[tuple[str, str]]:
     yield "task", record.task
     yield "key", record.key
-    yield "value", f"{record.codec}, {size(record.size)}" + (f", {record.about.rows} rows" if record.about.rows else "")
+    parts = f" in {record.payload.parts} parts" if record.payload and record.in_parts else ""
+    rows = f", {record.about.rows} rows" if record.about.rows else ""
+    yield "value", f"{record.codec}, {size(record.size)}{parts}{rows}"
     for column, kind in record.about.columns.items():
         yield f"  {column}", kind
     if record.payload is None:
@@ -268,11 +277,13 @@ def _signature(results: ResultStore, record: ResultRecord) -> Iterator[tuple[str
         yield "signature", f"key {record.signature.key}: {verdict}"
 
 
-def _reading(codec: str, path: str | None) -> list[str]:
+def _reading(record: ResultRecord, path: str | None) -> list[str]:
     """How others read the value."""
     if path is None:
         return []
-    kind = codec.partition("/")[0]
+    if record.in_parts:
+        return [f"duckdb -c \"SELECT * FROM '{path}'\"", f"penstock.stored({record.task!r}, {record.key!r}).scan()"]
+    kind = record.codec.partition("/")[0]
     ways = {
         "parquet": [f"duckdb -c \"SELECT * FROM '{path}'\"", f"pyarrow.parquet.read_table({path!r})"],
         "arrow": [f"pyarrow.ipc.open_file({path!r}).read_all()"],

@@ -17,7 +17,9 @@ from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import print_document, size, table
 from penstock.environments import Environment
 from penstock.errors import PenstockError
+from penstock.indexes import index_from
 from penstock.locks.base import Examinable, Holder, LockManager
+from penstock.storage.indexing import IndexableStore
 from penstock.storage.records import FORMAT_NAME, check_format
 from penstock.storage.stores import Conditions, ProbedStore, Store
 
@@ -62,6 +64,7 @@ def examine(environment: Environment) -> Iterator[Check]:
     """Every check, in the order in which one depends on the other. None raises."""
     examinations: list[tuple[str, Callable[[Environment], Iterator[Check]]]] = [
         ("store", _store),
+        ("index", _index),
         ("locks", _locks),
         ("runner", _runner),
     ]
@@ -147,6 +150,18 @@ def _probed(found: Conditions) -> Check:
         f"conditional writes are {found.verdict}{because}",
         "SERIALIZABLE tasks and locks in the store are refused; two runs at once may see different results of a key",
     )
+
+
+def _index(environment: Environment) -> Iterator[Check]:
+    address = environment.settings.index
+    if address is None:
+        return
+    index = index_from(address)
+    index.check()
+    if isinstance(environment.results().store, IndexableStore):
+        yield Check("index", "ok", f"{index!r}")
+    else:
+        yield Check("index", "warn", f"{index!r} is not used", "only stores in buckets use one")
 
 
 def _free_space(path: str) -> Check:

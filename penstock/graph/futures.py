@@ -32,6 +32,10 @@ class Source(Protocol):
         """A lazy node for an item or an attribute of the value."""
         ...
 
+    def stored(self, node: int) -> Any:
+        """The node's stored result, after a sync point, without its value. Raises what the task raised."""
+        ...
+
     def describe(self, node: int) -> str:
         """The task's name and the node's state, without waiting."""
         ...
@@ -87,6 +91,14 @@ class Future(Generic[R_co]):
         The value stays where it is. A failure that nobody asks for with `result` fails the flow at its end.
         """
         self._source.wait(self._node, timeout)
+
+    def stored(self) -> Any:
+        """The stored result, as a `penstock.StoredResult`, without bringing the value here.
+
+        Waits as `result` does, and raises what the task raised; `TracingError` if its result is not kept in a store.
+        For a value so called use `future.result().stored`.
+        """
+        return self._source.stored(self._node)
 
     def done(self) -> bool:
         """Whether the task has finished, however it ended."""

@@ -30,6 +30,10 @@ class Values(Protocol):
         """As `value`, without bringing the value here or looking at how it ended."""
         ...
 
+    def stored(self, node: int) -> Any:
+        """As `value`, but the stored result instead of the value."""
+        ...
+
     def failure(self, nodes: Sequence[int]) -> BaseException | None:
         """Why the first of them failed that nobody looked at yet; from now on they all count as looked at."""
         ...
@@ -144,6 +148,10 @@ class Trace:
     def wait(self, node: int, timeout: float | None) -> None:
         self._refuse_in_tasks(node)
         self._values.wait(node, timeout)
+
+    def stored(self, node: int) -> Any:
+        self._refuse_in_tasks(node)
+        return self._values.stored(node)
 
     def _refuse_in_tasks(self, node: int) -> None:
         # A task holds a worker while it waits, perhaps the one that its future needs.

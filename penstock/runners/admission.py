@@ -1,6 +1,7 @@
 """Admission: what a ready node still has to pass before it is handed to a runner.
 
 inputs there? → cache key → does another node of this run compute it? → look up → lock → a slot of each limit
+→ a start of each rate
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from penstock.runners.claims import Claims
 from penstock.runners.limits import Limits
 from penstock.runners.lookups import Lookups
 from penstock.runners.owning import Owners
+from penstock.runners.rates import Rates
 
 
 @dataclass(slots=True)
@@ -45,6 +47,7 @@ class Admission:
         owners: Owners,
         lock_manager_of: Callable[[Node], LockManager | None],
         limits: Limits,
+        rates: Rates,
         lock_wait_seconds: float | None = None,
     ) -> None:
         """`lock_manager_of(node)` is None unless the node's key is SERIALIZABLE."""
@@ -54,6 +57,7 @@ class Admission:
         self._owners = owners
         self._lock_manager_of = lock_manager_of
         self._limits = limits
+        self._rates = rates
         self._lock_wait_seconds = lock_wait_seconds
         self._leaders: dict[str, int] = {}
         self._followers: dict[str, list[int]] = {}
@@ -74,7 +78,9 @@ class Admission:
                 admitted.lacking.append((id, absent))
             else:
                 to_run.append(id)
-        admitted.run = self._limits.acquire(self._locked(to_run, admitted))
+        admitted.run, parked = self._rates.use(self._limits.acquire(self._locked(to_run, admitted)))
+        for id in parked:
+            self._limits.release(id)  # nobody waits for one kind while holding another
         for id in [*hits, *admitted.run]:
             self._unpark(id)
         return admitted
@@ -101,7 +107,7 @@ class Admission:
 
     def woken(self, key: str) -> None:
         """Whoever held the key is done with it, or may be."""
-        if self._limits.woken(key):
+        if self._limits.woken(key) or self._rates.woken(key):
             return
         self._decide_again(self._parked.pop(key, ()))
 

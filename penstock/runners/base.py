@@ -11,7 +11,7 @@ everywhere. Order, retries, delays, locks, caching and events belong to the driv
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from penstock.graph.keys import KeyTemplate
@@ -196,12 +196,14 @@ class WorkerContext:
     """What signs and judges results. It names the place of the keys, and each worker reads them there."""
     open_results: Callable[[str | None], Any] | None = None
     """Results of a store by address (None: the run's), for engines that share this process."""
+    index: str | None = None
+    """The address of a look-up index, without its password."""
     settings: Settings | None = None
     """The run's settings, for what a task itself starts; for engines that share this process."""
 
     def travelling(self) -> WorkerContext:
         """Without what only this process can use."""
-        return WorkerContext(self.run, self.store, self.signatures)
+        return replace(self, open_results=None, settings=None)
 
 
 @runtime_checkable

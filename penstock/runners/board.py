@@ -53,9 +53,9 @@ class Progress:
     """The session and token of the holder it was last said to wait for."""
     error: BaseException | None = None
     limited: bool = False
-    """Its task has a tag that only so many may run of at once: it needs a slot."""
+    """Its task has a tag of which only so many may run at once, or begin in a time."""
     has_slot: bool = False
-    """It has one."""
+    """It has a slot of each limit."""
     alone: bool = False
     """It was in a bundle whose worker died: from now on it travels by itself."""
 
@@ -72,8 +72,8 @@ class Board:
         clock: Clock,
         limits: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """`held(node)`: a future of the node is alive, so its value may still be asked for. `limits()` are the tags of
-        which only so many may run at once."""
+        """`held(node)`: a future of the node is alive, so its value may still be asked for. `limits()` are the tags
+        that have a limit or a rate."""
         self.graph = graph
         self.planner = Planner(graph)
         self.scheduler = Scheduler()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import inspect
 import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,14 +25,17 @@ from penstock.graph.hashing import combine, digest
 from penstock.graph.names import main_module
 from penstock.graph.refs import Ref
 from penstock.graph.tracing import tracing
-from penstock.runners.base import Bundle, Call, Input, Outcome, OutcomeKind, Payload, WorkerContext
+from penstock.runners.base import NO_GENERATION, Bundle, Call, Input, Outcome, OutcomeKind, Payload, WorkerContext
 from penstock.runners.copies import CannotCopy, own_copy
 from penstock.runners.failures import describe
 from penstock.runners.loads import SharedLoads
 from penstock.runners.printing import printing_to_log
+from penstock.runners.scans import filled_lazily, lazy_parameters, lost_input, scanned
 from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
 from penstock.settings import in_force
+from penstock.storage.datasets import is_dataset
 from penstock.storage.files import file_digest
+from penstock.storage.parts import Digests
 from penstock.storage.records import RecipeEntry, ResultRecord
 from penstock.storage.results import Restart, ResultStore, this_process
 from penstock.storage.slots import Absent, Found
@@ -80,6 +84,7 @@ class Worker:
         self._shares_memory = shares_memory
         self.keeps_published = keeps_published
         self._loads = SharedLoads() if loads is None else loads
+        self._lazily: dict[int, frozenset[str]] = {}
         self.payloads: dict[int, Payload] = {}
         self.name = f"{platform.node()}:{os.getpid()}"
 
@@ -126,6 +131,9 @@ class Worker:
         except InputLost as error:
             return Outcome(call.node, call.attempt, "input_lost", lost={error.node: error.generation}, worker=self.name)
         except BaseException as error:  # noqa: BLE001 (a worker reports; even KeyboardInterrupt and SystemExit are the task's)
+            lost = lost_input(call, error, bool(self._lazy(payload)), self._open_results) if call.inputs else None
+            if lost is not None:
+                return self.outcome(call, "input_lost", lost={lost[0]: lost[1].generation})
             return self.outcome(call, "failed", failure=describe(error))
 
     def _run_plain(self, call: Call, payload: Payload) -> Outcome:
@@ -155,14 +163,36 @@ class Worker:
                 loaded[ref.node] = self.load(ref.node, call.inputs[ref.node])
             return loaded[ref.node]
 
-        return fill_all(call.arguments, resolve) if call.inputs else dict(call.arguments)
+        lazy = self._lazy(self.payloads[call.payload])
+        if not lazy:
+            return fill_all(call.arguments, resolve) if call.inputs else dict(call.arguments)
+        eager = {name: argument for name, argument in call.arguments.items() if name not in lazy}
+        filled = fill_all(eager, resolve)
+        scan = functools.partial(self._scan, call)
+        return {n: filled[n] if n in filled else filled_lazily(a, scan) for n, a in call.arguments.items()}
+
+    def _lazy(self, payload: Payload) -> frozenset[str]:
+        """The parameters that take stored tables to scan, instead of their values."""
+        known = self._lazily.get(payload.number)
+        if known is None:
+            known = self._lazily[payload.number] = lazy_parameters(payload.task.fn)
+        return known
+
+    def _scan(self, call: Call, node: int) -> Any:
+        source = call.inputs[node]
+        try:
+            return scanned(source, self._open_results, self._fetched)
+        except DamagedResult as error:
+            raise InputLost(node, source.record.generation if source.record else NO_GENERATION) from error
+
+    def _fetched(self, handle: Any) -> Any:
+        return handle.value if isinstance(handle, _Passed) else self._fetch(handle)
 
     def load(self, node: int, source: Input) -> Any:
         """One input's value: from the engine if it is there, else from the store."""
         if source.handle is not None:
-            passed = isinstance(source.handle, _Passed)
-            value = source.handle.value if passed else self._fetch(source.handle)
-            if source.record is None or not (passed or self._shares_memory):
+            value = self._fetched(source.handle)
+            if source.record is None or not (isinstance(source.handle, _Passed) or self._shares_memory):
                 return value
             with contextlib.suppress(CannotCopy):
                 return own_copy(value)
@@ -173,7 +203,7 @@ class Worker:
                 (source.store, record.slot_name, record.attempt),
                 record.size,
                 lambda: self._open_results(source.store).load(record),
-                shared=source.shared,
+                shared=source.shared and not record.in_parts,  # which is lazy: there is next to nothing to share
             )
         except DamagedResult as error:
             raise InputLost(node, record.generation) from error
@@ -276,7 +306,7 @@ class _CachedCall:
             return self.worker.outcome(
                 call, "executed", handle=self.worker.keep(call, value), started=started, seconds=seconds, notes=(note,)
             )
-        stream = inspect.isgenerator(value) or hasattr(value, "read_next_batch")
+        stream = is_dataset(value) or inspect.isgenerator(value) or hasattr(value, "read_next_batch")
         value_digest = _digested(value) if not stream else _no_digest
         published = self.results.publish(
             self.task,
@@ -294,6 +324,7 @@ class _CachedCall:
             started=started,
             seconds=seconds,
             serializer=options.result_serializer,
+            digests=part_digests() if stream else None,
         )
         if isinstance(published, Restart):
             return self.worker.outcome(call, "closed", cache_key=key)
@@ -409,6 +440,15 @@ def _digest_of(value: Any) -> str | None:
 
 def _no_digest() -> None:
     """Of a stream: its digest would be known when it is gone."""
+
+
+def part_digests() -> Digests:
+    """How a value that nobody has as a whole is digested: by its parts, each where it is written."""
+    return Digests(_digest_of, _whole_digest)
+
+
+def _whole_digest(parts: Sequence[str]) -> str:
+    return combine("parts", parts)
 
 
 def _expiry(after: Any, now: float) -> float | None:

@@ -106,6 +106,10 @@ class Claims:
             for key in keys:
                 presence.watch(key, self._on_wake)
 
+    def wake_later(self, key: str, seconds: float) -> None:
+        """Have a key woken after so long, whatever happens to it."""
+        self._wake_after(seconds, [key])
+
     def lease(self, node: int) -> Lease | None:
         """What the node holds."""
         held = self._leases.get(node)
@@ -207,10 +211,7 @@ class Claims:
         if id(manager) not in self._answered or now - outage.since > self._patience:
             raise error
         self._tell("lock", error)
-        timer = threading.Timer(ASK_AGAIN_SECONDS, self._ask_again, [list(wanted.values())])
-        timer.daemon = True
-        self._timers.add(timer)
-        timer.start()
+        self._wake_after(ASK_AGAIN_SECONDS, list(wanted.values()))
         return dict.fromkeys(wanted)
 
     def _unlocked(self, wanted: Mapping[N, str]) -> dict[N, Lease | Holder | None]:
@@ -219,6 +220,12 @@ class Claims:
             answers[node] = lease = Lease(key, "", 0)
             self._leases[node] = (None, lease)
         return answers
+
+    def _wake_after(self, seconds: float, keys: list[str]) -> None:
+        timer = threading.Timer(seconds, self._ask_again, [keys])
+        timer.daemon = True
+        self._timers.add(timer)
+        timer.start()
 
     def _ask_again(self, keys: list[str]) -> None:
         self._timers = {timer for timer in self._timers if timer is not threading.current_thread()}

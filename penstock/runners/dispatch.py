@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import os
 from collections import Counter
@@ -20,6 +19,7 @@ from penstock.runners.claims import Claims
 from penstock.runners.failures import describe
 from penstock.runners.owning import Owners
 from penstock.runners.resources import missing, required
+from penstock.runners.waiting import Waiting
 
 
 class Dispatch:
@@ -42,7 +42,7 @@ class Dispatch:
         self._serializable = serializable
         self._open_engine = open_engine
         self._engine: Engine | None = None
-        self._waiting: list[int] = []
+        self._waiting = Waiting()
         self._bundles: dict[int, Bundle] = {}
         self._number = 0
         self._in_use: dict[str, float] = {}
@@ -64,7 +64,7 @@ class Dispatch:
 
     def push(self, id: int) -> None:
         """The node may be handed over as soon as there is room; lower numbers go first."""
-        heapq.heappush(self._waiting, id)
+        self._waiting.push(id)
 
     def hand_over(self) -> tuple[list[tuple[int, Failure]], list[int]]:
         """Submit what there is room for.
@@ -74,24 +74,20 @@ class Dispatch:
         """
         refused: list[tuple[int, Failure]] = []
         again: list[int] = []
-        too_large: list[int] = []
-        while self._waiting and self._room("slots", 1.0):
-            id = heapq.heappop(self._waiting)
+        while self._room("slots", 1.0) and (id := self._waiting.pop(self._fits)) is not None:
             if self._board.remade and (self._board.outdated(id) or self._board.absent(id)):
                 again.append(id)
                 continue
             try:
                 needs = self._needs(id)
-                if not all(self._room(name, amount) for name, amount in needs.items()):
-                    too_large.append(id)
+                if not self._fits(needs):
+                    self._waiting.set_aside(id, needs)
                     continue
                 capacity = self.engine.capacity
-                chosen = self.bundler.choose(id, self._waiting, capacity.get("workers", capacity["slots"]))
+                chosen = self.bundler.choose(id, self._waiting.ready, capacity.get("workers", capacity["slots"]))
                 refused.extend(self._submit(chosen, needs))
             except Exception as error:  # noqa: BLE001 (resources= and pickling are users' code; the failure is the node's)
                 refused.append((id, describe(error)))
-        for id in too_large:
-            heapq.heappush(self._waiting, id)
         for id in self._ahead.followers(self._room_behind):
             refused.extend(self._submit([id], {}))
         return refused, again
@@ -127,6 +123,11 @@ class Dispatch:
         """Stop the workers."""
         if self._engine is not None:
             self._engine.close()
+
+    def _fits(self, needs: Mapping[str, float]) -> bool:
+        """Whether there is room; also where there never can be, so that `_needs` tells it when it is its turn."""
+        never = bool(missing(needs, self.engine.capacity))
+        return never or all(self._room(name, amount) for name, amount in needs.items())
 
     def _room(self, name: str, amount: float) -> bool:
         return self._in_use.get(name, 0.0) + amount <= self.engine.capacity[name]

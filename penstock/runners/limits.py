@@ -43,8 +43,6 @@ class Limits:
         wanted: dict[int, tuple[str, ...]] = {}
         for id in ids:
             tags = self._tags(id)
-            if not tags:
-                self._board.progress[id].limited = False  # it was lifted meanwhile
             if not tags or id in self._held:
                 run.append(id)
             else:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from penstock.indexes import index_from, with_index
 from penstock.runners.base import Outcome, WorkerContext
 from penstock.runners.failures import portable
 from penstock.storage import open_store
@@ -19,11 +20,12 @@ def stores_of(context: WorkerContext, *, check: Callable[[Store], None] | None =
     `check` looks at the run's own store before it is used.
     """
     opened: dict[Any, ResultStore] = {}
+    index = index_from(context.index) if context.index else None
 
     def open_results(wanted: Any) -> ResultStore:
         results = opened.get(wanted)
         if results is None:
-            store = open_store(context.store if wanted is None else wanted)
+            store = with_index(open_store(context.store if wanted is None else wanted), index)
             if wanted is None and check is not None:
                 check(store)
             results = opened[wanted] = ResultStore(store, signatures=context.signatures)

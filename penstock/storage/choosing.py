@@ -6,7 +6,9 @@ import threading
 from typing import Any
 
 from penstock.errors import CodecRefused, ConfigurationError, SerializationError
+from penstock.storage.datasets import DaskSerializer, RaySerializer, StreamDatasetSerializer
 from penstock.storage.frames import ArrowSerializer, PandasSerializer, PolarsSerializer
+from penstock.storage.ipc import ArrowFileSerializer
 from penstock.storage.plain import (
     CompressedSerializer,
     JsonSerializer,
@@ -103,6 +105,9 @@ def _checked(serializer: Serializer, value: Any) -> Serializer:
 # Asked from the last to the first: pickle takes anything, JSON is by far the most common.
 for _each in (
     PickleSerializer(),
+    RaySerializer(),
+    DaskSerializer(),
+    StreamDatasetSerializer(),
     NumpySerializer(),
     PolarsSerializer(),
     PandasSerializer(),
@@ -112,10 +117,11 @@ for _each in (
     JsonSerializer(),
 ):
     register_serializer(_each)
-# Only on request: what is compressed cannot be read by other tools as it lies.
+# Only on request: what is compressed cannot be read by other tools as it lies, and Arrow files are large.
 _ON_REQUEST: dict[str, Serializer] = {
     each.name: each
     for each in (
+        ArrowFileSerializer(),
         CompressedSerializer(JsonSerializer()),
         CompressedSerializer(PickleSerializer()),
     )

@@ -11,12 +11,13 @@ from blake3 import blake3
 
 from penstock.errors import DamagedResult, StoreVersionError
 from penstock.storage.maintenance import current_records
+from penstock.storage.parts import all_files, remove_files
 from penstock.storage.records import RecipeEntry, ResultRecord, decode_recipe_at
 from penstock.storage.results import Published, ResultStore, place
 from penstock.storage.serializers import Serializer
 from penstock.storage.slots import Found
 
-_CHUNK = 1 << 20
+_CHUNK = 16 << 20
 _BATCH = 256
 
 
@@ -82,8 +83,11 @@ def _copy_one(source: ResultStore, target: ResultStore, record: ResultRecord) ->
             return False
         generation, closes = place(found)
         copy = msgspec.structs.replace(record, generation=generation, attempt=uuid.uuid4().hex)
-        if record.payload is not None:
+        try:
             _copy_payload(source, target, record, copy)
+        except BaseException:
+            remove_files(target.store, copy.files)
+            raise
         # An iterator that has gone by: if the generation is closed meanwhile the copy starts again.
         gone: Iterator[None] = iter(())
         published = target.commit(target.staged(copy, closes, gone, _NONE, sign=source.trust.vouches_for(record)))
@@ -92,18 +96,15 @@ def _copy_one(source: ResultStore, target: ResultStore, record: ResultRecord) ->
 
 
 def _copy_payload(source: ResultStore, target: ResultStore, record: ResultRecord, copy: ResultRecord) -> None:
-    assert record.payload is not None
-    hasher = blake3()
-    try:
-        file = source.store.open(record.payload_name or "")
-    except FileNotFoundError:
-        raise DamagedResult("a payload is gone", where=record.payload_name or "", gone=True) from None
-    with file, target.store.create(copy.payload_name or "") as out:
-        while chunk := file.read(_CHUNK):
-            hasher.update(chunk)
-            out.write(chunk)
-        if hasher.hexdigest() != record.payload.checksum:
-            raise DamagedResult("a payload is not the one that was written", where=record.payload_name or "")
+    # The manifest comes last, as when it was written, and holds for the copies: their names end as the originals' do.
+    for file in all_files(source.store, record):
+        hasher = blake3()
+        with file.open() as data, target.store.create(copy.files + file.name.removeprefix(record.files)) as out:
+            while chunk := data.read(_CHUNK):
+                hasher.update(chunk)
+                out.write(chunk)
+            if hasher.hexdigest() != file.checksum:
+                raise file.damaged("its payload has another checksum")
 
 
 def _recipes(source: ResultStore, task: str | None) -> Iterator[RecipeEntry]:

@@ -8,19 +8,25 @@ then pickled, with a `SerializerFallback` warning that says why.
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import sys
 import warnings
-from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from penstock.errors import SerializationError
+from penstock.storage.batches import is_reader, is_stream
+from penstock.storage.parquet import (
+    check_expanded,
+    columns_of,
+    lost_of_schema,
+    read_parquet,
+    through_parquet,
+    write_parquet,
+    write_stream,
+)
 from penstock.storage.records import About
-from penstock.storage.serializers import SerializerFallback, type_name
+from penstock.storage.serializers import SerializerFallback
 
-# Parquet's own name for the items of a list is not Arrow's: keep the one that the value has.
-_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_compliant_nested_type": False}
 _VALUES = "values"
 """The column of a Series without a name."""
 
@@ -33,29 +39,30 @@ class ArrowSerializer:
     safe = True
 
     def can(self, value: Any) -> bool:
-        if _is_reader(value) or _is_stream(value):
+        if is_reader(value) or is_stream(value):
             return True
         if _module(value) != "pyarrow":
             return False
         arrow = sys.modules["pyarrow"]
         if type(value) not in (arrow.Table, arrow.RecordBatch):
             return False
-        lost = _lost_of_schema(value.schema)
+        lost = lost_of_schema(value.schema)
         return not lost or _fall_back(value, lost)
 
     def write(self, value: Any, file: BinaryIO) -> About:
         import pyarrow as pa
 
         if isinstance(value, pa.Table):
-            _write_parquet(value, file)
-            return About(type="Table", rows=value.num_rows, columns=_columns(value.schema))
+            write_parquet(value, file)
+            return About(type="Table", rows=value.num_rows, columns=columns_of(value.schema))
         if isinstance(value, pa.RecordBatch):
-            _write_parquet(pa.Table.from_batches([value]), file)
-            return About(type="RecordBatch", rows=value.num_rows, columns=_columns(value.schema))
-        return _write_stream(value, file)
+            write_parquet(pa.Table.from_batches([value]), file)
+            return About(type="RecordBatch", rows=value.num_rows, columns=columns_of(value.schema))
+        schema, rows = write_stream(value, file)
+        return About(type="Table", rows=rows, columns=columns_of(schema))
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
-        table = _read_parquet(data, limit)
+        table = read_parquet(data, limit)
         if about.type != "RecordBatch":
             return table
         import pyarrow as pa
@@ -91,12 +98,12 @@ class PandasSerializer:
         if isinstance(value, pd.Series):
             kind, frame = "Series", value.to_frame(_VALUES if value.name is None else value.name)
             details = {} if value.name is None else {"name": value.name}
-        table, more = _pandas_to_arrow(frame)
-        _write_parquet(table, file)
-        return About(type=kind, rows=len(frame), columns=_columns(table.schema), details=details | more)
+        table, more = pandas_to_arrow(frame)
+        write_parquet(table, file)
+        return About(type=kind, rows=len(frame), columns=columns_of(table.schema), details=details | more)
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
-        frame = _pandas_from_arrow(_read_parquet(data, limit), about.details)
+        frame = _pandas_from_arrow(read_parquet(data, limit), about.details)
         if about.type != "Series":
             return frame
         series = frame.iloc[:, 0]
@@ -138,83 +145,12 @@ class PolarsSerializer:
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
         import polars as pl
 
-        _check_expanded(data, limit)
+        check_expanded(data, limit)
         frame = pl.read_parquet(io.BytesIO(data))
         return frame.to_series() if about.type == "Series" else frame
 
 
-# -- Parquet
-
-
-def _write_parquet(table: Any, file: BinaryIO) -> None:
-    import pyarrow.parquet as pq
-
-    pq.write_table(table, file, **_OPTIONS)
-
-
-def _write_stream(batches: Any, file: BinaryIO) -> About:
-    """One Parquet file, a row group for each batch, whatever the whole is large."""
-    import pyarrow.parquet as pq
-
-    if _is_reader(batches):
-        schema = batches.schema
-    else:
-        first = next(batches, None)
-        if first is None:
-            raise SerializationError(
-                "an empty stream cannot be stored",
-                because="nothing says which columns it has",
-                hint="yield one empty batch, or return a list",
-            )
-        schema, batches = _batch(first).schema, itertools.chain([first], batches)
-    lost, rows = _lost_of_schema(schema), 0
-    if lost:
-        raise SerializationError(
-            "a stream of record batches cannot be stored",
-            because=f"Parquet would lose {lost}",
-        )
-    with pq.ParquetWriter(file, schema, **_OPTIONS) as writer:
-        for batch in batches:
-            writer.write(_batch(batch))
-            rows += batch.num_rows
-    return About(type="Table", rows=rows, columns=_columns(schema))
-
-
-def _batch(value: Any) -> Any:
-    import pyarrow as pa
-
-    if not isinstance(value, (pa.RecordBatch, pa.Table)):
-        raise SerializationError(
-            f"an iterator of {type_name(value)} cannot be stored",
-            because="only iterators of record batches are, as one table",
-            hint="return a list",
-        )
-    return value
-
-
-def _read_parquet(data: memoryview, limit: int) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    _check_expanded(data, limit)
-    return pq.read_table(pa.BufferReader(pa.py_buffer(data)))
-
-
-def _check_expanded(data: memoryview, limit: int) -> None:
-    """Refuse a file whose own metadata says that it unpacks to more than `limit` bytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    footer = pq.read_metadata(pa.BufferReader(pa.py_buffer(data)))
-    expanded = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
-    if expanded > limit:
-        raise SerializationError(
-            f"a table of {expanded} bytes is too large to load",
-            because=f"the limit is {limit}",
-        )
-
-
-def _pandas_to_arrow(frame: Any) -> tuple[Any, dict[str, str]]:
+def pandas_to_arrow(frame: Any) -> tuple[Any, dict[str, str]]:
     """The table of a frame, and what a table does not say of it."""
     import pandas as pd
     import pyarrow as pa
@@ -239,32 +175,6 @@ def _pandas_from_arrow(table: Any, details: dict[str, str]) -> Any:
 
 
 # -- what would be lost
-
-
-def _lost_of_schema(schema: Any) -> str:
-    """What Parquet does not keep of an Arrow schema, in words; empty if it keeps all."""
-    import pyarrow as pa
-
-    try:
-        back = _through_parquet(schema.empty_table()).schema
-    except (pa.ArrowException, NotImplementedError, TypeError) as error:
-        return str(error)
-    if len(back) != len(schema):
-        return "columns"
-    for before, after in zip(schema, back, strict=True):
-        if not before.equals(after, check_metadata=False):
-            return f"column {before.name!r} comes back as {after.type}, not {before.type}"
-    return "" if (schema.metadata or {}) == (back.metadata or {}) else "the schema's metadata"
-
-
-def _through_parquet(table: Any) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = io.BytesIO()
-    _write_parquet(table, sink)
-
-    return pq.read_table(pa.BufferReader(sink.getvalue()))
 
 
 def _lost_of_pandas(frame: Any) -> str:
@@ -311,8 +221,8 @@ def _difference(before: Any) -> str:
     """How a frame differs from what comes back, in words; empty if in no value, type, name or order."""
     import pandas as pd
 
-    table, details = _pandas_to_arrow(before)
-    after = _pandas_from_arrow(_through_parquet(table), details)
+    table, details = pandas_to_arrow(before)
+    after = _pandas_from_arrow(through_parquet(table), details)
     if before.attrs != after.attrs:
         return "attrs"
     try:
@@ -365,25 +275,5 @@ def _fall_back(value: Any, lost: str) -> bool:
     return False
 
 
-# -- telling types without importing their packages
-
-
 def _module(value: Any) -> str:
     return type(value).__module__.partition(".")[0]
-
-
-def _is_reader(value: Any) -> bool:
-    arrow = sys.modules.get("pyarrow")
-    return arrow is not None and isinstance(value, arrow.RecordBatchReader)
-
-
-def _is_stream(value: Any) -> bool:
-    """Generators, maps and the like: they could not be pickled, and only running them tells what they yield."""
-    return isinstance(value, Iterator) and type(value).__module__ in (
-        "builtins",
-        "itertools",
-    )
-
-
-def _columns(schema: Any) -> dict[str, str]:
-    return {field.name: str(field.type) for field in schema}

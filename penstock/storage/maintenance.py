@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from penstock.errors import DamagedResult, SignatureRefused, StoreVersionError
+from penstock.storage.parts import all_files
 from penstock.storage.payloads import verify_payload
 from penstock.storage.records import (
     RedirectRecord,
@@ -159,7 +160,7 @@ def verify(results: ResultStore) -> Verified:
             if listed is not None:
                 seen.records += 1
                 try:
-                    payloads.discard(_verify_slot(results, listed.name) or "")
+                    payloads -= _verify_slot(results, listed.name)
                 except (DamagedResult, SignatureRefused, StoreVersionError) as error:
                     seen.problems.append(Problem(listed.name, error.because or error.what))
                     continue
@@ -218,24 +219,23 @@ def _batches(names: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _verify_slot(results: ResultStore, name: str) -> str | None:
-    """Check one record and its payload; returns the payload's name.
+def _verify_slot(results: ResultStore, name: str) -> set[str]:
+    """Check one record and its files; returns their names.
 
     Raises `DamagedResult`, `SignatureRefused`, `StoreVersionError`.
     """
     slot = read_slot(results.store, name)
     if not isinstance(slot, ResultRecord):
-        return None
+        return set()
     if (refused := results.trust.refusal(slot)) is not None:
         raise refused
     try:
-        verify_payload(results.store, slot)
+        return verify_payload(results.store, slot)
     except DamagedResult:
         # Closed and collected since we read it?
         if isinstance(read_slot(results.store, name), RedirectRecord):
-            return None
+            return set()
         raise
-    return slot.payload_name
 
 
 # -- collecting
@@ -250,7 +250,7 @@ def _collect_folder(
         if kept is None:
             continue
         for file in payloads:
-            if file.name != kept:
+            if file.name not in kept:
                 report.payloads += 1
                 report.bytes += file.size
                 if not dry_run:
@@ -259,8 +259,8 @@ def _collect_folder(
 
 def _kept(
     results: ResultStore, folder: _Folder, generation: int, grace_seconds: float, report: Collected, dry_run: bool
-) -> str | None:
-    """The one payload of a generation that stays (empty: none does), after closing the generation if it is time to.
+) -> set[str] | None:
+    """The files of a generation that stay (empty: none does), after closing the generation if it is time to.
 
     None: leave all of them alone.
     """
@@ -277,12 +277,24 @@ def _kept(
         if not dry_run and not close_absent(store, folder.name, generation, "gc", clock=results.clock):
             return None
         report.closed += 1
-        return ""
+        return set()
     if isinstance(slot, RedirectRecord):
-        return ""
+        return set()
     if slot.expires is not None and now - slot.expires >= grace_seconds:
         if not dry_run:
             redirect_seen(store, folder.name, generation, "expired", clock=results.clock)
         report.closed += 1
-        return ""
-    return slot.payload_name or ""
+        return set()
+    return _files_of(results, folder, slot)
+
+
+def _files_of(results: ResultStore, folder: _Folder, record: ResultRecord) -> set[str]:
+    """The names of a published value's files."""
+    if not record.in_parts:
+        return {record.payload_name} if record.payload_name is not None else set()
+    try:
+        return {file.name for file in all_files(results.store, record)}
+    except DamagedResult:
+        # Nobody knows which parts it has: `verify` reports it, and whoever wants the result replaces it.
+        files = folder.payloads.get(record.generation, [])
+        return {file.name for file in files if file.name.startswith(record.files)}

@@ -23,6 +23,7 @@ from datetime import datetime
 from typing import Any, BinaryIO, ClassVar, TypeVar, cast
 
 from penstock.errors import ConfigurationError, StoreError, StoreNotWritable, StoreRefused, StoreUnreachable
+from penstock.storage.indexing import IndexedReads, LookupIndex, closing_name
 from penstock.storage.locations import parse_location
 from penstock.storage.probing import VERDICT_NAME, probe, read_verdict, written_verdict
 from penstock.storage.stores import MAX_RECORD_BYTES, Conditions, Listed, check_name, check_record
@@ -55,6 +56,14 @@ class ObjectStore:
     def __init__(self, address: str) -> None:
         self._location = parse_location(address, known=self.options)
         self._conditions: Conditions | None = None
+        self._indexed: IndexedReads | None = None
+
+    def use_index(self, index: LookupIndex) -> None:
+        """From now on large batches of records are asked of the index first, and new ones are told to it.
+
+        Of this object only: it does not travel with a pickle.
+        """
+        self._indexed = IndexedReads(self, index)
 
     @property
     def url(self) -> str:
@@ -71,13 +80,28 @@ class ObjectStore:
     # -- records
 
     def get(self, name: str) -> bytes | None:
-        return self.get_many((name,))[0]
+        return self.read_many((name,))[0]
 
     def get_many(self, names: Sequence[str]) -> list[bytes | None]:
+        return self.read_many(names) if self._indexed is None else self._indexed.get_many(names)
+
+    def read_many(self, names: Sequence[str]) -> list[bytes | None]:
+        """As `get_many`, of the service itself."""
         keys = [self._key(name) for name in names]
         return self._call(lambda fs: self._read_many(fs, keys)) if keys else []
 
+    def note_closing(self, name: str) -> None:
+        closing = closing_name(name)
+        if closing is not None:
+            self.put(closing, b"{}")
+
     def put_if_absent(self, name: str, data: bytes) -> bool:
+        written = self._put_if_absent(name, data)
+        if written and self._indexed is not None:
+            self._indexed.wrote(name, data)
+        return written
+
+    def _put_if_absent(self, name: str, data: bytes) -> bool:
         key = self._key(name, data)
         if not self.conditions().enforced:
             # The best that is left. Whatever must exclude has asked `conditions` itself.

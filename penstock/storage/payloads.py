@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 import io
-import mmap
-import queue
-import threading
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
-from blake3 import blake3
 
-from penstock.checksums import new_hash
-from penstock.errors import DamagedResult, PenstockError, SerializationError, StoreUnreachable
+from penstock.errors import PenstockError, SerializationError
 from penstock.storage.choosing import reader_of
-from penstock.storage.records import INLINE_BYTES, About, PayloadFile, ResultRecord
+from penstock.storage.datasets import DatasetSerializer
+from penstock.storage.hashed import HashedFile
+from penstock.storage.parts import (
+    Digests,
+    PartSink,
+    all_files,
+    check_parts,
+    payload_file,
+    read_parts,
+    write_manifest,
+)
+from penstock.storage.records import INLINE_BYTES, About, PayloadFile, ResultRecord, attempt_prefix, payload_name
 from penstock.storage.serializers import Serializer, type_name
-from penstock.storage.stores import PayloadStore
+from penstock.storage.stores import Store
 
-_LARGE_BYTES = 1 << 20
-"""From this size on, files are hashed while the next part is made, and memory-mapped and hashed by several threads."""
-_PARTS_AHEAD = 32
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whose files are to be written."""
+
+    task: str
+    key: str
+    generation: int
+    attempt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What was written."""
+
+    payload: PayloadFile
+    about: About
+    digest: str | None = None
+    """Of a value in parts, if all parts have one."""
 
 
 def as_inline(value: Any, serializer: Serializer) -> tuple[msgspec.Raw, About] | None:
@@ -34,19 +57,40 @@ def as_inline(value: Any, serializer: Serializer) -> tuple[msgspec.Raw, About] |
     return (msgspec.Raw(data), about) if len(data) <= INLINE_BYTES else None
 
 
-def write_payload(store: PayloadStore, name: str, value: Any, serializer: Serializer) -> tuple[PayloadFile, About]:
-    """Write `value` under `name`, durable when it returns.
+def write_payload(
+    store: Store, place: Place, value: Any, serializer: Serializer, digests: Digests | None = None
+) -> Stored:
+    """Write `value`, durable when it returns.
 
-    Raises `SerializationError` for a value that does not fit, what the store raises, and what a stream's own code
-    raises, as it is. Leaves nothing behind then.
+    Raises `SerializationError` for a value that does not fit, what the store raises, and what a stream's or lazy
+    value's own code raises, as it is. Leaves nothing behind then.
     """
-    with store.create(name) as file:
-        tee = _Tee(file)
+    name = payload_name(place.task, place.key, place.generation, place.attempt, serializer.suffix)
+    if isinstance(serializer, DatasetSerializer):
+        return _write_parts(store, place, name, value, serializer, digests)
+    with store.create(name) as out:
+        file = HashedFile(out)
         try:
-            about = _written(value, serializer, tee)
+            about = _written(value, serializer, file)
         finally:
-            tee.finish()
-    return PayloadFile(suffix=serializer.suffix, size=tee.size, checksum=tee.checksum.hexdigest()), about
+            file.finish()
+    return Stored(PayloadFile(suffix=serializer.suffix, size=file.size, checksum=file.checksum.hexdigest()), about)
+
+
+def _write_parts(
+    store: Store, place: Place, name: str, value: Any, serializer: DatasetSerializer, digests: Digests | None
+) -> Stored:
+    prefix = attempt_prefix(place.task, place.key, place.generation, place.attempt)
+    sink = PartSink(store, prefix, digests.part if digests is not None else None)
+    try:
+        manifest, kind = serializer.write_parts(value, sink)
+        payload = write_manifest(store, name, manifest)
+    except BaseException:
+        sink.discard()
+        raise
+    of_parts = [part.digest for part in manifest.parts]
+    digest = digests.whole([serializer.name, kind, *of_parts]) if digests is not None and all(of_parts) else None
+    return Stored(payload, serializer.about(manifest, kind), digest)
 
 
 def _written(value: Any, serializer: Serializer, file: Any) -> About:
@@ -65,69 +109,8 @@ def _written(value: Any, serializer: Serializer, file: Any) -> About:
         ) from error
 
 
-class _Tee(io.RawIOBase):
-    """Passes bytes on to a file, and counts and hashes them on the way.
-
-    What is large is passed on and hashed by a thread of its own, while the writer makes the next part: then a
-    verified payload takes no longer than a bare file.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._parts: queue.Queue[bytes | None] | None = None
-        self._thread: threading.Thread | None = None
-        self.size = 0
-        self.checksum = blake3()
-        self.error: BaseException | None = None
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.size
-
-    def write(self, data: Any) -> int:
-        size = memoryview(data).nbytes
-        self.size += size
-        if self._parts is None and self.size >= _LARGE_BYTES:
-            self._parts = queue.Queue(_PARTS_AHEAD)
-            self._thread = threading.Thread(
-                target=self._work, args=(self._parts,), name="penstock-payload", daemon=True
-            )
-            self._thread.start()
-        if self._parts is None:
-            self._pass_on(data)
-        else:
-            self._parts.put(bytes(data))
-        if self.error is not None:
-            raise self.error
-        return size
-
-    def finish(self) -> None:
-        """Wait until all is passed on; raises what went wrong with that."""
-        if self._parts is not None and self._thread is not None:
-            self._parts.put(None)
-            self._thread.join()
-            self._parts = self._thread = None
-        if self.error is not None:
-            raise self.error
-
-    def _work(self, parts: queue.Queue[bytes | None]) -> None:
-        # Takes all there is even after an error, or the writer would wait for ever.
-        while (part := parts.get()) is not None:
-            if self.error is None:
-                self._pass_on(part)
-
-    def _pass_on(self, data: Any) -> None:
-        try:
-            self._file.write(data)
-            self.checksum.update(data)
-        except BaseException as error:  # noqa: BLE001  # raised by `write` or `finish`, in the writer's thread
-            self.error = error
-
-
-def read_value(store: PayloadStore, record: ResultRecord, *, allow_pickle: bool, limit: int) -> Any:
-    """The value of a record, verified.
+def read_value(store: Store, record: ResultRecord, *, allow_pickle: bool, limit: int) -> Any:
+    """The value of a record, verified; of one in parts the manifest, and that the parts are there.
 
     Raises `CodecRefused` before any byte is read, `DamagedResult` if the bytes are not the ones that were written,
     `SerializationError` if they are and still do not read back (or need more than `limit` bytes), and
@@ -138,9 +121,17 @@ def read_value(store: PayloadStore, record: ResultRecord, *, allow_pickle: bool,
         raise SerializationError(
             f"a result of {record.payload.size} bytes is too large", because=f"{limit} is the limit"
         )
-    data = memoryview(bytes(record.inline)) if record.payload is None else _verified(store, record, record.payload)
+    if isinstance(serializer, DatasetSerializer):
+        parts = read_parts(store, record)
+        check_parts(store, record, parts)
+        return _read(record, lambda: serializer.read_parts(parts, record.about))
+    data = memoryview(bytes(record.inline)) if record.payload is None else payload_file(store, record).contents()
+    return _read(record, lambda: serializer.read(data, record.about, limit=limit))
+
+
+def _read(record: ResultRecord, read: Callable[[], Any]) -> Any:
     try:
-        return serializer.read(data, record.about, limit=limit)
+        return read()
     except PenstockError:
         raise
     except Exception as error:
@@ -152,47 +143,9 @@ def read_value(store: PayloadStore, record: ResultRecord, *, allow_pickle: bool,
         ) from error
 
 
-def verify_payload(store: PayloadStore, record: ResultRecord) -> None:
-    """Raises `DamagedResult` unless the payload's bytes are the ones that were written."""
-    if record.payload is not None:
-        _verified(store, record, record.payload)
-
-
-def _verified(store: PayloadStore, record: ResultRecord, payload: PayloadFile) -> memoryview:
-    try:
-        # Also what a forged suffix or attempt runs into.
-        name = record.payload_name or ""
-        with store.open(name) as file:
-            data = _contents(file, payload.size)
-    except FileNotFoundError:
-        raise _damaged(record, "its payload is gone", gone=True) from None
-    except OSError as error:
-        raise StoreUnreachable("reading a payload failed", where=name, because=str(error)) from error
-    if len(data) != payload.size:
-        raise _damaged(record, f"its payload is not the {payload.size} bytes that were written")
-    hasher = new_hash(nbytes=len(data))
-    hasher.update(data)
-    if hasher.hexdigest() != payload.checksum:
-        raise _damaged(record, "its payload has another checksum")
-    return data
-
-
-def _contents(file: BinaryIO, size: int) -> memoryview:
-    """All of the file; a byte more or less than `size` only where it has another size."""
-    if size >= _LARGE_BYTES:
-        try:
-            # What was verified is what is parsed, without a copy. Maps all that is there, so that the size tells.
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except (io.UnsupportedOperation, ValueError):
-            pass  # not a file of this machine, or an empty one
-    return memoryview(file.read(size + 1))
-
-
-def _damaged(record: ResultRecord, because: str, *, gone: bool = False) -> DamagedResult:
-    return DamagedResult(
-        f"a stored result of {record.task} is damaged",
-        where=record.payload_name or "",
-        because=because,
-        hint="it is computed again where its task can run",
-        gone=gone,
-    )
+def verify_payload(store: Store, record: ResultRecord) -> set[str]:
+    """The names of a value's files. Raises `DamagedResult` unless their bytes are the ones that were written."""
+    files = all_files(store, record)
+    for file in files:
+        file.verify()
+    return {file.name for file in files}

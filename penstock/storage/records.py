@@ -5,7 +5,7 @@ a blake3 of everything before it, so that a record that lost or changed a byte i
 it is used.
 
     results/<task>/<key>/000000.record.json      the slot of generation 0: a ResultRecord or a RedirectRecord
-    results/<task>/<key>/000000.<attempt>.<ext>  the payload of one attempt in that generation
+    results/<task>/<key>/000000.<attempt>.<ext>  the payload of one attempt in that generation (parts: see parts.py)
     recipes/<2 hex>/<recipe key>.json            a RecipeEntry
     penstock.json                                the version of the layout
 
@@ -36,7 +36,7 @@ Reason = Literal["refreshed", "expired", "invalidated", "damaged", "gc", "rollba
 """Why a generation was closed."""
 
 
-class PayloadFile(msgspec.Struct, frozen=True):
+class PayloadFile(msgspec.Struct, frozen=True, omit_defaults=True):
     """The file that holds a value. Its name is computed, never read from a record: a record must not lead elsewhere."""
 
     suffix: str
@@ -45,6 +45,10 @@ class PayloadFile(msgspec.Struct, frozen=True):
     """Bytes."""
     checksum: str
     """blake3 of the bytes, hex."""
+    parts: int | None = None
+    """The value lies in so many files, and this one is the manifest that tells them; None: it is the value."""
+    parts_bytes: int = 0
+    """Of all parts together."""
 
 
 class About(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -121,7 +125,7 @@ class ResultRecord(
     @property
     def size(self) -> int:
         """Bytes of the stored value."""
-        return self.payload.size if self.payload else len(bytes(self.inline))
+        return self.payload.size + self.payload.parts_bytes if self.payload else len(bytes(self.inline))
 
     @property
     def slot_name(self) -> str:
@@ -134,6 +138,16 @@ class ResultRecord(
         if self.payload is None:
             return None
         return payload_name(self.task, self.key, self.generation, self.attempt, self.payload.suffix)
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether the value lies in several files, with a manifest for its payload; it is read lazily then."""
+        return self.payload is not None and self.payload.parts is not None
+
+    @property
+    def files(self) -> str:
+        """How the names of all files of its value begin."""
+        return attempt_prefix(self.task, self.key, self.generation, self.attempt)
 
 
 class RedirectRecord(
@@ -190,6 +204,7 @@ Slot = ResultRecord | RedirectRecord
 _PLAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]{0,98}[a-z0-9_-])?")
 _ATTEMPT = re.compile(r"(?!record\Z)[a-z0-9_-]{1,64}")
 _SUFFIX = re.compile(r"(?:\.[a-z0-9]{1,16}){1,2}")
+_MARK = re.compile(r"[0-9a-f]{8}")
 
 
 def segment(text: str) -> str:
@@ -220,11 +235,26 @@ def slot_in(folder: str, generation: int) -> str:
 def payload_name(task: str, key: str, generation: int, attempt: str, suffix: str) -> str:
     """Raises `StoreError` for an attempt or suffix that cannot be part of a file name."""
     if not _ATTEMPT.fullmatch(attempt) or not _SUFFIX.fullmatch(suffix):
-        raise StoreError(
-            f"refused the payload name {attempt!r} + {suffix!r}",
-            because="it could be another file's",
-        )
+        raise _refused(attempt, suffix)
     return f"results/{segment(task)}/{segment(key)}/{generation:06d}.{attempt}{suffix}"
+
+
+def attempt_prefix(task: str, key: str, generation: int, attempt: str) -> str:
+    """How the names of all files of one attempt begin. Raises as `payload_name`."""
+    if not _ATTEMPT.fullmatch(attempt):
+        raise _refused(attempt, "")
+    return f"results/{segment(task)}/{segment(key)}/{generation:06d}.{attempt}."
+
+
+def part_name(prefix: str, number: int, mark: str) -> str:
+    """The name of a part among the files of the attempt that `attempt_prefix` named. Raises as `payload_name`."""
+    if not _MARK.fullmatch(mark) or number < 0:
+        raise _refused(mark, str(number))
+    return f"{prefix}{number:06d}-{mark}.parquet"
+
+
+def _refused(attempt: str, suffix: str) -> StoreError:
+    return StoreError(f"refused the payload name {attempt!r} + {suffix!r}", because="it could be another file's")
 
 
 def recipe_name(recipe: str) -> str:

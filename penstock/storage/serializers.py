@@ -6,6 +6,10 @@ Reading is by the codec that the record names, writing by the value's type (choo
     parquet/arrow      .parquet   pyarrow Table and RecordBatch; a reader or generator of batches, streamed
     parquet/pandas     .parquet   pandas DataFrame and Series, where Parquet keeps all of them
     parquet/polars     .parquet   polars DataFrame and Series
+    parquet/dask       in parts   Dask DataFrame and Series, written and read by its workers
+    parquet/ray        in parts   Ray Dataset, likewise
+    parquet/dataset    in parts   pyarrow Dataset; on request, a reader or generator of batches
+    arrow              .arrow     on request: pyarrow Table and RecordBatch, and streams of them, uncompressed
     npy                .npy       numpy arrays without objects
     json               .json      None, bool, int, finite float, str, lists, dicts with str keys
     json/pydantic      .json      pydantic models that come back equal
@@ -13,7 +17,9 @@ Reading is by the codec that the record names, writing by the value's type (choo
     pickle             .pkl       all else, by cloudpickle
     compressed/…       ….gz       `json` and `pickle` behind gzip, on request only
 
-What is read back is a new value, equal to the written one and of its type (a stream comes back as a Table).
+What is read back is a new value, equal to the written one and of its type (a stream comes back as a Table). Values in
+parts (`.<number>-<mark>.parquet`, with a `.parts.json`) come back lazy: a stream as a pyarrow Dataset, others as they
+were.
 """
 
 from __future__ import annotations
@@ -51,8 +57,8 @@ class Serializer(Protocol):
         ...
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
-        """The value again. `data` is verified and read-only: the value must not share it. Raises any exception if that
-        fails, and `SerializationError` before using more than `limit` bytes for it."""
+        """The value again. `data` is verified and read-only: the value must not share it, unless nobody can change it.
+        Raises any exception if that fails, and `SerializationError` before using more than `limit` bytes for it."""
         ...
 
 

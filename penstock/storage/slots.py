@@ -25,7 +25,7 @@ from penstock.storage.records import (
     slot_in,
     slot_name,
 )
-from penstock.storage.stores import SlotStore
+from penstock.storage.stores import RememberedStore, SlotStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,8 @@ def read_slot(store: SlotStore, name: str) -> Slot | None:
 
 def redirect_seen(store: SlotStore, folder: str, generation: int, reason: Reason, *, clock: Clock) -> None:
     """Close a generation whose record the caller saw (R2), damaged or not. Doing it twice does no harm."""
+    if isinstance(store, RememberedStore):
+        store.note_closing(slot_in(folder, generation))
     store.put(slot_in(folder, generation), encode(_redirect(folder, generation, generation, reason, clock)))
     if generation > 0:
         # All below is closed, or nobody would have come here. A short cut only, so failing is no harm; but what it

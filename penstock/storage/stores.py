@@ -7,7 +7,7 @@ Two halves with different needs meet here:
 * A **PayloadStore** keeps the bytes of results under names that are written once and never changed.
 
 What only some stores can do is a Protocol of its own: **AppendStore** (logs), **SweepStore** (leftovers of killed
-writers), **ProbedStore** (services that may not do what they say).
+writers), **ProbedStore** (services that may not do what they say), **RememberedStore** (records that others remember).
 
 Names are relative, `/`-separated and made by Penstock (`results/…`), never by users. A store must treat any
 name alike and refuses what `check_name` refuses. A name is never also the folder of another name.
@@ -168,6 +168,16 @@ class ProbedStore(Protocol):
 
         Raises as `put_if_absent`.
         """
+        ...
+
+
+@runtime_checkable
+class RememberedStore(Protocol):
+    """A store of which a look-up index may remember records (penstock.storage.indexing)."""
+
+    def note_closing(self, name: str) -> None:
+        """To be called before the record `name` is replaced: from when it returns, nobody who begins to read takes that
+        record from memory. Raises as `put`."""
         ...
 
 

@@ -78,6 +78,35 @@ def test_what_show_says_about_reading_a_table_works(store: Path, write, call) ->
     assert document["path"] in call("cache", "show", found["key"]).stdout
 
 
+@pytest.mark.needs("duckdb")
+@pytest.mark.slow
+def test_what_show_says_about_reading_parts_works(store: Path, write, call) -> None:
+    write(
+        "parts_flows.py",
+        """
+        import pyarrow as pa
+        from penstock import INPUTS, flow, task
+
+        @task(cache_policy=INPUTS, result_serializer="parquet/dataset")
+        def table():
+            for n in range(3):
+                yield pa.record_batch({"a": [n]})
+
+        @flow
+        def f():
+            table()
+        """,
+    )
+    assert call("run", "parts_flows.py").exit_code == 0
+    (found,) = listed(call, "table")
+    document = json.loads(call("cache", "show", found["key"], "--json").stdout)
+    import duckdb
+
+    query = document["read_with"][0].partition('"')[2].removesuffix('"')
+    assert duckdb.sql(query).fetchall() == [(0,), (1,), (2,)]
+    assert "in 1 parts, 3 rows" in call("cache", "show", found["key"]).stdout
+
+
 def test_a_beginning_that_many_keys_have_is_not_enough(store: Path, call) -> None:
     done = call("cache", "show", "")
     assert done.exit_code == 2

@@ -11,6 +11,9 @@ def test_limits_are_set_listed_and_lifted(call) -> None:
     assert call("limits", "set", "gpu", "2").exit_code == 0
     assert [line.split() for line in call("limits", "ls").stdout.splitlines()[1:]] == [["db", "10"], ["gpu", "2"]]
     assert json.loads(call("limits", "ls", "--json").stdout)["limits"] == {"db": 10, "gpu": 2}
+    assert call("limits", "set", "gpu", "5/30s").exit_code == 0
+    assert json.loads(call("limits", "ls", "--json").stdout)["rates"] == {"gpu": "5/30s"}
+    assert call("limits", "set", "gpu", "many").exit_code == 2
     assert call("limits", "rm", "gpu").exit_code == 0
     assert json.loads(call("limits", "ls", "--json").stdout)["limits"] == {"db": 10}
 

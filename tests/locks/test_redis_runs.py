@@ -92,6 +92,40 @@ def test_the_manager_of_a_policy_locks_while_the_task_runs(scene: Scene, own_red
         assert client.keys() == ["{team}:fence"]
 
 
+def test_equal_inputs_reached_by_different_recipes_are_computed_once(scene: Scene) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    bodies: list[int] = []
+
+    @task(cache_policy=INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE))
+    def costly(x: int) -> int:
+        bodies.append(x)
+        begun.set()
+        assert may_end.wait(PATIENCE)
+        return x * x
+
+    @task(cache_policy=INPUTS)
+    def one_way(x: int) -> int:
+        return x + 2
+
+    @task(cache_policy=INPUTS)
+    def another_way(x: int) -> int:
+        return x * 2
+
+    waits = threading.Event()
+
+    def told(event: events.Event) -> None:
+        if isinstance(event, events.NodeParked):
+            waits.set()
+
+    first = in_thread(flow(lambda: costly(one_way(40)), name="one").run)
+    assert begun.wait(PATIENCE)
+    second = in_thread(lambda: flow(lambda: costly(another_way(21)), name="other").run_with({}, subscribers=[told]))
+    assert waits.wait(PATIENCE)
+    may_end.set()
+    assert (first().result(), second().result()) == (1764, 1764)
+    assert bodies == [42]
+
+
 def test_processes_that_share_keys_compute_each_once_and_get_equal_values(scene: Scene) -> None:
     drivers = [scene.driver(100, shift) for shift in (0, 37, 74)]
     for driver in drivers:

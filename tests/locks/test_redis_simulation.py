@@ -22,7 +22,7 @@ from penstock.locks.redis_namespace import Namespace
 from penstock.locks.redis_scripts import Script
 from penstock.locks.redis_sessions import OwnSession
 from tests.locks.model_redis import ModelRedis
-from tests.locks.worlds import LEASE, Crashed, Machine, Violation, World
+from tests.locks.worlds import LEASE, Crashed, Machine, Violation, World, seeds
 
 
 class RedisMachine(Machine):
@@ -104,6 +104,8 @@ class RedisWorld(World):
         self,
         seed: int,
         *,
+        machines: int = 3,
+        rounds: int = 12,
         quiet: bool = False,
         restarts: bool = False,
         redis: type[ModelRedis] = ModelRedis,
@@ -120,7 +122,7 @@ class RedisWorld(World):
         self.commits = commits
         self.looks_again = looks_again
         self.executions: Counter[str] = Counter()
-        super().__init__(seed, rounds=12, keys=("k", "l"), delicate=["request", "answer"])
+        super().__init__(seed, machines=machines, rounds=rounds, keys=("k", "l"), delicate=["request", "answer"])
         self.quiet = quiet
         self.restarts = restarts
         self.trouble = 0.0 if quiet else self.rng.choice([0.0, 0.05, 0.2])
@@ -201,6 +203,7 @@ class RedisWorld(World):
 
 SEEDS = range(25)
 MORE_SEEDS = range(25, 125)
+THOUSANDS = 3_000
 
 
 class Careless(ModelRedis):
@@ -266,6 +269,18 @@ def test_where_nothing_fails_each_key_is_computed_once(seed: int) -> None:
 @pytest.mark.parametrize("restarts", [False, True])
 def test_no_two_drivers_hold_a_key_in_many_worlds(restarts: bool) -> None:
     run_all([RedisWorld(seed, restarts=restarts) for seed in MORE_SEEDS])
+
+
+@pytest.mark.slow
+def test_no_two_drivers_hold_a_key_in_thousands_of_short_worlds() -> None:
+    for seed in seeds(THOUSANDS):
+        RedisWorld(seed, machines=2 + seed % 2, rounds=2, restarts=seed % 5 > 2).run(max_steps=40_000)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_seed_is_one_history(seed: int) -> None:
+    one, other = (RedisWorld(seed, restarts=True).run(max_steps=40_000) for _ in range(2))
+    assert one.trace == other.trace
 
 
 @pytest.mark.slow

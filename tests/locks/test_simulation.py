@@ -6,17 +6,20 @@ import random
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
+from unittest import mock
 
 import pytest
 
 from penstock.errors import SessionLost
 from penstock.locks.base import Lease
 from penstock.locks.epochs import Epoch, Epochs, _encoded, _name
+from penstock.locks.processes import ProcessIdentity
 from penstock.locks.registry import SessionObject, SessionRegistry
 from penstock.locks.slots import SlotLockManager
 from penstock.storage.memory import MemoryStore
 from penstock.storage.stores import Listed
-from tests.locks.worlds import LEASE, Machine, Violation, World
+from tests.locks.worlds import LEASE, Machine, Violation, World, seeds
 
 
 class StoreMachine(Machine):
@@ -82,18 +85,27 @@ class EpochWorld(World):
         seed: int,
         *,
         keys: Sequence[str] = ("k",),
+        machines: int = 3,
+        rounds: int = 12,
+        polls: tuple[float, float] = (0.1, 2.0),
         torn_listings: bool = False,
         epochs: type[Epochs] = Epochs,
         registry: type[SessionRegistry] = SessionRegistry,
     ) -> None:
         self.store = MemoryStore()
+        self.polls = polls
         self.torn_listings = torn_listings
         self._kinds = epochs, registry
-        super().__init__(seed, keys=keys, delicate=["put_if_absent", "put", "look"])
+        super().__init__(seed, machines=machines, keys=keys, rounds=rounds, delicate=["put_if_absent", "put", "look"])
+
+    def run(self, **options: Any) -> World:
+        # All machines are this process; each is judged by its heartbeat, as on another machine.
+        with mock.patch.object(ProcessIdentity, "is_gone", return_value=False):
+            return super().run(**options)
 
     def make_manager(self, machine: StoreMachine) -> SlotLockManager:
         epochs, registry = self._kinds
-        manager = SlotLockManager(machine, reach="network", poll_seconds=(0.1, 2.0), clock=machine)
+        manager = SlotLockManager(machine, reach="network", poll_seconds=self.polls, clock=machine)
         manager._prepared = True  # the probe is not what is simulated here
         manager._epochs = epochs(machine, clock=machine)
         manager._registry = registry(machine, clock=machine)
@@ -104,6 +116,7 @@ class EpochWorld(World):
 
 SEEDS = range(25)
 MORE_SEEDS = range(25, 100)
+THOUSANDS = 2_000
 
 
 class NoLookAfterCreating(Epochs):
@@ -155,6 +168,18 @@ def test_no_two_drivers_hold_a_key(seed: int) -> None:
 @pytest.mark.parametrize(("torn_listings", "keys"), [(False, "k"), (True, "k"), (False, "kl")])
 def test_no_two_drivers_hold_a_key_in_many_worlds(torn_listings: bool, keys: str) -> None:
     run_all([EpochWorld(seed, torn_listings=torn_listings, keys=keys) for seed in MORE_SEEDS])
+
+
+@pytest.mark.slow
+def test_no_two_drivers_hold_a_key_in_thousands_of_short_worlds() -> None:
+    for seed in seeds(THOUSANDS):
+        machines, keys = 2 + seed % 2, "kl"[: 1 + seed % 3 // 2]
+        EpochWorld(seed, machines=machines, keys=keys, rounds=2, polls=(1.0, 10.0), torn_listings=seed % 5 > 2).run()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_seed_is_one_history(seed: int) -> None:
+    assert EpochWorld(seed).run().trace == EpochWorld(seed).run().trace
 
 
 @pytest.mark.slow

@@ -47,6 +47,22 @@ def test_a_store_that_does_not_answer_is_locks_out_of_reach() -> None:
     session.close()
 
 
+def test_a_probe_whose_answer_is_lost_refuses_no_store() -> None:
+    class AsksAgain(MemoryStore):
+        """A client that sent a request again after its answer was lost, and heard that the name is taken."""
+
+        lost = 1
+
+        def put_if_absent(self, name: str, data: bytes) -> bool:
+            created = super().put_if_absent(name, data)
+            self.lost -= created
+            return created and self.lost < 0
+
+    session = StorageLockManager(AsksAgain()).open_session()
+    assert isinstance(session.try_acquire(["k"])[0], Lease)
+    session.close()
+
+
 def test_a_waiter_lists_nothing_after_its_first_look(tmp_path: Path) -> None:
     class Counting(MemoryStore):
         listings = 0

@@ -1,23 +1,37 @@
 """A simulated cluster: one step at a time, in an order and with faults that a seed decides.
 
-Every call of a server is one step, and so is waking from a wait. Between two steps only the simulation runs, so it can
-look at what every driver believes. A machine may be paused (all its threads, while its clock goes on), a single
-thread may be stalled (while its session's heartbeat goes on), and a machine may crash before or after a call took
-effect.
+Every call of a server is one step, and so is waking from a wait. One thread runs at a time: between two steps it runs
+the simulation, which looks at what every driver believes and lets the next one go, often itself. A machine may be
+paused (all its threads, while its clock goes on), a single thread may be stalled (while its session's heartbeat goes
+on), and a machine may crash before or after a call took effect.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import threading
+import uuid
+from _thread import allocate_lock
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from penstock.locks.base import Lease, Session
 
 T = TypeVar("T")
 LEASE = 30.0
+_TICKS = (0.0, 0.001 * LEASE, 0.01 * LEASE)
+"""What passes between two steps."""
+
+
+# Read before the environment of tests is cleared.
+_FIRST_SEED = int(os.environ.get("PENSTOCK_FIRST_SEED", "1000"))
+
+
+def seeds(count: int) -> range:
+    """So many seeds, the same ones every time; others with PENSTOCK_FIRST_SEED."""
+    return range(_FIRST_SEED, _FIRST_SEED + count)
 
 
 class Crashed(BaseException):
@@ -28,17 +42,16 @@ class Violation(AssertionError):
     """Two drivers held one key, or a token did not grow."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Parked:
     """A thread between two steps."""
 
-    order: tuple[int, str]
     machine: Machine
     doing: str
-    event: threading.Event | None = None
-    deadline: float = 0.0
+    event: threading.Event | None
+    deadline: float
+    gate: Any
     stalled_until: float = 0.0
-    gate: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
 
 class Machine:
@@ -105,17 +118,29 @@ class World:
         self._stalls = self.rng.choice([0.0, 0.02])
         self._delicate = self.rng.sample(list(delicate), k=self.rng.choice(range(len(delicate) or 1)))
         self.takes = 0
+        self.trace: list[tuple[int, str]] = []
+        """The steps so far: the number of a thread, and what it was about to do."""
         self._tokens: dict[str, int] = {}
         self._parked: dict[threading.Thread, Parked] = {}
-        self._changed = threading.Condition()
+        self._mutex = allocate_lock()
+        self._running = 0
+        """Threads between two of their steps that may run just now: one, but for a moment while one starts another."""
+        self._gates: dict[threading.Thread, Any] = {}
+        """Of every thread that was started in this world."""
+        self._numbers: dict[threading.Thread, int] = {}
+        """In the order in which they were started."""
+        self._newborn: dict[threading.Thread, Any] = {}
         self._over = False
+        self._ended = allocate_lock()
         self._failure: str | None = None
-        self._others = set(threading.enumerate())
+        self._error: BaseException | None = None
+        self._steps_left = 0
         self.machines = [self.machine_class(self, index) for index in range(machines)]
         self._drivers = [
             threading.Thread(target=machine.drive, args=[self.make_manager(machine), keys, rounds], name="driver")
             for machine in self.machines
         ]
+        self._driving = set(self._drivers)
 
     def make_manager(self, machine: Any) -> Any:
         """The lock manager as this machine has it."""
@@ -124,14 +149,13 @@ class World:
     # -- called by the threads of the machines
 
     def park(self, machine: Machine, doing: str, event: threading.Event | None = None, timeout: float = 0.0) -> None:
+        if self._over:
+            raise Crashed
         thread = threading.current_thread()
-        parked = Parked((machine.index, thread.name), machine, doing, event, self.time + timeout)
-        with self._changed:
-            if not self._over:
-                self._parked[thread] = parked
-                self._changed.notify_all()
-        if not self._over:
-            parked.gate.acquire()
+        gate = self._gates[thread]
+        parked = Parked(machine, doing, event, self.time + timeout, gate)
+        self._leave(thread, parked)
+        gate.acquire()
         if self._over or (machine.crashing and not machine.crash_after_effect):
             raise Crashed
 
@@ -146,32 +170,92 @@ class World:
 
     def run(self, *, max_steps: int = 4_000) -> World:
         """Until all drivers are done or dead; raises `Violation`."""
-        jitter, report = random.getstate(), threading.excepthook
+        self._steps_left = max_steps
+        self._ended.acquire()
+        self._running = 1  # this thread, until all drivers have begun
+        jitter, start, unique = random.getstate(), threading.Thread.start, uuid.uuid4
         random.seed(self.seed)
-        threading.excepthook = lambda args: None if args.exc_type is Crashed else report(args)
+        uuid.uuid4 = lambda: uuid.UUID(int=random.getrandbits(128))
+        threading.Thread.start = self._starting(start)  # type: ignore[method-assign]
         try:
             for driver in self._drivers:
-                driver.start()
-            for _ in range(max_steps):
-                self._let_everybody_park()
-                self._check()
-                if not any(driver.is_alive() for driver in self._drivers):
-                    return self
-                self._misfortune()
-                self._grant()
-            raise TimeoutError(f"seed {self.seed}: not done after {max_steps} steps")
+                self._start(driver, start)
+            self._leave(None, None)
+            self._ended.acquire()
+            if self._error is not None:
+                self._error.add_note(f"seed {self.seed}")
+                raise self._error
+            return self
         finally:
             self._end()
             random.setstate(jitter)
-            threading.excepthook = report
+            threading.Thread.start, uuid.uuid4 = start, unique  # type: ignore[method-assign]
 
-    def _threads(self) -> list[threading.Thread]:
-        return [thread for thread in threading.enumerate() if thread not in self._others]
+    def _starting(self, start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+        """`Thread.start` that takes up what this world's threads start."""
 
-    def _let_everybody_park(self) -> None:
-        with self._changed:
-            while not all(thread in self._parked for thread in self._threads()):
-                self._changed.wait(0.001)  # a thread that ends does not say so
+        def starting(thread: threading.Thread) -> None:
+            if threading.current_thread() in self._gates:
+                self._start(thread, start)
+            else:
+                start(thread)
+
+        return starting
+
+    def _start(self, thread: threading.Thread, start: Callable[[threading.Thread], None]) -> None:
+        """Start a thread, and let it come to its first step before the one that started it goes on."""
+        self._gates[thread], self._newborn[thread] = allocate_lock(), allocate_lock()
+        self._numbers[thread] = len(self._numbers)
+        begun = self._newborn[thread]
+        self._gates[thread].acquire()
+        begun.acquire()
+        run = thread.run
+
+        def run_and_leave() -> None:
+            try:
+                run()
+            except Crashed:
+                pass
+            except BaseException as error:  # noqa: BLE001 (raised by `World.run`)
+                self._error = self._error or error
+            finally:
+                self._leave(thread, None)
+
+        thread.run = run_and_leave  # type: ignore[method-assign]
+        with self._mutex:
+            self._running += 1
+        start(thread)
+        begun.acquire()
+
+    def _leave(self, thread: threading.Thread | None, parked: Parked | None) -> None:
+        """A thread runs no more, for now or for ever. The last one lets the next one go its step."""
+        with self._mutex:
+            if parked is not None and thread is not None:
+                self._parked[thread] = parked
+            elif thread in self._driving:
+                self._driving.discard(thread)
+            self._running -= 1
+            last = self._running == 0
+        if thread in self._newborn:
+            self._newborn.pop(thread).release()
+        if last and not self._over:
+            self._next_step()
+
+    def _next_step(self) -> None:
+        """Runs in whichever thread came last, and alone."""
+        try:
+            self._check()
+            if self._driving and self._error is None:
+                if not self._steps_left:
+                    raise TimeoutError(f"seed {self.seed}: too many steps")
+                self._steps_left -= 1
+                self._misfortune()
+                self._grant()
+                return
+        except BaseException as error:  # noqa: BLE001 (raised by `run`)
+            self._error = self._error or error
+        self._over = True
+        self._ended.release()
 
     def _check(self) -> None:
         for key, indices in self._believers().items():
@@ -192,38 +276,47 @@ class World:
         self._failure = what
 
     def _misfortune(self) -> None:
-        machine = self.rng.choice(self.machines)
-        if self.rng.random() < self._crashes and sum(not m.crashing for m in self.machines) > 1:
-            machine.crashing, machine.crash_after_effect = True, self.rng.random() < 0.5
-        if self.rng.random() < self._pauses:
+        chance = self.rng.random
+        if self._crashes and chance() < self._crashes and sum(not m.crashing for m in self.machines) > 1:
+            machine = self.rng.choice(self.machines)
+            machine.crashing, machine.crash_after_effect = True, chance() < 0.5
+        if self._pauses and chance() < self._pauses:
+            machine = self.rng.choice(self.machines)
             machine.paused_until = self.time + self.rng.uniform(0.1, 2.5) * LEASE
-        for parked in sorted(self._parked.values(), key=lambda p: p.order):
-            likely = 0.1 if parked.doing in self._delicate else self._stalls / len(self._parked)
-            if self.rng.random() < likely:
-                parked.stalled_until = self.time + self.rng.uniform(0.1, 2.5) * LEASE
+        if self._stalls or self._delicate:
+            usual = self._stalls / len(self._parked)
+            for parked in self._parked.values():
+                if chance() < (0.1 if parked.doing in self._delicate else usual):
+                    parked.stalled_until = self.time + self.rng.uniform(0.1, 2.5) * LEASE
 
     def _grant(self) -> None:
         """Let one thread go its next step; if none may, let time pass until one does."""
-        self.time += self.rng.choice([0.0, 0.001, 0.01]) * LEASE
-        queue = sorted(self._parked.items(), key=lambda item: item[1].order)
-        ready = [item for item in queue if self._ready_at(item[1]) <= self.time]
-        if not ready:
-            self.time = min(self._ready_at(parked) for _, parked in queue)
-            ready = [item for item in queue if self._ready_at(item[1]) <= self.time]
-        thread, parked = self.rng.choice(ready)
-        del self._parked[thread]
+        self.time += _TICKS[int(self.rng.random() * len(_TICKS))]
+        times = {thread: self._ready_at(parked) for thread, parked in self._parked.items()}
+        self.time = max(self.time, min(times.values()))
+        ready = [thread for thread, at in times.items() if at <= self.time]
+        # In the order in which threads were started: where they stand in the table is nobody's choice.
+        ready.sort(key=self._numbers.__getitem__)
+        thread = ready[int(self.rng.random() * len(ready))]
+        parked = self._parked.pop(thread)
+        self.trace.append((self._numbers[thread], parked.doing))
+        self._running = 1
         parked.gate.release()
 
     def _ready_at(self, parked: Parked) -> float:
-        if parked.machine.crashing:
+        machine, event = parked.machine, parked.event
+        if machine.crashing:
             return self.time
-        until = 0.0 if parked.event is not None and parked.event.is_set() else parked.deadline
-        return max(until, parked.stalled_until, parked.machine.paused_until)
+        until = 0.0 if event is not None and event.is_set() else parked.deadline
+        if parked.stalled_until > until:
+            until = parked.stalled_until
+        return machine.paused_until if machine.paused_until > until else until
 
     def _end(self) -> None:
-        with self._changed:
-            self._over = True
-            for parked in self._parked.values():
-                parked.gate.release()
-        for thread in self._threads():
+        self._over = True
+        with self._mutex:
+            parked = list(self._parked.values())
+        for each in parked:
+            each.gate.release()
+        for thread in list(self._gates):
             thread.join()

@@ -72,7 +72,7 @@ paxos min wait = 0.01
 [osd]
 osd data = {folder}/osd
 osd objectstore = memstore
-memstore device bytes = 1G
+memstore device bytes = {gigabytes}G
 osd journal =
 osd class load list = *
 osd class default list = *
@@ -91,7 +91,8 @@ rgw dynamic resharding = false
 class Ceph:
     """The daemons below `folder` (an empty one), killed when the block ends."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, gigabytes: int = 1) -> None:
+        """It holds so much, in memory."""
         self._folder = folder
         self._packages: Unpacked = unpacked(*PACKAGES)
         self._libraries = self._packages.libraries()[0]
@@ -107,6 +108,7 @@ class Ceph:
             libraries=self._libraries,
             monitor_port=free_port(),
             gateway_port=port,
+            gigabytes=gigabytes,
         )
 
     def __enter__(self) -> Ceph:
@@ -248,10 +250,10 @@ def free_port() -> int:
     return port
 
 
-def running(folder: Path) -> Ceph:
+def running(folder: Path, *, gigabytes: int = 1) -> Ceph:
     """A cluster that runs, for `with`. On a busy machine a daemon may miss its start; then another one is tried."""
     for attempt in range(STARTS):
-        ceph = Ceph(folder / f"ceph-{attempt}")
+        ceph = Ceph(folder / f"ceph-{attempt}", gigabytes=gigabytes)
         try:
             ceph.start()
             return ceph

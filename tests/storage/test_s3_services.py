@@ -70,6 +70,14 @@ def test_a_server_that_knows_no_conditions_is_recognised(unsupported: S3Store) -
     assert unsupported.conditions().verdict == "unsupported"
 
 
+@pytest.mark.parametrize("kind", ["lose answer", "twice"])
+def test_a_probe_that_is_told_twice_of_its_own_write_is_no_verdict(
+    bucket: Bucket, proxy: FaultProxy, kind: str
+) -> None:
+    proxy.fault(kind, method="PUT", part=".penstock/probes")
+    assert S3Store(bucket.url).conditions().verdict == "enforced"
+
+
 def test_the_verdict_is_remembered_in_the_bucket(bucket: Bucket, proxy: FaultProxy) -> None:
     S3Store(bucket.url).put_if_absent("a", b"1")
     before = len(proxy.seen)

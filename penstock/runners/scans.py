@@ -1,0 +1,124 @@
+"""Inputs that a task takes lazily: a parameter annotated as a pyarrow Dataset gets a stored table to scan, not to hold.
+
+    @task
+    def total(table: pyarrow.dataset.Dataset) -> float: ...
+
+    total(large())      # `large` may have returned a table of any size: no worker ever holds it
+
+`list[Dataset]`, `dict[str, Dataset]`, `Dataset | None` and `*tables: Dataset` mean the same. Keys do not change with
+it: the input counts by the digest of its value.
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from penstock.errors import DamagedResult
+from penstock.graph.capture import walk
+from penstock.graph.hashing import register_digest
+from penstock.graph.refs import Ref
+from penstock.runners.base import Call, Input
+from penstock.storage.parts import value_files
+from penstock.storage.records import ResultRecord
+from penstock.storage.results import ResultStore
+from penstock.storage.stored import StoredResult
+
+# What is stored is known by its value's digest, wherever it lies.
+register_digest(StoredResult, lambda stored: stored.record.digest)
+
+_WRITTEN = re.compile(r"\b(?:pyarrow\.dataset|ds|pads|pa_ds)\.Dataset\b")
+"""In annotations that cannot be evaluated, since their imports are for type checkers only."""
+
+
+def lazy_parameters(fn: Callable[..., Any]) -> frozenset[str]:
+    """The parameters of a function that are annotated as pyarrow Datasets, or as containers of them."""
+    annotations: Mapping[str, Any] = getattr(fn, "__annotations__", None) or {}
+    return frozenset(name for name, each in annotations.items() if name != "return" and _is_lazy(each, fn))
+
+
+def _is_lazy(annotation: Any, fn: Callable[..., Any]) -> bool:
+    if isinstance(annotation, str):
+        if "Dataset" not in annotation:
+            return False
+        try:
+            annotation = eval(annotation, getattr(fn, "__globals__", {}))
+        except Exception:  # noqa: BLE001 (whatever stands there, it is the user's)
+            return _WRITTEN.search(annotation) is not None
+    return _names_dataset(annotation)
+
+
+def _names_dataset(annotation: Any) -> bool:
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return any(base.__name__ == "Dataset" and base.__module__.startswith("pyarrow") for base in annotation.__mro__)
+    return any(map(_names_dataset, typing.get_args(annotation)))
+
+
+def filled_lazily(argument: Any, scan_input: Callable[[int], Any]) -> Any:
+    """An argument with what it stands for as Datasets: other nodes' results, and stored results that were passed."""
+
+    def leaf(value: Any) -> Any:
+        if type(value) is Ref:
+            return scan_input(value.node)
+        return value.scan() if type(value) is StoredResult else value
+
+    return walk(argument, leaf)
+
+
+def scanned(source: Input, open_results: Callable[[str | None], ResultStore], fetch: Callable[[Any], Any]) -> Any:
+    """One input as a Dataset: over its files if it is stored, else over the value in memory.
+
+    Raises `DamagedResult`, and `SerializationError` for what is no table.
+    """
+    if source.record is not None:
+        return open_results(source.store).scan(source.record)
+    from penstock.storage.scanning import dataset_of_value  # with pyarrow, for those who scan
+
+    return dataset_of_value(fetch(source.handle))
+
+
+def lost_input(
+    call: Call, error: BaseException, lazy: bool, open_results: Callable[[str | None], ResultStore]
+) -> tuple[int, ResultRecord] | None:
+    """The input whose stored bytes a task found missing or damaged while it read them itself; None if it is not that.
+
+    Such values are read where they are used: by scans, and by Dask and Ray.
+    """
+    stored = [(n, source) for n, source in call.inputs.items() if source.record is not None]
+    damaged = _chained(error, DamagedResult)
+    if damaged is not None:
+        for node, source in stored:
+            assert source.record is not None  # chosen so
+            if damaged.where.startswith(source.record.files):
+                return node, source.record
+        return None
+    # What pyarrow says of a page with another checksum, or one that does not unpack. Only the bytes tell whose it is.
+    if not lazy or not isinstance(error, OSError | ValueError) or not _of_arrow(error):
+        return None
+    for node, source in stored:
+        assert source.record is not None  # chosen so
+        try:
+            for file in value_files(open_results(source.store).store, source.record):
+                file.verify()
+        except DamagedResult:
+            return node, source.record
+    return None
+
+
+def _chained(error: BaseException | None, kind: type[DamagedResult]) -> DamagedResult | None:
+    """The error, or the one it came from, of a kind."""
+    for _ in range(8):
+        if error is None or isinstance(error, kind):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _of_arrow(error: BaseException) -> bool:
+    """Whether it was raised in pyarrow."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_filename.replace("\\", "/").startswith("pyarrow/")

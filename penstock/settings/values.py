@@ -1,0 +1,198 @@
+"""What may be said for each setting, how it is read, and what is wrong with what cannot be."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, get_args
+
+from penstock.errors import ConfigurationError
+from penstock.settings.urls import redacted
+
+OnUnknown = Literal["fail", "recompute"]
+OnLocksDown = Literal["fail", "run_unlocked"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+PREFIX = "PENSTOCK_"
+
+Said = dict[str, tuple[Any, str]]
+"""Checked values by name, each with its origin."""
+
+
+def _store(value: Any, folder: str) -> str:
+    address = _address(value)
+    return address if "://" in address else path_from(address, folder)
+
+
+def _locks(value: Any, folder: str) -> str:
+    address = _address(value)
+    # A bare word is a kind of lock manager, never a folder: a mistyped one must not lock in a new place of its own.
+    is_folder = "://" not in address and (os.sep in address or address.startswith((".", "~")))
+    return path_from(address, folder) if is_folder else address
+
+
+def _address(value: Any) -> str:
+    if isinstance(value, os.PathLike):
+        value = os.path.join(".", os.fspath(value))
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a URL or a folder")
+    return value
+
+
+def _text(value: Any, folder: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a text that is not empty")
+    return value
+
+
+def _seconds(value: Any, folder: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise ValueError("a number of seconds above 0")
+    return float(value)
+
+
+def _seconds_or_none(value: Any, folder: str) -> float:
+    off = value == "off" or (value == 0 and not isinstance(value, bool))
+    return 0.0 if off else _seconds(value, folder)
+
+
+def _switch(value: Any, folder: str) -> bool:
+    said = _SWITCHES.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(said, bool):
+        raise ValueError("true or false")
+    return said
+
+
+_SWITCHES = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def _signing_keys(value: Any, folder: str) -> str:
+    place = _address(value)
+    if _KEY.search(place) and os.sep not in place:
+        raise ValueError("where the keys are, not a key: a file, or module:function")
+    return place if ":" in place and os.sep not in place else path_from(place, folder)
+
+
+_KEY = re.compile(r"[0-9A-Fa-f]{32,}")
+
+
+def _count(value: Any, folder: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
+        raise ValueError("a whole number from 1")
+    return int(value)
+
+
+def _on_unknown(value: Any, folder: str) -> str:
+    return _one_of(get_args(OnUnknown), value)
+
+
+def _on_locks_down(value: Any, folder: str) -> str:
+    return _one_of(get_args(OnLocksDown), value)
+
+
+def _log_level(value: Any, folder: str) -> str:
+    return _one_of(get_args(LogLevel), value.upper() if isinstance(value, str) else value)
+
+
+def _one_of(choices: tuple[str, ...], value: Any) -> str:
+    if value not in choices:
+        raise ValueError(f"one of {', '.join(choices)}")
+    return str(value)
+
+
+READERS: dict[str, Callable[[Any, str], Any]] = {
+    "store": _store,
+    "locks": _locks,
+    "index": _text,
+    "runner": _text,
+    "lease_seconds": _seconds,
+    "bundle_seconds": _seconds_or_none,
+    "bundle_nodes": _count,
+    "on_unknown": _on_unknown,
+    "on_locks_down": _on_locks_down,
+    "lock_wait_seconds": _seconds,
+    "signing_keys": _signing_keys,
+    "require_signatures": _switch,
+    "log_level": _log_level,
+    "profile": _text,
+}
+"""What checks the value of each setting; the second argument is the folder that relative paths are meant from."""
+ALL_BUT_PROFILE = [name for name in READERS if name != "profile"]
+
+
+def said_as(values: Mapping[str, Any], origin: str, folder: str, *, known: Iterable[str] = READERS) -> Said:
+    """Checked values of one origin. Raises `ConfigurationError` for an unknown name or a value that does not fit."""
+    said: Said = {}
+    for name, value in values.items():
+        if name not in known:
+            raise unknown("setting", name, known, origin)
+        if value is None:
+            continue
+        try:
+            said[name] = (READERS[name](value, folder), origin)
+        except ValueError as error:
+            raise ConfigurationError(
+                # What is no place of keys may be a key.
+                f"the setting {name} cannot be {'what it is' if name == 'signing_keys' else repr(shown(value))}",
+                where=origin,
+                because=f"it has to be {error}",
+                name=name,
+            ) from None
+    return said
+
+
+def said_in(variables: Mapping[str, str], folder: str) -> Said:
+    """What the environment says. Other programs' variables may begin alike; only near misses are refused."""
+    by_variable = {PREFIX + name.upper(): name for name in READERS}
+    near = [*by_variable, f"{PREFIX}HOME"]
+    said: Said = {}
+    for variable, text in variables.items():
+        if name := by_variable.get(variable):
+            if text:
+                said |= said_as(
+                    {name: _number(text) if name.endswith(("_seconds", "_nodes")) else text},
+                    f"environment {variable}",
+                    folder,
+                )
+        elif (
+            variable.startswith(PREFIX) and variable not in near and difflib.get_close_matches(variable, near, 1, 0.92)
+        ):
+            raise unknown("variable", variable, near, "environment")
+    return said
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def shown(value: Any) -> Any:
+    """A value as it may be printed."""
+    return redacted(value) if isinstance(value, str) else value
+
+
+def path_from(path: str, folder: str) -> str:
+    """The absolute path that `path` means in `folder`."""
+    return os.path.normpath(os.path.join(folder, os.path.expanduser(path)))
+
+
+def working_folder() -> str:
+    """Where this process works. Raises `ConfigurationError` if that is gone."""
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise ConfigurationError(
+            "the working folder is gone", because=error.strerror or str(error), hint="cd to a folder that is there"
+        ) from error
+
+
+def unknown(kind: str, name: str, known: Iterable[str], where: str) -> ConfigurationError:
+    """For a name that nobody knows, with the one that was meant, perhaps."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
+    return ConfigurationError(f"no {kind} is called {name}", where=where, hint=hint, name=name)

@@ -1,0 +1,218 @@
+"""Committing staged results: one visible result for each key and generation, whoever crashes when.
+
+The rules (docs/protocol.md has the argument):
+
+* R1 a slot goes from absent to a record or a redirect by `put_if_absent` only.
+* R2 a record becomes a redirect by a plain put, and only by someone who saw that record. A redirect stays one.
+* R3 the payload is durable before the record that names its attempt.
+* R4 every outcome but a clean success is settled by reading the slot: own attempt = won, another's = adopted, a
+  redirect = start again, nothing = send again.
+* R5 an attempt removes its own payload only after it *read* another attempt's record in that slot.
+
+(R6 is about transactions, which decide over staged results together.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from penstock.clocks import Clock
+from penstock.errors import DamagedResult, StoreError, StoreUnreachable
+from penstock.storage.parts import remove_files
+from penstock.storage.payloads import Place, write_payload
+from penstock.storage.records import Reason, RedirectRecord, ResultRecord, key_folder
+from penstock.storage.serializers import Serializer
+from penstock.storage.slots import Absent, Found, read_slot, redirect_seen
+from penstock.storage.stores import Store
+from penstock.storage.trust import Trust
+
+COMMIT_SECONDS = 30.0
+"""How long a commit tries to learn its outcome before it is unknown."""
+COMMIT_TRIES = 6
+_FIRST_DELAY = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A result whose payload is durable and which nobody sees yet: `commit` it, or leave it to `gc`."""
+
+    record: ResultRecord
+    data: bytes
+    """The record as it will be written."""
+    closes: tuple[int, Reason] | None
+    """The generation that the record replaces, and why; closed just before the commit."""
+    value: Any
+    """Kept so that the result can be staged again if its generation was closed meanwhile."""
+    serializer: Serializer
+    sign: bool = True
+    """Whether the record is to be signed, where results are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The result of this key and generation, which every caller gets."""
+
+    record: ResultRecord
+    won: bool
+    """False: another attempt was first and `record` is its. Another digest: the task is not deterministic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Nothing was published: the generation was closed meanwhile (invalidated, say). Look up again, and run again."""
+
+    generation: int
+    """The one to go on in."""
+    reason: Reason
+
+
+class Counters:
+    """What a ResultStore asked of its store. Safe for threads; a copy in another process counts for itself."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.lookups = 0
+        """Results asked for."""
+        self.round_trips = 0
+        """Batches that look-ups and recipes took."""
+        self.bytes_read = 0
+        """Of values loaded."""
+        self.bytes_written = 0
+        """Of payloads and records staged."""
+
+    def add(self, *, lookups: int = 0, round_trips: int = 0, bytes_read: int = 0, bytes_written: int = 0) -> None:
+        with self._lock:
+            self.lookups += lookups
+            self.round_trips += round_trips
+            self.bytes_read += bytes_read
+            self.bytes_written += bytes_written
+
+    def __reduce__(self) -> tuple[type[Counters], tuple[()]]:
+        return (Counters, ())
+
+    def __repr__(self) -> str:
+        return f"Counters({self.lookups} lookups in {self.round_trips} round trips)"
+
+
+class Commits:
+    """What it takes to commit in one store."""
+
+    def __init__(self, store: Store, trust: Trust, counters: Counters, clock: Clock) -> None:
+        self._store = store
+        self._trust = trust
+        self._counters = counters
+        self._clock = clock
+
+    def commit(self, staged: Staged) -> Published | Restart:
+        """See `ResultStore.commit`."""
+        failures, deadline = 0, self._clock.monotonic() + COMMIT_SECONDS
+        while True:
+            unclear: StoreUnreachable | None = None
+            try:
+                step = self._try_commit(staged)
+            except StoreUnreachable as error:
+                step, unclear = staged, error
+            if not isinstance(step, Staged):
+                return step
+            # A taken name with nothing under it, too, is no answer.
+            failures += unclear is not None or step is staged
+            staged = step
+            if failures >= COMMIT_TRIES or self._clock.monotonic() >= deadline:
+                raise StoreUnreachable(
+                    f"it is unknown whether a result of {staged.record.task} was published",
+                    where=staged.record.slot_name,
+                    because=(unclear.because or unclear.what) if unclear else "its slot kept changing",
+                    hint="run it again: if the result was published it is found",
+                ) from unclear
+            if failures:
+                delay = _FIRST_DELAY * 2.0**failures * random.uniform(0.5, 1.0)
+                self._clock.wait(threading.Event(), delay)
+
+    def _try_commit(self, staged: Staged) -> Published | Restart | Staged:
+        """One try; what is to be committed instead if the generation is gone. Raises `StoreUnreachable` if unclear."""
+        record = staged.record
+        if staged.closes is not None:
+            generation, reason = staged.closes
+            redirect_seen(self._store, key_folder(record.task, record.key), generation, reason, clock=self._clock)
+            staged = replace(staged, closes=None)
+        try:
+            if self._store.put_if_absent(record.slot_name, staged.data):
+                return Published(record, won=True)
+        except StoreUnreachable:
+            # It may have landed all the same. If the slot is still empty the error stands.
+            step = self._settle(staged)
+            if step is staged:
+                raise
+            return step
+        return self._settle(staged)
+
+    def _settle(self, staged: Staged) -> Published | Restart | Staged:
+        """Read the slot to learn what a write came to (R4)."""
+        mine = staged.record
+        try:
+            slot = read_slot(self._store, mine.slot_name)
+        except DamagedResult:
+            redirect_seen(self._store, key_folder(mine.task, mine.key), mine.generation, "damaged", clock=self._clock)
+            return self._stage_again(staged, mine.generation + 1, "damaged")
+        if slot is None:
+            return staged
+        if isinstance(slot, RedirectRecord):
+            # Collecting garbage and replacing damaged bytes say nothing against the value; all else does.
+            if slot.reason in ("gc", "damaged"):
+                return self._stage_again(staged, slot.next, slot.reason)
+            return Restart(slot.next, slot.reason)
+        # Before anything else that it says: attempts can be read from a listing.
+        if (refused := self._trust.refusal(slot)) is not None:
+            raise refused
+        if slot.attempt == mine.attempt:
+            return Published(slot, won=True)
+        if mine.in_parts:
+            remove_files(self._store, mine.files)
+        elif mine.payload_name is not None:
+            # The garbage collector would do it too.
+            with contextlib.suppress(StoreError):
+                self._store.delete(mine.payload_name)
+        return Published(slot, won=False)
+
+    def _stage_again(self, staged: Staged, generation: int, reason: Reason) -> Staged | Restart:
+        """The same value in a later generation."""
+        record = staged.record
+        if record.payload is None:
+            again = msgspec.structs.replace(record, generation=generation)
+        elif isinstance(staged.value, Iterator) or record.in_parts:
+            return Restart(generation, reason)  # a stream has gone by, and what is lazy is computed by running it again
+        else:
+            place = Place(record.task, record.key, generation, record.attempt)
+            stored = write_payload(self._store, place, staged.value, staged.serializer)
+            again = msgspec.structs.replace(record, generation=generation, payload=stored.payload, about=stored.about)
+        return self.staged(again, None, staged.value, staged.serializer, sign=staged.sign)
+
+    def staged(
+        self,
+        record: ResultRecord,
+        closes: tuple[int, Reason] | None,
+        value: Any,
+        serializer: Serializer,
+        *,
+        sign: bool = True,
+    ) -> Staged:
+        """What is to be committed, of a result whose payload is durable already."""
+        record, data = self._trust.sealed(record, sign=sign)
+        self._counters.add(bytes_written=len(data) + (record.size if record.payload else 0))
+        return Staged(record=record, data=data, closes=closes, value=value, serializer=serializer, sign=sign)
+
+
+def place(after: Found | Absent) -> tuple[int, tuple[int, Reason] | None]:
+    """The generation of a result that follows `after`, and what it closes."""
+    if isinstance(after, Found):
+        return after.generation + 1, (after.generation, "refreshed")
+    if after.reason == "expired" or after.reason == "damaged":
+        return after.generation + 1, (after.generation, after.reason)
+    return after.generation, None

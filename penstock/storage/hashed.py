@@ -1,0 +1,79 @@
+"""Files whose bytes are counted and hashed on their way to the store."""
+
+from __future__ import annotations
+
+import io
+import queue
+import threading
+from typing import Any, BinaryIO
+
+from blake3 import blake3
+
+LARGE_BYTES = 1 << 20
+"""From this size on, files are hashed while the next part is made."""
+_PARTS_AHEAD = 32
+_PART_BYTES = 1 << 20
+"""However much is written at once, no more than so many such parts wait in memory."""
+
+
+class HashedFile(io.RawIOBase):
+    """Passes bytes on to a file, and counts and hashes them on the way.
+
+    What is large is passed on and hashed by a thread of its own, while the writer makes the next part: then a
+    verified payload takes no longer than a bare file.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._parts: queue.Queue[bytes | None] | None = None
+        self._thread: threading.Thread | None = None
+        self.size = 0
+        self.checksum = blake3()
+        self.error: BaseException | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.size
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self.size += size
+        if self._parts is None and self.size >= LARGE_BYTES:
+            self._parts = queue.Queue(_PARTS_AHEAD)
+            self._thread = threading.Thread(
+                target=self._work, args=(self._parts,), name="penstock-payload", daemon=True
+            )
+            self._thread.start()
+        if self._parts is None:
+            self._pass_on(data)
+        else:
+            whole = memoryview(data).cast("B")
+            for begin in range(0, size, _PART_BYTES):
+                self._parts.put(bytes(whole[begin : begin + _PART_BYTES]))
+        if self.error is not None:
+            raise self.error
+        return size
+
+    def finish(self) -> None:
+        """Wait until all is passed on; raises what went wrong with that."""
+        if self._parts is not None and self._thread is not None:
+            self._parts.put(None)
+            self._thread.join()
+            self._parts = self._thread = None
+        if self.error is not None:
+            raise self.error
+
+    def _work(self, parts: queue.Queue[bytes | None]) -> None:
+        # Takes all there is even after an error, or the writer would wait for ever.
+        while (part := parts.get()) is not None:
+            if self.error is None:
+                self._pass_on(part)
+
+    def _pass_on(self, data: Any) -> None:
+        try:
+            self._file.write(data)
+            self.checksum.update(data)
+        except BaseException as error:  # noqa: BLE001  # raised by `write` or `finish`, in the writer's thread
+            self.error = error

@@ -1,0 +1,150 @@
+"""Stored tables as pyarrow Datasets: read lazily, and of a file no more than the columns and rows that are asked for.
+
+pyarrow reads through the store, so that a bucket is reached by the one client there is, with its credentials, retries
+and errors; files of this machine it reads by itself. A Dataset pickles to the store's address and the names of the
+files, never with credentials.
+
+**What is verified.** Sizes, when a file is opened. A partial read cannot check the checksum of the whole file, so of
+Parquet the checksum of each page is checked as it is read. Not covered are the footer, and files that polars wrote,
+which have none. Arrow files have none either: on this machine they are verified as a whole when they are opened, and
+then mapped into memory; in a bucket only their size is. `load` verifies every byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NoReturn
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+
+from penstock.errors import SerializationError, StoreError
+from penstock.storage.parts import check_parts, payload_file, read_parts
+from penstock.storage.records import ResultRecord
+from penstock.storage.stored_files import StoredFile
+from penstock.storage.stores import Store
+
+FileFormat = Literal["parquet", "arrow"]
+
+
+def scan(store: Store, record: ResultRecord) -> Any:
+    """The stored table of a record as a `pyarrow.dataset.Dataset`; reads nothing but what says which columns it has.
+
+    Raises `SerializationError` for a value that is no table, `DamagedResult` if a file is missing or of another size,
+    and `StoreUnreachable`. While it is read, a damaged page is an `OSError` of pyarrow's.
+    """
+    kind = record.codec.partition("/")[0]
+    if record.payload is None or kind not in ("parquet", "arrow"):
+        raise SerializationError(
+            f"a result of {record.task} cannot be scanned",
+            because=f"it is stored as {record.codec!r}, and only tables can",
+            hint="load it, or have its task return a table",
+        )
+    if not record.in_parts:
+        return dataset_of([payload_file(store, record)], "arrow" if kind == "arrow" else "parquet")
+    parts = read_parts(store, record)
+    check_parts(store, record, parts)
+    return dataset_of(parts.files, "parquet", parts.manifest.arrow_schema())
+
+
+def dataset_of(files: Sequence[StoredFile], kind: FileFormat, schema: Any = None) -> Any:
+    """One Dataset over files in order; of one schema, which is read from the first file if it is not given."""
+    filesystem = pafs.PyFileSystem(_StoredFiles({file.name: file for file in files}, kind))
+    form = _format(kind)
+    fragments = [form.make_fragment(file.name, filesystem, **_size_of(file, kind)) for file in files]
+    if schema is None:
+        try:
+            schema = fragments[0].physical_schema
+        except (OSError, pa.ArrowException) as error:
+            raise files[0].damaged(f"its end does not read back: {error}") from error
+    return ds.FileSystemDataset(fragments, schema, form, filesystem)
+
+
+def dataset_of_value(value: Any) -> Any:
+    """A table that is in memory, as a Dataset, for whoever takes one. Raises `SerializationError` for what is none."""
+    if isinstance(value, ds.Dataset):
+        return value
+    if isinstance(value, list) and value and all(isinstance(each, pa.RecordBatch) for each in value):
+        return ds.dataset(pa.Table.from_batches(value))
+    if hasattr(value, "__arrow_c_stream__"):
+        return ds.dataset(pa.table(value))
+    raise SerializationError(
+        f"a {type(value).__qualname__} cannot be scanned",
+        because="it is no table, or not stored as one",
+        hint="have the task that makes it return a table, and give that task a cache policy",
+    )
+
+
+def _format(kind: FileFormat) -> Any:
+    if kind == "arrow":
+        return ds.IpcFileFormat()
+    return ds.ParquetFileFormat(
+        default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True, pre_buffer=True)
+    )
+
+
+def _size_of(file: StoredFile, kind: FileFormat) -> dict[str, int]:
+    return {"file_size": file.size} if kind == "parquet" else {}
+
+
+class _StoredFiles(pafs.FileSystemHandler):  # type: ignore[misc]
+    """Some files of a store, as pyarrow asks for them: nothing else is there, and nothing can be written."""
+
+    def __init__(self, files: dict[str, StoredFile], kind: FileFormat) -> None:
+        self._files = files
+        self._kind = kind
+        self._verified: set[str] = set()
+
+    def get_type_name(self) -> str:
+        return "penstock"
+
+    def get_file_info(self, paths: Sequence[str]) -> list[Any]:
+        return [
+            pafs.FileInfo(path, pafs.FileType.File, size=self._files[path].size)
+            if path in self._files
+            else pafs.FileInfo(path, pafs.FileType.NotFound)
+            for path in paths
+        ]
+
+    def get_file_info_selector(self, selector: Any) -> list[Any]:
+        inside = [name for name in self._files if name.startswith(selector.base_dir)]
+        return self.get_file_info(inside)
+
+    def open_input_file(self, path: str) -> Any:
+        file = self._file(path)
+        local = file.local_path()
+        if local is None:
+            return pa.PythonFile(file.open(), mode="r")
+        if self._kind == "parquet":
+            return pa.OSFile(local)
+        if path not in self._verified:
+            file.verify()
+            self._verified.add(path)
+        return pa.memory_map(local)
+
+    def open_input_stream(self, path: str) -> Any:
+        return self.open_input_file(path)
+
+    def normalize_path(self, path: str) -> str:
+        return path
+
+    def _file(self, path: str) -> StoredFile:
+        found = self._files.get(path)
+        if found is None:
+            raise FileNotFoundError(path)
+        return found
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _StoredFiles) and self._files.keys() == other._files.keys()
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise StoreError("a stored result cannot be changed", because="its files are written once")
+
+    create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = delete_file = move = _refuse
+    copy_file = open_output_stream = open_append_stream = _refuse

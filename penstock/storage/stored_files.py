@@ -1,0 +1,116 @@
+"""The files of results as they were written: read whole and verified, or opened for whoever reads parts of them."""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from penstock.checksums import new_hash
+from penstock.errors import DamagedResult, StoreUnreachable
+from penstock.storage.stores import PayloadStore
+
+_MAPPED_BYTES = 1 << 20
+"""From this size on, files of this machine are memory-mapped."""
+_CHUNK = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One file of a result, and what it was when it was written. Pickles, if its store does."""
+
+    store: PayloadStore
+    name: str
+    size: int
+    """Bytes."""
+    checksum: str
+    """blake3, hex."""
+    task: str
+
+    def contents(self) -> memoryview:
+        """All of it, read-only. Raises `DamagedResult` if it is not what was written, `StoreUnreachable`."""
+        with self._opened() as file:
+            try:
+                data = _contents(file, self.size)
+            except OSError as error:
+                raise self._unreachable(error) from error
+        if len(data) != self.size:
+            raise self._of_another_size()
+        hasher = new_hash(nbytes=len(data))
+        hasher.update(data)
+        if hasher.hexdigest() != self.checksum:
+            raise self.damaged("its payload has another checksum")
+        return data
+
+    def verify(self) -> None:
+        """As `contents`, without ever holding more than a few parts of it in memory."""
+        hasher, size = new_hash(nbytes=self.size), 0
+        with self._opened() as file:
+            try:
+                while chunk := file.read(_CHUNK):
+                    hasher.update(chunk)
+                    size += len(chunk)
+            except OSError as error:
+                raise self._unreachable(error) from error
+        if size != self.size:
+            raise self._of_another_size()
+        if hasher.hexdigest() != self.checksum:
+            raise self.damaged("its payload has another checksum")
+
+    def open(self) -> BinaryIO:
+        """To read parts of it, which are not verified but for its size. Raises as `contents`."""
+        file = self._opened()
+        # What is read here and there must not be read a buffer at a time.
+        raw = file.detach() if isinstance(file, io.BufferedReader) else file
+        try:
+            if raw.seek(0, os.SEEK_END) != self.size:
+                raise self._of_another_size()
+            raw.seek(0)
+        except BaseException:
+            raw.close()
+            raise
+        return raw  # type: ignore[return-value]
+
+    def local_path(self) -> str | None:
+        """Its path, if it is a file of this machine, of the size it had. Raises as `contents`."""
+        path = self.store.local_path(self.name)
+        if path is not None:
+            self.open().close()
+        return path
+
+    def damaged(self, because: str, *, gone: bool = False) -> DamagedResult:
+        """The error that says so."""
+        return DamagedResult(
+            f"a stored result of {self.task} is damaged",
+            where=self.name,
+            because=because,
+            hint="it is computed again where its task can run",
+            gone=gone,
+        )
+
+    def _opened(self) -> BinaryIO:
+        try:
+            return self.store.open(self.name)
+        except FileNotFoundError:
+            raise self.damaged("its payload is gone", gone=True) from None
+        except OSError as error:
+            raise self._unreachable(error) from error
+
+    def _of_another_size(self) -> DamagedResult:
+        return self.damaged(f"its payload is not the {self.size} bytes that were written")
+
+    def _unreachable(self, error: OSError) -> StoreUnreachable:
+        return StoreUnreachable("reading a payload failed", where=self.name, because=str(error))
+
+
+def _contents(file: BinaryIO, size: int) -> memoryview:
+    """All of the file; a byte more or less than `size` only where it has another size."""
+    if size >= _MAPPED_BYTES:
+        try:
+            # What was verified is what is parsed, without a copy. Maps all that is there, so that the size tells.
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except (io.UnsupportedOperation, ValueError):
+            pass  # not a file of this machine, or an empty one
+    return memoryview(file.read(size + 1))

@@ -1,0 +1,303 @@
+"""One client of a campaign: a process that looks up, locks, computes, publishes and invalidates, and writes it down."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import random
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from penstock.errors import (
+    DamagedResult,
+    LockError,
+    LocksUnreachable,
+    SessionLost,
+    StoreError,
+    StoreUnreachable,
+)
+from penstock.locks import FileSystemLockManager, Lease, LockManager, RedisLockManager, Session, StorageLockManager
+from penstock.storage import open_store
+from penstock.storage.maintenance import gc
+from penstock.storage.results import Restart, ResultStore
+from penstock.storage.slots import Absent, Found
+from tests.nemesis.history import Recorder
+from tests.nemesis.sabotage import sabotaged_collection, sabotaged_manager, sabotaged_results
+
+TASK = "nemesis"
+LARGE = 20_000
+"""Characters of a value that lies in a file of its own; others lie in their record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a client is told."""
+
+    folder: Path
+    store: str
+    locks: str
+    """A Redis' address, `folder` or `store`."""
+    keys: tuple[str, ...]
+    lease: float
+    until: float
+    """On the monotonic clock: begin nothing new after it."""
+    sabotage: str = ""
+    """What is wrong with it, in a control."""
+
+
+def manager_of(orders: Orders) -> LockManager:
+    if "://" in orders.locks:
+        return RedisLockManager.from_url(orders.locks, lease_seconds=orders.lease)
+    if orders.locks == "folder":
+        return FileSystemLockManager(orders.folder / "locks", lease_seconds=orders.lease)
+    return StorageLockManager(orders.store, lease_seconds=orders.lease, poll_seconds=(0.05, 0.5))
+
+
+class Client:
+    def __init__(self, orders: Orders, name: str, seed: int) -> None:
+        self.orders = orders
+        self.rng = random.Random(seed)
+        self.recorder = Recorder(orders.folder, name)
+        self.results = sabotaged_results(ResultStore(open_store(orders.store)), orders.sabotage)
+        self.manager = sabotaged_manager(manager_of(orders), orders.sabotage)
+        self.session: Session | None = None
+        often = 40 if orders.sabotage == "collects openly" else 3
+        self.doings = {self.get: 70, self.read: 15, self.invalidate: 12, self.collect: often}
+        # A control has to show what is wrong soon.
+        self.work = [0.5] if orders.sabotage else [0.0, 0.05, 0.05, 0.5]
+
+    def run(self) -> None:
+        """Until the time is over."""
+        while self.time_left():
+            key = self.rng.choice(self.orders.keys)
+            doing = self.rng.choices(list(self.doings), list(self.doings.values()))[0]
+            try:
+                doing(key)
+            except (LocksUnreachable, StoreUnreachable):
+                self.pause(0.05)
+        self.leave()
+        self.recorder.note("bye", threads=[t.name for t in threading.enumerate() if t.name.startswith("penstock")])
+
+    def time_left(self) -> bool:
+        return time.monotonic() < self.orders.until
+
+    def pause(self, longest: float) -> None:
+        time.sleep(self.rng.uniform(0.0, longest))
+
+    # -- what it does
+
+    def get(self, key: str) -> None:
+        """The value, computed by whoever gets the lock."""
+        while self.time_left():
+            if isinstance(self.read(key), Found):
+                return
+            if self.orders.sabotage == "overwrites":
+                # Whether it shows must not depend on a lease that is lost at the right moment.
+                self.compute(key, self.results.look_up(TASK, key), None)
+                return
+            try:
+                lease = self.acquire(key)
+                if lease is None:
+                    self.wait(key)
+                    continue
+                done = False
+                try:
+                    found = self.read(key)
+                    done = isinstance(found, Found) or self.compute(key, found, lease)
+                finally:
+                    self.release(lease, done)
+                if done:
+                    return
+            except SessionLost:
+                self.forget_session()
+
+    def read(self, key: str) -> Found | Absent:
+        noted = self.recorder.invoke("read", key)
+        while True:
+            try:
+                found = self.results.look_up(TASK, key)
+                if isinstance(found, Absent):
+                    noted.ok(generation=found.generation, attempt=None, why=found.reason)
+                    return found
+                value = self.results.load(found.record)
+            except DamagedResult as error:
+                if error.data.get("closed"):
+                    continue  # the generation was closed and collected since the look-up
+                noted.fail(damaged=True, error=str(error), generation=found.generation)
+                return found.damaged()
+            except StoreError as error:
+                noted.fail(error=str(error))
+                raise
+            noted.ok(
+                generation=found.generation,
+                attempt=found.record.attempt,
+                digest=digest_of(value),
+                recorded=found.record.digest,
+            )
+            return found
+
+    def acquire(self, key: str) -> Lease | None:
+        session = self.open_session()
+        noted = self.recorder.invoke("acquire", key, session=session.id)
+        try:
+            (answer,) = session.try_acquire([key])
+        except LockError as error:
+            noted.info(error=str(error))
+            raise
+        if isinstance(answer, Lease):
+            noted.ok(session=session.id, fence=answer.fencing_token)
+            return answer
+        noted.ok(holder=answer.session_id)
+        return None
+
+    def wait(self, key: str) -> None:
+        noted = self.recorder.invoke("wait", key)
+        try:
+            woken = self.open_session().wait_any([key], 10.0)
+        except LockError as error:
+            noted.fail(error=str(error))
+            raise
+        noted.ok(outcome=[each.outcome for each in woken])
+
+    def compute(self, key: str, found: Found | Absent, lease: Lease | None) -> bool:
+        """Make a value and publish it; False if it has to be done again."""
+        attempt = uuid.uuid4().hex
+        value = {"attempt": attempt, "fill": "x" * self.rng.choice([0, LARGE])}
+        self.affirm(lease)
+        self.pause(self.rng.choice(self.work) * self.orders.lease)
+        self.affirm(lease)
+        if self.rng.random() < 0.1:
+            return False  # a task that fails
+        noted = self.recorder.invoke("publish", key, attempt=attempt, digest=digest_of(value))
+        try:
+            staged = self.results.stage(
+                TASK,
+                key,
+                value,
+                after=found,
+                attempt=attempt,
+                digest=digest_of(value),
+                session=lease.session_id if lease else "",
+                fence=lease.fencing_token if lease else 0,
+            )
+            self.affirm(lease)
+            self.pause(0.1 * self.orders.lease)
+            self.affirm(lease)
+            published = self.results.commit(staged)
+        except StoreError as error:
+            noted.info(error=str(error))
+            raise
+        if isinstance(published, Restart):
+            noted.ok(restart=published.reason, generation=published.generation)
+            return False
+        record = published.record
+        noted.ok(won=published.won, generation=record.generation, attempt=record.attempt, digest=record.digest)
+        return True
+
+    def affirm(self, lease: Lease | None) -> None:
+        """Write down that the lock is still ours, if it is."""
+        if lease is None or self.session is None:
+            return
+        asked = time.monotonic()
+        if self.session.lost:
+            self.recorder.note("lost", session=lease.session_id)
+        else:
+            self.recorder.note("holds", lease.key, t=asked, session=lease.session_id, fence=lease.fencing_token)
+
+    def release(self, lease: Lease, done: bool) -> None:
+        noted = self.recorder.invoke("release", lease.key, session=lease.session_id, fence=lease.fencing_token)
+        while self.session is not None and not self.session.lost:
+            try:
+                self.session.release([lease], "published" if done else "failed")
+                break
+            except LocksUnreachable:
+                self.pause(0.05)
+        noted.ok()
+
+    def invalidate(self, key: str) -> None:
+        noted = self.recorder.invoke("invalidate", key)
+        try:
+            noted.ok(closed=self.results.invalidate(TASK, key))
+        except StoreError as error:
+            noted.info(error=str(error))
+            raise
+
+    def collect(self, key: str) -> None:
+        noted = self.recorder.invoke("gc")
+        collect = sabotaged_collection if self.orders.sabotage == "collects openly" else gc
+        try:
+            collected = collect(self.results, grace_seconds=0.0)
+        except StoreError as error:
+            noted.info(error=str(error))
+            raise
+        noted.ok(payloads=collected.payloads, closed=collected.closed)
+
+    # -- its session
+
+    def open_session(self) -> Session:
+        if self.session is None or self.session.lost:
+            self.forget_session()
+            known = threading.Event()
+            session: Session
+
+            def lost() -> None:
+                known.wait()
+                self.recorder.note("lost", session=session.id)
+
+            session = self.manager.open_session(on_lost=lost)
+            known.set()
+            self.session = session
+        return self.session
+
+    def forget_session(self) -> None:
+        session, self.session = self.session, None
+        if session is not None:
+            if session.lost:
+                self.recorder.note("lost", session=session.id)
+            try:
+                session.close()
+            except LockError:
+                pass  # it is over with its lease
+
+    def leave(self) -> None:
+        while self.session is not None:
+            try:
+                self.session.close()
+                self.session = None
+            except LocksUnreachable:
+                self.pause(0.05)
+
+
+def digest_of(value: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def preload(orders: Orders) -> None:
+    """Import what clients need, once for all that are forked."""
+    if orders.store.startswith("s3:"):
+        importlib.import_module("s3fs")
+    if "://" in orders.locks:
+        importlib.import_module("redis")
+
+
+def fork(orders: Orders, name: str, seed: int, environment: Mapping[str, str]) -> int:
+    """A client in a process of its own; its pid. Only in a process without threads."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.environ.update(environment)
+            Client(orders, name, seed).run()
+        except BaseException as error:  # noqa: BLE001 (a fault of the client is a finding)
+            import traceback
+
+            Recorder(orders.folder, f"{name}.crash").note("crash", error=repr(error), trace=traceback.format_exc())
+        finally:
+            os._exit(0)
+    return pid

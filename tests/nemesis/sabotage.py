@@ -1,0 +1,109 @@
+"""Wrong stores, locks and collectors, each wrong in one way: what a campaign must find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from penstock.locks import Lease, LockManager, Session
+from penstock.locks.base import Holder
+from penstock.storage.maintenance import Collected
+from penstock.storage.records import ResultRecord, decode_slot_at, key_folder, slot_in
+from penstock.storage.results import ResultStore
+
+SABOTAGES = {
+    "overwrites": {"I1", "I3"},
+    "deletes": {"I1", "I5"},
+    "collects openly": {"I2"},
+    "never lost": {"I6"},
+    "counts for itself": {"I7"},
+}
+"""What may be wrong, and the invariants that break with it."""
+
+
+def sabotaged_results(results: ResultStore, sabotage: str) -> ResultStore:
+    store = results.store
+    if sabotage == "overwrites":
+
+        def write_anyway(name: str, data: bytes) -> bool:
+            store.put(name, data)
+            return True
+
+        store.put_if_absent = write_anyway  # type: ignore[method-assign]
+    if sabotage == "deletes":
+
+        def delete(task: str, key: str, reason: str = "invalidated") -> bool:
+            found = results.look_up(task, key)
+            store.delete(slot_in(key_folder(task, key), found.generation))
+            return True
+
+        results.invalidate = delete  # type: ignore[method-assign]
+    return results
+
+
+def sabotaged_collection(results: ResultStore, *, grace_seconds: float) -> Collected:
+    """Deletes every payload that no record names, and closes nothing."""
+    files = [file.name for file in results.store.list("results/")]
+    named = set()
+    for name in files:
+        if name.endswith(".record.json"):
+            data = results.store.get(name)
+            slot = None if data is None else decode_slot_at(data, name)
+            if isinstance(slot, ResultRecord):
+                named.add(slot.payload_name)
+    report = Collected()
+    for name in files:
+        if not name.endswith(".record.json") and name not in named:
+            results.store.delete(name)
+            report.payloads += 1
+    return report
+
+
+def sabotaged_manager(manager: LockManager, sabotage: str) -> LockManager:
+    if sabotage == "never lost":
+        return _Wrapped(manager, _NeverLost)
+    if sabotage == "counts for itself":
+        return _Wrapped(manager, _CountsForItself)
+    return manager
+
+
+class _Wrapped:
+    def __init__(self, manager: LockManager, session: Callable[[Session], Any]) -> None:
+        self._manager = manager
+        self._session = session
+
+    def open_session(self, **options: Any) -> Any:
+        return self._session(self._manager.open_session(**options))
+
+
+class _Session:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+
+class _NeverLost(_Session):
+    """Goes on as the holder whatever its heartbeat says."""
+
+    lost = False
+
+
+class _CountsForItself(_Session):
+    """Numbers its own leases from 1."""
+
+    _count = 0
+
+    def try_acquire(self, keys: Sequence[str]) -> list[Lease | Holder]:
+        return [self._numbered(answer) for answer in self._session.try_acquire(keys)]
+
+    def _numbered(self, answer: Lease | Holder) -> Lease | Holder:
+        if isinstance(answer, Holder):
+            return answer
+        self._count += 1
+        self._real = answer
+        return Lease(answer.key, answer.session_id, self._count)
+
+    def release(self, leases: Sequence[Lease], outcome: Any) -> None:
+        self._session.release([self._real], outcome)

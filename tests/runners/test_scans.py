@@ -1,0 +1,247 @@
+"""Tasks that take stored tables lazily, and what users hold of results without their values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+import penstock
+from penstock import INPUTS, StoredResult, flow, task
+from penstock.errors import SerializationError, TracingError
+from penstock.runners.scans import lazy_parameters
+from penstock.runs import Run
+from penstock.settings import Settings, load_settings
+from penstock.testing import tasks
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
+
+ROWS = 20_000
+
+
+@task(cache_policy=INPUTS - "log")
+def large(rows: int, log: str = "") -> Iterator[pa.RecordBatch]:
+    if log:
+        tasks.mark(log, "large")
+    for start in range(0, rows, 1_000):
+        yield pa.record_batch({"n": range(start, start + 1_000), "x": [n * 0.37 for n in range(start, start + 1_000)]})
+
+
+@task
+def plain(rows: int) -> pa.Table:
+    return pa.table({"n": range(rows)})
+
+
+@task(cache_policy=INPUTS - "log")
+def total(table: ds.Dataset, log: str = "") -> int:
+    if log:
+        tasks.mark(log, "total")
+    assert isinstance(table, ds.Dataset)
+    return sum(batch["n"].to_numpy().sum().item() for batch in table.to_batches(columns=["n"]))
+
+
+@task(cache_policy=INPUTS)
+def sums(tables: list[ds.Dataset]) -> list[float]:
+    return [table.to_table(columns=["x"])["x"].to_numpy().sum().item() for table in tables]
+
+
+@task(cache_policy=INPUTS)
+def rows_of(table: Any) -> int:
+    return int(cast(pa.Table, table).num_rows)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(overrides={"store": str(tmp_path / "store"), "runner": "threads?workers=2"})
+
+
+@pytest.fixture(params=["threads?workers=2", pytest.param("processes?workers=1", marks=pytest.mark.slow)])
+def any_settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+    return settings.with_values(runner=request.param)
+
+
+def run(function: Any, settings: Settings, **parameters: Any) -> Run[Any]:
+    done: Run[Any] = function.run_with(parameters, settings=settings)
+    done.result()
+    return done
+
+
+@flow
+def totals() -> Any:
+    table: Any = large(ROWS)
+    return total(table), sums([table, cast(Any, large(1_000))]), total(plain(10)), rows_of(table)
+
+
+def test_a_task_takes_a_stored_table_lazily_and_others_take_it_whole(any_settings: Settings) -> None:
+    settings = any_settings
+    done = run(totals, settings)
+    assert done.result() == (
+        ROWS * (ROWS - 1) // 2,
+        [pytest.approx(0.37 * ROWS * (ROWS - 1) / 2), pytest.approx(0.37 * 1_000 * 999 / 2)],
+        45,
+        ROWS,
+    )
+    again = run(totals, settings)
+    assert again.result() == done.result()
+    assert again.counts["executed"] == 1, "only the task without a key"
+
+
+def test_a_key_is_the_same_whether_the_table_came_lazily_or_whole(tmp_path: Path) -> None:
+    settings = load_settings(overrides={"store": str(tmp_path / "store"), "runner": "threads"})
+
+    @task(cache_policy=INPUTS, key_name="count")
+    def lazily(table: ds.Dataset) -> int:
+        return int(table.count_rows())
+
+    @task(cache_policy=INPUTS, key_name="count")
+    def whole(table: pa.Table) -> int:
+        raise AssertionError("it is known")
+
+    @flow
+    def both() -> tuple[int, int]:
+        table: Any = large(1_000)
+        first = lazily(table)
+        return first, whole(table, wait_for=[first])
+
+    assert run(both, settings).result() == (1_000, 1_000)
+
+
+@flow
+def damaged_while_it_is_scanned(log: str) -> int:
+    stored = cast(Any, large(ROWS, log)).stored()
+    with open(stored.path, "r+b") as file:
+        file.seek(os.path.getsize(stored.path) // 3)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 0xFF]))
+    table: Any = large(ROWS, log)
+    return total(table, log)
+
+
+@flow
+def gone_before_it_is_scanned(log: str) -> int:
+    table: Any = large(ROWS, log)
+    os.unlink(table.stored().path)
+    return total(table, log)
+
+
+@pytest.mark.parametrize("damaging", [damaged_while_it_is_scanned, gone_before_it_is_scanned])
+def test_a_table_that_turns_out_damaged_is_made_again_in_the_same_run(
+    any_settings: Settings, tmp_path: Path, damaging: Any
+) -> None:
+    assert run(damaging, any_settings, log=str(tmp_path)).result() == ROWS * (ROWS - 1) // 2
+    assert tasks.marks(str(tmp_path), "large") == 2
+
+
+def test_what_is_no_table_cannot_be_taken_lazily(settings: Settings) -> None:
+    @task(cache_policy=INPUTS)
+    def number() -> int:
+        return 7
+
+    @flow
+    def wrong() -> int:
+        return total(cast(Any, number()))
+
+    with pytest.raises(SerializationError, match="cannot be scanned"):
+        run(wrong, settings)
+
+
+# -- which parameters
+
+
+def test_parameters_annotated_as_datasets_are_lazy_in_containers_too() -> None:
+    def each(
+        one: ds.Dataset,
+        other: ds.FileSystemDataset,
+        many: list[ds.Dataset],
+        named: dict[str, ds.Dataset],
+        perhaps: ds.Dataset | None,
+        unseen: pads.Dataset,
+        table: pa.Table,
+        number: int,
+        *rest: ds.Dataset,
+        nothing: Any = None,
+    ) -> ds.Dataset: ...
+
+    assert lazy_parameters(each) == {"one", "other", "many", "named", "perhaps", "unseen", "rest"}
+    each.__annotations__ = {"one": ds.Dataset, "many": list[ds.Dataset], "table": pa.Table, "odd": "1 +", "number": 7}
+    assert lazy_parameters(each) == {"one", "many"}
+    assert lazy_parameters(len) == frozenset()
+
+
+# -- StoredResult
+
+
+def test_a_run_tells_what_is_stored_of_it(settings: Settings) -> None:
+    done = run(totals, settings)
+    assert [stored.record.about.rows for stored in done.stored("large")] == [ROWS, 1_000]
+    assert len(done.stored()) == 6
+    (rows,) = run(totals, settings).stored("rows_of")
+    assert rows.load() == ROWS
+    assert done.stored("plain") == []
+    found = penstock.stored(rows.record.task, rows.record.key, store=settings.store)
+    assert found is not None
+    assert found.record == rows.record
+    assert penstock.stored("no:task", "key", store=settings.store) is None
+
+
+def test_what_was_removed_since_a_run_is_not_among_its_results(settings: Settings) -> None:
+    from penstock.storage import maintenance, open_store
+    from penstock.storage.results import ResultStore
+
+    done = run(totals, settings)
+    (first, _) = done.stored("large")
+    maintenance.rm(ResultStore(open_store(settings.store)), first.record.task, first.record.key)
+    assert [stored.record.about.rows for stored in done.stored("large")] == [1_000]
+
+
+def test_a_stored_result_of_one_flow_is_an_input_of_another(settings: Settings) -> None:
+    (table, _) = run(totals, settings).stored("large")
+
+    @flow
+    def later(table: StoredResult) -> int:
+        return total(cast(Any, table))
+
+    first = run(later, settings, table=table)
+    assert first.result() == ROWS * (ROWS - 1) // 2
+    assert run(later, settings, table=table).counts["hit"] == 1
+
+
+def test_a_future_gives_what_is_stored_without_the_value(settings: Settings) -> None:
+    @flow
+    def looking() -> tuple[int, int]:
+        table = large.submit(ROWS)
+        stored = table.stored()
+        assert isinstance(stored, StoredResult)
+        return stored.record.about.rows, stored.scan().count_rows()
+
+    assert run(looking, settings).result() == (ROWS, ROWS)
+    assert looking.plan_with({}, settings=settings).counts["hit"] == 1
+
+
+def test_a_future_without_a_stored_result_says_so(settings: Settings) -> None:
+    @flow
+    def looking() -> Any:
+        return plain.submit(3).stored()
+
+    with pytest.raises(TracingError, match="plain has no stored result"):
+        run(looking, settings)
+
+
+def test_a_future_of_what_failed_raises_that(settings: Settings) -> None:
+    @task(cache_policy=INPUTS)
+    def failing() -> int:
+        raise ZeroDivisionError
+
+    @flow
+    def looking() -> Any:
+        return failing.submit().stored()
+
+    with pytest.raises(ZeroDivisionError):
+        run(looking, settings)

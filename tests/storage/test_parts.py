@@ -1,0 +1,403 @@
+"""Values in parts: written one by one, found through the record and its manifest alone, looked after as one result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from penstock.errors import DamagedResult, SerializationError, StoreError
+from penstock.runners.calls import part_digests
+from penstock.storage import LocalStore, datasets, maintenance, open_store
+from penstock.storage.copying import copy
+from penstock.storage.parts import PartSink, value_files
+from penstock.storage.records import ResultRecord, attempt_prefix, part_name
+from penstock.storage.results import Published, ResultStore, Staged
+from penstock.storage.slots import Absent, Found
+from penstock.storage.stores import MAX_RECORD_BYTES
+from penstock.testing.clocks import FakeClock
+
+PARTS = 5
+ROWS = 1_000
+
+
+def batches(parts: int = PARTS, *, first: int = 0) -> Iterator[pa.RecordBatch]:
+    for number in range(parts):
+        begin = first + number * ROWS
+        yield pa.record_batch({"a": range(begin, begin + ROWS), "b": [f"{n:x}" for n in range(begin, begin + ROWS)]})
+
+
+def whole(parts: int = PARTS) -> pa.Table:
+    return pa.Table.from_batches(list(batches(parts)))
+
+
+@pytest.fixture(autouse=True)
+def _a_part_for_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "PART_BYTES", 1)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def results(tmp_path: Path, clock: FakeClock) -> ResultStore:
+    return ResultStore(LocalStore(tmp_path / "store"), clock=clock)
+
+
+def stage(results: ResultStore, value: Any = None, attempt: str = "a", **more: Any) -> Staged:
+    after = results.look_up("t", "k")
+    more = {"digest": "d", "digests": part_digests(), "serializer": "parquet/dataset", **more}
+    return results.stage("t", "k", batches() if value is None else value, after=after, attempt=attempt, **more)
+
+
+def publish(results: ResultStore, value: Any = None, attempt: str = "a", **more: Any) -> ResultRecord:
+    done = results.commit(stage(results, value, attempt, **more))
+    assert isinstance(done, Published)
+    return done.record
+
+
+def names(results: ResultStore) -> list[str]:
+    return [file.name.rpartition("/")[2] for file in results.store.list("results/")]
+
+
+# -- writing and reading
+
+
+def test_a_stream_becomes_a_part_for_each_so_many_bytes(results: ResultStore) -> None:
+    record = publish(results)
+    assert record.payload is not None
+    assert record.payload.parts == PARTS
+    found = names(results)
+    assert found[-2:] == ["000000.a.parts.json", "000000.record.json"]
+    assert [name.partition("-")[0] for name in found[:PARTS]] == [f"000000.a.{n:06d}" for n in range(PARTS)]
+
+
+def test_it_comes_back_as_one_dataset_in_order_and_lazily(results: ResultStore) -> None:
+    record = publish(results)
+    loaded = results.load(record)
+    assert isinstance(loaded, ds.Dataset)
+    assert len(list(loaded.get_fragments())) == PARTS
+    assert loaded.to_table().equals(whole())
+    assert results.scan(record).to_table(filter=ds.field("a") == 4_321)["b"].to_pylist() == [f"{4321:x}"]
+
+
+def test_other_programs_read_the_parts_by_a_pattern(results: ResultStore) -> None:
+    record = publish(results)
+    files = [results.store.local_path(file.name) or "" for file in value_files(results.store, record)]
+    assert pa.parquet.read_table(files[2]).equals(whole().slice(2 * ROWS, ROWS))
+    assert ds.dataset(sorted(files)).to_table().equals(whole())
+
+
+def test_the_record_says_what_it_is_and_stays_small(results: ResultStore) -> None:
+    record = publish(results, batches(400))
+    data = results.store.get(record.slot_name)
+    assert data is not None
+    assert len(data) < MAX_RECORD_BYTES / 16
+    assert record.about.rows == 400 * ROWS
+    assert record.about.columns == {"a": "int64", "b": "string"}
+    assert record.size == sum(file.size for file in results.store.list("results/")) - len(data)
+
+
+def test_one_part_at_a_time_is_in_memory(results: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 4 << 20
+    monkeypatch.setattr(datasets, "PART_BYTES", 2 * size)
+    before, most = pa.total_allocated_bytes(), 0
+
+    def stream() -> Iterator[pa.RecordBatch]:
+        nonlocal most
+        for number in range(24):
+            yield pa.record_batch({"a": pa.array([number] * (size // 8))})
+            most = max(most, pa.total_allocated_bytes() - before)
+
+    record = publish(results, stream())
+    assert record.payload is not None
+    assert record.payload.parts == 12
+    assert most < 6 * size
+
+
+def test_a_dataset_is_stored_in_parts_without_being_asked(results: ResultStore) -> None:
+    record = publish(results, ds.dataset(whole()), serializer=None)
+    assert record.codec == "parquet/dataset"
+    assert results.load(record).to_table().equals(whole())
+
+
+def test_no_rows_are_a_part_without_rows(results: ResultStore) -> None:
+    record = publish(results, iter([whole().to_batches()[0].slice(0, 0)]))
+    assert results.load(record).to_table().equals(whole().slice(0, 0))
+
+
+def test_equal_parts_have_one_digest_and_others_another(results: ResultStore) -> None:
+    digests = [publish(results, value, attempt).digest for value, attempt in (
+        (batches(), "a"), (batches(), "b"), (batches(first=1), "c"), (batches(4), "e"),
+    )]  # fmt: skip
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+    assert "d" not in digests
+
+
+def test_a_stream_that_fails_leaves_nothing(results: ResultStore) -> None:
+    def failing() -> Iterator[pa.RecordBatch]:
+        yield from batches(3)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        publish(results, failing())
+    assert names(results) == []
+
+
+def test_batches_that_do_not_fit_together_are_refused(results: ResultStore) -> None:
+    with pytest.raises(SerializationError):
+        publish(results, iter([*batches(1), pa.record_batch({"a": ["text"]})]))
+    assert names(results) == []
+
+
+def test_the_attempt_that_loses_removes_its_parts(results: ResultStore) -> None:
+    mine, other = stage(results, attempt="mine"), stage(results, attempt="other")
+    results.commit(other)
+    done = results.commit(mine)
+    assert isinstance(done, Published)
+    assert done.record.attempt == "other"
+    assert {name.split(".")[1] for name in names(results)} == {"other", "record"}
+
+
+# -- damage
+
+
+def other(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+
+
+def damage(results: ResultStore, name: str, how: str) -> None:
+    with results.store.open(name) as file:
+        data = file.read()
+    results.store.delete(name)
+    places = {"changed": len(data) // 3, "changed early": 60}
+    new = other(data, places[how]) if how in places else None if how == "gone" else data[:-1]
+    if new is not None:
+        with results.store.create(name) as out:
+            out.write(new)
+
+
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_a_part_that_is_gone_or_cut_is_damage_at_once(results: ResultStore, how: str) -> None:
+    record = publish(results)
+    damage(results, value_files(results.store, record)[3].name, how)
+    for read in (results.load, results.scan):
+        with pytest.raises(DamagedResult) as caught:
+            read(record)
+        assert caught.value.data == {"gone": how == "gone", "closed": False}
+
+
+def test_a_part_that_was_changed_is_damage_when_it_is_read(results: ResultStore) -> None:
+    record = publish(results)
+    file = value_files(results.store, record)[3]
+    damage(results, file.name, "changed")
+    with pytest.raises(DamagedResult, match="is damaged"):
+        file.contents()
+    with pytest.raises(OSError, match="CRC"):
+        results.load(record).to_table()
+
+
+@pytest.mark.parametrize("how", ["gone", "cut", "changed"])
+def test_a_damaged_manifest_is_damage(results: ResultStore, how: str) -> None:
+    record = publish(results)
+    damage(results, record.payload_name or "", how)
+    for read in (results.load, results.scan):
+        with pytest.raises(DamagedResult):
+            read(record)
+
+
+@pytest.mark.parametrize("mark", ["../../../x", "a/b", "", "ABCDEF01"])
+def test_no_manifest_leads_to_a_file_that_is_not_a_part(results: ResultStore, mark: str) -> None:
+    record = publish(results)
+    with results.store.open(record.payload_name or "") as file:
+        manifest = msgspec.json.decode(file.read())
+    manifest["parts"][0]["mark"] = mark
+    results.store.delete(record.payload_name or "")
+    data = msgspec.json.encode(manifest)
+    with results.store.create(record.payload_name or "") as out:
+        out.write(data)
+    from blake3 import blake3
+
+    assert record.payload is not None
+    forged = msgspec.structs.replace(record.payload, size=len(data), checksum=blake3(data).hexdigest())
+    with pytest.raises(DamagedResult, match="is damaged"):
+        results.load(msgspec.structs.replace(record, payload=forged))
+
+
+def test_names_of_parts_are_computed_from_what_they_may_hold() -> None:
+    prefix = attempt_prefix("t", "k", 3, "a")
+    assert part_name(prefix, 17, "0123abcd") == "results/t/k/000003.a.000017-0123abcd.parquet"
+    for number, mark in ((-1, "0123abcd"), (1, "0123abc"), (1, "../0123a")):
+        with pytest.raises(StoreError, match="refused"):
+            part_name(prefix, number, mark)
+
+
+# -- looking after them
+
+
+def test_gc_keeps_the_parts_of_what_is_published_and_nothing_else(results: ResultStore, clock: FakeClock) -> None:
+    record = publish(results)
+    kept = names(results)
+    # A part that was written twice, and an attempt that died before it published.
+    PartSink(results.store, record.files).write(2, whole())
+    PartSink(results.store, attempt_prefix("t", "k", 0, "dead")).write(0, whole())
+    report = maintenance.gc(results, grace_seconds=0)
+    assert report.payloads == 2
+    assert names(results) == kept
+    assert results.load(record).to_table().equals(whole())
+
+
+def test_the_parts_of_a_writer_that_died_are_garbage(results: ResultStore) -> None:
+    sink = PartSink(results.store, attempt_prefix("t", "k", 0, "dead"))
+    for number, batch in enumerate(batches()):
+        sink.write(number, pa.Table.from_batches([batch]))
+    assert maintenance.gc(results, grace_seconds=maintenance.DAY).payloads == 0
+    modified = [os.utime(results.store.local_path(f.name) or "", (0, 0)) for f in results.store.list("results/")]
+    assert len(modified) == PARTS
+    report = maintenance.gc(results, grace_seconds=maintenance.DAY)
+    assert (report.payloads, report.closed) == (PARTS, 1)
+    assert publish(results).generation == 1
+
+
+def test_gc_leaves_parts_alone_whose_manifest_is_damaged(results: ResultStore) -> None:
+    record = publish(results)
+    damage(results, record.payload_name or "", "changed")
+    before = names(results)
+    assert maintenance.gc(results, grace_seconds=0).payloads == 0
+    assert names(results) == before
+
+
+def test_removing_a_result_removes_its_parts(results: ResultStore) -> None:
+    publish(results)
+    assert maintenance.rm(results, "t", "k") == 1
+    assert names(results) == ["000000.record.json"]
+
+
+def test_sizes_count_all_parts(results: ResultStore) -> None:
+    record = publish(results)
+    (summary,) = maintenance.ls(results)
+    total = sum(file.size for file in results.store.list("results/"))
+    assert summary.size == record.size
+    assert maintenance.du(results)["t"].bytes == total > record.size > total - 4096
+
+
+def test_verify_reads_every_part(results: ResultStore) -> None:
+    record = publish(results)
+    seen = maintenance.verify(results)
+    assert (seen.records, seen.problems, seen.orphans) == (1, [], 0)
+    PartSink(results.store, record.files).write(2, whole())
+    assert maintenance.verify(results).orphans == 1
+    damage(results, value_files(results.store, record)[3].name, "changed")
+    (problem,) = maintenance.verify(results).problems
+    assert problem.name == record.slot_name
+    assert "checksum" in problem.what
+
+
+def test_parts_are_copied_with_their_result(results: ResultStore, tmp_path: Path) -> None:
+    record = publish(results)
+    target = ResultStore(open_store(tmp_path / "target"))
+    done = copy(results, target)
+    assert (done.results, done.bytes, done.damaged) == (1, record.size, 0)
+    found = target.look_up("t", "k")
+    assert isinstance(found, Found)
+    assert found.record.attempt != record.attempt
+    assert target.load(found.record).to_table().equals(whole())
+    assert maintenance.verify(target).problems == []
+    assert maintenance.verify(target).orphans == 0
+
+
+def test_a_result_with_a_damaged_part_is_not_copied_and_leaves_nothing(results: ResultStore, tmp_path: Path) -> None:
+    record = publish(results)
+    damage(results, value_files(results.store, record)[3].name, "changed")
+    target = ResultStore(open_store(tmp_path / "target"))
+    assert copy(results, target).damaged == 1
+    assert names(target) == []
+
+
+# -- Dask's collections, computed by threads
+
+
+def frames() -> dict[str, Callable[[], Any]]:
+    pd = pytest.importorskip("pandas")
+    dd = pytest.importorskip("dask.dataframe")
+    frame = pd.DataFrame(
+        {
+            "a": range(100),
+            "text": [f"{n:x}" for n in range(100)],
+            "kind": pd.Categorical(list("ab") * 50),
+            "time": pd.date_range("2024", periods=100),
+            "late": [None] * 60 + ["x"] * 40,
+        },
+        index=pd.Index(range(0, 200, 2), name="n"),
+    )
+    return {
+        "frame": lambda: dd.from_pandas(frame, npartitions=4),
+        "unknown divisions": lambda: dd.from_pandas(frame, npartitions=4).clear_divisions(),
+        "index of times": lambda: dd.from_pandas(frame.set_index("time"), npartitions=4),
+        "plain index": lambda: dd.from_pandas(frame.reset_index(drop=True), npartitions=4),
+        "series": lambda: dd.from_pandas(frame, npartitions=4).text,
+        "nameless series": lambda: dd.from_pandas(pd.Series(range(9)), npartitions=3),
+    }
+
+
+@pytest.mark.needs("dask", "pandas")
+@pytest.mark.parametrize(
+    "kind", ["frame", "unknown divisions", "index of times", "plain index", "series", "nameless series"]
+)
+def test_a_dask_collection_comes_back_equal_lazy_and_with_its_partitions(results: ResultStore, kind: str) -> None:
+    from dask.dataframe.utils import assert_eq
+
+    value = frames()[kind]()
+    record = publish(results, value, serializer=None)
+    assert record.codec == "parquet/dask"
+    again = results.load(record)
+    assert type(again) is type(value)
+    assert again.divisions == value.divisions
+    assert_eq(again, value, check_divisions=False)
+    assert results.scan(record).count_rows() == len(value)
+
+
+@pytest.mark.needs("dask", "pandas")
+def test_dask_reads_only_the_columns_it_needs(results: ResultStore) -> None:
+    value = frames()["frame"]()
+    record = publish(results, value, serializer=None)
+    damage(results, value_files(results.store, record)[0].name, "changed early")  # in the first column
+    again = results.load(record)
+    assert again["time"].max().compute() == value["time"].max().compute()
+    for read in (again, again["a"]):
+        with pytest.raises(DamagedResult, match="another checksum"):
+            read.compute()
+
+
+@pytest.mark.needs("dask", "pandas")
+def test_a_dask_partition_that_is_not_what_it_was_said_to_be_is_refused(results: ResultStore) -> None:
+    pd = pytest.importorskip("pandas")
+    dd = pytest.importorskip("dask.dataframe")
+    value = dd.from_pandas(pd.DataFrame({"a": [1, 2]}), npartitions=2)
+    wrong = value.map_partitions(lambda frame: frame.assign(a="text"), meta=value._meta)
+    with pytest.raises(SerializationError, match=r"partition . of a Dask DataFrame cannot be stored"):
+        publish(results, wrong, serializer=None)
+    assert isinstance(results.look_up("t", "k"), Absent)
+
+
+@pytest.mark.needs("dask", "pandas")
+def test_what_parquet_does_not_keep_of_a_dask_frame_is_refused_before_it_is_computed(results: ResultStore) -> None:
+    pd = pytest.importorskip("pandas")
+    dd = pytest.importorskip("dask.dataframe")
+
+    def never(frame: Any) -> Any:
+        raise AssertionError("computed")
+
+    meta = pd.DataFrame({"a": pd.Series([], dtype="complex128")})
+    value = dd.from_pandas(pd.DataFrame({"a": [1, 2]}), npartitions=1).map_partitions(never, meta=meta)
+    with pytest.raises(SerializationError, match="a Dask DataFrame cannot be stored"):
+        publish(results, value, serializer=None)
