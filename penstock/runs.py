@@ -81,7 +81,7 @@ class Run(Generic[R]):
 
         As they are in the store now: what was removed since is left out, and what was refreshed is the new one. A hit
         stands for what it was made from: results that nobody needed are not among them. Raises as
-        `ResultStore.look_up`.
+        `ResultStore.look_up`, and `SignatureRefused` for what must not be used.
         """
         found: list[tuple[int, StoredResult]] = []
         for storage, pairs in self._kept.items():
@@ -92,6 +92,8 @@ class Run(Generic[R]):
             for node, answer in zip(wanted, results.look_up_many(identities), strict=True):
                 if isinstance(answer, Unknown):
                     raise answer.error
+                if isinstance(answer, Found) and answer.refused is not None:
+                    raise answer.refused
                 if isinstance(answer, Found):
                     found.append((node, StoredResult(results, answer.record)))
         return [stored for _, stored in sorted(found, key=lambda each: each[0])]

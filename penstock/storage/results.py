@@ -148,12 +148,12 @@ class ResultStore:
     def scan(self, record: ResultRecord) -> Any:
         """The table of a record as a `pyarrow.dataset.Dataset`, of which only what is asked for is read.
 
-        See `StoredResult.scan` for what is verified. Raises `SerializationError` for what is no table, and else as
-        `load`.
+        See `StoredResult.scan` for what is verified. Raises `SerializationError` for what is no table,
+        `SignatureRefused` also where that is not enough, and else as `load`.
         """
         from penstock.storage.scanning import scan  # with pyarrow's datasets, for those who scan
 
-        self.trust.allows_pickle(record)  # raises for what must not be used, whatever it is
+        self.trust.allow_scan(record)
         with self._looking_twice(record):
             return scan(self.store, record)
 

@@ -74,6 +74,13 @@ class StoredResult:
 
 
 def find_stored(results: ResultStore, task: str, key: str) -> StoredResult | None:
-    """The current result of a key; None if there is none. Raises as `ResultStore.look_up`."""
+    """The current result of a key; None if there is none.
+
+    Raises as `ResultStore.look_up`, and `SignatureRefused` if what is there must not be used.
+    """
     found = results.look_up(task, key)
-    return StoredResult(results, found.record) if isinstance(found, Found) else None
+    if not isinstance(found, Found):
+        return None
+    if found.refused is not None:
+        raise found.refused  # its digest, too, is somebody else's word
+    return StoredResult(results, found.record)

@@ -42,6 +42,22 @@ class Trust:
             raise self.signatures.refusal(record, verdict, store=self._store.url)
         return needed or self.any_pickle
 
+    def allow_scan(self, record: ResultRecord) -> None:
+        """Raises `SignatureRefused` for a record that must not be used, and for any where nothing but what is signed
+        may be read: a scan reads parts of a file, and the signature is over the checksum of the whole."""
+        self.allows_pickle(record)
+        if self.signatures is not None and self.signatures.required and not self._store.trusted:
+            raise SignatureRefused(
+                f"a result of {record.task} cannot be scanned where signatures are required",
+                where=f"{self._store.url} {record.slot_name}",
+                because="a scan reads parts of a file, and what is signed is the checksum of the whole",
+                hint="use load(), which compares it",
+                verdict="valid",
+                task=record.task,
+                key=record.key,
+                generation=record.generation,
+            )
+
     def refusal(self, record: ResultRecord) -> SignatureRefused | None:
         """Why a record must not be used whatever its codec: its signature is wrong, or one is required."""
         if self.signatures is None:

@@ -36,6 +36,7 @@ from penstock.storage.results import Published, ResultStore
 from penstock.storage.signing import Signatures
 from penstock.storage.signing_keys import rotate_file, write_new_file
 from penstock.storage.slots import Absent, Found
+from penstock.storage.stored import find_stored
 from penstock.testing.stores_fakes import FlakyStore
 
 TABLE = pa.table({"a": [1, 2, 3]})
@@ -178,6 +179,24 @@ def test_unsigned_tables_are_read_unless_signatures_are_required(results: Result
     there = found(strict(results))
     assert isinstance(there.refused, SignatureRefused)
     assert refusal(strict(results), record).data == there.refused.data
+
+
+def test_a_scan_is_refused_where_it_could_not_tell_what_was_changed(results: ResultStore, keys: str) -> None:
+    record = publish(results, TABLE)
+    assert results.scan(record).to_table().equals(TABLE)
+    with pytest.raises(SignatureRefused) as caught:
+        strict(results).scan(record)
+    assert "load()" in caught.value.hint
+    mine = ResultStore(MemoryStore(), signatures=Signatures(keys, required=True))
+    assert mine.scan(publish(mine, TABLE)).to_table().equals(TABLE)
+
+
+def test_a_changed_result_is_not_handed_out_unread_either(results: ResultStore) -> None:
+    record = publish(results, TABLE)
+    assert find_stored(results, "t", "k").load().equals(TABLE)  # type: ignore[union-attr]
+    write(results, msgspec.structs.replace(record, digest="other"))
+    with pytest.raises(SignatureRefused):
+        find_stored(results, "t", "k")
 
 
 # -- what was changed is not
