@@ -12,7 +12,7 @@ import time
 import traceback
 from typing import Any
 
-from penstock import INPUTS, flow, task
+from penstock import INPUTS, events, flow, task
 from penstock.errors import PenstockError
 from penstock.transactions import IsolationLevel
 
@@ -59,9 +59,16 @@ def main() -> None:
     sys.stdin.readline()
     try:
         pipeline = queries if os.environ.get("SHARED_MARKS") else shared
-        run = pipeline.run([(key + shift) % count for key in range(count)])
+        waits = [0.0]
+
+        def hear(event: events.Event) -> None:
+            if isinstance(event, events.NodeUnparked):
+                waits.append(event.seconds)
+
+        run = pipeline.run_with({"keys": [(key + shift) % count for key in range(count)]}, subscribers=[hear])
         result = {str(key): value for key, value in run.result().items()}
-        print(json.dumps({"result": result, "counts": run.counts}), flush=True)
+        told = {"result": result, "counts": run.counts, "longest_wait": max(waits)}
+        print(json.dumps(told), flush=True)
     except PenstockError as error:
         traceback.print_exc()
         print(json.dumps({"error": error.to_dict()}), flush=True)
