@@ -52,9 +52,10 @@ def with_kills() -> list[Line]:
             runs.kill_when((number + 1) * KEYS // (KILLS + 2))
         runs.end()
         runs.check_results()
-        longest = max(kill.longest for kill in runs.kills)
+        longest, held = max(kill.longest for kill in runs.kills), [kill.held for kill in runs.kills]
         return [
             Line(f"the same, {KILLS} drivers killed and begun again", f"{runs.seconds:.1f} s"),
+            Line("  keys that they held, without a result yet", ", ".join(map(str, held))),
             at_most("  executions", runs.executions, KEYS + runs.in_flight, ""),
             at_most("  what a killed driver held was free again, at most", longest, LEASE_SECONDS + 1, "s"),
         ]

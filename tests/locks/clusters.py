@@ -7,6 +7,7 @@ import importlib
 import json
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,20 +75,20 @@ class ManyRuns:
             driver.go()
 
     def kill_when(self, executed: int) -> None:
-        """Kill a driver, the next one in turn, once so many tasks have run; another one begins in its place."""
+        """Once so many tasks have run, kill the driver that holds the most; another one begins in its place."""
         self.scene.wait_for_executions(executed)
-        number = len(self.kills) % len(self._drivers)
-        victim = self._drivers[number]
+        manager = RedisLockManager.from_url(self.scene.locks)
+        holding = Counter(holder.info["pid"] for holder in manager.ls())
+        victim = max(self._drivers, key=lambda driver: holding[str(driver.popen.pid)])
+        number, pid = self._drivers.index(victim), str(victim.popen.pid)
         victim.popen.send_signal(signal.SIGKILL)
         victim.popen.wait()
         killed = time.monotonic()
-        pid = str(victim.popen.pid)
-        manager = RedisLockManager.from_url(self.scene.locks)
-        missing = {h.key for h in manager.ls() if h.info["pid"] == pid} - self._published()
+        missing = {holder.key for holder in manager.ls() if holder.info["pid"] == pid} - self._published()
         # What it held and had not published was running on the cluster, or waited there in a bundle.
         self.in_flight += min(len(missing), self.threads * BUNDLE)
         self.kills.append(Kill(len(missing), self._taken_over(missing, pid, manager) - killed))
-        self._drivers[number] = self._driver(number, 17 * number)
+        self._drivers[number] = self._driver(number, 17 * len(self.kills))
         self._drivers[number].go()
 
     def _taken_over(self, missing: set[str], pid: str, manager: RedisLockManager) -> float:
