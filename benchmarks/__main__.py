@@ -19,6 +19,7 @@ MEASUREMENTS = {
     "ray": "Flows on Ray, beside bare Ray",
     "memory": "Memory of the driver, engines of this machine",
     "locks": "Locks in Redis",
+    "clusters": "Runs on many clusters that share their keys",
     "buckets": "A store in a bucket, real S3 server on this machine",
     "large": "Results larger than a worker, in a bucket of a real S3 server on this machine",
 }

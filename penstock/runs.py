@@ -176,7 +176,7 @@ class Live:
                     self.board,
                     rates=table.rates,
                     table=RateTable(environment.results().store, environment.clock),
-                    wake_later=self._claims.wake_later,
+                    wake_later=lambda key, seconds: self.driver.wake_later(key, seconds),
                 ),
                 lock_wait_seconds=settings.lock_wait_seconds,
             ),

@@ -1,13 +1,14 @@
 """The driver's locks: sessions opened on first need, all ready keys tried in one call, contended keys watched.
 
 Nobody waits here: a contended node is parked in the driver, and one thread per lock manager waits for all of its keys
-together. A lock manager that does not answer for a while is asked again later; if it stays away the run fails, or goes
-on without locks where the settings say so.
+together. A lock manager that does not answer for a while is asked again in the background; if it stays away the run
+fails, or goes on without locks where the settings say so. A release that got no answer is sent again.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,14 +17,13 @@ from typing import TypeVar
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import LockError, LocksUnreachable, PenstockError, SessionLost
 from penstock.locks.base import Holder, Lease, LockManager, Outcome, Session
+from penstock.runners.lock_outages import Outage
 
 N = TypeVar("N", bound=Hashable)
 """Who holds a lock in a driver: a node, or a node and what it holds."""
 
 LOOK_AGAIN_SECONDS = 5.0
 """A parked key is looked at this often even if nobody says anything: messages may be lost, holders may die."""
-ASK_AGAIN_SECONDS = 1.0
-"""Between two tries of a lock manager that does not answer."""
 _SESSIONS = 3
 """Sessions tried in a row: each may turn out to be lost when it is used."""
 
@@ -62,9 +62,9 @@ class Claims:
         self._presences: dict[int, _Presence] = {}
         self._leases: dict[Hashable, tuple[_Presence | None, Lease]] = {}
         self._releasing: dict[tuple[int, Outcome], list[Lease]] = {}
-        self._outages: dict[int, _Outage] = {}
+        self._outages: dict[int, Outage] = {}
         self._answered: set[int] = set()
-        self._timers: set[threading.Timer] = set()
+        self._closing: list[threading.Thread] = []
         self._closed = False
 
     def acquire(self, manager: LockManager, wanted: Mapping[N, str]) -> dict[N, Lease | Holder | None]:
@@ -75,9 +75,9 @@ class Claims:
         """
         self.flush()
         outage = self._outages.get(id(manager))
+        if outage is not None and outage.join(wanted.values()):
+            return self._meanwhile(wanted)
         try:
-            if outage is not None and self._run_unlocked and self._clock.monotonic() < outage.ask_again:
-                return self._unlocked(wanted)
             presence, answers = self._try(manager, list(wanted.values()))
         except LocksUnreachable as error:
             return self._without(manager, wanted, error)
@@ -94,6 +94,9 @@ class Claims:
     def free(self, manager: LockManager, keys: Sequence[str]) -> list[str]:
         """Those of the keys that nobody holds just now; all of them if the manager does not answer."""
         self.flush()
+        outage = self._outages.get(id(manager))
+        if outage is not None and outage.asking:
+            return list(keys)  # `acquire` knows what to do
         try:
             return self._presence(manager).session.free(keys)
         except LocksUnreachable:
@@ -105,10 +108,6 @@ class Claims:
         if presence is not None:
             for key in keys:
                 presence.watch(key, self._on_wake)
-
-    def wake_later(self, key: str, seconds: float) -> None:
-        """Have a key woken after so long, whatever happens to it."""
-        self._wake_after(seconds, [key])
 
     def lease(self, node: int) -> Lease | None:
         """What the node holds."""
@@ -128,27 +127,45 @@ class Claims:
             self.release(node, outcome)
 
     def flush(self) -> None:
-        """Send the releases that were noted. What cannot be sent is free when the lease is over."""
+        """Send the releases that were noted. Those that get no answer are sent again, as long as the lease runs."""
         releasing, self._releasing = self._releasing, {}
         for (manager, outcome), leases in releasing.items():
             presence = self._presences.get(manager)
             mine = [lease for lease in leases if presence and lease.session_id == presence.session.id]
             if presence is None or not mine:
                 continue  # the session was lost, and they with it
-            try:
-                presence.session.release(mine, outcome)
-            except LockError as error:
-                # Their results are published, or their failures told: that locks stay for a while harms neither.
-                self._tell("release locks", error)
+            if not self._released(presence, mine, outcome):
+                # Never to be taken up before this is sent: `acquire` flushes first, and waits for the answer as well.
+                self._releasing[manager, outcome] = mine
+
+    def _released(self, presence: _Presence, leases: list[Lease], outcome: Outcome) -> bool:
+        """One try to release; False if it has to be tried again."""
+        manager, keys = presence.manager, [lease.key for lease in leases]
+        outage = self._outages.get(id(manager))
+        if outage is not None and outage.join(keys):
+            return False
+        try:
+            presence.session.release(leases, outcome)
+        except LockError as error:
+            # Their results are published, or their failures told: that locks stay for a while harms neither.
+            self._tell("release locks", error)
+            if isinstance(error, LocksUnreachable):
+                self._ask_again(manager, keys)
+                return False
+        else:
+            self._outages.pop(id(manager), None)
+        return True
 
     def close(self) -> None:
         """Release everything and stop the heartbeats and watchers."""
         self._closed = True
         self.flush()
-        for timer in list(self._timers):
-            timer.cancel()
+        for outage in self._outages.values():
+            outage.close()
         for presence in self._presences.values():
             self._end(presence)
+        for thread in self._closing:
+            thread.join()
         self._presences.clear()
         self._leases.clear()
 
@@ -181,7 +198,10 @@ class Claims:
             self._report_loss(presence.manager)
         del self._presences[id(presence.manager)]
         self._leases = {n: held for n, held in self._leases.items() if held[0] is not presence}
-        self._end(presence)
+        # Not here: a manager that does not answer would have the driver wait for each of its calls.
+        thread = threading.Thread(target=self._end, args=[presence], name="penstock-closing", daemon=True)
+        self._closing = [thread, *(each for each in self._closing if each.is_alive())]
+        thread.start()
         for key in presence.watched():
             self._on_wake(key)
 
@@ -202,48 +222,45 @@ class Claims:
     def _without(
         self, manager: LockManager, wanted: Mapping[N, str], error: LocksUnreachable
     ) -> dict[N, Lease | Holder | None]:
-        now = self._clock.monotonic()
-        outage = self._outages.setdefault(id(manager), _Outage(now))
-        outage.ask_again = now + ASK_AGAIN_SECONDS
-        if self._run_unlocked:
-            self._tell("lock", error)
-            return self._unlocked(wanted)
-        if id(manager) not in self._answered or now - outage.since > self._patience:
+        outage = self._outages.get(id(manager))
+        if not self._run_unlocked and (id(manager) not in self._answered or (outage is not None and outage.too_long)):
             raise error
         self._tell("lock", error)
-        self._wake_after(ASK_AGAIN_SECONDS, list(wanted.values()))
-        return dict.fromkeys(wanted)
+        self._ask_again(manager, wanted.values())
+        return self._meanwhile(wanted)
 
-    def _unlocked(self, wanted: Mapping[N, str]) -> dict[N, Lease | Holder | None]:
+    def _meanwhile(self, wanted: Mapping[N, str]) -> dict[N, Lease | Holder | None]:
+        if not self._run_unlocked:
+            return dict.fromkeys(wanted)
         answers: dict[N, Lease | Holder | None] = {}
         for node, key in wanted.items():
             answers[node] = lease = Lease(key, "", 0)
             self._leases[node] = (None, lease)
         return answers
 
-    def _wake_after(self, seconds: float, keys: list[str]) -> None:
-        timer = threading.Timer(seconds, self._ask_again, [keys])
-        timer.daemon = True
-        self._timers.add(timer)
-        timer.start()
+    def _ask_again(self, manager: LockManager, keys: Iterable[str]) -> None:
+        if self._closed:
+            return
+        outage = self._outages.get(id(manager))
+        if outage is None:
+            # Without locks a run can go on for ever.
+            patience = math.inf if self._run_unlocked else self._patience
+            outage = self._outages[id(manager)] = Outage(
+                lambda: self._ask(manager), on_wake=self._on_wake, patience=patience, clock=self._clock
+            )
+        outage.ask_for(keys)
 
-    def _ask_again(self, keys: list[str]) -> None:
-        self._timers = {timer for timer in self._timers if timer is not threading.current_thread()}
-        if not self._closed:
-            for key in keys:
-                self._on_wake(key)
+    def _ask(self, manager: LockManager) -> None:
+        """One call of the manager, from the thread that asks. Raises `LockError`."""
+        presence = self._presences.get(id(manager))
+        if presence is None:
+            manager.open_session(info=self._info).close()
+        else:
+            presence.session.free(["penstock asks whether there is an answer"])
 
     def _tell(self, doing: str, error: LockError) -> None:
         _log.warning("cannot %s: %s: %s (%s)", doing, error.what, error.because, error.where)
         self._on_down(doing, error)
-
-
-@dataclass(slots=True)
-class _Outage:
-    """A manager does not answer."""
-
-    since: float
-    ask_again: float = 0.0
 
 
 @dataclass(slots=True, eq=False)

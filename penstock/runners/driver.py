@@ -110,6 +110,10 @@ class Driver:
         """A parked key may be free or published."""
         self._inbox.put(lambda: self._admission.woken(key))
 
+    def wake_later(self, key: str, seconds: float) -> None:
+        """As `wake`, after so long, and not if the run is cancelled before. From the driver's own thread."""
+        self._later(seconds, lambda: self._admission.woken(key))
+
     def locks_lost(self, held: int) -> None:
         """A lock session's lease ran out."""
         self._inbox.put(lambda: self.board.emit(events.LocksLost(at=self.board.clock.now(), held=held)))

@@ -18,6 +18,9 @@ PATIENCE = 60.0
 """Seconds a test waits for what must happen; never waited for when all is well."""
 
 
+LEASE_SECONDS = 2
+
+
 class Driver:
     """A process that runs `shared_work`."""
 
@@ -60,7 +63,7 @@ class Scene:
         self.environment = {
             "PENSTOCK_STORE": str(folder / "store"),
             "PENSTOCK_LOCKS": locks,
-            "PENSTOCK_LEASE_SECONDS": "2",
+            "PENSTOCK_LEASE_SECONDS": str(LEASE_SECONDS),
             "SHARED_NOTES": str(self.notes),
         }
         self.drivers: list[Driver] = []

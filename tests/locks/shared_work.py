@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 import traceback
 from typing import Any
 
-from penstock import INPUTS, flow, task
+from penstock import INPUTS, events, flow, task
 from penstock.errors import PenstockError
+from penstock.storage import LocalStore
 from penstock.transactions import IsolationLevel
 
 once = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE)
@@ -22,7 +24,7 @@ once = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE)
 @task(cache_policy=once, key_name="shared work")
 def work(key: int) -> str:
     """Another value each time it runs, so that equal results can only come from one execution."""
-    value = os.urandom(8).hex()
+    value = os.urandom(8).hex() + "." * int(os.environ.get("SHARED_SIZE", "0"))
     with open(os.environ["SHARED_NOTES"], "a") as notes:
         notes.write(f"{key} {value}\n")
     time.sleep(float(os.environ.get("SHARED_SECONDS", "0")))
@@ -52,6 +54,21 @@ def shared(keys: list[int]) -> dict[int, Any]:
     return {key: work(key) for key in keys}
 
 
+def die(when: str) -> None:
+    """Be killed `before` or `after` the next record of a result is written."""
+    put = LocalStore.put_if_absent
+
+    def dying(store: LocalStore, name: str, data: bytes) -> bool:
+        if not name.startswith("results/"):
+            return put(store, name, data)
+        if when == "after":
+            put(store, name, data)
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("unreachable")
+
+    LocalStore.put_if_absent = dying  # type: ignore[method-assign]
+
+
 def main() -> None:
     """`shared_work.py KEYS [SHIFT]`: run all keys, beginning with the one after SHIFT; print what came of it."""
     count, shift = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
@@ -59,9 +76,16 @@ def main() -> None:
     sys.stdin.readline()
     try:
         pipeline = queries if os.environ.get("SHARED_MARKS") else shared
-        run = pipeline.run([(key + shift) % count for key in range(count)])
+        heard: list[events.Event] = []
+        if "SHARED_DIE" in os.environ:
+            die(os.environ["SHARED_DIE"])
+
+        run = pipeline.run_with({"keys": [(key + shift) % count for key in range(count)]}, subscribers=[heard.append])
         result = {str(key): value for key, value in run.result().items()}
-        print(json.dumps({"result": result, "counts": run.counts}), flush=True)
+        waits = [event.seconds for event in heard if isinstance(event, events.NodeUnparked)]
+        lost = sum(isinstance(event, events.LocksLost) for event in heard)
+        told = {"result": result, "counts": run.counts, "longest_wait": max(waits, default=0.0), "locks_lost": lost}
+        print(json.dumps({**told, "ended": time.monotonic()}), flush=True)
     except PenstockError as error:
         traceback.print_exc()
         print(json.dumps({"error": error.to_dict()}), flush=True)

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from tests.nemesis.campaign import KEYS, Campaign
+from tests.nemesis.client import CLOCKS
 from tests.nemesis.sabotage import SABOTAGES
 from tests.servers.redis import running
 from tests.servers.s3 import Endpoint
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=None, help="where the history is kept")
     parser.add_argument("--store", default=None, help="an empty store in a bucket")
     parser.add_argument("--sabotage", choices=sorted(SABOTAGES), default="")
+    parser.add_argument("--clocks", nargs="*", choices=sorted(CLOCKS), default=(), help="of clients, in turn")
     options = parser.parse_args()
     locks, _, store = options.combination.partition("+")
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4), "big")
@@ -50,6 +52,7 @@ def main() -> int:
             redis=server,
             proxied=os.environ["AWS_ENDPOINT_URL"] if store == "s3" else None,
             sabotage=options.sabotage,
+            clocks=tuple(options.clocks),
             until_found=frozenset(SABOTAGES.get(options.sabotage, ())),
             keys=("a", "b") if options.sabotage else KEYS,
         ).run()

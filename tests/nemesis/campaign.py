@@ -50,6 +50,7 @@ class Campaign:
     until_found: frozenset[str] = frozenset()
     """End as soon as one of these invariants is broken."""
     keys: tuple[str, ...] = KEYS
+    clocks: tuple[str, ...] = ()
     violations: list[Violation] = field(default_factory=list)
 
     def run(self) -> Campaign:
@@ -64,7 +65,7 @@ class Campaign:
         return self
 
     def _orders(self, until: float) -> Orders:
-        return Orders(self.folder, self.store, self.locks, self.keys, LEASE, until, self.sabotage)
+        return Orders(self.folder, self.store, self.locks, self.keys, LEASE, until, self.sabotage, self.clocks)
 
     @property
     def terms(self) -> Terms:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from penstock.clocks import SYSTEM_CLOCK, Clock, SystemClock
 from penstock.errors import (
     DamagedResult,
     LockError,
@@ -32,6 +33,8 @@ from tests.nemesis.history import Recorder
 from tests.nemesis.sabotage import sabotaged_collection, sabotaged_manager, sabotaged_results
 
 TASK = "nemesis"
+CLOCKS = {"right": (0.0, 1.0), "ahead": (3600.0, 1.0), "behind": (-3600.0, 1.0), "fast": (0.0, 2.0)}
+"""Seconds that a client's clock is off, and how many of its seconds pass in one."""
 LARGE = 20_000
 """Characters of a value that lies in a file of its own; others lie in their record."""
 
@@ -50,14 +53,39 @@ class Orders:
     """On the monotonic clock: begin nothing new after it."""
     sabotage: str = ""
     """What is wrong with it, in a control."""
+    clocks: tuple[str, ...] = ()
+    """How clients' clocks go, in turn: see `CLOCKS`."""
 
 
-def manager_of(orders: Orders) -> LockManager:
+class SkewedClock(SystemClock):
+    """A machine whose clock is set wrong, or goes wrong."""
+
+    def __init__(self, off: float, rate: float) -> None:
+        self._off, self._rate = off, rate
+
+    def now(self) -> float:
+        return super().now() * self._rate + self._off
+
+    def monotonic(self) -> float:
+        return super().monotonic() * self._rate
+
+    def wait(self, event: threading.Event, timeout: float) -> bool:
+        return super().wait(event, timeout / self._rate)
+
+
+def clock_of(orders: Orders, name: str) -> Clock:
+    """The clock of a client, by the number in its name."""
+    if not orders.clocks:
+        return SYSTEM_CLOCK
+    return SkewedClock(*CLOCKS[orders.clocks[int(name.rpartition("-")[2]) % len(orders.clocks)]])
+
+
+def manager_of(orders: Orders, clock: Clock = SYSTEM_CLOCK) -> LockManager:
     if "://" in orders.locks:
-        return RedisLockManager.from_url(orders.locks, lease_seconds=orders.lease)
+        return RedisLockManager.from_url(orders.locks, lease_seconds=orders.lease, clock=clock)
     if orders.locks == "folder":
-        return FileSystemLockManager(orders.folder / "locks", lease_seconds=orders.lease)
-    return StorageLockManager(orders.store, lease_seconds=orders.lease, poll_seconds=(0.05, 0.5))
+        return FileSystemLockManager(orders.folder / "locks", lease_seconds=orders.lease, clock=clock)
+    return StorageLockManager(orders.store, lease_seconds=orders.lease, poll_seconds=(0.05, 0.5), clock=clock)
 
 
 class Client:
@@ -65,8 +93,9 @@ class Client:
         self.orders = orders
         self.rng = random.Random(seed)
         self.recorder = Recorder(orders.folder, name)
-        self.results = sabotaged_results(ResultStore(open_store(orders.store)), orders.sabotage)
-        self.manager = sabotaged_manager(manager_of(orders), orders.sabotage)
+        clock = clock_of(orders, name)
+        self.results = sabotaged_results(ResultStore(open_store(orders.store), clock=clock), orders.sabotage)
+        self.manager = sabotaged_manager(manager_of(orders, clock), orders.sabotage)
         self.session: Session | None = None
         often = 40 if orders.sabotage == "collects openly" else 3
         self.doings = {self.get: 70, self.read: 15, self.invalidate: 12, self.collect: often}

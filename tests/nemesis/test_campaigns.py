@@ -59,6 +59,21 @@ def test_every_promise_is_kept_with_a_local_store(combination: str, tmp_path: Pa
     assert code == 0, said
 
 
+@pytest.mark.timeout(SECONDS + 110)
+@pytest.mark.parametrize(
+    ("combination", "clocks"),
+    [
+        # Redis alone says when a lease is over.
+        pytest.param("redis+local", ["right", "ahead", "behind", "fast"], marks=pytest.mark.needs("redis")),
+        # Here whoever waits does, so clocks have to go at about one speed.
+        ("folder+local", ["right", "ahead", "behind"]),
+    ],
+)
+def test_clocks_that_are_wrong_break_no_promise(combination: str, clocks: list[str], tmp_path: Path) -> None:
+    code, said = campaign(tmp_path, combination, "--clocks", *clocks, seconds=min(SECONDS, 4.0))
+    assert code == 0, said
+
+
 @pytest.mark.needs("s3fs", "boto3", "redis")
 @pytest.mark.timeout(SECONDS + 115)
 @pytest.mark.parametrize("combination", ["redis+s3", "store+s3"])
