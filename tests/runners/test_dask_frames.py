@@ -25,7 +25,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("distributed", "pandas")]
 PARTITIONS = 6
 
 
-@pytest.fixture(scope="module", params=[1, 2])
+on_one_slot = pytest.mark.parametrize("cluster", [1], indirect=True)
+on_two_as_well = pytest.mark.parametrize("cluster", [1, 2], indirect=True)
+
+
+@pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Clusters of one slot, and of two in processes of their own."""
     distributed = importlib.import_module("distributed")
@@ -84,6 +88,7 @@ def run(cluster: Any, tmp_path: Path, log: str) -> Run[Any]:
     return done
 
 
+@on_two_as_well
 def test_partitions_are_written_by_the_workers_and_come_back_as_a_dask_frame(
     cluster: Any, tmp_path: Path, log: str
 ) -> None:
@@ -105,6 +110,7 @@ def test_partitions_are_written_by_the_workers_and_come_back_as_a_dask_frame(
     assert warm.result()[2]["n"].sum().compute() == sum_
 
 
+@on_one_slot
 def test_a_frame_that_comes_out_unchanged_cuts_off_what_is_below_it(cluster: Any, tmp_path: Path) -> None:
     pd, dd = importlib.import_module("pandas"), importlib.import_module("dask.dataframe")
 
@@ -122,6 +128,7 @@ def test_a_frame_that_comes_out_unchanged_cuts_off_what_is_below_it(cluster: Any
     assert counts == [1, 0]
 
 
+@on_one_slot
 def test_a_part_that_is_lost_is_made_again_in_the_same_run(cluster: Any, tmp_path: Path, log: str) -> None:
     (stored,) = run(cluster, tmp_path, log).stored("frame")
     results = ResultStore(open_store(tmp_path / "store"))
@@ -134,6 +141,7 @@ def test_a_part_that_is_lost_is_made_again_in_the_same_run(cluster: Any, tmp_pat
     assert tasks.marks(log, "frame") == 2
 
 
+@on_one_slot
 def test_a_partition_that_fails_fails_the_task_and_leaves_no_result(cluster: Any, tmp_path: Path) -> None:
     pd, dd = importlib.import_module("pandas"), importlib.import_module("dask.dataframe")
 
