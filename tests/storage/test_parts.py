@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +130,17 @@ def test_a_dataset_is_stored_in_parts_without_being_asked(results: ResultStore) 
     record = publish(results, ds.dataset(whole()), serializer=None)
     assert record.codec == "parquet/dataset"
     assert results.load(record).to_table().equals(whole())
+
+
+@pytest.mark.parametrize("name", ["pyarrow", "pyarrow.dataset"])
+def test_what_a_value_is_can_be_told_while_another_thread_imports_its_package(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    value, table = ds.dataset(whole()), whole()
+    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    assert datasets.is_dataset(value)
+    assert not datasets.is_dataset(table)
+    assert not datasets.StreamDatasetSerializer().can(table)
 
 
 def test_no_rows_are_a_part_without_rows(results: ResultStore) -> None:
