@@ -83,13 +83,14 @@ class Environment:
         return path
 
 
-def stored(task: str, key: str, *, store: Any = None, settings: Settings | None = None) -> StoredResult | None:
-    """The current result of a task (`module:function`) under a cache key, without its value; None if there is none.
+def stored(task: Any, key: str, *, store: Any = None, settings: Settings | None = None) -> StoredResult | None:
+    """The current result of a task (or of `module:function`) under a key, without its value; None if there is none.
 
     From the store of the settings, or from `store` (an address, a path or a store). `penstock cache ls --json` lists
     tasks and keys. Raises `StoreError`.
     """
-    return find_stored(Environment(settings or current_settings()).results(store), task, key)
+    identity: str = task if isinstance(task, str) else task.task_key
+    return find_stored(Environment(settings or current_settings()).results(store), identity, key)
 
 
 def check_reach(runner: Runner, manager: LockManager, task: str) -> None:

@@ -76,8 +76,8 @@ class Run(Generic[R]):
             return cast(R, self.error)
         return cast(R, self._value)
 
-    def stored(self, task: str | None = None) -> list[StoredResult]:
-        """The stored results that the run made or found, of one task (by name) or of all, in the order of the calls.
+    def stored(self, task: Any = None) -> list[StoredResult]:
+        """The stored results that the run made or found, of one task (or of its name) or of all, in order of the calls.
 
         As they are in the store now: what was removed since is left out, and what was refreshed is the new one. A hit
         stands for what it was made from: results that nobody needed are not among them. Raises as
@@ -86,7 +86,7 @@ class Run(Generic[R]):
         found: list[tuple[int, StoredResult]] = []
         for storage, pairs in self._kept.items():
             assert self._environment is not None  # it says where they are kept
-            wanted = {node: key for node, key in pairs.items() if task in (None, self.graph[node].name)}
+            wanted = {node: key for node, key in pairs.items() if task is None or self._is_of(node, task)}
             results = self._environment.results(storage)
             identities = [(self.graph[node].entry.task.identity, key) for node, key in wanted.items()]
             for node, answer in zip(wanted, results.look_up_many(identities), strict=True):
@@ -97,6 +97,10 @@ class Run(Generic[R]):
                 if isinstance(answer, Found):
                     found.append((node, StoredResult(results, answer.record)))
         return [stored for _, stored in sorted(found, key=lambda each: each[0])]
+
+    def _is_of(self, node: int, task: Any) -> bool:
+        found = self.graph[node]
+        return found.name == task if isinstance(task, str) else found.entry.task.identity == task.task_key
 
     def by_task(self) -> dict[str, dict[str, int]]:
         """`counts` for each task name."""

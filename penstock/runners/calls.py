@@ -7,19 +7,18 @@ inputs → cache key → look up ─ hit  → the stored result's record
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
 import inspect
 import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK
-from penstock.errors import DamagedResult, DigestError, StoreError
+from penstock.errors import DamagedResult, StoreError
 from penstock.graph.capture import fill_all
 from penstock.graph.hashing import combine, digest
 from penstock.graph.names import main_module
@@ -27,6 +26,7 @@ from penstock.graph.refs import Ref
 from penstock.graph.tracing import tracing
 from penstock.runners.base import NO_GENERATION, Bundle, Call, Input, Outcome, OutcomeKind, Payload, WorkerContext
 from penstock.runners.copies import CannotCopy, own_copy
+from penstock.runners.digests import digest_of, digested, no_digest, part_digests
 from penstock.runners.failures import describe
 from penstock.runners.loads import SharedLoads
 from penstock.runners.printing import printing_to_log
@@ -35,13 +35,10 @@ from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
 from penstock.settings import in_force
 from penstock.storage.datasets import is_dataset
 from penstock.storage.files import file_digest
-from penstock.storage.parts import Digests
 from penstock.storage.records import RecipeEntry, ResultRecord
 from penstock.storage.results import Restart, ResultStore, this_process
 from penstock.storage.slots import Absent, Found
 
-LARGE_BYTES = 8 * 2**20
-"""From this size on a result is digested and written at the same time."""
 MAX_RECIPE_INPUTS = 256
 """A recipe entry states the digests of at most so many inputs; with more, a plan looks them up."""
 
@@ -147,7 +144,7 @@ class Worker:
             call,
             "executed",
             handle=self.keep(call, value),
-            digest=_digest_of(value) if call.digest else None,
+            digest=digest_of(value) if call.digest else None,
             expires=call.upstream_expires,
             started=started,
             seconds=time.perf_counter() - clock,
@@ -307,7 +304,7 @@ class _CachedCall:
                 call, "executed", handle=self.worker.keep(call, value), started=started, seconds=seconds, notes=(note,)
             )
         stream = is_dataset(value) or inspect.isgenerator(value) or hasattr(value, "read_next_batch")
-        value_digest = _digested(value) if not stream else _no_digest
+        value_digest = digested(value) if not stream else no_digest
         published = self.results.publish(
             self.task,
             key,
@@ -416,39 +413,6 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     import asyncio  # the time it takes to import is for async functions
 
     return asyncio.run(coroutine)
-
-
-def _digested(value: Any) -> Callable[[], str | None]:
-    """The digest of a result, or None if it has none; of a large one it is computed while the value is written."""
-    if getattr(value, "nbytes", 0) < LARGE_BYTES:
-        known = _digest_of(value)
-        return lambda: known
-    from concurrent.futures import ThreadPoolExecutor  # the time it takes to import is for large results
-
-    pool = ThreadPoolExecutor(1, "penstock-digest")
-    digested = pool.submit(contextvars.copy_context().run, _digest_of, value)
-    pool.shutdown(wait=False)
-    return digested.result
-
-
-def _digest_of(value: Any) -> str | None:
-    try:
-        return digest(value)
-    except DigestError:
-        return None  # the result is known by its attempt instead: sound, only without early cutoff
-
-
-def _no_digest() -> None:
-    """Of a stream: its digest would be known when it is gone."""
-
-
-def part_digests() -> Digests:
-    """How a value that nobody has as a whole is digested: by its parts, each where it is written."""
-    return Digests(_digest_of, _whole_digest)
-
-
-def _whole_digest(parts: Sequence[str]) -> str:
-    return combine("parts", parts)
 
 
 def _expiry(after: Any, now: float) -> float | None:

@@ -11,6 +11,7 @@ it: the input counts by the digest of its value.
 
 from __future__ import annotations
 
+import importlib
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -35,8 +36,17 @@ _WRITTEN = re.compile(r"\b(?:pyarrow\.dataset|ds|pads|pa_ds)\.Dataset\b")
 
 def lazy_parameters(fn: Callable[..., Any]) -> frozenset[str]:
     """The parameters of a function that are annotated as pyarrow Datasets, or as containers of them."""
-    annotations: Mapping[str, Any] = getattr(fn, "__annotations__", None) or {}
+    annotations = _annotations(fn)
     return frozenset(name for name, each in annotations.items() if name != "return" and _is_lazy(each, fn))
+
+
+def _annotations(fn: Callable[..., Any]) -> Mapping[str, Any]:
+    try:
+        return getattr(fn, "__annotations__", None) or {}
+    except NameError:  # from Python 3.14 on they are evaluated now, and a name may be for type checkers only
+        library: Any = importlib.import_module("annotationlib")
+        found: Mapping[str, Any] = library.get_annotations(fn, format=library.Format.STRING)
+        return found
 
 
 def _is_lazy(annotation: Any, fn: Callable[..., Any]) -> bool:

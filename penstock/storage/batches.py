@@ -12,8 +12,10 @@ from penstock.storage.serializers import type_name
 
 
 def is_reader(value: Any) -> bool:
-    arrow = sys.modules.get("pyarrow")
-    return arrow is not None and isinstance(value, arrow.RecordBatchReader)
+    """Whether it is a pyarrow RecordBatchReader."""
+    # It may be in the middle of being imported by another thread.
+    reader = getattr(sys.modules.get("pyarrow"), "RecordBatchReader", None)
+    return reader is not None and isinstance(value, reader)
 
 
 def is_stream(value: Any) -> bool:

@@ -42,9 +42,9 @@ def write_parts(value: Any, sink: PartSink) -> tuple[Manifest, str]:
     details = {}
     if isinstance(value, dd.Series):
         kind, name = "Series", value.name
-        if isinstance(name, str):
+        if name is not None:
             details[_NAME] = name
-        frame = value.to_frame(name if isinstance(name, str) else _VALUES)
+        frame = value.to_frame(_VALUES if name is None else name)
     else:
         kind, frame = "DataFrame", value
     schema = _schema_of(frame)
@@ -74,6 +74,8 @@ def read_parts(parts: StoredParts, about: About) -> Any:
 def _schema_of(frame: Any) -> Any:
     """One schema for all partitions: what a partition alone would say depends on which values it happens to have."""
     example = frame._meta_nonempty
+    if any(type(name) is not str for name in example.columns):
+        raise _refused("column names that are not strings")
     try:
         schema = _with_room(pa.Schema.from_pandas(example, preserve_index=True))
         table = through_parquet(pa.Table.from_pandas(example, schema=schema, preserve_index=True))
@@ -81,12 +83,16 @@ def _schema_of(frame: Any) -> Any:
     except (pa.ArrowException, NotImplementedError, TypeError, ValueError, KeyError) as error:
         lost = " ".join(str(error).split())
     if lost:
-        raise SerializationError(
-            "a Dask DataFrame cannot be stored",
-            because=f"Parquet would lose {lost}",
-            hint="give its columns types that Parquet has, or return the computed frame",
-        )
+        raise _refused(lost)
     return table.schema
+
+
+def _refused(lost: str) -> SerializationError:
+    return SerializationError(
+        "a Dask DataFrame cannot be stored",
+        because=f"Parquet would lose {lost}",
+        hint="give its columns names and types that Parquet has, or return the computed frame",
+    )
 
 
 def _with_room(schema: Any) -> Any:

@@ -7,7 +7,6 @@ its own, imported where such a value is written or read.
 from __future__ import annotations
 
 import importlib
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, BinaryIO, ClassVar, NoReturn
@@ -139,15 +138,14 @@ class RaySerializer(DatasetSerializer):
 
 def is_dataset(value: Any) -> bool:
     """Whether a value is written in parts whatever is asked for, and only its stored form has a digest."""
-    package = type(value).__module__.partition(".")[0]
-    if package not in ("dask", "ray", "pyarrow"):
+    if type(value).__module__.partition(".")[0] not in ("dask", "ray", "pyarrow"):
         return False
     return _is_arrow_dataset(value) or DaskSerializer().can(value) or RaySerializer().can(value)
 
 
 def _is_arrow_dataset(value: Any) -> bool:
-    module = sys.modules.get("pyarrow.dataset")
-    return module is not None and isinstance(value, module.Dataset)
+    # By name: another thread may be in the middle of importing the module.
+    return any(base.__name__ == "Dataset" and base.__module__.startswith("pyarrow") for base in type(value).__mro__)
 
 
 def _module(name: str) -> Any:

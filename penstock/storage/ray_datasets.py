@@ -25,7 +25,7 @@ from penstock.storage.stored_files import StoredFile
 
 def write_parts(value: Any, sink: PartSink) -> tuple[Manifest, str]:
     """Have each write task of Ray's write what it has as a part."""
-    if ray.get_runtime_context().worker.mode != ray.WORKER_MODE:
+    if getattr(getattr(ray.get_runtime_context(), "worker", None), "mode", None) != ray.WORKER_MODE:
         return _write_parts(value, sink)
     write: Any = ray.remote(num_cpus=0, max_retries=0)(_write_parts)
     try:

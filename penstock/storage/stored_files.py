@@ -90,6 +90,9 @@ class StoredFile:
             gone=gone,
         )
 
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        return self.name, self.checksum
+
     def _opened(self) -> BinaryIO:
         try:
             return self.store.open(self.name)

@@ -194,6 +194,19 @@ class ResultTests(RunnerBench):
         assert self.value(make) == 50_000
         assert self.executions()["text"] == 3
 
+    def test_a_stored_table_is_scanned_not_loaded_and_made_again_if_it_is_lost(self) -> None:
+        log = self.log
+        table = t.table.with_options(cache_policy=INPUTS)
+        rows_of = t.rows_of.with_options(cache_policy=INPUTS, refresh_cache=True)
+
+        def scanned(rows: int) -> Any:
+            return rows_of(log, table(log, rows))
+
+        assert self.value(scanned, 2_500) == 2_500
+        self.damage_payloads()
+        assert self.value(scanned, 2_500) == 2_500
+        assert self.executions() == {"table": 2, "rows_of": 2}
+
     # -- ending early, and going on
 
     def test_a_flow_that_raises_stops_what_runs(self) -> None:

@@ -7,10 +7,14 @@ import signal
 import threading
 import time
 import uuid
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from penstock.runtime import flow_run, task_run
 from penstock.tasks import task
+
+if TYPE_CHECKING:  # workers that have nothing to do with tables need not load it
+    import pyarrow.dataset
 
 
 def mark(log: str, name: str) -> None:
@@ -136,6 +140,21 @@ def text(log: str, size: int) -> str:
 def length(log: str, value: str, more: int = 0) -> tuple[int, bool]:
     mark(log, "length")
     return len(value) + more, set(value) == {"x"}
+
+
+@task
+def table(log: str, rows: int) -> Iterator[Any]:
+    import pyarrow
+
+    mark(log, "table")
+    for start in range(0, rows, 1_000):
+        yield pyarrow.record_batch({"n": range(start, min(start + 1_000, rows))})
+
+
+@task
+def rows_of(log: str, table: pyarrow.dataset.Dataset) -> int:
+    mark(log, "rows_of")
+    return int(table.count_rows())
 
 
 @task

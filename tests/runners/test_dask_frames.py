@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("distributed", "pandas")]
 PARTITIONS = 6
 
 
-@pytest.fixture(scope="module", params=[1, 2])
+on_one_slot = pytest.mark.parametrize("cluster", [1], indirect=True)
+on_two_as_well = pytest.mark.parametrize("cluster", [1, 2], indirect=True)
+
+
+@pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Clusters of one slot, and of two in processes of their own."""
     distributed = importlib.import_module("distributed")
@@ -83,6 +88,7 @@ def run(cluster: Any, tmp_path: Path, log: str) -> Run[Any]:
     return done
 
 
+@on_two_as_well
 def test_partitions_are_written_by_the_workers_and_come_back_as_a_dask_frame(
     cluster: Any, tmp_path: Path, log: str
 ) -> None:
@@ -104,6 +110,7 @@ def test_partitions_are_written_by_the_workers_and_come_back_as_a_dask_frame(
     assert warm.result()[2]["n"].sum().compute() == sum_
 
 
+@on_one_slot
 def test_a_frame_that_comes_out_unchanged_cuts_off_what_is_below_it(cluster: Any, tmp_path: Path) -> None:
     pd, dd = importlib.import_module("pandas"), importlib.import_module("dask.dataframe")
 
@@ -121,6 +128,7 @@ def test_a_frame_that_comes_out_unchanged_cuts_off_what_is_below_it(cluster: Any
     assert counts == [1, 0]
 
 
+@on_one_slot
 def test_a_part_that_is_lost_is_made_again_in_the_same_run(cluster: Any, tmp_path: Path, log: str) -> None:
     (stored,) = run(cluster, tmp_path, log).stored("frame")
     results = ResultStore(open_store(tmp_path / "store"))
@@ -133,6 +141,7 @@ def test_a_part_that_is_lost_is_made_again_in_the_same_run(cluster: Any, tmp_pat
     assert tasks.marks(log, "frame") == 2
 
 
+@on_one_slot
 def test_a_partition_that_fails_fails_the_task_and_leaves_no_result(cluster: Any, tmp_path: Path) -> None:
     pd, dd = importlib.import_module("pandas"), importlib.import_module("dask.dataframe")
 
@@ -155,6 +164,46 @@ def test_a_partition_that_fails_fails_the_task_and_leaves_no_result(cluster: Any
     with pytest.raises(ZeroDivisionError, match="of partition 1"):
         run.result()
     assert not run.stored()
+
+
+@flow
+def of_dying(log: str) -> Any:
+    return rows(dying(log))
+
+
+@task(cache_policy=INPUTS)
+def dying(log: str) -> Any:
+    pd, dd = importlib.import_module("pandas"), importlib.import_module("dask.dataframe")
+    coordinator = os.getpid()
+
+    def die_at_the_third(part: Any) -> Any:
+        tasks.mark(log, f"by-{os.getpid()}")
+        if os.getpid() == coordinator:
+            tasks.until_marked(log, "death", 30)
+        elif tasks.marks(log, f"by-{os.getpid()}") == 3 and tasks.marks(log, "death") == 0:
+            tasks.mark(log, "death")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return part
+
+    whole = dd.from_pandas(pd.DataFrame({"n": range(60)}), npartitions=12)
+    return whole.map_partitions(die_at_the_third, meta=whole._meta)
+
+
+def test_parts_of_a_worker_that_died_are_written_by_another_one(tmp_path: Path, log: str) -> None:
+    distributed, dask = importlib.import_module("distributed"), importlib.import_module("dask")
+    settings = load_settings(overrides={"store": str(tmp_path / "store")})
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"}),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", local_directory=str(tmp_path)
+        ) as cluster,
+    ):
+        done = of_dying.with_options(runner=DaskRunner(cluster=cluster)).run_with({"log": log}, settings=settings)
+        assert done.result() == 60
+    assert tasks.marks(log, "death") == 1
+    (stored,) = done.stored("dying")
+    assert stored.scan().to_table()["n"].to_pylist() == list(range(60))
+    assert maintenance.verify(ResultStore(open_store(tmp_path / "store"))).orphans == 0
 
 
 def test_a_part_that_a_worker_writes_twice_is_stored_once(tmp_path: Path) -> None:

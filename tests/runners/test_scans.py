@@ -78,8 +78,7 @@ def totals() -> Any:
     return total(table), sums([table, cast(Any, large(1_000))]), total(plain(10)), rows_of(table)
 
 
-def test_a_task_takes_a_stored_table_lazily_and_others_take_it_whole(any_settings: Settings) -> None:
-    settings = any_settings
+def test_a_task_takes_a_stored_table_lazily_and_others_take_it_whole(settings: Settings) -> None:
     done = run(totals, settings)
     assert done.result() == (
         ROWS * (ROWS - 1) // 2,
@@ -182,8 +181,9 @@ def test_a_run_tells_what_is_stored_of_it(settings: Settings) -> None:
     done = run(totals, settings)
     assert [stored.record.about.rows for stored in done.stored("large")] == [ROWS, 1_000]
     assert len(done.stored()) == 6
-    (rows,) = run(totals, settings).stored("rows_of")
+    (rows,) = run(totals, settings).stored(rows_of)
     assert rows.load() == ROWS
+    assert penstock.stored(rows_of, rows.record.key, settings=settings) is not None
     assert done.stored("plain") == []
     found = penstock.stored(rows.record.task, rows.record.key, store=settings.store)
     assert found is not None

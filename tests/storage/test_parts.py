@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from penstock.errors import DamagedResult, SerializationError, StoreError
-from penstock.runners.calls import part_digests
+from penstock.runners.digests import part_digests
 from penstock.storage import LocalStore, datasets, maintenance, open_store
 from penstock.storage.copying import copy
 from penstock.storage.parts import PartSink, value_files
@@ -22,6 +24,7 @@ from penstock.storage.results import Published, ResultStore, Staged
 from penstock.storage.slots import Absent, Found
 from penstock.storage.stores import MAX_RECORD_BYTES
 from penstock.testing.clocks import FakeClock
+from tests.servers.fixtures import Bucket
 
 PARTS = 5
 ROWS = 1_000
@@ -127,6 +130,17 @@ def test_a_dataset_is_stored_in_parts_without_being_asked(results: ResultStore) 
     record = publish(results, ds.dataset(whole()), serializer=None)
     assert record.codec == "parquet/dataset"
     assert results.load(record).to_table().equals(whole())
+
+
+@pytest.mark.parametrize("name", ["pyarrow", "pyarrow.dataset"])
+def test_what_a_value_is_can_be_told_while_another_thread_imports_its_package(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    value, table = ds.dataset(whole()), whole()
+    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    assert datasets.is_dataset(value)
+    assert not datasets.is_dataset(table)
+    assert not datasets.StreamDatasetSerializer().can(table)
 
 
 def test_no_rows_are_a_part_without_rows(results: ResultStore) -> None:
@@ -323,6 +337,25 @@ def test_a_result_with_a_damaged_part_is_not_copied_and_leaves_nothing(results: 
     assert names(target) == []
 
 
+@pytest.mark.slow
+@pytest.mark.needs("s3fs", "boto3")
+def test_parts_in_a_bucket_are_written_read_copied_and_collected(bucket: Bucket, tmp_path: Path) -> None:
+    results = ResultStore(open_store(bucket.url))
+    record = publish(results)
+    PartSink(results.store, attempt_prefix("t", "k", 0, "dead")).write(0, whole())
+    assert maintenance.gc(results, grace_seconds=0).payloads == 1
+    assert results.load(record).to_table().equals(whole())
+    assert results.scan(record).to_table(columns=["b"]).equals(whole().select(["b"]))
+    assert maintenance.verify(results).problems == []
+    target = ResultStore(open_store(tmp_path / "target"))
+    assert copy(results, target).bytes == record.size
+    bucket.endpoint.client().delete_object(
+        Bucket=bucket.name, Key=f"a store/{value_files(results.store, record)[1].name}"
+    )
+    with pytest.raises(DamagedResult, match="is damaged"):
+        results.load(record)
+
+
 # -- Dask's collections, computed by threads
 
 
@@ -387,6 +420,15 @@ def test_a_dask_partition_that_is_not_what_it_was_said_to_be_is_refused(results:
     with pytest.raises(SerializationError, match=r"partition . of a Dask DataFrame cannot be stored"):
         publish(results, wrong, serializer=None)
     assert isinstance(results.look_up("t", "k"), Absent)
+
+
+@pytest.mark.needs("dask", "pandas")
+def test_names_that_are_not_strings_are_refused(results: ResultStore) -> None:
+    pd = pytest.importorskip("pandas")
+    dd = pytest.importorskip("dask.dataframe")
+    for value in (pd.DataFrame({1: [2]}), pd.Series([2], name=1)):
+        with pytest.raises(SerializationError, match="names that are not strings"):
+            publish(results, dd.from_pandas(value, npartitions=1), serializer=None)
 
 
 @pytest.mark.needs("dask", "pandas")
