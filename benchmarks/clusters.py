@@ -1,6 +1,6 @@
 """Single flight over clusters: many runs on several clusters of Dask want the same keys, with and without kills.
 
-PENSTOCK_BENCH_RAYS=2 puts so many runs with a Ray of their own among those of the first measurement.
+PENSTOCK_BENCH_RAYS=2 puts Ray in the place of so many of the clusters, for the runs that nobody kills: each has its own.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def run() -> list[Line]:
 
 
 def undisturbed() -> list[Line]:
-    with _runs() as runs:
+    with _runs(CLUSTERS - RAYS) as runs:
         runs.runners += ["ray?workers=1"] * RAYS
         runs.begin(RUNS)
         runs.end()
         runs.check_results()
-        kinds = f"{CLUSTERS} clusters of Dask" + (f" and {RAYS} Rays" if RAYS else "")
+        kinds = f"{CLUSTERS - RAYS} clusters of Dask" + (f" and {RAYS} Rays" if RAYS else "")
         return [
             Line(f"{RUNS} runs on {kinds}, {KEYS:,} keys of 20 ms", f"{runs.seconds:.1f} s"),
             _exactly("  executions", runs.executions, KEYS),
@@ -46,7 +46,7 @@ def undisturbed() -> list[Line]:
 
 
 def with_kills() -> list[Line]:
-    with _runs() as runs:
+    with _runs(CLUSTERS) as runs:
         runs.begin(RUNS)
         for number in range(KILLS):
             runs.kill_when((number + 1) * KEYS // (KILLS + 2))
@@ -66,15 +66,15 @@ def _exactly(what: str, value: int, wanted: int) -> Line:
 
 
 @contextmanager
-def _runs() -> Iterator[ManyRuns]:
+def _runs(clusters: int) -> Iterator[ManyRuns]:
     with tempfile.TemporaryDirectory(prefix="penstock-clusters-") as name, running() as server:
         folder = Path(name)
         scene = Scene(folder, server.url)
         before = dict(os.environ)
         os.environ.update({**scene.environment, "SHARED_SECONDS": TASK_SECONDS})  # for the workers as well
         try:
-            with dask_clusters(folder, CLUSTERS, threads=THREADS) as clusters:
-                yield ManyRuns(scene, folder, clusters, KEYS, THREADS)
+            with dask_clusters(folder, clusters, threads=THREADS) as runners:
+                yield ManyRuns(scene, folder, runners, KEYS, THREADS)
                 for driver in scene.drivers:
                     driver.end()
         finally:

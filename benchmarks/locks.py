@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import redis
 
 from benchmarks.tables import Line, at_most, paired, seconds
 from penstock import INPUTS, flow, task
-from penstock.locks import Lease, RedisLockManager, Session
+from penstock.locks import Lease, RedisLockManager
 from penstock.runners import ThreadRunner
 from penstock.settings import load_settings
 from penstock.transactions import IsolationLevel
@@ -115,48 +116,54 @@ def wake_up(make: Callable[[], Any]) -> float:
 
 
 def while_waiting(server: RedisServer) -> list[Line]:
-    """Commands a second that sessions cost which do nothing but wait."""
+    """Commands a second that processes cost which do nothing but wait."""
     keys = [f"waited {number}" for number in range(WAITED_FOR)]
-    with ExitStack() as stack:
-        holder = RedisLockManager.from_url(server.url).open_session()
-        stack.callback(holder.close)
-        holder.try_acquire(keys)
-        waiters = [RedisLockManager.from_url(server.url).open_session() for _ in range(WAITERS)]
-        over = threading.Event()
-
-        def wait(session: Session) -> None:
-            while not over.is_set():
-                session.wait_any(keys, 5.0)
-
-        threads = [threading.Thread(target=wait, args=[session]) for session in waiters]
-        for thread in threads:
-            thread.start()
+    holder = RedisLockManager.from_url(server.url).open_session()
+    holder.try_acquire(keys)
+    with processes(wait_with_ours, server.url, keys):
         ours = commands_per_second(server, "evalsha", "eval", "publish", "subscribe")
-        over.set()
-        for session in waiters:
-            session.close()
-        for thread in threads:
-            thread.join()
-    client = redis.Redis(port=server.port)
-    held = client.lock("polled", timeout=120, thread_local=False)
-    held.acquire()
-    threads = [
-        threading.Thread(
-            target=redis.Redis(port=server.port).lock("polled", timeout=1).acquire,
-            kwargs={"blocking_timeout": WATCHED_SECONDS + 2},
-        )
-        for _ in range(WAITERS)
-    ]
-    for thread in threads:
-        thread.start()
-    polling = commands_per_second(server, "set")
-    for thread in threads:
-        thread.join()
-    held.release()
+    holder.close()
+    with redis.Redis(port=server.port) as client:
+        held = client.lock("polled", timeout=600, thread_local=False)
+        held.acquire()
+        with processes(wait_by_polling, server.port):
+            polling = commands_per_second(server, "set")
+        held.release()
     return [
-        Line(f"{WAITERS} sessions wait for {WAITED_FOR} keys", f"{ours:.1f} calls/s"),
-        Line(f"  {WAITERS} of redis-py's own locks wait for 1 key", f"{polling:.1f} calls/s"),
+        Line(f"{WAITERS} processes wait for {WAITED_FOR} keys", f"{ours:.1f} calls/s"),
+        Line(f"  {WAITERS} with redis-py's own lock wait for 1 key", f"{polling:.1f} calls/s"),
     ]
+
+
+@contextmanager
+def processes(work: Callable[..., None], *arguments: Any) -> Iterator[None]:
+    """So many processes that do this work until the block ends; it begins when all of them are about to."""
+    context = multiprocessing.get_context("spawn")
+    ready = context.Semaphore(0)
+    started = [context.Process(target=work, args=(ready, *arguments), daemon=True) for _ in range(WAITERS)]
+    for process in started:
+        process.start()
+    for _ in started:
+        ready.acquire()
+    try:
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
+
+
+def wait_with_ours(ready: Any, url: str, keys: list[str]) -> None:
+    session = RedisLockManager.from_url(url).open_session()
+    ready.release()
+    while True:
+        session.wait_any(keys, 5.0)
+
+
+def wait_by_polling(ready: Any, port: int) -> None:
+    lock = redis.Redis(port=port).lock("polled", timeout=1)
+    ready.release()
+    lock.acquire()
 
 
 def commands_per_second(server: RedisServer, *names: str) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from penstock.graph.policies import IsolationLevel
 from penstock.graph.tasks import TaskDefinition
 from penstock.graph.tracing import FlowFrame, Trace, tracing
 from penstock.journals import Journal
+from penstock.loaded import loaded
 from penstock.locks.base import LockManager
 from penstock.runners.admission import Admission
 from penstock.runners.base import Runner, WorkerContext
@@ -385,7 +385,7 @@ def live_run(live: Live) -> Iterator[Live]:
 
 def _state_after(error: BaseException) -> str:
     # Ctrl-C reaches an async flow as asyncio's CancelledError; asyncio is only imported where there is one.
-    asyncio = sys.modules.get("asyncio")
+    asyncio = loaded("asyncio")
     if isinstance(error, KeyboardInterrupt) or (asyncio is not None and isinstance(error, asyncio.CancelledError)):
         return "cancelled"
     return "failed" if isinstance(error, Exception) else "crashed"

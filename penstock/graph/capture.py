@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from penstock.errors import TracingError
 from penstock.graph.futures import Future, FutureList
 from penstock.graph.refs import Ref
+from penstock.loaded import loaded
 
 _PLAIN = frozenset({int, str, float, bool, type(None), bytes, complex})
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
@@ -116,10 +116,10 @@ def _snapshot(value: Any) -> Any:
             because="it can be read only once, so it could be neither hashed nor retried nor sent to a worker",
             hint="pass list(...) of it, or let a task produce the items",
         )
-    numpy = sys.modules.get("numpy")
+    numpy = loaded("numpy")
     if numpy is not None and isinstance(value, numpy.ndarray):
         return value.copy() if value.flags.writeable else value
-    pandas = sys.modules.get("pandas")
+    pandas = loaded("pandas")
     if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series):
         # From pandas 3 on a shallow copy is a snapshot (copy on write); before that only a deep one is.
         return value.copy(deep=int(pandas.__version__.split(".")[0]) < 3)

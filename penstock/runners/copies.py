@@ -5,8 +5,9 @@ cache.
 from __future__ import annotations
 
 import copy
-import sys
 from typing import Any
+
+from penstock.loaded import loaded
 
 _IMMUTABLE = frozenset({int, str, float, bool, type(None), bytes, complex})
 _IMMUTABLE_PACKAGES = frozenset({"pyarrow", "polars", "datetime", "decimal", "fractions", "uuid", "pathlib"})
@@ -37,10 +38,10 @@ def own_copy(value: Any) -> Any:
 
 
 def _copy_known(value: Any) -> Any:
-    numpy = sys.modules.get("numpy")
+    numpy = loaded("numpy")
     if numpy is not None and isinstance(value, numpy.ndarray | numpy.generic):
         return copy.deepcopy(value) if value.dtype.hasobject else value.copy()
-    pandas = sys.modules.get("pandas")
+    pandas = loaded("pandas")
     if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series | pandas.Index):
         # From pandas 3 on a shallow copy is a snapshot (copy on write); cells that hold objects are shared even so.
         writes_copied = int(pandas.__version__.split(".")[0]) >= 3

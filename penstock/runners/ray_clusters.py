@@ -10,13 +10,13 @@ import contextlib
 import logging
 import os
 import socket
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
 from penstock.errors import RunnerError
+from penstock.loaded import loaded
 
 CONNECT_SECONDS = 60.0
 """A connection that takes longer is given up; to start a Ray of our own takes a few seconds."""
@@ -162,7 +162,7 @@ def _import_ray() -> Any:
 
 
 def _is_initialized() -> bool:
-    ray = sys.modules.get("ray")  # if nobody imported it, nobody is connected
+    ray = loaded("ray")  # if nobody imported it, nobody is connected
     return ray is not None and bool(ray.is_initialized())
 
 

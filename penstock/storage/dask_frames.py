@@ -19,6 +19,7 @@ from dask.dataframe.utils import clear_known_categories
 from dask.delayed import delayed
 
 from penstock.errors import SerializationError
+from penstock.loaded import loaded
 from penstock.storage.parquet import read_parquet, through_parquet
 from penstock.storage.parts import Manifest, PartSink, StoredParts, Written
 from penstock.storage.records import About
@@ -149,7 +150,7 @@ def _read_columns(dataset: Any, columns: Sequence[str]) -> Any:
 
 
 def _computed(pieces: Sequence[Any]) -> Sequence[Written]:
-    distributed = sys.modules.get("distributed")
+    distributed = loaded("distributed")
     if distributed is None or not _in_dask_task(distributed):
         written: Sequence[Written] = _compute(*pieces)
         return written

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, BinaryIO
 
 from penstock.errors import SerializationError
+from penstock.loaded import loaded
 from penstock.storage.batches import batches_of, is_reader, is_stream
 from penstock.storage.parquet import columns_of
 from penstock.storage.records import About
@@ -26,7 +26,7 @@ class ArrowFileSerializer:
     def can(self, value: Any) -> bool:
         if is_reader(value) or is_stream(value):
             return True
-        arrow = sys.modules.get("pyarrow")
+        arrow = loaded("pyarrow")
         return arrow is not None and type(value) in (arrow.Table, arrow.RecordBatch)
 
     def write(self, value: Any, file: BinaryIO) -> About:

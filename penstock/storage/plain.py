@@ -12,6 +12,7 @@ import cloudpickle
 import msgspec
 
 from penstock.errors import CodecRefused, PenstockError, SerializationError
+from penstock.loaded import loaded
 from penstock.storage.records import About
 from penstock.storage.serializers import Serializer, type_name
 
@@ -67,7 +68,7 @@ class PydanticSerializer:
     safe = True
 
     def can(self, value: Any) -> bool:
-        pydantic = sys.modules.get("pydantic")
+        pydantic = loaded("pydantic")
         if pydantic is None or not isinstance(value, pydantic.BaseModel) or not _class_name(value):
             return False
         try:
@@ -155,7 +156,7 @@ class NumpySerializer:
     safe = True
 
     def can(self, value: Any) -> bool:
-        numpy = sys.modules.get("numpy")
+        numpy = loaded("numpy")
         if numpy is None or type(value) is not numpy.ndarray or value.dtype.hasobject or value.dtype.metadata:
             return False
         # Numpy writes types that are not its own (such as its variable-length strings) as pickles.
