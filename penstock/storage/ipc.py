@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, BinaryIO
 
 from penstock.errors import SerializationError
@@ -26,8 +25,8 @@ class ArrowFileSerializer:
     def can(self, value: Any) -> bool:
         if is_reader(value) or is_stream(value):
             return True
-        arrow = sys.modules.get("pyarrow")
-        return arrow is not None and type(value) in (arrow.Table, arrow.RecordBatch)
+        kind = type(value)
+        return kind.__module__.partition(".")[0] == "pyarrow" and kind.__name__ in ("Table", "RecordBatch")
 
     def write(self, value: Any, file: BinaryIO) -> About:
         import pyarrow as pa

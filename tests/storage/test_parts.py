@@ -100,11 +100,11 @@ def test_other_programs_read_the_parts_by_a_pattern(results: ResultStore) -> Non
 
 
 def test_the_record_says_what_it_is_and_stays_small(results: ResultStore) -> None:
-    record = publish(results, batches(400))
+    record = publish(results, batches(200))
     data = results.store.get(record.slot_name)
     assert data is not None
     assert len(data) < MAX_RECORD_BYTES / 16
-    assert record.about.rows == 400 * ROWS
+    assert record.about.rows == 200 * ROWS
     assert record.about.columns == {"a": "int64", "b": "string"}
     assert record.size == sum(file.size for file in results.store.list("results/")) - len(data)
 
@@ -117,7 +117,7 @@ def test_one_part_at_a_time_is_in_memory(results: ResultStore, monkeypatch: pyte
     def stream() -> Iterator[pa.RecordBatch]:
         nonlocal most
         for number in range(24):
-            yield pa.record_batch({"a": pa.array([number] * (size // 8))})
+            yield pa.record_batch({"a": pa.repeat(number, size // 8)})
             most = max(most, pa.total_allocated_bytes() - before)
 
     record = publish(results, stream())
