@@ -34,6 +34,10 @@ _WRITTEN = re.compile(r"\b(?:pyarrow\.dataset|ds|pads|pa_ds)\.Dataset\b")
 """In annotations that cannot be evaluated, since their imports are for type checkers only."""
 
 
+_SAID = "checksum verification failed"
+"""What pyarrow says of a damaged page, whoever passes it on (DuckDB has errors of its own)."""
+
+
 def lazy_parameters(fn: Callable[..., Any]) -> frozenset[str]:
     """The parameters of a function that are annotated as pyarrow Datasets, or as containers of them."""
     annotations = _annotations(fn)
@@ -105,7 +109,7 @@ def lost_input(
                 return node, source.record
         return None
     # What pyarrow says of a page with another checksum, or one that does not unpack. Only the bytes tell whose it is.
-    if not lazy or not isinstance(error, OSError | ValueError) or not _of_arrow(error):
+    if not lazy or not (_of_arrow(error) or _SAID in str(error)):
         return None
     for node, source in stored:
         assert source.record is not None  # chosen so
@@ -127,7 +131,9 @@ def _chained(error: BaseException | None, kind: type[DamagedResult]) -> DamagedR
 
 
 def _of_arrow(error: BaseException) -> bool:
-    """Whether it was raised in pyarrow."""
+    """Whether it was raised in pyarrow about what it read."""
+    if not isinstance(error, OSError | ValueError):
+        return False
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

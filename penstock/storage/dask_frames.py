@@ -134,8 +134,9 @@ def _read_partition(file: StoredFile, columns: Sequence[str] | None = None) -> A
     """A partition: verified as a whole, or a page at a time where only some columns are wanted."""
     if columns is None:
         return read_parquet(file.contents(), sys.maxsize).to_pandas()
+    dataset = dataset_of([file], "parquet")
     try:
-        return _read_columns(dataset_of([file], "parquet"), columns)
+        return _read_columns(dataset, columns)
     except (OSError, pa.ArrowException):
         file.verify()  # says so if it is because of its bytes
         raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, BinaryIO
 
 from penstock.errors import SerializationError
-from penstock.loaded import loaded
 from penstock.storage.batches import batches_of, is_reader, is_stream
 from penstock.storage.parquet import columns_of
 from penstock.storage.records import About
@@ -26,8 +25,8 @@ class ArrowFileSerializer:
     def can(self, value: Any) -> bool:
         if is_reader(value) or is_stream(value):
             return True
-        arrow = loaded("pyarrow")
-        return arrow is not None and type(value) in (arrow.Table, arrow.RecordBatch)
+        kind = type(value)
+        return kind.__module__.partition(".")[0] == "pyarrow" and kind.__name__ in ("Table", "RecordBatch")
 
     def write(self, value: Any, file: BinaryIO) -> About:
         import pyarrow as pa

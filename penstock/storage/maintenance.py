@@ -294,7 +294,7 @@ def _files_of(results: ResultStore, folder: _Folder, record: ResultRecord) -> se
         return {record.payload_name} if record.payload_name is not None else set()
     try:
         return {file.name for file in all_files(results.store, record)}
-    except DamagedResult:
+    except (DamagedResult, StoreVersionError):
         # Nobody knows which parts it has: `verify` reports it, and whoever wants the result replaces it.
         files = folder.payloads.get(record.generation, [])
         return {file.name for file in files if file.name.startswith(record.files)}

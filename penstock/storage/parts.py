@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.errors import SerializationError, StoreError
+from penstock.errors import SerializationError, StoreError, StoreVersionError
 from penstock.storage.hashed import HashedFile
 from penstock.storage.parquet import write_parquet
 from penstock.storage.records import PayloadFile, ResultRecord, part_name
@@ -73,9 +73,13 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
         return sum(part.rows for part in self.parts)
 
     def arrow_schema(self) -> Any:
+        """Raises `SerializationError` if this pyarrow does not know it."""
         import pyarrow as pa
 
-        return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.schema)))
+        try:
+            return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.schema)))
+        except (ValueError, OSError, NotImplementedError) as error:
+            raise SerializationError("a dataset's schema does not read back", because=str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,15 @@ def read_parts(store: PayloadStore, record: ResultRecord) -> StoredParts:
         )
     except (msgspec.DecodeError, UnicodeDecodeError, StoreError) as error:
         raise file.damaged(f"its manifest does not read back: {error}") from error
+    if manifest.v > _VERSION:
+        raise StoreVersionError(
+            f"the manifest has version {manifest.v}",
+            where=file.name,
+            because=f"this Penstock reads versions up to {_VERSION}",
+            hint="upgrade Penstock here",
+            found=manifest.v,
+            known=_VERSION,
+        )
     return StoredParts(manifest, files)
 
 

@@ -57,7 +57,10 @@ def dataset_of(files: Sequence[StoredFile], kind: FileFormat, schema: Any = None
         try:
             schema = fragments[0].physical_schema
         except (OSError, pa.ArrowException) as error:
-            raise files[0].damaged(f"its end does not read back: {error}") from error
+            files[0].verify()  # says so if it is because of its bytes
+            raise SerializationError(
+                f"a stored result of {files[0].task} does not read back", where=files[0].name, because=str(error)
+            ) from error
     return ds.FileSystemDataset(fragments, schema, form, filesystem)
 
 

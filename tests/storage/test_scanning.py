@@ -198,6 +198,13 @@ def test_a_changed_page_is_noticed_by_whoever_reads_it(tmp_path: Path, make: Cal
         dataset.to_table(columns=["b"])
 
 
+def test_an_end_that_does_not_read_back_is_damage(results: ResultStore) -> None:
+    record = publish(results, noise(1_000))
+    replace(results.store, record.payload_name or "", lambda data: data[:-1] + b"x")
+    with pytest.raises(DamagedResult, match="another checksum"):
+        results.scan(record)
+
+
 def test_a_file_that_goes_while_it_is_scanned_is_damage(results: ResultStore) -> None:
     record = publish(results, noise(1_000))
     dataset = results.scan(record)
