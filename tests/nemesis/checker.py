@@ -61,7 +61,7 @@ def check(history: Sequence[Event], terms: Terms) -> list[Violation]:
         *_payloads(done, ordered),
         *_invalidations(done),
         *_holders(done, ordered, terms),
-        *_learned(done, ordered),
+        *_learned(done, ordered, terms),
         *_tokens(done),
         *_waiters(done, ordered, terms),
         *_left(ordered),
@@ -212,17 +212,22 @@ def _holders(done: list[Operation], history: list[Event], terms: Terms) -> Itera
             yield Violation("I6", what, (before.taken.end, hold.taken.end))
 
 
-def _learned(done: list[Operation], history: list[Event]) -> Iterator[Violation]:
-    """I6: whose lock went to another before it was released has been told, if it came to its end in order."""
+def _learned(done: list[Operation], history: list[Event], terms: Terms) -> Iterator[Violation]:
+    """I6: whose lock went to another before it was released has been told, if it came to its end in order.
+
+    And not so soon that its next heartbeat, by which it would have learned, was still to come.
+    """
     told = {event.about["session"] for event in history if event.op == "lost"}
-    ended = {event.process for event in history if event.op == "bye"}
+    ended = {event.process: event.t for event in history if event.op == "bye"}
+    in_time = LOST_AFTER * terms.lease + terms.margin
     holder: dict[str, _Hold] = {}
     for hold in sorted(_holds(done, history), key=lambda hold: hold.fence):
         before = holder.get(hold.key)
         holder[hold.key] = hold
         if before is None or before.session == hold.session or before.session in told:
             continue
-        if before.taken.invoke.process in ended and hold.since < before.released:
+        lived_until = ended.get(before.taken.invoke.process, 0.0)
+        if hold.since < before.released and hold.since + in_time < lived_until:
             assert before.taken.end is not None
             assert hold.taken.end is not None
             yield Violation("I6", f"who lost {hold.key} was never told", (before.taken.end, hold.taken.end))

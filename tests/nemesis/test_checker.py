@@ -216,6 +216,11 @@ def test_a_holder_who_is_never_told_of_the_loss_breaks_i6() -> None:
     assert story.note("pA", "lost", 3.0, session="A").broken() == set()
 
 
+def test_a_holder_who_ends_before_its_next_heartbeat_need_not_be_told() -> None:
+    story = Story().takes("A", 0.0, 0.1, 1).takes("B", 2.0, 2.1, 2)
+    assert story.note("pA", "bye", 2.5, threads=[]).broken() == set()
+
+
 # -- I7 ---------------------------------------------------------------------------------------------------------------
 
 
