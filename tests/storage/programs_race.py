@@ -30,22 +30,26 @@ from penstock.storage.results import Published, ResultStore, Staged
 from penstock.storage.slots import Absent, Found
 
 KEYS = 50
+FILES = 5
+"""Each fifth value is a file of its own, the others lie in their records."""
 assert s3fs  # imported here, once, and not in each of them
 
 
 @task(cache_policy=INPUTS)
-def noise(n: int) -> pa.Table:
+def noise(n: int) -> Any:
+    if n % FILES:
+        return os.urandom(100).hex()
     return pa.table({"x": pa.array(list(os.urandom(20_000)), pa.uint8())})
 
 
 @flow
-def everything() -> list[pa.Table]:
+def everything() -> list[Any]:
     return [noise(n) for n in range(KEYS)]
 
 
 def by_flow(url: str, doomed: bool) -> dict[str, Any]:
     run = everything.with_options(result_storage=url).run()
-    values = [table["x"].to_numpy().tobytes() for table in run.result()]
+    values = [each.encode() if isinstance(each, str) else each["x"].to_numpy().tobytes() for each in run.result()]
     return {"values": [digest(value) for value in values], "won": 0}
 
 
@@ -54,14 +58,14 @@ def by_results(url: str, doomed: bool) -> dict[str, Any]:
     results = ResultStore(open_store(url))
     values, won = [""] * KEYS, 0
     if doomed:
-        staged(results, random.randrange(0, KEYS, 5), "x" * 20_000, Absent(0, "never"))
+        staged(results, random.randrange(0, KEYS, FILES), "x" * 20_000, Absent(0, "never"))
         os.kill(os.getpid(), signal.SIGKILL)
     for n in random.sample(range(KEYS), KEYS):
         found = results.look_up("noise", str(n))
         if isinstance(found, Found):
             record = found.record
         else:
-            value = os.urandom(10_000 if n % 5 == 0 else 100).hex()  # of which every fifth is a file of its own
+            value = os.urandom(100 if n % FILES else 10_000).hex()
             done = results.commit(staged(results, n, value, found))
             assert isinstance(done, Published)
             record, won = done.record, won + done.won
