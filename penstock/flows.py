@@ -133,11 +133,13 @@ class Flow(Generic[P, R]):
     ) -> Run[R]:
         """Continue a failed or killed run: same id and parameters, so whatever it finished and recorded is a hit.
 
-        Raises `StoreError` if there is no such run, `ParameterError` if its parameters were not kept.
+        Raises `StoreError` if there is no such run, `ParameterError` if its parameters were not kept or may not be read
+        here, `SignatureRefused` if its record was changed.
         """
         settings = settings or current_settings()
-        store = Environment(self._settings(settings)).results().store
-        parameters = read_parameters(store, read_record(store, run_id))
+        environment = Environment(self._settings(settings))
+        store = environment.results().store
+        parameters = read_parameters(store, read_record(store, run_id), environment.signatures())
         return self.run_with(parameters, settings=settings, subscribers=subscribers, run_id=run_id)
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
@@ -323,7 +325,9 @@ class _Attempts:
         if run_id is not None:
             record = read_record(store, run_id)
             return msgspec.structs.replace(record, attempts=record.attempts + 1, state="running", error="")
-        return new_record(store, new_run_id(), self.flow.name, entry_of(self.flow.fn), self.parameters)
+        signatures = self.environment.signatures()
+        name, entry = self.flow.name, entry_of(self.flow.fn)
+        return new_record(store, new_run_id(), name, entry, self.parameters, signatures=signatures)
 
     def begin(self) -> Live:
         self.count += 1

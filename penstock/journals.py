@@ -9,11 +9,14 @@ from typing import Any
 
 import cloudpickle
 import msgspec
+from blake3 import blake3
 
 from penstock import events
 from penstock.clocks import Clock
-from penstock.errors import ParameterError, StoreError
+from penstock.errors import ParameterError, SignatureRefused, StoreError
 from penstock.locks.processes import ProcessIdentity
+from penstock.storage.records import Signature
+from penstock.storage.signing import Signatures, Verdict
 from penstock.storage.stores import AppendStore, Store
 
 FLUSH_SECONDS = 0.5
@@ -38,6 +41,10 @@ class RunRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """For people: each argument's repr, cut short."""
     resumable: bool = False
     """Its parameters are kept beside the record (`read_parameters`)."""
+    parameters_checksum: str = ""
+    """blake3 of the kept parameters, hex."""
+    signature: Signature | None = None
+    """Of what resuming it runs: its id, flow and entry, and the checksum of its parameters."""
     state: str = "running"
     runner: str = ""
     host: str = ""
@@ -159,44 +166,91 @@ def _appending(store: object) -> AppendStore | None:
     return store if isinstance(store, AppendStore) else None
 
 
-def new_record(store: Store, run_id: str, flow: str, entry: str, parameters: Mapping[str, Any]) -> RunRecord:
+def new_record(
+    store: Store,
+    run_id: str,
+    flow: str,
+    entry: str,
+    parameters: Mapping[str, Any],
+    *,
+    signatures: Signatures | None = None,
+) -> RunRecord:
     """The record of a run that begins in this process; keeps its parameters for resuming it."""
-    return RunRecord(
+    kept = _keep_parameters(store, run_id, parameters)
+    record = RunRecord(
         id=run_id,
         flow=flow,
         entry=entry,
         parameters={name: _SHORT.repr(value) for name, value in parameters.items()},
-        resumable=_keep_parameters(store, run_id, parameters),
+        resumable=kept is not None,
+        parameters_checksum=kept or "",
     )
+    if signatures is not None:
+        record.signature = signatures.sign(_resumed(record))
+    return record
 
 
-def _keep_parameters(store: Store, run_id: str, parameters: Mapping[str, Any]) -> bool:
+def _keep_parameters(store: Store, run_id: str, parameters: Mapping[str, Any]) -> str | None:
+    """The checksum of what was kept."""
     try:
         pickled = cloudpickle.dumps(dict(parameters))
     except Exception:  # noqa: BLE001 (a parameter's __reduce__ may raise anything; the run is then not resumable by id)
-        return False
+        return None
     with store.create(run_name(run_id, _PARAMETERS)) as file:
         file.write(pickled)
-    return True
+    return blake3(pickled).hexdigest()
 
 
-def read_parameters(store: Store, record: RunRecord) -> dict[str, Any]:
-    """The parameters a run began with. Raises `ParameterError` if they were not kept."""
+def _resumed(record: RunRecord) -> bytes:
+    """What its signature is over."""
+    return b"penstock run 1\n" + msgspec.json.encode([record.id, record.flow, record.entry, record.parameters_checksum])
+
+
+def check_resumable(store: Store, record: RunRecord, signatures: Signatures | None) -> None:
+    """Before anything that the record names is imported or read.
+
+    Raises `ParameterError` if its parameters were not kept, or may not be read here, and `SignatureRefused` for a
+    signature that is not as it has to be.
+    """
     if not record.resumable:
         raise ParameterError(
             f"run {record.id} cannot be resumed by its id",
             because="its parameters could not be pickled when it began",
             hint="run the flow again with the same arguments: finished tasks with a key are hits",
         )
-    if not store.trusted:
+    verdict: Verdict = "missing" if signatures is None else signatures.judge(_resumed(record), record.signature)
+    if signatures is not None and signatures.refuses(verdict):
+        raise SignatureRefused(
+            f"the record of run {record.id} has no right signature",
+            where=store.url,
+            because=f"it is {verdict}",
+            hint="run the flow again with the same arguments: finished tasks with a key are hits",
+            verdict=verdict,
+            run=record.id,
+        )
+    if not store.trusted and verdict != "valid":
         raise ParameterError(
             f"run {record.id} cannot be resumed by its id",
             where=store.url,
             because="its parameters are pickled, and reading them runs code that whoever can write there has chosen",
+            hint="run the flow again with the same arguments: finished tasks with a key are hits; runs that begin "
+            "with signing keys can be resumed (docs/security.md)",
+        )
+
+
+def read_parameters(store: Store, record: RunRecord, signatures: Signatures | None = None) -> dict[str, Any]:
+    """The parameters a run began with. Raises as `check_resumable`."""
+    check_resumable(store, record, signatures)
+    with store.open(run_name(record.id, _PARAMETERS)) as file:
+        pickled = file.read()
+    if record.parameters_checksum and blake3(pickled).hexdigest() != record.parameters_checksum:
+        raise ParameterError(
+            f"run {record.id} cannot be resumed by its id",
+            where=store.url,
+            because="its parameters are not the ones that it began with",
             hint="run the flow again with the same arguments: finished tasks with a key are hits",
         )
-    with store.open(run_name(record.id, _PARAMETERS)) as file:
-        parameters: dict[str, Any] = cloudpickle.load(file)
+    parameters: dict[str, Any] = cloudpickle.loads(pickled)
     return parameters
 
 

@@ -21,6 +21,7 @@ from penstock.cli.progress import Watch, watching
 from penstock.cli.stored import find_run, is_running
 from penstock.errors import PenstockError, UsageError
 from penstock.flows import Flow
+from penstock.journals import check_resumable
 from penstock.runs import Run
 
 if TYPE_CHECKING:
@@ -131,7 +132,10 @@ def resume(invocation: Invocation, run_id: str, quiet: bool) -> int:
     RUN_ID is a run's id, the end of one, or `last`.
     """
     settings = invocation.settings()
-    record = find_run(invocation.environment().results().store, run_id)
+    environment = invocation.environment()
+    store = environment.results().store
+    record = find_run(store, run_id)
+    check_resumable(store, record, environment.signatures())  # before the record says what is imported
     if is_running(record):
         raise UsageError(f"run {record.id} is still running", where=f"process {record.pid} on {record.host}")
     with _tidy_output(invocation):

@@ -50,20 +50,28 @@ class Signatures:
 
     def signed(self, record: _Signed) -> _Signed:
         """The record with a signature by the key that signs now."""
-        id, key = self.keys.current()
-        return msgspec.structs.replace(record, signature=Signature(id, _mac(key, record)))
+        return msgspec.structs.replace(record, signature=self.sign(canonical(record)))
 
     def verdict(self, record: ResultRecord | RecipeEntry) -> Verdict:
-        """What the record's signature is worth. Compared in constant time."""
+        """What the record's signature is worth."""
         signature = record.signature
-        if not isinstance(signature, Signature):
+        return self.judge(canonical(record), signature if isinstance(signature, Signature) else None)
+
+    def sign(self, message: bytes) -> Signature:
+        """Of bytes that say of what kind they are, so that one thing's signature is not another's."""
+        id, key = self.keys.current()
+        return Signature(id, _mac(key, message))
+
+    def judge(self, message: bytes, signature: Signature | None) -> Verdict:
+        """What a signature of such bytes is worth. Compared in constant time."""
+        if signature is None:
             return "missing"
         key = self.keys.get(signature.key)
         if key is None:
             return "unknown key"
         import hmac  # on use: most processes sign nothing
 
-        right = hmac.compare_digest(_mac(key, record).encode(), signature.mac.encode("utf-8", "surrogatepass"))
+        right = hmac.compare_digest(_mac(key, message).encode(), signature.mac.encode("utf-8", "surrogatepass"))
         return "valid" if right else "wrong"
 
     def refuses(self, verdict: Verdict) -> bool:
@@ -101,7 +109,7 @@ def _id(record: ResultRecord) -> str:
     return record.signature.key[:64] if record.signature else ""
 
 
-def _mac(key: bytes, record: ResultRecord | RecipeEntry) -> str:
+def _mac(key: bytes, message: bytes) -> str:
     import hmac
 
-    return hmac.digest(key, canonical(record), "sha256").hex()
+    return hmac.digest(key, message, "sha256").hex()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib
 import multiprocessing.connection
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from penstock import INPUTS, flow, task
-from penstock.errors import CodecRefused, SignatureRefused
+from penstock.cli.main import main
+from penstock.errors import CodecRefused, ParameterError, SignatureRefused
+from penstock.journals import RunRecord, read_record
 from penstock.runners import DaskRunner
 from penstock.runners.base import WorkerContext
 from penstock.runtime import FlowRunInfo
@@ -206,6 +210,78 @@ def test_where_signatures_are_required_an_unsigned_table_is_refused(
     with pytest.raises(SignatureRefused) as caught:
         one()
     assert "required" in caught.value.because
+
+
+# -- runs that are resumed
+
+
+@flow
+def shaky(numbers: set[int]) -> int:
+    if not ran:
+        ran.append("failed")
+        raise LookupError("the first time")
+    return sum(numbers)
+
+
+@pytest.fixture
+def failed(keys: Path, shared: ResultStore) -> RunRecord:
+    """A run that can be resumed."""
+    run = shaky.run({1, 2})
+    assert isinstance(run.error, LookupError)
+    return read_record(shared.store, run.id)
+
+
+def put(results: ResultStore, record: RunRecord) -> None:
+    results.store.put(f"runs/{record.id}/run.json", msgspec.json.encode(record))
+
+
+def test_a_signed_run_is_resumed_where_others_can_write(failed: RunRecord) -> None:
+    run = shaky.resume(failed.id)
+    assert (run.id, run.result()) == (failed.id, 3)
+
+
+def test_an_unsigned_run_is_not_resumed_where_others_can_write(failed: RunRecord, shared: ResultStore) -> None:
+    put(shared, msgspec.structs.replace(failed, signature=None))
+    with pytest.raises(ParameterError) as caught:
+        shaky.resume(failed.id)
+    assert "signing keys" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "changed", [{"entry": "os:system"}, {"flow": "other"}, {"parameters_checksum": "0"}, {"id": "x"}]
+)
+def test_a_changed_run_is_refused_before_anything_of_it_is_imported(
+    failed: RunRecord, shared: ResultStore, changed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = msgspec.structs.replace(failed, **changed)  # type: ignore[arg-type]
+    put(shared, record)
+    with pytest.raises(SignatureRefused):
+        shaky.resume(record.id)
+    loaded: list[str] = []
+    monkeypatch.setattr("penstock.cli.run.load_flow", loaded.append)
+    answer = CliRunner().invoke(main, ["resume", record.id])
+    assert answer.exit_code != 0
+    assert "result.signature-refused" in answer.output
+    assert loaded == []
+
+
+def test_changed_parameters_of_a_signed_run_are_not_unpickled(failed: RunRecord, shared: ResultStore) -> None:
+    name = f"runs/{failed.id}/parameters.pkl"
+    shared.store.delete(name)
+    with shared.store.create(name) as file:
+        file.write(pickle.dumps(Bomb()))
+    with pytest.raises(ParameterError, match="cannot be resumed"):
+        shaky.resume(failed.id)
+    assert "boom" not in ran
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return go_off, ("boom",)
+
+
+def go_off(how: str) -> None:
+    ran.append(how)
 
 
 @task(cache_policy=INPUTS)
