@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -246,7 +246,7 @@ class TakesUpAgain(OwnSession):
         pass
 
 
-def run_all(worlds: Sequence[RedisWorld]) -> None:
+def run_all(worlds: Iterable[RedisWorld]) -> None:
     for world in worlds:
         world.run(max_steps=40_000)
 
@@ -271,10 +271,32 @@ def test_no_two_drivers_hold_a_key_in_many_worlds(restarts: bool) -> None:
     run_all([RedisWorld(seed, restarts=restarts) for seed in MORE_SEEDS])
 
 
+def short_world(seed: int, **wrong: Any) -> RedisWorld:
+    return RedisWorld(seed, machines=2 + seed % 2, rounds=2, restarts=seed % 5 > 2, **wrong)
+
+
 @pytest.mark.slow
 def test_no_two_drivers_hold_a_key_in_thousands_of_short_worlds() -> None:
     for seed in seeds(THOUSANDS):
-        RedisWorld(seed, machines=2 + seed % 2, rounds=2, restarts=seed % 5 > 2).run(max_steps=40_000)
+        short_world(seed).run(max_steps=40_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"redis": Careless},
+        {"redis": Impatient},
+        {"redis": ClockOnly},
+        {"redis": CountOnly},
+        {"session": TakesUpAgain},
+        {"commits": "always"},
+    ],
+    ids=lambda wrong: getattr(next(iter(wrong.values())), "__name__", "overwrites"),
+)
+def test_what_is_wrong_is_found_in_short_worlds_too(wrong: dict[str, Any]) -> None:
+    with pytest.raises(Violation):
+        run_all(short_world(seed, **wrong) for seed in range(THOUSANDS))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -154,7 +154,7 @@ class DeletesTheTop(Epochs):
             self._store.delete(_name(epoch.key, number))
 
 
-def run_all(worlds: Sequence[EpochWorld]) -> None:
+def run_all(worlds: Iterable[EpochWorld]) -> None:
     for world in worlds:
         world.run()
 
@@ -170,11 +170,33 @@ def test_no_two_drivers_hold_a_key_in_many_worlds(torn_listings: bool, keys: str
     run_all([EpochWorld(seed, torn_listings=torn_listings, keys=keys) for seed in MORE_SEEDS])
 
 
+def short_world(seed: int, **wrong: Any) -> EpochWorld:
+    machines, keys = 2 + seed % 2, "kl"[: 1 + seed % 3 // 2]
+    return EpochWorld(
+        seed, machines=machines, keys=keys, rounds=2, polls=(1.0, 10.0), torn_listings=seed % 5 > 2, **wrong
+    )
+
+
 @pytest.mark.slow
 def test_no_two_drivers_hold_a_key_in_thousands_of_short_worlds() -> None:
     for seed in seeds(THOUSANDS):
-        machines, keys = 2 + seed % 2, "kl"[: 1 + seed % 3 // 2]
-        EpochWorld(seed, machines=machines, keys=keys, rounds=2, polls=(1.0, 10.0), torn_listings=seed % 5 > 2).run()
+        short_world(seed).run()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": NoLookAfterCreating},
+        {"epochs": DeleteAndCreate},
+        {"epochs": DeletesTheTop},
+        {"registry": Impatient},
+    ],
+    ids=lambda wrong: next(iter(wrong.values())).__name__,
+)
+def test_what_is_wrong_is_found_in_short_worlds_too(wrong: dict[str, Any]) -> None:
+    with pytest.raises(Violation):
+        run_all(short_world(seed, **wrong) for seed in range(THOUSANDS))
 
 
 @pytest.mark.parametrize("seed", range(3))
