@@ -11,9 +11,9 @@ from blake3 import blake3
 
 LARGE_BYTES = 1 << 20
 """From this size on, files are hashed while the next part is made."""
-_PARTS_AHEAD = 32
+_PARTS_AHEAD = 16
 _PART_BYTES = 1 << 20
-"""However much is written at once, no more than so many such parts wait in memory."""
+"""Parts have about this size, however much is written at once: half of what Parquet writes is a few bytes."""
 
 
 class HashedFile(io.RawIOBase):
@@ -25,8 +25,9 @@ class HashedFile(io.RawIOBase):
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._parts: queue.Queue[bytes | None] | None = None
+        self._parts: queue.Queue[bytearray | None] | None = None
         self._thread: threading.Thread | None = None
+        self._pending = bytearray()
         self.size = 0
         self.checksum = blake3()
         self.error: BaseException | None = None
@@ -51,7 +52,10 @@ class HashedFile(io.RawIOBase):
         else:
             whole = memoryview(data).cast("B")
             for begin in range(0, size, _PART_BYTES):
-                self._parts.put(bytes(whole[begin : begin + _PART_BYTES]))
+                self._pending += whole[begin : begin + _PART_BYTES]
+                if len(self._pending) >= _PART_BYTES:
+                    self._parts.put(self._pending)
+                    self._pending = bytearray()
         if self.error is not None:
             raise self.error
         return size
@@ -59,13 +63,15 @@ class HashedFile(io.RawIOBase):
     def finish(self) -> None:
         """Wait until all is passed on; raises what went wrong with that."""
         if self._parts is not None and self._thread is not None:
+            self._parts.put(self._pending)
             self._parts.put(None)
+            self._pending = bytearray()
             self._thread.join()
             self._parts = self._thread = None
         if self.error is not None:
             raise self.error
 
-    def _work(self, parts: queue.Queue[bytes | None]) -> None:
+    def _work(self, parts: queue.Queue[bytearray | None]) -> None:
         # Takes all there is even after an error, or the writer would wait for ever.
         while (part := parts.get()) is not None:
             if self.error is None:
