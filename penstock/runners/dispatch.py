@@ -74,7 +74,8 @@ class Dispatch:
         """
         refused: list[tuple[int, Failure]] = []
         again: list[int] = []
-        while self._room("slots", 1.0) and (id := self._waiting.pop(self._fits)) is not None:
+        # Who waits is asked first: a look at the room opens the engine.
+        while self._waiting and self._room("slots", 1.0) and (id := self._waiting.pop(self._fits)) is not None:
             if self._board.remade and (self._board.outdated(id) or self._board.absent(id)):
                 again.append(id)
                 continue

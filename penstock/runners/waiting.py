@@ -19,6 +19,9 @@ class Waiting:
         """The heap of nodes that may fit."""
         self._aside: dict[tuple[tuple[str, float], ...], list[int]] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self.ready or self._aside)
+
     def push(self, id: int) -> None:
         """The node waits."""
         heapq.heappush(self.ready, id)
