@@ -2,16 +2,20 @@
 
 pyarrow reads through the store, so that a bucket is reached by the one client there is, with its credentials, retries
 and errors; files of this machine it reads by itself. A Dataset pickles to the store's address and the names of the
-files, never with credentials.
+files, or to their paths, never with credentials.
 
 **What is verified.** Sizes, when a file is opened. A partial read cannot check the checksum of the whole file, so of
 Parquet the checksum of each page is checked as it is read. Not covered are the footer, and files that polars wrote,
-which have none. Arrow files have none either: on this machine they are verified as a whole when they are opened, and
+which have none. Arrow files have none either: on this machine they are verified as a whole when a scan begins, and
 then mapped into memory; in a bucket only their size is. `load` verifies every byte.
 """
 
 from __future__ import annotations
 
+import atexit
+import threading
+import time
+import weakref
 from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 
@@ -26,6 +30,8 @@ from penstock.storage.stored_files import StoredFile
 from penstock.storage.stores import Store
 
 FileFormat = Literal["parquet", "arrow"]
+EXIT_SECONDS = 2.0
+"""A process that ends waits so long for what is being read."""
 
 
 def scan(store: Store, record: ResultRecord) -> Any:
@@ -50,9 +56,11 @@ def scan(store: Store, record: ResultRecord) -> Any:
 
 def dataset_of(files: Sequence[StoredFile], kind: FileFormat, schema: Any = None) -> Any:
     """One Dataset over files in order; of one schema, which is read from the first file if it is not given."""
-    filesystem = pafs.PyFileSystem(_StoredFiles({file.name: file for file in files}, kind))
+    filesystem, names = _reached(files, kind)
     form = _format(kind)
-    fragments = [form.make_fragment(file.name, filesystem, **_size_of(file, kind)) for file in files]
+    fragments = [
+        form.make_fragment(name, filesystem, **_size_of(file, kind)) for file, name in zip(files, names, strict=True)
+    ]
     if schema is None:
         try:
             schema = fragments[0].physical_schema
@@ -79,6 +87,18 @@ def dataset_of_value(value: Any) -> Any:
     )
 
 
+def _reached(files: Sequence[StoredFile], kind: FileFormat) -> tuple[Any, list[str]]:
+    """The file system that pyarrow reads the files with, and their names there."""
+    paths = [path for file in files if (path := file.local_path()) is not None]
+    if len(paths) < len(files):
+        return pafs.PyFileSystem(_StoredFiles({file.name: file for file in files})), [file.name for file in files]
+    if kind == "arrow":
+        for file in files:
+            file.verify()
+    # Its own, so that its threads need nothing of Python's, which may end before they do.
+    return pafs.LocalFileSystem(use_mmap=kind == "arrow"), paths
+
+
 def _format(kind: FileFormat) -> Any:
     if kind == "arrow":
         return ds.IpcFileFormat()
@@ -94,10 +114,8 @@ def _size_of(file: StoredFile, kind: FileFormat) -> dict[str, int]:
 class _StoredFiles(pafs.FileSystemHandler):  # type: ignore[misc]
     """Some files of a store, as pyarrow asks for them: nothing else is there, and nothing can be written."""
 
-    def __init__(self, files: dict[str, StoredFile], kind: FileFormat) -> None:
+    def __init__(self, files: dict[str, StoredFile]) -> None:
         self._files = files
-        self._kind = kind
-        self._verified: set[str] = set()
 
     def get_type_name(self) -> str:
         return "penstock"
@@ -115,16 +133,9 @@ class _StoredFiles(pafs.FileSystemHandler):  # type: ignore[misc]
         return self.get_file_info(inside)
 
     def open_input_file(self, path: str) -> Any:
-        file = self._file(path)
-        local = file.local_path()
-        if local is None:
-            return pa.PythonFile(file.open(), mode="r")
-        if self._kind == "parquet":
-            return pa.OSFile(local)
-        if path not in self._verified:
-            file.verify()
-            self._verified.add(path)
-        return pa.memory_map(local)
+        file = self._file(path).open()
+        _readers.add(file)
+        return pa.PythonFile(file, mode="r")
 
     def open_input_stream(self, path: str) -> Any:
         return self.open_input_file(path)
@@ -151,3 +162,34 @@ class _StoredFiles(pafs.FileSystemHandler):  # type: ignore[misc]
 
     create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = delete_file = move = _refuse
     copy_file = open_output_stream = open_append_stream = _refuse
+
+
+class _Readers:
+    """Files of buckets that pyarrow's threads have open, and may close a moment after the last batch was handed out.
+
+    One of these threads that comes to need Python while the process ends aborts it.
+    """
+
+    def __init__(self) -> None:
+        self._open: set[weakref.ref[Any]] = set()
+        self._closed = threading.Event()
+
+    def add(self, file: Any) -> None:
+        """Opened; it is closed when nobody has it any more."""
+        self._open.add(weakref.ref(file, self._forget))
+
+    def _forget(self, reference: weakref.ref[Any]) -> None:
+        self._open.discard(reference)
+        self._closed.set()
+
+    def wait(self, seconds: float) -> None:
+        """Until none is open, and not longer than that: whoever keeps one has to close it."""
+        deadline = time.monotonic() + seconds
+        while self._open and (left := deadline - time.monotonic()) > 0:
+            self._closed.clear()
+            if self._open:
+                self._closed.wait(left)
+
+
+_readers = _Readers()
+atexit.register(_readers.wait, EXIT_SECONDS)
