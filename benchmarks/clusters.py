@@ -1,6 +1,6 @@
 """Single flight over clusters: many runs on several clusters of Dask want the same keys, with and without kills.
 
-PENSTOCK_BENCH_RAYS=2 puts Ray in the place of so many of the clusters, for the runs that nobody kills: each has one.
+PENSTOCK_BENCH_RAYS=2 puts Rays in the place of so many clusters, one for each run, in the measurement without kills.
 """
 
 from __future__ import annotations

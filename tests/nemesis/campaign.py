@@ -75,6 +75,7 @@ class Campaign:
         return read_history(self.folder)
 
     def found(self) -> bool:
+        """Whether what was to be found is found."""
         return any(each.invariant in self.until_found for each in check(self.history(), self.terms))
 
     def _look_at_what_is_left(self) -> None:
@@ -152,7 +153,7 @@ class _Nemesis:
                 self._do_what_is_due(now)
                 self._rng.choice(faults)()
                 time.sleep(self._rng.uniform(0.05, 0.4))
-            if self._campaign.until_found:
+            if self._campaign.found():
                 return
             self._do_what_is_due(float("inf"))
             self._drain()
@@ -163,6 +164,9 @@ class _Nemesis:
 
     def _faults(self) -> list[Callable[[], None]]:
         # As often as they are named.
+        if self._campaign.sabotage:
+            # What is wrong shows by itself; but a loss has to be caused.
+            return [self._stop if self._campaign.sabotage == "never lost" else lambda: None]
         faults = [self._stop] * 4 + [self._kill] * 2
         if self._campaign.redis is not None:
             faults += [lambda: self._cut("normal"), lambda: self._cut("pubsub"), self._freeze, self._restart]

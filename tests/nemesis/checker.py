@@ -7,7 +7,8 @@
     I5   a read that begins after an invalidation returned never yields what was there before it
     I6   two sessions hold one lock at once only if one of them has lost its lease, and that one learns it
     I7   fencing tokens of a key strictly grow, also over a Redis that restarts empty
-    I9   every waiter ends within lease + poll + margin after the last event that could concern it
+    I9   every waiter ends within lease + poll + margin after the last event that could concern it, and after the first
+         release that it must have heard of
     I10  when all is quiet no lock is held, no heartbeat runs, and the store holds the payloads of its records alone
 
 Only what must have been so at some moment is judged: between `invoke` and `ok` an operation took effect at one moment
@@ -16,6 +17,7 @@ nobody knows, so two of them are in order only if one ended before the other beg
 
 from __future__ import annotations
 
+import itertools
 import math
 from bisect import bisect_right
 from collections import defaultdict
@@ -35,6 +37,8 @@ class Terms:
     lease: float = 1.0
     poll: float = 0.5
     """The longest pause between two looks of a waiter."""
+    call: float = 1.0
+    """What a call of a server may take that does not answer."""
     margin: float = 2.0
     """What a busy machine may add to when something is noticed."""
 
@@ -249,28 +253,44 @@ def _tokens(done: list[Operation]) -> Iterator[Violation]:
 
 
 def _waiters(done: list[Operation], history: list[Event], terms: Terms) -> Iterator[Violation]:
-    """I9."""
-    waits = [op for op in done if op.invoke.op == "wait"]
+    """I9. A server that is away adds the time for which it is, and that of one call.
+
+    Others may take the lock again and again. But whoever waited for a call's time already when it was released, and was
+    not disturbed, has heard of it.
+    """
     concerned = _what_may_have_changed(history)
+    freed: dict[str, list[float]] = defaultdict(list)
+    for event in history:
+        if event.op == "release" and event.type == "ok" and event.about.get("freed", True):
+            freed[event.key].append(event.t)
+    disturbed = [event.t for event in history if event.op in ("cut", "outage")]
+    away = [op for op in done if op.invoke.op == "outage"]
+    begins, ends = [op.invoke.t for op in away], [op.ended for op in away]
+    lasted = [0.0, *itertools.accumulate(op.ended - op.invoke.t + terms.call for op in away)]
     killed = {event.about["target"] for event in history if event.op == "kill"}
     end_of_all = max((event.t for event in history), default=0.0)
-    for wait in waits:
+    for wait in (op for op in done if op.invoke.op == "wait"):
         if wait.end is None and wait.invoke.process in killed:
             continue
         ended = min(wait.ended, end_of_all)
-        moments = (
-            _last_before(concerned[scope], ended)
-            for scope in (wait.invoke.key, f"process {wait.invoke.process}", "servers")
-        )
+        moments = [_last_before(concerned[of], ended) for of in (wait.invoke.key, f"process {wait.invoke.process}")]
+        since = max(wait.invoke.t, *moments)
+        # Outages follow each other, so those that this wait has seen are neighbours.
+        outages = lasted[bisect_right(begins, ended)] - lasted[bisect_right(ends, since)]
         patience = terms.lease + terms.poll + terms.margin
-        late = ended - max(wait.invoke.t, *moments) - patience
+        late = ended - since - outages - patience
+        first = _first_after(freed[wait.invoke.key], wait.invoke.t + terms.call)
+        if first + patience < ended:
+            at_work = (disturbed, concerned[f"process {wait.invoke.process}"])
+            if all(_first_after(moments, wait.invoke.t) > first + patience for moments in at_work):
+                late = max(late, ended - first - patience)
         if late > 0:
             how = "never ended" if wait.end is None else f"ended {late:.2f} s late"
             yield Violation("I9", f"a wait for {wait.invoke.key} {how}", tuple(e for e in (wait.invoke, wait.end) if e))
 
 
 def _what_may_have_changed(history: list[Event]) -> dict[str, list[float]]:
-    """By key, by waiting process, and of the servers: the moments from which on a waiter may count anew."""
+    """By key and by waiting process: the moments from which on a waiter may count anew."""
     moments: dict[str, list[float]] = defaultdict(list)
     at_work: dict[str, str] = {}
     """Which lock each process holds, or may hold: it has asked and heard nothing."""
@@ -289,9 +309,12 @@ def _what_may_have_changed(history: list[Event]) -> dict[str, list[float]]:
             moments[f"process {target}"].append(event.t)
             if target in at_work:
                 moments[at_work[target]].append(event.t)
-        elif event.op in ("outage", "cut"):
-            moments["servers"].append(event.t)
     return moments
+
+
+def _first_after(moments: list[float], t: float) -> float:
+    index = bisect_right(moments, t)
+    return moments[index] if index < len(moments) else math.inf
 
 
 def _last_before(moments: list[float], t: float) -> float:

@@ -97,10 +97,13 @@ class Client:
         self.results = sabotaged_results(ResultStore(open_store(orders.store), clock=clock), orders.sabotage)
         self.manager = sabotaged_manager(manager_of(orders, clock), orders.sabotage)
         self.session: Session | None = None
-        often = 40 if orders.sabotage == "collects openly" else 3
-        self.doings = {self.get: 70, self.read: 15, self.invalidate: 12, self.collect: often}
-        # A control has to show what is wrong soon.
-        self.work = [0.5] if orders.sabotage else [0.0, 0.05, 0.05, 0.5]
+        self.doings = {self.get: 70, self.read: 15, self.invalidate: 12, self.collect: 3}
+        self.work, self.hesitation = [0.0, 0.05, 0.05, 0.5], 0.1
+        if orders.sabotage:
+            # A control has to show soon what is wrong.
+            often = 30 if orders.sabotage == "collects openly" else 3
+            self.doings = {self.get: 50, self.read: 10, self.invalidate: 30, self.collect: often}
+            self.work, self.hesitation = [0.3], 0.3
 
     def run(self) -> None:
         """Until the time is over."""
@@ -217,7 +220,7 @@ class Client:
                 fence=lease.fencing_token if lease else 0,
             )
             self.affirm(lease)
-            self.pause(0.1 * self.orders.lease)
+            self.pause(self.hesitation * self.orders.lease)
             self.affirm(lease)
             published = self.results.commit(staged)
         except StoreError as error:
@@ -242,13 +245,14 @@ class Client:
 
     def release(self, lease: Lease, done: bool) -> None:
         noted = self.recorder.invoke("release", lease.key, session=lease.session_id, fence=lease.fencing_token)
-        while self.session is not None and not self.session.lost:
+        freed = False
+        while not freed and self.session is not None and not self.session.lost:
             try:
                 self.session.release([lease], "published" if done else "failed")
-                break
+                freed = not self.session.lost  # else it may have freed nothing
             except LocksUnreachable:
                 self.pause(0.05)
-        noted.ok()
+        noted.ok(freed=freed)
 
     def invalidate(self, key: str) -> None:
         noted = self.recorder.invoke("invalidate", key)

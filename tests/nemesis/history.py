@@ -11,7 +11,7 @@ The operations of clients:
     acquire     one try for a lock                    → session, fence; or holder
     holds       (note) the session was not lost at t  session, fence
     wait        wait until a lock may be free
-    release     let a lock go                         session, fence
+    release     let a lock go                         session, fence → freed: it was the session's until then
     lost        (note) a session learned that it is lost
     invalidate  close the current generation
     gc          collect garbage

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from penstock.locks import Lease, LockManager, Session
-from penstock.locks.base import Holder
+from penstock.locks.base import Holder, Wakeup
 from penstock.storage.maintenance import Collected
 from penstock.storage.records import ResultRecord, decode_slot_at, key_folder, slot_in
 from penstock.storage.results import ResultStore
 
 SABOTAGES = {
-    "overwrites": {"I1", "I3"},
+    "overwrites": {"I1", "I3", "I4"},
     "deletes": {"I1", "I5"},
     "collects openly": {"I2"},
     "never lost": {"I6"},
     "counts for itself": {"I7"},
+    "hears nothing": {"I9"},
+    "stays": {"I10"},
 }
 """What may be wrong, and the invariants that break with it."""
 
@@ -60,11 +63,8 @@ def sabotaged_collection(results: ResultStore, *, grace_seconds: float) -> Colle
 
 
 def sabotaged_manager(manager: LockManager, sabotage: str) -> LockManager:
-    if sabotage == "never lost":
-        return _Wrapped(manager, _NeverLost)
-    if sabotage == "counts for itself":
-        return _Wrapped(manager, _CountsForItself)
-    return manager
+    session = _SESSIONS.get(sabotage)
+    return manager if session is None else _Wrapped(manager, session)
 
 
 class _Wrapped:
@@ -107,3 +107,26 @@ class _CountsForItself(_Session):
 
     def release(self, leases: Sequence[Lease], outcome: Any) -> None:
         self._session.release([self._real], outcome)
+
+
+class _HearsNothing(_Session):
+    """Waits for as long as it may, whatever happens."""
+
+    def wait_any(self, keys: Sequence[str], timeout: float) -> list[Wakeup]:
+        time.sleep(timeout)
+        return []
+
+
+class _Stays(_Session):
+    """Is not closed: its heartbeat goes on, and its locks are held."""
+
+    def close(self) -> None:
+        pass
+
+
+_SESSIONS = {
+    "never lost": _NeverLost,
+    "counts for itself": _CountsForItself,
+    "hears nothing": _HearsNothing,
+    "stays": _Stays,
+}

@@ -12,7 +12,7 @@ import pytest
 from tests.nemesis.checker import Terms, check
 from tests.nemesis.history import Event, Recorder, operations, read_history
 
-TERMS = Terms(lease=1.0, poll=0.5, margin=0.5)
+TERMS = Terms(lease=1.0, poll=0.5, call=0.25, margin=0.5)
 
 
 class Story:
@@ -268,6 +268,20 @@ def test_a_waiter_that_was_stopped_counts_from_when_it_goes_on() -> None:
     story = Story().op("q", "wait", "k", 0.2, 6.0)
     assert story.broken() == {"I9"}
     assert story.note("nemesis", "continue", 5.0, target="q").broken() == set()
+
+
+def test_a_wait_that_hears_of_no_release_breaks_i9_though_others_go_on() -> None:
+    story = Story().takes("A", 0.0, 0.1, 1).op("q", "wait", "k", 0.2, 9.0).releases("A", 2.0, 2.1, 1)
+    for t in range(3, 9):
+        story.takes(f"B{t}", t, t + 0.1, t).releases(f"B{t}", t + 0.2, t + 0.3, t)
+    assert story.broken() == {"I9"}
+    assert story.note("nemesis", "cut", 1.9, kind="pubsub").broken() == set()
+
+
+def test_a_server_that_is_away_lets_a_wait_last_longer_for_just_that_time() -> None:
+    for ended, broken in ((4.0, set()), (4.2, {"I9"})):
+        story = Story().op("q", "wait", "k", 0.2, ended).outage(0.5, 1.0, empty=False).outage(1.5, 2.3, empty=True)
+        assert story.outage(5.0, 9.0, empty=False).broken() == broken
 
 
 def test_the_kill_of_a_holder_counts_and_that_of_anybody_else_does_not() -> None:
