@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+_TOKEN = os.urandom(16).hex()
+"""One for all modules: a process reads it once, and then goes on using it."""
+
 
 @pytest.fixture(scope="module")
 def ray_environment() -> Iterator[None]:
@@ -24,7 +27,7 @@ def ray_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", os.urandom(16).hex())
+        patch.setenv("RAY_AUTH_TOKEN", _TOKEN)
         patch.setenv("RAY_TMPDIR", folder)
         patch.delenv("RAY_ADDRESS", raising=False)
         yield
