@@ -45,14 +45,19 @@ def scan(store: Store, record: ResultRecord) -> Any:
         return dataset_of([payload_file(store, record)], "arrow" if kind == "arrow" else "parquet")
     parts = read_parts(store, record)
     check_parts(store, record, parts)
-    return dataset_of(parts.files, "parquet", parts.manifest.arrow_schema())
+    return dataset_of(parts.files, "parquet", parts.manifest.arrow_schema(), checked=True)
 
 
-def dataset_of(files: Sequence[StoredFile], kind: FileFormat, schema: Any = None) -> Any:
-    """One Dataset over files in order; of one schema, which is read from the first file if it is not given."""
-    filesystem = pafs.PyFileSystem(_StoredFiles({file.name: file for file in files}, kind))
+def dataset_of(files: Sequence[StoredFile], kind: FileFormat, schema: Any = None, *, checked: bool = False) -> Any:
+    """One Dataset over files in order; of one schema, which is read from the first file if it is not given.
+
+    Raises as `scan`. With `checked` the files were just there, of the sizes they should have.
+    """
     form = _format(kind)
-    fragments = [form.make_fragment(file.name, filesystem, **_size_of(file, kind)) for file in files]
+    filesystem, paths = _reached(files, kind, checked)
+    fragments = [
+        form.make_fragment(path, filesystem, **_size_of(file, kind)) for path, file in zip(paths, files, strict=True)
+    ]
     if schema is None:
         try:
             schema = fragments[0].physical_schema
@@ -79,6 +84,20 @@ def dataset_of_value(value: Any) -> Any:
     )
 
 
+def _reached(files: Sequence[StoredFile], kind: FileFormat, checked: bool) -> tuple[Any, list[str]]:
+    """The file system by which pyarrow finds the files, and what it calls them there."""
+    local = [file.store.local_path(file.name) for file in files]
+    paths = [path for path in local if path is not None]
+    if len(paths) < len(files):
+        return pafs.PyFileSystem(_StoredFiles({file.name: file for file in files})), [file.name for file in files]
+    for file in files:
+        if kind == "arrow":
+            file.verify()
+        elif not checked:
+            file.open().close()
+    return pafs.LocalFileSystem(use_mmap=kind == "arrow"), paths
+
+
 def _format(kind: FileFormat) -> Any:
     if kind == "arrow":
         return ds.IpcFileFormat()
@@ -94,10 +113,8 @@ def _size_of(file: StoredFile, kind: FileFormat) -> dict[str, int]:
 class _StoredFiles(pafs.FileSystemHandler):  # type: ignore[misc]
     """Some files of a store, as pyarrow asks for them: nothing else is there, and nothing can be written."""
 
-    def __init__(self, files: dict[str, StoredFile], kind: FileFormat) -> None:
+    def __init__(self, files: dict[str, StoredFile]) -> None:
         self._files = files
-        self._kind = kind
-        self._verified: set[str] = set()
 
     def get_type_name(self) -> str:
         return "penstock"
@@ -115,16 +132,7 @@ class _StoredFiles(pafs.FileSystemHandler):  # type: ignore[misc]
         return self.get_file_info(inside)
 
     def open_input_file(self, path: str) -> Any:
-        file = self._file(path)
-        local = file.local_path()
-        if local is None:
-            return pa.PythonFile(file.open(), mode="r")
-        if self._kind == "parquet":
-            return pa.OSFile(local)
-        if path not in self._verified:
-            file.verify()
-            self._verified.add(path)
-        return pa.memory_map(local)
+        return pa.PythonFile(self._file(path).open(), mode="r")
 
     def open_input_stream(self, path: str) -> Any:
         return self.open_input_file(path)

@@ -205,7 +205,8 @@ def test_an_end_that_does_not_read_back_is_damage(results: ResultStore) -> None:
         results.scan(record)
 
 
-def test_a_file_that_goes_while_it_is_scanned_is_damage(results: ResultStore) -> None:
+def test_a_file_that_goes_while_it_is_scanned_is_damage() -> None:
+    results = ResultStore(MemoryStore())
     record = publish(results, noise(1_000))
     dataset = results.scan(record)
     results.store.delete(record.payload_name or "")
