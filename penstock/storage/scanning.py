@@ -13,13 +13,14 @@ then mapped into memory; in a bucket only their size is. `load` verifies every b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from penstock.errors import SerializationError, StoreError
+from penstock.errors import SerializationError
+from penstock.storage.arrow_files import filesystem_of, path_of
 from penstock.storage.parts import check_parts, payload_file, read_parts
 from penstock.storage.records import ResultRecord
 from penstock.storage.stored_files import StoredFile
@@ -89,7 +90,7 @@ def _reached(files: Sequence[StoredFile], kind: FileFormat, checked: bool) -> tu
     local = [file.store.local_path(file.name) for file in files]
     paths = [path for path in local if path is not None]
     if len(paths) < len(files):
-        return pafs.PyFileSystem(_StoredFiles({file.name: file for file in files})), [file.name for file in files]
+        return filesystem_of(files[0].store), list(map(path_of, files))
     for file in files:
         if kind == "arrow":
             file.verify()
@@ -108,54 +109,3 @@ def _format(kind: FileFormat) -> Any:
 
 def _size_of(file: StoredFile, kind: FileFormat) -> dict[str, int]:
     return {"file_size": file.size} if kind == "parquet" else {}
-
-
-class _StoredFiles(pafs.FileSystemHandler):  # type: ignore[misc]
-    """Some files of a store, as pyarrow asks for them: nothing else is there, and nothing can be written."""
-
-    def __init__(self, files: dict[str, StoredFile]) -> None:
-        self._files = files
-
-    def get_type_name(self) -> str:
-        return "penstock"
-
-    def get_file_info(self, paths: Sequence[str]) -> list[Any]:
-        return [
-            pafs.FileInfo(path, pafs.FileType.File, size=self._files[path].size)
-            if path in self._files
-            else pafs.FileInfo(path, pafs.FileType.NotFound)
-            for path in paths
-        ]
-
-    def get_file_info_selector(self, selector: Any) -> list[Any]:
-        inside = [name for name in self._files if name.startswith(selector.base_dir)]
-        return self.get_file_info(inside)
-
-    def open_input_file(self, path: str) -> Any:
-        return pa.PythonFile(self._file(path).open(), mode="r")
-
-    def open_input_stream(self, path: str) -> Any:
-        return self.open_input_file(path)
-
-    def normalize_path(self, path: str) -> str:
-        return path
-
-    def _file(self, path: str) -> StoredFile:
-        found = self._files.get(path)
-        if found is None:
-            raise FileNotFoundError(path)
-        return found
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _StoredFiles) and self._files.keys() == other._files.keys()
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise StoreError("a stored result cannot be changed", because="its files are written once")
-
-    create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = delete_file = move = _refuse
-    copy_file = open_output_stream = open_append_stream = _refuse
