@@ -74,7 +74,7 @@ class StreamDatasetSerializer(DatasetSerializer):
     def read_parts(self, parts: StoredParts, about: About) -> Any:
         from penstock.storage.scanning import dataset_of
 
-        return dataset_of(parts.files, "parquet", parts.manifest.arrow_schema())
+        return dataset_of(parts.files, "parquet", parts.manifest.arrow_schema(), checked=True)
 
 
 def _tables(schema: Any, batches: Iterator[Any]) -> Iterator[Any]:

@@ -2,36 +2,31 @@
 
 pyarrow reads through the store, so that a bucket is reached by the one client there is, with its credentials, retries
 and errors; files of this machine it reads by itself. A Dataset pickles to the store's address and the names of the
-files, or to their paths, never with credentials.
+files, never with credentials.
 
 **What is verified.** Sizes, when a file is opened. A partial read cannot check the checksum of the whole file, so of
 Parquet the checksum of each page is checked as it is read. Not covered are the footer, and files that polars wrote,
-which have none. Arrow files have none either: on this machine they are verified as a whole when a scan begins, and
+which have none. Arrow files have none either: on this machine they are verified as a whole when they are opened, and
 then mapped into memory; in a bucket only their size is. `load` verifies every byte.
 """
 
 from __future__ import annotations
 
-import atexit
-import threading
-import time
-import weakref
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from penstock.errors import SerializationError, StoreError
+from penstock.errors import SerializationError
+from penstock.storage.arrow_files import filesystem_of, path_of
 from penstock.storage.parts import check_parts, payload_file, read_parts
 from penstock.storage.records import ResultRecord
 from penstock.storage.stored_files import StoredFile
 from penstock.storage.stores import Store
 
 FileFormat = Literal["parquet", "arrow"]
-EXIT_SECONDS = 2.0
-"""A process that ends waits so long for what is being read."""
 
 
 def scan(store: Store, record: ResultRecord) -> Any:
@@ -51,15 +46,18 @@ def scan(store: Store, record: ResultRecord) -> Any:
         return dataset_of([payload_file(store, record)], "arrow" if kind == "arrow" else "parquet")
     parts = read_parts(store, record)
     check_parts(store, record, parts)
-    return dataset_of(parts.files, "parquet", parts.manifest.arrow_schema())
+    return dataset_of(parts.files, "parquet", parts.manifest.arrow_schema(), checked=True)
 
 
-def dataset_of(files: Sequence[StoredFile], kind: FileFormat, schema: Any = None) -> Any:
-    """One Dataset over files in order; of one schema, which is read from the first file if it is not given."""
-    filesystem, names = _reached(files, kind)
+def dataset_of(files: Sequence[StoredFile], kind: FileFormat, schema: Any = None, *, checked: bool = False) -> Any:
+    """One Dataset over files in order; of one schema, which is read from the first file if it is not given.
+
+    Raises as `scan`. With `checked` the files were just there, of the sizes they should have.
+    """
     form = _format(kind)
+    filesystem, paths = _reached(files, kind, checked)
     fragments = [
-        form.make_fragment(name, filesystem, **_size_of(file, kind)) for file, name in zip(files, names, strict=True)
+        form.make_fragment(path, filesystem, **_size_of(file, kind)) for path, file in zip(paths, files, strict=True)
     ]
     if schema is None:
         try:
@@ -87,15 +85,17 @@ def dataset_of_value(value: Any) -> Any:
     )
 
 
-def _reached(files: Sequence[StoredFile], kind: FileFormat) -> tuple[Any, list[str]]:
-    """The file system that pyarrow reads the files with, and their names there."""
-    paths = [path for file in files if (path := file.local_path()) is not None]
+def _reached(files: Sequence[StoredFile], kind: FileFormat, checked: bool) -> tuple[Any, list[str]]:
+    """The file system by which pyarrow finds the files, and what it calls them there."""
+    local = [file.store.local_path(file.name) for file in files]
+    paths = [path for path in local if path is not None]
     if len(paths) < len(files):
-        return pafs.PyFileSystem(_StoredFiles({file.name: file for file in files})), [file.name for file in files]
-    if kind == "arrow":
-        for file in files:
+        return filesystem_of(files[0].store), list(map(path_of, files))
+    for file in files:
+        if kind == "arrow":
             file.verify()
-    # Its own, so that its threads need nothing of Python's, which may end before they do.
+        elif not checked:
+            file.open().close()
     return pafs.LocalFileSystem(use_mmap=kind == "arrow"), paths
 
 
@@ -109,87 +109,3 @@ def _format(kind: FileFormat) -> Any:
 
 def _size_of(file: StoredFile, kind: FileFormat) -> dict[str, int]:
     return {"file_size": file.size} if kind == "parquet" else {}
-
-
-class _StoredFiles(pafs.FileSystemHandler):  # type: ignore[misc]
-    """Some files of a store, as pyarrow asks for them: nothing else is there, and nothing can be written."""
-
-    def __init__(self, files: dict[str, StoredFile]) -> None:
-        self._files = files
-
-    def get_type_name(self) -> str:
-        return "penstock"
-
-    def get_file_info(self, paths: Sequence[str]) -> list[Any]:
-        return [
-            pafs.FileInfo(path, pafs.FileType.File, size=self._files[path].size)
-            if path in self._files
-            else pafs.FileInfo(path, pafs.FileType.NotFound)
-            for path in paths
-        ]
-
-    def get_file_info_selector(self, selector: Any) -> list[Any]:
-        inside = [name for name in self._files if name.startswith(selector.base_dir)]
-        return self.get_file_info(inside)
-
-    def open_input_file(self, path: str) -> Any:
-        file = self._file(path).open()
-        _readers.add(file)
-        return pa.PythonFile(file, mode="r")
-
-    def open_input_stream(self, path: str) -> Any:
-        return self.open_input_file(path)
-
-    def normalize_path(self, path: str) -> str:
-        return path
-
-    def _file(self, path: str) -> StoredFile:
-        found = self._files.get(path)
-        if found is None:
-            raise FileNotFoundError(path)
-        return found
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _StoredFiles) and self._files.keys() == other._files.keys()
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise StoreError("a stored result cannot be changed", because="its files are written once")
-
-    create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = delete_file = move = _refuse
-    copy_file = open_output_stream = open_append_stream = _refuse
-
-
-class _Readers:
-    """Files of buckets that pyarrow's threads have open, and may close a moment after the last batch was handed out.
-
-    One of these threads that comes to need Python while the process ends aborts it.
-    """
-
-    def __init__(self) -> None:
-        self._open: set[weakref.ref[Any]] = set()
-        self._closed = threading.Event()
-
-    def add(self, file: Any) -> None:
-        """Opened; it is closed when nobody has it any more."""
-        self._open.add(weakref.ref(file, self._forget))
-
-    def _forget(self, reference: weakref.ref[Any]) -> None:
-        self._open.discard(reference)
-        self._closed.set()
-
-    def wait(self, seconds: float) -> None:
-        """Until none is open, and not longer than that: whoever keeps one has to close it."""
-        deadline = time.monotonic() + seconds
-        while self._open and (left := deadline - time.monotonic()) > 0:
-            self._closed.clear()
-            if self._open:
-                self._closed.wait(left)
-
-
-_readers = _Readers()
-atexit.register(_readers.wait, EXIT_SECONDS)

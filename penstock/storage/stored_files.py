@@ -73,13 +73,6 @@ class StoredFile:
             raise
         return raw  # type: ignore[return-value]
 
-    def local_path(self) -> str | None:
-        """Its path, if it is a file of this machine, of the size it had. Raises as `contents`."""
-        path = self.store.local_path(self.name)
-        if path is not None:
-            self.open().close()
-        return path
-
     def damaged(self, because: str, *, gone: bool = False) -> DamagedResult:
         """The error that says so."""
         return DamagedResult(

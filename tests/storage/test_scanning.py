@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pickle
 import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from penstock.errors import DamagedResult, SerializationError
 from penstock.storage import MemoryStore, Store, open_store
 from penstock.storage.records import ResultRecord
 from penstock.storage.results import Published, ResultStore
-from penstock.storage.scanning import _Readers, dataset_of_value
+from penstock.storage.scanning import dataset_of_value
 from penstock.storage.slots import Absent
 from penstock.storage.stored import StoredResult, find_stored
 from tests.servers.fixtures import Bucket
@@ -222,21 +220,6 @@ def test_a_file_of_this_machine_that_goes_while_it_is_scanned_is_pyarrow_s_error
     results.store.delete(record.payload_name or "")
     with pytest.raises(FileNotFoundError):
         dataset.to_table()
-
-
-def test_a_process_that_ends_waits_for_files_that_are_still_read() -> None:
-    class File: ...
-
-    readers, file = _Readers(), [File()]
-    readers.add(file[0])
-    began = time.monotonic()
-    readers.wait(0.05)
-    assert time.monotonic() - began >= 0.05
-    thread = threading.Timer(0.01, file.clear)
-    thread.start()
-    readers.wait(30.0)
-    thread.join()
-    assert time.monotonic() - began < 20
 
 
 # -- StoredResult
