@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import pyarrow.dataset as ds
 import pytest
 
 from penstock.errors import DamagedResult, SerializationError
-from penstock.storage import MemoryStore, Store, open_store
+from penstock.storage import MemoryStore, Store, arrow_files, open_store
+from penstock.storage.arrow_files import filesystem_of, path_of
+from penstock.storage.parts import payload_file
 from penstock.storage.records import ResultRecord
 from penstock.storage.results import Published, ResultStore
 from penstock.storage.scanning import dataset_of_value
@@ -220,6 +223,46 @@ def test_a_file_of_this_machine_that_goes_while_it_is_scanned_is_pyarrow_s_error
     results.store.delete(record.payload_name or "")
     with pytest.raises(FileNotFoundError):
         dataset.to_table()
+
+
+# -- what pyarrow's threads hold
+
+
+def open_one(results: ResultStore) -> list[Any]:
+    record = publish(results, noise(100))
+    return [filesystem_of(results.store).open_input_file(path_of(payload_file(results.store, record)))]
+
+
+def test_a_program_waits_at_its_end_until_files_are_let_go_of() -> None:
+    """A thread of pyarrow's that lets go of one later would take the process down."""
+    held = open_one(ResultStore(MemoryStore()))
+    threading.Timer(0.05, held.clear).start()
+    arrow_files._wait_until_let_go()
+    assert held == []
+    assert not arrow_files._opened
+
+
+def test_it_does_not_wait_for_ever_for_what_is_still_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrow_files, "_EXIT_SECONDS", 0.05)
+    held = open_one(ResultStore(MemoryStore()))
+    arrow_files._wait_until_let_go()
+    assert len(arrow_files._opened) == 1
+    held.clear()
+    assert not arrow_files._opened
+
+
+@pytest.mark.needs("s3fs")
+def test_a_store_has_one_file_system_however_often_it_is_opened() -> None:
+    one, other = open_store("s3://a-bucket/a"), open_store("s3://a-bucket/b")
+    assert filesystem_of(one) is filesystem_of(open_store("s3://a-bucket/a"))
+    assert filesystem_of(one) is not filesystem_of(other)
+    assert filesystem_of(MemoryStore()) is not filesystem_of(MemoryStore())
+
+
+@pytest.mark.parametrize("path", ["", "results/t/k/x", "12", "x/results/t/k/x", "12/penstock.json"])
+def test_only_files_of_results_can_be_reached(path: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        filesystem_of(MemoryStore()).open_input_file(path)
 
 
 # -- StoredResult
