@@ -7,6 +7,7 @@ left is parked until the next period begins, and holds no slot meanwhile.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from penstock import events
@@ -34,7 +35,7 @@ class Rates:
         self._rates = rates
         self._table = table
         self._wake_later = wake_later
-        self._parked: dict[str, list[int]] = {}
+        self._parked: dict[str, deque[int]] = {}
 
     def use(self, ids: Iterable[int]) -> tuple[list[int], list[int]]:
         """The nodes that may begin now, and those that were parked. Raises `StoreError`."""
@@ -53,9 +54,17 @@ class Rates:
         """A period has begun; False if the key is none of these."""
         if not key.startswith(_PREFIX):
             return False
-        for id in self._parked.pop(key.removeprefix(_PREFIX), ()):
+        tag = key.removeprefix(_PREFIX)
+        waiting, rate = self._parked.get(tag, deque()), self._rates().get(tag)
+        # No more than can begin: of ten thousand, the others are not looked at before it is their turn.
+        left = len(waiting) if rate is None else rate.starts
+        while waiting and left:
+            id = waiting.popleft()
             if not self._board.scheduler.over(id):
                 self._board.scheduler.resume(id)
+                left -= 1
+        if waiting and rate is not None:
+            self._wake(tag, rate)
         return True
 
     def _short(self, tags: Iterable[str]) -> str | None:
@@ -72,10 +81,9 @@ class Rates:
     def _park(self, id: int, tag: str) -> None:
         board, progress, rate = self._board, self._board.progress[id], self._rates()[tag]
         board.scheduler.hold(id)
-        waiting = self._parked.setdefault(tag, [])
+        waiting = self._parked.setdefault(tag, deque())
         if not waiting:
-            seconds = self._table.seconds_left(rate) + random.uniform(0.0, _JITTER * min(rate.seconds, 10.0))
-            self._wake_later(_PREFIX + tag, seconds)
+            self._wake(tag, rate)
         waiting.append(id)
         if progress.parked_since is None:
             progress.parked_since = board.clock.monotonic()
@@ -83,6 +91,11 @@ class Rates:
             board.emit(
                 events.NodeParked(at=board.clock.now(), node=id, task=board.name(id), key=_PREFIX + tag, holder=told)
             )
+
+    def _wake(self, tag: str, rate: Rate) -> None:
+        """Look at those that wait for the tag again when the next period has begun."""
+        seconds = self._table.seconds_left(rate) + random.uniform(0.0, _JITTER * min(rate.seconds, 10.0))
+        self._wake_later(_PREFIX + tag, seconds)
 
     def _tags(self, id: int) -> tuple[str, ...]:
         if not self._board.progress[id].limited:

@@ -65,6 +65,8 @@ class RateTable:
         self._clock = clock
         self._left: dict[str, tuple[Rate, int, int]] = {}
         """Per tag: for which rate and period, how many starts of it are ours and not used."""
+        self._gone: dict[str, tuple[Rate, int]] = {}
+        """Per tag: the rate and period of which no share is left, so that the store need not be asked again."""
         self._swept: dict[str, float] = {}
 
     def take(self, tag: str, rate: Rate, most: int) -> int:
@@ -73,8 +75,10 @@ class RateTable:
         known, of, left = self._left.get(tag, (rate, period, 0))
         if (known, of) != (rate, period):
             left = 0
-        if left < most:
+        if left < most and self._gone.get(tag) != (rate, period):
             left += self._take_shares(tag, rate, period, most - left)
+            if left < most:
+                self._gone[tag] = (rate, period)
         taken = min(left, most)
         self._left[tag] = (rate, period, left - taken)
         return taken

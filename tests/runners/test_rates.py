@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from penstock.settings import Settings, load_settings
 from penstock.storage import LocalStore, MemoryStore
 from penstock.storage.limits import read_limits, read_rates, remove_limit, set_limit, set_rate
 from penstock.storage.rates import Rate, RateTable, parse_rate
+from penstock.storage.stores import Listed
 from penstock.testing.clocks import FakeClock
 
 
@@ -132,6 +134,28 @@ def limited(**rates: Rate) -> Settings:
 @task(tags=["api"])
 def call(n: int) -> int:
     return n
+
+
+def test_many_calls_that_wait_for_a_rate_ask_the_store_once_in_a_period() -> None:
+    settings = limited(api=Rate(50, 0.3))
+    store = MemoryStore.named(settings.store.removeprefix("memory://"))
+    listed: list[str] = []
+    plain = store.list
+
+    def counted(prefix: str) -> Iterator[Listed]:
+        listed.extend([prefix] if prefix.count("/") == 3 else [])
+        return plain(prefix)
+
+    store.list = counted  # type: ignore[method-assign]
+
+    @flow(runner=ThreadRunner(4))
+    def many() -> list[int]:
+        return call.map(list(range(200)))
+
+    assert many.run_with({}, settings=settings).result() == list(range(200))
+    # Of each period once for each share it took, at most, and once to find none left.
+    assert all(count <= 17 for count in Counter(listed).values())
+    assert len(listed) < 100
 
 
 def test_a_run_takes_as_many_periods_as_its_calls_need() -> None:
