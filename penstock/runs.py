@@ -224,16 +224,7 @@ class Live:
             return self._values[node]
         remakes = 0
         while True:
-            # What is known needs no word with the driver: a flow may look at 10 000 values.
-            if remakes or self.driver.over or not self._known(node):
-                self.wait(node, timeout)
-            error = self.board.error(node)
-            if error is not None:
-                self._observed.add(node)
-                raise error
-            result = self.board.results.get(node)
-            if result is None:
-                continue  # a worker found its bytes missing just now: it is being made again
+            result = self._result(node, timeout, afresh=remakes > 0)
             try:
                 value = self._values[node] = self._bring(node, result)
             except DamagedResult as damaged:
@@ -243,6 +234,21 @@ class Live:
                 self.driver.remake(node, damaged.because, result.record.generation if result.record else None)
             else:
                 return value
+
+    def _result(self, node: int, timeout: float | None, *, afresh: bool = False) -> Result:
+        """How the node ended, once it has; raises its error. With `afresh` the driver is asked in any case."""
+        while True:
+            # What is known needs no word with the driver: a flow may look at 10 000 values.
+            if afresh or self.driver.over or not self._known(node):
+                self.wait(node, timeout)
+            error = self.board.error(node)
+            if error is not None:
+                self._observed.add(node)
+                raise error
+            result = self.board.results.get(node)
+            if result is not None:
+                return result
+            # else a worker found its bytes missing just now: it is being made again
 
     def _known(self, node: int) -> bool:
         return self.board.over(node) and (self.board.there(node) or self.board.error(node) is not None)
@@ -277,23 +283,14 @@ class Live:
         return self._results_of(node).load(result.record)
 
     def stored(self, node: int) -> StoredResult:
-        while True:
-            if self.driver.over or not self._known(node):
-                self.wait(node, None)
-            error = self.board.error(node)
-            if error is not None:
-                self._observed.add(node)
-                raise error
-            result = self.board.results.get(node)
-            if result is None:
-                continue  # a worker found its bytes missing just now: it is being made again
-            if result.record is None:
-                raise TracingError(
-                    f"{self.trace.graph[node].name} has no stored result",
-                    because="its results are not kept",
-                    hint="give the task a cache policy, or persist_result=True",
-                )
-            return StoredResult(self._results_of(node), result.record)
+        result = self._result(node, None)
+        if result.record is None:
+            raise TracingError(
+                f"{self.trace.graph[node].name} has no stored result",
+                because="its results are not kept",
+                hint="give the task a cache policy, or persist_result=True",
+            )
+        return StoredResult(self._results_of(node), result.record)
 
     def _results_of(self, node: int) -> ResultStore:
         return self.environment.results(self.trace.graph[node].entry.task.options.result_storage)
