@@ -99,41 +99,48 @@ def _tables(schema: Any, batches: Iterator[Any]) -> Iterator[Any]:
         yield pa.concat_tables(held) if held else schema.empty_table()
 
 
-class DaskSerializer(DatasetSerializer):
+class EngineSerializer(DatasetSerializer):
+    """Lazy values of an engine, which has them written by its workers; the module about it does the work."""
+
+    types: ClassVar[tuple[str, ...]]
+    """Their names; told by name, so that no engine is loaded to look at a value."""
+    package: ClassVar[str]
+    module: ClassVar[str]
+
+    def can(self, value: Any) -> bool:
+        kind = type(value)
+        return kind.__module__.startswith(self.package) and kind.__name__ in self.types
+
+    def write_parts(self, value: Any, sink: PartSink) -> tuple[Manifest, str]:
+        written: tuple[Manifest, str] = self._on_use().write_parts(value, sink)
+        return written
+
+    def read_parts(self, parts: StoredParts, about: About) -> Any:
+        return self._on_use().read_parts(parts, about)
+
+    def _on_use(self) -> Any:
+        return importlib.import_module(f"penstock.storage.{self.module}")
+
+
+class DaskSerializer(EngineSerializer):
     """Dask's DataFrames and Series: each partition is written by the worker that computes it, and is a partition again.
 
     Known divisions are kept. Categories come back as unknown, as they do from Dask's own Parquet files.
     """
 
     name = "parquet/dask"
-
-    def can(self, value: Any) -> bool:
-        kind = type(value)
-        return kind.__module__.startswith("dask.dataframe") and kind.__name__ in ("DataFrame", "Series")
-
-    def write_parts(self, value: Any, sink: PartSink) -> tuple[Manifest, str]:
-        written: tuple[Manifest, str] = _module("dask_frames").write_parts(value, sink)
-        return written
-
-    def read_parts(self, parts: StoredParts, about: About) -> Any:
-        return _module("dask_frames").read_parts(parts, about)
+    types = ("DataFrame", "Series")
+    package = "dask.dataframe"
+    module = "dask_frames"
 
 
-class RaySerializer(DatasetSerializer):
+class RaySerializer(EngineSerializer):
     """Ray's Datasets: blocks are written by the workers that have them, in order, and read again by workers."""
 
     name = "parquet/ray"
-
-    def can(self, value: Any) -> bool:
-        kind = type(value)
-        return kind.__module__.startswith("ray.data") and kind.__name__ in ("Dataset", "MaterializedDataset")
-
-    def write_parts(self, value: Any, sink: PartSink) -> tuple[Manifest, str]:
-        written: tuple[Manifest, str] = _module("ray_datasets").write_parts(value, sink)
-        return written
-
-    def read_parts(self, parts: StoredParts, about: About) -> Any:
-        return _module("ray_datasets").read_parts(parts, about)
+    types = ("Dataset", "MaterializedDataset")
+    package = "ray.data"
+    module = "ray_datasets"
 
 
 def is_dataset(value: Any) -> bool:
@@ -146,8 +153,3 @@ def is_dataset(value: Any) -> bool:
 def _is_arrow_dataset(value: Any) -> bool:
     # By name: another thread may be in the middle of importing the module.
     return any(base.__name__ == "Dataset" and base.__module__.startswith("pyarrow") for base in type(value).__mro__)
-
-
-def _module(name: str) -> Any:
-    # On use: what is about an engine is loaded only where it is wanted.
-    return importlib.import_module(f"penstock.storage.{name}")
