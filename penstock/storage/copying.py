@@ -90,7 +90,9 @@ def _copy_one(source: ResultStore, target: ResultStore, record: ResultRecord) ->
             raise
         # An iterator that has gone by: if the generation is closed meanwhile the copy starts again.
         gone: Iterator[None] = iter(())
-        published = target.commit(target.staged(copy, closes, gone, _NONE, sign=source.trust.vouches_for(record)))
+        published = target.commit(
+            target.commits.staged(copy, closes, gone, _NONE, sign=source.trust.vouches_for(record))
+        )
         if isinstance(published, Published):
             return published.won
 

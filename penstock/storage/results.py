@@ -98,7 +98,7 @@ class ResultStore:
         self.counters = Counters()
         self.trust = Trust(store, signatures=signatures, allow_pickle=allow_pickle)
         self._max_bytes = max_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        self._commits = Commits(store, self.trust, self.counters, clock)
+        self.commits = Commits(store, self.trust, self.counters, clock)
         self._format_read = False
         self._format_written = False
         self._remembered = store if isinstance(store, RememberedStore) else None
@@ -245,7 +245,7 @@ class ResultStore:
             expires=expires,
             upstream_expires=upstream_expires,
         )
-        return self.staged(record, closes, value, chosen)
+        return self.commits.staged(record, closes, value, chosen)
 
     def commit(self, staged: Staged) -> Published | Restart:
         """Publish a staged result, or adopt the one that was first.
@@ -254,19 +254,7 @@ class ResultStore:
         look-up tells), and at once `StoreFull`, `StoreNotWritable`, `StoreVersionError`, and `SignatureRefused` if what
         was first may not be used.
         """
-        return self._commits.commit(staged)
-
-    def staged(
-        self,
-        record: ResultRecord,
-        closes: tuple[int, Reason] | None,
-        value: Any,
-        serializer: Serializer,
-        *,
-        sign: bool = True,
-    ) -> Staged:
-        """As `stage`, of a result whose payload is durable already."""
-        return self._commits.staged(record, closes, value, serializer, sign=sign)
+        return self.commits.commit(staged)
 
     # -- closing
 

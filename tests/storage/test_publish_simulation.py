@@ -187,7 +187,7 @@ class LosesWhatIsTaken(ResultStore):
 
     def __init__(self, store: Any, **options: Any) -> None:
         super().__init__(store, **options)
-        self._commits = LosingCommits(store, self.trust, self.counters, self.clock)
+        self.commits = LosingCommits(store, self.trust, self.counters, self.clock)
 
 
 class LosingCommits(Commits):
