@@ -6,8 +6,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,16 +26,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("redis")]
 
 SLACK = 4.0
 """What a busy machine may add to what is promised."""
-
-
-@pytest.fixture
-def scene(tmp_path: Path, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    scene = Scene(tmp_path, own_redis.url)
-    for name, value in scene.environment.items():
-        monkeypatch.setenv(name, value)
-    yield scene
-    for driver in scene.drivers:
-        driver.end()
 
 
 def key_of(number: int) -> str:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,6 @@ from penstock.storage.maintenance import gc
 from penstock.storage.results import ResultStore
 from tests.locks import shared_work
 from tests.locks.drivers import LEASE_SECONDS, PATIENCE, Scene
-from tests.servers.redis import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("redis")]
 
@@ -28,16 +26,6 @@ SLACK = 4.0
 """What a busy machine may add to what is promised."""
 LARGE = "20000"
 """Characters of a value that lies in a file of its own."""
-
-
-@pytest.fixture
-def scene(tmp_path: Path, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    scene = Scene(tmp_path, own_redis.url)
-    for name, value in scene.environment.items():
-        monkeypatch.setenv(name, value)
-    yield scene
-    for driver in scene.drivers:
-        driver.end()
 
 
 def payloads(scene: Scene) -> list[Path]:
