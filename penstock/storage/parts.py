@@ -82,6 +82,10 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
             raise SerializationError("a dataset's schema does not read back", because=str(error)) from error
 
 
+class _Header(msgspec.Struct):
+    v: int
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """A part that is durable, and the schema it was written with."""
@@ -193,23 +197,29 @@ def read_parts(store: PayloadStore, record: ResultRecord) -> StoredParts:
     file = payload_file(store, record)
     data = file.contents()
     try:
+        _refuse_newer(file, msgspec.json.decode(data, type=_Header).v)  # which may be anything but for this
         manifest = msgspec.json.decode(data, type=Manifest)
         files = tuple(
             StoredFile(store, part_name(record.files, part.number, part.mark), part.size, part.checksum, record.task)
             for part in manifest.parts
         )
+    except StoreVersionError:
+        raise
     except (msgspec.DecodeError, UnicodeDecodeError, StoreError) as error:
         raise file.damaged(f"its manifest does not read back: {error}") from error
-    if manifest.v > _VERSION:
+    return StoredParts(manifest, files)
+
+
+def _refuse_newer(file: StoredFile, version: int) -> None:
+    if version > _VERSION:
         raise StoreVersionError(
-            f"the manifest has version {manifest.v}",
+            f"the manifest has version {version}",
             where=file.name,
             because=f"this Penstock reads versions up to {_VERSION}",
             hint="upgrade Penstock here",
-            found=manifest.v,
+            found=version,
             known=_VERSION,
         )
-    return StoredParts(manifest, files)
 
 
 def check_parts(store: Store, record: ResultRecord, parts: StoredParts) -> None:
