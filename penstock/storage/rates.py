@@ -117,7 +117,7 @@ class RateTable:
         self._swept[tag] = now
         over = self._clock.now() - _KEEP_SECONDS
         for entry in list(self._store.list(_folder(tag))):
-            period, _, length = entry.name.removeprefix(_folder(tag)).partition("/")[0].split("-")
+            period, _, length = entry.name.removeprefix(_folder(tag)).partition("/")[0].split("-", 2)
             if (int(period) + 1) * float(length) < over:
                 self._store.delete(entry.name)
 

@@ -120,6 +120,16 @@ def test_what_periods_long_over_have_left_is_removed() -> None:
     assert len(list(store.list("rates/"))) <= 300 + 60 + 2
 
 
+def test_periods_of_any_length_can_be_told_from_what_they_leave() -> None:
+    store, clock = MemoryStore(), FakeClock()
+    table = RateTable(store, clock)
+    for rate in (parse_rate("1/0.000001s"), Rate(1, 1e9)):
+        assert table.take("api", rate, 1) == 1
+        clock.advance(1_000.0)
+        table.take("api", rate, 1)  # looks at what is there, and removes what is over
+    assert [entry.name.rpartition("-")[2] for entry in store.list("rates/")].count("1e+09/0.json") == 1
+
+
 # -- runs
 
 
