@@ -171,7 +171,7 @@ class _Explainer:
         """The parts of the key the call would have, None for inputs not known yet, and the nodes these come from."""
         open_inputs: dict[str, list[int]] = {}
         if template.needs_values and not node.deps:
-            return template.parts(node.arguments, values=node.arguments) or {}, open_inputs
+            return template.parts(node.arguments) or {}, open_inputs
         parts: dict[str, Any] = dict(template.static)
         # What is made from values is open as long as one of them is.
         parts |= {f"files({name})": None for name in template.file_parameters}

@@ -9,33 +9,40 @@ from typing import Any
 
 from penstock.errors import TracingError
 from penstock.graph.futures import Future, FutureList
+from penstock.graph.large import FLAT_ITEMS, LARGE_BYTES, Large, is_flat, snapshot
+from penstock.graph.large import PLAIN as _PLAIN
 from penstock.graph.refs import Ref
-from penstock.loaded import loaded
 
-_PLAIN = frozenset({int, str, float, bool, type(None), bytes, complex})
+_SMALL = _PLAIN - {bytes, str}
+_TEXTS = frozenset({bytes, str})
+_BUILT_IN = frozenset({list, tuple, dict, set, frozenset})
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 
 
 def walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
     """The value rebuilt, with `leaf` applied to whatever is neither a plain value nor a list, tuple, dict or set.
 
+    Large bytes and texts, and long containers of plain values, are leaves as a whole.
+
     Dataclasses and containers of other types are rebuilt only if futures (or Refs) are in them. A list of futures as
     `task.map` gives it becomes a plain list.
     """
     kind = type(value)
     if kind in _PLAIN:
-        return value
+        return value if kind not in _TEXTS or len(value) < LARGE_BYTES else leaf(value)
+    if kind in _BUILT_IN and len(value) >= FLAT_ITEMS and is_flat(value):
+        return leaf(value)
     if kind is list:
-        return [v if type(v) in _PLAIN else walk(v, leaf) for v in value]
+        return [v if type(v) in _SMALL else walk(v, leaf) for v in value]
     if kind is tuple:
-        return tuple([v if type(v) in _PLAIN else walk(v, leaf) for v in value])
+        return tuple([v if type(v) in _SMALL else walk(v, leaf) for v in value])
     if kind is dict:
-        return {walk(k, leaf): v if type(v) in _PLAIN else walk(v, leaf) for k, v in value.items()}
+        return {walk(k, leaf): v if type(v) in _SMALL else walk(v, leaf) for k, v in value.items()}
     if kind is set or kind is frozenset:
         return kind([walk(v, leaf) for v in value])
     if isinstance(value, tuple) and hasattr(value, "_make"):
         return value._make([walk(v, leaf) for v in value])  # a named tuple
-    if kind is Future or kind is Ref:
+    if kind is Future or kind is Ref or kind is Large:
         return leaf(value)
     if kind is FutureList:
         return [walk(v, leaf) for v in value]
@@ -62,11 +69,11 @@ def _rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
 
 
 def _stands_for_nodes(value: Any) -> bool:
-    """Whether there is a future or a Ref in it. Objects may lead back to themselves here."""
+    """Whether there is a future, a Ref or a Large in it. Objects may lead back to themselves here."""
     stack, seen = [value], set()
     while stack:
         item = stack.pop()
-        if type(item) is Future or type(item) is Ref:
+        if type(item) in _STAND_INS:
             return True
         inside: Iterable[Any] = ()
         if isinstance(item, dict):
@@ -81,17 +88,21 @@ def _stands_for_nodes(value: Any) -> bool:
     return False
 
 
+_STAND_INS = frozenset({Future, Ref, Large})
+
+
 def _fields(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__dataclass_fields__ if hasattr(value, name)}
 
 
-def capture(value: Any, refer: Callable[[Future[Any]], Any]) -> Any:
+def capture(value: Any, refer: Callable[[Future[Any]], Any], keep: Callable[[Any], Any] = snapshot) -> Any:
     """The argument as a node keeps it: as it is now, with `refer(future)` for each future in it.
 
-    Containers are rebuilt, so that appending to one after the call changes nothing; arrays and data frames are copied
-    (frames lazily); other objects are kept as they are. Raises `TracingError` for generators and other one-way streams.
+    Containers are rebuilt, so that appending to one after the call changes nothing; of arrays and data frames
+    `keep(value)` is kept, other objects as they are. Raises `TracingError` for generators and other one-way
+    streams.
     """
-    return walk(value, lambda leaf: refer(leaf) if type(leaf) is Future else _snapshot(leaf))
+    return walk(value, lambda leaf: refer(leaf) if type(leaf) is Future else keep(_checked(leaf)))
 
 
 def replace_futures(value: Any, resolve: Callable[[Future[Any]], Any]) -> Any:
@@ -100,8 +111,13 @@ def replace_futures(value: Any, resolve: Callable[[Future[Any]], Any]) -> Any:
 
 
 def fill(value: Any, resolve: Callable[[Ref], Any]) -> Any:
-    """The argument as the function gets it: every Ref replaced."""
-    return walk(value, lambda leaf: resolve(leaf) if type(leaf) is Ref else leaf)
+    """The argument as the function gets it: every Ref and every Large replaced."""
+    return walk(value, lambda leaf: resolve(leaf) if type(leaf) is Ref else taken(leaf))
+
+
+def taken(leaf: Any) -> Any:
+    """A value of one's own instead of a `Large`; everything else as it is."""
+    return leaf.take() if type(leaf) is Large else leaf
 
 
 def fill_all(arguments: Mapping[str, Any], resolve: Callable[[Ref], Any]) -> dict[str, Any]:
@@ -109,20 +125,11 @@ def fill_all(arguments: Mapping[str, Any], resolve: Callable[[Ref], Any]) -> dic
     return {name: v if type(v) in _PLAIN else fill(v, resolve) for name, v in arguments.items()}
 
 
-def _snapshot(value: Any) -> Any:
+def _checked(value: Any) -> Any:
     if isinstance(value, Iterator) and not hasattr(value, "__arrow_c_stream__"):
         raise TracingError(
             f"a {type(value).__name__} was passed to a task",
             because="it can be read only once, so it could be neither hashed nor retried nor sent to a worker",
             hint="pass list(...) of it, or let a task produce the items",
         )
-    numpy = loaded("numpy")
-    if numpy is not None and isinstance(value, numpy.ndarray):
-        return value.copy() if value.flags.writeable else value
-    pandas = loaded("pandas")
-    if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series):
-        # From pandas 3 on a shallow copy is a snapshot (copy on write); before that only a deep one is.
-        return value.copy(deep=int(pandas.__version__.split(".")[0]) < 3)
-    if isinstance(value, bytearray):
-        return bytearray(value)
     return value

@@ -11,6 +11,7 @@ from typing import Any
 from penstock.errors import CycleError
 from penstock.graph.hashing import combine, digest
 from penstock.graph.keys import KeyTemplate
+from penstock.graph.large import Large
 from penstock.graph.policies import CachePolicy
 from penstock.graph.refs import Ref
 from penstock.graph.tasks import TaskDefinition
@@ -83,6 +84,8 @@ class Graph:
         self.nodes: list[Node] = []
         self.stopped_at: str | None = None
         """Where tracing ended early, because the flow function needed a value that was not there."""
+        self.large: dict[int, tuple[Large, ...]] = {}
+        """The large arguments of those nodes that have some."""
         self._consumers = bytearray()  # 1 where some node uses the result, and not just a part that nobody takes
         self._last_use = array("q")  # the last node that uses the result, 0 if none does
         self._by_recipe: dict[Any, int] = {}
@@ -101,9 +104,17 @@ class Graph:
         return self.nodes[id]
 
     def add(
-        self, entry: Entry, arguments: Mapping[str, Any], *, deps: tuple[int, ...] = (), order: tuple[int, ...] = ()
+        self,
+        entry: Entry,
+        arguments: Mapping[str, Any],
+        *,
+        deps: tuple[int, ...] = (),
+        order: tuple[int, ...] = (),
+        large: tuple[Large, ...] = (),
     ) -> Node:
         """A node for this call; the one that is there already if it has the same key (its work is done once).
+
+        `large` are the large values in the arguments.
 
         Raises `CycleError` if the node would wait for one that is not there yet, and `DigestError` if an argument
         has no stable digest.
@@ -125,6 +136,8 @@ class Graph:
                 return self.nodes[same]
         node = Node(id, entry, arguments, deps, order, cache_key, recipe_key)
         self.nodes.append(node)
+        if large:
+            self.large[id] = large
         self._consumers.append(0)
         self._last_use.append(0)
         for needed in deps:
@@ -142,7 +155,7 @@ class Graph:
             part = digest(dict(arguments), self._resolve_recipe)
             return None, combine("part", (entry.task.identity, part))
         if not deps:
-            key = template.cache_key(arguments, values=arguments)
+            key = template.cache_key(arguments)
             return key, key
         if any(self._recipe(d) is None for d in deps):
             return None, None

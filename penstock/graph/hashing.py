@@ -34,6 +34,7 @@ from typing import Any
 from blake3 import blake3
 
 from penstock.graph import callables, columns
+from penstock.graph.large import Large
 from penstock.graph.merkle import (
     LEAVES,
     MAX_DEPTH,
@@ -280,6 +281,7 @@ def _ordered_pairs(value: Mapping[Any, Any], walk: Walk) -> bytes:
 
 _BUILT_IN: dict[type, Branch] = {
     Ref: _ref,
+    Large: lambda value, walk: value.digest(walk.of),
     type: lambda value, _: hash_type(value),
     list: _list,
     tuple: _tuple,

@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from penstock.errors import PolicyError
 from penstock.graph.callables import closure_items
+from penstock.graph.capture import fill_all
 from penstock.graph.hashing import combine, digest, digest_bytes
 from penstock.graph.merkle import LEAVES, SIZE, Resolve
 from penstock.graph.names import main_module, main_module_name
@@ -226,7 +227,7 @@ class KeyTemplate:
                 because="it has a cache key function or Files(parameter=...), and an argument is not computed yet",
                 hint="compute the key where the values are",
             )
-        return arguments
+        return fill_all(arguments, lambda ref: ref)  # there is none: what is filled in are large arguments
 
     def _content(self, name: str, values: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
         """The digest of the file or files that a parameter names, and what was read for it."""

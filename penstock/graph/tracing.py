@@ -13,7 +13,9 @@ from penstock.errors import TracingError
 from penstock.graph.capture import capture, replace_futures
 from penstock.graph.futures import Future
 from penstock.graph.graphs import Entry, Graph
+from penstock.graph.hashing import digest_bytes
 from penstock.graph.keys import KeyContext, compile_template
+from penstock.graph.large import Large, Snapshots
 from penstock.graph.refs import Ref
 from penstock.graph.tasks import TaskDefinition, TaskOptions
 from penstock.runtime import task_run
@@ -69,6 +71,7 @@ class Trace:
         self._values = values
         self._outermost = frame
         self._held: dict[int, int] = {}
+        self._snapshots = Snapshots(digest_bytes)
         self._wholes: dict[int, int] = {}  # of parts that are held: whoever may ask for one may ask for the whole
 
     # -- adding nodes ---------------------------------------------------------------------------------------------
@@ -83,6 +86,7 @@ class Trace:
     ) -> Future[Any]:
         """The node for this call, as a future. Raises what does not fit: arguments, policy, values without a digest."""
         deps: dict[int, None] = {}  # ordered, and quick to ask for a fan-in of thousands
+        large: dict[Large, None] = {}
 
         def refer(future: Future[Any]) -> Any:
             if future._source is not self:
@@ -90,11 +94,17 @@ class Trace:
             deps[future._node] = None
             return Ref(future._node)
 
+        def snapshot(value: Any) -> Any:
+            taken = self._snapshots.take(value)
+            if type(taken) is Large:
+                large[taken] = None
+            return taken
+
         bound = task.signature.bind(task.name, args, kwargs)
-        arguments = {name: capture(value, refer) for name, value in bound.items()}
+        arguments = {name: capture(value, refer, snapshot) for name, value in bound.items()}
         # Asking a future whether it is true would wait for its value.
         order = self._order(wait_for, deps) if isinstance(wait_for, Future) or wait_for else ()
-        node = self.graph.add(self._entry(task), arguments, deps=tuple(deps), order=order)
+        node = self.graph.add(self._entry(task), arguments, deps=tuple(deps), order=order, large=tuple(large))
         return Future(node.id, self)
 
     def _order(self, wait_for: Iterable[Any], deps: Mapping[int, None]) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from penstock.graph.keys import KeyTemplate
+from penstock.graph.large import Large
 from penstock.graph.tasks import TaskDefinition
 from penstock.locks.base import Reach
 from penstock.runtime import FlowRunInfo
@@ -85,6 +86,9 @@ class Call:
     arguments: Mapping[str, Any]
     """By parameter name, with a Ref for each input."""
     inputs: Mapping[int, Input]
+    large: tuple[Large, ...] = ()
+    """The large values in the arguments. They pickle without the value: an engine whose workers are elsewhere sees to
+    it that these have it once, and sets the `handle` by which they `fetch` it."""
     cache_key: str | None = None
     """If the driver knows it."""
     claims: bool = False
@@ -124,6 +128,8 @@ class Bundle:
     """What it needs while it runs, in canonical units (`cpu` cores, `memory` bytes, others by count)."""
     seconds: float | None = None
     """After so long no further call is begun: the rest goes back to the driver."""
+    size: int = 0
+    """Bytes it travels as, where it does; set by the engine that submits it."""
 
 
 @dataclass(slots=True, eq=False)

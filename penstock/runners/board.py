@@ -9,10 +9,14 @@ from typing import Any, Literal
 from penstock import events
 from penstock.clocks import Clock
 from penstock.graph.graphs import Graph
+from penstock.graph.large import Large
 from penstock.graph.planning import Hit, Planner
 from penstock.runners.base import Input
 from penstock.runners.scheduler import Scheduler
 from penstock.storage.records import ResultRecord
+
+IDLE_BYTES = 256 * 2**20
+"""So much of large arguments that no call needs now stays with the workers: the next call may be given them again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +94,8 @@ class Board:
         """Nodes whose value was lost and made again, and how often."""
         self._limits = limits
         self._uses: dict[int, int] = {}
+        self._idle: dict[Large, int] = {}  # sizes of large arguments that workers have and no call needs, oldest first
+        self._idle_bytes = 0
 
     def name(self, id: int) -> str:
         return self.graph[id].name
@@ -106,6 +112,10 @@ class Board:
         progress = self.progress[id] = Progress(key=node.cache_key, limited=limited, alone=limited)
         for dep in node.deps:
             self._uses[dep] = self._uses.get(dep, 0) + 1
+        for large in self.graph.large.get(id, ()):
+            large.uses += 1
+            if large in self._idle:
+                self._idle_bytes -= self._idle.pop(large)
         return progress
 
     def add(self, id: int) -> list[int]:
@@ -156,7 +166,22 @@ class Board:
         for dep in self.graph[id].deps:
             self._uses[dep] -= 1
             freed.append(dep)
-        return self.let_go(freed)
+        return [*self.let_go(freed), *self._large_used(id)]
+
+    def _large_used(self, id: int) -> list[Any]:
+        """Handles of the large arguments that have been idle for longest, if there are many now."""
+        for large in self.graph.large.get(id, ()):
+            large.uses -= 1
+            if not large.uses and large.handle is not None:
+                self._idle[large] = large.size
+                self._idle_bytes += large.size
+        handles = []
+        while self._idle_bytes > IDLE_BYTES:
+            oldest = next(iter(self._idle))
+            self._idle_bytes -= self._idle.pop(oldest)
+            handles.append(oldest.handle)
+            oldest.handle = None
+        return handles
 
     def let_go(self, ids: Iterable[int]) -> list[Any]:
         """Handles of those values that nobody can ask for any more, forgotten here."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 
 from penstock.graph.graphs import Node
+from penstock.runners.base import Bundle
 from penstock.runners.board import Board
 from penstock.runners.owning import Owners
 from penstock.runners.scheduler import State
@@ -21,6 +22,9 @@ LONG_SHARE = 0.5
 """A node that takes more than this share of a bundle's time travels alone."""
 LEAST_SECONDS = 0.005
 """A bundle is filled up to this whatever its share: to carry it costs an engine as much (2 to 5 ms in Dask and Ray)."""
+MOST_BYTES = 16 * 2**20
+"""Calls join a bundle as long as their arguments and inputs are not more than this when they travel: a driver holds
+several bundles at a time, and each is held more than once on its way."""
 NEWEST_WEIGHT = 0.3
 """How much the newest timing of a task counts beside what was known."""
 CAUTION = 2.0
@@ -38,6 +42,7 @@ class Bundler:
         self._seconds = seconds
         self._most = most
         self._pace: dict[int, _Pace] = {}
+        self._weights: dict[int, float] = {}
 
     def learn(self, node: Node, seconds: float) -> None:
         """A worker was busy with the node for so long."""
@@ -46,6 +51,17 @@ class Bundler:
             self._pace[id_of(node.entry)] = _Pace(seconds)
         else:
             pace.learn(seconds)
+
+    def weigh(self, bundle: Bundle) -> None:
+        """The bundle was submitted: what its calls weigh."""
+        if bundle.size and len({call.payload for call in bundle.calls}) == 1:
+            entry = self._board.graph[bundle.calls[0].node].entry
+            self._weights[id_of(entry)] = bundle.size / len(bundle.calls)
+
+    def _most_of(self, id: int) -> int:
+        """How many calls like this one may travel together."""
+        weight = self._weights.get(id_of(self._board.graph[id].entry), 0.0)
+        return min(self._most, max(1, int(MOST_BYTES / weight))) if weight else self._most
 
     def choose(self, first: int, waiting: list[int], workers: float) -> list[int]:
         """The bundle that begins with node `first`; the ready nodes that join it are taken from the heap `waiting`.
@@ -60,25 +76,25 @@ class Bundler:
         inside = {first}
         own: set[str] = set()
         filled = self._extend(chosen, inside, own, 0, time or UNTIMED_SECONDS, workers)
-        heads = 1
+        heads, most = 1, self._most_of(first)
         while (
             time is not None
             and waiting
-            and self._has_room(chosen, filled)
+            and filled < self._seconds
+            and len(chosen) < most
             and (heads < share or filled < LEAST_SECONDS)
         ):
             following = self._time(waiting[0])
             if following is None or self._solitary(waiting[0]) or filled + following > self._seconds:
                 break
-            start = len(chosen)
+            start, most = len(chosen), min(most, self._most_of(waiting[0]))
+            if start >= most:
+                break
             chosen.append(heapq.heappop(waiting))
             inside.add(chosen[-1])
             filled = self._extend(chosen, inside, own, start, filled + following, workers)
             heads += 1
         return chosen
-
-    def _has_room(self, chosen: list[int], filled: float) -> bool:
-        return filled < self._seconds and len(chosen) < self._most
 
     def alone(self, id: int) -> bool:
         """Whether the node travels by itself in any case."""

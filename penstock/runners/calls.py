@@ -21,6 +21,7 @@ from penstock.clocks import SYSTEM_CLOCK
 from penstock.errors import DamagedResult, StoreError
 from penstock.graph.capture import fill_all
 from penstock.graph.hashing import combine, digest
+from penstock.graph.large import Large
 from penstock.graph.names import main_module
 from penstock.graph.refs import Ref
 from penstock.graph.tracing import tracing
@@ -122,6 +123,8 @@ class Worker:
         """Run one call as far as it goes. Never raises: whatever happens is in the outcome."""
         payload = self.payloads[call.payload]
         try:
+            for large in call.large:
+                self._reach(large)
             if payload.template is None:
                 return self._run_plain(call, payload)
             return _CachedCall(self, call, payload, self._open_results(payload.store)).settle()
@@ -162,11 +165,18 @@ class Worker:
 
         lazy = self._lazy(self.payloads[call.payload])
         if not lazy:
-            return fill_all(call.arguments, resolve) if call.inputs else dict(call.arguments)
+            return fill_all(call.arguments, resolve) if call.inputs or call.large else dict(call.arguments)
         eager = {name: argument for name, argument in call.arguments.items() if name not in lazy}
         filled = fill_all(eager, resolve)
         scan = functools.partial(self._scan, call)
         return {n: filled[n] if n in filled else filled_lazily(a, scan) for n, a in call.arguments.items()}
+
+    def _reach(self, large: Large) -> None:
+        """Have it take its value from what this process keeps, if it came here without."""
+        if large.handle is not None and not self._shares_memory:
+            place = ("argument", self.run_id, large.name)
+            fetch = functools.partial(self._fetched, large.handle)
+            large.load_by(lambda: self._loads.get(place, large.size, fetch, shared=True))
 
     def _lazy(self, payload: Payload) -> frozenset[str]:
         """The parameters that take stored tables to scan, instead of their values."""

@@ -6,6 +6,7 @@ Penstock. All of this is done by the engine's thread, except where it says other
 
 from __future__ import annotations
 
+import itertools
 import operator
 import os
 import pickle
@@ -17,7 +18,7 @@ from dask._task_spec import DataNode, Task, TaskRef
 
 from penstock.runners.base import Bundle, Payload
 from penstock.runners.dask_capacity import ANYWHERE, Placement
-from penstock.runners.dask_worker import Blob, Kept, Parcel, Promised
+from penstock.runners.dask_worker import Argument, Blob, Kept, Parcel, Promised
 from penstock.runners.values import pickled
 from penstock.runners.wire import pack_bundle
 
@@ -40,6 +41,8 @@ class Job:
     """Of its Dask task."""
     data: bytes
     """The bundle, pickled."""
+    arguments: tuple[int, ...] = ()
+    """Numbers of its large arguments, as they were sent."""
     placement: Placement = ANYWHERE
     started: bool = False
     """Told only of bundles with a time-out."""
@@ -81,6 +84,8 @@ class Graphs:
         self._left: dict[int, _Left] = {}
         self._futures: dict[Key, Any] = {}
         self._shared: dict[str, tuple[Key, ...]] = {}
+        self._arguments: dict[int, bytes] = {}  # pickled, until they are sent
+        self._sent = itertools.count()
         self._parts = 0
         self._perform = Task(None, pickle.loads, PERFORM)
 
@@ -95,8 +100,13 @@ class Graphs:
 
     def job(self, bundle: Bundle) -> Job:
         """The bundle, ready to be submitted. Raises `RunnerError` if it does not pickle."""
+        for large in {large for call in bundle.calls for large in call.large if large.handle is None}:
+            data = pickled(large.shared(), "an argument")
+            large.handle = Argument(next(self._sent))
+            self._arguments[large.handle.number] = data
         key = (f"{self._names[bundle.calls[0].payload]}-{self.run}", bundle.number)
-        return Job(bundle, key, pack_bundle(bundle))
+        arguments = {large.handle.number: None for call in bundle.calls for large in call.large}
+        return Job(bundle, key, pack_bundle(bundle), tuple(arguments))
 
     def leave(self, job: Job, nodes: set[int]) -> None:
         """Values of these nodes stay in Dask."""
@@ -106,6 +116,8 @@ class Graphs:
         """Nobody needs these values any more: what to let go."""
         keys: list[Key] = []
         for handle in handles:
+            if isinstance(handle, Argument):
+                keys.append((_argument(handle.number), 0))
             left = self._left.get(handle.bundle) if isinstance(handle, Kept) else None
             if left is not None:
                 keys.append(self._picked(handle))
@@ -162,7 +174,7 @@ class Graphs:
 
     def let_go(self, keys: Iterable[Key]) -> None:
         """Dask may forget these."""
-        for key in keys:
+        for key in itertools.chain.from_iterable(self._shared.pop(each[0], (each,)) for each in keys):
             future = self._futures.pop(key, None)
             if future is not None:
                 future.release()
@@ -191,6 +203,12 @@ class Graphs:
                     parts.extend(keys)
             return tuple(place(key) for key in keys)
 
+        def argument(number: int) -> Blob:
+            name = _argument(number)
+            if name not in self._shared:
+                self._shared[name] = self._ship(self._arguments.pop(number))
+            return tuple(place(key) for key in self._shared[name])
+
         values: dict[tuple[int, int], int] = {}
         for call in job.bundle.calls:
             for source in call.inputs.values():
@@ -204,6 +222,7 @@ class Graphs:
             setup=blob(self._setup, "setup"),
             tasks={number: blob(self._tasks[number], str(number)) for number in numbers},
             bundle=blob(job.data),
+            arguments={n: argument(n) for n in job.arguments},
             values=values,
             tells=not self._timed.isdisjoint(numbers),
         )
@@ -258,6 +277,11 @@ class Graphs:
             )
             self._futures.update(zip(keys, futures, strict=True))
             graph.tasks, graph.size = {}, 0
+
+
+def _argument(number: int) -> str:
+    """What the keys of a large argument go by."""
+    return f"argument {number}"
 
 
 def _as_expression(tasks: dict[Key, Any]) -> Any:

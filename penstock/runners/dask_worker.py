@@ -67,6 +67,13 @@ class Promised(Kept):
     """Of the bundle's Dask task; None if it was over already."""
 
 
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A handle to a large argument as it was sent."""
+
+    number: int
+
+
 class Parcel(NamedTuple):
     """What one Dask task is given: nothing in it is the user's, except inside of bytes."""
 
@@ -79,6 +86,8 @@ class Parcel(NamedTuple):
     tasks: Mapping[int, Blob]
     """The tasks of the bundle's calls, by number."""
     bundle: Blob
+    arguments: Mapping[int, Blob]
+    """Its large arguments, pickled."""
     values: Mapping[tuple[int, int], int]
     """Where kept values (bundle, node) are among what Dask brought along."""
     tells: bool
@@ -162,7 +171,7 @@ def _perform(
         bundle = unpack_bundle(_bytes(parcel.bundle, brought))
     except Exception as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
         return portable(describe(explained(error))), [], {}
-    desk = _Desk(site, parcel.values, brought, job)
+    desk = _Desk(site, parcel, brought, job)
     with _collected_logs(enabled=site.driver != THIS_PROCESS) as logs:
         outcomes = portable_outcomes(desk.perform_bundle(bundle))
     return outcomes, logs, desk.take_values(bundle, outcomes)
@@ -253,7 +262,7 @@ def _check_store(store: Store, evidence: str | None) -> None:
 class _Desk(Worker):
     """The worker of one bundle. Several may be at work in one process."""
 
-    def __init__(self, site: _Site, places: Mapping[tuple[int, int], int], brought: Sequence[Any], job: _Job) -> None:
+    def __init__(self, site: _Site, parcel: Parcel, brought: Sequence[Any], job: _Job) -> None:
         super().__init__(
             site.context,
             open_results=site.open_results,
@@ -263,7 +272,8 @@ class _Desk(Worker):
             loads=site.loads,
         )
         self.payloads = site.payloads
-        self._places = places
+        self._places = parcel.values
+        self._arguments = parcel.arguments
         self._brought = brought
         self._job = job
         self._room = INLINE_BUNDLE_BYTES
@@ -301,9 +311,11 @@ class _Desk(Worker):
             return Input(source.digest, source.record, source.store, shared=source.shared)
         return source
 
-    def _fetch_value(self, handle: Pickled | Kept) -> Any:
+    def _fetch_value(self, handle: Pickled | Kept | Argument) -> Any:
         if isinstance(handle, Pickled):
             return read_value(handle)
+        if isinstance(handle, Argument):
+            return cloudpickle.loads(_bytes(self._arguments[handle.number], self._brought))
         value = self._brought_value(handle)
         if value is None:
             raise InputLost(handle.node, NO_GENERATION)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 
 from penstock import events
-from penstock.errors import RunnerError
+from penstock.errors import DigestError, RunnerError
 from penstock.graph.graphs import Node
+from penstock.graph.hashing import digest_bytes
 from penstock.graph.names import main_module_name
 from penstock.runners.ahead import Ahead
 from penstock.runners.base import Bundle, Call, Engine, Failure, Finished, Payload, Started
@@ -158,6 +160,7 @@ class Dispatch:
         except Exception as error:  # noqa: BLE001 (pickling is users' code; the failure is the node's)
             return [(ids[0], describe(error))] if len(ids) == 1 else self._submit_each(ids, needs)
         self._bundles[bundle.number] = bundle
+        self.bundler.weigh(bundle)
         self._ahead.began(bundle)
         self._owners.began(bundle)
         for name, amount in needs.items():
@@ -211,6 +214,11 @@ class Dispatch:
         progress, lease = board.progress[id], self._claims.lease(id)
         progress.key_age = board.age(id)  # of the key, whether it is known now or computed on the worker
         inner = tuple(d for d in node.deps if d in inside)
+        large = board.graph.large.get(id, ())
+        if node.cached:
+            for each in large:
+                with contextlib.suppress(DigestError):  # then the worker says so, if it is asked for
+                    each.digest(digest_bytes)  # once here, not with each call on a worker
         expiries = [e for d in node.deps if d not in inside and (e := self._ahead.expires(d)) is not None]
         return Call(
             inner=inner,
@@ -220,6 +228,7 @@ class Dispatch:
             payload=self._payload(node).number,
             arguments=node.arguments,
             inputs={d: self._ahead.input(d) for d in node.deps},
+            large=large,
             cache_key=progress.key,
             claims=bool(inner) and node.cached and progress.key is None,
             recipe_key=node.recipe_key if node.deps else None,

@@ -31,7 +31,7 @@ from penstock.runners.binding import BindsFlows
 from penstock.runners.failures import describe
 from penstock.runners.resources import local_machine
 from penstock.runners.shipping import Ship, check_ship
-from penstock.runners.values import discard_value, pickled, read_value
+from penstock.runners.values import discard_value, pickled, read_value, spill_value
 from penstock.runners.wire import pack_bundle, unpack_outcomes
 from penstock.runners.worker_processes import log_again
 
@@ -106,6 +106,8 @@ class _ProcessEngine:
         self._payloads[payload.number] = pickled(payload, f"task {payload.task.name}")
 
     def submit(self, bundle: Bundle) -> None:
+        for large in {large for call in bundle.calls for large in call.large if large.handle is None}:
+            large.handle = spill_value(large.shared(), self._scratch)
         data = pack_bundle(bundle)
         with self._guard:
             self._unfinished += 1

@@ -19,6 +19,7 @@ from typing import Any
 import ray
 
 from penstock.errors import DamagedResult, RunnerError
+from penstock.graph.large import Large
 from penstock.runners import ray_worker
 from penstock.runners.base import (
     NO_GENERATION,
@@ -33,7 +34,7 @@ from penstock.runners.base import (
     WorkerContext,
 )
 from penstock.runners.failures import describe
-from penstock.runners.packed_values import unpack
+from penstock.runners.packed_values import pack, unpack
 from penstock.runners.ray_capacity import Capacity, as_options
 from penstock.runners.ray_clusters import PROCESS
 from penstock.runners.ray_flights import Flight, Kept, Promised, all_failed, all_of, shippable
@@ -67,7 +68,8 @@ class RayEngine:
             shipped,
         )
         self._run = os.urandom(8).hex()  # a run that is resumed has its old id, and other numbers for its tasks
-        self._parts: dict[int, Any] = {ray_worker.SETUP: ray.put(pickled(setup, "the run"))}
+        self._parts: dict[Any, Any] = {ray_worker.SETUP: ray.put(pickled(setup, "the run"))}
+        self._shared = 0  # large arguments put into Ray's store so far
         self._payloads: dict[int, Payload] = {}
         self._variants: dict[Any, Callable[..., Any]] = {}
         functions = (ray_worker.perform, ray_worker.perform_telling, ray_worker.unshare)
@@ -112,8 +114,13 @@ class RayEngine:
             self._report(Finished(bundle.number, all_of(bundle, "not_started")))
             return
         sources: dict[Any, int] = {}
+        large = {large for call in bundle.calls for large in call.large}
+        for each in large:
+            self._share(each)
         calls = [shippable(call, sources, ray_worker.Brought) for call in bundle.calls]
-        data = pack_bundle(Bundle(bundle.number, calls, seconds=bundle.seconds))
+        travelling = Bundle(bundle.number, calls, seconds=bundle.seconds)
+        data = pack_bundle(travelling)
+        bundle.size = travelling.size
         flight = Flight(bundle, list(sources), follows=[h.flight for h in promised if h.flight is not None])
         first = self._payloads[bundle.calls[0].payload]
         # Only with a time-out it matters when exactly a call begins, and being told costs Ray five times as much.
@@ -122,7 +129,8 @@ class RayEngine:
         tells = timed and not PROCESS.is_client
         self._capacity.check_fits(first.task.name, bundle.resources)
         submit = self._variant(first.task.name, bundle.resources, slots, tells=tells)
-        parts = {n: self._parts[n] for n in (ray_worker.SETUP, *(call.payload for call in bundle.calls))}
+        names = (ray_worker.SETUP, *(call.payload for call in bundle.calls), *(each.handle for each in large))
+        parts = {name: self._parts[name] for name in names}
         with self._changed:
             self._check_there()
             self._flights[bundle.number] = flight
@@ -141,6 +149,21 @@ class RayEngine:
         self._await(flight, flight.task)
         if timed:
             self._report(Started(bundle.number))
+
+    def _share(self, large: Large) -> None:
+        """Put a large argument into Ray's store, the first time that a call has it."""
+        if large.handle is not None:
+            return
+        self._check_there()
+        packed = pack(large.shared(), inline=-1)
+        assert not isinstance(packed, Pickled)  # nothing is small enough for that
+        shared, buffers = packed
+        if PROCESS.is_client:  # its connection does not take views
+            buffers = [bytes(buffer) for buffer in buffers]
+        self._shared += 1
+        handle = ray_worker.Argument(self._shared)
+        self._parts[handle] = ray.put((shared, buffers))
+        large.handle = handle
 
     def cancel(self, bundle: int) -> None:
         with self._changed:
@@ -176,6 +199,8 @@ class RayEngine:
         for handle in handles:
             if isinstance(handle, Kept):
                 handle.ref = None
+            elif isinstance(handle, ray_worker.Argument):
+                self._parts.pop(handle, None)
 
     def close(self) -> None:
         with self._changed:

@@ -60,6 +60,13 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
+class Argument:
+    """A handle to a large argument: what its packed value goes by among the parts of a bundle."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Brought:
     """A value among those that Ray brought here: in which list, and where in it."""
 
@@ -67,17 +74,18 @@ class Brought:
     index: int
 
 
-def perform(run: str, parts: Mapping[int, Any], bundle: bytes, slots: int, *brought: Any) -> Any:
+def perform(run: str, parts: Mapping[Any, Any], bundle: bytes, slots: int, *brought: Any) -> Any:
     """Perform a bundle: its outcomes and logs, pickled, and after them `slots` lists of packed values.
 
-    `parts` are references to the bundle's tasks by number and, under SETUP, to the `WorkerSetup`; they are fetched only
-    if this process does not know them yet. `brought` is what other bundles returned in their slots.
+    `parts` are references to the bundle's tasks by number, to large arguments by `Argument`, and under SETUP to the
+    `WorkerSetup`; they are fetched only if this process does not know them yet. `brought` is what other bundles
+    returned in their slots.
     """
     answer, values = _perform(run, parts, bundle, slots, brought)
     return [answer, *values] if slots else answer
 
 
-def perform_telling(run: str, parts: Mapping[int, Any], bundle: bytes, slots: int, *brought: Any) -> Iterator[Any]:
+def perform_telling(run: str, parts: Mapping[Any, Any], bundle: bytes, slots: int, *brought: Any) -> Iterator[Any]:
     """As `perform`, one at a time: something at once, to tell that it began, then the values, the outcomes at last."""
     yield None
     answer, values = _perform(run, parts, bundle, slots, brought)
@@ -92,7 +100,7 @@ def unshare(values: Sequence[Packed], index: int) -> Packed:
 
 
 def _perform(
-    run: str, parts: Mapping[int, Any], bundle: bytes, slots: int, brought: Sequence[Any]
+    run: str, parts: Mapping[Any, Any], bundle: bytes, slots: int, brought: Sequence[Any]
 ) -> tuple[bytes, list[Any]]:
     logs = _logs()
     with ExitStack() as using:
@@ -125,15 +133,18 @@ class _Desk(Worker):
         self.epoch = epoch
         self.interrupted = False
         self._brought: Sequence[Sequence[Pickled | Packed] | None] = ()
+        self._parts: Mapping[Any, Any] = {}
         self._slots: list[list[Pickled | Packed] | None] = []
         self._kept = 0
         self._room = 0
 
-    def learn(self, parts: Mapping[int, Any]) -> None:
-        """Fetch those of the tasks that this process does not know yet."""
+    def learn(self, parts: Mapping[Any, Any]) -> None:
+        """Fetch those of the tasks that this process does not know yet, and note where large arguments are."""
+        self._parts = parts
         for number in parts.keys() - self.payloads.keys() - {SETUP}:
-            payload: Payload = cloudpickle.loads(ray.get(parts[number]))
-            self.payloads[number] = payload
+            if not isinstance(number, Argument):
+                payload: Payload = cloudpickle.loads(ray.get(parts[number]))
+                self.payloads[number] = payload
 
     def perform_all(self, bundle: Bundle, slots: int, brought: Sequence[Any]) -> list[Outcome]:
         """The outcomes of a bundle, ready to travel."""
@@ -143,7 +154,7 @@ class _Desk(Worker):
 
     def take_values(self) -> list[Any]:
         """What the bundle's calls left for others."""
-        slots, self._slots, self._brought = self._slots, [], ()
+        slots, self._slots, self._brought, self._parts = self._slots, [], (), {}
         return slots
 
     def perform(self, call: Call) -> Outcome:
@@ -161,9 +172,11 @@ class _Desk(Worker):
             outcome.kind, outcome.failure = "worker_lost", Failure("WorkerLost", "it was interrupted", "")
         return outcome
 
-    def _fetch_value(self, handle: Pickled | Brought) -> Any:
+    def _fetch_value(self, handle: Pickled | Brought | Argument) -> Any:
         if isinstance(handle, Pickled):
             return read_value(handle)
+        if isinstance(handle, Argument):
+            return unpack(ray.get(self._parts[handle]))
         values = self._brought[handle.argument]
         assert values is not None  # else the call was not started
         value = values[handle.index]

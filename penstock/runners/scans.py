@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from penstock.errors import DamagedResult
-from penstock.graph.capture import walk
+from penstock.graph.capture import taken, walk
 from penstock.graph.hashing import register_digest
 from penstock.graph.refs import Ref
 from penstock.runners.base import Call, Input
@@ -76,7 +76,7 @@ def filled_lazily(argument: Any, scan_input: Callable[[int], Any]) -> Any:
     def leaf(value: Any) -> Any:
         if type(value) is Ref:
             return scan_input(value.node)
-        return value.scan() if type(value) is StoredResult else value
+        return value.scan() if type(value) is StoredResult else taken(value)
 
     return walk(argument, leaf)
 

@@ -30,11 +30,16 @@ _HANDLE = [field.name for field in dataclasses.fields(Outcome)].index("handle")
 
 
 def pack_bundle(bundle: Bundle) -> bytes:
-    """What `unpack_bundle` reads. Raises `RunnerError` if an argument does not pickle."""
-    return pickled(
+    """What `unpack_bundle` reads; notes in the bundle how much it is.
+
+    Raises `RunnerError` if an argument does not pickle.
+    """
+    data = pickled(
         (bundle.number, [_flat_call(call) for call in bundle.calls], dict(bundle.resources), bundle.seconds),
         "the arguments of a call",
     )
+    bundle.size = len(data)
+    return data
 
 
 def unpack_bundle(data: bytes) -> Bundle:

@@ -176,6 +176,23 @@ class ResultTests(RunnerBench):
 
         assert self.value(mutates) == ([0, 1, 2, 99], [0, 1, 2, 98], [0, 1, 2])
 
+    def test_calls_with_one_large_argument_get_it_as_it_was_when_they_were_called(self) -> None:
+        log = self.log
+        count, changed = (task.with_options(cache_policy=INPUTS) for task in (t.count_and_clear, t.count_and_clear))
+
+        def many() -> Any:
+            data, numbers = bytearray(b"x" * 2_000_000), list(range(100_000))
+            found = [count(log, data, numbers, n) for n in range(5)] + [t.count_and_clear(log, data, numbers, 5)]
+            data[0], numbers[1] = 0, 7
+            return found, changed(log, data, numbers, 0), t.count_and_clear(log, data, numbers, found[0])
+
+        found, cached, plain = self.value(many)
+        assert found == [(2_000_000, 120, 4_999_950_000)] * 6
+        assert cached == plain == (2_000_000, 0, 4_999_950_006)
+        second = self.run(many)
+        assert second.counts["hit"] == 6
+        assert second.result() == (found, cached, plain)
+
     def test_a_result_whose_bytes_are_gone_is_made_again_in_the_same_run(self) -> None:
         log = self.log
         text = t.text.with_options(cache_policy=INPUTS)

@@ -74,6 +74,15 @@ def marks_reading(log: str) -> Any:
 
 
 @task
+def count_and_clear(log: str, data: bytearray, numbers: list[int], n: Any) -> tuple[int, int, int]:
+    """What was in them, which it then takes out."""
+    found = len(data), data[0], sum(numbers)
+    data.clear()
+    numbers.clear()
+    return found
+
+
+@task
 def reads(log: str, value: str, n: int) -> tuple[int, int]:
     """The process, and the length of the value."""
     time.sleep(0.02)  # so that one worker does not take all of them

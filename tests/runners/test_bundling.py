@@ -15,6 +15,7 @@ from penstock import Run, flow, load_settings, task
 from penstock.events import BundleSubmitted, Event
 from penstock.runners import ProcessRunner, ThreadRunner
 from penstock.runners.base import Runner
+from penstock.runners.bundling import MOST_BYTES
 
 RUNNERS = [ThreadRunner(2), pytest.param(ProcessRunner(2), marks=pytest.mark.slow)]
 
@@ -185,3 +186,37 @@ def test_any_graph_gives_the_values_it_gives_without_bundles(seed: int) -> None:
     done, sizes = run(any_graph)
     assert done.result() == expected
     assert sizes
+
+
+@task
+def head(data: bytes) -> int:
+    return data[0]
+
+
+@pytest.mark.slow
+def test_bundles_are_bounded_by_bytes_too() -> None:
+    done, sizes = run(lambda: [head(bytes([n]) * 200_000) for n in range(250)], ProcessRunner(1))
+    assert done.result() == list(range(250))
+    assert max(sizes) * 200_000 <= MOST_BYTES
+
+
+@pytest.mark.slow
+def test_a_large_argument_travels_once_for_all_calls() -> None:
+    engines: list[Any] = []
+
+    class Watched(ProcessRunner):
+        def open(self, context: Any, report: Any) -> Any:
+            engines.append(super().open(context, report))
+            submit, engines[0].weights = engines[0].submit, []
+
+            def weighed(bundle: Any) -> None:
+                submit(bundle)
+                engines[0].weights.append(bundle.size)
+
+            engines[0].submit = weighed
+            return engines[0]
+
+    data = b"x" * 5_000_000
+    done, _ = run(lambda: [head(data) for _ in range(20)], Watched(2))
+    assert done.result() == [120] * 20
+    assert sum(engines[0].weights) < 100_000
