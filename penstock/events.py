@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from penstock.texts import all_encodable
+
 
 class Event(msgspec.Struct, frozen=True, tag_field="event", kw_only=True, omit_defaults=True):
     """Base of all events."""
@@ -154,7 +156,10 @@ _encoder = msgspec.json.Encoder()
 
 def encode_event(event: Event) -> bytes:
     """One line of the log, with its line feed."""
-    return _encoder.encode(event) + b"\n"
+    try:
+        return _encoder.encode(event) + b"\n"
+    except UnicodeEncodeError:  # a name may hold what UTF-8 does not
+        return _encoder.encode(all_encodable(msgspec.to_builtins(event))) + b"\n"
 
 
 def decode_event(line: bytes) -> Event:

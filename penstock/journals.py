@@ -18,6 +18,7 @@ from penstock.locks.processes import ProcessIdentity
 from penstock.storage.records import Signature
 from penstock.storage.signing import Signatures, Verdict
 from penstock.storage.stores import AppendStore, Store
+from penstock.texts import all_encodable, encodable, text_of, told
 
 FLUSH_SECONDS = 0.5
 """Events reach the store at the latest so long after they happened: what a killed run loses of its log."""
@@ -129,7 +130,7 @@ class Journal:
         if record is None:
             return
         record.state, record.seconds, record.finished = state, seconds, self._clock.now()
-        record.error = f"{type(error).__name__}: {error}"[:MAX_ERROR] if error is not None else ""
+        record.error = told(error)[:MAX_ERROR] if error is not None else ""
         self.emit(
             events.RunFinished(
                 at=record.finished,
@@ -146,7 +147,7 @@ class Journal:
 
     def _write_record(self) -> None:
         if self._store is not None and self.record is not None:
-            self._store.put(run_name(self.record.id, "run.json"), msgspec.json.encode(self.record))
+            self._store.put(run_name(self.record.id, "run.json"), _encoded(self.record))
 
     def _flush(self) -> None:
         if self._lines and self._store is not None and self.record is not None:
@@ -160,6 +161,13 @@ class Journal:
                     file.write(lines)
         self._lines.clear()
         self._flushed = self._clock.monotonic()
+
+
+def _encoded(record: RunRecord) -> bytes:
+    try:
+        return msgspec.json.encode(record)
+    except UnicodeEncodeError:  # a task's name, or a runner's repr, may hold what UTF-8 does not
+        return msgspec.json.encode(all_encodable(msgspec.to_builtins(record)))
 
 
 def _appending(store: object) -> AppendStore | None:
@@ -176,12 +184,13 @@ def new_record(
     signatures: Signatures | None = None,
 ) -> RunRecord:
     """The record of a run that begins in this process; keeps its parameters for resuming it."""
+    flow, entry = encodable(flow), encodable(entry)
     kept = _keep_parameters(store, run_id, parameters)
     record = RunRecord(
         id=run_id,
         flow=flow,
         entry=entry,
-        parameters={name: _SHORT.repr(value) for name, value in parameters.items()},
+        parameters={encodable(name): text_of(value, _SHORT.repr) for name, value in parameters.items()},
         resumable=kept is not None,
         parameters_checksum=kept or "",
     )
@@ -194,7 +203,7 @@ def _keep_parameters(store: Store, run_id: str, parameters: Mapping[str, Any]) -
     """The checksum of what was kept."""
     try:
         pickled = cloudpickle.dumps(dict(parameters))
-    except Exception:  # noqa: BLE001 (a parameter's __reduce__ may raise anything; the run is then not resumable by id)
+    except BaseException:  # noqa: BLE001 (a parameter's __reduce__ may raise anything; the run is then not resumable by id)
         return None
     with store.create(run_name(run_id, _PARAMETERS)) as file:
         file.write(pickled)

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+
+class having:
+    """In the block a context variable has this value.
+
+    A class of its own, since what users raise passes through: contextlib's generators set the traceback of each
+    exception, and one that cannot be changed (a frozen dataclass) would become another error on the way.
+    """
+
+    __slots__ = ("_token", "_value", "_variable")
+
+    def __init__(self, variable: ContextVar[Any], value: Any) -> None:
+        self._variable = variable
+        self._value = value
+
+    def __enter__(self) -> None:
+        self._token: Token[Any] = self._variable.set(self._value)
+
+    def __exit__(self, *raised: object) -> None:
+        self._variable.reset(self._token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,31 +84,16 @@ flow_run: Any = _Current("flow_run", _flow)
 task_run: Any = _Current("task_run", _task)
 
 
-@contextlib.contextmanager
-def in_flow_run(info: FlowRunInfo) -> Iterator[None]:
+def in_flow_run(info: FlowRunInfo) -> having:
     """Code in this block runs as part of the flow run."""
-    token = _flow.set(info)
-    try:
-        yield
-    finally:
-        _flow.reset(token)
+    return having(_flow, info)
 
 
-@contextlib.contextmanager
-def in_attempt(count: int) -> Iterator[None]:
+def in_attempt(count: int) -> having:
     """Code in this block is an attempt of its own of a part of the flow run."""
-    token = _flow.set(replace(_flow.get(), run_count=count))
-    try:
-        yield
-    finally:
-        _flow.reset(token)
+    return having(_flow, replace(_flow.get(), run_count=count))
 
 
-@contextlib.contextmanager
-def in_task_run(info: TaskRunInfo) -> Iterator[None]:
+def in_task_run(info: TaskRunInfo) -> having:
     """Code in this block runs as one call of a task."""
-    token = _task.set(info)
-    try:
-        yield
-    finally:
-        _task.reset(token)
+    return having(_task, info)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sysconfig
-import traceback
 from collections.abc import Iterable
 
 from penstock.errors import InfrastructureError, PenstockError, TaskFailed, UpstreamFailed, UsageError
 from penstock.events import NodeFailed
+from penstock.texts import text_of, traceback_of
 
 FAILED, USAGE, INFRASTRUCTURE, WORK_TO_DO, INTERRUPTED = 1, 2, 3, 4, 130
 """Exit codes other than 0: a task failed or a check found problems; the call or the configuration has to change;
@@ -35,10 +35,10 @@ def exit_code_of(error: BaseException) -> int:
 def describe_error(error: BaseException, *, debug: bool = False) -> str:
     """What is shown of an error outside of a run: Penstock's own as they say it, others with the user's frames."""
     if debug:
-        return "".join(traceback.format_exception(error)).rstrip()
+        return traceback_of(error).rstrip()
     if isinstance(error, PenstockError):
-        return str(error)
-    return users_frames("".join(traceback.format_exception(error))).rstrip()
+        return text_of(error)
+    return users_frames(traceback_of(error)).rstrip()
 
 
 def describe_failure(error: BaseException, failures: Iterable[NodeFailed], *, debug: bool = False) -> str:
@@ -55,7 +55,7 @@ def describe_failure(error: BaseException, failures: Iterable[NodeFailed], *, de
         return describe_error(root, debug=debug)
     lines = [f"task {of_error.task} failed (node {of_error.node}, attempt {of_error.attempt})"]
     if isinstance(root, PenstockError) and not isinstance(root, TaskFailed) and not debug:
-        lines.append(str(root))
+        lines.append(text_of(root))
     else:
         lines.append((of_error.traceback if debug else users_frames(of_error.traceback)).rstrip())
     if len(failed) > 1:
@@ -103,5 +103,6 @@ def _place(failure: NodeFailed) -> str:
 
 def _notes(error: BaseException) -> str:
     """Where an error says that it comes from."""
-    where = error.where if isinstance(error, PenstockError) else ""
-    return "\n".join([where, *getattr(error, "__notes__", ())])
+    if isinstance(error, PenstockError):
+        return "\n".join([error.where, *getattr(error, "__notes__", ())])
+    return text_of(error, lambda each: "\n".join(getattr(each, "__notes__", ())))

@@ -76,10 +76,11 @@ def _show(error: Exception, invocation: Invocation) -> int:
     from penstock.cli.failures import describe_error, exit_code_of
     from penstock.cli.output import print_document
     from penstock.errors import PenstockError
+    from penstock.texts import kind_of, text_of
 
     if invocation.json:
-        facts = error.to_dict() if isinstance(error, PenstockError) else {"code": "", "what": str(error)}
-        print_document("error", {"error": {"type": type(error).__name__, **facts}})
+        facts = error.to_dict() if isinstance(error, PenstockError) else {"code": "", "what": text_of(error)}
+        print_document("error", {"error": {"type": kind_of(error), **facts}})
     click.echo(describe_error(error, debug=invocation.debug), err=True)
     return exit_code_of(error)
 

@@ -11,12 +11,18 @@ from typing import Any
 
 import click
 
+from penstock.texts import all_encodable, repr_of, text_of
+
 
 def print_document(command: str, content: Mapping[str, Any]) -> None:
     """Print the one JSON document of a command: `{"schema": "penstock/<command>/1", ...}`."""
     import msgspec
 
-    data = msgspec.json.encode({"schema": f"penstock/{command}/1", **content}, enc_hook=str)
+    document = {"schema": f"penstock/{command}/1", **content}
+    try:
+        data = msgspec.json.encode(document, enc_hook=text_of)
+    except UnicodeEncodeError:  # names may hold what UTF-8 does not
+        data = msgspec.json.encode(all_encodable(document), enc_hook=text_of)
     click.echo(msgspec.json.format(data, indent=2))
 
 
@@ -88,7 +94,7 @@ def moment(at: float | None) -> str:
 
 def short(value: Any, *, limit: int = 500, lines: int = 12) -> str:
     """The repr of a value, cut where it gets long."""
-    text = repr(value)
+    text = repr_of(value)
     shown = text.splitlines()
     if len(shown) > lines:
         text = "\n".join([*shown[:lines], "…"])

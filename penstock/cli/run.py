@@ -23,6 +23,7 @@ from penstock.errors import PenstockError, UsageError
 from penstock.flows import Flow
 from penstock.journals import check_resumable
 from penstock.runs import Run
+from penstock.texts import kind_of, text_of
 
 if TYPE_CHECKING:
     from penstock.settings import Settings
@@ -226,12 +227,12 @@ def _facts(finished: Run[Any]) -> dict[str, Any]:
     if error is None:
         result = finished.result()
         text = short(result)
-        with contextlib.suppress(TypeError, ValueError, OverflowError):
+        with contextlib.suppress(Exception):  # whatever a value that is no JSON raises: its repr is shown
             value = msgspec.Raw(msgspec.json.encode(result))
     facts = None
     if error is not None:
-        known = error.to_dict() if isinstance(error, PenstockError) else {"code": "", "what": str(error)}
-        facts = {"type": type(error).__name__, **known}
+        known = error.to_dict() if isinstance(error, PenstockError) else {"code": "", "what": text_of(error)}
+        facts = {"type": kind_of(error), **known}
     return {
         "run": finished.id,
         "flow": finished.flow_name,
@@ -283,4 +284,4 @@ class _ErrorStream(logging.Handler):
     """Writes to what standard error is at the moment: a live view puts its own in place."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(f"{self.format(record)}\n")
+        sys.stderr.write(f"{text_of(record, self.format)}\n")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import operator
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -18,7 +17,7 @@ from penstock.graph.keys import KeyContext, compile_template
 from penstock.graph.large import Large, Snapshots
 from penstock.graph.refs import Ref
 from penstock.graph.tasks import TaskDefinition, TaskOptions
-from penstock.runtime import task_run
+from penstock.runtime import having, task_run
 
 
 class Values(Protocol):
@@ -132,14 +131,9 @@ class Trace:
         trace, frame = _current.get() or (None, None)
         return frame if trace is self and frame is not None else self._outermost
 
-    @contextlib.contextmanager
-    def inside(self, frame: FlowFrame) -> Iterator[None]:
+    def inside(self, frame: FlowFrame) -> having:
         """Calls in this block belong to a subflow; its nodes join the same graph."""
-        token = _current.set((self, frame))
-        try:
-            yield
-        finally:
-            _current.reset(token)
+        return having(_current, (self, frame))
 
     def failure_inside(self, frame: FlowFrame, before: int) -> BaseException | None:
         """Wait for the calls of a subflow among the nodes from `before` on: the first failure nobody looked at."""
@@ -255,11 +249,6 @@ def current_trace() -> Trace | None:
     return None if current is None else current[0]
 
 
-@contextlib.contextmanager
-def tracing(trace: Trace | None) -> Iterator[None]:
+def tracing(trace: Trace | None) -> having:
     """Task calls in this block become nodes of the trace; with None they run at once, as outside of flows."""
-    token = _current.set(None if trace is None else (trace, trace.frame))
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    return having(_current, None if trace is None else (trace, trace.frame))

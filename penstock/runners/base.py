@@ -33,6 +33,7 @@ OutcomeKind = Literal[
     "worker_lost",  # the worker died
     "timeout",  # it ran longer than it may
     "not_started",  # handed back untouched
+    "apart",  # the bundle could not be read: each of its calls is tried by itself, to tell which one is to blame
 ]
 
 
@@ -140,6 +141,8 @@ class Failure:
     message: str
     traceback: str
     error: BaseException | None = None
+    pickled: bytes | None = None
+    """The object between processes: as bytes of its own, so that one that cannot be read spoils nothing else."""
 
 
 @dataclass(slots=True, eq=False)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import logging
 import os
 import platform
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
+from types import CoroutineType, GeneratorType
 from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK
@@ -29,6 +29,7 @@ from penstock.runners.base import NO_GENERATION, Bundle, Call, Input, Outcome, O
 from penstock.runners.copies import CannotCopy, own_copy
 from penstock.runners.digests import digest_of, digested, no_digest, part_digests
 from penstock.runners.failures import describe
+from penstock.runners.forks import end_if_forked
 from penstock.runners.loads import SharedLoads
 from penstock.runners.printing import printing_to_log
 from penstock.runners.scans import filled_lazily, lazy_parameters, lost_input, scanned
@@ -42,6 +43,10 @@ from penstock.storage.slots import Absent, Found
 
 MAX_RECIPE_INPUTS = 256
 """A recipe entry states the digests of at most so many inputs; with more, a plan looks them up."""
+
+
+def _never() -> bool:
+    return False
 
 
 class InputLost(Exception):
@@ -86,10 +91,11 @@ class Worker:
         self.payloads: dict[int, Payload] = {}
         self.name = f"{platform.node()}:{os.getpid()}"
 
-    def perform_bundle(self, bundle: Bundle) -> list[Outcome]:
+    def perform_bundle(self, bundle: Bundle, stopped: Callable[[], bool] = _never) -> list[Outcome]:
         """Run the calls of a bundle one after the other, values passing from one to the next; an outcome for each.
 
-        A call whose inner input did not come, or that would begin after the bundle's time, is handed back untouched.
+        A call whose inner input did not come, or that would begin after the bundle's time or when it was `stopped`, is
+        handed back untouched.
         """
         began = time.perf_counter()
         done: dict[int, Outcome] = {}
@@ -98,7 +104,7 @@ class Worker:
             for call in bundle.calls:
                 clock = time.perf_counter()
                 late = bundle.seconds is not None and bool(done) and clock - began > bundle.seconds
-                if late or not _take_over(call, done):
+                if late or stopped() or not _take_over(call, done):
                     done[call.node] = self.outcome(call, "not_started")
                 else:
                     done[call.node] = self.perform(call)
@@ -113,7 +119,7 @@ class Worker:
         keep = call.keep and self.keeps_published if outcome.record is not None else call.keep or in_vain
         try:
             outcome.handle = self._keep(outcome.handle.value) if keep else None
-        except Exception as error:  # noqa: BLE001 (pickling is users' code)
+        except BaseException as error:  # noqa: BLE001 (pickling is users' code)
             if outcome.record is None:
                 return self.outcome(call, "failed", failure=describe(error))
             outcome.handle = None  # others load it from the store
@@ -141,7 +147,7 @@ class Worker:
         started = time.time()
         clock = time.perf_counter()
         value = self.run_function(call, payload, values)
-        if inspect.isgenerator(value):
+        if issubclass(type(value), GeneratorType):
             value = list(value)  # a stream could be read by one consumer only
         return self.outcome(
             call,
@@ -227,9 +233,16 @@ class Worker:
             tags=tuple(sorted(task.options.tags)),
             flow_run_id=self._run.id,
         )
-        with in_task_run(info), printing_to_log(task.name, enabled=payload.log_prints):
-            value = task.signature.call(task.fn, values)
-            return run_coroutine(value) if inspect.iscoroutine(value) else value
+        process = os.getpid()
+        try:
+            with in_task_run(info), printing_to_log(task.name, enabled=payload.log_prints):
+                value = task.signature.call(task.fn, values)
+                value = run_coroutine(value) if issubclass(type(value), CoroutineType) else value
+        except BaseException as error:
+            end_if_forked(process, task.name, error)
+            raise
+        end_if_forked(process, task.name)
+        return value
 
     def keep(self, call: Call, value: Any) -> Any:
         """A handle for other calls to reach the value by; None if nobody will."""
@@ -241,7 +254,7 @@ class Worker:
         """As `keep`; None as well if the engine cannot take the value: it is in the store."""
         try:
             return self.keep(call, value)
-        except Exception:  # noqa: BLE001 (pickling is users' code, and the result is published already)
+        except BaseException:  # noqa: BLE001 (pickling is users' code, and the result is published already)
             return None
 
     def outcome(self, call: Call, kind: OutcomeKind, **facts: Any) -> Outcome:
@@ -313,7 +326,7 @@ class _CachedCall:
             return self.worker.outcome(
                 call, "executed", handle=self.worker.keep(call, value), started=started, seconds=seconds, notes=(note,)
             )
-        stream = is_dataset(value) or inspect.isgenerator(value) or hasattr(value, "read_next_batch")
+        stream = is_dataset(value) or issubclass(type(value), GeneratorType) or hasattr(value, "read_next_batch")
         value_digest = digested(value) if not stream else no_digest
         published = self.results.publish(
             self.task,

@@ -37,6 +37,7 @@ from penstock.runners.dask_worker import Kept, Promised, unwrapped
 from penstock.runners.failures import describe
 from penstock.runners.packed_values import unpack
 from penstock.runners.values import Pickled, read_value
+from penstock.runners.wire import none_read
 from penstock.runners.worker_processes import log_again
 
 TICK_SECONDS = 0.1
@@ -193,7 +194,7 @@ class DaskEngine:
         except Exception as error:  # noqa: BLE001 (what unpickling runs is the user's code)
             outcomes, logs = describe(error), []
         if isinstance(outcomes, Failure):
-            outcomes = [Outcome(c.node, c.attempt, "failed", failure=outcomes) for c in calls]
+            outcomes = none_read(job.bundle, outcomes)
         log_again(logs)
         self._workers.learn(len(calls), sum(outcome.busy for outcome in outcomes))
         kept = {outcome.handle.node for outcome in outcomes if isinstance(outcome.handle, Kept)}

@@ -21,6 +21,7 @@ from penstock.runners.dask_capacity import ANYWHERE, Placement
 from penstock.runners.dask_worker import Argument, Blob, Kept, Parcel, Promised
 from penstock.runners.values import pickled
 from penstock.runners.wire import pack_bundle
+from penstock.texts import encodable
 
 PERFORM = b"cpenstock.runners.dask_worker\nperform\n."
 """`perform` as a pickle."""
@@ -94,7 +95,7 @@ class Graphs:
     def register(self, payload: Payload) -> None:
         """A task that bundles will name. Raises `RunnerError` if it does not pickle."""
         self._tasks[payload.number] = pickled(payload, f"task {payload.task.name}")
-        self._names[payload.number] = payload.task.name
+        self._names[payload.number] = encodable(payload.task.name)
         if payload.task.options.timeout_seconds is not None:
             self._timed.add(payload.number)
 

@@ -33,7 +33,7 @@ from penstock.runners.shipped import explained, in_use
 from penstock.runners.shipping import Shipment
 from penstock.runners.values import Pickled, read_value
 from penstock.runners.wire import Logs, pack_outcomes, unpack_bundle, unpack_outcomes
-from penstock.runners.worker_processes import portable_outcomes, stores_of
+from penstock.runners.worker_processes import plain, portable_outcomes, stores_of
 from penstock.storage.results import ResultStore
 from penstock.storage.stores import Store
 
@@ -169,7 +169,9 @@ def _perform(
     try:
         site = _site(parcel, brought, using)
         bundle = unpack_bundle(_bytes(parcel.bundle, brought))
-    except Exception as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
+    except _Interrupted:
+        raise
+    except BaseException as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
         return portable(describe(explained(error))), [], {}
     desk = _Desk(site, parcel, brought, job)
     with _collected_logs(enabled=site.driver != THIS_PROCESS) as logs:
@@ -342,7 +344,7 @@ class _ThreadLogs(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         records = self.records.get(threading.get_ident())
         if records is not None:
-            records.append((record.name, record.levelno, record.getMessage()))
+            records.append(plain(record))
 
 
 _thread_logs = _ThreadLogs()

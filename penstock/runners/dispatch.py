@@ -89,7 +89,7 @@ class Dispatch:
                 capacity = self.engine.capacity
                 chosen = self.bundler.choose(id, self._waiting.ready, capacity.get("workers", capacity["slots"]))
                 refused.extend(self._submit(chosen, needs))
-            except Exception as error:  # noqa: BLE001 (resources= and pickling are users' code; the failure is the node's)
+            except BaseException as error:  # noqa: BLE001 (resources= and pickling are users' code; the failure is the node's)
                 refused.append((id, describe(error)))
         for id in self._ahead.followers(self._room_behind):
             refused.extend(self._submit([id], {}))
@@ -157,7 +157,7 @@ class Dispatch:
         try:
             bundle = Bundle(self._number, self._calls(ids), needs, 2 * self._bundle_seconds if len(ids) > 1 else None)
             self.engine.submit(bundle)
-        except Exception as error:  # noqa: BLE001 (pickling is users' code; the failure is the node's)
+        except BaseException as error:  # noqa: BLE001 (pickling is users' code; the failure is the node's)
             return [(ids[0], describe(error))] if len(ids) == 1 else self._submit_each(ids, needs)
         self._bundles[bundle.number] = bundle
         self.bundler.weigh(bundle)

@@ -297,7 +297,7 @@ class Driver:
             return
         self._dispatch.end(bundle)
         for outcome in report.outcomes:
-            if outcome.kind == "worker_lost" and len(report.outcomes) > 1:
+            if outcome.kind == "apart" or (outcome.kind == "worker_lost" and len(report.outcomes) > 1):
                 # Nobody can say whose fault it was: each of them is tried by itself.
                 self.board.progress[outcome.node].alone = True
                 self._hand_back(outcome)

@@ -16,6 +16,7 @@ from penstock.runners.dispatch import Dispatch
 from penstock.runners.failures import FailedState, describe, to_exception
 from penstock.runners.retries import delay_before
 from penstock.runtime import TaskRunInfo
+from penstock.texts import text_of
 
 MAX_WORKER_LOSSES = 3
 """A node is run again this often after its worker died, besides its own retries."""
@@ -99,7 +100,7 @@ class Endings:
         try:
             again = retry <= options.retries and self._may_retry(id, failure)
             delay = delay_before(options, retry, self._rng) if again else 0.0
-        except Exception as error:  # noqa: BLE001 (delays and conditions are the user's code)
+        except BaseException as error:  # noqa: BLE001 (delays and conditions are the user's code)
             self.fail(id, describe(error))
             return
         if again:
@@ -167,7 +168,7 @@ class Endings:
             error = UpstreamFailed(
                 f"{board.name(id)} never ran",
                 where=f"node {id}",
-                because=f"{board.name(root)} (node {root}) failed: {reason}",
+                because=f"{board.name(root)} (node {root}) failed: {text_of(reason)}",
                 node=root,
             )
             error.__cause__ = reason

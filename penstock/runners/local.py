@@ -6,6 +6,7 @@ import ctypes
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,9 @@ from penstock.runners.binding import BindsFlows
 from penstock.runners.calls import Worker
 from penstock.runners.resources import local_machine
 from penstock.runners.shipping import Ship, check_ship
+
+GRACE_SECONDS = 1.0
+"""A call that was interrupted has so long for its `finally` blocks before the run ends without it."""
 
 
 def default_workers() -> int:
@@ -74,6 +78,7 @@ class _ThreadEngine:
         self._seats: list[_Seat] = []
         self._unfinished = 0
         self._cancelled: set[int] = set()
+        self._leaving: list[tuple[threading.Thread, float]] = []  # interrupted ones, and until when they are waited for
         self._worker = Worker(
             context, open_results=context.open_results, fetch=_open_box, keep=_Box, shares_memory=True
         )
@@ -111,7 +116,9 @@ class _ThreadEngine:
             for seat in list(self._seats):
                 if seat.bundle is not None:
                     self._interrupt(seat, replace=False)
-            seats = [s for s in self._seats if not s.abandoned]
+            seats, leaving = list(self._seats), list(self._leaving)
+        for thread, until in leaving:
+            thread.join(max(0.0, until - time.monotonic()))
         for _ in seats:
             self._queue.put(None)
         for seat in seats:
@@ -134,6 +141,7 @@ class _ThreadEngine:
         assert seat.thread.ident is not None  # it has taken a bundle up
         # The seat is abandoned, so the exception may arrive late: it then ends a thread that would end anyway.
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(seat.thread.ident), ctypes.py_object(_Interrupted))
+        self._leaving.append((seat.thread, time.monotonic() + GRACE_SECONDS))
         if replace:
             self._add_seat()
 
@@ -146,7 +154,7 @@ class _ThreadEngine:
                         continue
                     seat.bundle = bundle.number
                 self._report(Started(bundle.number))
-                outcomes = self._worker.perform_bundle(bundle)
+                outcomes = self._worker.perform_bundle(bundle, lambda: seat.abandoned)
                 with self._guard:
                     if seat.abandoned:
                         return

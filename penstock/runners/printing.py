@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 
@@ -44,28 +42,34 @@ class _PrintRouter:
 _routing = threading.Lock()
 
 
-@contextlib.contextmanager
-def printing_to_log(name: str, *, enabled: bool | None, kind: str = "task_runs") -> Iterator[None]:
+class printing_to_log:
     """What this thread prints in the block goes to the logger `penstock.<kind>.<name>`, a record per line.
 
     With False it goes where prints go, also inside of a block that logs; with None nothing changes.
     """
-    thread = threading.get_ident()
-    with _routing:
-        router = sys.stdout if isinstance(sys.stdout, _PrintRouter) else None
-        routed = router is not None and thread in router.loggers
-        changes = enabled or (enabled is False and routed)
-        if changes:
-            router = router or _PrintRouter(sys.stdout)
+
+    __slots__ = ("_enabled", "_logger", "_router")
+
+    def __init__(self, name: str, *, enabled: bool | None, kind: str = "task_runs") -> None:
+        self._enabled = enabled
+        self._logger = logging.getLogger(f"penstock.{kind}.{name}") if enabled else None
+        self._router: _PrintRouter | None = None
+
+    def __enter__(self) -> None:
+        thread = threading.get_ident()
+        with _routing:
+            router = sys.stdout if isinstance(sys.stdout, _PrintRouter) else None
+            routed = router is not None and thread in router.loggers
+            if not (self._enabled or (self._enabled is False and routed)):
+                return
+            self._router = router = router or _PrintRouter(sys.stdout)
             sys.stdout = router
-            logger = logging.getLogger(f"penstock.{kind}.{name}") if enabled else None
-            router.loggers.setdefault(thread, []).append(logger)
-    if not changes or router is None:
-        yield
-        return
-    try:
-        yield
-    finally:
+            router.loggers.setdefault(thread, []).append(self._logger)
+
+    def __exit__(self, *raised: object) -> None:
+        router, thread = self._router, threading.get_ident()
+        if router is None:
+            return
         router.finish()
         with _routing:
             router.loggers[thread].pop()

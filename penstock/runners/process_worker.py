@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing.connection
 import os
 import shutil
@@ -21,21 +22,56 @@ from penstock.runners.worker_processes import CollectedLogs, portable_outcomes, 
 def main(descriptor: int, life: int, scratch: str) -> None:
     """Serve one driver over an inherited socket; `life` ends when the driver's process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; stopping is the driver's decision
+    stop = _Stop()
+    signal.signal(signal.SIGTERM, stop)
+    os.register_at_fork(after_in_child=lambda: _leave_to_parent(descriptor, life))
     threading.Thread(target=_exit_with_driver, args=(life, scratch), daemon=True).start()
-    connection = multiprocessing.connection.Connection(descriptor)
+    with contextlib.suppress(_Interrupted):  # that came between two calls
+        _serve(multiprocessing.connection.Connection(descriptor), scratch, stop)
+
+
+def _serve(connection: multiprocessing.connection.Connection, scratch: str, stop: _Stop) -> None:
     logs = CollectedLogs()
     worker = _make_worker(cloudpickle.loads(connection.recv_bytes()), scratch)
     connection.send_bytes(b"up")
-    while True:
+    while not stop.asked:
         try:
             bundle = _receive(connection, worker)
         except EOFError:
             return
         if isinstance(bundle, Failure):
-            connection.send_bytes(pack_outcomes(bundle, logs.take()))
+            answer = pack_outcomes(bundle, logs.take())
         else:
-            outcomes = portable_outcomes(worker.perform_bundle(bundle))
-            connection.send_bytes(pack_outcomes(outcomes, logs.take()))
+            outcomes = portable_outcomes(worker.perform_bundle(bundle, lambda: stop.asked))
+            answer = pack_outcomes(outcomes, logs.take())
+        if not stop.asked:
+            connection.send_bytes(answer)
+
+
+class _Interrupted(BaseException):
+    """Raised inside of a call to stop it."""
+
+
+class _Stop:
+    """The driver cancels what runs here: the call ends with its `finally` blocks, and the process after it."""
+
+    asked = False
+
+    def __call__(self, *_: object) -> None:
+        first, self.asked = not self.asked, True
+        if first:
+            raise _Interrupted
+
+
+def _leave_to_parent(*descriptors: int) -> None:
+    """In a process that a task forks: what leads to the driver is the worker's alone.
+
+    While a child held it open nobody would see the worker end.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
 def _receive(connection: multiprocessing.connection.Connection, worker: Worker) -> Bundle | Failure:
@@ -46,7 +82,7 @@ def _receive(connection: multiprocessing.connection.Connection, worker: Worker) 
             payload: Payload = cloudpickle.loads(task)
             worker.payloads[payload.number] = payload
         return unpack_bundle(data)
-    except Exception as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
+    except BaseException as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
         return portable(describe(error))
 
 

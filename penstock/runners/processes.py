@@ -1,8 +1,8 @@
 """ProcessRunner: calls run in processes of this machine, one thread here for each worker process there.
 
-A worker that dies takes only its own call with it and is replaced; a call that is cancelled or timed out is stopped by
-killing its worker. Values that only other calls need stay out of this process: small ones travel as bytes, large ones
-as files.
+A worker that dies takes only its own call with it and is replaced; a call that is cancelled or timed out is
+interrupted, and its worker killed if that does not end it. Values that only other calls need stay out of this process:
+small ones travel as bytes, large ones as files.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from penstock.runners.failures import describe
 from penstock.runners.resources import local_machine
 from penstock.runners.shipping import Ship, check_ship
 from penstock.runners.values import discard_value, pickled, read_value, spill_value
-from penstock.runners.wire import pack_bundle, unpack_outcomes
+from penstock.runners.wire import none_read, pack_bundle, unpack_outcomes
 from penstock.runners.worker_processes import log_again
 
 _MAIN = (
@@ -78,7 +78,13 @@ class _Seat:
     connection: multiprocessing.connection.Connection | None = None
     known: set[int] = field(default_factory=set)
     bundle: int | None = None
+    killing: threading.Timer | None = None
+    """The bundle was cancelled: kills the process if it does not end by itself."""
     thread: threading.Thread | None = None
+
+
+GRACE_SECONDS = 1.0
+"""A call that is cancelled has so long for its `finally` blocks before its process is killed."""
 
 
 class _ProcessEngine:
@@ -124,7 +130,7 @@ class _ProcessEngine:
         with self._guard:
             for seat in self._seats:
                 if seat.bundle == bundle and seat.process is not None:
-                    seat.process.kill()
+                    self._stop(seat, seat.process)
                     return
             self._cancelled.add(bundle)  # not started, or its worker is being started
 
@@ -140,7 +146,7 @@ class _ProcessEngine:
             self._closing = True
             for seat in self._seats:
                 if seat.bundle is not None and seat.process is not None:
-                    seat.process.kill()
+                    self._stop(seat, seat.process)
         for _ in self._seats:
             self._queue.put(None)
         for seat in self._seats:
@@ -149,6 +155,15 @@ class _ProcessEngine:
         os.close(self._life_write)
         os.close(self._life_read)
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _stop(self, seat: _Seat, process: subprocess.Popen[bytes]) -> None:
+        """Interrupt what the process does, so that its `finally` blocks run; kill it if that takes too long."""
+        if seat.killing is not None:
+            return
+        process.terminate()
+        seat.killing = threading.Timer(GRACE_SECONDS, process.kill)
+        seat.killing.daemon = True
+        seat.killing.start()
 
     # -- one worker's thread ------------------------------------------------------------------------------------------
 
@@ -166,6 +181,8 @@ class _ProcessEngine:
                     with self._guard:
                         seat.bundle = None
                         self._unfinished -= 1
+                    if seat.killing is not None:
+                        self._dismiss(seat)
                     self._report(Finished(bundle.number, outcomes))
         finally:
             self._dismiss(seat)
@@ -194,7 +211,7 @@ class _ProcessEngine:
             outcomes, logs = describe(error), []
         if isinstance(outcomes, Failure):
             seat.known.clear()  # a task may be what could not be read
-            outcomes = [Outcome(c.node, c.attempt, "failed", failure=outcomes) for c in bundle.calls]
+            outcomes = none_read(bundle, outcomes)
         log_again(logs)
         return list(outcomes)
 
@@ -233,4 +250,7 @@ class _ProcessEngine:
         code = process.wait()
         with self._guard:
             seat.process = None
+            killing, seat.killing = seat.killing, None
+        if killing is not None:
+            killing.cancel()
         return f"it was killed by signal {-code}" if code < 0 else f"it exited with status {code}"

@@ -41,8 +41,9 @@ from penstock.runners.ray_flights import Flight, Kept, Promised, all_failed, all
 from penstock.runners.ray_watch import LOOK_SECONDS, RETURN_SECONDS, Watch
 from penstock.runners.shipping import Shipment
 from penstock.runners.values import Pickled, pickled, read_value
-from penstock.runners.wire import pack_bundle, unpack_outcomes
+from penstock.runners.wire import none_read, pack_bundle, unpack_outcomes
 from penstock.runners.worker_processes import log_again
+from penstock.texts import encodable
 
 MAX_SLOTS = 8
 """A bundle's large values come back in at most so many objects; each costs Ray about 12 µs, used or not."""
@@ -128,7 +129,7 @@ class RayEngine:
         slots = min(MAX_SLOTS, sum(call.keep or call.passes_on for call in bundle.calls))
         tells = timed and not PROCESS.is_client
         self._capacity.check_fits(first.task.name, bundle.resources)
-        submit = self._variant(first.task.name, bundle.resources, slots, tells=tells)
+        submit = self._variant(encodable(first.task.name), bundle.resources, slots, tells=tells)
         names = (ray_worker.SETUP, *(call.payload for call in bundle.calls), *(each.handle for each in large))
         parts = {name: self._parts[name] for name in names}
         with self._changed:
@@ -335,7 +336,7 @@ class RayEngine:
         outcomes, logs = unpack_outcomes(answer)
         log_again(logs)
         if isinstance(outcomes, Failure):
-            return all_failed(flight.bundle, outcomes)
+            return none_read(flight.bundle, outcomes)
         self._capacity.learn(len(outcomes), sum(outcome.busy for outcome in outcomes))
         for outcome in outcomes:
             if isinstance(outcome.handle, ray_worker.Placed):

@@ -108,7 +108,9 @@ def _perform(
             desk = _desk(run, parts[SETUP], using)
             desk.learn(parts)
             calls = unpack_bundle(bundle)
-        except Exception as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
+        except Interrupted:
+            raise
+        except BaseException as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
             return pack_outcomes(portable(describe(explained(error))), logs.take()), [None] * slots
         outcomes = desk.perform_all(calls, slots, brought)
         if desk.interrupted:
@@ -167,7 +169,7 @@ class _Desk(Worker):
         outcome = super().perform(call)
         if call.promised and isinstance(outcome.handle, Pickled):
             self._slots[0] = [outcome.handle]  # where those look that were submitted before
-        if outcome.failure is not None and outcome.failure.type_name == "KeyboardInterrupt":
+        if outcome.failure is not None and type(outcome.failure.error) is Interrupted:
             self.interrupted = True
             outcome.kind, outcome.failure = "worker_lost", Failure("WorkerLost", "it was interrupted", "")
         return outcome
@@ -226,13 +228,22 @@ def _open_desk(run: str, reference: Any, using: ExitStack) -> _Desk:
     return desk
 
 
+class Interrupted(KeyboardInterrupt):
+    """Raised inside of a call by `ray.cancel`: tasks may raise KeyboardInterrupt themselves."""
+
+
+def _interrupt(*_: Any) -> None:
+    raise Interrupted
+
+
 def _allow_interrupts() -> None:
     """Have `ray.cancel` interrupt calls here.
 
-    A driver that was started in the background by a shell ignores SIGINT, and so do the processes of the Ray it starts.
+    Also where SIGINT is ignored: a driver that was started in the background by a shell hands that on to the processes
+    of the Ray it starts.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _interrupt)
 
 
 def _check_store(store: Store, evidence: str | None) -> None:

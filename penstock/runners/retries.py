@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,6 +34,8 @@ def delay_before(options: TaskOptions, retry: int, rng: random.Random) -> float:
         delay = _nth(list(delays), retry)
     if options.retry_jitter_factor:
         delay *= 1 + rng.random() * options.retry_jitter_factor
+    if not math.isfinite(delay):
+        raise ConfigurationError(f"retry_delay_seconds asks to wait {delay} s", hint="give numbers of seconds")
     return max(0.0, delay)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import cloudpickle
 
 from penstock.errors import RunnerError
+from penstock.texts import told
 
 INLINE_VALUE_BYTES = 64 * 1024
 
@@ -82,9 +83,9 @@ def pickled(thing: Any, what: str) -> bytes:
 def _pickle_into(file: Any, thing: Any, what: str) -> None:
     try:
         cloudpickle.CloudPickler(file, protocol=5).dump(thing)
-    except Exception as error:
+    except BaseException as error:  # what a user's __reduce__ raises is no order to end the driver
         raise RunnerError(
             f"{what} cannot be sent to a worker process",
-            because=f"{type(error).__name__}: {error}",
+            because=told(error),
             hint="pass values that pickle, or use the thread runner",
         ) from error

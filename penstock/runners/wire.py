@@ -12,7 +12,8 @@ from typing import Any
 
 import cloudpickle
 
-from penstock.runners.base import Bundle, Call, Failure, Input, Outcome
+from penstock.runners.base import Bundle, Call, Failure, Input, Outcome, OutcomeKind
+from penstock.runners.failures import arrived
 from penstock.runners.values import Pickled, pickled
 
 Logs = list[tuple[str, int, str]]
@@ -56,9 +57,15 @@ def pack_outcomes(outcomes: Sequence[Outcome] | Failure, logs: Logs) -> bytes:
 
 
 def unpack_outcomes(data: bytes) -> tuple[list[Outcome] | Failure, Logs]:
-    """Raises what unpickling raises: a failure may hold an exception of the user's."""
+    """Raises what unpickling raises if the bytes are damaged; nothing in them is the user's, except inside of bytes."""
     flat, logs = cloudpickle.loads(data)
-    return flat if isinstance(flat, Failure) else [_outcome(each) for each in flat], logs
+    return arrived(flat) if isinstance(flat, Failure) else [_outcome(each) for each in flat], logs
+
+
+def none_read(bundle: Bundle, failure: Failure) -> list[Outcome]:
+    """Outcomes of a bundle that its worker could not read."""
+    kind: OutcomeKind = "failed" if len(bundle.calls) == 1 else "apart"
+    return [Outcome(call.node, call.attempt, kind, failure=failure) for call in bundle.calls]
 
 
 def _flat_call(call: Call) -> tuple[Any, ...]:
@@ -97,6 +104,8 @@ def _flat_outcome(outcome: Outcome) -> tuple[Any, ...]:
 def _outcome(flat: tuple[Any, ...]) -> Outcome:
     outcome = Outcome(*flat)
     outcome.handle = _handle(outcome.handle)
+    if outcome.failure is not None:
+        outcome.failure = arrived(outcome.failure)
     return outcome
 
 

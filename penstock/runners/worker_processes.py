@@ -12,6 +12,7 @@ from penstock.runners.failures import portable
 from penstock.storage import open_store
 from penstock.storage.results import ResultStore
 from penstock.storage.stores import Store
+from penstock.texts import text_of
 
 
 def stores_of(context: WorkerContext, *, check: Callable[[Store], None] | None = None) -> Callable[[Any], ResultStore]:
@@ -55,12 +56,17 @@ class CollectedLogs(logging.Handler):
         logger.propagate = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._records.append((record.name, record.levelno, record.getMessage()))
+        self._records.append(plain(record))
 
     def take(self) -> list[tuple[str, int, str]]:
         """What was logged since the last time: the logger's name, the level and the text of each record."""
         records, self._records = self._records, []
         return records
+
+
+def plain(record: logging.LogRecord) -> tuple[str, int, str]:
+    """The logger's name, the level and the text of a record; what is logged may be any object."""
+    return text_of(record.name), int(record.levelno), text_of(record, logging.LogRecord.getMessage)
 
 
 def log_again(records: Iterable[tuple[str, int, str]]) -> None:

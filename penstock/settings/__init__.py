@@ -16,12 +16,12 @@ call (in code). Each field of `Settings` is a key in the files and a variable `P
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from penstock.runtime import having
 from penstock.settings.files import files_of, no_such_profile
 from penstock.settings.urls import redacted, without_password
 from penstock.settings.values import (
@@ -174,11 +174,6 @@ def current_settings() -> Settings:
     return _in_force.get() or load_settings()
 
 
-@contextmanager
-def in_force(settings: Settings | None) -> Iterator[None]:
+def in_force(settings: Settings | None) -> having:
     """What is started in this block uses these settings; None leaves it to `load_settings`."""
-    token = _in_force.set(settings)
-    try:
-        yield
-    finally:
-        _in_force.reset(token)
+    return having(_in_force, settings)

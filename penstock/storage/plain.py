@@ -15,6 +15,7 @@ from penstock.errors import CodecRefused, PenstockError, SerializationError
 from penstock.loaded import loaded
 from penstock.storage.records import About
 from penstock.storage.serializers import Serializer, type_name
+from penstock.texts import told
 
 
 class JsonSerializer:
@@ -225,7 +226,7 @@ class PickleSerializer:
             cloudpickle.dump(value, file)
         except PenstockError:
             raise
-        except Exception as error:  # a __reduce__ may raise anything
+        except BaseException as error:  # a __reduce__ may raise anything
             raise _unserializable(value, error) from error
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
@@ -269,7 +270,7 @@ def _unserializable(value: Any, error: BaseException) -> SerializationError:
     return SerializationError(
         f"a {type_name(value)} cannot be stored" + (f": {where} is a {type_name(culprit)}" if path else ""),
         where=where,
-        because=f"{type(error).__name__}: {error}",
+        because=told(error),
         hint="return plain data instead, or register a serializer for the type",
     )
 
@@ -294,6 +295,6 @@ def _culprit(value: Any) -> tuple[str, Any]:
 def _pickles(value: Any) -> bool:
     try:
         cloudpickle.dumps(value)
-    except Exception:  # noqa: BLE001  # a __reduce__ may raise anything
+    except BaseException:  # noqa: BLE001  # a __reduce__ may raise anything
         return False
     return True

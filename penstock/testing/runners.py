@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from penstock.testing.runners_failures import FailureTests
 from penstock.testing.runners_graphs import GraphTests
+from penstock.testing.runners_hostile import HostileTests
 from penstock.testing.runners_results import ResultTests
 from penstock.testing.runners_single import SingleCallTests
 
 
-class RunnerTests(GraphTests, ResultTests, FailureTests, SingleCallTests):
+class RunnerTests(GraphTests, ResultTests, FailureTests, HostileTests, SingleCallTests):
     """Subclass it as `Test…` and override `make_runner`."""

@@ -272,7 +272,7 @@ class GraphTests(RunnerBench):
         def exits() -> Any:
             return t.caught(t.leave(log))
 
-        assert self.value(exits) == "SystemExit"
+        assert self.value(exits) == "TaskFailed"
 
     # -- flows without calls, calls that do not fit
 

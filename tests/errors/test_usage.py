@@ -17,6 +17,7 @@ from penstock.errors import (
     PenstockError,
     PolicyError,
     RunnerError,
+    TaskFailed,
     TaskTimeout,
     TracingError,
     UpstreamFailed,
@@ -468,7 +469,7 @@ def test_a_task_that_ends_the_program_fails_only_itself(how: BaseException) -> N
     @flow
     def pipeline() -> int:
         kept, left = stays(1), leaves()
-        with pytest.raises(type(how)):
+        with pytest.raises(TaskFailed, match=type(how).__name__):
             left.result()
         return kept
 

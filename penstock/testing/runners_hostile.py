@@ -1,0 +1,170 @@
+"""Runners: nothing that a user's object does can hurt the machinery."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from typing import Any
+
+import pytest
+
+from penstock import events
+from penstock.errors import TaskFailed
+from penstock.journals import list_records, read_events
+from penstock.storage import open_store
+from penstock.tasks import task
+from penstock.testing import tasks
+from penstock.testing.runners_bench import RunnerBench
+
+t: Any = tasks  # to type checkers calls give values; here many give futures, which is what is under test
+
+
+class HostileTests(RunnerBench):
+    """Exceptions that refuse what is done with exceptions, tasks that exit, fork, or are named as no file can be."""
+
+    def outcomes(self, calls: list[Any]) -> list[Any]:
+        """The value of each call, or the name of what it failed with."""
+        ended = [call.result(raise_on_failure=False) for call in calls]
+        return [type(each).__name__ if isinstance(each, BaseException) else each for each in ended]
+
+    def test_an_exception_that_refuses_everything_fails_its_task_and_no_other(self) -> None:
+        @dataclasses.dataclass(frozen=True)
+        class Frozen(Exception):
+            row: int
+
+        class WithoutText(Exception):
+            def __str__(self) -> str:
+                return None  # type: ignore[return-value]  # noqa: PLE0307
+
+        class ExitsWhenShown(Exception):
+            def __str__(self) -> str:  # noqa: PLE0307
+                sys.exit(3)
+
+            __repr__ = __str__
+
+        class RefusesNotes(Exception):
+            def add_note(self, note: str) -> None:
+                raise KeyError(note)
+
+            @property
+            def __notes__(self) -> list[str]:  # type: ignore[override]
+                raise SystemExit
+
+        class OtherArguments(Exception):
+            def __init__(self, one: int, two: int) -> None:
+                super().__init__(one)
+
+        class BecomesANumber(Exception):
+            def __reduce__(self) -> Any:
+                return int, (3,)
+
+        class ExitsWhenRead(Exception):
+            def __setstate__(self, state: Any) -> None:
+                sys.exit(0)
+
+            def __init__(self) -> None:
+                self.told = 1
+
+        kinds: list[Any] = [
+            lambda: Frozen(1),
+            WithoutText,
+            ExitsWhenShown,
+            RefusesNotes,
+            lambda: OtherArguments(1, 2),
+            BecomesANumber,
+            ExitsWhenRead,
+            lambda: ValueError("lone \udcff"),
+        ]
+
+        @task
+        def raises(n: int) -> Any:
+            if n < len(kinds):
+                raise kinds[n]()
+            return n
+
+        run = self.run(lambda: self.outcomes([raises(n) for n in range(10)]))
+        assert run.result() == [
+            "Frozen",
+            "WithoutText",
+            "ExitsWhenShown",
+            "RefusesNotes",
+            "OtherArguments",
+            "BecomesANumber",
+            "ExitsWhenRead",
+            "ValueError",
+            8,
+            9,
+        ]
+        assert run.counts["retried"] == 0
+        self.log_tells(run.id, failures=8)
+
+    def test_the_flow_s_own_handling_gets_the_exception_it_asks_for(self) -> None:
+        @dataclasses.dataclass(frozen=True)
+        class Frozen(Exception):
+            row: int
+
+        @task
+        def raises() -> None:
+            raise Frozen(7)
+
+        def flow() -> int:
+            try:
+                raises.submit().result()
+            except Frozen as error:
+                return error.row
+            return 0
+
+        assert self.value(flow) == 7
+        with pytest.raises(Frozen):
+            self.value(lambda: raises())
+
+    @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, BaseException])
+    def test_what_ends_a_program_is_a_failure_of_its_task(self, kind: type[BaseException]) -> None:
+        @task
+        def leaves(n: int) -> int:
+            if n == 1:
+                raise kind(0)
+            return n
+
+        def flow() -> Any:
+            return self.outcomes([leaves(n) for n in range(3)]), leaves(1)
+
+        run = self.run(flow)
+        assert run.state == "failed"
+        with pytest.raises(TaskFailed, match=kind.__name__):
+            run.result()
+        assert self.value(lambda: self.outcomes([leaves(n) for n in range(3)])) == [0, "TaskFailed", 2]
+
+    def test_names_that_no_file_can_hold_break_no_log(self) -> None:
+        @task(name="bad \udcff")
+        def misnamed(n: int) -> int:
+            if n == 1:
+                raise ValueError("also \udcfe")
+            return n
+
+        run = self.run(lambda: self.outcomes([misnamed(n) for n in range(3)]), name="flow \udcfd")
+        assert run.result() == [0, "ValueError", 2]
+        self.log_tells(run.id, failures=1)
+
+    def test_a_forked_child_that_comes_back_from_its_task_is_ended(self) -> None:
+        @task
+        def forks(how: str) -> int:
+            child = os.fork()
+            if child == 0:
+                if how == "raises":
+                    raise ValueError("in the child")
+                if how == "exits":
+                    sys.exit(7)
+                return -1
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+        assert self.value(lambda: [forks(how) for how in ("returns", "raises", "exits")]) == [0, 1, 7]
+
+    def log_tells(self, run: str, *, failures: int) -> None:
+        """The run's record and its log are whole."""
+        store = open_store(self.settings.store)
+        (record,) = [each for each in list_records(store) if each.id == run]
+        assert record.state == "completed"
+        logged = [each for each in read_events(store, run) if isinstance(each, events.NodeFailed)]
+        assert len(logged) == failures
