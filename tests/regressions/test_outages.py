@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from penstock import INPUTS, Task, flow, task
-from penstock.errors import StoreUnreachable
+from penstock.errors import StoreUnreachable, TaskFailed
 from penstock.storage import MemoryStore
 from penstock.testing.stores_fakes import FlakyStore
 
@@ -139,7 +139,7 @@ def test_a_crash_between_payload_and_record_leaves_a_miss_and_then_a_result(stor
         return large(200_000)
 
     store.fail("put_if_absent", _Crash(), times=1, name="record.json")
-    with pytest.raises(_Crash):
+    with pytest.raises(TaskFailed, match="_Crash"):
         pipeline()
     orphans = [entry.name for entry in store.inner.list("results/")]
     assert len(orphans) == 1
