@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from penstock import events
 from penstock.clocks import Clock
-from penstock.errors import ParameterError, SignatureRefused, StoreError
+from penstock.errors import ParameterError, SignatureRefused, StoreError, StoreUnreachable
 from penstock.locks.processes import ProcessIdentity
 from penstock.storage.records import Signature
 from penstock.storage.signing import Signatures, Verdict
@@ -286,14 +286,26 @@ def process_of(record: RunRecord) -> ProcessIdentity:
 
 
 def read_record(store: Store, run_id: str) -> RunRecord:
-    """The record of one run; raises `StoreError` if there is none or it cannot be read."""
+    """The record of one run; raises `StoreError` if there is none, it cannot be read, or it is another run's."""
     data = store.get(run_name(run_id, "run.json"))
     if data is None:
         raise StoreError(f"there is no run {run_id}", where=store.url, hint="`penstock runs` lists the runs of a store")
     try:
-        return msgspec.json.decode(data, type=RunRecord)
-    except msgspec.DecodeError as error:
+        return _decoded(data, run_id)
+    except _UNREADABLE as error:
         raise StoreError(f"the record of run {run_id} is damaged", where=store.url, because=str(error)) from None
+
+
+def _decoded(data: bytes, run_id: str) -> RunRecord:
+    """Raises one of `_UNREADABLE` for what is no record of this run."""
+    record = msgspec.json.decode(data, type=RunRecord)
+    if record.id != run_id:
+        raise ValueError(f"it is the record of {record.id}")
+    return record
+
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError, ValueError)
+"""What is raised for bytes that are no JSON of the right shape, however they are not."""
 
 
 def list_records(store: Store) -> Iterator[RunRecord]:
@@ -301,12 +313,26 @@ def list_records(store: Store) -> Iterator[RunRecord]:
     names = [entry.name for entry in store.list("runs/") if entry.name.endswith("/run.json")]
     names.sort(reverse=True)
     for start in range(0, len(names), _BATCH):
-        for data in store.get_many(names[start : start + _BATCH]):
+        batch = names[start : start + _BATCH]
+        for name, data in zip(batch, _each(store, batch), strict=True):
             try:
                 if data is not None:
-                    yield msgspec.json.decode(data, type=RunRecord)
-            except msgspec.DecodeError:
+                    yield _decoded(data, name.split("/")[1])
+            except _UNREADABLE:
                 continue
+
+
+def _each(store: Store, names: list[str]) -> list[bytes | None]:
+    """The bytes under the names; None also for one that cannot be read though the others can."""
+    try:
+        return store.get_many(names)
+    except StoreUnreachable:
+        raise
+    except StoreError:
+        if len(names) == 1:
+            return [None]
+        half = len(names) // 2
+        return [*_each(store, names[:half]), *_each(store, names[half:])]
 
 
 def read_events(store: Store, run_id: str) -> list[events.Event]:

@@ -15,7 +15,8 @@ from penstock.storage.stores import Store
 
 def open_store(url: str | os.PathLike[str]) -> Store:
     """The store at `url`: a folder (`/data/store`, `~/store`, `file:///data/store`), a bucket or a folder in one
-    (`s3://bucket/folder`, `gs://…`, `az://…`), or `memory://name`.
+    (`s3://bucket/folder`, `gs://…`, `az://…`), or `memory://name`. A folder or a bucket whose address ends in
+    `?trusted=true` is trusted like one's own code, whoever can write there.
 
     Touches nothing: a folder is made on the first write, a bucket has to exist. Raises `ConfigurationError` for an
     address of no known kind.
@@ -23,7 +24,8 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     address = os.fspath(url)
     scheme, separator, _ = address.partition("://")
     if not separator:
-        return LocalStore(address)
+        folder, trusted = _without_trust(address)
+        return LocalStore(folder, trusted=trusted)
     if scheme not in _OPENERS:
         raise ConfigurationError(
             f"no store for addresses that begin with {scheme}://",
@@ -35,14 +37,27 @@ def open_store(url: str | os.PathLike[str]) -> Store:
 
 
 def _open_file(address: str) -> Store:
+    address, trusted = _without_trust(address)
     parts = urlsplit(address)
+    if parts.query or parts.fragment:
+        raise ConfigurationError(
+            "a file address has one option alone, ?trusted=true",
+            where=_without_secrets(address),
+            hint="write %3F for a ? and %23 for a # in the name of a folder",
+        )
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise ConfigurationError(
             "a file address names an absolute path",
             where=address,
             hint="three slashes: file:///data/penstock",
         )
-    return LocalStore(unquote(parts.path))
+    return LocalStore(unquote(parts.path), trusted=trusted)
+
+
+def _without_trust(address: str) -> tuple[str, bool]:
+    """The address of a folder, and whether it said that who can write there is trusted."""
+    folder, mark, said = address.rpartition("?trusted=")
+    return (folder, said in ("true", "1", "yes")) if mark else (address, False)
 
 
 def _open_memory(address: str) -> Store:

@@ -20,12 +20,12 @@ import pyarrow.fs as pafs
 from penstock.errors import StoreError
 from penstock.storage.objects import ObjectStore
 from penstock.storage.stored_files import StoredFile
-from penstock.storage.stores import PayloadStore
+from penstock.storage.stores import Store
 
 _EXIT_SECONDS = 1.0
 
 
-def filesystem_of(store: PayloadStore) -> Any:
+def filesystem_of(store: Store) -> Any:
     """The one file system of a store in this process."""
     # Stores in buckets are unpickled by the thousand, and equal if their addresses are.
     key = (type(store), store.url) if isinstance(store, ObjectStore) else (type(store), id(store))
@@ -74,7 +74,7 @@ def _wait_until_let_go() -> None:
 class _StoredFiles(pafs.FileSystemHandler):  # type: ignore[misc]
     """The files of a store that somebody knows name and size of; nothing can be listed or written."""
 
-    def __init__(self, store: PayloadStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     def get_type_name(self) -> str:
@@ -110,7 +110,7 @@ class _StoredFiles(pafs.FileSystemHandler):  # type: ignore[misc]
     copy_file = open_output_stream = open_append_stream = _refuse
 
 
-def _file(store: PayloadStore, path: str) -> StoredFile:
+def _file(store: Store, path: str) -> StoredFile:
     size, _, name = path.partition("/")
     if not size.isdecimal() or name.count("/") < 2:
         raise FileNotFoundError(path)

@@ -4,6 +4,9 @@ How the promises are kept: bytes are written to a file of their own in `<root>/.
 in one step, `link` where the name must be free and `rename` where it may be replaced. So a name leads to whole
 bytes or to nothing, whoever is killed when. The store has no state in the process: it is safe for any number of threads
 and processes, and after a fork.
+
+Below the root no link is followed, whoever put it there and when (penstock.storage.folders), and nothing is read or
+written that is no ordinary file: a pipe or a device is refused without waiting for it.
 """
 
 from __future__ import annotations
@@ -16,46 +19,63 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
-from penstock.errors import StoreError, StoreFull, StoreNotWritable, StoreUnreachable
+from penstock.errors import StoreError, StoreNotWritable
+from penstock.ownership import others_can_change, others_can_lead_elsewhere
+from penstock.storage.folders import Descent
+from penstock.storage.local_errors import NO_LINKS, translated
 from penstock.storage.stores import MAX_RECORD_BYTES, Listed, check_name, check_record
 
 _Done = TypeVar("_Done")
 _TEMPORARY = ".tmp"
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _BUFFER = 1 << 20
 
 
 class LocalStore:
     """Records and payloads as files below `root`, readable and writable for this user only.
 
-    `root` is made on the first write. It may itself be a symbolic link; below it links are not followed by anything
-    that writes, deletes or lists, and not read as a record or payload. `durable=False` leaves out every fsync: a power
-    cut may then lose what was just written (never tear it), which is right for locks and wrong for results.
+    `root` is made on the first write. It may itself be a symbolic link; below it links are not followed.
+    `durable=False` leaves out every fsync: a power cut may then lose what was just written (never tear it), which is
+    right for locks and wrong for results.
 
     Needs a file system with hard links. Measured on ext4; network file systems must keep `link` atomic.
     """
 
-    def __init__(self, root: str | os.PathLike[str], *, durable: bool = True) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, durable: bool = True, trusted: bool = False) -> None:
+        """With `trusted` whoever can write there is trusted like one's own code, as in buckets."""
         self._root = os.path.abspath(os.path.expanduser(os.fspath(root)))
         self._durable = durable
+        self._said_trusted = trusted
         self._settled: set[str] = set()  # folders that many files share and whose own entries are on disk
 
     @property
     def url(self) -> str:
-        return Path(self._root).as_uri()
+        return Path(self._root).as_uri() + ("?trusted=true" if self._said_trusted else "")
 
     @property
     def trusted(self) -> bool:
-        """False if any user of the machine may write into the root."""
+        """True if nobody but this user and root can change what is read here, or if the address says so."""
+        return self._said_trusted or not self.open_to
+
+    @property
+    def open_to(self) -> str:
+        """Why others can change what is read here; empty if they cannot."""
         try:
-            return not os.stat(self._root).st_mode & stat.S_IWOTH
+            if reason := others_can_lead_elsewhere(self._root):
+                return reason
+            with os.scandir(self._root) as entries:
+                for entry in entries:
+                    found = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(found.st_mode) and (reason := others_can_change(found)):
+                        return f"{entry.path}: {reason}"
         except FileNotFoundError:
-            return True
+            pass  # nothing yet
         except OSError as error:
-            raise _translated(error, "looking at", self._root) from error
+            raise translated(error, "looking at", self._root) from error
+        return ""
 
     # -- reading
 
@@ -64,32 +84,55 @@ class LocalStore:
 
     def get_many(self, names: Sequence[str]) -> list[bytes | None]:
         # Bare calls and one loop: a warm run of 10 000 nodes spends most of its time here.
-        root, open_, read, close = self._root + "/", os.open, os.read, os.close
+        read, close = os.read, os.close
         records: list[bytes | None] = []
-        for name in names:
-            try:
-                file = open_(root + check_name(name), _READ)
-            except FileNotFoundError:
-                records.append(None)
-                continue
-            except OSError as error:
-                raise _translated(error, "reading", root + name) from error
-            try:
-                records.append(read(file, MAX_RECORD_BYTES + 1))
-            except OSError as error:
-                raise _translated(error, "reading", root + name) from error
-            finally:
-                close(file)
+        name = ""
+        try:
+            with Descent(self._root) as descent:
+                for name in names:
+                    try:
+                        file = descent.open(check_name(name), _READ)
+                    except FileNotFoundError:
+                        records.append(None)
+                        continue
+                    try:
+                        data = read(file, MAX_RECORD_BYTES + 1)
+                        if not data:
+                            _check_regular(file)  # what is never empty needs no look: nothing waits for a pipe
+                    finally:
+                        close(file)
+                    records.append(data)
+        except FileNotFoundError:
+            return [None for name in names if check_name(name)]  # there is no store
+        except OSError as error:
+            raise translated(error, "reading", f"{self._root}/{name}") from error
         return records
 
     def open(self, name: str) -> BinaryIO:
         path = self._path(name)
         try:
-            return os.fdopen(os.open(path, _READ), "rb")
+            with Descent(self._root) as descent:
+                file = descent.open(name, _READ)
+            try:
+                found = _check_regular(file)
+                opened = os.fdopen(file, "rb")
+            except BaseException:
+                os.close(file)
+                raise
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise _translated(error, "reading", path) from error
+            raise translated(error, "reading", path) from error
+        if (reason := others_can_change(found)) and self.trusted and not self._said_trusted:
+            # The folder is this user's alone, and yet somebody else can change this, or left it here once.
+            opened.close()
+            raise StoreError(
+                "refused to read a file that others can change from a store that only this user can write to",
+                where=path,
+                because=reason,
+                hint="make it your own (chown, chmod go-w) if you know where it comes from, or delete it",
+            )
+        return opened
 
     def local_path(self, name: str) -> str | None:
         return self._path(name)
@@ -97,51 +140,64 @@ class LocalStore:
     def list(self, prefix: str) -> Iterator[Listed]:
         if prefix:
             check_name(prefix.removesuffix("/"))
-        return self._walk(prefix)
-
-    def _walk(self, prefix: str) -> Iterator[Listed]:
         try:
-            with os.scandir(os.path.join(self._root, prefix)) as folder:
-                entries = [e for e in folder if not e.name.startswith(".")]
-            # A folder sorts as its contents do: with the slash.
-            named = sorted((e.name + "/" * e.is_dir(follow_symlinks=False), e) for e in entries if not e.is_symlink())
+            with Descent(self._root) as descent:
+                yield from self._walk(descent, prefix)
         except FileNotFoundError:
             return
         except OSError as error:
-            raise _translated(error, "listing", os.path.join(self._root, prefix)) from error
-        for name, entry in named:
+            raise translated(error, "listing", os.path.join(self._root, prefix)) from error
+
+    def _walk(self, descent: Descent, prefix: str) -> Iterator[Listed]:
+        try:
+            folder = descent.to(prefix.removesuffix("/"))
+            with os.scandir(folder) as found:
+                entries = [entry for entry in found if not entry.name.startswith(".")]
+                # A folder sorts as its contents do: with the slash. A link to one is passed over. What is neither a
+                # folder nor a file has a name all the same: that is taken, and reading it says what it is.
+                named = sorted(
+                    entry.name + "/" * entry.is_dir()
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False) or not entry.is_dir()
+                )
+        except FileNotFoundError:
+            return  # deleted since the folder above was read
+        for name in named:
             if name.endswith("/"):
-                yield from self._walk(prefix + name)
+                yield from self._walk(descent, prefix + name)
                 continue
             try:
-                found = entry.stat(follow_symlinks=False)
+                file = os.stat(name, dir_fd=descent.to(prefix.removesuffix("/")), follow_symlinks=False)
             except FileNotFoundError:
-                continue  # deleted since the folder was read
-            yield Listed(prefix + name, found.st_size, found.st_mtime)
+                continue  # deleted since
+            yield Listed(prefix + name, file.st_size, file.st_mtime)
 
     # -- writing
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
-        path = self._path_to_write(name)
+        path = self._path(name)
         with self._temporary(path) as (temporary, raw):
             raw.write(check_record(name, data))
             self._sync(raw)
-            return self._link(temporary, raw, path)
+            return self._link(temporary, raw, name)
 
     def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
-        path = self._path_to_write(name)
+        path = self._path(name)
         with self._temporary(path) as (temporary, raw):
             raw.write(check_record(name, data))
             if durable:
                 self._sync(raw)
             try:
-                self._in_folder(path, lambda: os.rename(temporary, path), sync=durable)
+                source, own = temporary
+                self._in_folder(
+                    name, lambda at, last: os.rename(own, last, src_dir_fd=source, dst_dir_fd=at), sync=durable
+                )
             except OSError as error:
-                raise _translated(error, "writing", path) from error
+                raise translated(error, "writing", path) from error
 
     @contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
-        path = self._path_to_write(name)
+        path = self._path(name)
         with self._temporary(path) as (temporary, raw):
             file = io.BufferedWriter(raw, _BUFFER)
             try:
@@ -150,43 +206,54 @@ class LocalStore:
             finally:
                 file.detach()
             self._sync(raw)
-            if not self._link(temporary, raw, path):
+            if not self._link(temporary, raw, name):
                 raise StoreError("a payload is written once", where=path, because="the name is taken")
 
     def append(self, name: str, data: bytes) -> None:
-        path = self._path_to_write(name)
+        path = self._path(name)
         try:
-            file = self._in_folder(path, lambda: os.open(path, _CREATE | os.O_APPEND, 0o600), sync=False)
+            flags = _CREATE | os.O_APPEND
+            file = self._in_folder(name, lambda at, last: os.open(last, flags, 0o600, dir_fd=at), sync=False)
             try:
+                _check_regular(file)
                 # One write call: the kernel keeps its bytes together among appenders.
                 if os.write(file, data) < len(data):
                     raise OSError(errno.ENOSPC, "only a part was written")
             finally:
                 os.close(file)
         except OSError as error:
-            raise _translated(error, "writing", path) from error
+            raise translated(error, "writing", path) from error
 
     def delete(self, name: str) -> None:
-        path = self._path_to_write(name)
+        path = self._path(name)
+        folder, _, last = name.rpartition("/")
         try:
-            os.unlink(path)
+            with Descent(self._root) as descent:
+                os.unlink(last, dir_fd=descent.to(folder))
         except FileNotFoundError:
             return
         except OSError as error:
-            raise _translated(error, "writing", path) from error
+            raise translated(error, "writing", path) from error
 
     def sweep(self, *, older_than: float) -> int:
-        folder, removed = os.path.join(self._root, _TEMPORARY), 0
+        removed = 0
         try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if time.time() - entry.stat(follow_symlinks=False).st_mtime >= older_than:
-                        os.unlink(entry.path)
-                        removed += 1
+            with Descent(self._root) as descent:
+                folder = descent.to(_TEMPORARY)
+                with os.scandir(folder) as found:
+                    names = [entry.name for entry in found if not entry.is_dir(follow_symlinks=False)]
+                for name in names:
+                    try:
+                        modified = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime
+                        if time.time() - modified >= older_than:
+                            os.unlink(name, dir_fd=folder)
+                            removed += 1
+                    except FileNotFoundError:
+                        continue  # its writer, or another sweep, was quicker
         except FileNotFoundError:
             return removed
         except OSError as error:
-            raise _translated(error, "writing", folder) from error
+            raise translated(error, "writing", f"{self._root}/{_TEMPORARY}") from error
         return removed
 
     # -- one step each
@@ -194,100 +261,104 @@ class LocalStore:
     def _path(self, name: str) -> str:
         return f"{self._root}/{check_name(name)}"
 
-    def _path_to_write(self, name: str) -> str:
-        path = self._path(name)
-        inside = os.path.dirname(path)[len(self._root) :]
-        # O_NOFOLLOW guards only the last step of a path; a link above it would take writes and deletions elsewhere.
-        if os.path.realpath(self._root + inside) != os.path.realpath(self._root) + inside:
-            raise _translated(OSError(errno.ELOOP, "a folder is a symbolic link"), "writing", path)
-        return path
-
     @contextmanager
-    def _temporary(self, path: str) -> Iterator[tuple[str, _Temporary]]:
+    def _temporary(self, path: str) -> Iterator[tuple[_Name, _Temporary]]:
         """A new file of our own beside the names, gone when the block ends (a link to it stays)."""
-        temporary = f"{self._root}/{_TEMPORARY}/{os.urandom(12).hex()}"
+        name = os.urandom(12).hex()
         try:
-            raw = _Temporary(
-                self._in_folder(temporary, lambda: _new_file(temporary), sync=False),
-                path,
-            )
+            descent = self._made()
         except OSError as error:
-            raise _translated(error, "writing", path) from error
-        try:
-            yield temporary, raw
-        finally:
-            raw.close()
+            raise translated(error, "writing", path) from error
+        with descent:
             try:
-                os.unlink(temporary)
-            except FileNotFoundError:
-                pass  # renamed into place, or swept
+                temporary = _Name(descent.to(_TEMPORARY, make=True), name)
+                raw = _Temporary(_new_file(temporary), path)
             except OSError as error:
-                raise _translated(error, "writing", temporary) from error
+                raise translated(error, "writing", path) from error
+            try:
+                yield temporary, raw
+            finally:
+                raw.close()
+                try:
+                    os.unlink(name, dir_fd=temporary.folder)
+                except FileNotFoundError:
+                    pass  # renamed into place, or swept
+                except OSError as error:
+                    raise translated(error, "writing", f"{self._root}/{_TEMPORARY}/{name}") from error
+
+    def _made(self) -> Descent:
+        """The root, made if it is missing."""
+        try:
+            return Descent(self._root)
+        except FileNotFoundError:
+            os.makedirs(self._root, 0o700, exist_ok=True)
+            return Descent(self._root)
 
     def _sync(self, raw: _Temporary) -> None:
         if self._durable:
             try:
                 os.fsync(raw.fileno())
             except OSError as error:
-                raise _translated(error, "writing", raw.path) from error
+                raise translated(error, "writing", raw.path) from error
 
-    def _link(self, temporary: str, raw: _Temporary, path: str) -> bool:
-        """Give the file the name `path` if that is free; True if it has it now."""
+    def _link(self, temporary: _Name, raw: _Temporary, name: str) -> bool:
+        """Give the file the name `name` if that is free; True if it has it now."""
+        path = f"{self._root}/{name}"
         try:
-            self._in_folder(path, lambda: os.link(temporary, path, follow_symlinks=False))
+            source, own = temporary
+            self._in_folder(
+                name, lambda at, last: os.link(own, last, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
+            )
         except FileExistsError:
             # Over a network the answer to our own link may be lost and the call sent again. A second name of this
             # file can only be `path`.
-            return os.fstat(raw.fileno()).st_nlink > 1
+            if os.fstat(raw.fileno()).st_nlink > 1:
+                return True
+            if os.path.isdir(path):  # a name that no listing shows would be tried for ever
+                raise translated(OSError(errno.EISDIR, os.strerror(errno.EISDIR)), "writing", path) from None
+            return False
         except OSError as error:
-            if error.errno in _NO_LINKS:
+            if error.errno in NO_LINKS:
                 raise StoreNotWritable(
                     "the store's file system has no hard links",
                     where=path,
                     because=str(error),
                     hint="put the store on a file system that has them, such as ext4, xfs, btrfs, APFS or NFS",
                 ) from error
-            raise _translated(error, "writing", path) from error
+            raise translated(error, "writing", path) from error
         return True
 
-    def _in_folder(self, path: str, step: Callable[[], _Done], *, sync: bool = True) -> _Done:
-        """Do `step`, making the folder of `path` if it is missing, and make the new entry durable."""
-        folder = os.path.dirname(path)
+    def _in_folder(self, name: str, step: Callable[[int, str], _Done], *, sync: bool = True) -> _Done:
+        """Do `step` with the open folder of `name`, which is made if it is missing; make the new entry durable."""
+        folder, _, last = name.rpartition("/")
         try:
-            done = step()
+            return self._stepped(folder, last, step, sync)
         except FileNotFoundError:
-            os.makedirs(self._root, 0o700, exist_ok=True)
-            self._make_folder(folder)
-            done = step()
-        if sync and self._durable:
-            self._sync_up(folder)
+            self._settled.clear()  # somebody removed what was there, or it is all new
+            return self._stepped(folder, last, step, sync, make=True)
+
+    def _stepped(
+        self, folder: str, last: str, step: Callable[[int, str], _Done], sync: bool, *, make: bool = False
+    ) -> _Done:
+        with self._made() if make else Descent(self._root) as descent:
+            done = step(descent.to(folder, make=make), last)
+            if sync and self._durable:
+                self._sync_up(folder, descent.opened())
         return done
 
-    def _sync_up(self, folder: str) -> None:
+    def _sync_up(self, folder: str, opened: Sequence[int]) -> None:
         """Make the entries of `folder` durable, and those that lead to it from the root.
 
         Another writer may have made a folder above and not have synced it yet. But once an entry is on disk it stays
         there: nothing here removes folders.
         """
-        _sync_folder(folder)
-        above = os.path.dirname(folder)
-        while len(above) >= len(self._root):
-            _sync_folder(above)
-            if above in self._settled:
+        os.fsync(opened[0])
+        for file in opened[1:]:
+            folder = folder.rpartition("/")[0]
+            os.fsync(file)
+            if folder in self._settled:
                 return
-            self._settled.add(above)
-            above = os.path.dirname(above)
-
-    def _make_folder(self, folder: str) -> None:
-        """Make `folder` and what is missing between it and the root."""
-        try:
-            os.mkdir(folder, 0o700)
-        except FileNotFoundError:
-            self._settled.clear()  # somebody removed what was there, or it is all new
-            self._make_folder(os.path.dirname(folder))
-            self._make_folder(folder)
-        except FileExistsError:
-            pass  # another writer was quicker; if it is no folder, the step says so
+            self._settled.add(folder)
 
     def __repr__(self) -> str:
         return f"LocalStore({self._root!r})"
@@ -308,47 +379,23 @@ class _Temporary(io.FileIO):
                 done += super().write(view[done:]) or 0
             return done
         except OSError as error:
-            raise _translated(error, "writing", self.path) from error
+            raise translated(error, "writing", self.path) from error
 
 
-def _new_file(path: str) -> int:
-    return os.open(path, _CREATE | os.O_EXCL, 0o600)
+class _Name(NamedTuple):
+    """A name in an open folder."""
+
+    folder: int
+    name: str
 
 
-def _sync_folder(folder: str) -> None:
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+def _new_file(at: _Name) -> int:
+    return os.open(at.name, _CREATE | os.O_EXCL, 0o600, dir_fd=at.folder)
 
 
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
-_READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-
-
-def _translated(error: OSError, doing: str, path: str) -> StoreError:
-    """What an OSError means for the store: the one place that decides."""
-    because = os.strerror(error.errno) if error.errno else str(error)
-    if error.errno in _FULL:
-        return StoreFull(
-            "the store is full",
-            where=path,
-            because=because,
-            hint="free some space, then run it again",
-        )
-    if error.errno == errno.ELOOP:
-        return StoreError(
-            "refused to follow a symbolic link in the store",
-            where=path,
-            hint="remove the link",
-        )
-    if doing == "writing" and error.errno in _READ_ONLY | {errno.ENOTDIR}:
-        return StoreNotWritable(
-            "the store cannot be written",
-            where=path,
-            because=because,
-            hint="choose a folder that this user may write",
-        )
-    return StoreUnreachable(f"{doing} failed", where=path, because=because)
+def _check_regular(file: int) -> os.stat_result:
+    """What is known of an open file; raises `OSError` for what is none, such as a folder or a pipe."""
+    found = os.fstat(file)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+    return found

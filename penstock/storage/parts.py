@@ -183,13 +183,13 @@ class StoredParts:
     """As the manifest has them."""
 
 
-def payload_file(store: PayloadStore, record: ResultRecord) -> StoredFile:
+def payload_file(store: Store, record: ResultRecord) -> StoredFile:
     """The file that the record names. Raises `StoreError` for a forged suffix or attempt."""
     assert record.payload is not None  # asked for what is not inline
     return StoredFile(store, record.payload_name or "", record.payload.size, record.payload.checksum, record.task)
 
 
-def read_parts(store: PayloadStore, record: ResultRecord) -> StoredParts:
+def read_parts(store: Store, record: ResultRecord) -> StoredParts:
     """The parts of a record that has some; the manifest is verified, they are not.
 
     Raises `DamagedResult`, `StoreUnreachable`.
@@ -233,7 +233,7 @@ def check_parts(store: Store, record: ResultRecord, parts: StoredParts) -> None:
             raise file.damaged(f"a part of it is not the {file.size} bytes that were written")
 
 
-def value_files(store: PayloadStore, record: ResultRecord) -> list[StoredFile]:
+def value_files(store: Store, record: ResultRecord) -> list[StoredFile]:
     """The files that hold the value: one, its parts, or none if it is inside the record. Raises as `read_parts`."""
     if record.payload is None:
         return []
@@ -242,7 +242,7 @@ def value_files(store: PayloadStore, record: ResultRecord) -> list[StoredFile]:
     return list(read_parts(store, record).files)
 
 
-def all_files(store: PayloadStore, record: ResultRecord) -> list[StoredFile]:
+def all_files(store: Store, record: ResultRecord) -> list[StoredFile]:
     """As `value_files`, and the manifest."""
     files = value_files(store, record)
     if record.in_parts:

@@ -211,7 +211,8 @@ class ResultStore:
             raise CodecRefused(
                 f"refused to store a result of {task} as {chosen.name!r}",
                 where=self.store.url,
-                because="reading it back would run code that whoever can write to this store has chosen",
+                because="reading it back would run code that whoever can write to this store has chosen"
+                + (f" ({open_to})" if (open_to := self.trust.why_open()) else ""),
                 hint="return a table, an array or JSON; or sign results (docs/security.md); or add ?trusted=true to "
                 "the address if all who can write there are trusted like your own code",
                 codec=chosen.name,
@@ -289,17 +290,11 @@ class ResultStore:
         """
         self._check_format()
         self.counters.add(round_trips=1)
+        believed = self.trust.believing()
         return [
-            None if data is None else self._recipe(data, recipe)
+            None if data is None else _recipe(data, recipe, believed)
             for recipe, data in zip(recipes, self.store.get_many([recipe_name(r) for r in recipes]), strict=True)
         ]
-
-    def _recipe(self, data: bytes, recipe: str) -> RecipeEntry | None:
-        try:
-            entry = decode_recipe(data, recipe=recipe)
-        except (DamagedResult, StoreVersionError):
-            return None  # an index entry that we cannot use is as good as none
-        return entry if self.trust.believes(entry) else None
 
     def put_recipe(self, entry: RecipeEntry, *, sign: bool = True) -> None:
         """Write or replace an entry. A power cut may take it: it is an index and comes back with the next run."""
@@ -336,6 +331,14 @@ class ResultStore:
 
     def __repr__(self) -> str:
         return f"ResultStore({self.store!r})"
+
+
+def _recipe(data: bytes, recipe: str, believed: Callable[[RecipeEntry], bool]) -> RecipeEntry | None:
+    try:
+        entry = decode_recipe(data, recipe=recipe)
+    except (DamagedResult, StoreVersionError):
+        return None  # an index entry that we cannot use is as good as none
+    return entry if believed(entry) else None
 
 
 def this_process(*, run_id: str = "", flow: str = "") -> Producer:

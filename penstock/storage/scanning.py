@@ -89,7 +89,8 @@ def _reached(files: Sequence[StoredFile], kind: FileFormat, checked: bool) -> tu
     """The file system by which pyarrow finds the files, and what it calls them there."""
     local = [file.store.local_path(file.name) for file in files]
     paths = [path for path in local if path is not None]
-    if len(paths) < len(files):
+    # pyarrow follows links and opens a file more than once: where others can write, it reads through the store.
+    if len(paths) < len(files) or not files[0].store.trusted:
         return filesystem_of(files[0].store), list(map(path_of, files))
     for file in files:
         if kind == "arrow":

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from penstock.checksums import new_hash
 from penstock.errors import DamagedResult, StoreUnreachable
-from penstock.storage.stores import PayloadStore
+from penstock.storage.stores import Store
 
 _MAPPED_BYTES = 1 << 20
 """From this size on, files of this machine are memory-mapped."""
@@ -21,7 +21,7 @@ _CHUNK = 16 << 20
 class StoredFile:
     """One file of a result, and what it was when it was written. Pickles, if its store does."""
 
-    store: PayloadStore
+    store: Store
     name: str
     size: int
     """Bytes."""
@@ -33,7 +33,7 @@ class StoredFile:
         """All of it, read-only. Raises `DamagedResult` if it is not what was written, `StoreUnreachable`."""
         with self._opened() as file:
             try:
-                data = _contents(file, self.size)
+                data = self._all_of(file)
             except OSError as error:
                 raise self._unreachable(error) from error
         if len(data) != self.size:
@@ -94,19 +94,21 @@ class StoredFile:
         except OSError as error:
             raise self._unreachable(error) from error
 
+    def _all_of(self, file: BinaryIO) -> memoryview:
+        """The whole file; a byte more or less than its size only where it has another size.
+
+        What others can write to is not mapped but copied: bytes of a map may change once they have been verified.
+        """
+        if self.size >= _MAPPED_BYTES and self.store.trusted:
+            try:
+                # What was verified is what is parsed, without a copy. Maps all that is there, so that the size tells.
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            except (io.UnsupportedOperation, ValueError):
+                pass  # not a file of this machine, or an empty one
+        return memoryview(file.read(self.size + 1))
+
     def _of_another_size(self) -> DamagedResult:
         return self.damaged(f"its payload is not the {self.size} bytes that were written")
 
     def _unreachable(self, error: OSError) -> StoreUnreachable:
         return StoreUnreachable("reading a payload failed", where=self.name, because=str(error))
-
-
-def _contents(file: BinaryIO, size: int) -> memoryview:
-    """All of the file; a byte more or less than `size` only where it has another size."""
-    if size >= _MAPPED_BYTES:
-        try:
-            # What was verified is what is parsed, without a copy. Maps all that is there, so that the size tells.
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except (io.UnsupportedOperation, ValueError):
-            pass  # not a file of this machine, or an empty one
-    return memoryview(file.read(size + 1))

@@ -7,7 +7,8 @@ Two halves with different needs meet here:
 * A **PayloadStore** keeps the bytes of results under names that are written once and never changed.
 
 What only some stores can do is a Protocol of its own: **AppendStore** (logs), **SweepStore** (leftovers of killed
-writers), **ProbedStore** (services that may not do what they say), **RememberedStore** (records that others remember).
+writers), **ExplainedStore** (why others can write there), **ProbedStore** (services that may not do what they say),
+**RememberedStore** (records that others remember).
 
 Names are relative, `/`-separated and made by Penstock (`results/…`), never by users. A store must treat any
 name alike and refuses what `check_name` refuses. A name is never also the folder of another name.
@@ -114,6 +115,16 @@ class Store(SlotStore, PayloadStore, Protocol):
     @property
     def trusted(self) -> bool:
         """True if only this process, this user or whom this user let in can write here, so that pickles may be read."""
+        ...
+
+
+@runtime_checkable
+class ExplainedStore(Protocol):
+    """A store that can say why it is not trusted."""
+
+    @property
+    def open_to(self) -> str:
+        """Why others can change what is read there; empty if they cannot."""
         ...
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from penstock.errors import SignatureRefused
 from penstock.storage.choosing import is_safe
 from penstock.storage.records import RecipeEntry, ResultRecord, encode, encode_signed
-from penstock.storage.signing import Signatures
-from penstock.storage.stores import Store
+from penstock.storage.signing import Signatures, Verdict
+from penstock.storage.stores import ExplainedStore, Store
 
 
 class Trust:
@@ -34,13 +36,15 @@ class Trust:
 
         Raises `SignatureRefused` for one that must not be used at all, or not as the pickle that it is.
         """
+        # Whether the store is trusted is asked for pickles only: a folder is looked at on all of the way to it.
+        safe = is_safe(record.codec)
         if self.signatures is None:
-            return self.any_pickle
+            return not safe and self.any_pickle
         verdict = self.signatures.verdict(record)
-        needed = self._allow_pickle is None and not is_safe(record.codec) and not self.any_pickle
+        needed = not safe and self._allow_pickle is None and not self.any_pickle
         if self.signatures.refuses(verdict) or (needed and verdict != "valid"):
             raise self.signatures.refusal(record, verdict, store=self._store.url)
-        return needed or self.any_pickle
+        return not safe and (needed or self.any_pickle)
 
     def allow_scan(self, record: ResultRecord) -> None:
         """Raises `SignatureRefused` for a record that must not be used, and for any where nothing but what is signed
@@ -66,9 +70,23 @@ class Trust:
         refused = self.signatures.refuses(verdict)
         return self.signatures.refusal(record, verdict, store=self._store.url) if refused else None
 
-    def believes(self, entry: RecipeEntry) -> bool:
-        """Whether an index entry may be used. One that may not is as good as none, so nothing needs to be said."""
-        return self.signatures is None or not self.signatures.refuses(self.signatures.verdict(entry))
+    def believing(self) -> Callable[[RecipeEntry], bool]:
+        """What tells whether an index entry may be used. One that may not is as good as none, so nothing is said.
+
+        Where others can write only a valid signature counts: an entry that somebody made up leads to results that are
+        signed, of other inputs.
+        """
+        if self.signatures is None:
+            return lambda entry: True
+        accepted: tuple[Verdict, ...] = ("valid", "missing", "unknown key")
+        if self.signatures.required or not self._store.trusted:
+            accepted = ("valid",)
+        judge = self.signatures.verdict
+        return lambda entry: judge(entry) in accepted
+
+    def why_open(self) -> str:
+        """Why others can write to the store, where it can say so."""
+        return self._store.open_to if isinstance(self._store, ExplainedStore) else ""
 
     def vouches_for(self, record: ResultRecord | RecipeEntry) -> bool:
         """Whether what was read here may be signed anew for another store."""

@@ -49,7 +49,8 @@ class Recorder:
     def _noting(self, what: str, real: Callable[..., Any], paths: int) -> Callable[..., Any]:
         def step(*args: Any, **more: Any) -> Any:
             done = real(*args, **more)  # raises if it was not done
-            names = [self._name(path) for path in args[:paths]]
+            folders = [more.get("src_dir_fd"), more.get("dst_dir_fd")] if paths == 2 else [more.get("dir_fd")]
+            names = [self._name(_whole(path, folder)) for path, folder in zip(args, folders, strict=False)]
             if all(name for name in names):
                 self.steps.append((what, *[name for name in names if name]))
             return done
@@ -59,8 +60,8 @@ class Recorder:
     def _opened(self, real: Callable[..., int]) -> Callable[..., int]:
         def open(path: Any, flags: int, *rest: Any, **more: Any) -> int:
             file = real(path, flags, *rest, **more)
-            name = self._name(path)
-            if name and flags & os.O_CREAT:
+            name = self._name(_whole(path, more.get("dir_fd"))) if flags & os.O_CREAT else None
+            if name:
                 self.steps.append(("create", name))
             return file
 
@@ -85,6 +86,10 @@ class Recorder:
                 self.steps.append(("sync folder" if os.path.isdir(path) else "sync", name))
 
         return fsync
+
+
+def _whole(path: Any, folder: int | None) -> str:
+    return os.fspath(path) if folder is None else os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)
 
 
 @dataclass(slots=True, eq=False)

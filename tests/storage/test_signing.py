@@ -385,10 +385,14 @@ def test_an_index_entry_that_was_changed_is_as_good_as_none(results: ResultStore
     assert results.get_recipes(["r"]) == [None]
 
 
-def test_an_unsigned_index_entry_is_used_unless_signatures_are_required(results: ResultStore) -> None:
+def test_an_unsigned_index_entry_counts_only_where_nobody_else_can_write(results: ResultStore, store: Shared) -> None:
+    """Whoever can write there could make one up that leads to a signed result of other inputs."""
     ResultStore(results.store).put_recipe(entry())
-    assert results.get_recipes(["r"]) == [entry()]
+    assert results.get_recipes(["r"]) == [None]
     assert strict(results).get_recipes(["r"]) == [None]
+    own = ResultStore(store.inner, signatures=results.trust.signatures)
+    assert own.get_recipes(["r"]) == [entry()]
+    assert strict(own).get_recipes(["r"]) == [None]
 
 
 # -- copies
