@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import reprlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import cloudpickle
 import msgspec
@@ -268,6 +269,9 @@ _LOG = "events.jsonl"
 _LOG_PARTS = "events/"
 """A folder of parts, in order, where a store cannot append."""
 _BATCH = 256
+_CHUNK = 1 << 20
+MAX_LINE = 16 << 20
+"""No event is as long as this: its traceback is cut before."""
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = 8
@@ -335,23 +339,38 @@ def _each(store: Store, names: list[str]) -> list[bytes | None]:
         return [*_each(store, names[:half]), *_each(store, names[half:])]
 
 
-def read_events(store: Store, run_id: str) -> list[events.Event]:
-    """The log of a run as far as it was written; a last line that was cut off by a crash is passed over."""
+def read_events(store: Store, run_id: str) -> Iterator[events.Event]:
+    """The log of a run as far as it was written, read as it is asked for: a log may be longer than memory.
+
+    Lines that are no events are passed over, such as a last one that was cut off by a crash. Raises `StoreError`.
+    """
     if isinstance(store, AppendStore):
         names = [run_name(run_id, _LOG)]
     else:
         names = [entry.name for entry in store.list(run_name(run_id, _LOG_PARTS))]
-    data = b""
     for name in names:
         try:
-            with store.open(name) as file:
-                data += file.read()
+            file = store.open(name)
         except FileNotFoundError:
             continue
-    found = []
-    for line in data.splitlines():
-        try:
-            found.append(events.decode_event(line))
-        except msgspec.MsgspecError:
-            continue
-    return found
+        with file:
+            for line in _lines(file):
+                with contextlib.suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
+                    yield events.decode_event(line)
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file but for those that are too long for an event."""
+    rest, skipping = b"", False
+    while chunk := file.read(_CHUNK):
+        first, *others = chunk.split(b"\n")
+        lines = [rest + first, *others]
+        rest = lines.pop()
+        for line in lines:
+            if not skipping and len(line) <= MAX_LINE:
+                yield line
+            skipping = False
+        if len(rest) > MAX_LINE:
+            rest, skipping = b"", True
+    if rest and not skipping:
+        yield rest

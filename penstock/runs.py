@@ -175,7 +175,13 @@ class Live:
                 claims=self._claims,
                 owners=owners,
                 lock_manager_of=self._lock_manager_of,
-                limits=Limits(self.board, self._claims, limits=table.at_once, manager=environment.locks_of_settings),
+                limits=Limits(
+                    self.board,
+                    self._claims,
+                    limits=table.at_once,
+                    manager=environment.locks_of_settings,
+                    wake_later=lambda key, seconds: self.driver.wake_later(key, seconds),
+                ),
                 rates=Rates(
                     self.board,
                     rates=table.rates,

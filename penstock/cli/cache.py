@@ -11,7 +11,7 @@ import msgspec
 
 from penstock.cli.failures import FAILED
 from penstock.cli.options import Invocation, json_option, shared_options
-from penstock.cli.output import duration, moment, print_document, size, table
+from penstock.cli.output import clean, duration, moment, print_document, say, size, table
 from penstock.cli.stored import find_result, find_task
 from penstock.errors import UsageError
 from penstock.storage import copying, maintenance
@@ -45,8 +45,8 @@ def ls(invocation: Invocation, task: str | None) -> None:
         for each in summaries
     ]
     if rows:
-        click.echo(table(("task", "key", "size", "codec", "created", "expires"), rows, right=("size",)))
-    click.echo(f"{len(rows)} results, {size(total)}, in {results.store.url}")
+        say(table(("task", "key", "size", "codec", "created", "expires"), rows, right=("size",)))
+    say(f"{len(rows)} results, {size(total)}, in {results.store.url}")
 
 
 @cache.command()
@@ -72,14 +72,14 @@ def show(invocation: Invocation, key: str) -> None:
     rows = dict([*_described(record), *_signature(results, record)])
     width = max(map(len, rows))
     for name, value in rows.items():
-        click.echo(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")
     for slot in slots:
         if isinstance(slot, RedirectRecord):
-            click.echo(f"{f'generation {slot.generation}':<{width}}  closed ({slot.reason}) {moment(slot.created)}")
+            say(f"{f'generation {slot.generation}':<{width}}  closed ({slot.reason}) {moment(slot.created)}")
     if path:
-        click.echo(f"\n{path}")
+        say(f"\n{path}")
     for line in reading:
-        click.echo(f"  {line}")
+        say(f"  {line}")
 
 
 @cache.command()
@@ -98,14 +98,14 @@ def rm(invocation: Invocation, key: str | None, task: str | None, expired: bool,
     doomed = _doomed(results, key, task)
     if not yes and doomed:
         what = f"{doomed[0].key} of {doomed[0].task}" if len(doomed) == 1 else f"{len(doomed)} results"
-        if not click.confirm(f"Remove {what} ({size(sum(each.size for each in doomed))})?", err=True):
-            click.echo("nothing was removed", err=True)
+        if not click.confirm(clean(f"Remove {what} ({size(sum(each.size for each in doomed))})?"), err=True):
+            say("nothing was removed", err=True)
             return FAILED
     removed = sum(maintenance.rm(results, each.task, each.key) for each in doomed)
     if invocation.json:
         print_document("cache-rm", {"store": results.store.url, "removed": removed})
     else:
-        click.echo(f"removed {removed} results")
+        say(f"removed {removed} results")
     return 0
 
 
@@ -137,8 +137,8 @@ def gc(invocation: Invocation, grace: float, dry_run: bool) -> None:
         print_document("cache-gc", {"store": results.store.url, "dry_run": dry_run, **_plain(report)})
         return
     verb = "would remove" if dry_run else "removed"
-    click.echo(f"{verb} {report.payloads} files ({size(report.bytes)}) and {report.leftovers} leftovers")
-    click.echo(f"{'would close' if dry_run else 'closed'} {report.closed} generations")
+    say(f"{verb} {report.payloads} files ({size(report.bytes)}) and {report.leftovers} leftovers")
+    say(f"{'would close' if dry_run else 'closed'} {report.closed} generations")
 
 
 @cache.command()
@@ -153,14 +153,14 @@ def verify(invocation: Invocation) -> int:
         print_document("cache-verify", {"store": results.store.url, **_plain(report)})
     else:
         for problem in report.problems:
-            click.echo(f"{problem.name}\n  {problem.what}")
-        click.echo(f"{report.records} records, {len(report.problems)} problems, {report.orphans} orphaned files")
+            say(f"{problem.name}\n  {problem.what}")
+        say(f"{report.records} records, {len(report.problems)} problems, {report.orphans} orphaned files")
         if report.problems:
-            click.echo(
+            say(
                 "what is damaged is computed again by the next run that wants it; what is not signed as it has",
                 err=True,
             )
-            click.echo("to be stays refused until it is removed or refreshed", err=True)
+            say("to be stays refused until it is removed or refreshed", err=True)
     return FAILED if report.problems else 0
 
 
@@ -180,8 +180,8 @@ def du(invocation: Invocation) -> None:
     ordered = sorted(usage.items(), key=lambda entry: -entry[1].bytes)
     if ordered:
         rows = [(name, str(each.results), size(each.bytes)) for name, each in ordered]
-        click.echo(table(("task", "results", "size"), rows, right=("results", "size")))
-    click.echo(f"{size(sum(each.bytes for each in usage.values()))} in {results.store.url}")
+        say(table(("task", "results", "size"), rows, right=("results", "size")))
+    say(f"{size(sum(each.bytes for each in usage.values()))} in {results.store.url}")
 
 
 @cache.command()
@@ -203,10 +203,10 @@ def copy(invocation: Invocation, target: str, task: str | None) -> int:
     if invocation.json:
         print_document("cache-copy", {"store": results.store.url, "target": to.store.url, **_plain(report)})
     else:
-        click.echo(f"copied {report.results} results ({size(report.bytes)}), {report.kept} were there already")
+        say(f"copied {report.results} results ({size(report.bytes)}), {report.kept} were there already")
         for number, what in ((report.damaged, "are damaged"), (report.refused, "are not signed as they have to be")):
             if number:
-                click.echo(f"left out {number} that {what}: `penstock cache verify` names them", err=True)
+                say(f"left out {number} that {what}: `penstock cache verify` names them", err=True)
     return FAILED if report.damaged or report.refused else 0
 
 

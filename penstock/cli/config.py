@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from penstock.cli.options import Invocation, json_option, shared_options
-from penstock.cli.output import print_document, table
+from penstock.cli.output import print_document, say, table
 
 
 @click.group()
@@ -26,4 +26,4 @@ def show(invocation: Invocation) -> None:
         print_document("config-show", {"settings": msgspec.to_builtins(described)})
         return
     rows = [(each.name, "-" if each.value is None else each.value, each.origin) for each in described]
-    click.echo(table(("setting", "value", "said by"), rows))
+    say(table(("setting", "value", "said by"), rows))

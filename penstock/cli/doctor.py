@@ -14,7 +14,7 @@ import click
 
 from penstock.cli.failures import INFRASTRUCTURE
 from penstock.cli.options import Invocation, json_option, shared_options
-from penstock.cli.output import print_document, size, table
+from penstock.cli.output import print_document, say, size, table
 from penstock.environments import Environment
 from penstock.errors import PenstockError
 from penstock.indexes import index_from
@@ -54,9 +54,9 @@ def doctor(invocation: Invocation) -> int:
     else:
         rows = [(check.state, check.name, check.said) for check in checks]
         for check, line in zip(checks, table(("", "", ""), rows).splitlines()[1:], strict=True):
-            click.echo(line)
+            say(line)
             if check.hint:
-                click.echo(f"      hint: {check.hint}")
+                say(f"      hint: {check.hint}")
     return INFRASTRUCTURE if failed else 0
 
 

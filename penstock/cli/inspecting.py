@@ -11,13 +11,12 @@ import click
 from penstock import events
 from penstock.cli.failures import users_frames
 from penstock.cli.options import Invocation, json_option, shared_options
-from penstock.cli.output import duration, moment, print_document, size, table
+from penstock.cli.output import duration, moment, print_document, say, size, table
 from penstock.cli.progress import held_by
+from penstock.cli.run_log import RunLog
 from penstock.cli.stored import find_run, state_of
+from penstock.errors import StoreError, StoreUnreachable
 from penstock.journals import RunRecord, list_records, read_events
-
-SLOWEST = 5
-"""Calls shown as the slowest ones."""
 
 
 @click.command()
@@ -33,7 +32,7 @@ def runs(invocation: Invocation, limit: int) -> None:
         print_document("runs", {"store": store.url, "runs": [_facts(record) for record in records]})
         return
     if not records:
-        click.echo(f"no runs in {store.url}")
+        say(f"no runs in {store.url}")
         return
     rows = [
         (
@@ -47,7 +46,7 @@ def runs(invocation: Invocation, limit: int) -> None:
         for record in records
     ]
     headings = ("run", "flow", "state", "started", "took", "reused", "ran", "failed")
-    click.echo(table(headings, rows, right=("took", "reused", "ran", "failed")))
+    say(table(headings, rows, right=("took", "reused", "ran", "failed")))
 
 
 @click.command()
@@ -62,43 +61,41 @@ def show(invocation: Invocation, run_id: str) -> None:
     """
     store = invocation.environment().results().store
     record = find_run(store, run_id)
-    log = _latest_attempt(read_events(store, record.id))
-    failures = [event for event in log if isinstance(event, events.NodeFailed)]
-    finished = [event for event in log if isinstance(event, events.NodeFinished)]
-    notes = [(event.task, note) for event in finished for note in event.notes]
-    notes += [(event.task, event.reason) for event in log if isinstance(event, events.NodeRevived)]
-    lost = sum(isinstance(event, events.LocksLost) for event in log)
-    waits = _waits(log)
-    outages = [event for event in log if isinstance(event, events.LocksDown)]
-    ran = [event for event in finished if event.how == "executed"]
-    slowest = sorted(ran, key=lambda event: event.seconds, reverse=True)[:SLOWEST]
+    log, unreadable = RunLog(), ""
+    try:
+        log = RunLog.of(read_events(store, record.id))
+    except StoreUnreachable:
+        raise
+    except StoreError as error:  # the record is there all the same
+        unreadable = str(error)
     if invocation.json:
         details = {
             "failures": [
-                _plain(event, "node", "task", "attempt", "error", "message", "traceback") for event in failures
+                _plain(event, "node", "task", "attempt", "error", "message", "traceback") for event in log.failures
             ],
-            "notes": [{"task": task, "note": note} for task, note in notes],
-            "locks_lost": lost,
-            "locks_down": [_plain(event, "at", "doing", "reason", "unlocked") for event in outages],
+            "notes": [{"task": task, "note": note} for task, note in log.notes],
+            "locks_lost": log.locks_lost,
+            "locks_down": [_plain(event, "at", "doing", "reason", "unlocked") for event in log.outages.values()],
             "waits": [
                 {**_plain(event, "node", "task", "key", "holder", "since"), "seconds": seconds}
-                for event, seconds in waits
+                for event, seconds in log.waits.values()
             ],
-            "slowest": [_plain(event, "node", "task", "attempt", "seconds", "size", "worker") for event in slowest],
+            "slowest": [_plain(event, "node", "task", "attempt", "seconds", "size", "worker") for event in log.slowest],
         }
         print_document("show", {"run": _facts(record), **details})
         return
-    click.echo(_head(record))
+    say(_head(record))
     for title, text in (
         ("tasks", _tasks(record)),
-        ("failures", "\n".join(_failure(event, debug=invocation.debug) for event in failures)),
-        ("notes", "\n".join(dict.fromkeys(f"{task}: {note}" for task, note in notes))),
-        ("waited for others", _waited(waits)),
-        ("locks", _locks(lost, outages)),
-        ("slowest", _slowest(slowest)),
+        ("failures", _failures(log, debug=invocation.debug)),
+        ("notes", "\n".join(f"{task}: {note}" for task, note in log.notes)),
+        ("waited for others", _waited(list(log.waits.values()))),
+        ("locks", _locks(log.locks_lost, list(log.outages.values()))),
+        ("slowest", _slowest(log.slowest)),
+        ("log", unreadable),
     ):
         if text:
-            click.echo(f"\n{title}\n{_indented(text)}")
+            say(f"\n{title}\n{_indented(text)}")
 
 
 def _facts(record: RunRecord) -> dict[str, Any]:
@@ -128,12 +125,6 @@ def _plain(event: events.Event, *names: str) -> dict[str, Any]:
     return {name: getattr(event, name) for name in names}
 
 
-def _latest_attempt(log: Sequence[events.Event]) -> Sequence[events.Event]:
-    """What happened since the run was started, resumed or tried again for the last time."""
-    starts = [i for i, event in enumerate(log) if isinstance(event, events.RunStarted)]
-    return log[starts[-1] :] if starts else log
-
-
 def _counted(record: RunRecord, *names: str) -> str:
     return str(sum(record.counts.get(name, 0) for name in names)) if record.counts else ""
 
@@ -161,25 +152,18 @@ def _tasks(record: RunRecord) -> str:
     return table(("task", *kept), rows, right=kept) if rows else ""
 
 
+def _failures(log: RunLog, *, debug: bool) -> str:
+    shown = [_failure(event, debug=debug) for event in log.failures]
+    more = log.failed - len(shown)
+    return "\n".join([*shown, *([f"{more} more, in the log"] if more else [])])
+
+
 def _failure(event: events.NodeFailed, *, debug: bool) -> str:
     head = f"{event.task} (node {event.node}, attempt {event.attempt}): {event.error}: {event.message}"
     if event.skipped:
         head += f"\n{event.skipped} more never ran because of it"
     text = event.traceback if debug else users_frames(event.traceback)
     return f"{head}\n{_indented(text.rstrip())}" if text else head
-
-
-def _waits(log: Sequence[events.Event]) -> list[tuple[events.NodeParked, float | None]]:
-    """Calls that waited for somebody else, for whom at last, and how long; None if they wait still."""
-    parked: dict[int, events.NodeParked] = {}
-    seconds: dict[int, float] = {}
-    for event in log:
-        if isinstance(event, events.NodeParked):
-            parked[event.node] = event
-            seconds.pop(event.node, None)
-        elif isinstance(event, events.NodeUnparked):
-            seconds[event.node] = event.seconds
-    return [(event, seconds.get(node)) for node, event in parked.items()]
 
 
 def _waited(waits: Sequence[tuple[events.NodeParked, float | None]]) -> str:

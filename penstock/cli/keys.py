@@ -7,7 +7,7 @@ import os
 import click
 
 from penstock.cli.options import Invocation, json_option, shared_options
-from penstock.cli.output import print_document, table
+from penstock.cli.output import print_document, say, table
 from penstock.storage.signing_keys import SigningKeys, rotate_file, write_new_file
 
 
@@ -24,7 +24,7 @@ def new(file: str) -> None:
     """Make FILE with one new key, readable for you alone. A file that is there is left as it is."""
     path = os.path.abspath(file)
     id = write_new_file(path)
-    click.echo(f"wrote the key {id}\nsign with it: PENSTOCK_SIGNING_KEYS={path}, on every machine the same")
+    say(f"wrote the key {id}\nsign with it: PENSTOCK_SIGNING_KEYS={path}, on every machine the same")
 
 
 @keys.command()
@@ -35,7 +35,7 @@ def rotate(file: str) -> None:
 
     Where machines have files of their own, give the new one to all of them first to accept: the first line signs.
     """
-    click.echo(f"the key {rotate_file(os.path.abspath(file))} signs from now on")
+    say(f"the key {rotate_file(os.path.abspath(file))} signs from now on")
 
 
 @keys.command()
@@ -50,6 +50,6 @@ def ls(invocation: Invocation, file: str | None) -> None:
     if invocation.json:
         print_document("keys-ls", {"source": source, "signs": ids[0] if ids else None, "accepted": ids})
     elif ids:
-        click.echo(table(("key", ""), [(id, "accepted" if n else "signs") for n, id in enumerate(ids)]))
+        say(table(("key", ""), [(id, "accepted" if n else "signs") for n, id in enumerate(ids)]))
     else:
-        click.echo("no keys: results are not signed")
+        say("no keys: results are not signed")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from penstock.cli.options import Invocation, json_option, shared_options
-from penstock.cli.output import print_document, table
-from penstock.storage.limits import read_limits, read_rates, remove_limit, set_limit, set_rate
-from penstock.storage.rates import parse_rate
+from penstock.cli.output import print_document, say, table
+from penstock.errors import StoreError
+from penstock.storage.limits import all_limits, remove_limit, set_limit, set_rate
+from penstock.storage.rates import Rate, parse_rate
 
 
 @click.group()
@@ -22,7 +23,7 @@ def limits() -> None:
 @shared_options
 @click.pass_obj
 def set_(invocation: Invocation, tag: str, limit: str) -> None:
-    """Let at most LIMIT tasks with TAG run at once, such as 10, or begin in a time, such as 100/minute.
+    """Let at most LIMIT tasks with TAG run at once, such as 10, or begin in a time, such as 100/minute. 0 pauses them.
 
     A tag may have both. Runs under way see a changed number within seconds.
     """
@@ -31,6 +32,8 @@ def set_(invocation: Invocation, tag: str, limit: str) -> None:
         set_rate(store, tag, parse_rate(limit))
     elif limit.isdecimal():
         set_limit(store, tag, int(limit))
+        if not int(limit):
+            say(f"{tag} is paused: nothing with this tag begins until it has another limit", err=True)
     else:
         raise click.BadParameter(f"{limit!r} is neither a number nor a rate such as 10/second", param_hint="LIMIT")
 
@@ -42,14 +45,22 @@ def set_(invocation: Invocation, tag: str, limit: str) -> None:
 def ls(invocation: Invocation) -> None:
     """List the limits of a store."""
     store = invocation.environment().results().store
-    limits, rates = read_limits(store), {tag: str(rate) for tag, rate in read_rates(store).items()}
+    found = list(all_limits(store))
+    limits = {tag: limit for tag, limit in found if isinstance(limit, int)}
+    rates = {tag: str(limit) for tag, limit in found if isinstance(limit, Rate)}
+    unreadable = [limit for _, limit in found if isinstance(limit, StoreError)]
     if invocation.json:
-        print_document("limits-ls", {"store": store.url, "limits": limits, "rates": rates})
-    elif limits or rates:
-        rows = [(tag, limits.get(tag, ""), rates.get(tag, "")) for tag in sorted(limits.keys() | rates.keys())]
-        click.echo(table(("tag", "at once", "rate"), rows, right=("at once", "rate")))
-    else:
-        click.echo(f"no limits in {store.url}")
+        problems = [error.to_dict() for error in unreadable]
+        print_document("limits-ls", {"store": store.url, "limits": limits, "rates": rates, "unreadable": problems})
+        return
+    if limits or rates:
+        shown = {tag: limit or "paused" for tag, limit in limits.items()}
+        rows = [(tag, shown.get(tag, ""), rates.get(tag, "")) for tag in sorted(limits.keys() | rates.keys())]
+        say(table(("tag", "at once", "rate"), rows, right=("at once", "rate")))
+    elif not unreadable:
+        say(f"no limits in {store.url}")
+    for error in unreadable:
+        say(str(error), err=True)
 
 
 @limits.command()
@@ -60,5 +71,5 @@ def rm(invocation: Invocation, tag: str) -> int | None:
     """Lift the limit and the rate of TAG."""
     if remove_limit(invocation.environment().results().store, tag):
         return None
-    click.echo(f"there is no limit of {tag}", err=True)
+    say(f"there is no limit of {tag}", err=True)
     return 1

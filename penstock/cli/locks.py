@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from penstock.cli.options import Invocation, json_option, shared_options
-from penstock.cli.output import duration, moment, print_document, table
+from penstock.cli.output import clean, duration, moment, print_document, say, table
 from penstock.errors import UsageError
 from penstock.locks.base import Holder, LockManager
 
@@ -48,8 +48,8 @@ def ls(invocation: Invocation) -> None:
     ]
     if rows:
         headings = ("key", "run", "flow", "process", "since", "for", "token")
-        click.echo(table(headings, rows, right=("for", "token")))
-    click.echo(f"{len(rows)} held, in {manager!r}")
+        say(table(headings, rows, right=("for", "token")))
+    say(f"{len(rows)} held, in {manager!r}")
 
 
 @locks.command(name="break")
@@ -69,12 +69,12 @@ def break_(invocation: Invocation, key: str, token: int | None, yes: bool) -> in
     holder = _found(manager, key)
     token = holder.fencing_token if token is None else token
     if not yes and not invocation.json:
-        click.confirm(f"take {holder.key[:32]} away from {holder.described()}?", abort=True)
+        click.confirm(clean(f"take {holder.key[:32]} away from {holder.described()}?"), abort=True)
     broken = manager.break_lock(holder.key, token)
     if invocation.json:
         print_document("locks-break", {"broken": broken, "lock": asdict(holder)})
     else:
-        click.echo("taken away" if broken else "it is no longer that lock: nothing was done")
+        say("taken away" if broken else "it is no longer that lock: nothing was done")
     return None if broken else 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -61,7 +62,11 @@ class _Commands(click.Group):
             click.echo("interrupted", err=True)
             code = 130
         except click.ClickException as error:
-            error.show()
+            from penstock.cli.output import say
+
+            text = io.StringIO()
+            error.show(text)
+            say(text.getvalue().rstrip("\n"), err=True)
             code = 2
         except BrokenPipeError:
             # Whoever read our output went away (`| head`): the interpreter must not try to flush it once more.
@@ -74,14 +79,14 @@ class _Commands(click.Group):
 
 def _show(error: Exception, invocation: Invocation) -> int:
     from penstock.cli.failures import describe_error, exit_code_of
-    from penstock.cli.output import print_document
+    from penstock.cli.output import print_document, say
     from penstock.errors import PenstockError
     from penstock.texts import kind_of, text_of
 
     if invocation.json:
         facts = error.to_dict() if isinstance(error, PenstockError) else {"code": "", "what": text_of(error)}
         print_document("error", {"error": {"type": kind_of(error), **facts}})
-    click.echo(describe_error(error, debug=invocation.debug), err=True)
+    say(describe_error(error, debug=invocation.debug), err=True)
     return exit_code_of(error)
 
 

@@ -1,9 +1,15 @@
-"""How results of commands look: JSON documents for programs, aligned tables and short numbers for people."""
+"""How results of commands look: JSON documents for programs, aligned tables and short numbers for people.
+
+Everything that is printed goes through `say` or `print_document`: names, messages and whatever lies in a store may hold
+what steers a terminal or turns text around, and who reads it would see something else than what is there.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +26,41 @@ def print_document(command: str, content: Mapping[str, Any]) -> None:
 
     document = {"schema": f"penstock/{command}/1", **content}
     try:
-        data = msgspec.json.encode(document, enc_hook=text_of)
+        text = msgspec.json.format(msgspec.json.encode(document, enc_hook=text_of), indent=2).decode()
     except UnicodeEncodeError:  # names may hold what UTF-8 does not
-        data = msgspec.json.encode(all_encodable(document), enc_hook=text_of)
-    click.echo(msgspec.json.format(data, indent=2))
+        text = msgspec.json.format(msgspec.json.encode(all_encodable(document), enc_hook=text_of), indent=2).decode()
+    except OverflowError:  # a number beyond 64 bits
+        text = json.dumps(msgspec.to_builtins(document, enc_hook=text_of), indent=2)
+    click.echo(_STEERING.sub(lambda found: json.dumps(found[0])[1:-1], text))
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text for people, to standard output or to standard error, with nothing in it that steers a terminal."""
+    click.echo(clean(text), err=err)
+
+
+def clean(text: str) -> str:
+    """Text with control characters but line feeds and tabs, and those that turn the direction of writing or are not
+    seen at all, written as escapes."""
+    return _STEERING.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+
+
+_STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e0fff]"
+)
+_CELL = 200
+"""The widest cell of a table: what is longer was made to be."""
+
+
+def _cell(value: Any) -> str:
+    text = clean(str(value)).replace("\n", "\\n").replace("\t", "\\t")
+    return text if len(text) <= _CELL else f"{text[: _CELL - 1]}…"
 
 
 @contextlib.contextmanager
@@ -52,7 +89,7 @@ def output_for_people() -> Iterator[None]:
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> str:
     """Aligned columns; those named in `right` are aligned to the right."""
-    cells = [[str(heading) for heading in headings], *([str(cell) for cell in row] for row in rows)]
+    cells = [[_cell(heading) for heading in headings], *([_cell(cell) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(headings))]
     aligned = [
         [
@@ -68,7 +105,10 @@ def size(count: int | None) -> str:
     """Bytes, in three digits or so."""
     if count is None:
         return ""
-    amount = float(count)
+    try:
+        amount = float(count)
+    except OverflowError:
+        return "?"
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
@@ -80,6 +120,8 @@ def duration(seconds: float | None) -> str:
     """Seconds as people say them."""
     if seconds is None:
         return ""
+    if not abs(seconds) < 1e12:
+        return "?"  # no number, or no time
     if seconds < 60:
         return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -89,7 +131,10 @@ def duration(seconds: float | None) -> str:
 
 def moment(at: float | None) -> str:
     """A time, as local date and time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else ""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else ""
+    except (ValueError, OverflowError, OSError):
+        return "?"  # no number, or no time
 
 
 def short(value: Any, *, limit: int = 500, lines: int = 12) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock import events
-from penstock.cli.output import duration
+from penstock.cli.output import clean, duration
 from penstock.locks.base import describe_holder
 
 LINE_SECONDS = 1.0
@@ -130,7 +130,7 @@ class Watch:
                 head += f"  {self.hits} found"
             width = max((len(name) for name in self.tasks), default=0)
             tasks = [f"  {name:<{width}}  {progress}" for name, progress in self.tasks.items()]
-            return [head, *tasks, *(f"  waiting: {text}" for text in self._holders())]
+            return [clean(line) for line in (head, *tasks, *(f"  waiting: {text}" for text in self._holders()))]
 
     def _holders(self) -> list[str]:
         """Whom calls wait for: one text for each run, the one that most wait for first."""
@@ -193,7 +193,7 @@ def _written(watch: Watch) -> Iterator[None]:
 
     def say(line: str) -> None:
         # In one piece: others write to the same stream.
-        stream.write(f"{line}\n")
+        stream.write(f"{clean(line)}\n")
         stream.flush()
 
     def write() -> None:

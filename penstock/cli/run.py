@@ -15,7 +15,7 @@ import click
 from penstock.cli.failures import FAILED, INFRASTRUCTURE, INTERRUPTED, WORK_TO_DO, describe_failure, exit_code_of
 from penstock.cli.loading import load_flow
 from penstock.cli.options import Invocation, json_option, shared_options
-from penstock.cli.output import duration, output_for_people, print_document, short
+from penstock.cli.output import clean, duration, output_for_people, print_document, say, short
 from penstock.cli.parameters import read_parameters
 from penstock.cli.progress import Watch, watching
 from penstock.cli.stored import find_run, is_running
@@ -172,7 +172,7 @@ def plan(
     if invocation.json:
         print_document("plan", {"work": planned.work, **planned.to_dict()})
     else:
-        click.echo(str(planned))
+        say(str(planned))
     if not exit_code:
         return 0
     # Not knowing is neither work nor no work.
@@ -190,23 +190,23 @@ def _carry_out(invocation: Invocation, settings: Settings, start: Callable[[Watc
         except KeyboardInterrupt:
             interrupted = True
     for note, count in watch.notes.items():
-        click.echo(f"note: {note}" + (f" ({count} times)" if count > 1 else ""), err=True)
+        say(f"note: {note}" + (f" ({count} times)" if count > 1 else ""), err=True)
     again = f"penstock resume {watch.run}{_store_option(watch.store, settings, invocation)}"
     if interrupted:
         if invocation.json:
             print_document("run", {"run": watch.run, "flow": watch.flow, "state": "cancelled"})
-        click.echo(f"interrupted; go on with: {again}" if watch.run else "interrupted", err=True)
+        say(f"interrupted; go on with: {again}" if watch.run else "interrupted", err=True)
         return INTERRUPTED
     if invocation.json:
         print_document("run", _facts(finished))
     if finished.error is None:
         if not invocation.json:
-            click.echo(short(finished.result()))
-            click.echo(f"{summary(finished)}  (run {finished.id})")
+            say(short(finished.result()))
+            say(f"{summary(finished)}  (run {finished.id})")
         return 0
-    click.echo(describe_failure(finished.error, watch.failures, debug=invocation.debug), err=True)
-    click.echo(f"{finished.state}: {summary(finished)}  (run {finished.id})", err=True)
-    click.echo(f"go on with: {again}", err=True)
+    say(describe_failure(finished.error, watch.failures, debug=invocation.debug), err=True)
+    say(f"{finished.state}: {summary(finished)}  (run {finished.id})", err=True)
+    say(f"go on with: {again}", err=True)
     return exit_code_of(finished.error) if isinstance(finished.error, Exception) else FAILED
 
 
@@ -284,4 +284,4 @@ class _ErrorStream(logging.Handler):
     """Writes to what standard error is at the moment: a live view puts its own in place."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(f"{text_of(record, self.format)}\n")
+        sys.stderr.write(f"{clean(text_of(record, self.format))}\n")

@@ -11,7 +11,7 @@ import click
 
 from penstock.cli.explaining import Difference, nearest
 from penstock.cli.options import Invocation, json_option, shared_options
-from penstock.cli.output import moment, output_for_people, print_document
+from penstock.cli.output import moment, output_for_people, print_document, say
 from penstock.cli.run import TAKES_PARAMETERS, load_call, takes_flow
 from penstock.cli.stored import records_of
 from penstock.environments import Environment
@@ -104,20 +104,20 @@ def _chosen(plan: Plan, wanted: str | None) -> list[PlannedNode]:
 
 def _print(plan: Plan, found: Sequence[Explanation], *, all_of_them: bool) -> None:
     if not found:
-        click.echo(f"{plan.flow}: every result is there")
+        say(f"{plan.flow}: every result is there")
     by_task: dict[str, list[Explanation]] = {}
     for each in found:
         by_task.setdefault(each.node.task, []).append(each)
     for task, explanations in by_task.items():
         shown = explanations if all_of_them else explanations[:SHOWN]
         for each in shown:
-            click.echo(f"{task} (node {each.node.id}): {each.node.status}")
+            say(f"{task} (node {each.node.id}): {each.node.status}")
             for reason in each.reasons:
-                click.echo(f"    {reason}")
+                say(f"    {reason}")
         if len(shown) < len(explanations):
-            click.echo(f"  … and {len(explanations) - len(shown)} more; name the task to see all")
+            say(f"  … and {len(explanations) - len(shown)} more; name the task to see all")
     if plan.stopped_at is not None:
-        click.echo(f"the plan ends at {plan.stopped_at}: a value is needed there that is not cached")
+        say(f"the plan ends at {plan.stopped_at}: a value is needed there that is not cached")
 
 
 class _Explainer:

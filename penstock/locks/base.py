@@ -62,7 +62,10 @@ def describe_holder(info: Mapping[str, str], since: float) -> str:
         return f"a slot of {info['limit']}"
     who = f"run {info['run']}" if "run" in info else "somebody"
     where = f" (pid {info['pid']} on {info['host']})" if {"pid", "host"} <= info.keys() else ""
-    when = f" since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}" if since else ""
+    try:
+        when = f" since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}" if since else ""
+    except (ValueError, OverflowError, OSError):
+        when = ""  # what was read is no time
     return f"{who}{where}{when}"
 
 

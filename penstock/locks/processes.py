@@ -10,6 +10,8 @@ import platform
 from dataclasses import dataclass
 
 UNKNOWN = ""
+_PIDS = 1 << 31
+"""No process has this number, or one beyond: a record that says so is no record of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class ProcessIdentity:
 
     def is_gone(self) -> bool:
         """True only if the process certainly no longer runs. False says nothing: judge by its heartbeat then."""
-        if UNKNOWN in (self.boot, self.namespace, self.started):
+        if UNKNOWN in (self.boot, self.namespace, self.started) or not 0 < self.pid < _PIDS:
             return False
         here = (
             platform.node(),

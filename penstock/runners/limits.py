@@ -1,7 +1,7 @@
 """Named limits: a node whose task has a limited tag runs only while its driver holds one of the tag's slots.
 
 A slot is a lock like any other, so limits hold wherever the locks reach, slots of a dead driver come back within its
-lease, and whoever waits is woken by a release.
+lease, and whoever waits is woken by a release. A limit of 0 pauses: what waits is looked at again every few seconds.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from penstock.runners.board import Board
 from penstock.runners.claims import Claims
 
 _PREFIX = "penstock limit "
+_PAUSED = "paused"
+"""In place of a slot's number: of a tag that is paused there is no slot to watch."""
+PAUSE_SECONDS = 10.0
+"""A tag that is paused is looked at so often."""
 
 
 class Limits:
@@ -28,12 +32,17 @@ class Limits:
         *,
         limits: Callable[[], Mapping[str, int]],
         manager: Callable[[], LockManager],
+        wake_later: Callable[[str, float], None],
     ) -> None:
-        """`limits()` are those in force now, by tag; `manager()` is who keeps the slots."""
+        """`limits()` are those in force now, by tag; `manager()` is who keeps the slots; `wake_later(key, seconds)` has
+        `woken(key)` called then."""
         self._board = board
         self._claims = claims
         self._limits = limits
         self._manager = manager
+        self._wake_later = wake_later
+        self._paused: set[str] = set()
+        """Tags that are looked at again later."""
         self._held: dict[int, tuple[str, ...]] = {}
         self._parked: dict[str, deque[int]] = {}
 
@@ -60,14 +69,19 @@ class Limits:
         """A slot may be free; False if the key is none."""
         if not key.startswith(_PREFIX):
             return False
-        self._resume(key.removeprefix(_PREFIX).rpartition(" ")[0])
+        tag, _, slot = key.removeprefix(_PREFIX).rpartition(" ")
+        if slot == _PAUSED:
+            self._paused.discard(tag)
+            self._try_paused(tag)
+        else:
+            self._resume(tag)
         return True
 
     def _acquire(self, wanted: Mapping[int, tuple[str, ...]]) -> list[int]:
         limits, manager = self._limits(), self._manager()
         free: dict[str, list[str]] = {}
         for tag in {tag for tags in wanted.values() for tag in tags}:
-            free[tag] = self._claims.free(manager, _slots(tag, limits[tag]))
+            free[tag] = self._claims.free(manager, _slots(tag, limits[tag])) if limits[tag] else []
             random.shuffle(free[tag])  # contenders for the same few slots had better not all begin with the first
         tried: dict[tuple[int, str], str] = {}
         for id, tags in wanted.items():
@@ -95,13 +109,29 @@ class Limits:
         board, progress = self._board, self._board.progress[id]
         board.scheduler.hold(id)
         self._parked.setdefault(tag, deque()).append(id)
-        self._claims.watch(manager, _slots(tag, limit))
+        if limit:
+            self._claims.watch(manager, _slots(tag, limit))
+        else:
+            self._pause(tag)
         if progress.parked_since is None:
             progress.parked_since = board.clock.monotonic()
-            told = {"limit": f"{tag} ({limit} at once)"}
+            told = {"limit": f"{tag} ({f'{limit} at once' if limit else 'paused: its limit is 0'})"}
             board.emit(
                 events.NodeParked(at=board.clock.now(), node=id, task=board.name(id), key=_PREFIX + tag, holder=told)
             )
+
+    def _pause(self, tag: str) -> None:
+        if tag not in self._paused:
+            self._paused.add(tag)
+            self._wake_later(f"{_PREFIX}{tag} {_PAUSED}", PAUSE_SECONDS)
+
+    def _try_paused(self, tag: str) -> None:
+        limit = self._limits().get(tag)
+        if limit == 0:
+            self._pause(tag)
+            return
+        for _ in range(len(self._parked.get(tag, ())) if limit is None else limit):
+            self._resume(tag)
 
     def _resume(self, tag: str) -> None:
         waiting = self._parked.get(tag)

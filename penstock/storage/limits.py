@@ -5,10 +5,12 @@ One small record each, in the store: `limits/tag-<tag>.json` for those at once, 
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Annotated
 from urllib.parse import quote, unquote
+
+import msgspec
 
 from penstock.clocks import Clock
 from penstock.errors import StoreError, UsageError
@@ -17,34 +19,56 @@ from penstock.storage.stores import SlotStore
 
 _FOLDER = "limits/"
 _FRESH_SECONDS = 10.0
+MOST_AT_ONCE = 100_000
+"""A higher limit is none: each slot of it is a lock."""
+MOST_STARTS, SHORTEST_PERIOD, LONGEST_PERIOD = 10**9, 1e-6, 366 * 86400.0
+_NAME = re.compile(r"(?P<kind>tag|rate)-(?P<tag>[^/]+)\.json")
+
+
+class _Limit(msgspec.Struct):
+    limit: Annotated[int, msgspec.Meta(ge=0, le=MOST_AT_ONCE)]
+
+
+class _Rate(msgspec.Struct):
+    starts: Annotated[int, msgspec.Meta(ge=1, le=MOST_STARTS)]
+    seconds: Annotated[float, msgspec.Meta(ge=SHORTEST_PERIOD, le=LONGEST_PERIOD)]
 
 
 def read_limits(store: SlotStore) -> dict[str, int]:
-    """How many may run at once, by tag. Raises `StoreError`."""
-    return {tag: limit for tag, limit in _read(store) if isinstance(limit, int)}
+    """How many may run at once, by tag; 0: none, it is paused. Raises `StoreError`."""
+    return {tag: limit for tag, limit in _sound(store) if isinstance(limit, int)}
 
 
 def read_rates(store: SlotStore) -> dict[str, Rate]:
     """How many may begin in a time, by tag. Raises `StoreError`."""
-    return {tag: rate for tag, rate in _read(store) if isinstance(rate, Rate)}
+    return {tag: rate for tag, rate in _sound(store) if isinstance(rate, Rate)}
 
 
 def set_limit(store: SlotStore, tag: str, limit: int) -> None:
-    """From now on at most `limit` tasks with this tag run at once. Raises `UsageError` for a limit below 1."""
-    if limit < 1 or not tag:
+    """From now on at most `limit` tasks with this tag run at once; 0 pauses them.
+
+    Raises `UsageError` for what is no limit.
+    """
+    if not tag or type(limit) is not int or not 0 <= limit <= MOST_AT_ONCE:
         raise UsageError(
             f"{tag!r} cannot be limited to {limit}",
-            because="a limit is a tag and a number from 1",
+            because=f"a limit is a tag and a whole number from 0 (paused) to {MOST_AT_ONCE}",
             hint="`limits rm` lifts it",
         )
-    store.put(_name("tag", tag), json.dumps({"limit": limit}).encode("ascii"))
+    store.put(_name("tag", tag), msgspec.json.encode(_Limit(limit)))
 
 
 def set_rate(store: SlotStore, tag: str, rate: Rate) -> None:
-    """From now on at most so many tasks with this tag begin in each period. Raises `UsageError` for an empty tag."""
+    """From now on at most so many tasks with this tag begin in each period. Raises `UsageError` for what is no rate."""
     if not tag:
         raise UsageError("nothing can be limited without a tag", hint="penstock limits set TAG 10/second")
-    store.put(_name("rate", tag), json.dumps({"starts": rate.starts, "seconds": rate.seconds}).encode("ascii"))
+    if not 1 <= rate.starts <= MOST_STARTS or not SHORTEST_PERIOD <= rate.seconds <= LONGEST_PERIOD:
+        raise UsageError(
+            f"{tag!r} cannot have the rate {rate}",
+            because=f"a rate is from 1 to {MOST_STARTS} starts in a period of at most a year",
+            hint="penstock limits set TAG 10/second; `penstock limits set TAG 0` pauses a tag",
+        )
+    store.put(_name("rate", tag), msgspec.json.encode(_Rate(rate.starts, rate.seconds)))
 
 
 def remove_limit(store: SlotStore, tag: str) -> bool:
@@ -84,31 +108,43 @@ class LimitTable:
     def _refresh(self) -> None:
         now = self._clock.monotonic()
         if now - self._read_at >= _FRESH_SECONDS:
-            found = list(_read(self._store))
+            found = list(_sound(self._store))
             self._limits = {tag: limit for tag, limit in found if isinstance(limit, int)}
             self._rates = {tag: rate for tag, rate in found if isinstance(rate, Rate)}
             self._read_at = now
 
 
-def _read(store: SlotStore) -> Iterator[tuple[str, int | Rate]]:
-    """Every limit and rate with its tag, in order."""
-    names = [entry.name for entry in store.list(_FOLDER) if entry.name.endswith(".json")]
-    found = []
-    for name, data in zip(names, store.get_many(names), strict=True):
-        if data is None:
-            continue  # removed since the listing
-        try:
-            kind, _, tag = name.removeprefix(_FOLDER).removesuffix(".json").partition("-")
-            found.append((unquote(tag), _decoded(kind, json.loads(data))))
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError("a limit cannot be read", where=name, because=str(error), hint="set it again") from error
+def _sound(store: SlotStore) -> Iterator[tuple[str, int | Rate]]:
+    """Every limit and rate with its tag. Raises the first one's error that cannot be read: it might be any number."""
+    for tag, limit in all_limits(store):
+        if isinstance(limit, StoreError):
+            raise limit
+        yield tag, limit
+
+
+def all_limits(store: SlotStore) -> Iterator[tuple[str, int | Rate | StoreError]]:
+    """Every limit and rate with its tag, in order, and what is wrong with those that cannot be read."""
+    matches = [match for entry in store.list(_FOLDER) if (match := _NAME.fullmatch(entry.name.removeprefix(_FOLDER)))]
+    found: list[tuple[str, int | Rate | StoreError]] = []
+    for match, data in zip(matches, store.get_many([_FOLDER + match[0] for match in matches]), strict=True):
+        if data is not None:  # None: removed since the listing
+            found.append((unquote(match["tag"]), _decoded(match["kind"], _FOLDER + match[0], data)))
     return iter(sorted(found, key=lambda each: each[0]))
 
 
-def _decoded(kind: str, document: dict[str, Any]) -> int | Rate:
-    if kind == "rate":
-        return Rate(int(document["starts"]), float(document["seconds"]))
-    return int(document["limit"])
+def _decoded(kind: str, name: str, data: bytes) -> int | Rate | StoreError:
+    try:
+        if kind == "tag":
+            return msgspec.json.decode(data, type=_Limit).limit
+        rate = msgspec.json.decode(data, type=_Rate)
+        return Rate(rate.starts, rate.seconds)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        return StoreError(
+            f"the {'limit' if kind == 'tag' else 'rate'} of a tag cannot be read",
+            where=name,
+            because=str(error),
+            hint="set it again with `penstock limits set`, or lift it with `penstock limits rm`",
+        )
 
 
 def _name(kind: str, tag: str) -> str:

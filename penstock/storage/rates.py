@@ -26,6 +26,9 @@ _KEEP_SECONDS = 300.0
 _SWEEP_SECONDS = 60.0
 _UNITS = {"s": 1.0, "second": 1.0, "m": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}
 _RATE = re.compile(r"(?P<starts>[0-9]{1,9})/(?:(?P<every>[0-9]{1,9}(?:\.[0-9]{1,6})?) ?)?(?P<unit>[a-z]+)")
+_PERIOD = re.compile(
+    r"(?P<number>[0-9]{1,18})-[0-9]{1,9}-(?P<seconds>[0-9]{1,18}(?:\.[0-9]{1,18})?(?:e[+-]?[0-9]{1,2})?)/"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +120,8 @@ class RateTable:
         self._swept[tag] = now
         over = self._clock.now() - _KEEP_SECONDS
         for entry in list(self._store.list(_folder(tag))):
-            period, _, length = entry.name.removeprefix(_folder(tag)).partition("/")[0].split("-", 2)
-            if (int(period) + 1) * float(length) < over:
+            period = _PERIOD.match(entry.name.removeprefix(_folder(tag)))  # else it is nothing of ours
+            if period is not None and (int(period["number"]) + 1) * float(period["seconds"]) < over:
                 self._store.delete(entry.name)
 
 

@@ -18,8 +18,27 @@ def test_limits_are_set_listed_and_lifted(call) -> None:
     assert json.loads(call("limits", "ls", "--json").stdout)["limits"] == {"db": 10}
 
 
-def test_a_limit_is_a_number_from_one(call) -> None:
-    assert call("limits", "set", "db", "0").exit_code == 2
+def test_a_limit_of_nothing_is_a_pause_and_says_so(call) -> None:
+    done = call("limits", "set", "db", "0")
+    assert (done.exit_code, "paused" in done.output) == (0, True)
+    assert "paused" in call("limits", "ls").stdout
+    assert json.loads(call("limits", "ls", "--json").stdout)["limits"] == {"db": 0}
+
+
+def test_what_is_no_limit_is_refused(call) -> None:
+    for odd in ("-1", "1e400", "nan", "1000000000", "1/0s", "0/second", "1/0.0000001s"):
+        assert call("limits", "set", "db", "--", odd).exit_code == 2, odd
+
+
+def test_a_limit_that_somebody_planted_does_not_break_the_list(call, folder) -> None:
+    assert call("limits", "set", "gpu", "2", "--store", "s").exit_code == 0
+    (folder / "s" / "limits" / "tag-db.json").write_text('{"limit": 1e400}')
+    done = call("limits", "ls", "--store", "s")
+    assert done.exit_code == 0
+    assert [line.split() for line in done.stdout.splitlines()[1:]] == [["gpu", "2"]]
+    assert "limits/tag-db.json" in done.stderr
+    (problem,) = json.loads(call("limits", "ls", "--store", "s", "--json").stdout)["unreadable"]
+    assert problem["where"] == "limits/tag-db.json"
 
 
 def test_lifting_what_is_no_limit_says_so(call) -> None:

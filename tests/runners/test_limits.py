@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from penstock import events, flow, task
-from penstock.errors import UsageError
-from penstock.runners import DaskRunner, ThreadRunner
+from penstock.errors import StoreError, UsageError
+from penstock.runners import DaskRunner, ThreadRunner, limits
 from penstock.settings import Settings, load_settings
-from penstock.storage import LocalStore, MemoryStore
-from penstock.storage.limits import read_limits, remove_limit, set_limit
+from penstock.storage import LocalStore, MemoryStore, open_store
+from penstock.storage import limits as stored_limits
+from penstock.storage.limits import read_limits, read_rates, remove_limit, set_limit
 from tests.locks.drivers import Scene
 from tests.servers.redis import RedisServer, own_redis
 
@@ -57,8 +58,9 @@ def test_limits_are_set_listed_and_lifted() -> None:
     assert remove_limit(store, "db")
     assert not remove_limit(store, "db")
     assert "db" not in read_limits(store)
-    with pytest.raises(UsageError):
-        set_limit(store, "db", 0)
+    for odd in (-1, True, 1.0, float("nan"), 10**9):
+        with pytest.raises(UsageError):
+            set_limit(store, "db", odd)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
@@ -76,6 +78,78 @@ def test_no_more_run_at_once_than_the_limit_says(limit: int) -> None:
 
     assert many.run_with({}, settings=limited(db=limit)).result() == list(range(20))
     assert gauge.most == limit
+
+
+def test_a_limit_of_nothing_is_a_pause_that_says_so_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(stored_limits, "_FRESH_SECONDS", 0.0)
+    settings, told, gauge = limited(db=0), [], Gauge()
+
+    @task(tags=["db"])
+    def query(n: int) -> int:
+        gauge.pass_through()
+        return n
+
+    @flow(runner=ThreadRunner(4))
+    def many() -> list[int]:
+        return query.map([1, 2, 3, 4])
+
+    def watch(event: events.Event) -> None:
+        if isinstance(event, events.NodeParked):
+            told.append(event.holder["limit"])
+            set_limit(open_store(settings.store), "db", 2)
+
+    assert many.run_with({}, settings=settings, subscribers=(watch,)).result() == [1, 2, 3, 4]
+    assert told[0] == "db (paused: its limit is 0)"
+    assert gauge.most <= 2
+
+
+PLANTED = [
+    *(b"", b"\xff", b"[]", b"null", b"0", b'{"limit": -1}', b'{"limit": NaN}', b'{"limit": 1e400}', b'{"limit": true}'),
+    *(
+        b'{"limit": "3"}',
+        b'{"limit": 1.5}',
+        b'{"limit": 999999999}',
+        b'{"limit": 1, "x": ' + b"[" * 9_999 + b"]" * 9_999,
+    ),
+    b'{"limit": ' + b"9" * 9_999 + b"}",
+]
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=range(len(PLANTED)))
+def test_a_limit_that_cannot_be_read_is_told_and_nothing_hangs(planted: bytes) -> None:
+    settings = limited(other=1)
+    open_store(settings.store).put("limits/tag-db.json", planted)
+
+    @task(tags=["db"])
+    def query(n: int) -> int:
+        return n
+
+    @task
+    def free(n: int) -> int:
+        return n
+
+    @flow(runner=ThreadRunner(2))
+    def limited_flow() -> int:
+        return query(1)
+
+    @flow(runner=ThreadRunner(2))
+    def other_flow() -> int:
+        return free(1)
+
+    run = limited_flow.run_with({}, settings=settings)
+    with pytest.raises(StoreError, match="cannot be read"):
+        run.result()
+    assert other_flow.run_with({}, settings=settings).result() == 1
+
+
+@pytest.mark.parametrize("starts", ["0", "-1", "1e400", "NaN", "true", '"1"'])
+@pytest.mark.parametrize("seconds", ["1", "0", "-1", "1e400", "NaN", '"1"', "1e-300"])
+def test_a_rate_that_makes_no_sense_is_told(starts: str, seconds: str) -> None:
+    store = MemoryStore()
+    store.put("limits/rate-api.json", f'{{"starts": {starts}, "seconds": {seconds}}}'.encode())
+    with pytest.raises(StoreError, match="rate of a tag cannot be read"):
+        read_rates(store)
 
 
 def test_what_has_no_limited_tag_is_not_held_up() -> None:
