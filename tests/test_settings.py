@@ -502,3 +502,65 @@ def test_the_password_of_the_locks_does_not_travel_to_workers() -> None:
     copy = pickle.loads(data)
     assert copy.locks == "rediss://me@cache:6379/0?prefix=p"
     assert (copy.store, copy.origin("locks"), copy.lease_seconds) == ("/s", "call", 30.0)
+
+
+# --- whose the files are -------------------------------------------------------------------------------------------
+
+
+def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a file somebody else's; who may not do that becomes somebody else."""
+    if os.geteuid() == 0:
+        os.chown(path, 54_321, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 54_321)
+
+
+@pytest.mark.parametrize("name", ["penstock.toml", "pyproject.toml"])
+@pytest.mark.parametrize("how", ["foreign", 0o666, 0o2664])
+def test_settings_of_somebody_else_are_refused_with_a_way_out(
+    places: Places, monkeypatch: pytest.MonkeyPatch, name: str, how: Any
+) -> None:
+    text = 'signing_keys = "evil:keys"'
+    path = places.project_file(text if name == "penstock.toml" else f"[tool.penstock]\n{text}", name)
+    if how == "foreign":
+        give_away(path, monkeypatch)
+    else:
+        path.chmod(how)
+    refused = refusal(places)
+    assert refused.where == str(path)
+    assert f"PENSTOCK_SAFE_FOLDERS={places.project}" in refused.hint
+    for safe in (str(places.project), f"/elsewhere:{places.project}/", "*"):
+        places.environ["PENSTOCK_SAFE_FOLDERS"] = safe
+        assert places.load().signing_keys == "evil:keys"
+    places.environ["PENSTOCK_SAFE_FOLDERS"] = "/elsewhere::"
+    assert refusal(places).where == str(path)
+
+
+def test_the_user_s_own_file_is_looked_at_likewise(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = places.user_file('runner = "processes"')
+    give_away(path, monkeypatch)
+    assert refusal(places).where == str(path)
+
+
+def test_a_foreign_project_that_does_not_speak_of_penstock_is_nobody_s_concern(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_away(places.project_file('[project]\nname = "penstock-user"', "pyproject.toml"), monkeypatch)
+    assert places.load().runner == "threads"
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("name", ["penstock.toml", "pyproject.toml"])
+def test_a_settings_file_that_is_a_pipe_is_told_and_not_waited_for(places: Places, name: str) -> None:
+    os.mkfifo(places.project / name)
+    assert refusal(places).where == str(places.project / name)
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "# " + "x" * 2_000_000, "a = \x00", "[profiles]\nx = 1"])
+def test_settings_that_nobody_would_write_are_told(places: Places, text: str) -> None:
+    assert str(places.project) in refusal_of(places, text).where
+
+
+def refusal_of(places: Places, text: str) -> ConfigurationError:
+    places.project_file(text)
+    return refusal(places)

@@ -27,10 +27,8 @@ def print_document(command: str, content: Mapping[str, Any]) -> None:
     document = {"schema": f"penstock/{command}/1", **content}
     try:
         text = msgspec.json.format(msgspec.json.encode(document, enc_hook=text_of), indent=2).decode()
-    except UnicodeEncodeError:  # names may hold what UTF-8 does not
-        text = msgspec.json.format(msgspec.json.encode(all_encodable(document), enc_hook=text_of), indent=2).decode()
-    except OverflowError:  # a number beyond 64 bits
-        text = json.dumps(msgspec.to_builtins(document, enc_hook=text_of), indent=2)
+    except (UnicodeEncodeError, OverflowError):  # names may hold what UTF-8 does not, numbers more than 64 bits
+        text = json.dumps(all_encodable(msgspec.to_builtins(document, enc_hook=text_of)), indent=2)
     click.echo(_STEERING.sub(lambda found: json.dumps(found[0])[1:-1], text))
 
 

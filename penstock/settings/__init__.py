@@ -11,6 +11,8 @@ call (in code). Each field of `Settings` is a key in the files and a variable `P
   the plain keys of its own file.
 * A folder is meant from where it is said: in a file from that file's folder, else from the working folder.
 * An empty variable of the environment says nothing, and neither does None in a flag or a call.
+* A file that belongs to somebody else, or that others can write to, is refused, but in folders that the variable
+  PENSTOCK_SAFE_FOLDERS names.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from penstock.runtime import having
-from penstock.settings.files import files_of, no_such_profile
+from penstock.settings.files import SAFE_FOLDERS, files_of, no_such_profile
 from penstock.settings.urls import redacted, without_password
 from penstock.settings.values import (
     ALL_BUT_PROFILE,
@@ -139,13 +141,13 @@ def load_settings(
     the place of the working folder and of `os.environ`.
 
     Raises `ConfigurationError` that names the place: for a name nobody knows, a value that does not fit, a file that
-    cannot be read or is no TOML, a profile that no file has.
+    cannot be read, is no TOML or somebody else's, a profile that no file has.
     """
     folder = os.path.abspath(cwd) if cwd is not None else working_folder()
     variables = os.environ if environ is None else environ
     home = path_from(variables.get(f"{PREFIX}HOME") or "~/.penstock", folder)
 
-    files = files_of(home, folder)
+    files = files_of(home, folder, variables.get(SAFE_FOLDERS) or "")
     above = {
         **said_in(variables, folder),
         **said_as(flags or {}, "flag", folder),

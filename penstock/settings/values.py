@@ -147,7 +147,7 @@ def said_as(values: Mapping[str, Any], origin: str, folder: str, *, known: Itera
 def said_in(variables: Mapping[str, str], folder: str) -> Said:
     """What the environment says. Other programs' variables may begin alike; only near misses are refused."""
     by_variable = {PREFIX + name.upper(): name for name in READERS}
-    near = [*by_variable, f"{PREFIX}HOME"]
+    near = [*by_variable, f"{PREFIX}HOME", f"{PREFIX}SAFE_FOLDERS"]
     said: Said = {}
     for variable, text in variables.items():
         if name := by_variable.get(variable):

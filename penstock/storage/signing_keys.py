@@ -22,6 +22,7 @@ from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import ConfigurationError
+from penstock.ownership import others_can_change
 
 KEY_BYTES = 32
 """New keys are as long, and none may be shorter."""
@@ -93,7 +94,7 @@ def read_key_file(path: str) -> dict[str, bytes]:
         # Without waiting, should it be a pipe. Links are followed: secrets are often mounted as such.
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            _check_private(path, os.fstat(file).st_mode)
+            _check_private(path, os.fstat(file))
             data = os.read(file, _MAX_FILE_BYTES + 1)
         finally:
             os.close(file)
@@ -114,7 +115,8 @@ def read_key_file(path: str) -> dict[str, bytes]:
     return keys
 
 
-def _check_private(path: str, mode: int) -> None:
+def _check_private(path: str, found: os.stat_result) -> None:
+    mode = found.st_mode
     if not stat.S_ISREG(mode):
         raise _no_keys(path, "it is no file")
     if mode & 0o077:
@@ -123,6 +125,13 @@ def _check_private(path: str, mode: int) -> None:
             where=path,
             because=f"others than its owner may open the file (its mode is {stat.S_IMODE(mode):04o})",
             hint=f"chmod 600 {path}; if others could read it before, make new keys: `penstock keys rotate {path}`",
+        )
+    if reason := others_can_change(found):
+        raise ConfigurationError(
+            "the signing keys are somebody else's",
+            where=path,
+            because=f"{reason}: who knows a key can sign anything",
+            hint="use a file of your own, or one of root's",
         )
 
 
