@@ -18,6 +18,7 @@ from penstock.storage.plain import (
     StructSerializer,
 )
 from penstock.storage.serializers import Serializer, type_name
+from penstock.storage.typed_json import TypedSerializer
 
 _registry: dict[str, Serializer] = {}
 """By codec; what was registered last is asked first. Shared by the process, as the types it is about are."""
@@ -111,18 +112,21 @@ for _each in (
     NumpySerializer(),
     PolarsSerializer(),
     PandasSerializer(),
-    StructSerializer(),
-    PydanticSerializer(),
     ArrowSerializer(),
+    TypedSerializer(),
     JsonSerializer(),
 ):
     register_serializer(_each)
-# Only on request: what is compressed cannot be read by other tools as it lies, and Arrow files are large.
+# Only on request: what is compressed cannot be read by other tools as it lies, Arrow files are large,
+# and what models write of themselves is not all of them.
 _ON_REQUEST: dict[str, Serializer] = {
     each.name: each
     for each in (
         ArrowFileSerializer(),
+        PydanticSerializer(),
+        StructSerializer(),
         CompressedSerializer(JsonSerializer()),
+        CompressedSerializer(TypedSerializer()),
         CompressedSerializer(PickleSerializer()),
     )
 }

@@ -11,6 +11,7 @@ import msgspec
 
 from penstock.errors import PenstockError, SerializationError
 from penstock.storage.choosing import reader_of
+from penstock.storage.classes import reading
 from penstock.storage.datasets import DatasetSerializer
 from penstock.storage.hashed import HashedFile
 from penstock.storage.parts import (
@@ -109,14 +110,20 @@ def _written(value: Any, serializer: Serializer, file: Any) -> About:
         ) from error
 
 
-def read_value(store: Store, record: ResultRecord, *, allow_pickle: bool, limit: int) -> Any:
+def read_value(store: Store, record: ResultRecord, *, allow_pickle: bool, limit: int, believed: bool = False) -> Any:
     """The value of a record, verified; of one in parts the manifest, and that the parts are there.
+
+    Modules that the value's classes are from are imported if the record is `believed`; else they have to be there.
 
     Raises `CodecRefused` before any byte is read, `DamagedResult` if the bytes are not the ones that were written,
     `SerializationError` if they are and still do not read back (or need more than `limit` bytes), and
     `StoreUnreachable`.
     """
-    serializer = reader_of(record.codec, allow_unsafe=allow_pickle)
+    with reading(record.task, believed=believed):
+        return _value(store, record, reader_of(record.codec, allow_unsafe=allow_pickle), limit)
+
+
+def _value(store: Store, record: ResultRecord, serializer: Serializer, limit: int) -> Any:
     if record.payload is not None and record.payload.size > limit:
         raise SerializationError(
             f"a result of {record.payload.size} bytes is too large", because=f"{limit} is the limit"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import sys
 import zlib
 from typing import Any, BinaryIO
 
@@ -13,8 +12,11 @@ import msgspec
 
 from penstock.errors import CodecRefused, PenstockError, SerializationError
 from penstock.loaded import loaded
+from penstock.storage.classes import class_name, find_class
 from penstock.storage.records import About
+from penstock.storage.sameness import same
 from penstock.storage.serializers import Serializer, type_name
+from penstock.storage.typed_walk import MAX_DIGITS, is_text
 from penstock.texts import told
 
 
@@ -27,7 +29,7 @@ class JsonSerializer:
 
     def can(self, value: Any) -> bool:
         try:
-            return _is_json(value)
+            return _is_json(value, set())
         except RecursionError:
             return False
 
@@ -44,25 +46,32 @@ class JsonSerializer:
         return msgspec.json.decode(data)
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: Any, seen: set[int]) -> bool:
+    """`seen` are the containers met before: one that is in two places would come back as two."""
     kind = type(value)
     if kind is str:
-        return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
-    if kind is bool or kind is int or value is None:
+        return is_text(value)
+    if kind is bool or value is None:
         return True
+    if kind is int:
+        return bool(-_LONG_INT < value < _LONG_INT)
     if kind is float:
         return math.isfinite(value)
+    if kind is not list and kind is not dict:
+        return False
+    if id(value) in seen:
+        return False
+    seen.add(id(value))
     if kind is list:
-        return all(map(_is_json, value))
-    if kind is dict:
-        return (
-            all(type(key) is str for key in value) and all(map(_is_json, value)) and all(map(_is_json, value.values()))
-        )
-    return False
+        return all(_is_json(item, seen) for item in value)
+    return all(type(key) is str and is_text(key) and _is_json(item, seen) for key, item in value.items())
+
+
+_LONG_INT = 10**MAX_DIGITS
 
 
 class PydanticSerializer:
-    """Models of an importable class. Whether one survives is found out by trying: fields may leave themselves out."""
+    """Models as pydantic writes them: on request, and what earlier versions stored. A trial tells if one survives."""
 
     name = "json/pydantic"
     suffix = ".json"
@@ -70,21 +79,16 @@ class PydanticSerializer:
 
     def can(self, value: Any) -> bool:
         pydantic = loaded("pydantic")
-        if pydantic is None or not isinstance(value, pydantic.BaseModel) or not _class_name(value):
+        if pydantic is None or not isinstance(value, pydantic.BaseModel) or not class_name(type(value)):
             return False
         try:
-            back = type(value).model_validate_json(value.model_dump_json())
-        except (
-            ValueError,
-            TypeError,
-            RecursionError,
-        ):  # pydantic's own errors are ValueErrors
+            return same(type(value).model_validate_json(value.model_dump_json()), value)
+        except (ValueError, TypeError, RecursionError):  # pydantic's own errors are ValueErrors
             return False
-        return bool(back == value)
 
     def write(self, value: Any, file: BinaryIO) -> About:
         file.write(value.model_dump_json().encode())
-        return About(type=_class_name(value))
+        return About(type=class_name(type(value)))
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
         import pydantic
@@ -93,7 +97,7 @@ class PydanticSerializer:
 
 
 class StructSerializer:
-    """Dataclasses and msgspec structs of an importable class, likewise tried."""
+    """Dataclasses and msgspec structs as msgspec writes them, likewise."""
 
     name = "json/struct"
     suffix = ".json"
@@ -101,47 +105,25 @@ class StructSerializer:
 
     def can(self, value: Any) -> bool:
         kind = type(value)
-        if not (hasattr(kind, "__dataclass_fields__") or issubclass(kind, msgspec.Struct)) or not _class_name(value):
+        if not (hasattr(kind, "__dataclass_fields__") or issubclass(kind, msgspec.Struct)) or not class_name(kind):
             return False
         try:
-            back = msgspec.json.decode(msgspec.json.encode(value), type=kind)
+            return same(msgspec.json.decode(msgspec.json.encode(value), type=kind), value)
         except (msgspec.MsgspecError, ValueError, TypeError, NameError, RecursionError):
             return False
-        return type(back) is kind and bool(back == value) and repr(back) == repr(value)
 
     def write(self, value: Any, file: BinaryIO) -> About:
         file.write(msgspec.json.encode(value))
-        return About(type=_class_name(value))
+        return About(type=class_name(type(value)))
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
         return msgspec.json.decode(data, type=_model_class(about.type, None))
 
 
-def _class_name(value: Any) -> str:
-    """`module:qualname` if that leads to the value's class from any process, else empty."""
-    kind = type(value)
-    if kind.__module__ in ("__main__", "__mp_main__"):
-        return ""
-    found: Any = sys.modules.get(kind.__module__)
-    for part in kind.__qualname__.split("."):
-        found = getattr(found, part, None)
-    return f"{kind.__module__}:{kind.__qualname__}" if found is kind else ""
-
-
 def _model_class(name: str, base: type | None) -> Any:
     """The class that a record names, if it is one that the codec reads. The name may be anyone's, so it is narrow."""
-    module, _, qualname = name.partition(":")
-    # Importing runs a module, and the standard library has modules that do things when imported.
-    if module.partition(".")[0] in sys.stdlib_module_names or module.endswith("__main__"):
-        raise CodecRefused(
-            f"the record names a class of the module {module!r}",
-            because="no model is from there",
-        )
-    __import__(module)
-    found: Any = sys.modules[module]
-    for part in qualname.split("."):
-        found = getattr(found, part)
-    fits = isinstance(found, type) and (
+    found = find_class(name)
+    fits = (
         issubclass(found, base) if base else hasattr(found, "__dataclass_fields__") or issubclass(found, msgspec.Struct)
     )
     if not fits:

@@ -140,7 +140,8 @@ class ResultStore:
         """
         allow_pickle = self.trust.allows_pickle(record)
         with self._looking_twice(record):
-            value = read_value(self.store, record, allow_pickle=allow_pickle, limit=self._max_bytes)
+            believed = self.trust.believes_code(record)
+            value = read_value(self.store, record, allow_pickle=allow_pickle, limit=self._max_bytes, believed=believed)
         if not record.in_parts:
             self.counters.add(bytes_read=record.size)
         return value

@@ -12,8 +12,9 @@ Reading is by the codec that the record names, writing by the value's type (choo
     arrow              .arrow     on request: pyarrow Table and RecordBatch, and streams of them, uncompressed
     npy                .npy       numpy arrays without objects
     json               .json      None, bool, int, finite float, str, lists, dicts with str keys
-    json/pydantic      .json      pydantic models that come back equal
-    json/struct        .json      dataclasses and msgspec structs that come back equal
+    json/typed         .json      other everyday values, enums, named tuples, dataclasses, models (docs/values.md)
+    json/pydantic      .json      on request: pydantic models that their own JSON keeps
+    json/struct        .json      on request: dataclasses and msgspec structs, likewise by msgspec
     pickle             .pkl       all else, by cloudpickle
     compressed/…       ….gz       `json` and `pickle` behind gzip, on request only
 

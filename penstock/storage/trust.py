@@ -93,6 +93,10 @@ class Trust:
         verdict = "missing" if self.signatures is None else self.signatures.verdict(record)
         return verdict == "valid" or (verdict == "missing" and self.any_pickle)
 
+    def believes_code(self, record: ResultRecord) -> bool:
+        """Whether what a record names may be imported: as for a pickle, which could do it as well."""
+        return self.own_pickles and self.vouches_for(record)
+
     def sealed(self, record: ResultRecord, *, sign: bool) -> tuple[ResultRecord, bytes]:
         """The record as it is to be written, signed where results are, and its bytes."""
         if self.signatures is not None and sign:

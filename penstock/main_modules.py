@@ -1,0 +1,81 @@
+"""What `__main__` stands for: the name under which the running script would be imported, and the classes behind it.
+
+A script, its import, `python -m` and a worker must agree on names, so `__main__` is replaced by the name under which
+the same file would be imported. On a worker, `__main__` is the engine's own program, and says nothing of the driver's;
+there the driver's answer, and the classes of its script, are carried along and put in place with `main_module(...)`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from penstock.loaded import loaded
+
+MAIN_NAMES = frozenset({"__main__", "__mp_main__"})
+
+
+class main_module:
+    """Within the block, `__main__` stands for `name`: a worker uses it for a driver's functions, classes and values.
+
+    `classes` are those of the driver's script, by qualified name, if they are other ones here.
+    """
+
+    __slots__ = ("_classes", "_name", "_token")
+
+    def __init__(self, name: str, classes: Mapping[str, type] = types.MappingProxyType({})) -> None:
+        self._name, self._classes = name, classes
+
+    def __enter__(self) -> None:
+        self._token = _carried.set((self._name, self._classes))
+
+    def __exit__(self, *_: object) -> None:
+        _carried.reset(self._token)
+
+
+_carried: ContextVar[tuple[str, Mapping[str, type]] | None] = ContextVar("drivers_main", default=None)
+
+
+def main_module_name() -> str:
+    """The name under which the running script would be imported; `__main__` where there is none (a notebook)."""
+    carried = _carried.get()
+    return _own_name() if carried is None else carried[0]
+
+
+def importable_module(module: str) -> str:
+    """The module's name in any process."""
+    return main_module_name() if module in MAIN_NAMES else module
+
+
+def living_module(module: str) -> Any:
+    """The imported module that an importable name means here, the running script included; None if there is none.
+
+    Nothing is imported, and a module whose import is under way in another thread is none yet.
+    """
+    carried = _carried.get()
+    if carried is not None and module == carried[0] and carried[1]:
+        return _stand_in(module, carried[1])
+    if module == _own_name():
+        return sys.modules.get("__main__")
+    return loaded(module)
+
+
+def _own_name() -> str:
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name not in MAIN_NAMES:
+        return str(spec.name)
+    file = getattr(main, "__file__", None)
+    if not isinstance(file, str):
+        return "__main__"
+    return os.path.splitext(os.path.basename(file))[0]
+
+
+def _stand_in(module: str, classes: Mapping[str, type]) -> Any:
+    made = types.ModuleType(module)
+    vars(made).update({name: found for name, found in classes.items() if "." not in name})
+    return made

@@ -1,0 +1,1 @@
+"""Every kind of value, stored and read again."""

@@ -1,0 +1,23 @@
+"""Write the golden files of typed JSON anew: `python -m tests.roundtrip.golden`. Only for values that are new."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+from penstock.storage.typed_json import encode
+from tests.roundtrip import values_python
+
+FOLDER = pathlib.Path(__file__).parents[1] / "storage" / "golden_values"
+
+
+def write() -> None:
+    """One file a group: by the value's name, the text that stands for it."""
+    for group, (make, _) in values_python.NEEDS.items():
+        kept = {n: encode(v).decode() for n, v in make().items() if values_python.codec_of(group, n) == "json/typed"}
+        text = json.dumps(kept, indent=0, ensure_ascii=True)
+        (FOLDER / f"{group}.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    write()
