@@ -59,9 +59,9 @@ def test_ls_has_the_current_result_of_every_key(results: ResultStore) -> None:
     ]
     size = results.look_up("t", "b").record.size  # type: ignore[union-attr]
     assert listed == [
-        ("Other Task", "A", 0, "pickle", size, None),
+        ("Other Task", "A", 0, "json/typed", size, None),
         ("t", "a", 1, "json", 1, 5e9),
-        ("t", "b", 0, "pickle", size, None),
+        ("t", "b", 0, "json/typed", size, None),
     ]
     assert [each.key for each in maintenance.ls(results, task="t")] == ["a", "b"]
     assert list(maintenance.ls(results, task="none")) == []
@@ -100,7 +100,7 @@ def test_rm_invalidates_and_deletes_the_payload(results: ResultStore) -> None:
     publish(results, "a")
     publish(results, "b")
     assert maintenance.rm(results, "t", "a") == 1
-    assert names(results) == ["t/a/000000.record.json", "t/b/000000.a.pkl", "t/b/000000.record.json"]
+    assert names(results) == ["t/a/000000.record.json", "t/b/000000.a.json", "t/b/000000.record.json"]
     assert isinstance(results.look_up("t", "a"), Absent)
     assert maintenance.rm(results, "t", "a") == 0
 
@@ -129,7 +129,7 @@ def test_gc_leaves_one_payload_of_a_result_refreshed_a_hundred_times(results: Re
         publish(results, "k", attempt=f"a{i}")
     collected = maintenance.gc(results)
     assert collected.payloads == 99
-    assert [name for name in names(results) if not name.endswith("record.json")] == ["t/k/000099.a99.pkl"]
+    assert [name for name in names(results) if not name.endswith("record.json")] == ["t/k/000099.a99.json"]
     assert maintenance.gc(results).payloads == 0
 
 
@@ -137,7 +137,7 @@ def test_gc_removes_the_payloads_of_losers_at_once(results: ResultStore) -> None
     stage(results, "k", "dead")
     publish(results, "k", after=NEVER)
     assert maintenance.gc(results).payloads == 1
-    assert names(results) == ["t/k/000000.a.pkl", "t/k/000000.record.json"]
+    assert names(results) == ["t/k/000000.a.json", "t/k/000000.record.json"]
 
 
 def test_gc_waits_for_the_grace_before_it_touches_what_is_not_published(results: ResultStore) -> None:
@@ -331,7 +331,7 @@ def test_verify_names_every_damage(results: ResultStore) -> None:
         publish(results, key)
     store = results.store
     for key in ("cut", "gone"):
-        name = f"results/t/{key}/000000.a.pkl"
+        name = f"results/t/{key}/000000.a.json"
         with store.open(name) as file:
             data = file.read()
         store.delete(name)

@@ -27,6 +27,7 @@ from penstock.storage.records import decode_recipe_at, encode
 from penstock.storage.results import ResultStore
 from penstock.storage.signing import Signatures
 from penstock.storage.signing_keys import write_new_file
+from tests.opaque import Opaque
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def _nothing_ran() -> None:
 @task(cache_policy=INPUTS)
 def start(n: int) -> set[int]:
     ran.append(("start", n))
-    return {n, n + 1}
+    return Opaque({n, n + 1})
 
 
 @task(cache_policy=INPUTS)
@@ -71,7 +72,7 @@ def total(numbers: set[int]) -> int:
 
 @task
 def plain(n: int) -> set[int]:
-    return {n}
+    return Opaque({n})
 
 
 @flow

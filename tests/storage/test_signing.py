@@ -38,6 +38,7 @@ from penstock.storage.signing_keys import rotate_file, write_new_file
 from penstock.storage.slots import Absent, Found
 from penstock.storage.stored import find_stored
 from penstock.testing.stores_fakes import FlakyStore
+from tests.opaque import Opaque
 
 TABLE = pa.table({"a": [1, 2, 3]})
 
@@ -143,7 +144,7 @@ def test_what_is_written_with_keys_is_signed_and_read_by_whoever_has_them(result
 
 def test_a_reader_without_keys_reads_tables_and_refuses_pickles(results: ResultStore) -> None:
     publish(results, TABLE, "table")
-    publish(results, {1}, "pickle")
+    publish(results, Opaque({1}), "pickle")
     reader = ResultStore(results.store)
     assert reader.load(found(reader, "table").record).equals(TABLE)
     with pytest.raises(CodecRefused) as caught:
@@ -152,18 +153,18 @@ def test_a_reader_without_keys_reads_tables_and_refuses_pickles(results: ResultS
 
 
 def test_who_forbids_pickles_reads_none_that_is_signed(results: ResultStore) -> None:
-    record = publish(results, {1})
+    record = publish(results, Opaque({1}))
     careful = ResultStore(results.store, signatures=results.trust.signatures, allow_pickle=False)
     with pytest.raises(CodecRefused):
         careful.load(record)
     with pytest.raises(CodecRefused):
-        careful.stage("t", "other", {1}, after=Absent(0, "never"), attempt="a", digest="d")
+        careful.stage("t", "other", Opaque({1}), after=Absent(0, "never"), attempt="a", digest="d")
 
 
 @pytest.mark.parametrize("mistrusted", [True, False])
 def test_unsigned_pickles_are_read_only_where_the_store_is_trusted(keys: str, mistrusted: bool) -> None:
     inner = MemoryStore()
-    publish(ResultStore(inner), {1})
+    publish(ResultStore(inner), Opaque({1}))
     reader = ResultStore(Shared(inner) if mistrusted else inner, signatures=Signatures(keys))
     there = found(reader)
     assert there.refused is None
@@ -235,7 +236,7 @@ def test_every_field_of_a_record_is_tried_below() -> None:
 
 @pytest.mark.parametrize("name", changed())
 def test_a_record_of_which_one_field_was_changed_is_refused(results: ResultStore, name: str) -> None:
-    forged = changed()[name](publish(results, {1}))
+    forged = changed()[name](publish(results, Opaque({1})))
     write(results, forged)
     there = found(results)
     assert isinstance(there.refused, SignatureRefused)
@@ -255,7 +256,7 @@ def test_a_signed_record_under_another_key_is_refused_even_if_its_name_is_change
 
 
 def test_a_signed_record_copied_as_it_is_under_another_name_is_never_found_there(results: ResultStore) -> None:
-    record = publish(results, {1}, "other")
+    record = publish(results, Opaque({1}), "other")
     store = results.store
     assert isinstance(store, FlakyStore)
     store.inner.put(slot_name("t", "k", 0), encode(record))
@@ -264,7 +265,7 @@ def test_a_signed_record_copied_as_it_is_under_another_name_is_never_found_there
 
 def test_a_record_of_an_older_generation_is_refused_in_a_later_one(results: ResultStore) -> None:
     old = publish(results, {"old"}, attempt="a")
-    publish(results, {"new"}, attempt="b")
+    publish(results, Opaque({"new"}), attempt="b")
     replayed = msgspec.structs.replace(old, generation=1)
     write(results, replayed)
     assert found(results).refused is not None
@@ -272,7 +273,7 @@ def test_a_record_of_an_older_generation_is_refused_in_a_later_one(results: Resu
 
 
 def test_a_forged_pickle_is_refused_before_it_is_opened(results: ResultStore) -> None:
-    record = publish(results, {1})
+    record = publish(results, Opaque({1}))
     data = cloudpickle.dumps(Bomb())
     for signature in (None, record.signature, Signature("unknown", "00"), Signature(record.signature.key, "é\ud800")):  # type: ignore[union-attr]
         forged = msgspec.structs.replace(
@@ -282,7 +283,7 @@ def test_a_forged_pickle_is_refused_before_it_is_opened(results: ResultStore) ->
 
 
 def test_a_payload_changed_under_a_signed_record_is_damage_and_made_again(results: ResultStore) -> None:
-    record = publish(results, {1})
+    record = publish(results, Opaque({1}))
     store = results.store
     assert isinstance(store, FlakyStore)
     assert record.payload_name is not None
@@ -299,7 +300,7 @@ def test_an_unknown_key_is_refused_where_a_signature_is_needed_and_else_passed_o
     write_new_file(str(tmp_path / "theirs"))
     theirs = ResultStore(results.store, signatures=Signatures(str(tmp_path / "theirs")))
     publish(theirs, TABLE, "table")
-    record = publish(theirs, {1}, "pickle")
+    record = publish(theirs, Opaque({1}), "pickle")
     assert results.load(found(results, "table").record).equals(TABLE)
     error = refusal(results, record)
     assert error.data["verdict"] == "unknown key"
@@ -312,7 +313,7 @@ def test_an_unknown_key_is_refused_where_a_signature_is_needed_and_else_passed_o
 
 
 def test_what_was_first_and_may_not_be_used_is_told_and_not_adopted(results: ResultStore) -> None:
-    staged = results.stage("t", "k", {1}, after=Absent(0, "never"), attempt="mine", digest="d")
+    staged = results.stage("t", "k", Opaque({1}), after=Absent(0, "never"), attempt="mine", digest="d")
     # With the attempt of the very writer, which anybody reads from the name of the payload.
     write(results, msgspec.structs.replace(staged.record, codec="json", payload=None, inline=msgspec.Raw(b"666")))
     with pytest.raises(SignatureRefused):
@@ -320,14 +321,14 @@ def test_what_was_first_and_may_not_be_used_is_told_and_not_adopted(results: Res
 
 
 def test_a_refresh_replaces_what_is_refused(results: ResultStore) -> None:
-    forged = msgspec.structs.replace(publish(results, {1}), digest="other")
+    forged = msgspec.structs.replace(publish(results, Opaque({1})), digest="other")
     write(results, forged)
-    assert publish(results, {2}, attempt="b").generation == 1
+    assert publish(results, Opaque({2}), attempt="b").generation == 1
     assert results.load(found(results).record) == {2}
 
 
 def test_what_is_refused_can_be_removed(results: ResultStore) -> None:
-    write(results, msgspec.structs.replace(publish(results, {1}), digest="other"))
+    write(results, msgspec.structs.replace(publish(results, Opaque({1})), digest="other"))
     assert maintenance.rm(results, "t", "k") == 1
     assert isinstance(results.look_up("t", "k"), Absent)
 
@@ -345,11 +346,11 @@ def test_verify_names_what_is_refused(results: ResultStore) -> None:
 
 
 def test_results_of_an_older_key_are_read_after_a_rotation(results: ResultStore, keys: str) -> None:
-    old = publish(results, {1}, "old")
+    old = publish(results, Opaque({1}), "old")
     newest = rotate_file(keys)
     later = ResultStore(results.store, signatures=Signatures(keys, required=True))
     assert later.load(old) == {1}
-    record = publish(later, {2}, "new")
+    record = publish(later, Opaque({2}), "new")
     assert record.signature is not None
     assert record.signature.key == newest
 
@@ -360,9 +361,9 @@ def test_a_process_that_read_its_keys_before_a_rotation_reads_them_again(store: 
 
     clock = HastyClock()
     early = ResultStore(store, signatures=Signatures(SigningKeys(keys, clock=clock)))
-    publish(early, {1}, "first")
+    publish(early, Opaque({1}), "first")
     rotate_file(keys)
-    record = publish(ResultStore(store, signatures=Signatures(keys)), {2}, "second")
+    record = publish(ResultStore(store, signatures=Signatures(keys)), Opaque({2}), "second")
     refusal(early, record)
     clock.advance(10)
     assert early.load(record) == {2}
@@ -399,8 +400,8 @@ def test_an_unsigned_index_entry_counts_only_where_nobody_else_can_write(results
 
 
 def test_a_copy_is_signed_anew_in_its_place(results: ResultStore, keys: str) -> None:
-    publish(results, {1}, "k")
-    publish(results, {2}, "k", attempt="b")
+    publish(results, Opaque({1}), "k")
+    publish(results, Opaque({2}), "k", attempt="b")
     target = ResultStore(Shared(MemoryStore()), signatures=Signatures(keys, required=True))
     assert copying.copy(results, target).results == 1
     there = found(target)
@@ -410,7 +411,7 @@ def test_a_copy_is_signed_anew_in_its_place(results: ResultStore, keys: str) -> 
 
 def test_a_copy_of_a_trusted_store_is_signed(keys: str) -> None:
     source = ResultStore(MemoryStore(), signatures=Signatures(keys))
-    publish(ResultStore(source.store), {1})
+    publish(ResultStore(source.store), Opaque({1}))
     ResultStore(source.store).put_recipe(entry())
     target = ResultStore(Shared(MemoryStore()), signatures=Signatures(keys, required=True))
     assert copying.copy(source, target).results == 1
@@ -420,7 +421,7 @@ def test_a_copy_of_a_trusted_store_is_signed(keys: str) -> None:
 
 def test_what_others_may_have_written_is_not_signed_by_copying_it(results: ResultStore, keys: str) -> None:
     attacker = ResultStore(results.store, allow_pickle=True)
-    publish(attacker, b"x" * 10_000, "pickle")
+    publish(attacker, Opaque({1}), "pickle")
     publish(attacker, TABLE, "table")
     publish(attacker, [1], "inline")
     attacker.put_recipe(entry())
@@ -498,7 +499,7 @@ def module_signatures(tmp_path_factory: pytest.TempPathFactory) -> Signatures:
 
 def test_a_record_that_had_to_be_shortened_is_signed_as_it_was_written(results: ResultStore) -> None:
     long = {f"part {i}": "x" * 1000 for i in range(100)}
-    done = results.publish("t", "k", {1}, after=Absent(0, "never"), attempt="a", digest="d", key_parts=long)
+    done = results.publish("t", "k", Opaque({1}), after=Absent(0, "never"), attempt="a", digest="d", key_parts=long)
     assert isinstance(done, Published)
     assert "left out" in done.record.key_parts
     assert strict(results).load(done.record) == {1}
@@ -510,7 +511,7 @@ def test_a_record_that_had_to_be_shortened_is_signed_as_it_was_written(results: 
 
 def test_no_key_is_in_what_is_pickled_printed_or_told(keys: str, tmp_path: Path) -> None:
     results = ResultStore(LocalStore(tmp_path / "store"), signatures=Signatures(keys))
-    record = publish(results, {1})
+    record = publish(results, Opaque({1}))
     with pytest.raises(SignatureRefused) as caught:
         results.load(msgspec.structs.replace(record, digest="other"))
     secret = bytes.fromhex(Path(keys).read_text().split()[-1])
