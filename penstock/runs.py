@@ -25,7 +25,7 @@ from penstock.runners.admission import Admission
 from penstock.runners.base import Runner, WorkerContext
 from penstock.runners.board import Board, Result
 from penstock.runners.claims import LOOK_AGAIN_SECONDS, Claims
-from penstock.runners.copies import CannotCopy, own_copy
+from penstock.runners.copies import CannotCopy
 from penstock.runners.dispatch import Dispatch
 from penstock.runners.driver import MAX_REMAKES, Driver
 from penstock.runners.limits import Limits
@@ -280,10 +280,14 @@ class Live:
 
     def _bring(self, node: int, result: Result) -> Any:
         if result.handle is not None and not self.driver.over:
-            if result.record is None:
+            try:
                 return self.driver.fetch(result.handle)
-            with contextlib.suppress(CannotCopy, DamagedResult):  # then the store has it
-                return own_copy(self.driver.fetch(result.handle))
+            except CannotCopy as shared:
+                if result.record is None:
+                    return shared.value
+            except DamagedResult:
+                if result.record is None:
+                    raise
         if result.record is None:
             raise self._too_late(node)  # the run ended while another thread asked; its engine had the value
         return self._results_of(node).load(result.record)

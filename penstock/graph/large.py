@@ -160,7 +160,7 @@ def snapshot(value: Any) -> Any:
     numpy = loaded("numpy")
     if numpy is not None and isinstance(value, numpy.ndarray):
         # What repeats one element for ever takes no memory, and its copy would.
-        kept = _frozen(numpy, value) or (not value.flags.writeable and 0 in value.strides)
+        kept = frozen(numpy, value) or (not value.flags.writeable and 0 in value.strides)
         return value if kept else value.copy()
     pandas = loaded("pandas")
     if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series):
@@ -172,7 +172,7 @@ def snapshot(value: Any) -> Any:
     return value
 
 
-def _frozen(numpy: Any, array: Any) -> bool:
+def frozen(numpy: Any, array: Any) -> bool:
     """Whether nobody can write into the memory of an array, by itself or by what it is a view of."""
     while not array.flags.writeable:
         if not isinstance(array.base, numpy.ndarray):

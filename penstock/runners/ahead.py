@@ -82,10 +82,10 @@ class Ahead:
                     scheduler.begin(id)
                     yield id
 
-    def input(self, id: int) -> Input:
+    def input(self, id: int, consumer: int) -> Input:
         """Where a consumer finds the value of a node that is done or under way."""
         promise = self._promises.get(id)
-        return self._board.input(id) if promise is None else Input(handle=promise.handle)
+        return self._board.input(id, consumer) if promise is None else Input(handle=promise.handle)
 
     def expires(self, id: int) -> float | None:
         """The earliest expiry of the value of a node that is done or under way."""

@@ -74,6 +74,8 @@ class Input:
     """The value inside the engine; only the engine looks into it."""
     shared: bool = False
     """Several calls of the run need it: whoever loads it may keep it for the others."""
+    sole: bool = False
+    """Nobody but this attempt will see the value any more: it may have the very object."""
 
 
 @dataclass(slots=True, eq=False)
@@ -238,7 +240,7 @@ class Engine(Protocol):
         ...
 
     def fetch(self, handle: Any) -> Any:
-        """The value behind a handle, brought to the driver. May be called from any thread.
+        """The value behind a handle, brought to the driver as one that no call has. May be called from any thread.
 
         Raises `DamagedResult` if the engine lost it.
         """

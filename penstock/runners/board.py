@@ -146,11 +146,19 @@ class Board:
         """Inputs of the node whose values cannot be had (any more)."""
         return [dep for dep in self.graph[id].deps if not self.there(dep)]
 
-    def input(self, id: int) -> Input:
+    def input(self, id: int, consumer: int) -> Input:
         """Where a consumer finds the node's value."""
         result = self.results.get(id) or Result()  # of a node of the same bundle: filled in on the worker
         store, shared = self.graph[id].entry.task.options.result_storage, self._uses.get(id, 0) > 1
-        return Input(result.digest, result.record, store, result.handle, shared)
+        return Input(result.digest, result.record, store, result.handle, shared, self._is_sole(id, consumer))
+
+    def _is_sole(self, id: int, consumer: int) -> bool:
+        """Whether one attempt of the consumer is the last that anybody sees of the node's value."""
+        if self._uses.get(id, 0) != 1 or self.held(id) or self.graph.used_from(id, self.planned):
+            return False  # in this order: only who holds a future of it can use it in a new node
+        node = self.graph[consumer]
+        # A cached one may find its generation closed when it has run, and run again.
+        return not node.cached and not node.entry.task.options.retries
 
     def wanted(self, id: int) -> bool:
         """Whether anybody may still ask for the node's value."""

@@ -6,7 +6,6 @@ inputs → cache key → look up ─ hit  → the stored result's record
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import os
@@ -19,14 +18,14 @@ from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK
 from penstock.errors import DamagedResult, StoreError
-from penstock.graph.capture import fill_all
+from penstock.graph.capture import fill_all, walk
 from penstock.graph.hashing import combine, digest
-from penstock.graph.large import Large
+from penstock.graph.large import PLAIN, Large
 from penstock.graph.names import main_module
 from penstock.graph.refs import Ref
 from penstock.graph.tracing import tracing
 from penstock.runners.base import NO_GENERATION, Bundle, Call, Input, Outcome, OutcomeKind, Payload, WorkerContext
-from penstock.runners.copies import CannotCopy, own_copy
+from penstock.runners.copies import CannotCopy, copied, own_copy, retained
 from penstock.runners.digests import digest_of, digested, no_digest, part_digests
 from penstock.runners.failures import describe
 from penstock.runners.forks import end_if_forked
@@ -146,13 +145,15 @@ class Worker:
         values = self.values(call, {})
         started = time.time()
         clock = time.perf_counter()
-        value = self.run_function(call, payload, values)
-        if issubclass(type(value), GeneratorType):
-            value = list(value)  # a stream could be read by one consumer only
+        made = [self.run_function(call, payload, values)]
+        if issubclass(type(made[0]), GeneratorType):
+            made = [list(made[0])]  # a stream could be read by one consumer only
+        retained = self.is_retained(call, made)
+        value = made[0]
         return self.outcome(
             call,
             "executed",
-            handle=self.keep(call, value),
+            handle=self.keep(call, value, retained=retained),
             digest=digest_of(value) if call.digest else None,
             expires=call.upstream_expires,
             started=started,
@@ -166,16 +167,20 @@ class Worker:
 
         def resolve(ref: Ref) -> Any:
             if ref.node not in loaded:
-                loaded[ref.node] = self.load(ref.node, call.inputs[ref.node])
+                loaded[ref.node] = self.load(ref.node, call.inputs[ref.node], reads=payload.task.derived)
             return loaded[ref.node]
 
-        lazy = self._lazy(self.payloads[call.payload])
+        payload = self.payloads[call.payload]
+        lazy = self._lazy(payload)
+        arguments = call.arguments
+        if self._shares_memory and (payload.template is not None or payload.task.options.retries):
+            arguments = _own_arguments(arguments)  # another attempt finds them as they were
         if not lazy:
-            return fill_all(call.arguments, resolve) if call.inputs or call.large else dict(call.arguments)
-        eager = {name: argument for name, argument in call.arguments.items() if name not in lazy}
+            return fill_all(arguments, resolve) if call.inputs or call.large else dict(arguments)
+        eager = {name: argument for name, argument in arguments.items() if name not in lazy}
         filled = fill_all(eager, resolve)
         scan = functools.partial(self._scan, call)
-        return {n: filled[n] if n in filled else filled_lazily(a, scan) for n, a in call.arguments.items()}
+        return {n: filled[n] if n in filled else filled_lazily(a, scan) for n, a in arguments.items()}
 
     def _reach(self, large: Large) -> None:
         """Have it take its value from what this process keeps, if it came here without."""
@@ -201,14 +206,22 @@ class Worker:
     def _fetched(self, handle: Any) -> Any:
         return handle.value if isinstance(handle, _Passed) else self._fetch(handle)
 
-    def load(self, node: int, source: Input) -> Any:
-        """One input's value: from the engine if it is there, else from the store."""
+    def load(self, node: int, source: Input, *, reads: bool = False) -> Any:
+        """One input's value: from the engine if it is there, else from the store.
+
+        It is the caller's own, except for one that only `reads`. What is in no store and cannot be copied, such as a
+        lock or a connection, is shared: between threads, and inside of a bundle.
+        """
         if source.handle is not None:
             value = self._fetched(source.handle)
-            if source.record is None or not (isinstance(source.handle, _Passed) or self._shares_memory):
+            shares = isinstance(source.handle, _Passed) or self._shares_memory
+            if not shares or source.sole or reads:
                 return value
-            with contextlib.suppress(CannotCopy):
-                return own_copy(value)
+            try:
+                return copied(value) if source.record is None else own_copy(value)
+            except CannotCopy:
+                if source.record is None:
+                    return value
         record = source.record
         assert record is not None  # an input has a record or a handle
         try:
@@ -244,16 +257,27 @@ class Worker:
         end_if_forked(process, task.name)
         return value
 
-    def keep(self, call: Call, value: Any) -> Any:
+    def is_retained(self, call: Call, made: list[Any]) -> bool:
+        """Whether the task may still change what it returned, and others get it as the object it is."""
+        stays = call.passes_on or (call.keep and self._shares_memory)
+        return stays and type(made[0]) not in PLAIN and retained(made)
+
+    def keep(self, call: Call, value: Any, *, retained: bool, published: bool = False) -> Any:
         """A handle for other calls to reach the value by; None if nobody will."""
+        if retained:
+            try:
+                value = copied(value)
+            except CannotCopy:
+                if published:
+                    return None  # others load it from the store
         if call.passes_on:
             return _Passed(value)
         return self._keep(value) if call.keep else None
 
-    def keep_published(self, call: Call, value: Any) -> Any:
+    def keep_published(self, call: Call, value: Any, *, retained: bool) -> Any:
         """As `keep`; None as well if the engine cannot take the value: it is in the store."""
         try:
-            return self.keep(call, value)
+            return self.keep(call, value, retained=retained, published=True)
         except BaseException:  # noqa: BLE001 (pickling is users' code, and the result is published already)
             return None
 
@@ -318,14 +342,15 @@ class _CachedCall:
         parts = self._parts()
         started = SYSTEM_CLOCK.now()
         clock = time.perf_counter()
-        value = self.worker.run_function(call, self.payload, values)
+        made = [self.worker.run_function(call, self.payload, values)]
         seconds = time.perf_counter() - clock
+        retained = self.worker.is_retained(call, made)
+        value = made[0]
         if self._files_changed(key):
             # The key says what the files held before; a result made from what they hold now must not be found under it.
             note = "not published: an input file changed while the task ran"
-            return self.worker.outcome(
-                call, "executed", handle=self.worker.keep(call, value), started=started, seconds=seconds, notes=(note,)
-            )
+            handle = self.worker.keep(call, value, retained=retained)
+            return self.worker.outcome(call, "executed", handle=handle, started=started, seconds=seconds, notes=(note,))
         stream = is_dataset(value) or issubclass(type(value), GeneratorType) or hasattr(value, "read_next_batch")
         value_digest = digested(value) if not stream else no_digest
         published = self.results.publish(
@@ -357,7 +382,7 @@ class _CachedCall:
             "executed",
             started=started,
             seconds=seconds,
-            handle=self.worker.keep_published(call, value) if keep else None,
+            handle=self.worker.keep_published(call, value, retained=retained) if keep else None,
             won=published.won,
             notes=notes,
         )
@@ -409,6 +434,21 @@ class _Passed:
     """A value on its way to a later call of the same bundle."""
 
     value: Any
+
+
+def _own_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that nobody else has, with Refs and Larges as they are."""
+
+    def own(leaf: Any) -> Any:
+        try:
+            return leaf if type(leaf) in (Ref, Large) else own_copy(leaf)
+        except CannotCopy:
+            return leaf
+
+    return {name: value if type(value) in _STAY else walk(value, own) for name, value in arguments.items()}
+
+
+_STAY = PLAIN | {Ref, Large}
 
 
 def _succeeded(outcome: Outcome) -> bool:

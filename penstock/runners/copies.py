@@ -1,49 +1,262 @@
 """Each consumer gets a value of its own, as on a cluster: what one task does to it never reaches another or the
 cache.
+
+Copies are made where values stay objects of one process: between threads, and inside of a bundle. What nobody can
+change is not copied, nor is a value that nobody else will see.
 """
 
 from __future__ import annotations
 
+import array
 import copy
+import datetime
+import decimal
+import enum
+import fractions
+import ipaddress
+import pathlib
+import re
+import sys
+import types
+import uuid
+import zoneinfo
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from penstock.errors import SerializationError
+from penstock.graph.large import frozen
 from penstock.loaded import loaded
 
-_IMMUTABLE = frozenset({int, str, float, bool, type(None), bytes, complex})
-_IMMUTABLE_PACKAGES = frozenset({"pyarrow", "polars", "datetime", "decimal", "fractions", "uuid", "pathlib"})
+_IMMUTABLE: frozenset[type] = frozenset({
+    *(int, str, float, bool, type(None), bytes, complex, range, slice, type(...), type(NotImplemented)),
+    *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone, zoneinfo.ZoneInfo),
+    *(decimal.Decimal, fractions.Fraction, uuid.UUID, re.Pattern),
+    *(ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network),
+    *(type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
+})  # fmt: skip
+_IMMUTABLE_BASES = (enum.Enum, pathlib.PurePath, type)
+MOST_LOOKED_AT = 10_000
+"""Parts of a value that are looked at to learn whether others hold them; one with more is copied."""
 
 
 class CannotCopy(Exception):
-    """The value has to be loaded from the store again to get one that nobody shares."""
+    """How to copy the `value` is not known, or it cannot be done."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
 
 
 def own_copy(value: Any) -> Any:
     """The value itself if nobody can change it, else a copy; raises `CannotCopy` for types whose copying is not
     known.
     """
+    if type(value) in _IMMUTABLE:
+        return value
+    try:
+        return _copy(value, {})
+    except RecursionError:
+        raise _too_deep(value) from None
+
+
+def copied(value: Any) -> Any:
+    """As `own_copy`, and other objects as they copy themselves; raises `CannotCopy` for those that do not: locks,
+    connections and the like.
+    """
+    try:
+        return own_copy(value)
+    except CannotCopy:
+        pass
+    try:
+        return copy.deepcopy(value)
+    except RecursionError:
+        raise _too_deep(value) from None
+    except BaseException as error:
+        raise CannotCopy(value) from error
+
+
+def _too_deep(value: Any) -> SerializationError:
+    return SerializationError(
+        f"a {type(value).__name__} is nested too deeply",
+        because="each of its consumers needs a copy of its own, and Python gives up on so many levels",
+        hint="pass flatter data, or text such as JSON",
+    )
+
+
+def _copy(value: Any, done: dict[int, Any]) -> Any:
+    """`done` has the copies of what was met already, by identity: what was one object stays one."""
     kind = type(value)
-    if kind in _IMMUTABLE or kind.__module__.partition(".")[0] in _IMMUTABLE_PACKAGES:
+    if kind in _IMMUTABLE or issubclass(kind, _IMMUTABLE_BASES):
         return value
-    if kind is list:
-        return [v if type(v) in _IMMUTABLE else own_copy(v) for v in value]
-    if kind is tuple:
-        return tuple([v if type(v) in _IMMUTABLE else own_copy(v) for v in value])
-    if kind is dict:
-        return {own_copy(k): own_copy(v) for k, v in value.items()}
-    if kind is set:
-        return {own_copy(v) for v in value}
-    if kind is frozenset:
-        return value
-    return _copy_known(value)
+    if id(value) in done:
+        return done[id(value)]
+    of_kind = _CONTAINERS.get(kind)
+    if of_kind is not None:
+        return of_kind(value, done)
+    if issubclass(kind, tuple) and hasattr(kind, "_make") and not kind.__dictoffset__:
+        return tuple.__new__(kind, _copy_tuple(tuple(value), done))
+    return _copy_known(value, done)
 
 
-def _copy_known(value: Any) -> Any:
-    numpy = loaded("numpy")
-    if numpy is not None and isinstance(value, numpy.ndarray | numpy.generic):
-        return copy.deepcopy(value) if value.dtype.hasobject else value.copy()
-    pandas = loaded("pandas")
-    if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series | pandas.Index):
-        # From pandas 3 on a shallow copy is a snapshot (copy on write); cells that hold objects are shared even so.
-        writes_copied = int(pandas.__version__.split(".")[0]) >= 3
-        return value.copy(deep=not writes_copied)
-    raise CannotCopy
+def _parts(values: Iterable[Any], done: dict[int, Any]) -> Iterable[Any]:
+    return [v if type(v) in _IMMUTABLE else _copy(v, done) for v in values]
+
+
+def _copy_list(value: Any, done: dict[int, Any]) -> Any:
+    new = done[id(value)] = copy.copy(value)
+    if not _IMMUTABLE.issuperset(map(type, value)):
+        new.clear()
+        new.extend(_parts(value, done))
+    return new
+
+
+def _copy_dict(value: Any, done: dict[int, Any]) -> Any:
+    new = done[id(value)] = copy.copy(value)
+    if not _IMMUTABLE.issuperset(map(type, value)) or not _IMMUTABLE.issuperset(map(type, value.values())):
+        new.clear()
+        new.update(zip(_parts(value, done), _parts(value.values(), done), strict=True))
+    return new
+
+
+def _copy_set(value: Any, done: dict[int, Any]) -> Any:
+    new = set(value) if _IMMUTABLE.issuperset(map(type, value)) else set(_parts(value, done))
+    done[id(value)] = new
+    return new
+
+
+def _copy_tuple(value: Any, done: dict[int, Any]) -> Any:
+    if _IMMUTABLE.issuperset(map(type, value)):
+        return value
+    parts = type(value)(_parts(value, done))
+    return done.setdefault(id(value), parts)  # a part may have led back to it
+
+
+_CONTAINERS: dict[type, Callable[[Any, dict[int, Any]], Any]] = {
+    list: _copy_list, deque: _copy_list, dict: _copy_dict, OrderedDict: _copy_dict, set: _copy_set,
+    tuple: _copy_tuple, frozenset: _copy_tuple, bytearray: lambda value, done: done.setdefault(id(value), value[:]),
+    array.array: lambda value, done: done.setdefault(id(value), value[:]),
+}  # fmt: skip
+
+
+def _copy_known(value: Any, done: dict[int, Any]) -> Any:
+    package = type(value).__module__.partition(".")[0]
+    of_package = _PACKAGES.get(package)
+    module = loaded(package) if of_package is not None else None
+    if of_package is None or module is None:
+        raise CannotCopy(value)
+    new = done[id(value)] = of_package(module, value, done)
+    return new
+
+
+def _copy_numpy(numpy: Any, value: Any, done: dict[int, Any]) -> Any:
+    if not issubclass(type(value), numpy.ndarray):
+        if issubclass(type(value), numpy.generic) and type(value) is not numpy.void:
+            return value
+        raise CannotCopy(value)
+    if value.dtype.hasobject:
+        if type(value) is not numpy.ndarray or value.dtype.kind != "O":
+            raise CannotCopy(value)
+        new = value.copy(order="K")
+        if not _IMMUTABLE.issuperset(map(type, value.flat)):
+            done[id(value)] = new
+            for place, cell in numpy.ndenumerate(value):
+                new[place] = _copy(cell, done)
+        return new
+    return value if frozen(numpy, value) else value.copy(order="K")
+
+
+def _copy_pandas(pandas: Any, value: Any, done: dict[int, Any]) -> Any:
+    kind = type(value)
+    if kind is pandas.DataFrame or kind is pandas.Series or issubclass(kind, pandas.Index):
+        # From pandas 3 on a shallow copy is a snapshot (copy on write); the objects in cells are shared even so.
+        new = value.copy(deep=int(pandas.__version__.split(".")[0]) < 3)
+        if kind is pandas.DataFrame:
+            for place, dtype in enumerate(value.dtypes):
+                if dtype.kind == "O" and (cells := _changed_cells(value.iloc[:, place], done)) is not None:
+                    new.isetitem(place, cells)
+        elif kind is pandas.Series and value.dtype.kind == "O" and (cells := _changed_cells(value, done)) is not None:
+            new = pandas.Series(cells, new.index, name=value.name, copy=False).__finalize__(value)
+        return new
+    if issubclass(kind, pandas.api.extensions.ExtensionArray):
+        return value.copy()
+    if kind in (pandas.Timestamp, pandas.Timedelta, pandas.Period, pandas.Interval, type(pandas.NaT), type(pandas.NA)):
+        return value
+    raise CannotCopy(value)
+
+
+def _changed_cells(column: Any, done: dict[int, Any]) -> Any:
+    """Copies of a column's objects; None if nobody can change them."""
+    cells = column.to_numpy()
+    return None if _IMMUTABLE.issuperset(map(type, cells)) else _copy(cells, done)
+
+
+def _copy_polars(polars: Any, value: Any, done: dict[int, Any]) -> Any:
+    if issubclass(type(value), polars.LazyFrame | polars.Expr | polars.DataType):
+        return value
+    dtypes = value.dtypes if type(value) is polars.DataFrame else [value.dtype] if type(value) is polars.Series else []
+    if (not dtypes and type(value) is not polars.DataFrame) or polars.Object in dtypes:
+        raise CannotCopy(value)
+    return value.clone()  # shares what is never written in place
+
+
+def _copy_arrow(pyarrow: Any, value: Any, done: dict[int, Any]) -> Any:
+    kinds = ("Table", "RecordBatch", "Array", "ChunkedArray", "Scalar", "Schema", "Field", "DataType")
+    if type(value).__module__ == "pyarrow._dataset":
+        return value
+    if issubclass(type(value), tuple(getattr(pyarrow, kind) for kind in kinds)):
+        return value
+    raise CannotCopy(value)
+
+
+_PACKAGES: dict[str, Callable[[Any, Any, dict[int, Any]], Any]] = {
+    "numpy": _copy_numpy, "pandas": _copy_pandas, "polars": _copy_polars, "pyarrow": _copy_arrow,
+    "ray": lambda module, value, done: value,  # Datasets and references: what they stand for never changes
+    "dask": lambda module, value, done: copy.copy(value),  # a collection's graph is never changed, only replaced
+}  # fmt: skip
+
+
+# -- who else holds a value -------------------------------------------------------------------------------------------
+
+
+def retained(made: list[Any]) -> bool:
+    """Whether anybody but this list holds its one value, or a part of it that can be changed: a cache of the task's
+    own, a global.
+
+    The caller must not hold it itself, by a name of its own.
+    """
+    return _holders(made, 0) > _ALONE or _parts_retained(made[0])
+
+
+def _holders(values: list[Any], place: int) -> int:
+    return sys.getrefcount(values[place])
+
+
+_ALONE = _holders([object()], 0)
+
+
+def _parts_retained(value: Any) -> bool:
+    looked_at = 0
+    stack = [value]
+    del value
+    while stack:
+        container = stack.pop()
+        kind = type(container)
+        if kind is list or kind is tuple or kind is set:
+            parts = list(container)
+        elif kind is dict:
+            parts = list(container.values())  # keys can hardly be changed
+        elif getattr(kind, "__module__", "") == "numpy" and getattr(container, "base", None) is not None:
+            parts = [container.base]
+        else:
+            continue
+        looked_at += len(parts)
+        if looked_at > MOST_LOOKED_AT and not _IMMUTABLE.issuperset(map(type, parts)):
+            return True
+        for place in range(len(parts)):  # what enumerates holds a part, too
+            if type(parts[place]) in _IMMUTABLE:
+                continue
+            if _holders(parts, place) > _ALONE + 1:  # the container
+                return True
+            stack.append(parts[place])
+    return False

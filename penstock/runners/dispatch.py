@@ -227,7 +227,7 @@ class Dispatch:
             attempt=progress.attempt,
             payload=self._payload(node).number,
             arguments=node.arguments,
-            inputs={d: self._ahead.input(d) for d in node.deps},
+            inputs={d: self._ahead.input(d, id) for d in node.deps},
             large=large,
             cache_key=progress.key,
             claims=bool(inner) and node.cached and progress.key is None,

@@ -16,6 +16,7 @@ from penstock.locks.base import Reach
 from penstock.runners.base import Bundle, Engine, Finished, Payload, Report, Started, WorkerContext
 from penstock.runners.binding import BindsFlows
 from penstock.runners.calls import Worker
+from penstock.runners.copies import copied
 from penstock.runners.resources import local_machine
 from penstock.runners.shipping import Ship, check_ship
 
@@ -106,7 +107,7 @@ class _ThreadEngine:
             self._cancelled.add(bundle)
 
     def fetch(self, handle: Any) -> Any:
-        return _open_box(handle)
+        return copied(_open_box(handle))
 
     def release(self, handles: Iterable[Any]) -> None:
         """Nothing to do: the values go with the last reference to their boxes."""
