@@ -25,12 +25,13 @@ from penstock.graph.names import main_module
 from penstock.graph.refs import Ref
 from penstock.graph.tracing import tracing
 from penstock.runners.base import NO_GENERATION, Bundle, Call, Input, Outcome, OutcomeKind, Payload, WorkerContext
-from penstock.runners.copies import CannotCopy, copied, own_copy, retained
+from penstock.runners.copies import CannotCopy, copied, own_copy
 from penstock.runners.digests import digest_of, digested, no_digest, part_digests
 from penstock.runners.failures import describe
 from penstock.runners.forks import end_if_forked
 from penstock.runners.loads import SharedLoads
 from penstock.runners.printing import printing_to_log
+from penstock.runners.retention import retained
 from penstock.runners.scans import filled_lazily, lazy_parameters, lost_input, scanned
 from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
 from penstock.settings import in_force

@@ -14,9 +14,9 @@ import decimal
 import enum
 import fractions
 import ipaddress
+import operator
 import pathlib
 import re
-import sys
 import types
 import uuid
 import zoneinfo
@@ -28,16 +28,15 @@ from penstock.errors import SerializationError
 from penstock.graph.large import frozen
 from penstock.loaded import loaded
 
-_IMMUTABLE: frozenset[type] = frozenset({
+IMMUTABLE: frozenset[type] = frozenset({
     *(int, str, float, bool, type(None), bytes, complex, range, slice, type(...), type(NotImplemented)),
     *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone, zoneinfo.ZoneInfo),
     *(decimal.Decimal, fractions.Fraction, uuid.UUID, re.Pattern),
     *(ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network),
     *(type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
 })  # fmt: skip
+"""Types whose values nobody can change."""
 _IMMUTABLE_BASES = (enum.Enum, pathlib.PurePath, type)
-MOST_LOOKED_AT = 10_000
-"""Parts of a value that are looked at to learn whether others hold them; one with more is copied."""
 
 
 class CannotCopy(Exception):
@@ -52,7 +51,7 @@ def own_copy(value: Any) -> Any:
     """The value itself if nobody can change it, else a copy; raises `CannotCopy` for types whose copying is not
     known.
     """
-    if type(value) in _IMMUTABLE:
+    if type(value) in IMMUTABLE:
         return value
     try:
         return _copy(value, {})
@@ -87,7 +86,7 @@ def _too_deep(value: Any) -> SerializationError:
 def _copy(value: Any, done: dict[int, Any]) -> Any:
     """`done` has the copies of what was met already, by identity: what was one object stays one."""
     kind = type(value)
-    if kind in _IMMUTABLE or issubclass(kind, _IMMUTABLE_BASES):
+    if kind in IMMUTABLE or issubclass(kind, _IMMUTABLE_BASES):
         return value
     if id(value) in done:
         return done[id(value)]
@@ -100,12 +99,12 @@ def _copy(value: Any, done: dict[int, Any]) -> Any:
 
 
 def _parts(values: Iterable[Any], done: dict[int, Any]) -> Iterable[Any]:
-    return [v if type(v) in _IMMUTABLE else _copy(v, done) for v in values]
+    return [v if type(v) in IMMUTABLE else _copy(v, done) for v in values]
 
 
 def _copy_list(value: Any, done: dict[int, Any]) -> Any:
     new = done[id(value)] = copy.copy(value)
-    if not _IMMUTABLE.issuperset(map(type, value)):
+    if not IMMUTABLE.issuperset(map(type, value)):
         new.clear()
         new.extend(_parts(value, done))
     return new
@@ -113,23 +112,25 @@ def _copy_list(value: Any, done: dict[int, Any]) -> Any:
 
 def _copy_dict(value: Any, done: dict[int, Any]) -> Any:
     new = done[id(value)] = copy.copy(value)
-    if not _IMMUTABLE.issuperset(map(type, value)) or not _IMMUTABLE.issuperset(map(type, value.values())):
+    if not IMMUTABLE.issuperset(map(type, value)) or not IMMUTABLE.issuperset(map(type, value.values())):
         new.clear()
         new.update(zip(_parts(value, done), _parts(value.values(), done), strict=True))
     return new
 
 
 def _copy_set(value: Any, done: dict[int, Any]) -> Any:
-    new = set(value) if _IMMUTABLE.issuperset(map(type, value)) else set(_parts(value, done))
+    new = set(value) if IMMUTABLE.issuperset(map(type, value)) else set(_parts(value, done))
     done[id(value)] = new
     return new
 
 
 def _copy_tuple(value: Any, done: dict[int, Any]) -> Any:
-    if _IMMUTABLE.issuperset(map(type, value)):
+    if IMMUTABLE.issuperset(map(type, value)):
         return value
-    parts = type(value)(_parts(value, done))
-    return done.setdefault(id(value), parts)  # a part may have led back to it
+    parts = _parts(value, done)
+    if all(map(operator.is_, parts, value)):
+        return value
+    return done.setdefault(id(value), type(value)(parts))  # a part may have led back to it
 
 
 _CONTAINERS: dict[type, Callable[[Any, dict[int, Any]], Any]] = {
@@ -158,7 +159,7 @@ def _copy_numpy(numpy: Any, value: Any, done: dict[int, Any]) -> Any:
         if type(value) is not numpy.ndarray or value.dtype.kind != "O":
             raise CannotCopy(value)
         new = value.copy(order="K")
-        if not _IMMUTABLE.issuperset(map(type, value.flat)):
+        if not IMMUTABLE.issuperset(map(type, value.flat)):
             done[id(value)] = new
             for place, cell in numpy.ndenumerate(value):
                 new[place] = _copy(cell, done)
@@ -172,10 +173,10 @@ def _copy_pandas(pandas: Any, value: Any, done: dict[int, Any]) -> Any:
         # From pandas 3 on a shallow copy is a snapshot (copy on write); the objects in cells are shared even so.
         new = value.copy(deep=int(pandas.__version__.split(".")[0]) < 3)
         if kind is pandas.DataFrame:
-            for place, dtype in enumerate(value.dtypes):
-                if dtype.kind == "O" and (cells := _changed_cells(value.iloc[:, place], done)) is not None:
+            for place in range(value.shape[1]):
+                if (cells := _changed_cells(value.iloc[:, place], done)) is not None:
                     new.isetitem(place, cells)
-        elif kind is pandas.Series and value.dtype.kind == "O" and (cells := _changed_cells(value, done)) is not None:
+        elif kind is pandas.Series and (cells := _changed_cells(value, done)) is not None:
             new = pandas.Series(cells, new.index, name=value.name, copy=False).__finalize__(value)
         return new
     if issubclass(kind, pandas.api.extensions.ExtensionArray):
@@ -186,9 +187,11 @@ def _copy_pandas(pandas: Any, value: Any, done: dict[int, Any]) -> Any:
 
 
 def _changed_cells(column: Any, done: dict[int, Any]) -> Any:
-    """Copies of a column's objects; None if nobody can change them."""
+    """Copies of a column's objects; None if there are none, or nobody can change them."""
+    if not getattr(column.dtype, "hasobject", False):
+        return None
     cells = column.to_numpy()
-    return None if _IMMUTABLE.issuperset(map(type, cells)) else _copy(cells, done)
+    return None if IMMUTABLE.issuperset(map(type, cells)) else _copy(cells, done)
 
 
 def _copy_polars(polars: Any, value: Any, done: dict[int, Any]) -> Any:
@@ -214,49 +217,3 @@ _PACKAGES: dict[str, Callable[[Any, Any, dict[int, Any]], Any]] = {
     "ray": lambda module, value, done: value,  # Datasets and references: what they stand for never changes
     "dask": lambda module, value, done: copy.copy(value),  # a collection's graph is never changed, only replaced
 }  # fmt: skip
-
-
-# -- who else holds a value -------------------------------------------------------------------------------------------
-
-
-def retained(made: list[Any]) -> bool:
-    """Whether anybody but this list holds its one value, or a part of it that can be changed: a cache of the task's
-    own, a global.
-
-    The caller must not hold it itself, by a name of its own.
-    """
-    return _holders(made, 0) > _ALONE or _parts_retained(made[0])
-
-
-def _holders(values: list[Any], place: int) -> int:
-    return sys.getrefcount(values[place])
-
-
-_ALONE = _holders([object()], 0)
-
-
-def _parts_retained(value: Any) -> bool:
-    looked_at = 0
-    stack = [value]
-    del value
-    while stack:
-        container = stack.pop()
-        kind = type(container)
-        if kind is list or kind is tuple or kind is set:
-            parts = list(container)
-        elif kind is dict:
-            parts = list(container.values())  # keys can hardly be changed
-        elif getattr(kind, "__module__", "") == "numpy" and getattr(container, "base", None) is not None:
-            parts = [container.base]
-        else:
-            continue
-        looked_at += len(parts)
-        if looked_at > MOST_LOOKED_AT and not _IMMUTABLE.issuperset(map(type, parts)):
-            return True
-        for place in range(len(parts)):  # what enumerates holds a part, too
-            if type(parts[place]) in _IMMUTABLE:
-                continue
-            if _holders(parts, place) > _ALONE + 1:  # the container
-                return True
-            stack.append(parts[place])
-    return False

@@ -18,7 +18,8 @@ from penstock.testing.runners_graphs import GraphTests
 from penstock.testing.runners_hostile import HostileTests
 from penstock.testing.runners_results import ResultTests
 from penstock.testing.runners_single import SingleCallTests
+from penstock.testing.runners_values import ValueTests
 
 
-class RunnerTests(GraphTests, ResultTests, FailureTests, HostileTests, SingleCallTests):
+class RunnerTests(GraphTests, ResultTests, FailureTests, HostileTests, ValueTests, SingleCallTests):
     """Subclass it as `Test…` and override `make_runner`."""

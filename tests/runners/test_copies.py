@@ -1,0 +1,147 @@
+"""Copies of values: as they were, of the same type, and nobody else's."""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import pathlib
+import threading
+from collections import defaultdict, deque, namedtuple
+from typing import Any
+
+import pytest
+
+from penstock.errors import SerializationError
+from penstock.runners.copies import CannotCopy, copied, own_copy
+from penstock.runners.retention import retained
+
+
+class _Colour(enum.Enum):
+    RED = 1
+
+
+class _Holder:
+    def __init__(self) -> None:
+        self.items = [1]
+
+
+_Point = namedtuple("_Point", ["x", "y"])
+_GLOBAL: list[int] = [1]
+
+
+@pytest.mark.parametrize(
+    "value", [1, "a", b"b", None, _Colour.RED, pathlib.Path("a"), (1, ("b",)), frozenset({1}), _Holder, len]
+)
+def test_what_nobody_can_change_is_not_copied(value: Any) -> None:
+    assert own_copy(value) is value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[1, [2]], {"a": [1]}, {1, 2}, deque([[1]], 5), bytearray(b"a"), ([1], 2), _Point([1], 2)],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_copy_is_equal_of_the_same_type_and_another_object(value: Any) -> None:
+    new = own_copy(value)
+    assert new == value
+    assert type(new) is type(value)
+    assert new is not value
+    assert getattr(new, "maxlen", None) == getattr(value, "maxlen", None)
+
+
+def test_what_was_one_object_stays_one() -> None:
+    shared: list[Any] = [1]
+    first, second = own_copy([shared, shared])
+    assert first is second is not shared
+
+
+def test_a_value_that_contains_itself_is_copied_as_it_is() -> None:
+    value: list[Any] = [1]
+    value.append({"me": value})
+    new = own_copy(value)
+    assert new[1]["me"] is new is not value
+
+
+def test_a_value_nested_too_deeply_is_a_clear_error() -> None:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(SerializationError, match="nested too deeply"):
+        copied(value)
+    while value:
+        value = value.pop()
+
+
+def test_objects_copy_themselves_and_what_cannot_is_told() -> None:
+    holder = _Holder()
+    assert copied(holder).items is not holder.items
+    table: defaultdict[str, list[int]] = defaultdict(list, a=[1])
+    assert copied(table).default_factory is list
+    with pytest.raises(CannotCopy):
+        own_copy(holder)
+    lock = threading.Lock()
+    with pytest.raises(CannotCopy) as caught:
+        copied([lock])
+    assert caught.value.value[0] is lock
+
+
+@pytest.mark.needs("numpy")
+def test_arrays_keep_their_memory_order_and_the_objects_in_them_are_copied() -> None:
+    numpy = importlib.import_module("numpy")
+    value = numpy.asfortranarray(numpy.ones((3, 4)))
+    assert own_copy(value).flags.f_contiguous
+    cells = numpy.array([[1], [2, 3]], dtype=object)
+    own_copy(cells)[0].append(9)
+    assert cells[0] == [1]
+    assert own_copy(numpy.float64(1.5)) == 1.5
+
+
+@pytest.mark.needs("pandas")
+@pytest.mark.parametrize("kind", ["frame", "series"])
+def test_lists_in_the_cells_of_a_frame_are_copied(kind: str) -> None:
+    pandas = importlib.import_module("pandas")
+    frame = pandas.DataFrame({
+        "cells": pandas.Series([[1], [2]], dtype=object),
+        "category": pandas.Categorical(["a", "b"]),
+        "interval": pandas.interval_range(0, 2),
+        "text": ["a", "b"],
+    })  # fmt: skip
+    frame.attrs["unit"] = "m"
+    value = frame if kind == "frame" else frame["cells"]
+    new = own_copy(value)
+    pandas.testing.assert_frame_equal(pandas.DataFrame(new), pandas.DataFrame(value))
+    assert new.attrs == value.attrs
+    (new["cells"] if kind == "frame" else new)[0].append(9)
+    assert frame["cells"][0] == [1]
+
+
+@pytest.mark.needs("polars")
+def test_a_polars_frame_is_changed_in_place_by_its_owner_alone() -> None:
+    polars = importlib.import_module("polars")
+    value = polars.DataFrame({"a": [1, 2]})
+    new = own_copy(value)
+    new[0, "a"] = 9
+    assert value["a"].to_list() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("make", "kept"),
+    [
+        (lambda: [1], False),
+        (lambda: {"a": [[1], {"b": [2]}]}, False),
+        (lambda: _GLOBAL, True),
+        (lambda: [_GLOBAL], True),
+        (lambda: {"a": (1, _GLOBAL)}, True),
+    ],
+    ids=["new", "nested", "global", "in a list", "deeper"],
+)
+def test_a_value_that_its_task_keeps_is_told_from_one_that_it_gave_away(make: Any, kept: bool) -> None:
+    assert retained([make()]) is kept
+
+
+@pytest.mark.needs("numpy")
+def test_a_view_of_an_array_that_is_kept_is_kept() -> None:
+    numpy = importlib.import_module("numpy")
+    array = numpy.arange(6)
+    assert retained([array[:2]])
+    assert not retained([numpy.arange(6).reshape(2, 3)])
