@@ -11,7 +11,7 @@ from blake3 import blake3
 
 LARGE_BYTES = 1 << 20
 """From this size on, files are hashed while the next part is made."""
-_PARTS_AHEAD = 16
+_PARTS_AHEAD = 4
 _PART_BYTES = 1 << 20
 """Parts have about this size, however much is written at once: half of what Parquet writes is a few bytes."""
 

@@ -17,12 +17,13 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, BinaryIO, ClassVar, TypeVar, cast
 
 from penstock.errors import ConfigurationError, StoreError, StoreNotWritable, StoreRefused, StoreUnreachable
+from penstock.storage.deadlines import Deadlines
 from penstock.storage.indexing import IndexedReads, LookupIndex, closing_name
 from penstock.storage.locations import parse_location
 from penstock.storage.probing import VERDICT_NAME, probe, read_verdict, written_verdict
@@ -57,6 +58,7 @@ class ObjectStore:
         self._location = parse_location(address, known=self.options)
         self._conditions: Conditions | None = None
         self._indexed: IndexedReads | None = None
+        self._deadlines = Deadlines(self._location.url)
 
     def use_index(self, index: LookupIndex) -> None:
         """From now on large batches of records are asked of the index first, and new ones are told to it.
@@ -207,6 +209,8 @@ class ObjectStore:
 
     def _meaning(self, error: BaseException, doing: str, key: str) -> StoreError:
         """What an exception of the service's client says about the store."""
+        if isinstance(error, StoreError):
+            return error
         where, because = self._location.path(key), f"{type(error).__name__}: {error}"
         if isinstance(error, PermissionError):
             kind = StoreRefused if doing in ("reading", "listing") else StoreNotWritable
@@ -216,7 +220,7 @@ class ObjectStore:
     async def _read(self, fs: Any, key: str) -> bytes | None:
         """At most a byte more than a record may have, None if there is no such object."""
         try:
-            data: bytes = await fs._cat_file(self._location.path(key))
+            data: bytes = await self._in_time(fs._cat_file(self._location.path(key)), "reading", key)
         except FileNotFoundError:
             return None
         except Exception as error:
@@ -225,14 +229,15 @@ class ObjectStore:
 
     async def _write(self, fs: Any, key: str, data: bytes) -> None:
         try:
-            await fs._pipe_file(self._location.path(key), data)
+            await self._in_time(fs._pipe_file(self._location.path(key), data), "writing", key, len(data))
         except Exception as error:
             raise self._meaning(error, "writing", key) from error
 
     async def _create(self, fs: Any, key: str, data: bytes) -> bool:
         """Write on the condition that nothing is there; False if something is."""
         try:
-            await fs._pipe_file(self._location.path(key), data, mode="create")
+            request = fs._pipe_file(self._location.path(key), data, mode="create")
+            await self._in_time(request, "writing", key, len(data))
         except FileExistsError:
             return False
         except Exception as error:
@@ -241,7 +246,7 @@ class ObjectStore:
 
     async def _remove(self, fs: Any, key: str) -> None:
         try:
-            await fs._rm_file(self._location.path(key))
+            await self._in_time(fs._rm_file(self._location.path(key)), "deleting", key)
         except FileNotFoundError:
             return
         except Exception as error:
@@ -267,6 +272,10 @@ class ObjectStore:
         return _FileUpload(self, self._filesystem(commits=False), key)
 
     # -- running them
+
+    async def _in_time(self, request: Awaitable[_Answer], doing: str, key: str, size: int = 0) -> _Answer:
+        """The answer to one request; raises `StoreUnreachable` at its deadline."""
+        return await self._deadlines.keep(request, doing, self._location.path(key), size=size)
 
     def _key(self, name: str, data: bytes | None = None) -> str:
         if data is not None:

@@ -9,6 +9,7 @@ reading (`ResultStore.commit`). Amazon documents the header in "Conditional requ
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import random
 import time
@@ -78,7 +79,7 @@ class S3Store(ObjectStore):
     async def _read(self, fs: Any, key: str) -> bytes | None:
         for left in reversed(range(_TRIES)):
             try:
-                return await self._read_once(fs, key)
+                return await self._in_time(self._read_once(fs, key), "reading", key)
             except Exception as error:
                 if is_missing_key(error):
                     return None
@@ -96,14 +97,12 @@ class S3Store(ObjectStore):
 
     async def _write(self, fs: Any, key: str, data: bytes) -> None:
         with self._translating("writing", key):
-            await fs._call_s3("put_object", Bucket=self._location.bucket, Key=key, Body=data)
+            await self._ask(fs, "put_object", "writing", key, Body=data)
 
-    async def _create(self, fs: Any, key: str, data: bytes, **more: Any) -> bool:
+    async def _create(self, fs: Any, key: str, data: bytes | io.BytesIO, **more: Any) -> bool:
         for conflict in range(_CONFLICTS):
             try:
-                await fs._call_s3(
-                    "put_object", Bucket=self._location.bucket, Key=key, Body=data, IfNoneMatch="*", **more
-                )
+                await self._ask(fs, "put_object", "writing", key, Body=data, IfNoneMatch="*", **more)
                 return True
             except Exception as error:
                 status = status_of(error)
@@ -117,18 +116,20 @@ class S3Store(ObjectStore):
 
     async def _remove(self, fs: Any, key: str) -> None:
         with self._translating("deleting", key):
-            await fs._call_s3("delete_object", Bucket=self._location.bucket, Key=key)
+            await self._ask(fs, "delete_object", "deleting", key)
 
     async def _page(self, fs: Any, prefix: str, mark: Any) -> tuple[Page, Any]:
         more = {"ContinuationToken": mark} if mark else {}
         with self._translating("listing", prefix):
-            answer = await fs._call_s3("list_objects_v2", Bucket=self._location.bucket, Prefix=prefix, **more)
+            request = fs._call_s3("list_objects_v2", Bucket=self._location.bucket, Prefix=prefix, **more)
+            answer = await self._in_time(request, "listing", prefix)
         page = [(each["Key"], each["Size"], each["LastModified"].timestamp()) for each in answer.get("Contents", [])]
         return page, answer.get("NextContinuationToken")
 
     async def _versioned(self, fs: Any) -> bool | None:
         try:
-            answer = await fs._call_s3("get_bucket_versioning", Bucket=self._location.bucket)
+            request = fs._call_s3("get_bucket_versioning", Bucket=self._location.bucket)
+            answer = await self._in_time(request, "reading", "")
         except Exception as error:
             if (status_of(error) or 0) in (400, 403, 404, 405, 501):
                 return None  # it takes a permission of its own, and not every service knows it
@@ -153,15 +154,26 @@ class S3Store(ObjectStore):
         marks: dict[str, str] = {}
         with self._translating("listing", root):
             while True:
-                answer = await fs._call_s3("list_multipart_uploads", Bucket=bucket, Prefix=root, **marks)
+                request = fs._call_s3("list_multipart_uploads", Bucket=bucket, Prefix=root, **marks)
+                answer = await self._in_time(request, "listing", root)
                 begun += [each for each in answer.get("Uploads", []) if each["Initiated"].timestamp() <= before]
                 if not answer.get("IsTruncated"):
                     break
                 marks = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
         for each in begun:
             with self._translating("deleting", each["Key"]):
-                await fs._call_s3("abort_multipart_upload", Bucket=bucket, Key=each["Key"], UploadId=each["UploadId"])
+                await self._ask(fs, "abort_multipart_upload", "deleting", each["Key"], UploadId=each["UploadId"])
         return len(begun)
+
+    async def _ask(self, fs: Any, method: str, doing: str, key: str, **more: Any) -> Any:
+        """The answer to one request about an object; raises what the client raises, and `StoreUnreachable` when it has
+        not come in time."""
+        body = more.get("Body", b"")
+        size = len(body) if isinstance(body, bytes) else body.getbuffer().nbytes
+        if isinstance(body, io.BytesIO):
+            body.seek(0)  # it may have been read by an earlier try
+        request = fs._call_s3(method, Bucket=self._location.bucket, Key=key, **more)
+        return await self._in_time(request, doing, key, size)
 
     # -- what its answers mean
 

@@ -51,7 +51,7 @@ class _Download(io.RawIOBase):
 
     async def _head(self, fs: Any) -> Any:
         try:
-            return await fs._call_s3("head_object", Bucket=self._store._location.bucket, Key=self._key)
+            return await self._store._ask(fs, "head_object", "reading", self._key)
         except Exception as error:
             raise self._meaning(error) from error
 
@@ -73,7 +73,8 @@ class _Download(io.RawIOBase):
     async def _read_part(self, fs: Any, view: memoryview, begin: int) -> None:
         for left in reversed(range(_TRIES)):
             try:
-                return await self._read_once(fs, view, begin)
+                reading = self._read_once(fs, view, begin)
+                return cast(None, await self._store._in_time(reading, "reading", self._key, len(view)))
             except Exception as error:
                 if left == 0 or status_of(error) is not None or not is_broken_off(error):
                     raise self._meaning(error) from error

@@ -1,10 +1,17 @@
-"""A payload on its way into a bucket: in one request, or in parts of which few are in memory."""
+"""A payload on its way into a bucket: in one request, or in parts of which few are in memory.
+
+All uploads of a process share one allowance, so many at once take no more memory than a few: each has the part that it
+fills, and what is being sent counts together. A part is never copied on its way.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import uuid
+import weakref
+from collections.abc import Coroutine
 from typing import Any
 
 from penstock.errors import StoreError
@@ -14,8 +21,32 @@ from penstock.storage.s3_answers import status_of
 PART_BYTES = 8 << 20
 """Payloads up to this size are one request; larger ones are sent in parts of this size, later ones larger."""
 PARTS_IN_FLIGHT = 4
+BYTES_IN_FLIGHT = 64 << 20
+"""Of all uploads of this process that are being sent."""
 _PARTS_BEFORE_GROWTH = 1000  # of 10 000 that S3 allows: enough for its 5 TB
 _MARK = "penstock-write"
+
+
+_in_flight: weakref.WeakKeyDictionary[Any, dict[asyncio.Future[Any], int]] = weakref.WeakKeyDictionary()
+"""By event loop (a process that was forked off has another): requests under way and their bytes."""
+
+
+async def _sent_with_others(request: Coroutine[Any, Any, Any], size: int) -> asyncio.Future[Any]:
+    """Send a part of so many bytes once there is room for it beside those of all uploads."""
+    others = _in_flight.setdefault(asyncio.get_running_loop(), {})
+    while others and sum(others.values()) + size > BYTES_IN_FLIGHT:
+        await asyncio.wait(list(others), return_when=asyncio.FIRST_COMPLETED)
+    sent = asyncio.ensure_future(request)
+    others[sent] = size
+    sent.add_done_callback(lambda done: others.pop(done))
+    return sent
+
+
+class _Part(io.BytesIO):
+    """Bytes that are kept until they are sent; some clients close what they have read, and then want to repeat it."""
+
+    def close(self) -> None:
+        """Nothing to do: the memory goes with the object."""
 
 
 class Upload:
@@ -25,38 +56,36 @@ class Upload:
         self._store, self._key = store, key
         self._bucket = store._location.bucket
         self._write_id = uuid.uuid4().hex
-        self._buffer = bytearray()
+        self._buffer = _Part()
         self._sent: list[asyncio.Future[Any]] = []
         self._upload_id: str | None = None
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
-        self._buffer += view
-        if len(self._buffer) >= self._part_bytes():
-            part, self._buffer = bytes(self._buffer), bytearray()
-            self._store._call(lambda fs: self._send(fs, part))
+        done = 0
+        while done < len(view):
+            done += self._buffer.write(view[done : done + self._part_bytes() - self._buffer.tell()])
+            if self._buffer.tell() >= self._part_bytes():
+                self._send_buffer()
         return len(view)
+
+    def _send_buffer(self) -> None:
+        part, self._buffer = self._buffer, _Part()
+        self._store._call(lambda fs: self._send(fs, part))
 
     def _part_bytes(self) -> int:
         return int(PART_BYTES << len(self._sent) // _PARTS_BEFORE_GROWTH)
 
-    async def _send(self, fs: Any, part: bytes) -> None:
+    async def _send(self, fs: Any, part: _Part) -> None:
         """Begin to send a part, once there are not too many under way."""
         with self._store._translating("writing", self._key):
             if self._upload_id is None:
-                answer = await fs._call_s3(
-                    "create_multipart_upload", Bucket=self._bucket, Key=self._key, Metadata={_MARK: self._write_id}
-                )
+                mark = {_MARK: self._write_id}
+                answer = await self._ask(fs, "create_multipart_upload", Metadata=mark)
                 self._upload_id = answer["UploadId"]
-            call = fs._call_s3(
-                "upload_part",
-                Bucket=self._bucket,
-                Key=self._key,
-                UploadId=self._upload_id,
-                PartNumber=len(self._sent) + 1,
-                Body=part,
-            )
-            self._sent.append(asyncio.ensure_future(call))
+            number = len(self._sent) + 1
+            call = self._ask(fs, "upload_part", UploadId=self._upload_id, PartNumber=number, Body=part)
+            self._sent.append(await _sent_with_others(call, part.getbuffer().nbytes))
             while len(waiting := [each for each in self._sent[-2 * PARTS_IN_FLIGHT :] if not each.done()]) >= (
                 PARTS_IN_FLIGHT
             ):
@@ -65,26 +94,28 @@ class Upload:
                 if each.done():
                     each.result()
 
+    async def _ask(self, fs: Any, method: str, **more: Any) -> Any:
+        return await self._store._ask(fs, method, "writing", self._key, **more)
+
     def finish(self) -> None:
         if self._upload_id is None:
             enforced = self._store.conditions().enforced
             done = self._store._call(lambda fs: self._put_whole(fs, enforced))
         else:
-            if self._buffer:
-                rest = bytes(self._buffer)
-                self._store._call(lambda fs: self._send(fs, rest))
+            if self._buffer.tell():
+                self._send_buffer()
             done = self._store._call(self._complete)
         if not done:
             raise taken(self._store._location.path(self._key))
 
     async def _put_whole(self, fs: Any, enforced: bool) -> bool:
-        body, mark = bytes(self._buffer), {_MARK: self._write_id}
+        body, mark = self._buffer, {_MARK: self._write_id}
         if enforced:
             return await self._store._create(fs, self._key, body, Metadata=mark) or await self._is_mine(fs)
         with self._store._translating("writing", self._key):
             if await self._writer(fs) is not None:
                 return False
-            await fs._call_s3("put_object", Bucket=self._bucket, Key=self._key, Body=body, Metadata=mark)
+            await self._ask(fs, "put_object", Body=body, Metadata=mark)
         return True
 
     async def _complete(self, fs: Any) -> bool:
@@ -95,13 +126,8 @@ class Upload:
             if await self._writer(fs) is not None:
                 return False
             try:
-                await fs._call_s3(
-                    "complete_multipart_upload",
-                    Bucket=self._bucket,
-                    Key=self._key,
-                    UploadId=self._upload_id,
-                    MultipartUpload={"Parts": parts},
-                )
+                whole = {"Parts": parts}
+                await self._ask(fs, "complete_multipart_upload", UploadId=self._upload_id, MultipartUpload=whole)
             except Exception:
                 # An answer that was lost: sent again, there is no such upload any more.
                 if await self._is_mine(fs):
@@ -112,7 +138,7 @@ class Upload:
     async def _writer(self, fs: Any) -> str | None:
         """Who wrote what is there: None if nothing is, empty if it does not say."""
         try:
-            answer = await fs._call_s3("head_object", Bucket=self._bucket, Key=self._key)
+            answer = await self._ask(fs, "head_object")
         except Exception as error:
             if status_of(error) == 404:
                 return None
@@ -134,6 +160,4 @@ class Upload:
         await asyncio.gather(*self._sent, return_exceptions=True)
         if self._upload_id is not None:
             with self._store._translating("deleting", self._key):
-                await fs._call_s3(
-                    "abort_multipart_upload", Bucket=self._bucket, Key=self._key, UploadId=self._upload_id
-                )
+                await self._ask(fs, "abort_multipart_upload", UploadId=self._upload_id)
