@@ -121,6 +121,12 @@ class LocksDown(Event, frozen=True, tag="locks_down"):
     """Tasks run without locks meanwhile."""
 
 
+class LogLost(Event, frozen=True, tag="log_lost"):
+    """The store did not take a part of the run's log, or its record. What it took of results is there."""
+
+    reason: str
+
+
 class BundleSubmitted(Event, frozen=True, tag="bundle_submitted"):
     bundle: int
     nodes: int
@@ -145,6 +151,7 @@ AnyEvent = (
     | NodeRevived
     | LocksLost
     | LocksDown
+    | LogLost
     | BundleSubmitted
     | RunFinished
 )

@@ -27,7 +27,8 @@ from penstock.graph.signatures import Signature
 from penstock.graph.sources import importable_name
 from penstock.graph.tasks import Delays, TaskOptions, check_retries
 from penstock.graph.tracing import FlowFrame, Trace, current_trace
-from penstock.journals import Journal, RunRecord, new_record, read_parameters, read_record
+from penstock.journals import Journal, RunRecord, new_record, read_record
+from penstock.kept_parameters import KeptParameters, pickle_parameters, read_parameters
 from penstock.previews import preview
 from penstock.runners.base import Runner
 from penstock.runners.calls import run_coroutine
@@ -318,16 +319,17 @@ class _Attempts:
         self.environment = Environment(settings)
         self.subscribers = tuple(subscribers)
         self.count = 0
+        self.kept: KeptParameters | None = None
         self.record = self._record(run_id)
 
     def _record(self, run_id: str | None) -> RunRecord:
-        store = self.environment.results().store
         if run_id is not None:
-            record = read_record(store, run_id)
+            record = read_record(self.environment.results().store, run_id)
             return msgspec.structs.replace(record, attempts=record.attempts + 1, state="running", error="")
         signatures = self.environment.signatures()
         name, entry = self.flow.name, entry_of(self.flow.fn)
-        return new_record(store, new_run_id(), name, entry, self.parameters, signatures=signatures)
+        self.kept = pickle_parameters(self.parameters)
+        return new_record(new_run_id(), name, entry, self.parameters, kept=self.kept, signatures=signatures)
 
     def begin(self) -> Live:
         self.count += 1
@@ -341,7 +343,12 @@ class _Attempts:
             parameters=self.parameters,
             tags=tuple(sorted(flow.options.tags)),
         )
-        journal = Journal(record, self.environment.results().store, self.environment.clock, self.subscribers)
+        store, kept, self.kept = (
+            self.environment.results().store,
+            self.kept,
+            None,
+        )  # kept once, whatever attempts follow
+        journal = Journal(record, store, self.environment.clock, self.subscribers, parameters=kept)
         with in_flow_run(info):
             runner = self.environment.runner(_chosen(flow.options.runner, self.count))
         frame = flow._frame(record.id, self.parameters)

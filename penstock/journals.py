@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import reprlib
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
-import cloudpickle
 import msgspec
-from blake3 import blake3
 
 from penstock import events
 from penstock.clocks import Clock
-from penstock.errors import ParameterError, SignatureRefused, StoreError, StoreUnreachable
+from penstock.errors import StoreError, StoreUnreachable
+from penstock.journal_writers import JournalWriter
+from penstock.kept_parameters import KeptParameters, keep, what_resuming_runs
 from penstock.locks.processes import ProcessIdentity
 from penstock.storage.records import Signature
-from penstock.storage.signing import Signatures, Verdict
+from penstock.storage.signing import Signatures
 from penstock.storage.stores import AppendStore, Store
 from penstock.texts import all_encodable, encodable, text_of, told
 
 FLUSH_SECONDS = 0.5
 """Events reach the store at the latest so long after they happened: what a killed run loses of its log."""
-FLUSH_EVENTS = 512
 PART_SECONDS = 3.0
 """The same where files cannot grow, so that each time is a new object."""
+RECORD_SECONDS = 2.0
+"""A run begins when its record is written, or after so long, if the store is slow to take it."""
+END_SECONDS = 30.0
+"""A run that is over waits so long for its log to be written."""
 MAX_ERROR = 4000
 """A record keeps so many characters of an error; the log has all of it."""
 
@@ -42,7 +45,9 @@ class RunRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     parameters: dict[str, str] = {}
     """For people: each argument's repr, cut short."""
     resumable: bool = False
-    """Its parameters are kept beside the record (`read_parameters`)."""
+    """Its parameters are kept (penstock.kept_parameters)."""
+    not_resumable: str = ""
+    """Why not, if not."""
     parameters_checksum: str = ""
     """blake3 of the kept parameters, hex."""
     signature: Signature | None = None
@@ -72,7 +77,10 @@ def run_name(run_id: str, name: str) -> str:
 
 
 class Journal:
-    """Writes one run's record and events; subscribers see each event when it happens."""
+    """Writes one run's record and events; subscribers see each event when it happens.
+
+    What cannot be written is told and lost: the run goes on.
+    """
 
     def __init__(
         self,
@@ -80,29 +88,29 @@ class Journal:
         store: Store | None,
         clock: Clock,
         subscribers: tuple[Callable[[events.Event], None], ...] = (),
+        *,
+        parameters: KeptParameters | None = None,
     ) -> None:
+        """`parameters` are to be kept beside the record."""
         self.record = record
         self._store = store
         self._appends = _appending(store)  # a look at a protocol takes long: once
         self._clock = clock
         self._subscribers = subscribers
-        self._lines: list[bytes] = []
+        self._parameters = parameters
         self._parts = 0  # of the log, for stores that cannot append
-        self._flushed = clock.monotonic()
-        self._guard = threading.Lock()
+        self._recorded = False
+        self._writer: JournalWriter | None = None
+        if store is not None and record is not None:
+            wait = FLUSH_SECONDS if self._appends is not None else PART_SECONDS
+            self._writer = JournalWriter(self._write_lines, seconds=wait, on_trouble=self._tell_loss)
 
     def emit(self, event: events.Event) -> None:
         """Note one event. From any thread."""
         for subscriber in self._subscribers:
             subscriber(event)
-        if self._store is None:
-            return
-        with self._guard:
-            self._lines.append(events.encode_event(event))
-            wait = FLUSH_SECONDS if self._appends is not None else PART_SECONDS
-            due = self._clock.monotonic() - self._flushed > wait or len(self._lines) >= FLUSH_EVENTS
-            if due:
-                self._flush()
+        if self._writer is not None:
+            self._writer.add(events.encode_event(event))
 
     def started(self, runner: str) -> None:
         """The run begins: from here on it can be found, and resumed if it is killed."""
@@ -112,7 +120,10 @@ class Journal:
         record.runner = runner
         record.started, record.finished, record.seconds = self._clock.now(), None, None
         _note_process(record)
-        self._write_record()
+        if self._writer is not None:
+            self._writer.do(self._keep_parameters)
+            self._writer.do(self._write_record)
+            self._writer.wait(RECORD_SECONDS)
         store = self._store.url if self._store is not None else ""
         self.emit(
             events.RunStarted(
@@ -124,6 +135,12 @@ class Journal:
                 store=store,
             )
         )
+
+    def recorded(self) -> bool:
+        """Whether the record of the run that has started is in the store. Waits until that is known."""
+        if self._writer is not None:
+            self._writer.wait(None)
+        return self._recorded
 
     def finished(self, state: str, seconds: float, error: BaseException | None) -> None:
         """The run is over; `counts`, `tasks` and `stats` of the record were filled in before."""
@@ -142,26 +159,48 @@ class Journal:
                 error=record.error,
             )
         )
-        with self._guard:
-            self._flush()
-        self._write_record()
+        if self._writer is not None:
+            self._writer.do(self._write_record)
+            if not self._writer.close(END_SECONDS):
+                self._tell_loss(f"the store did not take the rest of it within {END_SECONDS:.0f} s")
+
+    # -- the writer's thread
+
+    def _keep_parameters(self) -> None:
+        assert self._store is not None  # there is a writer
+        assert self.record is not None
+        parameters, self._parameters = self._parameters, None
+        if parameters is None or not parameters.checksum:
+            return
+        try:
+            keep(self._store, self.record.id, parameters)
+        except Exception:
+            self.record.resumable = False
+            self.record.not_resumable = "its parameters could not be written when it began"
+            raise
 
     def _write_record(self) -> None:
         if self._store is not None and self.record is not None:
             self._store.put(run_name(self.record.id, "run.json"), _encoded(self.record))
+            self._recorded = True
 
-    def _flush(self) -> None:
-        if self._lines and self._store is not None and self.record is not None:
-            lines = b"".join(self._lines)
-            if self._appends is not None:
-                self._appends.append(run_name(self.record.id, _LOG), lines)
-            else:
-                self._parts += 1
-                part = f"{_LOG_PARTS}{self.record.attempts:04d}-{self._parts:06d}.jsonl"
-                with self._store.create(run_name(self.record.id, part)) as file:
-                    file.write(lines)
-        self._lines.clear()
-        self._flushed = self._clock.monotonic()
+    def _write_lines(self, lines: bytes) -> None:
+        assert self._store is not None  # there is a writer
+        assert self.record is not None
+        if self._appends is not None:
+            self._appends.append(run_name(self.record.id, _LOG), lines)
+        else:
+            self._parts += 1
+            part = f"{_LOG_PARTS}{self.record.attempts:04d}-{self._parts:06d}.jsonl"
+            with self._store.create(run_name(self.record.id, part)) as file:
+                file.write(lines)
+
+    def _tell_loss(self, reason: str) -> None:
+        run = self.record.id if self.record is not None else ""
+        _log.warning("the log of run %s is not complete: %s", run, reason)
+        event = events.LogLost(at=self._clock.now(), reason=reason)
+        for subscriber in self._subscribers:
+            subscriber(event)
 
 
 def _encoded(record: RunRecord) -> bytes:
@@ -176,95 +215,31 @@ def _appending(store: object) -> AppendStore | None:
 
 
 def new_record(
-    store: Store,
     run_id: str,
     flow: str,
     entry: str,
     parameters: Mapping[str, Any],
     *,
+    kept: KeptParameters,
     signatures: Signatures | None = None,
 ) -> RunRecord:
-    """The record of a run that begins in this process; keeps its parameters for resuming it."""
+    """The record of a run that begins in this process."""
     flow, entry = encodable(flow), encodable(entry)
-    kept = _keep_parameters(store, run_id, parameters)
     record = RunRecord(
         id=run_id,
         flow=flow,
         entry=entry,
         parameters={encodable(name): text_of(value, _SHORT.repr) for name, value in parameters.items()},
-        resumable=kept is not None,
-        parameters_checksum=kept or "",
+        resumable=not kept.why_not,
+        not_resumable=kept.why_not,
+        parameters_checksum=kept.checksum,
     )
     if signatures is not None:
-        record.signature = signatures.sign(_resumed(record))
+        record.signature = signatures.sign(what_resuming_runs(record))
     return record
 
 
-def _keep_parameters(store: Store, run_id: str, parameters: Mapping[str, Any]) -> str | None:
-    """The checksum of what was kept."""
-    try:
-        pickled = cloudpickle.dumps(dict(parameters))
-    except BaseException:  # noqa: BLE001 (a parameter's __reduce__ may raise anything; the run is then not resumable by id)
-        return None
-    with store.create(run_name(run_id, _PARAMETERS)) as file:
-        file.write(pickled)
-    return blake3(pickled).hexdigest()
-
-
-def _resumed(record: RunRecord) -> bytes:
-    """What its signature is over."""
-    return b"penstock run 1\n" + msgspec.json.encode([record.id, record.flow, record.entry, record.parameters_checksum])
-
-
-def check_resumable(store: Store, record: RunRecord, signatures: Signatures | None) -> None:
-    """Before anything that the record names is imported or read.
-
-    Raises `ParameterError` if its parameters were not kept, or may not be read here, and `SignatureRefused` for a
-    signature that is not as it has to be.
-    """
-    if not record.resumable:
-        raise ParameterError(
-            f"run {record.id} cannot be resumed by its id",
-            because="its parameters could not be pickled when it began",
-            hint="run the flow again with the same arguments: finished tasks with a key are hits",
-        )
-    verdict: Verdict = "missing" if signatures is None else signatures.judge(_resumed(record), record.signature)
-    if signatures is not None and signatures.refuses(verdict):
-        raise SignatureRefused(
-            f"the record of run {record.id} has no right signature",
-            where=store.url,
-            because=f"it is {verdict}",
-            hint="run the flow again with the same arguments: finished tasks with a key are hits",
-            verdict=verdict,
-            run=record.id,
-        )
-    if not store.trusted and verdict != "valid":
-        raise ParameterError(
-            f"run {record.id} cannot be resumed by its id",
-            where=store.url,
-            because="its parameters are pickled, and reading them runs code that whoever can write there has chosen",
-            hint="run the flow again with the same arguments: finished tasks with a key are hits; runs that begin "
-            "with signing keys can be resumed (docs/security.md)",
-        )
-
-
-def read_parameters(store: Store, record: RunRecord, signatures: Signatures | None = None) -> dict[str, Any]:
-    """The parameters a run began with. Raises as `check_resumable`."""
-    check_resumable(store, record, signatures)
-    with store.open(run_name(record.id, _PARAMETERS)) as file:
-        pickled = file.read()
-    if record.parameters_checksum and blake3(pickled).hexdigest() != record.parameters_checksum:
-        raise ParameterError(
-            f"run {record.id} cannot be resumed by its id",
-            where=store.url,
-            because="its parameters are not the ones that it began with",
-            hint="run the flow again with the same arguments: finished tasks with a key are hits",
-        )
-    parameters: dict[str, Any] = cloudpickle.loads(pickled)
-    return parameters
-
-
-_PARAMETERS = "parameters.pkl"
+_log = logging.getLogger("penstock.store")
 _LOG = "events.jsonl"
 _LOG_PARTS = "events/"
 """A folder of parts, in order, where a store cannot append."""

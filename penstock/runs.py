@@ -148,6 +148,7 @@ class Live:
             environment.results,
             index=without_password(settings.index),
             settings=settings,
+            recorded=journal.recorded,
         )
         run_unlocked = settings.on_locks_down == "run_unlocked"
         self._claims = Claims(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from penstock import events
+from penstock.cli import run_removal
 from penstock.cli.failures import users_frames
 from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import duration, moment, print_document, say, size, table
@@ -19,13 +20,16 @@ from penstock.errors import StoreError, StoreUnreachable
 from penstock.journals import RunRecord, list_records, read_events
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="So many, the latest first.")
 @json_option
 @shared_options
 @click.pass_obj
 def runs(invocation: Invocation, limit: int) -> None:
-    """List the runs of a store, the latest first."""
+    """List the runs of a store, the latest first; or remove some."""
+    context = click.get_current_context()
+    if context.invoked_subcommand is not None:
+        return
     store = invocation.environment().results().store
     records = list(itertools.islice(list_records(store), limit))
     if invocation.json:
@@ -47,6 +51,10 @@ def runs(invocation: Invocation, limit: int) -> None:
     ]
     headings = ("run", "flow", "state", "started", "took", "reused", "ran", "failed")
     say(table(headings, rows, right=("took", "reused", "ran", "failed")))
+
+
+runs.add_command(run_removal.rm)
+runs.add_command(run_removal.gc)
 
 
 @click.command()

@@ -109,6 +109,9 @@ class Watch:
             text = f"locks: cannot {event.doing}: {event.reason}"
             text += "; tasks run without locks meanwhile" if event.unlocked else ""
             self.notes[text] = self.notes.get(text, 0) + 1
+        elif isinstance(event, events.LogLost):
+            text = f"the run's log is not complete: {event.reason}"
+            self.notes[text] = self.notes.get(text, 0) + 1
         elif isinstance(event, events.LocksLost):
             text = f"locks: the lease ran out, with {event.held} held"
             self.notes[text] = self.notes.get(text, 0) + 1

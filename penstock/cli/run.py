@@ -21,7 +21,7 @@ from penstock.cli.progress import Watch, watching
 from penstock.cli.stored import find_run, is_running
 from penstock.errors import PenstockError, UsageError
 from penstock.flows import Flow
-from penstock.journals import check_resumable
+from penstock.kept_parameters import check_resumable
 from penstock.runs import Run
 from penstock.texts import kind_of, text_of
 

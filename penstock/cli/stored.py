@@ -42,6 +42,11 @@ def is_running(record: RunRecord) -> bool:
     return same and not process.is_gone()
 
 
+def may_go_on(record: RunRecord) -> bool:
+    """False only if the run has ended, or its process certainly is gone."""
+    return record.state == "running" and not process_of(record).is_gone()
+
+
 def state_of(record: RunRecord) -> str:
     """The state of a run; `killed` if it never ended and its process certainly is gone."""
     return "killed" if record.state == "running" and process_of(record).is_gone() else record.state

@@ -211,10 +211,17 @@ class WorkerContext:
     """The address of a look-up index, without its password."""
     settings: Settings | None = None
     """The run's settings, for what a task itself starts; for engines that share this process."""
+    recorded: Callable[[], bool] | None = None
+    """Whether the run's record is in its store, so that workers can see whether they look at the same; waits for that.
+    For the driver's process."""
 
     def travelling(self) -> WorkerContext:
         """Without what only this process can use."""
-        return replace(self, open_results=None, settings=None)
+        return replace(self, open_results=None, settings=None, recorded=None)
+
+    def evidence(self) -> str | None:
+        """The name of something that is in the run's store; None if there may be nothing."""
+        return f"runs/{self.run.id}/run.json" if self.run.id and self.recorded is not None and self.recorded() else None
 
 
 @runtime_checkable

@@ -163,12 +163,11 @@ class DaskRunner(BindsFlows):
     def _setup(self, context: WorkerContext) -> bytes:
         from penstock.runners.dask_worker import THIS_PROCESS, WorkerSetup, versions
 
-        run = context.run
         setup = WorkerSetup(
             versions=versions(),
             process=THIS_PROCESS,
             paths=tuple(path for path in sys.path if path),
-            evidence=f"runs/{run.id}/run.json" if self.reach == "network" and run.id else None,
+            evidence=context.evidence() if self.reach == "network" else None,
             context=pickled(context.travelling(), "the run"),
             shipped=pack(self.ship),
         )

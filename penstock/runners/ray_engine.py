@@ -61,11 +61,10 @@ class RayEngine:
     ) -> None:
         self._seat = seat
         self._report = report
-        run = context.run
         setup = ray_worker.WorkerSetup(
             pickled(context.travelling(), "the run"),
             tuple(path for path in sys.path if path),
-            f"runs/{run.id}/run.json" if run.id and not own else None,
+            None if own else context.evidence(),
             shipped,
         )
         self._run = os.urandom(8).hex()  # a run that is resumed has its old id, and other numbers for its tasks

@@ -36,7 +36,7 @@ def translated(error: OSError, doing: str, path: str) -> StoreError:
             because="a pipe, a socket, a device or a folder lies where a file has to be",
             hint="remove it",
         )
-    if doing == "writing" and error.errno in _READ_ONLY | {errno.ENOTDIR}:
+    if error.errno == errno.ENOTDIR or (doing == "writing" and error.errno in _READ_ONLY):
         return StoreNotWritable(
             "the store cannot be written",
             where=path,

@@ -1,0 +1,79 @@
+"""`penstock runs rm` and `runs gc`: remove the records and logs of runs. Their results stay."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import click
+
+from penstock import run_removal
+from penstock.cli.failures import FAILED
+from penstock.cli.options import Invocation, json_option, shared_options
+from penstock.cli.output import print_document, size
+from penstock.cli.stored import find_run, may_go_on
+from penstock.errors import UsageError
+from penstock.run_removal import Removed
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+
+
+def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value.strip())
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no time; give one such as 12h, 30d or 4w", context, parameter)
+    return float(match[1]) * _UNITS[match[2]]
+
+
+@click.command()
+@click.argument("run_ids", nargs=-1, required=True, metavar="RUN_ID...")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--force", is_flag=True, help="Also a run that may still be going on, on a machine that is gone, say.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@json_option
+@shared_options
+@click.pass_obj
+def rm(invocation: Invocation, run_ids: tuple[str, ...], dry_run: bool, force: bool, yes: bool) -> int:
+    """Remove the records and logs of runs, by their ids, the ends of those, or `last`. Results stay."""
+    store = invocation.environment().results().store
+    records = {record.id: record for record in (find_run(store, each) for each in run_ids)}
+    for record in records.values():
+        if may_go_on(record) and not force:
+            raise UsageError(
+                f"run {record.id} may still be going on",
+                where=f"process {record.pid} on {record.host}",
+                hint="stop it first; if it certainly is gone, add --force",
+            )
+    if not (yes or dry_run) and not click.confirm(f"Remove {_runs(len(records))}?", err=True):
+        click.echo("nothing was removed", err=True)
+        return FAILED
+    _tell(invocation, "runs-rm", run_removal.remove_runs(store, records, dry_run=dry_run), dry_run=dry_run)
+    return 0
+
+
+@click.command()
+@click.option("--keep", callback=_seconds, required=True, metavar="AGE", help="What ended later stays: 30d, 12h, 4w.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@json_option
+@shared_options
+@click.pass_obj
+def gc(invocation: Invocation, keep: float, dry_run: bool) -> None:
+    """Remove the records and logs of all runs that ended long ago. Results stay, and so do runs that may go on."""
+    store = invocation.environment().results().store
+    removed = run_removal.collect_runs(store, before=time.time() - keep, goes_on=may_go_on, dry_run=dry_run)
+    _tell(invocation, "runs-gc", removed, dry_run=dry_run)
+
+
+def _tell(invocation: Invocation, name: str, removed: Removed, *, dry_run: bool) -> None:
+    facts = {field: getattr(removed, field) for field in Removed.__slots__}
+    if invocation.json:
+        print_document(name, {"store": invocation.environment().results().store.url, "dry_run": dry_run, **facts})
+        return
+    verb = "would remove" if dry_run else "removed"
+    click.echo(f"{verb} {_runs(removed.runs)}: {removed.files} files, {size(removed.bytes)}")
+    if removed.going_on:
+        click.echo(f"{_runs(removed.going_on)} may still be going on: `penstock runs rm RUN_ID --force` removes one")
+
+
+def _runs(number: int) -> str:
+    return f"{number} run" if number == 1 else f"{number} runs"

@@ -1,0 +1,152 @@
+"""The parameters of a run, kept so that it can be resumed by its id: small ones beside its record, large ones once for
+all runs that were given the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import cloudpickle
+import msgspec
+from blake3 import blake3
+
+from penstock.errors import ParameterError, SignatureRefused, StoreError
+from penstock.storage.records import Signature
+from penstock.storage.signing import Signatures, Verdict
+from penstock.storage.stores import Store
+
+BESIDE_BYTES = 64 * 1024
+"""Up to so many bytes lie in the run's own folder."""
+MOST_BYTES = 128 * 2**20
+"""With more, a run cannot be resumed by its id: what a flow is given is better a path, or made by a task."""
+SHARED = "parameters/"
+"""The folder of those that runs share, by their checksum."""
+_AGAIN = "run the flow again with the same arguments: finished tasks with a key are hits"
+
+
+class Kept(Protocol):
+    """What a run's record says of its parameters (penstock.journals)."""
+
+    id: str
+    flow: str
+    entry: str
+    resumable: bool
+    not_resumable: str
+    parameters_checksum: str
+    signature: Signature | None
+
+
+class KeptParameters(msgspec.Struct, frozen=True):
+    """Parameters as they are kept."""
+
+    pickled: bytes = b""
+    checksum: str = ""
+    """blake3, hex."""
+    why_not: str = ""
+    """Why they cannot be kept."""
+
+
+def pickle_parameters(parameters: Mapping[str, Any]) -> KeptParameters:
+    """The parameters as bytes, or why they cannot be kept."""
+    try:
+        pickled = cloudpickle.dumps(dict(parameters), protocol=5)
+    except BaseException as error:  # noqa: BLE001 (a parameter's __reduce__ may raise anything; the run is then not resumable by id)
+        return KeptParameters(why_not=f"its parameters could not be pickled when it began ({type(error).__name__})")
+    if len(pickled) > MOST_BYTES:
+        return KeptParameters(
+            why_not=f"its parameters take {len(pickled):,} bytes, and up to {MOST_BYTES:,} are kept with a run"
+        )
+    return KeptParameters(pickled, blake3(pickled).hexdigest())
+
+
+def keep(store: Store, run_id: str, kept: KeptParameters) -> None:
+    """Write them where `read_parameters` looks for them. Raises what the store raises."""
+    own = len(kept.pickled) <= BESIDE_BYTES
+    name = _beside(run_id) if own else shared_name(kept.checksum)
+    if not own and _is_there(store, name):
+        return
+    try:
+        with store.create(name) as file:
+            file.write(kept.pickled)
+    except StoreError:
+        if not _is_there(store, name):  # else another run has written the same just now
+            raise
+
+
+def shared_name(checksum: str) -> str:
+    return f"{SHARED}{checksum}.pkl"
+
+
+def _beside(run_id: str) -> str:
+    return f"runs/{run_id}/parameters.pkl"
+
+
+def _is_there(store: Store, name: str) -> bool:
+    try:
+        store.open(name).close()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+# -- reading them again -----------------------------------------------------------------------------------------------
+
+
+def what_resuming_runs(record: Kept) -> bytes:
+    """What the signature of a record is over."""
+    return b"penstock run 1\n" + msgspec.json.encode([record.id, record.flow, record.entry, record.parameters_checksum])
+
+
+def check_resumable(store: Store, record: Kept, signatures: Signatures | None) -> None:
+    """Before anything that the record names is imported or read.
+
+    Raises `ParameterError` if its parameters were not kept, or may not be read here, and `SignatureRefused` for a
+    signature that is not as it has to be.
+    """
+    if not record.resumable:
+        because = record.not_resumable or "its parameters could not be pickled when it began"
+        raise _cannot_resume(record, because)
+    verdict: Verdict = (
+        "missing" if signatures is None else signatures.judge(what_resuming_runs(record), record.signature)
+    )
+    if signatures is not None and signatures.refuses(verdict):
+        raise SignatureRefused(
+            f"the record of run {record.id} has no right signature",
+            where=store.url,
+            because=f"it is {verdict}",
+            hint=_AGAIN,
+            verdict=verdict,
+            run=record.id,
+        )
+    if not store.trusted and verdict != "valid":
+        raise _cannot_resume(
+            record,
+            "its parameters are pickled, and reading them runs code that whoever can write there has chosen",
+            where=store.url,
+            hint=f"{_AGAIN}; runs that begin with signing keys can be resumed (docs/security.md)",
+        )
+
+
+def read_parameters(store: Store, record: Kept, signatures: Signatures | None = None) -> dict[str, Any]:
+    """The parameters a run began with. Raises as `check_resumable`."""
+    check_resumable(store, record, signatures)
+    pickled = _read(store, record)
+    if pickled is None:
+        raise _cannot_resume(record, "its parameters are not in the store any more", where=store.url)
+    if record.parameters_checksum and blake3(pickled).hexdigest() != record.parameters_checksum:
+        raise _cannot_resume(record, "its parameters are not the ones that it began with", where=store.url)
+    parameters: dict[str, Any] = cloudpickle.loads(pickled)
+    return parameters
+
+
+def _read(store: Store, record: Kept) -> bytes | None:
+    for name in (_beside(record.id), shared_name(record.parameters_checksum)):
+        with contextlib.suppress(FileNotFoundError), store.open(name) as file:
+            return file.read()
+    return None
+
+
+def _cannot_resume(record: Kept, because: str, *, where: str = "", hint: str = _AGAIN) -> ParameterError:
+    return ParameterError(f"run {record.id} cannot be resumed by its id", where=where, because=because, hint=hint)

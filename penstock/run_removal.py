@@ -1,0 +1,102 @@
+"""Removing what runs leave in a store: their records, their logs, and parameters that no run needs any more.
+
+Results are another matter: they belong to nobody's run, and `penstock.storage.maintenance` looks after them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from penstock.errors import StoreError
+from penstock.journals import RunRecord, read_record
+from penstock.kept_parameters import SHARED
+from penstock.storage.stores import Listed, Store
+
+RECORD = "run.json"
+
+
+@dataclass(slots=True)
+class Removed:
+    """What was removed, or would be."""
+
+    runs: int = 0
+    files: int = 0
+    bytes: int = 0
+    going_on: int = 0
+    """Runs that would be old enough, and may still be going on: they stay."""
+
+
+def remove_runs(store: Store, ids: Iterable[str], *, dry_run: bool = False) -> Removed:
+    """Remove these runs, whatever their state, and the parameters that only they had."""
+    removed = Removed()
+    found = _runs(store)
+    for run_id in ids:
+        removed.runs += 1
+        _remove(store, found.pop(run_id, []), removed, dry_run=dry_run)
+    _remove_unused(store, found, removed, before=None, dry_run=dry_run)
+    return removed
+
+
+def collect_runs(
+    store: Store, *, before: float, goes_on: Callable[[RunRecord], bool], dry_run: bool = False
+) -> Removed:
+    """Remove the runs that ended before that moment (seconds since the epoch), or were killed before it.
+
+    `goes_on(record)` says of one whose end was never written whether it may still be running: then it stays. What is
+    left of runs that have no record goes when it is as old.
+    """
+    removed = Removed()
+    found = _runs(store)
+    for run_id, files in list(found.items()):
+        if any(file.modified >= before for file in files):
+            continue
+        try:
+            record = read_record(store, run_id)
+        except StoreError:
+            record = None  # there is none, or it is damaged: nothing can be done with it
+        if record is not None and record.state == "running" and goes_on(record):
+            removed.going_on += 1
+            continue
+        removed.runs += 1
+        _remove(store, found.pop(run_id), removed, dry_run=dry_run)
+    _remove_unused(store, found, removed, before=before, dry_run=dry_run)
+    return removed
+
+
+def _runs(store: Store) -> dict[str, list[Listed]]:
+    """The files of each run, by its id."""
+    found: dict[str, list[Listed]] = {}
+    for file in store.list("runs/"):
+        found.setdefault(file.name.split("/")[1], []).append(file)
+    return found
+
+
+def _remove(store: Store, files: Iterable[Listed], removed: Removed, *, dry_run: bool) -> None:
+    # The record last: a run that is removed half is still listed, and can be removed again.
+    for file in sorted(files, key=lambda file: file.name.endswith(f"/{RECORD}")):
+        removed.files += 1
+        removed.bytes += file.size
+        if not dry_run:
+            store.delete(file.name)
+
+
+def _remove_unused(store: Store, left: Iterable[str], removed: Removed, *, before: float | None, dry_run: bool) -> None:
+    """Remove shared parameters that no run has that is left, and none that began just now."""
+    shared = [file for file in store.list(SHARED) if before is None or file.modified < before]
+    if not shared:
+        return
+    used = {_checksum(store, run_id) for run_id in left}
+    if not dry_run:
+        # A run that began meanwhile may have found its parameters there.
+        used |= {_checksum(store, run_id) for run_id in _runs(store).keys() - set(left)}
+    for file in shared:
+        if file.name.rpartition("/")[2].removesuffix(".pkl") not in used:
+            _remove(store, [file], removed, dry_run=dry_run)
+
+
+def _checksum(store: Store, run_id: str) -> str:
+    try:
+        return read_record(store, run_id).parameters_checksum
+    except StoreError:
+        return ""
