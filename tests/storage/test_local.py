@@ -176,7 +176,7 @@ def test_a_root_below_a_file_is_not_writable_and_not_a_miss(tmp_path: Path) -> N
     with pytest.raises(StoreNotWritable):
         store.put_if_absent("a", b"x")
     for read in (store.get, store.open, lambda name: list(store.list(""))):
-        with pytest.raises(StoreUnreachable):
+        with pytest.raises(StoreNotWritable):
             read("a")
 
 
