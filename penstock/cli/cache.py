@@ -231,7 +231,8 @@ def _expiry(at: float | None) -> str:
 
 def _path(results: ResultStore, record: ResultRecord) -> str | None:
     """Where the value lies: a path where it is on this machine, else its address; a pattern if it is in parts."""
-    name = f"{record.files}*.parquet" if record.in_parts else record.payload_name
+    pattern = "*.parquet" if record.lazy else "*"
+    name = f"{record.files}{pattern}" if record.in_parts else record.payload_name
     if name is None:
         return None
     if record.in_parts:
@@ -281,6 +282,8 @@ def _reading(record: ResultRecord, path: str | None) -> list[str]:
     """How others read the value."""
     if path is None:
         return []
+    if record.in_parts and not record.lazy:
+        return [f"penstock.stored({record.task!r}, {record.key!r}).load()"]
     if record.in_parts:
         return [f"duckdb -c \"SELECT * FROM '{path}'\"", f"penstock.stored({record.task!r}, {record.key!r}).scan()"]
     kind = record.codec.partition("/")[0]

@@ -230,7 +230,7 @@ class Worker:
                 (source.store, record.slot_name, record.attempt),
                 record.size,
                 lambda: self._open_results(source.store).load(record),
-                shared=source.shared and not record.in_parts,  # which is lazy: there is next to nothing to share
+                shared=source.shared and not record.lazy,  # of which there is next to nothing to share
             )
         except DamagedResult as error:
             raise InputLost(node, record.generation) from error

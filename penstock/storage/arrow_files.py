@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from penstock.errors import StoreError
+from penstock.storage.checked_files import CheckedFile
 from penstock.storage.objects import ObjectStore
 from penstock.storage.stored_files import StoredFile
 from penstock.storage.stores import Store
@@ -87,7 +88,9 @@ class _StoredFiles(pafs.FileSystemHandler):  # type: ignore[misc]
         return []
 
     def open_input_file(self, path: str) -> Any:
-        return pa.PythonFile(_watched(_file(self._store, path).open()), mode="r")
+        file = _file(self._store, path)
+        opened = _watched(file.open())
+        return pa.PythonFile(opened if self._store.trusted else CheckedFile(opened, file.size), mode="r")
 
     def open_input_stream(self, path: str) -> Any:
         return self.open_input_file(path)

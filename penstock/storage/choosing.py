@@ -6,13 +6,14 @@ import threading
 from typing import Any
 
 from penstock.errors import CodecRefused, ConfigurationError, SerializationError
+from penstock.storage.arrays import NumpySerializer
+from penstock.storage.containers import ContainerSerializer
 from penstock.storage.datasets import DaskSerializer, RaySerializer, StreamDatasetSerializer
 from penstock.storage.frames import ArrowSerializer, PandasSerializer, PolarsSerializer
 from penstock.storage.ipc import ArrowFileSerializer
 from penstock.storage.plain import (
     CompressedSerializer,
     JsonSerializer,
-    NumpySerializer,
     PickleSerializer,
     PydanticSerializer,
     StructSerializer,
@@ -49,7 +50,7 @@ def serializer_for(value: Any, wanted: str | Serializer | None = None) -> Serial
     record batches, lazy frames); `ConfigurationError` for an unknown name.
     """
     if wanted is None:
-        return next(each for each in _candidates() if each.can(value))
+        return next(found for each in _candidates() if (found := prepared(each, value)) is not None)
     if not isinstance(wanted, str):
         return _checked(wanted, value)
     every = [*_candidates(), *_ON_REQUEST.values()]
@@ -60,7 +61,17 @@ def serializer_for(value: Any, wanted: str | Serializer | None = None) -> Serial
             f"no serializer is called {wanted!r}",
             hint=f"one of {known}, or a Serializer instance",
         )
-    return next((each for each in choices if each.can(value)), None) or _checked(choices[0], value)
+    found = next((found for each in choices if (found := prepared(each, value)) is not None), None)
+    return found or _checked(choices[0], value)
+
+
+def prepared(serializer: Serializer, value: Any) -> Serializer | None:
+    """The serializer, if it can write the value: for some of them one that has it encoded already."""
+    prepare = getattr(serializer, "prepare", None)
+    if prepare is not None:
+        found: Serializer | None = prepare(value)
+        return found
+    return serializer if serializer.can(value) else None
 
 
 def reader_of(codec: str, *, allow_unsafe: bool) -> Serializer:
@@ -81,6 +92,10 @@ def reader_of(codec: str, *, allow_unsafe: bool) -> Serializer:
             codec=codec,
         )
     return serializer
+
+
+def _reader_of_part(codec: str, allow_unsafe: bool) -> Serializer:
+    return reader_of(codec, allow_unsafe=allow_unsafe)
 
 
 def is_safe(codec: str) -> bool:
@@ -106,23 +121,27 @@ def _checked(serializer: Serializer, value: Any) -> Serializer:
 # Asked from the last to the first: pickle takes anything, JSON is by far the most common.
 for _each in (
     PickleSerializer(),
+    ContainerSerializer(serializer_for, _reader_of_part, safe=False),
+    ContainerSerializer(serializer_for, _reader_of_part, safe=True),
     RaySerializer(),
     DaskSerializer(),
     StreamDatasetSerializer(),
     NumpySerializer(),
-    PolarsSerializer(),
-    PandasSerializer(),
+    PolarsSerializer("arrow"),
+    PolarsSerializer("parquet"),
+    PandasSerializer("arrow"),
+    PandasSerializer("parquet"),
+    ArrowFileSerializer(),
     ArrowSerializer(),
     TypedSerializer(),
     JsonSerializer(),
 ):
     register_serializer(_each)
-# Only on request: what is compressed cannot be read by other tools as it lies, Arrow files are large,
-# and what models write of themselves is not all of them.
+# Only on request: what is compressed cannot be read by other tools as it lies, and what models write of themselves is
+# not all of them.
 _ON_REQUEST: dict[str, Serializer] = {
     each.name: each
     for each in (
-        ArrowFileSerializer(),
         PydanticSerializer(),
         StructSerializer(),
         CompressedSerializer(JsonSerializer()),

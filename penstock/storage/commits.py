@@ -186,7 +186,7 @@ class Commits:
         record = staged.record
         if record.payload is None:
             again = msgspec.structs.replace(record, generation=generation)
-        elif isinstance(staged.value, Iterator) or record.in_parts:
+        elif isinstance(staged.value, Iterator) or record.lazy:
             return Restart(generation, reason)  # a stream has gone by, and what is lazy is computed by running it again
         else:
             place = Place(record.task, record.key, generation, record.attempt)

@@ -20,7 +20,8 @@ from dask.delayed import delayed
 
 from penstock.errors import SerializationError
 from penstock.loaded import loaded
-from penstock.storage.parquet import read_parquet, through_parquet
+from penstock.storage.parquet import through_parquet
+from penstock.storage.parquet_reading import read_parquet
 from penstock.storage.parts import Manifest, PartSink, StoredParts, Written
 from penstock.storage.records import About
 from penstock.storage.scanning import dataset_of

@@ -1,7 +1,10 @@
-"""Values in several files: a Parquet file for each part, and a manifest that says which files those are.
+"""Values in several files: a file for each part, and a manifest that says which files those are.
 
     results/<task>/<key>/000000.<attempt>.parts.json                the manifest: what the record calls its payload
-    results/<task>/<key>/000000.<attempt>.<number>-<mark>.parquet   a part
+    results/<task>/<key>/000000.<attempt>.<number>-<mark>.parquet   a part: of a dataset; of a container also .npy, …
+
+Of a dataset, which is read lazily, all parts have one schema (datasets). Of a container, which is read whole, the
+manifest has the container itself, and each part is a value in a format of its own (containers).
 
 A part is written by whoever has it, on any machine, through the same store. Each try to write one has a mark of its own
 in its name, so a part that is written twice, because a worker died that had written it, is two files, and the manifest
@@ -15,21 +18,25 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from penstock.errors import SerializationError, StoreError, StoreVersionError
+from penstock.errors import PenstockError, SerializationError, StoreError, StoreVersionError
+from penstock.storage.arrow_schemas import check_message, unknown_extensions
 from penstock.storage.hashed import HashedFile
 from penstock.storage.parquet import write_parquet
-from penstock.storage.records import PayloadFile, ResultRecord, part_name
+from penstock.storage.records import NOT_INLINE, About, PayloadFile, ResultRecord, part_name
+from penstock.storage.serializers import Serializer, type_name
 from penstock.storage.stored_files import StoredFile
 from penstock.storage.stores import PayloadStore, Store
 
 MANIFEST_SUFFIX = ".parts.json"
 _VERSION = 1
+CONTAINER_VERSION = 2
+"""Of the manifests of containers: who knows only those of datasets knows that it does not know these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +60,41 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
     """Bytes."""
     checksum: str
     """blake3 of the bytes, hex."""
-    rows: int
+    rows: int = 0
     digest: str = ""
     """Of the table, as the caller computed it."""
+    codec: str = ""
+    """Of a container's part; a dataset's are all Parquet."""
+    suffix: str = ".parquet"
+    about: About = About()
+    """As in a record, of a container's part."""
+
+
+class Leaf(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a leaf of a container is."""
+
+    part: int = -1
+    """The place of its part among the parts; -1: here."""
+    item: int | None = None
+    """Its place in the list that the part is; None: it is the part."""
+    codec: str = ""
+    about: About = About()
+    data: str = ""
+    """Of a small leaf that has no file: its bytes, in base 64."""
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The parts of one value, in order."""
 
     v: int
-    schema: str
-    """The Arrow schema of all parts: an IPC message in base 64."""
-    parts: tuple[Part, ...]
+    schema: str = ""
+    """Of a dataset, the Arrow schema of all parts: an IPC message in base 64."""
+    parts: tuple[Part, ...] = ()
     details: dict[str, str] = {}
     """What the serializer needs besides, to make the same value of them again."""
+    value: msgspec.Raw = NOT_INLINE
+    """Of a container, itself as typed JSON, with `{"$part": n}` where leaf n belongs."""
+    leaves: tuple[Leaf, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -77,7 +105,9 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
         import pyarrow as pa
 
         try:
-            return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.schema)))
+            message = base64.b64decode(self.schema)
+            check_message(message)
+            return pa.ipc.read_schema(pa.py_buffer(message))
         except (ValueError, OSError, NotImplementedError) as error:
             raise SerializationError("a dataset's schema does not read back", because=str(error)) from error
 
@@ -107,6 +137,13 @@ class PartSink:
     def write(self, number: int, table: Any) -> Written:
         """Write a part, durable when it returns, while its digest is computed beside. Raises what the store raises,
         and `SerializationError` for a table that Parquet does not keep."""
+        unknown = unknown_extensions(table.schema)
+        if unknown:
+            raise SerializationError(
+                f"columns of the type {unknown!r} cannot be stored",
+                because="reading them back may run code that whoever can write to the store has chosen",
+                hint="store them as plain Arrow types",
+            )
         from concurrent.futures import ThreadPoolExecutor  # the time it takes to import is for large results
 
         mark = os.urandom(4).hex()
@@ -122,6 +159,26 @@ class PartSink:
         part = Part(number, mark, file.size, file.checksum.hexdigest(), table.num_rows, digest)
         return Written(part, table.schema)
 
+    def write_value(self, number: int, value: Any, serializer: Serializer) -> Part:
+        """Write a value as a part, durable when it returns. Raises what the store and the serializer raise."""
+        mark = os.urandom(4).hex()
+        with self.store.create(part_name(self.prefix, number, mark, serializer.suffix)) as out:
+            file = HashedFile(out)
+            try:
+                about = written_to(file, value, serializer)
+            finally:
+                file.finish()
+        return Part(
+            number,
+            mark,
+            file.size,
+            file.checksum.hexdigest(),
+            about.rows or 0,
+            codec=serializer.name,
+            suffix=serializer.suffix,
+            about=about,
+        )
+
     def manifest(
         self, written: Iterable[Written], details: dict[str, str] | None = None, schema: Any = None
     ) -> Manifest:
@@ -136,7 +193,7 @@ class PartSink:
 
         As far as the store lets us; the rest goes with the garbage.
         """
-        keep = {part_name(self.prefix, part.number, part.mark) for part in (kept.parts if kept else ())}
+        keep = {part_name(self.prefix, part.number, part.mark, part.suffix) for part in (kept.parts if kept else ())}
         remove_files(self.store, self.prefix, keep)
 
 
@@ -155,6 +212,23 @@ def _one_schema(schemas: Sequence[Any]) -> Any:
             "the parts of a dataset do not fit together",
             because=str(error),
             hint="give all of them the same columns, with the same types",
+        ) from error
+
+
+def written_to(file: HashedFile, value: Any, serializer: Serializer) -> About:
+    """Have a value written to a file. Raises `SerializationError`, and what the store raises."""
+    try:
+        return serializer.write(value, file) or About()  # type: ignore[arg-type]
+    except Exception as error:
+        # Some writers wrap what their file raises in errors of their own.
+        store_error = getattr(file, "error", None)
+        if store_error is not None and store_error is not error:
+            raise store_error from error
+        # What a stream's own code raises is the task's error, not ours.
+        if store_error is not None or isinstance(error, PenstockError) or isinstance(value, Iterator):
+            raise
+        raise SerializationError(
+            f"a {type_name(value)} cannot be stored as {serializer.name!r}", because=f"{type(error).__name__}: {error}"
         ) from error
 
 
@@ -200,7 +274,13 @@ def read_parts(store: Store, record: ResultRecord) -> StoredParts:
         _refuse_newer(file, msgspec.json.decode(data, type=_Header).v)  # which may be anything but for this
         manifest = msgspec.json.decode(data, type=Manifest)
         files = tuple(
-            StoredFile(store, part_name(record.files, part.number, part.mark), part.size, part.checksum, record.task)
+            StoredFile(
+                store,
+                part_name(record.files, part.number, part.mark, part.suffix),
+                part.size,
+                part.checksum,
+                record.task,
+            )
             for part in manifest.parts
         )
     except StoreVersionError:
@@ -211,14 +291,14 @@ def read_parts(store: Store, record: ResultRecord) -> StoredParts:
 
 
 def _refuse_newer(file: StoredFile, version: int) -> None:
-    if version > _VERSION:
+    if version > CONTAINER_VERSION:
         raise StoreVersionError(
             f"the manifest has version {version}",
             where=file.name,
-            because=f"this Penstock reads versions up to {_VERSION}",
+            because=f"this Penstock reads versions up to {CONTAINER_VERSION}",
             hint="upgrade Penstock here",
             found=version,
-            known=_VERSION,
+            known=CONTAINER_VERSION,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import msgspec
 from penstock.errors import PenstockError, SerializationError
 from penstock.storage.choosing import reader_of
 from penstock.storage.classes import reading
+from penstock.storage.containers import ContainerSerializer, EncodedContainer
 from penstock.storage.datasets import DatasetSerializer
 from penstock.storage.hashed import HashedFile
 from penstock.storage.parts import (
@@ -22,9 +23,10 @@ from penstock.storage.parts import (
     payload_file,
     read_parts,
     write_manifest,
+    written_to,
 )
 from penstock.storage.records import INLINE_BYTES, About, PayloadFile, ResultRecord, attempt_prefix, payload_name
-from penstock.storage.serializers import Serializer, type_name
+from penstock.storage.serializers import Serializer
 from penstock.storage.stores import Store
 
 
@@ -53,7 +55,7 @@ def as_inline(value: Any, serializer: Serializer) -> tuple[msgspec.Raw, About] |
     if serializer.name.partition("/")[0] != "json":
         return None
     buffer = io.BytesIO()
-    about = _written(value, serializer, buffer)
+    about = written_to(buffer, value, serializer)
     data = buffer.getvalue()
     return (msgspec.Raw(data), about) if len(data) <= INLINE_BYTES else None
 
@@ -67,19 +69,24 @@ def write_payload(
     value's own code raises, as it is. Leaves nothing behind then.
     """
     name = payload_name(place.task, place.key, place.generation, place.attempt, serializer.suffix)
-    if isinstance(serializer, DatasetSerializer):
+    if isinstance(serializer, DatasetSerializer | EncodedContainer):
         return _write_parts(store, place, name, value, serializer, digests)
     with store.create(name) as out:
         file = HashedFile(out)
         try:
-            about = _written(value, serializer, file)
+            about = written_to(file, value, serializer)
         finally:
             file.finish()
     return Stored(PayloadFile(suffix=serializer.suffix, size=file.size, checksum=file.checksum.hexdigest()), about)
 
 
 def _write_parts(
-    store: Store, place: Place, name: str, value: Any, serializer: DatasetSerializer, digests: Digests | None
+    store: Store,
+    place: Place,
+    name: str,
+    value: Any,
+    serializer: DatasetSerializer | EncodedContainer,
+    digests: Digests | None,
 ) -> Stored:
     prefix = attempt_prefix(place.task, place.key, place.generation, place.attempt)
     sink = PartSink(store, prefix, digests.part if digests is not None else None)
@@ -90,24 +97,9 @@ def _write_parts(
         sink.discard()
         raise
     of_parts = [part.digest for part in manifest.parts]
-    digest = digests.whole([serializer.name, kind, *of_parts]) if digests is not None and all(of_parts) else None
+    lazy = isinstance(serializer, DatasetSerializer)
+    digest = digests.whole([serializer.name, kind, *of_parts]) if lazy and digests and all(of_parts) else None
     return Stored(payload, serializer.about(manifest, kind), digest)
-
-
-def _written(value: Any, serializer: Serializer, file: Any) -> About:
-    try:
-        return serializer.write(value, file) or About()
-    except Exception as error:
-        # Some writers wrap what their file raises in errors of their own.
-        store_error = getattr(file, "error", None)
-        if store_error is not None and store_error is not error:
-            raise store_error from error
-        # What a stream's own code raises is the task's error, not ours.
-        if store_error is not None or isinstance(error, PenstockError) or isinstance(value, Iterator):
-            raise
-        raise SerializationError(
-            f"a {type_name(value)} cannot be stored as {serializer.name!r}", because=f"{type(error).__name__}: {error}"
-        ) from error
 
 
 def read_value(store: Store, record: ResultRecord, *, allow_pickle: bool, limit: int, believed: bool = False) -> Any:
@@ -128,11 +120,16 @@ def _value(store: Store, record: ResultRecord, serializer: Serializer, limit: in
         raise SerializationError(
             f"a result of {record.payload.size} bytes is too large", because=f"{limit} is the limit"
         )
+    if isinstance(serializer, ContainerSerializer):
+        return _read(record, lambda: serializer.load(read_parts(store, record), limit=limit))
     if isinstance(serializer, DatasetSerializer):
         parts = read_parts(store, record)
         check_parts(store, record, parts)
         return _read(record, lambda: serializer.read_parts(parts, record.about))
-    data = memoryview(bytes(record.inline)) if record.payload is None else payload_file(store, record).contents()
+    if record.payload is None:
+        data = memoryview(bytes(record.inline))
+    else:
+        data = payload_file(store, record).contents(own=getattr(serializer, "owns_data", False))
     return _read(record, lambda: serializer.read(data, record.about, limit=limit))
 
 

@@ -1,4 +1,4 @@
-"""Serializers of plain values: JSON, models, numpy arrays, pickles, and the compressed forms of them."""
+"""Serializers of plain values: JSON, models, numpy pickles, and the compressed forms of them."""
 
 from __future__ import annotations
 
@@ -129,68 +129,6 @@ def _model_class(name: str, base: type | None) -> Any:
     if not fits:
         raise CodecRefused(f"{name} is not a model", because="the record's codec reads only models")
     return found
-
-
-class NumpySerializer:
-    """Arrays of numpy's own class without objects in them; shape, dtype and memory order are kept."""
-
-    name = "npy"
-    suffix = ".npy"
-    safe = True
-
-    def can(self, value: Any) -> bool:
-        numpy = loaded("numpy")
-        if numpy is None or type(value) is not numpy.ndarray or value.dtype.hasobject or value.dtype.metadata:
-            return False
-        # Numpy writes types that are not its own (such as its variable-length strings) as pickles.
-        return value.dtype.kind != "T" and bool(numpy.lib.format.descr_to_dtype(_descr(value.dtype)) == value.dtype)
-
-    def write(self, value: Any, file: BinaryIO) -> About:
-        import numpy
-
-        numpy.lib.format.write_array(file, value, allow_pickle=False)
-        return About(rows=len(value) if value.ndim else None, details={"dtype": str(value.dtype)})
-
-    def read(self, data: memoryview, about: About, *, limit: int) -> Any:
-        import numpy
-
-        file = io.BytesIO(data) if len(data) < _SMALL else _Reader(data)
-        version = numpy.lib.format.read_magic(file)
-        header = numpy.lib.format.read_array_header_1_0 if version == (1, 0) else numpy.lib.format.read_array_header_2_0
-        shape, _, dtype = header(file)
-        # The header says how much is allocated before a byte of the array is read.
-        if math.prod(shape) * dtype.itemsize > len(data):
-            raise SerializationError(
-                "an array claims more elements than its file holds",
-                because=f"{shape} of {dtype}",
-            )
-        file.seek(0)
-        return numpy.lib.format.read_array(file, allow_pickle=False)
-
-
-_SMALL = 1 << 20
-
-
-def _descr(dtype: Any) -> Any:
-    import numpy
-
-    return numpy.lib.format.dtype_to_descr(dtype)
-
-
-class _Reader:
-    """A file over a buffer that copies nothing but what is read."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data, self._at = data, 0
-
-    def read(self, size: int = -1) -> bytes:
-        end = len(self._data) if size < 0 else self._at + size
-        chunk = bytes(self._data[self._at : end])
-        self._at += len(chunk)
-        return chunk
-
-    def seek(self, at: int) -> None:
-        self._at = at
 
 
 class PickleSerializer:

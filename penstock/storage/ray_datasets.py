@@ -17,7 +17,7 @@ import ray
 import ray.data
 from ray.data.block import BlockAccessor
 
-from penstock.storage.parquet import read_parquet
+from penstock.storage.parquet_reading import read_parquet
 from penstock.storage.parts import Manifest, PartSink, StoredParts, Written
 from penstock.storage.records import About
 from penstock.storage.stored_files import StoredFile

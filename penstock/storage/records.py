@@ -83,6 +83,8 @@ class Signature(msgspec.Struct, frozen=True):
 
 
 NOT_INLINE = msgspec.Raw(b"")
+CONTAINER = "parts"
+"""The codec of containers, each part of which has a codec of its own."""
 
 
 class ResultRecord(
@@ -141,8 +143,13 @@ class ResultRecord(
 
     @property
     def in_parts(self) -> bool:
-        """Whether the value lies in several files, with a manifest for its payload; it is read lazily then."""
+        """Whether the value lies in several files, with a manifest for its payload."""
         return self.payload is not None and self.payload.parts is not None
+
+    @property
+    def lazy(self) -> bool:
+        """Whether its parts are read when somebody computes with it; those of a container are read at once."""
+        return self.in_parts and self.codec.partition("/")[0] != CONTAINER
 
     @property
     def files(self) -> str:
@@ -204,6 +211,7 @@ Slot = ResultRecord | RedirectRecord
 _PLAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]{0,98}[a-z0-9_-])?")
 _ATTEMPT = re.compile(r"(?!record\Z)[a-z0-9_-]{1,64}")
 _SUFFIX = re.compile(r"(?:\.[a-z0-9]{1,16}){1,2}")
+_PART_SUFFIX = re.compile(r"\.[a-z0-9]{1,16}(\.gz)?")
 _MARK = re.compile(r"[0-9a-f]{8}")
 
 
@@ -246,11 +254,11 @@ def attempt_prefix(task: str, key: str, generation: int, attempt: str) -> str:
     return f"results/{segment(task)}/{segment(key)}/{generation:06d}.{attempt}."
 
 
-def part_name(prefix: str, number: int, mark: str) -> str:
+def part_name(prefix: str, number: int, mark: str, suffix: str = ".parquet") -> str:
     """The name of a part among the files of the attempt that `attempt_prefix` named. Raises as `payload_name`."""
-    if not _MARK.fullmatch(mark) or number < 0:
-        raise _refused(mark, str(number))
-    return f"{prefix}{number:06d}-{mark}.parquet"
+    if not _MARK.fullmatch(mark) or number < 0 or not _PART_SUFFIX.fullmatch(suffix):
+        raise _refused(mark, f"{number}{suffix}")
+    return f"{prefix}{number:06d}-{mark}{suffix}"
 
 
 def _refused(attempt: str, suffix: str) -> StoreError:

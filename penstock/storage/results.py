@@ -142,7 +142,7 @@ class ResultStore:
         with self._looking_twice(record):
             believed = self.trust.believes_code(record)
             value = read_value(self.store, record, allow_pickle=allow_pickle, limit=self._max_bytes, believed=believed)
-        if not record.in_parts:
+        if not record.lazy:
             self.counters.add(bytes_read=record.size)
         return value
 

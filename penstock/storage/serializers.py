@@ -59,7 +59,17 @@ class Serializer(Protocol):
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
         """The value again. `data` is verified and read-only: the value must not share it, unless nobody can change it.
+        A serializer with a true `owns_data` gets data that are its own, to write to and to keep in the value.
         Raises any exception if that fails, and `SerializationError` before using more than `limit` bytes for it."""
+        ...
+
+
+@runtime_checkable
+class PreparingSerializer(Serializer, Protocol):
+    """One that has to encode a value to know whether it keeps it, and does so once."""
+
+    def prepare(self, value: Any) -> Serializer | None:
+        """A serializer of this value alone, which has it encoded; None where `can` says no."""
         ...
 
 

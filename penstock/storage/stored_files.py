@@ -29,11 +29,14 @@ class StoredFile:
     """blake3, hex."""
     task: str
 
-    def contents(self) -> memoryview:
-        """All of it, read-only. Raises `DamagedResult` if it is not what was written, `StoreUnreachable`."""
+    def contents(self, *, own: bool = False) -> memoryview:
+        """All of it, read-only; with `own` in memory that is the caller's to write to.
+
+        Raises `DamagedResult` if it is not what was written, `StoreUnreachable`.
+        """
         with self._opened() as file:
             try:
-                data = self._all_of(file)
+                data = _own_contents(file, self.size) if own else self._all_of(file)
             except OSError as error:
                 raise self._unreachable(error) from error
         if len(data) != self.size:
@@ -112,3 +115,22 @@ class StoredFile:
 
     def _unreachable(self, error: OSError) -> StoreUnreachable:
         return StoreUnreachable("reading a payload failed", where=self.name, because=str(error))
+
+
+def _own_contents(file: BinaryIO, size: int) -> memoryview:
+    """All of the file, filled in place: what is there is there once."""
+    buffer = bytearray(size)
+    view, at = memoryview(buffer), 0
+    while at < size and (count := _read_into(file, view[at : at + _CHUNK])):
+        at += count
+    if at == size and not file.read(1):
+        return view
+    return memoryview(bytes(size + 1 if at == size else at))  # of another size, which is all that counts
+
+
+def _read_into(file: BinaryIO, view: memoryview) -> int:
+    if isinstance(file, io.RawIOBase | io.BufferedIOBase):
+        return file.readinto(view) or 0
+    chunk = file.read(len(view))
+    view[: len(chunk)] = chunk
+    return len(chunk)

@@ -1,0 +1,131 @@
+"""numpy arrays as .npy files."""
+
+from __future__ import annotations
+
+import ast
+import math
+import struct
+from typing import Any, BinaryIO
+
+from penstock.errors import SerializationError
+from penstock.loaded import loaded
+from penstock.storage.records import About
+
+_MAGIC = b"\x93NUMPY"
+_MAX_HEADER = 4 << 20
+"""Bytes: numpy's own limit is so low that its structured arrays of a few hundred fields are above it."""
+_KINDS = ("ndarray", "memmap", "matrix", "recarray")
+_SHOWN = 200
+
+
+class NumpySerializer:
+    """Arrays of numpy's own classes without objects in them; shape, dtype and memory order are kept."""
+
+    name = "npy"
+    suffix = ".npy"
+    safe = True
+    owns_data = True
+
+    def can(self, value: Any) -> bool:
+        numpy = loaded("numpy")
+        if numpy is None or not isinstance(value, numpy.ndarray) or type(value).__name__ not in _KINDS:
+            return False
+        if type(value).__module__.partition(".")[0] != "numpy" or value.dtype.hasobject or value.dtype.metadata:
+            return False
+        # Numpy writes types that are not its own (such as its variable-length strings) as pickles.
+        if value.dtype.kind == "T" or numpy.lib.format.descr_to_dtype(_descr(value.dtype)) != value.dtype:
+            return False
+        return len(repr(_descr(value.dtype))) < _MAX_HEADER // 2
+
+    def write(self, value: Any, file: BinaryIO) -> About:
+        import numpy
+
+        numpy.lib.format.write_array(file, numpy.asarray(value), allow_pickle=False)
+        kind = type(value).__name__
+        details = {"dtype": str(value.dtype)[:_SHOWN]}
+        if _has_long_floats(value.dtype):
+            details["longdouble"] = _long_float()
+        return About(type="" if kind == "ndarray" else kind, rows=len(value) if value.ndim else None, details=details)
+
+    def read(self, data: memoryview, about: About, *, limit: int) -> Any:
+        import numpy
+
+        if about.details.get("longdouble", _long_float()) != _long_float():
+            raise SerializationError(
+                "an array of long doubles cannot be read here",
+                because=f"it was written where they are {about.details['longdouble']}; here they are {_long_float()}",
+                hint="have the task return float64",
+            )
+        start, shape, order, dtype = _header(data)
+        # The header says how much there is before a byte of the array is read.
+        if math.prod(shape) * dtype.itemsize > len(data) - start:
+            raise SerializationError(
+                "an array claims more elements than its file holds",
+                because=f"{shape} of {dtype}",
+            )
+        array = numpy.ndarray(shape, dtype, buffer=data, offset=start, order=order)
+        if data.readonly:
+            array = array.copy(order=order)
+        return array if not about.type else _of_class(array, about.type)
+
+
+def _of_class(array: Any, name: str) -> Any:
+    import numpy
+
+    if name not in _KINDS:
+        raise SerializationError(f"numpy has no class {name!r} of arrays")
+    if name == "recarray":
+        return array.view(numpy.recarray)
+    return array.view(getattr(numpy, name))
+
+
+def _header(data: memoryview) -> tuple[int, tuple[int, ...], Any, Any]:
+    """Where the array begins, its shape, order and dtype. Raises `SerializationError` for anything else."""
+    import numpy
+
+    try:
+        version = data[6]
+        start = 10 if version == 1 else 12
+        (size,) = struct.unpack_from("<H" if version == 1 else "<I", data, 8)
+        text = bytes(data[start : start + size])
+        if bytes(data[:6]) != _MAGIC or version not in (1, 2, 3) or size > _MAX_HEADER or len(text) != size:
+            raise SerializationError("an array does not read back", because="it has no header of numpy's")
+        said = ast.literal_eval(text.decode("utf-8" if version == 3 else "latin-1"))
+        shape, order, descr = said["shape"], "F" if said["fortran_order"] is True else "C", said["descr"]
+        dtype = numpy.lib.format.descr_to_dtype(descr)
+        if dtype.hasobject or not all(type(length) is int and length >= 0 for length in shape):
+            raise SerializationError("an array does not read back", because="its header is of no plain array")
+    except (
+        ValueError,
+        SyntaxError,
+        KeyError,
+        TypeError,
+        IndexError,
+        struct.error,
+        RecursionError,
+        MemoryError,
+    ) as error:
+        raise SerializationError("an array does not read back", because=f"its header is damaged: {error}") from error
+    return start + size, tuple(shape), order, dtype
+
+
+def _descr(dtype: Any) -> Any:
+    import numpy
+
+    return numpy.lib.format.dtype_to_descr(dtype)
+
+
+def _has_long_floats(dtype: Any) -> bool:
+    if dtype.subdtype is not None:
+        return _has_long_floats(dtype.subdtype[0])
+    if dtype.names:
+        return any(_has_long_floats(dtype[name]) for name in dtype.names)
+    return bool(dtype.kind in "fc" and dtype.itemsize > (8 if dtype.kind == "f" else 16))
+
+
+def _long_float() -> str:
+    """What a long double is on this machine: their bytes mean something else on others."""
+    import numpy
+
+    info = numpy.finfo(numpy.longdouble)
+    return f"{info.bits} bits with {info.nmant} of mantissa"
