@@ -14,6 +14,8 @@ from penstock.storage.records import About
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 4 << 20
 """Bytes: numpy's own limit is so low that its structured arrays of a few hundred fields are above it."""
+_MAX_FIRST = 60_000
+"""Characters that the first version of the format has room for, besides the shape."""
 _KINDS = ("ndarray", "memmap", "matrix", "recarray")
 _SHOWN = 200
 
@@ -40,7 +42,7 @@ class NumpySerializer:
     def write(self, value: Any, file: BinaryIO) -> About:
         import numpy
 
-        numpy.lib.format.write_array(file, numpy.asarray(value), allow_pickle=False)
+        numpy.lib.format.write_array(file, numpy.asarray(value), _version(value.dtype), allow_pickle=False)
         kind = type(value).__name__
         details = {"dtype": str(value.dtype)[:_SHOWN]}
         if _has_long_floats(value.dtype):
@@ -113,6 +115,14 @@ def _descr(dtype: Any) -> Any:
     import numpy
 
     return numpy.lib.format.dtype_to_descr(dtype)
+
+
+def _version(dtype: Any) -> tuple[int, int]:
+    """The format's, told to numpy, which else warns of all but the first."""
+    said = repr(_descr(dtype))
+    if not said.isascii():
+        return (3, 0)
+    return (2, 0) if len(said) > _MAX_FIRST else (1, 0)
 
 
 def _has_long_floats(dtype: Any) -> bool:

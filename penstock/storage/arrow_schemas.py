@@ -1,8 +1,8 @@
 """Which extension types an Arrow schema names, told from its bytes before pyarrow parses them.
 
 pyarrow makes an extension type by calling the class that has been registered for its name, and some packages' classes
-unpickle what the schema says. So names are read here, from the flat buffers themselves, and only types that are known to
-be data are let through.
+unpickle what the schema says. So names are read here, from the flat buffers themselves, and only types that are known
+to be data are let through.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _have_registered(names: set[str]) -> None:
 
 
 def unknown_extensions(schema: Any) -> str:
-    """The first extension type in a schema (made here) that would be refused when it is read; empty if none would be."""
+    """The first extension type of a schema that would be refused when it is read; empty if none would be."""
     try:
         check_message(schema.serialize().to_pybytes())
     except CodecRefused as refused:

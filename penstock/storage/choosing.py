@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from penstock.errors import CodecRefused, ConfigurationError, SerializationError
+from penstock.storage.array_cells import CellsSerializer, MaskedSerializer
 from penstock.storage.arrays import NumpySerializer
 from penstock.storage.containers import ContainerSerializer
 from penstock.storage.datasets import DaskSerializer, RaySerializer, StreamDatasetSerializer
@@ -126,6 +127,8 @@ for _each in (
     RaySerializer(),
     DaskSerializer(),
     StreamDatasetSerializer(),
+    MaskedSerializer(),
+    CellsSerializer(),
     NumpySerializer(),
     PolarsSerializer("arrow"),
     PolarsSerializer("parquet"),

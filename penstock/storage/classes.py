@@ -44,6 +44,11 @@ class reading:
         _current.reset(self._token)
 
 
+def is_believed() -> bool:
+    """Whether what is being read was written by somebody who might as well run code here."""
+    return _current.get().believed
+
+
 _current: ContextVar[Reading] = ContextVar("reading", default=Reading())  # noqa: B039 (it is frozen)
 
 

@@ -1,15 +1,16 @@
 """Containers that hold tables, arrays or objects: a manifest with the container, and each part in a format of its own.
 
-The container (tuples, dicts, dataclasses, models, at any depth) is typed JSON in the manifest; a table is a Parquet file
-beside it, an array an .npy file, small ones lie in the manifest itself. Objects that only pickle keeps are in one .pkl
-file together, so that what is one object in the value stays one; then the whole is under the rules for pickles. Unlike
-datasets, which have the same files, containers are read whole.
+The container (tuples, dicts, dataclasses, models, at any depth) is typed JSON in the manifest; a table is a Parquet
+file beside it, an array an .npy file, small ones lie in the manifest itself. Objects that only pickle keeps are in one
+.pkl file together, so that what is one object in the value stays one; then the whole is under the rules for pickles.
+Unlike datasets, which have the same files, containers are read whole.
 """
 
 from __future__ import annotations
 
 import base64
 import contextvars
+import functools
 import io
 import sys
 from collections.abc import Callable
@@ -72,7 +73,9 @@ class EncodedContainer:
         for at, (_, _, numbers) in enumerate(files):
             for item, number in enumerate(numbers):
                 places[number] = Leaf(part=at, item=item if numbers is self.pickled else None)
-        parts = _all_at_once([lambda f=f, n=n: sink.write_value(n, f[0], f[1]) for n, f in enumerate(files)])
+        parts = _all_at_once(
+            [functools.partial(sink.write_value, at, leaf, by) for at, (leaf, by, _) in enumerate(files)]
+        )
         made = [place for place in places if place is not None]
         manifest = Manifest(CONTAINER_VERSION, parts=tuple(parts), value=msgspec.Raw(self.document), leaves=tuple(made))
         return manifest, type_name(value)
@@ -137,7 +140,7 @@ class ContainerSerializer:
         if left < 0:
             raise SerializationError("a result is too large", because=f"{limit} bytes is the limit")
         fetched = _all_at_once(
-            [lambda f=f, s=s: _contents(f, s) for f, s in zip(parts.files, serializers, strict=True)]
+            [functools.partial(_contents, *each) for each in zip(parts.files, serializers, strict=True)]
         )
         values = []
         for number, (part, serializer) in enumerate(zip(manifest.parts, serializers, strict=True)):

@@ -1,7 +1,7 @@
 """Tables by whose they are: pyarrow, pandas, polars, and streams of record batches written with bounded memory.
 
-Parquet, wherever the file says all of the value; what it has no type for goes into an Arrow file, which keeps every type
-there is. Only what holds Python objects that no format knows is left to pickle.
+Parquet, wherever the file says all of the value; what it has no type for goes into an Arrow file, which keeps every
+type there is. Only what holds Python objects that no format knows is left to pickle.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Literal
 
 from penstock.errors import SerializationError
 from penstock.storage.batches import is_reader, is_stream
+from penstock.storage.classes import is_believed
 from penstock.storage.ipc import read_arrow, write_arrow
 from penstock.storage.parquet import columns_of, lost_of_table, write_parquet, write_stream
 from penstock.storage.parquet_reading import read_parquet
@@ -72,7 +73,7 @@ class ArrowSerializer:
         return About(type="Table", rows=rows, columns=columns_of(schema))
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
-        table = read_parquet(data, limit)
+        table = read_parquet(data, limit, believed=is_believed())
         if about.type != "RecordBatch":
             return table
         import pyarrow as pa
@@ -121,7 +122,11 @@ class PandasSerializer:
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
         from penstock.storage import pandas_tables
 
-        table = read_parquet(data, limit) if self.suffix == ".parquet" else read_arrow(data, limit)
+        table = (
+            read_parquet(data, limit, believed=is_believed())
+            if self.suffix == ".parquet"
+            else read_arrow(data, limit, believed=is_believed())
+        )
         return pandas_tables.decode_value(table, about)
 
 
@@ -148,7 +153,10 @@ class PolarsSerializer:
             return False
         from penstock.storage import polars_files
 
-        return polars_files.keeps(value, self.suffix)
+        kept = polars_files.keeps(value, self.suffix)
+        if not kept and self.suffix == ".arrow":
+            _warn(value, "it holds objects that no format of polars keeps")
+        return kept
 
     def write(self, value: Any, file: BinaryIO) -> About:
         from penstock.storage import polars_files

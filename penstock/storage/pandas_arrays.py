@@ -20,6 +20,9 @@ from penstock.storage.typed_nodes import from_node, to_node
 
 Kind = list[Any]
 """A tag and what belongs to it, as JSON has it."""
+Encoder = Callable[[Any, Any], tuple[Any, Kind]]
+"""Of an array and its dtype."""
+Decoder = Callable[[Any, Kind], Any]
 
 _DENSE = frozenset("iufb")
 _MASKED = frozenset(
@@ -155,59 +158,6 @@ def _decode_arrow(array: Any, kind: Kind) -> Any:
     return pd.arrays.ArrowExtensionArray(array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array]))
 
 
-def _encode_category(array: Any, dtype: Any) -> tuple[Any, Kind]:
-    from penstock.storage.pandas_labels import encode_labels
-
-    categories = array.categories
-    labels = _labels(categories)
-    indices = pa.array(np.where(array.codes < 0, 0, array.codes), pa.int32(), mask=array.codes < 0)
-    column = pa.DictionaryArray.from_arrays(indices, pa.array(labels, pa.string()))
-    kept = encode_labels(categories)
-    # Text that is its own label need not be there twice.
-    return column, ["category", bool(array.ordered), kept, None if kept.get("values") == labels else labels]
-
-
-def _labels(categories: Any) -> list[str]:
-    """A text for each category, for other programs to read: what it looks like, or its number."""
-    if categories.dtype == object and all(type(each) is str and _is_text(each) for each in categories):
-        return list(categories)
-    try:
-        labels = [str(each) for each in categories]
-    except Exception:  # noqa: BLE001  # a __str__ of users may raise anything
-        labels = []
-    if len(set(labels)) == len(categories) and all(map(_is_text, labels)):
-        return labels
-    return [str(number) for number in range(len(categories))]
-
-
-def _is_text(value: str) -> bool:
-    try:
-        return bool(value.encode()) or not value
-    except UnicodeEncodeError:
-        return False
-
-
-def _decode_category(array: Any, kind: Kind) -> Any:
-    from penstock.storage.pandas_labels import decode_labels
-
-    categories = decode_labels(kind[2])
-    labels = pa.array(kind[2]["values"] if kind[3] is None else kind[3], pa.string())
-    codes = np.full(len(array), -1, np.int64)
-    at = 0
-    for chunk in array.chunks if isinstance(array, pa.ChunkedArray) else [array]:
-        if not pa.types.is_dictionary(chunk.type):
-            chunk = chunk.dictionary_encode()
-        places = pa.compute.index_in(chunk.dictionary, value_set=labels).to_numpy(zero_copy_only=False)
-        indices = chunk.indices.to_numpy(zero_copy_only=False)
-        present = ~np.asarray(chunk.is_null())
-        found = places[indices[present].astype(np.int64)] if len(places) else np.empty(0, np.int64)
-        if np.isnan(found).any() if found.dtype.kind == "f" else False:
-            raise ValueError("a category is there that was not written")
-        codes[at : at + len(chunk)][present] = found
-        at += len(chunk)
-    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(categories, ordered=kind[1]))
-
-
 def _encode_interval(array: Any, dtype: Any) -> tuple[Any, Kind]:
     sides, kinds = [], []
     for side in (array.left, array.right):
@@ -266,16 +216,15 @@ def _decode_masked(array: Any, kind: Kind) -> Any:
     return dtype.construct_array_type()(values.astype(dtype.numpy_dtype, copy=False), mask)
 
 
-_ENCODERS: dict[type, Callable[[Any, Any], tuple[Any, Kind]]] = {
+_ENCODERS: dict[type, Encoder] = {
     pd.DatetimeTZDtype: _encode_zoned,
     pd.StringDtype: _encode_text,
     pd.ArrowDtype: _encode_arrow,
-    pd.CategoricalDtype: _encode_category,
     pd.IntervalDtype: _encode_interval,
     pd.PeriodDtype: _encode_period,
     pd.SparseDtype: _encode_sparse,
 }
-_DECODERS: dict[str, Callable[[Any, Kind], Any]] = {
+_DECODERS: dict[str, Decoder] = {
     "np": _decode_np,
     "M8": _decode_times,
     "m8": _decode_times,
@@ -284,9 +233,13 @@ _DECODERS: dict[str, Callable[[Any, Kind], Any]] = {
     "text": _decode_text,
     "masked": _decode_masked,
     "arrow": _decode_arrow,
-    "category": _decode_category,
     "interval": _decode_interval,
     "period": _decode_period,
     "sparse": _decode_sparse,
     "object": decode_objects,
 }
+
+
+def extend(dtype: type, tag: str, encoder: Encoder, decoder: Decoder) -> None:
+    """Have arrays of a dtype encoded by a module that itself needs this one."""
+    _ENCODERS[dtype], _DECODERS[tag] = encoder, decoder

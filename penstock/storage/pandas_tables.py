@@ -15,6 +15,7 @@ import msgspec
 import pandas as pd
 import pyarrow as pa
 
+import penstock.storage.pandas_categories  # noqa: F401 (which tells pandas_arrays of them)
 from penstock.errors import SerializationError, StoreVersionError
 from penstock.storage.pandas_arrays import decode_array, encode_array
 from penstock.storage.pandas_labels import as_arrow, decode_labels, decode_rows, encode_labels, encode_rows
@@ -37,7 +38,9 @@ def is_known(value: Any) -> bool:
     kind = type(value)
     if kind in (pd.DataFrame, pd.Series):
         return True
-    own = kind.__module__.startswith("pandas.") and isinstance(value, (pd.Index, pd.api.extensions.ExtensionArray))
+    own = kind.__module__.partition(".")[0] == "pandas" and isinstance(
+        value, (pd.Index, pd.api.extensions.ExtensionArray)
+    )
     return own and len(value.shape) == 1
 
 

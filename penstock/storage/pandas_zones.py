@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 import zoneinfo
 from typing import Any
 
@@ -30,10 +31,7 @@ def decode_zone(node: Any) -> Any:
             raise TypeError(f"a {type(zone).__name__} is no time zone")
         return zone
     if "dateutil" in node:
-        from dateutil import tz
-
-        return tz.UTC
-    import pytz
-
+        return importlib.import_module("dateutil.tz").UTC
+    pytz = importlib.import_module("pytz")
     name = node["pytz"]
     return pytz.FixedOffset(name) if isinstance(name, int) else pytz.timezone(name)

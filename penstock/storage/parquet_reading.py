@@ -81,7 +81,7 @@ def _cast(column: Any, wanted: Any) -> Any:
 
 
 def check_unpacked(data: memoryview, limit: int, *, believed: bool = True) -> None:
-    """Raises `SerializationError` for a file that unpacks to more than `limit` bytes, for whoever reads it otherwise."""
+    """Raises `SerializationError` for a file that unpacks to more than `limit` bytes, for another reader of it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -155,5 +155,5 @@ def _too_large(limit: int) -> SerializationError:
     return SerializationError(
         "a table is too large to load",
         because=f"it unpacks to more than {limit} bytes",
-        hint="a larger limit is set by max_value_bytes (docs/settings.md)",
+        hint="that is what this process may use for one value: scan it, or load it where there is more memory",
     )

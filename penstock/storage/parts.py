@@ -31,7 +31,7 @@ from penstock.storage.parquet import write_parquet
 from penstock.storage.records import NOT_INLINE, About, PayloadFile, ResultRecord, part_name
 from penstock.storage.serializers import Serializer, type_name
 from penstock.storage.stored_files import StoredFile
-from penstock.storage.stores import PayloadStore, Store
+from penstock.storage.stores import Store
 
 MANIFEST_SUFFIX = ".parts.json"
 _VERSION = 1
@@ -215,10 +215,10 @@ def _one_schema(schemas: Sequence[Any]) -> Any:
         ) from error
 
 
-def written_to(file: HashedFile, value: Any, serializer: Serializer) -> About:
+def written_to(file: Any, value: Any, serializer: Serializer) -> About:
     """Have a value written to a file. Raises `SerializationError`, and what the store raises."""
     try:
-        return serializer.write(value, file) or About()  # type: ignore[arg-type]
+        return serializer.write(value, file) or About()
     except Exception as error:
         # Some writers wrap what their file raises in errors of their own.
         store_error = getattr(file, "error", None)
@@ -232,7 +232,7 @@ def written_to(file: HashedFile, value: Any, serializer: Serializer) -> About:
         ) from error
 
 
-def write_manifest(store: PayloadStore, name: str, manifest: Manifest) -> PayloadFile:
+def write_manifest(store: Store, name: str, manifest: Manifest) -> PayloadFile:
     """Write the manifest, durable when it returns."""
     data = msgspec.json.encode(manifest)
     with store.create(name) as out:

@@ -1,7 +1,7 @@
 """polars' values in Parquet and Arrow files of its own writing.
 
-The types that it wrote are kept beside the file and compared with those that are read: another version of polars may know
-less of them, and then gives another type, or panics.
+The types that it wrote are kept beside the file and compared with those that are read: another version of polars may
+know less of them, and then gives another type, or panics.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from blake3 import blake3
 
 from penstock.errors import SerializationError
+from penstock.storage.classes import is_believed
 from penstock.storage.parquet_reading import check_unpacked
 from penstock.storage.records import About
 
@@ -52,7 +53,7 @@ def write(value: Any, file: BinaryIO, suffix: str) -> About:
 def read(data: memoryview, about: About, suffix: str, limit: int) -> Any:
     """The frame or series again. Raises `SerializationError` if it does not have the types that it had."""
     if suffix == ".parquet":
-        check_unpacked(data, limit)
+        check_unpacked(data, limit, believed=is_believed())
     frame = _as_written(_calm(lambda: _read(io.BytesIO(data), suffix)), about.details)
     if frame.estimated_size() > limit:
         raise SerializationError("a table is too large to load", because=f"the limit is {limit} bytes")
@@ -71,7 +72,7 @@ def _write(frame: Any, file: Any, suffix: str) -> None:
 
 
 def _read(file: io.BytesIO, suffix: str) -> Any:
-    return pl.read_parquet(file) if suffix == ".parquet" else pl.read_ipc(file, memory_map=False)
+    return pl.read_parquet(file) if suffix == ".parquet" else pl.read_ipc(file)
 
 
 def _calm(work: Callable[[], _Made]) -> _Made:

@@ -81,7 +81,8 @@ class ResultStore:
 
     `allow_pickle` None accepts pickles where the store is trusted, and signed ones; False accepts none. With
     `signatures` everything that is written is signed; they also say what is read (docs/security.md). `max_bytes`
-    bounds what one value may need to be read, by default this machine's memory.
+    bounds what one value may need to be read, by default this machine's memory, or half of it for what anyone may have
+    written.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class ResultStore:
         self.clock = clock
         self.counters = Counters()
         self.trust = Trust(store, signatures=signatures, allow_pickle=allow_pickle)
-        self._max_bytes = max_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        self._max_bytes = max_bytes
         self.commits = Commits(store, self.trust, self.counters, clock)
         self._format_read = False
         self._format_written = False
@@ -141,7 +142,8 @@ class ResultStore:
         allow_pickle = self.trust.allows_pickle(record)
         with self._looking_twice(record):
             believed = self.trust.believes_code(record)
-            value = read_value(self.store, record, allow_pickle=allow_pickle, limit=self._max_bytes, believed=believed)
+            limit = self._max_bytes or memory_bytes() // (1 if believed else 2)
+            value = read_value(self.store, record, allow_pickle=allow_pickle, limit=limit, believed=believed)
         if not record.lazy:
             self.counters.add(bytes_read=record.size)
         return value
@@ -352,6 +354,17 @@ def this_process(*, run_id: str = "", flow: str = "") -> Producer:
         python=platform.python_version(),
         penstock=_version(),
     )
+
+
+@cache
+def memory_bytes() -> int:
+    """What this machine has, or what this process may use of it."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
+            return min(whole, int(file.read()))
+    except (OSError, ValueError):
+        return whole  # no such group, or `max`
 
 
 @cache

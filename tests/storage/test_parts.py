@@ -253,8 +253,8 @@ def test_no_manifest_leads_to_a_file_that_is_not_a_part(results: ResultStore, ma
 @pytest.mark.parametrize("more", [{}, {"parts": "of another kind"}])
 def test_a_manifest_of_a_newer_version_is_told_from_a_damaged_one(results: ResultStore, more: dict[str, Any]) -> None:
     record = publish(results)
-    forged = forge(results, record, {"v": 2, **more})
-    with pytest.raises(StoreVersionError, match="the manifest has version 2"):
+    forged = forge(results, record, {"v": 3, **more})
+    with pytest.raises(StoreVersionError, match="the manifest has version 3"):
         results.load(forged)
 
 

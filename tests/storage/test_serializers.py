@@ -23,7 +23,7 @@ from penstock.errors import CodecRefused, ConfigurationError, SerializationError
 from penstock.storage import choosing, sameness
 from penstock.storage.choosing import reader_of, register_serializer, serializer_for
 from penstock.storage.records import About
-from penstock.storage.serializers import Serializer, SerializerFallback
+from penstock.storage.serializers import Serializer
 
 pa = pytest.importorskip("pyarrow")
 
@@ -282,18 +282,48 @@ def test_arrays_come_back_with_dtype_shape_and_order() -> None:
 
 
 @pytest.mark.needs("numpy")
-def test_arrays_that_npy_does_not_keep_are_pickled() -> None:
+def test_arrays_that_npy_does_not_keep_have_another_format() -> None:
     np = pytest.importorskip("numpy")
-    for value in (
-        np.array([{}, 1], dtype=object),
-        np.ma.masked_array([1, 2], [True, False]),
-        np.array(["a"], dtype=np.dtypes.StringDType()),
-        np.zeros(1, dtype=[("a", object)]),
-        np.array([1], dtype=np.dtype("i4", metadata={"unit": "m"})),
+    for value, wanted in (
+        (np.array([{}, 1], dtype=object), "json/array"),
+        (np.ma.masked_array([1, 2], [True, False]), "npy/masked"),
+        (np.array(["a"], dtype=np.dtypes.StringDType()), "json/array"),
+        (np.array([print], dtype=object), "pickle"),
+        (np.zeros(1, dtype=[("a", object)]), "pickle"),
+        (np.array([1], dtype=np.dtype("i4", metadata={"unit": "m"})), "pickle"),
     ):
         codec, again = round_trip(value)
-        assert codec == "pickle"
+        assert codec == wanted
         assert type(again) is type(value)
+
+
+@pytest.mark.needs("numpy")
+def test_records_of_hundreds_of_fields_read_back() -> None:
+    np = pytest.importorskip("numpy")
+    value = np.zeros(2, [(f"a field with a long name {n}", "f8") for n in range(500)])
+    codec, again = round_trip(value)
+    assert (codec, again.dtype) == ("npy", value.dtype)
+
+
+@pytest.mark.needs("numpy")
+def test_long_doubles_are_read_only_where_they_mean_the_same() -> None:
+    np = pytest.importorskip("numpy")
+    _, data, about = written(np.array([1.5], dtype=np.longdouble))
+    elsewhere = msgspec.structs.replace(about, details={**about.details, "longdouble": "128 bits of another kind"})
+    with pytest.raises(SerializationError, match="long doubles cannot be read here"):
+        back("npy", data, elsewhere)
+
+
+@pytest.mark.needs("numpy")
+def test_an_array_is_made_of_the_memory_it_was_read_into() -> None:
+    np = pytest.importorskip("numpy")
+    _, data, about = written(np.arange(10.0))
+    own = memoryview(bytearray(data))
+    again = reader_of("npy", allow_unsafe=False).read(own, about, limit=1 << 20)
+    assert np.shares_memory(again, np.frombuffer(own, dtype=np.uint8))
+    again[0] = 7.0
+    shared = reader_of("npy", allow_unsafe=False).read(memoryview(data), about, limit=1 << 20)
+    assert not np.shares_memory(shared, np.frombuffer(data, dtype=np.uint8))
 
 
 @pytest.mark.needs("numpy")
@@ -325,6 +355,7 @@ def batches(count: int = 3) -> list[Any]:
         pa.table({"d": pa.DictionaryArray.from_arrays(pa.array([0, 1, 0], pa.int8()), pa.array(["a", "b"]))}),
         pa.table({"t": pa.array([1], pa.timestamp("ns", "Europe/Berlin")), "l": pa.array(["x"], pa.large_string())}),
         pa.table({"a": [1]}).replace_schema_metadata({"who": "me"}),
+        pa.table({"t": pa.array([1], pa.timestamp("s")), "d": pa.array([0], pa.date64())}),
         pa.Table.from_batches(batches()),
         pa.table({"n": pa.nulls(2), "s": pa.array([{"x": 1}, None])}),
     ],
@@ -354,15 +385,15 @@ def test_a_record_batch_comes_back_as_one(batch: Any) -> None:
 @pytest.mark.parametrize(
     "table",
     [
-        pa.table({"t": pa.array([1], pa.timestamp("s"))}),
+        pa.table({"m": pa.array([(1, 2, 3)], pa.month_day_nano_interval())}),
+        pa.table({"a": [1, 2]}).select([]),
         pa.table({"u": pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])}),
     ],
     ids=str,
 )
-def test_a_table_that_parquet_would_change_is_pickled_with_a_warning(table: Any) -> None:
-    with pytest.warns(SerializerFallback, match="pickle"):
-        codec, again = round_trip(table)
-    assert codec == "pickle"
+def test_a_table_that_parquet_would_change_is_an_arrow_file(table: Any) -> None:
+    codec, again = round_trip(table)
+    assert codec == "arrow"
     assert again.equals(table)
 
 
