@@ -41,7 +41,10 @@ _carried: ContextVar[tuple[str, Mapping[str, type]] | None] = ContextVar("driver
 
 
 def main_module_name() -> str:
-    """The name under which the running script would be imported; `__main__` where there is none (a notebook)."""
+    """The name under which the running script would be imported.
+
+    In a notebook it is the name of its file, where the kernel knows it, and else `__main__`.
+    """
     carried = _carried.get()
     return _own_name() if carried is None else carried[0]
 
@@ -71,8 +74,16 @@ def _own_name() -> str:
         return str(spec.name)
     file = getattr(main, "__file__", None)
     if not isinstance(file, str):
-        return "__main__"
+        return _notebook_name(main) or "__main__"
     return os.path.splitext(os.path.basename(file))[0]
+
+
+def _notebook_name(main: Any) -> str | None:
+    if "ipykernel" not in sys.modules:  # a program started by a notebook inherits its variables
+        return None
+    # VS Code leaves the path among the notebook's own names, a Jupyter server in the kernel's environment.
+    path = getattr(main, "__vsc_ipynb_file__", None) or os.environ.get("JPY_SESSION_NAME")
+    return os.path.basename(path) if isinstance(path, str) and path.endswith(".ipynb") else None
 
 
 def _stand_in(module: str, classes: Mapping[str, type]) -> Any:

@@ -142,6 +142,24 @@ def _binary(chunks: list[Any]) -> Iterator[bytes]:
     yield hash_buffers(b"arrow.bytes", texts, nbytes=sum(map(len, texts)))
 
 
+def text_digest(array: Any) -> bytes:
+    """The digest of text as a column of type large_string; texts that are no UTF-8 included, which Arrow refuses."""
+    import pyarrow as pa
+
+    kind = pa.large_string()
+    try:
+        column = pa.array(array, kind)
+    except UnicodeEncodeError:
+        column = pa.array([_encoded(item) for item in array], pa.large_binary())
+    chunks = [chunk for chunk in getattr(column, "chunks", [column]) if len(chunk)]
+    content = (_validity(chunks), *_binary(chunks))
+    return hash_node(b"arrow.column", (type_digest(kind), hash_int(len(column)), *content))
+
+
+def _encoded(item: Any) -> bytes | None:
+    return item.encode("utf-8", "surrogatepass") if isinstance(item, str) else None
+
+
 def _fixed_width(kind: Any, chunks: list[Any]) -> bytes:
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -150,7 +168,9 @@ def _fixed_width(kind: Any, chunks: list[Any]) -> bytes:
     if types.is_boolean(kind):
         return _hash_values(b"arrow.values", [pc.fill_null(c, False).cast(pa.uint8()) for c in chunks], 1)
     width = kind.bit_width // 8
-    if types.is_floating(kind):
+    if types.is_float16(kind):
+        chunks = [_one_half_nan(chunk.view(pa.uint16())) for chunk in chunks]
+    elif types.is_floating(kind):
         chunks = [_one_nan(chunk) for chunk in chunks]
     raw = {1: pa.uint8(), 2: pa.uint16(), 4: pa.uint32(), 8: pa.uint64()}.get(width, pa.binary(width))
     zero = pa.scalar(bytes(width) if types.is_fixed_size_binary(raw) else 0, raw)
@@ -168,6 +188,15 @@ def _one_nan(chunk: Any) -> Any:
     return pc.if_else(is_nan, pa.scalar(float("nan"), chunk.type), chunk) if pc.any(is_nan).as_py() else chunk
 
 
+def _one_half_nan(bits: Any) -> Any:
+    """As `_one_nan`, for half floats given as their bits: not every pyarrow calculates with them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    size = pc.bit_wise_and(bits, pa.scalar(0x7FFF, pa.uint16()))
+    return pc.if_else(pc.greater(size, pa.scalar(0x7C00, pa.uint16())), pa.scalar(0x7E00, pa.uint16()), bits)
+
+
 def _hash_values(tag: bytes, chunks: list[Any], width: int) -> bytes:
     views = []
     for chunk in chunks:
@@ -180,12 +209,29 @@ def _hash_values(tag: bytes, chunks: list[Any], width: int) -> bytes:
 def _metadata(metadata: Any, walk: Walk) -> bytes:
     kept: dict[bytes, Any] = {}
     for key, value in (metadata or {}).items():
-        if key == b"pandas":  # how to rebuild an index; the versions of who wrote it are no part of that
-            document = json.loads(value)
-            kept[key] = {name: item for name, item in document.items() if name not in ("creator", "pandas_version")}
+        if key == b"pandas":
+            kept[key] = _pandas_document(json.loads(value))
         elif not key.startswith((b"PARQUET:", b"ARROW:schema")):
             kept[key] = value
     return walk.of(kept)
+
+
+def _pandas_document(document: dict[str, Any]) -> dict[str, Any]:
+    """How to rebuild an index; who wrote it, and how his pandas holds labels of text, are no part of that."""
+    kept = {name: item for name, item in document.items() if name not in ("creator", "pandas_version")}
+    if not kept.get("attributes"):  # written by newer releases only
+        kept.pop("attributes", None)
+    kept["column_indexes"] = [_label_document(entry) for entry in kept.get("column_indexes") or ()]
+    return kept
+
+
+def _label_document(entry: Any) -> Any:
+    texts = ("unicode", "string", "object")
+    if not isinstance(entry, dict) or entry.get("pandas_type") not in texts:
+        return entry
+    if entry.get("numpy_type") not in ("object", "str", "string") or entry.get("metadata") != {"encoding": "UTF-8"}:
+        return entry
+    return entry | {"pandas_type": "unicode", "numpy_type": "object"}
 
 
 def field_digest(value: Any, walk: Walk) -> bytes:

@@ -1,7 +1,7 @@
-"""Digests of code as a value: functions, methods, builtins, partials.
+"""Digests of code as a value: functions, methods, builtins, partials, modules.
 
 The user's functions are digested by their syntax tree, the values of their defaults and those of their closure
-variables; installed ones by name, because their source changes with versions and Pythons.
+variables; installed ones by name, because their source changes with versions and Pythons. So are modules.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from penstock.errors import DigestError
 from penstock.graph.merkle import UndigestibleError, Walk, hash_leaf, hash_node, hash_str, hash_type, label
 from penstock.graph.names import is_project_module, stable_module, stable_name
-from penstock.graph.syntax import function_code_digest
+from penstock.graph.syntax import encode_tree, module_syntax
 
 
 def function(value: types.FunctionType, walk: Walk) -> bytes:
@@ -25,7 +25,9 @@ def function(value: types.FunctionType, walk: Walk) -> bytes:
         return hash_node(b"function", (hash_str(stable_name(value)), function_content(value, walk)))
     # Installed code changes with versions and Pythons: its name says what it does, its closure what to.
     walk.functions.append(value)
-    name = f"{stable_module(home)}:{value.__code__.co_qualname}"
+    qualname = value.__code__.co_qualname
+    # Behind the name of a decorated function is the decorator's own: `functools.wraps` copies only what people see.
+    name = stable_name(value) if qualname == value.__qualname__ else f"{stable_module(home)}:{qualname}"
     closure = _constants(walk, ".__closure__", closure_items(value))
     walk.functions.pop()
     return hash_node(b"library", (hash_str(name), closure))
@@ -35,7 +37,7 @@ def function_content(fn: types.FunctionType, walk: Walk) -> bytes:
     """A function without its name: syntax tree, values of defaults, values of closure variables."""
     walk.functions.append(fn)
     try:
-        syntax = function_code_digest(fn)
+        syntax = walk.code(fn)
     except DigestError as error:
         raise UndigestibleError(error.what, because=error.because) from error
     parts = (
@@ -90,6 +92,18 @@ def method(value: types.MethodType, walk: Walk) -> bytes:
 def partial(value: functools.partial[Any], walk: Walk) -> bytes:
     parts = (value.func, value.args, value.keywords)
     return hash_node(b"partial", map(walk.at, (".func", ".args", ".keywords"), parts))
+
+
+def module(value: types.ModuleType, _: Walk) -> bytes:
+    """An installed module by name, one of the project by its source too (what it imports does not count)."""
+    name = stable_module(value.__name__)
+    if not is_project_module(value.__name__) or not getattr(value, "__file__", None):
+        return hash_leaf(b"module", name.encode())
+    try:
+        source = hash_leaf(b"syntax", encode_tree(module_syntax(value)))
+    except DigestError as error:
+        raise UndigestibleError(error.what, because=error.because) from error
+    return hash_node(b"projectmodule", (hash_str(name), source))
 
 
 def operator_object(value: Any, walk: Walk) -> bytes:

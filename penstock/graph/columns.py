@@ -1,9 +1,14 @@
-"""Which array or table type is digested how. Nothing is imported to find out: a value's class names its package."""
+"""Which type of which package is digested how: arrays, tables, random number generators, addresses, collections.
+
+Nothing is imported to find out: a value's class names its package.
+"""
 
 from __future__ import annotations
 
-from penstock.graph import arrays, arrow, frames
-from penstock.graph.merkle import Branch, hash_leaf, hash_node
+from typing import Any
+
+from penstock.graph import arrays, arrow, frames, polars, randomness, sparse, zones
+from penstock.graph.merkle import Branch, Walk, hash_leaf, hash_node, hash_str, hash_type
 
 
 def branch_for(cls: type) -> Branch | None:
@@ -19,8 +24,16 @@ def branch_for(cls: type) -> Branch | None:
     return None
 
 
-_OPEN = frozenset({"generic", "dtype", "Array", "Scalar", "DataType", "Index", "ExtensionArray", "ExtensionDtype"})
-"""Base classes whose subclasses differ in dtype only; for all others a subclass is not its base."""
+_OPEN = frozenset(
+    {"generic", "dtype", "BitGenerator", "BaseTzInfo", "_spbase", "spmatrix"}
+    | {"Array", "Scalar", "DataType"}
+    | {"Index", "ExtensionArray", "ExtensionDtype"}
+)
+"""Base classes whose subclasses say in their digest which they are; for all others a subclass is not its base."""
+
+
+def _address(value: Any, _: Walk) -> bytes:
+    return hash_node(b"ipaddress", (hash_type(type(value)), hash_str(str(value))))
 
 
 _TABLES: dict[str, dict[str, Branch]] = {
@@ -32,6 +45,21 @@ _TABLES: dict[str, dict[str, Branch]] = {
         "numpy.dtype": lambda value, walk: hash_node(b"numpy.dtypeobject", (arrays.dtype_digest(value),)),
         "numpy.ufunc": arrays.ufunc,
         "numpy._ArrayFunctionDispatcher": arrays.function,
+        "numpy.BitGenerator": randomness.bit_generator,
+        "numpy.Generator": randomness.generator,
+        "numpy.RandomState": randomness.random_state,
+        "numpy.SeedSequence": randomness.seed_sequence,
+    },
+    "scipy": {"scipy._spbase": sparse.sparse_array, "scipy.spmatrix": sparse.sparse_array},
+    "pytz": {"pytz.BaseTzInfo": zones.pytz_zone, "pytz._FixedOffset": zones.pytz_zone},
+    "random": {"random.Random": randomness.python},
+    "ipaddress": {
+        "ipaddress.IPv4Address": _address,
+        "ipaddress.IPv6Address": _address,
+        "ipaddress.IPv4Interface": _address,
+        "ipaddress.IPv6Interface": _address,
+        "ipaddress.IPv4Network": _address,
+        "ipaddress.IPv6Network": _address,
     },
     "pyarrow": {
         "pyarrow.Table": arrow.table_digest,
@@ -58,8 +86,8 @@ _TABLES: dict[str, dict[str, Branch]] = {
         "pandas.NaTType": lambda _, __: hash_leaf(b"pandas.nat", b""),
     },
     "polars": {
-        "polars.DataFrame": frames.polars_frame,
-        "polars.Series": frames.polars_series,
-        "polars.DataType": frames.polars_dtype,
+        "polars.DataFrame": polars.frame,
+        "polars.Series": polars.series,
+        "polars.DataType": polars.dtype,
     },
 }

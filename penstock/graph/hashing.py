@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import array
 import collections
-import dataclasses
 import datetime
-import enum
 import functools
 import io
 import logging
@@ -28,12 +26,12 @@ import struct
 import types
 import typing
 import zoneinfo
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from blake3 import blake3
 
-from penstock.graph import callables, columns
+from penstock.graph import callables, columns, objects
 from penstock.graph.large import Large
 from penstock.graph.merkle import (
     LEAVES,
@@ -43,7 +41,6 @@ from penstock.graph.merkle import (
     Resolve,
     UndigestibleError,
     Walk,
-    attributes,
     hash_buffers,
     hash_int,
     hash_leaf,
@@ -77,14 +74,8 @@ def digest_bytes(value: object, resolve: Resolve | None = None, *, where: str = 
     leaf = LEAVES.get(type(value))
     if leaf is not None:
         return leaf(value)
-    try:
-        return Walk(resolve, find_branch).visit(value)
-    except UndigestibleError as problem:
-        raise problem.as_error(where, name) from problem.__cause__
-    except RecursionError:
-        raise UndigestibleError("the value is nested too deeply for the stack that is left").as_error(
-            where, name
-        ) from None
+    walk = Walk(resolve, find_branch)
+    return walk.run(lambda: walk.visit(value), where, name)
 
 
 def combine(tag: str, parts: Iterable[str]) -> str:
@@ -159,43 +150,6 @@ def _short(value: object) -> str:
     # Only plain values are shown: the repr of a user's object may be long, slow or secret.
     text = repr(value) if type(value) in LEAVES else type(value).__qualname__
     return text if len(text) <= 40 else text[:37] + "..."
-
-
-def _fields(walk: Walk, items: Iterable[tuple[str, Any]]) -> bytes:
-    parts = []
-    for name, item in items:
-        parts.append(label(name) + walk.at(f".{name}", item))
-    return hash_node(b"fields", sorted(parts))
-
-
-def _record(tag: bytes, items_of: Callable[[Any], Iterable[tuple[str, Any]]]) -> Branch:
-    def branch(value: Any, walk: Walk) -> bytes:
-        return hash_node(tag, (hash_type(type(value)), _fields(walk, items_of(value))))
-
-    return branch
-
-
-def _pydantic_items(value: Any) -> Iterator[tuple[str, Any]]:
-    for part in ("__dict__", "__pydantic_extra__", "__pydantic_private__"):
-        held = getattr(value, part, None) or {}
-        yield from ((name, item) for name, item in held.items() if not _is_cached_property(value, name))
-
-
-def _is_cached_property(value: Any, name: str) -> bool:
-    found = getattr(type(value), name, None)
-    # pydantic wraps computed fields around their property
-    return isinstance(getattr(found, "wrapped_property", found), functools.cached_property)
-
-
-def _enum(value: enum.Enum, walk: Walk) -> bytes:
-    # A combination of flags is named differently by different Pythons: its number says it all.
-    member = "" if isinstance(value, enum.Flag) else value.name
-    return hash_node(b"enum", (hash_type(type(value)), label(member), walk.at(".value", value.value)))
-
-
-def _namedtuple(value: Any, walk: Walk) -> bytes:
-    items = [label(name) + walk.at(f".{name}", item) for name, item in zip(value._fields, value, strict=True)]
-    return hash_node(b"namedtuple", (hash_type(type(value)), *items))
 
 
 def _memoryview(value: memoryview, walk: Walk) -> bytes:
@@ -292,9 +246,9 @@ _BUILT_IN: dict[type, Branch] = {
     collections.defaultdict: _orderly(b"defaultdict", "default_factory", items=_dict),
     collections.Counter: _orderly(b"counter", items=_dict),
     collections.deque: _orderly(b"deque", "maxlen", items=_list),
-    collections.ChainMap: _record(b"chainmap", lambda value: [("maps", value.maps)]),
+    collections.ChainMap: objects.record(b"chainmap", lambda value: [("maps", value.maps)]),
     types.MappingProxyType: _orderly(b"mappingproxy", items=_dict),
-    types.SimpleNamespace: _record(b"namespace", lambda value: vars(value).items()),
+    types.SimpleNamespace: objects.record(b"namespace", lambda value: vars(value).items()),
     type({}.keys()): _unordered(b"dict_keys"),
     type({}.values()): _sequence(b"dict_values"),
     type({}.items()): _unordered(b"dict_items"),
@@ -310,6 +264,7 @@ _BUILT_IN: dict[type, Branch] = {
     types.BuiltinFunctionType: callables.builtin,
     types.MethodWrapperType: callables.builtin,
     types.MethodType: callables.method,
+    types.ModuleType: callables.module,
     types.MethodDescriptorType: callables.descriptor,
     types.WrapperDescriptorType: callables.descriptor,
     types.ClassMethodDescriptorType: callables.descriptor,
@@ -349,7 +304,7 @@ def find_branch(cls: type) -> Branch:
     if found is not None:
         _BRANCHES[cls] = found
         return found
-    return next((branch for fits, branch in _KINDS if fits(cls)), _refuse)
+    return objects.branch_for(cls) or (_alias if cls.__module__ == "typing" else _refuse)
 
 
 def _registered(fn: Callable[[Any], object]) -> Branch:
@@ -357,29 +312,6 @@ def _registered(fn: Callable[[Any], object]) -> Branch:
         return hash_node(b"registered", (hash_type(type(value)), walk.at(".<digest>", fn(value))))
 
     return branch
-
-
-_PLAIN: dict[type, Callable[[Any], Any]] = {
-    str: str.__str__,
-    int: int.__pos__,
-    float: float.__pos__,
-    complex: complex.__pos__,
-    bytes: lambda value: bytes.__getitem__(value, slice(None)),
-    bytearray: lambda value: bytearray.__getitem__(value, slice(None)),
-    list: lambda value: list.__getitem__(value, slice(None)),
-    tuple: lambda value: tuple.__getitem__(value, slice(None)),
-    collections.OrderedDict: lambda value: collections.OrderedDict(collections.OrderedDict.items(value)),
-    dict: lambda value: dict(dict.items(value)),
-    set: lambda value: set(set.__iter__(value)),
-    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
-}
-
-
-def _subclass(value: Any, walk: Walk) -> bytes:
-    """A subclass of a built-in type: its class, its plain content, and what its instance holds besides."""
-    plain = next(take for base, take in _PLAIN.items() if isinstance(value, base))
-    content = walk.of(plain(value))
-    return hash_node(b"subclass", (hash_type(type(value)), content, _fields(walk, attributes(value).items())))
 
 
 def _refuse(value: Any, _: Walk) -> bytes:
@@ -391,40 +323,3 @@ def _refuse(value: Any, _: Walk) -> bytes:
     else:
         because = "nothing says what of it is the same in another process"
     raise UndigestibleError(f"a value of type {kind} has no stable digest", because=because)
-
-
-def _pydantic_type(value: Any, walk: Walk) -> bytes:
-    content = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
-    return hash_node(b"pydantic_type", (hash_type(type(value)), walk.of(content)))
-
-
-def _own(value: Any, walk: Walk) -> bytes:
-    """Penstock's objects: a task or flow counts by its function."""
-    if callable(getattr(value, "fn", None)):
-        return walk.at(".fn", value.fn)
-    return (_data if dataclasses.is_dataclass(value) else _refuse)(value, walk)
-
-
-_data = _record(b"dataclass", lambda value: attributes(value).items())
-
-
-def _package(cls: type) -> str:
-    return cls.__module__.partition(".")[0]
-
-
-_KINDS: list[tuple[Callable[[type], bool], Branch]] = [
-    (lambda cls: issubclass(cls, type), lambda value, _: hash_type(value)),
-    (lambda cls: issubclass(cls, enum.Enum), _enum),
-    (lambda cls: issubclass(cls, tuple) and hasattr(cls, "_fields") and cls.__dictoffset__ == 0, _namedtuple),
-    (lambda cls: issubclass(cls, tuple(_PLAIN)), _subclass),
-    (lambda cls: _package(cls) == "penstock", _own),
-    (dataclasses.is_dataclass, _data),
-    (lambda cls: hasattr(cls, "__pydantic_private__") and hasattr(cls, "__pydantic_fields__"),
-     _record(b"pydantic", _pydantic_items)),
-    (lambda cls: hasattr(cls, "__attrs_attrs__"), _record(b"attrs", lambda value: attributes(value).items())),
-    (lambda cls: hasattr(cls, "__struct_fields__"),
-     _record(b"struct", lambda value: [(name, getattr(value, name)) for name in value.__struct_fields__])),
-    (lambda cls: cls.__module__ == "typing", _alias),
-    (lambda cls: _package(cls) in ("pydantic", "pydantic_core")
-     and (hasattr(cls, "get_secret_value") or cls.__name__.endswith("Url")), _pydantic_type),
-]  # fmt: skip

@@ -11,26 +11,25 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
-from types import FunctionType
 from typing import Any
 
 from blake3 import blake3
 
 from penstock.errors import PolicyError
-from penstock.graph.callables import closure_items
 from penstock.graph.capture import fill_all
 from penstock.graph.hashing import combine, digest, digest_bytes
 from penstock.graph.merkle import LEAVES, SIZE, Resolve
 from penstock.graph.names import main_module, main_module_name
 from penstock.graph.policies import CachePolicy, KeyFunction, Part
 from penstock.graph.refs import Ref
-from penstock.graph.sources import importable_name, task_code, task_source
+from penstock.graph.sources import importable_name, task_code, task_source, task_source_of_unnamed, told_by_name
 
 Parts = dict[str, Any]
 """Component name to string, or for "inputs" a dict of parameter name to digest. JSON-able."""
 
-_CACHE = b"cache key\0"
-_RECIPE = b"recipe key\0"
+_CACHE = b"cache key 2\0"
+_RECIPE = b"recipe key 2\0"
+# The 2 is the version of the specification: a key of one version is never a key of another.
 _WILDCARDS = frozenset("*?[")
 
 
@@ -72,8 +71,9 @@ def compile_template(
         static["task_source"] = task_source(fn)
     if Part.TASK_CODE in policy.parts:
         static["task_code"] = task_code(fn)
-    if not {Part.TASK_SOURCE, Part.TASK_CODE} & policy.parts and identity == ":".join(importable_name(fn)):
-        static |= _told_apart_by(fn)
+    named = identity != ":".join(importable_name(fn))  # by its author, with `key_name`
+    if not {Part.TASK_SOURCE, Part.TASK_CODE} & policy.parts and not named and not told_by_name(fn):
+        static["task_source"] = task_source_of_unnamed(fn)
     if Part.FLOW_PARAMETERS in policy.parts:
         for parameter, value in context.flow_parameters.items():
             where = f"flow parameter {parameter!r}"
@@ -346,14 +346,6 @@ def _hash(kind: bytes, parts: Mapping[str, Any]) -> str:
 
 def _digest_argument(name: str, value: Any, resolve: Resolve | None) -> bytes:
     return digest_bytes(value, resolve, where=f"arguments[{name!r}]", name=name)
-
-
-def _told_apart_by(fn: Callable[..., Any]) -> dict[str, str]:
-    """Functions that one factory makes share a name: the plain values they close over are part of who they are."""
-    if not isinstance(fn, FunctionType):
-        return {}
-    plain = {name: value for name, value in closure_items(fn) if type(value) in LEAVES}
-    return {"closure": digest(plain)} if plain else {}
 
 
 def _files(pattern: str, context: KeyContext) -> tuple[str, list[tuple[str, str]]]:

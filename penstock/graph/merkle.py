@@ -13,6 +13,7 @@ import functools
 import struct
 import uuid
 from collections.abc import Callable, Iterable
+from types import FunctionType
 from typing import Any
 
 from blake3 import blake3
@@ -21,6 +22,7 @@ from penstock.checksums import new_hash
 from penstock.errors import DigestError
 from penstock.graph.names import stable_name
 from penstock.graph.refs import Ref
+from penstock.graph.syntax import function_code_digest
 
 SIZE = 20
 """Bytes of a digest."""
@@ -34,6 +36,7 @@ Branch = Callable[[Any, "Walk"], bytes]
 # Sharing is only remembered below this depth: broad and flat values would fill memory for nothing.
 _REMEMBER_BELOW = 6
 _SHOWN_STEPS = 12
+_TOO_DEEP = "the value is nested too deeply for the stack that is left"
 _WAYS_OUT = 'exclude it from the key with `- "{name}"`, give its type a digest with register_digest(), or use NO_CACHE'
 
 
@@ -54,11 +57,17 @@ class UndigestibleError(Exception):
 class Walk:
     """One computation of a digest: where we are, and what was seen."""
 
-    __slots__ = ("find", "functions", "memo", "resolve", "stack")
+    __slots__ = ("code", "find", "functions", "memo", "resolve", "stack")
 
-    def __init__(self, resolve: Resolve | None, find: Callable[[type], Branch]) -> None:
+    def __init__(
+        self,
+        resolve: Resolve | None,
+        find: Callable[[type], Branch],
+        code: Callable[[FunctionType], bytes] = function_code_digest,
+    ) -> None:
         self.resolve = resolve
         self.find = find
+        self.code = code
         self.stack: list[int] = []
         self.memo: dict[int, tuple[object, bytes]] = {}
         self.functions: list[object] = []
@@ -76,6 +85,15 @@ class Walk:
         except UndigestibleError as problem:
             problem.steps.append(step)
             raise
+
+    def run(self, compute: Callable[[], bytes], where: str, name: str) -> bytes:
+        """What `compute` gives, which uses this walk; what has no digest, or lies too deep, is a DigestError."""
+        try:
+            return compute()
+        except UndigestibleError as problem:
+            raise problem.as_error(where, name) from problem.__cause__
+        except RecursionError:
+            raise UndigestibleError(_TOO_DEEP).as_error(where, name) from None
 
     def visit(self, value: Any) -> bytes:
         """The digest of a value that is no leaf."""

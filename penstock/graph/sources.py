@@ -13,22 +13,48 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
-from types import FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 from typing import Any
 
 from blake3 import blake3
 
 from penstock.errors import DigestError
+from penstock.graph.byte_code import byte_code_digest
 from penstock.graph.callables import closure_items, function_content
 from penstock.graph.hashing import combine, digest, find_branch
 from penstock.graph.mentions import Mention, mentions
-from penstock.graph.merkle import UndigestibleError, Walk, attributes
-from penstock.graph.names import importable_name, is_project_module, stable_module, stable_name
-from penstock.graph.syntax import class_syntax, encode_tree, function_syntax, module_syntax
+from penstock.graph.merkle import Walk, attributes
+from penstock.graph.names import (
+    MAIN_NAMES,
+    importable_name,
+    is_project_module,
+    main_module_name,
+    own_module,
+    stable_module,
+    stable_name,
+)
+from penstock.graph.syntax import (
+    class_syntax,
+    encode_tree,
+    function_code_digest,
+    function_syntax,
+    module_syntax,
+)
 
-__all__ = ["importable_name", "task_code", "task_source"]
+__all__ = ["importable_name", "task_code", "task_source", "task_source_of_unnamed", "told_by_name"]
 
 _VALUE_HINT = "make it an argument, give its type a digest with register_digest(), or use CacheKey('v1') for the code"
+_NAME_HINT = (
+    'say which task it is with @task(key_name="..."), make what it holds an argument, or give its type a digest with '
+    "register_digest()"
+)
 
 
 def task_source(fn: Callable[..., Any]) -> str:
@@ -41,7 +67,57 @@ def task_source(fn: Callable[..., Any]) -> str:
 
     Raises DigestError for code without source, and for a closure or default value without a digest.
     """
-    return _content(_unwrapped(fn, is_project_module))
+    root = _unwrapped(fn, is_project_module)
+    with own_module(_home(root)):
+        return _content(root)
+
+
+def told_by_name(fn: Callable[..., Any]) -> bool:
+    """Whether module and qualified name say which code this is, so that keys need not look into it.
+
+    They do for functions and classes at the top of a module that lies in a package or is installed. A script's or
+    notebook's `load` may be any project's; a lambda, a function made in a function, a partial, a bound method and an
+    object that is called share their names with others that hold something else.
+    """
+    root = _unwrapped(fn, is_project_module)
+    if isinstance(root, FunctionType):
+        home, qualname = root.__globals__.get("__name__"), root.__code__.co_qualname
+    elif isinstance(root, type):
+        home, qualname = root.__module__, root.__qualname__
+    else:
+        bound = getattr(root, "__self__", None)
+        return type(root) in _LIBRARY_CALLABLES and (bound is None or isinstance(bound, ModuleType))
+    if not isinstance(home, str) or "<" in qualname:
+        return False
+    module = main_module_name() if home in MAIN_NAMES else home
+    return "." in module or not is_project_module(home)
+
+
+_LIBRARY_CALLABLES = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
+
+
+def task_source_of_unnamed(fn: Callable[..., Any]) -> str:
+    """As `task_source`, for callables whose name does not tell them apart.
+
+    Where there is no source (a prompt, `exec`), the byte code stands in for it: right as well, though of one Python.
+    Raises DigestError for what the callable is bound to if that has no digest.
+    """
+    root = _unwrapped(fn, is_project_module)
+    try:
+        with own_module(_home(root)):
+            return _content(root, code=_source_or_byte_code)
+    except DigestError as error:
+        raise DigestError(
+            f"{importable_name(fn)[1]!r} needs more than its name in keys, and holds what has no stable digest",
+            where=error.where, because=error.what, hint=_NAME_HINT,
+        ) from error  # fmt: skip
+
+
+def _source_or_byte_code(fn: FunctionType) -> bytes:
+    try:
+        return function_code_digest(fn)
+    except DigestError:
+        return byte_code_digest(fn.__code__)
 
 
 def task_code(fn: Callable[..., Any], is_project: Callable[[str], bool] | None = None) -> str:
@@ -60,7 +136,8 @@ def task_code(fn: Callable[..., Any], is_project: Callable[[str], bool] | None =
     def followed(module: str) -> bool:
         return module.partition(".")[0] == package or is_project_module(module)
 
-    return _Reach(root, is_project or followed).digest()
+    with own_module(_home(root)):
+        return _Reach(root, is_project or followed).digest()
 
 
 def _unwrapped(fn: Any, is_project: Callable[[str], bool]) -> Any:
@@ -87,25 +164,26 @@ def _home(value: Any) -> str:
     return type(value).__module__
 
 
-def _content(value: Any) -> str:
+def _content(value: Any, code: Callable[[FunctionType], bytes] = function_code_digest) -> str:
     """What a function or class says by itself, without its name."""
+    walk = Walk(None, find_branch, code)
     if isinstance(value, FunctionType):
-        walk = Walk(None, find_branch)
         try:
-            return function_content(value, walk).hex()
-        except UndigestibleError as problem:
-            error = problem.as_error(f"{value.__module__}.{value.__qualname__}", "name")
-            cause = problem.__cause__
+            where = f"{value.__module__}.{value.__qualname__}"
+            return walk.run(lambda: function_content(value, walk), where, "name").hex()
+        except DigestError as error:
+            cause = error.__cause__
             hint = cause.hint if isinstance(cause, DigestError) else _VALUE_HINT
             raise DigestError(error.what, where=error.where, because=error.because, hint=hint) from cause
     if isinstance(value, type):
         return blake3(b"class\0" + encode_tree(class_syntax(value))).digest(20).hex()
     if isinstance(value, ModuleType):
         return blake3(b"module\0" + encode_tree(module_syntax(value))).digest(20).hex()
+    held = walk.run(lambda: walk.of(value), type(value).__qualname__, "name").hex()
     call = getattr(type(value), "__call__", None)  # noqa: B004 - the function is wanted, not whether there is one
-    if isinstance(call, FunctionType):  # an object that is called: its state and its code
-        return combine("callable", (digest(value, where=repr(type(value))), _content(call)))
-    return digest(value, where=type(value).__qualname__)
+    if isinstance(call, FunctionType) and is_project_module(_home(call)):  # an object that is called: state and code
+        return combine("callable", (held, _content(call, code)))
+    return held
 
 
 class _Reach:

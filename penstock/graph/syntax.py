@@ -1,8 +1,7 @@
-"""The normalised syntax tree of a function: found in its source, stripped of what does not matter, and encoded.
+"""The syntax tree of a function, class or module: found in its source, checked to be what runs, and remembered.
 
-The tree is walked by our own encoder, because `ast.dump` and the node classes themselves change between Python
-minors. What stays out: positions, comments, formatting, docstrings, the decorators and the name of the outermost
-function, annotations of parameters, results and local variables, type parameters, and every empty field.
+Whatever is asked of a file is answered from an index of it that is made once, so the functions of a module cost as
+much together as its text is long.
 """
 
 from __future__ import annotations
@@ -10,9 +9,8 @@ from __future__ import annotations
 import ast
 import linecache
 import os
-import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.machinery import SourceFileLoader
@@ -23,11 +21,11 @@ from weakref import WeakKeyDictionary
 from blake3 import blake3
 
 from penstock.errors import DigestError
+from penstock.graph.byte_code import same_code
+from penstock.graph.trees import DEFINITIONS, Definition, encode_tree, normalise
 
-Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-_DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
-_SKIPPED_FIELDS = frozenset({"ctx", "type_comment", "type_ignores", "type_params"})
+__all__ = ["class_syntax", "encode_tree", "function_code_digest", "function_syntax", "module_syntax"]
+
 _NO_SOURCE_HINT = (
     "define it in a file, pass it by name, or leave the code out of the key and use CacheKey('v1') instead"
 )
@@ -86,8 +84,9 @@ def class_syntax(cls: type) -> ast.ClassDef:
 
 def module_syntax(module: Any) -> ast.Module:
     """The syntax tree of a whole module. Raises DigestError if it has no source."""
-    text = _source_text(getattr(module, "__file__", None) or "", vars(module))
-    if not text:
+    filename = getattr(module, "__file__", None) or ""
+    text = _source_text(filename, vars(module))
+    if not text and not os.path.isfile(filename):  # an empty file is a source, too
         raise DigestError(f"the source of module {module.__name__!r} is not available", where=module.__name__,
                           hint="use the names it holds instead of the module")  # fmt: skip
     return _parse(text)
@@ -124,13 +123,8 @@ def _find_class(cls: type) -> ast.ClassDef:
     for member in vars(cls).values():
         if isinstance(member, FunctionType) and member.__code__.co_filename == filename:
             _check_loaded(text, member, where)
-    found = [node for name, node in _qualified_classes(_parse(text)) if name == cls.__qualname__] if text else []
+    found = _classes_in(text).get(cls.__qualname__, []) if text else []
     first_line = cls.__dict__.get("__firstlineno__")  # Python 3.13 and later
-    if len(found) > 1 and first_line is not None:
-        where = f"{cls.__module__}.{cls.__qualname__}"
-    for member in vars(cls).values():
-        if isinstance(member, FunctionType) and member.__code__.co_filename == filename:
-            _check_loaded(text, member, where)
     found = [node for node in found if _first_line(node) == first_line] or found
     if len({encode_tree(node) for node in found}) == 1:
         return found[0]
@@ -156,13 +150,23 @@ def _check_loaded(text: str, fn: FunctionType, where: str) -> None:
 def _source_text(filename: str, module_globals: dict[str, Any]) -> str:
     # linecache also knows notebook cells and modules in zip files. checkcache makes it forget a file that changed.
     linecache.checkcache(filename)
-    return "".join(linecache.getlines(filename, module_globals))
+    lines = linecache.getlines(filename, module_globals)
+    known = _texts.get(filename)
+    if known is None or known[0] is not lines:  # linecache hands out one list for as long as the file is the same
+        if len(_texts) >= _MAX_TEXTS:
+            _texts.clear()
+        known = _texts[filename] = (lines, "".join(lines))
+    return known[1]
 
 
-@lru_cache(maxsize=64)
+_texts: dict[str, tuple[list[str], str]] = {}
+_MAX_TEXTS = 64
+
+
+@lru_cache(maxsize=_MAX_TEXTS)
 def _parse(text: str) -> ast.Module:
     tree = ast.parse(text)
-    _normalise(tree)
+    normalise(tree)
     return tree
 
 
@@ -173,10 +177,10 @@ def _is_plain_file(filename: str, module_globals: dict[str, Any]) -> bool:
 
 
 def _still_the_source(text: str, code: CodeType) -> bool:
-    return any(_same_code(code, other) for other in _compiled(text).get((code.co_firstlineno, code.co_name), ()))
+    return any(same_code(code, other) for other in _compiled(text).get((code.co_firstlineno, code.co_name), ()))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=_MAX_TEXTS)
 def _compiled(text: str) -> dict[tuple[int, str], list[CodeType]]:
     found: dict[tuple[int, str], list[CodeType]] = {}
     stack = [compile(text, "<source>", "exec", dont_inherit=True)]
@@ -187,36 +191,34 @@ def _compiled(text: str) -> dict[tuple[int, str], list[CodeType]]:
     return found
 
 
-def _same_code(a: CodeType, b: CodeType) -> bool:
-    if (a.co_code, a.co_names, a.co_varnames, a.co_freevars) != (b.co_code, b.co_names, b.co_varnames, b.co_freevars):
-        return False
-    return len(a.co_consts) == len(b.co_consts) and all(map(_same_constant, a.co_consts, b.co_consts))
-
-
-def _same_constant(a: object, b: object) -> bool:
-    if isinstance(a, CodeType) and isinstance(b, CodeType):
-        return _same_code(a, b)
-    # repr tells 1 from True and 0.0 from -0.0, but a frozenset has no order
-    return type(a) is type(b) and (a == b if isinstance(a, frozenset) else repr(a) == repr(b))
-
-
 def _candidates(text: str, code: CodeType) -> list[ast.AST]:
     wants_lambda = code.co_name == "<lambda>"
     arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     found: list[ast.AST] = [
         node
-        for node in _definitions(text)
-        if isinstance(node, ast.Lambda) == wants_lambda
-        and _first_line(node) == code.co_firstlineno
-        and getattr(node, "name", "<lambda>") == code.co_name
-        and _argument_names(node, mangled=arguments) == arguments
+        for node in _definitions(text).get((code.co_firstlineno, code.co_name), ())
+        if _argument_names(node, mangled=arguments) == arguments
     ]
     return _at_position(found, code) if wants_lambda and len(found) > 1 else found
 
 
-@lru_cache(maxsize=64)
-def _definitions(text: str) -> list[Definition]:
-    return [node for node in ast.walk(_parse(text)) if isinstance(node, _DEFINITIONS)]
+@lru_cache(maxsize=_MAX_TEXTS)
+def _definitions(text: str) -> dict[tuple[int, str], list[Definition]]:
+    """Functions and lambdas by the line they begin on and their name."""
+    found: dict[tuple[int, str], list[Definition]] = {}
+    for node in ast.walk(_parse(text)):
+        if isinstance(node, DEFINITIONS):
+            found.setdefault((_first_line(node), getattr(node, "name", "<lambda>")), []).append(node)
+    return found
+
+
+@lru_cache(maxsize=_MAX_TEXTS)
+def _classes_in(text: str) -> dict[str, list[ast.ClassDef]]:
+    """Class statements by qualified name."""
+    found: dict[str, list[ast.ClassDef]] = {}
+    for name, node in _qualified_classes(_parse(text)):
+        found.setdefault(name, []).append(node)
+    return found
 
 
 def _first_line(node: ast.AST) -> int:
@@ -266,124 +268,3 @@ def _qualified_classes(tree: ast.AST) -> Iterator[tuple[str, ast.ClassDef]]:
                 stack.append((f"{prefix}{child.name}.<locals>.", child))
             else:
                 stack.append((prefix, child))
-
-
-# -- normalising -----------------------------------------------------------------------------------------------------
-
-
-def _normalise(tree: ast.AST) -> None:
-    """Take out of a tree, in place, what does not change what the code does."""
-    stack: list[tuple[ast.AST, bool]] = [(tree, False)]
-    while stack:
-        node, in_class = stack.pop()
-        if isinstance(node, _DOCUMENTED):
-            in_class = isinstance(node, ast.ClassDef)
-            node.body = _without_docstring(node.body)
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            node.returns = None
-        elif isinstance(node, ast.arg):
-            node.annotation = None
-        elif isinstance(node, ast.JoinedStr):
-            node.values = _merged(node.values)
-        elif isinstance(node, ast.FormattedValue) and isinstance(node.format_spec, ast.JoinedStr):
-            node.format_spec.values = _merged(node.format_spec.values)
-            node.format_spec = node.format_spec if node.format_spec.values else None
-        if not in_class:
-            for name in _BLOCKS:
-                block = getattr(node, name, None)
-                if isinstance(block, list):
-                    setattr(node, name, _without_annotations(block))
-        stack.extend((child, in_class) for child in ast.iter_child_nodes(node))
-
-
-_BLOCKS = ("body", "orelse", "finalbody")
-
-
-def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    first = body[0] if body else None
-    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-        body = body[1:]
-    return [statement for statement in body if not isinstance(statement, ast.Pass)]
-
-
-def _without_annotations(block: list[ast.stmt]) -> list[ast.stmt]:
-    """`x: int = 5` becomes `x = 5`, and `x: int` goes. In class bodies annotations are data (fields) and stay."""
-    plain: list[ast.stmt] = []
-    for statement in block:
-        if not isinstance(statement, ast.AnnAssign):
-            plain.append(statement)
-        elif statement.value is not None:
-            plain.append(ast.Assign(targets=[statement.target], value=statement.value))
-    return plain
-
-
-def _merged(values: list[ast.expr]) -> list[ast.expr]:
-    """The parts of an f-string with neighbouring literals merged: Pythons differ in how they cut them."""
-    merged: list[ast.expr] = []
-    for value in values:
-        last = merged[-1] if merged else None
-        if not isinstance(value, ast.Constant):
-            merged.append(value)
-        elif isinstance(last, ast.Constant):
-            merged[-1] = ast.Constant(f"{last.value!s}{value.value!s}")
-        elif value.value:
-            merged.append(value)
-    return merged
-
-
-# -- encoding --------------------------------------------------------------------------------------------------------
-
-
-def encode_tree(root: ast.AST) -> bytes:
-    """The canonical bytes of a normalised tree: `(`, class, then name and value of each field that is not empty, `)`.
-
-    The name and decorators of `root` itself are left out. Iterative: a sum of a thousand terms is a tree a
-    thousand levels deep.
-    """
-    out: list[bytes] = []
-    stack: list[Any] = [root]
-    while stack:
-        item = stack.pop()
-        if type(item) is bytes:
-            out.append(item)
-        elif isinstance(item, ast.Constant):
-            out.append(b"(Constant\0" + _encode_constant(item.value) + b")")
-        elif isinstance(item, ast.AST):
-            out.append(b"(" + type(item).__name__.encode() + b"\0")
-            stack.append(b")")
-            for name, value in sorted(ast.iter_fields(item), reverse=True):
-                if item is root and name in _OWN_FIELDS and isinstance(root, _DEFINITIONS):
-                    continue
-                if value is not None and value != [] and name not in _SKIPPED_FIELDS:
-                    stack += (value, name.encode() + b"\0")
-        elif isinstance(item, list):
-            out.append(b"[")
-            stack.append(b"]")
-            stack.extend(b"-" if entry is None else entry for entry in reversed(item))
-        else:
-            out.append(_encode_constant(item))
-    return b"".join(out)
-
-
-_OWN_FIELDS = frozenset({"name", "decorator_list"})
-
-
-def _encode_constant(value: object) -> bytes:
-    payload = _CONSTANTS[type(value)](value)
-    return type(value).__name__.encode() + b":%d:" % len(payload) + payload
-
-
-def _encode_float(value: float) -> bytes:
-    return struct.pack(">d", value)
-
-
-_CONSTANTS: dict[type, Callable[[Any], bytes]] = {
-    str: lambda value: value.encode("utf-8", "surrogatepass"),
-    bytes: lambda value: value,
-    int: lambda value: b"%x" % value,
-    bool: lambda value: b"1" if value else b"0",
-    float: _encode_float,
-    complex: lambda value: _encode_float(value.real) + _encode_float(value.imag),
-    type(None): lambda _: b"",
-    type(...): lambda _: b"",
-}

@@ -12,6 +12,7 @@ import enum
 import fractions
 import functools
 import io
+import ipaddress
 import itertools
 import json
 import logging
@@ -19,6 +20,7 @@ import multiprocessing
 import operator
 import os
 import pathlib
+import random
 import re
 import socket
 import subprocess
@@ -36,6 +38,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import penstock
 from penstock.errors import DigestError
 from penstock.graph.hashing import MAX_DEPTH, combine, digest, register_digest
 from penstock.graph.refs import Ref
@@ -159,6 +162,19 @@ GOLDEN: dict[str, Any] = {
     "bound": "abc".upper,
     "itemgetter": operator.itemgetter(1, "a"),
     "logger": logging.getLogger("a.b"),
+    "module": os,
+    "random": random.Random(5),
+    "IPv4": ipaddress.ip_address("10.0.0.1"),
+    "IPv6 interface": ipaddress.ip_interface("2001:db8::1/64"),
+    # Penstock's own: wherever their modules lie
+    "penstock level": penstock.IsolationLevel.SERIALIZABLE,
+    "penstock policy": penstock.INPUTS + penstock.TASK_SOURCE + penstock.CacheKey("v1") - "x",
+    "penstock files": penstock.Files("data/*.csv"),
+    "penstock delays": penstock.exponential_backoff(2),
+    "penstock function": penstock.task_input_hash,
+    "penstock result type": penstock.StoredResult,
+    "penstock error type": DigestError,
+    "penstock lock type": penstock.locks.MemoryLockManager,
 }
 
 
@@ -347,7 +363,6 @@ def endless() -> Any:
         threading.local,
         lambda: io.StringIO("text"),
         object,
-        lambda: sys,
         lambda: ValueError("x"),
         multiprocessing.Lock,
     ],
@@ -506,6 +521,23 @@ def textwrap_dedent() -> Any:
     return textwrap.dedent
 
 
+def test_names_of_packages_are_those_they_offer_to_users() -> None:
+    pytest.importorskip("numpy")
+    import concurrent.futures.thread
+
+    import click
+    import numpy as np
+    from blake3 import blake3
+
+    def named(name: str) -> str:
+        return blake3(b"type\0" + name.encode()).digest(20).hex()
+
+    assert digest(click.Command) == named("click:Command")  # it lies in click.core
+    assert digest(np.random.Generator) == named("numpy.random:Generator")
+    assert digest(concurrent.futures.thread.ThreadPoolExecutor) == named("concurrent:ThreadPoolExecutor")
+    assert digest(penstock.StoredResult) == named("penstock:StoredResult")
+
+
 def test_types_and_typing_constructs_have_digests() -> None:
     different = [list, list[int], dict[str, int], int | None, typing.Any, typing.Literal["a"], typing.TypeVar("T")]
     assert len({digest(value) for value in different}) == len(different)
@@ -579,10 +611,54 @@ def test_pydantic_models_count_by_class_and_fields() -> None:
         pass
 
     one = Settings(name="a", sizes=(1,))
-    assert digest(one) == digest(Settings(sizes=(1,), name="a", key=None))
+    assert digest(one) == digest(Settings(sizes=(1,), name="a"))
     assert digest(one) != digest(Settings(name="a", sizes=(2,)))
     assert digest(one) != digest(Settings(name="a", sizes=(1,), key="k"))
     assert digest(one) != digest(Other(name="a", sizes=(1,)))
+
+
+def test_which_fields_of_a_model_were_set_counts() -> None:
+    pydantic = pytest.importorskip("pydantic")
+
+    class Patch(pydantic.BaseModel):  # type: ignore[misc,name-defined]
+        id: int
+        name: str | None = None
+
+    assert Patch(id=7) == Patch(id=7, name=None)
+    assert digest(Patch(id=7)) != digest(Patch(id=7, name=None))
+    assert digest(Patch(id=7)) == digest(Patch.model_validate({"id": 7}))
+
+
+def test_a_model_may_hold_arrays_and_what_pydantic_leaves_undefined() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    np = pytest.importorskip("numpy")
+    from pydantic_core import PydanticUndefined
+
+    class Table(pydantic.BaseModel, arbitrary_types_allowed=True, extra="allow"):  # type: ignore[misc,name-defined,call-arg]
+        x: np.ndarray  # type: ignore[name-defined]
+        _hidden: Any = pydantic.PrivateAttr(default_factory=lambda: np.zeros(2))
+
+    assert digest(Table(x=np.zeros(3))) == digest(Table(x=np.zeros(3)))
+    assert digest(Table(x=np.zeros(3))) != digest(Table(x=np.ones(3)))
+    assert digest(Table(x=np.zeros(3), more=np.ones(1))) != digest(Table(x=np.zeros(3), more=np.zeros(1)))
+    assert digest([PydanticUndefined]) == digest([copy.deepcopy(PydanticUndefined)])
+
+
+def test_what_an_object_hides_from_its_equality_and_its_repr_counts() -> None:
+    @dataclasses.dataclass
+    class Secretive:
+        x: int
+        seed: int = dataclasses.field(default=0, compare=False)
+        note: str = dataclasses.field(default="", repr=False)
+
+    class Sized(collections.defaultdict):  # type: ignore[type-arg]
+        pass
+
+    assert Secretive(1, 2) == Secretive(1, 3)
+    assert digest(Secretive(1, 2)) != digest(Secretive(1, 3))
+    assert digest(Secretive(1, note="a")) != digest(Secretive(1, note="b"))
+    assert Sized(int) == Sized(list)
+    assert digest(Sized(int)) != digest(Sized(list))
 
 
 def test_msgspec_structs_count_by_class_and_fields() -> None:

@@ -469,7 +469,7 @@ def test_a_key_can_be_computed_from_the_specification_alone() -> None:
         ("run_id", "run-1"),
         ("task", "shop:task"),
     ]
-    data = b"cache key\0" + b"4:" + b"".join(framed(name) + framed(value) for name, value in components)
+    data = b"cache key 2\0" + b"4:" + b"".join(framed(name) + framed(value) for name, value in components)
     data += b"inputs\0" + b"2:" + framed("x") + hashed(b"list\0" + one + one) + framed("y") + one
     assert key(INPUTS - "path" + RUN_ID + FLOW_PARAMETERS + CacheKey("v2"), arguments(x=[1, 1])) == hashed(data).hex()
 

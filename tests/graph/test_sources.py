@@ -429,3 +429,27 @@ def test_what_a_function_imports_of_installed_packages_is_not_imported_for_its_k
     assert "hypothesis.provisional" not in sys.modules
     importlib.import_module("hypothesis.provisional")
     assert task_code(module.f) == before
+
+
+# -- growth ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_module_is_searched_once_however_many_of_its_functions_are_asked_for(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import linecache
+
+    from penstock.graph import syntax
+
+    visited: list[int] = []
+    first_line = syntax._first_line
+    monkeypatch.setattr(syntax, "_first_line", lambda node: (visited.append(1), first_line(node))[1])
+    text = "".join(f"def f{n}(x):\n    return x + {n}\n\nclass C{n}:\n    pass\n\n" for n in range(60))
+    module = project(m=text + "f = f0\n")
+    assert len({task_source(getattr(module, f"f{n}")) for n in range(60)}) == 60
+    assert len({task_source(getattr(module, f"C{n}")) for n in range(60)}) == 60
+    assert len(visited) <= 60 + 60
+    filename = str(module.__file__)
+    assert syntax._source_text(filename, vars(module)) is syntax._source_text(filename, vars(module))
+    linecache.clearcache()
+    assert syntax._source_text(filename, vars(module)) == text + "f = f0\n"

@@ -1,0 +1,188 @@
+"""Digests of objects with fields: enums, named tuples, dataclasses, models, estimators, subclasses of built-in types.
+
+Each counts by its class and by all that it holds, also where its own `==` looks away: fields that are not compared,
+attributes beside the fields, which fields of a model were set. Classes are recognised by what they carry; nothing is
+imported to find out.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from penstock.graph.merkle import (
+    Branch,
+    UndigestibleError,
+    Walk,
+    attributes,
+    hash_leaf,
+    hash_node,
+    hash_str,
+    hash_type,
+    label,
+)
+from penstock.graph.names import stable_name
+
+
+def branch_for(cls: type) -> Branch | None:
+    """How objects of exactly this class are digested; None if it is of no kind that is known here."""
+    return next((branch for fits, branch in _KINDS if fits(cls)), None)
+
+
+def fields(walk: Walk, items: Iterable[tuple[str, Any]]) -> bytes:
+    """The node of named parts, in whatever order they come."""
+    parts = []
+    for name, item in items:
+        parts.append(label(name) + walk.at(f".{name}", item))
+    return hash_node(b"fields", sorted(parts))
+
+
+def record(tag: bytes, items_of: Callable[[Any], Iterable[tuple[str, Any]]]) -> Branch:
+    """A class and its named parts."""
+
+    def branch(value: Any, walk: Walk) -> bytes:
+        return hash_node(tag, (hash_type(type(value)), fields(walk, items_of(value))))
+
+    return branch
+
+
+def _held(value: Any) -> Iterable[tuple[str, Any]]:
+    return attributes(value).items()
+
+
+# -- models ----------------------------------------------------------------------------------------------------------
+
+
+def _pydantic(value: Any, walk: Walk) -> bytes:
+    # `Patch(id=7)` and `Patch(id=7, name=None)` are equal, and `exclude_unset` tells them apart.
+    was_set = sorted(hash_str(name) for name in getattr(value, "__pydantic_fields_set__", ()))
+    parts = (hash_type(type(value)), fields(walk, _pydantic_items(value)), hash_node(b"set", was_set))
+    return hash_node(b"pydantic", parts)
+
+
+def _pydantic_items(value: Any) -> Iterator[tuple[str, Any]]:
+    for part in ("__dict__", "__pydantic_extra__", "__pydantic_private__"):
+        held = getattr(value, part, None)
+        if isinstance(held, Mapping):
+            yield from ((name, item) for name, item in held.items() if not _is_cached_property(value, name))
+
+
+def _is_cached_property(value: Any, name: str) -> bool:
+    found = getattr(type(value), name, None)
+    # pydantic wraps computed fields around their property
+    return isinstance(getattr(found, "wrapped_property", found), functools.cached_property)
+
+
+def _pydantic_type(value: Any, walk: Walk) -> bytes:
+    content = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
+    return hash_node(b"pydantic_type", (hash_type(type(value)), walk.of(content)))
+
+
+def _struct_items(value: Any) -> Iterator[tuple[str, Any]]:
+    yield from ((name, getattr(value, name)) for name in value.__struct_fields__)
+    yield from getattr(value, "__dict__", {}).items()
+
+
+def _estimator_items(value: Any) -> Iterator[tuple[str, Any]]:
+    # How many threads this machine had is no part of what was learned.
+    yield from ((name, item) for name, item in attributes(value).items() if name != "_n_threads")
+
+
+def _library_object(value: Any, walk: Walk) -> bytes:
+    """What an estimator of scikit-learn holds of its library's own: by its attributes, else by what pickle keeps."""
+    if hasattr(value, "__dict__"):
+        return hash_node(b"object", (hash_type(type(value)), fields(walk, _held(value))))
+    try:
+        make, arguments, *state = value.__reduce__()
+    except TypeError as error:
+        kind = stable_name(type(value)).replace(":", ".")
+        raise UndigestibleError(f"a value of type {kind} has no stable digest", because=str(error)) from error
+    plain = [type(item) if isinstance(item, type) else item for item in arguments]
+    content = walk.at(".<state>", [plain, *state])
+    return hash_node(b"reduced", (hash_type(type(value)), hash_str(stable_name(make)), content))
+
+
+# -- Python's own ----------------------------------------------------------------------------------------------------
+
+
+def _enum(value: enum.Enum, walk: Walk) -> bytes:
+    # A combination of flags is named differently by different Pythons: its number says it all.
+    member = "" if isinstance(value, enum.Flag) else value.name
+    return hash_node(b"enum", (hash_type(type(value)), label(member), walk.at(".value", value.value)))
+
+
+def _namedtuple(value: Any, walk: Walk) -> bytes:
+    items = [label(name) + walk.at(f".{name}", item) for name, item in zip(value._fields, value, strict=True)]
+    return hash_node(b"namedtuple", (hash_type(type(value)), *items))
+
+
+_PLAIN: dict[type, Callable[[Any], Any]] = {
+    str: str.__str__,
+    int: int.__pos__,
+    float: float.__pos__,
+    complex: complex.__pos__,
+    bytes: lambda value: bytes.__getitem__(value, slice(None)),
+    bytearray: lambda value: bytearray.__getitem__(value, slice(None)),
+    list: lambda value: list.__getitem__(value, slice(None)),
+    tuple: lambda value: tuple.__getitem__(value, slice(None)),
+    collections.OrderedDict: lambda value: collections.OrderedDict(collections.OrderedDict.items(value)),
+    collections.defaultdict: lambda value: collections.defaultdict(value.default_factory, dict.items(value)),
+    dict: lambda value: dict(dict.items(value)),
+    set: lambda value: set(set.__iter__(value)),
+    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+}
+
+
+def _subclass(value: Any, walk: Walk) -> bytes:
+    """A subclass of a built-in type: its class, its plain content, and what its instance holds besides."""
+    plain = next(take for base, take in _PLAIN.items() if isinstance(value, base))
+    content = walk.of(plain(value))
+    return hash_node(b"subclass", (hash_type(type(value)), content, fields(walk, _held(value))))
+
+
+def _penstock(value: Any, walk: Walk) -> bytes:
+    """Penstock's objects: a task or flow counts by its function."""
+    if callable(getattr(value, "fn", None)):
+        return walk.at(".fn", value.fn)
+    if dataclasses.is_dataclass(value):
+        return _DATACLASS(value, walk)
+    kind = stable_name(type(value)).replace(":", ".")
+    raise UndigestibleError(f"a value of type {kind} has no stable digest", because="it belongs to this process")
+
+
+_DATACLASS = record(b"dataclass", _held)
+
+
+def _package(cls: type) -> str:
+    return cls.__module__.partition(".")[0]
+
+
+def _is_pydantic(cls: type) -> bool:
+    return hasattr(cls, "__pydantic_private__") and hasattr(cls, "__pydantic_fields__")
+
+
+def _is_estimator(cls: type) -> bool:
+    return any(base.__name__ == "BaseEstimator" and _package(base) == "sklearn" for base in cls.__mro__)
+
+
+_KINDS: list[tuple[Callable[[type], bool], Branch]] = [
+    (lambda cls: issubclass(cls, type), lambda value, _: hash_type(value)),
+    (lambda cls: issubclass(cls, enum.Enum), _enum),
+    (lambda cls: issubclass(cls, tuple) and hasattr(cls, "_fields") and cls.__dictoffset__ == 0, _namedtuple),
+    (lambda cls: issubclass(cls, tuple(_PLAIN)), _subclass),
+    (lambda cls: _package(cls) == "penstock", _penstock),
+    (dataclasses.is_dataclass, _DATACLASS),
+    (_is_pydantic, _pydantic),
+    (lambda cls: hasattr(cls, "__attrs_attrs__"), record(b"attrs", _held)),
+    (lambda cls: hasattr(cls, "__struct_fields__"), record(b"struct", _struct_items)),
+    (lambda cls: cls.__name__ == "PydanticUndefinedType" and _package(cls) == "pydantic_core",
+     lambda _, __: hash_leaf(b"pydantic_undefined", b"")),
+    (lambda cls: _package(cls) in ("pydantic", "pydantic_core")
+     and (hasattr(cls, "get_secret_value") or cls.__name__.endswith("Url")), _pydantic_type),
+    (_is_estimator, record(b"estimator", _estimator_items)),
+    (lambda cls: _package(cls) == "sklearn", _library_object),
+]  # fmt: skip

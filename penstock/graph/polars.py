@@ -1,0 +1,78 @@
+"""Canonical digests of polars values: names, dtypes and content count; chunks and physical categories do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.graph.arrays import object_digests
+from penstock.graph.arrow import column_digest
+from penstock.graph.merkle import UndigestibleError, Walk, hash_int, hash_leaf, hash_node, hash_str, label
+
+
+def series(value: Any, walk: Walk) -> bytes:
+    return hash_node(b"polars.series", (hash_str(value.name), _values(value, walk)))
+
+
+def frame(value: Any, walk: Walk) -> bytes:
+    columns = [walk.at(f"[{column.name!r}]", column) for column in value.get_columns()]
+    return hash_node(b"polars.dataframe", (hash_int(value.height), *columns))
+
+
+def dtype(value: Any, _: Walk) -> bytes:
+    return hash_node(b"polars.dtypeobject", (dtype_digest(value),))
+
+
+def dtype_digest(value: Any) -> bytes:
+    """A dtype, nested ones included. How categories are numbered and ordered inside is polars' own affair."""
+    kind = value.base_type().__name__
+    tag = f"polars.{kind.lower()}".encode()
+    if not hasattr(value, "__dict__") or isinstance(value, type):
+        return hash_leaf(b"polars.dtype", kind.encode())
+    if kind == "List":
+        return hash_node(tag, (dtype_digest(value.inner),))
+    if kind == "Array":
+        return hash_node(tag, (dtype_digest(value.inner), hash_int(value.size)))
+    if kind == "Struct":
+        return hash_node(tag, [label(field.name) + dtype_digest(field.dtype) for field in value.fields])
+    if kind == "Enum":
+        return hash_node(tag, map(hash_str, value.categories))
+    if kind == "Decimal":
+        return hash_node(tag, (hash_int(value.precision or 38), hash_int(value.scale)))
+    if kind in ("Datetime", "Duration"):
+        zone = getattr(value, "time_zone", None)
+        return hash_node(tag, (hash_str(value.time_unit), hash_str(zone or "")))
+    return hash_leaf(b"polars.dtype", kind.encode())
+
+
+def _values(value: Any, walk: Walk) -> bytes:
+    import polars as pl
+    import pyarrow as pa
+
+    if value.dtype == pl.Object:
+        return hash_node(b"polars.objects", object_digests(value.to_list(), walk))
+    try:
+        plain = _without_categories(value.dtype)
+        texts = value if plain == value.dtype else value.cast(plain)
+        column = texts.to_arrow(compat_level=pl.CompatLevel.oldest())
+    except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise UndigestibleError(f"a polars column of type {value.dtype} has no stable digest") from error
+    chunks = getattr(column, "chunks", [column])
+    return hash_node(b"polars.values", (dtype_digest(value.dtype), column_digest(column.type, chunks, walk)))
+
+
+def _without_categories(value: Any) -> Any:
+    """The dtype with text in place of categories."""
+    import polars as pl
+
+    kind = value.base_type()
+    if kind in (pl.Categorical, pl.Enum):
+        return pl.String
+    if isinstance(value, type):
+        return value
+    if kind == pl.List:
+        return pl.List(_without_categories(value.inner))
+    if kind == pl.Array:
+        return pl.Array(_without_categories(value.inner), value.size)
+    if kind == pl.Struct:
+        return pl.Struct({field.name: _without_categories(field.dtype) for field in value.fields})
+    return value

@@ -1,0 +1,52 @@
+"""Digests of random number generators: what they will give next, and how they will spawn others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.graph.merkle import UndigestibleError, Walk, hash_node, hash_type
+
+
+def python(value: Any, walk: Walk) -> bytes:
+    """`random.Random`."""
+    return hash_node(b"random", (walk.at(".getstate()", value.getstate()),))
+
+
+def bit_generator(value: Any, walk: Walk) -> bytes:
+    """A numpy bit generator: its state, and the seed that `spawn` starts from."""
+    state = walk.at(".state", value.state)
+    return hash_node(b"numpy.bit_generator", (hash_type(type(value)), state, _seed(value, walk)))
+
+
+def generator(value: Any, walk: Walk) -> bytes:
+    """`numpy.random.Generator`."""
+    return hash_node(b"numpy.generator", (walk.at(".bit_generator", value.bit_generator),))
+
+
+def random_state(value: Any, walk: Walk) -> bytes:
+    """`numpy.random.RandomState`, with the normal deviate it may hold back."""
+    return hash_node(b"numpy.random_state", (walk.at(".get_state()", value.get_state(legacy=False)),))
+
+
+def seed_sequence(value: Any, walk: Walk) -> bytes:
+    """`numpy.random.SeedSequence`. How many children it spawned says what the next ones are."""
+    parts = (_plain(value.entropy), tuple(map(int, value.spawn_key)), int(value.pool_size))
+    return hash_node(b"numpy.seed_sequence", (walk.of(parts), walk.of(int(value.n_children_spawned))))
+
+
+def _plain(entropy: Any) -> Any:
+    """Numbers however they were given: `SeedSequence([1, 2])` is that of the array of these."""
+    if entropy is None or isinstance(entropy, int):
+        return entropy
+    try:
+        return [int(word) for word in entropy]
+    except TypeError:
+        return int(entropy)
+
+
+def _seed(value: Any, walk: Walk) -> bytes:
+    try:
+        seed = value._seed_seq if hasattr(value, "_seed_seq") else value.seed_seq
+    except (AttributeError, TypeError) as error:
+        raise UndigestibleError("a bit generator whose seed cannot be read has no stable digest") from error
+    return walk.at(".seed_seq", seed)

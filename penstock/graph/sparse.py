@@ -1,0 +1,20 @@
+"""Canonical digests of SciPy's sparse arrays: format, shape, dtype and entries count, the order of entries does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.graph import arrays
+from penstock.graph.merkle import Walk, hash_node, hash_type
+
+
+def sparse_array(value: Any, walk: Walk) -> bytes:
+    """The entries that are stored, sorted by place, those of one place added up: what the array says."""
+    import numpy as np
+
+    entries = value.tocoo(copy=True)
+    entries.sum_duplicates()
+    places = [np.asarray(index, "<i8") for index in getattr(entries, "coords", None) or (entries.row, entries.col)]
+    order = np.lexsort(places[::-1])
+    parts = [arrays.ndarray(part[order], walk) for part in (*places, entries.data)]
+    return hash_node(b"scipy.sparse", (hash_type(type(value)), walk.of(tuple(map(int, value.shape))), *parts))
