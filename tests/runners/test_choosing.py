@@ -139,7 +139,7 @@ def test_a_subflow_is_tried_again_by_its_own_retries() -> None:
 def test_what_a_failed_attempt_of_a_subflow_finished_is_a_hit() -> None:
     seen, ran = Seen(), Seen()
 
-    @task(cache_policy=INPUTS)
+    @task(cache_policy=INPUTS, key_name="costly")
     def costly(n: int) -> int:
         ran.append(n)
         return n

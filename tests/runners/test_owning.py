@@ -103,7 +103,7 @@ def test_a_call_that_is_traced_while_a_chain_is_under_way_does_not_compute_its_k
     ran: Counter[int] = Counter()
     reached, go = threading.Event(), threading.Event()
 
-    @task(cache_policy=INPUTS)
+    @task(cache_policy=INPUTS, key_name="link")
     def link(x: int) -> int:
         ran[x] += 1
         if x == 1:
