@@ -69,7 +69,7 @@ def test_a_zombie_of_an_invalidated_generation_is_refused_and_runs_again(
     began, may_end = threading.Event(), threading.Event()
     first = iter([True])
 
-    @task(cache_policy=INPUTS, result_storage=store)
+    @task(cache_policy=INPUTS, key_name="read", result_storage=store)
     def read(n: int) -> str:
         value = source[0]
         ran.append(value)
