@@ -14,10 +14,11 @@ from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import clean, duration, moment, print_document, say, size, table
 from penstock.cli.stored import find_result, find_task
 from penstock.errors import UsageError
-from penstock.storage import copying, maintenance
+from penstock.storage import copying, maintenance, purging
 from penstock.storage.maintenance import Summary
 from penstock.storage.records import RedirectRecord, ResultRecord
 from penstock.storage.results import ResultStore
+from penstock.storage.stores import DiskStore
 
 
 @click.group()
@@ -125,20 +126,26 @@ def _doomed(results: ResultStore, key: str | None, task: str | None) -> list[Sum
     metavar="SECONDS",
     help="What is younger stays. By default a day.",
 )
+@click.option("--purge", is_flag=True, help="Also forget what was removed or replaced more than 30 days ago.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @json_option
 @shared_options
 @click.pass_obj
-def gc(invocation: Invocation, grace: float, dry_run: bool) -> None:
+def gc(invocation: Invocation, grace: float, purge: bool, dry_run: bool) -> None:
     """Delete files that no look-up leads to any more, and results that expired. Safe beside any number of runs."""
     results = _results(invocation)
     report = maintenance.gc(results, grace_seconds=grace, dry_run=dry_run)
+    purged = purging.purge(results, dry_run=dry_run) if purge else None
     if invocation.json:
-        print_document("cache-gc", {"store": results.store.url, "dry_run": dry_run, **_plain(report)})
+        more = {} if purged is None else {"purged": _plain(purged)}
+        print_document("cache-gc", {"store": results.store.url, "dry_run": dry_run, **_plain(report), **more})
         return
     verb = "would remove" if dry_run else "removed"
     say(f"{verb} {report.payloads} files ({size(report.bytes)}) and {report.leftovers} leftovers")
     say(f"{'would close' if dry_run else 'closed'} {report.closed} generations")
+    if purged is not None:
+        what = f"{purged.records} old records, {purged.recipes} recipes and {purged.closings} closings"
+        say(f"{'would purge' if dry_run else 'purged'} {what} ({size(purged.bytes)})")
 
 
 @cache.command()
@@ -179,9 +186,15 @@ def du(invocation: Invocation) -> None:
         return
     ordered = sorted(usage.items(), key=lambda entry: -entry[1].bytes)
     if ordered:
-        rows = [(name, str(each.results), size(each.bytes)) for name, each in ordered]
-        say(table(("task", "results", "size"), rows, right=("results", "size")))
+        rows = [(name, str(each.results), size(each.bytes), _on_disk(each.disk)) for name, each in ordered]
+        say(table(("task", "results", "size", "on disk"), rows, right=("results", "size", "on disk")))
     say(f"{size(sum(each.bytes for each in usage.values()))} in {results.store.url}")
+    if isinstance(results.store, DiskStore):
+        say(f"{size(results.store.disk_bytes(''))} on disk, with records, recipes, runs and folders")
+
+
+def _on_disk(taken: int | None) -> str:
+    return "-" if taken is None else size(taken)
 
 
 @cache.command()

@@ -10,7 +10,7 @@ import click
 from penstock import run_removal
 from penstock.cli.failures import FAILED
 from penstock.cli.options import Invocation, json_option, shared_options
-from penstock.cli.output import print_document, size
+from penstock.cli.output import print_document, say, size
 from penstock.cli.stored import find_run, may_go_on
 from penstock.errors import UsageError
 from penstock.run_removal import Removed
@@ -70,9 +70,9 @@ def _tell(invocation: Invocation, name: str, removed: Removed, *, dry_run: bool)
         print_document(name, {"store": invocation.environment().results().store.url, "dry_run": dry_run, **facts})
         return
     verb = "would remove" if dry_run else "removed"
-    click.echo(f"{verb} {_runs(removed.runs)}: {removed.files} files, {size(removed.bytes)}")
+    say(f"{verb} {_runs(removed.runs)}: {removed.files} files, {size(removed.bytes)}")
     if removed.going_on:
-        click.echo(f"{_runs(removed.going_on)} may still be going on: `penstock runs rm RUN_ID --force` removes one")
+        say(f"{_runs(removed.going_on)} may still be going on: `penstock runs rm RUN_ID --force` removes one")
 
 
 def _runs(number: int) -> str:

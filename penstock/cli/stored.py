@@ -54,7 +54,7 @@ def state_of(record: RunRecord) -> str:
 
 def find_result(results: ResultStore, text: str) -> Summary:
     """The current result whose key begins so; raises `UsageError` if there is none, or more than one."""
-    found = [summary for summary in maintenance.ls(results) if summary.key.startswith(text)]
+    found = maintenance.find(results, text)
     exact = [summary for summary in found if summary.key == text]
     if len(exact or found) == 1:
         return (exact or found)[0]
@@ -68,7 +68,7 @@ def find_result(results: ResultStore, text: str) -> Summary:
 
 def find_task(results: ResultStore, text: str) -> str:
     """The task with results that is called so, with or without its module; raises `UsageError`."""
-    tasks = sorted({summary.task for summary in maintenance.ls(results)})
+    tasks = maintenance.tasks(results)
     found = [text] if text in tasks else [task for task in tasks if task.rpartition(":")[2] == text]
     if len(found) == 1:
         return found[0]

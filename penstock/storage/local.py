@@ -15,7 +15,6 @@ import errno
 import io
 import os
 import stat
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from penstock.errors import StoreError, StoreNotWritable
 from penstock.ownership import others_can_change, others_can_lead_elsewhere
 from penstock.storage.folders import Descent
 from penstock.storage.local_errors import NO_LINKS, translated
+from penstock.storage.local_upkeep import disk_bytes, prune, sweep
 from penstock.storage.stores import MAX_RECORD_BYTES, Listed, check_name, check_record
 
 _Done = TypeVar("_Done")
@@ -32,6 +32,8 @@ _TEMPORARY = ".tmp"
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _BUFFER = 1 << 20
+_TRIES = 8
+"""Of a write whose folder is missing: an upkeep may remove it again while it is empty."""
 
 
 class LocalStore:
@@ -236,25 +238,17 @@ class LocalStore:
             raise translated(error, "writing", path) from error
 
     def sweep(self, *, older_than: float) -> int:
-        removed = 0
         try:
-            with Descent(self._root) as descent:
-                folder = descent.to(_TEMPORARY)
-                with os.scandir(folder) as found:
-                    names = [entry.name for entry in found if not entry.is_dir(follow_symlinks=False)]
-                for name in names:
-                    try:
-                        modified = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime
-                        if time.time() - modified >= older_than:
-                            os.unlink(name, dir_fd=folder)
-                            removed += 1
-                    except FileNotFoundError:
-                        continue  # its writer, or another sweep, was quicker
+            removed = sweep(self._root, _TEMPORARY, older_than=older_than)
+            prune(self._root, older_than=older_than)
         except FileNotFoundError:
-            return removed
+            return 0
         except OSError as error:
             raise translated(error, "writing", f"{self._root}/{_TEMPORARY}") from error
         return removed
+
+    def disk_bytes(self, prefix: str) -> int:
+        return disk_bytes(self._path(prefix.removesuffix("/")) if prefix else self._root)
 
     # -- one step each
 
@@ -331,11 +325,14 @@ class LocalStore:
     def _in_folder(self, name: str, step: Callable[[int, str], _Done], *, sync: bool = True) -> _Done:
         """Do `step` with the open folder of `name`, which is made if it is missing; make the new entry durable."""
         folder, _, last = name.rpartition("/")
-        try:
-            return self._stepped(folder, last, step, sync)
-        except FileNotFoundError:
-            self._settled.clear()  # somebody removed what was there, or it is all new
-            return self._stepped(folder, last, step, sync, make=True)
+        for left in reversed(range(_TRIES)):
+            try:
+                return self._stepped(folder, last, step, sync, make=left < _TRIES - 1)
+            except FileNotFoundError:
+                self._settled.clear()  # somebody removed what was there, or it is all new
+                if not left:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     def _stepped(
         self, folder: str, last: str, step: Callable[[int, str], _Done], sync: bool, *, make: bool = False
@@ -350,7 +347,7 @@ class LocalStore:
         """Make the entries of `folder` durable, and those that lead to it from the root.
 
         Another writer may have made a folder above and not have synced it yet. But once an entry is on disk it stays
-        there: nothing here removes folders.
+        there, unless an upkeep removes folders that are empty, and whoever then misses one forgets what is settled.
         """
         os.fsync(opened[0])
         for file in opened[1:]:

@@ -26,7 +26,7 @@ from penstock.storage.records import (
 )
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import close_absent, read_slot, redirect_seen
-from penstock.storage.stores import Listed, SweepStore
+from penstock.storage.stores import DiskStore, Listed, SweepStore
 
 DAY = 24 * 3600.0
 _MINIMAL_SWEEP = 3600.0
@@ -85,10 +85,12 @@ class Usage:
 
     results: int = 0
     bytes: int = 0
+    disk: int | None = None
+    """What they take on disk, with their folders, where the store knows."""
 
 
 @dataclass(slots=True)
-class _Folder:
+class Folder:
     """All files of one (task, key)."""
 
     name: str
@@ -99,21 +101,43 @@ class _Folder:
 def ls(results: ResultStore, *, task: str | None = None) -> Iterator[Summary]:
     """The current result of every key, of one task or of all, in order of their names. Expired ones are among them."""
     for record in current_records(results, task=task):
-        yield Summary(
-            task=record.task,
-            key=record.key,
-            generation=record.generation,
-            codec=record.codec,
-            size=record.size,
-            created=record.created,
-            expires=record.expires,
-        )
+        yield _summary(record)
+
+
+def _summary(record: ResultRecord) -> Summary:
+    return Summary(
+        task=record.task,
+        key=record.key,
+        generation=record.generation,
+        codec=record.codec,
+        size=record.size,
+        created=record.created,
+        expires=record.expires,
+    )
+
+
+def find(results: ResultStore, key: str) -> list[Summary]:
+    """The current results whose key is `key` or begins so. Only their records are read; the names tell which."""
+    whole = segment(key)
+    named = ((folder.name.split("/")[2], folder) for folder in folders(results, "results/"))
+    found = (folder for name, folder in named if name == whole or name.startswith(key))
+    return [_summary(record) for record in _current_of(results, found)]
+
+
+def tasks(results: ResultStore) -> list[str]:
+    """The tasks that have results, from one record of each."""
+    found = []
+    for _, of_task in itertools.groupby(folders(results, "results/"), key=lambda folder: folder.name.split("/")[1]):
+        record = next(_current_of(results, of_task, batch=1), None)
+        if record is not None:
+            found.append(record.task)
+    return sorted(found)
 
 
 def show(results: ResultStore, task: str, key: str) -> list[Slot]:
     """Every generation of a key that can be read, oldest first."""
     slots = []
-    for folder in _folders(results, key_folder(task, key)):
+    for folder in folders(results, key_folder(task, key)):
         for generation in sorted(folder.slots):
             try:
                 slot = read_slot(results.store, slot_in(folder.name, generation))
@@ -130,7 +154,7 @@ def rm(results: ResultStore, task: str, key: str | None = None) -> int:
     removed = 0
     for each in keys:
         removed += results.invalidate(task, each)
-        for folder in _folders(results, key_folder(task, each)):
+        for folder in folders(results, key_folder(task, each)):
             _collect_folder(results, folder, grace_seconds=DAY, report=Collected(), dry_run=False)
     return removed
 
@@ -143,7 +167,7 @@ def gc(results: ResultStore, *, grace_seconds: float = DAY, dry_run: bool = Fals
     a slow writer then publishes again in the next generation.
     """
     report = Collected()
-    for folder in _folders(results, "results/"):
+    for folder in folders(results, "results/"):
         _collect_folder(results, folder, grace_seconds=grace_seconds, report=report, dry_run=dry_run)
     if isinstance(results.store, SweepStore) and not dry_run:
         report.leftovers = results.store.sweep(older_than=max(grace_seconds, _MINIMAL_SWEEP))
@@ -153,7 +177,7 @@ def gc(results: ResultStore, *, grace_seconds: float = DAY, dry_run: bool = Fals
 def verify(results: ResultStore) -> Verified:
     """Read every record and every byte of every published payload, and say what is not as it was written or signed."""
     seen = Verified()
-    for folder in _folders(results, "results/"):
+    for folder in folders(results, "results/"):
         for generation in sorted(folder.slots.keys() | folder.payloads.keys()):
             payloads = {file.name for file in folder.payloads.get(generation, [])}
             listed = folder.slots.get(generation)
@@ -178,16 +202,20 @@ def du(results: ResultStore) -> dict[str, Usage]:
     for file in results.store.list("results/"):
         folder = file.name.split("/")[1]
         usage.setdefault(names.get(folder, folder), Usage()).bytes += file.size
+    if isinstance(results.store, DiskStore):
+        segments = {task: folder for folder, task in names.items()}
+        for task, each in usage.items():
+            each.disk = results.store.disk_bytes(f"results/{segments.get(task, task)}/")
     return usage
 
 
 # -- reading
 
 
-def _folders(results: ResultStore, prefix: str) -> Iterator[_Folder]:
+def folders(results: ResultStore, prefix: str) -> Iterator[Folder]:
     """The files of each (task, key) below `prefix`; names that are not ours are passed over."""
     for name, files in itertools.groupby(results.store.list(prefix), key=lambda file: file.name.rpartition("/")[0]):
-        folder = _Folder(f"{name}/", {}, {})
+        folder = Folder(f"{name}/", {}, {})
         for file in files:
             number, _, rest = file.name.rpartition("/")[2].partition(".")
             if not number.isdecimal():
@@ -202,8 +230,12 @@ def _folders(results: ResultStore, prefix: str) -> Iterator[_Folder]:
 def current_records(results: ResultStore, *, task: str | None = None) -> Iterator[ResultRecord]:
     """The published record of the last generation of each key; damaged ones are passed over."""
     prefix = "results/" if task is None else f"results/{segment(task)}/"
-    last = (folder.slots[max(folder.slots)].name for folder in _folders(results, prefix) if folder.slots)
-    for names in _batches(last):
+    yield from _current_of(results, folders(results, prefix))
+
+
+def _current_of(results: ResultStore, found: Iterable[Folder], *, batch: int = _BATCH) -> Iterator[ResultRecord]:
+    last = (folder.slots[max(folder.slots)].name for folder in found if folder.slots)
+    for names in in_batches(last, batch):
         for name, data in zip(names, results.store.get_many(names), strict=True):
             try:
                 slot = None if data is None else decode_slot_at(data, name)
@@ -213,9 +245,10 @@ def current_records(results: ResultStore, *, task: str | None = None) -> Iterato
                 yield slot
 
 
-def _batches(names: Iterable[str]) -> Iterator[list[str]]:
+def in_batches(names: Iterable[str], most: int = _BATCH) -> Iterator[list[str]]:
+    """The names, some at a time, as many as one call of a store should read."""
     remaining = iter(names)
-    while batch := list(itertools.islice(remaining, _BATCH)):
+    while batch := list(itertools.islice(remaining, most)):
         yield batch
 
 
@@ -242,7 +275,7 @@ def _verify_slot(results: ResultStore, name: str) -> set[str]:
 
 
 def _collect_folder(
-    results: ResultStore, folder: _Folder, *, grace_seconds: float, report: Collected, dry_run: bool
+    results: ResultStore, folder: Folder, *, grace_seconds: float, report: Collected, dry_run: bool
 ) -> None:
     for generation in sorted(folder.slots.keys() | folder.payloads.keys()):
         payloads = folder.payloads.get(generation, [])
@@ -258,7 +291,7 @@ def _collect_folder(
 
 
 def _kept(
-    results: ResultStore, folder: _Folder, generation: int, grace_seconds: float, report: Collected, dry_run: bool
+    results: ResultStore, folder: Folder, generation: int, grace_seconds: float, report: Collected, dry_run: bool
 ) -> set[str] | None:
     """The files of a generation that stay (empty: none does), after closing the generation if it is time to.
 
@@ -288,7 +321,7 @@ def _kept(
     return _files_of(results, folder, slot)
 
 
-def _files_of(results: ResultStore, folder: _Folder, record: ResultRecord) -> set[str]:
+def _files_of(results: ResultStore, folder: Folder, record: ResultRecord) -> set[str]:
     """The names of a published value's files."""
     if not record.in_parts:
         return {record.payload_name} if record.payload_name is not None else set()

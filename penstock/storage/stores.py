@@ -7,7 +7,7 @@ Two halves with different needs meet here:
 * A **PayloadStore** keeps the bytes of results under names that are written once and never changed.
 
 What only some stores can do is a Protocol of its own: **AppendStore** (logs), **SweepStore** (leftovers of killed
-writers), **ExplainedStore** (why others can write there), **ProbedStore** (services that may not do what they say),
+writers), **DiskStore** (bytes on a disk), **ProbedStore** (services that may not do what they say),
 **RememberedStore** (records that others remember).
 
 Names are relative, `/`-separated and made by Penstock (`results/…`), never by users. A store must treat any
@@ -147,6 +147,15 @@ class SweepStore(Protocol):
 
     def sweep(self, *, older_than: float) -> int:
         """Remove leftovers last written more than `older_than` seconds ago; returns how many. Never touches a name."""
+        ...
+
+
+@runtime_checkable
+class DiskStore(Protocol):
+    """A store that knows what it takes on a disk: small files take whole blocks, and so do folders."""
+
+    def disk_bytes(self, prefix: str) -> int:
+        """Bytes on disk of everything below the folder `prefix` (empty for all), folders included."""
         ...
 
 

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from penstock.clocks import SystemClock
 from penstock.errors import DamagedResult
-from penstock.storage import LocalStore, MemoryStore, maintenance
-from penstock.storage.records import RedirectRecord, ResultRecord
+from penstock.storage import LocalStore, MemoryStore, maintenance, purging
+from penstock.storage.local_upkeep import prune
+from penstock.storage.records import RecipeEntry, RedirectRecord, ResultRecord
 from penstock.storage.results import Published, Restart, ResultStore
 from penstock.storage.slots import Absent, Found
 from penstock.testing.stores_fakes import FlakyStore, HastyClock
@@ -442,3 +444,140 @@ def test_of_many_processes_one_publishes_each_result_and_all_get_it(tmp_path: Pa
         assert told[0][2] == told[0][3]
     results = ResultStore(LocalStore(tmp_path))
     assert maintenance.verify(results) == maintenance.Verified(records=20)
+
+
+# -- what grows only as far as it has to
+
+
+def test_a_result_is_found_by_the_beginning_of_its_key_from_names_alone() -> None:
+    store = FlakyStore(MemoryStore())
+    results = ResultStore(store)
+    for i in range(300):
+        publish(results, f"{i:040x}")
+    publish(results, "ab" * 20)
+    store.calls.clear()
+    (found,) = maintenance.find(results, "abab")
+    assert found.key == "ab" * 20
+    assert maintenance.find(results, "cd") == []
+    assert [name for method, name in store.calls if method in ("get", "get_many")] == [found_slot("ab" * 20)]
+
+
+def found_slot(key: str) -> str:
+    return f"results/t/{key}/000000.record.json"
+
+
+def test_the_tasks_of_a_store_are_known_from_one_record_of_each() -> None:
+    store = FlakyStore(MemoryStore())
+    results = ResultStore(store)
+    for task in ("t", "Module:Task"):
+        for key in ("a", "b", "c"):
+            publish(results, key, task=task)
+    store.calls.clear()
+    assert maintenance.tasks(results) == ["Module:Task", "t"]
+    assert store.count("get_many") == 2
+
+
+def test_du_says_what_the_disk_says(tmp_path: Path) -> None:
+    results = ResultStore(LocalStore(tmp_path))
+    for key in "abc":
+        publish(results, key, 1)
+    used = maintenance.du(results)["t"]
+    files = [*(tmp_path / "results" / "t").rglob("*"), tmp_path / "results" / "t"]
+    assert used.disk == sum(path.stat().st_blocks * 512 for path in files)
+    assert used.disk > used.bytes
+    assert LocalStore(tmp_path).disk_bytes("") > used.disk
+    assert LocalStore(tmp_path / "none").disk_bytes("") == 0
+
+
+def aged(results: ResultStore) -> ResultStore:
+    """The same store, a month later."""
+    later = ResultStore(results.store)
+    later.clock = _Later()
+    return later
+
+
+class _Later(SystemClock):
+    def now(self) -> float:
+        return super().now() + 2 * purging.PURGE_SECONDS
+
+
+def test_a_purge_leaves_one_small_record_of_a_removed_result(results: ResultStore) -> None:
+    for attempt in "abcd":
+        publish(results, "k", attempt=attempt)
+        results.invalidate("t", "k")
+    publish(results, "other")
+    results.put_recipe(RecipeEntry(recipe="11" * 20, key="k", task="t", digest="d"))
+    results.put_recipe(RecipeEntry(recipe="22" * 20, key="other", task="t", digest="d"))
+    maintenance.gc(results, grace_seconds=0)
+    assert purging.purge(results).records == 0  # nothing is old enough
+    before = names(results)
+    assert purging.purge(aged(results), dry_run=True).records == 3
+    assert names(results) == before
+    done = purging.purge(aged(results))
+    assert (done.records, done.recipes) == (3, 1)
+    assert [name for name in names(results) if name.startswith("t/k/")] == ["t/k/000000.record.json"]
+    assert results.get_recipes(["11" * 20, "22" * 20])[0] is None
+    assert results.get_recipes(["22" * 20])[0] is not None
+    assert isinstance(results.look_up("t", "other"), Found)
+
+
+def test_a_purge_bounds_what_refreshes_leave(results: ResultStore) -> None:
+    for i in range(20):
+        publish(results, "k", attempt=f"a{i}")
+    maintenance.gc(results, grace_seconds=0)
+    purging.purge(aged(results))
+    assert len(names(results)) == 3  # slot 0, the current record and its payload
+    found = results.look_up("t", "k")
+    assert isinstance(found, Found)
+    assert (found.generation, results.load(found.record)) == (19, BIG)
+    publish(results, "k", 7, attempt="next")
+    assert results.load(results.look_up("t", "k").record) == 7  # type: ignore[union-attr]
+
+
+def test_a_writer_that_was_away_during_a_purge_brings_nothing_back(results: ResultStore) -> None:
+    publish(results, "k", attempt="first")
+    results.invalidate("t", "k")
+    after = results.look_up("t", "k")
+    away = results.stage("t", "k", b"old", after=after, attempt="away", digest="d")  # for generation 1
+    for attempt in ("second", "third"):
+        publish(results, "k", attempt=attempt)
+        results.invalidate("t", "k")
+    maintenance.gc(results, grace_seconds=0)
+    purging.purge(aged(results))
+    results.commit(away)
+    assert isinstance(results.look_up("t", "k"), Absent)
+    publish(results, "k", 3, attempt="new")
+    assert results.load(results.look_up("t", "k").record) == 3  # type: ignore[union-attr]
+    purging.purge(aged(results))
+    assert [name for name in names(results) if "away" in name] == []
+
+
+def test_folders_that_became_empty_go_and_writers_make_them_again(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path, durable=False)
+    results = ResultStore(store)
+    publish(results, "k")
+    old = tmp_path / "runs" / "old"
+    old.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    store.sweep(older_than=3600)
+    assert not old.exists()
+    assert isinstance(results.look_up("t", "k"), Found)
+    stop = threading.Event()
+
+    def go_on() -> int:
+        rounds = 0
+        while not stop.is_set() or not rounds:
+            prune(str(tmp_path), older_than=0)
+            rounds += 1
+        return rounds
+
+    with ThreadPoolExecutor(1) as pool:
+        pruning = pool.submit(go_on)
+        try:
+            for i in range(200):
+                name = f"runs/{i % 3}/file"
+                store.put(name, b"x")
+                store.delete(name)
+        finally:
+            stop.set()
+        assert pruning.result(60) > 0
