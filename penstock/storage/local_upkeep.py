@@ -37,10 +37,10 @@ def prune(root: str, *, older_than: float) -> int:
     """
     removed = 0
     with contextlib.suppress(FileNotFoundError):  # somebody else prunes as well
-        for _, folders, _, here in os.fwalk(root, topdown=False):
+        for path, folders, _, here in os.fwalk(root, topdown=False):
             for name in folders:
-                if name.startswith("."):
-                    continue
+                if "/." in f"{path}/{name}"[len(root) :]:
+                    continue  # the store's own
                 with contextlib.suppress(OSError):  # it is not empty, or gone
                     found = os.stat(name, dir_fd=here, follow_symlinks=False)
                     if time.time() - found.st_mtime >= older_than:
