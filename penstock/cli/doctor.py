@@ -27,7 +27,20 @@ LITTLE_SPACE = 1 << 30
 """Less free space than this is worth a warning."""
 _REACHES = ("process", "host", "network")
 _CORE = ("blake3", "click", "cloudpickle", "fsspec", "msgspec", "pyarrow", "rich")
-_OPTIONAL = ("dask", "distributed", "ray", "redis", "s3fs", "gcsfs", "adlfs", "numpy", "pandas", "polars", "pydantic")
+_OPTIONAL = (
+    "dask",
+    "distributed",
+    "ray",
+    "cryptography",
+    "redis",
+    "s3fs",
+    "gcsfs",
+    "adlfs",
+    "numpy",
+    "pandas",
+    "polars",
+    "pydantic",
+)
 
 
 @dataclass(frozen=True, slots=True)

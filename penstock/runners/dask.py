@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import multiprocessing.process
 import os
 import pickle
@@ -29,7 +30,9 @@ class DaskRunner(BindsFlows):
     """Runs calls on Dask.
 
     * `DaskRunner()` starts a `LocalCluster` of processes for each run and closes it afterwards; `workers=` says how
-      many of one thread each, other options are LocalCluster's (`processes=False` for threads of this process).
+      many of one thread each, other options are LocalCluster's (`processes=False` for threads of this process). It
+      listens on 127.0.0.1, and where the package `cryptography` is installed it speaks TLS with a key of its own that
+      never leaves memory, so that no other user of the machine can use it; `security=None` leaves that out.
     * `DaskRunner("tcp://scheduler:8786")`, `DaskRunner(cluster=...)` and `DaskRunner(client=...)` use what is there and
       leave it running. With an address, options are those of `distributed.Client`, such as `security=`.
     * `DaskRunner(cluster_class=KubeCluster, ...)` starts a cluster of any class of Dask's for each run, with the
@@ -206,6 +209,8 @@ class DaskRunner(BindsFlows):
             options.setdefault("local_directory", scratch)
             if self.workers is not None:
                 options.setdefault("threads_per_worker", 1)
+            if options.get("processes", True) and not {"security", "protocol", "host"} & options.keys():
+                options["security"] = _own_credentials(distributed)
         if self.workers is not None:
             options["n_workers"] = self.workers
         try:
@@ -219,6 +224,13 @@ class DaskRunner(BindsFlows):
             ) from error
         undo.callback(cluster.close)
         return cluster
+
+
+def _own_credentials(distributed: Any) -> Any:
+    """Credentials for one cluster; None where the package that makes them is missing."""
+    if importlib.util.find_spec("cryptography") is None:
+        return None
+    return distributed.Security.temporary()
 
 
 def _import_distributed() -> Any:

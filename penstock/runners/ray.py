@@ -26,7 +26,8 @@ class RayRunner(BindsFlows):
     On the Ray that this process is connected to; else on the cluster at `address` (`ray://host:10001`, `host:6379`,
     `auto`; by default RAY_ADDRESS); else on one started for the run, on this machine. Only that one is shut down
     afterwards. `init_options` go to `ray.init`, such as `num_cpus=4` or `runtime_env=...`, and mean nothing to a Ray
-    that this process is already connected to. `ship=["pkg"]` sends packages and modules of the project along, by name
+    that this process is already connected to. What is started listens on 127.0.0.1 alone, unless they hold
+    `_node_ip_address=`. `ship=["pkg"]` sends packages and modules of the project along, by name
     or path, for workers that cannot import them.
 
     As a context manager it stays connected, or keeps the Ray it started, from one run to the next:

@@ -1,5 +1,8 @@
 """The Ray that this process is connected to. There is one per process, so runs share it; the last one ends it.
 
+A Ray that we start listens to this machine alone unless its options say where else: whoever reaches a Ray can run code
+in it.
+
 A Ray that we start lives as long as the thread that started it: its processes die with that thread, which is why it is
 one that stays until the end.
 """
@@ -11,7 +14,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -174,7 +177,8 @@ def _connect(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
-            ray.init("local", **{"include_dashboard": False, **quiet, **options})
+            with contextlib.nullcontext() if _LISTENS & options.keys() else _loopback():
+                ray.init("local", **{"include_dashboard": False, **quiet, **options})
             return
         if address != "auto":
             _check_answers(address)
@@ -185,6 +189,32 @@ def _connect(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
         with contextlib.suppress(Exception):
             ray.shutdown()  # of what was connected half
         raise _explained(error, address) from error
+
+
+_LISTENS = {"_node_ip_address", "_system_config"}
+"""Options of ray.init that say, or may say, where the Ray that is started listens."""
+_IS_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+
+@contextlib.contextmanager
+def _loopback() -> Iterator[None]:
+    """A Ray that is started in this block has this machine for all of its world, and listens on 127.0.0.1.
+
+    Ray does so by itself where firewalls would ask (on macOS and Windows), and has one switch for it: a variable for
+    the processes that it starts, read into a constant in this one. Whoever set the variable has decided.
+    """
+    if _IS_CLUSTER in os.environ:
+        yield
+        return
+    from ray._private import ray_constants as constants  # there is no public way
+
+    before = constants.ENABLE_RAY_CLUSTER
+    os.environ[_IS_CLUSTER], constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[_IS_CLUSTER]
 
 
 def _explained(error: Exception, address: str | None) -> RunnerError:

@@ -579,3 +579,22 @@ def test_another_version_of_ray_is_an_error(cluster: dict[str, str], tmp_path: P
         """,
     )
     assert lines == ["RunnerError this process and the Ray cluster are of different versions True True"]
+
+
+def test_a_ray_that_is_started_for_a_run_listens_to_this_machine_alone(tmp_path: Path) -> None:
+    said = outcome(
+        tmp_path,
+        """
+        import psutil
+
+        def places():
+            everybody = [psutil.Process(), *psutil.Process().children(recursive=True)]
+            found = [each for one in everybody for each in one.net_connections(kind="inet")]
+            return sorted({each.laddr.ip.removeprefix("::ffff:") for each in found if each.status == "LISTEN"})
+
+        with RayRunner(num_cpus=1) as runner:
+            say(runner(doubles)(2), places())
+        say("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" in os.environ)
+        """,
+    )
+    assert said == ["2 ['127.0.0.1']", "False"]
