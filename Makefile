@@ -4,6 +4,7 @@
 # make check    lint, format, types, layers
 # make core     the quick tests against the built wheel, installed without any extra
 # make bench    the benchmarks, with their promises
+# make audit    known advisories about what is installed, and about the lowest versions that are allowed
 #
 # All of them work in a fresh clone: they make .venv and install what they need, again when pyproject.toml changes.
 # PYTHON=/path/to/python3.12 chooses an interpreter; where uv is on the PATH it does the installing.
@@ -23,7 +24,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # Tests of several processes wait more than they compute, so two at a time pay even on a small machine.
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: help demo test quick check core bench clean
+.PHONY: help demo test quick check core bench audit clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -47,6 +48,19 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+# Both are looked up before either failure counts. The lowest versions are resolved by uv, which alone can do that.
+audit: $(VENV)/.dev
+	$(if $(UV),"$(UV)" venv --quiet --clear build/audit && "$(UV)" pip install --quiet --python build/audit/bin/python pip-audit,\
+		"$(PYTHON)" -m venv --clear build/audit && build/audit/bin/python -m pip install --quiet pip-audit)
+	$(BIN)/python -m pip list --format=freeze --exclude penstock > build/audit/installed.txt
+	failed=0; \
+	build/audit/bin/pip-audit --no-deps --disable-pip -r build/audit/installed.txt || failed=1; \
+	if [ -n "$(UV)" ]; then \
+		"$(UV)" pip compile --quiet --resolution lowest-direct --all-extras pyproject.toml -o build/audit/lowest.txt; \
+		build/audit/bin/pip-audit --no-deps --disable-pip -r build/audit/lowest.txt || failed=1; \
+	else echo "the lowest versions were not looked up: there is no uv"; fi; \
+	exit $$failed
 
 # A copy of the tests in another folder finds no source tree beside it, only the wheel that is installed.
 core: $(VENV)/.dev
