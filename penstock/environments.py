@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
+from collections.abc import Callable
 from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
@@ -17,6 +19,7 @@ from penstock.runners.base import Runner
 from penstock.settings import Settings, current_settings
 from penstock.storage import open_store
 from penstock.storage.results import ResultStore
+from penstock.storage.salts import salt_of
 from penstock.storage.signing import Signatures
 from penstock.storage.stored import StoredResult, find_stored
 from penstock.storage.stores import ProbedStore, Store
@@ -57,6 +60,10 @@ class Environment:
     def runner(self, chosen: Runner | str | None) -> Runner:
         """The runner given in code, else the one of the settings."""
         return runner_from(chosen if chosen is not None else self.settings.runner)
+
+    def salt(self, *, make: bool = True) -> Callable[[], bytes]:
+        """What gives the salt of the run's store when it is asked for: the same each time."""
+        return functools.cache(lambda: salt_of(self.results().store, make=make))
 
     def lock_manager(self, policy: Any) -> LockManager | None:
         """Who locks the keys of a policy: its own manager, else the settings' one; None unless it is SERIALIZABLE."""

@@ -151,7 +151,7 @@ class Flow(Generic[P, R]):
         """`plan` with parameters by name and settings of its own."""
         environment = Environment(self._settings(settings or current_settings()))
         info = FlowRunInfo(id=new_run_id(), flow_name=self.name, run_count=1, parameters=parameters)
-        frame = self._frame(info.id, parameters)
+        frame = self._frame(info.id, parameters, environment.salt(make=False))
         with in_flow_run(info):
             return preview(lambda: self._call_to_end(parameters), frame, environment, look_up=True)
 
@@ -159,9 +159,9 @@ class Flow(Generic[P, R]):
         """The graph up to the first sync point, nothing looked up; `graph.stopped_at` says where that is."""
         parameters = self.signature.bind(self.name, args, kwargs)
         info = FlowRunInfo(id=new_run_id(), flow_name=self.name, run_count=1, parameters=parameters)
-        frame = self._frame(info.id, parameters)
+        environment = Environment(self._settings(current_settings()))
+        frame = self._frame(info.id, parameters, environment.salt(make=False))
         with in_flow_run(info):
-            environment = Environment(self._settings(current_settings()))
             return preview(lambda: self._call_to_end(parameters), frame, environment, look_up=False).graph
 
     def with_options(self, **changes: Any) -> Flow[P, R]:
@@ -178,10 +178,10 @@ class Flow(Generic[P, R]):
             return settings
         return settings.with_values(store=os.fspath(self.options.result_storage))
 
-    def _frame(self, run_id: str, parameters: Mapping[str, Any]) -> FlowFrame:
+    def _frame(self, run_id: str, parameters: Mapping[str, Any], salt: Callable[[], bytes] | None) -> FlowFrame:
         return FlowFrame(
             self.name,
-            key_context(run_id, self.name, parameters),
+            key_context(run_id, self.name, parameters, salt),
             persist_result=self.options.persist_result,
             refresh_cache=self.options.refresh_cache,
             log_prints=self.options.log_prints,
@@ -250,7 +250,7 @@ class Flow(Generic[P, R]):
 
     def _frame_inside(self, trace: Trace, parameters: Mapping[str, Any]) -> FlowFrame:
         outer = trace.frame
-        frame = self._frame(outer.context.run_id, parameters)
+        frame = self._frame(outer.context.run_id, parameters, outer.context.salt)
         if frame.persist_result is None:
             frame.persist_result = outer.persist_result
         if frame.log_prints is None:
@@ -351,7 +351,7 @@ class _Attempts:
         journal = Journal(record, store, self.environment.clock, self.subscribers, parameters=kept)
         with in_flow_run(info):
             runner = self.environment.runner(_chosen(flow.options.runner, self.count))
-        frame = flow._frame(record.id, self.parameters)
+        frame = flow._frame(record.id, self.parameters, self.environment.salt())
         return Live(run, self.environment, runner=runner, info=info, frame=frame, journal=journal)
 
     def delay_before_next(self, run: Run[Any]) -> float | None:

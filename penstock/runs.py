@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
@@ -399,7 +399,9 @@ def _state_after(error: BaseException) -> str:
     return "failed" if isinstance(error, Exception) else "crashed"
 
 
-def key_context(run_id: str, flow_name: str | None, parameters: Mapping[str, Any]) -> KeyContext:
+def key_context(
+    run_id: str, flow_name: str | None, parameters: Mapping[str, Any], salt: Callable[[], bytes] | None
+) -> KeyContext:
     """What the keys of a flow's tasks are read against."""
     return KeyContext(
         run_id=run_id,
@@ -407,6 +409,7 @@ def key_context(run_id: str, flow_name: str | None, parameters: Mapping[str, Any
         flow_name=flow_name,
         file_digest=file_digest,
         expand=expand_files,
+        salt=salt,
     )
 
 
@@ -414,7 +417,7 @@ def run_task_now(definition: TaskDefinition, args: Sequence[Any], kwargs: Mappin
     """A task called outside of a flow: run at once, with the same look-up, locks, retries and record."""
     run: Run[Any] = Run(new_run_id(), definition.name, {})
     environment = Environment(current_settings())
-    frame = FlowFrame(definition.name, key_context(run.id, None, {}))
+    frame = FlowFrame(definition.name, key_context(run.id, None, {}, environment.salt()))
     info = FlowRunInfo()
     live = Live(
         run, environment, runner=ThreadRunner(1), info=info, frame=frame, journal=Journal(None, None, environment.clock)

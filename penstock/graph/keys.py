@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from typing import Any
 
@@ -23,6 +23,7 @@ from penstock.graph.names import main_module, main_module_name
 from penstock.graph.policies import CachePolicy, KeyFunction, Part
 from penstock.graph.refs import Ref
 from penstock.graph.sources import importable_name, task_code, task_source, task_source_of_unnamed, told_by_name
+from penstock.secrets import is_secret_name, shows_secret
 
 Parts = dict[str, Any]
 """Component name to string, or for "inputs" a dict of parameter name to digest. JSON-able."""
@@ -45,6 +46,9 @@ class KeyContext:
     expand: Callable[[str], list[str]]
     """The files a pattern finds, in any order, as `glob.glob(pattern, recursive=True)` gives them: paths begin as the
     pattern does."""
+    salt: Callable[[], bytes] | None = None
+    """The 32 bytes with which digests of secrets are keyed, so that nobody can try which secret has this digest; asked
+    for where there is one. None: they are left as they are."""
 
 
 def compile_template(
@@ -77,7 +81,10 @@ def compile_template(
     if Part.FLOW_PARAMETERS in policy.parts:
         for parameter, value in context.flow_parameters.items():
             where = f"flow parameter {parameter!r}"
-            static[f"flow_parameters.{parameter}"] = digest(value, where=where, name=parameter)
+            part = bytes.fromhex(digest(value, where=where, name=parameter))
+            if context.salt is not None and (is_secret_name(parameter) or shows_secret(value)):
+                part = _keyed(part, context.salt())
+            static[f"flow_parameters.{parameter}"] = part.hex()
     if Part.RUN_ID in policy.parts:
         static["run_id"] = context.run_id
     if policy.constants:
@@ -88,20 +95,26 @@ def compile_template(
         read += found
     key_function = policy.key_function
     needs_values = key_function is not None or bool(policy.file_parameters)
-    return KeyTemplate(
+    inputs = tuple(sorted(set(parameters) - policy.excluded)) if Part.INPUTS in policy.parts else None
+    secret = frozenset(filter(is_secret_name, inputs or ()))
+    template = KeyTemplate(
         identity=identity,
         static=tuple(sorted(static.items())),
-        inputs=tuple(sorted(set(parameters) - policy.excluded)) if Part.INPUTS in policy.parts else None,
+        inputs=inputs,
         private=Part.RUN_ID in policy.parts,
         needs_values=needs_values,
         files=tuple(sorted(set(read))),
         main=main_module_name(),
         file_parameters=policy.file_parameters,
-        context=context if policy.file_parameters else None,
+        context=replace(context, salt=None) if policy.file_parameters else None,
         caller=_Caller(key_function, fn, name or str(getattr(fn, "__name__", identity)), identity, context.run_id)
         if key_function is not None
         else None,
+        secret=secret if context.salt is not None else frozenset(),
+        salt=context.salt() if secret and context.salt is not None else b"",
     )
+    object.__setattr__(template, "_ask_salt", context.salt)
+    return template
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,6 +139,11 @@ class KeyTemplate:
     """Only there if parameters name files."""
     caller: _Caller | None = None
     """Only there if the user gave a key function."""
+    secret: frozenset[str] = frozenset()
+    """Parameters whose names say that they are secret."""
+    salt: bytes = field(default=b"", repr=False)
+    """What their digests are keyed with; empty as long as there is no secret."""
+    _ask_salt: Callable[[], bytes] | None = field(init=False, repr=False, default=None)
     _prefix: bytes = field(init=False, repr=False)
     _labels: tuple[tuple[str, bytes], ...] = field(init=False, repr=False)
 
@@ -184,7 +202,7 @@ class KeyTemplate:
                         return None
                     parts["cache_key_fn"] = answer
             if self.inputs is not None:
-                parts["inputs"] = {name: _digest_argument(name, arguments[name], resolve).hex() for name in self.inputs}
+                parts["inputs"] = {name: self._digest(name, arguments[name], resolve).hex() for name in self.inputs}
         return parts
 
     @staticmethod
@@ -208,15 +226,28 @@ class KeyTemplate:
         for name, label in self._labels:
             value = arguments[name]
             leaf = LEAVES.get(type(value))
-            if leaf is not None:
+            if name in self.secret:
+                with main_module(self.main):
+                    part = self._digest(name, value, resolve)
+            elif leaf is not None:
                 part = leaf(value)
             elif type(value) is Ref and resolve is not None:
                 part = bytes.fromhex(resolve(value))
             else:
                 with main_module(self.main):
-                    part = _digest_argument(name, value, resolve)
+                    part = self._digest(name, value, resolve)
             pieces += (label, part)
         return blake3(b"".join(pieces)).digest(SIZE).hex()
+
+    def _digest(self, name: str, value: Any, resolve: Resolve | None) -> bytes:
+        """The digest of an argument, keyed if it is secret by its name or by what it holds."""
+        found = _digest_argument(name, value, resolve)
+        if name not in self.secret and not shows_secret(value):
+            return found
+        if not self.salt and self._ask_salt is not None:
+            # On the driver, which sees an argument before any worker does: from here the salt travels along.
+            object.__setattr__(self, "salt", self._ask_salt())
+        return _keyed(found, self.salt) if self.salt else found
 
     def _values(self, arguments: Mapping[str, Any], values: Mapping[str, Any] | None) -> Mapping[str, Any]:
         if values is not None:
@@ -346,6 +377,10 @@ def _hash(kind: bytes, parts: Mapping[str, Any]) -> str:
 
 def _digest_argument(name: str, value: Any, resolve: Resolve | None) -> bytes:
     return digest_bytes(value, resolve, where=f"arguments[{name!r}]", name=name)
+
+
+def _keyed(found: bytes, salt: bytes) -> bytes:
+    return blake3(found, key=salt).digest(SIZE)
 
 
 def _files(pattern: str, context: KeyContext) -> tuple[str, list[tuple[str, str]]]:

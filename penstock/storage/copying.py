@@ -14,6 +14,7 @@ from penstock.storage.maintenance import current_records
 from penstock.storage.parts import all_files, remove_files
 from penstock.storage.records import RecipeEntry, ResultRecord, decode_recipe_at
 from penstock.storage.results import Published, ResultStore, place
+from penstock.storage.salts import copy_salt
 from penstock.storage.serializers import Serializer
 from penstock.storage.slots import Found
 
@@ -65,6 +66,7 @@ def copy(source: ResultStore, target: ResultStore, *, task: str | None = None) -
             done.bytes += record.size
         else:
             done.kept += 1
+    copy_salt(source.store, target.store)
     for entry in _recipes(source, task):
         target.put_recipe(entry, sign=source.trust.vouches_for(entry))
         done.recipes += 1

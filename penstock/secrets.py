@@ -1,0 +1,201 @@
+"""What is secret among names and values, and how texts are written without it.
+
+A parameter is secret by its name (`password`, `api_key`, `hf_token`) or by its value (pydantic's SecretStr and
+SecretBytes, wherever in it). Secrets are not written into records, logs and kept parameters.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from penstock.loaded import loaded
+
+HIDDEN = "***"
+_WORDS = (
+    r"pass(?:word|wd|phrase|code)?|pwd|secrets?|token|credentials?|auth|authorization|"
+    r"(?:api|access|secret|private|signing|encryption|auth|account|shared|master)_?keys?"
+)
+_NAME = re.compile(rf"(?:.*_)?(?:{_WORDS})(?:_?(?:text|str|bytes|value))?", re.IGNORECASE)
+_SHORTEST = 4
+"""A shorter secret is not looked for in texts: half of every text would be hidden."""
+_MOST_VALUES = 1_000
+_LOOKED_AT = 200
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a parameter, a key or a variable of this name holds a secret: `token` does, `tokens` and `max_tokens`
+    do not, and neither does `token_path`."""
+    return _NAME.fullmatch(_CAMEL.sub("_", name)) is not None
+
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def is_secret(value: object) -> bool:
+    """Whether the value itself says that it is secret, without a look inside."""
+    kinds = _secret_kinds()
+    return bool(kinds) and isinstance(value, kinds)
+
+
+def holds_secret(value: object) -> bool:
+    """Whether the value, or anything inside of it, says that it is secret."""
+    kinds = _secret_kinds()
+    if not kinds or type(value) in _PLAIN or type(value).__module__.partition(".")[0] in _TABLES:
+        return False
+    return _found_in(value, kinds)
+
+
+def shows_secret(value: object) -> bool:
+    """As `holds_secret`, quick and not deep: for what is asked of every argument of every call."""
+    kinds = _secret_kinds()
+    if not kinds:
+        return False
+    left, looked = [value], 0
+    while left and looked < _LOOKED_AT:
+        item, looked = left.pop(), looked + 1
+        if isinstance(item, kinds):
+            return True
+        if isinstance(item, dict):
+            left += itertools.islice(item.values(), _LOOKED_AT)
+        elif isinstance(item, list | tuple):
+            left += item[:_LOOKED_AT]
+        elif hasattr(type(item), "__pydantic_fields__"):
+            left += getattr(item, "__dict__", {}).values()
+    return False
+
+
+def secret_parameters(parameters: Mapping[str, Any]) -> list[str]:
+    """The names of those that are secret, in order."""
+    return [
+        name
+        for name, value in parameters.items()
+        if (is_secret_name(name) and _says_something(value)) or holds_secret(value)
+    ]
+
+
+def _says_something(value: object) -> bool:
+    """False for None, a switch and an empty text: there is no secret in them."""
+    return not (value is None or isinstance(value, bool) or (isinstance(value, str | bytes) and not value))
+
+
+class Redactor:
+    """Writes texts without the secrets of a run: those that are known, and what looks like one."""
+
+    def __init__(self, parameters: Mapping[str, Any] | None = None) -> None:
+        known: set[str] = set()
+        for name, value in (parameters or {}).items():
+            _collect(value, known, secret=is_secret_name(name))
+        # The longest first: one may be the beginning of another.
+        ordered = sorted(known, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    def __call__(self, text: str) -> str:
+        return redacted_text(text if self._known is None else self._known.sub(HIDDEN, text))
+
+
+def redacted_text(text: str) -> str:
+    """A text without passwords of URLs, and without what stands behind `password=` and the like.
+
+    Where the end of one is in doubt, too much is left out rather than too little.
+    """
+    if "://" in text:
+        text = _TOKEN_OF_URL.sub(rf"\1{HIDDEN}@", _PASSWORD_OF_URL.sub(rf"\1{HIDDEN}@", text))
+    text = _BEARER.sub(rf"\1{HIDDEN}", text)
+    return _NAMED.sub(_hidden, text) if "=" in text or ":" in text else text
+
+
+# Every repetition has a bound, so that no text takes long.
+_SCHEME = r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,20}://"
+_PASSWORD_OF_URL = re.compile(rf"""({_SCHEME}[^\s:/?\#@"'<>]{{0,200}}:)[^\s"'<>]{{0,2000}}@""", re.IGNORECASE)
+_TOKEN_OF_URL = re.compile(rf"""({_SCHEME})[^\s:/?\#@"'<>]{{16,2000}}@""", re.IGNORECASE)
+_BEARER = re.compile(r"\b((?:bearer|basic)\s{1,4})[A-Za-z0-9+/_.~=-]{8,}", re.IGNORECASE)
+# password=…, ?token=…&, 'password': '…', "api_key": "…", password: SecretStr
+_NAMED = re.compile(
+    rf"""(?P<name>(?<![A-Za-z0-9_-])(?:[A-Za-z0-9]{{1,40}}[_-]){{0,6}}(?:{_WORDS.replace("_?", "[_-]?")}))"""
+    r"""(?P<between>=|["']\s*[:=]\s*)(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s"'&,;)\]}]+)""",
+    re.IGNORECASE,
+)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    value = found["value"]
+    quote = value[0] if value[0] in "\"'" else ""
+    return f"{found['name']}{found['between']}{quote}{HIDDEN}{quote}"
+
+
+# -- values
+
+_PLAIN = (str, bytes, bytearray, bool, int, float, complex, type(None))
+_TABLES = ("numpy", "pandas", "pyarrow", "polars", "dask", "torch")
+
+
+def _secret_kinds() -> tuple[type, ...]:
+    pydantic = loaded("pydantic")  # where nobody imported it there is none of its secrets
+    if pydantic is None:
+        return ()
+    return _kinds_in(pydantic)
+
+
+@cache
+def _kinds_in(pydantic: Any) -> tuple[type, ...]:
+    kinds = (getattr(pydantic, name, None) for name in ("Secret", "SecretStr", "SecretBytes"))
+    return tuple(kind for kind in kinds if isinstance(kind, type))
+
+
+class _Found(Exception):
+    """A secret was met."""
+
+
+def _found_in(value: object, kinds: tuple[type, ...]) -> bool:
+    """By pickling it into nothing: that meets whatever a value holds, as keeping it would."""
+    import cloudpickle
+
+    class Watch(cloudpickle.Pickler):  # type: ignore[misc]
+        def persistent_id(self, met: object) -> None:
+            if isinstance(met, kinds):
+                raise _Found
+
+    try:
+        Watch(_Nowhere()).dump(value)
+    except _Found:
+        return True
+    except Exception:  # noqa: BLE001 (what cannot be pickled is not kept either)
+        return False
+    return False
+
+
+class _Nowhere(io.RawIOBase):
+    def write(self, data: Any) -> int:
+        return len(data)
+
+
+def _collect(value: object, known: set[str], *, secret: bool, depth: int = 0) -> None:
+    """The texts of secrets in a value, as far as plain containers and models show them."""
+    if len(known) >= _MOST_VALUES or depth > 8:
+        return
+    if is_secret(value):
+        _collect(value.get_secret_value(), known, secret=True, depth=depth + 1)  # type: ignore[attr-defined]
+    elif isinstance(value, str | bytes):
+        text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+        if secret and len(text.strip()) >= _SHORTEST:
+            known.update({text, repr(text)[1:-1]})
+    elif isinstance(value, Mapping):
+        for name, inner in _some(value.items()):
+            _collect(inner, known, secret=secret or (isinstance(name, str) and is_secret_name(name)), depth=depth + 1)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for inner in _some(value):
+            _collect(inner, known, secret=secret, depth=depth + 1)
+    elif isinstance(fields := getattr(value, "__dict__", None), dict) and not isinstance(value, type):
+        _collect(fields, known, secret=secret, depth=depth + 1)
+
+
+def _some(items: Iterable[Any]) -> Iterable[Any]:
+    for number, item in enumerate(items):
+        if number >= _MOST_VALUES:
+            return
+        yield item
