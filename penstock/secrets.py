@@ -111,8 +111,8 @@ def redacted_text(text: str) -> str:
 
 # Every repetition has a bound, so that no text takes long.
 _SCHEME = r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,20}://"
-_PASSWORD_OF_URL = re.compile(rf"""({_SCHEME}[^\s:/?\#@"'<>]{{0,200}}:)[^\s"'<>]{{0,2000}}@""", re.IGNORECASE)
-_TOKEN_OF_URL = re.compile(rf"""({_SCHEME})[^\s:/?\#@"'<>]{{16,2000}}@""", re.IGNORECASE)
+_PASSWORD_OF_URL = re.compile(rf"""({_SCHEME}[^\s:/?\#@"'<>]{{0,200}}:)[^\s"'<>]{{0,400}}@""", re.IGNORECASE)
+_TOKEN_OF_URL = re.compile(rf"""({_SCHEME})[^\s:/?\#@"'<>]{{16,400}}@""", re.IGNORECASE)
 _BEARER = re.compile(r"\b((?:bearer|basic)\s{1,4})[A-Za-z0-9+/_.~=-]{8,}", re.IGNORECASE)
 # password=…, ?token=…&, 'password': '…', "api_key": "…", password: SecretStr
 _NAMED = re.compile(
