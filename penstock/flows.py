@@ -36,6 +36,7 @@ from penstock.runners.printing import printing_to_log
 from penstock.runners.retries import delay_before
 from penstock.runs import Live, Run, key_context, live_run, new_run_id
 from penstock.runtime import FlowRunInfo, in_attempt, in_flow_run
+from penstock.secrets import Redactor
 from penstock.settings import Settings, current_settings
 
 P = ParamSpec("P")
@@ -129,19 +130,22 @@ class Flow(Generic[P, R]):
         self,
         run_id: str,
         *,
+        parameters: Mapping[str, Any] | None = None,
         settings: Settings | None = None,
         subscribers: Iterable[Callable[[events.Event], None]] = (),
     ) -> Run[R]:
         """Continue a failed or killed run: same id and parameters, so whatever it finished and recorded is a hit.
 
-        Raises `StoreError` if there is no such run, `ParameterError` if its parameters were not kept or may not be read
-        here, `SignatureRefused` if its record was changed.
+        `parameters` are those that are secret, by name: they were not kept. Raises `StoreError` if there is no such
+        run, `ParameterError` if its other parameters were not kept or may not be read here, or if one is missing, and
+        `SignatureRefused` if its record was changed.
         """
         settings = settings or current_settings()
         environment = Environment(self._settings(settings))
         store = environment.results().store
-        parameters = read_parameters(store, read_record(store, run_id), environment.signatures())
-        return self.run_with(parameters, settings=settings, subscribers=subscribers, run_id=run_id)
+        record = read_record(store, run_id)
+        whole = read_parameters(store, record, environment.signatures(), given=parameters)
+        return self.run_with(whole, settings=settings, subscribers=subscribers, run_id=run_id)
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
         """What a run would do: every key looked up, nothing run. Goes on through sync points whose value is cached."""
@@ -320,6 +324,7 @@ class _Attempts:
         self.subscribers = tuple(subscribers)
         self.count = 0
         self.kept: KeptParameters | None = None
+        self.redact = Redactor(parameters)
         self.record = self._record(run_id)
 
     def _record(self, run_id: str | None) -> RunRecord:
@@ -348,7 +353,7 @@ class _Attempts:
             self.kept,
             None,
         )  # kept once, whatever attempts follow
-        journal = Journal(record, store, self.environment.clock, self.subscribers, parameters=kept)
+        journal = Journal(record, store, self.environment.clock, self.subscribers, parameters=kept, redact=self.redact)
         with in_flow_run(info):
             runner = self.environment.runner(_chosen(flow.options.runner, self.count))
         frame = flow._frame(record.id, self.parameters, self.environment.salt())

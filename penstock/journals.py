@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import msgspec
@@ -16,6 +16,7 @@ from penstock.errors import StoreError, StoreUnreachable
 from penstock.journal_writers import JournalWriter
 from penstock.kept_parameters import KeptParameters, keep, what_resuming_runs
 from penstock.locks.processes import ProcessIdentity
+from penstock.secrets import HIDDEN, Redactor, is_secret_name, redacted_text
 from penstock.storage.records import Signature
 from penstock.storage.signing import Signatures
 from penstock.storage.stores import AppendStore, Store
@@ -43,15 +44,17 @@ class RunRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     entry: str = ""
     """Where the flow is imported from: `module:name` or `file.py:name`."""
     parameters: dict[str, str] = {}
-    """For people: each argument's repr, cut short."""
+    """For people: each argument's repr, cut short and without secrets."""
     resumable: bool = False
     """Its parameters are kept (penstock.kept_parameters)."""
     not_resumable: str = ""
     """Why not, if not."""
     parameters_checksum: str = ""
     """blake3 of the kept parameters, hex."""
+    secrets: list[str] = []
+    """Parameters that are secret: they are not kept, and who resumes the run has to give them again."""
     signature: Signature | None = None
-    """Of what resuming it runs: its id, flow and entry, and the checksum of its parameters."""
+    """Of what resuming it runs: its id, flow and entry, the checksum of its parameters and which are secret."""
     state: str = "running"
     runner: str = ""
     host: str = ""
@@ -90,14 +93,17 @@ class Journal:
         subscribers: tuple[Callable[[events.Event], None], ...] = (),
         *,
         parameters: KeptParameters | None = None,
+        redact: Callable[[str], str] = redacted_text,
     ) -> None:
-        """`parameters` are to be kept beside the record."""
+        """`parameters` are to be kept beside the record. `redact` takes secrets out of the texts of events and
+        errors."""
         self.record = record
         self._store = store
         self._appends = _appending(store)  # a look at a protocol takes long: once
         self._clock = clock
         self._subscribers = subscribers
         self._parameters = parameters
+        self._redact = redact
         self._parts = 0  # of the log, for stores that cannot append
         self._recorded = False
         self._writer: JournalWriter | None = None
@@ -107,6 +113,7 @@ class Journal:
 
     def emit(self, event: events.Event) -> None:
         """Note one event. From any thread."""
+        event = _redacted(event, self._redact)
         for subscriber in self._subscribers:
             subscriber(event)
         if self._writer is not None:
@@ -117,7 +124,7 @@ class Journal:
         record = self.record
         if record is None:
             return
-        record.runner = runner
+        record.runner = self._redact(runner)
         record.started, record.finished, record.seconds = self._clock.now(), None, None
         _note_process(record)
         if self._writer is not None:
@@ -131,7 +138,7 @@ class Journal:
                 run=record.id,
                 flow=record.flow,
                 attempt=record.attempts,
-                runner=runner,
+                runner=record.runner,
                 store=store,
             )
         )
@@ -148,7 +155,7 @@ class Journal:
         if record is None:
             return
         record.state, record.seconds, record.finished = state, seconds, self._clock.now()
-        record.error = told(error)[:MAX_ERROR] if error is not None else ""
+        record.error = self._redact(told(error))[:MAX_ERROR] if error is not None else ""
         self.emit(
             events.RunFinished(
                 at=record.finished,
@@ -197,6 +204,7 @@ class Journal:
 
     def _tell_loss(self, reason: str) -> None:
         run = self.record.id if self.record is not None else ""
+        reason = self._redact(reason)
         _log.warning("the log of run %s is not complete: %s", run, reason)
         event = events.LogLost(at=self._clock.now(), reason=reason)
         for subscriber in self._subscribers:
@@ -229,16 +237,42 @@ def new_record(
         id=run_id,
         flow=flow,
         entry=entry,
-        parameters={encodable(name): text_of(value, _SHORT.repr) for name, value in parameters.items()},
+        parameters={encodable(name): _shown(name, value, kept.secrets) for name, value in parameters.items()},
         resumable=not kept.why_not,
         not_resumable=kept.why_not,
         parameters_checksum=kept.checksum,
+        secrets=[encodable(name) for name in kept.secrets],
     )
     if signatures is not None:
         record.signature = signatures.sign(what_resuming_runs(record))
     return record
 
 
+def _shown(name: str, value: Any, secrets: Sequence[str]) -> str:
+    if is_secret_name(name) and name in secrets:
+        return HIDDEN
+    return Redactor({name: value})(text_of(value, _SHORT.repr))
+
+
+def _redacted(event: events.Event, redact: Callable[[str], str]) -> events.Event:
+    """The event with nothing secret in what somebody else worded."""
+    changes: dict[str, Any] = {}
+    for name in _WORDED.get(type(event), ()):
+        said = getattr(event, name)
+        told = redact(said) if isinstance(said, str) else tuple(map(redact, said))
+        if told != said:
+            changes[name] = told
+    return msgspec.structs.replace(event, **changes) if changes else event
+
+
+_WORDED: dict[type[events.Event], tuple[str, ...]] = {
+    events.NodeFinished: ("notes",),
+    events.NodeRetried: ("reason",),
+    events.NodeFailed: ("message", "traceback"),
+    events.NodeRevived: ("reason",),
+    events.LocksDown: ("reason",),
+}
+"""Which fields of events hold texts of errors."""
 _log = logging.getLogger("penstock.store")
 _LOG = "events.jsonl"
 _LOG_PARTS = "events/"

@@ -13,6 +13,7 @@ import msgspec
 from blake3 import blake3
 
 from penstock.errors import ParameterError, SignatureRefused, StoreError
+from penstock.secrets import secret_parameters
 from penstock.storage.records import Signature
 from penstock.storage.signing import Signatures, Verdict
 from penstock.storage.stores import Store
@@ -35,6 +36,7 @@ class Kept(Protocol):
     resumable: bool
     not_resumable: str
     parameters_checksum: str
+    secrets: list[str]
     signature: Signature | None
 
 
@@ -46,19 +48,26 @@ class KeptParameters(msgspec.Struct, frozen=True):
     """blake3, hex."""
     why_not: str = ""
     """Why they cannot be kept."""
+    secrets: tuple[str, ...] = ()
+    """The names of those that are not among them."""
 
 
 def pickle_parameters(parameters: Mapping[str, Any]) -> KeptParameters:
-    """The parameters as bytes, or why they cannot be kept."""
+    """The parameters as bytes but for those that are secret, or why they cannot be kept."""
+    secrets = tuple(secret_parameters(parameters))
     try:
-        pickled = cloudpickle.dumps(dict(parameters), protocol=5)
+        kept = {name: value for name, value in parameters.items() if name not in secrets}
+        pickled = cloudpickle.dumps(kept, protocol=5)
     except BaseException as error:  # noqa: BLE001 (a parameter's __reduce__ may raise anything; the run is then not resumable by id)
-        return KeptParameters(why_not=f"its parameters could not be pickled when it began ({type(error).__name__})")
+        return KeptParameters(
+            why_not=f"its parameters could not be pickled when it began ({type(error).__name__})", secrets=secrets
+        )
     if len(pickled) > MOST_BYTES:
         return KeptParameters(
-            why_not=f"its parameters take {len(pickled):,} bytes, and up to {MOST_BYTES:,} are kept with a run"
+            why_not=f"its parameters take {len(pickled):,} bytes, and up to {MOST_BYTES:,} are kept with a run",
+            secrets=secrets,
         )
-    return KeptParameters(pickled, blake3(pickled).hexdigest())
+    return KeptParameters(pickled, blake3(pickled).hexdigest(), secrets=secrets)
 
 
 def keep(store: Store, run_id: str, kept: KeptParameters) -> None:
@@ -96,7 +105,10 @@ def _is_there(store: Store, name: str) -> bool:
 
 def what_resuming_runs(record: Kept) -> bytes:
     """What the signature of a record is over."""
-    return b"penstock run 1\n" + msgspec.json.encode([record.id, record.flow, record.entry, record.parameters_checksum])
+    said: list[Any] = [record.id, record.flow, record.entry, record.parameters_checksum]
+    if record.secrets:
+        said.append(record.secrets)
+    return b"penstock run 1\n" + msgspec.json.encode(said)
 
 
 def check_resumable(store: Store, record: Kept, signatures: Signatures | None) -> None:
@@ -129,22 +141,41 @@ def check_resumable(store: Store, record: Kept, signatures: Signatures | None) -
         )
 
 
-def read_parameters(store: Store, record: Kept, signatures: Signatures | None = None) -> dict[str, Any]:
-    """The parameters a run began with. Raises as `check_resumable`."""
+def read_parameters(
+    store: Store, record: Kept, signatures: Signatures | None = None, *, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The parameters a run began with; `given` are those that were not kept because they are secret.
+
+    Raises as `check_resumable`, and `ParameterError` where one of them is missing, or was not secret.
+    """
     check_resumable(store, record, signatures)
+    given = given or {}
+    if missing := [name for name in record.secrets if name not in given]:
+        raise _cannot_resume(
+            record,
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} secret, and secrets are not kept with a run",
+            hint="give it again: `penstock resume` asks for it on a terminal, and takes -p NAME=VALUE; in code, "
+            f"flow.resume({record.id!r}, parameters={{{missing[0]!r}: ...}})",
+        )
+    if others := [name for name in given if name not in record.secrets]:
+        raise _cannot_resume(
+            record,
+            f"it began with a value for {', '.join(others)}, which a run keeps to its end",
+            hint="leave it out; to run with another value, begin a new run",
+        )
     pickled = _read(store, record)
     if pickled is None:
         raise _cannot_resume(record, "its parameters are not in the store any more", where=store.url)
     if record.parameters_checksum and blake3(pickled).hexdigest() != record.parameters_checksum:
         raise _cannot_resume(record, "its parameters are not the ones that it began with", where=store.url)
     parameters: dict[str, Any] = cloudpickle.loads(pickled)
-    return parameters
+    return {**parameters, **given}
 
 
 def _read(store: Store, record: Kept) -> bytes | None:
     for name in (_beside(record.id), shared_name(record.parameters_checksum)):
         with contextlib.suppress(FileNotFoundError), store.open(name) as file:
-            return file.read()
+            return file.read(MOST_BYTES + 1)
     return None
 
 

@@ -97,6 +97,14 @@ class Redactor:
     def __call__(self, text: str) -> str:
         return redacted_text(text if self._known is None else self._known.sub(HIDDEN, text))
 
+    def facts(self, value: Any) -> Any:
+        """The same for all texts of a JSON-able value."""
+        if isinstance(value, str):
+            return self(value)
+        if isinstance(value, dict):
+            return {name: self.facts(inner) for name, inner in value.items()}
+        return [self.facts(inner) for inner in value] if isinstance(value, list | tuple) else value
+
 
 def redacted_text(text: str) -> str:
     """A text without passwords of URLs, and without what stands behind `password=` and the like.
@@ -164,7 +172,7 @@ def _found_in(value: object, kinds: tuple[type, ...]) -> bool:
         Watch(_Nowhere()).dump(value)
     except _Found:
         return True
-    except Exception:  # noqa: BLE001 (what cannot be pickled is not kept either)
+    except BaseException:  # noqa: BLE001 (a value's __reduce__ may do anything; what cannot be pickled is not kept)
         return False
     return False
 

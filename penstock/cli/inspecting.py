@@ -18,6 +18,7 @@ from penstock.cli.run_log import RunLog
 from penstock.cli.stored import find_run, state_of
 from penstock.errors import StoreError, StoreUnreachable
 from penstock.journals import RunRecord, list_records, read_events
+from penstock.secrets import HIDDEN, is_secret_name, redacted_text
 
 
 @click.group(invoke_without_command=True)
@@ -112,7 +113,7 @@ def _facts(record: RunRecord) -> dict[str, Any]:
         "id": record.id,
         "flow": record.flow,
         "entry": record.entry,
-        "parameters": record.parameters,
+        "parameters": _parameters(record),
         "resumable": record.resumable,
         "state": state_of(record),
         "runner": record.runner,
@@ -127,6 +128,11 @@ def _facts(record: RunRecord) -> dict[str, Any]:
         "stats": record.stats,
         "error": record.error,
     }
+
+
+def _parameters(record: RunRecord) -> dict[str, str]:
+    """As the record has them, without what an older one may show."""
+    return {name: HIDDEN if is_secret_name(name) else redacted_text(text) for name, text in record.parameters.items()}
 
 
 def _plain(event: events.Event, *names: str) -> dict[str, Any]:
@@ -146,7 +152,7 @@ def _head(record: RunRecord) -> str:
         "took": duration(record.seconds),
         "runner": record.runner,
         "process": f"{record.pid} on {record.host}",
-        **{f"  {name}": value for name, value in record.parameters.items()},
+        **{f"  {name}": value for name, value in _parameters(record).items()},
         "error": _indented(record.error).strip(),
     }
     width = max(len(name) for name in lines)

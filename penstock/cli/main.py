@@ -81,12 +81,15 @@ def _show(error: Exception, invocation: Invocation) -> int:
     from penstock.cli.failures import describe_error, exit_code_of
     from penstock.cli.output import print_document, say
     from penstock.errors import PenstockError
+    from penstock.secrets import Redactor
     from penstock.texts import kind_of, text_of
 
+    redact = Redactor()
     if invocation.json:
         facts = error.to_dict() if isinstance(error, PenstockError) else {"code": "", "what": text_of(error)}
+        facts = redact.facts(facts)
         print_document("error", {"error": {"type": kind_of(error), **facts}})
-    say(describe_error(error, debug=invocation.debug), err=True)
+    say(redact(describe_error(error, debug=invocation.debug)), err=True)
     return exit_code_of(error)
 
 

@@ -18,6 +18,7 @@ from penstock.cli.annotations import Unfit, annotations_of, from_json, from_text
 from penstock.cli.options import GLOBAL_OPTIONS
 from penstock.errors import ParameterError
 from penstock.flows import Flow
+from penstock.secrets import is_secret_name
 
 
 def read_parameters(
@@ -42,11 +43,16 @@ def read_parameters(
             hint="parameters are written --NAME VALUE; a list has its option before each item",
         )
     for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise ParameterError(f"-p {assignment} gives no value", hint="write -p NAME=VALUE")
-        reader.add(reader.known(name, f"-p {name}"), text)
+        reader.assign(assignment)
     return reader.arguments(_read_document(document)), rest
+
+
+def read_assignments(flow: Flow[..., Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """What `NAME=VALUE` texts alone say. Raises as `read_parameters`."""
+    reader = _Reader(flow)
+    for assignment in assignments:
+        reader.assign(assignment)
+    return reader.given()
 
 
 class _Reader:
@@ -87,6 +93,17 @@ class _Reader:
     def add(self, name: str, text: str) -> None:
         """Note one text for a parameter."""
         self._texts.setdefault(name, []).append(text)
+
+    def assign(self, assignment: str) -> None:
+        """Note a `NAME=VALUE`."""
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ParameterError(f"-p {assignment} gives no value", hint="write -p NAME=VALUE")
+        self.add(self.known(name, f"-p {name}"), text)
+
+    def given(self) -> dict[str, Any]:
+        """The parameters that were noted."""
+        return {name: self._value(name, {}) for name in self._texts}
 
     def _option(self, option: str) -> tuple[str, bool]:
         """The parameter that an option names, and whether it says `no`."""
@@ -142,7 +159,7 @@ class _Reader:
             return from_json(document[name], annotation) if texts is None else from_texts(texts, annotation)
         except Unfit as problem:
             raise ParameterError(
-                f"the parameter {name} of {self.flow.name} cannot be {_shown(texts, document.get(name))}",
+                f"the parameter {name} of {self.flow.name} cannot be {_shown(name, texts, document.get(name))}",
                 where=f"-p {name}" if texts else f"--parameters, {name}",
                 because=str(problem),
                 hint=f"it is declared as {inspect.formatannotation(annotation)}",
@@ -150,7 +167,9 @@ class _Reader:
             ) from problem
 
 
-def _shown(texts: list[str] | None, value: Any) -> str:
+def _shown(name: str, texts: list[str] | None, value: Any) -> str:
+    if is_secret_name(name):
+        return "what was given"
     given = value if texts is None else texts[0] if len(texts) == 1 else texts
     text = repr(given)
     return text if len(text) <= 80 else text[:79] + "…"

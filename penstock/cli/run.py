@@ -16,13 +16,15 @@ from penstock.cli.failures import FAILED, INFRASTRUCTURE, INTERRUPTED, WORK_TO_D
 from penstock.cli.loading import load_flow
 from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import clean, duration, output_for_people, print_document, say, short
-from penstock.cli.parameters import read_parameters
+from penstock.cli.parameters import read_assignments, read_parameters
 from penstock.cli.progress import Watch, watching
 from penstock.cli.stored import find_run, is_running
 from penstock.errors import PenstockError, UsageError
 from penstock.flows import Flow
+from penstock.journals import RunRecord
 from penstock.kept_parameters import check_resumable
 from penstock.runs import Run
+from penstock.secrets import Redactor, redacted_text
 from penstock.texts import kind_of, text_of
 
 if TYPE_CHECKING:
@@ -123,14 +125,16 @@ def run(
 
 @click.command()
 @click.argument("run_id")
+@click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter that is secret.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @json_option
 @shared_options
 @click.pass_obj
-def resume(invocation: Invocation, run_id: str, quiet: bool) -> int:
+def resume(invocation: Invocation, run_id: str, assignments: tuple[str, ...], quiet: bool) -> int:
     """Continue a failed, cancelled or killed run: what it finished and recorded is not done again.
 
-    RUN_ID is a run's id, the end of one, or `last`.
+    RUN_ID is a run's id, the end of one, or `last`. Parameters that are secret were not kept: they are
+    asked for, or given with -p.
     """
     settings = invocation.settings()
     environment = invocation.environment()
@@ -142,9 +146,21 @@ def resume(invocation: Invocation, run_id: str, quiet: bool) -> int:
     with _tidy_output(invocation):
         flow = load_flow(record.entry)
         check_flags(flow, invocation)
+        secrets = _secrets_of(record, flow, assignments)
     return _carry_out(
-        invocation, settings, lambda watch: flow.resume(record.id, settings=settings, subscribers=(watch,)), quiet
+        invocation,
+        settings,
+        lambda watch: flow.resume(record.id, parameters=secrets, settings=settings, subscribers=(watch,)),
+        quiet,
     )
+
+
+def _secrets_of(record: RunRecord, flow: Flow[..., Any], assignments: tuple[str, ...]) -> dict[str, Any]:
+    """The parameters that were not kept, from the command line or from who sits at the terminal."""
+    named = {assignment.partition("=")[0] for assignment in assignments}
+    asked = [name for name in record.secrets if name not in named] if sys.stdin.isatty() else []
+    answers = [f"{name}={click.prompt(clean(name), hide_input=True, err=True)}" for name in asked]
+    return read_assignments(flow, [*assignments, *answers])
 
 
 @click.command(context_settings=TAKES_PARAMETERS)
@@ -204,7 +220,8 @@ def _carry_out(invocation: Invocation, settings: Settings, start: Callable[[Watc
             say(short(finished.result()))
             say(f"{summary(finished)}  (run {finished.id})")
         return 0
-    say(describe_failure(finished.error, watch.failures, debug=invocation.debug), err=True)
+    redact = Redactor(finished.parameters)
+    say(redact(describe_failure(finished.error, watch.failures, debug=invocation.debug)), err=True)
     say(f"{finished.state}: {summary(finished)}  (run {finished.id})", err=True)
     say(f"go on with: {again}", err=True)
     return exit_code_of(finished.error) if isinstance(finished.error, Exception) else FAILED
@@ -232,6 +249,7 @@ def _facts(finished: Run[Any]) -> dict[str, Any]:
     facts = None
     if error is not None:
         known = error.to_dict() if isinstance(error, PenstockError) else {"code": "", "what": text_of(error)}
+        known = Redactor(finished.parameters).facts(known)
         facts = {"type": kind_of(error), **known}
     return {
         "run": finished.id,
@@ -284,4 +302,4 @@ class _ErrorStream(logging.Handler):
     """Writes to what standard error is at the moment: a live view puts its own in place."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(f"{clean(text_of(record, self.format))}\n")
+        sys.stderr.write(f"{clean(redacted_text(text_of(record, self.format)))}\n")
