@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.graph import arrays, arrow, frames, polars, randomness, sparse, zones
+from penstock.graph import arrays, arrow, dask_collections, frames, polars, randomness, sparse, zones
 from penstock.graph.merkle import Branch, Walk, hash_leaf, hash_node, hash_str, hash_type
 
 
@@ -25,7 +25,7 @@ def branch_for(cls: type) -> Branch | None:
 
 
 _OPEN = frozenset(
-    {"generic", "dtype", "BitGenerator", "BaseTzInfo", "_spbase", "spmatrix"}
+    {"generic", "dtype", "BitGenerator", "BaseTzInfo", "_spbase", "spmatrix", "DaskMethodsMixin"}
     | {"Array", "Scalar", "DataType"}
     | {"Index", "ExtensionArray", "ExtensionDtype"}
 )
@@ -50,6 +50,15 @@ _TABLES: dict[str, dict[str, Branch]] = {
         "numpy.RandomState": randomness.random_state,
         "numpy.SeedSequence": randomness.seed_sequence,
     },
+    "dask": {
+        "dask.DaskMethodsMixin": dask_collections.collection,
+        "dask.methodcaller": lambda value, walk: hash_node(b"dask.method", (walk.of(value.method),)),
+    },
+    "toolz": {
+        "toolz.curry": lambda value, walk: hash_node(b"curry", (walk.at("._partial", value._partial),)),
+        "toolz.Compose": lambda value, walk: hash_node(b"compose", (walk.of([value.first, *value.funcs]),)),
+    },
+    "ray": {"ray.Dataset": dask_collections.ray_dataset},
     "scipy": {"scipy._spbase": sparse.sparse_array, "scipy.spmatrix": sparse.sparse_array},
     "pytz": {"pytz.BaseTzInfo": zones.pytz_zone, "pytz._FixedOffset": zones.pytz_zone},
     "random": {"random.Random": randomness.python},

@@ -93,8 +93,17 @@ def pandas_frame(value: Any, walk: Walk) -> bytes:
         except UndigestibleError as problem:
             problem.steps.append(f"[{name!r}]")
             raise
-    labels, index = pandas_index(value.columns, walk), pandas_index(value.index, walk)
+    labels, index = _column_labels(value.columns, walk), pandas_index(value.index, walk)
     return hash_node(b"pandas.dataframe", (labels, index, walk.at(".attrs", value.attrs), *columns))
+
+
+def _column_labels(value: Any, walk: Walk) -> bytes:
+    """As an index, a range as the numbers in it: whether pandas makes ranges of numbers changes with its version."""
+    import pandas as pd
+
+    if type(value) is pd.RangeIndex:
+        value = pd.Index(list(value), dtype="int64", name=value.name)
+    return pandas_index(value, walk)
 
 
 def pandas_time(value: Any, walk: Walk) -> bytes:

@@ -31,7 +31,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from penstock.graph import callables, columns, objects
+from penstock.graph import callables, columns, dask_collections, objects
 from penstock.graph.large import Large
 from penstock.graph.merkle import (
     LEAVES,
@@ -236,6 +236,7 @@ def _ordered_pairs(value: Mapping[Any, Any], walk: Walk) -> bytes:
 _BUILT_IN: dict[type, Branch] = {
     Ref: _ref,
     Large: lambda value, walk: value.digest(walk.of),
+    dask_collections.Made: lambda value, _: value.digest,
     type: lambda value, _: hash_type(value),
     list: _list,
     tuple: _tuple,

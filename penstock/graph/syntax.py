@@ -123,7 +123,8 @@ def _find_class(cls: type) -> ast.ClassDef:
     for member in vars(cls).values():
         if isinstance(member, FunctionType) and member.__code__.co_filename == filename:
             _check_loaded(text, member, where)
-    found = _classes_in(text).get(cls.__qualname__, []) if text else []
+    texts = [text] if text else _cells() if module is None or not hasattr(module, "__file__") else []
+    found = [node for text in texts for node in _classes_in(text).get(cls.__qualname__, ())]
     first_line = cls.__dict__.get("__firstlineno__")  # Python 3.13 and later
     found = [node for node in found if _first_line(node) == first_line] or found
     if len({encode_tree(node) for node in found}) == 1:
@@ -133,6 +134,12 @@ def _find_class(cls: type) -> ast.ClassDef:
         where=where, because=f"{len(found)} definitions fit",
         hint="define it once, in a file",
     )  # fmt: skip
+
+
+def _cells() -> list[str]:
+    """The texts that never were files: a notebook's cells. A class without methods does not say which one it is of."""
+    entries = [entry for entry in linecache.cache.values() if len(entry) == 4 and entry[1] is None]
+    return ["".join(entry[2]) for entry in entries if isinstance(entry[2], list)]
 
 
 def _check_loaded(text: str, fn: FunctionType, where: str) -> None:

@@ -155,7 +155,7 @@ def _copy_numpy(numpy: Any, value: Any, done: dict[int, Any]) -> Any:
         if issubclass(type(value), numpy.generic) and type(value) is not numpy.void:
             return value
         raise CannotCopy(value)
-    if value.dtype.hasobject:
+    if value.dtype.hasobject and value.dtype.kind != "T":  # text of any length is no object: it copies as numbers do
         if type(value) is not numpy.ndarray or value.dtype.kind != "O":
             raise CannotCopy(value)
         new = value.copy(order="K")

@@ -9,6 +9,7 @@ from typing import Any
 from penstock.errors import DigestError
 from penstock.graph.hashing import combine, digest
 from penstock.storage.parts import Digests
+from penstock.storage.sizes import nbytes_of
 
 LARGE_BYTES = 8 * 2**20
 """From this size on a result is digested and written at the same time."""
@@ -16,7 +17,7 @@ LARGE_BYTES = 8 * 2**20
 
 def digested(value: Any) -> Callable[[], str | None]:
     """The digest of a result, or None if it has none; of a large one it is computed while the value is written."""
-    if getattr(value, "nbytes", 0) < LARGE_BYTES:
+    if nbytes_of(value) < LARGE_BYTES:
         known = digest_of(value)
         return lambda: known
     from concurrent.futures import ThreadPoolExecutor  # the time it takes to import is for large results

@@ -14,6 +14,7 @@ from typing import Any
 
 from penstock.runners.copies import CannotCopy, own_copy
 from penstock.runners.packed_values import pack, unpack
+from penstock.storage.sizes import nbytes_of
 
 KEPT_BYTES = 256 * 2**20
 """So much is kept in a process, the latest used: a share that any worker can spare. What is larger each call reads."""
@@ -120,8 +121,7 @@ def _bytes_of(value: Any) -> int:
     """What arrays and tables say they take in memory; compressed, they are smaller in the store."""
     if hasattr(value, "memory_usage") and hasattr(value, "columns"):
         return int(value.memory_usage().sum())
-    nbytes = getattr(value, "nbytes", 0)
-    return nbytes if isinstance(nbytes, int) else 0
+    return nbytes_of(value)
 
 
 def _copier(value: Any) -> Callable[[], Any] | None:

@@ -31,6 +31,7 @@ from penstock.storage.parts import (
 )
 from penstock.storage.records import CONTAINER, About
 from penstock.storage.serializers import Serializer, type_name
+from penstock.storage.sizes import nbytes_of
 from penstock.storage.stored_files import StoredFile
 from penstock.storage.typed_json import Unkept, decode, encode
 
@@ -186,10 +187,10 @@ def _small(leaf: Any, serializer: Serializer) -> Leaf | None:
 
 
 def _size_of(value: Any) -> int:
-    size = getattr(value, "nbytes", None)
-    if size is None and hasattr(value, "estimated_size"):
-        size = value.estimated_size()
-    return size if isinstance(size, int) else sys.getsizeof(value)
+    size = nbytes_of(value)
+    if not size and hasattr(value, "estimated_size"):
+        size = int(value.estimated_size())
+    return size or sys.getsizeof(value)
 
 
 def _contents(file: StoredFile, serializer: Serializer) -> memoryview:

@@ -483,6 +483,12 @@ def test_the_dtype_that_holds_labels_of_text_does_not_matter() -> None:
     assert len({digest(category) for category in categories}) == 1
 
 
+def test_whether_pandas_made_a_range_of_column_labels_does_not_matter() -> None:
+    ranged = pd.DataFrame([[1, 2]], columns=pd.RangeIndex(3, -1, -2))
+    listed = pd.DataFrame([[1, 2]], columns=pd.Index([3, 1], dtype="int64"))
+    assert digest(ranged) == digest(listed)
+
+
 def test_labels_that_are_not_all_text_count_as_they_are() -> None:
     labels = [["a", None], ["a", float("nan")], ["a", 1], ["a", "1"], [b"a", "1"]]
     assert len({digest(pd.Index(items, dtype=object)) for items in labels}) == len(labels)

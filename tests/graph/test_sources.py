@@ -431,6 +431,30 @@ def test_what_a_function_imports_of_installed_packages_is_not_imported_for_its_k
     assert task_code(module.f) == before
 
 
+def test_a_class_without_methods_is_found_in_the_cell_of_a_notebook_that_defines_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import linecache
+
+    notebook = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", notebook)
+    monkeypatch.setattr(linecache, "cache", {})
+
+    def run(number: int, text: str) -> None:
+        cell = f"<ipython-input-{number}>"
+        linecache.cache[cell] = (len(text), None, text.splitlines(keepends=True), cell)
+        exec(compile(text, cell, "exec"), vars(notebook))
+
+    run(1, "import enum\nclass Size(enum.Enum):\n    SMALL = 1\n")
+    run(2, "def f(x):\n    return Size.SMALL, x\n")
+    one = task_code(notebook.f)
+    run(3, "class Size(enum.Enum):\n    SMALL = 2\n")
+    with pytest.raises(DigestError, match="ambiguous"):  # which of two cells ran last is not known
+        task_code(notebook.f)
+    del linecache.cache["<ipython-input-1>"]
+    assert task_code(notebook.f) != one
+
+
 # -- growth ----------------------------------------------------------------------------------------------------------
 
 

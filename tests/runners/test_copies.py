@@ -14,6 +14,7 @@ import pytest
 from penstock.errors import SerializationError
 from penstock.runners.copies import CannotCopy, copied, own_copy
 from penstock.runners.retention import retained
+from penstock.storage.sizes import nbytes_of
 
 
 class _Colour(enum.Enum):
@@ -145,3 +146,23 @@ def test_a_view_of_an_array_that_is_kept_is_kept() -> None:
     array = numpy.arange(6)
     assert retained([array[:2]])
     assert not retained([numpy.arange(6).reshape(2, 3)])
+
+
+def test_a_value_that_cannot_tell_its_size_is_small() -> None:
+    class Sparse:
+        @property
+        def nbytes(self) -> int:
+            raise NotImplementedError("not for this layout")
+
+    assert nbytes_of(Sparse()) == nbytes_of(type("Kind", (), {"nbytes": property(len)})) == nbytes_of(1) == 0
+    assert nbytes_of(memoryview(b"abc")) == 3
+
+
+@pytest.mark.needs("numpy")
+def test_text_of_any_length_is_copied_as_numbers_are() -> None:
+    import numpy as np
+
+    value = np.array(["a", "b" * 100], dtype=np.dtypes.StringDType())
+    twin = own_copy(value)
+    twin[0] = "changed"
+    assert value.tolist() == ["a", "b" * 100]

@@ -1,0 +1,1 @@
+"""One store, two environments, the lowest supported versions and the latest: `python -m tests.versions`."""
