@@ -138,8 +138,8 @@ def _find_class(cls: type) -> ast.ClassDef:
 
 def _cells() -> list[str]:
     """The texts that never were files: a notebook's cells. A class without methods does not say which one it is of."""
-    entries = [entry for entry in linecache.cache.values() if len(entry) == 4 and entry[1] is None]
-    return ["".join(entry[2]) for entry in entries if isinstance(entry[2], list)]
+    entries: list[Any] = list(linecache.cache.values())
+    return ["".join(entry[2]) for entry in entries if len(entry) == 4 and entry[1] is None]
 
 
 def _check_loaded(text: str, fn: FunctionType, where: str) -> None:
@@ -259,7 +259,9 @@ def _at_position(lambdas: list[ast.AST], code: CodeType) -> list[ast.AST]:
 
 
 def _filename_of_methods(cls: type) -> str | None:
-    codes = [member.__code__ for member in vars(cls).values() if isinstance(member, FunctionType)]
+    # An enum's class holds methods of `enum` itself.
+    own = [m for m in vars(cls).values() if isinstance(m, FunctionType) and m.__module__ == cls.__module__]
+    codes = [member.__code__ for member in own]
     return next((code.co_filename for code in codes if not code.co_filename.startswith("<string>")), None)
 
 
