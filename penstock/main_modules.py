@@ -9,35 +9,36 @@ from __future__ import annotations
 
 import os
 import sys
-import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 from penstock.loaded import loaded
 
 MAIN_NAMES = frozenset({"__main__", "__mp_main__"})
+Names = Mapping[str, Any]
+"""What a module defines, by name."""
 
 
 class main_module:
     """Within the block, `__main__` stands for `name`: a worker uses it for a driver's functions, classes and values.
 
-    `classes` are those of the driver's script, by qualified name, if they are other ones here.
+    `names` gives what the driver's script defines, where this is another process.
     """
 
-    __slots__ = ("_classes", "_name", "_token")
+    __slots__ = ("_name", "_names", "_token")
 
-    def __init__(self, name: str, classes: Mapping[str, type] = types.MappingProxyType({})) -> None:
-        self._name, self._classes = name, classes
+    def __init__(self, name: str, names: Callable[[], Names] | None = None) -> None:
+        self._name, self._names = name, names
 
     def __enter__(self) -> None:
-        self._token = _carried.set((self._name, self._classes))
+        self._token = _carried.set((self._name, self._names))
 
     def __exit__(self, *_: object) -> None:
         _carried.reset(self._token)
 
 
-_carried: ContextVar[tuple[str, Mapping[str, type]] | None] = ContextVar("drivers_main", default=None)
+_carried: ContextVar[tuple[str, Callable[[], Names] | None] | None] = ContextVar("drivers_main", default=None)
 
 
 def main_module_name() -> str:
@@ -54,17 +55,22 @@ def importable_module(module: str) -> str:
     return main_module_name() if module in MAIN_NAMES else module
 
 
-def living_module(module: str) -> Any:
-    """The imported module that an importable name means here, the running script included; None if there is none.
+def living_names(module: str) -> Names | None:
+    """What the module of an importable name defines here, the running script included; None if it is not here.
 
-    Nothing is imported, and a module whose import is under way in another thread is none yet.
+    Nothing is imported, and a module whose import is under way in another thread is not here yet.
     """
     carried = _carried.get()
-    if carried is not None and module == carried[0] and carried[1]:
-        return _stand_in(module, carried[1])
-    if module == _own_name():
-        return sys.modules.get("__main__")
-    return loaded(module)
+    if carried is not None and module == carried[0] and carried[1] is not None:
+        return carried[1]()
+    found = sys.modules.get("__main__") if module == _own_name() else loaded(module)
+    return None if found is None else vars(found)
+
+
+def carried_names() -> Callable[[], Names] | None:
+    """What was given to `main_module(...)` here."""
+    carried = _carried.get()
+    return None if carried is None else carried[1]
 
 
 def _own_name() -> str:
@@ -84,9 +90,3 @@ def _notebook_name(main: Any) -> str | None:
     # VS Code leaves the path among the notebook's own names, a Jupyter server in the kernel's environment.
     path = getattr(main, "__vsc_ipynb_file__", None) or os.environ.get("JPY_SESSION_NAME")
     return os.path.basename(path) if isinstance(path, str) and path.endswith(".ipynb") else None
-
-
-def _stand_in(module: str, classes: Mapping[str, type]) -> Any:
-    made = types.ModuleType(module)
-    vars(made).update({name: found for name, found in classes.items() if "." not in name})
-    return made

@@ -18,6 +18,7 @@ from penstock.graph.keys import KeyTemplate
 from penstock.graph.large import Large
 from penstock.graph.tasks import TaskDefinition
 from penstock.locks.base import Reach
+from penstock.runners.script_classes import ScriptClasses, script_classes
 from penstock.runtime import FlowRunInfo
 from penstock.settings import Settings
 from penstock.storage.records import ResultRecord
@@ -214,10 +215,12 @@ class WorkerContext:
     recorded: Callable[[], bool] | None = None
     """Whether the run's record is in its store, so that workers can see whether they look at the same; waits for that.
     For the driver's process."""
+    script: ScriptClasses | None = None
+    """The classes of the driver's script, for engines in other processes."""
 
     def travelling(self) -> WorkerContext:
         """Without what only this process can use."""
-        return replace(self, open_results=None, settings=None, recorded=None)
+        return replace(self, open_results=None, settings=None, recorded=None, script=self.script or script_classes())
 
     def evidence(self) -> str | None:
         """The name of something that is in the run's store; None if there may be nothing."""

@@ -81,6 +81,7 @@ class Worker:
         self._run = context.run
         self.run_id = context.run.id
         self._settings = context.settings
+        self._script = context.script
         self._open_results = open_results
         self._fetch = fetch
         self._keep = keep
@@ -100,7 +101,7 @@ class Worker:
         began = time.perf_counter()
         done: dict[int, Outcome] = {}
         main = self.payloads[bundle.calls[0].payload].main  # the same for all tasks of a run
-        with in_flow_run(self._run), in_force(self._settings), tracing(None), main_module(main):
+        with in_flow_run(self._run), in_force(self._settings), tracing(None), main_module(main, self._script):
             for call in bundle.calls:
                 clock = time.perf_counter()
                 late = bundle.seconds is not None and bool(done) and clock - began > bundle.seconds

@@ -94,12 +94,15 @@ def _as_answer(key: str, what: Found | Absent | Unknown, entry: RecipeEntry | No
         return Hit(key, record.digest, record, stated, expires, record.size, record.seconds)
     if isinstance(what, Unknown):
         return NoAnswer(what.error)
-    return NoHit(_REASONS[what.reason], what, seconds=what.seen.seconds if what.seen is not None else None)
+    return NoHit(
+        what.because or _REASONS[what.reason], what, seconds=what.seen.seconds if what.seen is not None else None
+    )
 
 
 _REASONS = {
     "never": "never computed",
     "expired": "expired",
     "damaged": "the record is damaged",
+    "unfit": "of no use here",
     "redirected": "invalidated",
 }

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import ast
 import importlib
-import inspect
+import linecache
 import sys
-import types
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
 
 from penstock.errors import CodecRefused
-from penstock.main_modules import MAIN_NAMES, importable_module, living_module
+from penstock.main_modules import MAIN_NAMES, Names, importable_module, living_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,12 @@ _current: ContextVar[Reading] = ContextVar("reading", default=Reading())  # noqa
 def class_name(cls: type) -> str:
     """`module:qualname`, if that leads to this class here and in any process that has its module; else empty."""
     module, qualname = importable_module(cls.__module__), cls.__qualname__
-    return f"{module}:{qualname}" if _named(living_module(module), qualname) is cls else ""
+    names = living_names(module)
+    if _named(names, qualname) is cls:
+        return f"{module}:{qualname}"
+    # The classes inside of others lose their qualified names when a script's classes travel to a worker.
+    inner = _inner_name(cls, names or {}) if cls.__module__ in MAIN_NAMES else ""
+    return f"{module}:{inner}" if inner else ""
 
 
 def find_class(name: str) -> type:
@@ -64,7 +67,9 @@ def find_class(name: str) -> type:
     Raises `CodecRefused` if it is not here. Runs nothing of the module's: no `__getattr__`, no property.
     """
     module, _, qualname = name.partition(":")
-    living = living_module(module) or _imported(module)
+    living = living_names(module)
+    if living is None:
+        living = _imported(module)
     if living is None:
         raise CodecRefused(
             f"a result holds a {module}.{qualname}, and the module {module!r} is not imported",
@@ -80,25 +85,32 @@ def find_class(name: str) -> type:
     return found
 
 
-def _named(living: types.ModuleType | None, qualname: str) -> type | None:
-    if living is None:
+def _named(names: Names | None, qualname: str) -> type | None:
+    if names is None:
         return None
-    found: Any = living
-    for part in qualname.split("."):
-        # A parametrised generic of pydantic has dots in its name, and lies in its module as a whole.
-        held = vars(found)
-        if qualname in held:
-            found = held[qualname]
-            break
-        if part not in held:
-            return None
-        found = held[part]
+    # A parametrised generic of pydantic may have dots in its name, and lies in its module as a whole.
+    found = names.get(qualname)
+    for part in () if found is not None else qualname.split("."):
+        found = (names if found is None else vars(found)).get(part)
         if not isinstance(found, type):
             return None
     return found if isinstance(found, type) else None
 
 
-def _imported(module: str) -> Any:
+def _inner_name(cls: type, names: Names, deep: int = 4) -> str:
+    """Where a class of a script is inside of its other classes."""
+    for name in list(names):
+        held = names[name]
+        if isinstance(held, type) and held.__module__ in MAIN_NAMES and "." not in name:
+            if held is cls:
+                return name
+            found = _inner_name(cls, vars(held), deep - 1) if deep else ""
+            if found:
+                return f"{name}.{found}"
+    return ""
+
+
+def _imported(module: str) -> Names | None:
     current = _current.get()
     if module in MAIN_NAMES or module.endswith(".__main__"):
         return None
@@ -107,20 +119,20 @@ def _imported(module: str) -> Any:
             importlib.import_module(module)
         except ImportError:
             return None
-        return living_module(module)
+        return living_names(module)
     return None
 
 
 def _imports_of(module: str) -> set[str]:
     """The modules that the source of an imported module imports anywhere, in functions and for type checkers too."""
-    living = living_module(module) if module else None
+    living = living_names(module) if module else None
     if living is None:
         return set()
     try:
-        tree = ast.parse(inspect.getsource(living))
-    except (OSError, TypeError, SyntaxError):
+        tree = ast.parse("".join(linecache.getlines(living.get("__file__") or "", dict(living))))
+    except (SyntaxError, ValueError):
         return set()
-    package = vars(living).get("__package__") or ""
+    package = living.get("__package__") or ""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -215,4 +215,6 @@ def place(after: Found | Absent) -> tuple[int, tuple[int, Reason] | None]:
         return after.generation + 1, (after.generation, "refreshed")
     if after.reason == "expired" or after.reason == "damaged":
         return after.generation + 1, (after.generation, after.reason)
+    if after.reason == "unfit":
+        return after.generation + 1, (after.generation, "refreshed")
     return after.generation, None

@@ -29,6 +29,7 @@ from penstock.storage.parts import (
     PartSink,
     StoredParts,
 )
+from penstock.storage.path_results import merged_facts, note_of_paths
 from penstock.storage.records import CONTAINER, About
 from penstock.storage.serializers import Serializer, type_name
 from penstock.storage.sizes import nbytes_of
@@ -54,6 +55,8 @@ class EncodedContainer:
     leaves: list[tuple[Any, Serializer]] = field(default_factory=list)
     pickled: list[int] = field(default_factory=list)
     """The numbers of the leaves that only pickle keeps."""
+    paths: list[Any] = field(default_factory=list)
+    """Those that the container itself holds."""
     suffix: str = MANIFEST_SUFFIX
 
     def can(self, value: Any) -> bool:
@@ -83,7 +86,8 @@ class EncodedContainer:
 
     def about(self, manifest: Manifest, kind: str) -> About:
         """What the record says of the value."""
-        return About(type=kind)
+        facts = [part.about.details for part in manifest.parts if part.codec == "pickle"]
+        return About(type=kind, details=merged_facts([*facts, note_of_paths(self.paths)]))
 
     def write(self, value: Any, file: BinaryIO) -> NoReturn:
         raise _no_file(self.name)
@@ -128,7 +132,7 @@ class ContainerSerializer:
             return number
 
         try:
-            made.document = encode(value, part)
+            made.document = encode(value, part, paths=made.paths)
         except Unkept:
             return None
         return made if len(made.pickled) < len(made.leaves) and self.safe is not bool(made.pickled) else None

@@ -14,6 +14,7 @@ from penstock.storage.choosing import reader_of
 from penstock.storage.classes import reading
 from penstock.storage.containers import ContainerSerializer, EncodedContainer
 from penstock.storage.datasets import DatasetSerializer
+from penstock.storage.fitness import other_versions
 from penstock.storage.hashed import HashedFile
 from penstock.storage.parts import (
     Digests,
@@ -143,8 +144,11 @@ def _read(record: ResultRecord, read: Callable[[], Any]) -> Any:
             f"a stored result of {record.task} does not read back",
             where=record.payload_name or "inline",
             because=f"{type(error).__name__}: {error}",
-            hint="the code or a package it was made with may have changed: refresh the result",
+            hint=f"it was stored with {versions}" if (versions := other_versions(record)) else _REFRESH,
         ) from error
+
+
+_REFRESH = "the code or a package it was made with may have changed: refresh the result"
 
 
 def verify_payload(store: Store, record: ResultRecord) -> set[str]:

@@ -12,6 +12,7 @@ import msgspec
 
 from penstock.errors import CodecRefused, PenstockError, SerializationError
 from penstock.loaded import loaded
+from penstock.storage import pickles
 from penstock.storage.classes import class_name, find_class
 from penstock.storage.records import About
 from penstock.storage.sameness import same
@@ -141,16 +142,16 @@ class PickleSerializer:
     def can(self, value: Any) -> bool:
         return True
 
-    def write(self, value: Any, file: BinaryIO) -> None:
+    def write(self, value: Any, file: BinaryIO) -> About:
         try:
-            cloudpickle.dump(value, file)
+            return About(details=pickles.dump(value, file))
         except PenstockError:
             raise
         except BaseException as error:  # a __reduce__ may raise anything
             raise _unserializable(value, error) from error
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
-        return cloudpickle.loads(data)
+        return pickles.load(data)
 
 
 class CompressedSerializer:

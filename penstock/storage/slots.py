@@ -13,6 +13,7 @@ from typing import Literal
 
 from penstock.clocks import Clock
 from penstock.errors import DamagedResult, ResultError, StoreError, StoreRefused, StoreVersionError
+from penstock.storage.fitness import unfit
 from penstock.storage.records import (
     RECORD_VERSION,
     Reason,
@@ -30,7 +31,7 @@ from penstock.storage.stores import RememberedStore, SlotStore
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A published result that has not expired."""
+    """A published result that has not expired, and can be used here."""
 
     record: ResultRecord
     generation: int
@@ -48,12 +49,15 @@ class Absent:
 
     generation: int
     """The one that is looked at last."""
-    reason: Literal["never", "expired", "damaged", "redirected"]
-    """`redirected`: there was a result, its generation is closed, and the next one is not there yet."""
+    reason: Literal["never", "expired", "damaged", "unfit", "redirected"]
+    """`redirected`: there was a result, its generation is closed, and the next one is not there yet. `unfit`: what is
+    there is of no use here."""
     seen: ResultRecord | None = None
     """What is there, where it expired or its payload is damaged."""
     redirect: RedirectRecord | None = None
     """What led here, if anything: says why the generation before was closed."""
+    because: str = ""
+    """Why it is unfit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,8 @@ def _judge(
         return slot if slot.next > generation else Absent(generation, "damaged", None, redirect)
     if slot.expires is not None and slot.expires <= now:
         return Absent(generation, "expired", slot, redirect)
+    if slot.about.details and (because := unfit(slot)) is not None:
+        return Absent(generation, "unfit", slot, redirect, because)
     return Found(slot, generation)
 
 

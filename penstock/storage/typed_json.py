@@ -18,6 +18,7 @@ import msgspec
 
 from penstock.errors import PenstockError, SerializationError
 from penstock.storage import typed_objects, typed_packages, typed_plain
+from penstock.storage.path_results import note_of_paths
 from penstock.storage.records import About
 from penstock.storage.sameness import difference
 from penstock.storage.serializers import type_name
@@ -32,10 +33,11 @@ def _form_of(kind: type) -> Form | None:
     return typed_plain.FORMS.get(kind) or typed_packages.form_of(kind) or typed_objects.form_of(kind)
 
 
-def encode(value: Any, part: Part | None = None) -> bytes:
+def encode(value: Any, part: Part | None = None, *, paths: list[Any] | None = None) -> bytes:
     """`value` as typed JSON. Raises `Unkept`, with the place of what is not kept.
 
-    Whether users' classes come back as they were is only told by a trial, which `encode` makes.
+    Whether users' classes come back as they were is only told by a trial, which `encode` makes. To `paths` are added
+    those that the value holds: `note_of_paths` makes a note of them for the record's `About.details`.
     """
     parts: list[Any] = []
 
@@ -47,6 +49,8 @@ def encode(value: Any, part: Part | None = None) -> bytes:
         return number
 
     encoder = Encoder(_form_of, kept)
+    if paths is not None:
+        encoder.paths = paths
     try:
         data = msgspec.json.encode(encoder.value(value))
         if encoder.unproven:
@@ -94,8 +98,9 @@ class TypedSerializer:
         return unkept(value) is None
 
     def write(self, value: Any, file: BinaryIO) -> About:
+        paths: list[Any] = []
         try:
-            file.write(encode(value))
+            file.write(encode(value, paths=paths))
         except Unkept as found:
             raise SerializationError(
                 f"a {type_name(value)} does not survive typed JSON",
@@ -103,7 +108,7 @@ class TypedSerializer:
                 because=found.because or f"a {type_name(found.leaf)} has no form there",
                 hint="leave out result_serializer to let Penstock choose",
             ) from None
-        return About(type=type_name(value))
+        return About(type=type_name(value), details=note_of_paths(paths))
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
         return decode(data)

@@ -172,6 +172,11 @@ def _from_text(kind: Callable[[str], Any]) -> Maker:
     return lambda node, _: kind(next(iter(node.values())))
 
 
+def _system_path(value: pathlib.Path, encoder: Encoder) -> dict[str, Any]:
+    encoder.paths.append(value)
+    return {"$path": encoder.value(str(value))}
+
+
 def _path(tag: str) -> Form:
     return lambda value, encoder: {tag: encoder.value(str(value))}
 
@@ -249,7 +254,7 @@ FORMS: dict[type, Form] = {
         "$fraction": [encoder.value(value.numerator), encoder.value(value.denominator)]
     },
     uuid.UUID: _uuid,
-    type(pathlib.Path()): _path("$path"),
+    type(pathlib.Path()): _system_path,
     pathlib.PurePosixPath: _path("$pureposixpath"),
     pathlib.PureWindowsPath: _path("$purewindowspath"),
     re.Pattern: lambda value, encoder: {"$pattern": encoder.value(value.pattern), "flags": value.flags},

@@ -49,6 +49,8 @@ class Encoder:
         self._pointer: list[str | int] = []
         self._steps: list[str] = []
         self._seen: dict[int, tuple[str | None, Any]] = {}
+        self.paths: list[Any] = []
+        """The paths of this system that were met."""
         self.unproven = False
         """Whether there was something of which only a trial tells that it comes back: users' classes, packages."""
 

@@ -1,0 +1,34 @@
+"""What the processes of `python -m tests.roundtrip` do: one stores every value, the other reads them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+
+from penstock.storage.sameness import difference
+from tests.roundtrip import flows, values_python
+
+
+def store(wanted: list[tuple[str, str]]) -> list[dict[str, object]]:
+    """How each value was stored."""
+    rows: list[dict[str, object]] = []
+    for group, name in wanted:
+        (stored,) = flows.read.run(group, name).stored()
+        rows.append({"group": group, "name": name, "codec": stored.record.codec, "size": stored.record.size})
+    return rows
+
+
+def read(wanted: list[tuple[str, str]]) -> list[str | None]:
+    """Where each value is another one than it was; None if it is the same. Values are read before any is made."""
+    read = [flows.read(group, name) for group, name in wanted]
+    return [
+        difference(values_python.NEEDS[group][0]()[name], value)
+        for (group, name), value in zip(wanted, read, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    step, given = sys.argv[1], json.loads(sys.stdin.read())
+    print(json.dumps({"store": store, "read": read}[step]([(group, name) for group, name in given])))
