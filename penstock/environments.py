@@ -13,9 +13,11 @@ from penstock.errors import ConfigurationError
 from penstock.graph.policies import IsolationLevel
 from penstock.indexes import index_from, with_index
 from penstock.locks import lock_manager_from
-from penstock.locks.base import LockManager
+from penstock.locks.base import LockManager, Reach
 from penstock.runners import runner_from
 from penstock.runners.base import Runner
+from penstock.runners.local import ThreadRunner
+from penstock.runners.nesting import nesting
 from penstock.settings import Settings, current_settings
 from penstock.storage import open_store
 from penstock.storage.results import ResultStore
@@ -28,8 +30,10 @@ from penstock.storage.stores import ProbedStore, Store
 class Environment:
     """The parts a run uses, opened on first need. One per run; nothing here is shared between runs."""
 
-    def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, settings: Settings, *, store: Store | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
+        """`store` is the run's own, if it was given as an object and not by an address."""
         self.settings = settings
+        self._store = store
         self.clock = clock
         self._results: dict[str, ResultStore] = {}
         self._signatures: Signatures | None = None
@@ -37,8 +41,8 @@ class Environment:
 
     def results(self, address: Any = None) -> ResultStore:
         """The results of a store, by address, path or store object; None is the run's own."""
-        store = self.settings.store if address is None else address
-        name = store if isinstance(store, str) else os.fspath(store) if isinstance(store, os.PathLike) else store.url
+        store = (self._store or self.settings.store) if address is None else address
+        name = _name_of(store)
         opened = self._results.get(name)
         if opened is None:
             source: Store = open_store(store) if isinstance(store, str | os.PathLike) else store
@@ -58,7 +62,9 @@ class Environment:
         return self._signatures
 
     def runner(self, chosen: Runner | str | None) -> Runner:
-        """The runner given in code, else the one of the settings."""
+        """The runner given in code, else the one of the settings; inside of a task, threads of its worker."""
+        if chosen is None and nesting() is not None:
+            return ThreadRunner()
         return runner_from(chosen if chosen is not None else self.settings.runner)
 
     def salt(self, *, make: bool = True) -> Callable[[], bytes]:
@@ -90,6 +96,60 @@ class Environment:
         return path
 
 
+def _name_of(store: Any) -> str:
+    if isinstance(store, str | os.PathLike):
+        return os.fspath(store)
+    url: str = store.url
+    return f"{url} {id(store)}" if url == "memory://" else url  # stores in memory without a name are not one
+
+
+def storage_of(given: Any) -> Any:
+    """What was given as `result_storage=`, as an address, a path or a store: a `ResultStore` stands for its store, and
+    an object with a `basepath` (a file system block of Prefect's) for that folder.
+
+    Raises `ConfigurationError` for anything else.
+    """
+    if given is None or isinstance(given, os.PathLike):
+        return given
+    if isinstance(given, str):
+        if given.partition("/")[0] in _BLOCKS and given.count("/") == 1:
+            raise ConfigurationError(
+                f"result_storage cannot be {given!r}",
+                because="that is the name of a saved block, and there are none here",
+                hint='give the address: "s3://bucket/folder", or the path of a folder',
+            )
+        return given
+    for name in ("store", "result_storage"):
+        if hasattr(given, name):  # a result store of ours, or of Prefect's
+            return storage_of(getattr(given, name))
+    if isinstance(getattr(given, "basepath", None), str | os.PathLike):
+        return os.path.abspath(os.path.expanduser(os.fspath(given.basepath)))
+    if isinstance(getattr(given, "url", None), str) and hasattr(given, "put_if_absent"):
+        return given
+    raise ConfigurationError(
+        f"result_storage cannot be a {type(given).__name__}",
+        because="results are kept at an address, in a folder or in a store",
+        hint='give "s3://bucket/folder", a path, or an object such as LocalStore(folder)',
+    )
+
+
+_BLOCKS = frozenset(
+    {
+        "azure-blob-storage-container",
+        "azure-blob-storage-credentials",
+        "gcs",
+        "gcs-bucket",
+        "github",
+        "local-file-system",
+        "remote-file-system",
+        "s3",
+        "s3-bucket",
+        "smb",
+    }
+)
+"""Kinds of blocks that Prefect's flows keep results in."""
+
+
 def stored(task: Any, key: str, *, store: Any = None, settings: Settings | None = None) -> StoredResult | None:
     """The current result of a task (or of `module:function`) under a key, without its value; None if there is none.
 
@@ -100,14 +160,18 @@ def stored(task: Any, key: str, *, store: Any = None, settings: Settings | None 
     return find_stored(Environment(settings or current_settings()).results(store), identity, key)
 
 
-def check_reach(runner: Runner, manager: LockManager, task: str) -> None:
-    """Raise `ConfigurationError` if the runner's workers are further away than the locks reach."""
+def check_reach(runner: Runner, manager: LockManager, task: str, *, reach: Reach | None = None) -> None:
+    """Raise `ConfigurationError` if the runner's workers are further away than the locks reach.
+
+    `reach` is how far away workers are if the run is inside of a task of another one.
+    """
+    reach = reach or runner.reach
     order = ("process", "host", "network")
-    if order.index(manager.reach) < order.index(runner.reach):
+    if order.index(manager.reach) < order.index(reach):
         raise ConfigurationError(
             f"{type(manager).__name__} cannot lock for {type(runner).__name__}",
             where=f"task {task}",
-            because=f"its locks reach one {manager.reach}, the workers are spread over a {runner.reach}",
+            because=f"its locks reach one {manager.reach}, the workers are spread over a {reach}",
             hint="use a lock manager that reaches as far, such as RedisLockManager, or PENSTOCK_LOCKS=store",
         )
 

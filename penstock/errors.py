@@ -115,7 +115,7 @@ class ParameterError(UsageError, TypeError):
     usual_hint = "call it as its signature says"
 
 
-class PolicyError(UsageError):
+class PolicyError(UsageError, ValueError):
     """A cache policy that cannot be computed: an unknown name, contradicting settings."""
 
     code = "usage.policy"

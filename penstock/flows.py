@@ -12,26 +12,27 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, replace
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from types import MethodType
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
 from penstock import events
 from penstock.environments import Environment
 from penstock.errors import ConfigurationError
+from penstock.flow_options import Choice, FlowOptions, check_flow, chosen, flow_options
 from penstock.graph.capture import replace_futures
+from penstock.graph.futures import Future
 from penstock.graph.graphs import Graph
 from penstock.graph.plans import Plan
 from penstock.graph.signatures import Signature
 from penstock.graph.sources import importable_name
-from penstock.graph.tasks import Delays, TaskOptions, check_retries
+from penstock.graph.tasks import Delays, TaskOptions, check_names
 from penstock.graph.tracing import FlowFrame, Trace, current_trace
 from penstock.journals import Journal, RunRecord, new_record, read_record
 from penstock.kept_parameters import KeptParameters, pickle_parameters, read_parameters
 from penstock.previews import preview
-from penstock.runners.base import Runner
-from penstock.runners.calls import run_coroutine
+from penstock.runners.bodies import run_coroutine
 from penstock.runners.printing import printing_to_log
 from penstock.runners.retries import delay_before
 from penstock.runs import Live, Run, key_context, live_run, new_run_id
@@ -41,70 +42,57 @@ from penstock.settings import Settings, current_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Choice = Runner | str | Callable[[int], Runner | str] | None
-"""Of where a flow runs. A function is called with the number of the attempt, from 1."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlowOptions:
-    """How a flow runs. `None`: not said here, so the settings decide."""
-
-    name: str | None = None
-    runner: Choice = None
-    """Where it runs: a runner, an address such as `threads?workers=8`, or a function that gives one for the attempt."""
-    persist_result: bool | None = None
-    """Keep the results of all its tasks, so that a failed or killed run can be resumed."""
-    refresh_cache: bool = False
-    """Run every task even if there is a result."""
-    result_storage: Any = None
-    """The store of this flow, as an address or a path."""
-    retries: int = 0
-    """How often the whole flow is tried again; finished tasks with a key are hits then."""
-    retry_delay_seconds: Delays = 0.0
-    log_prints: bool | None = None
-    """Send what its tasks print to the log."""
-    tags: frozenset[str] = frozenset()
-
-    def merged(self, changes: Mapping[str, Any]) -> FlowOptions:
-        """A copy with some options replaced; an unknown name is a `ConfigurationError`."""
-        known = {f.name for f in fields(self)}
-        for name in changes:
-            if name not in known:
-                raise ConfigurationError(
-                    f"a flow has no option {name!r}", hint=f"the options are {', '.join(sorted(known))}"
-                )
-        merged = replace(self, **changes)
-        check_retries(merged.retries, merged.retry_delay_seconds)
-        return merged
 
 
 class Flow(Generic[P, R]):
-    """A flow function with its options. Made by `@flow`."""
+    """A flow function with its options. Made by `@flow`. Of a method, `object.name` is the flow of that object."""
 
-    def __init__(self, fn: Callable[..., Any], options: FlowOptions) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], options: FlowOptions, *, binds: Literal["object", "class"] = "object"
+    ) -> None:
+        check_flow(fn)
         self.fn = fn
         self.options = options
         self.signature = Signature(fn)
         self.is_async = inspect.iscoroutinefunction(fn)
+        self._binds = binds
+        check_names(self.name, self.signature.parameters)
         functools.update_wrapper(self, fn)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        bound = owner if self._binds == "class" else instance
+        return self if bound is None else Flow(MethodType(self.fn, bound), self.options)
 
     @property
     def name(self) -> str:
-        return self.options.name or self.fn.__name__
+        return self.options.name or str(getattr(self.fn, "__name__", type(self.fn).__name__))
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @overload
+    def __call__(self, *args: Any, wait_for: Iterable[Any], **kwargs: Any) -> R: ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
         """Run the flow and return what its function returned, with all futures in it as values.
 
         Raises the first failure that the flow function did not handle itself. Called inside another flow it joins that
         flow's graph, unless it is bound to a runner: then it is a run of its own. With `retries`, either way, its call
-        waits for all its tasks, to know whether it has to be tried again.
+        waits for all its tasks, to know whether it has to be tried again. `wait_for=[...]` names calls that must have
+        succeeded before any of its tasks begins.
+
+        Of an async function it is a coroutine, as of any; inside of a flow that is not async, which could not await it,
+        it is run to its end.
         """
+        wait_for = kwargs.pop("wait_for", ())
         parameters = self.signature.bind(self.name, args, kwargs)
         trace = current_trace()
         if trace is not None and self.options.runner is None:
-            return cast(R, self._join(trace, parameters))
+            return cast(R, self._join(trace, parameters, wait_for))
+        _resolved({"wait_for": [wait_for] if isinstance(wait_for, Future) else list(wait_for)})
         if self.is_async:
-            return cast(R, self._run_async(parameters))
+            coroutine = self._run_async(parameters)
+            return cast(R, coroutine if trace is None or trace.frame.is_async else run_coroutine(coroutine))
         return self._run(_resolved(parameters), current_settings(), None).result()
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
@@ -123,7 +111,7 @@ class Flow(Generic[P, R]):
         settings = settings or current_settings()
         if self.is_async:
             attempts = self._run_attempts(dict(parameters), settings, run_id, tuple(subscribers))
-            return cast(Run[R], run_coroutine(attempts))
+            return run_coroutine(attempts)
         return self._run(dict(parameters), settings, run_id, tuple(subscribers))
 
     def resume(
@@ -141,7 +129,7 @@ class Flow(Generic[P, R]):
         `SignatureRefused` if its record was changed.
         """
         settings = settings or current_settings()
-        environment = Environment(self._settings(settings))
+        environment = self._environment(settings)
         store = environment.results().store
         record = read_record(store, run_id)
         whole = read_parameters(store, record, environment.signatures(), given=parameters)
@@ -153,7 +141,7 @@ class Flow(Generic[P, R]):
 
     def plan_with(self, parameters: Mapping[str, Any], *, settings: Settings | None = None) -> Plan:
         """`plan` with parameters by name and settings of its own."""
-        environment = Environment(self._settings(settings or current_settings()))
+        environment = self._environment(settings or current_settings())
         info = FlowRunInfo(id=new_run_id(), flow_name=self.name, run_count=1, parameters=parameters)
         frame = self._frame(info.id, parameters, environment.salt(make=False))
         with in_flow_run(info):
@@ -163,24 +151,27 @@ class Flow(Generic[P, R]):
         """The graph up to the first sync point, nothing looked up; `graph.stopped_at` says where that is."""
         parameters = self.signature.bind(self.name, args, kwargs)
         info = FlowRunInfo(id=new_run_id(), flow_name=self.name, run_count=1, parameters=parameters)
-        environment = Environment(self._settings(current_settings()))
+        environment = self._environment(current_settings())
         frame = self._frame(info.id, parameters, environment.salt(make=False))
         with in_flow_run(info):
             return preview(lambda: self._call_to_end(parameters), frame, environment, look_up=False).graph
 
     def with_options(self, **changes: Any) -> Flow[P, R]:
         """The same function with some options replaced; takes what `@flow` takes."""
-        return Flow(self.fn, self.options.merged(_options(changes)))
+        return Flow(self.fn, self.options.merged(flow_options(changes)), binds=self._binds)
 
     def __repr__(self) -> str:
         return f"Flow({self.name})"
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _settings(self, settings: Settings) -> Settings:
-        if self.options.result_storage is None:
-            return settings
-        return settings.with_values(store=os.fspath(self.options.result_storage))
+    def _environment(self, settings: Settings) -> Environment:
+        storage = self.options.result_storage
+        if storage is None:
+            return Environment(settings)
+        if isinstance(storage, str | os.PathLike):
+            return Environment(settings.with_values(store=os.fspath(storage)))
+        return Environment(settings.with_values(store=storage.url), store=storage)
 
     def _frame(self, run_id: str, parameters: Mapping[str, Any], salt: Callable[[], bytes] | None) -> FlowFrame:
         return FlowFrame(
@@ -189,6 +180,7 @@ class Flow(Generic[P, R]):
             persist_result=self.options.persist_result,
             refresh_cache=self.options.refresh_cache,
             log_prints=self.options.log_prints,
+            is_async=self.is_async,
         )
 
     def _printing(self, enabled: bool | None) -> AbstractContextManager[None]:
@@ -198,11 +190,12 @@ class Flow(Generic[P, R]):
         value = self.signature.call(self.fn, parameters)
         return run_coroutine(value) if inspect.iscoroutine(value) else value
 
-    def _join(self, trace: Trace, parameters: Mapping[str, Any]) -> Any:
+    def _join(self, trace: Trace, parameters: Mapping[str, Any], wait_for: Iterable[Any]) -> Any:
         if self.is_async:
-            return self._join_async(trace, parameters)
+            coroutine = self._join_async(trace, parameters, wait_for, trace.expect(self.name))
+            return coroutine if trace.frame.is_async else run_coroutine(coroutine)
         for attempt in itertools.count(1):
-            frame, before = self._frame_inside(trace, parameters), len(trace.graph)
+            frame, before = self._frame_inside(trace, parameters, wait_for), len(trace.graph)
             failure: BaseException | None = None
             with trace.inside(frame), self._printing(frame.log_prints), self._attempt(attempt):
                 try:
@@ -216,11 +209,14 @@ class Flow(Generic[P, R]):
                 return value
             time.sleep(self._delay_or_raise(attempt, failure))
 
-    async def _join_async(self, trace: Trace, parameters: Mapping[str, Any]) -> Any:
+    async def _join_async(
+        self, trace: Trace, parameters: Mapping[str, Any], wait_for: Iterable[Any], expected: int
+    ) -> Any:
         import asyncio  # the time it takes to import is for async flows
 
+        trace.expected.pop(expected, None)
         for attempt in itertools.count(1):
-            frame, before = self._frame_inside(trace, parameters), len(trace.graph)
+            frame, before = self._frame_inside(trace, parameters, wait_for), len(trace.graph)
             failure: BaseException | None = None
             with trace.inside(frame), self._printing(frame.log_prints), self._attempt(attempt):
                 try:
@@ -252,9 +248,10 @@ class Flow(Generic[P, R]):
         delays = TaskOptions(retries=options.retries, retry_delay_seconds=options.retry_delay_seconds)
         return delay_before(delays, attempt, random.Random())
 
-    def _frame_inside(self, trace: Trace, parameters: Mapping[str, Any]) -> FlowFrame:
+    def _frame_inside(self, trace: Trace, parameters: Mapping[str, Any], wait_for: Iterable[Any]) -> FlowFrame:
         outer = trace.frame
         frame = self._frame(outer.context.run_id, parameters, outer.context.salt)
+        frame.wait_for = (*outer.wait_for, *([wait_for] if isinstance(wait_for, Future) else wait_for))
         if frame.persist_result is None:
             frame.persist_result = outer.persist_result
         if frame.log_prints is None:
@@ -276,7 +273,7 @@ class Flow(Generic[P, R]):
         run_id: str | None,
         subscribers: Sequence[Callable[[events.Event], None]] = (),
     ) -> Run[R]:
-        attempts = _Attempts(self, parameters, self._settings(settings), run_id, subscribers)
+        attempts = _Attempts(self, parameters, self._environment(settings), run_id, subscribers)
         while True:
             live = attempts.begin()
             with live_run(live), self._printing(self.options.log_prints):
@@ -295,12 +292,16 @@ class Flow(Generic[P, R]):
     ) -> Run[R]:
         import asyncio  # the time it takes to import is for async flows
 
-        attempts = _Attempts(self, parameters, self._settings(settings), run_id, subscribers)
+        attempts = _Attempts(self, parameters, self._environment(settings), run_id, subscribers)
         while True:
             live = attempts.begin()
             with live_run(live), self._printing(self.options.log_prints):
-                returned = await self.signature.call(self.fn, parameters)
-                live.run._value = await asyncio.to_thread(live.finish, returned)
+                try:
+                    returned = await self.signature.call(self.fn, parameters)
+                    live.run._value = await asyncio.to_thread(live.finish, returned)
+                except Exception:
+                    await asyncio.to_thread(live.end_after_failure)  # and not in the loop, when the block ends
+                    raise
             delay = attempts.delay_before_next(live.run)
             if delay is None:
                 return live.run
@@ -314,13 +315,13 @@ class _Attempts:
         self,
         flow: Flow[Any, Any],
         parameters: dict[str, Any],
-        settings: Settings,
+        environment: Environment,
         run_id: str | None,
         subscribers: Sequence[Callable[[events.Event], None]],
     ) -> None:
         self.flow = flow
         self.parameters = parameters
-        self.environment = Environment(settings)
+        self.environment = environment
         self.subscribers = tuple(subscribers)
         self.count = 0
         self.kept: KeptParameters | None = None
@@ -355,7 +356,7 @@ class _Attempts:
         )  # kept once, whatever attempts follow
         journal = Journal(record, store, self.environment.clock, self.subscribers, parameters=kept, redact=self.redact)
         with in_flow_run(info):
-            runner = self.environment.runner(_chosen(flow.options.runner, self.count))
+            runner = self.environment.runner(chosen(flow.options.runner, self.count))
         frame = flow._frame(record.id, self.parameters, self.environment.salt())
         return Live(run, self.environment, runner=runner, info=info, frame=frame, journal=journal)
 
@@ -364,13 +365,6 @@ class _Attempts:
         if run.state != "failed" or self.count > self.flow.options.retries:
             return None
         return self.flow._delay(self.count)
-
-
-def _chosen(runner: Choice, count: int) -> Runner | str | None:
-    """The runner of an attempt. Runners can be called too: with a flow, to bind it."""
-    if callable(runner) and not isinstance(runner, Runner):
-        return runner(count)
-    return runner
 
 
 def _resolved(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -387,14 +381,16 @@ def entry_of(fn: Callable[..., Any]) -> str:
     return f"{module}:{qualname}"
 
 
-def _options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as `FlowOptions` keeps them, from what users write."""
-    options = {name: value for name, value in given.items() if name not in ("description", "version")}
-    if "task_runner" in options:
-        options["runner"] = options.pop("task_runner")
-    if "tags" in options:
-        options["tags"] = frozenset(options["tags"] or ())
-    return options
+def _made(fn: Any, options: FlowOptions) -> Any:
+    if isinstance(fn, Flow):
+        raise ConfigurationError(
+            f"{fn.name} is a flow already", because="it would have two sets of options", hint="use with_options(...)"
+        )
+    if isinstance(fn, staticmethod):
+        return staticmethod(Flow(fn.__func__, options))
+    if isinstance(fn, classmethod):
+        return Flow(fn.__func__, options, binds="class")
+    return Flow(fn, options)
 
 
 @overload
@@ -411,6 +407,7 @@ def flow(
     name: str | None = None,
     description: str | None = None,
     version: str | None = None,
+    cache_result_in_memory: bool = True,
     runner: Choice = None,
     task_runner: Choice = None,
     persist_result: bool | None = None,
@@ -429,7 +426,5 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     The options are those of `FlowOptions`; `task_runner` is another name of `runner`. Raises `ConfigurationError` for
     unknown ones.
     """
-    checked = FlowOptions().merged(_options(options))
-    if fn is not None:
-        return Flow(fn, checked)
-    return lambda function: Flow(function, checked)
+    checked = FlowOptions().merged(flow_options(options))
+    return (lambda function: _made(function, checked)) if fn is None else _made(fn, checked)

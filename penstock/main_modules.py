@@ -38,7 +38,7 @@ class main_module:
         _carried.reset(self._token)
 
 
-_carried: ContextVar[tuple[str, Callable[[], Names] | None] | None] = ContextVar("drivers_main", default=None)
+_carried: ContextVar[tuple[str, Callable[[], Names] | None] | None] = ContextVar("penstock_drivers_main", default=None)
 
 
 def main_module_name() -> str:

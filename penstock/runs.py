@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
+from penstock import events
 from penstock.environments import Environment, check_conditions, check_reach, expand_files
 from penstock.errors import DamagedResult, TracingError
 from penstock.graph.capture import replace_futures
+from penstock.graph.futures import WaitedInVain
 from penstock.graph.graphs import Graph, Node
 from penstock.graph.keys import KeyContext
+from penstock.graph.mistakes import note_futures
 from penstock.graph.planning import Status
 from penstock.graph.policies import IsolationLevel
-from penstock.graph.tasks import TaskDefinition
 from penstock.graph.tracing import FlowFrame, Trace, tracing
 from penstock.journals import Journal
 from penstock.loaded import loaded
@@ -29,12 +31,13 @@ from penstock.runners.copies import CannotCopy
 from penstock.runners.dispatch import Dispatch
 from penstock.runners.driver import MAX_REMAKES, Driver
 from penstock.runners.limits import Limits
-from penstock.runners.local import ThreadRunner
 from penstock.runners.lookups import Lookups
+from penstock.runners.nesting import Lending, Nesting, nesting
 from penstock.runners.owning import Owners
 from penstock.runners.rates import Rates
+from penstock.runners.script_classes import script_classes
 from penstock.runtime import FlowRunInfo, in_flow_run
-from penstock.settings import current_settings, in_force, without_password
+from penstock.settings import in_force, without_password
 from penstock.storage.files import file_digest
 from penstock.storage.limits import LimitTable
 from penstock.storage.rates import RateTable
@@ -140,6 +143,9 @@ class Live:
         self._values: dict[int, Any] = {}
         self._observed: set[int] = set()
         self._managers: dict[int, object] = {}
+        self._around = around = nesting()
+        self._nesting = (around or Nesting()).run(run.id, runner.reach)
+        self._lending = Lending(around) if around is not None else None
         settings = environment.settings
         context = WorkerContext(
             info,
@@ -149,6 +155,8 @@ class Live:
             index=without_password(settings.index),
             settings=settings,
             recorded=journal.recorded,
+            script=None if around is None else script_classes(),
+            nesting=self._nesting,
         )
         run_unlocked = settings.on_locks_down == "run_unlocked"
         self._claims = Claims(
@@ -163,7 +171,7 @@ class Live:
         )
         table = LimitTable(environment.results().store, environment.clock)
         self.board = Board(
-            self.trace.graph, held=self.trace.held, emit=journal.emit, clock=environment.clock, limits=table.tags
+            self.trace.graph, held=self.trace.held, emit=self._emit, clock=environment.clock, limits=table.tags
         )
         lookups = Lookups(self.trace.graph, environment.results, environment.clock)
         owners = Owners(self.board, serializable=self._serializable)
@@ -182,6 +190,7 @@ class Live:
                     limits=table.at_once,
                     manager=environment.locks_of_settings,
                     wake_later=lambda key, seconds: self.driver.wake_later(key, seconds),
+                    around=around,
                 ),
                 rates=Rates(
                     self.board,
@@ -190,6 +199,7 @@ class Live:
                     wake_later=lambda key, seconds: self.driver.wake_later(key, seconds),
                 ),
                 lock_wait_seconds=settings.lock_wait_seconds,
+                around=around,
             ),
             dispatch=Dispatch(
                 self.board,
@@ -221,8 +231,13 @@ class Live:
             check_conditions(self.environment.results(storage).store, node.name)
         manager = self.environment.lock_manager(policy)
         if manager is not None:
-            check_reach(self.runner, manager, node.name)
+            check_reach(self.runner, manager, node.name, reach=self._nesting.reach)
         return manager
+
+    def _emit(self, event: events.Event) -> None:
+        self.journal.emit(event)
+        if self._lending is not None:
+            self._lending.note(event)
 
     # -- what the trace asks (penstock.graph.tracing.Values) -----------------------------------------------------------
 
@@ -262,7 +277,7 @@ class Live:
 
     def wait(self, node: int, timeout: float | None) -> None:
         if not self.driver.advance(want=(node,)).wait(timeout):
-            raise TimeoutError(f"{self.trace.graph[node].name} did not finish within {timeout} s")
+            raise WaitedInVain(f"{self.trace.graph[node].name} did not finish within {timeout} s")
         self._raise_crash()
         if self.driver.over and not self._still_known(node):
             raise self._too_late(node)
@@ -326,6 +341,12 @@ class Live:
 
     def finish(self, returned: Any) -> Any:
         """Run what is left, then the flow's value with its futures resolved; raises the first unhandled failure."""
+        if self.trace.expected:
+            raise TracingError(
+                f"{self.run.flow_name} called {sorted(set(self.trace.expected.values()))[0]} without awaiting it",
+                because="an async flow does nothing until it is awaited",
+                hint="write `await` before the call, or gather it with others",
+            )
         self.driver.advance().wait()
         self._raise_crash()
         for node in self.driver.failed_nodes():
@@ -334,6 +355,21 @@ class Live:
                 assert error is not None  # it is a failed node
                 raise error
         return replace_futures(returned, lambda future: future.result())
+
+    def end_after_failure(self) -> None:
+        """The flow has failed: what others may need is finished first, as far as the settings say so."""
+        settings = self.environment.settings
+        if settings.on_failure == "keep_going":
+            self.driver.advance().wait()
+        elif settings.on_failure == "finish":
+            self.driver.finish_running().wait(settings.finish_seconds)
+
+    def close(self) -> None:
+        """Stop what is under way, and write down what became of the nodes."""
+        self.driver.close()
+        if self._lending is not None:
+            self._lending.close()
+        self.tally()
 
     def tally(self) -> None:
         """Write down in the run what became of its nodes."""
@@ -378,12 +414,14 @@ def live_run(live: Live) -> Iterator[Live]:
     except BaseException as error:
         run.error = error
         run.state = _state_after(error)
+        note_futures(error)
+        if isinstance(error, Exception):
+            live.end_after_failure()
         live.driver.cancel()
         if not isinstance(error, Exception):
             raise
     finally:
-        live.driver.close()
-        live.tally()
+        live.close()
         run.seconds = time.perf_counter() - began
         if live.journal.record is not None:
             live.journal.record.counts, live.journal.record.tasks = run.counts, run.tasks
@@ -411,17 +449,3 @@ def key_context(
         expand=expand_files,
         salt=salt,
     )
-
-
-def run_task_now(definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """A task called outside of a flow: run at once, with the same look-up, locks, retries and record."""
-    run: Run[Any] = Run(new_run_id(), definition.name, {})
-    environment = Environment(current_settings())
-    frame = FlowFrame(definition.name, key_context(run.id, None, {}, environment.salt()))
-    info = FlowRunInfo()
-    live = Live(
-        run, environment, runner=ThreadRunner(1), info=info, frame=frame, journal=Journal(None, None, environment.clock)
-    )
-    with live_run(live):
-        run._value = live.finish(live.trace.call(definition, args, kwargs))
-    return run.result()

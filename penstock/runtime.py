@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 
@@ -73,6 +73,9 @@ class _Current:
         value = getattr(self._variable.get(), name)
         return None if value == "" else value
 
+    def __dir__(self) -> list[str]:
+        return sorted(each.name for each in fields(self._variable.get()))
+
     def __repr__(self) -> str:
         return repr(self._variable.get())
 
@@ -82,6 +85,11 @@ class _Current:
 
 flow_run: Any = _Current("flow_run", _flow)
 task_run: Any = _Current("task_run", _task)
+
+
+def current_flow_run() -> FlowRunInfo:
+    """The run of a flow that code here is part of; one without an id outside of runs."""
+    return _flow.get()
 
 
 def in_flow_run(info: FlowRunInfo) -> having:

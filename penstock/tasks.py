@@ -6,14 +6,15 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, cast, overload
 
+from penstock.environments import storage_of
 from penstock.errors import ConfigurationError, ParameterError
 from penstock.graph.futures import Future, FutureList
 from penstock.graph.policies import CacheKeyFnPolicy, CachePolicy
 from penstock.graph.tasks import Delays, Resources, TaskDefinition, TaskOptions
 from penstock.graph.tracing import current_trace
-from penstock.runs import run_task_now
+from penstock.immediate import call_now
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,11 +28,23 @@ class unmapped(Generic[R]):
 
 
 class Task(Generic[P, R]):
-    """A function with options. Made by `@task`."""
+    """A function with options. Made by `@task`.
 
-    def __init__(self, definition: TaskDefinition) -> None:
+    Of a method, `object.name` is the task with that object as the first argument.
+    """
+
+    def __init__(
+        self, definition: TaskDefinition, *, first: tuple[Any, ...] = (), binds: Literal["object", "class"] = "object"
+    ) -> None:
+        """`first` are arguments that each call begins with; as an attribute of a class it `binds` one more."""
         self.definition = definition
+        self._first = first
+        self._binds = binds
         functools.update_wrapper(self, definition.fn)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        bound = owner if self._binds == "class" else instance
+        return self if bound is None else Task(self.definition, first=(*self._first, bound))
 
     @property
     def fn(self) -> Callable[P, R]:
@@ -56,12 +69,15 @@ class Task(Generic[P, R]):
     def __call__(self, *args: Any, **kwargs: Any) -> R:
         """In a flow: a node, and its future (which type checkers take for the value it stands for).
 
-        Elsewhere the task runs at once, with the same caching, locking and retries, and the value is returned.
+        Elsewhere the task runs at once, with the same caching, locking and retries, and the value is returned; of an
+        async function that is a coroutine, as of any.
         """
         wait_for = kwargs.pop("wait_for", ())
         trace = current_trace()
+        if self._first:
+            args = (*self._first, *args)
         if trace is None:
-            return cast(R, run_task_now(self.definition, args, kwargs))
+            return cast(R, call_now(self.definition, args, kwargs))
         return cast(R, trace.call(self.definition, args, kwargs, wait_for=wait_for))
 
     @overload
@@ -82,7 +98,8 @@ class Task(Generic[P, R]):
                 because="a future belongs to the graph of a running flow",
                 hint=f"call {self.name}(...) to run it at once, or submit it inside a @flow function",
             )
-        return trace.call(self.definition, args, kwargs, wait_for=kwargs.pop("wait_for", ()))
+        wait_for = kwargs.pop("wait_for", ())
+        return trace.call(self.definition, (*self._first, *args), kwargs, wait_for=wait_for)
 
     def map(self, *args: Any, **kwargs: Any) -> FutureList[R]:
         """One call for each item: iterables are walked together, `unmapped(x)` and plain scalars go to every call.
@@ -108,7 +125,7 @@ class Task(Generic[P, R]):
 
     def with_options(self, **changes: Any) -> Task[P, R]:
         """The same function with some options replaced; takes what `@task` takes."""
-        return Task(self.definition.with_options(**_options(changes)))
+        return Task(self.definition.with_options(**_options(changes)), first=self._first, binds=self._binds)
 
     def __repr__(self) -> str:
         return f"Task({self.task_key})"
@@ -126,10 +143,7 @@ def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> Waited
     asked = list(futures)
     deadline = None if timeout is None else time.monotonic() + timeout
     for future in asked:
-        try:
-            future.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        except TimeoutError:
-            break
+        future.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
     done = {future for future in asked if future.done()}
     return Waited(done, set(asked) - done)
 
@@ -163,6 +177,8 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
         options["cache_policy"] = CacheKeyFnPolicy(cache_key_fn=key_fn)
     if "tags" in options:
         options["tags"] = frozenset(options["tags"] or ())
+    if "result_storage" in options:
+        options["result_storage"] = storage_of(options["result_storage"])
     return {name: value for name, value in options.items() if name not in _WITHOUT_EFFECT}
 
 
@@ -207,6 +223,18 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     a key function, and any iterable of `tags`. Raises `ConfigurationError` for options that make no sense together.
     """
     checked = TaskOptions().merged(_options(options))
-    if fn is not None:
-        return Task(TaskDefinition(fn, checked))
-    return lambda function: Task(TaskDefinition(function, checked))
+    return (lambda function: _made(function, checked)) if fn is None else _made(fn, checked)
+
+
+def _made(fn: Any, options: TaskOptions) -> Any:
+    if isinstance(fn, staticmethod):
+        return staticmethod(Task(TaskDefinition(fn.__func__, options)))
+    if isinstance(fn, classmethod):
+        return Task(TaskDefinition(fn.__func__, options), binds="class")
+    if isinstance(fn, Task):
+        raise ConfigurationError(
+            f"{fn.name} is a task already",
+            because="a task of a task would have two sets of options",
+            hint="use one @task, or with_options(...)",
+        )
+    return Task(TaskDefinition(fn, options))

@@ -110,6 +110,8 @@ def test_every_setting_can_be_said_in_the_environment(places: Places) -> None:
         "on_unknown": "recompute",
         "on_locks_down": "run_unlocked",
         "lock_wait_seconds": 60.0,
+        "on_failure": "keep_going",
+        "finish_seconds": 5.0,
         "signing_keys": "/etc/penstock/keys",
         "require_signatures": True,
         "log_level": "ERROR",

@@ -65,6 +65,19 @@ def json_option(command: Command) -> Command:
     )(command)
 
 
+def keep_going_option(command: Command) -> Command:
+    """Add `--keep-going`."""
+    return click.option(
+        "--keep-going",
+        "on_failure",
+        flag_value="keep_going",
+        default=None,
+        help="When the flow fails, run all that it has called nevertheless.",
+        expose_value=False,
+        callback=_note_flag,
+    )(command)
+
+
 def _note_flag(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     if value is not None:
         context.ensure_object(Invocation).flags[str(parameter.name)] = value

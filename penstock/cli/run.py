@@ -14,7 +14,7 @@ import click
 
 from penstock.cli.failures import FAILED, INFRASTRUCTURE, INTERRUPTED, WORK_TO_DO, describe_failure, exit_code_of
 from penstock.cli.loading import load_flow
-from penstock.cli.options import Invocation, json_option, shared_options
+from penstock.cli.options import Invocation, json_option, keep_going_option, shared_options
 from penstock.cli.output import clean, duration, output_for_people, print_document, say, short
 from penstock.cli.parameters import read_assignments, read_parameters
 from penstock.cli.progress import Watch, watching
@@ -96,6 +96,7 @@ def _contradiction(flow: Flow[..., Any], flag: str, in_code: str) -> UsageError:
 @click.command(context_settings=TAKES_PARAMETERS)
 @takes_flow
 @click.option("--refresh", is_flag=True, help="Run every task even if there is a result.")
+@keep_going_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @json_option
 @shared_options
@@ -126,6 +127,7 @@ def run(
 @click.command()
 @click.argument("run_id")
 @click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter that is secret.")
+@keep_going_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @json_option
 @shared_options

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Generic, Protocol, TypeVar, cast
-
-from penstock.errors import TaskTimeout
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+
+
+class WaitedInVain(TimeoutError):
+    """The call did not finish in the time that was given to wait for it."""
 
 
 class Source(Protocol):
@@ -21,7 +24,10 @@ class Source(Protocol):
         ...
 
     def wait(self, node: int, timeout: float | None) -> None:
-        """Return once the node has finished, however it ended, without bringing its value here."""
+        """Return once the node has finished, however it ended, without bringing its value here.
+
+        Raises `WaitedInVain` after `timeout` seconds, as `value` does.
+        """
         ...
 
     def settled(self, node: int) -> bool:
@@ -79,18 +85,18 @@ class Future(Generic[R_co]):
         try:
             value: R_co = self._source.value(self._node, timeout)
         except Exception as error:
-            waited_in_vain = isinstance(error, TimeoutError) and not isinstance(error, TaskTimeout)
-            if raise_on_failure or waited_in_vain:
+            if raise_on_failure or isinstance(error, WaitedInVain):
                 raise
             return error  # type: ignore[return-value]
         return value
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the task has finished, however it ended, at most `timeout` seconds (`TimeoutError` after that).
+        """Wait until the task has finished, however it ended, or `timeout` seconds have passed; `done()` tells which.
 
         The value stays where it is. A failure that nobody asks for with `result` fails the flow at its end.
         """
-        self._source.wait(self._node, timeout)
+        with contextlib.suppress(WaitedInVain):
+            self._source.wait(self._node, timeout)
 
     def stored(self) -> Any:
         """The stored result, as a `penstock.StoredResult`, without bringing the value here.
@@ -136,6 +142,11 @@ class Future(Generic[R_co]):
     def __iter__(self) -> Iterator[Any]:
         value: Any = self.result()
         return iter(value)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        value: Any = await self
+        for item in value:
+            yield item
 
     def __format__(self, spec: str) -> str:
         return format(self.result(), spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from penstock.graph.keys import KeyTemplate
 from penstock.graph.large import Large
 from penstock.graph.policies import CachePolicy
 from penstock.graph.refs import Ref
+from penstock.graph.signatures import Style
 from penstock.graph.tasks import TaskDefinition
 
 
@@ -37,7 +39,7 @@ class Entry:
 class Node:
     """One call of a task in a graph."""
 
-    __slots__ = ("arguments", "cache_key", "deps", "entry", "id", "order", "recipe_key")
+    __slots__ = ("arguments", "cache_key", "context", "deps", "entry", "id", "order", "recipe_key", "style")
 
     def __init__(
         self,
@@ -59,6 +61,10 @@ class Node:
         """Nodes that must have finished first although their results are not used."""
         self.cache_key = cache_key
         """Known from the start if no argument comes from another node."""
+        self.style: Style | None = None
+        """How the caller wrote the arguments, where that matters."""
+        self.context: Mapping[ContextVar[Any], Any] | None = None
+        """The caller's context variables, if there were any."""
         self.recipe_key = recipe_key
         """None if something upstream is never the same twice (a plain task). Equals the cache key where there are no
         deps.

@@ -17,12 +17,12 @@ from blake3 import blake3
 
 from penstock.errors import PolicyError
 from penstock.graph.capture import fill_all
+from penstock.graph.carried import code_digests
 from penstock.graph.hashing import combine, digest, digest_bytes
 from penstock.graph.merkle import LEAVES, SIZE, Resolve
 from penstock.graph.names import main_module, main_module_name
-from penstock.graph.policies import CachePolicy, KeyFunction, Part
+from penstock.graph.policies import CachePolicy, ComputedKey, KeyFunction, Part
 from penstock.graph.refs import Ref
-from penstock.graph.sources import importable_name, task_code, task_source, task_source_of_unnamed, told_by_name
 from penstock.secrets import is_secret_name, shows_secret
 
 Parts = dict[str, Any]
@@ -71,13 +71,7 @@ def compile_template(
     if not policy.caches:
         return None
     static: dict[str, str] = {"task": identity}
-    if Part.TASK_SOURCE in policy.parts:
-        static["task_source"] = task_source(fn)
-    if Part.TASK_CODE in policy.parts:
-        static["task_code"] = task_code(fn)
-    named = identity != ":".join(importable_name(fn))  # by its author, with `key_name`
-    if not {Part.TASK_SOURCE, Part.TASK_CODE} & policy.parts and not named and not told_by_name(fn):
-        static["task_source"] = task_source_of_unnamed(fn)
+    static |= code_digests(fn, policy, identity)
     if Part.FLOW_PARAMETERS in policy.parts:
         for parameter, value in context.flow_parameters.items():
             where = f"flow parameter {parameter!r}"
@@ -107,7 +101,14 @@ def compile_template(
         main=main_module_name(),
         file_parameters=policy.file_parameters,
         context=replace(context, salt=None) if policy.file_parameters else None,
-        caller=_Caller(key_function, fn, name or str(getattr(fn, "__name__", identity)), identity, context.run_id)
+        caller=_Caller(
+            key_function,
+            fn,
+            name or str(getattr(fn, "__name__", identity)),
+            identity,
+            context.run_id,
+            context.flow_parameters if isinstance(key_function, ComputedKey) else {},
+        )
         if key_function is not None
         else None,
         secret=secret if context.salt is not None else frozenset(),
@@ -305,8 +306,15 @@ class TaskRunView:
 class TaskRunContext:
     """The first argument of a key function."""
 
-    def __init__(self, task: TaskView, task_run: TaskRunView, parameters: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        task: TaskView,
+        task_run: TaskRunView,
+        parameters: dict[str, Any],
+        flow_parameters: Mapping[str, object] | None = None,
+    ) -> None:
         self.task = task
+        self.flow_parameters = flow_parameters or {}
         self.task_run = task_run
         self.parameters = parameters
 
@@ -334,11 +342,13 @@ class _Caller:
     name: str
     identity: str
     run_id: str
+    flow_parameters: Mapping[str, object]
 
     def answer(self, parameters: dict[str, Any]) -> str | None:
         task = TaskView(self.name, self.fn, self.identity)
         run = TaskRunView(self.run_id, self.identity, parameters)
-        answer = self.key_function(TaskRunContext(task, run, parameters), parameters)
+        context = TaskRunContext(task, run, parameters, self.flow_parameters)
+        answer = self.key_function(context, parameters)
         if answer is None or isinstance(answer, str):
             return answer
         raise PolicyError(

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from enum import Enum, StrEnum
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from penstock.errors import PolicyError
 
@@ -62,6 +62,16 @@ class KeyFunctionPart:
     fn: KeyFunction
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ComputedKey:
+    """The method `compute_key` of a user's policy class, as a key function."""
+
+    policy: Any
+
+    def __call__(self, context: Any, parameters: dict[str, Any]) -> Any:
+        return self.policy.compute_key(context, parameters, dict(context.flow_parameters))
+
+
 AnyPart = Part | Constant | FileContent | KeyFunctionPart
 
 
@@ -71,6 +81,9 @@ class CachePolicy:
 
     Policies are equal if they say the same, however they were put together. Adding two policies whose isolation
     level, lock manager or key storage are set and differ is a PolicyError.
+
+    A class of your own with a method `compute_key(self, task_ctx, inputs, flow_parameters, **kwargs)` is a policy whose
+    key is what that answers: a string, or None for a call that is not to be cached.
     """
 
     parts: frozenset[AnyPart] = frozenset()
@@ -80,6 +93,22 @@ class CachePolicy:
     lock_manager: Any = None
     key_storage: Any = None
     """Where records live if not beside the results: a path, an address or a store."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        policy = object.__new__(cls)
+        if cls is not CachePolicy:  # a class that may not call our __init__ from its own
+            for name, value in _UNSET.items():
+                object.__setattr__(policy, name, value)
+            policy.__post_init__()
+        return policy
+
+    def __init_subclass__(cls) -> None:
+        # Its objects are the user's, and may have attributes of their own.
+        cls.__setattr__ = object.__setattr__  # type: ignore[method-assign]
+
+    def __post_init__(self) -> None:
+        if callable(getattr(self, "compute_key", None)) and self.key_function is None:
+            object.__setattr__(self, "parts", self.parts | {KeyFunctionPart(ComputedKey(self))})
 
     @staticmethod
     def from_cache_key_fn(cache_key_fn: KeyFunction) -> CachePolicy:
@@ -119,8 +148,7 @@ class CachePolicy:
         key_storage: Any = None,
     ) -> CachePolicy:
         """A copy with these settings; what is None stays as it is. Raises PolicyError for an unknown level."""
-        return replace(
-            self,
+        return self._with(
             isolation_level=self.isolation_level if isolation_level is None else _level(isolation_level),
             lock_manager=self.lock_manager if lock_manager is None else lock_manager,
             key_storage=self.key_storage if key_storage is None else key_storage,
@@ -147,7 +175,10 @@ class CachePolicy:
     def __sub__(self, name: str) -> CachePolicy:
         if not isinstance(name, str):
             return NotImplemented
-        return replace(self, excluded=self.excluded | {name})
+        return self._with(excluded=self.excluded | {name})
+
+    def _with(self, **changes: Any) -> CachePolicy:
+        return CachePolicy(**{name: changes.get(name, getattr(self, name)) for name in _UNSET})
 
     def check_parameters(self, parameters: Collection[str], *, task: str) -> None:
         """Raises PolicyError if the policy names a parameter that the task does not have."""
@@ -177,6 +208,10 @@ class CachePolicy:
         if not settings:
             return text
         return f"{f'({text})' if ' ' in text else text}.configure({', '.join(settings)})"
+
+
+_UNSET = {each.name: each.default for each in fields(CachePolicy)}
+_UNSET |= {"parts": frozenset(), "excluded": frozenset()}
 
 
 def _level(level: IsolationLevel | str) -> IsolationLevel:

@@ -1,14 +1,28 @@
-"""Binding a call's arguments to parameter names: quick for the usual shapes, `inspect` for the rest."""
+"""Binding a call's arguments to parameter names, and calling with them: quick for the usual shapes."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstock.errors import ParameterError
 
 _KEYWORD_CALLABLE = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_ANY = inspect.Signature(
+    [
+        inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL),
+        inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
+    ]
+)
+"""Of what says nothing about its parameters: some functions and classes that are written in C."""
+
+
+class Style(NamedTuple):
+    """How a caller wrote the arguments: the first so many by position, and these by name."""
+
+    positional: int
+    named: frozenset[str]
 
 
 class Signature:
@@ -16,18 +30,43 @@ class Signature:
 
     `bind` gives a mapping from parameter name to value with defaults filled in; `call` runs the function with such a
     mapping. A variadic parameter is one entry: a tuple for `*args`, a dict for `**kwargs`.
+
+    It is read from the function when it is first needed: what was just unpickled may not have its defaults yet.
     """
 
-    __slots__ = ("_defaults", "_names", "_positional", "_simple", "inspected", "parameters")
+    __slots__ = ("_defaults", "_fn", "_names", "_positional", "_simple", "decorated", "inspected", "parameters")
+
+    inspected: inspect.Signature
+    parameters: tuple[str, ...]
+    decorated: bool
+    """What is called is not what the parameters are of: a wrapper says whose they are (`functools.wraps`)."""
 
     def __init__(self, fn: Callable[..., Any]) -> None:
-        self.inspected = inspect.signature(fn)
+        self._fn = fn
+        self._read()
+
+    def _read(self) -> None:
+        try:
+            self.inspected = inspect.signature(self._fn)
+        except ValueError:  # a builtin that does not say
+            self.inspected = _ANY
         parameters = self.inspected.parameters.values()
-        self.parameters: tuple[str, ...] = tuple(p.name for p in parameters)
-        self._simple = all(p.kind in _KEYWORD_CALLABLE for p in parameters)
+        self.parameters = tuple(p.name for p in parameters)
+        self.decorated = hasattr(self._fn, "__wrapped__") or hasattr(self._fn, "__signature__")
+        self._simple = not self.decorated and all(p.kind in _KEYWORD_CALLABLE for p in parameters)
         self._positional = tuple(p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self._defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
         self._names = frozenset(self.parameters)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in Signature.__slots__ or name == "_fn":
+            raise AttributeError(name)
+        self._read()
+        return getattr(self, name)
+
+    def style(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Style | None:
+        """How the arguments were written, where that matters: a wrapper sees what its caller wrote."""
+        return Style(len(args), frozenset(kwargs)) if self.decorated else None
 
     def bind(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by parameter name, in the order of the parameters; raises `ParameterError` if they do not fit."""
@@ -48,31 +87,41 @@ class Signature:
         try:
             bound = self.inspected.bind(*args, **kwargs)
         except TypeError as error:
+            hint = "call it as the signature says"
+            if self.decorated:
+                hint += "; if a decorator adds arguments of its own, have it set `__signature__` to what callers pass"
             raise ParameterError(
-                f"the arguments do not fit {name}{self.inspected}",
-                because=str(error),
-                hint="call it as the signature says",
+                f"the arguments do not fit {name}{self.inspected}", because=str(error), hint=hint
             ) from None
         bound.apply_defaults()
         return dict(bound.arguments)
 
-    def call(self, fn: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-        """`fn` called with arguments as `bind` gives them."""
+    def call(self, fn: Callable[..., Any], arguments: Mapping[str, Any], style: Style | None = None) -> Any:
+        """`fn` called with arguments as `bind` gives them, written as the caller wrote them if `style` says how."""
         if self._simple:
             return fn(**arguments)
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
+        by_position = len(self.parameters) if style is None else style.positional
         for parameter in self.inspected.parameters.values():
-            value = arguments[parameter.name]
-            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            value, kind = arguments[parameter.name], parameter.kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
                 args.extend(value)
-            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            elif kind is inspect.Parameter.VAR_KEYWORD:
                 kwargs.update(value)
-            elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                kwargs[parameter.name] = value
-            else:
+            elif kind is not inspect.Parameter.KEYWORD_ONLY and len(args) < by_position:
                 args.append(value)
+            elif style is None or parameter.name in style.named:
+                kwargs[parameter.name] = value
+            # else the function, or what wraps it, has a default for it
         return fn(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("a Signature belongs to a live function; ship the function instead")
+        return signature_of, (self._fn,)
+
+
+def signature_of(fn: Callable[..., Any]) -> Signature:
+    """The signature of a function that is still being unpickled."""
+    signature = Signature.__new__(Signature)
+    signature._fn = fn
+    return signature

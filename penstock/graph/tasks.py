@@ -9,8 +9,9 @@ from datetime import timedelta
 from typing import Any
 
 from penstock.errors import ConfigurationError
+from penstock.graph.carried import carry_code, code_to_carry
 from penstock.graph.policies import DEFAULT, CachePolicy
-from penstock.graph.signatures import Signature
+from penstock.graph.signatures import Signature, signature_of
 from penstock.graph.sources import importable_name
 
 Delays = float | int | Sequence[float] | Callable[[int], Sequence[float]]
@@ -34,7 +35,7 @@ class TaskOptions:
     persist_result: bool | None = None
     """Keep the result in the store. With no policy, DEFAULT is used."""
     result_storage: Any = None
-    """Another store than the run's, as an address or a path."""
+    """Another store than the run's, as an address, a path or a store."""
     result_serializer: Any = None
     """A serializer's name or object; chosen by the value's type if not given."""
     retries: int = 0
@@ -79,6 +80,9 @@ class TaskOptions:
         after: Any = self.cache_expiration
         fits = after is None or (isinstance(after, timedelta) and after >= timedelta(0))
         _check("cache_expiration", after, fits, "a datetime.timedelta, such as timedelta(days=1)")
+        condition: Any = self.retry_condition_fn
+        fits = condition is None or callable(condition)
+        _check("retry_condition_fn", condition, fits, "a function of (task, task_run, state)")
         return self
 
     def policy(self, *, persist_by_default: bool | None) -> CachePolicy | None:
@@ -99,6 +103,22 @@ def check_retries(retries: Any, delays: Any) -> None:
     else:
         fits = callable(delays) or _is_number(delays, 0)
     _check("retry_delay_seconds", delays, fits, "seconds, a list of them, or a function such as exponential_backoff(2)")
+
+
+def check_names(name: str, parameters: Sequence[str]) -> None:
+    """Raises `ConfigurationError` if calls could not pass these parameters: the words mean something else there."""
+    for word in RESERVED:
+        if word in parameters:
+            raise ConfigurationError(
+                f"{name} cannot have a parameter named {word!r}",
+                because=f"{word}= in a call is for Penstock, so the function would never get it",
+                hint="give the parameter another name",
+                name=word,
+            )
+
+
+RESERVED = ("wait_for", "return_state")
+"""What calls of tasks and flows take besides the parameters of the function."""
 
 
 def _is_number(value: Any, least: float) -> bool:
@@ -124,8 +144,16 @@ class TaskDefinition:
     is_async: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        if not callable(self.fn):
+            raise ConfigurationError(
+                f"{self.fn!r} cannot be a task",
+                because=f"a {type(self.fn).__name__} cannot be called",
+                hint="make a function a task: @task above `def`",
+            )
         put = object.__setattr__
         put(self, "signature", Signature(self.fn))
+        if not self.derived:
+            check_names(self.name, self.signature.parameters)
         put(self, "identity", self.options.key_name or ":".join(importable_name(self.fn)))
         put(self, "is_async", inspect.iscoroutinefunction(self.fn))
 
@@ -141,17 +169,39 @@ class TaskDefinition:
     def for_workers(self) -> TaskDefinition:
         """The definition without what only the driver uses: policies hold locks, delays and conditions hold code."""
         kept = replace(
-            self.options, cache_policy=None, retry_delay_seconds=0.0, retry_condition_fn=None, resources=None
+            self.options,
+            cache_policy=None,
+            result_storage=None,  # they are told where, by call
+            retry_delay_seconds=0.0,
+            retry_condition_fn=None,
+            resources=None,
         )
-        return _rebuild(self.fn, kept, self.derived, self.identity)
+        return _rebuild(self.fn, kept, self.derived, self.identity, {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (self.fn, self.options, self.derived, self.identity))
+        policy = self.options.cache_policy
+        code = code_to_carry(self.fn, policy, self.identity) if policy is not None else {}
+        return (_rebuild, (self.fn, self.options, self.derived, self.identity, code))
 
     def __repr__(self) -> str:
         return f"TaskDefinition({self.identity})"
 
 
-def _rebuild(fn: Callable[..., Any], options: TaskOptions, derived: bool, identity: str) -> TaskDefinition:
-    # The identity is kept as the driver computed it: in a worker the function may have no module to ask.
-    return TaskDefinition(fn, replace(options, key_name=identity), derived)
+def _rebuild(
+    fn: Callable[..., Any], options: TaskOptions, derived: bool, identity: str, code: Mapping[str, str]
+) -> TaskDefinition:
+    # The identity is kept as the driver computed it, and so is what its code digests to: in a worker the function may
+    # have neither a module nor a source to ask. A function that reaches itself is not complete yet: nothing is read.
+    carry_code(fn, code)
+    task = object.__new__(TaskDefinition)
+    made = {
+        "fn": fn,
+        "options": replace(options, key_name=identity),
+        "derived": derived,
+        "signature": signature_of(fn),
+        "identity": identity,
+        "is_async": inspect.iscoroutinefunction(fn),
+    }
+    for name, value in made.items():
+        object.__setattr__(task, name, value)
+    return task

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -59,6 +60,10 @@ class FlowFrame:
     log_prints: bool | None = None
     result_storage: Any = None
     """Where a joined flow's tasks keep their results, if not in the run's store."""
+    is_async: bool = False
+    """Its function can await."""
+    wait_for: tuple[Any, ...] = ()
+    """Calls that must have succeeded before any of its own begins."""
     entries: dict[TaskDefinition, Entry] = field(default_factory=dict)
 
 
@@ -71,6 +76,10 @@ class Trace:
         self._outermost = frame
         self._held: dict[int, int] = {}
         self._snapshots = Snapshots(digest_bytes)
+        self._numbers = itertools.count()
+        self.expected: dict[int, str] = {}
+        """Async subflows that were called and not awaited yet, by number."""
+        self._context: Mapping[ContextVar[Any], Any] = {}
         self._wholes: dict[int, int] = {}  # of parts that are held: whoever may ask for one may ask for the whole
 
     # -- adding nodes ---------------------------------------------------------------------------------------------
@@ -103,8 +112,21 @@ class Trace:
         arguments = {name: capture(value, refer, snapshot) for name, value in bound.items()}
         # Asking a future whether it is true would wait for its value.
         order = self._order(wait_for, deps) if isinstance(wait_for, Future) or wait_for else ()
+        if before := self.frame.wait_for:
+            order = tuple(dict.fromkeys((*order, *self._order(before, deps))))
         node = self.graph.add(self._entry(task), arguments, deps=tuple(deps), order=order, large=tuple(large))
+        node.style = task.signature.style(args, kwargs)
+        node.context = self._variables()
         return Future(node.id, self)
+
+    def _variables(self) -> Mapping[ContextVar[Any], Any] | None:
+        """The context variables that the caller has set; the same mapping as long as they do not change."""
+        known = self._context
+        found = {variable: value for variable, value in copy_context().items() if not _is_ours(variable)}
+        if len(found) == len(known) and all(known.get(variable, known) is value for variable, value in found.items()):
+            return known or None
+        self._context = found
+        return found or None
 
     def _order(self, wait_for: Iterable[Any], deps: Mapping[int, None]) -> tuple[int, ...]:
         order: dict[int, None] = {}
@@ -134,6 +156,12 @@ class Trace:
     def inside(self, frame: FlowFrame) -> having:
         """Calls in this block belong to a subflow; its nodes join the same graph."""
         return having(_current, (self, frame))
+
+    def expect(self, flow: str) -> int:
+        """An async subflow was called, and has to be awaited."""
+        number = next(self._numbers)
+        self.expected[number] = flow
+        return number
 
     def failure_inside(self, frame: FlowFrame, before: int) -> BaseException | None:
         """Wait for the calls of a subflow among the nodes from `before` on: the first failure nobody looked at."""
@@ -239,6 +267,11 @@ def _part(fn: Callable[..., Any], name: str) -> TaskDefinition:
 
 
 _PARTS = {"item": _part(_item, "item"), "attribute": _part(_attribute, "attribute")}
+
+
+def _is_ours(variable: ContextVar[Any]) -> bool:
+    return variable.name.startswith("penstock_")
+
 
 _current: ContextVar[tuple[Trace, FlowFrame] | None] = ContextVar("penstock_trace", default=None)
 

@@ -6,11 +6,12 @@ inputs there? → cache key → does another node of this run compute it? → lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from penstock import events
-from penstock.errors import LockTimeout
+from penstock.errors import LockTimeout, PenstockError, TracingError
 from penstock.graph.graphs import Node
 from penstock.graph.planning import Hit, NoAnswer, Query
 from penstock.locks.base import Holder, Lease, LockManager
@@ -19,8 +20,13 @@ from penstock.runners.board import Board
 from penstock.runners.claims import Claims
 from penstock.runners.limits import Limits
 from penstock.runners.lookups import Lookups
+from penstock.runners.nesting import PATIENCE_SECONDS, Nesting
 from penstock.runners.owning import Owners
 from penstock.runners.rates import Rates
+
+_log = logging.getLogger("penstock.locks")
+MAX_DEPTH = 50
+"""So often a call that needs no lock may ask for its own key, one inside of the other."""
 
 
 @dataclass(slots=True)
@@ -31,8 +37,8 @@ class Admitted:
     hits: list[Outcome] = field(default_factory=list)
     lacking: list[tuple[int, list[int]]] = field(default_factory=list)
     """Nodes with the inputs that have no value anywhere (any more)."""
-    waited: list[tuple[int, LockTimeout]] = field(default_factory=list)
-    """Nodes that have waited for somebody else as long as they may."""
+    waited: list[tuple[int, PenstockError]] = field(default_factory=list)
+    """Nodes that have waited for somebody else as long as they may, or would wait for ever."""
 
 
 class Admission:
@@ -49,8 +55,10 @@ class Admission:
         limits: Limits,
         rates: Rates,
         lock_wait_seconds: float | None = None,
+        around: Nesting | None = None,
     ) -> None:
-        """`lock_manager_of(node)` is None unless the node's key is SERIALIZABLE."""
+        """`lock_manager_of(node)` is None unless the node's key is SERIALIZABLE. `around` are the calls that the run is
+        inside of, if it is."""
         self._board = board
         self._lookups = lookups
         self._claims = claims
@@ -59,6 +67,8 @@ class Admission:
         self._limits = limits
         self._rates = rates
         self._lock_wait_seconds = lock_wait_seconds
+        self._around = around
+        self._told: set[int] = set()
         self._leaders: dict[str, int] = {}
         self._followers: dict[str, list[int]] = {}
         self._parked: dict[str, list[int]] = {}
@@ -67,6 +77,8 @@ class Admission:
         """Decide these nodes as far as it is possible now."""
         admitted = Admitted()
         leaders = [id for id in ready if self._leads_its_key(id)]
+        if self._around is not None:
+            leaders = [id for id in leaders if not self._waits_for_itself(id, self._around, admitted)]
         hits = self._hits(leaders)
         admitted.hits = list(hits.values())
         to_run = []
@@ -78,7 +90,10 @@ class Admission:
                 admitted.lacking.append((id, absent))
             else:
                 to_run.append(id)
-        admitted.run, parked = self._rates.use(self._limits.acquire(self._locked(to_run, admitted)))
+        locked = self._locked(to_run, admitted)
+        if self._around is not None and not self._around.lends:
+            locked = [id for id in locked if not self._waits_in_vain(id, admitted)]
+        admitted.run, parked = self._rates.use(self._limits.acquire(locked))
         for id in parked:
             self._limits.release(id)  # nobody waits for one kind while holding another
         for id in [*hits, *admitted.run]:
@@ -167,8 +182,11 @@ class Admission:
                 wanted.setdefault(id(manager), (manager, {}))[1][node_id] = key
         parked = set()
         for manager, keys in wanted.values():
-            for node_id, answer in self._claims.acquire(manager, keys).items():
+            for node_id, answer in self._acquired(manager, keys).items():
                 if isinstance(answer, Lease):
+                    continue
+                if answer is not None and self._hopeless(node_id, answer):
+                    self._claims.waive(node_id, keys[node_id])
                     continue
                 parked.add(node_id)
                 if answer is not None and self._waited_too_long(node_id):
@@ -177,11 +195,65 @@ class Admission:
                     self._park(node_id, keys[node_id], answer)
         return [node_id for node_id in ids if node_id not in parked]
 
+    def _acquired(self, manager: LockManager, keys: Mapping[int, str]) -> dict[int, Lease | Holder | None]:
+        """One try for each node's key. What a run around this one holds is computed under its lock: to wait for that
+        run would be to wait for ourselves."""
+        answers = self._claims.acquire(manager, keys)
+        around = self._around
+        if around is not None:
+            held = {id: a for id, a in answers.items() if isinstance(a, Holder) and around.holds(a)}
+            if held:
+                answers |= self._claims.borrow(manager, held)
+        return answers
+
+    def _hopeless(self, id: int, holder: Holder) -> bool:
+        """Whether the node runs without a lock in the end: what it waits for may be waiting for the call around it."""
+        around = self._around
+        if around is None or not self._waited(id, PATIENCE_SECONDS):
+            return False
+        if around.lends and id not in self._told:
+            self._told.add(id)
+            _log.warning(
+                "%s, called inside of a task, has waited %.0f s for a result that is computed by %s",
+                self._board.name(id), PATIENCE_SECONDS, holder.described(),
+            )  # fmt: skip
+        return not around.lends
+
+    def _waits_in_vain(self, id: int, admitted: Admitted) -> bool:
+        """Whether the node has waited for a slot that a call may have which waits for the worker of the call around."""
+        if not self._board.progress[id].limited or not self._waited(id, PATIENCE_SECONDS):
+            return False
+        error = LockTimeout(
+            f"{self._board.name(id)}, called inside of a task, waited {PATIENCE_SECONDS:g} s for a slot of a limit",
+            where=f"node {id}, tags {', '.join(sorted(self._board.graph[id].entry.task.options.tags))}",
+            because="the call around it keeps its worker meanwhile, which those that have the slots may need",
+            hint="call the task in the flow and pass its result on, or give the outer task the same tag",
+        )
+        admitted.waited.append((id, error))
+        return True
+
+    def _waits_for_itself(self, id: int, around: Nesting, admitted: Admitted) -> bool:
+        node, key = self._board.graph[id], self._board.progress[id].key
+        times = 0 if key is None else around.keys.count((node.entry.task.identity, key))
+        # Without a lock it does not wait, and may know what it does; but not for ever.
+        if not times or (times < MAX_DEPTH and self._lock_manager_of(node) is None):
+            return False
+        name = self._board.name(id)
+        error = TracingError(
+            f"{name} would wait for itself",
+            where=f"key {key}",
+            because=f"while that key was being computed, {name} was called for the same key again",
+            hint="call it with other arguments, or have the cache policy tell the two calls apart",
+        )
+        admitted.waited.append((id, error))
+        return True
+
     def _park(self, id: int, key: str, holder: Holder | None) -> None:
         """The node waits for the holder, or (without one) for the lock manager to answer again."""
         board, progress = self._board, self._board.progress[id]
         board.scheduler.hold(id)
-        self._parked.setdefault(key, []).append(id)
+        # Of a borrowed lock another one says when it is free.
+        self._parked.setdefault(holder.key if holder is not None else key, []).append(id)
         if holder is None:
             return
         if progress.parked_since is None:
@@ -203,8 +275,11 @@ class Admission:
             board.emit(events.NodeUnparked(at=board.clock.now(), node=id, task=board.name(id), seconds=seconds))
 
     def _waited_too_long(self, id: int) -> bool:
-        limit, since = self._lock_wait_seconds, self._board.progress[id].parked_since
-        return limit is not None and since is not None and self._board.clock.monotonic() - since >= limit
+        return self._lock_wait_seconds is not None and self._waited(id, self._lock_wait_seconds)
+
+    def _waited(self, id: int, seconds: float) -> bool:
+        since = self._board.progress[id].parked_since
+        return since is not None and self._board.clock.monotonic() - since >= seconds
 
     def _timeout(self, id: int, holder: Holder) -> LockTimeout:
         return LockTimeout(

@@ -11,13 +11,17 @@ everywhere. Order, retries, delays, locks, caching and events belong to the driv
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from penstock.errors import ConfigurationError
 from penstock.graph.keys import KeyTemplate
 from penstock.graph.large import Large
+from penstock.graph.signatures import Style
 from penstock.graph.tasks import TaskDefinition
 from penstock.locks.base import Reach
+from penstock.runners.nesting import Nesting
 from penstock.runners.script_classes import ScriptClasses, script_classes
 from penstock.runtime import FlowRunInfo
 from penstock.settings import Settings
@@ -118,6 +122,10 @@ class Call:
     """Somebody will ask the engine for the value: another node, or the flow."""
     digest: bool = False
     """Of a plain task: a cached node uses the value, so its digest is wanted."""
+    style: Style | None = None
+    """How the caller wrote the arguments, where that matters."""
+    context: Mapping[ContextVar[Any], Any] | None = None
+    """The caller's context variables, for engines that share this process."""
     promised: bool = False
     """Calls that are submitted before it is over may use the value: it goes where `HoldsBack.promise` says."""
 
@@ -185,6 +193,17 @@ class Started:
     bundle: int
 
 
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """A call of the bundle waits, by a run inside of it, for others: its worker is lent out, and calls behind it in the
+    bundle will come back untouched."""
+
+    bundle: int
+    node: int
+    waits: bool
+    """False when it goes on."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Finished:
     """The bundle is over."""
@@ -193,7 +212,20 @@ class Finished:
     outcomes: Sequence[Outcome]
 
 
-Report = Callable[[Started | Finished], None]
+Report = Callable[[Started | Waits | Finished], None]
+
+
+Preparation = Callable[[], object]
+
+
+def checked_setup(given: Any) -> Preparation | None:
+    """What was given as `worker_setup=`; raises `ConfigurationError` if it cannot be called."""
+    if given is not None and not callable(given):
+        raise ConfigurationError(
+            f"worker_setup={given!r}", because="it cannot be called", hint="give a function without parameters"
+        )
+    setup: Preparation | None = given
+    return setup
 
 
 @dataclass(slots=True, eq=False)
@@ -211,16 +243,27 @@ class WorkerContext:
     index: str | None = None
     """The address of a look-up index, without its password."""
     settings: Settings | None = None
-    """The run's settings, for what a task itself starts; for engines that share this process."""
+    """The run's settings, for what a task itself starts. They travel without passwords."""
     recorded: Callable[[], bool] | None = None
     """Whether the run's record is in its store, so that workers can see whether they look at the same; waits for that.
     For the driver's process."""
     script: ScriptClasses | None = None
     """The classes of the driver's script, for engines in other processes."""
+    setup: Preparation | None = None
+    """What prepares each worker process for the run."""
+    nesting: Nesting = field(default_factory=Nesting)
+    """This run, and what is around it."""
 
     def travelling(self) -> WorkerContext:
         """Without what only this process can use."""
-        return replace(self, open_results=None, settings=None, recorded=None, script=self.script or script_classes())
+        return replace(
+            self,
+            open_results=None,
+            settings=None if self.settings is None else replace(self.settings, store=self.store),
+            recorded=None,
+            script=self.script or script_classes(),
+            nesting=self.nesting.travelling(),
+        )
 
     def evidence(self) -> str | None:
         """The name of something that is in the run's store; None if there may be nothing."""

@@ -11,9 +11,9 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from types import CoroutineType, GeneratorType
+from types import GeneratorType
 from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK
@@ -24,12 +24,24 @@ from penstock.graph.large import PLAIN, Large
 from penstock.graph.names import main_module
 from penstock.graph.refs import Ref
 from penstock.graph.tracing import tracing
-from penstock.runners.base import NO_GENERATION, Bundle, Call, Input, Outcome, OutcomeKind, Payload, WorkerContext
+from penstock.runners.base import (
+    NO_GENERATION,
+    Bundle,
+    Call,
+    Input,
+    Outcome,
+    OutcomeKind,
+    Payload,
+    Waits,
+    WorkerContext,
+)
+from penstock.runners.bodies import returned, run_in_context
 from penstock.runners.copies import CannotCopy, copied, own_copy
 from penstock.runners.digests import digest_of, digested, no_digest, part_digests
 from penstock.runners.failures import describe
 from penstock.runners.forks import end_if_forked
 from penstock.runners.loads import SharedLoads
+from penstock.runners.nesting import Calls, computes, within
 from penstock.runners.printing import printing_to_log
 from penstock.runners.retention import retained
 from penstock.runners.scans import filled_lazily, lazy_parameters, lost_input, scanned
@@ -71,17 +83,21 @@ class Worker:
         shares_memory: bool,
         keeps_published: bool = True,
         loads: SharedLoads | None = None,
+        report: Callable[[Waits], None] | None = None,
     ) -> None:
         """`keep(value)` gives a handle to a value that stays in the engine; `fetch(handle)` gives the value back.
 
         With `shares_memory` handles are the objects that other calls see too, so each consumer gets a copy. Without
         `keeps_published` a published value is not kept: others load it from the store. `loads` are shared by the
-        run's workers in this process, if there are several.
+        run's workers in this process, if there are several. With `report` the engine can lend a worker out whose call
+        waits for others.
         """
         self._run = context.run
         self.run_id = context.run.id
         self._settings = context.settings
         self._script = context.script
+        self._nesting = context.nesting
+        self._report = report
         self._open_results = open_results
         self._fetch = fetch
         self._keep = keep
@@ -100,14 +116,19 @@ class Worker:
         """
         began = time.perf_counter()
         done: dict[int, Outcome] = {}
+        current = Calls(self._nesting)
+        waited = self._lending(bundle, current)
         main = self.payloads[bundle.calls[0].payload].main  # the same for all tasks of a run
-        with in_flow_run(self._run), in_force(self._settings), tracing(None), main_module(main, self._script):
+        script = main_module(main, self._script)
+        with in_flow_run(self._run), in_force(self._settings), tracing(None), script, within(current):
             for call in bundle.calls:
                 clock = time.perf_counter()
                 late = bundle.seconds is not None and bool(done) and clock - began > bundle.seconds
-                if late or stopped() or not _take_over(call, done):
+                if late or waited or stopped() or not _take_over(call, done):
                     done[call.node] = self.outcome(call, "not_started")
                 else:
+                    task = self.payloads[call.payload].task
+                    current.begin(call.node, task.identity, task.options.tags)
                     done[call.node] = self.perform(call)
                     done[call.node].busy = time.perf_counter() - clock
         in_vain = {n for call in bundle.calls if not _succeeded(done[call.node]) for n in call.inner}
@@ -125,6 +146,18 @@ class Worker:
                 return self.outcome(call, "failed", failure=describe(error))
             outcome.handle = None  # others load it from the store
         return outcome
+
+    def _lending(self, bundle: Bundle, current: Calls) -> list[int]:
+        """Have the worker lent out while a run inside of a call waits. Returns the list of calls that have waited."""
+        report, waited = self._report, list[int]()
+        if report is not None:
+
+            def lend(waits: bool) -> None:
+                waited.append(current.node)
+                report(Waits(bundle.number, current.node, waits))
+
+            current.lend = lend
+        return waited
 
     def perform(self, call: Call) -> Outcome:
         """Run one call as far as it goes. Never raises: whatever happens is in the outcome."""
@@ -251,8 +284,7 @@ class Worker:
         process = os.getpid()
         try:
             with in_task_run(info), printing_to_log(task.name, enabled=payload.log_prints):
-                value = task.signature.call(task.fn, values)
-                value = run_coroutine(value) if issubclass(type(value), CoroutineType) else value
+                value = run_in_context(call.context, lambda: returned(task.signature.call(task.fn, values, call.style)))
         except BaseException as error:
             end_if_forked(process, task.name, error)
             raise
@@ -342,6 +374,7 @@ class _CachedCall:
         call, options = self.call, self.payload.task.options
         values = self._loaded()
         parts = self._parts()
+        computes(key)
         started = SYSTEM_CLOCK.now()
         clock = time.perf_counter()
         made = [self.worker.run_function(call, self.payload, values)]
@@ -471,13 +504,6 @@ def _take_over(call: Call, done: Mapping[int, Outcome]) -> bool:
         call.upstream_expires = min(limits, default=None)
     call.inputs = inputs
     return True
-
-
-def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """An async function's result, from an event loop of its own."""
-    import asyncio  # the time it takes to import is for async functions
-
-    return asyncio.run(coroutine)
 
 
 def _expiry(after: Any, now: float) -> float | None:

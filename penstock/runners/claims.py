@@ -27,6 +27,8 @@ LOOK_AGAIN_SECONDS = 5.0
 _SESSIONS = 3
 """Sessions tried in a row: each may turn out to be lost when it is used."""
 
+_BORROWED = "penstock borrowed"
+
 _log = logging.getLogger("penstock.locks")
 
 
@@ -62,6 +64,8 @@ class Claims:
         self._presences: dict[int, _Presence] = {}
         self._leases: dict[Hashable, tuple[_Presence | None, Lease]] = {}
         self._releasing: dict[tuple[int, Outcome], list[Lease]] = {}
+        self._borrowed: dict[Hashable, tuple[LockManager, Lease]] = {}
+        self._done: list[tuple[LockManager, Lease]] = []
         self._outages: dict[int, Outage] = {}
         self._answered: set[int] = set()
         self._closing: list[threading.Thread] = []
@@ -91,6 +95,24 @@ class Claims:
                 presence.watch(answer.key, self._on_wake)
         return result
 
+    def borrow(self, manager: LockManager, held: Mapping[int, Holder]) -> dict[int, Lease | Holder | None]:
+        """For nodes whose keys a run around this one holds: each runs under that lock, one at a time of all that
+        borrow it. Answers as `acquire` does."""
+        wanted = {(node, _BORROWED): f"{_BORROWED} {holder.session_id} {holder.key}" for node, holder in held.items()}
+        answers: dict[int, Lease | Holder | None] = {}
+        for (node, _), answer in self.acquire(manager, wanted).items():
+            answers[node] = answer
+            if isinstance(answer, Lease):
+                holder = held[node]
+                answers[node] = lease = Lease(holder.key, holder.session_id, holder.fencing_token)
+                self._leases[node] = (None, lease)
+                self._borrowed[node] = (manager, lease)
+        return answers
+
+    def waive(self, node: Hashable, key: str) -> None:
+        """The node runs without a lock."""
+        self._leases[node] = (None, Lease(key, "", 0))
+
     def free(self, manager: LockManager, keys: Sequence[str]) -> list[str]:
         """Those of the keys that nobody holds just now; all of them if the manager does not answer."""
         self.flush()
@@ -117,9 +139,13 @@ class Claims:
     def release(self, node: Hashable, outcome: Outcome) -> None:
         """Let the node's lock go with the next `flush`, and tell waiters how it ended. Nothing happens if it holds
         none."""
-        presence, lease = self._leases.pop(node, (None, None))
-        if presence is not None and lease is not None:
-            self._releasing.setdefault((id(presence.manager), outcome), []).append(lease)
+        manager, lease = self._borrowed.pop(node, (None, None))
+        if manager is not None and lease is not None and outcome == "published":
+            self._done.append((manager, lease))
+        for held in (node, (node, _BORROWED)):
+            presence, lease = self._leases.pop(held, (None, None))
+            if presence is not None and lease is not None:
+                self._releasing.setdefault((id(presence.manager), outcome), []).append(lease)
 
     def release_all(self, nodes: Iterable[int], outcome: Outcome) -> None:
         """`release` for each node."""
@@ -128,6 +154,9 @@ class Claims:
 
     def flush(self) -> None:
         """Send the releases that were noted. Those that get no answer are sent again, as long as the lease runs."""
+        done, self._done = self._done, []
+        for borrowed_from, lease in done:
+            self._give_back(borrowed_from, lease)
         releasing, self._releasing = self._releasing, {}
         for (manager, outcome), leases in releasing.items():
             presence = self._presences.get(manager)
@@ -137,6 +166,15 @@ class Claims:
             if not self._released(presence, mine, outcome):
                 # Never to be taken up before this is sent: `acquire` flushes first, and waits for the answer as well.
                 self._releasing[manager, outcome] = mine
+
+    def _give_back(self, manager: LockManager, lease: Lease) -> None:
+        """The result is published, so whoever waits for the lock need not wait until the run that holds it is there."""
+        try:
+            owner = manager.join_session(lease.session_id)
+            owner.release([lease], "published")
+            owner.close()
+        except LockError as error:
+            self._tell("release a lock of the run around this one", error)
 
     def _released(self, presence: _Presence, leases: list[Lease], outcome: Outcome) -> bool:
         """One try to release; False if it has to be tried again."""
@@ -234,8 +272,8 @@ class Claims:
             return dict.fromkeys(wanted)
         answers: dict[N, Lease | Holder | None] = {}
         for node, key in wanted.items():
-            answers[node] = lease = Lease(key, "", 0)
-            self._leases[node] = (None, lease)
+            self.waive(node, key)
+            answers[node] = self._leases[node][1]
         return answers
 
     def _ask_again(self, manager: LockManager, keys: Iterable[str]) -> None:

@@ -11,11 +11,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigurationError, RunnerError
 from penstock.locks.base import Reach
-from penstock.runners.base import Engine, Report, WorkerContext
+from penstock.runners.base import Engine, Preparation, Report, WorkerContext, checked_setup
 from penstock.runners.binding import BindsFlows
 from penstock.runners.shipping import Ship, check_ship, pack
 from penstock.runners.values import pickled
@@ -45,7 +46,7 @@ class DaskRunner(BindsFlows):
     be on their way, or being replaced) before it fails with a `RunnerError`.
 
     `ship=["pkg"]` sends packages and modules of the project along, by name or path, for workers that cannot import
-    them.
+    them. `worker_setup` is called without arguments once in each worker process, before the run's first call there.
 
     A call that is timed out or cancelled is interrupted at its next line of Python. Code inside C extensions cannot be
     interrupted: it keeps its thread of the worker until it returns.
@@ -61,6 +62,7 @@ class DaskRunner(BindsFlows):
         workers: int | None = None,
         worker_timeout: float = WORKER_TIMEOUT,
         ship: Ship = (),
+        worker_setup: Preparation | None = None,
         **options: Any,
     ) -> None:
         """Raises `ConfigurationError` for arguments that contradict each other."""
@@ -83,6 +85,7 @@ class DaskRunner(BindsFlows):
         self.workers = workers
         self.worker_timeout = float(worker_timeout)
         self.ship = check_ship(ship)
+        self.worker_setup = checked_setup(worker_setup)
         self.options = options
         self._kept: Any = None
         self._connection: KeptConnection | None = None
@@ -171,7 +174,7 @@ class DaskRunner(BindsFlows):
             process=THIS_PROCESS,
             paths=tuple(path for path in sys.path if path),
             evidence=context.evidence() if self.reach == "network" else None,
-            context=pickled(context.travelling(), "the run"),
+            context=pickled(replace(context.travelling(), setup=self.worker_setup), "the run"),
             shipped=pack(self.ship),
         )
         return pickle.dumps(tuple(setup))

@@ -33,7 +33,7 @@ from penstock.runners.shipped import explained, in_use
 from penstock.runners.shipping import Shipment
 from penstock.runners.values import Pickled, read_value
 from penstock.runners.wire import Logs, pack_outcomes, unpack_bundle, unpack_outcomes
-from penstock.runners.worker_processes import plain, portable_outcomes, stores_of
+from penstock.runners.worker_processes import plain, portable_outcomes, prepare, stores_of
 from penstock.storage.results import ResultStore
 from penstock.storage.stores import Store
 
@@ -226,6 +226,8 @@ def _open_site(run: str, setup: WorkerSetup, using: ExitStack) -> _Site:
         open_results = stores_of(context, check=lambda store: _check_store(store, setup.evidence))
         if run in _sites and _sites[run].epoch != epoch:
             del _sites[run]
+        if run not in _sites:
+            prepare(context)
         while len(_sites) >= RUNS_KEPT:
             del _sites[next(iter(_sites))]
         return _sites.setdefault(run, _Site(context, setup.process, open_results, shipped, epoch))

@@ -14,7 +14,7 @@ from penstock.graph.graphs import Node
 from penstock.graph.hashing import digest_bytes
 from penstock.graph.names import main_module_name
 from penstock.runners.ahead import Ahead
-from penstock.runners.base import Bundle, Call, Engine, Failure, Finished, Payload, Started
+from penstock.runners.base import Bundle, Call, Engine, Failure, Finished, Payload, Started, Waits
 from penstock.runners.board import Board
 from penstock.runners.bundling import Bundler
 from penstock.runners.claims import Claims
@@ -56,6 +56,7 @@ class Dispatch:
         self.bundler = Bundler(board, owners=owners, seconds=bundle_seconds, most=bundle_nodes)
         self._bundle_seconds = bundle_seconds
         self._ahead = Ahead(board, self.bundler)
+        self._main = main_module_name()  # asked where the run begins: the driver's thread has no context of a worker
 
     @property
     def engine(self) -> Engine:
@@ -95,7 +96,12 @@ class Dispatch:
             refused.extend(self._submit([id], {}))
         return refused, again
 
-    def under_way(self, report: Started | Finished) -> Bundle | None:
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way."""
+        return not self._bundles
+
+    def under_way(self, report: Started | Waits | Finished) -> Bundle | None:
         """The bundle a report is about; None if it was cancelled or timed out meanwhile."""
         return self._bundles.get(report.bundle)
 
@@ -190,7 +196,7 @@ class Dispatch:
                 template=node.entry.template,
                 flow=node.entry.flow,
                 log_prints=node.entry.log_prints,
-                main=main_module_name(),
+                main=self._main,
                 serializable=self._serializable(node),
                 store=node.entry.task.options.result_storage,
             )
@@ -238,5 +244,7 @@ class Dispatch:
             seen=progress.seen,
             upstream_expires=min(expiries, default=None),
             keep=board.wanted(id) or not node.cached,
+            style=node.style,
+            context=node.context,
             digest=not node.cached and any(board.graph[d].cached for d in board.scheduler.dependents(id)),
         )

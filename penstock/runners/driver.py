@@ -21,7 +21,7 @@ from penstock import events
 from penstock.errors import Cancelled, DamagedResult, LockError, StoreUnreachable
 from penstock.graph.planning import NoAnswer, Status
 from penstock.runners.admission import Admission
-from penstock.runners.base import NO_GENERATION, Bundle, Finished, Outcome, Started
+from penstock.runners.base import NO_GENERATION, Bundle, Finished, Outcome, Started, Waits
 from penstock.runners.board import Board
 from penstock.runners.claims import Claims
 from penstock.runners.dispatch import Dispatch
@@ -66,6 +66,7 @@ class Driver:
         self._timer_number = 0
         self._stopping = False
         self._cancelled = False
+        self._last: list[threading.Event] = []  # set when what is under way has ended; nothing more is begun
         self._endings = Endings(
             board,
             admission=admission,
@@ -98,11 +99,20 @@ class Driver:
         """A stored value that was handed out turned out to be unusable: make it again."""
         self._inbox.put(lambda: self._revive(node, reason, generation))
 
+    def finish_running(self) -> threading.Event:
+        """Begin nothing more; the event is set when all that is under way has ended, or the loop has."""
+        ended = threading.Event()
+        self._asked.append(ended)
+        self._inbox.put(lambda: self._finish_running(ended))
+        if self.over:
+            ended.set()
+        return ended
+
     def cancel(self) -> None:
         """Stop running work and start no more; what is unfinished fails with `Cancelled`."""
         self._inbox.put(self._cancel)
 
-    def report(self, report: Started | Finished) -> None:
+    def report(self, report: Started | Waits | Finished) -> None:
         """What the engine has to say."""
         self._inbox.put(lambda: self._on_report(report))
 
@@ -146,26 +156,30 @@ class Driver:
                 self._drop()
                 self._claims.flush()
                 ready = self.board.scheduler.take_ready()
-                if ready and not self._cancelled:
-                    self._admit(ready)
-                refused, again = self._dispatch.hand_over()
-                for id, failure in refused:
-                    self._endings.fail(id, failure)
-                for id in again:
-                    self._decide_again(id, self.board.absent(id))
+                if not self._last:
+                    self._go_on(ready)
                 self._answer_waiting()
                 self._claims.flush()
         except BaseException as error:  # noqa: BLE001 (handed to the thread that waits for the run)
             self.crash = error
-        for _, event in self._waiting:
+        for event in (*self._last, *(waiting for _, waiting in self._waiting)):
             event.set()
         while not self._stopping:
             # Nothing goes forward after a crash, but whoever still comes to wait must be answered.
             with contextlib.suppress(Exception):
                 self._inbox.get()()
         self.over = True
-        for event in (*self._asked, *(waiting for _, waiting in self._waiting)):
+        for event in (*self._asked, *self._last, *(waiting for _, waiting in self._waiting)):
             event.set()
+
+    def _go_on(self, ready: list[int]) -> None:
+        if ready and not self._cancelled:
+            self._admit(ready)
+        refused, again = self._dispatch.hand_over()
+        for id, failure in refused:
+            self._endings.fail(id, failure)
+        for id in again:
+            self._decide_again(id, self.board.absent(id))
 
     def _take_messages(self) -> None:
         timeout = max(0.0, self._timers[0][0] - self.board.clock.monotonic()) if self._timers else None
@@ -200,6 +214,15 @@ class Driver:
             else:
                 still.append((want, event))
         self._waiting = still
+        if self._last and self._dispatch.idle:
+            for event in self._last:
+                event.set()
+
+    def _finish_running(self, ended: threading.Event) -> None:
+        self._asked.remove(ended)
+        self._last.append(ended)
+        if self.crash is not None:
+            ended.set()
 
     def _stop(self) -> None:
         self._stopping = True
@@ -288,12 +311,16 @@ class Driver:
 
     # -- outcomes ---------------------------------------------------------------------------------------------------
 
-    def _on_report(self, report: Started | Finished) -> None:
+    def _on_report(self, report: Started | Waits | Finished) -> None:
         bundle = self._dispatch.under_way(report)
         if bundle is None:
             return
         if isinstance(report, Started):
             self._watch_time(bundle)
+            return
+        if isinstance(report, Waits):
+            if report.waits:
+                self._let_go_behind(bundle, report.node)
             return
         self._dispatch.end(bundle)
         for outcome in report.outcomes:
@@ -303,6 +330,11 @@ class Driver:
                 self._hand_back(outcome)
             else:
                 self._on_outcome(outcome)
+
+    def _let_go_behind(self, bundle: Bundle, node: int) -> None:
+        """Calls behind the one that waits will come back: nobody is to wait meanwhile for what they would compute."""
+        places = [call.node for call in bundle.calls]
+        self._claims.release_all(places[places.index(node) + 1 :], "abandoned")
 
     def _watch_time(self, bundle: Bundle) -> None:
         seconds = self.board.graph[bundle.calls[0].node].entry.task.options.timeout_seconds

@@ -14,6 +14,7 @@ from penstock import events
 from penstock.locks.base import Lease, LockManager
 from penstock.runners.board import Board
 from penstock.runners.claims import Claims
+from penstock.runners.nesting import Nesting
 
 _PREFIX = "penstock limit "
 _PAUSED = "paused"
@@ -33,9 +34,11 @@ class Limits:
         limits: Callable[[], Mapping[str, int]],
         manager: Callable[[], LockManager],
         wake_later: Callable[[str, float], None],
+        around: Nesting | None = None,
     ) -> None:
         """`limits()` are those in force now, by tag; `manager()` is who keeps the slots; `wake_later(key, seconds)` has
-        `woken(key)` called then."""
+        `woken(key)` called then. `around` are the calls that the run is inside of, if it is: it runs under their slots.
+        """
         self._board = board
         self._claims = claims
         self._limits = limits
@@ -43,6 +46,7 @@ class Limits:
         self._wake_later = wake_later
         self._paused: set[str] = set()
         """Tags that are looked at again later."""
+        self._around = around
         self._held: dict[int, tuple[str, ...]] = {}
         self._parked: dict[str, deque[int]] = {}
 
@@ -145,7 +149,10 @@ class Limits:
         if not self._board.progress[id].limited:
             return ()
         limits = self._limits()
-        return tuple(sorted(tag for tag in self._board.graph[id].entry.task.options.tags if tag in limits))
+        tags = self._board.graph[id].entry.task.options.tags
+        if self._around is not None:
+            tags -= self._around.tags
+        return tuple(sorted(tag for tag in tags if tag in limits))
 
 
 def _slots(tag: str, limit: int) -> list[str]:

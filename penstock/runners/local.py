@@ -13,11 +13,11 @@ from typing import Any
 
 from penstock.errors import ConfigurationError
 from penstock.locks.base import Reach
-from penstock.runners.base import Bundle, Engine, Finished, Payload, Report, Started, WorkerContext
+from penstock.runners.base import Bundle, Engine, Finished, Payload, Report, Started, Waits, WorkerContext
 from penstock.runners.binding import BindsFlows
 from penstock.runners.calls import Worker
 from penstock.runners.copies import copied
-from penstock.runners.resources import local_machine
+from penstock.runners.resources import local_machine, required
 from penstock.runners.shipping import Ship, check_ship
 
 GRACE_SECONDS = 1.0
@@ -37,13 +37,19 @@ class ThreadRunner(BindsFlows):
     """
 
     workers: int = field(default_factory=default_workers)
-    resources: Mapping[str, float] = field(default_factory=dict)
-    """What this machine has besides `cpu` and `memory`, for tasks that ask for it."""
+    resources: Mapping[str, float | str] = field(default_factory=dict)
+    """What this machine has besides, or instead of, its `cpu` and `memory`, for tasks that ask for it: numbers and
+    sizes, such as `{"gpu": 1, "memory": "8GiB"}`."""
     ship: Ship = ()
     """As for clusters. Workers import here what the driver imports, so it is checked and nothing is sent."""
+    max_workers: int | None = field(default=None, repr=False, compare=False)
+    """Another word for `workers`."""
 
     def __post_init__(self) -> None:
         check_ship(self.ship)
+        if self.max_workers is not None:
+            object.__setattr__(self, "workers", self.max_workers)
+        object.__setattr__(self, "resources", required(self.resources, 1))
         if self.workers < 1:
             raise ConfigurationError(f"workers={self.workers}", because="nothing could ever run", hint="1 or more")
 
@@ -71,7 +77,7 @@ class _Seat:
 class _ThreadEngine:
     def __init__(self, runner: ThreadRunner, context: WorkerContext, report: Report) -> None:
         assert context.open_results is not None  # the run shares this process
-        self._capacity = {**local_machine(runner.workers), **runner.resources}
+        self._capacity = {**local_machine(runner.workers), **required(runner.resources, 1)}
         self._report = report
         self._limit = runner.workers
         self._queue: queue.SimpleQueue[Bundle | None] = queue.SimpleQueue()
@@ -81,7 +87,12 @@ class _ThreadEngine:
         self._cancelled: set[int] = set()
         self._leaving: list[tuple[threading.Thread, float]] = []  # interrupted ones, and until when they are waited for
         self._worker = Worker(
-            context, open_results=context.open_results, fetch=_open_box, keep=_Box, shares_memory=True
+            context,
+            open_results=context.open_results,
+            fetch=_open_box,
+            keep=_Box,
+            shares_memory=True,
+            report=self._lend,
         )
 
     @property
@@ -126,6 +137,14 @@ class _ThreadEngine:
             if seat.thread is not None and seat.thread is not threading.current_thread():
                 seat.thread.join()
 
+    def _lend(self, report: Waits) -> None:
+        """One call more may run while one waits for others by a run inside of it."""
+        change = 1 if report.waits else -1
+        with self._guard:
+            self._limit += change
+            self._capacity = {**self._capacity, "slots": self._capacity["slots"] + change}
+        self._report(report)
+
     def _add_seat(self) -> None:
         seat = _Seat()
         seat.thread = threading.Thread(
@@ -161,7 +180,12 @@ class _ThreadEngine:
                         return
                     seat.bundle = None
                     self._unfinished -= 1
+                    surplus = len(self._seats) > self._limit
+                    if surplus:
+                        self._seats.remove(seat)
                 self._report(Finished(bundle.number, outcomes))
+                if surplus:
+                    return
         except _Interrupted:
             return
 

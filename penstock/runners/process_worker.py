@@ -8,15 +8,16 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Callable
 
 import cloudpickle
 
-from penstock.runners.base import Bundle, Failure, Payload, WorkerContext
+from penstock.runners.base import Bundle, Failure, Payload, Waits, WorkerContext
 from penstock.runners.calls import Worker
 from penstock.runners.failures import describe, portable
 from penstock.runners.values import read_value, write_value
-from penstock.runners.wire import pack_outcomes, unpack_bundle
-from penstock.runners.worker_processes import CollectedLogs, portable_outcomes, stores_of
+from penstock.runners.wire import pack_outcomes, pack_waits, unpack_bundle
+from penstock.runners.worker_processes import CollectedLogs, portable_outcomes, prepare, stores_of
 
 
 def main(descriptor: int, life: int, scratch: str) -> None:
@@ -32,13 +33,27 @@ def main(descriptor: int, life: int, scratch: str) -> None:
 
 def _serve(connection: multiprocessing.connection.Connection, scratch: str, stop: _Stop) -> None:
     logs = CollectedLogs()
-    worker = _make_worker(cloudpickle.loads(connection.recv_bytes()), scratch)
+    talking = threading.Lock()
+
+    def report(waits: Waits) -> None:
+        with talking:
+            connection.send_bytes(pack_waits(waits))
+
+    context: WorkerContext = cloudpickle.loads(connection.recv_bytes())
+    worker = _make_worker(context, scratch, report)
+    broken: Failure | None = None
+    try:
+        prepare(context)
+    except Exception as error:  # noqa: BLE001 (told with each bundle that would have run here)
+        broken = portable(describe(error))
     connection.send_bytes(b"up")
     while not stop.asked:
         try:
             bundle = _receive(connection, worker)
         except EOFError:
             return
+        if broken is not None:
+            bundle = broken
         if isinstance(bundle, Failure):
             answer = pack_outcomes(bundle, logs.take())
         else:
@@ -86,7 +101,7 @@ def _receive(connection: multiprocessing.connection.Connection, worker: Worker) 
         return portable(describe(error))
 
 
-def _make_worker(context: WorkerContext, scratch: str) -> Worker:
+def _make_worker(context: WorkerContext, scratch: str, report: Callable[[Waits], None]) -> Worker:
     return Worker(
         context,
         open_results=stores_of(context),
@@ -94,6 +109,7 @@ def _make_worker(context: WorkerContext, scratch: str) -> Worker:
         keep=lambda value: write_value(value, scratch),
         shares_memory=False,
         keeps_published=False,
+        report=report,
     )
 
 

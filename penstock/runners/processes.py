@@ -19,20 +19,33 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cloudpickle
 
 from penstock.errors import ConfigurationError
 from penstock.locks.base import Reach
-from penstock.runners.base import Bundle, Engine, Failure, Finished, Outcome, Payload, Report, Started, WorkerContext
+from penstock.runners.base import (
+    Bundle,
+    Engine,
+    Failure,
+    Finished,
+    Outcome,
+    Payload,
+    Preparation,
+    Report,
+    Started,
+    Waits,
+    WorkerContext,
+    checked_setup,
+)
 from penstock.runners.binding import BindsFlows
 from penstock.runners.failures import describe
-from penstock.runners.resources import local_machine
+from penstock.runners.resources import local_machine, required
 from penstock.runners.shipping import Ship, check_ship
 from penstock.runners.values import discard_value, pickled, read_value, spill_value
-from penstock.runners.wire import none_read, pack_bundle, unpack_outcomes
+from penstock.runners.wire import none_read, pack_bundle, unpack_outcomes, unpack_waits
 from penstock.runners.worker_processes import log_again
 
 _MAIN = (
@@ -46,13 +59,21 @@ class ProcessRunner(BindsFlows):
     """Runs calls in `workers` processes. Functions travel by value, so a script needs no `__main__` guard."""
 
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    resources: Mapping[str, float] = field(default_factory=dict)
-    """What this machine has besides `cpu` and `memory`, for tasks that ask for it."""
+    resources: Mapping[str, float | str] = field(default_factory=dict)
+    """What this machine has besides, or instead of, its `cpu` and `memory`, for tasks that ask for it: numbers and
+    sizes, such as `{"gpu": 1, "memory": "8GiB"}`."""
     ship: Ship = ()
     """As for clusters. Workers import here what the driver imports, so it is checked and nothing is sent."""
+    worker_setup: Preparation | None = None
+    """Called without arguments once in each worker process, before its first call."""
+    max_workers: int | None = field(default=None, repr=False, compare=False)
+    """Another word for `workers`."""
 
     def __post_init__(self) -> None:
         check_ship(self.ship)
+        if self.max_workers is not None:
+            object.__setattr__(self, "workers", self.max_workers)
+        object.__setattr__(self, "resources", required(self.resources, 1))
         if self.workers < 1:
             raise ConfigurationError(f"workers={self.workers}", because="nothing could ever run", hint="1 or more")
 
@@ -67,7 +88,7 @@ class ProcessRunner(BindsFlows):
                 where=context.store,
                 hint="use a folder as the store, or the thread runner",
             )
-        return _ProcessEngine(self, context, report)
+        return _ProcessEngine(self, replace(context, setup=checked_setup(self.worker_setup)), report)
 
 
 @dataclass(slots=True, eq=False)
@@ -89,7 +110,7 @@ GRACE_SECONDS = 1.0
 
 class _ProcessEngine:
     def __init__(self, runner: ProcessRunner, context: WorkerContext, report: Report) -> None:
-        self._capacity = {**local_machine(runner.workers), **runner.resources}
+        self._capacity = {**local_machine(runner.workers), **required(runner.resources, 1)}
         self._context = cloudpickle.dumps(context.travelling())
         self._report = report
         self._limit = runner.workers
@@ -165,6 +186,14 @@ class _ProcessEngine:
         seat.killing.daemon = True
         seat.killing.start()
 
+    def _lend(self, report: Waits) -> None:
+        """One worker more may run a call while one waits for others by a run inside of its call."""
+        change = 1 if report.waits else -1
+        with self._guard:
+            self._limit += change
+            self._capacity = {**self._capacity, "slots": self._capacity["slots"] + change}
+        self._report(report)
+
     # -- one worker's thread ------------------------------------------------------------------------------------------
 
     def _serve(self, seat: _Seat) -> None:
@@ -181,9 +210,14 @@ class _ProcessEngine:
                     with self._guard:
                         seat.bundle = None
                         self._unfinished -= 1
+                        surplus = len(self._seats) > self._limit
+                        if surplus:
+                            self._seats.remove(seat)
                     if seat.killing is not None:
                         self._dismiss(seat)
                     self._report(Finished(bundle.number, outcomes))
+                    if surplus:
+                        return
         finally:
             self._dismiss(seat)
 
@@ -204,7 +238,14 @@ class _ProcessEngine:
             return [Outcome(c.node, c.attempt, "worker_lost", failure=lost) for c in bundle.calls]
 
     def _receive(self, seat: _Seat, connection: multiprocessing.connection.Connection, bundle: Bundle) -> list[Outcome]:
-        data = connection.recv_bytes()
+        lent: list[Waits] = []
+        try:
+            while isinstance(data := unpack_waits(connection.recv_bytes(), bundle), Waits):
+                self._lend(data)
+                lent = [*lent, data] if data.waits else lent[1:]
+        finally:
+            for waits in lent:  # it died while it was lent out
+                self._lend(replace(waits, waits=False))
         try:
             outcomes, logs = unpack_outcomes(data)
         except Exception as error:  # noqa: BLE001 (what unpickling runs is the user's code)

@@ -6,15 +6,12 @@ go from worker to worker. The driver only holds references to them, until nobody
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from penstock.errors import ConfigurationError
 from penstock.locks.base import Reach
-from penstock.runners.base import (
-    Engine,
-    Report,
-    WorkerContext,
-)
+from penstock.runners.base import Engine, Preparation, Report, WorkerContext, checked_setup
 from penstock.runners.binding import BindsFlows
 from penstock.runners.ray_clusters import PROCESS
 from penstock.runners.shipping import Ship, check_ship, pack
@@ -28,7 +25,8 @@ class RayRunner(BindsFlows):
     afterwards. `init_options` go to `ray.init`, such as `num_cpus=4` or `runtime_env=...`, and mean nothing to a Ray
     that this process is already connected to. What is started listens on 127.0.0.1 alone, unless they hold
     `_node_ip_address=`. `ship=["pkg"]` sends packages and modules of the project along, by name
-    or path, for workers that cannot import them.
+    or path, for workers that cannot import them. `worker_setup` is called without arguments once in each worker
+    process, before the run's first call there.
 
     As a context manager it stays connected, or keeps the Ray it started, from one run to the next:
 
@@ -37,9 +35,17 @@ class RayRunner(BindsFlows):
             runner(second_flow)()
     """
 
-    def __init__(self, address: str | None = None, *, ship: Ship = (), **init_options: Any) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        ship: Ship = (),
+        worker_setup: Preparation | None = None,
+        **init_options: Any,
+    ) -> None:
         self.address = address
         self.ship = check_ship(ship)
+        self.worker_setup = checked_setup(worker_setup)
         self.init_options = init_options
         self._kept_open: list[object] = []
 
@@ -73,6 +79,7 @@ class RayRunner(BindsFlows):
             from penstock.runners.ray_engine import RayEngine
 
             own = PROCESS.is_own(self.address)
+            context = replace(context, setup=self.worker_setup)
             return RayEngine(context, report, seat, own=own, shipped=shipped)
         except BaseException:
             PROCESS.leave(seat)

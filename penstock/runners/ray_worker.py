@@ -26,7 +26,7 @@ from penstock.runners.shipped import explained, in_use
 from penstock.runners.shipping import Shipment
 from penstock.runners.values import INLINE_VALUE_BYTES, Pickled, read_value
 from penstock.runners.wire import pack_outcomes, unpack_bundle
-from penstock.runners.worker_processes import CollectedLogs, portable_outcomes, stores_of
+from penstock.runners.worker_processes import CollectedLogs, portable_outcomes, prepare, stores_of
 from penstock.storage.stores import Store
 
 INLINE_BUNDLE_BYTES = 1024 * 1024
@@ -131,6 +131,7 @@ class _Desk(Worker):
             shares_memory=False,
             loads=SharedLoads(idle_seconds=IDLE_SECONDS),
         )
+        prepare(context)
         self.shipped = setup.shipped
         self.epoch = epoch
         self.interrupted = False

@@ -12,12 +12,15 @@ from typing import Any
 
 import cloudpickle
 
-from penstock.runners.base import Bundle, Call, Failure, Input, Outcome, OutcomeKind
+from penstock.runners.base import Bundle, Call, Failure, Input, Outcome, OutcomeKind, Waits
 from penstock.runners.failures import arrived
 from penstock.runners.values import Pickled, pickled
 
 Logs = list[tuple[str, int, str]]
 """What was logged: the logger's name, the level and the text of each record."""
+
+
+_WAITS = b"waits "
 
 
 def _fields(kind: type[Any]) -> Callable[[Any], tuple[Any, ...]]:
@@ -49,6 +52,19 @@ def unpack_bundle(data: bytes) -> Bundle:
     return Bundle(number, [_call(flat) for flat in calls], resources, seconds)
 
 
+def pack_waits(waits: Waits) -> bytes:
+    """A word of a worker in the middle of a bundle; no pickle begins like it."""
+    return _WAITS + b"%d %d" % (waits.node, waits.waits)
+
+
+def unpack_waits(data: bytes, bundle: Bundle) -> Waits | bytes:
+    """What `pack_waits` packed, of this bundle; the bytes themselves if they are something else."""
+    if not data.startswith(_WAITS):
+        return data
+    node, waits = data.removeprefix(_WAITS).split()
+    return Waits(bundle.number, int(node), waits == b"1")
+
+
 def pack_outcomes(outcomes: Sequence[Outcome] | Failure, logs: Logs) -> bytes:
     """What came of a bundle's calls, or why none of them could be tried, and what they logged."""
     flat = outcomes if isinstance(outcomes, Failure) else [_flat_outcome(outcome) for outcome in outcomes]
@@ -69,6 +85,8 @@ def none_read(bundle: Bundle, failure: Failure) -> list[Outcome]:
 
 
 def _flat_call(call: Call) -> tuple[Any, ...]:
+    if call.context is not None:
+        call = dataclasses.replace(call, context=None)  # context variables mean nothing elsewhere
     if not call.inputs:
         return _of_call(call)
     flat = list(_of_call(call))

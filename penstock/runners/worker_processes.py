@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import platform
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from penstock.errors import RunnerError
 from penstock.indexes import index_from, with_index
 from penstock.runners.base import Outcome, WorkerContext
 from penstock.runners.failures import portable
@@ -24,15 +27,32 @@ def stores_of(context: WorkerContext, *, check: Callable[[Store], None] | None =
     index = index_from(context.index) if context.index else None
 
     def open_results(wanted: Any) -> ResultStore:
-        results = opened.get(wanted)
+        name = wanted.url if hasattr(wanted, "url") else wanted
+        results = opened.get(name)
         if results is None:
-            store = with_index(open_store(context.store if wanted is None else wanted), index)
+            given = context.store if wanted is None else wanted
+            store = with_index(open_store(given) if isinstance(given, str | os.PathLike) else given, index)
             if wanted is None and check is not None:
                 check(store)
-            results = opened[wanted] = ResultStore(store, signatures=context.signatures)
+            results = opened[name] = ResultStore(store, signatures=context.signatures)
         return results
 
     return open_results
+
+
+def prepare(context: WorkerContext) -> None:
+    """Have this process prepared as the run's `worker_setup` says. Raises `RunnerError` if that fails."""
+    if context.setup is None:
+        return
+    try:
+        context.setup()
+    except Exception as error:
+        raise RunnerError(
+            "a worker process could not be prepared",
+            where=f"{platform.node()}:{os.getpid()}, worker_setup={getattr(context.setup, '__qualname__', '')}",
+            because=f"{type(error).__name__}: {error}",
+            hint="see its traceback above",
+        ) from error
 
 
 def portable_outcomes(outcomes: Iterable[Outcome]) -> list[Outcome]:

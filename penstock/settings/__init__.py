@@ -31,6 +31,7 @@ from penstock.settings.values import (
     PREFIX,
     READERS,
     LogLevel,
+    OnFailure,
     OnLocksDown,
     OnUnknown,
     Said,
@@ -44,6 +45,7 @@ from penstock.settings.values import (
 __all__ = [
     "Described",
     "LogLevel",
+    "OnFailure",
     "OnLocksDown",
     "OnUnknown",
     "Settings",
@@ -89,6 +91,10 @@ class Settings:
     """What happens when the lock manager stays out of reach: the run fails, or tasks run without locks meanwhile."""
     lock_wait_seconds: float | None = None
     """A task that waits so long for somebody else to compute its key fails. None: as long as the other one lives."""
+    on_failure: OnFailure = "finish"
+    """What becomes of other calls when a flow fails: those that run are finished or cancelled, or all are run."""
+    finish_seconds: float = 600.0
+    """So long at most calls that run may take to finish when their flow has failed."""
     signing_keys: str | None = None
     """Where the keys are that sign results: a private file, or `module:function`. Never a key itself."""
     require_signatures: bool = False

@@ -14,6 +14,7 @@ from penstock.settings.urls import redacted
 
 OnUnknown = Literal["fail", "recompute"]
 OnLocksDown = Literal["fail", "run_unlocked"]
+OnFailure = Literal["finish", "cancel", "keep_going"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 PREFIX = "PENSTOCK_"
@@ -93,6 +94,10 @@ def _on_locks_down(value: Any, folder: str) -> str:
     return _one_of(get_args(OnLocksDown), value)
 
 
+def _on_failure(value: Any, folder: str) -> str:
+    return _one_of(get_args(OnFailure), value)
+
+
 def _log_level(value: Any, folder: str) -> str:
     return _one_of(get_args(LogLevel), value.upper() if isinstance(value, str) else value)
 
@@ -114,6 +119,8 @@ READERS: dict[str, Callable[[Any, str], Any]] = {
     "on_unknown": _on_unknown,
     "on_locks_down": _on_locks_down,
     "lock_wait_seconds": _seconds,
+    "on_failure": _on_failure,
+    "finish_seconds": _seconds,
     "signing_keys": _signing_keys,
     "require_signatures": _switch,
     "log_level": _log_level,

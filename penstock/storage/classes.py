@@ -47,7 +47,7 @@ def is_believed() -> bool:
     return _current.get().believed
 
 
-_current: ContextVar[Reading] = ContextVar("reading", default=Reading())  # noqa: B039 (it is frozen)
+_current: ContextVar[Reading] = ContextVar("penstock_reading", default=Reading())  # noqa: B039 (it is frozen)
 
 
 def class_name(cls: type) -> str:

@@ -16,10 +16,11 @@ from __future__ import annotations
 from penstock.testing.runners_failures import FailureTests
 from penstock.testing.runners_graphs import GraphTests
 from penstock.testing.runners_hostile import HostileTests
+from penstock.testing.runners_nested import NestedWorkTests
 from penstock.testing.runners_results import ResultTests
 from penstock.testing.runners_single import SingleCallTests
 from penstock.testing.runners_values import ValueTests
 
 
-class RunnerTests(GraphTests, ResultTests, FailureTests, HostileTests, ValueTests, SingleCallTests):
+class RunnerTests(GraphTests, ResultTests, FailureTests, HostileTests, ValueTests, SingleCallTests, NestedWorkTests):
     """Subclass it as `Test…` and override `make_runner`."""

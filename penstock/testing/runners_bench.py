@@ -31,6 +31,9 @@ class RunnerBench:
     keeps_processes: ClassVar[bool] = False
     """Whether the engine outlives runs, so that its processes and threads may stay."""
 
+    lends_workers: ClassVar[bool] = False
+    """Whether a worker runs something else while a run inside of its call waits."""
+
     def make_runner(self, workers: int) -> Runner:
         """A runner for this many calls at a time (or as many as it has, if that cannot be chosen)."""
         raise NotImplementedError

@@ -226,8 +226,9 @@ class ResultTests(RunnerBench):
 
     # -- ending early, and going on
 
-    def test_a_flow_that_raises_stops_what_runs(self) -> None:
+    def test_a_flow_that_raises_stops_what_runs_where_the_settings_say_so(self) -> None:
         log = self.log
+        self.settings = self.settings.with_values(on_failure="cancel")
 
         def raises() -> Any:
             t.spin(log, PATIENCE)

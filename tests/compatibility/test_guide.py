@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+
+import penstock
+import penstock.runners
+from penstock import task
+from penstock.errors import PenstockError
 
 if os.environ.get("PENSTOCK_CORE_ONLY") == "1":
     pytest.skip("the documentation is not beside these tests", allow_module_level=True)
@@ -39,3 +47,48 @@ def test_policies_are_configured_by_the_published_names(name: str) -> None:
 
     value = "SERIALIZABLE" if name == "isolation_level" else "somewhere"
     assert getattr(INPUTS.configure(**{name: value}), name) == value
+
+
+# -- what the guide says of options and calls --------------------------------------------------------------------------
+
+CLAIMS = re.findall(r"^\| `(.+?)` \| (works|no effect|not there) \|", GUIDE.read_text(), re.M)
+
+
+def fn(x: int = 1) -> int:
+    return x
+
+
+@task
+def double(x: int, by: int = 2) -> int:
+    return x * by
+
+
+@task
+async def double_async(x: int) -> int:
+    return x * 2
+
+
+@task
+def items(n: int) -> Iterator[int]:
+    yield from range(n)
+
+
+class Thing:
+    @task
+    def method(self, x: int) -> int:
+        return x
+
+
+def test_the_guide_has_tables_of_options_and_calls() -> None:
+    assert len(CLAIMS) > 50
+    assert {said for _, said in CLAIMS} == {"works", "no effect", "not there"}
+
+
+@pytest.mark.parametrize(("written", "said"), CLAIMS)
+def test_the_guide_says_of_each_option_and_call_what_is_so(written: str, said: str) -> None:
+    known = {**vars(penstock), **vars(penstock.runners), **globals(), "timedelta": timedelta, "asyncio": asyncio}
+    if said == "not there":
+        with pytest.raises((PenstockError, AttributeError)):
+            eval(written, known)
+    else:
+        eval(written, known)

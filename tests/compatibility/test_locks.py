@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 
@@ -112,7 +113,7 @@ async def expensive_async(x: int) -> int:
 
 
 def test_async_tasks_release_their_locks() -> None:
-    assert in_two_threads(lambda: expensive_async(5)) == [47, 47]
+    assert in_two_threads(lambda: asyncio.run(expensive_async(5))) == [47, 47]
     assert RAN == [5]
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from penstock.errors import CycleError, DigestError, ParameterError, TaskTimeout, TracingError
 from penstock.graph.capture import capture, fill, replace_futures
-from penstock.graph.futures import Future, FutureList
+from penstock.graph.futures import Future, FutureList, WaitedInVain
 from penstock.graph.graphs import Graph, Node
 from penstock.graph.keys import KeyContext
 from penstock.graph.policies import INPUTS, RUN_ID
@@ -408,7 +408,7 @@ def test_result_raises_what_the_task_raised_or_returns_it(holding: Holding) -> N
 
 
 def test_waiting_in_vain_is_no_result(holding: Holding) -> None:
-    late, timed_out = holding(TimeoutError("no value yet")), holding(TaskTimeout("ran too long"))
+    late, timed_out = holding(WaitedInVain("no value yet")), holding(TaskTimeout("ran too long"))
     with pytest.raises(TimeoutError, match="no value yet"):
         late.result(timeout=0.1, raise_on_failure=False)
     assert isinstance(timed_out.result(raise_on_failure=False), TaskTimeout)

@@ -10,6 +10,8 @@ from penstock.testing.runners_kills import KillTests, children_named
 
 
 class TestThreadRunner(RunnerTests):
+    lends_workers = True
+
     def make_runner(self, workers: int) -> Runner:
         return ThreadRunner(workers)
 
@@ -17,6 +19,7 @@ class TestThreadRunner(RunnerTests):
 @pytest.mark.slow  # each test starts its workers
 class TestProcessRunner(RunnerTests):
     kills_workers = True
+    lends_workers = True
 
     def make_runner(self, workers: int) -> Runner:
         return ProcessRunner(workers)

@@ -1,0 +1,51 @@
+"""Telling what probably went wrong: a future that was taken for its value by code that does not ask for it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from penstock.graph.futures import Future
+from penstock.graph.names import is_project_module
+
+MAX_FRAMES = 200
+MAX_ITEMS = 50
+
+
+def note_futures(error: BaseException) -> None:
+    """Add a note to an error that speaks of a Future: which one it may be, and what to do."""
+    with contextlib.suppress(Exception):  # an error of the user's may refuse anything
+        if "Future" in str(error) and (found := _nearest(error)):
+            name, future = found
+            task = future._source.describe(future._node).partition(",")[0]
+            error.add_note(
+                f"{name} is a Future of {task}: its value is not here yet. "
+                f"Pass it to a task, or use {name if name.isidentifier() else 'its'}.result()."
+            )
+
+
+def _nearest(error: BaseException) -> tuple[str, Future[Any]] | None:
+    """The first future in the local variables of the user's functions that the error came through, innermost first."""
+    frames: list[FrameType] = []
+    trace = error.__traceback__
+    while trace is not None:
+        frames.append(trace.tb_frame)
+        trace = trace.tb_next
+    for frame in frames[: -MAX_FRAMES - 1 : -1]:
+        if not is_project_module(frame.f_globals.get("__name__", "")):
+            continue
+        for name, value in frame.f_locals.items():
+            for label, item in _items(name, value):
+                if type(item) is Future:
+                    return label, item
+    return None
+
+
+def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    yield name, value
+    if isinstance(value, list | tuple):
+        yield from ((f"an item of {name}", item) for item in value[:MAX_ITEMS])
+    elif isinstance(value, dict):
+        yield from ((f"{name}[{key!r}]", item) for key, item in list(value.items())[:MAX_ITEMS])

@@ -1,0 +1,105 @@
+"""Tasks called outside of flows: a run of one call, at once."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from penstock.environments import Environment
+from penstock.graph.tasks import TaskDefinition
+from penstock.graph.tracing import FlowFrame, tracing
+from penstock.journals import Journal
+from penstock.runners.local import ThreadRunner
+from penstock.runs import Live, Run, key_context, live_run, new_run_id
+from penstock.runtime import TaskRunInfo, current_flow_run, in_task_run
+from penstock.settings import current_settings
+
+
+def call_now(definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What a call outside of a flow gives: the value, with the same look-up, locks, retries and record as in a flow.
+
+    Of an async function it is a coroutine of the value, which leaves the running loop free. Items of generators come as
+    they are made, if nothing is to be done with them but to hand them on: no key, no second try, no time-out.
+    """
+    if definition.is_async:
+        return _in_thread(definition, args, kwargs)
+    if not _streams(definition):
+        return _run(_live(definition), definition, args, kwargs)
+    arguments = definition.signature.bind(definition.name, args, kwargs)
+    style = definition.signature.style(args, kwargs)
+
+    def items() -> Any:
+        return definition.signature.call(definition.fn, arguments, style)
+
+    if inspect.isasyncgenfunction(definition.fn):
+        return items() if _passes_on(definition) else _items_of(definition, args, kwargs)
+    if _passes_on(definition):
+        return _each(definition, items, arguments)
+    return _run(_live(definition), definition, args, kwargs)
+
+
+def _streams(definition: TaskDefinition) -> bool:
+    return inspect.isgeneratorfunction(definition.fn) or inspect.isasyncgenfunction(definition.fn)
+
+
+def _passes_on(definition: TaskDefinition) -> bool:
+    options = definition.options
+    plain = options.policy(persist_by_default=None) is None
+    return plain and not (options.retries or options.timeout_seconds or options.log_prints or options.tags)
+
+
+def _each(definition: TaskDefinition, items: Callable[[], Any], arguments: Mapping[str, Any]) -> Iterator[Any]:
+    """The items of a generator, each made in a context of its own: what is set there is not set for who takes them."""
+    run = contextvars.copy_context().run
+    info = TaskRunInfo(name=definition.name, task_name=definition.name, run_count=1, parameters=arguments)
+    inside = contextlib.ExitStack()
+    run(inside.enter_context, in_task_run(info))
+    run(inside.enter_context, tracing(None))
+    source = run(items)
+    try:
+        while True:
+            try:
+                item = run(next, source)
+            except StopIteration:
+                return
+            yield item
+    finally:
+        run(source.close)
+        run(inside.close)
+
+
+async def _items_of(definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AsyncIterator[Any]:
+    for item in await _in_thread(definition, args, kwargs):
+        yield item
+
+
+async def _in_thread(definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    import asyncio  # the time it takes to import is for async functions
+
+    live = _live(definition)
+    try:
+        return await asyncio.to_thread(_run, live, definition, args, kwargs)
+    except asyncio.CancelledError:
+        live.driver.cancel()
+        raise
+
+
+def _live(definition: TaskDefinition) -> Live:
+    run: Run[Any] = Run(new_run_id(), definition.name, {})
+    environment = Environment(current_settings())
+    info = current_flow_run()  # of the flow around, if it is called in a task
+    frame = FlowFrame(
+        definition.name, key_context(info.id or run.id, info.flow_name or None, info.parameters, environment.salt())
+    )
+    return Live(
+        run, environment, runner=ThreadRunner(1), info=info, frame=frame, journal=Journal(None, None, environment.clock)
+    )
+
+
+def _run(live: Live, definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    with live_run(live):
+        live.run._value = live.finish(live.trace.call(definition, args, kwargs))
+    return live.run.result()

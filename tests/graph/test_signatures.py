@@ -1,0 +1,88 @@
+"""Signatures: arguments by name, and back as they were written."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+import pytest
+
+from penstock import INPUTS, TASK_CODE, TASK_SOURCE, task
+from penstock.errors import ParameterError
+from penstock.graph.carried import code_digests
+from penstock.graph.signatures import Signature, Style, signature_of
+
+
+def shown(a: Any, /, b: Any, *rest: Any, c: Any = 3, **more: Any) -> Any:
+    return a, b, rest, c, more
+
+
+def wrapped(fn: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(fn)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    return wrapper
+
+
+def test_arguments_come_back_as_any_function_takes_them() -> None:
+    signature = Signature(shown)
+    bound = signature.bind("shown", (1, 2, 4, 5), {"c": 6, "d": 7})
+    assert bound == {"a": 1, "b": 2, "rest": (4, 5), "c": 6, "more": {"d": 7}}
+    assert signature.call(shown, bound) == (1, 2, (4, 5), 6, {"d": 7})
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [((1,), {}), ((1, 2), {}), ((), {"x": 1}), ((1,), {"y": 2}), ((), {"y": 2, "x": 1})]
+)
+def test_a_wrapper_is_called_as_its_caller_wrote(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    @wrapped
+    def fn(x: int, y: int = 0) -> None:
+        pass
+
+    signature = Signature(fn)
+    style = signature.style(args, kwargs)
+    assert style == Style(len(args), frozenset(kwargs))
+    assert signature.call(fn, signature.bind("fn", args, kwargs), style) == (args, kwargs)
+
+
+def test_a_plain_function_needs_no_style() -> None:
+    assert Signature(shown).style((1, 2), {}) is None
+
+
+def test_a_builtin_that_says_nothing_takes_anything() -> None:
+    signature = Signature(max)
+    assert signature.call(max, signature.bind("max", (1, 5), {"key": lambda x: -x})) == 1
+
+
+def test_a_signature_is_read_again_where_it_is_unpickled() -> None:
+    again = pickle.loads(pickle.dumps(Signature(shown)))
+    assert again.parameters == ("a", "b", "rest", "c", "more")
+    assert signature_of(shown).bind("shown", (1, 2), {})["c"] == 3
+    with pytest.raises(ParameterError):
+        again.bind("shown", (), {})
+    with pytest.raises(AttributeError):
+        again.anything  # noqa: B018
+
+
+def test_a_task_that_reaches_itself_keeps_its_defaults_and_the_digests_of_its_code() -> None:
+    again = cloudpickle.loads(cloudpickle.dumps(_by_value()))
+    assert again(3) == 7
+    assert again.definition.signature.bind("counts", (1,), {}) == {"n": 1, "step": 2}
+    policy = INPUTS + TASK_SOURCE + TASK_CODE
+    there = code_digests(again.definition.fn, policy, "counts")
+    assert there == code_digests(_by_value().definition.fn, policy, "counts")
+    assert set(there) == {"task_source", "task_code"}
+
+
+def _by_value() -> Any:
+    """A task that no module holds, so that it travels by value."""
+
+    @task(cache_policy=INPUTS + TASK_SOURCE + TASK_CODE, persist_result=False)
+    def counts(n: int, step: int = 2) -> int:
+        return step * n + 1 if n < 4 else int(counts(n - 1))
+
+    return counts
