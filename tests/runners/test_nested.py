@@ -57,7 +57,7 @@ def test_a_run_that_waits_for_a_nested_result_goes_on_when_it_is_published() -> 
     policy = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=locks)
     asked, may_end = threading.Event(), threading.Event()
 
-    @task(cache_policy=policy)
+    @task(cache_policy=policy, key_name="inner")
     def inner(x: int) -> int:
         RAN.append(x)
         return x + 1
@@ -91,7 +91,7 @@ def test_a_worker_that_is_lent_out_comes_back() -> None:
     running = 0
     guard = threading.Lock()
 
-    @task(cache_policy=policy)
+    @task(cache_policy=policy, key_name="slow")
     def slow(x: int) -> int:
         began.set()
         assert may_end.wait(60)
