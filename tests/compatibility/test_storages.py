@@ -76,7 +76,7 @@ def test_a_flows_results_are_kept_where_it_says(kind: str, runner: str, tmp_path
 def test_stores_in_memory_are_told_apart() -> None:
     ran: list[int] = []
 
-    @task(cache_policy=INPUTS)
+    @task(cache_policy=INPUTS, key_name="kept")
     def kept(x: int) -> int:
         ran.append(x)
         return x
