@@ -12,6 +12,7 @@ import click
 from penstock.cli.explaining import Difference, nearest
 from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import moment, output_for_people, print_document, say
+from penstock.cli.producers import other_environment
 from penstock.cli.run import TAKES_PARAMETERS, load_call, takes_flow
 from penstock.cli.stored import records_of
 from penstock.environments import Environment
@@ -23,6 +24,7 @@ from penstock.graph.planning import Hit, NoHit
 from penstock.graph.plans import Plan, PlannedNode
 from penstock.graph.refs import Ref
 from penstock.storage.records import ResultRecord
+from penstock.storage.results import this_process
 
 COMPARED = 2_000
 """Earlier results of a task that are looked at, the latest ones."""
@@ -147,6 +149,11 @@ class _Explainer:
             if template.private:
                 reasons.append("its policy holds the run's id: nothing is shared between runs")
             reasons.append(f"compared with {record_key(record)[:12]}, made {moment(record.created)}")
+            elsewhere = None
+            if changes and isinstance(record, ResultRecord):
+                elsewhere = other_environment(record.producer, this_process())
+            if elsewhere is not None:  # what equal code and values digest to may depend on it: docs/keys.md, section 8
+                reasons.append(elsewhere)
             return Explanation(planned, reasons, record_key(record), changes)
         if not known:
             reasons.append("never computed before")

@@ -71,6 +71,8 @@ class Producer(msgspec.Struct, frozen=True, omit_defaults=True):
     flow: str = ""
     python: str = ""
     penstock: str = ""
+    packages: dict[str, str] = {}
+    """The versions of what values are made of, of those that were imported."""
 
 
 class Signature(msgspec.Struct, frozen=True):

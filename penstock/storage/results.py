@@ -21,6 +21,7 @@ from penstock.errors import (
     StoreRefused,
     StoreVersionError,
 )
+from penstock.loaded import loaded
 from penstock.storage.choosing import serializer_for
 from penstock.storage.commits import (
     COMMIT_SECONDS,
@@ -353,7 +354,13 @@ def this_process(*, run_id: str = "", flow: str = "") -> Producer:
         flow=flow,
         python=platform.python_version(),
         penstock=_version(),
+        packages=_packages(),
     )
+
+
+def _packages() -> dict[str, str]:
+    modules = {name: loaded(name) for name in ("numpy", "pandas", "polars", "pyarrow", "pydantic", "scipy", "sklearn")}
+    return {name: str(module.__version__) for name, module in modules.items() if hasattr(module, "__version__")}
 
 
 @cache

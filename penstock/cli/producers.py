@@ -1,0 +1,20 @@
+"""In what the environment that made a result differs from this one, as far as keys can depend on it."""
+
+from __future__ import annotations
+
+from penstock.storage.records import Producer
+
+
+def other_environment(there: Producer, here: Producer) -> str | None:
+    """`made with pandas 2.2.3, here it is 3.1.1`; None if Python's minor and the shared packages are the same."""
+    found = []
+    if there.python and _minor(there.python) != _minor(here.python):
+        found.append(f"made with Python {there.python}, here it is {here.python}")
+    for name in sorted(there.packages.keys() & here.packages.keys()):
+        if there.packages[name] != here.packages[name]:
+            found.append(f"made with {name} {there.packages[name]}, here it is {here.packages[name]}")
+    return "; ".join(found) or None
+
+
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]
