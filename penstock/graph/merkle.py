@@ -13,7 +13,7 @@ import functools
 import struct
 import uuid
 from collections.abc import Callable, Iterable
-from types import FunctionType
+from types import FunctionType, MemberDescriptorType
 from typing import Any
 
 from blake3 import blake3
@@ -150,10 +150,15 @@ def attributes(value: Any) -> dict[str, Any]:
         if not isinstance(getattr(cls, name, None), functools.cached_property)
     }
     for base in cls.__mro__:
-        slots = base.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
-                found.setdefault(name, getattr(value, name))
+        if "__slots__" not in base.__dict__:
+            continue
+        # By descriptor, since the name of a private slot is not the one it is asked by.
+        for name, member in base.__dict__.items():
+            if type(member) is MemberDescriptorType:
+                try:
+                    found.setdefault(name, member.__get__(value))
+                except AttributeError:  # nothing was put there
+                    continue
     return found
 
 

@@ -654,6 +654,15 @@ def test_what_an_object_hides_from_its_equality_and_its_repr_counts() -> None:
     class Sized(collections.defaultdict):  # type: ignore[type-arg]
         pass
 
+    class Marked(list):  # type: ignore[type-arg]
+        __slots__ = ("__mark", "unset")
+
+        def __init__(self, items: list[int], mark: int) -> None:
+            super().__init__(items)
+            self.__mark = mark
+
+    assert Marked([1], 2) == Marked([1], 3)
+    assert digest(Marked([1], 2)) != digest(Marked([1], 3))
     assert Secretive(1, 2) == Secretive(1, 3)
     assert digest(Secretive(1, 2)) != digest(Secretive(1, 3))
     assert digest(Secretive(1, note="a")) != digest(Secretive(1, note="b"))

@@ -199,8 +199,8 @@ def _key(fn: Callable[..., Any], policy: str) -> str:
 
 
 def _layouts(folder: Path) -> Iterator[tuple[str, ModuleType]]:
-    sys.path.insert(0, str(folder))
-    for layout, path in (("module", "alone.py"), ("package", "shop/inner/code.py")):
+    sys.path.insert(0, str(folder))  # for as long as the process: its code is looked up there
+    for layout, path in (("module", "laid_alone.py"), ("package", "laid_out/inner/code.py")):
         _write(folder / path)
         yield layout, importlib.import_module(path.removesuffix(".py").replace("/", "."))
     with _as_main(str(_write(folder / "script.py"))) as main:
@@ -216,7 +216,7 @@ def _write(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(CODE, encoding="utf-8")
     for parent in path.parents:
-        if parent.name in ("inner", "shop"):
+        if parent.name in ("inner", "laid_out"):
             (parent / "__init__.py").write_text("", encoding="utf-8")
     return path
 
