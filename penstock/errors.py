@@ -31,6 +31,7 @@
         ├── TaskTimeout                it ran longer than `timeout_seconds`
         ├── WorkerLost                 the worker died under it
         ├── UpstreamFailed             it never ran: something it needs failed
+        ├── ValuesChanged              a value changed after the flow had used it
         └── Cancelled                  it was cancelled
 
 Every error survives pickling: a driver shows what a worker saw.
@@ -297,6 +298,13 @@ class UpstreamFailed(TaskError):
 
     code = "task.upstream-failed"
     usual_hint = "see to that failure first; what finished and has a key is a hit then"
+
+
+class ValuesChanged(TaskError):
+    """A result came out differently when it was made again, after the flow had used it or what was made from it."""
+
+    code = "task.values-changed"
+    usual_hint = "run the flow again: all of it will be made from the new value"
 
 
 class Cancelled(TaskError):

@@ -34,7 +34,7 @@ class _Preview:
 
     def plan_all(self, *wanted: int) -> None:
         """Decide everything traced so far."""
-        targets = [*self.trace.graph.targets(self._planned), *wanted]
+        targets = [*self.trace.graph.outputs(self._planned, self.trace.held), *wanted]
         self._planned = len(self.trace.graph)
         if self._look_up:
             self._lookups.drive(self.planner, targets)
@@ -59,6 +59,9 @@ class _Preview:
     def failure(self, nodes: Sequence[int]) -> BaseException | None:
         """Nothing ran, so nothing failed."""
         return None
+
+    def failed(self, node: int) -> bool:
+        return False
 
     def settled(self, node: int) -> bool:
         return node in self._values

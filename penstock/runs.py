@@ -142,6 +142,8 @@ class Live:
         self.runner = runner
         self._values: dict[int, Any] = {}
         self._observed: set[int] = set()
+        self._taken: dict[int, Result] | None = None
+        """What the flow's value is put together from at its end, with the results it was taken from."""
         self._managers: dict[int, object] = {}
         self._around = around = nesting()
         self._nesting = (around or Nesting()).run(run.id, runner.reach)
@@ -171,7 +173,12 @@ class Live:
         )
         table = LimitTable(environment.results().store, environment.clock)
         self.board = Board(
-            self.trace.graph, held=self.trace.held, emit=self._emit, clock=environment.clock, limits=table.tags
+            self.trace.graph,
+            held=self.trace.held,
+            emit=self._emit,
+            clock=environment.clock,
+            limits=table.tags,
+            run_id=run.id,
         )
         lookups = Lookups(self.trace.graph, environment.results, environment.clock)
         owners = Owners(self.board, serializable=self._serializable)
@@ -248,14 +255,27 @@ class Live:
         while True:
             result = self._result(node, timeout, afresh=remakes > 0)
             try:
-                value = self._values[node] = self._bring(node, result)
+                value = self._bring(node, result)
             except DamagedResult as damaged:
                 if remakes == MAX_REMAKES:
                     raise
                 remakes += 1
                 self.driver.remake(node, damaged.because, result.record.generation if result.record else None)
             else:
-                return value
+                if self._hand_out(node, result):
+                    self._values[node] = value
+                    return value
+
+    def _hand_out(self, node: int, result: Result) -> bool:
+        """Whether a value may be handed out: from then on the driver may not decide its node anew."""
+        if self._taken is not None:
+            self._taken[node] = result
+            return True
+        self.board.handed_out.add(node)
+        if self.board.results.get(node) is result:
+            return True
+        self.board.handed_out.discard(node)  # it is being decided anew: the driver was first
+        return False
 
     def _result(self, node: int, timeout: float | None, *, afresh: bool = False) -> Result:
         """How the node ended, once it has; raises its error. With `afresh` the driver is asked in any case."""
@@ -316,6 +336,8 @@ class Live:
                 because="its results are not kept",
                 hint="give the task a cache policy, or persist_result=True",
             )
+        if not self._hand_out(node, result):
+            return self.stored(node)
         return StoredResult(self._results_of(node), result.record)
 
     def _results_of(self, node: int) -> ResultStore:
@@ -325,6 +347,9 @@ class Live:
         failed = [node for node in nodes if node not in self._observed and self.board.error(node) is not None]
         self._observed.update(failed)
         return self.board.error(failed[0]) if failed else None
+
+    def failed(self, node: int) -> bool:
+        return self.board.error(node) is not None
 
     def settled(self, node: int) -> bool:
         return node in self._values or self.board.over(node)
@@ -347,14 +372,20 @@ class Live:
                 because="an async flow does nothing until it is awaited",
                 hint="write `await` before the call, or gather it with others",
             )
-        self.driver.advance().wait()
-        self._raise_crash()
-        for node in self.driver.failed_nodes():
-            if node not in self._observed:
-                error = self.board.error(node)
-                assert error is not None  # it is a failed node
-                raise error
-        return replace_futures(returned, lambda future: future.result())
+        while True:
+            self.driver.advance().wait()
+            self._raise_crash()
+            for node in self.driver.failed_nodes():
+                if node not in self._observed:
+                    error = self.board.error(node)
+                    assert error is not None  # it is a failed node
+                    raise error
+            taken = self._taken = {}
+            value = replace_futures(returned, lambda future: future.result())
+            if all(self.board.results.get(node) is result for node, result in taken.items()):
+                return value
+            for node in taken:  # bytes were lost in between, and what was made again came out differently
+                self._values.pop(node, None)
 
     def end_after_failure(self) -> None:
         """The flow has failed: what others may need is finished first, as far as the settings say so."""
@@ -384,8 +415,10 @@ class Live:
                 what = "pruned"
             elif outcome == "hit" or step.status is Status.HIT:
                 what = "hit"
+            elif step.status in (Status.BYPASS, Status.PRUNED):
+                what = str(step.status)
             else:
-                what = "bypass" if step.status is Status.BYPASS else "miss"
+                what = "miss"
             task = self.run.tasks.setdefault(node.name, dict.fromkeys(names, 0))
             for name in (what, outcome if outcome in ("executed", "failed") else None):
                 if name is not None:

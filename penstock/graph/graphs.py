@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -94,7 +94,12 @@ class Graph:
         """The large arguments of those nodes that have some."""
         self._consumers = bytearray()  # 1 where some node uses the result, and not just a part that nobody takes
         self._last_use = array("q")  # the last node that uses the result, 0 if none does
-        self._by_recipe: dict[Any, int] = {}
+        self.ambiguous = False
+        """Whether one recipe has several nodes, so that it could have several results in one run."""
+        self._parts = False  # whether any node takes a part of a result
+        self._by_recipe: dict[str, int] = {}
+        self._apart: dict[tuple[str, tuple[int, ...], tuple[int, ...]], int] = {}
+        self._refreshed: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -135,10 +140,11 @@ class Graph:
                 )
         cache_key, recipe_key = self._keys(entry, arguments, deps)
         if recipe_key is not None:
-            # A call that has to wait, or to run in any case, is another one: it may fail where the first does not.
-            apart = order or entry.refresh
-            same = self._by_recipe.setdefault((recipe_key, order, entry.refresh) if apart else recipe_key, id)
-            if same != id:
+            refreshed = self._refreshed.get(recipe_key, -1)
+            if refreshed >= 0 and order and not entry.refresh and self.nodes[refreshed].deps == deps:
+                order = (*order, refreshed)  # whatever else it waits for, it sees what the refresh made
+            same = self._same(entry, recipe_key, deps, order)
+            if same is not None:
                 return self.nodes[same]
         node = Node(id, entry, arguments, deps, order, cache_key, recipe_key)
         self.nodes.append(node)
@@ -146,11 +152,52 @@ class Graph:
             self.large[id] = large
         self._consumers.append(0)
         self._last_use.append(0)
+        self._parts = self._parts or entry.task.derived
         for needed in deps:
             self._last_use[needed] = id
             if not entry.task.derived:
                 self._consume(needed)
         return node
+
+    def _same(self, entry: Entry, recipe: str, deps: tuple[int, ...], order: tuple[int, ...]) -> int | None:
+        """The node that does this work already; if there is none, the next one will be found for later calls."""
+        refreshed = self._refreshed.get(recipe, -1)
+        # A call that refreshes runs each time; a flow that does makes each result anew once.
+        again = entry.refresh and entry.task.options.refresh_cache
+        if refreshed >= 0 and not again and self._fits(refreshed, deps, order):
+            return refreshed  # calls after a refresh see what it made
+        if entry.refresh:
+            self.ambiguous = self.ambiguous or refreshed >= 0 or recipe in self._by_recipe
+            self._refreshed[recipe] = len(self.nodes)
+            return None
+        first = self._by_recipe.setdefault(recipe, len(self.nodes))
+        if first == len(self.nodes):
+            self.ambiguous = self.ambiguous or refreshed >= 0
+            return None
+        if first > refreshed and self._fits(first, deps, order):
+            return first
+        # The same recipe over other nodes: one of those was refreshed in between, or it waits for something else.
+        other = self._apart.get((recipe, deps, order), -1)
+        if other > refreshed:
+            return other
+        self._apart[recipe, deps, order] = len(self.nodes)
+        self.ambiguous = True
+        return None
+
+    def _fits(self, id: int, deps: tuple[int, ...], order: tuple[int, ...]) -> bool:
+        # A call that has to wait for something is another one: it may fail where the first does not.
+        node = self.nodes[id]
+        return node.deps == deps and node.order == order
+
+    def follows_refresh(self, node: Node) -> bool:
+        """Whether a node waits for one that refreshes the very result it asks for."""
+        return any(self.nodes[n].entry.refresh and self.nodes[n].recipe_key == node.recipe_key for n in node.order)
+
+    def forget_refresh(self, id: int) -> None:
+        """A node that was to refresh its result failed: later calls of the same go back to what is stored."""
+        recipe = self.nodes[id].recipe_key
+        if recipe is not None and self._refreshed.get(recipe) == id:
+            del self._refreshed[recipe]
 
     def _keys(self, entry: Entry, arguments: Mapping[str, Any], deps: tuple[int, ...]) -> tuple[str | None, str | None]:
         template = entry.template
@@ -198,6 +245,25 @@ class Graph:
         nodes, used = self.nodes, self._consumers
         candidates = (i for i in range(start, len(nodes)) if not used[i] or nodes[i].entry.refresh)
         return [i for i in candidates if not nodes[i].entry.task.derived]
+
+    def outputs(self, start: int, held: Callable[[int], bool]) -> list[int]:
+        """The targets from number `start` on, and the nodes of which a future is held.
+
+        A flow may ask for the values of all of them, so they are judged together. A part of a result follows from it.
+        """
+        used = self._consumers
+        candidates = (i for i in range(start, len(self.nodes)) if used[i] and held(i))
+        return sorted({*self.targets(start), *(i for i in candidates if not self.nodes[i].entry.task.derived)})
+
+    def sources(self, id: int) -> tuple[int, ...]:
+        """The nodes whose results a node uses, where a part of a result stands for that result."""
+        deps = self.nodes[id].deps
+        if not self._parts or not any(self.nodes[dep].entry.task.derived for dep in deps):
+            return deps
+        found: dict[int, None] = {}
+        for dep in deps:
+            found.update(dict.fromkeys(self.sources(dep) if self.nodes[dep].entry.task.derived else (dep,)))
+        return tuple(found)
 
     def ancestors(self, ids: Iterable[int]) -> set[int]:
         """Everything whose results the given nodes use, directly or not."""

@@ -1,12 +1,12 @@
 """The planner: decides for each node whether it is a hit, runs, or is not needed. Asks for look-ups, does none itself.
 
-    targets → look up → whatever a miss needs → look up in one batch → prune → check that hits agree with what runs
+    targets → look up → whatever a miss needs → look up in one batch → prune → check that all decisions agree
 
 A **recipe hit** says: this call of this code on that recipe gave this result. It stands only while it is consistent
-with the rest of the graph. If something upstream has to run, or was resolved to another digest than the one the
+with every other decision. If something upstream has to run, or was resolved to another digest than the one the
 result was made from, the node is decided by its cache key instead, as soon as the digests of its inputs are known. So
 a re-run upstream is never mixed with results of its older value, and where its value comes out unchanged, what is
-below it is a hit after all (early cutoff).
+below it is a hit after all (early cutoff). Nodes between two decisions are looked at for this alone (between.py).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from penstock.graph.agreement import Agreement, as_claim
 from penstock.graph.graphs import Graph, Node
 from penstock.graph.refs import Ref
 
@@ -51,9 +52,11 @@ class Hit:
     record: Any
     """What the store gave; nothing here looks into it."""
     inputs: Sequence[str] | None = None
-    """For a recipe hit: the digests of the node's inputs, in the order of its deps, that the result was made from."""
+    """For a recipe hit: what it was made from, as `Planner.claim` writes it, in the order of the node's deps."""
     expires: float | None = None
     """The earliest expiry of the result and of all it was made from, seconds since the epoch."""
+    origin: str | None = None
+    """Which run made it, or noted it for its recipe: the values of one run belong together."""
     size: int | None = None
     seconds: float | None = None
 
@@ -65,6 +68,12 @@ class NoHit:
     reason: str
     record: Any = None
     seconds: float | None = None
+    digest: str | None = None
+    """Of the value that the node's recipe once led to: the result is gone, what was made of what is still known."""
+    inputs: Sequence[str] | None = None
+    """What that value was made from, as in `Hit`."""
+    origin: str | None = None
+    """As in `Hit`, of this statement."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,16 +129,20 @@ class Planner:
         self.steps: dict[int, Step] = {}
         self.counters = Counters()
         self._answers: dict[int, Answer] = {}
-        self._by_cache_key: set[int] = set()  # nodes whose answer came from the cache key: always consistent
-        self._claims: dict[int, str] = {}  # digests of inputs that no look-up was needed for, as recipe hits state them
-        self._fresh: list[int] = []  # decided by the plan under way; older decisions have been acted upon
-        self._unsure: set[int] = set()  # nodes that run and everything below them, whether it was looked at or not
-        self._marked = 0  # nodes below this number were marked as unsure or not
+        self._by_cache_key: set[int] = set()  # nodes whose answer came from the cache key
+        self._agreement = Agreement(graph, self.steps)
+        self._fresh: dict[int, None] = {}  # decided by the plan under way, in order
+        self._revised: list[int] = []
 
     @property
     def fresh(self) -> list[int]:
         """The nodes that the latest plan decided."""
-        return self._fresh
+        return list(self._fresh)
+
+    @property
+    def revised(self) -> list[int]:
+        """Hits of earlier plans that the latest plan took back: they do not agree with what it found."""
+        return self._revised
 
     def found_by_content(self, id: int) -> bool:
         """Whether a hit was found by the values of its inputs, so that its recipe is not known to lead to it yet."""
@@ -139,30 +152,47 @@ class Planner:
 
     def plan(self, targets: Iterable[int]) -> Rounds:
         """Decide the targets and everything they need; afterwards `steps` has an entry for each of those."""
-        self._fresh = []
-        needed: list[int] | None = [t for t in targets if t not in self.steps]
+        self._fresh, self._revised = {}, []
+        needed: list[int] | None = [t for t in dict.fromkeys(targets) if self.lacks_value(t)]
         yield from self._ask(self._queries(needed or ()))
         while needed is not None:
             undecided = self._descend(needed)
             if undecided:
-                batch = undecided | self.graph.ancestors(undecided)
-                yield from self._ask(self._queries(sorted(batch)))
+                yield from self._ask(self._queries(self._with_undecided_inputs(undecided)))
                 needed = sorted(undecided)
+                continue
+            to_compare = self._agreement.to_look_at()
+            if to_compare:
+                yield from self._ask(self._queries(to_compare))
+                needed = self._compare(to_compare)
                 continue
             # Doubts first: a key may be computed only from digests of hits that stand.
             needed = self._doubtful()
             if needed is None and (yield from self._decide_by_content()):
                 needed = []
 
+    def lacks_value(self, id: int) -> bool:
+        """Whether nobody has decided yet where the node's value comes from."""
+        step = self.steps.get(id)
+        return step is None or step.status is Status.PRUNED
+
     def _queries(self, ids: Iterable[int]) -> list[Query]:
-        queries = []
-        for id in ids:
-            node = self.graph[id]
-            known = id in self.steps or id in self._answers
-            if known or not node.cached or node.entry.refresh or (node.cache_key or node.recipe_key) is None:
-                continue
-            queries.append(Query(id, node.entry.task.identity, node.cache_key, node.recipe_key))
-        return queries
+        nodes = (self.graph[id] for id in ids)
+        return [
+            Query(node.id, node.entry.task.identity, node.cache_key, node.recipe_key)
+            for node in nodes
+            if self._to_be_asked(node)
+        ]
+
+    def _to_be_asked(self, node: Node) -> bool:
+        known = node.id in self.steps or node.id in self._answers
+        return (
+            not known
+            and node.cached
+            and not node.entry.refresh
+            and (node.cache_key is not None or node.recipe_key is not None)
+            and not (node.order and self.graph.follows_refresh(node))
+        )
 
     def _ask(self, queries: list[Query]) -> Rounds:
         if not queries:
@@ -175,23 +205,40 @@ class Planner:
             if query.cache_key is not None:
                 self._by_cache_key.add(query.node)
 
+    def _with_undecided_inputs(self, ids: Iterable[int]) -> list[int]:
+        """The nodes and everything undecided above them: what runs needs its inputs, and one round asks for all."""
+        found = set(ids)
+        stack = list(found)
+        while stack:
+            for dep in self.graph[stack.pop()].deps:
+                if dep not in found and dep not in self.steps:
+                    found.add(dep)
+                    stack.append(dep)
+        return sorted(found)
+
     def _descend(self, needed: Iterable[int]) -> set[int]:
         """Decide what has an answer, going on to the inputs of what runs; the nodes that still lack an answer."""
         undecided: set[int] = set()
         stack = list(needed)
         while stack:
             id = stack.pop()
-            if id in self.steps or id in undecided:
+            if id in undecided or not self.lacks_value(id):
                 continue
             node = self.graph[id]
-            if id not in self._answers and self._queries([id]):
+            if self._to_be_asked(node):
                 undecided.add(id)
                 continue
-            step = self.steps[id] = self._judge(node)
-            self._fresh.append(id)
-            if step.runs:
+            if self._decide(id, self._judge(node)).runs:
                 stack.extend(node.deps)
         return undecided
+
+    def _decide(self, id: int, step: Step) -> Step:
+        self.steps[id] = step
+        self._fresh[id] = None
+        answer = step.answer
+        stated, origin = (answer.inputs, answer.origin) if isinstance(answer, Hit | NoHit) else (None, None)
+        self._agreement.decided(id, stated, origin)
+        return step
 
     def _judge(self, node: Node) -> Step:
         if not node.cached:
@@ -205,84 +252,43 @@ class Planner:
             return _unknown(answer)
         if answer is not None:
             return Step(Status.MISS, answer.reason, answer)
+        if node.order and self.graph.follows_refresh(node):
+            return Step(Status.MISS, "this run refreshes it first")
         return Step(Status.MISS, "an input changes with every run: decided by its value")
 
-    # -- consistency of recipe hits ----------------------------------------------------------------------------------
+    # -- agreement of hits --------------------------------------------------------------------------------------------
+
+    def _compare(self, ids: Iterable[int]) -> list[int]:
+        """Decide nodes whose values nobody asks for, to know what they were made from; those that have to run."""
+        needed = []
+        for id in ids:
+            answer = self._answers.get(id)
+            if isinstance(answer, NoHit) and answer.digest is not None:
+                # Its result is gone, and is not needed: what it once led to and was made from is enough.
+                self._decide(id, Step(Status.PRUNED, "only what was made of it is needed", answer, answer.digest))
+            else:
+                needed.append(id)
+        return needed
 
     def _doubtful(self) -> list[int] | None:
-        """Turn recipe hits that may not stand into nodes decided by cache key; what has to be looked at for that.
+        """Turn hits that may not stand into nodes decided by cache key; what has to be looked at for that.
 
         None when nothing changed, so the plan stands.
         """
-        needed = dict.fromkeys(self._conflicting_claims())
+        needed: dict[int, None] = {}
         turned = False
-        unsure = self._mark_unsure()
-        for id in self._fresh:
-            step, node = self.steps[id], self.graph[id]
-            if step.status is not Status.HIT or id in self._by_cache_key or not node.deps:
-                continue
-            if any(d in unsure for d in node.deps):
-                reason = "something upstream runs again: decided by the values of its inputs"
-            elif self._disagrees(node, step):
-                reason = "an input has another value now"
-            else:
-                continue
-            self.steps[id] = Step(Status.MISS, reason, step.answer)
+        for id, reason in self._agreement.broken():
             turned = True
-            self._add_needed_for_key(node, step.answer, needed)
+            before = self.steps[id]
+            if before.status is Status.HIT and id not in self._fresh:
+                self._revised.append(id)
+            self._by_cache_key.discard(id)
+            self._decide(id, Step(Status.MISS, reason, before.answer))
+            for dep in self.graph[id].deps:
+                if dep not in self.steps and self.digest_of(dep) is None:
+                    needed[dep] = None
         undecided = [id for id in needed if id not in self.steps]
         return undecided if undecided or turned else None
-
-    def _mark_unsure(self) -> set[int]:
-        unsure = self._unsure
-        if not self._fresh:
-            return unsure
-        steps, first = self.steps, min(self._marked, *self._fresh)
-        nodes = self.graph.nodes[first:]
-        self._marked = first + len(nodes)
-        for node in nodes:
-            step = steps.get(node.id)
-            # A hit by cache key is what its inputs' values say, whatever ran to find those.
-            if (step is not None and step.runs) or (
-                node.id not in self._by_cache_key and any(d in unsure for d in node.deps)
-            ):
-                unsure.add(node.id)
-            else:
-                unsure.discard(node.id)
-        return unsure
-
-    def _disagrees(self, node: Node, step: Step) -> bool:
-        claims = step.answer.inputs if isinstance(step.answer, Hit) else None
-        for index, dep in enumerate(node.deps):
-            digest = self.steps[dep].digest if dep in self.steps else None
-            if digest is not None and (claims is None or claims[index] != digest):
-                return True
-        return False
-
-    def _conflicting_claims(self) -> list[int]:
-        """Inputs of which two hits state different values: looked up, so that one of them is found out."""
-        conflicting = []
-        for id in self._fresh:
-            step = self.steps[id]
-            if step.status is not Status.HIT or not isinstance(step.answer, Hit) or id in self._by_cache_key:
-                continue
-            for dep, claim in zip(self.graph[id].deps, step.answer.inputs or (), strict=False):
-                if self._claims.setdefault(dep, claim) != claim:
-                    conflicting.append(dep)
-        return conflicting
-
-    def _add_needed_for_key(self, node: Node, answer: Answer | None, needed: dict[int, None]) -> None:
-        """Add whatever has to be decided before the node's input digests are known, all levels at once.
-
-        That is everything unsure above it; and its own inputs, if the recipe hit does not state their digests.
-        """
-        stated = isinstance(answer, Hit) and answer.inputs is not None
-        stack = [d for d in node.deps if d in self._unsure or not stated]
-        while stack:
-            id = stack.pop()
-            if id not in needed:
-                needed[id] = None
-                stack.extend(d for d in self.graph[id].deps if d in self._unsure)
 
     # -- deciding by cache key before anything runs
     # ---------------------------------------------------------------------
@@ -290,9 +296,20 @@ class Planner:
     def digest_of(self, id: int) -> str | None:
         """The digest of a node's value, if it is known without running anything."""
         step = self.steps.get(id)
-        if step is not None:
-            return step.digest
-        return None if id in self._unsure else self._claims.get(id)
+        if step is None or self.graph[id].entry.task.derived:
+            return self._agreement.stated(id)
+        return step.digest
+
+    def claim(self, id: int) -> str:
+        """What a consumer's recipe entry states of this input; empty if it is not known.
+
+        The digest of its value; behind a part of a result, the digests of what it is a part of: with these it is
+        known to be the same without a look at it.
+        """
+        digest = self.digest_of(id)
+        if digest is None or not self.graph[id].entry.task.derived:
+            return digest or ""
+        return as_claim(digest, [self.digest_of(source) or "" for source in self.graph.sources(id)])
 
     def content_key(self, node: Node) -> str | None:
         """The node's cache key, if the digests of all its inputs are known."""
@@ -350,6 +367,11 @@ class Planner:
         step = self.steps[query.node]
         if isinstance(answer, Hit):
             self.steps[query.node] = Step(Status.HIT, "same input values and code", answer, answer.digest)
+            claims = [self.claim(dep) for dep in self.graph[query.node].deps]
+            if all(claims):
+                self._agreement.decided(query.node, claims, None)
+            else:
+                self._agreement.withdrawn(query.node)  # parts of plain values: nothing takes those back
             return True
         if isinstance(answer, NoAnswer):
             self.steps[query.node] = _unknown(answer)
@@ -362,12 +384,22 @@ class Planner:
     def finished(self, id: int, digest: str | None) -> None:
         """A node that ran has a value now."""
         self.steps[id].digest = digest
+        if digest is not None and self.graph[id].entry.task.derived:
+            self._agreement.part_taken(id, digest)
+
+    def forget(self, id: int) -> None:
+        """What was decided or stated of a node, and what the store said of it, is out of date."""
+        self.steps.pop(id, None)
+        self._answers.pop(id, None)
+        self._by_cache_key.discard(id)
+        self._agreement.forgotten(id)
 
     def revive(self, id: int, reason: str) -> None:
         """A node's stored value turned out to be unusable: forget what was decided, so that it is planned again."""
         self.steps[id] = Step(Status.MISS, reason, NoHit(reason))
         self._answers[id] = NoHit(reason)
         self._by_cache_key.discard(id)
+        self._agreement.withdrawn(id)
 
 
 def _unknown(answer: NoAnswer) -> Step:

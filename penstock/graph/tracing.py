@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from penstock.errors import TracingError
 from penstock.graph.capture import capture, replace_futures
 from penstock.graph.futures import Future
-from penstock.graph.graphs import Entry, Graph
+from penstock.graph.graphs import Entry, Graph, Node
 from penstock.graph.hashing import digest_bytes
 from penstock.graph.keys import KeyContext, compile_template
 from penstock.graph.large import Large, Snapshots
@@ -38,6 +38,10 @@ class Values(Protocol):
 
     def failure(self, nodes: Sequence[int]) -> BaseException | None:
         """Why the first of them failed that nobody looked at yet; from now on they all count as looked at."""
+        ...
+
+    def failed(self, node: int) -> bool:
+        """Whether the node is known to have no value."""
         ...
 
     def settled(self, node: int) -> bool:
@@ -112,12 +116,27 @@ class Trace:
         arguments = {name: capture(value, refer, snapshot) for name, value in bound.items()}
         # Asking a future whether it is true would wait for its value.
         order = self._order(wait_for, deps) if isinstance(wait_for, Future) or wait_for else ()
-        if before := self.frame.wait_for:
-            order = tuple(dict.fromkeys((*order, *self._order(before, deps))))
-        node = self.graph.add(self._entry(task), arguments, deps=tuple(deps), order=order, large=tuple(large))
+        if outer := self.frame.wait_for:
+            order = tuple(dict.fromkeys((*order, *self._order(outer, deps))))
+        node = self._add(self._entry(task), arguments, tuple(deps), order, tuple(large))
         node.style = task.signature.style(args, kwargs)
         node.context = self._variables()
         return Future(node.id, self)
+
+    def _add(
+        self,
+        entry: Entry,
+        arguments: Mapping[str, Any],
+        deps: tuple[int, ...],
+        order: tuple[int, ...],
+        large: tuple[Large, ...],
+    ) -> Node:
+        before = len(self.graph)
+        node = self.graph.add(entry, arguments, deps=deps, order=order, large=large)
+        if node.entry.refresh and node.id < before and self._values.failed(node.id):
+            self.graph.forget_refresh(node.id)
+            node = self.graph.add(entry, arguments, deps=deps, order=order, large=large)
+        return node
 
     def _variables(self) -> Mapping[ContextVar[Any], Any] | None:
         """The context variables that the caller has set; the same mapping as long as they do not change."""

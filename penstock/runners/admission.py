@@ -162,7 +162,7 @@ class Admission:
                 progress.seen = answer.generation
             if not isinstance(answer, Hit):
                 continue
-            if node.entry.refresh and progress.seen is None:
+            if node.entry.refresh and progress.seen is None and not board.made_earlier(answer.record):
                 progress.seen = answer.record.generation
             elif answer.record.generation != progress.seen:
                 expires = self._lookups.note_recipe(node, answer, board)

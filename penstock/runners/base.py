@@ -10,6 +10,7 @@ everywhere. Order, retries, delays, locks, caching and events belong to the driv
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -81,6 +82,8 @@ class Input:
     """Several calls of the run need it: whoever loads it may keep it for the others."""
     sole: bool = False
     """Nobody but this attempt will see the value any more: it may have the very object."""
+    part_of: str = ""
+    """For a part of a result: the digest of that result (of each, joined by `+`), if it is known."""
 
 
 @dataclass(slots=True, eq=False)
@@ -169,6 +172,8 @@ class Outcome:
     handle: Any = None
     expires: float | None = None
     """The earliest expiry of the value and of all it was made from."""
+    part_of: str = ""
+    """As `Input.part_of`."""
     failure: Failure | None = None
     lost: Mapping[int, int] = field(default_factory=dict)
     """Nodes whose values could not be had, each with the generation of the stored result that was tried, or with
@@ -337,3 +342,16 @@ class Runner(Protocol):
     def open(self, context: WorkerContext, report: Report) -> Engine:
         """Live workers for one run. Raises `RunnerError` if there are none to be had."""
         ...
+
+
+def new_origin() -> str:
+    """How the ids of all attempts begin that one run makes: its *origin*."""
+    return os.urandom(_ORIGIN // 2).hex()
+
+
+def origin_of(attempt_id: str) -> str:
+    """The origin of an attempt."""
+    return attempt_id[:_ORIGIN]
+
+
+_ORIGIN = 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,8 +11,8 @@ from penstock import events
 from penstock.clocks import Clock
 from penstock.graph.graphs import Graph
 from penstock.graph.large import Large
-from penstock.graph.planning import Hit, Planner
-from penstock.runners.base import Input
+from penstock.graph.planning import Hit, Planner, Status
+from penstock.runners.base import Input, new_origin, origin_of
 from penstock.runners.scheduler import Scheduler
 from penstock.storage.records import ResultRecord
 
@@ -29,6 +30,8 @@ class Result:
     """The value inside the engine, as long as somebody may ask for it."""
     expires: float | None = None
     """The earliest expiry of the value and of all it was made from."""
+    part_of: str = ""
+    """As `Input.part_of`."""
 
     @property
     def there(self) -> bool:
@@ -47,6 +50,8 @@ class Progress:
     """The cache key, once it is known."""
     key_age: int = 0
     """`Board.age` of the inputs that the key was computed from."""
+    inputs_age: int = 0
+    """`Board.inputs_age` of the node when the attempt was handed over."""
     looked_up: bool = False
     """The key was looked up since the node became ready."""
     seen: int | None = None
@@ -75,9 +80,15 @@ class Board:
         emit: events.Emit,
         clock: Clock,
         limits: Callable[[], Iterable[str]] = tuple,
+        run_id: str = "",
     ) -> None:
         """`held(node)`: a future of the node is alive, so its value may still be asked for. `limits()` are the tags
         that have a limit or a rate."""
+        self._run_id = run_id
+        # Unique among all attempts ever made, without asking the system for chance 10 000 times.
+        self._origin = new_origin()
+        self._origins = {self._origin}
+        self._attempts = itertools.count()
         self.graph = graph
         self.planner = Planner(graph)
         self.scheduler = Scheduler()
@@ -92,6 +103,10 @@ class Board:
         self.held = held
         self.remade: dict[int, int] = {}
         """Nodes whose value was lost and made again, and how often."""
+        self.handed_out: set[int] = set()
+        """Nodes whose values the flow has seen. Added to by its thread."""
+        self.changes: dict[int, int] = {}
+        """Nodes whose value became another one after others had used it, and how often."""
         self._limits = limits
         self._uses: dict[int, int] = {}
         self._idle: dict[Large, int] = {}  # sizes of large arguments that workers have and no call needs, oldest first
@@ -126,6 +141,30 @@ class Board:
         """How often inputs of the node were made again: another age may mean other values, and another key."""
         return sum(self.remade.get(d, 0) for d in self.graph[id].deps) if self.remade else 0
 
+    def inputs_age(self, id: int) -> int:
+        """How often inputs of the node became others: what was made at another age was made from other values."""
+        return sum(self.changes.get(d, 0) for d in self.graph[id].deps) if self.changes else 0
+
+    def begin_anew(self) -> None:
+        """Values of the run became others: what it makes from now on need not belong to what it made before."""
+        self._origin = new_origin()
+        self._origins.add(self._origin)
+
+    def origin(self) -> str:
+        """What marks the results that the run makes or finds from now on: those of one origin belong together."""
+        if self.graph.ambiguous:
+            self.begin_anew()  # two nodes of one recipe may have two results, of which the store keeps one
+        return self._origin
+
+    def attempt_id(self) -> str:
+        """Unique among all attempts ever made; begins with the origin."""
+        return f"{self.origin()}{next(self._attempts):x}"
+
+    def made_earlier(self, record: ResultRecord) -> bool:
+        """Whether an earlier attempt of this run made a result: nobody has to refresh it once more."""
+        made_now = origin_of(record.attempt) in self._origins
+        return bool(self._run_id) and record.producer.run_id == self._run_id and not made_now
+
     def outdated(self, id: int) -> bool:
         """Whether the node's key was computed from inputs that were made again since."""
         progress = self.progress[id]
@@ -150,7 +189,8 @@ class Board:
         """Where a consumer finds the node's value."""
         result = self.results.get(id) or Result()  # of a node of the same bundle: filled in on the worker
         store, shared = self.graph[id].entry.task.options.result_storage, self._uses.get(id, 0) > 1
-        return Input(result.digest, result.record, store, result.handle, shared, self._is_sole(id, consumer))
+        sole = self._is_sole(id, consumer)
+        return Input(result.digest, result.record, store, result.handle, shared, sole, result.part_of)
 
     def _is_sole(self, id: int, consumer: int) -> bool:
         """Whether one attempt of the consumer is the last that anybody sees of the node's value."""
@@ -203,7 +243,8 @@ class Board:
 
     def over(self, id: int) -> bool:
         """Whether the node was decided and is done, failed or skipped. From any thread."""
-        return id in self.planner.steps and self.scheduler.over(id)
+        step = self.planner.steps.get(id)
+        return step is not None and step.status is not Status.PRUNED and self.scheduler.over(id)
 
     def error(self, id: int) -> BaseException | None:
         """Why the node has no value, if it failed or was skipped. From any thread."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK
 from penstock.errors import DamagedResult, StoreError
+from penstock.graph.agreement import as_claim
 from penstock.graph.capture import fill_all, walk
 from penstock.graph.hashing import combine, digest
 from penstock.graph.large import PLAIN, Large
@@ -34,6 +35,7 @@ from penstock.runners.base import (
     Payload,
     Waits,
     WorkerContext,
+    origin_of,
 )
 from penstock.runners.bodies import returned, run_in_context
 from penstock.runners.copies import CannotCopy, copied, own_copy
@@ -190,6 +192,7 @@ class Worker:
             "executed",
             handle=self.keep(call, value, retained=retained),
             digest=digest_of(value) if call.digest else None,
+            part_of=_part_of(call) if payload.task.derived else "",
             expires=call.upstream_expires,
             started=started,
             seconds=time.perf_counter() - clock,
@@ -432,7 +435,10 @@ class _CachedCall:
     def _write_recipe(self, record: ResultRecord, expires: float | None) -> None:
         if self.call.recipe_key is None:
             return
-        inputs = [self.digests.get(n, "") for n in self.call.inputs]
+        inputs = [
+            as_claim(self.digests.get(n, ""), [source.part_of]) if source.part_of else self.digests.get(n, "")
+            for n, source in self.call.inputs.items()
+        ]
         stated = inputs if len(inputs) <= MAX_RECIPE_INPUTS and all(inputs) else None
         entry = RecipeEntry(
             recipe=self.call.recipe_key,
@@ -441,6 +447,7 @@ class _CachedCall:
             digest=record.digest,
             inputs=stated,
             expires=expires,
+            origin=origin_of(self.call.attempt_id),
         )
         write_recipe(self.results, entry)
 
@@ -486,6 +493,12 @@ def _own_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
 _STAY = PLAIN | {Ref, Large}
 
 
+def _part_of(call: Call) -> str:
+    """The digests of the results that the call takes a part of; empty if one has none."""
+    known = [source.part_of or source.digest or "" for source in call.inputs.values()]
+    return "+".join(known) if all(known) else ""
+
+
 def _succeeded(outcome: Outcome) -> bool:
     return outcome.kind in ("executed", "hit")
 
@@ -499,7 +512,9 @@ def _take_over(call: Call, done: Mapping[int, Outcome]) -> bool:
     inputs = dict(call.inputs)
     for node in call.inner:
         outcome = done[node]
-        inputs[node] = replace(inputs[node], digest=outcome.digest, record=outcome.record, handle=outcome.handle)
+        inputs[node] = replace(
+            inputs[node], digest=outcome.digest, record=outcome.record, handle=outcome.handle, part_of=outcome.part_of
+        )
         limits = [e for e in (call.upstream_expires, outcome.expires) if e is not None]
         call.upstream_expires = min(limits, default=None)
     call.inputs = inputs

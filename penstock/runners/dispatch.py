@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 
@@ -49,9 +47,6 @@ class Dispatch:
         self._number = 0
         self._in_use: dict[str, float] = {}
         self._payloads: dict[int, Payload] = {}
-        # Unique among all attempts ever made, without asking the system for chance 10 000 times.
-        self._attempts = os.urandom(8).hex()
-        self._attempt = itertools.count()
         self._owners = owners
         self.bundler = Bundler(board, owners=owners, seconds=bundle_seconds, most=bundle_nodes)
         self._bundle_seconds = bundle_seconds
@@ -219,6 +214,7 @@ class Dispatch:
         board, node = self._board, self._board.graph[id]
         progress, lease = board.progress[id], self._claims.lease(id)
         progress.key_age = board.age(id)  # of the key, whether it is known now or computed on the worker
+        progress.inputs_age = board.inputs_age(id)
         inner = tuple(d for d in node.deps if d in inside)
         large = board.graph.large.get(id, ())
         if node.cached:
@@ -238,7 +234,7 @@ class Dispatch:
             cache_key=progress.key,
             claims=bool(inner) and node.cached and progress.key is None,
             recipe_key=node.recipe_key if node.deps else None,
-            attempt_id=f"{self._attempts}{next(self._attempt):x}",
+            attempt_id=board.attempt_id(),
             session_id=lease.session_id if lease else None,
             fencing_token=lease.fencing_token if lease else None,
             seen=progress.seen,

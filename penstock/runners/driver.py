@@ -28,6 +28,7 @@ from penstock.runners.dispatch import Dispatch
 from penstock.runners.endings import Endings
 from penstock.runners.failures import describe
 from penstock.runners.lookups import Lookups
+from penstock.runners.revising import Revision
 from penstock.runners.scheduler import State
 
 MAX_REMAKES = 3
@@ -58,6 +59,7 @@ class Driver:
         self._dispatch = dispatch
         self._claims = claims
         self._recompute_unknown = recompute_unknown
+        self._revision = Revision(board)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="penstock-driver", daemon=True)
         self._asked: list[threading.Event] = []  # by threads whose message the loop has not taken yet
@@ -237,7 +239,7 @@ class Driver:
             return
         self._waiting.append((want, done))
         graph, before = self.board.graph, self.board.planned
-        targets = [t for t in graph.targets(before) if t < upto]
+        targets = [t for t in graph.outputs(before, self.board.held) if t < upto]
         self.board.planned = max(before, upto)
         self._bring([*targets, *want])
         # What was kept for these nodes alone, and turns out not to be needed by them.
@@ -246,7 +248,7 @@ class Driver:
     def _bring(self, ids: Iterable[int]) -> None:
         """See to it that these nodes get a value: by a hit, by running, or by running again what was let go."""
         board, counters = self.board, self.board.planner.counters
-        new = [id for id in ids if id not in board.planner.steps]
+        new = [id for id in ids if board.planner.lacks_value(id)]
         for id in ids:
             if board.over(id) and not board.there(id) and board.error(id) is None:
                 self._run_again(id, "its value was let go")
@@ -254,6 +256,8 @@ class Driver:
             return
         before = (counters.rounds, counters.lookups)
         self._lookups.drive(board.planner, new)
+        if board.planner.revised:
+            self._revise(board.planner.revised)
         for id in sorted(board.planner.fresh):
             self._schedule(id)
         self._tell_plan(counters.rounds - before[0], counters.lookups - before[1])
@@ -269,6 +273,8 @@ class Driver:
                 because=str(getattr(step.answer, "error", "")),
                 hint='try again when it answers, or set on_unknown="recompute" to run without knowing',
             )
+        if step.status is Status.PRUNED:
+            return  # only looked at, to see whether others agree
         if not step.runs:
             board.note_hit(id)
             if board.planner.found_by_content(id):
@@ -284,6 +290,8 @@ class Driver:
         tasks: dict[str, int] = {}
         for id in board.planner.fresh:
             step = board.planner.steps[id]
+            if step.status is Status.PRUNED:
+                continue
             tally[str(step.status)] += 1
             if step.runs:
                 tasks[board.name(id)] = tasks.get(board.name(id), 0) + 1
@@ -295,7 +303,7 @@ class Driver:
     def _admit(self, ready: list[int]) -> None:
         admitted = self._admission.admit(ready)
         for outcome in admitted.hits:
-            self._endings.succeeded(outcome)
+            self._succeeded(outcome)
         for id, absent in admitted.lacking:
             self._decide_again(id, absent)
         for id, error in admitted.waited:
@@ -354,7 +362,10 @@ class Driver:
             return  # something it needs failed in the same bundle
         if outcome.kind in ("executed", "hit"):
             self._dispatch.bundler.learn(self.board.graph[id], outcome.busy)
-            self._endings.succeeded(outcome)
+            if self.board.progress[id].inputs_age != self.board.inputs_age(id):
+                self._decide_again(id, self.board.absent(id))  # made from values that are others now
+            else:
+                self._succeeded(outcome)
         elif outcome.kind == "failed" and outcome.failure is not None:
             self._endings.attempt_failed(id, outcome.failure)
         elif outcome.kind == "timeout":
@@ -365,6 +376,20 @@ class Driver:
             self._input_lost(id, outcome.lost)
         else:  # unclaimed, closed, not_started
             self._hand_back(outcome)
+
+    def _succeeded(self, outcome: Outcome) -> None:
+        if self._revision.changed(outcome):
+            self._revise([outcome.node])
+        self._endings.succeeded(outcome)
+
+    def _revise(self, changed: list[int]) -> None:
+        """Values of the run are others now: what was made from the old ones is decided anew."""
+        for id in changed:
+            if self.board.planner.steps[id].runs and id not in self.board.scheduler:
+                self.board.results.pop(id, None)  # a hit that was taken back
+        for id in self._revision.outdated(changed):
+            self._run_again(id, "an input came out differently")
+        self._revision.check_unseen(changed)
 
     def _hand_back(self, outcome: Outcome) -> None:
         """The call did not run: its node is decided again, with what is known now, once its inputs are there."""
@@ -405,6 +430,7 @@ class Driver:
             return  # made again already
         now = self.board.clock.now()
         self.board.emit(events.NodeRevived(at=now, node=id, task=self.board.name(id), reason=reason))
+        self._revision.made_again(id)
         self._run_again(id, reason)
         self.board.progress[id].seen = generation
 

@@ -47,7 +47,7 @@ class Endings:
         """The node has its value."""
         id, board = outcome.node, self._board
         how: Literal["executed", "hit"] = "executed" if outcome.kind == "executed" else "hit"
-        board.results[id] = Result(outcome.digest, outcome.record, outcome.handle, outcome.expires)
+        board.results[id] = Result(outcome.digest, outcome.record, outcome.handle, outcome.expires, outcome.part_of)
         board.planner.finished(id, outcome.digest)
         board.outcomes[id] = how
         self._claims.release(id, "published")

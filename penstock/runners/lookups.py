@@ -8,6 +8,7 @@ from typing import Any
 from penstock.clocks import Clock
 from penstock.graph.graphs import Graph, Node
 from penstock.graph.planning import Answer, Hit, NoAnswer, NoHit, Planner, Query
+from penstock.runners.base import origin_of
 from penstock.runners.board import Board
 from penstock.runners.calls import MAX_RECIPE_INPUTS, write_recipe
 from penstock.storage.records import RecipeEntry
@@ -68,8 +69,8 @@ class Lookups:
         limits = [e for d in node.deps if d in board.results and (e := board.results[d].expires) is not None]
         expires = min([*limits, hit.expires] if hit.expires is not None else limits, default=None)
         if node.recipe_key is not None and node.deps:
-            digests = [board.planner.digest_of(d) or "" for d in node.deps]
-            stated = digests if all(digests) and len(digests) <= MAX_RECIPE_INPUTS else None
+            claims = [board.planner.claim(d) for d in node.deps]
+            stated = claims if all(claims) and len(claims) <= MAX_RECIPE_INPUTS else None
             entry = RecipeEntry(
                 recipe=node.recipe_key,
                 key=hit.cache_key,
@@ -77,6 +78,7 @@ class Lookups:
                 digest=hit.digest,
                 inputs=stated,
                 expires=expires,
+                origin=board.origin(),
             )
             write_recipe(self._open_results(node.entry.task.options.result_storage), entry)
         return expires
@@ -91,12 +93,15 @@ def _as_answer(key: str, what: Found | Absent | Unknown, entry: RecipeEntry | No
         stated = entry.inputs if entry is not None and entry.digest == record.digest else None
         limits = [e for e in (record.expires, entry.expires if entry is not None else None) if e is not None]
         expires = min(limits, default=None)
-        return Hit(key, record.digest, record, stated, expires, record.size, record.seconds)
+        origin = origin_of(record.attempt) if entry is None else entry.origin if stated is not None else None
+        return Hit(key, record.digest, record, stated, expires, origin, record.size, record.seconds)
     if isinstance(what, Unknown):
         return NoAnswer(what.error)
-    return NoHit(
-        what.because or _REASONS[what.reason], what, seconds=what.seen.seconds if what.seen is not None else None
-    )
+    reason = what.because or _REASONS[what.reason]
+    seconds = what.seen.seconds if what.seen is not None else None
+    if entry is None:
+        return NoHit(reason, what, seconds)
+    return NoHit(reason, what, seconds, entry.digest, entry.inputs, entry.origin)
 
 
 _REASONS = {

@@ -196,6 +196,8 @@ class RecipeEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The digests of other nodes' values this one was made from, in the order of its arguments; None: not stated."""
     expires: float | None = None
     """The earliest expiry of the result and of everything it was made from."""
+    origin: str = ""
+    """Which attempt of a run says so: what one says of several recipes belongs together."""
     signature: Signature | msgspec.UnsetType = msgspec.UNSET
 
 

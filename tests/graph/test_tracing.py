@@ -46,6 +46,9 @@ class Scripted:
     def settled(self, node: int) -> bool:
         return node in self.known
 
+    def failed(self, node: int) -> bool:
+        return isinstance(self.known.get(node), BaseException)
+
     def released(self, node: int) -> None:
         self.let_go.append(node)
 
@@ -492,7 +495,26 @@ def test_a_call_that_waits_or_is_to_be_refreshed_is_a_node_of_its_own(trace: Tra
         trace.call(CACHED.with_options(refresh_cache=True), (1,), {})._node,
     }
     assert len(nodes) == 3
-    assert trace.call(CACHED, (1,), {}, wait_for=[first])._node in nodes
+
+
+def test_a_call_that_waits_is_found_again_by_one_that_waits_for_the_same(trace: Trace) -> None:
+    first = trace.call(PLAIN, (), {})
+    waiting = trace.call(CACHED, (1,), {}, wait_for=[first])._node
+    assert trace.call(CACHED, (1,), {}, wait_for=[first])._node == waiting
+
+
+def test_calls_after_a_refresh_are_what_it_makes_and_calls_before_it_are_not(trace: Trace) -> None:
+    before = trace.call(CACHED, (1,), {})
+    refreshed = trace.call(CACHED.with_options(refresh_cache=True), (1,), {})
+    after = trace.call(CACHED, (1,), {})
+    assert (after._node, after._node != before._node) == (refreshed._node, True)
+    below = [trace.call(CACHED, (each,), {})._node for each in (before, refreshed, after)]
+    assert below[0] != below[1] == below[2]
+
+
+def test_each_call_that_refreshes_is_a_node_of_its_own(trace: Trace) -> None:
+    refreshing = CACHED.with_options(refresh_cache=True)
+    assert trace.call(refreshing, (1,), {})._node != trace.call(refreshing, (1,), {})._node
 
 
 def test_keys_of_calls_on_futures_are_known_from_the_graph(trace: Trace) -> None:

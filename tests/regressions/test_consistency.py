@@ -5,10 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from penstock import INPUTS, TASK_SOURCE, Files, flow, task
+from penstock.errors import ValuesChanged
+from penstock.storage.addresses import open_store
+from penstock.storage.maintenance import current_records
+from penstock.storage.results import ResultStore
 
 Note = Callable[[object], None]
 Ran = Callable[[], list[str]]
@@ -251,3 +256,236 @@ def test_an_uncached_upstream_decides_by_its_value() -> None:
     runs = [pipeline.run() for _ in range(3)]
     assert [run.result() for run in runs] == ["<5>", "<5>", "<6>"]
     assert [run.by_task()["describe"]["executed"] for run in runs] == [1, 0, 1]
+
+
+# -- values that a flow gets from different places ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def drawing() -> tuple[Any, Any, Any]:
+    """`draw` is another number each time it runs; the others are functions of it."""
+    draws = itertools.count(1)
+
+    @task(cache_policy=INPUTS, key_name="draw")
+    def draw(n: int) -> dict[str, int]:
+        return {"n": next(draws), "always": 7}
+
+    @task(cache_policy=INPUTS, key_name="double")
+    def double(x: Any) -> dict[str, int]:
+        return {"from": x["n"] if isinstance(x, dict) else x, "always": 7}
+
+    @task(cache_policy=INPUTS, key_name="label")
+    def label(x: dict[str, int]) -> str:
+        return f"<{x['from']}>"
+
+    return draw, double, label
+
+
+def test_a_value_and_what_was_made_from_it_belong_together_after_a_refresh_elsewhere(drawing: Any) -> None:
+    draw, double, _ = drawing
+
+    @flow
+    def pipeline() -> Any:
+        data = draw(0)
+        return data, double(data)
+
+    pipeline()
+    draw.with_options(refresh_cache=True)(0)
+    data, doubled = pipeline()
+    assert (data["n"], doubled["from"]) == (2, 2)
+
+
+def test_a_value_that_is_asked_for_later_belongs_to_those_the_flow_has(drawing: Any) -> None:
+    draw, double, _ = drawing
+
+    @flow
+    def pipeline() -> Any:
+        data = draw(0)
+        first = double(data).result()
+        return first["from"], data["n"].result()
+
+    pipeline()
+    draw.with_options(refresh_cache=True)(0)
+    assert pipeline() == (2, 2)
+
+
+def test_a_hit_above_pruned_nodes_agrees_with_what_is_further_up(drawing: Any) -> None:
+    draw, double, label = drawing
+
+    @flow
+    def pipeline() -> Any:
+        data = draw(0)
+        return data, label(double(data))
+
+    pipeline()
+    draw.with_options(refresh_cache=True)(0)
+    data, text = pipeline()
+    assert text == f"<{data['n']}>"
+
+
+def test_two_hits_do_not_come_from_different_values_of_something_far_above_them(drawing: Any) -> None:
+    draw, double, label = drawing
+
+    @task(cache_policy=INPUTS, key_name="shout")
+    def shout(x: dict[str, int]) -> str:
+        return f"{x['from']}!"
+
+    @flow
+    def both() -> Any:
+        data = draw(0)
+        return label(double(data)), shout(double(data["n"]))
+
+    @flow
+    def only_one() -> Any:
+        return label(double(draw.with_options(refresh_cache=True)(0)))
+
+    assert both() == ("<1>", "1!")
+    assert only_one() == "<2>"
+    assert both() == ("<2>", "2!")
+
+
+def test_what_is_pruned_and_gone_is_not_made_again_to_compare(drawing: Any, store: Path) -> None:
+    draw, double, label = drawing
+
+    @flow
+    def pipeline() -> Any:
+        data = draw(0)
+        return data, label(double(data))
+
+    before = pipeline()
+    results = ResultStore(open_store(str(store)))
+    for record in list(current_records(results, task="double")):
+        results.invalidate(record.task, record.key)
+    run = pipeline.run()
+    assert run.result() == before
+    assert run.counts["executed"] == 0
+
+
+def test_parts_that_a_flow_holds_are_not_taken_again_to_compare(drawing: Any) -> None:
+    draw, double, _ = drawing
+
+    @flow
+    def pipeline() -> int:
+        part = draw(0)["n"]
+        doubled = double(part)
+        return doubled.result()["from"] + len(part.__class__.__name__)
+
+    pipeline()
+    run = pipeline.run()
+    assert run.counts["executed"] == 0
+
+
+def test_a_value_that_comes_out_differently_when_it_is_made_again_ends_a_run_that_has_used_it(store: Path) -> None:
+    draws = itertools.count(1)
+
+    @task(cache_policy=INPUTS, key_name="large draw")
+    def draw(n: int) -> bytes:
+        return bytes([next(draws)]) * 100_000
+
+    @task(cache_policy=INPUTS, key_name="first byte")
+    def first(data: bytes) -> int:
+        return data[0]
+
+    @flow
+    def pipeline() -> tuple[int, int]:
+        data = draw(0)
+        number = first(data).result()
+        return number, data.result()[0]
+
+    assert pipeline() == (1, 1)
+    for path in payloads(store):
+        path.unlink()
+    with pytest.raises(ValuesChanged, match="the result of draw is not what it was"):
+        pipeline()
+    assert pipeline() == (2, 2)
+
+
+def test_a_value_that_comes_out_differently_changes_all_that_the_flow_returns(store: Path) -> None:
+    draws = itertools.count(1)
+
+    @task(cache_policy=INPUTS, key_name="large draw")
+    def draw(n: int) -> bytes:
+        return bytes([next(draws)]) * 100_000
+
+    @task(cache_policy=INPUTS, key_name="first byte")
+    def first(data: bytes) -> int:
+        return data[0]
+
+    @flow
+    def pipeline() -> tuple[int, bytes]:
+        data = draw(0)
+        return first(data), data
+
+    pipeline()
+    for path in payloads(store):
+        path.unlink()
+    number, data = pipeline()
+    assert number == data[0] == 2
+
+
+def test_many_consumers_that_find_one_damaged_result_have_it_made_once(
+    store: Path, runner: str, note: Note, ran: Ran
+) -> None:
+    @task(cache_policy=INPUTS, key_name="source of many")
+    def source(n: int) -> bytes:
+        note("source")
+        return b"x" * n
+
+    @task
+    def length(data: bytes, number: int) -> int:
+        return len(data) + number
+
+    @flow
+    def pipeline() -> int:
+        data = source(200_000)
+        return sum(future.result() for future in [length(data, number) for number in range(12)])
+
+    expected = 12 * 200_000 + sum(range(12))
+    assert pipeline() == expected
+    assert ran() == ["source"]
+    for path in payloads(store):
+        path.write_bytes(b"damaged")
+    assert pipeline() == expected
+    assert ran() == ["source"]
+
+
+# -- what it costs -----------------------------------------------------------------------------------------------------
+
+
+def test_inputs_that_are_looked_at_one_by_one_are_asked_for_once() -> None:
+    @task(cache_policy=INPUTS)
+    def part(i: int) -> int:
+        return i
+
+    @task(cache_policy=INPUTS)
+    def whole(xs: list[int]) -> int:
+        return sum(xs)
+
+    @flow
+    def pipeline(n: int) -> int:
+        parts = [part(i) for i in range(n)]
+        total = whole(parts).result()
+        return total + sum(each.result() for each in parts)
+
+    pipeline(50)
+    run = pipeline.run(50)
+    assert (run.counts["executed"], run.stats["lookups"]) == (0, 51)
+    assert run.stats["rounds"] <= 2
+
+
+def test_a_warm_graph_costs_one_look_up_for_each_output() -> None:
+    @task(cache_policy=INPUTS)
+    def part(i: int) -> int:
+        return i
+
+    @task(cache_policy=INPUTS)
+    def join(xs: list[int]) -> int:
+        return sum(xs)
+
+    @flow
+    def pipeline() -> list[int]:
+        return [join([join([part(4 * n + i), part(4 * n + i + 1)]) for i in (0, 2)]) for n in range(5)]
+
+    pipeline()
+    run = pipeline.run()
+    assert (run.counts["executed"], run.stats["lookups"], run.stats["rounds"]) == (0, 5, 1)

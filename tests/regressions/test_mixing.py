@@ -1,0 +1,63 @@
+"""Values that a run hands out always belong together, whatever was refreshed, removed, lost or edited meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from penstock.graph.agreement import Agreement
+from penstock.graph.graphs import Graph
+from penstock.runners.revising import Revision
+from tests.regressions.model_mixing import History
+
+FIRST = int(os.environ.get("PENSTOCK_FIRST_SEED", "0"))
+
+
+def play(seeds: range, steps: int = 12) -> None:
+    for seed in seeds:
+        History(seed).play(steps)
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + 100, 25))
+def test_no_history_leads_to_a_run_that_hands_out_mixed_values(first: int) -> None:
+    play(range(first, first + 25))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(FIRST + 100, FIRST + 2000, 100))
+def test_no_history_of_two_thousand_leads_to_mixed_values(first: int) -> None:
+    play(range(first, first + 100))
+
+
+# -- the test of the test: with any of these taken out, fifty histories are enough to see it ---------------------------
+
+
+def no_look_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = Agreement.to_look_at
+    monkeypatch.setattr(Agreement, "to_look_at", lambda self: looked(self) and [])
+
+
+def held_futures_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Graph, "outputs", lambda self, start, held: self.targets(start))
+
+
+def claims_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Agreement, "broken", lambda self: iter(()))
+
+
+def changed_values_are_not_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Revision, "changed", lambda self, id: False)
+
+
+@pytest.mark.parametrize(
+    "taken_out",
+    [no_look_between, held_futures_do_not_count, claims_are_not_compared, changed_values_are_not_noticed],
+)
+def test_the_model_notices_what_is_taken_out(
+    taken_out: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken_out(monkeypatch)
+    with pytest.raises(AssertionError, match=r"mixed|two values"):
+        play(range(50), steps=40)
