@@ -11,6 +11,7 @@ from typing import Any
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import ConfigurationError
 from penstock.graph.policies import IsolationLevel
+from penstock.graph.tasks import TaskDefinition
 from penstock.indexes import index_from, with_index
 from penstock.locks import lock_manager_from
 from penstock.locks.base import LockManager, Reach
@@ -20,6 +21,7 @@ from penstock.runners.local import ThreadRunner
 from penstock.runners.nesting import nesting
 from penstock.settings import Settings, current_settings
 from penstock.storage import open_store
+from penstock.storage.pickled import annotated_pickle
 from penstock.storage.results import ResultStore
 from penstock.storage.salts import salt_of
 from penstock.storage.signing import Signatures
@@ -186,6 +188,12 @@ def check_conditions(store: Store, task: str) -> None:
             because=f"conditional writes are {found.verdict} there{versioned}: two results of a key could be published",
             hint="use a bucket that enforces them (`penstock doctor` tries it), or another isolation level",
         )
+
+
+def check_annotation(results: ResultStore, task: TaskDefinition) -> None:
+    """Raise `CodecRefused` if a task is said to return what only pickle keeps, and the store takes no pickles."""
+    if task.options.result_serializer is None and (parts := annotated_pickle(task.fn)):
+        results.trust.refuse_pickle(task.name, "pickle", parts)
 
 
 def expand_files(pattern: str) -> list[str]:

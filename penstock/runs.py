@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from penstock import events
-from penstock.environments import Environment, check_conditions, check_reach, expand_files
+from penstock.environments import Environment, check_annotation, check_conditions, check_reach, expand_files
 from penstock.errors import DamagedResult, TracingError
 from penstock.graph.capture import replace_futures
 from penstock.graph.futures import WaitedInVain
@@ -234,6 +234,8 @@ class Live:
 
     def _checked_manager(self, node: Node) -> LockManager | None:
         policy, storage = node.entry.policy, node.entry.task.options.result_storage
+        if policy is not None:
+            check_annotation(self.environment.results(storage), node.entry.task)
         if policy is not None and policy.isolation_level is IsolationLevel.SERIALIZABLE:
             check_conditions(self.environment.results(storage).store, node.name)
         manager = self.environment.lock_manager(policy)

@@ -152,3 +152,9 @@ _ON_REQUEST: dict[str, Serializer] = {
         CompressedSerializer(PickleSerializer()),
     )
 }
+_OURS = frozenset(_registry)
+
+
+def has_own_serializers() -> bool:
+    """Whether somebody has registered one: it may take any value."""
+    return not _registry.keys() <= _OURS

@@ -176,4 +176,19 @@ def _description(data: bytes) -> dict[str, Any]:
             found=about["v"],
             known=_VERSION,
         )
+    if int(about["pandas"].partition(".")[0]) < 3 <= int(pd.__version__.partition(".")[0]):
+        about |= {part: _with_text(about[part]) for part in ("columns", "index", "labels")}
     return about
+
+
+def _with_text(node: Any) -> Any:
+    """Kinds with pandas 3's type of text for pandas 2's, which was objects: what the task would have made here."""
+    if isinstance(node, dict):
+        own = ("name", "names", "values")
+        return {key: item if key in own else _with_text(item) for key, item in node.items()}
+    if not isinstance(node, list):
+        return node
+    return ["text", "pyarrow", "nan"] if node in _OBJECT_TEXT else [_with_text(item) for item in node]
+
+
+_OBJECT_TEXT = (["object", "str", "None"], ["object", "str", "nan"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib
+import importlib.util
 import zoneinfo
 from typing import Any
 
@@ -24,7 +24,7 @@ def encode_zone(zone: Any) -> Any:
 
 
 def decode_zone(node: Any) -> Any:
-    """The zone again. Raises `ModuleNotFoundError` where its package is not installed."""
+    """The zone again; of the standard library where its package is not installed."""
     if "zone" in node:
         zone = from_node(node["zone"])
         if not isinstance(zone, (dt.timezone, zoneinfo.ZoneInfo)):
@@ -32,6 +32,9 @@ def decode_zone(node: Any) -> Any:
         return zone
     if "dateutil" in node:
         return importlib.import_module("dateutil.tz").UTC
-    pytz = importlib.import_module("pytz")
     name = node["pytz"]
+    if importlib.util.find_spec("pytz") is None:
+        # What pandas makes of the same name where it does without this package.
+        return dt.timezone(dt.timedelta(minutes=name)) if isinstance(name, int) else zoneinfo.ZoneInfo(name)
+    pytz = importlib.import_module("pytz")
     return pytz.FixedOffset(name) if isinstance(name, int) else pytz.timezone(name)

@@ -96,6 +96,9 @@ def _details(frame: Any) -> dict[str, str]:
 def _as_written(frame: Any, details: dict[str, str]) -> Any:
     """The frame with the types that it was written with: cast where that is possible."""
     found = _details(frame)
+    if "schema" in details and not hasattr(pl.Categorical(), "ordering"):
+        # From 1.32 on there is one order of categories: what the task would have made here.
+        details = {"schema": details["schema"].replace('["Categorical","physical"]', '["Categorical","lexical"]')}
     if found == details or not ("schema" in details or "schema_digest" in details):
         return frame
     if "schema" in details:

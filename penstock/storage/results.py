@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import platform
 import socket
@@ -15,7 +16,6 @@ from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import (
-    CodecRefused,
     DamagedResult,
     StoreError,
     StoreRefused,
@@ -35,6 +35,7 @@ from penstock.storage.commits import (
 )
 from penstock.storage.parts import Digests
 from penstock.storage.payloads import Place, as_inline, read_value, write_payload
+from penstock.storage.pickled import pickled_parts
 from penstock.storage.records import (
     FORMAT_NAME,
     FORMAT_VERSION,
@@ -74,6 +75,9 @@ __all__ = [
 ]
 
 
+_log = logging.getLogger("penstock.results")
+
+
 class ResultStore:
     """The results in a store, by task and key (any strings). Safe for threads; may be pickled if its store may be.
 
@@ -101,6 +105,8 @@ class ResultStore:
         self.trust = Trust(store, signatures=signatures, allow_pickle=allow_pickle)
         self._max_bytes = max_bytes
         self.commits = Commits(store, self.trust, self.counters, clock)
+        self._told: set[str] = set()
+        """Tasks of whose pickles was said already."""
         self._format_read = False
         self._format_written = False
         self._remembered = store if isinstance(store, RememberedStore) else None
@@ -210,17 +216,8 @@ class ResultStore:
         """
         self._write_format()
         chosen = serializer_for(value, serializer)
-        if not chosen.safe and not self.trust.own_pickles:
-            # Said now, and not by the next run, which would find a result that it may not read.
-            raise CodecRefused(
-                f"refused to store a result of {task} as {chosen.name!r}",
-                where=self.store.url,
-                because="reading it back would run code that whoever can write to this store has chosen"
-                + (f" ({open_to})" if (open_to := self.trust.why_open()) else ""),
-                hint="return a table, an array or JSON; or sign results (docs/security.md); or add ?trusted=true to "
-                "the address if all who can write there are trusted like your own code",
-                codec=chosen.name,
-            )
+        if not chosen.safe:
+            self._tell_of_pickle(task, chosen.name, value)
         generation, closes = place(after)
         inline = as_inline(value, chosen)
         if inline is not None:
@@ -251,6 +248,16 @@ class ResultStore:
             upstream_expires=upstream_expires,
         )
         return self.commits.staged(record, closes, value, chosen)
+
+    def _tell_of_pickle(self, task: str, codec: str, value: Any) -> None:
+        """Refuse one that the next run could not read; else say once of each task that its results are some."""
+        if task in self._told:
+            self.trust.refuse_pickle(task, codec, "result")
+            return
+        parts = pickled_parts(value)
+        self.trust.refuse_pickle(task, codec, parts)
+        self._told.add(task)
+        _log.info("results of %s are stored as pickles: %s", task, parts)
 
     def commit(self, staged: Staged) -> Published | Restart:
         """Publish a staged result, or adopt the one that was first.

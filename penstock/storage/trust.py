@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from penstock.errors import SignatureRefused
+from penstock.errors import CodecRefused, SignatureRefused
 from penstock.storage.choosing import is_safe
 from penstock.storage.records import RecipeEntry, ResultRecord, encode, encode_signed
 from penstock.storage.signing import Signatures, Verdict
@@ -45,6 +45,21 @@ class Trust:
         if self.signatures.refuses(verdict) or (needed and verdict != "valid"):
             raise self.signatures.refusal(record, verdict, store=self._store.url)
         return not safe and (needed or self.any_pickle)
+
+    def refuse_pickle(self, task: str, codec: str, parts: str) -> None:
+        """Raises `CodecRefused` where a pickle that is written here would not be read here; `parts` need it."""
+        if self.own_pickles:
+            return
+        open_to = self.why_open()
+        raise CodecRefused(
+            f"refused to store a result of {task} as {codec!r}",
+            where=f"{parts}, {self._store.url}",
+            because="reading it back would run code that whoever can write to this store has chosen"
+            + (f" ({open_to})" if open_to else ""),
+            hint="return tables, arrays and plain data (docs/values.md); or sign results (docs/security.md); or add "
+            "?trusted=true to the address if all who can write there are trusted like your own code",
+            codec=codec,
+        )
 
     def allow_scan(self, record: ResultRecord) -> None:
         """Raises `SignatureRefused` for a record that must not be used, and for any where nothing but what is signed

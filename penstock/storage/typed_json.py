@@ -78,6 +78,11 @@ def decode(data: bytes | memoryview, parts: Parts = ()) -> Any:
         raise SerializationError("typed JSON does not read back", because=f"{type(error).__name__}: {error}") from error
 
 
+def has_form(kind: type) -> bool:
+    """Whether instances of a class have a form here, as long as what they hold has one."""
+    return kind in (str, int, float, bool, type(None)) or _form_of(kind) is not None
+
+
 def unkept(value: Any) -> Unkept | None:
     """Where a value holds something that typed JSON does not keep, and what; None if it keeps all of it."""
     try:

@@ -1,0 +1,126 @@
+"""What only pickle keeps is named: before anything runs where an annotation says it, else with its place."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock import INPUTS, flow, task
+from penstock.errors import CodecRefused
+from penstock.storage.local import LocalStore
+from penstock.storage.memory import MemoryStore
+from penstock.storage.pickled import annotated_pickle, pickled_parts
+from penstock.storage.results import Absent, Published, ResultStore
+from penstock.testing import tasks
+from tests.roundtrip import classes as c
+
+pytestmark = pytest.mark.needs("pandas")
+
+
+class Model:
+    """An object like any other."""
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+
+
+@pytest.fixture
+def open_folder(tmp_path: Path) -> str:
+    """A store that others can write to."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    folder.chmod(0o777)
+    return str(folder)
+
+
+def mixed() -> Any:
+    import pandas as pd
+
+    return {"model": Model(), "auc": 0.9, "frame": pd.DataFrame({"a": [1]}), "more": [Model(2.0)]}
+
+
+def test_parts_are_named_by_their_place() -> None:
+    assert pickled_parts(mixed()) == (
+        "result['model']: test_pickled.Model, result['more'][0]: test_pickled.Model".replace(
+            "test_pickled", Model.__module__
+        )
+    )
+    assert pickled_parts(Model()) == f"result: {Model.__module__}.Model"
+
+
+def test_only_the_part_that_needs_it_is_a_pickle() -> None:
+    store = MemoryStore()
+    results = ResultStore(store)
+    published = results.publish("t", "k", mixed(), after=Absent(0, "never"), attempt="a", digest="d")
+    assert isinstance(published, Published)
+    assert published.record.codec == "parts/pickle"
+    names = sorted(entry.name.rpartition("-")[2].partition(".")[2] for entry in store.list("results/t/k/"))
+    assert "parquet" in names
+    assert "pkl" in names
+    again = results.load(published.record)
+    assert (again["auc"], again["model"].weight, again["more"][0].weight) == (0.9, 1.0, 2.0)
+    assert list(again["frame"]["a"]) == [1]
+
+
+def test_a_part_that_is_a_pickle_is_refused_by_its_name(open_folder: str) -> None:
+    results = ResultStore(LocalStore(open_folder))
+    with pytest.raises(CodecRefused) as caught:
+        results.publish("t", "k", mixed(), after=Absent(0, "never"), attempt="a", digest="d")
+    assert "result['model']" in caught.value.where
+    assert "Model" in caught.value.where
+
+
+def test_a_manifest_without_pickles_reads_none(open_folder: str, tmp_path: Path) -> None:
+    own = ResultStore(LocalStore(tmp_path / "own"))
+    published = own.publish("t", "k", mixed(), after=Absent(0, "never"), attempt="a", digest="d")
+    assert isinstance(published, Published)
+    import msgspec
+
+    forged = msgspec.structs.replace(published.record, codec="parts")
+    with pytest.raises(CodecRefused, match="pickle"):
+        own.load(forged)
+
+
+def test_a_task_that_says_that_it_returns_an_object_does_not_run(open_folder: str, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+
+    @task(cache_policy=INPUTS)
+    def train() -> tuple[int, Model]:
+        ran.touch()
+        return 1, Model()
+
+    @flow(result_storage=open_folder)
+    def pipeline() -> Any:
+        return train()
+
+    with pytest.raises(CodecRefused) as caught:
+        pipeline()
+    assert f"result[1]: {Model.__module__}." in caught.value.where
+    assert not ran.exists()
+
+
+def test_what_an_annotation_does_not_say_is_not_refused() -> None:
+    def union() -> Model | None: ...
+    def anything() -> Any: ...
+    def many() -> list[Model]: ...
+    def data() -> c.Point: ...
+    def number() -> float: ...
+    def nothing() -> None: ...
+    def unknown() -> NotThere: ...  # type: ignore[name-defined]  # noqa: F821
+    def none(): ...
+
+    functions: Any = (union, anything, many, data, number, nothing, unknown, none, tasks.double.fn)
+    assert [annotated_pickle(function) for function in functions] == [""] * len(functions)
+
+
+def test_that_results_are_pickles_is_told_once_of_each_task(caplog: pytest.LogCaptureFixture) -> None:
+    results = ResultStore(MemoryStore())
+    with caplog.at_level(logging.INFO, "penstock.results"):
+        for key in ("k", "l"):
+            results.publish("t", key, mixed(), after=Absent(0, "never"), attempt="a", digest="d")
+    assert [record.message for record in caplog.records] == [
+        f"results of t are stored as pickles: {pickled_parts(mixed())}"
+    ]
