@@ -158,13 +158,18 @@ def _copy_numpy(numpy: Any, value: Any, done: dict[int, Any]) -> Any:
     if value.dtype.hasobject and value.dtype.kind != "T":  # text of any length is no object: it copies as numbers do
         if type(value) is not numpy.ndarray or value.dtype.kind != "O":
             raise CannotCopy(value)
-        new = value.copy(order="K")
+        new = value.copy(order=_order(value))
         if not IMMUTABLE.issuperset(map(type, value.flat)):
             done[id(value)] = new
             for place, cell in numpy.ndenumerate(value):
                 new[place] = _copy(cell, done)
         return new
-    return value if frozen(numpy, value) else value.copy(order="K")
+    return value if frozen(numpy, value) else value.copy(order=_order(value))
+
+
+def _order(value: Any) -> Any:
+    """The order in memory that a stored array has when it is read: a consumer sees the same cold and warm."""
+    return "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
 
 
 def _copy_pandas(pandas: Any, value: Any, done: dict[int, Any]) -> Any:

@@ -6,7 +6,6 @@ Of a task's return annotation it is known before anything runs, where the class 
 from __future__ import annotations
 
 import inspect
-import types
 import typing
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -72,7 +71,7 @@ def _is_opaque(kind: type) -> bool:
     """Whether instances are objects like any other, whatever extends the class."""
     if kind.__module__.partition(".")[0] in _OPEN_PACKAGES or kind.__module__ == "builtins":
         return False
-    if inspect.isabstract(kind) or getattr(kind, "_is_protocol", False) or isinstance(kind, types.GenericAlias):
+    if inspect.isabstract(kind) or getattr(kind, "_is_protocol", False):
         return False
     if any(base.__module__ in ("collections.abc", "_collections_abc") for base in kind.__mro__):
         return False  # a stream, perhaps

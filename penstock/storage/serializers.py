@@ -4,23 +4,27 @@ Reading is by the codec that the record names, writing by the value's type (choo
 
     codec              file       values
     parquet/arrow      .parquet   pyarrow Table and RecordBatch; a reader or generator of batches, streamed
-    parquet/pandas     .parquet   pandas DataFrame and Series, where Parquet keeps all of them
+    parquet/pandas     .parquet   pandas DataFrame, Series, Index and arrays
     parquet/polars     .parquet   polars DataFrame and Series
+    arrow/pandas, …    .arrow     what Parquet has no type for; `arrow` alone is pyarrow's, and streams on request
     parquet/dask       in parts   Dask DataFrame and Series, written and read by its workers
     parquet/ray        in parts   Ray Dataset, likewise
     parquet/dataset    in parts   pyarrow Dataset; on request, a reader or generator of batches
-    arrow              .arrow     on request: pyarrow Table and RecordBatch, and streams of them, uncompressed
     npy                .npy       numpy arrays without objects
+    npy/masked         .npy       masked arrays
+    json/array         .json      numpy arrays of objects that typed JSON keeps
     json               .json      None, bool, int, finite float, str, lists, dicts with str keys
     json/typed         .json      other everyday values, enums, named tuples, dataclasses, models (docs/values.md)
+    parts              in parts   containers that hold tables, arrays or objects, each part by its own codec
+    parts/pickle       in parts   the same, with objects that only pickle keeps
     json/pydantic      .json      on request: pydantic models that their own JSON keeps
     json/struct        .json      on request: dataclasses and msgspec structs, likewise by msgspec
     pickle             .pkl       all else, by cloudpickle
     compressed/…       ….gz       `json` and `pickle` behind gzip, on request only
 
-What is read back is a new value, equal to the written one and of its type (a stream comes back as a Table). Values in
+What is read back is a new value, equal to the written one and of its type (a stream comes back as a Table). Datasets in
 parts (`.<number>-<mark>.parquet`, with a `.parts.json`) come back lazy: a stream as a pyarrow Dataset, others as they
-were.
+were. Containers, in the same kind of files, come back whole.
 """
 
 from __future__ import annotations

@@ -91,6 +91,8 @@ def test_arrays_keep_their_memory_order_and_the_objects_in_them_are_copied() -> 
     numpy = importlib.import_module("numpy")
     value = numpy.asfortranarray(numpy.ones((3, 4)))
     assert own_copy(value).flags.f_contiguous
+    for other in (numpy.ones((2, 3, 4)).transpose(1, 0, 2), value[::2], numpy.arange(6)[::-1]):
+        assert own_copy(other).flags.c_contiguous  # as it is when it was stored and read
     cells = numpy.array([[1], [2, 3]], dtype=object)
     own_copy(cells)[0].append(9)
     assert cells[0] == [1]

@@ -190,3 +190,55 @@ def test_a_lazy_frame_is_refused_with_the_way_out() -> None:
 def test_python_objects_in_polars_are_an_error_that_names_them() -> None:
     with pytest.warns(SerializerFallback), pytest.raises(SerializationError, match="polars"):
         round_trip(pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}))
+
+
+def test_text_that_pandas_2_kept_as_objects_is_text_here() -> None:
+    from penstock.storage.pandas_tables import METADATA, decode_value, encode_value
+    from penstock.storage.records import About
+
+    cells = {"a": np.array(["x", None], dtype=object), "b": np.array([1, "y"], dtype=object)}
+    frame = pd.DataFrame({name: pd.Series(each, dtype=object) for name, each in cells.items()})
+    frame.index = pd.Index(["k", "l"], dtype=object)
+    frame.columns = pd.Index(["a", "b"], dtype=object)
+    table = encode_value(frame)
+    description = table.schema.metadata[METADATA].replace(pd.__version__.encode(), b"2.2.3")
+    again = decode_value(table.replace_schema_metadata({METADATA: description}), About())
+    if int(pd.__version__.partition(".")[0]) >= 3:
+        pd.testing.assert_frame_equal(again, pd.DataFrame({"a": ["x", None], "b": frame["b"].array}, index=["k", "l"]))
+    else:
+        pd.testing.assert_frame_equal(again, frame)
+
+
+def test_what_was_written_before_there_were_descriptions_is_still_read() -> None:
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from penstock.storage.choosing import reader_of
+    from penstock.storage.records import About
+
+    frame = pd.DataFrame({"a": [1, 2]}, index=pd.date_range("2026", periods=2, freq="D"))
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(frame), sink)
+    about = About(type="DataFrame", details={"freq": "D"})
+    again = reader_of("parquet/pandas", allow_unsafe=False).read(memoryview(sink.getvalue()), about, limit=1 << 20)
+    assert_same_frame(again, frame)
+
+
+def test_other_programs_read_a_stored_frame(tmp_path: Any) -> None:
+    from penstock.storage.local import LocalStore
+
+    frame = pd.DataFrame(
+        {"day": pd.Categorical(["mo", "tu"]), "bin": pd.cut([1.0, 2.0], 2), "cell": [{"x": 1}, [2]], 7: [1.5, 2.5]},
+        index=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["p", None]),
+    )
+    results = ResultStore(LocalStore(tmp_path / "store"))
+    published = results.publish("t", "k", frame, after=Absent(0, "never"), attempt="a", digest="d")
+    assert isinstance(published, Published)
+    path = results.store.local_path(published.record.payload_name or "")
+    rows = pl.read_parquet(path).to_dicts()
+    assert rows[1] == {
+        "day": "tu", "bin": "(1.5, 2.0]", "cell": "[2]", "7": 2.5, "p": "b", "__index_level_1__": 2,
+    }  # fmt: skip
+    assert list(pd.read_parquet(path)["day"]) == ["mo", "tu"]

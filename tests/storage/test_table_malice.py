@@ -154,6 +154,7 @@ def test_a_cut_or_changed_end_is_an_error_like_any_other(cut: int) -> None:
             read(memoryview(data[:-cut] + b"\xff" * cut), 1 << 20)
 
 
+@pytest.mark.slow
 def test_a_few_bytes_that_stand_for_gigabytes_are_given_up_early() -> None:
     text = pa.table({"s": pa.DictionaryArray.from_arrays(pa.array(np.zeros(50_000, "i4")), pa.array(["x" * 100_000]))})
     numbers = pa.table({"n": pa.nulls(100_000_000, pa.int64())})
@@ -184,6 +185,7 @@ def test_offsets_beyond_the_end_of_an_arrow_file_are_found_out() -> None:
         read_arrow(memoryview(bytes(data)), 1 << 40, believed=False)
 
 
+@pytest.mark.slow
 @pytest.mark.needs("polars")
 def test_a_polars_file_that_stands_for_gigabytes_is_given_up_early() -> None:
     pl = pytest.importorskip("polars")
