@@ -202,6 +202,7 @@ def _layouts(folder: Path) -> Iterator[tuple[str, ModuleType]]:
     sys.path.insert(0, str(folder))  # for as long as the process: its code is looked up there
     for layout, path in (("module", "laid_alone.py"), ("package", "laid_out/inner/code.py")):
         _write(folder / path)
+        importlib.invalidate_caches()  # a folder that was listed within the same tick looks unchanged
         yield layout, importlib.import_module(path.removesuffix(".py").replace("/", "."))
     with _as_main(str(_write(folder / "script.py"))) as main:
         main.__file__ = str(folder / "script.py")
