@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from penstock.errors import DigestError
 from penstock.graph.policies import CachePolicy, Part
@@ -17,7 +18,8 @@ _READERS: dict[str, tuple[str, _Read]] = {
     "unnamed": ("task_source", task_source_of_unnamed),
 }
 """By what is carried: the component of keys that it is, and what reads it."""
-_carried: WeakKeyDictionary[Callable[..., Any], dict[str, str]] = WeakKeyDictionary()
+_carried: dict[int, tuple[ref[Callable[..., Any]], dict[str, str]]] = {}
+"""By identity, since an object that is called may have no hash; as long as it lives."""
 
 
 def code_digests(fn: Callable[..., Any], policy: CachePolicy, identity: str) -> dict[str, str]:
@@ -42,8 +44,14 @@ def code_to_carry(fn: Callable[..., Any], policy: CachePolicy, identity: str) ->
 
 def carry_code(fn: Callable[..., Any], code: Mapping[str, str]) -> None:
     """From now on these are the digests of the function's code in this process."""
+    key = id(fn)
+
+    def forget(_: object) -> None:
+        _carried.pop(key, None)
+
     if code:
-        _carried[fn] = {**_carried_by(fn), **code}
+        with contextlib.suppress(TypeError):  # of what cannot be referred to weakly, the code is read here
+            _carried[key] = ref(fn, forget), {**_carried_by(fn), **code}
 
 
 def _wanted(fn: Callable[..., Any], policy: CachePolicy, identity: str) -> list[str]:
@@ -54,7 +62,5 @@ def _wanted(fn: Callable[..., Any], policy: CachePolicy, identity: str) -> list[
 
 
 def _carried_by(fn: Callable[..., Any]) -> Mapping[str, str]:
-    try:
-        return _carried.get(fn, {})
-    except TypeError:  # a callable object without a hash or weak references
-        return {}
+    known = _carried.get(id(fn))
+    return known[1] if known is not None and known[0]() is fn else {}

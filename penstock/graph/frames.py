@@ -26,7 +26,7 @@ def _values(value: Any, walk: Walk) -> bytes:
     elif kind in ("DatetimeTZDtype", "PeriodDtype"):
         parts = (arrays.ndarray(array.asi8, walk),)
     elif kind == "SparseDtype":
-        parts = (arrays.ndarray(array.to_numpy(), walk), walk.of(dtype.fill_value))
+        parts = (arrays.ndarray(array.to_numpy(), walk), _fill_value(dtype, walk))
     elif kind == "StringDtype":
         parts = (text_digest(array),)  # wherever pandas keeps it: which dtype it is says the name
     elif hasattr(array, "__arrow_array__"):
@@ -41,7 +41,19 @@ def _dtype_name(dtype: Any) -> str:
     kind = type(dtype).__name__
     if kind == "DatetimeTZDtype":  # pandas 2 and 3 name the same zones by objects of different packages
         return f"datetime64[{dtype.unit}, {zone_name(dtype.tz)}]"
+    if kind == "SparseDtype":  # its own name says how the fill value is written
+        return f"Sparse[{dtype.subtype}]"
     return {"CategoricalDtype": "category", "ArrowDtype": "arrow"}.get(kind) or str(dtype)
+
+
+def _fill_value(dtype: Any, walk: Walk) -> bytes:
+    """As a number of the dtype, where it is one: pandas hands out `0` or `numpy.int64(0)`, as it comes."""
+    import numpy as np
+
+    try:
+        return arrays.scalar(np.asarray(dtype.fill_value, dtype.subtype), walk)
+    except (TypeError, ValueError):
+        return walk.of(dtype.fill_value)
 
 
 def _through_arrow(array: Any, walk: Walk) -> bytes:

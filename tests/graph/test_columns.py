@@ -446,6 +446,12 @@ def test_every_kind_of_pandas_value_has_a_digest_that_its_copy_shares(value: Any
     assert digest(copy.deepcopy(value)) == digest(value) == digest(pickle.loads(pickle.dumps(value)))
 
 
+def test_how_the_fill_value_of_a_sparse_column_is_written_does_not_matter() -> None:
+    one, other = (pd.arrays.SparseArray([0, 1], fill_value=fill, dtype="int64") for fill in (0, np.int64(0)))
+    assert digest(pd.Series(one)) == digest(pd.Series(other))
+    assert digest(pd.Series(one)) != digest(pd.Series(pd.arrays.SparseArray([0, 1], fill_value=1, dtype="int64")))
+
+
 def test_missing_values_of_different_kinds_differ() -> None:
     assert len({digest(value) for value in (pd.NA, pd.NaT, None, float("nan"))}) == 4
 

@@ -22,9 +22,10 @@ from typing import Any
 import pytest
 
 from penstock.errors import DigestError
+from penstock.graph.carried import carry_code, code_digests, code_to_carry
 from penstock.graph.hashing import digest
 from penstock.graph.keys import KeyContext, compile_template
-from penstock.graph.names import main_module, main_module_name
+from penstock.graph.names import importable_name, main_module, main_module_name
 from penstock.graph.policies import INPUTS, RUN_ID, TASK_CODE, TASK_SOURCE, CacheKey, CachePolicy
 from penstock.graph.tasks import TaskDefinition, TaskOptions
 
@@ -180,6 +181,18 @@ def test_a_function_without_source_is_told_apart_by_its_byte_code() -> None:
     assert key(made("def f(x): return [y for y in x if y > 1]")) != key(
         made("def f(x): return [y for y in x if y > 2]")
     )
+
+
+def test_what_code_digests_to_is_carried_to_where_it_has_no_source() -> None:
+    scope: dict[str, Any] = {"dataclasses": dataclasses}
+    exec("@dataclasses.dataclass\nclass Shop:\n    tax: float\n    def __call__(self, x): return x", scope)
+    there, here = scope["Shop"](1), scope["Shop"](1)  # equal, and without a hash
+    assert code_to_carry(there, INPUTS, ":".join(importable_name(there))).keys() == {"unnamed"}
+    carry_code(here, {"unnamed": "c" * 40})
+    assert code_digests(here, INPUTS, ":".join(importable_name(here))) == {"task_source": "c" * 40}
+    assert code_digests(there, INPUTS, ":".join(importable_name(there))) != {"task_source": "c" * 40}
+    carry_code(len, {"unnamed": "c" * 40})  # told by its name: nothing is asked
+    assert code_digests(len, INPUTS, "builtins:len") == {}
 
 
 # -- scripts and notebooks -------------------------------------------------------------------------------------------

@@ -19,6 +19,9 @@ _LEFT_OUT = frozenset(
 )
 """Tools, and engines that bring no kind of value."""
 
+_PINNED_TOGETHER = frozenset({"dask", "distributed"})
+"""Not each release of one has a release of the other that it can be installed with."""
+
 
 def requirements(*, lowest: bool) -> list[str]:
     """What Penstock and its tests ask for, at the lowest bound or at whatever is newest."""
@@ -33,7 +36,8 @@ def requirements(*, lowest: bool) -> list[str]:
             raise ValueError(f"{entry!r} in pyproject.toml has no lower bound")
         name, _, bound = match.groups()
         if name not in _LEFT_OUT:
-            found[name] = f"{name}=={bound}" if lowest else f"{name}>={bound}"
+            exactly = f"=={bound}.*" if name in _PINNED_TOGETHER else f"=={bound}"
+            found[name] = name + (exactly if lowest else f">={bound}")
     return sorted(found.values())
 
 
