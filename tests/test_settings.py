@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import os
@@ -566,3 +567,34 @@ def test_settings_that_nobody_would_write_are_told(places: Places, text: str) ->
 def refusal_of(places: Places, text: str) -> ConfigurationError:
     places.project_file(text)
     return refusal(places)
+
+
+LITERALS = [
+    *(
+        "true",
+        "false",
+        "0",
+        "-1",
+        "1.5",
+        "nan",
+        "inf",
+        "-inf",
+        "1e400",
+        "9" * 400,
+        '""',
+        '"x"',
+        '"../../x"',
+        "[]",
+        "{}",
+    ),
+    *('"/etc/passwd"', '"a:b"', '"nan"', '"\\u001b[2J"', '"' + "x" * 10_000 + '"', "[1, [2]]", '{a = {b = "c"}}'),
+    *("1979-05-27", "07:32:00", "0x10"),
+]
+
+
+@pytest.mark.parametrize("literal", LITERALS, ids=range(len(LITERALS)))
+def test_any_value_of_any_setting_is_taken_or_refused(places: Places, literal: str) -> None:
+    for name in [*(each.name for each in dataclasses.fields(Settings)), "profiles", "no_such", "profiles.a.store"]:
+        places.project_file(f"{name} = {literal}")
+        with contextlib.suppress(ConfigurationError):
+            assert places.load().describe()

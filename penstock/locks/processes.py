@@ -28,6 +28,13 @@ class ProcessIdentity:
     started: str
     """The start time in clock ticks since boot: a pid is given away again, this pair is not."""
 
+    def __post_init__(self) -> None:
+        # Identities are read from what others wrote; one of another shape is nobody's.
+        if type(self.pid) is not int or not all(type(each) is str for each in (self.host, self.boot, self.namespace)):
+            raise TypeError("an identity of a process is a number and texts")
+        if type(self.started) is not str:
+            raise TypeError("the start of a process is a text")
+
     @classmethod
     def current(cls) -> ProcessIdentity:
         return cls(

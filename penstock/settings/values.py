@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -49,8 +48,16 @@ def _text(value: Any, folder: str) -> str:
     return value
 
 
+def _is_number(value: Any) -> bool:
+    """Whether this is a number, and one that somebody may mean."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _BEYOND
+
+
+_BEYOND = 1e15
+
+
 def _seconds(value: Any, folder: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    if not _is_number(value) or value <= 0:
         raise ValueError("a number of seconds above 0")
     return float(value)
 
@@ -81,7 +88,7 @@ _KEY = re.compile(r"[0-9A-Fa-f]{32,}")
 
 
 def _count(value: Any, folder: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
+    if not _is_number(value) or value < 1 or value != int(value):
         raise ValueError("a whole number from 1")
     return int(value)
 

@@ -1,0 +1,243 @@
+"""A small store with one of everything that is read from it, and what somebody may make of each document in it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.dataset as ds
+from blake3 import blake3
+
+from penstock import INPUTS, flow, task
+from penstock.errors import PenstockError
+from penstock.journals import RunRecord, list_records, process_of, read_events, read_record
+from penstock.kept_parameters import read_parameters
+from penstock.locks import FileSystemLockManager
+from penstock.settings import load_settings
+from penstock.storage import LocalStore, maintenance
+from penstock.storage.limits import all_limits, read_limits, read_rates, set_limit, set_rate
+from penstock.storage.rates import Rate
+from penstock.storage.records import RecipeEntry
+from penstock.storage.results import ResultStore
+from penstock.storage.salts import salt_of
+from penstock.storage.signing import Signatures
+from penstock.storage.slots import Absent, Found, Unknown
+
+ROWS = pa.table({"a": list(range(50)), "b": [str(n) for n in range(50)]})
+VALUES: dict[str, Any] = {
+    "json": {"n": 1, "names": ["a", "b"]},
+    "table": ROWS,
+    "parts": ROWS,
+    "mixed": {"table": ROWS, "n": 1},
+    "pickle": frozenset({("a", 1), ("b", 2)}),
+}
+SERIALIZERS = {"parts": "parquet/dataset", "pickle": "pickle"}
+HOME = "home/penstock.toml"
+
+
+@task(cache_policy=INPUTS)
+def double(n: int) -> int:
+    return n * 2
+
+
+@flow
+def doubling(n: int) -> int:
+    return double(n)
+
+
+def results_of(folder: Path, keys: str | None) -> ResultStore:
+    signatures = None if keys is None else Signatures(keys)
+    return ResultStore(LocalStore(folder / "store", durable=False), signatures=signatures)
+
+
+def build(folder: Path, keys: str | None) -> None:
+    """The store in `folder`, with results that are signed if there are keys."""
+    results = results_of(folder, keys)
+    for name, value in VALUES.items():
+        stored = ds.dataset(value) if name == "parts" else value
+        results.publish(
+            "t", name, stored, after=Absent(0, "never"), attempt="a", digest="d", serializer=SERIALIZERS.get(name)
+        )
+    results.publish("t", "closed", 1, after=Absent(0, "never"), attempt="a", digest="d")
+    results.invalidate("t", "closed")
+    results.put_recipe(RecipeEntry(recipe="r", key="json", task="t", digest="d", inputs=["i"]))
+    said = {"store": str(folder / "store"), **({} if keys is None else {"signing_keys": keys})}
+    assert doubling.run_with({"n": 3}, settings=load_settings(overrides=said)).result() == 6
+    set_limit(results.store, "db", 3)
+    set_rate(results.store, "api", Rate(5, 1.0))
+    salt_of(results.store, make=True)
+    locks, held = folder / "store" / "locks", folder / "held"
+    session = FileSystemLockManager(locks).open_session(info={"run": "r"})
+    session.try_acquire(["k"])
+    shutil.copytree(locks, held)  # as it is while somebody holds the key
+    session.close()
+    shutil.rmtree(locks)
+    held.rename(locks)
+    (folder / "home").mkdir()
+    (folder / HOME).write_text('runner = "processes"\nlease_seconds = 5\n[profiles.a]\nlog_level = "DEBUG"\n')
+
+
+# -- what somebody makes of a document
+
+
+@dataclass(frozen=True, repr=False)
+class Raw:
+    """JSON that no encoder writes."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return f"Raw({self.text[:20]!r}, {len(self.text)} characters)"
+
+
+GONE = Raw("")
+"""The field is not there."""
+ODD: list[Any] = [
+    GONE,
+    *(None, True, False, 0, -1, 2**31, 2**63, 1.5, 1e300, "", "x", [], {}, [[]], {"": None}),
+    *("../../outside/secret", "/etc/passwd", "a/b", ".", "..", "\0", "\u202e\x1b[2J", "nan"),
+    Raw('"' + "x" * 10_000 + '"'),
+    *(Raw("1e400"), Raw("NaN"), Raw("-Infinity"), Raw('"\\ud800"'), Raw("9" * 5_000), Raw("[" * 5_000 + "]" * 5_000)),
+    *(Raw('{"a":' * 5_000 + "1" + "}" * 5_000), Raw("1" + "0" * 400), Raw('"\xff"')),
+]
+"""In the place of any value."""
+
+
+def places(document: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every value in a document, the whole first."""
+    yield at
+    if isinstance(document, dict):
+        for name, inner in document.items():
+            yield from places(inner, (*at, name))
+    elif isinstance(document, list):
+        for number, inner in enumerate(document):
+            yield from places(inner, (*at, number))
+
+
+def changed(data: bytes, at: tuple[Any, ...], to: Any) -> bytes:
+    """The bytes of a document with another value somewhere; the check of a record is made to fit again."""
+    document = json.loads(data)
+    whole = {"": copy.deepcopy(document)}
+    inner: Any = whole
+    *way, last = ("", *at)
+    for step in way:
+        inner = inner[step]
+    mark = "\x01planted\x01"
+    if to == GONE:
+        del inner[last]
+        if not at:
+            return b""
+    else:
+        inner[last] = mark if isinstance(to, Raw) else to
+    text = json.dumps(whole[""], ensure_ascii=False, separators=(",", ":"))
+    if isinstance(to, Raw):
+        text = text.replace(json.dumps(mark), to.text)
+    encoded = text.encode("latin-1" if isinstance(to, Raw) and "\xff" in to.text else "utf-8", "surrogatepass")
+    return with_check(encoded) if isinstance(document, dict) and "check" in document else encoded
+
+
+_CHECK = re.compile(rb',"check":"[0-9a-f]*"\}\Z')
+
+
+def with_check(encoded: bytes) -> bytes:
+    body = _CHECK.sub(b"", encoded)
+    if body == encoded:
+        return encoded  # its end was changed
+    return body + b',"check":"' + blake3(body).hexdigest(16).encode() + b'"}'
+
+
+def documents(folder: Path) -> dict[str, bytes]:
+    """What lies in the store and its home, by name, as far as it is JSON."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with contextlib.suppress(ValueError):
+                json.loads(path.read_bytes())
+                found[str(path.relative_to(folder))] = path.read_bytes()
+    return found
+
+
+# -- who reads
+
+
+def read_everything(folder: Path, keys: str | None) -> dict[str, Any]:
+    """Read all that there is, each by itself; a refusal is noted as what it is. Raises what is none."""
+    results = results_of(folder, keys)
+    store, seen = results.store, {}
+
+    def reading(name: str, read: Callable[[], Any]) -> None:
+        try:
+            seen[name] = read()
+        except PenstockError as error:
+            str(error)
+            json.dumps(error.to_dict())
+            seen[name] = error
+
+    for name in VALUES:
+        reading(f"value {name}", lambda name=name: value_of(results, name))
+    reading("closed", lambda: results.look_up("t", "closed"))
+    reading("recipe", lambda: results.get_recipes(["r"]))
+    for job in (maintenance.ls, maintenance.du, maintenance.verify):
+        reading(job.__name__, lambda job=job: list(job(results)) if job is maintenance.ls else job(results))
+    reading("show", lambda: [maintenance.show(results, "t", name) for name in VALUES])
+    reading("gc", lambda: maintenance.gc(results, grace_seconds=0.0, dry_run=True))
+    reading("runs", lambda: [(each, process_of(each).is_gone()) for each in list_records(store)])
+    for run in sorted({entry.name.split("/")[1] for entry in store.list("runs/")}):
+        reading("run", lambda run=run: run_of(results, run))
+        reading("events", lambda run=run: list(read_events(store, run)))
+    for read in (read_limits, read_rates, all_limits):
+        reading(read.__name__, lambda read=read: list(read(store)))
+    reading("salt", lambda: salt_of(store, make=True))
+    reading("locks", lambda: locks_of(folder))
+    reading("settings", lambda: load_settings(cwd=folder, environ={"PENSTOCK_HOME": str(folder / "home")}))
+    return seen
+
+
+def value_of(results: ResultStore, name: str) -> Any:
+    found = results.look_up("t", name)
+    if isinstance(found, Unknown):
+        raise found.error
+    if isinstance(found, Absent):
+        return found
+    if found.refused is not None:
+        raise found.refused
+    value = results.load(found.record)
+    return value.to_table() if isinstance(value, ds.Dataset) else value
+
+
+def run_of(results: ResultStore, run: str) -> RunRecord:
+    record = read_record(results.store, run)
+    assert record.id == run
+    with contextlib.suppress(PenstockError):
+        assert read_parameters(results.store, record, results.trust.signatures) == {"n": 3}
+    return record
+
+
+def locks_of(folder: Path) -> None:
+    manager = FileSystemLockManager(folder / "store" / "locks")
+    manager.ls()
+    session = manager.open_session(info={"run": "other"})
+    try:
+        session.try_acquire(["k", "other"])
+    finally:
+        session.close()
+
+
+def is_right(name: str, value: Any) -> bool:
+    """Whether what was read is what was stored, or not there."""
+    if isinstance(value, PenstockError | Absent):
+        return True
+    expected = VALUES[name]
+    return value.equals(expected) if isinstance(expected, pa.Table) else bool(value == expected)
+
+
+__all__ = ["GONE", "ODD", "Found", "build", "changed", "documents", "is_right", "msgspec", "places", "read_everything"]
