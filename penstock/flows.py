@@ -10,8 +10,9 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from types import MethodType
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
@@ -308,6 +309,20 @@ class Flow(Generic[P, R]):
             await asyncio.sleep(delay)
 
 
+_begun: ContextVar[list[str] | None] = ContextVar("penstock_begun", default=None)
+
+
+@contextlib.contextmanager
+def noting_runs() -> Iterator[list[str]]:
+    """The names of the flows that begin to run in the block."""
+    names: list[str] = []
+    token = _begun.set(names)
+    try:
+        yield names
+    finally:
+        _begun.reset(token)
+
+
 class _Attempts:
     """The attempts of one run of a flow: same id and record, a new graph each time."""
 
@@ -340,6 +355,8 @@ class _Attempts:
     def begin(self) -> Live:
         self.count += 1
         flow, record = self.flow, self.record
+        if (begun := _begun.get()) is not None:
+            begun.append(flow.name)
         run: Run[Any] = Run(record.id, flow.name, self.parameters)
         info = FlowRunInfo(
             id=record.id,

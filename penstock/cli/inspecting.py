@@ -59,14 +59,14 @@ runs.add_command(run_removal.gc)
 
 
 @click.command()
-@click.argument("run_id")
+@click.argument("run_id", default="last")
 @json_option
 @shared_options
 @click.pass_obj
 def show(invocation: Invocation, run_id: str) -> None:
     """Show one run: its tasks, its failures, its slowest calls.
 
-    RUN_ID is a run's id, the end of one, or `last`.
+    RUN_ID is a run's id, the end of one, or `last`, which is also meant where it is left out.
     """
     store = invocation.environment().results().store
     record = find_run(store, run_id)

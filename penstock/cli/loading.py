@@ -12,8 +12,9 @@ from types import ModuleType
 from typing import Any
 
 from penstock.cli.failures import is_users_file
+from penstock.cli.output import say
 from penstock.errors import FlowImportError
-from penstock.flows import Flow
+from penstock.flows import Flow, noting_runs
 
 
 def load_flow(target: str) -> Flow[..., Any]:
@@ -26,7 +27,12 @@ def load_flow(target: str) -> Flow[..., Any]:
     Raises `FlowImportError`.
     """
     place, name = _split(target)
-    module = _import_file(place) if _is_file(place) else _import_module(place)
+    with noting_runs() as begun:
+        module = _import_file(place) if _is_file(place) else _import_module(place)
+    for flow in dict.fromkeys(begun):
+        # What was asked for comes after that: `why` and `plan` would find everything there.
+        note = 'put the call below `if __name__ == "__main__":` to have it run only as a script'
+        say(f"note: importing {place} has run the flow {flow}; {note}", err=True)
     return _pick(module, place, name)
 
 

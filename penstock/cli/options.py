@@ -38,7 +38,10 @@ class Invocation:
 _SETTINGS = {
     "--store": ("URL", "Where results are kept: a folder or a URL."),
     "--locks": ("URL", "Who locks keys: a folder, `redis://host`, `store`, `memory`."),
-    "--runner": ("ADDRESS", "Where tasks run: threads, processes, each with ?workers=N."),
+    "--runner": (
+        "ADDRESS",
+        "Where tasks run: threads, processes, dask, ray, each with ?workers=N; dask+tcp://HOST:PORT, ray://HOST:PORT.",
+    ),
     "--profile": ("NAME", "Which profile of the settings files to use."),
 }
 GLOBAL_OPTIONS = (*_SETTINGS, "--json", "--debug")

@@ -16,6 +16,10 @@ from penstock.locks.base import describe_holder
 
 LINE_SECONDS = 1.0
 """Where there is no terminal: at most one line in so many seconds."""
+BAR = 20
+"""Characters of the bar."""
+FEWEST = 3
+"""So many calls have to be over before the time that is left is told."""
 MOST_HOLDERS = 3
 """Runs that are named as those that are waited for."""
 
@@ -39,8 +43,13 @@ class TaskProgress:
     waiting: int = 0
     """Calls that somebody else is computing."""
 
+    @property
+    def done(self) -> int:
+        """Calls that are over."""
+        return self.ran + self.hit + self.failed
+
     def __str__(self) -> str:
-        done = self.ran + self.hit + self.failed
+        done = self.done
         extras = {"hit": self.hit, "retried": self.retried, "failed": self.failed, "waiting": self.waiting}
         shown = ", ".join(f"{count} {what}" for what, count in extras.items() if count)
         return f"{done}/{max(self.planned, done)}" + (f" ({shown})" if shown else "")
@@ -131,9 +140,22 @@ class Watch:
             head = f"{self.flow or 'starting'}  {duration(time.monotonic() - self.began)}"
             if self.hits:
                 head += f"  {self.hits} found"
+            head += self._so_far()
             width = max((len(name) for name in self.tasks), default=0)
             tasks = [f"  {name:<{width}}  {progress}" for name, progress in self.tasks.items()]
             return [clean(line) for line in (head, *tasks, *(f"  waiting: {text}" for text in self._holders()))]
+
+    def _so_far(self) -> str:
+        """A bar and the time that is left, once there is something to tell them by."""
+        planned = sum(max(task.planned, task.done) for task in self.tasks.values())
+        done = sum(task.done for task in self.tasks.values())
+        if not planned:
+            return ""
+        filled = BAR * done // planned
+        bar = f"  [{'█' * filled}{'·' * (BAR - filled)}] {100 * done // planned} %"
+        if not FEWEST <= done < planned:
+            return bar
+        return f"{bar}, about {duration((time.monotonic() - self.began) * (planned - done) / done)} left"
 
     def _holders(self) -> list[str]:
         """Whom calls wait for: one text for each run, the one that most wait for first."""

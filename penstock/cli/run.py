@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from penstock.cli.failures import FAILED, INFRASTRUCTURE, INTERRUPTED, WORK_TO_DO, describe_failure, exit_code_of
+from penstock.cli.flow_help import FlowCommand
 from penstock.cli.loading import load_flow
 from penstock.cli.options import Invocation, json_option, keep_going_option, shared_options
 from penstock.cli.output import clean, duration, output_for_people, print_document, say, short
@@ -93,7 +94,7 @@ def _contradiction(flow: Flow[..., Any], flag: str, in_code: str) -> UsageError:
     )
 
 
-@click.command(context_settings=TAKES_PARAMETERS)
+@click.command(cls=FlowCommand, context_settings=TAKES_PARAMETERS)
 @takes_flow
 @click.option("--refresh", is_flag=True, help="Run every task even if there is a result.")
 @keep_going_option
@@ -145,6 +146,12 @@ def resume(invocation: Invocation, run_id: str, assignments: tuple[str, ...], qu
     check_resumable(store, record, environment.signatures())  # before the record says what is imported
     if is_running(record):
         raise UsageError(f"run {record.id} is still running", where=f"process {record.pid} on {record.host}")
+    if record.state == "completed":
+        raise UsageError(
+            f"run {record.id} is completed",
+            because="there is nothing left of it to do",
+            hint=f"`penstock show {record.id}` shows it; `penstock run {record.entry}` begins a new one",
+        )
     with _tidy_output(invocation):
         flow = load_flow(record.entry)
         check_flags(flow, invocation)
@@ -165,7 +172,7 @@ def _secrets_of(record: RunRecord, flow: Flow[..., Any], assignments: tuple[str,
     return read_assignments(flow, [*assignments, *answers])
 
 
-@click.command(context_settings=TAKES_PARAMETERS)
+@click.command(cls=FlowCommand, context_settings=TAKES_PARAMETERS)
 @takes_flow
 @click.option("--refresh", is_flag=True, help="As if no task had a result.")
 @click.option("--exit-code", is_flag=True, help="Exit with 4 if a run would execute anything.")

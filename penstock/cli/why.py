@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from penstock.cli.explaining import Difference, nearest
+from penstock.cli.flow_help import FlowCommand
 from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import moment, output_for_people, print_document, say
 from penstock.cli.producers import other_environment
@@ -58,7 +59,7 @@ class Explanation:
         }
 
 
-@click.command(context_settings=TAKES_PARAMETERS)
+@click.command(cls=FlowCommand, context_settings=TAKES_PARAMETERS)
 @takes_flow
 @json_option
 @shared_options

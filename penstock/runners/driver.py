@@ -288,7 +288,7 @@ class Driver:
         board = self.board
         tally = dict.fromkeys(("hit", "miss", "bypass", "unknown"), 0)
         tasks: dict[str, int] = {}
-        for id in board.planner.fresh:
+        for id in sorted(board.planner.fresh):  # tasks are told in the order of their first calls
             step = board.planner.steps[id]
             if step.status is Status.PRUNED:
                 continue

@@ -127,3 +127,15 @@ def test_on_a_terminal_the_tasks_are_drawn(monkeypatch: pytest.MonkeyPatch) -> N
     drawn = terminal.getvalue()
     assert "2 found" in drawn
     assert "slow  1/1" in drawn
+
+
+def test_a_bar_shows_how_much_is_done_and_about_how_long_the_rest_takes() -> None:
+    watch = watch_of(started(), planned(features=8))
+    assert "[····················] 0 %" in watch.lines()[0]
+    for node in range(4):
+        watch(finished(node, "features"))
+    head = watch.lines()[0]
+    assert "[██████████··········] 50 %, about " in head
+    for node in range(4, 8):
+        watch(finished(node, "features"))
+    assert watch.lines()[0].endswith("[████████████████████] 100 %")

@@ -320,3 +320,46 @@ def test_a_killed_run_says_so_and_is_resumed(flows: Path, start, penstock) -> No
     done = penstock("resume", record["id"][-8:], "--json")
     assert json.loads(done.stdout)["counts"]["executed"] == 1
     assert json.loads(penstock("show", "last", "--json").stdout)["run"]["state"] == "completed"
+
+
+# -- what a newcomer meets --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "why"])
+def test_help_lists_the_parameters_of_the_flow_that_is_named(flows: Path, call, command: str) -> None:
+    done = call(command, "pipelines.py:weekly", "--help")
+    assert done.exit_code == 0
+    assert "Usage:" in done.stdout
+    assert re.search(
+        r"Parameters of weekly:\n  --days +list\[.*date\]  \[required\]\n  --n +int  \[default: 2\]\n", done.stdout
+    )
+
+
+def test_help_says_why_parameters_are_not_known(flows: Path, call) -> None:
+    done = call("run", "missing.py:weekly", "--help")
+    assert (done.exit_code, "there is no file missing.py" in done.stdout) == (0, True)
+
+
+def test_a_completed_run_is_not_resumed(flows: Path, call) -> None:
+    assert call("run", "pipelines.py:weekly", *DAY).exit_code == 0
+    done = call("resume", "last")
+    assert (done.exit_code, "is completed" in done.stderr) == (2, True)
+
+
+def test_show_without_an_id_shows_the_last_run(flows: Path, call) -> None:
+    call("run", "pipelines.py:weekly", *DAY)
+    assert call("show").stdout == call("show", "last").stdout != ""
+
+
+def test_a_script_that_runs_its_flow_when_imported_is_told(flows: Path, call) -> None:
+    flows.with_name("eager.py").write_text(
+        "from penstock import INPUTS, flow, task\n\n\n@task(cache_policy=INPUTS)\ndef one() -> int:\n    return 1\n\n\n"
+        "@flow\ndef eager() -> int:\n    return one()\n\n\neager()\n"
+    )
+    done = call("why", "eager.py:eager")
+    assert "importing eager.py has run the flow eager" in done.stderr
+    assert 'if __name__ == "__main__":' in done.stderr
+
+
+def test_the_runners_are_named_in_the_help(call) -> None:
+    assert "dask+tcp://HOST:PORT, ray://HOST:PORT" in " ".join(call("run", "--help").stdout.split())
