@@ -22,7 +22,7 @@ def _values(value: Any, walk: Walk) -> bytes:
         codes = array.codes.astype("<i8")
         parts = (pandas_index(dtype.categories, walk), walk.of(bool(dtype.ordered)), arrays.ndarray(codes, walk))
     elif kind == "IntervalDtype":
-        parts = (pandas_index(array.left, walk), pandas_index(array.right, walk))
+        parts = (_values(array.left, walk), _values(array.right, walk))
     elif kind in ("DatetimeTZDtype", "PeriodDtype"):
         parts = (arrays.ndarray(array.asi8, walk),)
     elif kind == "SparseDtype":
@@ -68,18 +68,25 @@ def _through_arrow(array: Any, walk: Walk) -> bytes:
 
 def pandas_index(value: Any, walk: Walk) -> bytes:
     """The digest of an index, row or column labels, of all kinds."""
+    return _labels(value, walk, True)
+
+
+def _labels(value: Any, walk: Walk, frequency: bool) -> bytes:
+    # Of a level the frequency does not count: pandas hands out that of the values it was made of, now and then.
     kind = type(value).__name__
     if kind == "RangeIndex":
         parts = (hash_int(value.start), hash_int(value.step), hash_int(len(value)), walk.at(".name", value.name))
         return hash_node(b"pandas.rangeindex", parts)
     if kind == "MultiIndex":
-        levels = [pandas_index(value.get_level_values(number), walk) for number in range(value.nlevels)]
+        levels = [_labels(value.get_level_values(number), walk, False) for number in range(value.nlevels)]
         return hash_node(b"pandas.multiindex", levels)
     name = walk.at(".name", value.name)
     if _are_texts(value):
         return hash_node(b"pandas.labels", (name, text_digest(value.array)))
     if kind in ("DatetimeIndex", "TimedeltaIndex"):
-        return hash_node(b"pandas.timeindex", (name, _values(value, walk), walk.of(value.freqstr)))
+        return hash_node(
+            b"pandas.timeindex", (name, _values(value, walk), walk.of(value.freqstr if frequency else None))
+        )
     return hash_node(b"pandas.index", (name, _values(value, walk)))
 
 

@@ -36,6 +36,7 @@ Branch = Callable[[Any, "Walk"], bytes]
 # Sharing is only remembered below this depth: broad and flat values would fill memory for nothing.
 _REMEMBER_BELOW = 6
 _SHOWN_STEPS = 12
+_CONTAINS_ITSELF = "the value contains itself"
 _TOO_DEEP = "the value is nested too deeply for the stack that is left"
 _WAYS_OUT = 'exclude it from the key with `- "{name}"`, give its type a digest with register_digest(), or use NO_CACHE'
 
@@ -93,7 +94,8 @@ class Walk:
         except UndigestibleError as problem:
             raise problem.as_error(where, name) from problem.__cause__
         except RecursionError:
-            raise UndigestibleError(_TOO_DEEP).as_error(where, name) from None
+            again = len(set(self.stack)) < len(self.stack)
+            raise UndigestibleError(_CONTAINS_ITSELF if again else _TOO_DEEP).as_error(where, name) from None
 
     def visit(self, value: Any) -> bytes:
         """The digest of a value that is no leaf."""
@@ -108,9 +110,7 @@ class Walk:
                 return known[1]
             if len(stack) >= MAX_DEPTH:
                 again = id(value) in stack
-                raise UndigestibleError(
-                    "the value contains itself" if again else f"nested deeper than {MAX_DEPTH} levels"
-                )
+                raise UndigestibleError(_CONTAINS_ITSELF if again else f"nested deeper than {MAX_DEPTH} levels")
             stack.append(id(value))
             result = branch(value, self)
             if not self.functions:  # inside a function, a digest may depend on the functions around it

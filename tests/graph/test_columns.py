@@ -190,6 +190,13 @@ def test_objects_in_arrays_are_followed_and_named_in_errors() -> None:
     assert caught.value.where == "value['a'][1]"
 
 
+def test_an_array_that_holds_itself_is_an_error() -> None:
+    value = np.empty(1, object)
+    value[0] = {"again": value}
+    with pytest.raises(DigestError, match="contains itself"):
+        digest(value)
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -519,6 +526,8 @@ def test_the_frequency_of_a_time_index_counts() -> None:
     plain = pd.DatetimeIndex(list(daily))
     assert daily.equals(plain)
     assert digest(daily) != digest(plain)
+    assert digest(pd.MultiIndex.from_arrays([daily])) == digest(pd.MultiIndex.from_arrays([plain]))
+    assert daily.freqstr == "D"
 
 
 @pytest.mark.parametrize("make", [lambda text: pd.Series([text, None], dtype=object), lambda text: np.array([text])])

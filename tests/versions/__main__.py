@@ -4,8 +4,8 @@
 
 makes (or uses again) two environments in FOLDER (default: build/versions), lets each write every kind of value and the
 other one read it, and lays code out in many ways in both. It prints what does not agree. A key may differ where
-docs/keys.md says so, and a value may be refused or computed again; a value that comes back as another one without a
-word fails the comparison.
+docs/keys.md says so. A value may be refused, computed again, or come back as the reader's own library makes it of the
+same data; one that comes back as something else without a word fails the comparison.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from typing import Any
 from tests.versions.environments import LATEST_PYTHON, LOWEST_PYTHON, ROOT, environment, requirements
 
 Answer = dict[str, Any]
+SAID_IN_THE_DOCS = frozenset({"pandas: text objects none", "pandas: text objects nan"})
+"""Text that pandas 2 kept as objects comes back as pandas 3 keeps text: docs/values.md."""
 
 
 def main(folder: Path) -> int:
@@ -81,7 +83,7 @@ def _compare_values(wrote: dict[str, Answer], read: dict[str, Answer]) -> int:
 
 
 def _compare_reads(writer: str, wrote: Answer, reader: str, read: Answer) -> int:
-    counts = {"equal": 0, "computed again": 0, "told": 0, "silently another": 0}
+    counts = {"equal": 0, "as made here": 0, "computed again": 0, "told": 0, "silently another": 0}
     print(f"values written by {writer} and read by {reader}:")
     for name, there in wrote["stored"].items():
         here = read["stored"].get(name)
@@ -98,6 +100,10 @@ def _compare_reads(writer: str, wrote: Answer, reader: str, read: Answer) -> int
             kind, text = "computed again", ""
         elif compared[0] == compared[1]:
             kind, text = "equal", ""
+        elif (
+            here.get("digest") == read["digests"].get(name) or name in SAID_IN_THE_DOCS
+        ):  # text, say: docs/keys.md, section 8
+            kind, text = "as made here", ""
         counts[kind] += 1
         if text:
             print(f"  {kind}: {name}: {text}")

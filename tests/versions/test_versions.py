@@ -23,6 +23,7 @@ def test_lowest_bounds_are_exact_and_the_latest_are_not() -> None:
     [
         ({"digest": "d1", "repr": "1"}, 0),
         ({"digest": "d2", "repr": "1"}, 1),
+        ({"digest": "d3", "repr": "1"}, 0),
         ({"told": "SerializationError"}, 0),
         ({"panic": "PanicException"}, 1),
         ({"digest": "d2", "computed": "again"}, 0),
@@ -30,7 +31,7 @@ def test_lowest_bounds_are_exact_and_the_latest_are_not() -> None:
 )
 def test_a_value_that_comes_back_as_another_without_a_word_is_counted(here: dict[str, str], silent: int) -> None:
     wrote: dict[str, Any] = {"digests": {"x": "d1"}, "stored": {"x": {"digest": "d1", "repr": "1"}}}
-    assert _compare_reads("lowest", wrote, "latest", {"stored": {"x": here}}) == silent
+    assert _compare_reads("lowest", wrote, "latest", {"digests": {"x": "d3"}, "stored": {"x": here}}) == silent
 
 
 def test_a_key_that_differs_is_counted() -> None:
