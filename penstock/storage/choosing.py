@@ -13,6 +13,7 @@ from penstock.storage.datasets import DaskSerializer, RaySerializer, StreamDatas
 from penstock.storage.frames import ArrowSerializer, PandasSerializer, PolarsSerializer
 from penstock.storage.ipc import ArrowFileSerializer
 from penstock.storage.plain import (
+    BytesSerializer,
     CompressedSerializer,
     JsonSerializer,
     PickleSerializer,
@@ -137,6 +138,7 @@ for _each in (
     ArrowFileSerializer(),
     ArrowSerializer(),
     TypedSerializer(),
+    BytesSerializer(),
     JsonSerializer(),
 ):
     register_serializer(_each)

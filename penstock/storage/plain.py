@@ -132,6 +132,26 @@ def _model_class(name: str, base: type | None) -> Any:
     return found
 
 
+class BytesSerializer:
+    """Bytes as they are: in a file of their own, since they are too many for JSON."""
+
+    name = "bytes"
+    suffix = ".bin"
+    safe = True
+
+    def can(self, value: Any) -> bool:
+        return type(value) is bytes and len(value) >= _MANY_BYTES
+
+    def write(self, value: Any, file: BinaryIO) -> None:
+        file.write(value)
+
+    def read(self, data: memoryview, about: About, *, limit: int) -> bytes:
+        return bytes(data)
+
+
+_MANY_BYTES = 64 << 10
+
+
 class PickleSerializer:
     """Anything that cloudpickle takes. Reading runs code that the bytes name: for stores that only we can write."""
 

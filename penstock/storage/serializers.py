@@ -14,6 +14,7 @@ Reading is by the codec that the record names, writing by the value's type (choo
     npy/masked         .npy       masked arrays
     json/array         .json      numpy arrays of objects that typed JSON keeps
     json               .json      None, bool, int, finite float, str, lists, dicts with str keys
+    bytes              .bin       bytes from 64 KiB on, as they are
     json/typed         .json      other everyday values, enums, named tuples, dataclasses, models (docs/values.md)
     parts              in parts   containers that hold tables, arrays or objects, each part by its own codec
     parts/pickle       in parts   the same, with objects that only pickle keeps

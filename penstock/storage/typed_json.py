@@ -102,6 +102,14 @@ class TypedSerializer:
     def can(self, value: Any) -> bool:
         return unkept(value) is None
 
+    def prepare(self, value: Any) -> TypedSerializer | None:
+        """The serializer for this value, which it has encoded; None if it does not keep it."""
+        paths: list[Any] = []
+        try:
+            return _Encoded(encode(value, paths=paths), paths)
+        except Unkept:
+            return None
+
     def write(self, value: Any, file: BinaryIO) -> About:
         paths: list[Any] = []
         try:
@@ -117,3 +125,14 @@ class TypedSerializer:
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
         return decode(data)
+
+
+class _Encoded(TypedSerializer):
+    """Writes the one value that it was made for."""
+
+    def __init__(self, data: bytes, paths: list[Any]) -> None:
+        self._data, self._paths = data, paths
+
+    def write(self, value: Any, file: BinaryIO) -> About:
+        file.write(self._data)
+        return About(type=type_name(value), details=note_of_paths(self._paths))

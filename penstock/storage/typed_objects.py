@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import functools
 import types
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -80,12 +81,18 @@ def _class_form(value: type, encoder: Encoder) -> dict[str, Any]:
 
 def _name(kind: type, encoder: Encoder, leaf: Any) -> str:
     encoder.unproven = True
+    name, because = encoder.shape(kind, _named_shape)
+    if because:
+        raise encoder.unkept(leaf, because)
+    return str(name)
+
+
+def _named_shape(kind: type) -> tuple[str, str]:
+    """A class's name, and why its instances have no form if they have none."""
     name = class_name(kind)
     if not name:
-        raise encoder.unkept(leaf, "its class cannot be imported by its name")
-    if not _is_data(kind):
-        raise encoder.unkept(leaf, "it is a class that may do anything when called")
-    return name
+        return "", "its class cannot be imported by its name"
+    return name, "" if _is_data(kind) else "it is a class that may do anything when called"
 
 
 def _is_data(kind: type) -> bool:
@@ -137,7 +144,8 @@ def _namedtuple(value: Any, encoder: Encoder) -> dict[str, Any]:
 
 
 def _make_namedtuple(node: Any, decoder: Decoder) -> Any:
-    kind = _find(node["$namedtuple"], "namedtuple")
+    name = node["$namedtuple"]
+    kind = decoder.once((name, "namedtuple"), lambda: _find(name, "namedtuple"))
     fields = node["fields"]
     _check_fields(node["$namedtuple"], fields, kind._fields)
     made = tuple.__new__(kind, [decoder.value(item) for item in fields.values()])
@@ -167,12 +175,19 @@ def state_of(value: Any) -> dict[str, Any]:
 
 def slots_of(kind: type) -> dict[str, Any]:
     """The slots of a class and its bases, by name."""
-    return {
-        name: slot
-        for base in reversed(kind.__mro__)
-        for name, slot in vars(base).items()
-        if isinstance(slot, types.MemberDescriptorType)
-    }
+    known = _SLOTS.get(kind)
+    if known is None:
+        known = _SLOTS[kind] = {
+            name: slot
+            for base in reversed(kind.__mro__)
+            for name, slot in vars(base).items()
+            if isinstance(slot, types.MemberDescriptorType)
+        }
+    return known
+
+
+_SLOTS: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
+"""They never change."""
 
 
 def _field_names(kind: Any) -> list[str]:
@@ -194,7 +209,7 @@ def _object(tag: str, value: Any, encoder: Encoder) -> dict[str, Any]:
 
 def _make_object(tag: str) -> Maker:
     def maker(node: Any, decoder: Decoder) -> Any:
-        kind = _find(node[tag], tag[1:])
+        kind = decoder.once((node[tag], tag), lambda: _find(node[tag], tag[1:]))
         fields = {name: decoder.value(item) for name, item in node["fields"].items()}
         _check_fields(node[tag], (*fields, *node.get("absent", ())), _field_names(kind))
         made = object.__new__(kind)

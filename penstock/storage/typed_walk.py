@@ -45,10 +45,12 @@ class Encoder:
 
     def __init__(self, form_of: Callable[[type], Form | None], part: Part | None = None) -> None:
         self._form_of = form_of
+        self._forms: dict[type, Form | None] = {}
         self._part = part
         self._pointer: list[str | int] = []
         self._steps: list[str] = []
         self._seen: dict[int, tuple[str | None, Any]] = {}
+        self._shapes: dict[type, Any] = {}
         self.paths: list[Any] = []
         """The paths of this system that were met."""
         self.unproven = False
@@ -65,13 +67,22 @@ class Encoder:
             return value if -_LONG < value < _LONG else {"$int": hex(value)}
         if kind is float:
             return value if math.isfinite(value) else special_float(value)
-        form = self._form_of(kind)
+        if kind not in self._forms:
+            self._forms[kind] = self._form_of(kind)
+        form = self._forms[kind]
         if form is not None:
             return form(value, self)
         number = None if self._part is None else self._part(value)
         if number is None:
             raise self.unkept(value)
         return {"$part": number}
+
+    def shape(self, kind: type, shape_of: Callable[[type], Any]) -> Any:
+        """What `shape_of(kind)` says of a class, asked once in a walk."""
+        found = self._shapes.get(kind)
+        if found is None:
+            found = self._shapes[kind] = shape_of(kind)
+        return found
 
     def at(self, key: Sequence[str | int], step: str, value: Any) -> Any:
         """As `value`, for what lies a step below; `key` is where the document has it, from here."""
@@ -117,6 +128,7 @@ class Decoder:
         self._document = document
         self._parts = parts
         self._made: dict[int, Any] | None = {} if shares else None
+        self._found: dict[Any, Any] = {}
 
     def value(self, node: Any) -> Any:
         """The value that a node of the document stands for. Raises whatever a wrong document leads to."""
@@ -134,6 +146,12 @@ class Decoder:
         if self._made is not None:
             self._made[id(node)] = made
         return made
+
+    def once(self, what: Any, find: Callable[[], Any]) -> Any:
+        """What `find` finds, asked once in a walk."""
+        if what not in self._found:
+            self._found[what] = find()
+        return self._found[what]
 
     def _tagged(self, tag: str, node: dict[str, Any]) -> Any:
         if tag == "$part":

@@ -29,6 +29,7 @@ def _checked(check: Any) -> None:
 
 @needs_all
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("runner", [ThreadRunner(), ProcessRunner(workers=2)], ids=["threads", "processes"])
 def test_a_consumer_gets_what_was_returned_cold_and_warm(runner: Any) -> None:
     _checked(flows.check.with_options(runner=runner))
@@ -36,6 +37,7 @@ def test_a_consumer_gets_what_was_returned_cold_and_warm(runner: Any) -> None:
 
 @needs_all
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.needs("distributed", "ray")
 @pytest.mark.parametrize("engine", ["dask", "ray"])
 def test_a_consumer_on_a_cluster_gets_what_was_returned_cold_and_warm(engine: str) -> None:
@@ -46,6 +48,7 @@ def test_a_consumer_on_a_cluster_gets_what_was_returned_cold_and_warm(engine: st
 
 @needs_all
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("trusted", [True, False])
 def test_a_new_process_that_has_only_the_tasks_module_reads_the_same(tmp_path: Path, trusted: bool) -> None:
     folder = tmp_path / "store"
