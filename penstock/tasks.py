@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, cast, overload
 
@@ -18,6 +18,7 @@ from penstock.immediate import call_now
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class unmapped(Generic[R]):
@@ -81,12 +82,15 @@ class Task(Generic[P, R]):
         return cast(R, trace.call(self.definition, args, kwargs, wait_for=wait_for))
 
     @overload
+    def submit(self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
+
+    @overload
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
 
     @overload
     def submit(self, *args: Any, wait_for: Iterable[Any], **kwargs: Any) -> Future[R]: ...
 
-    def submit(self, *args: Any, **kwargs: Any) -> Future[R]:
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
         """The node of this call, typed as the future it is. `wait_for=[...]` names calls that must have finished first.
 
         Only inside a flow: outside of one there is no graph to add to (`ParameterError`).
@@ -101,7 +105,13 @@ class Task(Generic[P, R]):
         wait_for = kwargs.pop("wait_for", ())
         return trace.call(self.definition, (*self._first, *args), kwargs, wait_for=wait_for)
 
-    def map(self, *args: Any, **kwargs: Any) -> FutureList[R]:
+    @overload
+    def map(self: Task[P, Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> FutureList[T]: ...
+
+    @overload
+    def map(self, *args: Any, **kwargs: Any) -> FutureList[R]: ...
+
+    def map(self, *args: Any, **kwargs: Any) -> Any:
         """One call for each item: iterables are walked together, `unmapped(x)` and plain scalars go to every call.
 
         Lists, tuples and other sequences and iterables are mapped over; strings, bytes, mappings and futures of unknown

@@ -36,13 +36,16 @@ def main(n: int) -> int:
     later: Future[int] = double.submit(n)
     after: Future[int] = double.submit(n, wait_for=[later])
     many: FutureList[int] = double.map([1, 2], by=unmapped(3))
-    if later.result() > 3:
+    text: str = fetched.submit(n).result()
+    texts: list[str] = fetched.map([1, 2]).result()
+    if later.result() > 3 or text or texts:
         return total([first, double(1)])
     return total(many)
 
 
 result: int = main(3)
 run_result: int = main.run(3).result()
+waits: int = main(3, wait_for=[])
 raw: int = double.fn(1)
 same: int = double.with_options(retries=2)(1)
 """

@@ -71,6 +71,7 @@ class ProcessRunner(BindsFlows):
 
     def __post_init__(self) -> None:
         check_ship(self.ship)
+        checked_setup(self.worker_setup)
         if self.max_workers is not None:
             object.__setattr__(self, "workers", self.max_workers)
         object.__setattr__(self, "resources", required(self.resources, 1))
@@ -88,7 +89,7 @@ class ProcessRunner(BindsFlows):
                 where=context.store,
                 hint="use a folder as the store, or the thread runner",
             )
-        return _ProcessEngine(self, replace(context, setup=checked_setup(self.worker_setup)), report)
+        return _ProcessEngine(self, replace(context, setup=self.worker_setup), report)
 
 
 @dataclass(slots=True, eq=False)

@@ -363,3 +363,29 @@ def test_a_script_that_runs_its_flow_when_imported_is_told(flows: Path, call) ->
 
 def test_the_runners_are_named_in_the_help(call) -> None:
     assert "dask+tcp://HOST:PORT, ray://HOST:PORT" in " ".join(call("run", "--help").stdout.split())
+
+
+def test_a_run_keeps_going_after_a_failure_if_it_is_told_to(write, call) -> None:
+    write(
+        "keeps.py",
+        """
+        from penstock import INPUTS, flow, task
+        from penstock.runners import ThreadRunner
+
+        @task
+        def breaks():
+            raise ValueError("broken")
+
+        @task(cache_policy=INPUTS)
+        def kept(x):
+            return x
+
+        @flow(runner=ThreadRunner(1))
+        def several():
+            first, others = breaks(), [kept(x) for x in range(3)]
+            return first.result(), others
+        """,
+    )
+    assert call("run", "keeps.py:several", "--keep-going").exit_code == 1
+    planned = json.loads(call("plan", "keeps.py:several", "--json").stdout)
+    assert planned["counts"]["hit"] == 3

@@ -58,6 +58,27 @@ class TestRayItself(RunnerBench):
     def make_runner(self, workers: int) -> Runner:
         return RayRunner()
 
+    # -- workers
+
+    def test_each_worker_process_is_prepared_once_for_a_run(self) -> None:
+        log = self.log
+
+        def prepare() -> None:
+            os.environ["TEST_PREPARED"] = str(os.getpid())
+            tasks.mark(log, "prepared")
+
+        @task
+        def said(n: int) -> tuple[str, str | None]:
+            return str(os.getpid()), os.environ.get("TEST_PREPARED")
+
+        @flow(runner=RayRunner(worker_setup=prepare))
+        def asks() -> Any:
+            return [said(n) for n in range(10)]
+
+        values = self.within(lambda: asks.run_with({}, settings=self.settings).result())
+        assert all(pid == told for pid, told in values)
+        assert self.executions() == {"prepared": len({pid for pid, _ in values})}
+
     # -- values
 
     def test_values_that_only_calls_need_never_reach_the_driver(self, monkeypatch: pytest.MonkeyPatch) -> None:
