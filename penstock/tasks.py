@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from types import CoroutineType
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 from penstock.environments import storage_of
@@ -82,6 +83,9 @@ class Task(Generic[P, R]):
         return cast(R, trace.call(self.definition, args, kwargs, wait_for=wait_for))
 
     @overload
+    def submit(self: Task[P, CoroutineType[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
+
+    @overload
     def submit(self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
 
     @overload
@@ -104,6 +108,9 @@ class Task(Generic[P, R]):
             )
         wait_for = kwargs.pop("wait_for", ())
         return trace.call(self.definition, (*self._first, *args), kwargs, wait_for=wait_for)
+
+    @overload
+    def map(self: Task[P, CoroutineType[Any, Any, T]], *args: Any, **kwargs: Any) -> FutureList[T]: ...
 
     @overload
     def map(self: Task[P, Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> FutureList[T]: ...
