@@ -21,7 +21,7 @@ from penstock.indexes import index_from
 from penstock.locks.base import Examinable, Holder, LockManager
 from penstock.storage.indexing import IndexableStore
 from penstock.storage.records import FORMAT_NAME, check_format
-from penstock.storage.stores import Conditions, ProbedStore, Store
+from penstock.storage.stores import Conditions, ExplainedStore, ProbedStore, Store
 
 LITTLE_SPACE = 1 << 30
 """Less free space than this is worth a warning."""
@@ -128,9 +128,14 @@ def _access(environment: Environment, store: Store) -> Iterator[Check]:
         return
     if signatures is None:
         hint = "pickled results are refused: take the right away, or sign results (`penstock keys new`)"
-        yield Check("store access", "warn", "others can write to it", hint)
+        yield Check("store access", "warn", f"others can write to it{_why_open(store)}", hint)
     else:
-        yield Check("store access", "ok", "others can write to it, and cannot sign")
+        yield Check("store access", "ok", f"others can write to it, and cannot sign{_why_open(store)}")
+
+
+def _why_open(store: Store) -> str:
+    why = store.open_to if isinstance(store, ExplainedStore) else ""
+    return f" ({why})" if why else ""
 
 
 def _conditional_writes(store: Store) -> Check:

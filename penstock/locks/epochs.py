@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -186,7 +187,11 @@ class Epochs:
 
     def _numbers(self, key: str) -> list[int]:
         names = (entry.name.rpartition("/")[2] for entry in self._store.list(_folder(key)))
-        return [int(name) for name in names if name.isdecimal()]
+        # What is called almost so is somebody else's: under our own name for that number there would be nothing, ever.
+        return [int(name) for name in names if _NUMBER.fullmatch(name)]
+
+
+_NUMBER = re.compile(r"[0-9]{6}|[1-9][0-9]{6,17}")
 
 
 def _folder(key: str) -> str:

@@ -248,3 +248,25 @@ def test_what_is_no_file_among_lock_files_is_told_and_never_waited_for(root: Pat
             manager.ls()
     finally:
         again.close()
+
+
+@pytest.mark.timeout(60)
+def test_nobody_waits_for_ever_because_of_foreign_files_among_locks(root: Path) -> None:
+    manager = FileSystemLockManager(root)
+    session = manager.open_session(info={"run": "r"})
+    try:
+        session.try_acquire(["k"])
+        foreign = [path.parent / "NOTES.txt" for path in root.rglob("*") if path.is_file()]
+        foreign += [path.parent / "9" for path in root.rglob("*") if path.is_file() and path.name.isdecimal()]
+        foreign += [root / "NOTES.txt", root / ".hidden"]
+        for path in foreign:
+            path.write_bytes(b"not ours")
+        with contextlib.suppress(LockError):
+            other = FileSystemLockManager(root).open_session()
+            try:
+                assert other.try_acquire(["k2"])
+                assert [holder.key for holder in manager.ls() if holder.key == "k"] == ["k"]
+            finally:
+                other.close()
+    finally:
+        session.close()

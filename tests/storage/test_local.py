@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -316,6 +317,60 @@ def test_a_writer_killed_at_any_time_leaves_whole_files_only(root: Path) -> None
     assert sizes == {"r": 50_000, "p": 500_000}
     for file in LocalStore(root).list(""):
         assert file.size == sizes[file.name[0]], file.name
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.EROFS])
+def test_what_cannot_be_removed_is_told(
+    store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    store.put("a/b", b"1")
+    old = root / ".tmp" / "old"
+    old.write_bytes(b"x")
+    os.utime(old, (1_000_000_000, 1_000_000_000))
+
+    def create() -> None:
+        with store.create("a/c") as file:
+            file.write(b"x")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", failing(code))
+        for call in (lambda: store.delete("a/b"), lambda: store.sweep(older_than=3600), create):
+            with pytest.raises(StoreError) as caught:
+                call()
+            assert str(root) in caught.value.where
+    assert store.get("a/b") == b"1"
+    assert store.sweep(older_than=3600) == 1
+
+
+def test_no_descriptor_is_left_open(store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened() -> int:
+        return len(os.listdir("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"))
+
+    store.put("a/b/c", b"1")
+    os.symlink(root, root / "a" / "link")
+    os.mkfifo(root / "a" / "pipe")
+    before = opened()
+    for _ in range(20):
+        store.get_many(["a/b/c", "a/x/y", "x/y/z", "c"])
+        list(store.list(""))
+        next(iter(store.list("a/")))
+        store.open("a/b/c").close()
+        store.put("a/b/d", b"1")
+        store.put_if_absent("a/b/d", b"1")
+        store.delete("a/b/d")
+        store.sweep(older_than=0)
+        for odd in ("a/link/x", "a/pipe", "a/b"):
+            with pytest.raises(StoreError):
+                store.get(odd)
+            with pytest.raises(StoreError):
+                store.append(odd, b"")
+        for call in ("link", "rename", "fsync", "mkdir", "write", "unlink"):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, call, failing(errno.EIO))
+                for write in (store.put, store.put_if_absent, store.append):
+                    with contextlib.suppress(StoreError):
+                        write(f"{call}/x", b"x")
+    assert opened() == before
 
 
 def full_disk(folder: Path) -> Path | None:
