@@ -173,7 +173,7 @@ class Epochs:
         numbers: dict[str, int] = {}
         for entry in self._store.list(_FOLDER):
             folder, _, number = entry.name.rpartition("/")
-            if number.isdecimal():
+            if _NUMBER.fullmatch(number):
                 numbers[folder] = max(numbers.get(folder, 0), int(number))
         objects = self._store.get_many([f"{folder}/{number:06d}" for folder, number in numbers.items()])
         return [
