@@ -257,7 +257,8 @@ class Graphs:
         keys: list[Key] = []
         for start in range(0, len(data), PART_BYTES):
             self._parts += 1
-            key: Key = (f"data-{self.run}", self._parts)
+            # Of three items, as those of values: a bundle's key has two, and begins with what its task is called.
+            key: Key = (f"data-{self.run}", self._parts, 0)
             self._send({ANYWHERE: _Graph({key: DataNode(key, data[start : start + PART_BYTES])})})
             keys.append(key)
         return tuple(keys)

@@ -106,7 +106,7 @@ class Project:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=400,
         )
         return done.stdout + done.stderr
 
@@ -127,7 +127,7 @@ WAYS = {"script": ("job.py",), "imported": IMPORTED, "command": COMMANDED}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.needs("pydantic")
 @pytest.mark.parametrize("first", WAYS)
 def test_a_class_of_a_script_is_the_same_on_a_hit(project: Project, first: str) -> None:
@@ -139,7 +139,7 @@ def test_a_class_of_a_script_is_the_same_on_a_hit(project: Project, first: str) 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.needs("pydantic")
 @pytest.mark.parametrize("runner", ["processes?workers=2"])
 def test_a_class_of_a_script_is_the_same_on_workers_and_back(project: Project, runner: str) -> None:
@@ -151,7 +151,7 @@ def test_a_class_of_a_script_is_the_same_on_workers_and_back(project: Project, r
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.needs("pydantic", "distributed", "ray")
 @pytest.mark.parametrize("runner", ["dask", "ray"])
 def test_a_class_of_a_script_is_the_same_on_clusters_and_back(project: Project, runner: str) -> None:

@@ -154,6 +154,16 @@ class TestDask(RunnerBench):
         psutil = importlib.import_module("psutil")
         assert not psutil.pid_exists(pids[0])
 
+    @pytest.mark.parametrize("name", ["data", "value", "argument"])
+    def test_a_task_may_be_called_as_what_travels_besides(self, name: str) -> None:
+        log = self.log
+
+        def uses() -> Any:
+            parts = [t.double.with_options(name=name)(log, n) for n in range(3)]
+            return t.total(log, parts)
+
+        assert self.value(uses) == 6
+
     def test_a_client_that_was_given_stays_as_it_is(self) -> None:
         distributed = importlib.import_module("distributed")
         log = self.log
