@@ -7,6 +7,7 @@ cluster that the task runs on; the task gives up its slot meanwhile, so that one
 from __future__ import annotations
 
 import base64
+import functools
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -36,6 +37,8 @@ _from_map: Any = dd.from_map
 _VALUES = "values"
 """The column of a Series without a name."""
 _DIVISIONS = "divisions"
+_TEXT = "text"
+"""How pandas 2 holds columns of text, which Arrow does not say."""
 _NAME = "name"
 
 
@@ -49,7 +52,10 @@ def write_parts(value: Any, sink: PartSink) -> tuple[Manifest, str]:
         frame = value.to_frame(_VALUES if name is None else name)
     else:
         kind, frame = "DataFrame", value
-    schema = _schema_of(frame)
+    text = _text_storage(frame._meta)
+    if text:
+        details[_TEXT] = text
+    schema = _schema_of(frame, text)
     if frame.known_divisions:
         details[_DIVISIONS] = _written_divisions(frame.divisions)
     write = _delayed(_write_partition, pure=False)
@@ -62,10 +68,16 @@ def write_parts(value: Any, sink: PartSink) -> tuple[Manifest, str]:
 def read_parts(parts: StoredParts, about: About) -> Any:
     """The collection again, a partition for each part."""
     details, schema = parts.manifest.details, parts.manifest.arrow_schema()
-    meta = _any_categories(schema.empty_table().to_pandas())
+    text = details.get(_TEXT, "")
+    meta = _any_categories(_to_pandas(schema.empty_table(), text))
     divisions = _read_divisions(details[_DIVISIONS]) if _DIVISIONS in details else None
     frame = _from_map(
-        _read_partition, list(parts.files), meta=meta, divisions=divisions, label="penstock", enforce_metadata=False
+        functools.partial(_read_partition, text=text) if text else _read_partition,
+        list(parts.files),
+        meta=meta,
+        divisions=divisions,
+        label="penstock",
+        enforce_metadata=False,
     )
     if about.type != "Series":
         return frame
@@ -73,7 +85,28 @@ def read_parts(parts: StoredParts, about: About) -> Any:
     return series if _NAME in details else series.rename(None)
 
 
-def _schema_of(frame: Any) -> Any:
+def _text_storage(meta: Any) -> str:
+    """`pyarrow` or `python`, as all columns of text have it that know of missing values; empty if there are none."""
+    dtypes = [*meta.dtypes, meta.index.dtype]
+    found = {dtype.storage for dtype in dtypes if isinstance(dtype, pd.StringDtype) and dtype.na_value is pd.NA}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _to_pandas(table: Any, text: str) -> Any:
+    """The frame of a table, with text held as it was."""
+    frame = table.to_pandas()
+    if not text:
+        return frame
+    wanted = pd.StringDtype(text)
+    for name, dtype in frame.dtypes.items():
+        if dtype != wanted and isinstance(dtype, pd.StringDtype) and dtype.na_value is pd.NA:
+            frame[name] = frame[name].astype(wanted)
+    if isinstance(frame.index.dtype, pd.StringDtype) and frame.index.dtype.na_value is pd.NA:
+        frame.index = frame.index.astype(wanted)
+    return frame
+
+
+def _schema_of(frame: Any, text: str) -> Any:
     """One schema for all partitions: what a partition alone would say depends on which values it happens to have."""
     example = frame._meta_nonempty
     if any(type(name) is not str for name in example.columns):
@@ -81,7 +114,7 @@ def _schema_of(frame: Any) -> Any:
     try:
         schema = _with_room(pa.Schema.from_pandas(example, preserve_index=True))
         table = through_parquet(pa.Table.from_pandas(example, schema=schema, preserve_index=True))
-        lost = _difference(example, table.to_pandas())
+        lost = _difference(example, _to_pandas(table, text))
     except (pa.ArrowException, NotImplementedError, TypeError, ValueError, KeyError) as error:
         lost = " ".join(str(error).split())
     if lost:
@@ -131,24 +164,24 @@ def _write_partition(frame: Any, schema: Any, sink: PartSink, number: int) -> Wr
     return sink.write(number, table)
 
 
-def _read_partition(file: StoredFile, columns: Sequence[str] | None = None) -> Any:
+def _read_partition(file: StoredFile, columns: Sequence[str] | None = None, *, text: str = "") -> Any:
     """A partition: verified as a whole, or a page at a time where only some columns are wanted."""
     if columns is None:
-        return read_parquet(file.contents(), sys.maxsize).to_pandas()
+        return _to_pandas(read_parquet(file.contents(), sys.maxsize), text)
     dataset = dataset_of([file], "parquet")
     try:
-        return _read_columns(dataset, columns)
+        return _read_columns(dataset, columns, text)
     except (OSError, pa.ArrowException):
         file.verify()  # says so if it is because of its bytes
         raise
 
 
-def _read_columns(dataset: Any, columns: Sequence[str]) -> Any:
+def _read_columns(dataset: Any, columns: Sequence[str], text: str) -> Any:
     # What pandas keeps of an index is in columns of its own.
     names = set(dataset.schema.names)
     index = [name for name in (dataset.schema.pandas_metadata or {}).get("index_columns", ()) if name in names]
     wanted = [name for name in columns if name not in index]
-    return dataset.to_table(columns=[*wanted, *index]).to_pandas()[list(columns)]
+    return _to_pandas(dataset.to_table(columns=[*wanted, *index]), text)[list(columns)]
 
 
 def _computed(pieces: Sequence[Any]) -> Sequence[Written]:

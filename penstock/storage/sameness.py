@@ -60,6 +60,8 @@ class _Comparison:
             if met is not None:
                 return None if (met[0] is one or met[0] is other) and (met[1] is other or met[1] is one) else ""
             self._twins[id(one)] = self._twins[id(other)] = (one, other)
+            if one is other:
+                return None  # a part of a container, which may be large
         if isinstance(one, set | frozenset):
             return self._of_sets(one, other)
         face, inside = _apart(one)
