@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import platform
 import shutil
 import uuid
@@ -15,16 +16,21 @@ import click
 from penstock.cli.failures import INFRASTRUCTURE
 from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import print_document, say, size, table
+from penstock.cli.producers import other_environments
 from penstock.environments import Environment
 from penstock.errors import PenstockError
 from penstock.indexes import index_from
 from penstock.locks.base import Examinable, Holder, LockManager
 from penstock.storage.indexing import IndexableStore
-from penstock.storage.records import FORMAT_NAME, check_format
+from penstock.storage.maintenance import current_records
+from penstock.storage.records import FORMAT_NAME, Producer, check_format
+from penstock.storage.results import VALUE_PACKAGES
 from penstock.storage.stores import Conditions, ExplainedStore, ProbedStore, Store
 
 LITTLE_SPACE = 1 << 30
 """Less free space than this is worth a warning."""
+_LOOKED_AT = 200
+_DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 _REACHES = ("process", "host", "network")
 _CORE = ("blake3", "click", "cloudpickle", "fsspec", "msgspec", "pyarrow", "rich")
 _OPTIONAL = (
@@ -77,6 +83,7 @@ def examine(environment: Environment) -> Iterator[Check]:
     """Every check, in the order in which one depends on the other. None raises."""
     examinations: list[tuple[str, Callable[[Environment], Iterator[Check]]]] = [
         ("store", _store),
+        ("results", _results),
         ("index", _index),
         ("locks", _locks),
         ("runner", _runner),
@@ -114,6 +121,22 @@ def _store(environment: Environment) -> Iterator[Check]:
     path = store.local_path("results")
     if path is not None:
         yield _free_space(path)
+
+
+def _results(environment: Environment) -> Iterator[Check]:
+    """Whether they were made with other versions of what values are made of."""
+    versions = {name: _version(_DISTRIBUTIONS.get(name, name)) for name in VALUE_PACKAGES}
+    here = Producer(
+        python=platform.python_version(), packages={name: v for name, v in versions.items() if v is not None}
+    )
+    records = list(itertools.islice(current_records(environment.results()), _LOOKED_AT))
+    found = other_environments((record.producer for record in records), here)
+    if found:
+        more = f", and in {len(found) - 1} other ways" if len(found) > 1 else ""
+        hint = "keys over columns of text and over times may differ between them: docs/keys.md, section 8"
+        yield Check("results", "warn", f"some were {found[0]}{more}", hint)
+    elif records:
+        yield Check("results", "ok", "made with the versions that are here, as far as was looked")
 
 
 def _access(environment: Environment, store: Store) -> Iterator[Check]:

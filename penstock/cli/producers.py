@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from penstock.storage.records import Producer
 
 
@@ -14,6 +16,11 @@ def other_environment(there: Producer, here: Producer) -> str | None:
         if there.packages[name] != here.packages[name]:
             found.append(f"made with {name} {there.packages[name]}, here it is {here.packages[name]}")
     return "; ".join(found) or None
+
+
+def other_environments(producers: Iterable[Producer], here: Producer) -> list[str]:
+    """What `other_environment` says of them, each once."""
+    return sorted({said for producer in producers if (said := other_environment(producer, here)) is not None})
 
 
 def _minor(version: str) -> list[str]:

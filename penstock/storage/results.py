@@ -352,6 +352,10 @@ def _recipe(data: bytes, recipe: str, believed: Callable[[RecipeEntry], bool]) -
     return entry if believed(entry) else None
 
 
+VALUE_PACKAGES = ("numpy", "pandas", "polars", "pyarrow", "pydantic", "scipy", "sklearn")
+"""What values are made of: records hold the versions."""
+
+
 def this_process(*, run_id: str = "", flow: str = "") -> Producer:
     """Who we are, for records."""
     return Producer(
@@ -366,7 +370,7 @@ def this_process(*, run_id: str = "", flow: str = "") -> Producer:
 
 
 def _packages() -> dict[str, str]:
-    modules = {name: loaded(name) for name in ("numpy", "pandas", "polars", "pyarrow", "pydantic", "scipy", "sklearn")}
+    modules = {name: loaded(name) for name in VALUE_PACKAGES}
     return {name: str(module.__version__) for name, module in modules.items() if hasattr(module, "__version__")}
 
 

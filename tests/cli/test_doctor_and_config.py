@@ -82,6 +82,36 @@ def test_doctor_fails_a_store_of_a_newer_penstock(call, folder: Path) -> None:
     assert "version 99" in done.stdout
 
 
+def test_doctor_tells_that_results_were_made_with_other_versions(write, call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from penstock.storage import results
+
+    write(
+        "made.py",
+        """
+        from penstock import INPUTS, flow, task
+
+        @task(cache_policy=INPUTS)
+        def load(x):
+            return x
+
+        @flow
+        def weekly(x: int):
+            return load(x)
+        """,
+    )
+    call("run", "made.py:weekly", "--x", "1", "--store", "store")
+    (check,) = [
+        c for c in json.loads(call("doctor", "--store", "store", "--json").stdout)["checks"] if c["name"] == "results"
+    ]
+    assert check["state"] == "ok"
+    monkeypatch.setattr(results, "_packages", lambda: {"pyarrow": "1.0.0"})
+    call("run", "made.py:weekly", "--x", "2", "--store", "store")
+    done = call("doctor", "--store", "store")
+    assert done.exit_code == 0
+    assert "some were made with pyarrow 1.0.0, here it is " in done.stdout
+    assert "section 8" in done.stdout
+
+
 def test_config_show_says_where_each_setting_comes_from(write, call) -> None:
     write("penstock.toml", 'runner = "processes"\n[profiles.fast]\nlease_seconds = 5\n')
     done = call("config", "show", "--profile", "fast", "--store", "here", env={"PENSTOCK_LOG_LEVEL": "ERROR"})

@@ -448,7 +448,7 @@ def test_a_class_without_methods_is_found_in_the_cell_of_a_notebook_that_defines
     run(1, "import enum\nclass Size(enum.Enum):\n    SMALL = 1\n")
     run(2, "def f(x):\n    return Size.SMALL, x\n")
     one = task_code(notebook.f)
-    run(3, "class Size(enum.Enum):\n    SMALL = 2\n")
+    run(3, "import enum\nclass Size(enum.Enum):\n    SMALL = 2\n")
     with pytest.raises(DigestError, match="ambiguous"):  # which of two cells ran last is not known
         task_code(notebook.f)
     del linecache.cache["<ipython-input-1>"]
