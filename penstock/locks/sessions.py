@@ -11,12 +11,15 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from penstock.clocks import Clock
 from penstock.errors import ConfigurationError, InfrastructureError, LockError
 from penstock.locks.base import LOST_AFTER, RENEWALS_PER_LEASE, Lease
 
 _RETRIES_PER_LEASE = 10
+_LONGEST_LEASE = 1e9
+"""Seconds; more than thirty years are none."""
 
 
 class Heartbeat:
@@ -163,8 +166,9 @@ class Bell:
 
 def checked_lease(*choices: float | None) -> float:
     """The first choice that was made, in seconds; raises `ConfigurationError` if it is no length of time."""
-    seconds = next(choice for choice in choices if choice is not None)
-    if not (math.isfinite(seconds) and seconds > 0):
+    seconds: Any = next((choice for choice in choices if choice is not None), None)
+    # What others wrote may be of any type, and any number.
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < _LONGEST_LEASE:
         raise ConfigurationError(
             f"a lease of {seconds} seconds makes no sense",
             because="a lease is a positive number of seconds",

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -225,3 +226,10 @@ def test_nothing_is_known_of_processes_elsewhere(place: str) -> None:
     assert not elsewhere.is_gone()
     unknown = replace(ProcessIdentity.current(), pid=2**22 + 1, **{place: ""})
     assert not unknown.is_gone()
+
+
+@pytest.mark.parametrize("odd", [None, True, "30", [], 0, -1, float("nan"), float("inf"), 10**400, 1e300])
+def test_a_lease_that_is_no_length_of_time_is_refused(odd: Any) -> None:
+    """Whoever else shares the locks may have written it."""
+    with pytest.raises(ConfigurationError):
+        checked_lease(odd)
