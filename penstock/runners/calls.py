@@ -47,6 +47,7 @@ from penstock.runners.nesting import Calls, computes, within
 from penstock.runners.printing import printing_to_log
 from penstock.runners.retention import retained
 from penstock.runners.scans import filled_lazily, lazy_parameters, lost_input, scanned
+from penstock.runners.values import refuse_live
 from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
 from penstock.settings import in_force
 from penstock.storage.datasets import is_dataset
@@ -307,6 +308,8 @@ class Worker:
             except CannotCopy:
                 if published:
                     return None  # others load it from the store
+        if not published and (call.passes_on or self._shares_memory):
+            refuse_live(value, one_way=self._shares_memory)  # it must not depend on bundles whether it works
         if call.passes_on:
             return _Passed(value)
         return self._keep(value) if call.keep else None

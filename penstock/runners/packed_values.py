@@ -12,7 +12,8 @@ from typing import Any
 
 import cloudpickle
 
-from penstock.runners.values import INLINE_VALUE_BYTES, Pickled, pickle_simple
+from penstock.live import Pickler
+from penstock.runners.values import INLINE_VALUE_BYTES, Pickled, pickle_simple, unsendable
 
 Packed = tuple[tuple[bool, ...], list[Any]]
 """Which buffers may be shared, and the pickle followed by the buffers."""
@@ -25,7 +26,10 @@ def pack(value: Any, *, inline: int = INLINE_VALUE_BYTES) -> Pickled | Packed:
         return Pickled(simple)
     beside: list[pickle.PickleBuffer] = []
     pickled = io.BytesIO()
-    cloudpickle.CloudPickler(pickled, protocol=5, buffer_callback=beside.append).dump(value)
+    try:
+        Pickler(pickled, protocol=5, buffer_callback=beside.append).dump(value)
+    except BaseException as error:  # a __reduce__ may raise anything, or exit
+        raise unsendable(value, error) from error
     size = pickled.tell() + sum(buffer.raw().nbytes for buffer in beside)
     if size <= inline:
         return Pickled(cloudpickle.dumps(value, protocol=5) if beside else pickled.getvalue())

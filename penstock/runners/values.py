@@ -6,13 +6,15 @@ import contextlib
 import io
 import os
 import pickle
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
 
-from penstock.errors import RunnerError
-from penstock.texts import told
+from penstock.errors import RunnerError, SerializationError
+from penstock.live import LiveValue, Pickler, culprit, dumps, find_live, why_not, why_unpicklable
+from penstock.texts import kind_of
 
 INLINE_VALUE_BYTES = 64 * 1024
 
@@ -33,7 +35,7 @@ class Spilled:
 
 def write_value(value: Any, folder: str) -> Pickled | Spilled:
     """A handle to the value; raises what pickling raises."""
-    data = pickle_simple(value) or cloudpickle.dumps(value, protocol=5)
+    data = pickle_simple(value) or pickled_result(value)
     if len(data) <= INLINE_VALUE_BYTES:
         return Pickled(data)
     path = os.path.join(folder, os.urandom(8).hex())
@@ -73,19 +75,61 @@ def discard_value(handle: Pickled | Spilled) -> None:
             os.unlink(handle.path)
 
 
-def pickled(thing: Any, what: str) -> bytes:
-    """What travels to a worker process, as bytes; `what` names it in the `RunnerError` if it cannot be sent."""
+def pickled_result(value: Any) -> bytes:
+    """What a call returned, as bytes; raises `SerializationError` if it cannot leave its process."""
+    try:
+        return dumps(value)
+    except BaseException as error:  # a __reduce__ may raise anything, or exit
+        raise unsendable(value, error) from error
+
+
+LOOKED_AT = 64
+"""So many parts of a value that stays in its process are looked at for what could not leave it."""
+
+
+def refuse_live(value: Any, *, one_way: bool) -> None:
+    """Raises `SerializationError` for a result that could be passed on in this process, and in no other.
+
+    With `one_way` only for what a second consumer would find empty.
+    """
+    error = None if type(value) in _SIMPLE else find_live(value, most=LOOKED_AT, one_way=one_way)
+    if error is not None:
+        raise unsendable(value, error) from error
+
+
+def unsendable(value: Any, error: BaseException) -> SerializationError:
+    """Why a result cannot leave its process, and what in it is to blame."""
+    path, part = culprit(value, error)
+    what = f"result{path} is of {kind_of(part)}" if path else f"a {kind_of(part)}"
+    return SerializationError(
+        f"a result cannot leave the process that made it: {what}",
+        where=f"result{path}",
+        because=why_not(error),
+        hint="return its data instead, or use the thread runner",
+    )
+
+
+def pickled(thing: Any, what: str, *, named: Callable[[], Mapping[str, Any]] = dict) -> bytes:
+    """What travels to a worker process, as bytes.
+
+    `what` names it in the `RunnerError` if it cannot be sent, and `named` gives its parts, to say which is to blame.
+    """
     buffer = io.BytesIO()
-    _pickle_into(buffer, thing, what)
+    _pickle_into(buffer, thing, what, named)
     return buffer.getvalue()
 
 
-def _pickle_into(file: Any, thing: Any, what: str) -> None:
+def _pickle_into(file: Any, thing: Any, what: str, named: Callable[[], Mapping[str, Any]] = dict) -> None:
     try:
-        cloudpickle.CloudPickler(file, protocol=5).dump(thing)
+        Pickler(file, protocol=5).dump(thing)
     except BaseException as error:  # what a user's __reduce__ raises is no order to end the driver
-        raise RunnerError(
+        broken = {name: why for name, part in named().items() if (why := why_unpicklable(part))}
+        found = [(name, *culprit(named()[name], why)) for name, why in broken.items()]
+        # What is live the user's code has to replace; what does not pickle another runner may take.
+        kind = SerializationError if isinstance(error, LiveValue) else RunnerError
+        raise kind(
             f"{what} cannot be sent to a worker process",
-            because=told(error),
+            where=", ".join(f"{name}{path} is of {kind_of(part)}" for name, path, part in found),
+            because=why_not(error),
             hint="pass values that pickle, or use the thread runner",
         ) from error

@@ -41,6 +41,7 @@ def pack_bundle(bundle: Bundle) -> bytes:
     data = pickled(
         (bundle.number, [_flat_call(call) for call in bundle.calls], dict(bundle.resources), bundle.seconds),
         "the arguments of a call",
+        named=lambda: {name: part for call in bundle.calls for name, part in call.arguments.items()},
     )
     bundle.size = len(data)
     return data

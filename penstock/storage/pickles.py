@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import cloudpickle
 
+from penstock.live import Pickler
 from penstock.main_modules import MAIN_NAMES, living_names
 from penstock.storage.classes import class_name
 from penstock.storage.path_results import note_of_paths
@@ -46,7 +47,7 @@ def load(data: bytes | memoryview) -> Any:
 _SMALL = 1 << 20
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(Pickler):
     def __init__(self, file: Any, protocol: int) -> None:
         super().__init__(file, protocol=protocol)
         self.packages: set[str] = set()

@@ -7,10 +7,10 @@ import math
 import zlib
 from typing import Any, BinaryIO
 
-import cloudpickle
 import msgspec
 
 from penstock.errors import CodecRefused, PenstockError, SerializationError
+from penstock.live import culprit, why_not
 from penstock.loaded import loaded
 from penstock.storage import pickles
 from penstock.storage.classes import class_name, find_class
@@ -18,7 +18,6 @@ from penstock.storage.records import About
 from penstock.storage.sameness import same
 from penstock.storage.serializers import Serializer, type_name
 from penstock.storage.typed_walk import MAX_DIGITS, is_text
-from penstock.texts import told
 
 
 class JsonSerializer:
@@ -206,36 +205,11 @@ class CompressedSerializer:
 
 
 def _unserializable(value: Any, error: BaseException) -> SerializationError:
-    path, culprit = _culprit(value)
+    path, part = culprit(value, error)
     where = f"result{path}"
     return SerializationError(
-        f"a {type_name(value)} cannot be stored" + (f": {where} is a {type_name(culprit)}" if path else ""),
+        f"a {type_name(value)} cannot be stored" + (f": {where} is a {type_name(part)}" if path else ""),
         where=where,
-        because=told(error),
+        because=why_not(error),
         hint="return plain data instead, or register a serializer for the type",
     )
-
-
-def _culprit(value: Any) -> tuple[str, Any]:
-    """The innermost part of `value` that cannot be pickled, and the way to it."""
-    path = ""
-    for _ in range(8):
-        if isinstance(value, dict):
-            parts = [(f"[{key!r}]", part) for key, part in value.items()]
-        elif isinstance(value, (list, tuple)):
-            parts = [(f"[{i}]", part) for i, part in enumerate(value)]
-        else:
-            parts = [(f".{name}", part) for name, part in getattr(value, "__dict__", {}).items()]
-        broken = next((each for each in parts if not _pickles(each[1])), None)
-        if broken is None:
-            return path, value
-        path, value = path + broken[0], broken[1]
-    return path, value
-
-
-def _pickles(value: Any) -> bool:
-    try:
-        cloudpickle.dumps(value)
-    except BaseException:  # noqa: BLE001  # a __reduce__ may raise anything
-        return False
-    return True

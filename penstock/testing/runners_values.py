@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
 from typing import Any
 
 import pytest
 
+from penstock.errors import SerializationError
 from penstock.graph.policies import INPUTS
 from penstock.runtime import task_run
 from penstock.tasks import task
@@ -49,6 +53,36 @@ def spoil(kind: str, value: Any) -> None:
         value["a" if kind == "dict" else 0].append("spoilt")
 
 
+class Linked:
+    """Has parts in slots."""
+
+    __slots__ = ("link",)
+
+    def __init__(self, link: Any) -> None:
+        self.link = link
+
+
+def make_live(kind: str) -> Any:
+    """A value that must not leave its process."""
+    if kind == "file":
+        file = open(os.devnull)  # noqa: SIM115 (it stays open)
+        _OPEN.append(file)
+        return {"model": Items(file)}
+    if kind == "memory":
+        return [1, memoryview(b"abc")]
+    if kind == "lock":
+        return Linked({"of": threading.Lock()})
+    if kind == "socket":
+        ours, theirs = socket.socketpair()
+        _OPEN.extend((ours, theirs))
+        return (ours,)
+    return {"rows": (n for n in range(3))}
+
+
+_OPEN: list[Any] = []
+PLACES = {
+    "file": "['model'].items[0]", "memory": "[1]", "lock": ".link['of']", "socket": "[0]", "generator": "['rows']",
+}  # fmt: skip
 KINDS = ("list", "dict", "tuple", "bytearray", "object")
 
 
@@ -126,3 +160,30 @@ class ValueTests(RunnerBench):
             return [spoils(kind, makes(kind), make(kind)) for kind in kinds]
 
         assert [tuple(each) for each in self.value(flow)] == [(repr(make(kind)),) * 2 for kind in kinds]
+
+    @pytest.mark.parametrize("kind", PLACES)
+    def test_what_is_more_than_its_data_is_refused_by_its_place_and_never_published(self, kind: str) -> None:
+        @task(cache_policy=INPUTS)
+        def stores() -> Any:
+            return make_live(kind)
+
+        @task
+        def passes() -> Any:
+            return make_live(kind)
+
+        @task
+        def takes(value: Any) -> str:
+            return type(value).__name__
+
+        stored = self.run(lambda: takes(stores()))
+        assert isinstance(stored.error, SerializationError)
+        assert f"result{PLACES[kind]}" in str(stored.error)
+        assert stored.stored() == []
+        passed = self.run(lambda: takes(passes()))
+        if self.make_runner(1).reach == "process" and kind != "generator":
+            assert passed.state == "completed"  # threads share it
+        else:
+            assert isinstance(passed.error, SerializationError)
+            assert f"result{PLACES[kind]}" in str(passed.error)
+        while _OPEN:
+            _OPEN.pop().close()

@@ -1,0 +1,130 @@
+"""Live things are more than their data: references into a running cluster, open files, views of memory.
+
+Their copies in another process or at another time would be dead, or something else, so none is kept or sent. Most say
+so themselves when they are pickled; here is what would be pickled without a word, and what is met most often.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any
+
+import cloudpickle
+
+from penstock.places import parts, place_of
+from penstock.texts import text_of, told
+
+_LIVE = {
+    ("ray", "ObjectRef"): "a reference to an object of Ray, which goes when nobody holds it any more",
+    ("ray", "ObjectRefGenerator"): "a stream of references to objects of Ray, which go when nobody holds them",
+    ("ray.actor", "ActorHandle"): "a handle to an actor of Ray, which ends when nobody holds it any more",
+    ("ray.util.client.common", "ClientActorHandle"): "a handle to an actor of Ray, which ends with its client",
+    ("distributed.client", "Future"): "a future of Dask, whose value goes when nobody holds it any more",
+    ("distributed.actor", "Actor"): "an actor of Dask, which ends when nobody holds it any more",
+    ("builtins", "generator"): "a generator, which can be read only once",
+    ("builtins", "async_generator"): "a generator, which can be read only once",
+    **{("_io", name): "an open file" for name in ("TextIOWrapper", "BufferedReader", "BufferedWriter", "FileIO")},
+    **{("_thread", name): "a lock of its process" for name in ("lock", "RLock")},
+    **{(module, "socket"): "an open connection" for module in ("socket", "_socket")},
+    ("sqlite3", "Connection"): "an open connection",
+    ("subprocess", "Popen"): "a process under way",
+    ("threading", "Thread"): "a thread of its process",
+    ("builtins", "memoryview"): "a view of memory that belongs to something else",
+    ("penstock.graph.futures", "Future"): "a future, which belongs to its run",
+}
+_COLLECTION = "a collection of Dask"
+"""Its graph may hold futures, which whoever made it holds: Dask finds them again."""
+MOST_LEVELS = 32
+
+
+class LiveValue(TypeError):
+    """Something in a value is live."""
+
+    def __init__(self, part: Any, what: str) -> None:
+        super().__init__(f"it is {what}")
+        self.part = part
+
+
+def _what(kind: type) -> str | None:
+    """What values of this class are that are pickled in no usual way; None for most."""
+    for base in kind.__mro__:
+        why = _LIVE.get((base.__module__, base.__qualname__))
+        if why is not None:
+            return why
+        if "__dask_graph__" in vars(base):
+            return _COLLECTION
+    return None
+
+
+class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # untyped
+    """Cloudpickle's, which refuses what is live with `LiveValue`."""
+
+    def __init__(self, file: Any, **options: Any) -> None:
+        super().__init__(file, **options)
+        self._known: dict[type, str | None] = {}
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        try:
+            why = self._known[kind]
+        except KeyError:
+            why = self._known[kind] = _what(kind)
+        if why is None or obj is sys.stdout or obj is sys.stderr:  # these two are everywhere
+            return super().reducer_override(obj)
+        if why is _COLLECTION:
+            return cloudpickle.loads, (cloudpickle.dumps(obj),)
+        raise LiveValue(obj, why)
+
+
+def dumps(value: Any) -> bytes:
+    """The value as a pickle. Raises `LiveValue`, and what pickling raises."""
+    file = io.BytesIO()
+    Pickler(file, protocol=5).dump(value)
+    return file.getvalue()
+
+
+def find_live(value: Any, *, most: int, one_way: bool = False) -> LiveValue | None:
+    """Something live in a value, if it is among so many parts of it; with `one_way`, only what can be read once."""
+    found: list[LiveValue] = []
+
+    def is_live(part: Any) -> bool:
+        kind = type(part)
+        what = _what(kind) if kind is GeneratorType or kind is AsyncGeneratorType or not one_way else None
+        if what is not None and what is not _COLLECTION and part is not sys.stdout and part is not sys.stderr:
+            found.append(LiveValue(part, what))
+        return bool(found)
+
+    place_of(value, is_live, most=most)
+    return found[0] if found else None
+
+
+def culprit(value: Any, error: BaseException) -> tuple[str, Any]:
+    """The innermost part that cannot be pickled, and the way to it."""
+    if isinstance(error, LiveValue):
+        path = place_of(value, lambda part: part is error.part)
+        return path or "", error.part
+    path, met = "", {id(value)}
+    for _ in range(MOST_LEVELS):
+        inside = [(step, part) for step, part in parts(value) if id(part) not in met]
+        broken = next((each for each in inside if why_unpicklable(each[1])), None)
+        if broken is None:
+            break
+        path, value = path + broken[0], broken[1]
+        met.add(id(value))
+    return path, value
+
+
+def why_not(error: BaseException) -> str:
+    """Why something cannot be pickled, in one line where that is known here."""
+    return text_of(error) if isinstance(error, LiveValue) else told(error)
+
+
+def why_unpicklable(value: Any) -> BaseException | None:
+    """What is raised when the value is to be kept or sent; None if it can be."""
+    try:
+        dumps(value)
+    except BaseException as error:  # noqa: BLE001 (a __reduce__ may raise anything, or exit)
+        return error
+    return None

@@ -1,0 +1,88 @@
+"""What is more than its data is refused where it is pickled, and found in whatever holds it."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from penstock.live import LiveValue, culprit, dumps, find_live, why_unpicklable
+from penstock.places import place_of
+
+
+class _Slots:
+    __slots__ = ("held",)
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+
+class _Hostile:
+    """Answers no question about itself."""
+
+    def __init__(self, held: Any) -> None:
+        object.__setattr__(self, "held", held)
+
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(name)
+
+    def __repr__(self) -> str:
+        raise SystemExit
+
+    def __eq__(self, other: object) -> bool:
+        raise SystemExit
+
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize(
+    ("wrap", "path"),
+    [
+        (lambda live: live, ""),
+        (lambda live: [1, (live,)], "[1][0]"),
+        (lambda live: {"a": {2: live}}, "['a'][2]"),
+        (lambda live: _Slots([live]), ".held[0]"),
+        (lambda live: {"f": lambda: live}, "['f'].<closure live>"),
+        (lambda live: ValueError("x", live), ".args[1]"),
+    ],
+)
+def test_what_is_live_is_named_by_its_place(wrap: Any, path: str) -> None:
+    live = memoryview(b"abc")
+    error = why_unpicklable(wrap(live))
+    assert isinstance(error, LiveValue)
+    assert culprit(wrap(live), error) == (path, live)
+
+
+def test_a_lock_deep_inside_is_found_without_asking_hostile_objects() -> None:
+    lock = threading.Lock()
+    assert place_of([_Hostile(lock)], lambda part: part is lock) == "[0].held"
+    assert find_live({"x": [_Slots(lock)]}, most=64) is not None
+
+
+def test_data_in_memory_and_the_standard_streams_are_no_live_things() -> None:
+    for value in ([io.BytesIO(b"a"), io.StringIO("b")], {"to": sys.stdout}, bytearray(b"c"), [1, "a"]):
+        assert find_live(value, most=64) is None
+    dumps([io.BytesIO(b"a"), bytearray(b"c")])
+
+
+def test_a_value_that_contains_itself_is_walked_to_its_end() -> None:
+    value: list[Any] = []
+    value.append(value)
+    assert place_of(value, lambda part: False) is None
+
+
+@pytest.mark.slow
+@pytest.mark.needs("distributed")
+def test_a_future_of_dask_is_refused_and_a_collection_that_holds_some_is_not() -> None:
+    distributed = importlib.import_module("distributed")
+    bag = importlib.import_module("dask.bag")
+    with distributed.Client(processes=False, dashboard_address=":0") as client:
+        future = client.submit(abs, -1)
+        error = why_unpicklable({"model": future})
+        assert isinstance(error, LiveValue)
+        assert "future of Dask" in str(error)
+        assert why_unpicklable(bag.from_sequence([1, 2]).persist()) is None
