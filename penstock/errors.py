@@ -39,7 +39,9 @@ Every error survives pickling: a driver shows what a worker saw.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard, TypeVar
+
+E = TypeVar("E")
 
 
 class PenstockError(Exception):
@@ -87,6 +89,11 @@ def _rebuild(
     cls: type[PenstockError], what: str, where: str, because: str, hint: str, data: dict[str, Any]
 ) -> PenstockError:
     return cls(what, where=where, because=because, hint=hint, **data)
+
+
+def is_a(error: object, kind: type[E]) -> TypeGuard[E]:
+    """As `isinstance`, which asks the object itself where its class says no: users' exceptions may raise then."""
+    return issubclass(type(error), kind)
 
 
 class UsageError(PenstockError):

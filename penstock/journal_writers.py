@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, is_a
 
 FLUSH_EVENTS = 512
 """So many lines are written at once, without waiting for more."""
@@ -124,6 +124,6 @@ class JournalWriter:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, PenstockError):
+    if is_a(error, PenstockError):
         return ": ".join(text for text in (error.what, error.because) if text)
     return f"{type(error).__name__}: {error}"

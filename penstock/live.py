@@ -13,8 +13,9 @@ from typing import Any
 
 import cloudpickle
 
+from penstock.errors import is_a
 from penstock.places import parts, place_of
-from penstock.texts import text_of, told
+from penstock.texts import kind_name, module_of, text_of, told
 
 _LIVE = {
     ("ray", "ObjectRef"): "a reference to an object of Ray, which goes when nobody holds it any more",
@@ -50,7 +51,7 @@ class LiveValue(TypeError):
 def _what(kind: type) -> str | None:
     """What values of this class are that are pickled in no usual way; None for most."""
     for base in kind.__mro__:
-        why = _LIVE.get((base.__module__, base.__qualname__))
+        why = _LIVE.get((module_of(base), kind_name(base)))
         if why is not None:
             return why
         if "__dask_graph__" in vars(base):
@@ -102,7 +103,7 @@ def find_live(value: Any, *, most: int, one_way: bool = False) -> LiveValue | No
 
 def culprit(value: Any, error: BaseException) -> tuple[str, Any]:
     """The innermost part that cannot be pickled, and the way to it."""
-    if isinstance(error, LiveValue):
+    if is_a(error, LiveValue):
         path = place_of(value, lambda part: part is error.part)
         return path or "", error.part
     path, met = "", {id(value)}
@@ -118,7 +119,7 @@ def culprit(value: Any, error: BaseException) -> tuple[str, Any]:
 
 def why_not(error: BaseException) -> str:
     """Why something cannot be pickled, in one line where that is known here."""
-    return text_of(error) if isinstance(error, LiveValue) else told(error)
+    return text_of(error) if is_a(error, LiveValue) else told(error)
 
 
 def why_unpicklable(value: Any) -> BaseException | None:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from penstock.texts import repr_of
+from penstock.texts import package_of, repr_of
 
 MOST = 20_000
 """So many parts are looked at."""
@@ -33,7 +33,7 @@ def place_of(value: object, is_it: Callable[[Any], bool], *, most: int = MOST) -
 def parts(value: Any) -> Iterable[tuple[str, Any]]:
     """What a value is made of: items of containers, attributes of objects, what a function is bound to."""
     kind = type(value)
-    if kind in _NO_PARTS or kind.__module__.partition(".")[0] in _DATA or value is sys.stdout or value is sys.stderr:
+    if kind in _NO_PARTS or package_of(kind) in _DATA or value is sys.stdout or value is sys.stderr:
         return
     if issubclass(kind, dict):
         for key, item in list(dict.items(value)):

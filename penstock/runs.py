@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from penstock import events
 from penstock.environments import Environment, check_annotation, check_conditions, check_reach, expand_files
-from penstock.errors import DamagedResult, TracingError
+from penstock.errors import DamagedResult, TracingError, is_a
 from penstock.graph.capture import replace_futures
 from penstock.graph.futures import WaitedInVain
 from penstock.graph.graphs import Graph, Node
@@ -35,6 +35,7 @@ from penstock.runners.lookups import Lookups
 from penstock.runners.nesting import Lending, Nesting, nesting
 from penstock.runners.owning import Owners
 from penstock.runners.rates import Rates
+from penstock.runners.reading import read_back
 from penstock.runners.script_classes import script_classes
 from penstock.runtime import FlowRunInfo, in_flow_run
 from penstock.settings import in_force, without_password
@@ -317,6 +318,9 @@ class Live:
         return self.board.error(node) is not None or (result is not None and result.record is not None)
 
     def _bring(self, node: int, result: Result) -> Any:
+        return read_back(lambda: self._read(node, result), f"the result of {self.trace.graph[node].name}")
+
+    def _read(self, node: int, result: Result) -> Any:
         if result.handle is not None and not self.driver.over:
             try:
                 return self.driver.fetch(result.handle)
@@ -450,10 +454,10 @@ def live_run(live: Live) -> Iterator[Live]:
         run.error = error
         run.state = _state_after(error)
         note_futures(error)
-        if isinstance(error, Exception):
+        if is_a(error, Exception):
             live.end_after_failure()
         live.driver.cancel()
-        if not isinstance(error, Exception):
+        if not is_a(error, Exception):
             raise
     finally:
         live.close()
@@ -467,9 +471,9 @@ def live_run(live: Live) -> Iterator[Live]:
 def _state_after(error: BaseException) -> str:
     # Ctrl-C reaches an async flow as asyncio's CancelledError; asyncio is only imported where there is one.
     asyncio = loaded("asyncio")
-    if isinstance(error, KeyboardInterrupt) or (asyncio is not None and isinstance(error, asyncio.CancelledError)):
+    if is_a(error, KeyboardInterrupt) or (asyncio is not None and is_a(error, asyncio.CancelledError)):
         return "cancelled"
-    return "failed" if isinstance(error, Exception) else "crashed"
+    return "failed" if is_a(error, Exception) else "crashed"
 
 
 def key_context(

@@ -15,8 +15,27 @@ MAX_TEXT = 200_000
 
 
 def kind_of(value: object) -> str:
-    """The name of the object's class, as the class itself knows it."""
-    return encodable(str.__str__(_QUALNAME(type(value))))
+    """The name of the object's class."""
+    return kind_name(type(value))
+
+
+def kind_name(kind: type) -> str:
+    """The name of a class, as the class itself knows it."""
+    return encodable(str.__str__(_QUALNAME(kind)))
+
+
+def module_of(kind: type) -> str:
+    """The name of the module of a class; empty if the class has something else in its place."""
+    try:
+        module = kind.__module__
+    except BaseException:  # noqa: BLE001 (its metaclass is the user's code)
+        return ""
+    return module if type(module) is str else ""
+
+
+def package_of(kind: type) -> str:
+    """The name of the package that a class comes from."""
+    return module_of(kind).partition(".")[0]
 
 
 def text_of(value: object, how: Callable[[Any], Any] = str) -> str:

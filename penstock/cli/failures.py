@@ -7,7 +7,7 @@ import re
 import sysconfig
 from collections.abc import Iterable
 
-from penstock.errors import InfrastructureError, PenstockError, TaskFailed, UpstreamFailed, UsageError
+from penstock.errors import InfrastructureError, PenstockError, TaskFailed, UpstreamFailed, UsageError, is_a
 from penstock.events import NodeFailed
 from penstock.texts import text_of, traceback_of
 
@@ -25,18 +25,18 @@ _LIBRARIES = (
 
 def exit_code_of(error: BaseException) -> int:
     """The exit code that an error means."""
-    if isinstance(error, KeyboardInterrupt):
+    if is_a(error, KeyboardInterrupt):
         return INTERRUPTED
-    if isinstance(error, UsageError):
+    if is_a(error, UsageError):
         return USAGE
-    return INFRASTRUCTURE if isinstance(error, InfrastructureError) else FAILED
+    return INFRASTRUCTURE if is_a(error, InfrastructureError) else FAILED
 
 
 def describe_error(error: BaseException, *, debug: bool = False) -> str:
     """What is shown of an error outside of a run: Penstock's own as they say it, others with the user's frames."""
     if debug:
         return traceback_of(error).rstrip()
-    if isinstance(error, PenstockError):
+    if is_a(error, PenstockError):
         return text_of(error)
     return users_frames(traceback_of(error)).rstrip()
 
@@ -47,14 +47,14 @@ def describe_failure(error: BaseException, failures: Iterable[NodeFailed], *, de
     `failures` are the run's failed nodes: their tracebacks come from where the task ran.
     """
     root = error
-    while isinstance(root, UpstreamFailed) and root.__cause__ is not None:
+    while is_a(root, UpstreamFailed) and root.__cause__ is not None:
         root = root.__cause__
     failed = list(failures)
     of_error = next((failure for failure in failed if _place(failure) in _notes(root)), None)
     if of_error is None:
         return describe_error(root, debug=debug)
     lines = [f"task {of_error.task} failed (node {of_error.node}, attempt {of_error.attempt})"]
-    if isinstance(root, PenstockError) and not isinstance(root, TaskFailed) and not debug:
+    if is_a(root, PenstockError) and not is_a(root, TaskFailed) and not debug:
         lines.append(text_of(root))
     else:
         lines.append((of_error.traceback if debug else users_frames(of_error.traceback)).rstrip())
@@ -103,6 +103,6 @@ def _place(failure: NodeFailed) -> str:
 
 def _notes(error: BaseException) -> str:
     """Where an error says that it comes from."""
-    if isinstance(error, PenstockError):
+    if is_a(error, PenstockError):
         return "\n".join([error.where, *getattr(error, "__notes__", ())])
     return text_of(error, lambda each: "\n".join(getattr(each, "__notes__", ())))

@@ -13,6 +13,7 @@ import click
 
 from penstock import __version__
 from penstock.cli.options import Invocation, shared_options
+from penstock.errors import is_a
 
 # Modules are imported when their command is asked for, so that one command does not pay for the others.
 _COMMANDS = {
@@ -86,7 +87,7 @@ def _show(error: Exception, invocation: Invocation) -> int:
 
     redact = Redactor()
     if invocation.json:
-        facts = error.to_dict() if isinstance(error, PenstockError) else {"code": "", "what": text_of(error)}
+        facts = error.to_dict() if is_a(error, PenstockError) else {"code": "", "what": text_of(error)}
         facts = redact.facts(facts)
         print_document("error", {"error": {"type": kind_of(error), **facts}})
     say(redact(describe_error(error, debug=invocation.debug)), err=True)

@@ -20,7 +20,7 @@ from penstock.cli.output import clean, duration, output_for_people, print_docume
 from penstock.cli.parameters import read_assignments, read_parameters
 from penstock.cli.progress import Watch, watching
 from penstock.cli.stored import find_run, is_running
-from penstock.errors import PenstockError, UsageError
+from penstock.errors import PenstockError, UsageError, is_a
 from penstock.flows import Flow
 from penstock.journals import RunRecord
 from penstock.kept_parameters import check_resumable
@@ -257,7 +257,7 @@ def _facts(finished: Run[Any]) -> dict[str, Any]:
             value = msgspec.Raw(msgspec.json.encode(result))
     facts = None
     if error is not None:
-        known = error.to_dict() if isinstance(error, PenstockError) else {"code": "", "what": text_of(error)}
+        known = error.to_dict() if is_a(error, PenstockError) else {"code": "", "what": text_of(error)}
         known = Redactor(finished.parameters).facts(known)
         facts = {"type": kind_of(error), **known}
     return {

@@ -40,13 +40,14 @@ def walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
         return {walk(k, leaf): v if type(v) in _SMALL else walk(v, leaf) for k, v in value.items()}
     if kind is set or kind is frozenset:
         return kind([walk(v, leaf) for v in value])
-    if isinstance(value, tuple) and hasattr(value, "_make"):
+    # The class is asked, not the value: what that says of itself may be anything.
+    if issubclass(kind, tuple) and hasattr(kind, "_make"):
         return value._make([walk(v, leaf) for v in value])  # a named tuple
     if kind is Future or kind is Ref or kind is Large:
         return leaf(value)
     if kind is FutureList:
         return [walk(v, leaf) for v in value]
-    if isinstance(value, _CONTAINERS) or hasattr(kind, "__dataclass_fields__"):
+    if issubclass(kind, _CONTAINERS) or hasattr(kind, "__dataclass_fields__"):
         return _rebuilt(value, leaf) if _stands_for_nodes(value) else leaf(value)
     return leaf(value)
 
@@ -76,9 +77,9 @@ def _stands_for_nodes(value: Any) -> bool:
         if type(item) in _STAND_INS:
             return True
         inside: Iterable[Any] = ()
-        if isinstance(item, dict):
+        if issubclass(type(item), dict):
             inside = (*item.keys(), *item.values())
-        elif isinstance(item, _CONTAINERS):
+        elif issubclass(type(item), _CONTAINERS):
             inside = item
         elif hasattr(type(item), "__dataclass_fields__"):
             inside = _fields(item).values()
@@ -126,7 +127,7 @@ def fill_all(arguments: Mapping[str, Any], resolve: Callable[[Ref], Any]) -> dic
 
 
 def _checked(value: Any) -> Any:
-    if isinstance(value, Iterator) and not hasattr(value, "__arrow_c_stream__"):
+    if issubclass(type(value), Iterator) and not hasattr(type(value), "__arrow_c_stream__"):
         raise TracingError(
             f"a {type(value).__name__} was passed to a task",
             because="it can be read only once, so it could be neither hashed nor retried nor sent to a worker",

@@ -8,6 +8,8 @@ import operator
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Generic, Protocol, TypeVar, cast
 
+from penstock.errors import is_a
+
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -85,7 +87,7 @@ class Future(Generic[R_co]):
         try:
             value: R_co = self._source.value(self._node, timeout)
         except Exception as error:
-            if raise_on_failure or isinstance(error, WaitedInVain):
+            if raise_on_failure or is_a(error, WaitedInVain):
                 raise
             return error  # type: ignore[return-value]
         return value

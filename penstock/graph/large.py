@@ -11,6 +11,7 @@ from operator import is_
 from typing import Any
 
 from penstock.loaded import loaded
+from penstock.texts import package_of
 
 LARGE_BYTES = 256 * 1024
 """Smaller values are copied and sent with each call, which costs less than to know them again."""
@@ -125,7 +126,7 @@ def size_of(value: Any) -> int:
         return len(value)
     if kind in _FLAT:
         return 40 * len(value)  # they come here if they are flat
-    package = kind.__module__.partition(".")[0]
+    package = package_of(kind)
     if package == "numpy" and kind.__name__ == "ndarray":
         return 0 if value.dtype.hasobject or 0 in value.strides else int(value.nbytes)
     if package == "pandas" and kind.__name__ in ("DataFrame", "Series"):
@@ -158,16 +159,16 @@ def snapshot(value: Any) -> Any:
     if kind is list or kind is dict or kind is set or kind is bytearray:
         return kind(value)
     numpy = loaded("numpy")
-    if numpy is not None and isinstance(value, numpy.ndarray):
+    if numpy is not None and issubclass(kind, numpy.ndarray):
         # What repeats one element for ever takes no memory, and its copy would.
         kept = frozen(numpy, value) or (not value.flags.writeable and 0 in value.strides)
         return value if kept else value.copy()
     pandas = loaded("pandas")
-    if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series):
+    if pandas is not None and issubclass(kind, (pandas.DataFrame, pandas.Series)):
         # From pandas 3 on a shallow copy is a snapshot (copy on write); before that only a deep one is.
         return value.copy(deep=int(pandas.__version__.split(".")[0]) < 3)
     polars = loaded("polars")
-    if polars is not None and isinstance(value, polars.DataFrame | polars.Series):
+    if polars is not None and issubclass(kind, (polars.DataFrame, polars.Series)):
         return value.clone()  # shares what is never written in place
     return value
 

@@ -45,6 +45,7 @@ from penstock.runners.forks import end_if_forked
 from penstock.runners.loads import SharedLoads
 from penstock.runners.nesting import Calls, computes, within
 from penstock.runners.printing import printing_to_log
+from penstock.runners.reading import read_back
 from penstock.runners.retention import retained
 from penstock.runners.scans import filled_lazily, lazy_parameters, lost_input, scanned
 from penstock.runners.values import refuse_live
@@ -71,6 +72,10 @@ class InputLost(Exception):
         super().__init__(node, generation)
         self.node = node
         self.generation = generation
+
+
+_PASSES = (InputLost, OSError)
+"""What reading an input raises that is not its own doing."""
 
 
 class Worker:
@@ -251,6 +256,9 @@ class Worker:
         It is the caller's own, except for one that only `reads`. What is in no store and cannot be copied, such as a
         lock or a connection, is shared: between threads, and inside of a bundle.
         """
+        return read_back(lambda: self._load(node, source, reads=reads), f"the result of node {node}", passes=_PASSES)
+
+    def _load(self, node: int, source: Input, *, reads: bool) -> Any:
         if source.handle is not None:
             value = self._fetched(source.handle)
             shares = isinstance(source.handle, _Passed) or self._shares_memory
@@ -393,6 +401,8 @@ class _CachedCall:
             handle = self.worker.keep(call, value, retained=retained)
             return self.worker.outcome(call, "executed", handle=handle, started=started, seconds=seconds, notes=(note,))
         stream = is_dataset(value) or issubclass(type(value), GeneratorType) or hasattr(value, "read_next_batch")
+        if not stream:
+            refuse_live(value, one_way=True)
         value_digest = digested(value) if not stream else no_digest
         published = self.results.publish(
             self.task,

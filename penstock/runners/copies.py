@@ -27,6 +27,7 @@ from typing import Any
 from penstock.errors import SerializationError
 from penstock.graph.large import frozen
 from penstock.loaded import loaded
+from penstock.texts import module_of, package_of
 
 IMMUTABLE: frozenset[type] = frozenset({
     *(int, str, float, bool, type(None), bytes, complex, range, slice, type(...), type(NotImplemented)),
@@ -141,7 +142,7 @@ _CONTAINERS: dict[type, Callable[[Any, dict[int, Any]], Any]] = {
 
 
 def _copy_known(value: Any, done: dict[int, Any]) -> Any:
-    package = type(value).__module__.partition(".")[0]
+    package = package_of(type(value))
     of_package = _PACKAGES.get(package)
     module = loaded(package) if of_package is not None else None
     if of_package is None or module is None:
@@ -210,7 +211,7 @@ def _copy_polars(polars: Any, value: Any, done: dict[int, Any]) -> Any:
 
 def _copy_arrow(pyarrow: Any, value: Any, done: dict[int, Any]) -> Any:
     kinds = ("Table", "RecordBatch", "Array", "ChunkedArray", "Scalar", "Schema", "Field", "DataType")
-    if type(value).__module__ == "pyarrow._dataset":
+    if module_of(type(value)) == "pyarrow._dataset":
         return value
     if issubclass(type(value), tuple(getattr(pyarrow, kind) for kind in kinds)):
         return value

@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from penstock.errors import DamagedResult, RunnerError
+from penstock.errors import DamagedResult, RunnerError, is_a
 from penstock.runners.base import (
     NO_GENERATION,
     Bundle,
@@ -406,7 +406,7 @@ def scheduler_info(client: Any) -> dict[str, Any]:
 
 def _told(error: BaseException | None) -> BaseException:
     """What a Dask task failed with that never came as far as to a call of ours."""
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in ("penstock", "cloudpickle"):
+    if is_a(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in ("penstock", "cloudpickle"):
         return RunnerError(
             "a Dask worker cannot import Penstock",
             because=str(error),

@@ -460,4 +460,6 @@ class Driver:
     def failed_nodes(self) -> list[int]:
         """Nodes whose own call failed, lowest number first. From any thread, after the run."""
         scheduler = self.board.scheduler
-        return sorted(n for n, p in self.board.progress.items() if p.error and scheduler.state(n) is State.FAILED)
+        return sorted(
+            n for n, p in self.board.progress.items() if p.error is not None and scheduler.state(n) is State.FAILED
+        )

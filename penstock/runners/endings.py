@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 from penstock import events
-from penstock.errors import TaskTimeout, UpstreamFailed, WorkerLost
+from penstock.errors import TaskTimeout, UpstreamFailed, WorkerLost, is_a
 from penstock.runners.admission import Admission
 from penstock.runners.base import Failure, Outcome
 from penstock.runners.board import Board, Result
@@ -163,7 +163,7 @@ class Endings:
         for id in skipped:
             root = next(n for n in board.needs_of(id) if board.error(n) is not None) if id == cause else cause
             reason = board.error(root)
-            if isinstance(reason, UpstreamFailed) and reason.__cause__ is not None:
+            if is_a(reason, UpstreamFailed) and reason.__cause__ is not None:
                 reason = reason.__cause__
             error = UpstreamFailed(
                 f"{board.name(id)} never ran",

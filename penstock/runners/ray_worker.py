@@ -152,7 +152,7 @@ class _Desk(Worker):
     def perform_all(self, bundle: Bundle, slots: int, brought: Sequence[Any]) -> list[Outcome]:
         """The outcomes of a bundle, ready to travel."""
         self._brought, self._slots = brought, [None] * slots
-        self._kept, self._room = 0, INLINE_BUNDLE_BYTES
+        self._kept, self._room, _interrupt.asked = 0, INLINE_BUNDLE_BYTES, False
         return portable_outcomes(self.perform_bundle(bundle))
 
     def take_values(self) -> list[Any]:
@@ -170,7 +170,7 @@ class _Desk(Worker):
         outcome = super().perform(call)
         if call.promised and isinstance(outcome.handle, Pickled):
             self._slots[0] = [outcome.handle]  # where those look that were submitted before
-        if outcome.failure is not None and type(outcome.failure.error) is Interrupted:
+        if _interrupt.asked:
             self.interrupted = True
             outcome.kind, outcome.failure = "worker_lost", Failure("WorkerLost", "it was interrupted", "")
         return outcome
@@ -233,8 +233,17 @@ class Interrupted(KeyboardInterrupt):
     """Raised inside of a call by `ray.cancel`: tasks may raise KeyboardInterrupt themselves."""
 
 
-def _interrupt(*_: Any) -> None:
-    raise Interrupted
+class _Interrupt:
+    """Ray's signal that a call is to stop. Whatever becomes of the exception, it is known."""
+
+    asked = False
+
+    def __call__(self, *_: Any) -> None:
+        self.asked = True
+        raise Interrupted
+
+
+_interrupt = _Interrupt()
 
 
 def _allow_interrupts() -> None:

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from penstock.runners.copies import IMMUTABLE
+from penstock.texts import module_of
 
 MOST_LOOKED_AT = 10_000
 """So many parts of a value are looked at; one with more counts as held."""
@@ -38,7 +39,7 @@ def _parts_retained(value: Any) -> bool:
             parts = list(container)
         elif kind is dict:
             parts = list(container.values())  # keys can hardly be changed
-        elif getattr(kind, "__module__", "") == "numpy" and getattr(container, "base", None) is not None:
+        elif module_of(kind) == "numpy" and getattr(container, "base", None) is not None:
             parts = [container.base]
         else:
             continue

@@ -17,7 +17,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from penstock.errors import DamagedResult
+from penstock.errors import DamagedResult, is_a
 from penstock.graph.capture import taken, walk
 from penstock.graph.hashing import register_digest
 from penstock.graph.refs import Ref
@@ -26,6 +26,7 @@ from penstock.storage.parts import value_files
 from penstock.storage.records import ResultRecord
 from penstock.storage.results import ResultStore
 from penstock.storage.stored import StoredResult
+from penstock.texts import text_of
 
 # What is stored is known by its value's digest, wherever it lies.
 register_digest(StoredResult, lambda stored: stored.record.digest)
@@ -109,7 +110,7 @@ def lost_input(
                 return node, source.record
         return None
     # What pyarrow says of a page with another checksum, or one that does not unpack. Only the bytes tell whose it is.
-    if not lazy or not (_of_arrow(error) or _SAID in str(error)):
+    if not lazy or not (_of_arrow(error) or _SAID in text_of(error)):
         return None
     for node, source in stored:
         assert source.record is not None  # chosen so
@@ -124,15 +125,21 @@ def lost_input(
 def _chained(error: BaseException | None, kind: type[DamagedResult]) -> DamagedResult | None:
     """The error, or the one it came from, of a kind."""
     for _ in range(8):
-        if error is None or isinstance(error, kind):
+        if error is None or is_a(error, kind):
             return error
-        error = error.__cause__ or error.__context__
+        cause = _CAUSE(error)
+        error = _CONTEXT(error) if cause is None else cause
     return None
+
+
+# What the error's class says of these attributes is not asked.
+_CAUSE: Callable[[BaseException], BaseException | None] = BaseException.__dict__["__cause__"].__get__
+_CONTEXT: Callable[[BaseException], BaseException | None] = BaseException.__dict__["__context__"].__get__
 
 
 def _of_arrow(error: BaseException) -> bool:
     """Whether it was raised in pyarrow about what it read."""
-    if not isinstance(error, OSError | ValueError):
+    if not issubclass(type(error), OSError | ValueError):
         return False
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -22,7 +22,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 
-from penstock.errors import RunnerError
+from penstock.errors import RunnerError, is_a
 from penstock.runners.shipping import Shipment, this_platform
 
 _PREFIX = "penstock-shipped-"
@@ -61,7 +61,7 @@ def in_use(shipment: Shipment | None) -> Iterator[int]:
 
 def explained(error: BaseException) -> BaseException:
     """What to tell of an error in unpickling tasks and arguments: a package that is not here has its way out."""
-    if not isinstance(error, ModuleNotFoundError) or not error.name:
+    if not is_a(error, ModuleNotFoundError) or not error.name:
         return error
     name = error.name.partition(".")[0]
     told = RunnerError(

@@ -12,7 +12,7 @@ from typing import Any
 
 import cloudpickle
 
-from penstock.errors import RunnerError, SerializationError
+from penstock.errors import RunnerError, SerializationError, is_a
 from penstock.live import LiveValue, Pickler, culprit, dumps, find_live, why_not, why_unpicklable
 from penstock.texts import kind_of
 
@@ -126,7 +126,7 @@ def _pickle_into(file: Any, thing: Any, what: str, named: Callable[[], Mapping[s
         broken = {name: why for name, part in named().items() if (why := why_unpicklable(part))}
         found = [(name, *culprit(named()[name], why)) for name, why in broken.items()]
         # What is live the user's code has to replace; what does not pickle another runner may take.
-        kind = SerializationError if isinstance(error, LiveValue) else RunnerError
+        kind = SerializationError if is_a(error, LiveValue) else RunnerError
         raise kind(
             f"{what} cannot be sent to a worker process",
             where=", ".join(f"{name}{path} is of {kind_of(part)}" for name, path, part in found),
