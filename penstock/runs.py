@@ -37,6 +37,7 @@ from penstock.runners.owning import Owners
 from penstock.runners.rates import Rates
 from penstock.runners.reading import read_back
 from penstock.runners.script_classes import script_classes
+from penstock.runners.terminating import Terminated, ends_orderly
 from penstock.runtime import FlowRunInfo, in_flow_run
 from penstock.settings import in_force, without_password
 from penstock.storage.files import file_digest
@@ -444,34 +445,39 @@ class Live:
 def live_run(live: Live) -> Iterator[Live]:
     """A run from its start to its end, whatever ends it: the state, the record and the log are right afterwards."""
     run, began = live.run, time.perf_counter()
-    live.journal.started(repr(live.runner))
-    live.driver.start()
-    try:
-        with in_flow_run(live.info), in_force(live.environment.settings), tracing(live.trace):
-            yield live
-        run.state = "completed"
-    except BaseException as error:
-        run.error = error
-        run.state = _state_after(error)
-        note_futures(error)
-        if is_a(error, Exception):
-            live.end_after_failure()
-        live.driver.cancel()
-        if not is_a(error, Exception):
-            raise
-    finally:
-        live.close()
-        run.seconds = time.perf_counter() - began
-        if live.journal.record is not None:
-            live.journal.record.counts, live.journal.record.tasks = run.counts, run.tasks
-            live.journal.record.stats = run.stats
-        live.journal.finished(run.state, run.seconds, run.error)
+    with ends_orderly():
+        live.journal.started(repr(live.runner))
+        live.driver.start()
+        try:
+            with in_flow_run(live.info), in_force(live.environment.settings), tracing(live.trace):
+                yield live
+            run.state = "completed"
+        except BaseException as error:
+            run.error = error
+            run.state = _state_after(error)
+            note_futures(error)
+            if is_a(error, Exception):
+                live.end_after_failure()
+            live.driver.cancel()
+            if not is_a(error, Exception):
+                raise
+        finally:
+            live.close()
+            run.seconds = time.perf_counter() - began
+            if live.journal.record is not None:
+                live.journal.record.counts, live.journal.record.tasks = run.counts, run.tasks
+                live.journal.record.stats = run.stats
+            live.journal.finished(run.state, run.seconds, run.error)
 
 
 def _state_after(error: BaseException) -> str:
     # Ctrl-C reaches an async flow as asyncio's CancelledError; asyncio is only imported where there is one.
     asyncio = loaded("asyncio")
-    if is_a(error, KeyboardInterrupt) or (asyncio is not None and is_a(error, asyncio.CancelledError)):
+    if (
+        is_a(error, KeyboardInterrupt)
+        or is_a(error, Terminated)
+        or (asyncio is not None and is_a(error, asyncio.CancelledError))
+    ):
         return "cancelled"
     return "failed" if is_a(error, Exception) else "crashed"
 

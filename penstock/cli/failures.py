@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from penstock.errors import InfrastructureError, PenstockError, TaskFailed, UpstreamFailed, UsageError, is_a
 from penstock.events import NodeFailed
+from penstock.runners.terminating import EXIT_CODE, Terminated
 from penstock.texts import text_of, traceback_of
 
 FAILED, USAGE, INFRASTRUCTURE, WORK_TO_DO, INTERRUPTED = 1, 2, 3, 4, 130
@@ -27,6 +28,8 @@ def exit_code_of(error: BaseException) -> int:
     """The exit code that an error means."""
     if is_a(error, KeyboardInterrupt):
         return INTERRUPTED
+    if is_a(error, Terminated):
+        return EXIT_CODE
     if is_a(error, UsageError):
         return USAGE
     return INFRASTRUCTURE if is_a(error, InfrastructureError) else FAILED

@@ -103,5 +103,5 @@ def main() -> None:
     \b
     Exit codes: 0 fine; 1 a task failed, or a check found problems; 2 the call or the
     configuration has to change; 3 something outside is missing or out of reach;
-    4 `plan --exit-code` found work; 130 interrupted.
+    4 `plan --exit-code` found work; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
     """

@@ -24,6 +24,7 @@ from penstock.errors import PenstockError, UsageError, is_a
 from penstock.flows import Flow
 from penstock.journals import RunRecord
 from penstock.kept_parameters import check_resumable
+from penstock.runners.terminating import EXIT_CODE, Terminated
 from penstock.runs import Run
 from penstock.secrets import Redactor, redacted_text
 from penstock.texts import kind_of, text_of
@@ -208,20 +209,23 @@ def plan(
 
 
 def _carry_out(invocation: Invocation, settings: Settings, start: Callable[[Watch], Run[Any]], quiet: bool) -> int:
-    interrupted = False
+    interrupted: int | None = None
     with _tidy_output(invocation), _logging(settings.log_level), watching(quiet=quiet) as watch:
         try:
             finished = start(watch)
         except KeyboardInterrupt:
-            interrupted = True
+            interrupted = INTERRUPTED
+        except Terminated:
+            interrupted = EXIT_CODE
     for note, count in watch.notes.items():
         say(f"note: {note}" + (f" ({count} times)" if count > 1 else ""), err=True)
     again = f"penstock resume {watch.run}{_store_option(watch.store, settings, invocation)}"
-    if interrupted:
+    if interrupted is not None:
         if invocation.json:
             print_document("run", {"run": watch.run, "flow": watch.flow, "state": "cancelled"})
-        say(f"interrupted; go on with: {again}" if watch.run else "interrupted", err=True)
-        return INTERRUPTED
+        said = "interrupted" if interrupted == INTERRUPTED else "terminated"
+        say(f"{said}; go on with: {again}" if watch.run else said, err=True)
+        return interrupted
     if invocation.json:
         print_document("run", _facts(finished))
     if finished.error is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock.graph.futures import Future
 from penstock.graph.names import is_project_module
+from penstock.texts import text_of
 
 MAX_FRAMES = 200
 MAX_ITEMS = 50
@@ -16,11 +17,12 @@ MAX_ITEMS = 50
 
 def note_futures(error: BaseException) -> None:
     """Add a note to an error that speaks of a Future: which one it may be, and what to do."""
-    with contextlib.suppress(Exception):  # an error of the user's may refuse anything
-        if "Future" in str(error) and (found := _nearest(error)):
+    with contextlib.suppress(BaseException):  # an error of the user's may refuse anything, or exit
+        if "Future" in text_of(error) and (found := _nearest(error)):
             name, future = found
             task = future._source.describe(future._node).partition(",")[0]
-            error.add_note(
+            BaseException.add_note(
+                error,
                 f"{name} is a Future of {task}: its value is not here yet. "
                 f"Pass it to a task, or use {name if name.isidentifier() else 'its'}.result()."
             )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from penstock.errors import PenstockError, SerializationError, is_a
+from penstock.runners.terminating import Terminated
 from penstock.texts import told
 
 V = TypeVar("V")
@@ -17,7 +18,7 @@ def read_back(read: Callable[[], V], what: str, *, passes: tuple[type[BaseExcept
     try:
         return read()
     except BaseException as error:
-        if issubclass(type(error), (PenstockError, *passes)):
+        if issubclass(type(error), (PenstockError, Terminated, *passes)):
             raise
         if is_a(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Ctrl-C

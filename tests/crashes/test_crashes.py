@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,17 +159,22 @@ def test_collecting_garbage_without_any_grace_beside_running_flows_loses_nothing
 
 
 @pytest.mark.parametrize("runner", ["threads", "processes"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_flow_leaves_nothing_behind_and_can_be_resumed(
-    folder: Path, runner: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, runner: str, how: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CRASH_TEST", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))
     process = start("interrupted.py", folder, runner)
     until(lambda: len(list((folder / "marks").glob("slow-*"))) == 2, "slow tasks")
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, how)
     _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode != 0
-    assert "KeyboardInterrupt" in err
+    if how == signal.SIGINT:
+        assert process.returncode != 0
+        assert "KeyboardInterrupt" in err
+    else:
+        assert (process.returncode, err) == (128 + signal.SIGTERM, "")
+    assert len(list((folder / "marks").glob("left-*"))) == 2, "tasks under way ran their `finally` blocks"
     assert FileSystemLockManager(folder / "locks").ls() == []
     assert until(lambda: descendants(folder) == [], "end of the workers")
     assert list(folder.glob("penstock-*")) == []
@@ -179,6 +185,32 @@ def test_an_interrupted_flow_leaves_nothing_behind_and_can_be_resumed(
     assert values == [0, 1, 2, 0, 1, 2, 3]
     assert counts["executed"] == 4  # `quick` would fail if it ran twice
     assert counts["hit"] == 3
+
+
+def test_a_handler_of_the_user_s_own_is_left_alone(folder: Path) -> None:
+    code = """
+        import os, signal, sys
+        from penstock import flow, task
+        told = []
+        signal.signal(signal.SIGTERM, lambda *_: told.append("user's"))
+        @task
+        def one(): return 1
+        @flow
+        def signalled():
+            os.kill(os.getpid(), signal.SIGTERM)
+            return one()
+        print(signalled(), told)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        @flow
+        def plain(): return one()
+        plain()
+        print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+    """
+    program = folder / "program.py"
+    program.write_text(textwrap.dedent(code))
+    environment = {**os.environ, "PENSTOCK_STORE": str(folder / "store")}
+    ended = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert ended.stdout.splitlines() == ['1 ["user\'s"]', "True"], ended.stderr
 
 
 @pytest.mark.parametrize("runner", ["threads", "processes"])

@@ -33,8 +33,11 @@ def quick(folder: str, n: int) -> int:
 @task(cache_policy=SHARED)
 def slow(folder: str, n: int) -> int:
     Path(folder, f"slow-{n}-{os.getpid()}").touch()
-    while not Path(folder, "go").exists():
-        time.sleep(0.005)
+    try:
+        while not Path(folder, "go").exists():
+            time.sleep(0.005)
+    finally:
+        Path(folder, f"left-{n}-{os.getpid()}").touch()
     return n
 
 
