@@ -46,6 +46,11 @@ class LiveValue(TypeError):
     def __init__(self, part: Any, what: str) -> None:
         super().__init__(f"it is {what}")
         self.part = part
+        self._what = what
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without the part, also where it travels as the cause of another error.
+        return LiveValue, (None, self._what)
 
 
 def _what(kind: type) -> str | None:

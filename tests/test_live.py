@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import pickle
 import sys
 import threading
 from typing import Any
@@ -73,6 +74,11 @@ def test_a_value_that_contains_itself_is_walked_to_its_end() -> None:
     value: list[Any] = []
     value.append(value)
     assert place_of(value, lambda part: False) is None
+
+
+def test_its_error_travels_without_it() -> None:
+    error = why_unpicklable(memoryview(b"abc"))
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 @pytest.mark.slow

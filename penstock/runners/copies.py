@@ -47,6 +47,9 @@ class CannotCopy(Exception):
         super().__init__()
         self.value = value
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CannotCopy, (None,)  # also where it travels as the cause of another error
+
 
 def own_copy(value: Any) -> Any:
     """The value itself if nobody can change it, else a copy; raises `CannotCopy` for types whose copying is not
