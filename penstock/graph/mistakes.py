@@ -24,7 +24,7 @@ def note_futures(error: BaseException) -> None:
             BaseException.add_note(
                 error,
                 f"{name} is a Future of {task}: its value is not here yet. "
-                f"Pass it to a task, or use {name if name.isidentifier() else 'its'}.result()."
+                f"Pass it to a task, or use {name if name.isidentifier() else 'its'}.result().",
             )
 
 
