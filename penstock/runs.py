@@ -16,7 +16,7 @@ from penstock.graph.capture import replace_futures
 from penstock.graph.futures import WaitedInVain
 from penstock.graph.graphs import Graph, Node
 from penstock.graph.keys import KeyContext
-from penstock.graph.mistakes import note_futures
+from penstock.graph.mistakes import note_futures, refuse_hidden_futures
 from penstock.graph.planning import Status
 from penstock.graph.policies import IsolationLevel
 from penstock.graph.tracing import FlowFrame, Trace, tracing
@@ -390,6 +390,7 @@ class Live:
             taken = self._taken = {}
             value = replace_futures(returned, lambda future: future.result())
             if all(self.board.results.get(node) is result for node, result in taken.items()):
+                refuse_hidden_futures(value)
                 return value
             for node in taken:  # bytes were lost in between, and what was made again came out differently
                 self._values.pop(node, None)

@@ -19,34 +19,50 @@ _BUILT_IN = frozenset({list, tuple, dict, set, frozenset})
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 
 
-def walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
+def walk(value: Any, leaf: Callable[[Any], Any], whole: Callable[[Any], Any] = lambda value: value) -> Any:
     """The value rebuilt, with `leaf` applied to whatever is neither a plain value nor a list, tuple, dict or set.
 
     Large bytes and texts, and long containers of plain values, are leaves as a whole.
 
     Dataclasses and containers of other types are rebuilt only if futures (or Refs) are in them. A list of futures as
     `task.map` gives it becomes a plain list.
+
+    What leads back to itself, or is nested deeper than Python goes, is what `whole` makes of it, if no future (or Ref)
+    is in it; else it is a `TracingError`.
     """
+    try:
+        return _walk(value, leaf)
+    except RecursionError as error:
+        if not _stands_for_nodes(value):
+            return whole(value)
+        raise TracingError(
+            "a future stands in a value that contains itself, or is nested too deeply",
+            because="such a value cannot be made again with the future's value in its place",
+            hint="pass the future by itself, or in a flatter list, tuple or dict",
+        ) from error
+
+
+def _walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value if kind not in _TEXTS or len(value) < LARGE_BYTES else leaf(value)
     if kind in _BUILT_IN and len(value) >= FLAT_ITEMS and is_flat(value):
         return leaf(value)
     if kind is list:
-        return [v if type(v) in _SMALL else walk(v, leaf) for v in value]
+        return [v if type(v) in _SMALL else _walk(v, leaf) for v in value]
     if kind is tuple:
-        return tuple([v if type(v) in _SMALL else walk(v, leaf) for v in value])
+        return tuple([v if type(v) in _SMALL else _walk(v, leaf) for v in value])
     if kind is dict:
-        return {walk(k, leaf): v if type(v) in _SMALL else walk(v, leaf) for k, v in value.items()}
+        return {_walk(k, leaf): v if type(v) in _SMALL else _walk(v, leaf) for k, v in value.items()}
     if kind is set or kind is frozenset:
-        return kind([walk(v, leaf) for v in value])
+        return kind([_walk(v, leaf) for v in value])
     # The class is asked, not the value: what that says of itself may be anything.
     if issubclass(kind, tuple) and hasattr(kind, "_make"):
-        return value._make([walk(v, leaf) for v in value])  # a named tuple
+        return value._make([_walk(v, leaf) for v in value])  # a named tuple
     if kind is Future or kind is Ref or kind is Large:
         return leaf(value)
     if kind is FutureList:
-        return [walk(v, leaf) for v in value]
+        return [_walk(v, leaf) for v in value]
     if issubclass(kind, _CONTAINERS) or hasattr(kind, "__dataclass_fields__"):
         return _rebuilt(value, leaf) if _stands_for_nodes(value) else leaf(value)
     return leaf(value)
@@ -55,17 +71,17 @@ def walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
 def _rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
     """A dataclass, or a container of a type of its own, with other contents."""
     if isinstance(value, tuple | set | frozenset):
-        return type(value)(walk(v, leaf) for v in value)
+        return type(value)(_walk(v, leaf) for v in value)
     twin = copy.copy(value)
     if isinstance(value, dict):
         twin.clear()
-        twin.update({walk(k, leaf): walk(v, leaf) for k, v in value.items()})
+        twin.update({_walk(k, leaf): _walk(v, leaf) for k, v in value.items()})
     elif isinstance(value, list | deque):
         twin.clear()
-        twin.extend([walk(v, leaf) for v in value])
+        twin.extend([_walk(v, leaf) for v in value])
     else:
         for name, part in _fields(value).items():
-            object.__setattr__(twin, name, walk(part, leaf))
+            object.__setattr__(twin, name, _walk(part, leaf))
     return twin
 
 
@@ -103,12 +119,33 @@ def capture(value: Any, refer: Callable[[Future[Any]], Any], keep: Callable[[Any
     `keep(value)` is kept, other objects as they are. Raises `TracingError` for generators and other one-way
     streams.
     """
-    return walk(value, lambda leaf: refer(leaf) if type(leaf) is Future else keep(_checked(leaf)))
+    return walk(value, lambda leaf: refer(leaf) if type(leaf) is Future else keep(_checked(leaf)), _copied_whole)
 
 
 def replace_futures(value: Any, resolve: Callable[[Future[Any]], Any]) -> Any:
     """The value with each future in it replaced; everything else is passed on uncopied."""
-    return walk(value, lambda leaf: resolve(leaf) if type(leaf) is Future else leaf)
+
+    def replaced(leaf: Any) -> Any:
+        if type(leaf) is not Future:
+            return leaf
+        try:
+            return resolve(leaf)
+        except RecursionError as error:
+            raise _OfTask(error) from None
+
+    try:
+        return walk(value, replaced)
+    except _OfTask as error:
+        failure = error.failure
+    raise failure
+
+
+class _OfTask(Exception):
+    """A task's own `RecursionError`, which says nothing about the value that its future stands in."""
+
+    def __init__(self, failure: RecursionError) -> None:
+        super().__init__()
+        self.failure = failure
 
 
 def fill(value: Any, resolve: Callable[[Ref], Any]) -> Any:
@@ -124,6 +161,18 @@ def taken(leaf: Any) -> Any:
 def fill_all(arguments: Mapping[str, Any], resolve: Callable[[Ref], Any]) -> dict[str, Any]:
     """`fill` for each argument of a call."""
     return {name: v if type(v) in _PLAIN else fill(v, resolve) for name, v in arguments.items()}
+
+
+def _copied_whole(value: Any) -> Any:
+    """A copy of what leads back to itself, as it is now."""
+    try:
+        return copy.deepcopy(value)
+    except RecursionError as error:
+        raise TracingError(
+            f"a {type(value).__name__} that is passed to a task is nested too deeply",
+            because="Python gives up on so many levels",
+            hint="pass flatter data, or text such as JSON",
+        ) from error
 
 
 def _checked(value: Any) -> Any:

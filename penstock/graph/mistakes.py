@@ -1,4 +1,4 @@
-"""Telling what probably went wrong: a future that was taken for its value by code that does not ask for it."""
+"""Telling what probably went wrong: a future that was taken for its value, or hidden where nobody resolves it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from penstock.errors import TracingError
 from penstock.graph.futures import Future
 from penstock.graph.names import is_project_module
+from penstock.places import place_of
 from penstock.texts import text_of
 
 MAX_FRAMES = 200
@@ -26,6 +28,18 @@ def note_futures(error: BaseException) -> None:
                 f"{name} is a Future of {task}: its value is not here yet. "
                 f"Pass it to a task, or use {name if name.isidentifier() else 'its'}.result().",
             )
+
+
+def refuse_hidden_futures(value: Any) -> None:
+    """Raises `TracingError` for a future in what a flow returned, in an object where it was not seen."""
+    place = place_of(value, lambda part: type(part) is Future)
+    if place is not None:
+        raise TracingError(
+            "the flow returns a future that is hidden in an object",
+            where=f"result{place}",
+            because="futures are seen in lists, tuples, dicts, sets and dataclasses only",
+            hint="put future.result() there",
+        )
 
 
 def _nearest(error: BaseException) -> tuple[str, Future[Any]] | None:

@@ -18,6 +18,7 @@ from penstock.graph.keys import KeyContext, compile_template
 from penstock.graph.large import Large, Snapshots
 from penstock.graph.refs import Ref
 from penstock.graph.tasks import TaskDefinition, TaskOptions
+from penstock.places import place_of
 from penstock.runtime import having, task_run
 
 
@@ -207,8 +208,10 @@ class Trace:
     def _refuse_in_tasks(self, node: int) -> None:
         # A task holds a worker while it waits, perhaps the one that its future needs.
         if _current.get() is None and task_run.run_count:
+            place = place_of(task_run.parameters, lambda part: type(part) is Future and part._node == node)
             raise TracingError(
                 f"a future of {self.graph[node].name} was used inside of {task_run.task_name}",
+                where=f"arguments{place}" if place else "",
                 because="it came there hidden in an object, where it is not seen as an input",
                 hint="pass the future itself as an argument, or in a list, tuple, dict or set",
             )

@@ -500,7 +500,7 @@ def _own_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
         except CannotCopy:
             return leaf
 
-    return {name: value if type(value) in _STAY else walk(value, own) for name, value in arguments.items()}
+    return {name: value if type(value) in _STAY else walk(value, own, own) for name, value in arguments.items()}
 
 
 _STAY = PLAIN | {Ref, Large}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penstock.errors import SerializationError
+from penstock.errors import PenstockError, SerializationError, TracingError
 from penstock.graph.policies import INPUTS
 from penstock.runtime import task_run
 from penstock.tasks import task
@@ -187,3 +187,57 @@ class ValueTests(RunnerBench):
             assert f"result{PLACES[kind]}" in str(passed.error)
         while _OPEN:
             _OPEN.pop().close()
+
+    def test_a_value_that_contains_itself_goes_there_and_back(self) -> None:
+        @task
+        def turns(value: Any) -> Any:
+            assert value[1]["me"] is value
+            return {"own": value}
+
+        def loop() -> list[Any]:
+            value: list[Any] = [1]
+            value.append({"me": value})
+            return value
+
+        returned = self.value(lambda: turns(loop()))["own"]
+        assert returned[1]["me"] is returned
+
+    def test_a_value_that_is_nested_deeply_arrives_or_is_a_clear_error(self) -> None:
+        @task
+        def depth(value: Any) -> int:
+            levels = 0
+            while value:
+                value, levels = value[0], levels + 1
+            return levels
+
+        @task
+        def nests(levels: int) -> Any:
+            value: list[Any] = []
+            for _ in range(levels):
+                value = [value]
+            return value
+
+        for levels in (600, 20_000):
+            argument = self.run(lambda levels=levels: depth(nests.fn(levels)))
+            result = self.run(lambda levels=levels: depth(nests(levels)))
+            for run in (argument, result):
+                clear = isinstance(run.error, PenstockError) and "recursion" not in type(run.error).__name__.lower()
+                assert clear or run.result() == levels
+
+    def test_a_future_that_the_flow_hides_in_what_it_returns_is_named_by_its_place(self) -> None:
+        @task
+        def one() -> int:
+            return 1
+
+        run = self.run(lambda: {"kept": Items(one())})
+        assert isinstance(run.error, TracingError)
+        assert "result['kept'].items[0]" in str(run.error)
+
+    def test_a_task_s_own_recursion_error_is_its_own(self) -> None:
+        @task
+        def recurses() -> None:
+            raise RecursionError("mine")
+
+        run = self.run(lambda: [recurses()])
+        with pytest.raises(RecursionError, match="mine"):
+            run.result()
