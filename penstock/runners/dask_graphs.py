@@ -19,6 +19,7 @@ from dask._task_spec import DataNode, Task, TaskRef
 from penstock.runners.base import Bundle, Payload
 from penstock.runners.dask_capacity import ANYWHERE, Placement
 from penstock.runners.dask_worker import Argument, Blob, Kept, Parcel, Promised
+from penstock.runners.source_lines import pickled_task
 from penstock.runners.values import pickled
 from penstock.runners.wire import pack_bundle
 from penstock.texts import encodable
@@ -94,7 +95,7 @@ class Graphs:
 
     def register(self, payload: Payload) -> None:
         """A task that bundles will name. Raises `RunnerError` if it does not pickle."""
-        self._tasks[payload.number] = pickled(payload, f"task {payload.task.name}")
+        self._tasks[payload.number] = pickled_task(payload)
         self._names[payload.number] = encodable(payload.task.name)
         if payload.task.options.timeout_seconds is not None:
             self._timed.add(payload.number)

@@ -44,7 +44,8 @@ from penstock.runners.binding import BindsFlows
 from penstock.runners.failures import describe
 from penstock.runners.resources import local_machine, required
 from penstock.runners.shipping import Ship, check_ship
-from penstock.runners.values import discard_value, pickled, read_value, spill_value
+from penstock.runners.source_lines import pickled_task
+from penstock.runners.values import discard_value, read_value, spill_value
 from penstock.runners.wire import none_read, pack_bundle, unpack_outcomes, unpack_waits
 from penstock.runners.worker_processes import log_again
 
@@ -131,7 +132,7 @@ class _ProcessEngine:
         return self._capacity
 
     def register(self, payload: Payload) -> None:
-        self._payloads[payload.number] = pickled(payload, f"task {payload.task.name}")
+        self._payloads[payload.number] = pickled_task(payload)
 
     def submit(self, bundle: Bundle) -> None:
         for large in {large for call in bundle.calls for large in call.large if large.handle is None}:

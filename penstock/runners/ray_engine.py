@@ -40,6 +40,7 @@ from penstock.runners.ray_clusters import PROCESS
 from penstock.runners.ray_flights import Flight, Kept, Promised, all_failed, all_of, shippable
 from penstock.runners.ray_watch import LOOK_SECONDS, RETURN_SECONDS, Watch
 from penstock.runners.shipping import Shipment
+from penstock.runners.source_lines import pickled_task
 from penstock.runners.values import Pickled, pickled, read_value
 from penstock.runners.wire import none_read, pack_bundle, unpack_outcomes
 from penstock.runners.worker_processes import log_again
@@ -96,7 +97,7 @@ class RayEngine:
 
     def register(self, payload: Payload) -> None:
         self._check_there()
-        data = pickled(payload, f"task {payload.task.name}")
+        data = pickled_task(payload)
         self._parts[payload.number] = ray.put(data)
         self._payloads[payload.number] = payload
 

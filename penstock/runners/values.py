@@ -48,7 +48,7 @@ def spill_value(value: Any, folder: str) -> Spilled:
     """A handle to a large value, which is written without another copy in memory. Raises `RunnerError`."""
     path = os.path.join(folder, os.urandom(8).hex())
     with open(path, "xb") as file:
-        _pickle_into(file, value, "an argument")
+        _pickle_into(Pickler(file, protocol=5), value, "an argument")
     return Spilled(path)
 
 
@@ -109,19 +109,21 @@ def unsendable(value: Any, error: BaseException) -> SerializationError:
     )
 
 
-def pickled(thing: Any, what: str, *, named: Callable[[], Mapping[str, Any]] = dict) -> bytes:
+def pickled(
+    thing: Any, what: str, *, named: Callable[[], Mapping[str, Any]] = dict, pickler: type[Pickler] = Pickler
+) -> bytes:
     """What travels to a worker process, as bytes.
 
     `what` names it in the `RunnerError` if it cannot be sent, and `named` gives its parts, to say which is to blame.
     """
     buffer = io.BytesIO()
-    _pickle_into(buffer, thing, what, named)
+    _pickle_into(pickler(buffer, protocol=5), thing, what, named)
     return buffer.getvalue()
 
 
-def _pickle_into(file: Any, thing: Any, what: str, named: Callable[[], Mapping[str, Any]] = dict) -> None:
+def _pickle_into(pickler: Pickler, thing: Any, what: str, named: Callable[[], Mapping[str, Any]] = dict) -> None:
     try:
-        Pickler(file, protocol=5).dump(thing)
+        pickler.dump(thing)
     except BaseException as error:  # what a user's __reduce__ raises is no order to end the driver
         broken = {name: why for name, part in named().items() if (why := why_unpicklable(part))}
         found = [(name, *culprit(named()[name], why)) for name, why in broken.items()]

@@ -1,0 +1,69 @@
+"""Tracebacks of shipped code show its lines: what travels by value knows its file, and the file's lines travel along."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import sys
+from types import CodeType, FunctionType
+from typing import Any
+
+import cloudpickle.cloudpickle
+
+from penstock.live import Pickler
+from penstock.runners.base import Payload
+from penstock.runners.values import pickled
+
+MAX_BYTES = 256 * 1024
+"""A larger file does not travel."""
+
+
+def pickled_task(payload: Payload) -> bytes:
+    """A task as workers get it; raises `RunnerError` if it cannot be sent."""
+    return pickled(_Shipped(payload), f"task {payload.task.name}", pickler=_TaskPickler)
+
+
+class _Shipped:
+    """A payload that brings the lines of its function's file along."""
+
+    def __init__(self, payload: Payload) -> None:
+        self.payload = payload
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (self.payload, _lines_of(self.payload.task.fn))
+
+
+def _lines_of(fn: Any) -> tuple[str, str]:
+    """The file of a function that travels by value, and what is in it; empty for others: workers import those."""
+    fn = inspect.unwrap(fn)
+    if type(fn) is not FunctionType:
+        return "", ""
+    code = fn.__code__
+    found: Any = None if fn.__module__ == "__main__" else sys.modules.get(fn.__module__)
+    for part in fn.__qualname__.split("."):
+        found = getattr(found, part, None)
+    if found is not None:
+        return "", ""
+    text = "".join(linecache.getlines(code.co_filename))
+    return code.co_filename, text if len(text) <= MAX_BYTES else ""
+
+
+def _arrived(payload: Payload, source: tuple[str, str]) -> Payload:
+    name, text = source
+    if text:
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)  # no time: never looked for
+    return payload
+
+
+class _TaskPickler(Pickler):
+    """Cloudpickle forgets of which file code is, so that equal code is equal bytes; to a traceback it matters."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is CodeType:
+            _, arguments = cloudpickle.cloudpickle._code_reduce(obj)
+            return _code, (arguments, obj.co_filename)
+        return super().reducer_override(obj)
+
+
+def _code(arguments: tuple[Any, ...], file: str) -> CodeType:
+    return CodeType(*arguments).replace(co_filename=file)
