@@ -86,6 +86,7 @@ class Flow(Generic[P, R]):
         it is run to its end.
         """
         wait_for = kwargs.pop("wait_for", ())
+        __tracebackhide__ = True  # by pytest and IPython
         parameters = self.signature.bind(self.name, args, kwargs)
         trace = current_trace()
         if trace is not None and self.options.runner is None:

@@ -46,6 +46,7 @@ from penstock.storage.rates import RateTable
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import Found, Unknown
 from penstock.storage.stored import StoredResult
+from penstock.tracebacks import without_ours
 
 R = TypeVar("R")
 _NOT_ASKED = object()
@@ -75,6 +76,7 @@ class Run(Generic[R]):
 
     def result(self, raise_on_failure: bool = True) -> R:
         """What the flow function returned; raises what made the run fail."""
+        __tracebackhide__ = True  # by pytest and IPython
         if self.error is not None:
             if raise_on_failure:
                 raise self.error
@@ -395,6 +397,10 @@ class Live:
             for node in taken:  # bytes were lost in between, and what was made again came out differently
                 self._values.pop(node, None)
 
+    def raised(self, error: BaseException) -> bool:
+        """Whether it is what a call of the run failed with."""
+        return any(progress.error is error for progress in self.board.progress.values())
+
     def end_after_failure(self) -> None:
         """The flow has failed: what others may need is finished first, as far as the settings say so."""
         settings = self.environment.settings
@@ -457,6 +463,8 @@ def live_run(live: Live) -> Iterator[Live]:
             run.error = error
             run.state = _state_after(error)
             note_futures(error)
+            if live.environment.settings.log_level != "DEBUG":
+                without_ours(error, of_task=live.raised(error))
             if is_a(error, Exception):
                 live.end_after_failure()
             live.driver.cancel()

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import re
-import sysconfig
 from collections.abc import Iterable
 
 from penstock.errors import InfrastructureError, PenstockError, TaskFailed, UpstreamFailed, UsageError, is_a
 from penstock.events import NodeFailed
 from penstock.runners.terminating import EXIT_CODE, Terminated
 from penstock.texts import text_of, traceback_of
+from penstock.tracebacks import users_frames
 
 FAILED, USAGE, INFRASTRUCTURE, WORK_TO_DO, INTERRUPTED = 1, 2, 3, 4, 130
 """Exit codes other than 0: a task failed or a check found problems; the call or the configuration has to change;
 something outside is missing or out of reach; `plan --exit-code` found work; Ctrl-C."""
-
-_FRAME = re.compile(r'^  File "(?P<path>[^"]*)", line \d+')
-_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_LIBRARIES = (
-    *{sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")},
-    "<frozen ",
-)
 
 
 def exit_code_of(error: BaseException) -> int:
@@ -67,37 +58,6 @@ def describe_failure(error: BaseException, failures: Iterable[NodeFailed], *, de
     if of_error.skipped:
         lines.append(f"{of_error.skipped} more never ran because of it")
     return "\n".join(lines)
-
-
-def users_frames(text: str) -> str:
-    """A traceback without the frames of Penstock, of installed packages and of the standard library.
-
-    Where that leaves no frame at all only Penstock's are left out; a traceback of those alone stays whole.
-    """
-    for hidden in ((_OURS, *_LIBRARIES), (_OURS,)):
-        kept, frames = _without(text, hidden)
-        if frames:
-            return kept
-    return text
-
-
-def is_users_file(path: str) -> bool:
-    """Whether code in this file is the user's own."""
-    return not path.startswith((_OURS, *_LIBRARIES))
-
-
-def _without(text: str, hidden: tuple[str, ...]) -> tuple[str, int]:
-    """The traceback without the frames of files below `hidden`, and how many frames are left."""
-    kept, frames, skipping = [], 0, False
-    for line in text.splitlines(keepends=True):
-        if frame := _FRAME.match(line):
-            skipping = frame["path"].startswith(hidden)
-            frames += not skipping
-        elif not line.startswith("    "):
-            skipping = False
-        if not skipping:
-            kept.append(line)
-    return "".join(kept), frames
 
 
 def _place(failure: NodeFailed) -> str:

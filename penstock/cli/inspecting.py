@@ -10,7 +10,6 @@ import click
 
 from penstock import events
 from penstock.cli import run_removal
-from penstock.cli.failures import users_frames
 from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import duration, moment, print_document, say, size, table
 from penstock.cli.progress import held_by
@@ -19,6 +18,7 @@ from penstock.cli.stored import find_run, state_of
 from penstock.errors import StoreError, StoreUnreachable
 from penstock.journals import RunRecord, list_records, read_events
 from penstock.secrets import HIDDEN, is_secret_name, redacted_text
+from penstock.tracebacks import users_frames
 
 
 @click.group(invoke_without_command=True)

@@ -11,10 +11,10 @@ import traceback
 from types import ModuleType
 from typing import Any
 
-from penstock.cli.failures import is_users_file
 from penstock.cli.output import say
 from penstock.errors import FlowImportError
 from penstock.flows import Flow, noting_runs
+from penstock.tracebacks import is_users_file
 
 
 def load_flow(target: str) -> Flow[..., Any]:

@@ -15,6 +15,7 @@ import cloudpickle
 from penstock.errors import TaskFailed
 from penstock.runners.base import Failure
 from penstock.texts import kind_of, text_of, traceback_of
+from penstock.tracebacks import users_frames
 
 
 def describe(error: BaseException) -> Failure:
@@ -63,6 +64,7 @@ def _from_bare(kind: type[BaseException], args: tuple[Any, ...], attributes: dic
 
 # What the exception's class says of these attributes is not asked.
 _ARGS = BaseException.__dict__["args"].__get__
+_TRACEBACK = BaseException.__dict__["__traceback__"].__get__
 _ATTRIBUTES = BaseException.__dict__["__dict__"].__get__
 
 
@@ -103,11 +105,14 @@ def to_exception(failure: Failure, *, task: str, node: int, attempt: int) -> Bas
         )
         failed.__cause__ = error
         return failed
+    notes = [f"in {where}"]
+    if _TRACEBACK(error) is None:  # it was left in another process
+        notes.append(f"There:\n{users_frames(failure.traceback).rstrip()}")
     # What refuses to be noted on is raised as it is.
     with contextlib.suppress(BaseException):
-        note = f"in {where}"
-        if note not in getattr(error, "__notes__", ()):
-            BaseException.add_note(error, note)
+        for note in notes:
+            if note not in getattr(error, "__notes__", ()):
+                BaseException.add_note(error, note)
     return error
 
 

@@ -1,4 +1,4 @@
-"""Tracebacks of shipped code show its lines: what travels by value knows its file, and the file's lines travel along."""
+"""Tracebacks of shipped code show its lines: what travels by value knows its file, and its lines travel along."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import traceback
 from typing import Any
 
 import pytest
@@ -160,6 +161,20 @@ class HostileTests(RunnerBench):
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
         assert self.value(lambda: [forks(how) for how in ("returns", "raises", "exits")]) == [0, 1, 7]
+
+    def test_a_traceback_shows_the_user_s_lines_and_none_of_penstock_s(self) -> None:
+        @task
+        def divides(by: int) -> float:
+            return 1 / by  # the line that fails
+
+        run = self.run(lambda: divides(0))
+        shown = "".join(traceback.format_exception(run.error))
+        assert "return 1 / by  # the line that fails" in shown
+        assert "penstock/runners/" not in shown
+        assert "penstock/runs.py" not in shown
+        (failed,) = [each for each in self.seen if isinstance(each, events.NodeFailed)]
+        assert "return 1 / by  # the line that fails" in failed.traceback
+        assert "<dynamic-code>" not in failed.traceback
 
     def log_tells(self, run: str, *, failures: int) -> None:
         """The run's record and its log are whole."""
