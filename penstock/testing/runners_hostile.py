@@ -162,6 +162,24 @@ class HostileTests(RunnerBench):
 
         assert self.value(lambda: [forks(how) for how in ("returns", "raises", "exits")]) == [0, 1, 7]
 
+    def test_a_call_that_always_kills_its_worker_fails_alone(self) -> None:
+        if not self.kills_workers:
+            pytest.skip("its workers are not processes of their own")
+
+        @task
+        def ends(n: int) -> int:
+            if n == 7:
+                os._exit(1)
+            return n
+
+        def flow() -> Any:
+            assert [ends(n).result() for n in (100, 101)] == [100, 101]  # timed, so that the others travel together
+            return self.outcomes([ends.submit(n) for n in range(20)])
+
+        run = self.run(flow, workers=1)
+        assert run.result() == [*range(7), "WorkerLost", *range(8, 20)]
+        assert any(isinstance(event, events.BundleSubmitted) for event in self.seen)
+
     def test_a_traceback_shows_the_user_s_lines_and_none_of_penstock_s(self) -> None:
         @task
         def divides(by: int) -> float:
