@@ -173,7 +173,10 @@ class HostileTests(RunnerBench):
             return n
 
         def flow() -> Any:
-            assert [ends(n).result() for n in (100, 101)] == [100, 101]  # timed, so that the others travel together
+            assert [ends.submit(n).result() for n in (100, 101)] == [
+                100,
+                101,
+            ]  # timed, so that the others travel together
             return self.outcomes([ends.submit(n) for n in range(20)])
 
         run = self.run(flow, workers=1)
