@@ -19,7 +19,7 @@ from penstock.runners import Runner
 from penstock.settings import load_settings
 from penstock.storage import open_store
 from penstock.texts import traceback_of
-from tests.runners.hostile_objects import Case, cases
+from tests.runners.hostile_objects import Case, armed, cases
 
 
 @task
@@ -110,9 +110,11 @@ def check(runner: Runner, folder: Path, call: Callable[[Case], list[Any]], kind:
     settings = load_settings(overrides={"store": str(folder / "store")})
     seen: list[events.Event] = []
     # Not in the main thread, where KeyboardInterrupt is Ctrl-C.
+    armed[0] = True
     with ThreadPoolExecutor(1) as thread:
         ended = thread.submit(bound.run_with, {}, settings=settings, subscribers=[seen.append])
         error = ended.exception()
+    armed[0] = False
     if error is not None:
         pytest.fail(traceback_of(error), pytrace=False)  # pytest would look at hostile objects
     run = ended.result()
