@@ -18,10 +18,13 @@ def _numpy(value: Any) -> tuple[Any, Inside] | None:
     import numpy as np
 
     if isinstance(value, np.generic) and not value.dtype.hasobject:
-        return (str(value.dtype), value.tobytes()), []
+        # The bytes of a longdouble are more than its number: what lies in between is anything.
+        return (str(value.dtype), repr(value) if value.dtype.char in "gG" else value.tobytes()), []
     if not isinstance(value, np.ndarray):
         return None
     face = (value.dtype.descr if value.dtype.names else str(value.dtype), value.shape, value.flags.f_contiguous)
+    if value.dtype.char in "gG":
+        return face, [(f"[{i}]", item) for i, item in enumerate(value.ravel(order="K"))]
     if value.dtype.hasobject or value.dtype.kind == "T":
         return face, [(f"[{i}]", item) for i, item in enumerate(value.ravel(order="K").tolist())]
     return (*face, value.tobytes()), []
