@@ -51,7 +51,8 @@ class _Preview:
             self.stopped_at = f"{_place_in_user_code()} ({self.trace.graph[node].name})"
             raise _NeedsValue
         storage = self.trace.graph[node].entry.task.options.result_storage
-        return StoredResult(self._environment.results(storage), step.answer.record)
+        results = self._environment.results(storage)
+        return StoredResult(results, results.whole(step.answer.record))
 
     def wait(self, node: int, timeout: float | None) -> None:
         """Nothing to do: whoever only waits goes on the same way however it ends."""

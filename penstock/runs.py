@@ -302,7 +302,9 @@ class Live:
         return self.board.over(node) and (self.board.there(node) or self.board.error(node) is not None)
 
     def wait(self, node: int, timeout: float | None) -> None:
-        if not self.driver.advance(want=(node,)).wait(timeout):
+        done = self.driver.advance(want=(node,))
+        if not done.wait(timeout):
+            self.driver.give_up(done)
             raise WaitedInVain(f"{self.trace.graph[node].name} did not finish within {timeout} s")
         self._raise_crash()
         if self.driver.over and not self._still_known(node):
@@ -324,9 +326,10 @@ class Live:
         return read_back(lambda: self._read(node, result), f"the result of {self.trace.graph[node].name}")
 
     def _read(self, node: int, result: Result) -> Any:
-        if result.handle is not None and not self.driver.over:
+        handle = result.handle  # the driver may let go of it when the run is over
+        if handle is not None and not self.driver.over:
             try:
-                return self.driver.fetch(result.handle)
+                return self.driver.fetch(handle)
             except CannotCopy as shared:
                 if result.record is None:
                     return shared.value
@@ -347,7 +350,8 @@ class Live:
             )
         if not self._hand_out(node, result):
             return self.stored(node)
-        return StoredResult(self._results_of(node), result.record)
+        results = self._results_of(node)
+        return StoredResult(results, results.whole(result.record))
 
     def _results_of(self, node: int) -> ResultStore:
         return self.environment.results(self.trace.graph[node].entry.task.options.result_storage)

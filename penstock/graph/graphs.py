@@ -39,7 +39,7 @@ class Entry:
 class Node:
     """One call of a task in a graph."""
 
-    __slots__ = ("arguments", "cache_key", "context", "deps", "entry", "id", "order", "recipe_key", "style")
+    __slots__ = ("_names", "_values", "cache_key", "context", "deps", "entry", "id", "order", "recipe_key", "style")
 
     def __init__(
         self,
@@ -53,8 +53,10 @@ class Node:
     ) -> None:
         self.id = id
         self.entry = entry
-        self.arguments = arguments
-        """By parameter name; a `Ref` stands wherever another node's result goes."""
+        # As a dict they would take three times as much, in each of perhaps a million nodes.
+        names = tuple(arguments)
+        self._names = entry.task.signature.parameters if names == entry.task.signature.parameters else names
+        self._values = tuple(arguments.values())
         self.deps = deps
         """Nodes whose results are arguments, each once, in order of first appearance."""
         self.order = order
@@ -69,6 +71,11 @@ class Node:
         """None if something upstream is never the same twice (a plain task). Equals the cache key where there are no
         deps.
         """
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """By parameter name; a `Ref` stands wherever another node's result goes, a `Large` for a large value."""
+        return dict(zip(self._names, self._values, strict=True))
 
     @property
     def name(self) -> str:

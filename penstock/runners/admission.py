@@ -113,6 +113,16 @@ class Admission:
         del self._leaders[key]
         self._decide_again(self._followers.pop(key, ()))
 
+    def abandon(self, ids: Iterable[int]) -> None:
+        """The run is cancelled: these are over without a value, and nobody waits for anything any more."""
+        for waiting in (self._followers, self._parked, self._leaders):
+            waiting.clear()
+        for id in ids:
+            self._limits.release(id)
+            self._claims.release(id, "abandoned")
+        self._limits.clear()
+        self._rates.clear()
+
     def forget(self, id: int) -> None:
         """The node's key, and its lock, may be another once its inputs are made again."""
         self.leave(id)
@@ -128,8 +138,9 @@ class Admission:
 
     def _decide_again(self, ids: Iterable[int]) -> None:
         for id in ids:
-            self._board.progress[id].looked_up = False
-            self._board.scheduler.resume(id)
+            if not self._board.scheduler.over(id):
+                self._board.progress[id].looked_up = False
+                self._board.scheduler.resume(id)
 
     def _leads_its_key(self, id: int) -> bool:
         node, progress = self._board.graph[id], self._board.progress[id]

@@ -241,6 +241,15 @@ class Board:
                 result.handle = None
         return handles
 
+    def let_all_go(self) -> list[Any]:
+        """The handles of all values, forgotten here: the run is over."""
+        handles = [result.handle for result in self.results.values() if result.handle is not None]
+        for result in self.results.values():
+            result.handle = None
+        handles += [large.handle for large in self._idle]
+        self._idle.clear()
+        return handles
+
     def over(self, id: int) -> bool:
         """Whether the node was decided and is done, failed or skipped. From any thread."""
         step = self.planner.steps.get(id)

@@ -97,6 +97,13 @@ class Driver:
             done.set()
         return done
 
+    def give_up(self, done: threading.Event) -> None:
+        """Whoever called `advance` does not wait any longer."""
+        self._inbox.put(lambda: self._forget_waiting(done))
+
+    def _forget_waiting(self, done: threading.Event) -> None:
+        self._waiting = [each for each in self._waiting if each[1] is not done]
+
     def remake(self, node: int, reason: str, generation: int | None) -> None:
         """A stored value that was handed out turned out to be unusable: make it again."""
         self._inbox.put(lambda: self._revive(node, reason, generation))
@@ -142,6 +149,8 @@ class Driver:
         if self._thread.ident is not None:
             self._thread.join()
         self._claims.close()
+        # Nobody can ask the engine for values any more.
+        self._dispatch.release(self.board.let_all_go())
         self._dispatch.close()
 
     def fetch(self, handle: Any) -> Any:
@@ -166,6 +175,7 @@ class Driver:
             self.crash = error
         for event in (*self._last, *(waiting for _, waiting in self._waiting)):
             event.set()
+        self._waiting.clear()
         while not self._stopping:
             # Nothing goes forward after a crash, but whoever still comes to wait must be answered.
             with contextlib.suppress(Exception):
@@ -334,8 +344,9 @@ class Driver:
         for outcome in report.outcomes:
             if outcome.kind == "apart" or (outcome.kind == "worker_lost" and len(report.outcomes) > 1):
                 # Nobody can say whose fault it was: each of them is tried by itself.
-                self.board.progress[outcome.node].alone = True
-                self._hand_back(outcome)
+                if not self.board.scheduler.over(outcome.node):
+                    self.board.progress[outcome.node].alone = True
+                    self._hand_back(outcome)
             else:
                 self._on_outcome(outcome)
 
@@ -450,12 +461,13 @@ class Driver:
         self._dispatch.cancel_all()
         self._timers.clear()
         board = self.board
-        for id in board.scheduler.unfinished():
+        unfinished = board.scheduler.unfinished()
+        for id in unfinished:
             if not board.scheduler.over(id):
                 error = Cancelled(f"{board.name(id)} did not finish", where=f"node {id}", because="cancelled")
-                self._claims.release(id, "abandoned")
                 for stopped in (id, *board.scheduler.failed(id)):
                     board.progress[stopped].error = error
+        self._admission.abandon(unfinished)
 
     def failed_nodes(self) -> list[int]:
         """Nodes whose own call failed, lowest number first. From any thread, after the run."""

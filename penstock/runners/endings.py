@@ -47,13 +47,15 @@ class Endings:
         """The node has its value."""
         id, board = outcome.node, self._board
         how: Literal["executed", "hit"] = "executed" if outcome.kind == "executed" else "hit"
-        board.results[id] = Result(outcome.digest, outcome.record, outcome.handle, outcome.expires, outcome.part_of)
+        record = outcome.record.light() if outcome.record is not None else None
+        board.results[id] = Result(outcome.digest, record, outcome.handle, outcome.expires, outcome.part_of)
         board.planner.finished(id, outcome.digest)
         board.outcomes[id] = how
         self._claims.release(id, "published")
         board.scheduler.finished(id)
         self._admission.leave(id)
         self._dispatch.release([*board.inputs_used(id), *board.let_go([id])])
+        del board.progress[id]
         board.emit(
             events.NodeFinished(
                 at=board.clock.now(),

@@ -69,6 +69,11 @@ class Limits:
             self._claims.release((id, tag), "abandoned")
             self._resume(tag)
 
+    def clear(self) -> None:
+        """Nobody waits for a slot any more."""
+        self._parked.clear()
+        self._paused.clear()
+
     def woken(self, key: str) -> bool:
         """A slot may be free; False if the key is none."""
         if not key.startswith(_PREFIX):

@@ -13,7 +13,7 @@ from penstock.runners.board import Board
 from penstock.runners.calls import MAX_RECIPE_INPUTS, write_recipe
 from penstock.storage.records import RecipeEntry
 from penstock.storage.results import ResultStore
-from penstock.storage.slots import Absent, Found, Unknown
+from penstock.storage.slots import NEVER, Absent, Found, Unknown
 
 OpenResults = Callable[[Any], ResultStore]
 """Results of a store by its address; None is the run's own store."""
@@ -86,7 +86,7 @@ class Lookups:
 
 def _as_answer(key: str, what: Found | Absent | Unknown, entry: RecipeEntry | None) -> Answer:
     if isinstance(what, Found):
-        record = what.record
+        record = what.record.light(key)
         if what.refused is not None:
             return NoAnswer(what.refused, record.generation)
         # A record newer than the recipe entry was made from inputs that the entry does not know.
@@ -97,6 +97,8 @@ def _as_answer(key: str, what: Found | Absent | Unknown, entry: RecipeEntry | No
         return Hit(key, record.digest, record, stated, expires, origin, record.size, record.seconds)
     if isinstance(what, Unknown):
         return NoAnswer(what.error)
+    if what is NEVER and entry is None:
+        return _NEVER_COMPUTED
     reason = what.because or _REASONS[what.reason]
     seconds = what.seen.seconds if what.seen is not None else None
     if entry is None:
@@ -111,3 +113,5 @@ _REASONS = {
     "unfit": "of no use here",
     "redirected": "invalidated",
 }
+_NEVER_COMPUTED = NoHit(_REASONS[NEVER.reason], NEVER)
+"""One for all nodes that it is the answer for."""

@@ -50,6 +50,10 @@ class Rates:
                 parked.append(id)
         return run, parked
 
+    def clear(self) -> None:
+        """Nobody waits for a period any more."""
+        self._parked.clear()
+
     def woken(self, key: str) -> bool:
         """A period has begun; False if the key is none of these."""
         if not key.startswith(_PREFIX):

@@ -10,7 +10,7 @@ add ─> WAITING ─> READY ─> RUNNING ─> DONE
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 
@@ -36,7 +36,7 @@ class _Work:
         self.kind = kind
         self.state = State.WAITING
         self.waits = 0
-        self.dependents: list[int] = []
+        self.dependents: list[int] | tuple[()] = ()  # most nodes have none, and a list for each takes memory
 
 
 class Scheduler:
@@ -70,7 +70,7 @@ class Scheduler:
         work = self._work.get(node)
         return work is None or work.state in _OVER
 
-    def dependents(self, node: int) -> list[int]:
+    def dependents(self, node: int) -> Sequence[int]:
         """Nodes that wait for this one now."""
         return self._work[node].dependents
 
@@ -117,7 +117,7 @@ class Scheduler:
             waiting.waits -= 1
             if waiting.waits == 0 and waiting.state is State.WAITING:
                 self._make_ready(dependent, waiting)
-        work.dependents.clear()
+        work.dependents = ()
 
     def failed(self, node: int) -> list[int]:
         """The node will never have a value. Returns the nodes that therefore never run, now SKIPPED."""
@@ -160,6 +160,8 @@ class Scheduler:
             if other.state in (State.FAILED, State.SKIPPED):
                 self._end(node, State.SKIPPED)
                 return [node, *self._skip_dependents(node)]
+            if isinstance(other.dependents, tuple):
+                other.dependents = []
             other.dependents.append(node)
             work.waits += 1
         if work.waits == 0:
@@ -191,5 +193,5 @@ class Scheduler:
                     self._end(dependent, State.SKIPPED)
                     skipped.append(dependent)
                     stack.append(dependent)
-            work.dependents.clear()
+            work.dependents = ()
         return sorted(skipped)

@@ -15,6 +15,7 @@ Tasks and keys are any strings; `segment` makes a path segment of each, a differ
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar
 
@@ -126,6 +127,30 @@ class ResultRecord(
     signature: Signature | None = None
     """Over all that stands before it."""
 
+    def light(self, key: str | None = None) -> ResultRecord:
+        """The record without what only people read: who made it, when, and from what. A run holds one for each node.
+
+        `key` is its key as the caller has it: one string less.
+
+        One that is signed stays whole: the signature is over all of it.
+        """
+        if self.signature is not None:
+            return self
+        return msgspec.structs.replace(
+            self,
+            key=self.key if key is None else key,
+            inline=self.inline.copy(),  # or it would keep all the bytes that it was read from
+            task=sys.intern(self.task),
+            codec=sys.intern(self.codec),
+            about=_NO_ABOUT if self.about == _NO_ABOUT else self.about,
+            key_parts=_NO_PARTS,
+            producer=_NO_PRODUCER,
+            session="",
+            fence=0,
+            started=0.0,
+            created=0.0,
+        )
+
     @property
     def size(self) -> int:
         """Bytes of the stored value."""
@@ -157,6 +182,11 @@ class ResultRecord(
     def files(self) -> str:
         """How the names of all files of its value begin."""
         return attempt_prefix(self.task, self.key, self.generation, self.attempt)
+
+
+_NO_ABOUT = About()
+_NO_PRODUCER = Producer()
+_NO_PARTS: dict[str, Any] = {}
 
 
 class RedirectRecord(

@@ -151,9 +151,14 @@ class ResultStore:
             believed = self.trust.believes_code(record)
             limit = self._max_bytes or memory_bytes() // (1 if believed else 2)
             value = read_value(self.store, record, allow_pickle=allow_pickle, limit=limit, believed=believed)
-        if not record.lazy:
-            self.counters.add(bytes_read=record.size)
+        # Of a lazy value only the list of its parts was read.
+        self.counters.add(bytes_read=record.payload.size if record.lazy and record.payload else record.size)
         return value
+
+    def whole(self, record: ResultRecord) -> ResultRecord:
+        """The record with all that was written in it, of one that may be `light`; itself if it is closed meanwhile."""
+        slot = read_slot(self.store, record.slot_name)
+        return slot if isinstance(slot, ResultRecord) and slot.attempt == record.attempt else record
 
     def scan(self, record: ResultRecord) -> Any:
         """The table of a record as a `pyarrow.dataset.Dataset`, of which only what is asked for is read.

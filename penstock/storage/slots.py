@@ -67,6 +67,9 @@ class Unknown:
     error: StoreError
 
 
+NEVER = Absent(0, "never")
+"""What most look-ups of a new flow say: one object for all of them."""
+
 Refusal = Callable[[ResultRecord], ResultError | None]
 """Says why a record may not be used, None if it may."""
 
@@ -105,7 +108,9 @@ def _judge(
     data: bytes | None, task: str, key: str, generation: int, redirect: RedirectRecord | None, now: float
 ) -> Found | Absent | Unknown | RedirectRecord:
     if data is None:
-        return Absent(generation, "redirected" if redirect else "never", None, redirect)
+        if redirect is not None:
+            return Absent(generation, "redirected", None, redirect)
+        return Absent(generation, "never") if generation else NEVER
     try:
         slot = decode_slot(data, task=task, key=key, generation=generation)
     except StoreVersionError as error:

@@ -16,8 +16,10 @@ import pytest
 from penstock import events
 from penstock.flows import Flow, flow
 from penstock.runners.base import Runner
+from penstock.runners.driver import Driver
 from penstock.runs import Run
 from penstock.settings import Settings, load_settings
+from penstock.testing.leaks import left_over
 
 PATIENCE = 60.0
 """Seconds a run may take before the test fails as hanging; never waited for when all is well."""
@@ -54,8 +56,10 @@ class RunnerBench:
         os.mkdir(self.log)
         self.settings: Settings = load_settings(overrides={"store": self.make_store(tmp_path)})
         self.seen: list[events.Event] = []
+        self._watch_drivers(monkeypatch)
         before = set(threading.enumerate())
         yield
+        assert self.left == []
         if not self.keeps_processes:
             started = [thread for thread in threading.enumerate() if thread not in before]
             ours = [thread for thread in started if thread.name.startswith("penstock-")]
@@ -63,6 +67,18 @@ class RunnerBench:
                 thread.join(10)  # one that was interrupted ends at its next line of Python
             assert [thread.name for thread in ours if thread.is_alive()] == []
             assert list(scratch.iterdir()) == []
+
+    def _watch_drivers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """See what the driver of each run leaves when it is closed."""
+        self.left: list[dict[str, Any]] = []
+        close = Driver.close
+
+        def closed(driver: Driver) -> None:
+            close(driver)
+            if driver.crash is None and (left := left_over(driver)):
+                self.left.append(left)
+
+        monkeypatch.setattr(Driver, "close", closed)
 
     def run(self, fn: Callable[..., Any], *args: Any, workers: int = 2, **options: Any) -> Run[Any]:
         """The run of `fn` as a flow, over; fails the test if it hangs."""

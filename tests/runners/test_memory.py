@@ -1,13 +1,19 @@
-"""The driver does not grow with results that it does not ask for."""
+"""The driver does not grow with results that it does not ask for, and little with nodes."""
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from penstock import INPUTS, flow, load_settings, task
+from penstock.runners import ThreadRunner
 
 ROOT = Path(__file__).parents[2]
 TOTAL_BYTES = 400 * 2**20
@@ -32,3 +38,36 @@ def test_results_that_only_workers_need_do_not_make_the_driver_grow(engine: str,
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split()[-1]) <= LIMIT_MB
+
+
+NODE_BYTES = 1500
+
+
+@pytest.mark.slow
+def test_a_cached_node_takes_little_memory_in_runs_and_plans(tmp_path: Path) -> None:
+    settings = load_settings(overrides={"store": str(tmp_path)})
+    numbers = 1500
+
+    @task(cache_policy=INPUTS)
+    def part(n: int) -> int:
+        return n
+
+    def parts(count: int) -> int:
+        futures = [part(n) for n in range(1000, 1000 + count)]
+        return len(futures)
+
+    bound = flow(parts).with_options(runner=ThreadRunner(2))
+    bound.run_with({"count": 10}, settings=settings)
+    bound.plan_with({"count": 10}, settings=settings)
+    taken = {}
+    for name, call in (("cold run", bound.run_with), ("plan", bound.plan_with), ("warm run", bound.run_with)):
+        gc.collect()
+        tracemalloc.start()
+        try:
+            kept: Any = call({"count": numbers}, settings=settings)
+            gc.collect()
+            taken[name] = tracemalloc.get_traced_memory()[0] / numbers
+        finally:
+            tracemalloc.stop()
+        del kept
+    assert {name: size for name, size in taken.items() if size > NODE_BYTES} == {}

@@ -1,0 +1,78 @@
+"""Nothing of a wait that was given up, or of a run that was cancelled, stays with the driver."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from penstock import INPUTS, flow, load_settings, task
+from penstock.runners import ThreadRunner
+from penstock.runners.driver import Driver
+from penstock.testing.leaks import left_over
+
+
+@pytest.fixture
+def drivers(monkeypatch: pytest.MonkeyPatch) -> list[Driver]:
+    """The drivers of the test's runs."""
+    found: list[Driver] = []
+    start = Driver.start
+
+    def started(driver: Driver) -> None:
+        found.append(driver)
+        start(driver)
+
+    monkeypatch.setattr(Driver, "start", started)
+    return found
+
+
+def test_a_wait_that_was_given_up_leaves_no_waiter(drivers: list[Driver]) -> None:
+    go = threading.Event()
+    waiting: list[int] = []
+
+    @task
+    def held() -> bool:
+        return go.wait(60)
+
+    @flow(runner=ThreadRunner(1))
+    def impatient() -> Any:
+        future: Any = held()
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                future.result(timeout=0.01)
+        taken = threading.Event()
+        drivers[0]._inbox.put(taken.set)
+        assert taken.wait(60)
+        waiting.append(len(drivers[0]._waiting))
+        go.set()
+        return future
+
+    assert impatient()
+    assert waiting == [0]
+    assert left_over(drivers[0]) == {}
+
+
+def test_a_cancelled_run_lets_go_of_all_it_had(drivers: list[Driver]) -> None:
+    begun = threading.Event()
+
+    @task(cache_policy=INPUTS, tags={"few"})
+    def slow(n: int) -> int:
+        begun.set()
+        while True:
+            threading.Event().wait(0.01)
+
+    @task
+    def follow(n: int) -> int:
+        return n
+
+    def stopped() -> None:
+        for n in range(5):
+            follow(slow(n))
+        drivers[0].advance()
+        assert begun.wait(60)
+        raise KeyError("enough")
+
+    done = flow(runner=ThreadRunner(2))(stopped).run_with({}, settings=load_settings())
+    assert done.state == "failed"
+    assert left_over(drivers[0]) == {}
