@@ -21,6 +21,7 @@ MEASUREMENTS = {
     "locks": "Locks in Redis",
     "clusters": "Runs on many clusters that share their keys",
     "buckets": "A store in a bucket, real S3 server on this machine",
+    "growth": "What grows with the work, as exponents",
     "large": "Results larger than a worker, in a bucket of a real S3 server on this machine",
 }
 
