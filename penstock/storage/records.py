@@ -144,7 +144,7 @@ class ResultRecord(
             codec=sys.intern(self.codec),
             about=_NO_ABOUT if self.about == _NO_ABOUT else self.about,
             key_parts=_NO_PARTS,
-            producer=_NO_PRODUCER,
+            producer=Producer(run_id=sys.intern(self.producer.run_id)),
             session="",
             fence=0,
             started=0.0,
@@ -185,7 +185,6 @@ class ResultRecord(
 
 
 _NO_ABOUT = About()
-_NO_PRODUCER = Producer()
 _NO_PARTS: dict[str, Any] = {}
 
 
