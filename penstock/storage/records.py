@@ -14,6 +14,7 @@ Tasks and keys are any strings; `segment` makes a path segment of each, a differ
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -144,7 +145,7 @@ class ResultRecord(
             codec=sys.intern(self.codec),
             about=_NO_ABOUT if self.about == _NO_ABOUT else self.about,
             key_parts=_NO_PARTS,
-            producer=Producer(run_id=sys.intern(self.producer.run_id)),
+            producer=_made_by(self.producer.run_id),
             session="",
             fence=0,
             started=0.0,
@@ -186,6 +187,12 @@ class ResultRecord(
 
 _NO_ABOUT = About()
 _NO_PARTS: dict[str, Any] = {}
+
+
+@functools.lru_cache(maxsize=256)
+def _made_by(run_id: str) -> Producer:
+    """Which run made it, and no more: one object for all results of a run."""
+    return Producer(run_id=run_id)
 
 
 class RedirectRecord(
