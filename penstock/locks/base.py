@@ -146,6 +146,16 @@ class Examinable(Protocol):
 
 
 @runtime_checkable
+class LeaseNaming(Protocol):
+    """A lock manager that may have been told of a lease, or leave it to the settings of whoever uses it."""
+
+    @property
+    def lease_seconds(self) -> float | None:
+        """What it was told; None if it was told nothing."""
+        ...
+
+
+@runtime_checkable
 class LockManager(Protocol):
     """Where sessions are opened. Managers pickle to their settings, never to their locks or secrets."""
 

@@ -218,6 +218,8 @@ def _encoded(epoch: Epoch) -> bytes:
 
 
 def _decoded(data: bytes, number: int, key: str | None = None) -> Epoch:
+    """What an epoch object says. One that is damaged, as a power cut may leave it, is as good as released: whoever
+    wrote it is no more, and the next number is above it."""
     fields = decoded_object(data, "an epoch of a lock")
     try:
         outcome = fields["outcome"]
@@ -231,24 +233,21 @@ def _decoded(data: bytes, number: int, key: str | None = None) -> Epoch:
             since=float(fields["since"]),
             outcome=outcome,
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise _unreadable("an epoch of a lock", error) from error
+    except (KeyError, TypeError, ValueError):
+        return Epoch(key or "", number, session_id="", info={}, since=0.0, outcome="abandoned")
 
 
 def decoded_object(data: bytes, what: str) -> dict[str, Any]:
-    """The fields of a lock object; raises `LockError` if it is damaged or of another format."""
+    """The fields of a lock object, none if it is damaged; raises `LockError` if it is of another format."""
     try:
-        fields = json.loads(data)
-        if fields["v"] != FORMAT:
-            raise ValueError(f"format {fields['v']}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise _unreadable(what, error) from error
-    return dict(fields)
-
-
-def _unreadable(what: str, error: Exception) -> LockError:
-    return LockError(
-        f"{what} cannot be read",
-        because=f"{type(error).__name__}: {error}",
-        hint="it is damaged or was written by another version; all that share locks need the same Penstock",
-    )
+        fields = dict(json.loads(data))
+        version = fields["v"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return {}
+    if version != FORMAT:
+        raise LockError(
+            f"{what} cannot be read",
+            because=f"it is of format {version!r}, and this version reads {FORMAT}",
+            hint="all that share locks need the same Penstock",
+        )
+    return fields

@@ -3,57 +3,87 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.locks.slots import SlotLockManager
-from penstock.storage.local import LocalStore
-
-_LEFTOVER_SECONDS = 3600.0
-"""A temporary file of this age belongs to a writer that was killed."""
+from penstock.locks.base import Holder, Reach, Session
+from penstock.locks.folders import FolderLocks
+from penstock.locks.sessions import checked_lease
 
 
-class FileSystemLockManager(SlotLockManager):
-    """Locks as small files below `lock_files_directory`, which is made when it is first used.
+class FileSystemLockManager:
+    """Locks in `lock_files_directory`, which is made when it is first used.
 
     Guarantee: at most one session that is not `lost` holds a key, among all processes of this machine that use the
     folder. A killed holder's keys are free at once (Linux) or within the lease; a holder that is stopped past its
     lease finds itself `lost` when it goes on. Waiters poll: `poll_seconds` is their first pause, doubling up to the
     last.
 
-    Needs hard links; the first session tries them and raises `LockError` where there are none. Nothing is synced to
-    disk: after a power cut there are no holders anyway. Machines that share the folder by NFS are kept apart as far
-    as its `link` is atomic and its listings are fresh, which was not measured.
+    On a local disk each session has one file, which is gone when the session is; thousands of keys are locked with a
+    handful of calls. Elsewhere (on NFS, say) each key has a numbered file: machines that share the folder are kept
+    apart as far as `link` is atomic there and listings are fresh, which was not measured. The two kinds refuse each
+    other.
+
+    Nothing is synced to disk: after a power cut there are no holders anyway, and what it left of their files is not
+    believed.
 
     Pickles to its settings; a worker that unpickles it can `join_session`.
     """
+
+    reach: Reach = "host"
 
     def __init__(
         self,
         lock_files_directory: str | os.PathLike[str],
         *,
         lease_seconds: float | None = None,
-        poll_seconds: tuple[float, float] = (0.01, 0.25),
+        poll_seconds: tuple[float, float] = (0.005, 0.1),
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         # Absolute, because a worker that unpickles it may run in another folder.
         self._directory = os.path.abspath(os.path.expanduser(os.fspath(lock_files_directory)))
-        self._files = LocalStore(self._directory, durable=False)
-        super().__init__(
-            self._files,
-            reach="host",
-            lease_seconds=lease_seconds,
+        self._lease_seconds = None if lease_seconds is None else checked_lease(lease_seconds)
+        self._poll_seconds = poll_seconds
+        self._locks = FolderLocks(
+            self._directory,
+            reach=self.reach,
+            lease_seconds=self._lease_seconds,
             poll_seconds=poll_seconds,
             clock=clock,
         )
 
-    def _prepare(self) -> None:
-        super()._prepare()
-        self._files.sweep(older_than=_LEFTOVER_SECONDS)
-
     @property
     def lock_files_directory(self) -> str:
         return self._directory
+
+    @property
+    def lease_seconds(self) -> float | None:
+        """What it was told; None if it was told nothing."""
+        return self._lease_seconds
+
+    @property
+    def batched(self) -> bool:
+        """Whether locks are taken in batches, because the folder is on a disk of this machine alone."""
+        return self._locks.by_tables
+
+    def open_session(
+        self,
+        *,
+        info: dict[str, str] | None = None,
+        lease_seconds: float | None = None,
+        on_lost: Callable[[], None] | None = None,
+    ) -> Session:
+        return self._locks.open_session(info=info, lease_seconds=lease_seconds, on_lost=on_lost)
+
+    def join_session(self, session_id: str) -> Session:
+        return self._locks.join_session(session_id)
+
+    def ls(self) -> list[Holder]:
+        return self._locks.ls()
+
+    def break_lock(self, key: str, fencing_token: int) -> bool:
+        return self._locks.break_lock(key, fencing_token)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (self._directory, self._lease_seconds, self._poll_seconds)
@@ -62,5 +92,5 @@ class FileSystemLockManager(SlotLockManager):
         return f"FileSystemLockManager({self._directory!r})"
 
 
-def _rebuilt(directory: str, lease_seconds: float, poll_seconds: tuple[float, float]) -> FileSystemLockManager:
+def _rebuilt(directory: str, lease_seconds: float | None, poll_seconds: tuple[float, float]) -> FileSystemLockManager:
     return FileSystemLockManager(directory, lease_seconds=lease_seconds, poll_seconds=poll_seconds)

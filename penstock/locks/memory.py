@@ -79,7 +79,7 @@ class MemoryLockManager:
     reach: Reach = "process"
 
     def __init__(self, *, lease_seconds: float | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
-        self._lease_seconds = checked_lease(lease_seconds, DEFAULT_LEASE_SECONDS)
+        self._lease_seconds = None if lease_seconds is None else checked_lease(lease_seconds)
         self._clock = clock
         self._pid = os.getpid()
         self._tokens = itertools.count(1)
@@ -90,6 +90,11 @@ class MemoryLockManager:
         self._held: dict[str, _Held] = {}
         self._waiting: dict[str, list[_Waiter]] = {}
 
+    @property
+    def lease_seconds(self) -> float | None:
+        """What it was told; None if it was told nothing."""
+        return self._lease_seconds
+
     def open_session(
         self,
         *,
@@ -97,7 +102,7 @@ class MemoryLockManager:
         lease_seconds: float | None = None,
         on_lost: Callable[[], None] | None = None,
     ) -> Session:
-        seconds = checked_lease(lease_seconds, self._lease_seconds)
+        seconds = checked_lease(lease_seconds, self._lease_seconds, DEFAULT_LEASE_SECONDS)
         member = _Member(
             uuid.uuid4().hex,
             seconds,

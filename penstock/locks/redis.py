@@ -113,15 +113,20 @@ class RedisLockManager:
                 because="it is a text without braces, blanks and line breaks",
             )
         self._address, self._password, self._prefix, self._clock = address, password, prefix, clock
-        self._lease_seconds = checked_lease(lease_seconds, DEFAULT_LEASE_SECONDS)
+        self._lease_seconds = None if lease_seconds is None else checked_lease(lease_seconds)
         self._timeout_seconds = timeout_seconds
-        timeout = min(max(self._lease_seconds / 5, _TIMEOUTS[0]), _TIMEOUTS[1])
+        timeout = min(max(checked_lease(lease_seconds, DEFAULT_LEASE_SECONDS) / 5, _TIMEOUTS[0]), _TIMEOUTS[1])
         self.client = RedisClient(address, password, checked_lease(timeout_seconds, timeout))
         self._space = Namespace(self.client, prefix)
 
     @property
     def prefix(self) -> str:
         return self._prefix
+
+    @property
+    def lease_seconds(self) -> float | None:
+        """What it was told; None if it was told nothing."""
+        return self._lease_seconds
 
     @property
     def address(self) -> str:
@@ -136,7 +141,7 @@ class RedisLockManager:
         on_lost: Callable[[], None] | None = None,
     ) -> Session:
         imported()
-        seconds = checked_lease(lease_seconds, self._lease_seconds)
+        seconds = checked_lease(lease_seconds, self._lease_seconds, DEFAULT_LEASE_SECONDS)
         return OwnSession(self._space, self._clock, described(info, platform.node()), seconds, on_lost)
 
     def join_session(self, session_id: str) -> Session:
@@ -182,7 +187,7 @@ class RedisLockManager:
 
 
 def _rebuilt(
-    address: RedisAddress, prefix: str, lease_seconds: float, timeout_seconds: float | None
+    address: RedisAddress, prefix: str, lease_seconds: float | None, timeout_seconds: float | None
 ) -> RedisLockManager:
     manager = RedisLockManager.__new__(RedisLockManager)
     manager._configure(address, None, prefix, lease_seconds, timeout_seconds, SYSTEM_CLOCK)

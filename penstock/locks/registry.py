@@ -6,6 +6,8 @@ A session is dead
 * at once, if it ran in a process of this machine that certainly no longer exists;
 * else when its counter did not change for a full lease, measured by whoever watches on its own monotonic clock.
 
+An object that nobody can read (a power cut left it) is dead after the usual lease without a change.
+
 No two clocks are compared, and no time that was written by somebody else is read. The third rule is safe because the
 session counts itself as lost when 0.8 of the lease have passed since it *sent* the last accepted beat: the watcher
 saw that beat's counter later than it was sent, and begins its last look a full lease after that.
@@ -14,16 +16,21 @@ saw that beat's counter later than it was sent, and begins its last look a full 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from penstock.clocks import Clock
-from penstock.errors import LockError
+from penstock.errors import ConfigurationError
+from penstock.locks.base import DEFAULT_LEASE_SECONDS
 from penstock.locks.epochs import FORMAT, decoded_object
-from penstock.locks.processes import ProcessIdentity
+from penstock.locks.processes import UNKNOWN, ProcessIdentity
+from penstock.locks.sessions import checked_lease
 from penstock.storage.stores import SlotStore
 
 _FOLDER = "sessions/"
+_DAMAGED_SECONDS = 3600.0
+"""A damaged object that nobody wrote to for so long is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,8 @@ class SessionObject:
     lease_seconds: float
     info: dict[str, str]
     process: ProcessIdentity
+    damaged: bool = False
+    """It cannot be read, and stands for nobody that is known."""
 
 
 class SessionRegistry:
@@ -47,11 +56,13 @@ class SessionRegistry:
         """Per session the last counter, and when it was first seen. Single reads and writes only, so no mutex."""
 
     def write(self, session: SessionObject) -> None:
-        data = json.dumps({"v": FORMAT, **asdict(session)}).encode("ascii")
+        fields = asdict(session)
+        del fields["damaged"]
+        data = json.dumps({"v": FORMAT, **fields}).encode("ascii")
         self._store.put(_FOLDER + session.session_id, data, durable=False)  # a power cut takes the session as well
 
     def read(self, session_id: str) -> SessionObject | None:
-        return _decoded(self._store.get(_FOLDER + session_id))
+        return _decoded(session_id, self._store.get(_FOLDER + session_id))
 
     def remove(self, session_id: str) -> None:
         """The end of a session: by itself when it closes, by others *before* they take what a dead one held.
@@ -68,7 +79,8 @@ class SessionRegistry:
         """
         asked = list(dict.fromkeys(session_ids))
         before = self._clock.monotonic()
-        objects = [_decoded(data) for data in self._store.get_many([_FOLDER + session_id for session_id in asked])]
+        found = self._store.get_many([_FOLDER + session_id for session_id in asked])
+        objects = [_decoded(session_id, data) for session_id, data in zip(asked, found, strict=True)]
         after = self._clock.monotonic()
         for session_id, session in zip(asked, objects, strict=True):
             if session is None:
@@ -79,12 +91,22 @@ class SessionRegistry:
         }
 
     def sweep(self) -> None:
-        """Remove the objects that killed processes of this machine left behind."""
+        """Remove the objects that killed processes of this machine left behind, and damaged ones of long ago."""
+        now = self._clock.now()
+        entries = list(self._store.list(_FOLDER))
+        for entry, data in zip(entries, self._store.get_many([entry.name for entry in entries]), strict=True):
+            session = _decoded(entry.name.removeprefix(_FOLDER), data)
+            old = session is not None and session.damaged and now - entry.modified >= _DAMAGED_SECONDS
+            if session is not None and (old or session.process.is_gone()):
+                self._store.delete(entry.name)
+
+    def living(self) -> dict[str, float]:
+        """Every session that may be alive, with the seconds it may be. Damaged objects are nobody's."""
         names = [entry.name for entry in self._store.list(_FOLDER)]
-        for name, data in zip(names, self._store.get_many(names), strict=True):
-            session = _decoded(data)
-            if session is not None and session.process.is_gone():
-                self._store.delete(name)
+        objects = zip(names, self._store.get_many(names), strict=True)
+        sessions = [_decoded(name.removeprefix(_FOLDER), data) for name, data in objects]
+        left = self.seconds_left(session.session_id for session in sessions if session and not session.damaged)
+        return {session_id: seconds for session_id, seconds in left.items() if seconds > 0}
 
     def _left(self, session: SessionObject, before: float, after: float) -> float:
         counter, since = self._seen.get(session.session_id, (None, after))
@@ -96,7 +118,7 @@ class SessionRegistry:
         return min(session.lease_seconds, max(0.0, since + session.lease_seconds - before))
 
 
-def _decoded(data: bytes | None) -> SessionObject | None:
+def _decoded(session_id: str, data: bytes | None) -> SessionObject | None:
     if data is None:
         return None
     fields = decoded_object(data, "a session object")
@@ -104,9 +126,13 @@ def _decoded(data: bytes | None) -> SessionObject | None:
         return SessionObject(
             session_id=str(fields["session_id"]),
             counter=int(fields["counter"]),
-            lease_seconds=float(fields["lease_seconds"]),
+            lease_seconds=checked_lease(fields["lease_seconds"]),
             info=dict(fields["info"]),
             process=ProcessIdentity(**fields["process"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise LockError("a session object cannot be read", because=f"{type(error).__name__}: {error}") from error
+    except (ConfigurationError, KeyError, TypeError, ValueError):
+        # Whatever changes in it is a sign of life.
+        return SessionObject(session_id, zlib.crc32(data), DEFAULT_LEASE_SECONDS, {}, _NOBODY, damaged=True)
+
+
+_NOBODY = ProcessIdentity(UNKNOWN, UNKNOWN, UNKNOWN, 0, UNKNOWN)

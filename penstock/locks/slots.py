@@ -68,7 +68,7 @@ class SlotLockManager:
     ) -> None:
         self.reach: Reach = reach
         self._store = store
-        self._lease_seconds = checked_lease(lease_seconds, DEFAULT_LEASE_SECONDS)
+        self._lease_seconds = None if lease_seconds is None else checked_lease(lease_seconds)
         self._poll_seconds = poll_seconds
         self._clock = clock
         self._epochs = Epochs(store, clock=clock, concurrency=concurrency)
@@ -83,7 +83,7 @@ class SlotLockManager:
         lease_seconds: float | None = None,
         on_lost: Callable[[], None] | None = None,
     ) -> Session:
-        seconds = checked_lease(lease_seconds, self._lease_seconds)
+        seconds = checked_lease(lease_seconds, self._lease_seconds, DEFAULT_LEASE_SECONDS)
         if not self._prepared:
             self._prepare()
             self._prepared = True
@@ -115,11 +115,23 @@ class SlotLockManager:
         # A released epoch above the holder's: its own release finds that it is no longer the top.
         return self._epochs.create(replace(top, number=top.number + 1, outcome="abandoned"))
 
+    @_store_failures_are_lock_errors
+    def living(self) -> dict[str, float]:
+        """The sessions that may be alive, with the seconds they may be if they are not heard of."""
+        return self._registry.living()
+
+    @property
+    def lease_seconds(self) -> float | None:
+        """What it was told; None if it was told nothing."""
+        return self._lease_seconds
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (self._store, self.reach, self._lease_seconds, self._poll_seconds)
 
 
-def _rebuilt(store: SlotStore, reach: Reach, lease_seconds: float, polls: tuple[float, float]) -> SlotLockManager:
+def _rebuilt(
+    store: SlotStore, reach: Reach, lease_seconds: float | None, polls: tuple[float, float]
+) -> SlotLockManager:
     return SlotLockManager(store, reach=reach, lease_seconds=lease_seconds, poll_seconds=polls)
 
 

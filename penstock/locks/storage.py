@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.locks.base import Reach
+from penstock.locks.base import Holder, Reach, Session
+from penstock.locks.folders import FolderLocks
 from penstock.locks.slots import SlotLockManager
 from penstock.storage import open_store
 from penstock.storage.memory import MemoryStore
@@ -31,7 +32,8 @@ class StorageLockManager(SlotLockManager):
     requests per poll. `poll_seconds` is the pause between two polls of a waiter: the first, doubling up to the last.
     So a release is noticed after half a second at the soonest: where many wait for short work, Redis is better.
 
-    The folder `locks` of a local store is what locks its keys by default, too: the two exclude each other.
+    The folder `locks` of a local store is what locks its keys by default, too: the two exclude each other, and are
+    the same (see `FileSystemLockManager`).
 
     Pickles with its store, without secrets.
     """
@@ -47,7 +49,8 @@ class StorageLockManager(SlotLockManager):
         """`store` is a store, its address or its folder. Raises `ConfigurationError` for an address of no known
         kind."""
         self._whole: Store = open_store(store) if isinstance(store, str | os.PathLike) else store
-        near = self._whole.local_path("locks") is not None or isinstance(self._whole, MemoryStore)
+        folder = self._whole.local_path("locks")
+        near = folder is not None or isinstance(self._whole, MemoryStore)
         # Whoever reaches the store shares its locks, and workers that do not reach it can run nothing anyway.
         reach: Reach = "process" if isinstance(self._whole, MemoryStore) else "network"
         super().__init__(
@@ -58,11 +61,37 @@ class StorageLockManager(SlotLockManager):
             clock=clock,
             concurrency=1 if near else _CONCURRENCY,
         )
+        self._in_a_folder: FolderLocks | None = None
+        if folder is not None:
+            self._in_a_folder = FolderLocks(
+                folder, reach=reach, lease_seconds=lease_seconds, poll_seconds=poll_seconds, clock=clock
+            )
 
     @property
     def url(self) -> str:
         """The address of the store."""
         return self._whole.url
+
+    def open_session(
+        self,
+        *,
+        info: dict[str, str] | None = None,
+        lease_seconds: float | None = None,
+        on_lost: Callable[[], None] | None = None,
+    ) -> Session:
+        opener = super().open_session if self._in_a_folder is None else self._in_a_folder.open_session
+        return opener(info=info, lease_seconds=lease_seconds, on_lost=on_lost)
+
+    def join_session(self, session_id: str) -> Session:
+        joiner = super().join_session if self._in_a_folder is None else self._in_a_folder.join_session
+        return joiner(session_id)
+
+    def ls(self) -> list[Holder]:
+        return super().ls() if self._in_a_folder is None else self._in_a_folder.ls()
+
+    def break_lock(self, key: str, fencing_token: int) -> bool:
+        breaker = super().break_lock if self._in_a_folder is None else self._in_a_folder.break_lock
+        return breaker(key, fencing_token)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (self._whole, self._lease_seconds, self._poll_seconds)
@@ -71,7 +100,7 @@ class StorageLockManager(SlotLockManager):
         return f"StorageLockManager({self._whole.url!r})"
 
 
-def _rebuilt(store: Store, lease_seconds: float, poll_seconds: tuple[float, float]) -> StorageLockManager:
+def _rebuilt(store: Store, lease_seconds: float | None, poll_seconds: tuple[float, float]) -> StorageLockManager:
     return StorageLockManager(store, lease_seconds=lease_seconds, poll_seconds=poll_seconds)
 
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import LockError, LocksUnreachable, PenstockError, SessionLost
-from penstock.locks.base import Holder, Lease, LockManager, Outcome, Session
+from penstock.locks.base import Holder, Lease, LeaseNaming, LockManager, Outcome, Session
 from penstock.runners.lock_outages import Outage
 
 N = TypeVar("N", bound=Hashable)
@@ -45,10 +45,13 @@ class Claims:
         run_unlocked: bool = False,
         patience: float = 0.0,
         look_again: float = LOOK_AGAIN_SECONDS,
+        lease_seconds: float | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`on_wake(key)`, `on_lost(number of leases)` and `on_down(what was to be done, why not)` are called from any
         thread.
+
+        `lease_seconds` is for managers that name none themselves.
 
         A manager that has answered before may be out of reach for `patience` seconds. With `run_unlocked` nodes run
         without a lock meanwhile, and also where it never answered.
@@ -60,6 +63,7 @@ class Claims:
         self._run_unlocked = run_unlocked
         self._patience = patience
         self._look_again = look_again
+        self._lease_seconds = lease_seconds
         self._clock = clock
         self._presences: dict[int, _Presence] = {}
         self._leases: dict[Hashable, tuple[_Presence | None, Lease]] = {}
@@ -226,9 +230,18 @@ class Claims:
             self._drop(presence)
             presence = None
         if presence is None:
-            session = manager.open_session(info=self._info, on_lost=lambda: self._report_loss(manager))
+            session = manager.open_session(
+                info=self._info,
+                lease_seconds=self._lease_of(manager),
+                on_lost=lambda: self._report_loss(manager),
+            )
             presence = self._presences[id(manager)] = _Presence(manager, session, self._look_again)
         return presence
+
+    def _lease_of(self, manager: LockManager) -> float | None:
+        """The lease to ask for; None where the manager has one of its own."""
+        asks = isinstance(manager, LeaseNaming) and manager.lease_seconds is None
+        return self._lease_seconds if asks else None
 
     def _drop(self, presence: _Presence) -> None:
         """What it held may belong to others now; new work goes on under a new session."""
@@ -292,7 +305,7 @@ class Claims:
         """One call of the manager, from the thread that asks. Raises `LockError`."""
         presence = self._presences.get(id(manager))
         if presence is None:
-            manager.open_session(info=self._info).close()
+            manager.open_session(info=self._info, lease_seconds=self._lease_of(manager)).close()
         else:
             presence.session.free(["penstock asks whether there is an answer"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import random
 import signal
 import sys
 import threading
@@ -87,14 +88,15 @@ class Puppet:
         real = time.time
         time.time = lambda: real() + seconds  # type: ignore[assignment]
 
-        def of_that_time(step: Any) -> Any:
-            def named(source: str, target: str, **more: Any) -> None:
-                os.utime(source, (time.time(), time.time()))
-                step(source, target, **more)
+        write = os.write
 
-            return named
+        def at_that_time(file: int, data: bytes) -> int:
+            written = write(file, data)
+            if os.path.isfile(f"/proc/self/fd/{file}"):
+                os.utime(file, (time.time(), time.time()))
+            return written
 
-        os.link, os.rename = of_that_time(os.link), of_that_time(os.rename)
+        os.write = at_that_time
         return time.time()
 
     def fork(self, key: str) -> list[Any]:
@@ -153,6 +155,19 @@ class Puppet:
         assert self.session
         answers = self.session.try_acquire([f"k{number}" for number in range(count)])
         return sum(isinstance(answer, Lease) for answer in answers)
+
+    def toss(self, keys: list[str], seed: int) -> None:
+        """Take keys and let them go, as fast as it goes, until it is killed."""
+        assert self.session
+        rng = random.Random(seed)
+        while True:
+            if self.session.lost:
+                self.open()
+            try:
+                leases = self.session.try_acquire(rng.sample(keys, k=rng.randrange(1, len(keys) + 1)))
+                self.session.release([lease for lease in leases if isinstance(lease, Lease)], "failed")
+            except SessionLost:
+                continue
 
     def contend(self, keys: list[str], entries: int, markers: str) -> list[int]:
         """Enter each key in turn; how often, and how often somebody else was inside."""

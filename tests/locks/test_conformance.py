@@ -62,9 +62,26 @@ class TestFileSystemLockManager(LockManagerTests):
         session.try_acquire(ODD_KEYS)
         assert [path.name for path in tmp_path.iterdir()] == ["outer"]
         assert [path.name for path in self.folder.parent.iterdir()] == ["locks"]
-        made = {path.name for path in (self.folder / "locks").iterdir()}
-        assert len(made) == len(ODD_KEYS)
-        assert all(len(name) == 64 and set(name) <= set("0123456789abcdef") for name in made)
+        assert [path.name for path in self.folder.iterdir()] == ["claims"]
+        (made,) = (self.folder / "claims").iterdir()
+        assert made.name == session.id
+
+
+class TestFileSystemLockManagerOnANetwork(LockManagerTests):
+    """In a folder that other machines may reach."""
+
+    entries_per_thread = 50
+
+    @pytest.fixture(autouse=True)
+    def _in_a_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = tmp_path / "locks"
+        monkeypatch.setattr("penstock.locks.folders.is_local", lambda folder: False)
+
+    def make_manager(self, clock: Clock) -> LockManager:
+        return FileSystemLockManager(self.folder, poll_seconds=polls(clock), clock=clock)
+
+    def make_twin(self, manager: LockManager, clock: Clock) -> LockManager:
+        return self.make_manager(clock)
 
 
 class TestStorageLockManagerInMemory(LockManagerTests):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 import time
@@ -69,7 +70,7 @@ def test_no_two_processes_are_inside_at_once(start: Start, tmp_path: Path) -> No
 
 def test_a_killed_holder_is_replaced_at_once_on_its_machine(start: Start) -> None:
     holder, waiter = start(LONG), start(LONG)
-    assert holder.ask("acquire", "k") == 1
+    assert holder.ask("acquire", "k") > 0
     waiter.begin_waiting("k")
     killed = time.monotonic()
     holder.signal(signal.SIGKILL)
@@ -78,7 +79,7 @@ def test_a_killed_holder_is_replaced_at_once_on_its_machine(start: Start) -> Non
 
 def test_a_killed_holder_is_replaced_within_the_lease_elsewhere(start: Start) -> None:
     holder, waiter, other = start(SHORT), start(LONG, blind=True), start(LONG, blind=True)
-    assert holder.ask("acquire", "k") == 1
+    assert holder.ask("acquire", "k") > 0
     waiter.begin_waiting("k")
     killed = time.monotonic()
     holder.signal(signal.SIGKILL)
@@ -94,7 +95,7 @@ def test_wall_clocks_an_hour_apart_neither_hasten_nor_delay_a_takeover(start: St
     assert abs(contender.ask("set_wall_clock", ahead) - holder.ask("set_wall_clock", 0.0) - ahead) < 60
     for process in (holder, contender):
         process.ask("open")
-    assert holder.ask("acquire", "key") == 1
+    assert holder.ask("acquire", "key") > 0
     contender.begin_waiting("key")
     # Twice a lease: whoever believed the files' times would have taken it, or given the holder an hour.
     held_until = time.monotonic() + 2 * lease
@@ -109,7 +110,7 @@ def test_wall_clocks_an_hour_apart_neither_hasten_nor_delay_a_takeover(start: St
 
 def test_a_stopped_holder_loses_its_lock_and_learns_it(start: Start) -> None:
     holder, waiter, third = start(SHORT), start(LONG), start(LONG)
-    assert holder.ask("acquire", "k") == 1
+    assert holder.ask("acquire", "k") > 0
     waiter.begin_waiting("k")
     stopped = time.monotonic()
     holder.signal(signal.SIGSTOP)
@@ -123,7 +124,7 @@ def test_a_stopped_holder_loses_its_lock_and_learns_it(start: Start) -> None:
     holder.ask("close")
     assert third.ask("acquire", "k") is None
     waiter.ask("release", "k")
-    assert third.ask("acquire", "k") == 3
+    assert third.ask("acquire", "k") > 0
 
 
 def test_a_stopped_holder_that_goes_on_in_time_keeps_its_lock(start: Start) -> None:
@@ -138,13 +139,13 @@ def test_a_stopped_holder_that_goes_on_in_time_keeps_its_lock(start: Start) -> N
 
 def test_a_forked_child_has_no_part_in_its_parents_session(start: Start) -> None:
     holder, other = start(LONG), start(LONG)
-    holder.ask("acquire", "k")
+    token = holder.ask("acquire", "k")
     child, child_lost, child_acquired = holder.ask("fork", "k")
     try:
         assert (child_lost, child_acquired) == (True, "lost")
         assert other.ask("acquire", "k") is None
         assert holder.ask("lost") is False
-        assert holder.ask("acquire", "k") == 1
+        assert holder.ask("acquire", "k") == token
     finally:
         os.kill(child, signal.SIGKILL)
 
@@ -167,15 +168,13 @@ def test_a_child_that_lives_on_does_not_keep_its_killed_parents_lock(start: Star
 
 def test_a_waiter_that_is_killed_leaves_nothing(start: Start, folder: Path) -> None:
     holder, waiter = start(LONG), start(LONG)
-    holder.ask("acquire", "k")
-    before = {name for name in names(folder) if name.startswith("locks/")}
+    token = holder.ask("acquire", "k")
     waiter.begin_waiting("k")
     waiter.signal(signal.SIGKILL)
-    assert {name for name in names(folder) if name.startswith("locks/")} == before
     third = start(LONG)
-    assert len([name for name in names(folder) if name.startswith("sessions/")]) == 2
+    assert len(names(folder)) == 2, "the files of two sessions"
     holder.ask("release", "k")
-    assert third.ask("acquire", "k") == 2
+    assert third.ask("acquire", "k") > token
 
 
 def test_one_of_two_contenders_gets_a_dead_lock(start: Start) -> None:
@@ -186,19 +185,19 @@ def test_one_of_two_contenders_gets_a_dead_lock(start: Start) -> None:
         at = time.monotonic() + 0.01
         one.send("acquire", key, at)
         two.send("acquire", key, at)
-        assert sorted([one.receive(), two.receive()], key=str) == [2, None]
+        assert [one.receive(), two.receive()].count(None) == 1
 
 
 def test_another_process_takes_locks_in_the_drivers_name(start: Start, folder: Path) -> None:
     driver, worker, other = start(), start(open_session=False), start()
     session = driver.ask("open")
     worker.ask("join", session)
-    assert worker.ask("acquire", "k") == 1
+    token = worker.ask("acquire", "k")
     assert other.ask("acquire", "k") is None
     worker.signal(signal.SIGKILL)
     assert other.ask("acquire", "k") is None, "the driver keeps what its dead worker took"
     driver.ask("close")
-    assert other.ask("acquire", "k") == 2
+    assert other.ask("acquire", "k") > token
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -215,10 +214,11 @@ def test_a_file_in_place_of_the_folder_is_a_clear_error(tmp_path: Path) -> None:
         FileSystemLockManager(tmp_path / "locks").open_session()
 
 
-def test_a_file_system_without_hard_links_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_folder_without_hard_links_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
+    monkeypatch.setattr("penstock.locks.folders.is_local", lambda folder: False)
     monkeypatch.setattr(os, "link", refuse)
     with pytest.raises(LockError, match="no hard links"):
         FileSystemLockManager(tmp_path / "locks").open_session()
@@ -232,10 +232,42 @@ def test_looking_creates_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_a_closed_session_leaves_only_the_last_epochs(folder: Path) -> None:
+def test_a_closed_session_leaves_nothing(folder: Path) -> None:
     session = FileSystemLockManager(folder).open_session()
-    assert isinstance(session.try_acquire(["k"])[0], Lease)
+    keys = [f"k{number}" for number in range(1000)]
+    leases = session.try_acquire(keys)
+    assert [type(lease) for lease in leases] == [Lease] * 1000
+    assert len(names(folder)) == 1
+    session.release([lease for lease in leases[:500] if isinstance(lease, Lease)], "published")
     session.close()
-    (left,) = names(folder)
-    assert left.startswith("locks/")
-    assert left.endswith("/000001")
+    assert names(folder) == set()
+
+
+def test_a_killed_session_leaves_nothing_once_somebody_else_came(start: Start, folder: Path) -> None:
+    killed = start(LONG)
+    killed.ask("acquire", "k")
+    killed.signal(signal.SIGKILL)
+    assert len(names(folder)) == 1
+    other = start(LONG)
+    other.ask("close")
+    assert names(folder) == set()
+
+
+def test_no_two_processes_are_inside_at_once_while_some_are_killed_and_stopped(start: Start, tmp_path: Path) -> None:
+    """Killed and stopped at any moment of taking and letting go."""
+    markers = tmp_path / "markers"
+    markers.mkdir()
+    victims = [start(SHORT) for _ in range(4)]
+    for number, victim in enumerate(victims):
+        victim.send("toss", ["a", "b", "c"], number)
+    workers = [start(SHORT) for _ in range(3)]
+    for worker in workers:
+        worker.send("contend", ["a", "b", "c"], 60, str(markers))
+    rng = random.Random(7)
+    for victim in victims[:2]:
+        time.sleep(rng.uniform(0.1, 0.3))
+        victim.signal(signal.SIGKILL)
+    for victim in victims[2:]:
+        time.sleep(rng.uniform(0.1, 0.3))
+        victim.signal(signal.SIGSTOP)
+    assert [worker.receive() for worker in workers] == [[60, 0]] * 3

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,15 +9,13 @@ from unittest import mock
 
 import pytest
 
-from penstock.errors import SessionLost
-from penstock.locks.base import Lease
 from penstock.locks.epochs import Epoch, Epochs, _encoded, _name
 from penstock.locks.processes import ProcessIdentity
 from penstock.locks.registry import SessionObject, SessionRegistry
 from penstock.locks.slots import SlotLockManager
 from penstock.storage.memory import MemoryStore
 from penstock.storage.stores import Listed
-from tests.locks.worlds import LEASE, Machine, Violation, World, seeds
+from tests.locks.worlds import Machine, Violation, World, seeds, take_turns
 
 
 class StoreMachine(Machine):
@@ -57,22 +53,7 @@ class StoreMachine(Machine):
     # -- its driver
 
     def drive(self, manager: SlotLockManager, keys: Sequence[str], rounds: int) -> None:
-        rng = random.Random(self.index)
-        for turn in range(rounds):
-            try:
-                if self.session is None or self.session.lost:
-                    self.session = manager.open_session(lease_seconds=LEASE)
-                key = keys[turn % len(keys)]
-                (answer,) = self.session.try_acquire([key])
-                if isinstance(answer, Lease):
-                    self.world.took(self, answer)
-                    self.wait(threading.Event(), rng.choice([0.0, 0.0, 0.01 * LEASE, 0.5 * LEASE]))
-                    self.lease = None
-                    self.session.release([answer], "failed")
-                else:
-                    self.session.wait_any([key], 2 * LEASE)
-            except SessionLost:
-                self.lease = None
+        take_turns(self, manager, keys, rounds)
 
 
 class EpochWorld(World):

@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from penstock.locks.base import Lease, Session
+from penstock.errors import SessionLost
+from penstock.locks.base import Lease, LockManager, Session
 
 T = TypeVar("T")
 LEASE = 30.0
@@ -92,6 +93,26 @@ class Machine:
     def drive(self, manager: Any, keys: Sequence[str], rounds: int) -> None:
         """What its driver does, in a thread of its own."""
         raise NotImplementedError
+
+
+def take_turns(machine: Machine, manager: LockManager, keys: Sequence[str], rounds: int) -> None:
+    """Take each key in turn and let it go, or wait for it; a new session where the old one is lost."""
+    rng = random.Random(machine.index)
+    for turn in range(rounds):
+        try:
+            if machine.session is None or machine.session.lost:
+                machine.session = manager.open_session(lease_seconds=LEASE)
+            key = keys[turn % len(keys)]
+            (answer,) = machine.session.try_acquire([key])
+            if isinstance(answer, Lease):
+                machine.world.took(machine, answer)
+                machine.wait(threading.Event(), rng.choice([0.0, 0.0, 0.01 * LEASE, 0.5 * LEASE]))
+                machine.lease = None
+                machine.session.release([answer], "failed")
+            else:
+                machine.session.wait_any([key], 2 * LEASE)
+        except SessionLost:
+            machine.lease = None
 
 
 class World:

@@ -1,0 +1,105 @@
+"""Locks in a folder: by tables where only this machine reaches it, else by epochs; never by both at once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+from penstock.clocks import Clock
+from penstock.errors import LockError
+from penstock.locks.base import Holder, Reach, Session
+from penstock.locks.file_systems import is_local
+from penstock.locks.slots import SlotLockManager
+from penstock.locks.table_files import TableFiles
+from penstock.locks.table_sessions import TableLocks
+from penstock.storage.local import LocalStore
+
+_CLAIMS = "claims"
+_LEFTOVER_SECONDS = 3600.0
+"""A temporary file of this age belongs to a writer that was killed."""
+
+
+class FolderLocks:
+    """The locks of one folder.
+
+    A folder of a local disk may be another machine's network folder. So whoever opens a session by one kind looks
+    afterwards whether somebody lives by the other: of two that come at once, one sees the other.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        reach: Reach,
+        lease_seconds: float | None,
+        poll_seconds: tuple[float, float],
+        clock: Clock,
+    ) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._by_tables: bool | None = None
+        self.tables = TableLocks(
+            TableFiles(os.path.join(folder, _CLAIMS)),
+            lease_seconds=lease_seconds,
+            poll_seconds=poll_seconds,
+            clock=clock,
+        )
+        self._files = LocalStore(folder, durable=False)
+        self.epochs = SlotLockManager(
+            self._files, reach=reach, lease_seconds=lease_seconds, poll_seconds=poll_seconds, clock=clock
+        )
+
+    @property
+    def by_tables(self) -> bool:
+        """Whether the folder is on a file system of this machine alone."""
+        if self._by_tables is None:
+            self._by_tables = is_local(self._folder)
+        return self._by_tables
+
+    def open_session(
+        self,
+        *,
+        info: dict[str, str] | None = None,
+        lease_seconds: float | None = None,
+        on_lost: Callable[[], None] | None = None,
+    ) -> Session:
+        if not self.by_tables:
+            self._files.sweep(older_than=_LEFTOVER_SECONDS)
+        session = self._kind().open_session(info=info, lease_seconds=lease_seconds, on_lost=on_lost)
+        try:
+            self._refuse_the_other_kind()
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def join_session(self, session_id: str) -> Session:
+        return self._kind().join_session(session_id)
+
+    def ls(self) -> list[Holder]:
+        return self._kind().ls()
+
+    def break_lock(self, key: str, fencing_token: int) -> bool:
+        return self._kind().break_lock(key, fencing_token)
+
+    def _kind(self) -> TableLocks | SlotLockManager:
+        return self.tables if self.by_tables else self.epochs
+
+    def _refuse_the_other_kind(self) -> None:
+        others = self._others()
+        if others:
+            # Without a beat in a full lease they are dead.
+            self._clock.wait(threading.Event(), 1.1 * max(others.values()))
+            others = self._others()
+        if others:
+            raise LockError(
+                "the folder of the locks is used by its own machine and over a network at once",
+                where=self._folder,
+                because="these two cannot see each other's locks",
+                hint="use Redis for the locks (PENSTOCK_LOCKS=redis://…), or a folder that is local to all or to none",
+            )
+
+    def _others(self) -> dict[str, float]:
+        """Sessions of the other kind that may be alive, with the seconds they may be."""
+        return self.epochs.living() if self.by_tables else self.tables.living()

@@ -1,0 +1,136 @@
+"""The files of sessions' claims in a folder of this machine: made, added to, read on, removed.
+
+Every addition is one write at the end of a file that is found by its name each time, so nothing is kept open, forked or
+inherited. Only files that a session may have made are touched: the folder may hold what others put there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+
+from penstock.errors import LockError, LocksUnreachable
+
+_NAME = re.compile(r"[0-9a-f]{32}")
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class TableFiles:
+    """What `locks/tables` needs of a file system: additions and reads of one machine that follow each other."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    @property
+    def folder(self) -> str:
+        return self._folder
+
+    def names(self) -> list[str]:
+        """The sessions that have a file from the beginning of this call to its end, and perhaps others."""
+        with self._opened() as folder:
+            return [] if folder is None else [name for name in os.listdir(folder) if _NAME.fullmatch(name)]
+
+    def create(self, name: str, data: bytes) -> None:
+        """A file that was not there."""
+        with self._told("writing"):
+            os.makedirs(self._folder, 0o700, exist_ok=True)
+        with self._opened() as folder:
+            if folder is None:
+                raise LocksUnreachable("the folder of the locks is gone", where=self._folder)
+            self._write(folder, name, data, os.O_CREAT | os.O_EXCL)
+
+    def append(self, name: str, data: bytes) -> bool:
+        """Add to the file; False if it is not there, or was removed meanwhile: nobody sees the addition then."""
+        with self._opened() as folder:
+            try:
+                return folder is not None and self._write(folder, name, data, 0)
+            except FileNotFoundError:
+                return False
+
+    def read(self, name: str, start: int) -> bytes | None:
+        """What the file holds from `start` on; None if it is not there."""
+        with self._opened() as folder:
+            if folder is None:
+                return None
+            try:
+                if os.stat(name, dir_fd=folder, follow_symlinks=False).st_size == start:
+                    return b""
+                file = os.open(name, os.O_RDONLY | _FILE, dir_fd=folder)
+            except FileNotFoundError:
+                return None
+            try:
+                found = os.fstat(file)
+                if not stat.S_ISREG(found.st_mode):
+                    return None
+                data = b""
+                while start + len(data) < found.st_size:
+                    if not (more := os.pread(file, found.st_size - start - len(data), start + len(data))):
+                        break
+                    data += more
+                return data
+            finally:
+                os.close(file)
+
+    def remove(self, name: str) -> None:
+        """End the session of this name."""
+        with self._opened() as folder, contextlib.suppress(FileNotFoundError):
+            if folder is not None:
+                os.unlink(name, dir_fd=folder)
+
+    def age(self, name: str) -> float:
+        """Seconds since the file was last added to, by the machine's clock: for what nobody can read."""
+        with self._opened() as folder, contextlib.suppress(FileNotFoundError):
+            if folder is not None:
+                return time.time() - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime
+        return 0.0
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int | None]:
+        """The folder, or None if there is none. No link in its place is followed: it would lead elsewhere."""
+        with self._told("reading"):
+            try:
+                folder = os.open(self._folder, _FOLDER)
+            except FileNotFoundError:
+                folder = None
+        try:
+            with self._told("writing"):
+                yield folder
+        finally:
+            if folder is not None:
+                os.close(folder)
+
+    def _write(self, folder: int, name: str, data: bytes, flags: int) -> bool:
+        file = os.open(name, os.O_WRONLY | os.O_APPEND | _FILE | flags, 0o600, dir_fd=folder)
+        try:
+            # One call: additions of several processes do not mix.
+            if os.write(file, data) < len(data):
+                raise OSError(errno.ENOSPC, "only a part was written")
+            return os.fstat(file).st_nlink > 0
+        finally:
+            os.close(file)
+
+    @contextlib.contextmanager
+    def _told(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            because = os.strerror(error.errno) if error.errno else str(error)
+            if error.errno in _REFUSED:
+                raise LockError(
+                    "the folder of the locks cannot be written",
+                    where=self._folder,
+                    because=because,
+                    hint="choose a folder that this user may write, with PENSTOCK_LOCKS",
+                ) from error
+            raise LocksUnreachable(f"{doing} the locks failed", where=self._folder, because=because) from error
+
+
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENXIO}
