@@ -10,13 +10,14 @@ from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import ConfigurationError
-from penstock.graph.policies import IsolationLevel
+from penstock.graph.policies import CachePolicy, IsolationLevel, Part
 from penstock.graph.tasks import TaskDefinition
 from penstock.indexes import index_from, with_index
-from penstock.locks import lock_manager_from
+from penstock.locks import FileSystemLockManager, StorageLockManager, lock_manager_from
 from penstock.locks.base import LockManager, Reach
 from penstock.runners import runner_from
 from penstock.runners.base import Runner
+from penstock.runners.flights import FAR_SECONDS, Flight
 from penstock.runners.local import ThreadRunner
 from penstock.runners.nesting import nesting
 from penstock.settings import Settings, current_settings
@@ -39,7 +40,7 @@ class Environment:
         self.clock = clock
         self._results: dict[str, ResultStore] = {}
         self._signatures: Signatures | None = None
-        self._locks: LockManager | None = None
+        self._locks: dict[str, LockManager] = {}
 
     def results(self, address: Any = None) -> ResultStore:
         """The results of a store, by address, path or store object; None is the run's own."""
@@ -73,29 +74,51 @@ class Environment:
         """What gives the salt of the run's store when it is asked for: the same each time."""
         return functools.cache(lambda: salt_of(self.results().store, make=make))
 
-    def lock_manager(self, policy: Any) -> LockManager | None:
-        """Who locks the keys of a policy: its own manager, else the settings' one; None unless it is SERIALIZABLE."""
-        if policy.isolation_level is not IsolationLevel.SERIALIZABLE:
-            return None
-        manager: LockManager | None = policy.lock_manager
-        return self.locks_of_settings() if manager is None else manager
+    def flight(self, policy: CachePolicy, storage: Any = None) -> Flight:
+        """How calls of one key treat each other, for a task of this policy that keeps its results in this storage."""
+        level = policy.isolation_level
+        if level is IsolationLevel.SERIALIZABLE:
+            return Flight(policy.lock_manager or self.locks_of(storage), required=True)
+        if level is IsolationLevel.READ_COMMITTED:
+            return Flight(None, why="the policy says READ_COMMITTED")
+        if Part.RUN_ID in policy.parts:
+            return Flight(None, why="its keys are of one run alone")
+        if self.settings.isolation == "read_committed":
+            return Flight(None, why="the setting isolation says read_committed")
+        if policy.lock_manager is not None:
+            return Flight(policy.lock_manager)
+        if self.settings.locks:
+            return Flight(self.locks_of(storage))
+        manager = self.locks_of(storage)
+        far = isinstance(manager, StorageLockManager) and not manager.near
+        if far or (isinstance(manager, FileSystemLockManager) and not manager.batched):
+            place = "bucket" if far else "network folder"
+            why = f"locks in a {place} cost requests: they are for calls that are known to take {FAR_SECONDS:g} s"
+            return Flight(manager, after_seconds=FAR_SECONDS, why=why)
+        return Flight(manager)
 
     def locks_of_settings(self) -> LockManager:
         """The lock manager that the settings name, or the one that goes with their store."""
-        if self._locks is None:
-            address = self.settings.locks or self._locks_beside_the_store()
-            self._locks = lock_manager_from(
-                address, lease_seconds=self.settings.lease_seconds, store=self.results().store
-            )
-        return self._locks
+        return self.locks_of(None)
 
-    def _locks_beside_the_store(self) -> str:
-        store = self.results().store
-        path = store.local_path("locks")
-        if path is None:
-            # What is reached over a network is shared, so its locks have to be.
-            return "store" if isinstance(store, ProbedStore) else "memory"
-        return path
+    def locks_of(self, storage: Any) -> LockManager:
+        """The lock manager that the settings name, or the one that goes with the store where results are kept."""
+        # Runs that share a store share its locks, whatever else they keep elsewhere.
+        store = self.results(None if self.settings.locks else storage).store
+        address = self.settings.locks or _locks_beside(store)
+        manager = self._locks.get(store.url)
+        if manager is None:
+            lease_seconds = self.settings.lease_seconds
+            manager = self._locks[store.url] = lock_manager_from(address, lease_seconds=lease_seconds, store=store)
+        return manager
+
+
+def _locks_beside(store: Store) -> str:
+    path = store.local_path("locks")
+    if path is None:
+        # What is reached over a network is shared, so its locks have to be.
+        return "store" if isinstance(store, ProbedStore) else "memory"
+    return path
 
 
 def _name_of(store: Any) -> str:

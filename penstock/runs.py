@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from penstock import events
 from penstock.environments import Environment, check_annotation, check_conditions, check_reach, expand_files
-from penstock.errors import DamagedResult, TracingError, is_a
+from penstock.errors import DamagedResult, PenstockError, TracingError, is_a
 from penstock.graph.capture import replace_futures
 from penstock.graph.futures import WaitedInVain
 from penstock.graph.graphs import Graph, Node
@@ -22,7 +23,6 @@ from penstock.graph.policies import IsolationLevel
 from penstock.graph.tracing import FlowFrame, Trace, tracing
 from penstock.journals import Journal
 from penstock.loaded import loaded
-from penstock.locks.base import LockManager
 from penstock.runners.admission import Admission
 from penstock.runners.base import Runner, WorkerContext
 from penstock.runners.board import Board, Result
@@ -30,6 +30,7 @@ from penstock.runners.claims import LOOK_AGAIN_SECONDS, Claims
 from penstock.runners.copies import CannotCopy
 from penstock.runners.dispatch import Dispatch
 from penstock.runners.driver import MAX_REMAKES, Driver
+from penstock.runners.flights import EVERYONE, Flight
 from penstock.runners.limits import Limits
 from penstock.runners.lookups import Lookups
 from penstock.runners.nesting import Lending, Nesting, nesting
@@ -49,7 +50,6 @@ from penstock.storage.stored import StoredResult
 from penstock.tracebacks import without_ours
 
 R = TypeVar("R")
-_NOT_ASKED = object()
 
 
 @dataclass(eq=False)
@@ -148,7 +148,7 @@ class Live:
         self._observed: set[int] = set()
         self._taken: dict[int, Result] | None = None
         """What the flow's value is put together from at its end, with the results it was taken from."""
-        self._managers: dict[int, object] = {}
+        self._flights: dict[int, Flight] = {}
         self._around = around = nesting()
         self._nesting = (around or Nesting()).run(run.id, runner.reach)
         self._lending = Lending(around) if around is not None else None
@@ -169,9 +169,10 @@ class Live:
             info={"run": run.id, "flow": run.flow_name},
             on_wake=lambda key: self.driver.wake(key),
             on_lost=lambda held: self.driver.locks_lost(held),
-            on_down=lambda doing, error: self.driver.locks_down(doing, error, unlocked=run_unlocked),
+            on_down=lambda doing, error, unlocked: self.driver.locks_down(doing, error, unlocked=unlocked),
             run_unlocked=run_unlocked,
             patience=settings.lease_seconds,
+            lease_seconds=settings.lease_seconds,
             look_again=min(LOOK_AGAIN_SECONDS, settings.lock_wait_seconds or LOOK_AGAIN_SECONDS),
             clock=environment.clock,
         )
@@ -185,7 +186,7 @@ class Live:
             run_id=run.id,
         )
         lookups = Lookups(self.trace.graph, environment.results, environment.clock)
-        owners = Owners(self.board, serializable=self._serializable)
+        owners = Owners(self.board, flight_of=self._flight_of)
         self.driver = Driver(
             self.board,
             lookups=lookups,
@@ -194,7 +195,7 @@ class Live:
                 lookups=lookups,
                 claims=self._claims,
                 owners=owners,
-                lock_manager_of=self._lock_manager_of,
+                flight_of=self._flight_of,
                 limits=Limits(
                     self.board,
                     self._claims,
@@ -216,7 +217,7 @@ class Live:
                 self.board,
                 claims=self._claims,
                 owners=owners,
-                serializable=self._serializable,
+                flight_of=self._flight_of,
                 bundle_seconds=settings.bundle_seconds,
                 bundle_nodes=settings.bundle_nodes,
                 open_engine=lambda: runner.open(context, self.driver.report),
@@ -225,27 +226,35 @@ class Live:
             recompute_unknown=settings.on_unknown == "recompute",
         )
 
-    def _serializable(self, node: Node) -> bool:
-        return self._lock_manager_of(node) is not None
+    def _flight_of(self, node: Node) -> Flight:
+        """Who keeps others from computing the node's key at the same time, as far as is known by now."""
+        flight = self._flights.get(id(node.entry))  # asked for each node, and the same for all of a task
+        if flight is None:
+            flight = self._flights[id(node.entry)] = self._checked_flight(node)
+        if flight.after_seconds and self.board.usual_seconds(node.id) < flight.after_seconds:
+            return EVERYONE
+        return flight
 
-    def _lock_manager_of(self, node: Node) -> LockManager | None:
-        if node.entry.template is None:
-            return None
-        found = self._managers.get(id(node.entry), _NOT_ASKED)  # asked for each node, and the same for all of a task
-        if found is _NOT_ASKED:
-            found = self._managers[id(node.entry)] = self._checked_manager(node)
-        return cast("LockManager | None", found)
-
-    def _checked_manager(self, node: Node) -> LockManager | None:
+    def _checked_flight(self, node: Node) -> Flight:
         policy, storage = node.entry.policy, node.entry.task.options.result_storage
-        if policy is not None:
-            check_annotation(self.environment.results(storage), node.entry.task)
-        if policy is not None and policy.isolation_level is IsolationLevel.SERIALIZABLE:
-            check_conditions(self.environment.results(storage).store, node.name)
-        manager = self.environment.lock_manager(policy)
-        if manager is not None:
-            check_reach(self.runner, manager, node.name, reach=self._nesting.reach)
-        return manager
+        if node.entry.template is None or policy is None:
+            return EVERYONE
+        check_annotation(self.environment.results(storage), node.entry.task)
+        # Whoever waits for a lock while it holds its caller's could wait for ever.
+        nested = self._around is not None
+        try:
+            flight = self.environment.flight(policy, storage)
+            if flight.manager is not None and not (nested and not flight.required):
+                check_conditions(self.environment.results(storage).store, node.name)
+        except PenstockError as error:
+            if policy.isolation_level is IsolationLevel.SERIALIZABLE:
+                raise
+            logging.getLogger("penstock.locks").warning("%s may be computed twice at once: %s", node.name, error.what)
+            self.driver.locks_down("lock", error, unlocked=True)
+            return EVERYONE
+        if flight.required and flight.manager is not None:
+            check_reach(self.runner, flight.manager, node.name, reach=self._nesting.reach)
+        return EVERYONE if nested and not flight.required else flight
 
     def _emit(self, event: events.Event) -> None:
         self.journal.emit(event)

@@ -50,7 +50,8 @@ class StorageLockManager(SlotLockManager):
         kind."""
         self._whole: Store = open_store(store) if isinstance(store, str | os.PathLike) else store
         folder = self._whole.local_path("locks")
-        near = folder is not None or isinstance(self._whole, MemoryStore)
+        self.near = folder is not None or isinstance(self._whole, MemoryStore)
+        """Whether asking it costs no requests over a network."""
         # Whoever reaches the store shares its locks, and workers that do not reach it can run nothing anyway.
         reach: Reach = "process" if isinstance(self._whole, MemoryStore) else "network"
         super().__init__(
@@ -59,7 +60,7 @@ class StorageLockManager(SlotLockManager):
             lease_seconds=lease_seconds,
             poll_seconds=poll_seconds,
             clock=clock,
-            concurrency=1 if near else _CONCURRENCY,
+            concurrency=1 if self.near else _CONCURRENCY,
         )
         self._in_a_folder: FolderLocks | None = None
         if folder is not None:

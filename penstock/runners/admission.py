@@ -7,17 +7,17 @@ inputs there? → cache key → does another node of this run compute it? → lo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from penstock import events
 from penstock.errors import LockTimeout, PenstockError, TracingError
-from penstock.graph.graphs import Node
 from penstock.graph.planning import Hit, NoAnswer, Query
 from penstock.locks.base import Holder, Lease, LockManager
 from penstock.runners.base import Outcome
 from penstock.runners.board import Board
 from penstock.runners.claims import Claims
+from penstock.runners.flights import FlightOf
 from penstock.runners.limits import Limits
 from penstock.runners.lookups import Lookups
 from penstock.runners.nesting import PATIENCE_SECONDS, Nesting
@@ -51,19 +51,18 @@ class Admission:
         lookups: Lookups,
         claims: Claims,
         owners: Owners,
-        lock_manager_of: Callable[[Node], LockManager | None],
+        flight_of: FlightOf,
         limits: Limits,
         rates: Rates,
         lock_wait_seconds: float | None = None,
         around: Nesting | None = None,
     ) -> None:
-        """`lock_manager_of(node)` is None unless the node's key is SERIALIZABLE. `around` are the calls that the run is
-        inside of, if it is."""
+        """`around` are the calls that the run is inside of, if it is."""
         self._board = board
         self._lookups = lookups
         self._claims = claims
         self._owners = owners
-        self._lock_manager_of = lock_manager_of
+        self._flight_of = flight_of
         self._limits = limits
         self._rates = rates
         self._lock_wait_seconds = lock_wait_seconds
@@ -185,15 +184,17 @@ class Admission:
     def _locked(self, ids: Iterable[int], admitted: Admitted) -> list[int]:
         """The nodes that need no lock, and those that have theirs; the others are parked."""
         board = self._board
-        wanted: dict[int, tuple[LockManager, dict[int, str]]] = {}
+        wanted: dict[tuple[int, bool], tuple[LockManager, dict[int, str]]] = {}
         for node_id in ids:
             key = board.progress[node_id].key
-            manager = self._lock_manager_of(board.graph[node_id]) if key is not None else None
-            if manager is not None and key is not None and self._claims.lease(node_id) is None:
-                wanted.setdefault(id(manager), (manager, {}))[1][node_id] = key
+            if key is None or self._claims.lease(node_id) is not None:
+                continue
+            flight = self._flight_of(board.graph[node_id])
+            if flight.manager is not None:
+                wanted.setdefault((id(flight.manager), flight.required), (flight.manager, {}))[1][node_id] = key
         parked = set()
-        for manager, keys in wanted.values():
-            for node_id, answer in self._acquired(manager, keys).items():
+        for (_, required), (manager, keys) in wanted.items():
+            for node_id, answer in self._acquired(manager, keys, required).items():
                 if isinstance(answer, Lease):
                     continue
                 if answer is not None and self._hopeless(node_id, answer):
@@ -206,10 +207,12 @@ class Admission:
                     self._park(node_id, keys[node_id], answer)
         return [node_id for node_id in ids if node_id not in parked]
 
-    def _acquired(self, manager: LockManager, keys: Mapping[int, str]) -> dict[int, Lease | Holder | None]:
+    def _acquired(
+        self, manager: LockManager, keys: Mapping[int, str], required: bool
+    ) -> dict[int, Lease | Holder | None]:
         """One try for each node's key. What a run around this one holds is computed under its lock: to wait for that
         run would be to wait for ourselves."""
-        answers = self._claims.acquire(manager, keys)
+        answers = self._claims.acquire(manager, keys, required=required)
         around = self._around
         if around is not None:
             held = {id: a for id, a in answers.items() if isinstance(a, Holder) and around.holds(a)}

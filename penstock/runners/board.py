@@ -111,6 +111,7 @@ class Board:
         self._uses: dict[int, int] = {}
         self._idle: dict[Large, int] = {}  # sizes of large arguments that workers have and no call needs, oldest first
         self._idle_bytes = 0
+        self._took: dict[str, float] | None = None
 
     def name(self, id: int) -> str:
         return self.graph[id].name
@@ -175,6 +176,22 @@ class Board:
         answer = self.planner.steps[id].answer
         assert isinstance(answer, Hit)
         self.results[id] = Result(answer.digest, answer.record, None, answer.expires)
+
+    def usual_seconds(self, id: int) -> float:
+        """How long calls of the node's task took, at the longest, as far as this run has seen: its hits, what it ran,
+        and an earlier result of this very node."""
+        task = self.graph[id].entry.task.identity
+        if self._took is None:
+            self._took = {}
+            for other, step in list(self.planner.steps.items()):
+                self.took(other, getattr(step.answer, "seconds", None))
+        return self._took.get(task, 0.0)
+
+    def took(self, id: int, seconds: float | None) -> None:
+        """A call of the node's task took so long."""
+        if self._took is not None and seconds is not None:
+            task = self.graph[id].entry.task.identity
+            self._took[task] = max(self._took.get(task, 0.0), seconds)
 
     def there(self, id: int) -> bool:
         """Whether the node's value can be had."""

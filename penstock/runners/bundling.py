@@ -115,22 +115,23 @@ class Bundler:
                 continue  # more than one for each worker: better spread over them
             for id in dependents:
                 time = self._time(id)
+                short = time is not None
                 if time is None:
                     time = UNTIMED_SECONDS if len(dependents) == 1 else self._seconds
                 if filled + time > self._seconds or id in inside:
                     continue
                 if self._solitary(id) or scheduler.state(id) is not State.WAITING:
                     continue
-                if self._needs_only(id, inside) and self._may_join(id, inside, own):
+                if self._needs_only(id, inside) and self._may_join(id, inside, own, short):
                     scheduler.begin(id)
                     inside.add(id)
                     chosen.append(id)
                     filled += time
         return filled
 
-    def _may_join(self, id: int, inside: set[int], own: set[str]) -> bool:
+    def _may_join(self, id: int, inside: set[int], own: set[str], short: bool) -> bool:
         # Of a cached node the driver has to know the key, since another may be computing it, or know that none is.
-        return not self._board.graph[id].cached or self._owners.may_join(id, inside, own)
+        return not self._board.graph[id].cached or self._owners.may_join(id, inside, own, short=short)
 
     def _needs_only(self, id: int, inside: set[int]) -> bool:
         """Whether the node could run once the bundle's nodes are done."""

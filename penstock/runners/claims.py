@@ -41,15 +41,15 @@ class Claims:
         info: Mapping[str, str],
         on_wake: Callable[[str], None],
         on_lost: Callable[[int], None],
-        on_down: Callable[[str, LockError], None] = lambda doing, error: None,
+        on_down: Callable[[str, PenstockError, bool], None] = lambda doing, error, unlocked: None,
         run_unlocked: bool = False,
         patience: float = 0.0,
         look_again: float = LOOK_AGAIN_SECONDS,
         lease_seconds: float | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`on_wake(key)`, `on_lost(number of leases)` and `on_down(what was to be done, why not)` are called from any
-        thread.
+        """`on_wake(key)`, `on_lost(number of leases)` and `on_down(what was to be done, why not, whether nodes run
+        without locks)` are called from any thread.
 
         `lease_seconds` is for managers that name none themselves.
 
@@ -72,23 +72,36 @@ class Claims:
         self._done: list[tuple[LockManager, Lease]] = []
         self._outages: dict[int, Outage] = {}
         self._answered: set[int] = set()
+        self._useless: set[int] = set()
         self._closing: list[threading.Thread] = []
         self._closed = False
 
-    def acquire(self, manager: LockManager, wanted: Mapping[N, str]) -> dict[N, Lease | Holder | None]:
+    def acquire(
+        self, manager: LockManager, wanted: Mapping[N, str], *, required: bool = True
+    ) -> dict[N, Lease | Holder | None]:
         """One try for the key of each node, in one call. Leases are kept until `release`.
 
         None: the manager does not answer just now, and the key is woken when it is to be tried again. A lease of no
-        session: the node runs without a lock. Raises `LockError`.
+        session: the node runs without a lock. Raises `LockError`; where locks are not `required`, nothing: a manager
+        that cannot lock is not asked again.
         """
         self.flush()
+        unlocked = self._run_unlocked or not required
+        if not required and id(manager) in self._useless:
+            return self._meanwhile(wanted, unlocked)
         outage = self._outages.get(id(manager))
         if outage is not None and outage.join(wanted.values()):
-            return self._meanwhile(wanted)
+            return self._meanwhile(wanted, unlocked)
         try:
             presence, answers = self._try(manager, list(wanted.values()))
         except LocksUnreachable as error:
-            return self._without(manager, wanted, error)
+            return self._without(manager, wanted, error, unlocked)
+        except PenstockError as error:
+            if required:
+                raise
+            self._useless.add(id(manager))
+            self._tell("lock", error, unlocked)
+            return self._meanwhile(wanted, unlocked)
         self._outages.pop(id(manager), None)
         self._answered.add(id(manager))
         result: dict[N, Lease | Holder | None] = dict(zip(wanted, answers, strict=True))
@@ -271,17 +284,21 @@ class Claims:
     # -- a manager that does not answer ----------------------------------------------------------------------------
 
     def _without(
-        self, manager: LockManager, wanted: Mapping[N, str], error: LocksUnreachable
+        self, manager: LockManager, wanted: Mapping[N, str], error: LocksUnreachable, unlocked: bool
     ) -> dict[N, Lease | Holder | None]:
         outage = self._outages.get(id(manager))
-        if not self._run_unlocked and (id(manager) not in self._answered or (outage is not None and outage.too_long)):
+        hopeless = id(manager) not in self._answered or (outage is not None and outage.too_long)
+        if hopeless and not unlocked:
             raise error
-        self._tell("lock", error)
-        self._ask_again(manager, wanted.values())
-        return self._meanwhile(wanted)
+        self._tell("lock", error, unlocked)
+        if hopeless and not self._run_unlocked:
+            self._useless.add(id(manager))
+        else:
+            self._ask_again(manager, wanted.values())
+        return self._meanwhile(wanted, unlocked)
 
-    def _meanwhile(self, wanted: Mapping[N, str]) -> dict[N, Lease | Holder | None]:
-        if not self._run_unlocked:
+    def _meanwhile(self, wanted: Mapping[N, str], unlocked: bool) -> dict[N, Lease | Holder | None]:
+        if not unlocked:
             return dict.fromkeys(wanted)
         answers: dict[N, Lease | Holder | None] = {}
         for node, key in wanted.items():
@@ -309,9 +326,9 @@ class Claims:
         else:
             presence.session.free(["penstock asks whether there is an answer"])
 
-    def _tell(self, doing: str, error: LockError) -> None:
+    def _tell(self, doing: str, error: PenstockError, unlocked: bool | None = None) -> None:
         _log.warning("cannot %s: %s: %s (%s)", doing, error.what, error.because, error.where)
-        self._on_down(doing, error)
+        self._on_down(doing, error, self._run_unlocked if unlocked is None else unlocked)
 
 
 @dataclass(slots=True, eq=False)

@@ -17,6 +17,7 @@ from penstock.runners.board import Board
 from penstock.runners.bundling import Bundler
 from penstock.runners.claims import Claims
 from penstock.runners.failures import describe
+from penstock.runners.flights import FlightOf
 from penstock.runners.owning import Owners
 from penstock.runners.resources import missing, required
 from penstock.runners.waiting import Waiting
@@ -31,7 +32,7 @@ class Dispatch:
         *,
         claims: Claims,
         owners: Owners,
-        serializable: Callable[[Node], bool],
+        flight_of: FlightOf,
         open_engine: Callable[[], Engine],
         bundle_seconds: float,
         bundle_nodes: int,
@@ -39,7 +40,7 @@ class Dispatch:
         """The engine is opened with the first call: a run in which everything is a hit needs none."""
         self._board = board
         self._claims = claims
-        self._serializable = serializable
+        self._flight_of = flight_of
         self._open_engine = open_engine
         self._engine: Engine | None = None
         self._waiting = Waiting()
@@ -192,7 +193,7 @@ class Dispatch:
                 flow=node.entry.flow,
                 log_prints=node.entry.log_prints,
                 main=self._main,
-                serializable=self._serializable(node),
+                serializable=self._flight_of(node).required,
                 store=node.entry.task.options.result_storage,
             )
             self.engine.register(payload)

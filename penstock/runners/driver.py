@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from penstock import events
-from penstock.errors import Cancelled, DamagedResult, LockError, StoreUnreachable
+from penstock.errors import Cancelled, DamagedResult, PenstockError, StoreUnreachable
 from penstock.graph.planning import NoAnswer, Status
 from penstock.runners.admission import Admission
 from penstock.runners.base import NO_GENERATION, Bundle, Finished, Outcome, Started, Waits
@@ -137,8 +137,8 @@ class Driver:
         """A lock session's lease ran out."""
         self._inbox.put(lambda: self.board.emit(events.LocksLost(at=self.board.clock.now(), held=held)))
 
-    def locks_down(self, doing: str, error: LockError, *, unlocked: bool) -> None:
-        """The lock manager did not answer, which was not fatal."""
+    def locks_down(self, doing: str, error: PenstockError, *, unlocked: bool) -> None:
+        """The lock manager did not answer, or cannot lock, which was not fatal."""
         reason = ": ".join(text for text in (error.what, error.because) if text)
         event = events.LocksDown(at=self.board.clock.now(), doing=doing, reason=reason, unlocked=unlocked)
         self._inbox.put(lambda: self.board.emit(event))

@@ -51,6 +51,7 @@ class Endings:
         board.results[id] = Result(outcome.digest, record, outcome.handle, outcome.expires, outcome.part_of)
         board.planner.finished(id, outcome.digest)
         board.outcomes[id] = how
+        board.took(id, outcome.seconds if how == "executed" else None)
         self._claims.release(id, "published")
         board.scheduler.finished(id)
         self._admission.leave(id)

@@ -9,11 +9,9 @@ the bundle's end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from penstock.graph.graphs import Node
 from penstock.runners.base import Bundle
 from penstock.runners.board import Board
+from penstock.runners.flights import FlightOf
 
 MAX_VISITS = 100_000
 """So many nodes are looked at to see who comes later."""
@@ -24,19 +22,25 @@ FEWER = 0.9
 class Owners:
     """Which tasks are owned by bundles under way."""
 
-    def __init__(self, board: Board, *, serializable: Callable[[Node], bool]) -> None:
+    def __init__(self, board: Board, *, flight_of: FlightOf) -> None:
         self._board = board
-        self._serializable = serializable
+        self._flight_of = flight_of
         self._owned: dict[str, int] = {}
         self._bundles: dict[int, list[str]] = {}
         self._waiting: dict[str, list[int]] = {}
         self._contested: dict[str, int] = {}
 
-    def may_join(self, id: int, inside: set[int], own: set[str]) -> bool:
-        """Whether a cached node may travel in a bundle, behind the nodes `inside` it; its task is then among `own`."""
+    def may_join(self, id: int, inside: set[int], own: set[str], *, short: bool) -> bool:
+        """Whether a cached node may travel in a bundle, behind the nodes `inside` it; its task is then among `own`.
+
+        Behind others it runs without a lock, for nobody knows its key: so only what is known to be `short` does.
+        """
         board, node = self._board, self._board.graph[id]
         progress = board.progress[id]
-        if progress.key is not None or progress.seen is not None or node.entry.refresh or self._serializable(node):
+        if progress.key is not None or progress.seen is not None or node.entry.refresh:
+            return False
+        flight = self._flight_of(node)
+        if flight.manager is not None and (flight.required or not short):
             return False
         task = node.entry.task.identity
         if task not in own and not self._may_own(id, task, inside):

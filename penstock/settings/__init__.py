@@ -30,6 +30,7 @@ from penstock.settings.values import (
     ALL_BUT_PROFILE,
     PREFIX,
     READERS,
+    Isolation,
     LogLevel,
     OnFailure,
     OnLocksDown,
@@ -44,6 +45,7 @@ from penstock.settings.values import (
 
 __all__ = [
     "Described",
+    "Isolation",
     "LogLevel",
     "OnFailure",
     "OnLocksDown",
@@ -89,6 +91,8 @@ class Settings:
     """What happens when the store does not answer a look-up: the run fails, or the value is computed again."""
     on_locks_down: OnLocksDown = "fail"
     """What happens when the lock manager stays out of reach: the run fails, or tasks run without locks meanwhile."""
+    isolation: Isolation = "serializable"
+    """Tasks whose policy names no isolation level: of the runs that want a key one computes it, or each of them may."""
     lock_wait_seconds: float | None = None
     """A task that waits so long for somebody else to compute its key fails. None: as long as the other one lives."""
     on_failure: OnFailure = "finish"

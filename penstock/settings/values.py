@@ -14,6 +14,7 @@ from penstock.settings.urls import redacted
 OnUnknown = Literal["fail", "recompute"]
 OnLocksDown = Literal["fail", "run_unlocked"]
 OnFailure = Literal["finish", "cancel", "keep_going"]
+Isolation = Literal["serializable", "read_committed"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 PREFIX = "PENSTOCK_"
@@ -105,6 +106,10 @@ def _on_failure(value: Any, folder: str) -> str:
     return _one_of(get_args(OnFailure), value)
 
 
+def _isolation(value: Any, folder: str) -> str:
+    return _one_of(get_args(Isolation), value.lower() if isinstance(value, str) else value)
+
+
 def _log_level(value: Any, folder: str) -> str:
     return _one_of(get_args(LogLevel), value.upper() if isinstance(value, str) else value)
 
@@ -125,6 +130,7 @@ READERS: dict[str, Callable[[Any, str], Any]] = {
     "bundle_nodes": _count,
     "on_unknown": _on_unknown,
     "on_locks_down": _on_locks_down,
+    "isolation": _isolation,
     "lock_wait_seconds": _seconds,
     "on_failure": _on_failure,
     "finish_seconds": _seconds,

@@ -58,7 +58,7 @@ class Scene:
             info={},
             on_wake=self.woken.put,
             on_lost=lambda held: None,
-            on_down=lambda doing, error: self.told.append(doing),
+            on_down=lambda doing, error, unlocked: self.told.append(doing),
             patience=PATIENCE,
             clock=self.clock,
             **options,
