@@ -110,6 +110,7 @@ def test_every_setting_can_be_said_in_the_environment(places: Places) -> None:
         "bundle_nodes": 100,
         "on_unknown": "recompute",
         "on_locks_down": "run_unlocked",
+        "isolation": "read_committed",
         "lock_wait_seconds": 60.0,
         "on_failure": "keep_going",
         "finish_seconds": 5.0,

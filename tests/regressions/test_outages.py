@@ -152,7 +152,9 @@ def test_a_crash_between_payload_and_record_leaves_a_miss_and_then_a_result(stor
 def test_a_loser_adopts_the_result_that_was_first(store: FlakyStore) -> None:
     draws = itertools.count()
 
-    @task(cache_policy=INPUTS, result_storage=store, key_name="draw")
+    everyone = INPUTS.configure(isolation_level="READ_COMMITTED")
+
+    @task(cache_policy=everyone, result_storage=store, key_name="draw")
     def draw(n: int) -> int:
         return next(draws)
 

@@ -15,11 +15,11 @@ from penstock.events import BundleSubmitted, Event
 from penstock.runners import ThreadRunner
 
 
-def run(function: Any, store: Path, workers: int = 2) -> tuple[Run[Any], list[int]]:
+def run(function: Any, store: Path, workers: int = 2, **more: Any) -> tuple[Run[Any], list[int]]:
     """The run of a flow function and the sizes of its bundles of several nodes."""
     seen: list[Event] = []
     bound = flow(function).with_options(runner=ThreadRunner(workers))
-    settings = load_settings(overrides={"store": str(store)})
+    settings = load_settings(overrides={"store": str(store), **more})
     done: Run[Any] = bound.run_with({}, settings=settings, subscribers=[seen.append])
     return done, [e.nodes for e in seen if isinstance(e, BundleSubmitted)]
 
@@ -47,11 +47,18 @@ class Links:
 
 def test_a_chain_of_cached_nodes_travels_together(tmp_path: Path) -> None:
     links = Links()
-    done, sizes = run(lambda: links.chain(0, 100, 1000), tmp_path)
+    done, sizes = run(lambda: links.chain(0, 100, 1000), tmp_path, isolation="read_committed")
     assert done.result() == 100
     assert done.counts["executed"] == 100
     assert max(sizes) >= 10  # as many as are taken for granted while nobody knows how long a link takes
     assert set(links.ran.values()) == {1}
+
+
+def test_links_that_are_known_to_be_short_travel_together_behind_a_locked_one(tmp_path: Path) -> None:
+    links = Links()
+    done, sizes = run(lambda: links.chain(0, 100, 1000), tmp_path, bundle_seconds=60)
+    assert done.counts["executed"] == 100
+    assert max(sizes) == 99  # all but the first, by which they are timed
 
 
 def test_each_link_is_a_hit_of_its_own_afterwards(tmp_path: Path) -> None:
