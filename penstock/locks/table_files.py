@@ -59,15 +59,16 @@ class TableFiles:
             if folder is None:
                 return None
             try:
-                if os.stat(name, dir_fd=folder, follow_symlinks=False).st_size == start:
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if not stat.S_ISREG(found.st_mode):
+                    return None  # no session made that
+                if found.st_size == start:
                     return b""
                 file = os.open(name, os.O_RDONLY | _FILE, dir_fd=folder)
             except FileNotFoundError:
                 return None
             try:
                 found = os.fstat(file)
-                if not stat.S_ISREG(found.st_mode):
-                    return None
                 data = b""
                 while start + len(data) < found.st_size:
                     if not (more := os.pread(file, found.st_size - start - len(data), start + len(data))):

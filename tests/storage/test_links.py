@@ -104,7 +104,10 @@ def test_a_linked_folder_of_temporary_files_is_neither_swept_nor_written(
     assert content(outside) == {"kept": b"theirs"}
 
 
-def test_a_linked_folder_of_temporary_lock_files_is_not_swept(root: Path, outside: Path) -> None:
+def test_a_linked_folder_of_temporary_lock_files_is_not_swept(
+    root: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.locks.folders.is_local", lambda folder: False)  # where a key has a file
     in_place_of(root / "locks" / ".tmp", outside)
     with pytest.raises(LockError, match="symbolic link"):
         FileSystemLockManager(root / "locks").open_session()
