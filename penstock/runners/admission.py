@@ -250,7 +250,7 @@ class Admission:
         node, key = self._board.graph[id], self._board.progress[id].key
         times = 0 if key is None else around.keys.count((node.entry.task.identity, key))
         # Without a lock it does not wait, and may know what it does; but not for ever.
-        if not times or (times < MAX_DEPTH and self._lock_manager_of(node) is None):
+        if not times or (times < MAX_DEPTH and self._flight_of(node).manager is None):
             return False
         name = self._board.name(id)
         error = TracingError(
