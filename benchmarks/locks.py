@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -27,6 +28,7 @@ WAITERS = 20
 WAITED_FOR = 100
 HELD = 5_000
 NODES = 10_000
+TINY = 2_000
 WATCHED_SECONDS = 10.0
 
 
@@ -43,6 +45,7 @@ def run() -> list[Line]:
             Line("one lock taken and released", f"{1e6 * take_and_release(manager):.0f} µs"),
             *many_held(manager),
             *serializable(server),
+            *by_default(server),
         ]
 
 
@@ -206,6 +209,47 @@ def many_held(manager: RedisLockManager) -> list[Line]:
         Line(f"{HELD:,} locks taken together", f"{1000 * taking:.0f} ms"),
         Line(f"one renewal of {HELD:,} locks", f"{1e6 * renewing:.0f} µs"),
     ]
+
+
+# -- single flight by default ------------------------------------------------------------------------------------------
+
+
+def by_default(server: RedisServer) -> list[Line]:
+    """What it costs tiny cached tasks that they are computed once, and what it leaves behind."""
+    number_of = itertools.count()
+
+    def run_of(policy: Any, folder: str, **more: Any) -> Callable[[], str]:
+        @task(cache_policy=policy)
+        def number(x: int) -> int:
+            return x
+
+        @flow(runner=ThreadRunner(2))
+        def all_of_them() -> None:
+            number.map(list(range(TINY)))
+
+        def once() -> str:
+            store = f"{folder}/{next(number_of)}"
+            all_of_them.run_with({}, settings=load_settings(overrides={"store": store, **more})).result()
+            return store
+
+        return once
+
+    each = INPUTS.configure(isolation_level=IsolationLevel.READ_COMMITTED)
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, more, limit in (("files", {}, 1.10), ("Redis", {"locks": server.url}, 1.05)):
+            locked, unlocked = run_of(INPUTS, folder, **more), run_of(each, folder, **more)
+            locked()
+            with_locks, without, ratio = paired(locked, unlocked, times=9)
+            lines += [
+                Line(f"{TINY:,} tiny cached tasks, READ_COMMITTED", f"{without:.2f} s"),
+                Line(f"  by default, locks in {name}", f"{with_locks:.2f} s"),
+                at_most("  time against READ_COMMITTED", ratio, limit, "x"),
+            ]
+        left = [path for path in Path(locked(), "locks").rglob("*") if path.is_file()]
+        left += [path for path in Path(run_of(INPUTS, folder)(), "locks").rglob("*") if path.is_file()]
+        lines.append(at_most("  files of locks that are left behind", len(left), 0, "files"))
+    return lines
 
 
 # -- whole runs -------------------------------------------------------------------------------------------------------

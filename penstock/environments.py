@@ -10,7 +10,7 @@ from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import ConfigurationError
-from penstock.graph.policies import CachePolicy, IsolationLevel, Part
+from penstock.graph.policies import INPUTS, CachePolicy, IsolationLevel, Part
 from penstock.graph.tasks import TaskDefinition
 from penstock.indexes import index_from, with_index
 from penstock.locks import FileSystemLockManager, StorageLockManager, lock_manager_from
@@ -22,6 +22,7 @@ from penstock.runners.local import ThreadRunner
 from penstock.runners.nesting import nesting
 from penstock.settings import Settings, current_settings
 from penstock.storage import open_store
+from penstock.storage.memory import MemoryStore
 from penstock.storage.pickled import annotated_pickle
 from penstock.storage.results import ResultStore
 from penstock.storage.salts import salt_of
@@ -97,6 +98,19 @@ class Environment:
             return Flight(manager, after_seconds=FAR_SECONDS, why=why)
         return Flight(manager)
 
+    def single_flight(self) -> tuple[bool, str]:
+        """Whether runs at the same time compute a key once where nothing else is said of a task, and why."""
+        flight, store = self.flight(INPUTS), self.results().store
+        if flight.manager is None or flight.after_seconds:
+            return False, f"a key may be computed twice at once: {flight.why}"
+        if isinstance(store, ProbedStore) and not store.conditions().enforced:
+            return False, "a key may be computed twice at once: the store does not enforce conditional writes"
+        reach, path = flight.manager.reach, store.local_path("locks")
+        shared: Reach = "process" if isinstance(store, MemoryStore) else "network" if path is None else "host"
+        if _REACHES.index(reach) < _REACHES.index(shared):
+            return False, f"a key may be computed twice at once: the locks reach one {reach}, the store one {shared}"
+        return True, f"a key is computed once among the runs of one {reach}, for {flight.manager!r} locks it"
+
     def locks_of_settings(self) -> LockManager:
         """The lock manager that the settings name, or the one that goes with their store."""
         return self.locks_of(None)
@@ -111,6 +125,9 @@ class Environment:
             lease_seconds = self.settings.lease_seconds
             manager = self._locks[store.url] = lock_manager_from(address, lease_seconds=lease_seconds, store=store)
         return manager
+
+
+_REACHES: tuple[Reach, ...] = ("process", "host", "network")
 
 
 def _locks_beside(store: Store) -> str:

@@ -86,6 +86,7 @@ def examine(environment: Environment) -> Iterator[Check]:
         ("results", _results),
         ("index", _index),
         ("locks", _locks),
+        ("single flight", _single_flight),
         ("runner", _runner),
     ]
     for name, examination in examinations:
@@ -244,6 +245,15 @@ def _locks(environment: Environment) -> Iterator[Check]:
     if isinstance(manager, Examinable):
         for finding in manager.examine():
             yield Check(finding.name, finding.state, finding.said, finding.hint)
+
+
+def _single_flight(environment: Environment) -> Iterator[Check]:
+    """Whether runs at the same time compute a key once, for tasks that say nothing of it."""
+    once, said = environment.single_flight()
+    hint = (
+        "" if once else "PENSTOCK_LOCKS=redis://… keeps all apart that use it; SERIALIZABLE in a policy insists on it"
+    )
+    yield Check("single flight", "ok" if once else "warn", said, hint)
 
 
 def _runner(environment: Environment) -> Iterator[Check]:

@@ -10,7 +10,7 @@ from penstock.clocks import Clock
 from penstock.errors import LockError
 from penstock.locks.base import Holder, Reach, Session
 from penstock.locks.file_systems import is_local
-from penstock.locks.slots import SlotLockManager
+from penstock.locks.slots import SlotLockManager, store_failures_are_lock_errors
 from penstock.locks.table_files import TableFiles
 from penstock.locks.table_sessions import TableLocks
 from penstock.storage.local import LocalStore
@@ -39,6 +39,7 @@ class FolderLocks:
         self._folder = folder
         self._clock = clock
         self._by_tables: bool | None = None
+        self._swept = False
         self.tables = TableLocks(
             TableFiles(os.path.join(folder, _CLAIMS)),
             lease_seconds=lease_seconds,
@@ -65,7 +66,7 @@ class FolderLocks:
         on_lost: Callable[[], None] | None = None,
     ) -> Session:
         if not self.by_tables:
-            self._files.sweep(older_than=_LEFTOVER_SECONDS)
+            self._sweep()
         session = self._kind().open_session(info=info, lease_seconds=lease_seconds, on_lost=on_lost)
         try:
             self._refuse_the_other_kind()
@@ -73,6 +74,12 @@ class FolderLocks:
             session.close()
             raise
         return session
+
+    @store_failures_are_lock_errors
+    def _sweep(self) -> None:
+        if not self._swept:
+            self._files.sweep(older_than=_LEFTOVER_SECONDS)
+            self._swept = True
 
     def join_session(self, session_id: str) -> Session:
         return self._kind().join_session(session_id)

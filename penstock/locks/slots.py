@@ -28,7 +28,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def _store_failures_are_lock_errors(call: Callable[_P, _R]) -> Callable[_P, _R]:
+def store_failures_are_lock_errors(call: Callable[_P, _R]) -> Callable[_P, _R]:
     @functools.wraps(call)
     def translated(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
@@ -75,7 +75,7 @@ class SlotLockManager:
         self._registry = SessionRegistry(store, clock=clock)
         self._prepared = False
 
-    @_store_failures_are_lock_errors
+    @store_failures_are_lock_errors
     def open_session(
         self,
         *,
@@ -96,18 +96,18 @@ class SlotLockManager:
         probe(self._store)
         self._registry.sweep()
 
-    @_store_failures_are_lock_errors
+    @store_failures_are_lock_errors
     def join_session(self, session_id: str) -> Session:
         found = self._registry.read(session_id)
         return JoinedSession(self, session_id, {} if found is None else found.info)
 
-    @_store_failures_are_lock_errors
+    @store_failures_are_lock_errors
     def ls(self) -> list[Holder]:
         held = [top for top in self._epochs.all_tops() if top.held]
         left = self._registry.seconds_left(top.session_id for top in held)
         return sorted((top.holder() for top in held if left[top.session_id] > 0), key=lambda holder: holder.key)
 
-    @_store_failures_are_lock_errors
+    @store_failures_are_lock_errors
     def break_lock(self, key: str, fencing_token: int) -> bool:
         top = self._epochs.tops([key])[key]
         if top is None or not top.held or top.number != fencing_token:
@@ -115,7 +115,7 @@ class SlotLockManager:
         # A released epoch above the holder's: its own release finds that it is no longer the top.
         return self._epochs.create(replace(top, number=top.number + 1, outcome="abandoned"))
 
-    @_store_failures_are_lock_errors
+    @store_failures_are_lock_errors
     def living(self) -> dict[str, float]:
         """The sessions that may be alive, with the seconds they may be if they are not heard of."""
         return self._registry.living()
@@ -161,7 +161,7 @@ class _SlotSession:
     def lost(self) -> bool:
         raise NotImplementedError
 
-    @_store_failures_are_lock_errors
+    @store_failures_are_lock_errors
     def try_acquire(self, keys: Sequence[str]) -> list[Lease | Holder]:
         if self._closed:
             raise LockError("the session is closed", where=f"session {self._id}")
@@ -206,11 +206,11 @@ class _SlotSession:
                 answers[epoch.key] = Lease(epoch.key, self._id, epoch.number)
         return answers
 
-    @_store_failures_are_lock_errors
+    @store_failures_are_lock_errors
     def free(self, keys: Sequence[str]) -> list[str]:
         return [wakeup.key for wakeup in self._look(keys, {})[0]]
 
-    @_store_failures_are_lock_errors
+    @store_failures_are_lock_errors
     def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
         # Of an old and a new lease of one key, the new one counts.
         in_order = sorted(own_leases(leases, self._id), key=lambda lease: lease.fencing_token)
@@ -235,7 +235,7 @@ class _SlotSession:
             if self._maybe_ours.get(key) == number:
                 self._maybe_ours.pop(key, None)
 
-    @_store_failures_are_lock_errors
+    @store_failures_are_lock_errors
     def wait_any(self, keys: Sequence[str], timeout: float) -> list[Wakeup]:
         deadline = self._clock.monotonic() + timeout
         pause, longest = self._manager._poll_seconds
@@ -294,7 +294,7 @@ class OwnSession(_SlotSession):
     def lost(self) -> bool:
         return self._heartbeat.lost
 
-    @_store_failures_are_lock_errors
+    @store_failures_are_lock_errors
     def _beat(self) -> bool:
         if self._object.counter > 0 and self._registry.read(self._id) is None:
             return False
@@ -302,7 +302,7 @@ class OwnSession(_SlotSession):
         self._registry.write(self._object)
         return True
 
-    @_store_failures_are_lock_errors
+    @store_failures_are_lock_errors
     def close(self) -> None:
         if self._heartbeat.forked:
             return
@@ -322,7 +322,7 @@ class JoinedSession(_SlotSession):
     """A worker's view of a driver's session. Asking for `lost` asks the store."""
 
     @property
-    @_store_failures_are_lock_errors
+    @store_failures_are_lock_errors
     def lost(self) -> bool:
         return self._registry.seconds_left([self._id])[self._id] <= 0
 

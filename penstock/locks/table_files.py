@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from penstock.errors import LockError, LocksUnreachable
 
 _NAME = re.compile(r"[0-9a-f]{32}")
+_TRIES = 10
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -38,12 +39,15 @@ class TableFiles:
 
     def create(self, name: str, data: bytes) -> None:
         """A file that was not there."""
-        with self._told("writing"):
-            os.makedirs(self._folder, 0o700, exist_ok=True)
-        with self._opened() as folder:
-            if folder is None:
-                raise LocksUnreachable("the folder of the locks is gone", where=self._folder)
-            self._write(folder, name, data, os.O_CREAT | os.O_EXCL)
+        for _ in range(_TRIES):
+            with self._told("writing"):
+                os.makedirs(self._folder, 0o700, exist_ok=True)
+            # Somebody who tidies up may remove it again while it is empty.
+            with self._opened() as folder, contextlib.suppress(FileNotFoundError):
+                if folder is not None:
+                    self._write(folder, name, data, os.O_CREAT | os.O_EXCL)
+                    return
+        raise LocksUnreachable("the folder of the locks is gone", where=self._folder)
 
     def append(self, name: str, data: bytes) -> bool:
         """Add to the file; False if it is not there, or was removed meanwhile: nobody sees the addition then."""

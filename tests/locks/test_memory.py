@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from penstock.errors import LockError
+from penstock.errors import LockError, SessionLost
 from penstock.locks import MemoryLockManager
 from penstock.testing.clocks import FakeClock
 
@@ -61,3 +61,15 @@ def test_it_cannot_be_used_after_a_fork() -> None:
         assert file.read() == b"refused"
     assert not session.lost
     session.close()
+
+
+def test_a_session_that_missed_its_beats_takes_nothing_though_nobody_has_noticed() -> None:
+    clock = FakeClock()
+    manager = MemoryLockManager(clock=clock)
+    session = manager.open_session(lease_seconds=30)
+    session._heartbeat.stop = lambda: None  # type: ignore[attr-defined, method-assign]
+    clock.advance(0.9 * 30)
+    assert session.id in manager._members  # its lease still runs for the others
+    with pytest.raises(SessionLost):
+        session.try_acquire(["k"])
+    assert manager._held == {}

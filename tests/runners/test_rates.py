@@ -168,6 +168,15 @@ def test_many_calls_that_wait_for_a_rate_ask_the_store_once_in_a_period() -> Non
     assert len(listed) < 100
 
 
+def test_a_period_with_room_for_more_than_wait_lets_all_of_them_go() -> None:
+    @flow(runner=ThreadRunner(4))
+    def some() -> list[int]:
+        return call.map(list(range(6)))
+
+    # 4 begin, and in the next period 2 wait for 4 starts.
+    assert some.run_with({}, settings=limited(api=Rate(4, 0.3))).result() == list(range(6))
+
+
 def test_a_run_takes_as_many_periods_as_its_calls_need() -> None:
     @flow(runner=ThreadRunner(4))
     def many() -> list[int]:

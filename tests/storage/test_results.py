@@ -327,6 +327,24 @@ def test_a_commit_that_did_not_land_is_sent_again(results: ResultStore, store: F
     assert current(results) == BIG
 
 
+def test_a_name_that_is_taken_with_nothing_under_it_is_tried_again_with_pauses_and_not_for_ever(
+    results: ResultStore, store: FlakyStore, clock: HastyClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    def taken(name: str, data: bytes) -> bool:
+        tries.append(name)
+        return False
+
+    staged = results.stage("t", "k", BIG, after=NEVER, attempt="a", digest="d")
+    monkeypatch.setattr(store, "put_if_absent", taken)
+    began = clock.monotonic()
+    with pytest.raises(StoreUnreachable, match="unknown"):
+        results.commit(staged)
+    assert len(tries) == COMMIT_TRIES
+    assert clock.monotonic() > began, "it paused between its tries"
+
+
 def test_a_lost_answer_and_a_failed_reading_are_settled_later(results: ResultStore, store: FlakyStore) -> None:
     store.fail("put_if_absent", StoreUnreachable("cut"), when="after", name="record")
     store.fail("get", StoreUnreachable("cut"), times=2, name="record")
