@@ -48,6 +48,7 @@ from penstock.storage.results import ResultStore
 from penstock.storage.slots import Found, Unknown
 from penstock.storage.stored import StoredResult
 from penstock.tracebacks import without_ours
+from penstock.visible_logs import visible_logs
 
 R = TypeVar("R")
 
@@ -464,19 +465,24 @@ class Live:
 @contextlib.contextmanager
 def live_run(live: Live) -> Iterator[Live]:
     """A run from its start to its end, whatever ends it: the state, the record and the log are right afterwards."""
-    run, began = live.run, time.perf_counter()
+    run, began, settings = live.run, time.perf_counter(), live.environment.settings
     with ends_orderly():
         live.journal.started(repr(live.runner))
         live.driver.start()
         try:
-            with in_flow_run(live.info), in_force(live.environment.settings), tracing(live.trace):
+            with (
+                visible_logs.shown(settings.log_level, settings.extra_loggers),
+                in_flow_run(live.info),
+                in_force(settings),
+                tracing(live.trace),
+            ):
                 yield live
             run.state = "completed"
         except BaseException as error:
             run.error = error
             run.state = _state_after(error)
             note_futures(error)
-            if live.environment.settings.log_level != "DEBUG":
+            if settings.log_level != "DEBUG":
                 without_ours(error, of_task=live.raised(error))
             if is_a(error, Exception):
                 live.end_after_failure()

@@ -6,6 +6,7 @@ place. All texts can be written as UTF-8.
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -92,3 +93,20 @@ def _cut(text: str) -> str:
 # What the object's class says of these attributes is not asked.
 _QUALNAME: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 _TRACEBACK: Callable[[BaseException], Any] = BaseException.__dict__["__traceback__"].__get__
+
+
+def clean(text: str) -> str:
+    """Text with control characters but line feeds and tabs, and those that turn the direction of writing or are not
+    seen at all, written as escapes."""
+    return STEERING.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+
+
+STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e0fff]"
+)

@@ -11,7 +11,7 @@ import msgspec
 
 from penstock.cli.failures import FAILED
 from penstock.cli.options import Invocation, json_option, shared_options
-from penstock.cli.output import clean, duration, moment, print_document, say, size, table
+from penstock.cli.output import duration, moment, print_document, say, size, table
 from penstock.cli.stored import find_result, find_task
 from penstock.errors import UsageError
 from penstock.storage import copying, maintenance, purging
@@ -19,6 +19,7 @@ from penstock.storage.maintenance import Summary
 from penstock.storage.records import RedirectRecord, ResultRecord
 from penstock.storage.results import ResultStore
 from penstock.storage.stores import DiskStore
+from penstock.texts import clean
 
 
 @click.group()

@@ -8,9 +8,10 @@ from dataclasses import asdict
 import click
 
 from penstock.cli.options import Invocation, json_option, shared_options
-from penstock.cli.output import clean, duration, moment, print_document, say, table
+from penstock.cli.output import duration, moment, print_document, say, table
 from penstock.errors import UsageError
 from penstock.locks.base import Holder, LockManager
+from penstock.texts import clean
 
 
 @click.group()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 
 import click
 
-from penstock.texts import all_encodable, repr_of, text_of
+from penstock.texts import STEERING, all_encodable, clean, repr_of, text_of
 
 
 def print_document(command: str, content: Mapping[str, Any]) -> None:
@@ -29,7 +28,7 @@ def print_document(command: str, content: Mapping[str, Any]) -> None:
         text = msgspec.json.format(msgspec.json.encode(document, enc_hook=text_of), indent=2).decode()
     except (UnicodeEncodeError, OverflowError):  # names may hold what UTF-8 does not, numbers more than 64 bits
         text = json.dumps(all_encodable(msgspec.to_builtins(document, enc_hook=text_of)), indent=2)
-    click.echo(_STEERING.sub(lambda found: json.dumps(found[0])[1:-1], text))
+    click.echo(STEERING.sub(lambda found: json.dumps(found[0])[1:-1], text))
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -37,21 +36,6 @@ def say(text: str, *, err: bool = False) -> None:
     click.echo(clean(text), err=err)
 
 
-def clean(text: str) -> str:
-    """Text with control characters but line feeds and tabs, and those that turn the direction of writing or are not
-    seen at all, written as escapes."""
-    return _STEERING.sub(_escaped, text)
-
-
-def _escaped(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
-
-
-_STEERING = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
-    "\U000e0000-\U000e0fff]"
-)
 _CELL = 200
 """The widest cell of a table: what is longer was made to be."""
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock import events
-from penstock.cli.output import clean, duration
+from penstock.cli.output import duration
 from penstock.locks.base import describe_holder
+from penstock.texts import clean
 
 LINE_SECONDS = 1.0
 """Where there is no terminal: at most one line in so many seconds."""

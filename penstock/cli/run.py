@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +16,7 @@ from penstock.cli.failures import FAILED, INFRASTRUCTURE, INTERRUPTED, WORK_TO_D
 from penstock.cli.flow_help import FlowCommand
 from penstock.cli.loading import load_flow
 from penstock.cli.options import Invocation, json_option, keep_going_option, shared_options
-from penstock.cli.output import clean, duration, output_for_people, print_document, say, short
+from penstock.cli.output import duration, output_for_people, print_document, say, short
 from penstock.cli.parameters import read_assignments, read_parameters
 from penstock.cli.progress import Watch, watching
 from penstock.cli.stored import find_run, is_running
@@ -26,8 +26,9 @@ from penstock.journals import RunRecord
 from penstock.kept_parameters import check_resumable
 from penstock.runners.terminating import EXIT_CODE, Terminated
 from penstock.runs import Run
-from penstock.secrets import Redactor, redacted_text
-from penstock.texts import kind_of, text_of
+from penstock.secrets import Redactor
+from penstock.texts import clean, kind_of, text_of
+from penstock.visible_logs import ErrorStream
 
 if TYPE_CHECKING:
     from penstock.settings import Settings
@@ -210,7 +211,7 @@ def plan(
 
 def _carry_out(invocation: Invocation, settings: Settings, start: Callable[[Watch], Run[Any]], quiet: bool) -> int:
     interrupted: int | None = None
-    with _tidy_output(invocation), _logging(settings.log_level), watching(quiet=quiet) as watch:
+    with _tidy_output(invocation), _logging(settings.log_level, settings.extra_loggers), watching(quiet=quiet) as watch:
         try:
             finished = start(watch)
         except KeyboardInterrupt:
@@ -296,23 +297,21 @@ def _tidy_output(invocation: Invocation) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _logging(level: str) -> Iterator[None]:
-    """What tasks and flows log is shown on standard error, from `level` on."""
-    logger = logging.getLogger("penstock")
-    handler = _ErrorStream()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(level)
+def _logging(level: str, extra: Iterable[str]) -> Iterator[None]:
+    """What tasks and flows log is shown on standard error, from `level` on, and so is what other code logs."""
+    handler = ErrorStream()
+    loggers = [logging.getLogger(name) for name in ("penstock", *extra)]
+    if not (root := logging.getLogger()).handlers:
+        loggers.append(root)  # the user's own `logging.info`
+    before = [(logger, logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = False
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
-
-
-class _ErrorStream(logging.Handler):
-    """Writes to what standard error is at the moment: a live view puts its own in place."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(f"{clean(redacted_text(text_of(record, self.format)))}\n")
+        for logger, old, propagate in before:
+            logger.removeHandler(handler)
+            logger.setLevel(old)
+            logger.propagate = propagate

@@ -25,7 +25,7 @@ class _PrintRouter:
         *lines, rest = (self._parts.get(thread, "") + text).split("\n")
         self._parts[thread] = rest
         for line in lines:
-            logger.info(line)
+            logger.info("%s", line, stacklevel=2)  # it is said by whoever prints
         return len(text)
 
     def finish(self) -> None:
@@ -33,7 +33,7 @@ class _PrintRouter:
         thread = threading.get_ident()
         logger = self.loggers[thread][-1]
         if logger is not None and (rest := self._parts.pop(thread, "")):
-            logger.info(rest)
+            logger.info("%s", rest, stacklevel=2)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stdout, name)

@@ -42,6 +42,10 @@ def stores_of(context: WorkerContext, *, check: Callable[[Store], None] | None =
 
 def prepare(context: WorkerContext) -> None:
     """Have this process prepared as the run's `worker_setup` says. Raises `RunnerError` if that fails."""
+    if context.settings is not None:
+        for handler in logging.getLogger("penstock").handlers:
+            if isinstance(handler, CollectedLogs):
+                handler.collect(context.settings.extra_loggers)
     if context.setup is None:
         return
     try:
@@ -74,6 +78,15 @@ class CollectedLogs(logging.Handler):
         logger.addHandler(self)
         logger.setLevel(logging.INFO)
         logger.propagate = False
+
+    def collect(self, names: Iterable[str]) -> None:
+        """Collect what these loggers are told as well."""
+        for name in names:
+            logger = logging.getLogger(name)
+            if self not in logger.handlers:
+                logger.addHandler(self)
+                logger.setLevel(logging.INFO)
+                logger.propagate = False
 
     def emit(self, record: logging.LogRecord) -> None:
         self._records.append(plain(record))

@@ -64,7 +64,7 @@ class Described:
     """One setting as people see it."""
 
     name: str
-    value: str | float | bool | None
+    value: str | float | bool | tuple[str, ...] | None
     """Without the secrets that a URL may hold."""
     origin: str
 
@@ -104,6 +104,9 @@ class Settings:
     require_signatures: bool = False
     """Nothing is read that is not signed, not even a table."""
     log_level: LogLevel = "INFO"
+    """From which level on logs are shown where the program itself handles none."""
+    extra_loggers: tuple[str, ...] = ()
+    """Other loggers whose records are shown with those of tasks and flows, and brought from worker processes."""
     profile: str | None = None
     """The profile these settings were read with."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)

@@ -114,6 +114,13 @@ def _log_level(value: Any, folder: str) -> str:
     return _one_of(get_args(LogLevel), value.upper() if isinstance(value, str) else value)
 
 
+def _names(value: Any, folder: str) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise ValueError("names of loggers, in a list or separated by commas")
+    return tuple(name.strip() for name in names if name.strip())
+
+
 def _one_of(choices: tuple[str, ...], value: Any) -> str:
     if value not in choices:
         raise ValueError(f"one of {', '.join(choices)}")
@@ -137,6 +144,7 @@ READERS: dict[str, Callable[[Any, str], Any]] = {
     "signing_keys": _signing_keys,
     "require_signatures": _switch,
     "log_level": _log_level,
+    "extra_loggers": _names,
     "profile": _text,
 }
 """What checks the value of each setting; the second argument is the folder that relative paths are meant from."""
