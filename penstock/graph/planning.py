@@ -133,6 +133,7 @@ class Planner:
         self._agreement = Agreement(graph, self.steps)
         self._fresh: dict[int, None] = {}  # decided by the plan under way, in order
         self._revised: list[int] = []
+        self._compared = False
 
     @property
     def fresh(self) -> list[int]:
@@ -144,6 +145,13 @@ class Planner:
         """Hits of earlier plans that the latest plan took back: they do not agree with what it found."""
         return self._revised
 
+    def reconciled(self) -> list[int]:
+        """Hits by recipe of the latest plan that were written by several runs, and turned out to belong together."""
+        if not self._compared:
+            return []
+        hits = (i for i in self._fresh if self.steps[i].status is Status.HIT and i not in self._by_cache_key)
+        return [i for i in hits if self.graph[i].deps]
+
     def found_by_content(self, id: int) -> bool:
         """Whether a hit was found by the values of its inputs, so that its recipe is not known to lead to it yet."""
         return id in self._by_cache_key and bool(self.graph[id].deps)
@@ -152,7 +160,7 @@ class Planner:
 
     def plan(self, targets: Iterable[int]) -> Rounds:
         """Decide the targets and everything they need; afterwards `steps` has an entry for each of those."""
-        self._fresh, self._revised = {}, []
+        self._fresh, self._revised, self._compared = {}, [], False
         needed: list[int] | None = [t for t in dict.fromkeys(targets) if self.lacks_value(t)]
         yield from self._ask(self._queries(needed or ()))
         while needed is not None:
@@ -163,6 +171,7 @@ class Planner:
                 continue
             to_compare = self._agreement.to_look_at()
             if to_compare:
+                self._compared = True
                 yield from self._ask(self._queries(to_compare))
                 needed = self._compare(to_compare)
                 continue
@@ -263,8 +272,8 @@ class Planner:
         needed = []
         for id in ids:
             answer = self._answers.get(id)
-            if isinstance(answer, NoHit) and answer.digest is not None:
-                # Its result is gone, and is not needed: what it once led to and was made from is enough.
+            if isinstance(answer, Hit) or (isinstance(answer, NoHit) and answer.digest is not None):
+                # Its result is not needed, and may be gone: what it once led to and was made from is enough.
                 self._decide(id, Step(Status.PRUNED, "only what was made of it is needed", answer, answer.digest))
             else:
                 needed.append(id)

@@ -270,6 +270,8 @@ class Driver:
             self._revise(board.planner.revised)
         for id in sorted(board.planner.fresh):
             self._schedule(id)
+        for id in board.planner.reconciled():
+            self._lookups.note_agreement(board.graph[id], board)
         self._tell_plan(counters.rounds - before[0], counters.lookups - before[1])
 
     def _schedule(self, id: int) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +136,21 @@ def test_outside_of_runs_names_are_none() -> None:
     assert flow_run.name is None
     assert task_run.name is None
     assert flow_run.run_count == 0
+
+
+def test_logs_and_printed_lines_of_a_script_are_shown_by_default(tmp_path: Path) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import logging\nfrom penstock import flow, get_run_logger, task\n\n\n"
+        "@task(log_prints=True)\ndef talk() -> None:\n    print('from a print')\n"
+        "    get_run_logger().info('from a task')\n    logging.getLogger('mine').info('from mine')\n\n\n"
+        "@flow\ndef chat() -> None:\n    talk()\n\n\nif __name__ == '__main__':\n    chat()\n"
+    )
+    for runner in ("threads", "processes"):
+        environment = {**os.environ, "PENSTOCK_RUNNER": runner, "PENSTOCK_EXTRA_LOGGERS": "mine"}
+        command = [sys.executable, str(script)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110, check=True)
+        said = done.stderr.splitlines()
+        for line in ("INFO penstock.task_runs.talk: from a print", "INFO penstock.task_runs.talk: from a task"):
+            assert said.count(line) == 1
+        assert said.count("INFO mine: from mine") == 1

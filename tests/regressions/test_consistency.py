@@ -489,3 +489,30 @@ def test_a_warm_graph_costs_one_look_up_for_each_output() -> None:
     pipeline()
     run = pipeline.run()
     assert (run.counts["executed"], run.stats["lookups"], run.stats["rounds"]) == (0, 5, 1)
+
+
+def test_results_of_several_runs_are_compared_once(drawing: Any) -> None:
+    draw, double, label = drawing
+
+    @task(cache_policy=INPUTS, key_name="shout")
+    def shout(x: dict[str, int]) -> str:
+        return f"{x['from']}!"
+
+    @flow
+    def one() -> Any:
+        return label(double(draw(0)))
+
+    @flow
+    def other() -> Any:
+        return shout(double(draw(0)["n"]))
+
+    @flow
+    def both() -> Any:
+        data = draw(0)
+        return [label(double(data)), shout(double(data["n"]))]
+
+    one(), other()
+    first, second = both.run(), both.run()
+    assert first.result() == second.result() == ["<1>", "1!"]
+    assert first.stats["lookups"] > second.stats["lookups"] == 2
+    assert (first.counts["hit"], first.counts["executed"]) == (2, 0)
