@@ -117,10 +117,14 @@ def test_every_setting_can_be_said_in_the_environment(places: Places) -> None:
         "signing_keys": "/etc/penstock/keys",
         "require_signatures": True,
         "log_level": "ERROR",
+        "extra_loggers": ("mine", "theirs"),
         "profile": "p",
     }
     assert said.keys() == {f.name for f in dataclasses.fields(Settings)} - {"origins"}
-    places.environ |= {f"PENSTOCK_{name.upper()}": str(value) for name, value in said.items()}
+    places.environ |= {
+        f"PENSTOCK_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
+        for name, value in said.items()
+    }
     assert {each.name: each.value for each in places.load().describe()} == said
 
 
