@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 from penstock.secrets import redacted_text
 from penstock.texts import clean, text_of
@@ -25,16 +25,12 @@ class VisibleLogs:
         self._handler = ErrorStream()
         self._before: dict[str, int] = {}
 
-    @contextlib.contextmanager
-    def shown(self, level: str, extra: Iterable[str] = ()) -> Iterator[None]:
+    def shown(self, level: str, extra: Iterable[str] = ()) -> AbstractContextManager[None]:
         """Show `penstock` and the loggers named by `extra` from a level on, as long as the block lasts."""
-        self._begin(level, ("penstock", *extra))
-        try:
-            yield
-        finally:
-            self._end()
+        return _Shown(self, level, ("penstock", *extra))
 
-    def _begin(self, level: str, names: Iterable[str]) -> None:
+    def begin(self, level: str, names: Iterable[str]) -> None:
+        """A run begins whose logs are to be seen."""
         with self._guard:
             self._runs += 1
             for name in names:
@@ -44,7 +40,8 @@ class VisibleLogs:
                     logger.addHandler(self._handler)
                     logger.setLevel(level)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """A run that began is over."""
         with self._guard:
             self._runs -= 1
             if self._runs:
@@ -53,6 +50,21 @@ class VisibleLogs:
                 logging.getLogger(name).removeHandler(self._handler)
                 logging.getLogger(name).setLevel(level)
             self._before.clear()
+
+
+class _Shown:
+    """The block. No generator: in one, contextlib sets the traceback of an exception, which some do not let it."""
+
+    __slots__ = ("_level", "_logs", "_names")
+
+    def __init__(self, logs: VisibleLogs, level: str, names: tuple[str, ...]) -> None:
+        self._logs, self._level, self._names = logs, level, names
+
+    def __enter__(self) -> None:
+        self._logs.begin(self._level, self._names)
+
+    def __exit__(self, *raised: object) -> None:
+        self._logs.end()
 
 
 class ErrorStream(logging.Handler):

@@ -496,7 +496,13 @@ def test_the_documentation_lists_every_setting_with_its_variable_and_default() -
     page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| `(PENSTOCK_\w+)` \| (.*?) \|", page, re.MULTILINE)
     in_words = {"store": "`~/.penstock/store`", "locks": "the folder `locks` of a local store", "profile": "none"}
-    in_words |= {"lock_wait_seconds": "none", "index": "none", "signing_keys": "none", "require_signatures": "`false`"}
+    in_words |= {
+        "lock_wait_seconds": "none",
+        "index": "none",
+        "extra_loggers": "none",
+        "signing_keys": "none",
+        "require_signatures": "`false`",
+    }
     assert rows == [
         (each.name, f"PENSTOCK_{each.name.upper()}", in_words.get(each.name) or f"`{each.value}`".replace(".0`", "`"))
         for each in Settings(store="").describe()
