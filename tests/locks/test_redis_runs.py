@@ -63,7 +63,7 @@ def test_the_manager_of_a_policy_locks_while_the_task_runs(scene: Scene, own_red
     policy = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=manager)
     seen: list[Any] = []
 
-    @task(cache_policy=policy)
+    @task(cache_policy=policy, key_name="features")
     def features(day: str) -> int:
         seen.extend(manager.ls())
         return len(day)
@@ -85,7 +85,7 @@ def test_equal_inputs_reached_by_different_recipes_are_computed_once(scene: Scen
     begun, may_end = threading.Event(), threading.Event()
     bodies: list[int] = []
 
-    @task(cache_policy=INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE))
+    @task(cache_policy=INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE), key_name="costly")
     def costly(x: int) -> int:
         bodies.append(x)
         begun.set()

@@ -38,7 +38,9 @@ class Case:
     def __init__(self, keys: str) -> None:
         self.store = Shared(MemoryStore())
         self.results = ResultStore(self.store, signatures=Signatures(keys), max_bytes=20 << 20)
-        done = self.results.publish("t", "k", {1}, after=Absent(0, "never"), attempt="a", digest="d")
+        done = self.results.publish(
+            "t", "k", {1}, after=Absent(0, "never"), attempt="a", digest="d", serializer="pickle"
+        )
         self.record: ResultRecord = done.record  # type: ignore[union-attr]
 
     def payload(self, data: bytes, suffix: str = ".pkl", **more: Any) -> None:

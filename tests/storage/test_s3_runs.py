@@ -123,7 +123,7 @@ def test_a_bucket_out_of_reach_amid_a_run_is_one_clear_error_and_the_next_run_go
 ) -> None:
     ran: list[int] = []
 
-    @task(cache_policy=INPUTS)
+    @task(cache_policy=INPUTS, key_name="step")
     def step(n: int) -> int:
         ran.append(n)
         if n == 3 and ran.count(3) == 1:
@@ -152,7 +152,7 @@ def test_a_bucket_out_of_reach_amid_a_run_is_one_clear_error_and_the_next_run_go
 def test_a_bucket_that_is_not_there_is_said_before_anything_runs(bucket: Bucket) -> None:
     ran: list[int] = []
 
-    @task(cache_policy=INPUTS)
+    @task(cache_policy=INPUTS, key_name="step")
     def step(n: int) -> int:
         ran.append(n)
         return n
