@@ -34,9 +34,9 @@ class Agreement:
     def __init__(self, graph: Graph, steps: Mapping[int, Decision]) -> None:
         self._graph = graph
         self._steps = steps
-        self._between = Between(graph, steps)
         self._new: dict[int, Sequence[str] | None] = {}  # decided, and not compared with anything yet
         self._origins: dict[int, str | None] = {}
+        self._between = Between(graph, steps, self._origins)
         self._claims: dict[int, dict[int, str] | None] = {}  # by hit: input to digest; None: it does not say
         self._claimants: dict[int, list[int]] = {}  # by input: the hits that were made from it
         self._stated: dict[int, str] = {}  # of inputs, as the first claim has it
@@ -50,7 +50,9 @@ class Agreement:
             stated: What a hit says of its deps; None if it does not.
             origin: Which run said so; None if that is not known.
         """
-        self._new[id], self._origins[id] = stated, origin
+        self._origins[id] = None if self._steps[id].runs else origin
+        if self._graph[id].deps or id in self._claimants or self._between.active:
+            self._new[id] = stated
 
     def part_taken(self, id: int, digest: str) -> None:
         """A part of a result has this digest, as long as the result is what it is now."""
@@ -72,7 +74,7 @@ class Agreement:
             return []  # a single result agrees with itself: nothing above it has to be walked
         new, self._new = self._new, {}
         for id in new:
-            self._between.decided(id, None if self._steps[id].runs else self._origins[id])
+            self._between.decided(id)
             self._doubted += self._claimants.get(id, ())
         for id in sorted(new):
             if self._steps[id].runs:

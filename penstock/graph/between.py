@@ -17,7 +17,7 @@ every edge is visited at most twice, however often a graph grows.
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable
+from collections.abc import Container, Hashable, Mapping
 
 from penstock.graph.graphs import Graph
 
@@ -25,10 +25,11 @@ from penstock.graph.graphs import Graph
 class Between:
     """Finds the undecided nodes to be looked at, while more and more nodes of a graph are decided."""
 
-    def __init__(self, graph: Graph, decided: Container[int]) -> None:
+    def __init__(self, graph: Graph, decided: Container[int], origins: Mapping[int, str | None]) -> None:
+        """`origins` are those of decided nodes; None is one of its own."""
         self._graph = graph
         self._decided = decided
-        self._origins: dict[int, Hashable] = {}  # of decided nodes; one that is not known is the node itself
+        self._origins = origins
         self._owner: dict[int, Hashable] = {}  # of the nodes in closed cones
         self._indirect: set[int] = set()  # those of them that another pruned node uses
         self._cones: dict[Hashable, list[int]] = {}  # hits and pruned nodes, by origin
@@ -39,14 +40,18 @@ class Between:
         self._uses: dict[int, list[int]] = {}  # of their inputs: which of them use it
         self._needed: set[int] = set()
 
-    def decided(self, id: int, origin: Hashable) -> None:
+    @property
+    def active(self) -> bool:
+        """Whether anything is known of pruned nodes, so that each further decision counts."""
+        return bool(self._walked)
+
+    def decided(self, id: int) -> None:
         """A node has been decided (anew): what it lies above has to agree with it."""
-        self._origins[id] = id if origin is None else origin
-        owner = self._owner.get(id)
-        if owner is not None and owner != self._origins[id] and id in self._indirect:
+        owner, origin = self._owner.get(id), self._origin(id)
+        if owner is not None and owner != origin and id in self._indirect:
             self._open(owner)
         for passed in self._passed.pop(id, ()):
-            if passed != self._origins[id]:
+            if passed != origin:
                 self._open(passed)
         for user in self._uses.get(id, ()):
             self._need(user)
@@ -58,7 +63,7 @@ class Between:
         if id in self._walked or id in self._noted:
             return  # what is above it is known already
         self._walked.add(id)
-        origin = self._origins[id]
+        origin = self._origin(id)
         cone, others, alone = self._walk(id, origin)
         self._cones.setdefault(origin, []).extend((id, *cone))
         if others or not alone:
@@ -77,6 +82,10 @@ class Between:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
+    def _origin(self, id: int) -> Hashable:
+        origin = self._origins.get(id)
+        return id if origin is None else origin
+
     def _walk(self, hit: int, origin: Hashable) -> tuple[list[int], list[Hashable], bool]:
         """The pruned nodes above a hit that are in no cone yet; origins that it shares nodes with; whether no pruned
         node above it uses a decided one of another origin, or one of an opened cone."""
@@ -89,7 +98,7 @@ class Between:
             user = stack.pop()
             for dep in self._graph.sources(user):
                 if dep in self._decided:
-                    if user != hit and self._origins.get(dep, dep) == origin:
+                    if user != hit and self._origin(dep) == origin:
                         self._passed.setdefault(dep, set()).add(origin)
                     elif user != hit:
                         alone = False

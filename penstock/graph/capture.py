@@ -13,7 +13,8 @@ from penstock.graph.large import FLAT_ITEMS, LARGE_BYTES, Large, is_flat, snapsh
 from penstock.graph.large import PLAIN as _PLAIN
 from penstock.graph.refs import Ref
 
-_SMALL = _PLAIN - {bytes, str}
+SMALL = _PLAIN - {bytes, str}
+"""Types of values that are kept as they are, without a look at them."""
 _TEXTS = frozenset({bytes, str})
 _BUILT_IN = frozenset({list, tuple, dict, set, frozenset})
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
@@ -49,11 +50,11 @@ def _walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
     if kind in _BUILT_IN and len(value) >= FLAT_ITEMS and is_flat(value):
         return leaf(value)
     if kind is list:
-        return [v if type(v) in _SMALL else _walk(v, leaf) for v in value]
+        return [v if type(v) in SMALL else _walk(v, leaf) for v in value]
     if kind is tuple:
-        return tuple([v if type(v) in _SMALL else _walk(v, leaf) for v in value])
+        return tuple([v if type(v) in SMALL else _walk(v, leaf) for v in value])
     if kind is dict:
-        return {_walk(k, leaf): v if type(v) in _SMALL else _walk(v, leaf) for k, v in value.items()}
+        return {_walk(k, leaf): v if type(v) in SMALL else _walk(v, leaf) for k, v in value.items()}
     if kind is set or kind is frozenset:
         return kind([_walk(v, leaf) for v in value])
     # The class is asked, not the value: what that says of itself may be anything.

@@ -146,7 +146,11 @@ class Graph:
                     hint="call the task it waits for first",
                 )
         cache_key, recipe_key = self._keys(entry, arguments, deps)
-        if recipe_key is not None:
+        if recipe_key is None:
+            pass
+        elif recipe_key not in self._by_recipe and not entry.refresh and not self._refreshed:
+            self._by_recipe[recipe_key] = id  # by far the most common
+        else:
             refreshed = self._refreshed.get(recipe_key, -1)
             if refreshed >= 0 and order and not entry.refresh and self.nodes[refreshed].deps == deps:
                 order = (*order, refreshed)  # whatever else it waits for, it sees what the refresh made

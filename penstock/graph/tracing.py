@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from penstock.errors import TracingError
-from penstock.graph.capture import capture, replace_futures
+from penstock.graph.capture import SMALL, capture, replace_futures
 from penstock.graph.futures import Future
-from penstock.graph.graphs import Entry, Graph, Node
+from penstock.graph.graphs import Entry, Graph
 from penstock.graph.hashing import digest_bytes
 from penstock.graph.keys import KeyContext, compile_template
 from penstock.graph.large import Large, Snapshots
@@ -114,35 +114,28 @@ class Trace:
             return taken
 
         bound = task.signature.bind(task.name, args, kwargs)
-        arguments = {name: capture(value, refer, snapshot) for name, value in bound.items()}
+        arguments = {n: v if type(v) in SMALL else capture(v, refer, snapshot) for n, v in bound.items()}
         # Asking a future whether it is true would wait for its value.
         order = self._order(wait_for, deps) if isinstance(wait_for, Future) or wait_for else ()
         if outer := self.frame.wait_for:
             order = tuple(dict.fromkeys((*order, *self._order(outer, deps))))
-        node = self._add(self._entry(task), arguments, tuple(deps), order, tuple(large))
-        node.style = task.signature.style(args, kwargs)
-        node.context = self._variables()
+        graph, entry = self.graph, self._entry(task)
+        number = len(graph.nodes)
+        node = graph.add(entry, arguments, deps=tuple(deps), order=order, large=tuple(large))
+        if node.id < number and node.entry.refresh and self._values.failed(node.id):
+            graph.forget_refresh(node.id)
+            node = graph.add(entry, arguments, deps=tuple(deps), order=order, large=tuple(large))
+        if node.id == number:
+            node.style = task.signature.style(args, kwargs)
+            node.context = self._variables()
         return Future(node.id, self)
-
-    def _add(
-        self,
-        entry: Entry,
-        arguments: Mapping[str, Any],
-        deps: tuple[int, ...],
-        order: tuple[int, ...],
-        large: tuple[Large, ...],
-    ) -> Node:
-        before = len(self.graph)
-        node = self.graph.add(entry, arguments, deps=deps, order=order, large=large)
-        if node.entry.refresh and node.id < before and self._values.failed(node.id):
-            self.graph.forget_refresh(node.id)
-            node = self.graph.add(entry, arguments, deps=deps, order=order, large=large)
-        return node
 
     def _variables(self) -> Mapping[ContextVar[Any], Any] | None:
         """The context variables that the caller has set; the same mapping as long as they do not change."""
-        known = self._context
-        found = {variable: value for variable, value in copy_context().items() if not _is_ours(variable)}
+        known, context = self._context, copy_context()
+        if not known and _OURS.issuperset(context):
+            return None  # by far the most common, and asked for each call
+        found = {variable: value for variable, value in context.items() if not _is_ours(variable)}
         if len(found) == len(known) and all(known.get(variable, known) is value for variable, value in found.items()):
             return known or None
         self._context = found
@@ -292,7 +285,14 @@ _PARTS = {"item": _part(_item, "item"), "attribute": _part(_attribute, "attribut
 
 
 def _is_ours(variable: ContextVar[Any]) -> bool:
-    return variable.name.startswith("penstock_")
+    if not variable.name.startswith("penstock_"):
+        return False
+    _OURS.add(variable)
+    return True
+
+
+_OURS: set[ContextVar[Any]] = set()
+"""Those that were met: a set is asked more quickly than a name."""
 
 
 _current: ContextVar[tuple[Trace, FlowFrame] | None] = ContextVar("penstock_trace", default=None)
