@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import hypothesis
 import pytest
 
-pytest_plugins = ["tests.servers.fixtures"]  # servers that start when a test asks for them
+pytest_plugins = ["tests.servers.fixtures", "tests.servers.rays"]  # servers that start when a test asks for them
 pytest.register_assert_rewrite("penstock.testing")  # a failed assertion of a shipped suite shows its values
 
 CORE_ONLY = os.environ.get("PENSTOCK_CORE_ONLY") == "1"

@@ -14,7 +14,6 @@ from penstock import INPUTS, flow, task
 from penstock.errors import (
     CodecRefused,
     ConfigurationError,
-    RunnerError,
     SerializationError,
     StoreFull,
     StoreNotWritable,
@@ -321,10 +320,10 @@ def test_an_argument_that_cannot_be_sent_to_a_process(sound) -> None:
         assert kept.result() == 1
         return [kept, use(threading.Lock(), 1)]
 
-    with pytest.raises(RunnerError) as caught:
+    with pytest.raises(SerializationError) as caught:
         sending()
-    sound(caught.value, RunnerError, "runner")
-    assert "lock" in str(caught.value)
+    sound(caught.value, SerializationError, "result.serialization")
+    assert "lock is of lock" in str(caught.value)
     assert sending.run().by_task()["fine"]["hit"] == 1
 
 
@@ -349,7 +348,7 @@ def test_a_plain_result_that_cannot_leave_its_process() -> None:
 
     run = sending.run()
     assert run.state == "failed"
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises(SerializationError, match="it is a lock of its process"):
         run.result()
 
 

@@ -48,10 +48,14 @@ def test_a_consumer_gets_what_was_returned_cold_and_warm(runner: Any) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.needs("distributed", "ray")
 @pytest.mark.parametrize("engine", ["dask", "ray"])
-def test_a_consumer_on_a_cluster_gets_what_was_returned_cold_and_warm(engine: str) -> None:
+def test_a_consumer_on_a_cluster_gets_what_was_returned_cold_and_warm(
+    engine: str, request: pytest.FixtureRequest
+) -> None:
     from penstock.runners import DaskRunner, RayRunner
 
-    runner = DaskRunner(workers=2) if engine == "dask" else RayRunner()
+    if engine == "ray":
+        request.getfixturevalue("ray_environment")
+    runner = DaskRunner(workers=2) if engine == "dask" else RayRunner(num_cpus=2)
     _checked(flows.check.with_options(runner=runner), _travelling())
 
 
