@@ -3,6 +3,7 @@
 # make quick    the tests that take less than a second each
 # make check    lint, format, types, layers
 # make core     the quick tests against the built wheel, installed without any extra
+# make evidence long campaigns that the tests leave out
 # make bench    the benchmarks, with their promises
 # make audit    known advisories about what is installed, and about the lowest versions that are allowed
 #
@@ -24,7 +25,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # Tests of several processes wait more than they compute, so two at a time pay even on a small machine.
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: help demo test quick check core bench audit clean
+.PHONY: help demo test quick evidence check core bench audit clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -39,6 +40,9 @@ test: $(VENV)/.dev
 
 quick: $(VENV)/.dev
 	$(PYTEST) -m "not slow"
+
+evidence: $(VENV)/.dev
+	PENSTOCK_EVIDENCE=1 $(PYTEST) -m evidence
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

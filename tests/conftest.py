@@ -49,6 +49,16 @@ def _own_home(_homes_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_HOME", str(_homes_folder / str(next(_homes))))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Campaigns run when they are asked for (`make evidence`)."""
+    if os.environ.get("PENSTOCK_EVIDENCE") == "1":
+        return
+    left_out = [item for item in items if item.get_closest_marker("evidence")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     wanted = {package for mark in item.iter_markers("needs") for package in mark.args}
     missing = sorted(package for package in wanted if importlib.util.find_spec(package) is None)

@@ -234,6 +234,9 @@ def written_to(file: Any, value: Any, serializer: Serializer) -> About:
 
 def write_manifest(store: Store, name: str, manifest: Manifest) -> PayloadFile:
     """Write the manifest, durable when it returns."""
+    if not bytes(manifest.value):
+        # One that came from a worker has an equal default, and not the one that is left out.
+        manifest = msgspec.structs.replace(manifest, value=NOT_INLINE)
     data = msgspec.json.encode(manifest)
     with store.create(name) as out:
         file = HashedFile(out)

@@ -12,7 +12,7 @@ import pytest
 from penstock.runners import DaskRunner
 from tests.runners.hostile_flows import check, every_way, quietly
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("distributed"), quietly]
+pytestmark = [pytest.mark.evidence, pytest.mark.slow, pytest.mark.needs("distributed"), quietly]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from penstock.runners import RayRunner
 from tests.runners.hostile_flows import check, every_way, quietly
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "psutil"), quietly]
+pytestmark = [pytest.mark.evidence, pytest.mark.slow, pytest.mark.needs("ray", "psutil"), quietly]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from penstock.errors import DamagedResult, SerializationError, StoreError, Store
 from penstock.runners.digests import part_digests
 from penstock.storage import LocalStore, datasets, maintenance, open_store
 from penstock.storage.copying import copy
-from penstock.storage.parts import PartSink, value_files
+from penstock.storage.parts import Manifest, PartSink, value_files, write_manifest
 from penstock.storage.records import ResultRecord, attempt_prefix, part_name
 from penstock.storage.results import Published, ResultStore, Staged
 from penstock.storage.slots import Absent, Found
@@ -454,3 +455,12 @@ def test_what_parquet_does_not_keep_of_a_dask_frame_is_refused_before_it_is_comp
     value = dd.from_pandas(pd.DataFrame({"a": [1, 2]}), npartitions=1).map_partitions(never, meta=meta)
     with pytest.raises(SerializationError, match="a Dask DataFrame cannot be stored"):
         publish(results, value, serializer=None)
+
+
+def test_a_manifest_that_came_from_a_worker_is_written_as_any_other(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    travelled = pickle.loads(pickle.dumps(Manifest(2, "", ())))
+    write_manifest(store, "results/t/k/000000.a.parts.json", travelled)
+    data = store.get("results/t/k/000000.a.parts.json")
+    assert data is not None
+    assert msgspec.json.decode(data, type=Manifest) == Manifest(2, "", ())
