@@ -173,7 +173,7 @@ def _wanted(address: str | None) -> str | None:
     return (None if address == "local" else address) or os.environ.get("RAY_ADDRESS") or None
 
 
-def _connect(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
+def _connect(ray: Any, address: str | None, options: Mapping[str, Any], tries: int = 3) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
@@ -188,6 +188,10 @@ def _connect(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
     except Exception as error:
         with contextlib.suppress(Exception):
             ray.shutdown()  # of what was connected half
+        if tries > 1 and address is not None and address.startswith("ray://") and isinstance(error, ConnectionError):
+            # The server starts a process for each client, and under load gives up on it now and then.
+            _connect(ray, address, options, tries - 1)
+            return
         raise _explained(error, address) from error
 
 

@@ -22,7 +22,7 @@ from penstock.errors import RunnerError
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "grpc", "psutil")]
 
-PATIENCE = 60.0
+PATIENCE = 110.0
 PREPARED = """
 import os, sys, threading, time
 from pathlib import Path
