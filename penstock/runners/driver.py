@@ -173,6 +173,7 @@ class Driver:
                 self._claims.flush()
         except BaseException as error:  # noqa: BLE001 (handed to the thread that waits for the run)
             self.crash = error
+            self._give_up_locks()
         for event in (*self._last, *(waiting for _, waiting in self._waiting)):
             event.set()
         self._waiting.clear()
@@ -183,6 +184,12 @@ class Driver:
         self.over = True
         for event in (*self._asked, *self._last, *(waiting for _, waiting in self._waiting)):
             event.set()
+
+    def _give_up_locks(self) -> None:
+        """After a crash nothing goes forward: others need not wait until the flow notices."""
+        with contextlib.suppress(Exception):  # what made the loop crash may be the lock manager; leases run out
+            self._claims.release_all(self.board.scheduler.unfinished(), "abandoned")
+            self._claims.flush()
 
     def _go_on(self, ready: list[int]) -> None:
         if ready and not self._cancelled:
