@@ -31,6 +31,12 @@ def test_no_history_of_two_thousand_leads_to_mixed_values(first: int) -> None:
     play(range(first, first + 100))
 
 
+@pytest.mark.timeout(60)
+def test_a_run_that_ends_because_values_changed_keeps_nobody_waiting() -> None:
+    # In the middle of its flow another run asks for the key that it had locked.
+    play(range(569, 570))
+
+
 # -- the test of the test: with any of these taken out, fifty histories are enough to see it ---------------------------
 
 
