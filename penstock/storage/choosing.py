@@ -20,7 +20,7 @@ from penstock.storage.plain import (
     PydanticSerializer,
     StructSerializer,
 )
-from penstock.storage.serializers import Serializer, type_name
+from penstock.storage.serializers import NarrowSerializer, Serializer, type_name
 from penstock.storage.typed_json import TypedSerializer
 
 _registry: dict[str, Serializer] = {}
@@ -28,12 +28,21 @@ _registry: dict[str, Serializer] = {}
 _registry_lock = threading.Lock()
 
 
+def _are_classes(classes: Any) -> bool:
+    return isinstance(classes, tuple) and all(isinstance(each, type) for each in classes)
+
+
 def register_serializer(serializer: Serializer) -> None:
     """Use `serializer` for the values it `can` write, before those registered earlier, and to read its codec.
 
     Workers need the same registration: do it where the task's module is imported. Raises `ConfigurationError` if the
-    codec is another serializer's.
+    codec is another serializer's, or its `classes` are no classes.
     """
+    if isinstance(serializer, NarrowSerializer) and not _are_classes(serializer.classes):
+        raise ConfigurationError(
+            f"the classes of the serializer {serializer.name!r} are no tuple of classes",
+            hint="write classes = (MyClass,), or leave it out",
+        )
     with _registry_lock:
         taken = _registry.get(serializer.name)
         if taken is not None and type(taken) is not type(serializer):
@@ -157,6 +166,13 @@ _ON_REQUEST: dict[str, Serializer] = {
 _OURS = frozenset(_registry)
 
 
-def has_own_serializers() -> bool:
-    """Whether somebody has registered one: it may take any value."""
-    return not _registry.keys() <= _OURS
+def may_be_taken(kind: type) -> bool:
+    """Whether a serializer that somebody has registered may take instances of `kind`: one that does not say of which
+    classes its values are may take any."""
+    with _registry_lock:
+        others = [each for codec, each in _registry.items() if codec not in _OURS]
+    return any(
+        not isinstance(each, NarrowSerializer)
+        or any(issubclass(kind, one) or issubclass(one, kind) for one in each.classes)
+        for each in others
+    )

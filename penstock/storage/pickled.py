@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from penstock.storage.choosing import has_own_serializers, serializer_for
+from penstock.storage.choosing import may_be_taken, serializer_for
 from penstock.storage.serializers import type_name
 from penstock.storage.typed_json import Unkept, encode, has_form
 
@@ -52,7 +52,7 @@ def annotated_pickle(function: Callable[..., Any]) -> str:
         hints = typing.get_type_hints(function)
     except Exception:  # noqa: BLE001 (annotations are users' code, and may name what is only there for type checkers)
         return ""
-    return "" if has_own_serializers() else _named_by(hints.get("return", Any), "result")
+    return _named_by(hints.get("return", Any), "result")
 
 
 def _named_by(annotation: Any, where: str) -> str:
@@ -75,6 +75,8 @@ def _is_opaque(kind: type) -> bool:
         return False
     if any(base.__module__ in ("collections.abc", "_collections_abc") for base in kind.__mro__):
         return False  # a stream, perhaps
+    if may_be_taken(kind):
+        return False
     return not has_form(kind) and all(map(_is_opaque, _subclasses(kind)))
 
 

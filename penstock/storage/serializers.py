@@ -78,6 +78,17 @@ class PreparingSerializer(Serializer, Protocol):
         ...
 
 
+@runtime_checkable
+class NarrowSerializer(Serializer, Protocol):
+    """One that says of which classes its values are: while it is registered, tasks that are annotated to return what
+    only pickle keeps are still refused before they run, unless their class is one of these."""
+
+    @property
+    def classes(self) -> tuple[type, ...]:
+        """The classes; it takes no instance of any other."""
+        ...
+
+
 class SerializerFallback(UserWarning):
     """A value is stored as a pickle because its own format does not keep all of it."""
 

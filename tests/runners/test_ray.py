@@ -20,7 +20,7 @@ from penstock.runners import DaskRunner, RayRunner, Runner, runner_from
 from penstock.runners.base import WorkerContext
 from penstock.runtime import FlowRunInfo
 from penstock.settings import load_settings
-from penstock.storage import open_store
+from penstock.storage import choosing, open_store
 from penstock.storage.choosing import register_serializer
 from penstock.tasks import task
 from penstock.testing import tasks
@@ -136,7 +136,8 @@ class TestRayItself(RunnerBench):
         assert made["array"].flags.writeable
         assert made["array"].sum() == 1e6
 
-    def test_a_published_value_that_does_not_pickle_comes_from_the_store(self) -> None:
+    def test_a_published_value_that_does_not_pickle_comes_from_the_store(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(choosing, "_registry", dict(choosing._registry))  # what is registered is gone afterwards
         register_serializer(ByText())
 
         def publishes() -> Any:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from penstock import INPUTS, flow, task
-from penstock.errors import CodecRefused
+from penstock.errors import CodecRefused, ConfigurationError
+from penstock.storage import choosing
+from penstock.storage.choosing import register_serializer
 from penstock.storage.local import LocalStore
 from penstock.storage.memory import MemoryStore
 from penstock.storage.pickled import annotated_pickle, pickled_parts
@@ -100,6 +102,54 @@ def test_a_task_that_says_that_it_returns_an_object_does_not_run(open_folder: st
         pipeline()
     assert f"result[1]: {Model.__module__}." in caught.value.where
     assert not ran.exists()
+
+
+class Other:
+    """An object that nobody has a serializer for."""
+
+
+class Weights(Model):
+    """What somebody has a serializer for."""
+
+
+class WeightsSerializer:
+    name, suffix, safe = "weights", ".txt", True
+    classes: tuple[type, ...] = (Weights,)
+
+    def can(self, value: Any) -> bool:
+        return isinstance(value, Weights)
+
+    def write(self, value: Any, file: Any) -> None:
+        file.write(repr(value.weight).encode())
+
+    def read(self, data: memoryview, about: Any, *, limit: int) -> Weights:
+        return Weights(float(bytes(data)))
+
+
+class VagueSerializer(WeightsSerializer):
+    name = "vague"
+    classes = ("Weights",)  # type: ignore[assignment]
+
+
+class AnySerializer(WeightsSerializer):
+    name = "any"
+    classes = (object,)
+
+
+def test_a_registered_serializer_keeps_no_other_task_from_being_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def weights() -> Weights: ...
+    def perhaps_weights() -> Model: ...
+    def other() -> Other: ...
+
+    functions: Any = (weights, perhaps_weights, other)
+    monkeypatch.setattr(choosing, "_registry", dict(choosing._registry))
+    assert all(map(annotated_pickle, functions))
+    register_serializer(WeightsSerializer())
+    assert [bool(annotated_pickle(function)) for function in functions] == [False, False, True]
+    register_serializer(AnySerializer())
+    assert not any(map(annotated_pickle, functions))
+    with pytest.raises(ConfigurationError, match="no tuple of classes"):
+        register_serializer(VagueSerializer())
 
 
 def test_what_an_annotation_does_not_say_is_not_refused() -> None:
