@@ -18,14 +18,16 @@ from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import print_document, say, size, table
 from penstock.cli.producers import other_environments
 from penstock.environments import Environment
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, StoreError
 from penstock.indexes import index_from
-from penstock.locks.base import Examinable, Holder, LockManager
+from penstock.locks.base import Examinable, Holder, LockManager, Repairable
 from penstock.storage.indexing import IndexableStore
+from penstock.storage.limits import all_limits
 from penstock.storage.maintenance import current_records
 from penstock.storage.records import FORMAT_NAME, Producer, check_format
 from penstock.storage.results import VALUE_PACKAGES
 from penstock.storage.stores import Conditions, ExplainedStore, ProbedStore, Store
+from penstock.texts import clean
 
 LITTLE_SPACE = 1 << 30
 """Less free space than this is worth a warning."""
@@ -86,6 +88,7 @@ def examine(environment: Environment) -> Iterator[Check]:
         ("results", _results),
         ("index", _index),
         ("locks", _locks),
+        ("limits", _limits),
         ("single flight", _single_flight),
         ("runner", _runner),
     ]
@@ -242,9 +245,19 @@ def _locks(environment: Environment) -> Iterator[Check]:
         yield Check("locks", "fail", f"{manager!r} does not exclude", "use another lock manager")
         return
     yield Check("locks", "ok", f"{manager!r}, for one {manager.reach}")
+    if isinstance(manager, Repairable) and (damages := manager.repair(dry_run=True)):
+        said = f"{len(damages)} cannot be read, such as {damages[0].name}: {damages[0].said}"
+        yield Check("lock files", "warn", said, "`penstock locks repair` mends them; they hold up nobody meanwhile")
     if isinstance(manager, Examinable):
         for finding in manager.examine():
             yield Check(finding.name, finding.state, finding.said, finding.hint)
+
+
+def _limits(environment: Environment) -> Iterator[Check]:
+    """Only those that nobody can read, and so that no run believes."""
+    for tag, limit in all_limits(environment.results().store):
+        if isinstance(limit, StoreError):
+            yield Check("limits", "fail", clean(f"of {tag!r}: {limit.what}: {limit.because}"), limit.hint)
 
 
 def _single_flight(environment: Environment) -> Iterator[Check]:

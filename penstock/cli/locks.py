@@ -10,7 +10,7 @@ import click
 from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import duration, moment, print_document, say, table
 from penstock.errors import UsageError
-from penstock.locks.base import Holder, LockManager
+from penstock.locks.base import Holder, LockManager, Repairable
 from penstock.texts import clean
 
 
@@ -77,6 +77,29 @@ def break_(invocation: Invocation, key: str, token: int | None, yes: bool) -> in
     else:
         say("taken away" if broken else "it is no longer that lock: nothing was done")
     return None if broken else 1
+
+
+@locks.command()
+@click.option("--dry-run", is_flag=True, help="Say what is damaged, and leave it.")
+@json_option
+@shared_options
+@click.pass_obj
+def repair(invocation: Invocation, dry_run: bool) -> int:
+    """Say which lock files nobody can read, as a power cut may leave them, and free what they held.
+
+    Runs may go on meanwhile. Exits with 1 if something is left.
+    """
+    manager = _manager(invocation)
+    damages = manager.repair(dry_run=dry_run) if isinstance(manager, Repairable) else []
+    done = "can be mended" if dry_run else "mended"
+    if invocation.json:
+        print_document("locks-repair", {"dry_run": dry_run, "damages": [asdict(damage) for damage in damages]})
+    else:
+        if damages:
+            rows = [(each.name, each.said, done if each.mendable else "left") for each in damages]
+            say(table(("file", "what is wrong", ""), rows))
+        say(f"{len(damages)} damaged, in {manager!r}")
+    return 1 if any(dry_run or not damage.mendable for damage in damages) else 0
 
 
 def _found(manager: LockManager, key: str) -> Holder:

@@ -145,6 +145,25 @@ class Examinable(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something among the objects of locks that cannot be read, or that no lock manager wrote."""
+
+    name: str
+    said: str
+    mendable: bool = True
+    """Whether repairing mends it."""
+
+
+@runtime_checkable
+class Repairable(Protocol):
+    """A lock manager whose objects may be damaged, by a power cut or by whoever writes to its folder."""
+
+    def repair(self, *, dry_run: bool = False) -> list[Damage]:
+        """What is damaged, having mended it unless `dry_run`. Safe while others use the locks. Raises `LockError`."""
+        ...
+
+
 @runtime_checkable
 class LeaseNaming(Protocol):
     """A lock manager that may have been told of a lease, or leave it to the settings of whoever uses it."""

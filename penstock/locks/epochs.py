@@ -38,13 +38,15 @@ import hashlib
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args
+from typing import TypeVar, get_args
 
 from penstock.clocks import Clock
 from penstock.errors import LockError
+from penstock.locks import documents
 from penstock.locks.base import Holder, Outcome
+from penstock.locks.documents import LAST_NUMBER
 from penstock.storage.stores import SlotStore
 
 A = TypeVar("A")
@@ -55,7 +57,6 @@ SETTLED_SECONDS = 10.0
 LISTING_SECONDS = SETTLED_SECONDS / 2
 """A listing that took longer proves nothing."""
 
-FORMAT = 1
 _FOLDER = "locks/"
 _LONGEST_KEY = 62_000
 """Bytes of JSON (12 for a character at most); an epoch object has to fit into a record."""
@@ -106,7 +107,7 @@ class Epochs:
                 if data is None:
                     pending.append(key)  # passed on so often since the listing that this one was deleted
                 else:
-                    tops[key] = _decoded(data, number, key)
+                    tops[key] = _decoded(data, number, _folder(key), key)
         return tops
 
     def again(self, seen: Mapping[str, Epoch]) -> dict[str, Epoch | None]:
@@ -117,9 +118,9 @@ class Epochs:
         answers: dict[str, Epoch | None] = {}
         for (key, top), data, above in zip(seen.items(), objects, objects, strict=False):
             if above is not None:
-                answers[key] = _decoded(above, top.number + 1, key)
+                answers[key] = _decoded(above, top.number + 1, _folder(key), key)
             else:
-                answers[key] = None if data is None else _decoded(data, top.number, key)
+                answers[key] = None if data is None else _decoded(data, top.number, _folder(key), key)
         return answers
 
     def each(self, call: Callable[[A], B], items: Sequence[A]) -> list[B]:
@@ -133,6 +134,13 @@ class Epochs:
 
     def create(self, epoch: Epoch) -> bool:
         """One step towards holding: True if the number was free. It is held only if `is_top` says so afterwards."""
+        if epoch.number > LAST_NUMBER:
+            raise LockError(
+                "the numbers of a lock are used up",
+                where=_name(epoch.key, epoch.number - 1),
+                because="somebody wrote one that no lock reaches",
+                hint="`penstock locks repair` removes it",
+            )
         return self._store.put_if_absent(_name(epoch.key, epoch.number), _encoded(epoch))
 
     def is_top(self, epoch: Epoch) -> bool:
@@ -170,17 +178,51 @@ class Epochs:
 
     def all_tops(self) -> list[Epoch]:
         """The top of every key there is."""
+        numbers = self._top_numbers()
+        objects = self._store.get_many([f"{folder}{number:06d}" for folder, number in numbers.items()])
+        return [
+            _decoded(data, number, folder)
+            for data, (folder, number) in zip(objects, numbers.items(), strict=True)
+            if data is not None  # passed on since the listing
+        ]
+
+    def unreadable(self) -> Iterator[tuple[str, str, bool]]:
+        """The tops that nobody can read: their names, what is wrong, and whether another version may have written
+        them."""
+        numbers = self._top_numbers()
+        names = [f"{folder}{number:06d}" for folder, number in numbers.items()]
+        for name, (folder, number), data in zip(names, numbers.items(), self._store.get_many(names), strict=True):
+            try:
+                if data is not None and not _decoded(data, number, folder).session_id:
+                    yield name, "nobody can read who holds it, or how it was let go", False
+            except LockError as error:
+                yield name, error.because, True
+
+    def release_above(self, name: str, now: float) -> None:
+        """Put a released number above a top that cannot be read. Does nothing if somebody did so meanwhile."""
+        folder, _, number = name.rpartition("/")
+        released = Epoch("", int(number) + 1, "repair", {}, now, "abandoned")
+        self._store.put_if_absent(f"{folder}/{released.number:06d}", _encoded(released))
+
+    def without_next(self) -> list[tuple[str, str]]:
+        """Names with numbers that no lock reaches: nobody could hold one that is above them."""
+        names = [entry.name for entry in self._store.list(_FOLDER)]
+        numbers = [(name, number) for name in names if _NUMBER.fullmatch(number := name.rpartition("/")[2])]
+        return [(name, "no lock was passed on so often") for name, number in numbers if int(number) >= LAST_NUMBER]
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete objects that no session wrote."""
+        for name in names:
+            self._store.delete(name)
+
+    def _top_numbers(self) -> dict[str, int]:
+        """The top of every folder of a key."""
         numbers: dict[str, int] = {}
         for entry in self._store.list(_FOLDER):
             folder, _, number = entry.name.rpartition("/")
             if _NUMBER.fullmatch(number):
-                numbers[folder] = max(numbers.get(folder, 0), int(number))
-        objects = self._store.get_many([f"{folder}/{number:06d}" for folder, number in numbers.items()])
-        return [
-            _decoded(data, number)
-            for data, number in zip(objects, numbers.values(), strict=True)
-            if data is not None  # passed on since the listing
-        ]
+                numbers[f"{folder}/"] = max(numbers.get(f"{folder}/", 0), int(number))
+        return numbers
 
     def _highest(self, key: str) -> int | None:
         return max(self._numbers(key), default=None)
@@ -204,11 +246,9 @@ def _name(key: str, number: int) -> str:
 
 
 def _encoded(epoch: Epoch) -> bytes:
-    # The folder's name is the key's identity; the copy inside is for people.
-    whole = len(epoch.key) < _LONGEST_KEY // 12 or len(json.dumps(epoch.key)) <= _LONGEST_KEY
     fields = {
-        "v": FORMAT,
-        "key": epoch.key if whole else epoch.key[:1000] + "…",
+        "v": documents.FORMAT,
+        "key": _told(epoch.key),
         "session_id": epoch.session_id,
         "info": epoch.info,
         "since": epoch.since,
@@ -217,37 +257,34 @@ def _encoded(epoch: Epoch) -> bytes:
     return json.dumps(fields).encode("ascii")
 
 
-def _decoded(data: bytes, number: int, key: str | None = None) -> Epoch:
-    """What an epoch object says. One that is damaged, as a power cut may leave it, is as good as released: whoever
-    wrote it is no more, and the next number is above it."""
-    fields = decoded_object(data, "an epoch of a lock")
+def _told(key: str) -> str:
+    """The copy of a key that lies in its epochs, for people: the folder's name is its identity."""
+    whole = len(key) < _LONGEST_KEY // 12 or len(json.dumps(key)) <= _LONGEST_KEY
+    return key if whole else key[:1000] + "…"
+
+
+def _decoded(data: bytes, number: int, folder: str, key: str | None = None) -> Epoch:
+    """What an epoch object in the folder of a key says. One that is damaged, as a power cut may leave it, or that lay
+    elsewhere is as good as released: whoever wrote it is no more, and the next number is above it."""
+    fields = documents.fields_of(data, "an epoch of a lock")
     try:
-        outcome = fields["outcome"]
-        if outcome is not None and outcome not in get_args(Outcome):
-            raise ValueError(outcome)
+        outcome, told = fields["outcome"], fields["key"]
+        if outcome is None:
+            if not isinstance(told, str) or (told != _told(key) if key is not None else not _may_lie_in(folder, told)):
+                raise documents.Damaged("another key's")
+        elif outcome not in get_args(Outcome):
+            raise documents.Damaged("no outcome")
         return Epoch(
-            key=str(fields["key"]) if key is None else key,
+            key=str(told) if key is None else key,
             number=number,
-            session_id=str(fields["session_id"]),
-            info=dict(fields["info"]),
-            since=float(fields["since"]),
+            session_id=documents.identity(fields["session_id"]),
+            info=documents.info(fields.get("info")),
+            since=documents.moment(fields.get("since")),
             outcome=outcome,
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, documents.Damaged):
         return Epoch(key or "", number, session_id="", info={}, since=0.0, outcome="abandoned")
 
 
-def decoded_object(data: bytes, what: str) -> dict[str, Any]:
-    """The fields of a lock object, none if it is damaged; raises `LockError` if it is of another format."""
-    try:
-        fields = dict(json.loads(data))
-        version = fields["v"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return {}
-    if version != FORMAT:
-        raise LockError(
-            f"{what} cannot be read",
-            because=f"it is of format {version!r}, and this version reads {FORMAT}",
-            hint="all that share locks need the same Penstock",
-        )
-    return fields
+def _may_lie_in(folder: str, told: str) -> bool:
+    return told.endswith("…") or _folder(told) == folder

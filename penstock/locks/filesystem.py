@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.locks.base import Holder, Reach, Session
+from penstock.locks.base import Damage, Holder, Reach, Session
 from penstock.locks.folders import FolderLocks
 from penstock.locks.sessions import checked_lease
 
@@ -84,6 +84,9 @@ class FileSystemLockManager:
 
     def break_lock(self, key: str, fencing_token: int) -> bool:
         return self._locks.break_lock(key, fencing_token)
+
+    def repair(self, *, dry_run: bool = False) -> list[Damage]:
+        return self._locks.repair(dry_run=dry_run)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (self._directory, self._lease_seconds, self._poll_seconds)

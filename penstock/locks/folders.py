@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from penstock.clocks import Clock
 from penstock.errors import LockError
-from penstock.locks.base import Holder, Reach, Session
+from penstock.locks.base import Damage, Holder, Reach, Session
 from penstock.locks.file_systems import is_local
 from penstock.locks.slots import SlotLockManager, store_failures_are_lock_errors
 from penstock.locks.table_files import TableFiles
@@ -89,6 +89,10 @@ class FolderLocks:
 
     def break_lock(self, key: str, fencing_token: int) -> bool:
         return self._kind().break_lock(key, fencing_token)
+
+    def repair(self, *, dry_run: bool = False) -> list[Damage]:
+        """Of both kinds: what is of the other one held up nobody, and lies there for ever."""
+        return self.tables.repair(dry_run=dry_run) + self.epochs.repair(dry_run=dry_run)
 
     def _kind(self) -> TableLocks | SlotLockManager:
         return self.tables if self.by_tables else self.epochs

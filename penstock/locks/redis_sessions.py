@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from penstock.clocks import Clock
 from penstock.errors import LockError, LocksUnreachable, SessionLost
+from penstock.locks import documents
 from penstock.locks.base import Holder, Lease, Outcome, Wakeup
 from penstock.locks.redis_namespace import Namespace, batches, to_bytes
 from penstock.locks.redis_scripts import ACQUIRE, BEAT, KEEP_MS, LEFT, LOOK, RELEASE
@@ -197,4 +198,7 @@ class JoinedSession(_RedisSession):
 
 def info_of(data: bytes | None) -> dict[str, str]:
     """What a session told of itself."""
-    return {} if data is None else dict(json.loads(data))
+    try:
+        return {} if data is None else documents.info(json.loads(data))
+    except (ValueError, RecursionError):
+        return {}  # it is for people alone

@@ -17,15 +17,14 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from penstock.clocks import Clock
-from penstock.errors import ConfigurationError
+from penstock.errors import LockError
+from penstock.locks import documents
 from penstock.locks.base import DEFAULT_LEASE_SECONDS
-from penstock.locks.epochs import FORMAT, decoded_object
 from penstock.locks.processes import UNKNOWN, ProcessIdentity
-from penstock.locks.sessions import checked_lease
 from penstock.storage.stores import SlotStore
 
 _FOLDER = "sessions/"
@@ -58,7 +57,7 @@ class SessionRegistry:
     def write(self, session: SessionObject) -> None:
         fields = asdict(session)
         del fields["damaged"]
-        data = json.dumps({"v": FORMAT, **fields}).encode("ascii")
+        data = json.dumps({"v": documents.FORMAT, **fields}).encode("ascii")
         self._store.put(_FOLDER + session.session_id, data, durable=False)  # a power cut takes the session as well
 
     def read(self, session_id: str) -> SessionObject | None:
@@ -108,6 +107,19 @@ class SessionRegistry:
         left = self.seconds_left(session.session_id for session in sessions if session and not session.damaged)
         return {session_id: seconds for session_id, seconds in left.items() if seconds > 0}
 
+    def unreadable(self) -> Iterator[tuple[str, str, float | None]]:
+        """The objects that nobody can read: their names, what is wrong, and the seconds since they were written (by
+        this machine's clock; None for those of another version)."""
+        entries = list(self._store.list(_FOLDER))
+        for entry, data in zip(entries, self._store.get_many([entry.name for entry in entries]), strict=True):
+            try:
+                session = _decoded(entry.name.removeprefix(_FOLDER), data)
+            except LockError as error:
+                yield entry.name, error.because, None
+            else:
+                if session is not None and session.damaged:
+                    yield entry.name, "nobody can read whose it is", self._clock.now() - entry.modified
+
     def _left(self, session: SessionObject, before: float, after: float) -> float:
         counter, since = self._seen.get(session.session_id, (None, after))
         if counter != session.counter:
@@ -121,16 +133,18 @@ class SessionRegistry:
 def _decoded(session_id: str, data: bytes | None) -> SessionObject | None:
     if data is None:
         return None
-    fields = decoded_object(data, "a session object")
+    fields = documents.fields_of(data, "a session object")
     try:
+        if fields["session_id"] != session_id:
+            raise documents.Damaged("another session's")
         return SessionObject(
-            session_id=str(fields["session_id"]),
-            counter=int(fields["counter"]),
-            lease_seconds=checked_lease(fields["lease_seconds"]),
-            info=dict(fields["info"]),
-            process=ProcessIdentity(**fields["process"]),
+            session_id=documents.identity(fields["session_id"]),
+            counter=documents.count(fields["counter"]),
+            lease_seconds=documents.lease(fields["lease_seconds"]),
+            info=documents.info(fields.get("info")),
+            process=documents.process(fields["process"]),
         )
-    except (ConfigurationError, KeyError, TypeError, ValueError):
+    except (KeyError, documents.Damaged):
         # Whatever changes in it is a sign of life.
         return SessionObject(session_id, zlib.crc32(data), DEFAULT_LEASE_SECONDS, {}, _NOBODY, damaged=True)
 

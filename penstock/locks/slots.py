@@ -17,10 +17,11 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import LockError, LocksUnreachable, SessionLost, StoreError, StoreUnreachable
-from penstock.locks.base import DEFAULT_LEASE_SECONDS, Holder, Lease, Outcome, Reach, Session, Wakeup
+from penstock.locks.base import DEFAULT_LEASE_SECONDS, Damage, Holder, Lease, Outcome, Reach, Session, Wakeup
 from penstock.locks.epochs import Epoch, Epochs
 from penstock.locks.processes import ProcessIdentity
 from penstock.locks.registry import SessionObject, SessionRegistry
+from penstock.locks.repairs import repair_objects
 from penstock.locks.sessions import Bell, Heartbeat, checked_lease, described, own_leases
 from penstock.storage.stores import ProbedStore, SlotStore
 
@@ -114,6 +115,10 @@ class SlotLockManager:
             return False
         # A released epoch above the holder's: its own release finds that it is no longer the top.
         return self._epochs.create(replace(top, number=top.number + 1, outcome="abandoned"))
+
+    @store_failures_are_lock_errors
+    def repair(self, *, dry_run: bool = False) -> list[Damage]:
+        return repair_objects(self._epochs, self._registry, self._clock, dry_run=dry_run)
 
     @store_failures_are_lock_errors
     def living(self) -> dict[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.locks.base import Holder, Reach, Session
+from penstock.locks.base import Damage, Holder, Reach, Session
 from penstock.locks.folders import FolderLocks
 from penstock.locks.slots import SlotLockManager
 from penstock.storage import open_store
@@ -93,6 +93,10 @@ class StorageLockManager(SlotLockManager):
     def break_lock(self, key: str, fencing_token: int) -> bool:
         breaker = super().break_lock if self._in_a_folder is None else self._in_a_folder.break_lock
         return breaker(key, fencing_token)
+
+    def repair(self, *, dry_run: bool = False) -> list[Damage]:
+        repairer = super().repair if self._in_a_folder is None else self._in_a_folder.repair
+        return repairer(dry_run=dry_run)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (self._whole, self._lease_seconds, self._poll_seconds)

@@ -37,8 +37,10 @@ from typing import NoReturn
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import LockError, SessionLost
-from penstock.locks.base import DEFAULT_LEASE_SECONDS, Holder, Lease, Outcome, Session, Wakeup
+from penstock.locks.base import DEFAULT_LEASE_SECONDS, Damage, Holder, Lease, Outcome, Session, Wakeup
+from penstock.locks.documents import LAST_TOKEN
 from penstock.locks.processes import ProcessIdentity
+from penstock.locks.repairs import repair_tables
 from penstock.locks.sessions import Bell, Heartbeat, checked_lease, described, own_leases
 from penstock.locks.table_files import TableFiles
 from penstock.locks.table_set import Tables
@@ -103,6 +105,9 @@ class TableLocks:
         known = [session_id for session_id, table in self.tables.look().items() if table.opening is not None]
         return {session_id: left for session_id, left in self.tables.seconds_left(known).items() if left > 0}
 
+    def repair(self, *, dry_run: bool = False) -> list[Damage]:
+        return repair_tables(self.tables, dry_run=dry_run)
+
     def break_lock(self, key: str, fencing_token: int) -> bool:
         for table, claim in self.tables.claimants(key, self.tables.look().values()):
             if claim.held and claim.token == fencing_token:
@@ -158,6 +163,8 @@ class _TableSession:
             refused = self._refused(free)
             # After the last look: whoever held one of the keys before is among those whose tokens it shows.
             token = max(int(self._clock.now() * 1e6), self._tables.highest_token() + 1)
+            if token > LAST_TOKEN:
+                raise _used_up(self._locks.files.folder)
             self._add(gets(batch, token, but=refused))
             self._doubtful.remove(batch)
             answers |= refused | self._claimed(free, {self._id: self._own()}, but=refused)
@@ -288,6 +295,15 @@ class _TableSession:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._id}>"
+
+
+def _used_up(folder: str) -> LockError:
+    return LockError(
+        "the tokens of the locks are used up",
+        where=folder,
+        because="somebody wrote one that no lock reaches",
+        hint="`penstock locks repair` removes it",
+    )
 
 
 class OwnTableSession(_TableSession):

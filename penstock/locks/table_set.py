@@ -18,7 +18,7 @@ from penstock.clocks import Clock
 from penstock.errors import LockError
 from penstock.locks.base import DEFAULT_LEASE_SECONDS
 from penstock.locks.table_files import TableFiles
-from penstock.locks.tables import FORMAT, Claim, Table
+from penstock.locks.tables import Claim, Table
 
 _UNREADABLE_SECONDS = 3600.0
 """What nobody can read, and nobody has added to for so long, is removed."""
@@ -54,12 +54,12 @@ class Tables:
             return None
         table = self._tables.setdefault(session_id, table)
         table.absorb(start, data)
-        if table.version != FORMAT:
+        if table.refusal is not None:
             raise LockError(
                 "a session's claims are of another version",
-                where=f"{self._files.folder}/{session_id}",
-                because=f"format {table.version!r}, and this one reads {FORMAT}",
-                hint="all that share locks need the same Penstock",
+                where=self.name(session_id),
+                because=table.refusal.because,
+                hint=table.refusal.hint,
             )
         return table
 
@@ -105,6 +105,18 @@ class Tables:
                     self.remove(session_id)
             elif table.opening.process.is_gone():
                 self.remove(session_id)
+
+    def names(self) -> list[str]:
+        """The sessions that have a file."""
+        return self._files.names()
+
+    def name(self, session_id: str) -> str:
+        """Of a session's file, for messages."""
+        return f"{self._files.folder}/{session_id}"
+
+    def age(self, session_id: str) -> float:
+        """Seconds since a session's file was last added to."""
+        return self._files.age(session_id)
 
     def highest_token(self) -> int:
         """The highest that was seen in any table."""

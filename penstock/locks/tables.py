@@ -19,15 +19,13 @@ import re
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from penstock.errors import ConfigurationError
+from penstock.errors import LockError
+from penstock.locks import documents
 from penstock.locks.base import Holder, Outcome
 from penstock.locks.processes import ProcessIdentity
-from penstock.locks.sessions import checked_lease
 
-FORMAT = 1
 _PLAIN = re.compile(r"[!-$&-~]+")
 """Keys that are written as they are: no blanks, no ends of lines, and no percent sign."""
 _EMPTY = "%"
@@ -49,7 +47,7 @@ class Opening:
     process: ProcessIdentity
 
     def line(self) -> bytes:
-        return json.dumps({"v": FORMAT, **asdict(self)}).encode("ascii") + b"\n"
+        return json.dumps({"v": documents.FORMAT, **asdict(self)}).encode("ascii") + b"\n"
 
 
 @dataclass(slots=True)
@@ -92,8 +90,8 @@ class Table:
         self.session_id = session_id
         self.opening: Opening | None = None
         """None as long as its first line is not there, or if it is damaged."""
-        self.version: Any = FORMAT
-        """Of the format; what another version wrote is not read."""
+        self.refusal: LockError | None = None
+        """What another version wrote is not read."""
         self.beats = 0
         self.highest = 0
         """The highest token so far."""
@@ -118,7 +116,9 @@ class Table:
             for line in lines:
                 if not self._opened:
                     self._opened = True
-                    self.opening, self.version = _opening(line)
+                    said = _opening(line, self.session_id)
+                    self.opening = said if isinstance(said, Opening) else None
+                    self.refusal = said if isinstance(said, LockError) else None
                 elif line == b".":
                     self.beats += 1
                 elif line[1:2] == b" ":
@@ -140,17 +140,17 @@ class Table:
                 if claim is not None and claim.batch == name and not claim.held:
                     del self.claims[key]
         elif kind == "h" and rest:
-            token = int(rest[0])
+            token = documents.token(rest[0])
             self.highest = max(self.highest, token)
             for key in self._batches.pop(name, ()):
                 claim = self.claims.get(key)
                 if claim is not None and claim.batch == name:
                     claim.token = token
-        elif kind in _OUTCOMES and name.isdecimal():
-            self._end(int(name), map(_meant, rest), _OUTCOMES[kind])
+        elif kind in _OUTCOMES:
+            self._end(documents.token(name), map(_meant, rest), _OUTCOMES[kind])
 
     def _want(self, batch: str, rest: list[str]) -> None:
-        since = float(rest[0])
+        since = documents.moment(float(rest[0]))
         keys = self._batches[batch] = [_meant(key) for key in rest[1:]]
         for key in keys:
             # Of two that act in the session's name the first one's claim is the session's.
@@ -183,19 +183,19 @@ def _meant(word: str) -> str:
     return "" if word == _EMPTY else unquote_to_bytes(word).decode("utf-8", "surrogatepass")
 
 
-def _opening(line: bytes) -> tuple[Opening | None, Any]:
-    """What the first line says, None if it is damaged; and the version that wrote it."""
+def _opening(line: bytes, session_id: str) -> Opening | LockError | None:
+    """What the first line says; None if it is damaged, an error if another version wrote it."""
     try:
-        fields: dict[str, Any] = json.loads(line)
-        version = fields["v"]
-        if version != FORMAT:
-            return None, version
-        opening = Opening(
-            session_id=str(fields["session_id"]),
-            lease_seconds=checked_lease(fields["lease_seconds"]),
-            info={str(name): str(said) for name, said in fields["info"].items()},
-            process=ProcessIdentity(**fields["process"]),
+        fields = documents.fields_of(line, "a session's file of claims")
+        if fields["session_id"] != session_id:
+            raise documents.Damaged("another session's")
+        return Opening(
+            session_id=session_id,
+            lease_seconds=documents.lease(fields["lease_seconds"]),
+            info=documents.info(fields.get("info")),
+            process=documents.process(fields["process"]),
         )
-    except (AttributeError, ConfigurationError, KeyError, TypeError, ValueError, RecursionError):
-        return None, FORMAT
-    return opening, FORMAT
+    except LockError as error:
+        return error
+    except (KeyError, documents.Damaged):
+        return None

@@ -1,8 +1,10 @@
-"""`locks ls` and `locks break`."""
+"""`locks ls`, `locks break` and `locks repair`."""
 
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,45 @@ def test_break_needs_one_lock_that_is_held(held: Session, call, key: str) -> Non
     assert done.exit_code == 2
     assert "locks ls --json" in done.output
     held.close()
+
+
+def test_repair_says_what_nobody_can_read_and_removes_it(folder: Path, call) -> None:
+    claims = folder / "locks" / "claims"
+    claims.mkdir(parents=True)
+    damaged = claims / ("0123456789abcdef" * 2)
+    damaged.write_bytes(b"\0" * 64)
+    os.utime(damaged, (time.time() - 120,) * 2)
+    checks = json.loads(call("doctor", "--locks", "./locks", "--json").stdout)["checks"]
+    (check,) = [check for check in checks if check["name"] == "lock files"]
+    assert check["state"] == "warn"
+    assert str(damaged) in check["said"]
+    assert "locks repair" in check["hint"]
+    tried = call("locks", "repair", "--dry-run", "--locks", "./locks")
+    assert (tried.exit_code, damaged.exists()) == (1, True)
+    assert "can be mended" in tried.stdout
+    done = call("locks", "repair", "--locks", "./locks", "--json")
+    assert (done.exit_code, damaged.exists()) == (0, False)
+    document = json.loads(done.stdout)
+    assert [damage["name"] for damage in document["damages"]] == [str(damaged)]
+    assert call("locks", "repair", "--locks", "./locks").stdout.startswith("0 damaged")
+
+
+def test_what_cannot_be_mended_is_left_and_told(folder: Path, call) -> None:
+    claims = folder / "locks" / "claims"
+    claims.mkdir(parents=True)
+    (claims / ("0123456789abcdef" * 2)).write_bytes(b'{"v": 2}\n')
+    done = call("locks", "repair", "--locks", "./locks")
+    assert done.exit_code == 1
+    assert "format 2" in done.stdout
+    assert "left" in done.stdout
+    assert call("locks", "repair", "--locks", "memory").stdout.startswith("0 damaged")
+
+
+def test_doctor_names_limits_that_nobody_can_read(folder: Path, call) -> None:
+    assert call("limits", "set", "db", "3", "--store", "store").exit_code == 0
+    (record,) = (folder / "store" / "limits").iterdir()
+    record.write_bytes(b"")
+    done = call("doctor", "--store", "store", "--locks", "memory", "--json")
+    (check,) = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "limits"]
+    assert (done.exit_code, check["state"]) == (3, "fail")
+    assert "penstock limits" in check["hint"]

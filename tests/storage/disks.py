@@ -36,7 +36,8 @@ class Recorder:
             patch.setattr(os, name, self._noting(name, getattr(os, name), 1))
         patch.setattr(os, "fsync", self._synced(os.fsync))
         patch.setattr(os, "open", self._opened(os.open))
-        patch.setattr(local._Temporary, "write", self._written(local._Temporary.write))
+        patch.setattr(local._Temporary, "write", self._written(local._Temporary.write, local._Temporary.fileno))
+        patch.setattr(os, "write", self._written(os.write, int))
 
     def note(self, what: str, *names: str) -> None:
         """Something happened, such as that a call returned."""
@@ -67,10 +68,10 @@ class Recorder:
 
         return open
 
-    def _written(self, real: Callable[..., int]) -> Callable[..., int]:
+    def _written(self, real: Callable[..., int], number_of: Callable[[Any], int]) -> Callable[..., int]:
         def write(file: Any, data: Any) -> int:
             done = real(file, data)
-            name = self._name(os.readlink(f"/proc/self/fd/{file.fileno()}"))
+            name = self._name(os.readlink(f"/proc/self/fd/{number_of(file)}"))
             if name:
                 self.steps.append(("write", name, bytes(memoryview(data).cast("B")).decode("latin-1")))
             return done

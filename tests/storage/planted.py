@@ -7,10 +7,11 @@ import copy
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pyarrow as pa
@@ -18,14 +19,17 @@ import pyarrow.dataset as ds
 from blake3 import blake3
 
 from penstock import INPUTS, flow, task
+from penstock.clocks import SYSTEM_CLOCK
 from penstock.errors import PenstockError
 from penstock.journals import RunRecord, list_records, process_of, read_events, read_record
 from penstock.kept_parameters import read_parameters
-from penstock.locks import FileSystemLockManager
+from penstock.locks import FileSystemLockManager, Lease
+from penstock.locks.slots import SlotLockManager
 from penstock.settings import load_settings
-from penstock.storage import LocalStore, maintenance
+from penstock.storage import LocalStore, indexing, maintenance
+from penstock.storage.indexing import IndexedReads, LookupIndex
 from penstock.storage.limits import all_limits, read_limits, read_rates, set_limit, set_rate
-from penstock.storage.rates import Rate
+from penstock.storage.rates import Rate, RateTable
 from penstock.storage.records import RecipeEntry
 from penstock.storage.results import ResultStore
 from penstock.storage.salts import salt_of
@@ -42,6 +46,7 @@ VALUES: dict[str, Any] = {
 }
 SERIALIZERS = {"parts": "parquet/dataset", "pickle": "pickle"}
 HOME = "home/penstock.toml"
+EPOCHS, CLAIMS = "epochs", "/claims/"
 
 
 @task(cache_policy=INPUTS)
@@ -54,9 +59,46 @@ def doubling(n: int) -> int:
     return double(n)
 
 
-def results_of(folder: Path, keys: str | None) -> ResultStore:
+class IndexedFolder(LocalStore):
+    """A folder whose records a look-up index is asked for first, however few they are."""
+
+    def __init__(self, folder: Path, index: LookupIndex) -> None:
+        super().__init__(folder, durable=False)
+        self._reads = IndexedReads(self, index)
+
+    def get_many(self, names: Sequence[str]) -> list[bytes | None]:
+        with mock.patch.object(indexing, "MIN_BATCH", 1):
+            return self._reads.get_many(names)
+
+    def get(self, name: str) -> bytes | None:
+        return super().get_many([name])[0] if name == indexing.ID_NAME else self.get_many([name])[0]
+
+    def read_many(self, names: Sequence[str]) -> list[bytes | None]:
+        return super().get_many(names)
+
+
+class PlantedIndex:
+    """An index that holds what somebody put there."""
+
+    def __init__(self, planted: Mapping[str, bytes]) -> None:
+        self._planted = planted
+        self.asked: set[str] = set()
+
+    def get_many(self, space: str, names: Sequence[str]) -> list[bytes | None]:
+        self.asked.update(names)
+        return [self._planted.get(name) for name in names]
+
+    def put_many(self, space: str, records: Mapping[str, bytes]) -> None:
+        pass
+
+    def check(self) -> None:
+        pass
+
+
+def results_of(folder: Path, keys: str | None, index: LookupIndex | None = None) -> ResultStore:
     signatures = None if keys is None else Signatures(keys)
-    return ResultStore(LocalStore(folder / "store", durable=False), signatures=signatures)
+    store = LocalStore(folder / "store", durable=False) if index is None else IndexedFolder(folder / "store", index)
+    return ResultStore(store, signatures=signatures)
 
 
 def build(folder: Path, keys: str | None) -> None:
@@ -82,8 +124,25 @@ def build(folder: Path, keys: str | None) -> None:
     session.close()
     shutil.rmtree(locks)
     held.rename(locks)
+    build_epochs(folder)
     (folder / "home").mkdir()
     (folder / HOME).write_text('runner = "processes"\nlease_seconds = 5\n[profiles.a]\nlog_level = "DEBUG"\n')
+
+
+def build_epochs(folder: Path) -> None:
+    """Locks as a bucket or a folder of a network holds them: one held, one let go."""
+    first = epochs_in(folder, "first").open_session(info={"run": "r"})
+    first.try_acquire(["k"])
+    (let_go,) = first.try_acquire(["l"])
+    assert isinstance(let_go, Lease)
+    first.release([let_go], "published")
+    shutil.copytree(folder / "first", folder / EPOCHS)
+    first.close()
+    shutil.rmtree(folder / "first")
+
+
+def epochs_in(folder: Path, name: str) -> SlotLockManager:
+    return SlotLockManager(LocalStore(folder / name, durable=False), reach="network", poll_seconds=(0.01, 0.1))
 
 
 # -- what somebody makes of a document
@@ -97,6 +156,44 @@ class Raw:
 
     def __repr__(self) -> str:
         return f"Raw({self.text[:20]!r}, {len(self.text)} characters)"
+
+
+def places_in(name: str, data: bytes) -> Iterator[tuple[Any, ...]]:
+    """As `places`, of a document by its name: files of claims are a line of JSON, and lines of words."""
+    if CLAIMS not in name:
+        yield from places(json.loads(data))
+        return
+    opening, *lines = data.split(b"\n")
+    yield from ((0, *at) for at in places(json.loads(opening)))
+    yield from ((n, m) for n, line in enumerate(lines, 1) for m in range(len(line.split(b" "))))
+
+
+def value_in(name: str, data: bytes, at: tuple[Any, ...]) -> Any:
+    """What is at one of its places."""
+    value: Any = json.loads(data) if CLAIMS not in name else data.decode().split("\n")
+    if CLAIMS in name:
+        line, *at_last = at
+        value = json.loads(value[0]) if line == 0 else value[line].split(" ")
+        at = tuple(at_last)
+    for step in at:
+        value = value[step]
+    return value
+
+
+def changed_in(name: str, data: bytes, at: tuple[Any, ...], to: Any) -> bytes:
+    """As `changed`."""
+    if CLAIMS not in name:
+        return changed(data, at, to)
+    lines = data.split(b"\n")
+    line, *inner = at
+    if line == 0:
+        lines[0] = changed(lines[0], tuple(inner), to)
+    else:
+        words = lines[line].split(b" ")
+        said = to.text if isinstance(to, Raw) else to if isinstance(to, str) else json.dumps(to)
+        words[inner[0]] = said.encode("utf-8", "surrogatepass")
+        lines[line] = b" ".join(words)
+    return b"\n".join(lines)
 
 
 GONE = Raw("")
@@ -156,22 +253,25 @@ def with_check(encoded: bytes) -> bytes:
 
 
 def documents(folder: Path) -> dict[str, bytes]:
-    """What lies in the store and its home, by name, as far as it is JSON."""
+    """What lies in the store, its locks and its home, by name, as far as it is JSON or claims."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
+        name = str(path.relative_to(folder))
+        if path.is_file() and CLAIMS in name:
+            found[name] = path.read_bytes()
+        elif path.is_file():
             with contextlib.suppress(ValueError):
                 json.loads(path.read_bytes())
-                found[str(path.relative_to(folder))] = path.read_bytes()
+                found[name] = path.read_bytes()
     return found
 
 
 # -- who reads
 
 
-def read_everything(folder: Path, keys: str | None) -> dict[str, Any]:
+def read_everything(folder: Path, keys: str | None, index: LookupIndex | None = None) -> dict[str, Any]:
     """Read all that there is, each by itself; a refusal is noted as what it is. Raises what is none."""
-    results = results_of(folder, keys)
+    results = results_of(folder, keys, index)
     store, seen = results.store, {}
 
     def reading(name: str, read: Callable[[], Any]) -> None:
@@ -197,7 +297,10 @@ def read_everything(folder: Path, keys: str | None) -> dict[str, Any]:
     for read in (read_limits, read_rates, all_limits):
         reading(read.__name__, lambda read=read: list(read(store)))
     reading("salt", lambda: salt_of(store, make=True))
-    reading("locks", lambda: locks_of(folder))
+    reading("rates taken", lambda: RateTable(store, SYSTEM_CLOCK).take("api", Rate(5, 1.0), 1))
+    for kind in (FileSystemLockManager(folder / "store" / "locks"), epochs_in(folder, EPOCHS)):
+        reading(f"{kind.reach} locks", lambda kind=kind: locks_of(kind))
+        reading(f"{kind.reach} locks, repaired", lambda kind=kind: repaired(kind))
     reading("settings", lambda: load_settings(cwd=folder, environ={"PENSTOCK_HOME": str(folder / "home")}))
     return seen
 
@@ -222,14 +325,30 @@ def run_of(results: ResultStore, run: str) -> RunRecord:
     return record
 
 
-def locks_of(folder: Path) -> None:
-    manager = FileSystemLockManager(folder / "store" / "locks")
-    manager.ls()
+def locks_of(manager: FileSystemLockManager | SlotLockManager) -> None:
+    for holder in manager.ls():
+        json.dumps(asdict(holder), allow_nan=False)
+        holder.described()
     session = manager.open_session(info={"run": "other"})
     try:
-        session.try_acquire(["k", "other"])
+        session.free(["k", "l", "other"])
+        for answer in session.try_acquire(["k", "l", "other"]):
+            if isinstance(answer, Lease):
+                session.release([answer], "published")
     finally:
         session.close()
+
+
+def repaired(manager: FileSystemLockManager | SlotLockManager) -> None:
+    """After a repair that mended all it found, the locks are as good as new."""
+    found = manager.repair()
+    if all(damage.mendable for damage in found):
+        again = manager.repair(dry_run=True)
+        assert again == [], (found, again)
+        try:
+            locks_of(manager)
+        except PenstockError as error:
+            raise AssertionError(f"{found} was mended") from error
 
 
 def is_right(name: str, value: Any) -> bool:
@@ -240,4 +359,18 @@ def is_right(name: str, value: Any) -> bool:
     return value.equals(expected) if isinstance(expected, pa.Table) else bool(value == expected)
 
 
-__all__ = ["GONE", "ODD", "Found", "build", "changed", "documents", "is_right", "msgspec", "places", "read_everything"]
+__all__ = [
+    "GONE",
+    "ODD",
+    "Found",
+    "PlantedIndex",
+    "build",
+    "changed",
+    "changed_in",
+    "documents",
+    "is_right",
+    "msgspec",
+    "places_in",
+    "read_everything",
+    "value_in",
+]

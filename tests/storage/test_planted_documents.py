@@ -5,9 +5,10 @@ Never an exception that is not Penstock's, a hang, a path out of the store, or (
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import SignatureRefused
+from penstock.storage.indexing import LookupIndex
 from penstock.storage.signing_keys import write_new_file
-from tests.storage.planted import ODD, VALUES, build, changed, documents, is_right, places, read_everything
+from tests.storage.planted import (
+    EPOCHS,
+    ODD,
+    VALUES,
+    PlantedIndex,
+    build,
+    changed,
+    changed_in,
+    documents,
+    is_right,
+    places_in,
+    read_everything,
+    value_in,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 EXAMPLES = settings(
@@ -39,16 +54,18 @@ class Scene:
             write_new_file(self.keys)
         build(self.folder, self.keys)
         self.documents = documents(self.folder)
-        self.documents = {n: d for n, d in self.documents.items() if "/locks/" not in n}
-        self.every = [(name, at) for name, data in self.documents.items() for at in places(json.loads(data))]
+        self.every = [(name, at) for name, data in self.documents.items() for at in places_in(name, data)]
+        self.locks = [(name, at) for name, at in self.every if "locks/" in name or name.startswith(EPOCHS)]
 
-    def read(self, planted: dict[str, bytes]) -> dict[str, Any]:
+    def read(self, planted: dict[str, bytes], index: LookupIndex | None = None) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             copied = Path(folder) / "copied"
             shutil.copytree(self.folder, copied)
             for name, data in planted.items():
                 (copied / name).write_bytes(data)
-            seen = read_everything(copied, self.keys)
+                # Not just now: what was written this minute may be half of what somebody is writing.
+                os.utime(copied / name, (time.time() - 120.0,) * 2)
+            seen = read_everything(copied, self.keys, index)
         assert [path.name for path in self.outside.iterdir()] == ["secret"]
         assert (self.outside / "secret").read_text() == "secret"
         return seen
@@ -61,7 +78,8 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_there_is_one_of_everything_and_it_is_read(scene: Scene) -> None:
     kinds = {name.split("/")[1] for name in scene.documents}
-    assert {"results", "recipes", "runs", "limits", "penstock.json"} <= kinds
+    assert {"results", "recipes", "runs", "limits", "penstock.json", "locks", "sessions"} <= kinds
+    assert len({name for name, at in scene.locks}) == 4  # claims; a session, a lock that is held and one that is not
     seen = scene.read({})
     assert {name for name in VALUES if not is_right(name, seen[f"value {name}"])} == set()
     assert not any(isinstance(each, Exception) for each in seen.values()), seen
@@ -86,7 +104,15 @@ def test_any_value_of_any_document_may_be_replaced(scene: Scene, data: st.DataOb
     name, at = data.draw(st.sampled_from(scene.every), label="where")
     anything = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=3)
     to = data.draw(st.sampled_from(ODD) | anything, label="to")
-    check(scene, scene.read({name: changed(scene.documents[name], at, to)}))
+    check(scene, scene.read({name: changed_in(name, scene.documents[name], at, to)}))
+
+
+@EXAMPLES
+@given(data=st.data())
+def test_any_value_of_any_lock_may_be_replaced(scene: Scene, data: st.DataObject) -> None:
+    name, at = data.draw(st.sampled_from(scene.locks), label="where")
+    to = data.draw(st.sampled_from(ODD), label="to")
+    check(scene, scene.read({name: changed_in(name, scene.documents[name], at, to)}))
 
 
 @EXAMPLES
@@ -95,10 +121,22 @@ def test_any_value_may_be_that_of_another_document(scene: Scene, data: st.DataOb
     """Another key's, another run's, another version's."""
     name, at = data.draw(st.sampled_from(scene.every), label="where")
     other, there = data.draw(st.sampled_from(scene.every), label="from")
-    value: Any = json.loads(scene.documents[other])
-    for step in there:
-        value = value[step]
-    check(scene, scene.read({name: changed(scene.documents[name], at, value)}))
+    value = value_in(other, scene.documents[other], there)
+    check(scene, scene.read({name: changed_in(name, scene.documents[name], at, value)}))
+
+
+@EXAMPLES
+@given(data=st.data())
+def test_a_look_up_index_may_hold_anything(scene: Scene, data: st.DataObject) -> None:
+    """Somebody writes to the Redis of the index: any value of a record there, or another record in its place."""
+    names = [name for name in scene.documents if name.startswith("store/recipes/") or name.endswith(".record.json")]
+    name, at = data.draw(st.sampled_from([each for each in scene.every if each[0] in names]), label="where")
+    other = st.sampled_from([scene.documents[each] for each in names])
+    value = st.sampled_from(ODD).map(lambda to: changed_in(name, scene.documents[name], at, to))
+    planted = data.draw(value | other | other.map(lambda whole: whole[: len(whole) // 2]) | st.binary(max_size=300))
+    index = PlantedIndex({name.removeprefix("store/"): planted})
+    check(scene, scene.read({}, index))
+    assert index.asked
 
 
 @EXAMPLES
