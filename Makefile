@@ -5,6 +5,8 @@
 # make core     the quick tests against the built wheel, installed without any extra
 # make evidence long campaigns that the tests leave out
 # make bench    the benchmarks, with their promises
+# make changelog  what the files in changes/ come to
+# make lock     the newest versions for the development environment (needs uv)
 # make audit    known advisories about what is installed, and about the lowest versions that are allowed
 #
 # All of them work in a fresh clone: they make .venv and install what they need, again when pyproject.toml changes.
@@ -25,7 +27,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # Tests of several processes wait more than they compute, so two at a time pay even on a small machine.
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: help demo test quick evidence check core bench audit clean
+.PHONY: help demo test quick evidence check core bench changelog lock audit clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -52,6 +54,16 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+changelog: $(VENV)/.dev
+	$(BIN)/towncrier build --draft --version unreleased
+
+lock:
+	$(if $(UV),,$(error make lock needs uv))
+	mkdir -p build
+	echo '# The versions of the development environment; `make lock` updates them. For users pyproject.toml alone counts.' > build/lock
+	"$(UV)" pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --all-extras --group dev pyproject.toml >> build/lock
+	mv build/lock requirements-dev.lock
 
 # Both are looked up before either failure counts. The lowest versions are resolved by uv, which alone can do that.
 audit: $(VENV)/.dev
@@ -105,8 +117,8 @@ else
 endif
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/.made
-	$(call install,$(VENV)) --editable . --group dev
+$(VENV)/.dev: pyproject.toml requirements-dev.lock | $(VENV)/.made
+	$(call install,$(VENV)) --constraint requirements-dev.lock --editable . --group dev
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/.made

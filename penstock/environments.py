@@ -14,7 +14,7 @@ from penstock.graph.policies import INPUTS, CachePolicy, IsolationLevel, Part
 from penstock.graph.tasks import TaskDefinition
 from penstock.indexes import index_from, with_index
 from penstock.locks import FileSystemLockManager, StorageLockManager, lock_manager_from
-from penstock.locks.base import LockManager, Reach
+from penstock.locks.base import LockManager
 from penstock.runners import runner_from
 from penstock.runners.base import Runner
 from penstock.runners.flights import FAR_SECONDS, Flight
@@ -22,13 +22,12 @@ from penstock.runners.local import ThreadRunner
 from penstock.runners.nesting import nesting
 from penstock.settings import Settings, current_settings
 from penstock.storage import open_store
-from penstock.storage.memory import MemoryStore
 from penstock.storage.pickled import annotated_pickle
 from penstock.storage.results import ResultStore
 from penstock.storage.salts import salt_of
 from penstock.storage.signing import Signatures
 from penstock.storage.stored import StoredResult, find_stored
-from penstock.storage.stores import ProbedStore, Store
+from penstock.storage.stores import ProbedStore, Reach, Store
 
 
 class Environment:
@@ -105,10 +104,12 @@ class Environment:
             return False, f"a key may be computed twice at once: {flight.why}"
         if isinstance(store, ProbedStore) and not store.conditions().enforced:
             return False, "a key may be computed twice at once: the store does not enforce conditional writes"
-        reach, path = flight.manager.reach, store.local_path("locks")
-        shared: Reach = "process" if isinstance(store, MemoryStore) else "network" if path is None else "host"
-        if _REACHES.index(reach) < _REACHES.index(shared):
-            return False, f"a key may be computed twice at once: the locks reach one {reach}, the store one {shared}"
+        reach = flight.manager.reach
+        if _nearer(reach, store.reach):
+            return (
+                False,
+                f"a key may be computed twice at once: the locks reach one {reach}, the store one {store.reach}",
+            )
         return True, f"a key is computed once among the runs of one {reach}, for {flight.manager!r} locks it"
 
     def locks_of_settings(self) -> LockManager:
@@ -127,7 +128,9 @@ class Environment:
         return manager
 
 
-_REACHES: tuple[Reach, ...] = ("process", "host", "network")
+def _nearer(one: Reach, other: Reach) -> bool:
+    order = ("process", "host", "network")
+    return order.index(one) < order.index(other)
 
 
 def _locks_beside(store: Store) -> str:
@@ -208,13 +211,23 @@ def check_reach(runner: Runner, manager: LockManager, task: str, *, reach: Reach
     `reach` is how far away workers are if the run is inside of a task of another one.
     """
     reach = reach or runner.reach
-    order = ("process", "host", "network")
-    if order.index(manager.reach) < order.index(reach):
+    if _nearer(manager.reach, reach):
         raise ConfigurationError(
             f"{type(manager).__name__} cannot lock for {type(runner).__name__}",
             where=f"task {task}",
             because=f"its locks reach one {manager.reach}, the workers are spread over a {reach}",
             hint="use a lock manager that reaches as far, such as RedisLockManager, or PENSTOCK_LOCKS=store",
+        )
+
+
+def check_store(runner: Runner, store: Store) -> None:
+    """Raise `ConfigurationError` if the runner's workers cannot open the store by its address."""
+    if store.reach == "process" and runner.reach != "process":
+        raise ConfigurationError(
+            f"{type(runner).__name__} cannot use {type(store).__name__}",
+            where=store.url,
+            because="its workers are other processes, and the store is in this one",
+            hint="use a folder or a bucket as the store, or the thread runner",
         )
 
 

@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from penstock import events
-from penstock.environments import Environment, check_annotation, check_conditions, check_reach, expand_files
+from penstock.environments import (
+    Environment,
+    check_annotation,
+    check_conditions,
+    check_reach,
+    check_store,
+    expand_files,
+)
 from penstock.errors import DamagedResult, PenstockError, TracingError, is_a
 from penstock.graph.capture import replace_futures
 from penstock.graph.futures import WaitedInVain
@@ -154,9 +161,11 @@ class Live:
         self._nesting = (around or Nesting()).run(run.id, runner.reach)
         self._lending = Lending(around) if around is not None else None
         settings = environment.settings
+        store = environment.results().store
+        check_store(runner, store)
         context = WorkerContext(
             info,
-            environment.results().store.url,
+            store.url,
             environment.signatures(),
             environment.results,
             index=without_password(settings.index),
@@ -240,13 +249,15 @@ class Live:
         policy, storage = node.entry.policy, node.entry.task.options.result_storage
         if node.entry.template is None or policy is None:
             return EVERYONE
-        check_annotation(self.environment.results(storage), node.entry.task)
+        results = self.environment.results(storage)
+        check_store(self.runner, results.store)
+        check_annotation(results, node.entry.task)
         # Whoever waits for a lock while it holds its caller's could wait for ever.
         nested = self._around is not None
         try:
             flight = self.environment.flight(policy, storage)
             if flight.manager is not None and not (nested and not flight.required):
-                check_conditions(self.environment.results(storage).store, node.name)
+                check_conditions(results.store, node.name)
         except PenstockError as error:
             if policy.isolation_level is IsolationLevel.SERIALIZABLE:
                 raise

@@ -14,12 +14,14 @@ from penstock.locks.redis import RedisLockManager
 from penstock.locks.redis_address import SCHEMES
 from penstock.locks.sessions import checked_lease
 from penstock.locks.storage import StorageLockManager
+from penstock.plugins import load_plugin, plugin_names
 from penstock.storage.stores import Store
 
 
 def lock_manager_from(setting: str, *, lease_seconds: float | None = None, store: Store | None = None) -> LockManager:
     """The manager that `setting` names: `memory` (one for the whole process), `store` (in `store`), a Redis
-    (`redis://host:6379/0`), or a folder (`/var/lock/penstock`, `./locks`, `~/locks`, `file:///…`).
+    (`redis://host:6379/0`), a folder (`/var/lock/penstock`, `./locks`, `~/locks`, `file:///…`), or what another package
+    adds (penstock.plugins).
 
     Touches nothing. A bare word is never taken for a folder, so a mistyped name does not lock in a new place of its
     own. Raises `ConfigurationError` for anything else.
@@ -29,11 +31,14 @@ def lock_manager_from(setting: str, *, lease_seconds: float | None = None, store
         return StorageLockManager(store, lease_seconds=lease_seconds)
     if opener := _OPENERS.get(scheme if separator else setting):
         return opener(setting, lease_seconds)
+    if separator and (added := load_plugin("penstock.locks", scheme)):
+        manager: LockManager = added(setting, lease_seconds=lease_seconds)
+        return manager
     if not separator and (os.sep in setting or setting.startswith((".", "~"))):
         return FileSystemLockManager(setting, lease_seconds=lease_seconds)
     raise ConfigurationError(
         f"no lock manager is called {scheme + '://' if separator else repr(setting)}",
-        because=f"this version knows {', '.join(sorted(_KNOWN))}",
+        because=f"there are {', '.join(sorted([*_KNOWN, *(f'{name}://' for name in plugin_names('penstock.locks'))]))}",
         hint="for example PENSTOCK_LOCKS=/var/lock/penstock, or redis://host:6379/0",
     )
 

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+from penstock.storage.stores import Reach
+
 DEFAULT_LEASE_SECONDS = 30.0
 RENEWALS_PER_LEASE = 3
 """A heartbeat every lease / 3."""
@@ -24,9 +26,6 @@ LOST_AFTER = 0.8
 
 Outcome = Literal["published", "failed", "abandoned"]
 """What a holder says when it lets go: waiters read the store after `published` and race for the lock otherwise."""
-
-Reach = Literal["process", "host", "network"]
-"""Who can share the locks of a manager: threads of one process, processes of one machine, or any machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +178,13 @@ class LockManager(Protocol):
     """Where sessions are opened. Managers pickle to their settings, never to their locks or secrets."""
 
     @property
-    def reach(self) -> Reach: ...
+    def reach(self) -> Reach:
+        """Who can share its locks."""
+        ...
+
+    def ping(self) -> None:
+        """Ask whether there is an answer. Raises `LockError` if there is none."""
+        ...
 
     def open_session(
         self,

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.locks.base import Damage, Holder, Reach, Session
+from penstock.locks.base import Damage, Holder, Session
 from penstock.locks.folders import FolderLocks
 from penstock.locks.sessions import checked_lease
+from penstock.storage.stores import Reach
 
 
 class FileSystemLockManager:
@@ -75,6 +76,9 @@ class FileSystemLockManager:
         on_lost: Callable[[], None] | None = None,
     ) -> Session:
         return self._locks.open_session(info=info, lease_seconds=lease_seconds, on_lost=on_lost)
+
+    def ping(self) -> None:
+        self._locks.ping()
 
     def join_session(self, session_id: str) -> Session:
         return self._locks.join_session(session_id)

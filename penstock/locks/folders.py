@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 from penstock.clocks import Clock
 from penstock.errors import LockError
-from penstock.locks.base import Damage, Holder, Reach, Session
+from penstock.locks.base import Damage, Holder, Session
 from penstock.locks.file_systems import is_local
 from penstock.locks.slots import SlotLockManager, store_failures_are_lock_errors
 from penstock.locks.table_files import TableFiles
 from penstock.locks.table_sessions import TableLocks
 from penstock.storage.local import LocalStore
+from penstock.storage.stores import Reach
 
 _CLAIMS = "claims"
 _LEFTOVER_SECONDS = 3600.0
@@ -80,6 +81,9 @@ class FolderLocks:
         if not self._swept:
             self._files.sweep(older_than=_LEFTOVER_SECONDS)
             self._swept = True
+
+    def ping(self) -> None:
+        self._kind().ping()
 
     def join_session(self, session_id: str) -> Session:
         return self._kind().join_session(session_id)

@@ -18,7 +18,6 @@ from penstock.locks.base import (
     Holder,
     Lease,
     Outcome,
-    Reach,
     Session,
     Wakeup,
 )
@@ -29,6 +28,7 @@ from penstock.locks.sessions import (
     described,
     own_leases,
 )
+from penstock.storage.stores import Reach
 
 
 @dataclass(slots=True)
@@ -120,6 +120,10 @@ class MemoryLockManager:
         heartbeat = Heartbeat(beat, lease_seconds=seconds, clock=self._clock, on_lost=on_lost)
         heartbeat.start()
         return MemorySession(self, member.session_id, heartbeat)
+
+    def ping(self) -> None:
+        with self._table():
+            pass
 
     def join_session(self, session_id: str) -> Session:
         return MemorySession(self, session_id, None)

@@ -12,7 +12,7 @@ from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import ConfigurationError
-from penstock.locks.base import DEFAULT_LEASE_SECONDS, Finding, Holder, Reach, Session
+from penstock.locks.base import DEFAULT_LEASE_SECONDS, Finding, Holder, Session
 from penstock.locks.redis_address import RedisAddress, parse_url, with_password
 from penstock.locks.redis_client import RedisClient, imported
 from penstock.locks.redis_health import examine
@@ -20,6 +20,7 @@ from penstock.locks.redis_namespace import Namespace, to_bytes, to_text
 from penstock.locks.redis_scripts import BREAK, LIVING
 from penstock.locks.redis_sessions import JoinedSession, OwnSession, info_of
 from penstock.locks.sessions import checked_lease, described
+from penstock.storage.stores import Reach
 
 _TIMEOUTS = (0.5, 3.0)
 """Of one call: a fifth of the lease, within these bounds."""
@@ -143,6 +144,9 @@ class RedisLockManager:
         imported()
         seconds = checked_lease(lease_seconds, self._lease_seconds, DEFAULT_LEASE_SECONDS)
         return OwnSession(self._space, self._clock, described(info, platform.node()), seconds, on_lost)
+
+    def ping(self) -> None:
+        self.client.call(lambda client, _: client.ping())
 
     def join_session(self, session_id: str) -> Session:
         return JoinedSession(self._space, session_id, self._clock)

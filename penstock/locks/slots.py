@@ -17,13 +17,13 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import LockError, LocksUnreachable, SessionLost, StoreError, StoreUnreachable
-from penstock.locks.base import DEFAULT_LEASE_SECONDS, Damage, Holder, Lease, Outcome, Reach, Session, Wakeup
+from penstock.locks.base import DEFAULT_LEASE_SECONDS, Damage, Holder, Lease, Outcome, Session, Wakeup
 from penstock.locks.epochs import Epoch, Epochs
 from penstock.locks.processes import ProcessIdentity
 from penstock.locks.registry import SessionObject, SessionRegistry
 from penstock.locks.repairs import repair_objects
 from penstock.locks.sessions import Bell, Heartbeat, checked_lease, described, own_leases
-from penstock.storage.stores import ProbedStore, SlotStore
+from penstock.storage.stores import ProbedStore, Reach, SlotStore
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -96,6 +96,10 @@ class SlotLockManager:
         """Before the first session: see that the store can do it, and clear up after the dead."""
         probe(self._store)
         self._registry.sweep()
+
+    @store_failures_are_lock_errors
+    def ping(self) -> None:
+        self._store.get("ping")  # nothing is ever there
 
     @store_failures_are_lock_errors
     def join_session(self, session_id: str) -> Session:

@@ -8,12 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.locks.base import Damage, Holder, Reach, Session
+from penstock.locks.base import Damage, Holder, Session
 from penstock.locks.folders import FolderLocks
 from penstock.locks.slots import SlotLockManager
 from penstock.storage import open_store
-from penstock.storage.memory import MemoryStore
-from penstock.storage.stores import Listed, SlotStore, Store
+from penstock.storage.stores import Listed, Reach, SlotStore, Store
 
 _FOLDER = "locks/"
 _CONCURRENCY = 16
@@ -50,10 +49,10 @@ class StorageLockManager(SlotLockManager):
         kind."""
         self._whole: Store = open_store(store) if isinstance(store, str | os.PathLike) else store
         folder = self._whole.local_path("locks")
-        self.near = folder is not None or isinstance(self._whole, MemoryStore)
+        self.near = folder is not None or self._whole.reach == "process"
         """Whether asking it costs no requests over a network."""
         # Whoever reaches the store shares its locks, and workers that do not reach it can run nothing anyway.
-        reach: Reach = "process" if isinstance(self._whole, MemoryStore) else "network"
+        reach: Reach = "process" if self._whole.reach == "process" else "network"
         super().__init__(
             _Folder(self._whole),
             reach=reach,

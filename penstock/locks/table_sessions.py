@@ -85,6 +85,9 @@ class TableLocks:
             self._swept = True
         return session
 
+    def ping(self) -> None:
+        self.files.names()
+
     def join_session(self, session_id: str) -> Session:
         return JoinedTableSession(self, session_id)
 

@@ -8,15 +8,34 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote_plus
 
 from penstock.errors import ConfigurationError
-from penstock.runners.base import Runner
+from penstock.plugins import load_plugin, plugin_names
+from penstock.runners.base import Bundle, Engine, Finished, Payload, Report, Runner, Started, WorkerContext
 from penstock.runners.local import ThreadRunner
 
 if TYPE_CHECKING:
+    from penstock.runners.calls import Worker
+    from penstock.runners.copies import copied
     from penstock.runners.dask import DaskRunner
     from penstock.runners.processes import ProcessRunner
     from penstock.runners.ray import RayRunner
 
-__all__ = ["DaskRunner", "ProcessRunner", "RayRunner", "Runner", "ThreadRunner", "runner_from"]
+__all__ = [
+    "Bundle",
+    "DaskRunner",
+    "Engine",
+    "Finished",
+    "Payload",
+    "ProcessRunner",
+    "RayRunner",
+    "Report",
+    "Runner",
+    "Started",
+    "ThreadRunner",
+    "Worker",
+    "WorkerContext",
+    "copied",
+    "runner_from",
+]
 
 
 def _processes(**options: Any) -> Runner:
@@ -45,6 +64,8 @@ _ON_USE = {
     "DaskRunner": "penstock.runners.dask",
     "ProcessRunner": "penstock.runners.processes",
     "RayRunner": "penstock.runners.ray",
+    "Worker": "penstock.runners.calls",
+    "copied": "penstock.runners.copies",
 }
 
 
@@ -80,10 +101,14 @@ def runner_from(chosen: Runner | str) -> Runner:
     if separator and scheme in _CLUSTERS:
         address, shipped = _without_ship(chosen)
         return _CLUSTERS[scheme](address, **shipped)
+    given = chosen
     chosen, shipped = _without_ship(chosen)
     kind, _, query = chosen.partition("?")
     if kind not in _RUNNERS:
-        known = [*_RUNNERS, *(f"{scheme}://" for scheme in _CLUSTERS)]
+        if added := load_plugin("penstock.runners", scheme if separator else kind):
+            runner: Runner = added(given)
+            return runner
+        known = [*_RUNNERS, *(f"{scheme}://" for scheme in _CLUSTERS), *plugin_names("penstock.runners")]
         raise ConfigurationError(
             f"no runner is called {chosen!r}",
             hint=f"there are {', '.join(sorted(known))}, such as threads?workers=8",

@@ -21,13 +21,13 @@ from penstock.graph.keys import KeyTemplate
 from penstock.graph.large import Large
 from penstock.graph.signatures import Style
 from penstock.graph.tasks import TaskDefinition
-from penstock.locks.base import Reach
 from penstock.runners.nesting import Nesting
 from penstock.runners.script_classes import ScriptClasses, script_classes
 from penstock.runtime import FlowRunInfo
 from penstock.settings import Settings
 from penstock.storage.records import ResultRecord
 from penstock.storage.signing import Signatures
+from penstock.storage.stores import Reach
 
 OutcomeKind = Literal[
     "executed",  # the function ran (and, for a cached node, a result of this or another attempt is published)

@@ -324,7 +324,7 @@ class Claims:
         if presence is None:
             manager.open_session(info=self._info, lease_seconds=self._lease_of(manager)).close()
         else:
-            presence.session.free(["penstock asks whether there is an answer"])
+            manager.ping()
 
     def _tell(self, doing: str, error: PenstockError, unlocked: bool | None = None) -> None:
         _log.warning("cannot %s: %s: %s (%s)", doing, error.what, error.because, error.where)

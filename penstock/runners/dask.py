@@ -15,11 +15,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigurationError, RunnerError
-from penstock.locks.base import Reach
 from penstock.runners.base import Engine, Preparation, Report, WorkerContext, checked_setup
 from penstock.runners.binding import BindsFlows
 from penstock.runners.shipping import Ship, check_ship, pack
 from penstock.runners.values import pickled
+from penstock.storage.stores import Reach
 
 if TYPE_CHECKING:
     from penstock.runners.dask_connections import Connection, KeptConnection
@@ -136,12 +136,6 @@ class DaskRunner(BindsFlows):
         Raises `RunnerError` if Dask is not installed, the scheduler does not answer, the cluster does not start or has
         other versions, and `ConfigurationError` for a store that workers cannot reach or what cannot be shipped.
         """
-        if context.store.startswith("memory:") and self.reach != "process":
-            raise ConfigurationError(
-                "a store in memory cannot be shared with Dask's workers",
-                where=context.store,
-                hint="use a folder or a bucket as the store, or the thread runner",
-            )
         distributed = _import_distributed()
         with contextlib.ExitStack() as undo:
             if self._connection is not None:

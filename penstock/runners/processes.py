@@ -25,7 +25,6 @@ from typing import Any
 import cloudpickle
 
 from penstock.errors import ConfigurationError
-from penstock.locks.base import Reach
 from penstock.runners.base import (
     Bundle,
     Engine,
@@ -48,6 +47,7 @@ from penstock.runners.source_lines import pickled_task
 from penstock.runners.values import discard_value, read_value, spill_value
 from penstock.runners.wire import none_read, pack_bundle, unpack_outcomes, unpack_waits
 from penstock.runners.worker_processes import log_again
+from penstock.storage.stores import Reach
 
 _MAIN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -84,12 +84,6 @@ class ProcessRunner(BindsFlows):
         return "host"
 
     def open(self, context: WorkerContext, report: Report) -> Engine:
-        if context.store.startswith("memory:"):
-            raise ConfigurationError(
-                "a store in memory cannot be shared with worker processes",
-                where=context.store,
-                hint="use a folder as the store, or the thread runner",
-            )
         return _ProcessEngine(self, replace(context, setup=self.worker_setup), report)
 
 

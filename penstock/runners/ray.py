@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from penstock.errors import ConfigurationError
-from penstock.locks.base import Reach
 from penstock.runners.base import Engine, Preparation, Report, WorkerContext, checked_setup
 from penstock.runners.binding import BindsFlows
 from penstock.runners.ray_clusters import PROCESS
 from penstock.runners.shipping import Ship, check_ship, pack
+from penstock.storage.stores import Reach
 
 
 class RayRunner(BindsFlows):
@@ -67,12 +66,6 @@ class RayRunner(BindsFlows):
         return "host" if PROCESS.is_own(self.address) else "network"
 
     def open(self, context: WorkerContext, report: Report) -> Engine:
-        if context.store.startswith("memory:"):
-            raise ConfigurationError(
-                "a store in memory cannot be shared with worker processes",
-                where=context.store,
-                hint="use a folder or a bucket as the store, or the thread runner",
-            )
         shipped = pack(self.ship)
         seat = PROCESS.join(self.address, self.init_options)
         try:

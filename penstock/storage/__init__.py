@@ -3,23 +3,35 @@
 from penstock.storage.addresses import open_store
 from penstock.storage.local import LocalStore
 from penstock.storage.memory import MemoryStore
+from penstock.storage.records import About
+from penstock.storage.serializers import Serializer
 from penstock.storage.stores import (
+    MAX_RECORD_BYTES,
     AppendStore,
     Listed,
     PayloadStore,
+    Reach,
     SlotStore,
     Store,
     SweepStore,
+    check_name,
+    check_record,
 )
 
 __all__ = [
+    "MAX_RECORD_BYTES",
+    "About",
     "AppendStore",
     "Listed",
     "LocalStore",
     "MemoryStore",
     "PayloadStore",
+    "Reach",
+    "Serializer",
     "SlotStore",
     "Store",
     "SweepStore",
+    "check_name",
+    "check_record",
     "open_store",
 ]

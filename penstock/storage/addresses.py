@@ -8,6 +8,7 @@ from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
 from penstock.errors import ConfigurationError
+from penstock.plugins import load_plugin, plugin_names
 from penstock.storage.local import LocalStore
 from penstock.storage.memory import MemoryStore
 from penstock.storage.stores import Store
@@ -15,8 +16,9 @@ from penstock.storage.stores import Store
 
 def open_store(url: str | os.PathLike[str]) -> Store:
     """The store at `url`: a folder (`/data/store`, `~/store`, `file:///data/store`), a bucket or a folder in one
-    (`s3://bucket/folder`, `gs://…`, `az://…`), or `memory://name`. A folder or a bucket whose address ends in
-    `?trusted=true` is trusted like one's own code, whoever can write there.
+    (`s3://bucket/folder`, `gs://…`, `az://…`), `memory://name`, or what another package adds
+    (penstock.plugins). A folder or a bucket whose address ends in `?trusted=true` is trusted like one's own code,
+    whoever can write there.
 
     Touches nothing: a folder is made on the first write, a bucket has to exist. Raises `ConfigurationError` for an
     address of no known kind.
@@ -26,14 +28,17 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     if not separator:
         folder, trusted = _without_trust(address)
         return LocalStore(folder, trusted=trusted)
-    if scheme not in _OPENERS:
+    opener = _OPENERS.get(scheme) or load_plugin("penstock.stores", scheme)
+    if opener is None:
+        known = sorted([*_OPENERS, *plugin_names("penstock.stores")])
         raise ConfigurationError(
             f"no store for addresses that begin with {scheme}://",
             where=_without_secrets(address),
-            because=f"this version knows folders and {', '.join(f'{known}://' for known in sorted(_OPENERS))}",
-            hint="give a folder, for example PENSTOCK_STORE=/data/penstock",
+            because=f"there are folders and {', '.join(f'{each}://' for each in known)}",
+            hint="give a folder, for example PENSTOCK_STORE=/data/penstock, or install the package that adds the store",
         )
-    return _OPENERS[scheme](address)
+    store: Store = opener(address)
+    return store
 
 
 def _open_file(address: str) -> Store:

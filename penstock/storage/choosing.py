@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from penstock.errors import CodecRefused, ConfigurationError, SerializationError
+from penstock.plugins import load_plugin, plugin_names
 from penstock.storage.array_cells import CellsSerializer, MaskedSerializer
 from penstock.storage.arrays import NumpySerializer
 from penstock.storage.containers import ContainerSerializer
@@ -87,11 +90,11 @@ def prepared(serializer: Serializer, value: Any) -> Serializer | None:
 
 def reader_of(codec: str, *, allow_unsafe: bool) -> Serializer:
     """The serializer that reads `codec`; decided before a byte is parsed. Raises `CodecRefused`."""
-    serializer = _registry.get(codec) or _ON_REQUEST.get(codec)
+    serializer = _found(codec)
     if serializer is None:
         raise CodecRefused(
             f"no serializer reads the codec {codec!r}",
-            hint="import the module that registers it, or upgrade Penstock",
+            hint="import the module that registers it, install the package that adds it, or upgrade Penstock",
             codec=codec,
         )
     if not serializer.safe and not allow_unsafe:
@@ -111,13 +114,37 @@ def _reader_of_part(codec: str, allow_unsafe: bool) -> Serializer:
 
 def is_safe(codec: str) -> bool:
     """Whether reading `codec` runs no code that the bytes name; True also for one that nobody reads."""
-    serializer = _registry.get(codec) or _ON_REQUEST.get(codec)
+    serializer = _found(codec)
     return serializer is None or serializer.safe
 
 
-def _candidates() -> list[Serializer]:
+def _found(codec: str) -> Serializer | None:
+    return _registry.get(codec) or _ON_REQUEST.get(codec) or _of_other_packages().get(codec)
+
+
+@functools.cache
+def _of_other_packages() -> dict[str, Serializer]:
+    loaded = [load_plugin("penstock.formats", name) for name in plugin_names("penstock.formats")]
+    formats: list[Serializer] = [each() if isinstance(each, type) else each for each in loaded]
+    for each in formats:
+        if each.name in _OURS or each.name in _ON_REQUEST:
+            raise ConfigurationError(
+                f"the codec {each.name!r} is taken",
+                where=f"{type(each).__module__}.{type(each).__qualname__}",
+                because="it is one of Penstock's own",
+                hint="the package that adds this format has to give it another name",
+            )
+    return {each.name: each for each in formats}
+
+
+def _candidates() -> Iterator[Serializer]:
+    """What is asked in turn. Formats of other packages come before pickle alone: what other values are stored as does
+    not depend on what is installed, and few results pay for looking it up."""
     with _registry_lock:
-        return list(reversed(_registry.values()))
+        *own, pickle = reversed(_registry.values())
+    yield from own
+    yield from _of_other_packages().values()
+    yield pickle
 
 
 def _checked(serializer: Serializer, value: Any) -> Serializer:
@@ -171,6 +198,7 @@ def may_be_taken(kind: type) -> bool:
     classes its values are may take any."""
     with _registry_lock:
         others = [each for codec, each in _registry.items() if codec not in _OURS]
+    others += _of_other_packages().values()
     return any(
         not isinstance(each, NarrowSerializer)
         or any(issubclass(kind, one) or issubclass(one, kind) for one in each.classes)

@@ -25,7 +25,7 @@ from penstock.ownership import others_can_change, others_can_lead_elsewhere
 from penstock.storage.folders import Descent
 from penstock.storage.local_errors import NO_LINKS, translated
 from penstock.storage.local_upkeep import disk_bytes, prune, sweep
-from penstock.storage.stores import MAX_RECORD_BYTES, Listed, check_name, check_record
+from penstock.storage.stores import MAX_RECORD_BYTES, Listed, Reach, check_name, check_record
 
 _Done = TypeVar("_Done")
 _TEMPORARY = ".tmp"
@@ -56,6 +56,10 @@ class LocalStore:
     @property
     def url(self) -> str:
         return Path(self._root).as_uri() + ("?trusted=true" if self._said_trusted else "")
+
+    @property
+    def reach(self) -> Reach:
+        return "host"  # at least: folders of network file systems look the same
 
     @property
     def trusted(self) -> bool:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from penstock.errors import ConfigurationError, StoreError
-from penstock.storage.stores import MAX_RECORD_BYTES, Listed, check_name, check_record
+from penstock.storage.stores import MAX_RECORD_BYTES, Listed, Reach, check_name, check_record
 
 
 class MemoryStore:
@@ -39,6 +39,10 @@ class MemoryStore:
     @property
     def url(self) -> str:
         return f"memory://{self._name or ''}"
+
+    @property
+    def reach(self) -> Reach:
+        return "process"
 
     def get(self, name: str) -> bytes | None:
         found = self._files.get(check_name(name))

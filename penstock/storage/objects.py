@@ -27,7 +27,7 @@ from penstock.storage.deadlines import Deadlines
 from penstock.storage.indexing import IndexedReads, LookupIndex, closing_name
 from penstock.storage.locations import parse_location
 from penstock.storage.probing import VERDICT_NAME, probe, read_verdict, written_verdict
-from penstock.storage.stores import MAX_RECORD_BYTES, Conditions, Listed, check_name, check_record
+from penstock.storage.stores import MAX_RECORD_BYTES, Conditions, Listed, Reach, check_name, check_record
 
 IN_FLIGHT = 64
 """Requests of one batch that are under way at the same time."""
@@ -70,6 +70,10 @@ class ObjectStore:
     @property
     def url(self) -> str:
         return self._location.url
+
+    @property
+    def reach(self) -> Reach:
+        return "network"
 
     @property
     def trusted(self) -> bool:

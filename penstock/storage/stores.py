@@ -24,6 +24,9 @@ from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 from penstock.errors import StoreError
 
+Reach = Literal["process", "host", "network"]
+"""Who can share something: threads of one process, processes of one machine, or any machine."""
+
 MAX_RECORD_BYTES = 64 * 1024
 """The largest record a slot may hold, in bytes."""
 
@@ -110,6 +113,11 @@ class Store(SlotStore, PayloadStore, Protocol):
     @property
     def url(self) -> str:
         """The address that opens the same store again, without secrets in it."""
+        ...
+
+    @property
+    def reach(self) -> Reach:
+        """Who gets the same store by its address. Workers that look at another store find out by themselves."""
         ...
 
     @property

@@ -21,7 +21,8 @@ import pytest
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import LockError, PenstockError, SessionLost
-from penstock.locks.base import Holder, Lease, LockManager, Outcome, Reach, Session, Wakeup
+from penstock.locks.base import Holder, Lease, LockManager, Outcome, Session, Wakeup
+from penstock.storage.stores import Reach
 from penstock.testing.clocks import FakeClock
 
 ODD_KEYS = [
@@ -135,6 +136,13 @@ class LockManagerTests:
         (holder,) = session.try_acquire([key])
         assert isinstance(holder, Holder), f"{key!r} was free"
         return holder
+
+    def test_a_manager_that_answers_is_pinged_without_a_word(self, manager: LockManager) -> None:
+        manager.ping()
+        session = self.open(manager)
+        lease = self.take(session, "k")
+        manager.ping()
+        assert [holder.fencing_token for holder in manager.ls()] == [lease.fencing_token]
 
     # -- taking and letting go
 

@@ -18,13 +18,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import pytest
 
 from penstock.errors import PenstockError, StoreError
 from penstock.storage.addresses import open_store
-from penstock.storage.stores import MAX_RECORD_BYTES, AppendStore, Store, SweepStore
+from penstock.storage.stores import MAX_RECORD_BYTES, AppendStore, Reach, Store, SweepStore
 
 REFUSED_NAMES = [
     "",
@@ -340,6 +340,9 @@ class StoreTests:
             file.write(b"2")
         assert store.sweep(older_than=0.0) == 0
         assert [file.name for file in store.list("")] == ["a", "p"]
+
+    def test_its_reach_says_who_gets_the_same_store_by_its_address(self, store: Store) -> None:
+        assert store.reach in get_args(Reach)
 
     def test_its_url_opens_the_same_store(self, store: Store) -> None:
         store.put("a", b"1")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, TypeVar
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.storage.stores import Listed, Store
+from penstock.storage.stores import Listed, Reach, Store
 from penstock.testing.clocks import FakeClock
 
 When = Literal["before", "after"]
@@ -61,6 +61,10 @@ class FlakyStore:
     @property
     def url(self) -> str:
         return self.inner.url
+
+    @property
+    def reach(self) -> Reach:
+        return self.inner.reach
 
     @property
     def trusted(self) -> bool:
@@ -142,6 +146,10 @@ class SlowStore:
     @property
     def url(self) -> str:
         return self.inner.url
+
+    @property
+    def reach(self) -> Reach:
+        return self.inner.reach
 
     @property
     def trusted(self) -> bool:

@@ -31,6 +31,9 @@ class AwayManager(MemoryLockManager):
         if self.away:
             raise LocksUnreachable("no answer")
 
+    def ping(self) -> None:
+        self.called()
+
     def open_session(self, **options: Any) -> Any:
         self.called()
         return _Session(self, super().open_session(**options))
