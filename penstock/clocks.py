@@ -40,3 +40,11 @@ class SystemClock:
 
 
 SYSTEM_CLOCK = SystemClock()
+
+
+def moment(at: float | None) -> str:
+    """A time, as local date and time."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else ""
+    except (ValueError, OverflowError, OSError):
+        return "?"  # no number, or no time

@@ -119,6 +119,14 @@ class Journal:
         if self._writer is not None:
             self._writer.add(events.encode_event(event))
 
+    def beside(self, job: Callable[[Callable[[str], str]], None]) -> None:
+        """Have something written beside the log, without waiting for it, and nothing where no log is kept.
+
+        `job(redact)` must not raise; `redact` takes secrets out of texts.
+        """
+        if self._writer is not None:
+            self._writer.do(lambda: job(self._redact))
+
     def started(self, runner: str) -> None:
         """The run begins: from here on it can be found, and resumed if it is killed."""
         record = self.record

@@ -20,9 +20,10 @@ from penstock.environments import (
     expand_files,
 )
 from penstock.errors import DamagedResult, PenstockError, TracingError, is_a
+from penstock.explanations.notes import write_notes
 from penstock.graph.capture import replace_futures
 from penstock.graph.futures import WaitedInVain
-from penstock.graph.graphs import Graph, Node
+from penstock.graph.graphs import Entry, Graph, Node
 from penstock.graph.keys import KeyContext
 from penstock.graph.mistakes import note_futures, refuse_hidden_futures
 from penstock.graph.planning import Status
@@ -231,6 +232,7 @@ class Live:
                 bundle_seconds=settings.bundle_seconds,
                 bundle_nodes=settings.bundle_nodes,
                 open_engine=lambda: runner.open(context, self.driver.report),
+                on_task=self._note_code,
             ),
             claims=self._claims,
             recompute_unknown=settings.on_unknown == "recompute",
@@ -267,6 +269,12 @@ class Live:
         if flight.required and flight.manager is not None:
             check_reach(self.runner, flight.manager, node.name, reach=self._nesting.reach)
         return EVERYONE if nested and not flight.required else flight
+
+    def _note_code(self, entry: Entry) -> None:
+        """Its first result is under way: what its code is made of is noted, for who asks why a later call is no hit."""
+        if entry.template is not None:
+            results = self.environment.results(entry.task.options.result_storage)
+            self.journal.beside(lambda redact: write_notes(entry, results.store, redact))
 
     def _emit(self, event: events.Event) -> None:
         self.journal.emit(event)

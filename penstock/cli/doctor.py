@@ -16,9 +16,9 @@ import click
 from penstock.cli.failures import INFRASTRUCTURE
 from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import print_document, say, size, table
-from penstock.cli.producers import other_environments
 from penstock.environments import Environment
 from penstock.errors import PenstockError, StoreError
+from penstock.explanations.producers import other_environments
 from penstock.indexes import index_from
 from penstock.locks.base import Examinable, Holder, LockManager, Repairable
 from penstock.storage.indexing import IndexableStore

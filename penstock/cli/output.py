@@ -10,12 +10,12 @@ import contextlib
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
+from penstock.clocks import moment as moment
 from penstock.texts import STEERING, all_encodable, clean, repr_of, text_of
 
 
@@ -109,14 +109,6 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def moment(at: float | None) -> str:
-    """A time, as local date and time."""
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else ""
-    except (ValueError, OverflowError, OSError):
-        return "?"  # no number, or no time
 
 
 def short(value: Any, *, limit: int = 500, lines: int = 12) -> str:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
 
-from penstock.errors import DamagedResult, StoreVersionError, UsageError
+from penstock.errors import UsageError
 from penstock.journals import RunRecord, process_of, read_record
 from penstock.locks.processes import ProcessIdentity
 from penstock.storage import maintenance
 from penstock.storage.maintenance import Summary
-from penstock.storage.records import ResultRecord, decode_slot_at, segment
 from penstock.storage.results import ResultStore
 from penstock.storage.stores import Store
-
-_BATCH = 256
-_SLOT_SUFFIX = ".record.json"
 
 
 def find_run(store: Store, text: str) -> RunRecord:
@@ -77,20 +72,3 @@ def find_task(results: ResultStore, text: str) -> str:
     close = difflib.get_close_matches(text, [*tasks, *(task.rpartition(":")[2] for task in tasks)], 1)
     hint = f"did you mean {close[0]}?" if close else "`penstock cache ls` lists what there is"
     raise UsageError(f"there are no results of a task {text}", where=results.store.url, hint=hint)
-
-
-def records_of(results: ResultStore, task: str, *, limit: int) -> Iterator[ResultRecord]:
-    """The published records of a task, the latest `limit` of them; damaged ones are passed over."""
-    store = results.store
-    listed = [entry for entry in store.list(f"results/{segment(task)}/") if entry.name.endswith(_SLOT_SUFFIX)]
-    listed.sort(key=lambda entry: entry.modified, reverse=True)
-    names = [entry.name for entry in listed[:limit]]
-    for start in range(0, len(names), _BATCH):
-        batch = names[start : start + _BATCH]
-        for name, data in zip(batch, store.get_many(batch), strict=True):
-            try:
-                slot = None if data is None else decode_slot_at(data, name)
-            except (DamagedResult, StoreVersionError):
-                continue
-            if isinstance(slot, ResultRecord):
-                yield slot

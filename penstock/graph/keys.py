@@ -203,7 +203,9 @@ class KeyTemplate:
                         return None
                     parts["cache_key_fn"] = answer
             if self.inputs is not None:
-                parts["inputs"] = {name: self._digest(name, arguments[name], resolve).hex() for name in self.inputs}
+                parts["inputs"] = {
+                    name: self.input_digest(name, arguments[name], resolve).hex() for name in self.inputs
+                }
         return parts
 
     @staticmethod
@@ -229,18 +231,18 @@ class KeyTemplate:
             leaf = LEAVES.get(type(value))
             if name in self.secret:
                 with main_module(self.main):
-                    part = self._digest(name, value, resolve)
+                    part = self.input_digest(name, value, resolve)
             elif leaf is not None:
                 part = leaf(value)
             elif type(value) is Ref and resolve is not None:
                 part = bytes.fromhex(resolve(value))
             else:
                 with main_module(self.main):
-                    part = self._digest(name, value, resolve)
+                    part = self.input_digest(name, value, resolve)
             pieces += (label, part)
         return blake3(b"".join(pieces)).digest(SIZE).hex()
 
-    def _digest(self, name: str, value: Any, resolve: Resolve | None) -> bytes:
+    def input_digest(self, name: str, value: Any, resolve: Resolve | None) -> bytes:
         """The digest of an argument, keyed if it is secret by its name or by what it holds."""
         found = _digest_argument(name, value, resolve)
         if name not in self.secret and not shows_secret(value):

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.graph.code_changes import CodeChange
+from penstock.graph.explained import Explains, Explanation, Reason, planned_reason
 from penstock.graph.graphs import Graph, Node
-from penstock.graph.planning import Counters, Hit, NoAnswer, NoHit, Status, Step
+from penstock.graph.planning import Counters, Hit, NoHit, Status, Step
 
 SHOWN_REASONS = 4
 
@@ -40,14 +42,45 @@ class Plan:
     """What a run would do with each node, decided by look-ups alone."""
 
     def __init__(
-        self, flow: str, graph: Graph, steps: dict[int, Step], counters: Counters, stopped_at: str | None
+        self,
+        flow: str,
+        graph: Graph,
+        steps: dict[int, Step],
+        counters: Counters,
+        stopped_at: str | None,
+        explains: Explains | None = None,
     ) -> None:
+        """`explains` finds out why nodes are no hits, when somebody reads of it."""
         self.flow = flow
         self.graph = graph
         self.steps = steps
         self.counters = counters
         self.stopped_at = stopped_at
         """Where the flow function needs a value that is not cached; what it calls after that is not in the plan."""
+        self._explains = explains
+        self._explained: dict[int, Explanation] = {}
+
+    def explain(self, node: int) -> Explanation:
+        """Why a node is what the plan says of it. Looks into the store for earlier results of its task."""
+        found = self._explained.get(node)
+        if found is None:
+            found = self._explained[node] = self._find_out(self.graph[node])
+        return found
+
+    def _find_out(self, node: Node) -> Explanation:
+        step = self.steps.get(node.id)
+        if self._explains is None or step is None or not step.runs:
+            return Explanation([Reason(planned_reason(step))])
+        return self._explains.explain(self.graph, self.steps, node)
+
+    @property
+    def changes(self) -> dict[str, list[CodeChange]]:
+        """By task, what was changed in its code since the nearest earlier results of its calls, each once."""
+        found: dict[str, dict[CodeChange, None]] = {}
+        for node in self.graph:
+            if changes := self.explain(node.id).changes:
+                found.setdefault(node.name, {}).update(dict.fromkeys(changes))
+        return {task: list(changes) for task, changes in found.items()}
 
     @property
     def nodes(self) -> list[PlannedNode]:
@@ -73,6 +106,7 @@ class Plan:
             "stopped_at": self.stopped_at,
             "rounds": self.counters.rounds,
             "lookups": self.counters.lookups,
+            "changes": {task: [each.to_dict() for each in changes] for task, changes in self.changes.items()},
             "nodes": [node.to_dict() for node in self._nodes()],
         }
 
@@ -88,7 +122,7 @@ class Plan:
                 id=node.id,
                 task=node.name,
                 status=str(self._status(node)),
-                reason=_reason(step),
+                reason=self.explain(node.id).summary if step is not None and step.runs else planned_reason(step),
                 key=answer.cache_key if isinstance(answer, Hit) else node.cache_key,
                 size=answer.size if isinstance(answer, Hit) else None,
                 seconds=answer.seconds if isinstance(answer, Hit | NoHit) else None,
@@ -105,7 +139,7 @@ class Plan:
         rows = []
         for (task, status), nodes in grouped.items():
             reasons = Counter(n.reason for n in nodes)
-            shown = "; ".join(reason for reason, _ in reasons.most_common(SHOWN_REASONS))
+            shown = "; ".join(_counted(*each, of=len(reasons)) for each in reasons.most_common(SHOWN_REASONS))
             rows.append((task, status, len(nodes), sum(n.seconds or 0.0 for n in nodes), shown))
         return rows
 
@@ -135,9 +169,6 @@ class Plan:
         return f"<p><b>{html.escape(self.flow)}</b></p><table>{head}{cells}</table>{stop}"
 
 
-def _reason(step: Step | None) -> str:
-    if step is None:
-        return "upstream of a hit"
-    if isinstance(step.answer, NoAnswer):
-        return f"{step.reason}: {step.answer.error}".splitlines()[0]
-    return step.reason
+def _counted(reason: str, nodes: int, *, of: int) -> str:
+    """One of several reasons, with the number of nodes that it holds for."""
+    return reason if of == 1 else f"{reason} ({nodes} node{'' if nodes == 1 else 's'})"

@@ -48,7 +48,16 @@ from penstock.graph.syntax import (
     module_syntax,
 )
 
-__all__ = ["importable_name", "task_code", "task_source", "task_source_of_unnamed", "told_by_name"]
+__all__ = [
+    "Reach",
+    "behind",
+    "home_of",
+    "importable_name",
+    "task_code",
+    "task_source",
+    "task_source_of_unnamed",
+    "told_by_name",
+]
 
 _VALUE_HINT = "make it an argument, give its type a digest with register_digest(), or use CacheKey('v1') for the code"
 _NAME_HINT = (
@@ -67,8 +76,8 @@ def task_source(fn: Callable[..., Any]) -> str:
 
     Raises DigestError for code without source, and for a closure or default value without a digest.
     """
-    root = _unwrapped(fn, is_project_module)
-    with own_module(_home(root)):
+    root = behind(fn, is_project_module)
+    with own_module(home_of(root)):
         return _content(root)
 
 
@@ -79,7 +88,7 @@ def told_by_name(fn: Callable[..., Any]) -> bool:
     notebook's `load` may be any project's; a lambda, a function made in a function, a partial, a bound method and an
     object that is called share their names with others that hold something else.
     """
-    root = _unwrapped(fn, is_project_module)
+    root = behind(fn, is_project_module)
     if isinstance(root, FunctionType):
         home, qualname = root.__globals__.get("__name__"), root.__code__.co_qualname
     elif isinstance(root, type):
@@ -102,9 +111,9 @@ def task_source_of_unnamed(fn: Callable[..., Any]) -> str:
     Where there is no source (a prompt, `exec`), the byte code stands in for it: right as well, though of one Python.
     Raises DigestError for what the callable is bound to if that has no digest.
     """
-    root = _unwrapped(fn, is_project_module)
+    root = behind(fn, is_project_module)
     try:
-        with own_module(_home(root)):
+        with own_module(home_of(root)):
             return _content(root, code=_source_or_byte_code)
     except DigestError as error:
         raise DigestError(
@@ -130,22 +139,17 @@ def task_code(fn: Callable[..., Any], is_project: Callable[[str], bool] | None =
 
     Raises DigestError as `task_source` does, and for a reached constant without a digest, naming it.
     """
-    root = _unwrapped(fn, is_project or is_project_module)
-    package = importable_name(root)[0].partition(".")[0]
-
-    def followed(module: str) -> bool:
-        return module.partition(".")[0] == package or is_project_module(module)
-
-    with own_module(_home(root)):
-        return _Reach(root, is_project or followed).digest()
+    root = behind(fn, is_project or is_project_module)
+    with own_module(home_of(root)):
+        return Reach(root, is_project).digest()
 
 
-def _unwrapped(fn: Any, is_project: Callable[[str], bool]) -> Any:
+def behind(fn: Any, is_project: Callable[[str], bool]) -> Any:
     """The function behind Penstock's own objects and behind installed decorators."""
     while True:
         if _is_ours(fn):
             fn = fn.fn
-        elif hasattr(fn, "__wrapped__") and not is_project(_home(fn)):
+        elif hasattr(fn, "__wrapped__") and not is_project(home_of(fn)):
             fn = fn.__wrapped__
         else:
             return fn
@@ -155,7 +159,7 @@ def _is_ours(value: Any) -> bool:
     return type(value).__module__.partition(".")[0] == "penstock" and callable(getattr(value, "fn", None))
 
 
-def _home(value: Any) -> str:
+def home_of(value: Any) -> str:
     """The module whose code this is (`functools.wraps` copies `__module__`, so it does not say)."""
     if isinstance(value, FunctionType):
         return str(value.__globals__.get("__name__") or value.__module__)
@@ -181,28 +185,41 @@ def _content(value: Any, code: Callable[[FunctionType], bytes] = function_code_d
         return blake3(b"module\0" + encode_tree(module_syntax(value))).digest(20).hex()
     held = walk.run(lambda: walk.of(value), type(value).__qualname__, "name").hex()
     call = getattr(type(value), "__call__", None)  # noqa: B004 - the function is wanted, not whether there is one
-    if isinstance(call, FunctionType) and is_project_module(_home(call)):  # an object that is called: state and code
+    if isinstance(call, FunctionType) and is_project_module(home_of(call)):  # an object that is called: state and code
         return combine("callable", (held, _content(call, code)))
     return held
 
 
-class _Reach:
-    """What a function reaches: a flat set of pieces, each with the names that lead on, so cycles do not matter."""
+class Reach:
+    """What a function reaches: a flat set of pieces, each with the names that lead on, so cycles do not matter.
 
-    def __init__(self, root: Any, is_project: Callable[[str], bool]) -> None:
+    To be used within `own_module(home_of(root))`.
+    """
+
+    def __init__(self, root: Any, is_project: Callable[[str], bool] | None = None) -> None:
+        package = importable_name(root)[0].partition(".")[0]
+
+        def followed(module: str) -> bool:
+            return module.partition(".")[0] == package or is_project_module(module)
+
         self.root = root
-        self.is_project = is_project
+        self.is_project = is_project or followed
         self.seen: dict[int, Any] = {id(root): root}
         self.open: list[Any] = [root]
-        self.pieces: set[str] = set()
         self.labels: dict[int, str] = {}
 
     def digest(self) -> str:
+        pieces = set()
+        for value, names in self.pieces():
+            edges = sorted({f"{name}={meaning}" for name, _, meaning in names})
+            pieces.add(combine("piece", (self.label(value), *edges)))
+        return combine("task_code", sorted(pieces))
+
+    def pieces(self) -> Iterator[tuple[Any, list[tuple[str, Any, str]]]]:
+        """Each piece with the names that it uses: the name, what is behind it, and what that counts as."""
         while self.open:
             value = self.open.pop()
-            edges = sorted({f"{name}={self.meaning(found, name, value)}" for name, found in self.names_of(value)})
-            self.pieces.add(combine("piece", (self.label(value), *edges)))
-        return combine("task_code", sorted(self.pieces))
+            yield value, [(name, found, self.meaning(found, name, value)) for name, found in self.names_of(value)]
 
     def label(self, value: Any) -> str:
         # The task's own name is part of its identity, and not of its code: so a renamed task can keep its keys.
@@ -273,13 +290,13 @@ class _Reach:
         """What stands for an object in the piece that names it. Project code is followed later, as a piece."""
         if type(value) in (_Named, _Absent):
             return value.text  # type: ignore[no-any-return]
-        value = _unwrapped(value, self.is_project)
+        value = behind(value, self.is_project)
         if isinstance(value, ModuleType):
             if self.is_project(value.__name__):
                 self.follow(value)  # used as a whole: passed on, or asked with getattr
             return f"module {stable_module(value.__name__)}"
         if isinstance(value, (FunctionType, type)):
-            if not self.is_project(_home(value)):
+            if not self.is_project(home_of(value)):
                 return f"library {stable_name(value)}"
             self.follow(value)
             return f"code {self.label(value)}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from penstock import events
 from penstock.errors import DigestError, RunnerError
-from penstock.graph.graphs import Node
+from penstock.graph.graphs import Entry, Node
 from penstock.graph.hashing import digest_bytes
 from penstock.graph.names import main_module_name
 from penstock.runners.ahead import Ahead
@@ -36,12 +36,15 @@ class Dispatch:
         open_engine: Callable[[], Engine],
         bundle_seconds: float,
         bundle_nodes: int,
+        on_task: Callable[[Entry], None],
     ) -> None:
-        """The engine is opened with the first call: a run in which everything is a hit needs none."""
+        """The engine is opened with the first call: a run in which everything is a hit needs none. `on_task` is called
+        once for each task that is handed over."""
         self._board = board
         self._claims = claims
         self._flight_of = flight_of
         self._open_engine = open_engine
+        self._on_task = on_task
         self._engine: Engine | None = None
         self._waiting = Waiting()
         self._bundles: dict[int, Bundle] = {}
@@ -198,6 +201,7 @@ class Dispatch:
             )
             self.engine.register(payload)
             self._payloads[id(node.entry)] = payload
+            self._on_task(node.entry)
         return payload
 
     def _calls(self, ids: list[int]) -> list[Call]:

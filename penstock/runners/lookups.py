@@ -17,6 +17,8 @@ from penstock.storage.records import RecipeEntry
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import NEVER, Absent, Found, Unknown
 
+NEVER_COMPUTED = "never computed"
+NO_RESULT_FOR_RECIPE = "no result for this recipe"
 OpenResults = Callable[[Any], ResultStore]
 """Results of a store by its address; None is the run's own store."""
 
@@ -55,7 +57,7 @@ class Lookups:
         entries = results.get_recipes([q.recipe_key or "" for q in by_recipe]) if by_recipe else []
         for query, entry in zip(by_recipe, entries, strict=True):
             if entry is None:
-                answers[query.node] = NoHit("no result for this recipe")
+                answers[query.node] = NoHit(NO_RESULT_FOR_RECIPE)
             elif entry.expires is not None and entry.expires <= self._clock.now():
                 answers[query.node] = NoHit("something upstream has expired")
             else:
@@ -122,7 +124,7 @@ def _as_answer(key: str, what: Found | Absent | Unknown, entry: RecipeEntry | No
 
 
 _REASONS = {
-    "never": "never computed",
+    "never": NEVER_COMPUTED,
     "expired": "expired",
     "damaged": "the record is damaged",
     "unfit": "of no use here",

@@ -10,6 +10,7 @@ import msgspec
 from blake3 import blake3
 
 from penstock.errors import DamagedResult, StoreVersionError
+from penstock.storage.code_notes import code_digests, copy_notes
 from penstock.storage.maintenance import current_records
 from penstock.storage.parts import all_files, remove_files
 from penstock.storage.records import RecipeEntry, ResultRecord, decode_recipe_at
@@ -49,6 +50,7 @@ def copy(source: ResultStore, target: ResultStore, *, task: str | None = None) -
     """
     done = Copied()
     now = source.clock.now()
+    code: set[str] = set()
     for record in current_records(source, task=task):
         if record.expires is not None and record.expires <= now:
             continue
@@ -61,11 +63,13 @@ def copy(source: ResultStore, target: ResultStore, *, task: str | None = None) -
         except DamagedResult:
             done.damaged += 1
             continue
+        code.update(code_digests(record))
         if copied:
             done.results += 1
             done.bytes += record.size
         else:
             done.kept += 1
+    copy_notes(source.store, target.store, code)
     copy_salt(source.store, target.store)
     for entry in _recipes(source, task):
         target.put_recipe(entry, sign=source.trust.vouches_for(entry))

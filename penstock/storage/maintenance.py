@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from penstock.errors import DamagedResult, SignatureRefused, StoreVersionError
+from penstock.storage.code_notes import code_digests, unused_notes
 from penstock.storage.parts import all_files
 from penstock.storage.payloads import verify_payload
 from penstock.storage.records import (
@@ -77,6 +78,8 @@ class Collected:
     """Generations closed because their writer is gone or their result expired."""
     leftovers: int = 0
     """Unfinished files of killed writers."""
+    notes: int = 0
+    """Notes of code that no result here is made by any more."""
 
 
 @dataclass(slots=True)
@@ -155,7 +158,7 @@ def rm(results: ResultStore, task: str, key: str | None = None) -> int:
     for each in keys:
         removed += results.invalidate(task, each)
         for folder in folders(results, key_folder(task, each)):
-            _collect_folder(results, folder, grace_seconds=DAY, report=Collected(), dry_run=False)
+            _Collecting(results, grace_seconds=DAY, dry_run=False).collect(folder)
     return removed
 
 
@@ -166,9 +169,13 @@ def gc(results: ResultStore, *, grace_seconds: float = DAY, dry_run: bool = Fals
     unfinished files after `grace_seconds` (unfinished files after an hour at the least). Safe with a grace of 0:
     a slow writer then publishes again in the next generation.
     """
-    report = Collected()
+    collecting = _Collecting(results, grace_seconds=grace_seconds, dry_run=dry_run)
+    began = results.clock.now()
     for folder in folders(results, "results/"):
-        _collect_folder(results, folder, grace_seconds=grace_seconds, report=report, dry_run=dry_run)
+        collecting.collect(folder)
+    # A note is written when its first result is under way: what was written since the beginning may be one's.
+    collecting.collect_notes(began - grace_seconds)
+    report = collecting.report
     if isinstance(results.store, SweepStore) and not dry_run:
         report.leftovers = results.store.sweep(older_than=max(grace_seconds, _MINIMAL_SWEEP))
     return report
@@ -274,51 +281,67 @@ def _verify_slot(results: ResultStore, name: str) -> set[str]:
 # -- collecting
 
 
-def _collect_folder(
-    results: ResultStore, folder: Folder, *, grace_seconds: float, report: Collected, dry_run: bool
-) -> None:
-    for generation in sorted(folder.slots.keys() | folder.payloads.keys()):
-        payloads = folder.payloads.get(generation, [])
-        kept = _kept(results, folder, generation, grace_seconds, report, dry_run)
-        if kept is None:
-            continue
-        for file in payloads:
-            if file.name not in kept:
-                report.payloads += 1
-                report.bytes += file.size
-                if not dry_run:
-                    results.store.delete(file.name)
+class _Collecting:
+    """One collection of garbage, and what it has met."""
 
+    def __init__(self, results: ResultStore, *, grace_seconds: float, dry_run: bool) -> None:
+        self.report = Collected()
+        self._results = results
+        self._grace = grace_seconds
+        self._dry_run = dry_run
+        self._code: set[str] = set()
+        """The digests of code that results which stay were made by."""
 
-def _kept(
-    results: ResultStore, folder: Folder, generation: int, grace_seconds: float, report: Collected, dry_run: bool
-) -> set[str] | None:
-    """The files of a generation that stay (empty: none does), after closing the generation if it is time to.
+    def collect(self, folder: Folder) -> None:
+        for generation in sorted(folder.slots.keys() | folder.payloads.keys()):
+            payloads = folder.payloads.get(generation, [])
+            kept = self._kept(folder, generation)
+            if kept is None:
+                continue
+            for file in payloads:
+                if file.name not in kept:
+                    self.report.payloads += 1
+                    self._delete(file)
 
-    None: leave all of them alone.
-    """
-    now, store = results.clock.now(), results.store
-    try:
-        # Read after the listing: whatever is published later has a payload that is not in the list.
-        slot = read_slot(store, slot_in(folder.name, generation))
-    except (DamagedResult, StoreVersionError):
-        return None  # `verify` reports it, and the next run that wants the result replaces it
-    if slot is None:
-        if any(now - file.modified < grace_seconds for file in folder.payloads[generation]):
-            return None
-        # Somebody staged these and never published. If he is alive after all, his commit meets the redirect.
-        if not dry_run and not close_absent(store, folder.name, generation, "gc", clock=results.clock):
-            return None
-        report.closed += 1
-        return set()
-    if isinstance(slot, RedirectRecord):
-        return set()
-    if slot.expires is not None and now - slot.expires >= grace_seconds:
-        if not dry_run:
-            redirect_seen(store, folder.name, generation, "expired", clock=results.clock)
-        report.closed += 1
-        return set()
-    return _files_of(results, folder, slot)
+    def collect_notes(self, before: float) -> None:
+        for file in unused_notes(self._results.store, self._code, before=before):
+            self.report.notes += 1
+            self._delete(file)
+
+    def _delete(self, file: Listed) -> None:
+        self.report.bytes += file.size
+        if not self._dry_run:
+            self._results.store.delete(file.name)
+
+    def _kept(self, folder: Folder, generation: int) -> set[str] | None:
+        """The files of a generation that stay (empty: none does), after closing the generation if it is time to.
+
+        None: leave all of them alone.
+        """
+        results, report = self._results, self.report
+        now, store = results.clock.now(), results.store
+        try:
+            # Read after the listing: whatever is published later has a payload that is not in the list.
+            slot = read_slot(store, slot_in(folder.name, generation))
+        except (DamagedResult, StoreVersionError):
+            return None  # `verify` reports it, and the next run that wants the result replaces it
+        if slot is None:
+            if any(now - file.modified < self._grace for file in folder.payloads[generation]):
+                return None
+            # Somebody staged these and never published. If he is alive after all, his commit meets the redirect.
+            if not self._dry_run and not close_absent(store, folder.name, generation, "gc", clock=results.clock):
+                return None
+            report.closed += 1
+            return set()
+        if isinstance(slot, RedirectRecord):
+            return set()
+        if slot.expires is not None and now - slot.expires >= self._grace:
+            if not self._dry_run:
+                redirect_seen(store, folder.name, generation, "expired", clock=results.clock)
+            report.closed += 1
+            return set()
+        self._code.update(code_digests(slot))
+        return _files_of(results, folder, slot)
 
 
 def _files_of(results: ResultStore, folder: Folder, record: ResultRecord) -> set[str]:

@@ -118,8 +118,8 @@ def why_after(penstock):
 
 def test_what_was_never_computed_says_so(flows: Path, call) -> None:
     text = why(call, "pipelines.py:weekly", *DAY)
-    assert "features (node 0): miss\n    never computed before\n" in text
-    assert "inputs.values is not known before features has run" in text
+    assert "features (node 0): miss\n    never computed\n" in text
+    assert "input values is not known before features has run" in text
 
 
 def test_what_is_there_needs_no_explanation(ran: Path, call) -> None:
@@ -129,10 +129,9 @@ def test_what_is_there_needs_no_explanation(ran: Path, call) -> None:
 
 def test_another_input_is_named_with_its_value(ran: Path, call) -> None:
     text = why(call, "pipelines.py:weekly", "--days", "2024-01-09")
-    assert "    inputs.day: " in text
-    assert "(datetime.date(2024, 1, 9))" in text
-    assert "inputs.n" not in text
-    assert "task_source" not in text
+    assert "    input day changed: now datetime.date(2024, 1, 9)\n" in text
+    assert "input n" not in text
+    assert "code" not in text
 
 
 def test_one_node_or_task_can_be_asked_for(ran: Path, call) -> None:
@@ -149,14 +148,19 @@ def test_one_node_or_task_can_be_asked_for(ran: Path, call) -> None:
 def test_changed_code_is_named(ran: Path, why_after) -> None:
     edit(ran / "pipelines.py", "return day.day * n", "return day.day * n + 1")
     text = why_after("pipelines.py:weekly", *DAY)
-    assert "features (node 0): miss\n    task_source changed\n    compared with" in text
+    lines = [
+        *("features (node 0): miss", "    function pipelines.features changed"),
+        *("         def features(day, n):", "        -    return day.day * n", "        +    return day.day * n + 1"),
+        "    compared with",
+    ]
+    assert "\n".join(lines) in text
 
 
 @pytest.mark.slow
 def test_a_changed_task_above_is_what_the_one_below_waits_for(ran: Path, why_after) -> None:
     edit(ran / "pipelines.py", "return day.day * n", "return day.day * n + 1")
     text = why_after("pipelines.py:weekly", *DAY, "train")
-    assert "train (node 1): miss\n    inputs.values is not known before features has run\n" in text
+    assert "train (node 1): miss\n    input values is not known before features has run\n" in text
 
 
 def test_the_environment_of_an_earlier_result_is_named_where_it_was_another(
@@ -172,6 +176,26 @@ def test_the_environment_of_an_earlier_result_is_named_where_it_was_another(
     text = why(call, "pipelines.py:weekly", "--days", "2024-01-09")
     assert "    made with Python 3." in text
     assert ", here it is 3.99.0; made with pandas 2.2.3, here it is 3.1.1\n" in text
+
+
+def test_plan_and_why_give_the_same_reasons(ran: Path, call) -> None:
+    document = json.loads(call("why", "pipelines.py:weekly", "--days", "2024-01-09", "--json").stdout)
+    text = call("plan", "pipelines.py:weekly", "--days", "2024-01-09").stdout
+    assert [node["reasons"][0] for node in document["nodes"]] == [
+        "input day changed: now datetime.date(2024, 1, 9)",
+        "input values is not known before features has run",
+    ]
+    assert "input day changed\n" in text
+    assert "input values is not known before features has run\n" in text
+
+
+def test_calls_with_the_same_reasons_are_told_together(ran: Path, call) -> None:
+    days = [word for day in range(1, 8) for word in ("--days", f"2024-02-0{day}")]
+    text = why(call, "pipelines.py:weekly", *days)
+    assert (
+        "features (7 nodes): miss\n    input day changed\n        node 0: input day changed: now datetime.date" in text
+    )
+    assert text.count("features (") == 1
 
 
 def test_why_as_json(ran: Path, call) -> None:
@@ -231,10 +255,11 @@ def test_other_reasons_than_changes_are_said_in_words(write, call) -> None:
         "short_lived (node 0): miss\n    expired at ",
         "refreshed (node 1): miss\n    refresh_cache is set\n",
         "    its policy holds the run's id: nothing is shared between runs\n",
-        "plain (node 3): bypass\n    no cache policy\n",
+        "plain (2 nodes): bypass\n    no cache policy\n",
         "removed (node 4): miss\n    its result was removed (invalidated)\n",
-        "keyed (node 5): miss\n    cache_key_fn: one → two\n",
+        "keyed (node 5): miss\n    the answer of its key function: one → two\n",
         "keyed (node 6): bypass\n    its key function says: do not cache this call\n",
-        "keyed_below (node 8): miss\n    cache_key_fn is not known yet\n",
+        "keyed_below (node 8): miss\n    an input changes with every run: decided by its value\n",
+        "    the answer of its key function is not known yet\n",
     ):
         assert said in text, text

@@ -9,6 +9,7 @@ import pytest
 
 from penstock import INPUTS, flow, task
 from penstock.storage import MemoryStore, open_store
+from penstock.storage.code_notes import get_note, put_note
 from penstock.storage.copying import copy
 from penstock.storage.maintenance import verify
 from penstock.storage.results import Published, ResultStore
@@ -50,6 +51,18 @@ def test_tables_and_small_values_are_hits_in_the_other_store(source: ResultStore
     assert value_of(target, "large").equals(TABLE)  # type: ignore[attr-defined]
     assert verify(target).problems == []
     assert verify(target).orphans == 0
+
+
+def test_notes_of_the_code_are_copied_with_the_results_of_it(source: ResultStore, target: ResultStore) -> None:
+    copied, other = "a" * 40, "b" * 40
+    for digest in (copied, other):
+        put_note(source.store, digest, b"{}")
+    source.publish(
+        "task", "k", 1, after=Absent(0, "never"), attempt="a", digest="d", key_parts={"task_code": copied, "x": [1]}
+    )
+    copy(source, target)
+    assert get_note(target.store, copied) == b"{}"
+    assert get_note(target.store, other) is None
 
 
 def test_what_is_there_already_stays(source: ResultStore, target: ResultStore) -> None:

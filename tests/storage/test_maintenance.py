@@ -16,6 +16,7 @@ import pytest
 from penstock.clocks import SystemClock
 from penstock.errors import DamagedResult
 from penstock.storage import LocalStore, MemoryStore, maintenance, purging
+from penstock.storage.code_notes import put_note
 from penstock.storage.local_upkeep import prune
 from penstock.storage.records import RecipeEntry, RedirectRecord, ResultRecord
 from penstock.storage.results import Published, Restart, ResultStore
@@ -133,6 +134,21 @@ def test_gc_leaves_one_payload_of_a_result_refreshed_a_hundred_times(results: Re
     assert collected.payloads == 99
     assert [name for name in names(results) if not name.endswith("record.json")] == ["t/k/000099.a99.json"]
     assert maintenance.gc(results).payloads == 0
+
+
+def test_gc_removes_notes_of_code_that_no_result_is_made_by_any_more(results: ResultStore) -> None:
+    used, unused = "a" * 40, "b" * 40
+    publish(results, "k", key_parts={"task_code": used})
+    publish(results, "gone", key_parts={"task_source": unused})
+    for digest in (used, unused):
+        put_note(results.store, digest, b"{}")
+    assert maintenance.gc(results, grace_seconds=0).notes == 0
+    results.invalidate("t", "gone")
+    assert maintenance.gc(results).notes == 0
+    assert maintenance.gc(results, grace_seconds=0, dry_run=True).notes == 1
+    assert [file.name for file in results.store.list("code/")] == [f"code/{d[:2]}/{d}.json" for d in (used, unused)]
+    assert maintenance.gc(results, grace_seconds=0).notes == 1
+    assert [file.name for file in results.store.list("code/")] == [f"code/{used[:2]}/{used}.json"]
 
 
 def test_gc_removes_the_payloads_of_losers_at_once(results: ResultStore) -> None:

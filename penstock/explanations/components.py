@@ -1,0 +1,38 @@
+"""The components of a key, beside those of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.graph.explained import Difference
+from penstock.storage.code_notes import COMPONENTS
+
+
+def flattened(parts: Mapping[str, Any]) -> dict[str, str | None]:
+    """Key parts as `component → value`, with `inputs.<parameter>` for each input.
+
+    What is no text is left out: a stranger wrote that.
+    """
+    inputs = parts.get("inputs")
+    flat = {name: value for name, value in parts.items() if name != "inputs"}
+    if isinstance(inputs, Mapping):
+        flat |= {f"inputs.{name}": value for name, value in inputs.items()}
+    return {name: value for name, value in flat.items() if value is None or isinstance(value, str)}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
+    """What is different between the parts of two keys, code first. A None in `new` is a component not known yet."""
+    before, after = flattened(old), flattened(new)
+    found = []
+    for component in sorted(before.keys() | after.keys(), key=lambda name: (name not in COMPONENTS, name)):
+        was, now = before.get(component), after.get(component)
+        if component not in after:
+            found.append(Difference(component, "removed", was))
+        elif component not in before:
+            found.append(Difference(component, "added", None, now))
+        elif now is None:
+            found.append(Difference(component, "open", was))
+        elif was != now:
+            found.append(Difference(component, "changed", was, now))
+    return found

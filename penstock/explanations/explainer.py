@@ -1,0 +1,191 @@
+"""Explains planned calls: each beside the nearest earlier key of its task, and its code beside what was noted then.
+
+`plan` and `why` tell what is found here, and so do the objects behind them. Nothing is read before somebody asks, each
+task's earlier results once, and only those that were there when the plan was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from penstock.clocks import Clock, moment
+from penstock.errors import DigestError, StoreError
+from penstock.explanations.nearest import Earlier, records_of
+from penstock.explanations.notes import current_note, read_note
+from penstock.explanations.producers import other_environment
+from penstock.explanations.wording import shortened, told_difference
+from penstock.graph.code_changes import CodeChange, code_changes, told_changes
+from penstock.graph.explained import Difference, Explanation, Reason, planned_reason
+from penstock.graph.graphs import Entry, Graph, Node
+from penstock.graph.keys import KeyTemplate
+from penstock.graph.planning import Hit, NoHit, Status, Step
+from penstock.graph.refs import Ref
+from penstock.runners.lookups import NEVER_COMPUTED, NO_RESULT_FOR_RECIPE
+from penstock.storage.code_notes import COMPONENTS
+from penstock.storage.records import ResultRecord
+from penstock.storage.results import ResultStore, this_process
+
+_COMPARED_REASONS = (NEVER_COMPUTED, NO_RESULT_FOR_RECIPE)
+"""What the look-ups say where the comparison says more."""
+Steps = dict[int, Step]
+
+
+class Explainer:
+    """Explains the nodes of one plan."""
+
+    def __init__(self, open_results: Callable[[Any], ResultStore], clock: Clock) -> None:
+        self._open_results = open_results
+        self._until = clock.now()
+        self._earlier: dict[tuple[str, Any], Earlier[ResultRecord]] = {}
+        self._changes: dict[tuple[int, str, str], list[CodeChange] | None] = {}
+        self._entries: dict[int, Entry] = {}  # kept, so that their ids stay their own
+
+    def explain(self, graph: Graph, steps: Steps, node: Node) -> Explanation:
+        """Why the node is what the plan says of it."""
+        step = steps.get(node.id)
+        template = node.entry.template
+        decided = step is None or step.status in (Status.HIT, Status.PRUNED, Status.UNKNOWN) or node.entry.refresh
+        if decided or template is None or step is None:
+            return _said(planned_reason(step))
+        if not node.cached:
+            return _said("its key function says: do not cache this call")
+        known = _known_answer(step)
+        if known is not None:
+            return _said(known)
+        try:
+            return self._compared(graph, steps, node, template, step)
+        except (StoreError, DigestError) as error:
+            return _said(step.reason, f"it could not be compared with earlier results: {error.what}")
+
+    def _compared(self, graph: Graph, steps: Steps, node: Node, template: KeyTemplate, step: Step) -> Explanation:
+        reasons = [] if step.reason in _COMPARED_REASONS else [Reason(step.reason)]
+        earlier = self._earlier_of(node)
+        call = _Call(graph, steps, node, template)
+        found = earlier.nearest(call.parts) if earlier else None
+        if found is None:
+            reasons = reasons or [Reason(NEVER_COMPUTED)]
+            return Explanation([*reasons, *(Reason("", call.open_reason(name)) for name in call.open_inputs)])
+        record, differences = found
+        changes: list[CodeChange] = []
+        for each in differences:
+            if each.component in COMPONENTS and each.kind == "changed":
+                told, changed = self._code(node.entry, each)
+                reasons += told
+                changes += changed
+            elif each.component == "run_id":
+                continue
+            elif each.kind == "open" and each.component.startswith("inputs."):
+                waits = call.open_reason(each.component.removeprefix("inputs."))
+                reasons.append(Reason("" if reasons else waits, waits))  # in short, what is certain comes first
+            else:
+                reasons.append(told_difference(each, node, call.sources))
+        if not differences:
+            reasons.append(Reason("its parts are those of a stored result, but it was made from another recipe"))
+        if template.private:
+            reasons.append(Reason("its policy holds the run's id: nothing is shared between runs"))
+        # What equal code and values digest to may depend on it: docs/keys.md, section 8.
+        elsewhere = other_environment(record.producer, this_process()) if differences else None
+        return Explanation(
+            reasons,
+            record.key,
+            record.created,
+            differences,
+            changes,
+            [] if elsewhere is None else [shortened(elsewhere, 200)],
+        )
+
+    def _earlier_of(self, node: Node) -> Earlier[ResultRecord]:
+        task, storage = node.entry.task, node.entry.task.options.result_storage
+        place = task.identity, storage
+        if place not in self._earlier:
+            records = records_of(self._open_results(storage), task.identity)
+            self._earlier[place] = Earlier(record for record in records if record.created <= self._until)
+        return self._earlier[place]
+
+    def _code(self, entry: Entry, changed: Difference) -> tuple[list[Reason], list[CodeChange]]:
+        """What is another in the code; the same for all calls of a task."""
+        place = id(entry), changed.old or "", changed.new or ""
+        if place not in self._changes:
+            self._entries[id(entry)] = entry
+            self._changes[place] = self._code_changes(entry, changed)
+        found = self._changes[place]
+        if found is None:
+            return [Reason("its code changed", "its code changed (no note was kept of what it was)")], []
+        if not found:
+            return [Reason("its code changed", "its code changed in a way that no note shows")], []
+        diffs = [change.diff for change in found]
+        texts = list(told_changes(found))
+        return [Reason(text, diff=diff) for text, diff in zip(texts, [*diffs, ""], strict=False)], found
+
+    def _code_changes(self, entry: Entry, changed: Difference) -> list[CodeChange] | None:
+        store = self._open_results(entry.task.options.result_storage).store
+        old = read_note(store, changed.old or "")
+        new = current_note(entry, changed.component, changed.new or "") if old is not None else None
+        return None if old is None or new is None else code_changes(old, new)
+
+
+class _Call:
+    """The parts of the key that a call would have, None for what is not known yet, and the nodes it waits for."""
+
+    def __init__(self, graph: Graph, steps: Steps, node: Node, template: KeyTemplate) -> None:
+        self._graph = graph
+        self._steps = steps
+        self.open_inputs: dict[str, list[int]] = {}
+        self.sources: dict[str, list[str]] = {}
+        """By input, the tasks whose results are in it."""
+        self.parts = self._parts(node, template)
+
+    def open_reason(self, name: str) -> str:
+        names = dict.fromkeys(self._graph[node].name for node in self.open_inputs.get(name, ()))
+        return f"input {name} is not known before {', '.join(names)} has run"
+
+    def _parts(self, node: Node, template: KeyTemplate) -> Mapping[str, Any]:
+        if template.needs_values and not node.deps:
+            return template.parts(node.arguments) or {}
+        parts: dict[str, Any] = dict(template.static)
+        # What is made from values is open as long as one of them is.
+        parts |= {f"files({name})": None for name in template.file_parameters}
+        if template.caller is not None:
+            parts["cache_key_fn"] = None
+        if template.inputs is None:
+            return parts
+        return {**parts, "inputs": {name: self._digest(node, template, name) for name in template.inputs}}
+
+    def _digest(self, node: Node, template: KeyTemplate, name: str) -> str | None:
+        missing: list[int] = []
+        sources: dict[str, None] = {}
+
+        def resolve(ref: Ref) -> str:
+            sources[self._graph[ref.node].name] = None
+            step = self._steps.get(ref.node)
+            if step is not None and isinstance(step.answer, Hit) and step.digest is not None and not step.runs:
+                return step.digest
+            missing.append(ref.node)
+            return "0" * 40
+
+        found = template.input_digest(name, node.arguments[name], resolve).hex()
+        self.sources[name] = list(sources)
+        if missing:
+            self.open_inputs[name] = missing
+            return None
+        return found
+
+
+def _known_answer(step: Step) -> str | None:
+    """What the look-up itself said, where that is all there is to say."""
+    answer = step.answer
+    if not isinstance(answer, NoHit) or step.reason != answer.reason:
+        return None
+    seen = getattr(answer.record, "seen", None)
+    if isinstance(seen, ResultRecord) and seen.expires is not None and answer.reason == "expired":
+        return f"expired at {moment(seen.expires)}"
+    if answer.reason == "invalidated":
+        redirect = getattr(answer.record, "redirect", None)
+        return f"its result was removed ({redirect.reason})" if redirect is not None else answer.reason
+    return None if answer.reason in _COMPARED_REASONS else answer.reason
+
+
+def _said(*texts: str) -> Explanation:
+    reasons: Sequence[Reason] = [Reason(text) for text in texts]
+    return Explanation(reasons)

@@ -1,0 +1,109 @@
+"""The nearest of a task's earlier keys, for any number of calls at the price of one look at each key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Generic, Protocol, TypeVar
+
+from penstock.errors import DamagedResult, StoreVersionError
+from penstock.explanations.components import differences, flattened
+from penstock.graph.explained import Difference
+from penstock.storage.code_notes import COMPONENTS
+from penstock.storage.records import ResultRecord, decode_slot_at, segment
+from penstock.storage.results import ResultStore
+
+COMPARED = 2_000
+"""Earlier results of a task that are looked at, the latest ones."""
+LISTED = 50_000
+"""Names of a task that are listed for that."""
+_LATEST = 8
+"""With so many a key is compared that no other one is close to."""
+_MAX_INDEXES = 16
+_BATCH = 256
+_SLOT_SUFFIX = ".record.json"
+
+
+class Keyed(Protocol):
+    """A stored result, as far as it matters here."""
+
+    @property
+    def key_parts(self) -> Mapping[str, Any]: ...
+
+    @property
+    def created(self) -> float: ...
+
+
+K = TypeVar("K", bound=Keyed)
+_Index = dict[tuple[str, int], K]
+
+
+class Earlier(Generic[K]):
+    """The earlier keys of one task."""
+
+    def __init__(self, records: Iterable[K]) -> None:
+        self._records = sorted(records, key=lambda record: -record.created)
+        self._flat = [flattened(record.key_parts) for record in self._records]
+        self._indexes: dict[frozenset[str], _Index[K]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._records)
+
+    def nearest(self, parts: Mapping[str, Any]) -> tuple[K, list[Difference]] | None:
+        """The record whose key is nearest to one of these parts, the latest among equals; None without any.
+
+        One that differs in no more than its code, or in one component, is found whichever it is. Others are compared
+        with the latest ones only.
+        """
+        flat = flattened(parts)
+        open_ = frozenset(name for name, value in flat.items() if value is None)
+        known = {name: value for name, value in flat.items() if value is not None}
+        index = self._index(open_)
+        found = [index[each] for each in _ways(known) if each in index]
+        candidates = found or self._records[:_LATEST]
+        compared = [(record, differences(record.key_parts, parts)) for record in candidates]
+        return min(compared, key=lambda each: (len(each[1]), -each[0].created), default=None)
+
+    def _index(self, open_: frozenset[str]) -> _Index[K]:
+        index = self._indexes.get(open_)
+        if index is None:
+            index = {}
+            if len(self._indexes) < _MAX_INDEXES:
+                self._indexes[open_] = index
+                for record, flat in zip(self._records, self._flat, strict=True):
+                    for each in _ways({name: value for name, value in flat.items() if name not in open_}):
+                        index.setdefault(each, record)
+        return index
+
+
+def _ways(flat: Mapping[str, str | None]) -> Iterator[tuple[str, int]]:
+    """A number for the parts of a key without one of them, each in turn, and without those of code."""
+    hashes = {name: hash((name, value)) for name, value in flat.items()}
+    whole = 0
+    for each in hashes.values():
+        whole ^= each
+    yield "", whole
+    without_code = whole
+    for name, each in hashes.items():
+        yield name, whole ^ each
+        if name in COMPONENTS:
+            without_code ^= each
+    yield "code", without_code
+
+
+def records_of(results: ResultStore, task: str, *, limit: int = COMPARED) -> Iterator[ResultRecord]:
+    """The published records of a task, the latest `limit` of them; damaged ones are passed over."""
+    store = results.store
+    entries = islice(store.list(f"results/{segment(task)}/"), LISTED)
+    listed = [entry for entry in entries if entry.name.endswith(_SLOT_SUFFIX)]
+    listed.sort(key=lambda entry: entry.modified, reverse=True)
+    names = [entry.name for entry in listed[:limit]]
+    for start in range(0, len(names), _BATCH):
+        batch = names[start : start + _BATCH]
+        for name, data in zip(batch, store.get_many(batch), strict=True):
+            try:
+                slot = None if data is None else decode_slot_at(data, name)
+            except (DamagedResult, StoreVersionError):
+                continue
+            if isinstance(slot, ResultRecord):
+                yield slot

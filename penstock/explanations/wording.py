@@ -1,0 +1,71 @@
+"""How differences between keys are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from penstock.graph.code_reading import told
+from penstock.graph.explained import Difference, Reason
+from penstock.graph.graphs import Node
+from penstock.graph.large import Large
+from penstock.secrets import redacted_text
+from penstock.texts import clean
+
+_DIGEST_SHOWN = 8
+_SHOWN = 80
+_COUNTED = {
+    "task_source": "the code of its function",
+    "task_code": "its code, and what that reaches",
+    "cache_key": "a CacheKey",
+    "cache_key_fn": "the answer of its key function",
+}
+"""What a policy may count, where its component does not say it."""
+
+
+def told_difference(difference: Difference, node: Node, sources: Mapping[str, Sequence[str]]) -> Reason:
+    """One component that differs, in words. `sources` are the tasks whose results are in an input."""
+    component, kind = difference.component, difference.kind
+    scope, _, name = component.partition(".")
+    what = clean(_what(component))
+    if kind in ("added", "removed"):
+        return Reason(
+            f"its policy counts {what} now" if kind == "added" else f"its policy does not count {what} any more"
+        )
+    if kind == "open":
+        return Reason(f"{what} is not known yet")
+    if scope != "inputs":
+        values = f": {shortened(difference.old)} → {shortened(difference.new)}"
+        return Reason(f"{what} changed" if _is_digest(difference.new) else what + values)
+    if sources.get(name):
+        text = f"{what} changed: it comes from {', '.join(sources[name])}, whose result is another"
+        return Reason(text)
+    value = node.arguments.get(name)
+    now = "" if isinstance(value, Large) else told(name, value)
+    return Reason(f"{what} changed", f"{what} changed: now {clean(now)}" if now else "")
+
+
+def _what(component: str) -> str:
+    """What a component of keys is of."""
+    scope, _, name = component.partition(".")
+    if scope == "inputs":
+        return f"input {name}"
+    if scope == "files":
+        return f"file {name}"
+    if scope == "flow_parameters":
+        return f"flow parameter {name}"
+    if component.startswith("files("):
+        return f"the content of the files of {component[6:-1]}"
+    return _COUNTED.get(component, component)
+
+
+def shortened(value: str | None, most: int = _SHOWN) -> str:
+    """A component's value, which a stranger may have written."""
+    text = value or ""
+    if _is_digest(text):
+        return f"{text[:_DIGEST_SHOWN]}…"
+    text = clean(redacted_text(text[: 10 * most])).replace("\n", " ")
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _is_digest(value: str | None) -> bool:
+    return value is not None and len(value) == 40 and all(letter in "0123456789abcdef" for letter in value)

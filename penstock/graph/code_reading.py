@@ -1,0 +1,315 @@
+"""Reads a task's code once more, to note what its digest is made of. Only where a result is about to be made, and where
+somebody asks why there is none: keys are made without it.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import datetime
+import decimal
+import enum
+import pathlib
+import re
+import reprlib
+import uuid
+from collections.abc import Callable, Iterator
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+import msgspec
+from blake3 import blake3
+
+from penstock.errors import DigestError
+from penstock.graph import code_notes
+from penstock.graph.callables import closure_items
+from penstock.graph.code_notes import CodeNote, Piece
+from penstock.graph.hashing import digest
+from penstock.graph.names import importable_name, is_project_module, own_module, stable_module, stable_name
+from penstock.graph.sources import Reach, behind, home_of, task_code, task_source_of_unnamed
+from penstock.graph.syntax import class_syntax, encode_tree, function_syntax, module_syntax
+from penstock.secrets import HIDDEN, Redactor, is_secret_name, redacted_text
+from penstock.texts import encodable, kind_of, text_of
+
+_SHORT_DIGEST = 20
+
+
+def read_code(fn: Callable[..., Any], component: str, code_digest: str) -> CodeNote | None:
+    """What the component `task_code` or `task_source` with this digest is made of.
+
+    None if the code cannot be read, or says something else by now than when the digest was made.
+    """
+    root = behind(fn, is_project_module)
+    whole = component == "task_code"
+    try:
+        with own_module(home_of(root)):
+            reading = _Reading(root)
+            pieces = reading.reached() if whole else reading.alone()
+        if code_digest != (task_code(fn) if whole else task_source_of_unnamed(fn)):
+            return None
+    except DigestError:
+        return None
+    return CodeNote(code_notes.VERSION, code_digest, pieces)
+
+
+class _Reading:
+    """The pieces of one task's code, each once."""
+
+    def __init__(self, root: Any) -> None:
+        self._reach = Reach(root)
+        self._pieces: dict[tuple[str, str], Piece] = {}
+        self._users: dict[int, str] = {}
+        """By the id of a piece of code, the name of one that uses it."""
+
+    def reached(self) -> list[Piece]:
+        """The task and all that it reaches."""
+        found = list(self._reach.pieces())
+        for value, names in found:
+            for _, used, meaning in names:
+                if meaning.startswith(("code ", "module ")):
+                    self._users.setdefault(id(behind(used, is_project_module)), self._name(value))
+        for value, _ in found:
+            self._add_code(value)
+        for value, names in found:
+            for name, behind_it, meaning in names:
+                self._add_name(value, name, behind_it, meaning)
+        return list(self._pieces.values())
+
+    def alone(self) -> list[Piece]:
+        """The task's function with what it holds: defaults and closure variables, and functions in these."""
+        open_ = [self._reach.root]
+        seen = {id(self._reach.root)}
+        while open_:
+            value = open_.pop()
+            self._add_code(value)
+            if not isinstance(value, FunctionType):
+                continue
+            for name, held in _held_by(value):
+                if isinstance(held, FunctionType) and is_project_module(home_of(held)):
+                    if id(held) not in seen:
+                        seen.add(id(held))
+                        open_.append(held)
+                    continue
+                self._add_name(value, name, held, f"value {_digest_of(held, name)}")
+        return list(self._pieces.values())
+
+    # -- code
+
+    def _add_code(self, value: Any) -> None:
+        name = self._name(value)
+        if isinstance(value, FunctionType):
+            try:
+                tree = function_syntax(value)
+            except DigestError:
+                if value is not self._reach.root:
+                    raise
+                self._put(Piece(code_notes.FUNCTION, name, _shown(value), _short(repr(value.__code__.co_code))), value)
+                return
+            self._put(_piece_of(code_notes.FUNCTION, name, _shown(value), tree), value)
+        elif isinstance(value, type):
+            tree = copy.copy(class_syntax(value))
+            methods = [item for item in tree.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)]
+            tree.body = [item for item in tree.body if item not in methods]
+            self._put(_piece_of(code_notes.CLASS, name, _shown(value), tree), value)
+            for method in methods:
+                named, shown = f"{name}.{method.name}", f"{_shown(value)}.{method.name}"
+                alone = ast.Module([method], [])  # in which its decorators count
+                piece = _piece_of(code_notes.METHOD, named, shown, alone)
+                before = self._pieces.get((code_notes.METHOD, named))
+                if before is not None:  # a property and its setter share a name
+                    piece = Piece(
+                        piece.kind, named, shown, _short(before.digest + piece.digest), f"{before.text}\n{piece.text}"
+                    )
+                self._put(piece, value)
+        elif isinstance(value, ModuleType):
+            self._put(_piece_of(code_notes.MODULE, name, value.__name__, module_syntax(value)), value)
+        else:
+            # A partial, a bound method, an object that is called: told by what it holds.
+            self._put(
+                Piece(code_notes.OBJECT, name, kind_of(value), _short(_digest_of(value, name)), told("", value)), value
+            )
+
+    def _name(self, value: Any) -> str:
+        if value is self._reach.root:
+            return code_notes.THE_TASK
+        return stable_module(value.__name__) if isinstance(value, ModuleType) else stable_name(value)
+
+    def _put(self, piece: Piece, code: Any = None) -> None:
+        if code is not None and (user := self._users.get(id(code))) is not None and user != piece.name:
+            piece = msgspec.structs.replace(piece, user=user)
+        self._pieces[piece.kind, piece.name] = piece
+
+    # -- what the code uses
+
+    def _add_name(self, user: Any, name: str, value: Any, meaning: str) -> None:
+        kind, label, of = _kind_of_name(user, name)
+        how, _, what = meaning.partition(" ")
+        if how == "value":
+            text = told(label, value)
+        elif how == "code":  # that is a piece of its own: here only which one it is
+            kind, what, text = code_notes.NAME, what.rpartition(" ")[0], _shown(behind(value, is_project_module))
+        else:
+            kind, text = code_notes.NAME, meaning.replace(" :", " ")
+        # A constant of a module is the same for all functions of it; what a function holds is its own.
+        owner = self._name(user) if kind in (code_notes.CLOSURE, code_notes.DEFAULT) else _module_label(user)
+        piece = Piece(kind, f"{owner} {label}", f"{label} of {of}", _short(what or how), text, self._name(user))
+        if (kind, piece.name) not in self._pieces:
+            self._put(piece)
+
+
+def _kind_of_name(user: Any, name: str) -> tuple[str, str, str]:
+    """What a name in a piece of code is: kind, what people call it, and of what it is one."""
+    if isinstance(user, FunctionType):
+        if name.startswith("default "):
+            return code_notes.DEFAULT, _parameter(user, int(name.removeprefix("default "))), _shown(user)
+        if name in user.__code__.co_freevars:
+            return code_notes.CLOSURE, name, _shown(user)
+    return code_notes.CONSTANT, name, home_of(user) if not isinstance(user, ModuleType) else user.__name__
+
+
+def _module_label(user: Any) -> str:
+    module = user.__name__ if isinstance(user, ModuleType) else home_of(user)
+    named = stable_name(user) if isinstance(user, FunctionType | type) else ""
+    return "" if named.startswith(":") else stable_module(module)
+
+
+def _parameter(fn: FunctionType, number: int) -> str:
+    """The parameter that a default belongs to: positional ones first, from the last one back, then keywords."""
+    count = fn.__code__.co_argcount
+    with_default = fn.__code__.co_varnames[count - len(fn.__defaults__ or ()) : count]
+    names = [*with_default, *(fn.__kwdefaults__ or {})]
+    return names[number] if number < len(names) else f"parameter {number}"
+
+
+def _held_by(fn: FunctionType) -> Iterator[tuple[str, Any]]:
+    yield from closure_items(fn)
+    for number, value in enumerate((*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values())):
+        yield f"default {number}", value
+
+
+def _shown(value: Any) -> str:
+    module, qualname = importable_name(value)
+    return f"{module}.{qualname}" if isinstance(value, FunctionType | type) else kind_of(value)
+
+
+def _digest_of(value: Any, where: str) -> str:
+    return "marker" if type(value) is object else digest(value, where=where)
+
+
+def _short(text: str) -> str:
+    return blake3(text.encode("utf-8", "surrogatepass")).hexdigest()[:_SHORT_DIGEST]
+
+
+# -- texts
+
+
+def _piece_of(kind: str, name: str, shown: str, tree: ast.AST) -> Piece:
+    found = blake3(encode_tree(tree)).hexdigest()[:_SHORT_DIGEST]
+    return Piece(kind, name, shown, found, _source(tree))
+
+
+def _source(tree: ast.AST) -> str:
+    """The source as Python would write it, without what looks like a secret; empty if it is long."""
+    try:
+        tree = _Hiding().visit(copy.deepcopy(tree))
+        if hasattr(tree, "decorator_list"):
+            tree.decorator_list = []
+        text = ast.unparse(ast.fix_missing_locations(tree))
+    except (RecursionError, ValueError):  # too deep, or a tree that has no text
+        return ""
+    return encodable(redacted_text(text)) if len(text) <= code_notes.MAX_SOURCE else ""
+
+
+class _Hiding(ast.NodeTransformer):
+    """Takes the values out of what is assigned to a secret name."""
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        if any(_secret_target(target) for target in node.targets):
+            node.value = _hidden(node.value)
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if node.value is not None and _secret_target(node.target):
+            node.value = _hidden(node.value)
+        return self.generic_visit(node)
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST:
+        if node.arg is not None and is_secret_name(node.arg):
+            node.value = _hidden(node.value)
+        return self.generic_visit(node)
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        sides = [node.left, *node.comparators]
+        if any(_secret_target(side) for side in sides):
+            node.left, *node.comparators = map(_hidden, sides)
+        return self.generic_visit(node)
+
+    def visit_Dict(self, node: ast.Dict) -> ast.AST:
+        for number, key in enumerate(node.keys):
+            if isinstance(key, ast.Constant) and isinstance(key.value, str) and is_secret_name(key.value):
+                node.values[number] = _hidden(node.values[number])
+        return self.generic_visit(node)
+
+    def visit_arguments(self, node: ast.arguments) -> ast.AST:
+        positional = [*node.posonlyargs, *node.args]
+        for number, argument in enumerate(positional[len(positional) - len(node.defaults) :]):
+            if is_secret_name(argument.arg):
+                node.defaults[number] = _hidden(node.defaults[number])
+        for number, (argument, default) in enumerate(zip(node.kwonlyargs, node.kw_defaults, strict=True)):
+            if default is not None and is_secret_name(argument.arg):
+                node.kw_defaults[number] = _hidden(default)
+        return self.generic_visit(node)
+
+
+def _secret_target(target: ast.AST) -> bool:
+    if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
+        return isinstance(target.slice.value, str) and is_secret_name(target.slice.value)
+    name = target.id if isinstance(target, ast.Name) else target.attr if isinstance(target, ast.Attribute) else ""
+    return is_secret_name(name)
+
+
+class _Literals(ast.NodeTransformer):
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return ast.Constant(HIDDEN) if isinstance(node.value, str | bytes) else node
+
+
+def _hidden(value: ast.expr) -> ast.expr:
+    found: ast.expr = _Literals().visit(value)
+    return found
+
+
+def told(name: str, value: Any) -> str:
+    """A value in a few words, without secrets; of what is no plain value, its class alone."""
+    if is_secret_name(name.rpartition(".")[2]):
+        return HIDDEN
+    text = Redactor({name: value})(text_of(value, _SHORT.repr))
+    return text if len(text) <= code_notes.MAX_TOLD else f"{text[: code_notes.MAX_TOLD - 1]}…"
+
+
+_TELLING = (
+    *(bool, float, complex, type(None), type(...), range, decimal.Decimal, uuid.UUID),
+    *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta, re.Pattern),
+)
+
+
+class _Short(reprlib.Repr):
+    """Says only of Python's own types what is in them: another's repr may be long, slow, or another each time."""
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        if type(x) in _TELLING or isinstance(x, enum.Enum | pathlib.PurePath):
+            return repr(x)
+        if isinstance(x, FunctionType | type):
+            return _shown(x)
+        if isinstance(x, MethodType):
+            return _shown(x.__func__)
+        return f"<{kind_of(x)}>"
+
+    def repr1(self, x: Any, level: int) -> str:
+        # Of a class that is derived from one of these the repr is its author's.
+        return super().repr1(x, level) if type(x) in _SHORTENED else self.repr_instance(x, level)
+
+
+_SHORTENED = (tuple, list, set, frozenset, dict, str, int)
+_SHORT = _Short()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxfrozenset = _SHORT.maxdict = 8

@@ -1,0 +1,365 @@
+"""What a plan says of changed code: which function, class or constant, what it was and what it is."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from penstock.graph.code_changes import CodeChange
+from penstock.graph.plans import Plan
+
+Project = Callable[..., ModuleType]
+HEAD = "from penstock import INPUTS, TASK_CODE, TASK_SOURCE, flow, task\n"
+
+
+@pytest.fixture
+def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """Writes modules into a fresh folder and imports `flows` afresh, as the next process after an edit would."""
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+    versions = iter(range(100))
+
+    def forget() -> None:
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+                del sys.modules[name]
+
+    def write(**files: str) -> ModuleType:
+        forget()
+        folder = tmp_path / f"v{next(versions)}"
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / f"{name}.py").write_text((HEAD if name == "flows" else "") + textwrap.dedent(text))
+        monkeypatch.syspath_prepend(folder)
+        importlib.invalidate_caches()
+        return importlib.import_module("flows")
+
+    yield write
+    forget()
+
+
+FLOWS = """
+    {before}
+
+    @task(cache_policy=INPUTS + TASK_CODE)
+    def clean(x):
+        return {body}
+
+    @flow
+    def weekly(number=1):
+        return [clean(x) for x in range(number)]
+"""
+
+
+def flows(body: str, before: str = "") -> str:
+    return FLOWS.format(body=body, before=textwrap.indent(textwrap.dedent(before), " " * 4).strip())
+
+
+def changes_of(plan: Plan, task: str = "clean") -> list[str]:
+    return [str(change) for change in plan.changes.get(task, [])]
+
+
+def after_edit(edited: Project, old: dict[str, str], new: dict[str, str]) -> Plan:
+    edited(**old).weekly()
+    plan: Plan = edited(**new).weekly.plan()
+    assert plan.counts["miss"] == 1
+    assert [node.reason for node in plan.nodes] == [plan.explain(0).summary]
+    return plan
+
+
+def test_a_constant_is_told_with_what_it_was_and_what_it_is(edited: Project) -> None:
+    plan = after_edit(
+        edited,
+        {"flows": flows("x > THRESHOLD", "THRESHOLD = 0.5")},
+        {"flows": flows("x > THRESHOLD", "THRESHOLD = 0.7")},
+    )
+    assert changes_of(plan) == ["constant THRESHOLD of flows: 0.5 → 0.7"]
+    assert "constant THRESHOLD of flows: 0.5 → 0.7" in str(plan)
+    assert "never computed" not in str(plan)
+
+
+def test_a_function_is_told_with_its_lines(edited: Project) -> None:
+    plan = after_edit(edited, {"flows": flows("x + 1")}, {"flows": flows("x + 2")})
+    (change,) = plan.changes["clean"]
+    assert str(change) == "function flows.clean changed"
+    assert change.diff == " def clean(x):\n-    return x + 1\n+    return x + 2"
+
+
+def test_a_helper_in_another_module_is_told_with_who_uses_it(edited: Project) -> None:
+    body = flows("outer(x)", "from helpers import outer")
+    helpers = "def outer(x):\n    return inner(x)\n\ndef inner(x):\n    return x + {}\n"
+    plan = after_edit(
+        edited, {"flows": body, "helpers": helpers.format(1)}, {"flows": body, "helpers": helpers.format(2)}
+    )
+    assert changes_of(plan) == ["function helpers.inner changed (used by helpers.outer)"]
+
+
+def test_a_method_is_told_by_its_class_and_name(edited: Project) -> None:
+    model = """
+        class Model:
+            limit = {}
+
+            def apply(self, x):
+                return x + {}
+
+            def other(self, x):
+                return x
+    """
+    old, new = (textwrap.dedent(model.format(*numbers)) for numbers in ((1, 1), (1, 2)))
+    plan = after_edit(edited, {"flows": flows("Model().apply(x)", old)}, {"flows": flows("Model().apply(x)", new)})
+    assert changes_of(plan) == ["method flows.Model.apply changed"]
+    body = textwrap.dedent(model.format(3, 2))
+    assert changes_of(edited(flows=flows("Model().apply(x)", body)).weekly.plan()) == [
+        "class flows.Model changed",
+        "method flows.Model.apply changed",
+    ]
+
+
+def test_closure_variables_and_defaults_are_told_by_the_function_that_holds_them(edited: Project) -> None:
+    maker = """
+        def maker(k, y):
+            def scaled(x, factor=y):
+                return x * k * factor
+            return scaled
+
+        scaled = maker({})
+    """
+    old, new = (textwrap.dedent(maker.format(numbers)) for numbers in ("2, 3", "4, 5"))
+    plan = after_edit(edited, {"flows": flows("scaled(x)", old)}, {"flows": flows("scaled(x)", new)})
+    where = "flows.maker.<locals>.scaled"
+    assert sorted(changes_of(plan)) == [
+        f"closure variable k of {where}: 2 → 4 (used by {where})",
+        f"default factor of {where}: 3 → 5 (used by {where})",
+    ]
+
+
+def test_of_a_task_that_counts_its_source_alone_the_same_is_told(edited: Project) -> None:
+    text = """
+        def maker(k):
+            @task(cache_policy=INPUTS + TASK_SOURCE, key_name="made")
+            def made(x):
+                return x + k
+            return made
+
+        made = maker({})
+
+        @flow
+        def weekly():
+            return made(1)
+    """
+    plan = after_edit(edited, {"flows": text.format(1)}, {"flows": text.format(2)})
+    assert changes_of(plan, "made") == ["closure variable k of flows.maker.<locals>.made: 1 → 2"]
+
+
+def test_a_task_with_a_key_name_is_compared_where_it_was_renamed_and_moved(edited: Project) -> None:
+    old = """
+        LIMIT = 1
+
+        @task(cache_policy=INPUTS + TASK_CODE, key_name="clean")
+        def clean(x):
+            return helper(x)
+
+        def helper(x):
+            return x + LIMIT
+
+        @flow
+        def weekly():
+            return clean(1)
+    """
+    new = old.replace("def clean", "def tidied").replace("clean(1)", "tidied(1)").replace("LIMIT = 1", "LIMIT = 2")
+    edited(flows=old).weekly()
+    entry = "from moved import tidied\n\n@flow\ndef weekly():\n    return tidied(1)\n"
+    moved = HEAD + textwrap.dedent(new)
+    plan = edited(flows=entry, moved=moved).weekly.plan()
+    assert changes_of(plan, "tidied") == ["constant LIMIT of moved: 1 → 2 (used by moved.helper)"]
+
+
+def test_what_is_new_and_what_is_gone_is_told(edited: Project) -> None:
+    old = flows("one(x)", "def one(x):\n    return x\n\ndef two(x):\n    return x")
+    plan = after_edit(edited, {"flows": old}, {"flows": old.replace("return one(x)", "return two(x)")})
+    assert changes_of(plan) == [
+        "function flows.clean changed",
+        "function flows.two is new",
+        "function flows.one is not used any more",
+    ]
+
+
+def test_the_same_name_for_another_function_is_told(edited: Project) -> None:
+    both = "def one(x):\n    return x\n\ndef two(x):\n    return x\n\nuse = {}"
+    plan = after_edit(
+        edited,
+        {"flows": flows("(one, two, use(x))[2]", both.format("one"))},
+        {"flows": flows("(one, two, use(x))[2]", both.format("two"))},
+    )
+    assert changes_of(plan) == ["name use of flows: flows.one → flows.two"]
+
+
+def test_a_constant_whose_content_alone_differs_is_named(edited: Project) -> None:
+    plan = after_edit(edited, {"flows": flows("ROWS", "ROWS = b'1'")}, {"flows": flows("ROWS", "ROWS = b'2'")})
+    assert changes_of(plan) == ["constant ROWS of flows changed (<bytes>)"]
+
+
+def test_secrets_do_not_get_into_notes(edited: Project, tmp_path: Path) -> None:
+    before = """
+        api_key = "constant-secret"
+        SETTINGS = {"password": "nested-secret", "host": "db"}
+
+        def connect(url="https://user:url-secret@host", token="default-secret"):
+            password = "local-secret"
+            return url, dict(secret="keyword-secret"), password == "compared-secret", {"token": "dict-secret"}
+    """
+    edited(flows=flows("(connect(), api_key, SETTINGS)", before)).weekly()
+    notes = [path.read_text() for path in (tmp_path / "store" / "code").rglob("*.json")]
+    assert len(notes) == 1
+    assert "def connect" in notes[0]
+    assert "'host': 'db'" in notes[0]
+    assert "-secret" not in notes[0]
+
+
+def test_changes_are_told_once_for_all_calls_of_a_task(edited: Project) -> None:
+    edited(flows=flows("x + 1")).weekly(50)
+    plan = edited(flows=flows("x + 2")).weekly.plan(50)
+    assert changes_of(plan) == ["function flows.clean changed"]
+    document = plan.to_dict()
+    assert [change["name"] for change in document["changes"]["clean"]] == ["flows.clean"]
+    assert {node["reason"] for node in document["nodes"]} == {"function flows.clean changed"}
+    assert str(plan).count("function flows.clean changed") == 1
+    assert "function flows.clean changed" in plan._repr_html_()
+
+
+def test_never_computed_is_said_only_where_there_is_nothing_of_a_task(edited: Project) -> None:
+    module = edited(flows=flows("x + 1"))
+    assert module.weekly.plan().nodes[0].reason == "never computed"
+    module.weekly()
+    assert {node.reason for node in module.weekly.plan(3).nodes} == {"same inputs and code", "input x changed"}
+
+
+def test_a_result_of_before_the_plan_alone_is_compared_with(edited: Project) -> None:
+    module = edited(flows=flows("x + 1"))
+    plan = module.weekly.plan()
+    module.weekly()
+    assert plan.nodes[0].reason == "never computed"
+
+
+def test_where_only_the_environment_differs_it_is_named_beside_the_constant(
+    edited: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from penstock.storage import results
+
+    monkeypatch.setattr(results, "_packages", lambda: {"pandas": "2.2.3"})
+    edited(flows=flows("ROWS", "ROWS = b'1'")).weekly()
+    monkeypatch.setattr(results, "_packages", lambda: {"pandas": "3.1.1"})
+    plan = edited(flows=flows("ROWS", "ROWS = b'2'")).weekly.plan()  # what another pandas makes of the same lines
+    assert plan.nodes[0].reason == (
+        "constant ROWS of flows changed (<bytes>); made with pandas 2.2.3, here it is 3.1.1"
+    )
+
+
+def test_another_policy_is_told_by_what_it_counts(edited: Project) -> None:
+    edited(flows=flows("x + 1")).weekly()
+    other = flows("x + 1").replace("INPUTS + TASK_CODE", "INPUTS + TASK_CODE + CacheKey('v1')")
+    plan = edited(flows="from penstock import CacheKey\n" + textwrap.dedent(other)).weekly.plan()
+    assert plan.nodes[0].reason == "its policy counts a CacheKey now"
+
+
+def test_an_input_from_another_task_is_told_by_the_task(edited: Project) -> None:
+    text = """
+        @task(cache_policy=INPUTS + TASK_CODE)
+        def read(x):
+            return x * {}
+
+        @task(cache_policy=INPUTS)
+        def total(rows):
+            return rows
+
+        @flow
+        def weekly():
+            return total(read(1))
+    """
+    edited(flows=text.format(1)).weekly()
+    module = edited(flows=text.format(2))
+    assert [node.reason for node in module.weekly.plan().nodes] == [
+        "function flows.read changed",
+        "input rows is not known before read has run",
+    ]
+    module.read(1)
+    reasons = [node.reason for node in module.weekly.plan().nodes]
+    assert reasons[1].endswith("input rows changed: it comes from read, whose result is another")
+
+
+def test_a_run_that_finds_everything_writes_no_note(edited: Project, tmp_path: Path) -> None:
+    module = edited(flows=flows("x + 1"))
+    module.weekly()
+    notes = list((tmp_path / "store" / "code").rglob("*.json"))
+    for note in notes:
+        note.unlink()
+    module.weekly()
+    assert notes
+    assert not list((tmp_path / "store" / "code").rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        b"",
+        b"{",
+        b"\xff" * 10,
+        b"[" * 60_000,
+        b"null",
+        b'{"v":1,"digest":"%(digest)s","pieces":3}',
+        b'{"v":2,"digest":"%(digest)s","pieces":[]}',
+        b'{"v":1,"digest":"other","pieces":[]}',
+        b" " * 70_000,
+    ],
+)
+def test_a_garbled_note_is_as_good_as_none(edited: Project, tmp_path: Path, planted: bytes) -> None:
+    edited(flows=flows("x + 1")).weekly()
+    (note,) = (tmp_path / "store" / "code").rglob("*.json")
+    note.write_bytes(planted.replace(b"%(digest)s", note.stem.encode()))
+    module = edited(flows=flows("x + 2"))
+    assert module.weekly.plan().nodes[0].reason == "its code changed"
+    assert module.weekly() == [2]
+
+
+def test_what_a_stranger_writes_into_a_note_steers_no_terminal_and_has_an_end(edited: Project, tmp_path: Path) -> None:
+    edited(flows=flows("x > LIMIT", "LIMIT = 1")).weekly()
+    (note,) = (tmp_path / "store" / "code").rglob("*.json")
+    text = note.read_text()
+    evil = "\\u001b[2J\\n" + "y" * 5_000
+    note.write_text(text.replace('"text":"1"', f'"text":"{evil}"'))
+    plan = edited(flows=flows("x > LIMIT", "LIMIT = 2")).weekly.plan()
+    (said,) = changes_of(plan)
+    assert "\x1b" not in said
+    assert "\n" not in said
+    assert len(said) < 400
+
+
+def test_a_long_diff_has_an_end() -> None:
+    from penstock.graph.code_changes import DIFF_LINES, code_changes
+    from penstock.graph.code_notes import FUNCTION, CodeNote, Piece
+
+    def note(digest: str, text: str) -> CodeNote:
+        return CodeNote(1, digest * 40, [Piece(FUNCTION, "the task", "f", digest, text)])
+
+    old, new = ("\n".join(f"{letter}{n}" for n in range(30_000)) for letter in "ab")
+    (change,) = code_changes(note("a", old), note("b", new))
+    assert len(change.diff.splitlines()) == DIFF_LINES + 1
+    assert isinstance(change, CodeChange)
+
+
+def test_the_note_of_a_large_program_fits_and_keeps_what_it_can() -> None:
+    from penstock.graph.code_notes import CONSTANT, FUNCTION, MAX_BYTES, CodeNote, Piece, decode_note, encode_note
+
+    pieces = [Piece(FUNCTION, f"f{n}", f"f{n}", "d", "x = 'é'\n" * 800) for n in range(300)]
+    pieces.append(Piece(CONSTANT, "c", "c", "d", "1"))
+    data = encode_note(CodeNote(1, "a" * 40, pieces))
+    assert len(data) <= MAX_BYTES
+    found = decode_note(data, "a" * 40)
+    assert found is not None
+    assert [piece.name for piece in found.pieces] == [piece.name for piece in pieces]
+    assert found.pieces[-1].text == "1"
