@@ -37,6 +37,7 @@ class Explainer:
     def __init__(self, open_results: Callable[[Any], ResultStore], clock: Clock) -> None:
         self._open_results = open_results
         self._until = clock.now()
+        self._here = this_process()
         self._earlier: dict[tuple[str, Any], Earlier[ResultRecord]] = {}
         self._changes: dict[tuple[int, str, str], list[CodeChange] | None] = {}
         self._entries: dict[int, Entry] = {}  # kept, so that their ids stay their own
@@ -85,7 +86,7 @@ class Explainer:
         if template.private:
             reasons.append(Reason("its policy holds the run's id: nothing is shared between runs"))
         # What equal code and values digest to may depend on it: docs/keys.md, section 8.
-        elsewhere = other_environment(record.producer, this_process()) if differences else None
+        elsewhere = other_environment(record.producer, self._here) if differences else None
         return Explanation(
             reasons,
             record.key,

@@ -52,7 +52,7 @@ class Earlier(Generic[K]):
     def nearest(self, parts: Mapping[str, Any]) -> tuple[K, list[Difference]] | None:
         """The record whose key is nearest to one of these parts, the latest among equals; None without any.
 
-        One that differs in no more than its code, or in one component, is found whichever it is. Others are compared
+        One that differs in no more than its code and another component is found whichever it is. Others are compared
         with the latest ones only.
         """
         flat = flattened(parts)
@@ -77,18 +77,21 @@ class Earlier(Generic[K]):
 
 
 def _ways(flat: Mapping[str, str | None]) -> Iterator[tuple[str, int]]:
-    """A number for the parts of a key without one of them, each in turn, and without those of code."""
+    """A number for the parts of a key without one of them, each in turn, with and without those of code."""
     hashes = {name: hash((name, value)) for name, value in flat.items()}
-    whole = 0
-    for each in hashes.values():
+    code = whole = 0
+    for name, each in hashes.items():
         whole ^= each
+        if name in COMPONENTS:
+            code ^= each
     yield "", whole
-    without_code = whole
     for name, each in hashes.items():
         yield name, whole ^ each
-        if name in COMPONENTS:
-            without_code ^= each
-    yield "code", without_code
+    if code:
+        yield "code", whole ^ code
+        for name, each in hashes.items():
+            if name not in COMPONENTS:
+                yield f"code {name}", whole ^ code ^ each
 
 
 def records_of(results: ResultStore, task: str, *, limit: int = COMPARED) -> Iterator[ResultRecord]:

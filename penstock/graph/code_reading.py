@@ -28,6 +28,7 @@ from penstock.graph.hashing import digest
 from penstock.graph.names import importable_name, is_project_module, own_module, stable_module, stable_name
 from penstock.graph.sources import Reach, behind, home_of, task_code, task_source_of_unnamed
 from penstock.graph.syntax import class_syntax, encode_tree, function_syntax, module_syntax
+from penstock.main_modules import importable_module
 from penstock.secrets import HIDDEN, Redactor, is_secret_name, redacted_text
 from penstock.texts import encodable, kind_of, text_of
 
@@ -164,13 +165,16 @@ def _kind_of_name(user: Any, name: str) -> tuple[str, str, str]:
             return code_notes.DEFAULT, _parameter(user, int(name.removeprefix("default "))), _shown(user)
         if name in user.__code__.co_freevars:
             return code_notes.CLOSURE, name, _shown(user)
-    return code_notes.CONSTANT, name, home_of(user) if not isinstance(user, ModuleType) else user.__name__
+    return code_notes.CONSTANT, name, importable_module(_module_of(user))
 
 
 def _module_label(user: Any) -> str:
-    module = user.__name__ if isinstance(user, ModuleType) else home_of(user)
     named = stable_name(user) if isinstance(user, FunctionType | type) else ""
-    return "" if named.startswith(":") else stable_module(module)
+    return "" if named.startswith(":") else stable_module(_module_of(user))
+
+
+def _module_of(user: Any) -> str:
+    return user.__name__ if isinstance(user, ModuleType) else home_of(user)
 
 
 def _parameter(fn: FunctionType, number: int) -> str:

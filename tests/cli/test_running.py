@@ -245,7 +245,8 @@ def test_a_plan_says_what_would_run_and_runs_nothing(flows: Path, call) -> None:
 def test_a_plan_as_json(flows: Path, call) -> None:
     document = json.loads(call("plan", "pipelines.py:weekly", *DAY, "--json").stdout)
     assert document["schema"] == "penstock/plan/1"
-    assert sorted(document) == sorted(["schema", "work", "flow", "counts", "stopped_at", "rounds", "lookups", "nodes"])
+    fields = ["schema", "work", "flow", "counts", "stopped_at", "rounds", "lookups", "changes", "nodes"]
+    assert sorted(document) == sorted(fields)
     assert document["work"] is True
     assert [node["task"] for node in document["nodes"]] == ["features", "train"]
 
