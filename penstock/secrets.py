@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -52,7 +53,7 @@ def holds_secret(value: object) -> bool:
 
 def shows_secret(value: object) -> bool:
     """As `holds_secret`, quick and not deep: for what is asked of every argument of every call."""
-    kinds = _secret_kinds()
+    kinds = _secret_kinds() if "pydantic" in sys.modules else ()
     if not kinds:
         return False
     left, looked = [value], 0

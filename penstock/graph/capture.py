@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.errors import TracingError
 from penstock.graph.futures import Future, FutureList
-from penstock.graph.large import FLAT_ITEMS, LARGE_BYTES, Large, is_flat, snapshot
+from penstock.graph.large import FLAT_ITEMS, LARGE_BYTES, Large, is_flat
 from penstock.graph.large import PLAIN as _PLAIN
 from penstock.graph.refs import Ref
 
@@ -52,6 +52,8 @@ def _walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
     if kind is list:
         return [v if type(v) in SMALL else _walk(v, leaf) for v in value]
     if kind is tuple:
+        if SMALL.issuperset(map(type, value)):
+            return value
         return tuple([v if type(v) in SMALL else _walk(v, leaf) for v in value])
     if kind is dict:
         return {_walk(k, leaf): v if type(v) in SMALL else _walk(v, leaf) for k, v in value.items()}
@@ -113,14 +115,16 @@ def _fields(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__dataclass_fields__ if hasattr(value, name)}
 
 
-def capture(value: Any, refer: Callable[[Future[Any]], Any], keep: Callable[[Any], Any] = snapshot) -> Any:
-    """The argument as a node keeps it: as it is now, with `refer(future)` for each future in it.
+def capture(value: Any, keep: Callable[[Any], Any]) -> Any:
+    """The argument as a node keeps it: as it is now, with `keep(part)` for each future, array, data frame and other
+    object in it.
 
-    Containers are rebuilt, so that appending to one after the call changes nothing; of arrays and data frames
-    `keep(value)` is kept, other objects as they are. Raises `TracingError` for generators and other one-way
-    streams.
+    Containers are rebuilt, so that appending to one after the call changes nothing. Raises `TracingError` for
+    generators and other one-way streams.
     """
-    return walk(value, lambda leaf: refer(leaf) if type(leaf) is Future else keep(_checked(leaf)), _copied_whole)
+    if type(value) in _TEXTS and len(value) < LARGE_BYTES:
+        return value
+    return walk(value, lambda leaf: keep(leaf if type(leaf) is Future else _checked(leaf)), _copied_whole)
 
 
 def replace_futures(value: Any, resolve: Callable[[Future[Any]], Any]) -> Any:

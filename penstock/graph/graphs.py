@@ -39,7 +39,7 @@ class Entry:
 class Node:
     """One call of a task in a graph."""
 
-    __slots__ = ("_names", "_values", "cache_key", "context", "deps", "entry", "id", "order", "recipe_key", "style")
+    __slots__ = ("_values", "cache_key", "context", "deps", "entry", "id", "order", "recipe_key", "style")
 
     def __init__(
         self,
@@ -54,8 +54,6 @@ class Node:
         self.id = id
         self.entry = entry
         # As a dict they would take three times as much, in each of perhaps a million nodes.
-        names = tuple(arguments)
-        self._names = entry.task.signature.parameters if names == entry.task.signature.parameters else names
         self._values = tuple(arguments.values())
         self.deps = deps
         """Nodes whose results are arguments, each once, in order of first appearance."""
@@ -75,7 +73,7 @@ class Node:
     @property
     def arguments(self) -> dict[str, Any]:
         """By parameter name; a `Ref` stands wherever another node's result goes, a `Large` for a large value."""
-        return dict(zip(self._names, self._values, strict=True))
+        return dict(zip(self.entry.task.signature.parameters, self._values, strict=True))
 
     @property
     def name(self) -> str:
@@ -132,13 +130,13 @@ class Graph:
     ) -> Node:
         """A node for this call; the one that is there already if it has the same key (its work is done once).
 
-        `large` are the large values in the arguments.
+        `arguments` are as `Signature.bind` gives them, `large` the large values in them.
 
         Raises `CycleError` if the node would wait for one that is not there yet, and `DigestError` if an argument
         has no stable digest.
         """
         id = len(self.nodes)
-        for needed in (*deps, *order):
+        for needed in deps if not order else (*deps, *order):
             if not 0 <= needed < id:
                 raise CycleError(
                     f"{entry.task.name} would wait for node {needed}, which comes after it",
@@ -163,10 +161,12 @@ class Graph:
             self.large[id] = large
         self._consumers.append(0)
         self._last_use.append(0)
-        self._parts = self._parts or entry.task.derived
+        derived = entry.task.derived
+        if derived:
+            self._parts = True
         for needed in deps:
             self._last_use[needed] = id
-            if not entry.task.derived:
+            if not derived and not self._consumers[needed]:
                 self._consume(needed)
         return node
 
@@ -213,7 +213,7 @@ class Graph:
     def _keys(self, entry: Entry, arguments: Mapping[str, Any], deps: tuple[int, ...]) -> tuple[str | None, str | None]:
         template = entry.template
         if template is None:
-            if not entry.task.derived or self._recipe(deps[0]) is None:
+            if not entry.task.derived or self.nodes[deps[0]].recipe_key is None:
                 return None, None
             # A part of a result is as certain as the result: its recipe is what is taken from what.
             part = digest(dict(arguments), self._resolve_recipe)
@@ -221,12 +221,10 @@ class Graph:
         if not deps:
             key = template.cache_key(arguments)
             return key, key
-        if any(self._recipe(d) is None for d in deps):
-            return None, None
+        for dep in deps:
+            if self.nodes[dep].recipe_key is None:
+                return None, None
         return None, template.recipe_key(arguments, self._resolve_recipe)
-
-    def _recipe(self, id: int) -> str | None:
-        return self.nodes[id].recipe_key
 
     def _resolve_recipe(self, ref: Ref) -> str:
         key = self.nodes[ref.node].recipe_key

@@ -75,7 +75,7 @@ def digest_bytes(value: object, resolve: Resolve | None = None, *, where: str = 
     if leaf is not None:
         return leaf(value)
     walk = Walk(resolve, find_branch)
-    return walk.run(lambda: walk.visit(value), where, name)
+    return walk.run(walk.visit, value, where, name)
 
 
 def combine(tag: str, parts: Iterable[str]) -> str:

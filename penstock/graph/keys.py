@@ -7,6 +7,7 @@ contributes that node's recipe key. The components are what a record stores, and
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -226,25 +227,26 @@ class KeyTemplate:
 
     def _key(self, kind: bytes, arguments: Mapping[str, Any], resolve: Resolve | None) -> str:
         pieces = [kind, self._prefix]
+        others: list[tuple[int, str, Any]] = []  # what takes more than a look at its type, and where it goes
         for name, label in self._labels:
-            value = arguments[name]
-            leaf = LEAVES.get(type(value))
-            if name in self.secret:
-                with main_module(self.main):
-                    part = self.input_digest(name, value, resolve)
-            elif leaf is not None:
+            value, part = arguments[name], b""
+            leaf, open_ = LEAVES.get(type(value)), name not in self.secret
+            if open_ and leaf is not None:
                 part = leaf(value)
-            elif type(value) is Ref and resolve is not None:
+            elif open_ and type(value) is Ref and resolve is not None:
                 part = bytes.fromhex(resolve(value))
             else:
-                with main_module(self.main):
-                    part = self.input_digest(name, value, resolve)
+                others.append((len(pieces) + 1, name, value))
             pieces += (label, part)
+        if others:
+            with main_module(self.main):
+                for place, name, value in others:
+                    pieces[place] = self.input_digest(name, value, resolve)
         return blake3(b"".join(pieces)).digest(SIZE).hex()
 
     def input_digest(self, name: str, value: Any, resolve: Resolve | None) -> bytes:
         """The digest of an argument, keyed if it is secret by its name or by what it holds."""
-        found = _digest_argument(name, value, resolve)
+        found = digest_bytes(value, resolve, where=_place(name), name=name)
         if name not in self.secret and not shows_secret(value):
             return found
         if not self.salt and self._ask_salt is not None:
@@ -387,8 +389,9 @@ def _hash(kind: bytes, parts: Mapping[str, Any]) -> str:
     return blake3(b"".join(pieces)).digest(SIZE).hex()
 
 
-def _digest_argument(name: str, value: Any, resolve: Resolve | None) -> bytes:
-    return digest_bytes(value, resolve, where=f"arguments[{name!r}]", name=name)
+@functools.cache
+def _place(name: str) -> str:
+    return f"arguments[{name!r}]"
 
 
 def _keyed(found: bytes, salt: bytes) -> bytes:

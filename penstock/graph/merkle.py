@@ -87,10 +87,10 @@ class Walk:
             problem.steps.append(step)
             raise
 
-    def run(self, compute: Callable[[], bytes], where: str, name: str) -> bytes:
-        """What `compute` gives, which uses this walk; what has no digest, or lies too deep, is a DigestError."""
+    def run(self, compute: Callable[[Any], bytes], value: Any, where: str, name: str) -> bytes:
+        """What `compute(value)` gives, which uses this walk; what has no digest, or lies too deep, is a DigestError."""
         try:
-            return compute()
+            return compute(value)
         except UndigestibleError as problem:
             raise problem.as_error(where, name) from problem.__cause__
         except RecursionError:

@@ -86,6 +86,7 @@ class NoAnswer:
 
 
 Answer = Hit | NoHit | NoAnswer
+_STATING = (Hit, NoHit)  # a union would be made anew for each node
 
 
 @dataclass(slots=True, eq=False)
@@ -101,7 +102,7 @@ class Step:
     @property
     def runs(self) -> bool:
         """Whether the node has to be handed to a runner (or decided by its cache key when its inputs are there)."""
-        return self.status in (Status.MISS, Status.BYPASS, Status.UNKNOWN)
+        return self.status is not Status.HIT and self.status is not Status.PRUNED
 
 
 @dataclass(slots=True)
@@ -190,16 +191,15 @@ class Planner:
         return [
             Query(node.id, node.entry.task.identity, node.cache_key, node.recipe_key)
             for node in nodes
-            if self._to_be_asked(node)
+            if node.id not in self.steps and self._to_be_asked(node)
         ]
 
     def _to_be_asked(self, node: Node) -> bool:
-        known = node.id in self.steps or node.id in self._answers
         return (
-            not known
-            and node.cached
+            node.id not in self._answers
+            and node.entry.template is not None
+            and (node.cache_key is not None or (node.recipe_key is not None and bool(node.deps)))
             and not node.entry.refresh
-            and (node.cache_key is not None or node.recipe_key is not None)
             and not (node.order and self.graph.follows_refresh(node))
         )
 
@@ -234,7 +234,7 @@ class Planner:
             if id in undecided or not self.lacks_value(id):
                 continue
             node = self.graph[id]
-            if self._to_be_asked(node):
+            if id not in self.steps and self._to_be_asked(node):
                 undecided.add(id)
                 continue
             if self._decide(id, self._judge(node)).runs:
@@ -245,7 +245,7 @@ class Planner:
         self.steps[id] = step
         self._fresh[id] = None
         answer = step.answer
-        stated, origin = (answer.inputs, answer.origin) if isinstance(answer, Hit | NoHit) else (None, None)
+        stated, origin = (answer.inputs, answer.origin) if isinstance(answer, _STATING) else (None, None)
         self._agreement.decided(id, stated, origin)
         return step
 

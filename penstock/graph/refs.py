@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # made for each input of each call, and never changed
 class Ref:
     """Stands in arguments wherever a Future stood: the result of node number `node` of the same graph."""
 

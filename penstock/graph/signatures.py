@@ -34,7 +34,17 @@ class Signature:
     It is read from the function when it is first needed: what was just unpickled may not have its defaults yet.
     """
 
-    __slots__ = ("_defaults", "_fn", "_names", "_positional", "_simple", "decorated", "inspected", "parameters")
+    __slots__ = (
+        "_defaults",
+        "_fn",
+        "_names",
+        "_positional",
+        "_rest",
+        "_simple",
+        "decorated",
+        "inspected",
+        "parameters",
+    )
 
     inspected: inspect.Signature
     parameters: tuple[str, ...]
@@ -57,6 +67,12 @@ class Signature:
         self._positional = tuple(p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self._defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
         self._names = frozenset(self.parameters)
+        self._rest = [self._defaults_from(position) for position in range(len(self._positional) + 1)]
+
+    def _defaults_from(self, position: int) -> tuple[Any, ...] | None:
+        """Those of the parameters from a position on; None if one has none."""
+        rest = self.parameters[position:]
+        return tuple(map(self._defaults.get, rest)) if self._defaults.keys() >= set(rest) else None
 
     def __getattr__(self, name: str) -> Any:
         if name not in Signature.__slots__ or name == "_fn":
@@ -71,16 +87,14 @@ class Signature:
     def bind(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by parameter name, in the order of the parameters; raises `ParameterError` if they do not fit."""
         if self._simple and len(args) <= len(self._positional):
+            rest = self._rest[len(args)]
+            if rest is not None and not kwargs:
+                return dict(zip(self.parameters, (*args, *rest), strict=True))
             bound = dict(zip(self._positional, args, strict=False))
-            if kwargs:
-                if not self._names.issuperset(kwargs) or not bound.keys().isdisjoint(kwargs):
-                    return self._bind_slowly(name, args, kwargs)
-                bound.update(kwargs)
-            if len(bound) == len(self.parameters):
-                return bound if not kwargs else {p: bound[p] for p in self.parameters}
-            filled = {**self._defaults, **bound}
-            if len(filled) == len(self.parameters):
-                return {p: filled[p] for p in self.parameters}
+            if self._names.issuperset(kwargs) and bound.keys().isdisjoint(kwargs):
+                filled = {**self._defaults, **bound, **kwargs}
+                if len(filled) == len(self.parameters):
+                    return {p: filled[p] for p in self.parameters}
         return self._bind_slowly(name, args, kwargs)
 
     def _bind_slowly(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

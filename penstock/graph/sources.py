@@ -174,7 +174,7 @@ def _content(value: Any, code: Callable[[FunctionType], bytes] = function_code_d
     if isinstance(value, FunctionType):
         try:
             where = f"{value.__module__}.{value.__qualname__}"
-            return walk.run(lambda: function_content(value, walk), where, "name").hex()
+            return walk.run(lambda fn: function_content(fn, walk), value, where, "name").hex()
         except DigestError as error:
             cause = error.__cause__
             hint = cause.hint if isinstance(cause, DigestError) else _VALUE_HINT
@@ -183,7 +183,7 @@ def _content(value: Any, code: Callable[[FunctionType], bytes] = function_code_d
         return blake3(b"class\0" + encode_tree(class_syntax(value))).digest(20).hex()
     if isinstance(value, ModuleType):
         return blake3(b"module\0" + encode_tree(module_syntax(value))).digest(20).hex()
-    held = walk.run(lambda: walk.of(value), type(value).__qualname__, "name").hex()
+    held = walk.run(walk.of, value, type(value).__qualname__, "name").hex()
     call = getattr(type(value), "__call__", None)  # noqa: B004 - the function is wanted, not whether there is one
     if isinstance(call, FunctionType) and is_project_module(home_of(call)):  # an object that is called: state and code
         return combine("callable", (held, _content(call, code)))

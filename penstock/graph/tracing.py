@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -98,50 +98,63 @@ class Trace:
         wait_for: Iterable[Any] = (),
     ) -> Future[Any]:
         """The node for this call, as a future. Raises what does not fit: arguments, policy, values without a digest."""
+        signature, frame = task.signature, self.frame
+        arguments = signature.bind(task.name, args, kwargs)
+        deps: tuple[int, ...] = ()
+        large: tuple[Large, ...] = ()
+        if not SMALL.issuperset(map(type, arguments.values())):
+            deps, large = self._capture(arguments)
+        # Asking a future whether it is true would wait for its value.
+        order = self._order(wait_for, deps) if isinstance(wait_for, Future) or wait_for else ()
+        if frame.wait_for:
+            order = tuple(dict.fromkeys((*order, *self._order(frame.wait_for, deps))))
+        graph, entry = self.graph, frame.entries.get(task) or self._entry(task)
+        number = len(graph.nodes)
+        node = graph.add(entry, arguments, deps=deps, order=order, large=large)
+        if node.id < number and node.entry.refresh and self._values.failed(node.id):
+            graph.forget_refresh(node.id)
+            node = graph.add(entry, arguments, deps=deps, order=order, large=large)
+        if node.id == number:
+            if signature.decorated:
+                node.style = signature.style(args, kwargs)
+            context = copy_context()
+            if self._context or not _OURS.issuperset(context):
+                node.context = self._variables(context)
+        return Future(node.id, self)
+
+    def _capture(self, arguments: dict[str, Any]) -> tuple[tuple[int, ...], tuple[Large, ...]]:
+        """Make arguments what a node keeps of them; the nodes whose results are in them, and what is large."""
         deps: dict[int, None] = {}  # ordered, and quick to ask for a fan-in of thousands
         large: dict[Large, None] = {}
 
-        def refer(future: Future[Any]) -> Any:
-            if future._source is not self:
-                return future.result()  # of another run: a plain value here
-            deps[future._node] = None
-            return Ref(future._node)
+        def keep(value: Any) -> Any:
+            if type(value) is not Future:
+                taken = self._snapshots.take(value)
+                if type(taken) is Large:
+                    large[taken] = None
+                return taken
+            if value._source is not self:
+                return value.result()  # of another run: a plain value here
+            deps[value._node] = None
+            return Ref(value._node)
 
-        def snapshot(value: Any) -> Any:
-            taken = self._snapshots.take(value)
-            if type(taken) is Large:
-                large[taken] = None
-            return taken
+        for name, value in arguments.items():
+            if type(value) is Future:
+                arguments[name] = keep(value)
+            elif type(value) not in SMALL:
+                arguments[name] = capture(value, keep)
+        return tuple(deps), tuple(large)
 
-        bound = task.signature.bind(task.name, args, kwargs)
-        arguments = {n: v if type(v) in SMALL else capture(v, refer, snapshot) for n, v in bound.items()}
-        # Asking a future whether it is true would wait for its value.
-        order = self._order(wait_for, deps) if isinstance(wait_for, Future) or wait_for else ()
-        if outer := self.frame.wait_for:
-            order = tuple(dict.fromkeys((*order, *self._order(outer, deps))))
-        graph, entry = self.graph, self._entry(task)
-        number = len(graph.nodes)
-        node = graph.add(entry, arguments, deps=tuple(deps), order=order, large=tuple(large))
-        if node.id < number and node.entry.refresh and self._values.failed(node.id):
-            graph.forget_refresh(node.id)
-            node = graph.add(entry, arguments, deps=tuple(deps), order=order, large=tuple(large))
-        if node.id == number:
-            node.style = task.signature.style(args, kwargs)
-            node.context = self._variables()
-        return Future(node.id, self)
-
-    def _variables(self) -> Mapping[ContextVar[Any], Any] | None:
+    def _variables(self, context: Context) -> Mapping[ContextVar[Any], Any] | None:
         """The context variables that the caller has set; the same mapping as long as they do not change."""
-        known, context = self._context, copy_context()
-        if not known and _OURS.issuperset(context):
-            return None  # by far the most common, and asked for each call
+        known = self._context
         found = {variable: value for variable, value in context.items() if not _is_ours(variable)}
         if len(found) == len(known) and all(known.get(variable, known) is value for variable, value in found.items()):
             return known or None
         self._context = found
         return found or None
 
-    def _order(self, wait_for: Iterable[Any], deps: Mapping[int, None]) -> tuple[int, ...]:
+    def _order(self, wait_for: Iterable[Any], deps: Sequence[int]) -> tuple[int, ...]:
         order: dict[int, None] = {}
 
         def note(future: Future[Any]) -> None:
@@ -153,9 +166,7 @@ class Trace:
 
     def _entry(self, task: TaskDefinition) -> Entry:
         frame = self.frame
-        entry = frame.entries.get(task)
-        if entry is None:
-            entry = frame.entries[task] = _make_entry(task, frame)
+        entry = frame.entries[task] = _make_entry(task, frame)
         return entry
 
     # -- subflows -------------------------------------------------------------------------------------------------

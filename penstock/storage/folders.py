@@ -14,6 +14,8 @@ from types import TracebackType
 
 _ROOT = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 _BELOW = _ROOT | os.O_NOFOLLOW
+_PASSED = _BELOW | getattr(os, "O_PATH", 0)
+"""For a folder in which one name is looked up; on Linux it costs less not to open it for reading."""
 
 
 class Descent:
@@ -57,7 +59,7 @@ class Descent:
         if not own:
             return os.open(last, flags, dir_fd=file)
         try:
-            inner = os.open(own, _BELOW, dir_fd=file)
+            inner = os.open(own, _PASSED, dir_fd=file)
         except NotADirectoryError:
             raise _no_folder(file, own) from None
         try:

@@ -268,12 +268,16 @@ def segment(text: str) -> str:
     return f"{readable}~{blake3(text.encode('utf-8', 'surrogatepass')).hexdigest(16)}"
 
 
+_task_segment = functools.lru_cache(maxsize=1024)(segment)
+"""Thousands of keys are of one task."""
+
+
 def key_folder(task: str, key: str) -> str:
-    return f"results/{segment(task)}/{segment(key)}/"
+    return f"results/{_task_segment(task)}/{segment(key)}/"
 
 
 def slot_name(task: str, key: str, generation: int) -> str:
-    return f"results/{segment(task)}/{segment(key)}/{generation:06d}.record.json"
+    return f"results/{_task_segment(task)}/{segment(key)}/{generation:06d}.record.json"
 
 
 def slot_in(folder: str, generation: int) -> str:

@@ -72,7 +72,7 @@ CONSTANT: list[Any] = [
 @pytest.mark.parametrize("make", [*WRITABLE, *CONSTANT])
 def test_the_same_object_is_one_large_argument(make: Callable[[], Any]) -> None:
     value, taken = make(), snapshots()
-    kept = capture([value, {"again": value}], lambda future: future, taken.take)
+    kept = capture([value, {"again": value}], taken.take)
     assert type(kept[0]) is Large
     assert kept[0] is kept[1]["again"]
     assert digest(kept) == digest([value, {"again": value}])
@@ -128,7 +128,7 @@ def test_small_values_and_arrays_of_objects_are_captured_with_each_call() -> Non
 
     taken = snapshots()
     for value in (b"x", list(range(10)), numpy.zeros(8), numpy.array([None] * N), [[1]] * FLAT_ITEMS):
-        assert type(capture(value, lambda future: future, taken.take)) is not Large
+        assert type(capture(value, taken.take)) is not Large
 
 
 def test_a_large_argument_travels_by_name() -> None:
