@@ -23,7 +23,11 @@ def flattened(parts: Mapping[str, Any]) -> dict[str, str | None]:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
     """What is different between the parts of two keys, code first. A None in `new` is a component not known yet."""
-    before, after = flattened(old), flattened(new)
+    return flat_differences(flattened(old), flattened(new))
+
+
+def flat_differences(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> list[Difference]:
+    """As `differences`, for parts that are `flattened`."""
     found = []
     for component in sorted(before.keys() | after.keys(), key=lambda name: (name not in COMPONENTS, name)):
         was, now = before.get(component), after.get(component)

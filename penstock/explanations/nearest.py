@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 from penstock.errors import DamagedResult, StoreVersionError
-from penstock.explanations.components import differences, flattened
+from penstock.explanations.components import flat_differences, flattened
 from penstock.graph.explained import Difference
 from penstock.storage.code_notes import COMPONENTS
 from penstock.storage.records import ResultRecord, decode_slot_at, segment
@@ -35,7 +35,8 @@ class Keyed(Protocol):
 
 
 K = TypeVar("K", bound=Keyed)
-_Index = dict[tuple[str, int], K]
+_Index = dict[tuple[str, int], int]
+"""By what `_ways` gives for the parts of a key, the place of the latest record that has it."""
 
 
 class Earlier(Generic[K]):
@@ -44,7 +45,7 @@ class Earlier(Generic[K]):
     def __init__(self, records: Iterable[K]) -> None:
         self._records = sorted(records, key=lambda record: -record.created)
         self._flat = [flattened(record.key_parts) for record in self._records]
-        self._indexes: dict[frozenset[str], _Index[K]] = {}
+        self._indexes: dict[frozenset[str], _Index] = {}
 
     def __bool__(self) -> bool:
         return bool(self._records)
@@ -59,20 +60,23 @@ class Earlier(Generic[K]):
         open_ = frozenset(name for name, value in flat.items() if value is None)
         known = {name: value for name, value in flat.items() if value is not None}
         index = self._index(open_)
-        found = [index[each] for each in _ways(known) if each in index]
-        candidates = found or self._records[:_LATEST]
-        compared = [(record, differences(record.key_parts, parts)) for record in candidates]
-        return min(compared, key=lambda each: (len(each[1]), -each[0].created), default=None)
+        found = {index[each] for each in _ways(known) if each in index}
+        places = sorted(found) or range(len(self._records))[:_LATEST]
+        compared = [(flat_differences(self._flat[place], flat), place) for place in places]
+        if not compared:
+            return None
+        nearest, place = min(compared, key=lambda each: (len(each[0]), each[1]))
+        return self._records[place], nearest
 
-    def _index(self, open_: frozenset[str]) -> _Index[K]:
+    def _index(self, open_: frozenset[str]) -> _Index:
         index = self._indexes.get(open_)
         if index is None:
             index = {}
             if len(self._indexes) < _MAX_INDEXES:
                 self._indexes[open_] = index
-                for record, flat in zip(self._records, self._flat, strict=True):
+                for place, flat in enumerate(self._flat):
                     for each in _ways({name: value for name, value in flat.items() if name not in open_}):
-                        index.setdefault(each, record)
+                        index.setdefault(each, place)
         return index
 
 

@@ -26,7 +26,7 @@ from penstock.graph.callables import closure_items
 from penstock.graph.code_notes import CodeNote, Piece
 from penstock.graph.hashing import digest
 from penstock.graph.names import importable_name, is_project_module, own_module, stable_module, stable_name
-from penstock.graph.sources import Reach, behind, home_of, task_code, task_source_of_unnamed
+from penstock.graph.sources import Reach, behind, home_of, task_source_of_unnamed
 from penstock.graph.syntax import class_syntax, encode_tree, function_syntax, module_syntax
 from penstock.main_modules import importable_module
 from penstock.secrets import HIDDEN, Redactor, is_secret_name, redacted_text
@@ -41,14 +41,13 @@ def read_code(fn: Callable[..., Any], component: str, code_digest: str) -> CodeN
     None if the code cannot be read, or says something else by now than when the digest was made.
     """
     root = behind(fn, is_project_module)
-    whole = component == "task_code"
     try:
         with own_module(home_of(root)):
             reading = _Reading(root)
-            pieces = reading.reached() if whole else reading.alone()
-        if code_digest != (task_code(fn) if whole else task_source_of_unnamed(fn)):
-            return None
+            found, pieces = reading.reached() if component == "task_code" else reading.alone()
     except DigestError:
+        return None
+    if found != code_digest:
         return None
     return CodeNote(code_notes.VERSION, code_digest, pieces)
 
@@ -62,8 +61,8 @@ class _Reading:
         self._users: dict[int, str] = {}
         """By the id of a piece of code, the name of one that uses it."""
 
-    def reached(self) -> list[Piece]:
-        """The task and all that it reaches."""
+    def reached(self) -> tuple[str, list[Piece]]:
+        """The task and all that it reaches, and its digest: constants may be large, and are digested once."""
         found = list(self._reach.pieces())
         for value, names in found:
             for _, used, meaning in names:
@@ -74,9 +73,9 @@ class _Reading:
         for value, names in found:
             for name, behind_it, meaning in names:
                 self._add_name(value, name, behind_it, meaning)
-        return list(self._pieces.values())
+        return self._reach.digest_of(found), list(self._pieces.values())
 
-    def alone(self) -> list[Piece]:
+    def alone(self) -> tuple[str, list[Piece]]:
         """The task's function with what it holds: defaults and closure variables, and functions in these."""
         open_ = [self._reach.root]
         seen = {id(self._reach.root)}
@@ -92,7 +91,7 @@ class _Reading:
                         open_.append(held)
                     continue
                 self._add_name(value, name, held, f"value {_digest_of(held, name)}")
-        return list(self._pieces.values())
+        return task_source_of_unnamed(self._reach.root), list(self._pieces.values())
 
     # -- code
 

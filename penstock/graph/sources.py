@@ -12,7 +12,7 @@ import functools
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import (
     BuiltinFunctionType,
     FunctionType,
@@ -209,11 +209,14 @@ class Reach:
         self.labels: dict[int, str] = {}
 
     def digest(self) -> str:
-        pieces = set()
-        for value, names in self.pieces():
+        return self.digest_of(self.pieces())
+
+    def digest_of(self, pieces: Iterable[tuple[Any, list[tuple[str, Any, str]]]]) -> str:
+        found = set()
+        for value, names in pieces:
             edges = sorted({f"{name}={meaning}" for name, _, meaning in names})
-            pieces.add(combine("piece", (self.label(value), *edges)))
-        return combine("task_code", sorted(pieces))
+            found.add(combine("piece", (self.label(value), *edges)))
+        return combine("task_code", sorted(found))
 
     def pieces(self) -> Iterator[tuple[Any, list[tuple[str, Any, str]]]]:
         """Each piece with the names that it uses: the name, what is behind it, and what that counts as."""
