@@ -12,11 +12,12 @@ from penstock.graph.explained import Difference
 from penstock.storage.code_notes import COMPONENTS
 from penstock.storage.records import ResultRecord, decode_slot_at, segment
 from penstock.storage.results import ResultStore
+from penstock.storage.stores import DiskStore
 
-COMPARED = 2_000
-"""Earlier results of a task that are looked at, the latest ones."""
-LISTED = 50_000
-"""Names of a task that are listed for that."""
+COMPARED, LISTED = 2_000, 50_000
+"""Earlier results of a task that are looked at, the latest ones; names that are listed for that."""
+COMPARED_AFAR, LISTED_AFAR = 256, 10_000
+"""In a store where each of them is a request."""
 _LATEST = 8
 """With so many a key is compared that no other one is close to."""
 _MAX_INDEXES = 16
@@ -98,13 +99,14 @@ def _ways(flat: Mapping[str, str | None]) -> Iterator[tuple[str, int]]:
                 yield f"code {name}", whole ^ code ^ each
 
 
-def records_of(results: ResultStore, task: str, *, limit: int = COMPARED) -> Iterator[ResultRecord]:
-    """The published records of a task, the latest `limit` of them; damaged ones are passed over."""
+def records_of(results: ResultStore, task: str) -> Iterator[ResultRecord]:
+    """The published records of a task, the latest ones; damaged ones are passed over."""
     store = results.store
-    entries = islice(store.list(f"results/{segment(task)}/"), LISTED)
+    compared, most = (COMPARED, LISTED) if isinstance(store, DiskStore) else (COMPARED_AFAR, LISTED_AFAR)
+    entries = islice(store.list(f"results/{segment(task)}/"), most)
     listed = [entry for entry in entries if entry.name.endswith(_SLOT_SUFFIX)]
     listed.sort(key=lambda entry: entry.modified, reverse=True)
-    names = [entry.name for entry in listed[:limit]]
+    names = [entry.name for entry in listed[:compared]]
     for start in range(0, len(names), _BATCH):
         batch = names[start : start + _BATCH]
         for name, data in zip(batch, store.get_many(batch), strict=True):

@@ -4,36 +4,43 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 import msgspec
 
-from penstock.errors import StoreError
 from penstock.graph.code_notes import CodeNote, decode_note, encode_note
 from penstock.graph.code_reading import read_code
 from penstock.graph.graphs import Entry
 from penstock.main_modules import main_module
 from penstock.storage.code_notes import COMPONENTS, get_note, put_note
 from penstock.storage.stores import Store
+from penstock.texts import text_of
 
 _log = logging.getLogger("penstock.store")
 _MAX_REMEMBERED = 10_000
+_AGAIN_SECONDS = 600.0
+"""A note is written again after so long: somebody may have emptied the store meanwhile."""
 
 
 class _Written:
-    """What this process wrote already: (store, digest)."""
+    """What this process wrote lately: store and digest."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: set[tuple[str, str]] = set()
+        self._when: dict[tuple[str, str], float] = {}
 
-    def first(self, store: str, digest: str) -> bool:
+    def is_due(self, store: str, digest: str) -> bool:
+        """Whether a note is to be written; whoever asks next is told no."""
+        now = time.monotonic()
         with self._lock:
-            if len(self._known) >= _MAX_REMEMBERED:
-                self._known.clear()
-            before = len(self._known)
-            self._known.add((store, digest))
-            return len(self._known) > before
+            before = self._when.get((store, digest))
+            if before is not None and now - before < _AGAIN_SECONDS:
+                return False
+            if len(self._when) >= _MAX_REMEMBERED:
+                self._when.clear()
+            self._when[store, digest] = now
+            return True
 
 
 _written = _Written()
@@ -51,23 +58,20 @@ def current_note(entry: Entry, component: str, digest: str) -> CodeNote | None:
 
 
 def write_notes(entry: Entry, store: Store, redact: Callable[[str], str]) -> None:
-    """Note what the code of a task is made of, unless this process did. Never raises for what a store says: results do
-    not depend on it."""
-    if entry.template is None:
-        return
-    for component, digest in entry.template.static:
-        if component not in COMPONENTS:
-            continue
-        if not _written.first(store.url, digest):
-            continue
-        note = current_note(entry, component, digest)
-        if note is None:
-            continue
+    """Note what the code of a task is made of, unless this process did lately. Never raises: it is for people."""
+    try:
+        for component, digest in entry.template.static if entry.template is not None else ():
+            if component in COMPONENTS and _written.is_due(store.url, digest):
+                _write(entry, component, digest, store, redact)
+    except BaseException as error:  # noqa: BLE001 (as above; and whatever the store says, the run goes on)
+        _log.debug("no note of the code of %s: %s", entry.task.name, text_of(error))
+
+
+def _write(entry: Entry, component: str, digest: str, store: Store, redact: Callable[[str], str]) -> None:
+    note = current_note(entry, component, digest)
+    if note is not None:
         pieces = [msgspec.structs.replace(piece, text=redact(piece.text)) for piece in note.pieces]
-        try:
-            put_note(store, digest, encode_note(msgspec.structs.replace(note, pieces=pieces)))
-        except StoreError as error:
-            _log.debug("no note of the code of %s: %s", entry.task.name, error.what)
+        put_note(store, digest, encode_note(msgspec.structs.replace(note, pieces=pieces)))
 
 
 def read_note(store: Store, digest: str) -> CodeNote | None:

@@ -292,6 +292,29 @@ def test_an_input_from_another_task_is_told_by_the_task(edited: Project) -> None
     assert reasons[1].endswith("input rows changed: it comes from read, whose result is another")
 
 
+def test_a_constant_that_cannot_be_asked_twice_costs_a_note_and_nothing_else(
+    edited: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from penstock.explanations import notes
+
+    def exits(*_: object) -> None:
+        raise SystemExit("a constant's own digest")
+
+    monkeypatch.setattr(notes, "read_code", exits)
+    module = edited(flows=flows("x + 1"))
+    assert module.weekly() == [1]
+    assert not list((tmp_path / "store").glob("code/*/*.json"))
+    assert list((tmp_path / "store").glob("runs/*/run.json"))
+    monkeypatch.undo()
+
+
+def test_a_store_that_keeps_nothing_under_code_stops_no_run(edited: Project, tmp_path: Path) -> None:
+    module = edited(flows=flows("x + 1"))
+    (tmp_path / "store").mkdir(mode=0o700)
+    (tmp_path / "store" / "code").write_text("in the way")
+    assert module.weekly() == [1]
+
+
 def test_a_run_that_finds_everything_writes_no_note(edited: Project, tmp_path: Path) -> None:
     module = edited(flows=flows("x + 1"))
     module.weekly()
