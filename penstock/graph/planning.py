@@ -31,9 +31,12 @@ class Status(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+# What there is one of for each node is not frozen, which would make each one cost four times as much.
+
+
+@dataclass(slots=True)
 class Query:
-    """One look-up the planner wants: by cache key where it is known, else by recipe key."""
+    """One look-up the planner wants: by cache key where it is known, else by recipe key. Nobody changes one."""
 
     node: int
     task: str
@@ -42,9 +45,9 @@ class Query:
     recipe_key: str | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Hit:
-    """A stored result for a node."""
+    """A stored result for a node. Nobody changes one."""
 
     cache_key: str
     digest: str
@@ -61,9 +64,9 @@ class Hit:
     seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class NoHit:
-    """No usable result. `record` is an expired or damaged one that was seen instead."""
+    """No usable result. `record` is an expired or damaged one that was seen instead. Nobody changes one."""
 
     reason: str
     record: Any = None
@@ -228,38 +231,43 @@ class Planner:
     def _descend(self, needed: Iterable[int]) -> set[int]:
         """Decide what has an answer, going on to the inputs of what runs; the nodes that still lack an answer."""
         undecided: set[int] = set()
+        steps, nodes = self.steps, self.graph.nodes
         stack = list(needed)
         while stack:
             id = stack.pop()
-            if id in undecided or not self.lacks_value(id):
+            step = steps.get(id)
+            if id in undecided or (step is not None and step.status is not Status.PRUNED):
                 continue
-            node = self.graph[id]
-            if id not in self.steps and self._to_be_asked(node):
+            node = nodes[id]
+            if step is None and id not in self._answers and self._to_be_asked(node):
                 undecided.add(id)
                 continue
-            if self._decide(id, self._judge(node)).runs:
+            decided = self._judge(node)
+            self._decide(id, decided)
+            if decided.runs:
                 stack.extend(node.deps)
         return undecided
 
-    def _decide(self, id: int, step: Step) -> Step:
+    def _decide(self, id: int, step: Step) -> None:
         self.steps[id] = step
         self._fresh[id] = None
         answer = step.answer
-        stated, origin = (answer.inputs, answer.origin) if isinstance(answer, _STATING) else (None, None)
-        self._agreement.decided(id, stated, origin)
-        return step
+        if isinstance(answer, _STATING):
+            self._agreement.decided(id, answer.inputs, answer.origin)
+        else:
+            self._agreement.decided(id, None, None)
 
     def _judge(self, node: Node) -> Step:
+        answer = self._answers.get(node.id)
+        if isinstance(answer, Hit) and not node.entry.refresh:
+            return Step(Status.HIT, "same inputs and code", answer, answer.digest)
         if not node.cached:
             return Step(Status.BYPASS, "takes a part of a result" if node.entry.task.derived else "no cache policy")
-        answer = self._answers.get(node.id)
         if node.entry.refresh:
             return Step(Status.MISS, "refresh_cache is set")
-        if isinstance(answer, Hit):
-            return Step(Status.HIT, "same inputs and code", answer, answer.digest)
         if isinstance(answer, NoAnswer):
             return _unknown(answer)
-        if answer is not None:
+        if isinstance(answer, NoHit):
             return Step(Status.MISS, answer.reason, answer)
         if node.order and self.graph.follows_refresh(node):
             return Step(Status.MISS, "this run refreshes it first")

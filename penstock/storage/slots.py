@@ -29,9 +29,9 @@ from penstock.storage.records import (
 from penstock.storage.stores import RememberedStore, SlotStore
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
-    """A published result that has not expired, and can be used here."""
+    """A published result that has not expired, and can be used here. Nobody changes one."""
 
     record: ResultRecord
     generation: int
