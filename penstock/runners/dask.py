@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import ConfigurationError, RunnerError
 from penstock.runners.base import Engine, Preparation, Report, WorkerContext, checked_setup
 from penstock.runners.binding import BindsFlows
+from penstock.runners.resources import WORKER_TIMEOUT, checked_timeout
 from penstock.runners.shipping import Ship, check_ship, pack
 from penstock.runners.values import pickled
 from penstock.storage.stores import Reach
 
 if TYPE_CHECKING:
     from penstock.runners.dask_connections import Connection, KeptConnection
-
-WORKER_TIMEOUT = 60.0
 
 
 class DaskRunner(BindsFlows):
@@ -76,14 +75,12 @@ class DaskRunner(BindsFlows):
             raise ConfigurationError(f"workers={workers}", because="nothing could ever run", hint="1 or more")
         if options and named in (["cluster"], ["client"]):
             raise ConfigurationError(f"{', '.join(options)}: no options of a {named[0]} that is there already")
-        if not worker_timeout > 0:
-            raise ConfigurationError(f"worker_timeout={worker_timeout}", hint="give a number of seconds above 0")
         self.address = address
         self.cluster = cluster
         self.client = client
         self.cluster_class = cluster_class
         self.workers = workers
-        self.worker_timeout = float(worker_timeout)
+        self.worker_timeout = checked_timeout(worker_timeout)
         self.ship = check_ship(ship)
         self.worker_setup = checked_setup(worker_setup)
         self.options = options

@@ -12,6 +12,7 @@ from typing import Any
 from penstock.runners.base import Engine, Preparation, Report, WorkerContext, checked_setup
 from penstock.runners.binding import BindsFlows
 from penstock.runners.ray_clusters import PROCESS
+from penstock.runners.resources import WORKER_TIMEOUT, checked_timeout
 from penstock.runners.shipping import Ship, check_ship, pack
 from penstock.storage.stores import Reach
 
@@ -27,6 +28,9 @@ class RayRunner(BindsFlows):
     or path, for workers that cannot import them. `worker_setup` is called without arguments once in each worker
     process, before the run's first call there.
 
+    `worker_timeout` is how many seconds a call may wait for a machine that has what it asks for, once the last one that
+    had it is gone, before it fails with a `RunnerError`.
+
     As a context manager it stays connected, or keeps the Ray it started, from one run to the next:
 
         with RayRunner(num_cpus=4) as runner:
@@ -40,11 +44,13 @@ class RayRunner(BindsFlows):
         *,
         ship: Ship = (),
         worker_setup: Preparation | None = None,
+        worker_timeout: float = WORKER_TIMEOUT,
         **init_options: Any,
     ) -> None:
         self.address = address
         self.ship = check_ship(ship)
         self.worker_setup = checked_setup(worker_setup)
+        self.worker_timeout = checked_timeout(worker_timeout)
         self.init_options = init_options
         self._kept_open: list[object] = []
 
@@ -73,7 +79,7 @@ class RayRunner(BindsFlows):
 
             own = PROCESS.is_own(self.address)
             context = replace(context, setup=self.worker_setup)
-            return RayEngine(context, report, seat, own=own, shipped=shipped)
+            return RayEngine(context, report, seat, own=own, shipped=shipped, patience=self.worker_timeout)
         except BaseException:
             PROCESS.leave(seat)
             raise

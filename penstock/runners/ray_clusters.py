@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -20,14 +20,18 @@ from typing import Any
 
 from penstock.errors import RunnerError
 from penstock.loaded import loaded
+from penstock.runners.ray_answers import check_answers, host_and_port, of_this_machine
+from penstock.runners.ray_prints import PRINTS
 
 CONNECT_SECONDS = 60.0
-"""A connection that takes longer is given up; to start a Ray of our own takes a few seconds."""
-ANSWER_SECONDS = 5.0
-"""How long an address may take to answer before it counts as dead; Ray itself would try for minutes."""
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
-"""How a client of HTTP/2 begins, with its settings left as they are: any gRPC server answers with its own."""
-_SETTINGS = 4
+"""A connection that takes longer is given up."""
+START_SECONDS = 300.0
+"""So much for a Ray of our own, which takes a few seconds on a machine that has time for it."""
+_NO_CLUSTER = "see whether the cluster is up, and the logs of its server for clients"
+_NO_START = (
+    "see the reason, whether this machine has time and memory left, and the logs in session_latest/logs below /tmp/ray "
+    "or $RAY_TMPDIR/ray; `with RayRunner() as runner:` starts one Ray for many runs"
+)
 
 
 class _Process:
@@ -65,8 +69,18 @@ class _Process:
                 self._keeper, self._users = None, set()
             if self._keeper is None and not ray.is_initialized():
                 wanted = _wanted(address)
-                patience = CONNECT_SECONDS if "runtime_env" not in options else None  # that may install packages
-                self._keeper = _Keeper(lambda: _connect(ray, wanted, options), ray.shutdown, patience)
+                patience, hint = (CONNECT_SECONDS, _NO_CLUSTER) if wanted else (START_SECONDS, _NO_START)
+                if "runtime_env" in options:
+                    patience = math.inf  # that may install packages
+                if options.get("log_to_driver", True) and "://" not in (wanted or ""):
+                    PRINTS.begin()
+                try:
+                    self._keeper = _Keeper(
+                        lambda: _connect(ray, wanted, options), lambda: _disconnect(ray), patience, hint
+                    )
+                except BaseException:
+                    PRINTS.end()
+                    raise
                 self._address, self._is_lost = wanted, False
             elif address is not None:
                 self._check_same(ray, address)
@@ -89,14 +103,17 @@ class _Process:
         self._is_lost = True
 
     def place(self) -> dict[str, str | None]:
-        """Where Ray listens (`head`), and the machine of the cluster (`node`) by which we are connected to it."""
+        """Where Ray listens (`head`), the machine of the cluster (`node`) by which we are connected to it, and the
+        socket of its `raylet` there."""
         import ray
 
         if self.is_client:
             address = self._address if self._keeper is not None else None
-            return {"head": address and _host_and_port(address), "node": None}
+            return {"head": address and host_and_port(address), "node": None, "raylet": None}
         context = ray.get_runtime_context()
-        return {"head": context.gcs_address, "node": context.get_node_id()}
+        here: Any = ray._private.worker._global_node  # there is no public way
+        raylet = getattr(here, "raylet_socket_name", None)
+        return {"head": context.gcs_address, "node": context.get_node_id(), "raylet": raylet}
 
     def _check_same(self, ray: Any, address: str) -> None:
         if address == "auto" or (self._keeper is not None and address == self._address):
@@ -118,22 +135,20 @@ PROCESS = _Process()
 class _Keeper:
     """A thread that connects, stays, and disconnects."""
 
-    def __init__(self, connect: Callable[[], None], disconnect: Callable[[], None], patience: float | None) -> None:
-        """Raises what connecting raises, and `RunnerError` if it takes longer than `patience` seconds: where a server
-        for clients cannot start, Ray's own client waits for it without end."""
+    def __init__(self, connect: Callable[[], None], disconnect: Callable[[], None], patience: float, hint: str) -> None:
+        """Raises what connecting raises, and `RunnerError` with the hint if it takes longer than `patience` seconds:
+        where a server for clients cannot start, Ray's own client waits for it without end."""
         self._connect, self._disconnect = connect, disconnect
         self._connected: Future[None] = Future()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="penstock-ray", daemon=True)
         self._thread.start()
         try:
-            self._connected.result(patience)
+            self._connected.result(patience if patience < math.inf else None)
         except TimeoutError as error:
             self._over.set()  # if it comes about after all, it ends at once
             raise RunnerError(
-                "cannot connect to Ray",
-                because=f"no connection came about within {patience:g} s",
-                hint="see whether the cluster is up, and the logs of its server for clients",
+                "cannot connect to Ray", because=f"no connection came about within {patience:g} s", hint=hint
             ) from error
 
     def end(self) -> None:
@@ -170,29 +185,48 @@ def _is_initialized() -> bool:
 
 
 def _wanted(address: str | None) -> str | None:
-    return (None if address == "local" else address) or os.environ.get("RAY_ADDRESS") or None
+    for each in (address, os.environ.get("RAY_ADDRESS")):
+        if each and each != "local":
+            return each
+    return None
 
 
 def _connect(ray: Any, address: str | None, options: Mapping[str, Any], tries: int = 3) -> None:
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet = {"log_to_driver": True, "logging_level": logging.ERROR}
     try:
         if address is None:
             with contextlib.nullcontext() if _LISTENS & options.keys() else _loopback():
                 ray.init("local", **{"include_dashboard": False, **quiet, **options})
             return
-        if address != "auto":
-            _check_answers(address)
-        ray.init(address, **({} if "://" in address else quiet), **options)
+        told = f"{address} (RAY_ADDRESS)" if address == os.environ.get("RAY_ADDRESS") else address
+        if address == "auto":
+            address = of_this_machine(options)
+            told = f"{address} (auto)"
+        check_answers(address, told)
+        ray.init(address, **{**({} if "://" in address else quiet), **options})
     except RunnerError:
         raise
     except Exception as error:
         with contextlib.suppress(Exception):
             ray.shutdown()  # of what was connected half
-        if tries > 1 and address is not None and address.startswith("ray://") and isinstance(error, ConnectionError):
-            # The server starts a process for each client, and under load gives up on it now and then.
+        if tries > 1 and _may_pass(error, address):
             _connect(ray, address, options, tries - 1)
             return
         raise _explained(error, address) from error
+
+
+def _may_pass(error: Exception, address: str | None) -> bool:
+    """Whether it is worth another try: under load a Ray gives up on a process that it started itself."""
+    if address is None:
+        return "timed out" in str(error)
+    return address.startswith("ray://") and isinstance(error, ConnectionError)  # it starts one for each client
+
+
+def _disconnect(ray: Any) -> None:
+    try:
+        ray.shutdown()
+    finally:
+        PRINTS.end()
 
 
 _LISTENS = {"_node_ip_address", "_system_config"}
@@ -226,7 +260,7 @@ def _explained(error: Exception, address: str | None) -> RunnerError:
     if address is None:
         what, hint = (
             "Ray does not start on this machine",
-            "see the reason, and the logs in /tmp/ray/session_latest/logs",
+            _NO_START,
         )
     elif "ersion mismatch" in text:
         what, hint = (
@@ -236,39 +270,6 @@ def _explained(error: Exception, address: str | None) -> RunnerError:
     elif isinstance(error, ImportError):
         what, hint = "a package for connections to Ray is not installed", "pip install 'ray[client]'"
     else:
-        what, hint = "cannot connect to Ray", "see whether the cluster is up, and of the same version"
+        what = "cannot connect to Ray"
+        hint = "see whether the cluster is up, of the same version, and wants a token (RAY_AUTH_MODE, RAY_AUTH_TOKEN)"
     return RunnerError(what, where=address or "", because=text or type(error).__name__, hint=hint)
-
-
-def _host_and_port(address: str) -> str:
-    """The address without what stands around it, and with the port that it goes without saying."""
-    place = address.rpartition("://")[2].partition("?")[0]
-    return f"{place}:10001" if address.startswith("ray://") and ":" not in place else place
-
-
-def _check_answers(address: str) -> None:
-    """Raise `RunnerError` unless something that speaks gRPC answers there."""
-    host, _, port = _host_and_port(address).rpartition(":")
-    if not port.isdigit():
-        raise RunnerError(
-            "this is no address of a Ray cluster",
-            where=address,
-            hint="ray://host:10001, or host:6379 on a machine of the cluster",
-        )
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS) as connection:
-            if os.environ.get("RAY_USE_TLS", "0") != "0":
-                return  # it would want a certificate first
-            connection.sendall(_PREFACE)
-            answer = connection.recv(9)
-    except OSError as error:
-        raise RunnerError(
-            "no Ray cluster answers", where=address, because=str(error), hint="see whether it is up and the port open"
-        ) from error
-    if len(answer) < 4 or answer[3] != _SETTINGS:
-        raise RunnerError(
-            "no Ray cluster answers",
-            where=address,
-            because="what answers there is something else",
-            hint="ray://host:10001, or host:6379 on a machine of the cluster",
-        )

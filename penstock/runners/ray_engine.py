@@ -38,7 +38,8 @@ from penstock.runners.packed_values import pack, unpack
 from penstock.runners.ray_capacity import Capacity, as_options
 from penstock.runners.ray_clusters import PROCESS
 from penstock.runners.ray_flights import Flight, Kept, Promised, all_failed, all_of, shippable
-from penstock.runners.ray_watch import LOOK_SECONDS, RETURN_SECONDS, Watch
+from penstock.runners.ray_prints import PRINTS, logger
+from penstock.runners.ray_watch import LOOK_SECONDS, RETURN_SECONDS, Nodes, Watch
 from penstock.runners.shipping import Shipment
 from penstock.runners.source_lines import pickled_task
 from penstock.runners.values import Pickled, pickled, read_value
@@ -58,8 +59,16 @@ class RayEngine:
     """See `penstock.runners.base.Engine`."""
 
     def __init__(
-        self, context: WorkerContext, report: Report, seat: object, *, own: bool, shipped: Shipment | None = None
+        self,
+        context: WorkerContext,
+        report: Report,
+        seat: object,
+        *,
+        own: bool,
+        patience: float,
+        shipped: Shipment | None = None,
     ) -> None:
+        """`own` Ray was started for the run; a call waits `patience` seconds for a machine that has what it needs."""
         self._seat = seat
         self._report = report
         setup = ray_worker.WorkerSetup(
@@ -67,6 +76,7 @@ class RayEngine:
             tuple(path for path in sys.path if path),
             None if own else context.evidence(),
             shipped,
+            PRINTS.marked,
         )
         self._run = os.urandom(8).hex()  # a run that is resumed has its old id, and other numbers for its tasks
         self._parts: dict[Any, Any] = {ray_worker.SETUP: ray.put(pickled(setup, "the run"))}
@@ -75,7 +85,7 @@ class RayEngine:
         self._variants: dict[Any, Callable[..., Any]] = {}
         functions = (ray_worker.perform, ray_worker.perform_telling, ray_worker.unshare)
         self._remote = {function: ray.remote(function) for function in functions}
-        self._capacity = Capacity(ray.nodes())  # type: ignore[no-untyped-call]
+        self._capacity = Capacity(ray.nodes(), patience=patience)  # type: ignore[no-untyped-call]
         self._place = PROCESS.place()
         self._broken: RunnerError | None = None
         self._flights: dict[int, Flight] = {}
@@ -87,7 +97,7 @@ class RayEngine:
             ray,
             **self._place,
             patience=0.0 if own else RETURN_SECONDS,
-            on_look=self._capacity.update,
+            on_look=self._looked,
             on_lost=lambda why: self._inbox.put(lambda: self._break(why)),
         )
 
@@ -128,8 +138,8 @@ class RayEngine:
         timed = first.task.options.timeout_seconds is not None
         slots = min(MAX_SLOTS, sum(call.keep or call.passes_on for call in bundle.calls))
         tells = timed and not PROCESS.is_client
-        self._capacity.check_fits(first.task.name, bundle.resources)
-        submit = self._variant(encodable(first.task.name), bundle.resources, slots, tells=tells)
+        self._capacity.check_fits(self._name(bundle), bundle.resources)
+        submit = self._variant(encodable(self._name(bundle)), bundle.resources, slots, tells=tells)
         names = (ray_worker.SETUP, *(call.payload for call in bundle.calls), *(each.handle for each in large))
         parts = {name: self._parts[name] for name in names}
         with self._changed:
@@ -212,6 +222,8 @@ class RayEngine:
         with self._changed:
             # Those that do not stop are killed by the thread that collects outcomes, and end like that.
             self._changed.wait_for(lambda: not self._flights, timeout=2 * GRACE_SECONDS)
+        if self._broken is None:
+            PRINTS.drain(self._run)
         self._watch.close()
         self._inbox.put(None)
         self._thread.join()
@@ -296,6 +308,28 @@ class RayEngine:
         soonest = min((f.overdue for f in cancelled if f.overdue is not None), default=math.inf)
         return None if soonest == math.inf else max(0.0, soonest - now)
 
+    def _looked(self, nodes: Nodes) -> None:
+        """In the thread that watches Ray."""
+        self._capacity.update(nodes)
+        self._inbox.put(self._give_up)
+
+    def _give_up(self) -> None:
+        """What waits in Ray for a machine that is gone, and was not replaced in time, would wait for ever."""
+        with self._changed:
+            flights = list(self._flights.values())
+        for flight in flights:
+            try:
+                self._capacity.check_fits(self._name(flight.bundle), flight.bundle.resources)
+            except RunnerError as error:
+                self._stop(flight, force=False)
+                if self._end(flight):
+                    self._report(Finished(flight.bundle.number, all_of(flight.bundle, "failed", describe(error))))
+
+    def _name(self, bundle: Bundle) -> str:
+        """Flow and task, as people know them."""
+        payload = self._payloads[bundle.calls[0].payload]
+        return f"{payload.flow}/{payload.task.name}"
+
     def _break(self, why: str) -> None:
         """Ray is lost: tell it whoever waits, now and from now on."""
         error = RunnerError(
@@ -333,7 +367,8 @@ class RayEngine:
             self._report(Finished(flight.bundle.number, outcomes))
 
     def _read(self, flight: Flight, answer: bytes) -> list[Outcome]:
-        outcomes, logs = unpack_outcomes(answer)
+        PRINTS.expect(self._run, answer[0])
+        outcomes, logs = unpack_outcomes(answer[1:])
         log_again(logs)
         if isinstance(outcomes, Failure):
             return none_read(flight.bundle, outcomes)
@@ -345,6 +380,9 @@ class RayEngine:
 
     def _explain(self, flight: Flight, error: BaseException) -> list[Outcome] | None:
         """What Ray's error means for the calls; None if they were submitted again."""
+        for value in flight.values:
+            with contextlib.suppress(Exception):
+                ray.get(value, timeout=0)  # what nobody looks at Ray tells as an error that nobody handles
         if any(each.broken for each in flight.follows):
             return all_of(flight.bundle, "not_started")
         errors = ray.exceptions
@@ -359,7 +397,7 @@ class RayEngine:
             )
         if isinstance(cause, errors.OutOfMemoryError):
             text = "Ray stopped it because its machine ran out of memory"
-            return all_of(flight.bundle, "worker_lost", Failure("OutOfMemory", text, str(cause)))
+            return self._lost(flight, Failure("OutOfMemory", text, str(cause)))
         losses = (
             errors.WorkerCrashedError,
             errors.NodeDiedError,
@@ -367,13 +405,18 @@ class RayEngine:
             errors.ObjectLostError,  # of the outcomes themselves: their machine died just after it made them
         )
         if isinstance(cause, losses):
-            return all_of(flight.bundle, "worker_lost", Failure("WorkerLost", _first_sentence(cause), str(cause)))
+            return self._lost(flight, Failure("WorkerLost", _first_sentence(cause), str(cause)))
         failure = RunnerError(
             "Ray could not run a call",
             because=str(cause).strip(),
             hint="its machines need Penstock and what your tasks import, in the versions that are here",
         )
         return all_failed(flight.bundle, describe(failure))
+
+    def _lost(self, flight: Flight, failure: Failure) -> list[Outcome]:
+        """Tried again by the driver, a few times; people hear of it at once, and in a line."""
+        logger.warning("a worker was lost under %s: %s", self._name(flight.bundle), failure.message)
+        return all_of(flight.bundle, "worker_lost", failure)
 
     def _without(self, flight: Flight, lost: set[Any]) -> list[Outcome] | None:
         """Values the bundle was given are lost: load them from the store instead, or have them made again."""

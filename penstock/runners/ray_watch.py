@@ -6,6 +6,7 @@ time, by a thread of its own: an answer may take long.
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ LOOK_SECONDS = 2.0
 RETURN_SECONDS = 20.0
 """How long a cluster's head may be away: one that is kept by somebody (KubeRay, say) is started again meanwhile."""
 ANSWER_SECONDS = 5.0
+_CUT_OFF = "its processes on this machine died"
 
 Nodes = Sequence[Mapping[str, Any]]
 
@@ -30,16 +32,17 @@ class Watch:
         *,
         head: str | None,
         node: str | None,
+        raylet: str | None,
         patience: float,
         on_look: Callable[[Nodes], None],
         on_lost: Callable[[str], None],
     ) -> None:
         """`head` is where Ray listens, as `host:port`, if that is known; it may be away for `patience` seconds. `node`
-        is the machine of the cluster by which this process is connected to it.
+        is the machine of the cluster by which this process is connected to it, and `raylet` the socket of its raylet.
 
         `on_look(nodes)` and `on_lost(why)` are called in the thread, the latter once, as the last thing.
         """
-        self._ray, self._head, self._node, self._patience = ray, head, node, patience
+        self._ray, self._head, self._node, self._raylet, self._patience = ray, head, node, raylet, patience
         self._on_look, self._on_lost = on_look, on_lost
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="penstock-ray-watch", daemon=True)
@@ -53,12 +56,28 @@ class Watch:
     def _watch(self) -> None:
         seen = time.monotonic()
         while not self._closed.wait(LOOK_SECONDS):
-            why = self._look()
+            cut_off = self._is_cut_off()  # nothing brings that back, and Ray soon ends this process for it
+            seen = -math.inf if cut_off else seen
+            why = _CUT_OFF if cut_off else self._look()
             if why is None:
                 seen = time.monotonic()
             elif time.monotonic() - seen >= self._patience and not self._closed.is_set():
                 self._on_lost(why)
                 return
+
+    def _is_cut_off(self) -> bool:
+        """Whether the process of Ray's that connects this one to the cluster is gone."""
+        if self._raylet is None:
+            return False
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(ANSWER_SECONDS)
+            try:
+                line.connect(self._raylet)
+            except (ConnectionRefusedError, FileNotFoundError):
+                return True
+            except OSError:
+                pass  # it has too much to do
+        return False
 
     def _look(self) -> str | None:
         """Why Ray seems lost, or None."""
@@ -75,6 +94,6 @@ class Watch:
         if not any(node["Alive"] for node in nodes):
             return "none of its machines is there any more"
         if any(node["NodeID"] == self._node and not node["Alive"] for node in nodes):
-            return "its processes on this machine died"
+            return _CUT_OFF
         self._on_look(nodes)
         return None

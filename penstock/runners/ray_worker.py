@@ -22,12 +22,14 @@ from penstock.runners.calls import Worker
 from penstock.runners.failures import describe, portable
 from penstock.runners.loads import IDLE_SECONDS, SharedLoads
 from penstock.runners.packed_values import Packed, pack, unpack
+from penstock.runners.ray_prints import Printed, name_task
 from penstock.runners.shipped import explained, in_use
 from penstock.runners.shipping import Shipment
 from penstock.runners.values import INLINE_VALUE_BYTES, Pickled, read_value
 from penstock.runners.wire import pack_outcomes, unpack_bundle
 from penstock.runners.worker_processes import CollectedLogs, portable_outcomes, prepare, stores_of
 from penstock.storage.stores import Store
+from penstock.texts import encodable
 
 INLINE_BUNDLE_BYTES = 1024 * 1024
 """So much of a bundle's values travels as bytes inside its outcomes, which reach the driver; the rest never does."""
@@ -49,6 +51,8 @@ class WorkerSetup:
     """Something that is in the run's store, by name; None if nobody can look at another store by mistake."""
     shipped: Shipment | None
     """Packages of the project that travel along."""
+    marked: bool
+    """Whether what is printed is followed by marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,8 @@ class Brought:
 
 
 def perform(run: str, parts: Mapping[Any, Any], bundle: bytes, slots: int, *brought: Any) -> Any:
-    """Perform a bundle: its outcomes and logs, pickled, and after them `slots` lists of packed values.
+    """Perform a bundle: a byte that tells how many streams got marks, its outcomes and logs, pickled, and after them
+    `slots` lists of packed values.
 
     `parts` are references to the bundle's tasks by number, to large arguments by `Argument`, and under SETUP to the
     `WorkerSetup`; they are fetched only if this process does not know them yet. `brought` is what other bundles
@@ -102,7 +107,7 @@ def unshare(values: Sequence[Packed], index: int) -> Packed:
 def _perform(
     run: str, parts: Mapping[Any, Any], bundle: bytes, slots: int, brought: Sequence[Any]
 ) -> tuple[bytes, list[Any]]:
-    logs = _logs()
+    logs, printed = _logs(), Printed()
     with ExitStack() as using:
         try:
             desk = _desk(run, parts[SETUP], using)
@@ -111,11 +116,12 @@ def _perform(
         except Interrupted:
             raise
         except BaseException as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
-            return pack_outcomes(portable(describe(explained(error))), logs.take()), [None] * slots
+            return b"\0" + pack_outcomes(portable(describe(explained(error))), logs.take()), [None] * slots
         outcomes = desk.perform_all(calls, slots, brought)
         if desk.interrupted:
             _desks.clear()  # nobody knows what the interrupt left half done in it
-        return pack_outcomes(outcomes, logs.take()), desk.take_values()
+        marks = printed.mark(run) if desk.marked else 0
+        return bytes([marks]) + pack_outcomes(outcomes, logs.take()), desk.take_values()
 
 
 class _Desk(Worker):
@@ -132,7 +138,8 @@ class _Desk(Worker):
             loads=SharedLoads(idle_seconds=IDLE_SECONDS),
         )
         prepare(context)
-        self.shipped = setup.shipped
+        self.shipped, self.marked = setup.shipped, setup.marked
+        self._label = ""
         self.epoch = epoch
         self.interrupted = False
         self._brought: Sequence[Sequence[Pickled | Packed] | None] = ()
@@ -151,6 +158,8 @@ class _Desk(Worker):
 
     def perform_all(self, bundle: Bundle, slots: int, brought: Sequence[Any]) -> list[Outcome]:
         """The outcomes of a bundle, ready to travel."""
+        first = self.payloads[bundle.calls[0].payload]
+        self._label = f"{first.flow}/{first.task.name}"  # Ray names the streams so
         self._brought, self._slots = brought, [None] * slots
         self._kept, self._room, _interrupt.asked = 0, INLINE_BUNDLE_BYTES, False
         return portable_outcomes(self.perform_bundle(bundle))
@@ -167,6 +176,10 @@ class _Desk(Worker):
         """
         if self.interrupted or any(self._is_broken(source.handle) for source in call.inputs.values()):
             return self.outcome(call, "not_started")
+        payload = self.payloads[call.payload]
+        if (label := f"{payload.flow}/{payload.task.name}") != self._label:
+            name_task(encodable(label))
+            self._label = label
         outcome = super().perform(call)
         if call.promised and isinstance(outcome.handle, Pickled):
             self._slots[0] = [outcome.handle]  # where those look that were submitted before

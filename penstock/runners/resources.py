@@ -51,6 +51,17 @@ def missing(needs: Mapping[str, float], capacity: Mapping[str, float]) -> str:
     return ", ".join(lacking)
 
 
+WORKER_TIMEOUT = 60.0
+"""So many seconds a call waits for a worker that has what it asks for, if there was one lately or may be soon."""
+
+
+def checked_timeout(worker_timeout: float) -> float:
+    """Raises `ConfigurationError` for what is no number of seconds above 0."""
+    if not worker_timeout > 0:
+        raise ConfigurationError(f"worker_timeout={worker_timeout}", hint="give a number of seconds above 0")
+    return float(worker_timeout)
+
+
 def local_machine(workers: int) -> dict[str, float]:
     """The capacity of this machine for so many calls at a time."""
     memory = float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
