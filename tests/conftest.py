@@ -32,6 +32,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("penstock")
 
+SLOW_SECONDS = 900
+"""After so long a slow test hangs."""
+
 _homes = itertools.count()
 
 
@@ -50,7 +53,10 @@ def _own_home(_homes_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Campaigns run when they are asked for (`make evidence`)."""
+    """Campaigns run when they are asked for (`make evidence`). What is slow may be very slow on a busy machine."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
     if os.environ.get("PENSTOCK_EVIDENCE") == "1":
         return
     left_out = [item for item in items if item.get_closest_marker("evidence")]

@@ -203,6 +203,8 @@ def _connect(ray: Any, address: str | None, options: Mapping[str, Any], tries: i
             address = of_this_machine(options)
             told = f"{address} (auto)"
         check_answers(address, told)
+        if "://" in address:
+            logging.getLogger("ray").setLevel(logging.ERROR)
         ray.init(address, **{**({} if "://" in address else quiet), **options})
     except RunnerError:
         raise

@@ -21,7 +21,7 @@ from penstock.runs import Run
 from penstock.settings import Settings, load_settings
 from penstock.testing.leaks import left_over
 
-PATIENCE = 60.0
+PATIENCE = 240.0
 """Seconds a run may take before the test fails as hanging; never waited for when all is well."""
 
 

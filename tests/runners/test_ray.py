@@ -312,8 +312,9 @@ class TestRayItself(RunnerBench):
     def test_what_no_single_machine_has_is_an_error_at_once(self) -> None:
         from penstock.runners.ray_capacity import Capacity
 
-        node = {"Alive": True, "Resources": {"CPU": 4.0, "memory": 8e9}}
-        capacity = Capacity([node, node, {"Alive": False, "Resources": {"CPU": 64.0}}])
+        node = {"NodeID": "1", "Alive": True, "Resources": {"CPU": 4.0, "memory": 8e9}}
+        gone = {"NodeID": "3", "Alive": False, "Resources": {"CPU": 64.0}}
+        capacity = Capacity([node, node | {"NodeID": "2"}, gone], patience=60.0)
         capacity.check_fits("small", {"slots": 1.0, "cpu": 4.0, "memory": 1e9})
         with pytest.raises(RunnerError, match=r"no machine of the cluster has all of cpu 8 \(the most is 4\)"):
             capacity.check_fits("large", {"slots": 1.0, "cpu": 8.0})

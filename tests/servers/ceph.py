@@ -25,7 +25,7 @@ from tests.servers.packages import Unavailable, Unpacked, unpacked
 from tests.servers.s3 import Endpoint, wait_until_it_answers
 
 PACKAGES = ("radosgw", "ceph-mon", "ceph-osd")
-START_SECONDS = 10.0
+START_SECONDS = 300.0
 STARTS = 3
 
 # Everything that waits for company, rebalances or cleans up is off: one daemon of each kind, for a few minutes.

@@ -1,15 +1,49 @@
-"""A place for the Rays that tests start: what they leave behind is seen here, and fails the tests."""
+"""Rays for tests, and programs that use them: what they leave behind is seen here, and fails the tests."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
 import os
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+PATIENCE = 300.0
+"""So long anything may take on a machine that is busy with other things; nothing takes it where all is well."""
+PREPARED = """
+import os, sys, threading, time
+from pathlib import Path
+from penstock import INPUTS, IsolationLevel, flow, task
+from penstock.errors import PenstockError
+from penstock.runners import RayRunner, runner_from
+
+@task
+def double(n):
+    return n * 2
+
+@flow
+def doubles(count):
+    return sum(double(n) for n in range(count))
+
+def say(*words):
+    print(">", *words, flush=True)
+
+def processes():
+    # Of this program's Ray: all that came from it, however indirectly.
+    import psutil
+    return [child.pid for child in psutil.Process().children(recursive=True)]
+"""
 
 _TOKEN = os.urandom(16).hex()
 """One for all modules: a process reads it once, and then goes on using it."""
@@ -33,7 +67,7 @@ def ray_environment() -> Iterator[None]:
         yield
     left = set(psutil.Process().children(recursive=True)) - before
     left |= {process for process in psutil.process_iter() if folder in " ".join(cmdline(process))}
-    _, left = psutil.wait_procs(left, timeout=20)
+    _, left = psutil.wait_procs(left, timeout=PATIENCE)
     assert [cmdline(process) for process in left] == []
     shutil.rmtree(folder)
 
@@ -45,3 +79,155 @@ def cmdline(process: Any) -> list[str]:
         return list(process.cmdline())
     except psutil.Error:
         return []
+
+
+@contextlib.contextmanager
+def started(folder: Path, program: str) -> Iterator[subprocess.Popen[str]]:
+    """The program under way, in a process group of its own; killed at the end."""
+    path = folder / "program.py"
+    path.write_text(PREPARED + textwrap.dedent(program))
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", str(path)],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def outcome(folder: Path, program: str) -> list[str]:
+    """What the program says, in lines; fails the test if it fails."""
+    with started(folder, program) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, err
+    return [line[2:] for line in out.splitlines() if line.startswith("> ")]  # Ray prints to it as well
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether none of them runs any more, after a moment if need be."""
+    deadline = time.monotonic() + PATIENCE
+    while any(alive(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def alive(pid: int) -> bool:
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+LOSES = textwrap.dedent("""
+        @task(cache_policy=INPUTS)
+        def keep(n):
+            with open("kept", "a") as file:
+                file.write("x")
+            return n
+
+        @task
+        def spin(path):
+            Path(path).write_text("running")
+            while not Path("calm").exists():
+                time.sleep(0.01)
+            return 1
+
+        @flow
+        def loses():
+            kept = [keep(n) for n in range(4)]
+            for each in kept:
+                each.wait()
+            return spin("mark"), sum(kept)
+
+        def when_running(act):
+            def wait():
+                while not Path("mark").exists():
+                    time.sleep(0.01)
+                act()
+            threading.Thread(target=wait, daemon=True).start()
+
+        def one_error(bound):
+            try:
+                bound()
+            except PenstockError as error:
+                say(type(error).__name__, "-", error.what)
+""")
+
+
+@pytest.fixture(scope="module")
+def cluster(ray_environment: None) -> Iterator[dict[str, str]]:
+    """A cluster of one machine, as an operator would start it; its addresses.
+
+    One at a time on a machine: its server gives each client one of the same few ports, whatever cluster it is of.
+    """
+    with open(Path(tempfile.gettempdir(), "penstock-ray-cluster.lock"), "w") as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        with one_cluster() as (addresses, _):
+            yield addresses
+
+
+@contextlib.contextmanager
+def one_cluster() -> Iterator[tuple[dict[str, str], subprocess.Popen[bytes]]]:
+    ports = free_ports(2)
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
+    command += [f"--port={ports[0]}", f"--ray-client-server-port={ports[1]}", "--include-dashboard=false"]
+    process = subprocess.Popen(
+        command,
+        cwd=os.environ["RAY_TMPDIR"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for_port(ports[0], process)
+        wait_for_port(ports[1], process)
+        yield {"direct": f"127.0.0.1:{ports[0]}", "client": f"ray://127.0.0.1:{ports[1]}"}, process
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        else:
+            return
+
+
+def kill_with_children(process: subprocess.Popen[bytes]) -> None:
+    import psutil
+
+    for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+
+
+def wait_for(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -18,7 +18,7 @@ from tests.servers.ceph import free_port
 from tests.servers.packages import Unavailable
 from tests.servers.s3 import Endpoint, wait_until_it_answers
 
-START_SECONDS = 30.0
+START_SECONDS = 300.0
 
 
 def program() -> str:

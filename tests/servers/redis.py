@@ -26,7 +26,7 @@ import pytest
 
 from tests.servers.packages import unpacked_or_failed
 
-START_SECONDS = 20.0
+START_SECONDS = 300.0
 
 
 class RedisServer:

@@ -1,0 +1,217 @@
+"""What people see and what becomes of a run when processes and machines of a Ray die. Each test runs a program."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from penstock.errors import RunnerError
+from tests.servers.rays import PATIENCE, outcome, started
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "grpc", "psutil")]
+
+TWO_MACHINES = """
+        import ray
+        from ray.cluster_utils import Cluster
+
+        noticing = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 200, "health_check_timeout_ms": 5000}
+        cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 1,
+                "include_dashboard": False,
+                "_system_config": {**noticing, "health_check_failure_threshold": 2},
+            },
+        )
+        far = cluster.add_node(num_cpus=1, resources={"far": 1})
+        ray.init(cluster.address, log_to_driver=False, logging_level="error")
+
+        @task(resources={"far": 1})
+        def distant(n, folder):
+            Path(folder, f"began {n}").touch()
+            while not Path(folder, "go").exists():
+                time.sleep(0.01)
+            return n
+
+        def until(*names):
+            while not all(Path(name).exists() for name in names):
+                time.sleep(0.01)
+"""
+
+
+@pytest.fixture(autouse=True)
+def settings(ray_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+
+
+def test_calls_whose_only_machine_died_fail_after_the_timeout_and_others_run(tmp_path: Path) -> None:
+    lines = outcome(
+        tmp_path,
+        TWO_MACHINES
+        + """
+        @flow(runner=RayRunner(worker_timeout=3))
+        def loses():
+            calls = [distant(n, os.getcwd()) for n in range(3)]
+            double(0).wait()
+            until("began 0")
+            cluster.remove_node(far, allow_graceful=False)
+            return [each.result(raise_on_failure=False) for each in calls], double(4).result()
+
+        failures, other = loses()
+        say(other)
+        for each in failures:
+            say(type(each).__name__, each.what, "-", "far 1" in each.because)
+        ray.shutdown()
+        cluster.shutdown()
+        """,
+    )
+    assert lines == ["8", *["RunnerError no worker can ever run loses/distant - True"] * 3] or lines == [
+        "8",
+        "RunnerError no worker can ever run loses/distant - True",
+        *["RunnerError no worker can ever run distant - True"] * 2,
+    ]
+
+
+def test_a_machine_that_comes_back_in_time_runs_what_waited_for_it(tmp_path: Path) -> None:
+    lines = outcome(
+        tmp_path,
+        TWO_MACHINES
+        + f"""
+        @flow(runner=RayRunner(worker_timeout={PATIENCE}))
+        def survives():
+            calls = [distant(n, os.getcwd()) for n in range(3)]
+            double(0).wait()
+            until("began 0")
+            cluster.remove_node(far, allow_graceful=False)
+            while any(node["Alive"] and "far" in node["Resources"] for node in ray.nodes()):
+                time.sleep(0.05)
+            Path("go").touch()
+            cluster.add_node(num_cpus=1, resources={{"far": 1}})
+            return [each.result() for each in calls]
+
+        say(survives())
+        ray.shutdown()
+        cluster.shutdown()
+        """,
+    )
+    assert lines == ["[0, 1, 2]"]
+
+
+def test_a_machine_that_is_gone_counts_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    from penstock.runners import ray_capacity
+
+    now = 0.0
+    monkeypatch.setattr(ray_capacity.time, "monotonic", lambda: now)
+    head = {"NodeID": "head", "Alive": True, "Resources": {"memory": 1e9}}
+    far = {"NodeID": "far", "Alive": True, "Resources": {"CPU": 4.0, "far": 1.0}}
+    capacity = ray_capacity.Capacity([head, far], patience=60.0)
+    for now in (50.0, 110.0):
+        capacity.update([head, far | {"Alive": now < 60}])
+        capacity.check_fits("call", {"slots": 1.0, "far": 1.0})
+        assert capacity.now()["far"] == 1.0
+    assert capacity.now()["workers"] == 1.0  # at least: what waits is looked at only when there is room
+    now = 111.0
+    capacity.update([head])
+    with pytest.raises(RunnerError, match=r"cpu 1 \(the most is 0\), far 1 \(the most is 0\)"):
+        capacity.check_fits("call", {"slots": 1.0, "far": 1.0})
+    with pytest.raises(RunnerError, match=r"cpu 1 \(the most is 0\)"):
+        capacity.check_fits("call", {"slots": 1.0})  # a call without needs takes a processor
+    assert "far" not in capacity.now()
+
+
+DIES = """
+        import logging, signal
+
+        @task
+        def dies(path):
+            print("about to die")
+            if not Path(path).exists():
+                Path(path).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return 1
+
+        @task
+        def talks(n):
+            print("printed", n)
+            print("to stderr", n, file=sys.stderr)
+            os.system("echo by a child")
+            logging.getLogger("mine").warning("warned %s", n)
+            print("without an end", end="")
+            return n
+
+        @flow
+        def speaks():
+            return [dies(str(Path("died").resolve())), *[talks(n) for n in range(2)]]
+"""
+
+
+def test_what_tasks_print_and_log_arrives_by_flow_and_task_and_a_death_is_one_line(tmp_path: Path) -> None:
+    with started(tmp_path, DIES + "        say(speaks.with_options(runner=RayRunner(num_cpus=2))())") as program:
+        out, err = program.communicate(timeout=PATIENCE)
+    assert program.returncode == 0, err
+    lines = out.splitlines()
+    assert "> [1, 0, 1]" in lines
+    talked = ["printed 0", "printed 1", "by a child", "by a child", "without an end", "without an end"]
+    assert sorted(line for line in lines if "talks" in line) == sorted(f"(speaks/talks) {each}" for each in talked)
+    assert lines.count("(speaks/dies) about to die") in (1, 2)  # the first may go down with its process
+    said = sorted(line for line in err.splitlines() if "talks" in line)
+    assert said == [f"(speaks/talks) {each} {n}" for each in ("to stderr", "warned") for n in range(2)]
+    [warning] = [line for line in err.splitlines() if "talks" not in line]
+    assert warning.startswith("WARNING penstock.runners.ray: a worker was lost under speaks/dies: ")
+
+
+def test_log_to_driver_says_whether_prints_are_shown(tmp_path: Path) -> None:
+    program = DIES + "        say(speaks.with_options(runner=RayRunner(num_cpus=2, log_to_driver=False))())"
+    with started(tmp_path, program) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+    assert out.splitlines() == ["> [1, 0, 1]"], err
+    assert "talks" not in err
+
+
+def test_the_death_of_the_process_that_connects_to_ray_is_one_error(tmp_path: Path) -> None:
+    program = textwrap.dedent("""
+        import psutil
+
+        @task
+        def spins(path):
+            Path(path).touch()
+            while True:
+                time.sleep(0.01)
+
+        def kill_raylet():
+            while not Path("mark").exists():
+                time.sleep(0.01)
+            for child in psutil.Process().children(recursive=True):
+                if child.name() == "raylet":
+                    child.kill()
+
+        @flow(runner=RayRunner(num_cpus=1))
+        def loses():
+            return spins("mark")
+
+        threading.Thread(target=kill_raylet, daemon=True).start()
+        try:
+            loses()
+        except PenstockError as error:
+            say(type(error).__name__, "-", error.what, "-", error.because)
+    """)
+    with started(tmp_path, program) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+    assert out.splitlines() == ["> RunnerError - the Ray cluster is lost - its processes on this machine died"], err
+    assert "state-dump" not in err
+
+
+def test_ray_s_own_alarms_are_for_the_debug_log(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    from penstock.runners.ray_prints import Prints
+
+    prints = Prints()
+    caplog.set_level("DEBUG", "penstock")
+    prints.show({"pid": "raylet", "is_err": False, "lines": ["Raylet is terminated.", "[state-dump]"]})
+    inner = "[2026-11-28 02:44:23,325 E 4839 5016] core_worker.cc:609: :info_message: Attempting to recover"
+    prints.show({"pid": 7, "is_err": True, "task_name": "f/t", "lines": [inner, "mine"]})
+    assert capsys.readouterr() == ("", "(f/t) mine\n")
+    assert [record.levelname for record in caplog.records] == ["DEBUG"]
