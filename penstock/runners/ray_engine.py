@@ -1,8 +1,4 @@
-"""The engine of RayRunner: bundles become Ray tasks that are never tried again by Ray itself.
-
-Outcomes come back apart from values. Small values travel inside of outcomes, large ones stay in Ray's object store and
-go from worker to worker. The driver only holds references to them, until nobody can ask for them any more.
-"""
+"""The engine of RayRunner: bundles become Ray tasks that are never tried again by Ray itself."""
 
 from __future__ import annotations
 
@@ -22,12 +18,10 @@ from penstock.errors import DamagedResult, RunnerError
 from penstock.graph.large import Large
 from penstock.runners import ray_worker
 from penstock.runners.base import (
-    NO_GENERATION,
     Bundle,
     Failure,
     Finished,
     Outcome,
-    OutcomeKind,
     Payload,
     Report,
     Started,
@@ -38,6 +32,7 @@ from penstock.runners.packed_values import pack, unpack
 from penstock.runners.ray_capacity import Capacity, as_options
 from penstock.runners.ray_clusters import PROCESS
 from penstock.runners.ray_flights import Flight, Kept, Promised, all_failed, all_of, shippable
+from penstock.runners.ray_losses import lost_among, why_lost, without
 from penstock.runners.ray_prints import PRINTS, logger
 from penstock.runners.ray_watch import LOOK_SECONDS, RETURN_SECONDS, Nodes, Watch
 from penstock.runners.shipping import Shipment
@@ -107,8 +102,7 @@ class RayEngine:
 
     def register(self, payload: Payload) -> None:
         self._check_there()
-        data = pickled_task(payload)
-        self._parts[payload.number] = ray.put(data)
+        self._parts[payload.number] = ray.put(pickled_task(payload))
         self._payloads[payload.number] = payload
 
     @property
@@ -138,8 +132,9 @@ class RayEngine:
         timed = first.task.options.timeout_seconds is not None
         slots = min(MAX_SLOTS, sum(call.keep or call.passes_on for call in bundle.calls))
         tells = timed and not PROCESS.is_client
-        self._capacity.check_fits(self._name(bundle), bundle.resources)
-        submit = self._variant(encodable(self._name(bundle)), bundle.resources, slots, tells=tells)
+        name = self._name(bundle)
+        self._capacity.check_fits(name, bundle.resources)
+        submit = self._variant(encodable(name), bundle.resources, slots, tells=tells)
         names = (ray_worker.SETUP, *(call.payload for call in bundle.calls), *(each.handle for each in large))
         parts = {name: self._parts[name] for name in names}
         with self._changed:
@@ -183,7 +178,7 @@ class RayEngine:
                 return
             flight.overdue = time.monotonic() + GRACE_SECONDS
         self._stop(flight, force=False)
-        self._inbox.put(_nothing)  # to have the moment noticed
+        self._inbox.put(lambda: None)  # to have the moment noticed
 
     def fetch(self, handle: Any) -> Any:
         if isinstance(handle, Pickled):
@@ -214,9 +209,7 @@ class RayEngine:
                 self._parts.pop(handle, None)
 
     def close(self) -> None:
-        with self._changed:
-            running = list(self._flights.values())
-        for flight in running:
+        for flight in self._under_way():
             if flight.overdue is None:
                 self.cancel(flight.bundle.number)
         with self._changed:
@@ -280,6 +273,10 @@ class RayEngine:
             self._changed.notify_all()
             return self._flights.pop(flight.bundle.number, None) is not None
 
+    def _under_way(self) -> list[Flight]:
+        with self._changed:
+            return list(self._flights.values())
+
     def _check_there(self) -> None:
         if self._broken is not None:
             raise self._broken
@@ -299,8 +296,7 @@ class RayEngine:
     def _kill_overdue(self) -> float | None:
         """Kill what was cancelled and did not stop; returns the seconds until the next one is due."""
         now = time.monotonic()
-        with self._changed:
-            cancelled = [flight for flight in self._flights.values() if flight.overdue is not None]
+        cancelled = [flight for flight in self._under_way() if flight.overdue is not None]
         for flight in cancelled:
             if flight.overdue is not None and flight.overdue <= now:
                 flight.overdue = math.inf
@@ -315,9 +311,7 @@ class RayEngine:
 
     def _give_up(self) -> None:
         """What waits in Ray for a machine that is gone, and was not replaced in time, would wait for ever."""
-        with self._changed:
-            flights = list(self._flights.values())
-        for flight in flights:
+        for flight in self._under_way():
             try:
                 self._capacity.check_fits(self._name(flight.bundle), flight.bundle.resources)
             except RunnerError as error:
@@ -341,8 +335,7 @@ class RayEngine:
         PROCESS.lost()
         with self._changed:
             self._broken = error
-            flights = list(self._flights.values())
-        for flight in flights:
+        for flight in self._under_way():
             self._end(flight)
             self._report(Finished(flight.bundle.number, all_of(flight.bundle, "failed", describe(error))))
 
@@ -385,58 +378,21 @@ class RayEngine:
                 ray.get(value, timeout=0)  # what nobody looks at Ray tells as an error that nobody handles
         if any(each.broken for each in flight.follows):
             return all_of(flight.bundle, "not_started")
-        errors = ray.exceptions
         cause = getattr(error, "cause", None) or error
-        if isinstance(cause, errors.ObjectLostError):
-            lost = {source for source in flight.sources if source.hex() == cause.object_ref_hex}
-            if lost:
-                return self._without(flight, lost)
-        if isinstance(cause, errors.TaskCancelledError):
-            return all_of(
-                flight.bundle, "worker_lost", Failure("WorkerLost", "it was cancelled from outside of the run", "")
-            )
-        if isinstance(cause, errors.OutOfMemoryError):
-            text = "Ray stopped it because its machine ran out of memory"
-            return self._lost(flight, Failure("OutOfMemory", text, str(cause)))
-        losses = (
-            errors.WorkerCrashedError,
-            errors.NodeDiedError,
-            errors.LocalRayletDiedError,
-            errors.ObjectLostError,  # of the outcomes themselves: their machine died just after it made them
-        )
-        if isinstance(cause, losses):
-            return self._lost(flight, Failure("WorkerLost", _first_sentence(cause), str(cause)))
-        failure = RunnerError(
+        lost = lost_among(flight.sources, cause)
+        if lost:
+            outcomes = without(flight, lost)
+            if any(outcome.lost for outcome in outcomes):
+                return outcomes
+            self.submit(flight.bundle)
+            return None
+        failure = why_lost(cause)
+        if failure is not None:  # the driver tries it again a few times; people hear of it at once, in a line
+            logger.warning("a worker was lost under %s: %s", self._name(flight.bundle), failure.message)
+            return all_of(flight.bundle, "worker_lost", failure)
+        refused = RunnerError(
             "Ray could not run a call",
             because=str(cause).strip(),
             hint="its machines need Penstock and what your tasks import, in the versions that are here",
         )
-        return all_failed(flight.bundle, describe(failure))
-
-    def _lost(self, flight: Flight, failure: Failure) -> list[Outcome]:
-        """Tried again by the driver, a few times; people hear of it at once, and in a line."""
-        logger.warning("a worker was lost under %s: %s", self._name(flight.bundle), failure.message)
-        return all_of(flight.bundle, "worker_lost", failure)
-
-    def _without(self, flight: Flight, lost: set[Any]) -> list[Outcome] | None:
-        """Values the bundle was given are lost: load them from the store instead, or have them made again."""
-        outcomes = []
-        for call in flight.bundle.calls:
-            gone = {n: i for n, i in call.inputs.items() if isinstance(i.handle, Kept) and i.handle.ref in lost}
-            for source in gone.values():
-                source.handle = None
-            unstored = {node: NO_GENERATION for node, source in gone.items() if source.record is None}
-            kind: OutcomeKind = "input_lost" if unstored else "not_started"
-            outcomes.append(Outcome(call.node, call.attempt, kind, lost=unstored))
-        if any(outcome.lost for outcome in outcomes):
-            return outcomes
-        self.submit(flight.bundle)
-        return None
-
-
-def _first_sentence(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
-
-
-def _nothing() -> None:
-    """Only to wake up who waits."""
+        return all_failed(flight.bundle, describe(refused))

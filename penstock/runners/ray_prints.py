@@ -87,35 +87,31 @@ PRINTS = Prints()
 
 
 class Printed:
-    """On a worker: whether anything was printed since it was made."""
+    """On a worker: whether anything was printed since it was made, by whatever way."""
 
     def __init__(self) -> None:
         self._before = _sizes()
 
     def mark(self, run: str) -> int:
         """Mark the streams that were written to, and tell how many."""
-        marked = [
-            stream
-            for stream, before, now in zip((sys.stdout, sys.stderr), self._before, _sizes(), strict=True)
-            if now != before
-        ]
-        for stream in marked:
-            stream.write(f"{MARK}{run}\n")
-            stream.flush()
-        return len(marked)
+        written = [stream for stream, size in _sizes().items() if size != self._before[stream]]
+        for stream in written:
+            os.write(stream, f"{MARK}{run}\n".encode())
+        return len(written)
 
 
 def name_task(label: str) -> None:
     """On a worker: what is printed from now on is this task's."""
     from ray._private.ray_constants import LOG_PREFIX_TASK_NAME
 
-    for stream in (sys.stdout, sys.stderr):
-        stream.write(f"{LOG_PREFIX_TASK_NAME}{label}\n")
-        stream.flush()
+    for stream in _STREAMS:
+        os.write(stream, f"{LOG_PREFIX_TASK_NAME}{label}\n".encode())
 
 
-def _sizes() -> tuple[int, int]:
-    """Of the files that the standard streams of one of Ray's workers are."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    return os.fstat(1).st_size, os.fstat(2).st_size
+_STREAMS = (1, 2)
+"""By number: what a task puts in the place of `sys.stdout` is its own matter."""
+
+
+def _sizes() -> dict[int, int]:
+    """Of the files that the standard streams of Ray's workers are, and Ray does not buffer."""
+    return {stream: os.fstat(stream).st_size for stream in _STREAMS}
