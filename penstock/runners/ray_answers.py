@@ -115,7 +115,10 @@ def _token() -> dict[str, str]:
     from ray._private.authentication.http_token_authentication import (  # there is no public way
         get_auth_headers_if_auth_enabled,
     )
+    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
+    if not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
+        return {}  # asked for one that is not there, Ray ends the process
     headers: dict[str, Any] = get_auth_headers_if_auth_enabled({})
     return {name.lower(): str(value) for name, value in headers.items()}
 

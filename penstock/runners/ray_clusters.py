@@ -23,8 +23,8 @@ from penstock.loaded import loaded
 from penstock.runners.ray_answers import check_answers, host_and_port, of_this_machine
 from penstock.runners.ray_prints import PRINTS
 
-CONNECT_SECONDS = 60.0
-"""A connection that takes longer is given up."""
+CONNECT_SECONDS = 120.0
+"""A connection that takes longer is given up; a try over `ray://` takes up to 30 s."""
 START_SECONDS = 300.0
 """So much for a Ray of our own, which takes a few seconds on a machine that has time for it."""
 _NO_CLUSTER = "see whether the cluster is up, and the logs of its server for clients"
@@ -72,8 +72,8 @@ class _Process:
                 patience, hint = (CONNECT_SECONDS, _NO_CLUSTER) if wanted else (START_SECONDS, _NO_START)
                 if "runtime_env" in options:
                     patience = math.inf  # that may install packages
-                if options.get("log_to_driver", True) and "://" not in (wanted or ""):
-                    PRINTS.begin()
+                if "://" not in (wanted or ""):
+                    PRINTS.begin(prints=bool(options.get("log_to_driver", True)))
                 try:
                     self._keeper = _Keeper(
                         lambda: _connect(ray, wanted, options), lambda: _disconnect(ray), patience, hint

@@ -31,20 +31,18 @@ class Prints:
 
     def __init__(self) -> None:
         self._before: Callable[..., Any] | None = None
+        self.marked = False
+        """Whether workers are to write marks."""
         self._owed: Counter[str] = Counter()
         self._came = threading.Condition()
 
-    @property
-    def marked(self) -> bool:
-        """Whether workers are to write marks."""
-        return self._before is not None
-
-    def begin(self) -> None:
-        """From now on, and for the connection that is made next."""
+    def begin(self, *, prints: bool) -> None:
+        """From now on, and for the connection that is made next, which brings what tasks print if `prints`."""
         from ray._private import worker  # there is no public way
 
         if self._before is None:
             self._before, worker.print_to_stdstream = worker.print_to_stdstream, self.show
+            self.marked = prints
 
     def end(self) -> None:
         """As it was before."""
@@ -52,6 +50,7 @@ class Prints:
 
         if self._before is not None:
             worker.print_to_stdstream, self._before = self._before, None
+            self.marked = False
 
     def show(self, data: Mapping[str, Any], ignore_prefix: bool = False) -> None:
         """In a thread of Ray's: show lines of one stream of one process."""

@@ -104,6 +104,9 @@ def test_a_connection_that_breaks_while_it_is_made_is_tried_again(cluster: dict[
         import ray
         import ray.util.client.worker as client
 
+        from penstock.runners import ray_clusters
+
+        ray_clusters.CONNECT_SECONDS = 600
         client.INITIAL_TIMEOUT_SEC = 1  # it gives up sooner
         init = ray.init
 

@@ -62,16 +62,12 @@ def test_calls_whose_only_machine_died_fail_after_the_timeout_and_others_run(tmp
         failures, other = loses()
         say(other)
         for each in failures:
-            say(type(each).__name__, each.what, "-", "far 1" in each.because)
+            say(type(each).__name__, "no worker can ever run" in each.what, "far 1" in each.because)
         ray.shutdown()
         cluster.shutdown()
         """,
     )
-    assert lines == ["8", *["RunnerError no worker can ever run loses/distant - True"] * 3] or lines == [
-        "8",
-        "RunnerError no worker can ever run loses/distant - True",
-        *["RunnerError no worker can ever run distant - True"] * 2,
-    ]
+    assert lines == ["8", *["RunnerError True True"] * 3]
 
 
 def test_a_machine_that_comes_back_in_time_runs_what_waited_for_it(tmp_path: Path) -> None:
