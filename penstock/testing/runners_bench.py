@@ -64,7 +64,7 @@ class RunnerBench:
             started = [thread for thread in threading.enumerate() if thread not in before]
             ours = [thread for thread in started if thread.name.startswith("penstock-")]
             for thread in ours:
-                thread.join(10)  # one that was interrupted ends at its next line of Python
+                thread.join(PATIENCE)  # one that was interrupted ends at its next line of Python
             assert [thread.name for thread in ours if thread.is_alive()] == []
             assert list(scratch.iterdir()) == []
 

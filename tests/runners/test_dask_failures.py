@@ -126,7 +126,7 @@ class TestDaskFailures(RunnerBench):
             os.killpg(driver.pid, signal.SIGINT)
             out, err = driver.communicate(timeout=PATIENCE)
         assert "interrupted" in out, err
-        _, alive = psutil.wait_procs(children, timeout=20)
+        _, alive = psutil.wait_procs(children, timeout=PATIENCE)
         assert alive == []
         [record] = Path(self.settings.store).glob("runs/*/run.json")
         assert json.loads(record.read_text())["state"] == "cancelled"

@@ -329,8 +329,10 @@ class TestRayItself(RunnerBench):
             RayRunner("ray://127.0.0.1:10001").open(self.context(), lambda _: None)
 
     def test_a_store_in_memory_is_refused(self) -> None:
-        with pytest.raises(ConfigurationError, match="memory cannot be shared"):
-            RayRunner().open(WorkerContext(FlowRunInfo(), "memory://here"), lambda _: None)
+        self.settings = load_settings(overrides={"store": "memory://here"})
+        log = self.log
+        with pytest.raises(ConfigurationError, match="store in memory"):
+            self.value(lambda: t.double(log, 1))
 
     def test_a_worker_that_looks_at_another_store_says_so(self, tmp_path: Path) -> None:
         from penstock.runners.ray_worker import _check_store
