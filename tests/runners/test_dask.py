@@ -198,7 +198,7 @@ class TestDask(RunnerBench):
         def uses() -> Any:
             return t.double.with_options(cache_policy=INPUTS)(log, 2)
 
-        with pytest.raises(ConfigurationError, match="store in memory"):
+        with pytest.raises(ConfigurationError, match="cannot use MemoryStore"):
             self.value(uses)
         self.runner = DaskRunner(cluster=self.cluster_of(2, processes=False))
         assert self.value(uses) == 4

@@ -331,7 +331,7 @@ class TestRayItself(RunnerBench):
     def test_a_store_in_memory_is_refused(self) -> None:
         self.settings = load_settings(overrides={"store": "memory://here"})
         log = self.log
-        with pytest.raises(ConfigurationError, match="store in memory"):
+        with pytest.raises(ConfigurationError, match="cannot use MemoryStore"):
             self.value(lambda: t.double(log, 1))
 
     def test_a_worker_that_looks_at_another_store_says_so(self, tmp_path: Path) -> None:

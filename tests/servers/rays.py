@@ -178,23 +178,26 @@ def cluster(ray_environment: None) -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def one_cluster() -> Iterator[tuple[dict[str, str], subprocess.Popen[bytes]]]:
-    ports = free_ports(2)
+    """A head as an operator would start it, and again while it does not come up: Ray on a busy machine gives up."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        ports = free_ports(2)
+        process = _start_head(*ports)
+        try:
+            if all(answers(port, process) for port in ports):
+                yield {"direct": f"127.0.0.1:{ports[0]}", "client": f"ray://127.0.0.1:{ports[1]}"}, process
+                return
+            assert time.monotonic() < deadline, "ray start fails"
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+def _start_head(port: int, client_port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
-    command += [f"--port={ports[0]}", f"--ray-client-server-port={ports[1]}", "--include-dashboard=false"]
-    process = subprocess.Popen(
-        command,
-        cwd=os.environ["RAY_TMPDIR"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_for_port(ports[0], process)
-        wait_for_port(ports[1], process)
-        yield {"direct": f"127.0.0.1:{ports[0]}", "client": f"ray://127.0.0.1:{ports[1]}"}, process
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
+    command += [f"--port={port}", f"--ray-client-server-port={client_port}", "--include-dashboard=false"]
+    folder, out = os.environ["RAY_TMPDIR"], subprocess.DEVNULL
+    return subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, start_new_session=True)
 
 
 def free_ports(count: int) -> list[int]:
@@ -205,17 +208,14 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
+def answers(port: int, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until somebody listens there; False if the process ends instead."""
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        else:
-            return
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def kill_with_children(process: subprocess.Popen[bytes]) -> None:
