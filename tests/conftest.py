@@ -32,9 +32,6 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("penstock")
 
-SLOW_SECONDS = 900
-"""After so long a slow test hangs."""
-
 _homes = itertools.count()
 
 
@@ -50,6 +47,10 @@ def _own_home(_homes_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("PENSTOCK_") and name != "PENSTOCK_CORE_ONLY":
             monkeypatch.delenv(name)
     monkeypatch.setenv("PENSTOCK_HOME", str(_homes_folder / str(next(_homes))))
+
+
+SLOW_SECONDS = 900
+"""After so long a slow test hangs."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
