@@ -18,11 +18,13 @@ address asks for it, formats when a value is met that else only pickle keeps, or
 from __future__ import annotations
 
 import functools
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from penstock.errors import ConfigurationError
 from penstock.texts import text_of
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 Group = Literal["penstock.stores", "penstock.locks", "penstock.runners", "penstock.formats"]
 
@@ -68,7 +70,9 @@ def load_plugin(group: Group, name: str) -> Any:
 
 @functools.cache
 def _found(group: Group) -> dict[str, tuple[EntryPoint, ...]]:
-    # What is installed does not change under a process; looking through it takes milliseconds.
+    # What is installed does not change under a process; looking through it takes milliseconds, and so does this import.
+    from importlib.metadata import entry_points
+
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for point in entry_points(group=group):
         found[point.name] = (*found.get(point.name, ()), point)
