@@ -29,7 +29,8 @@ class JournalWriter:
         self._write = write
         self._seconds = seconds
         self._on_trouble = on_trouble
-        self._changed = threading.Condition()
+        self._guard = threading.RLock()
+        self._changed = threading.Condition(self._guard)
         self._lines: list[bytes] = []
         self._size = 0
         self._oldest = 0.0
@@ -42,7 +43,7 @@ class JournalWriter:
 
     def add(self, line: bytes) -> None:
         """Have a line written soon. Never waits."""
-        with self._changed:
+        with self._guard:  # without a detour by the condition: there are many lines
             if self._size + len(line) > QUEUED_BYTES:
                 self._lost += 1
                 return

@@ -267,6 +267,8 @@ def _redacted(event: events.Event, redact: Callable[[str], str]) -> events.Event
     changes: dict[str, Any] = {}
     for name in _WORDED.get(type(event), ()):
         said = getattr(event, name)
+        if not said:
+            continue
         told = redact(said) if isinstance(said, str) else tuple(map(redact, said))
         if told != said:
             changes[name] = told

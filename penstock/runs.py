@@ -455,6 +455,7 @@ class Live:
         steps = board.planner.steps
         names = ("hit", "miss", "pruned", "bypass", "executed", "contended", "retried", "failed")
         counts = dict.fromkeys(names, 0)
+        alike: dict[tuple[Entry, str, str | None], int] = {}
         for node in self.trace.graph:
             step = steps.get(node.id)
             outcome = board.outcomes.get(node.id)
@@ -462,15 +463,18 @@ class Live:
                 what = "pruned"
             elif outcome == "hit" or step.status is Status.HIT:
                 what = "hit"
-            elif step.status in (Status.BYPASS, Status.PRUNED):
+            elif step.status is Status.BYPASS or step.status is Status.PRUNED:
                 what = str(step.status)
             else:
                 what = "miss"
-            task = self.run.tasks.setdefault(node.name, dict.fromkeys(names, 0))
-            for name in (what, outcome if outcome in ("executed", "failed") else None):
+            kind = (node.entry, what, outcome)
+            alike[kind] = alike.get(kind, 0) + 1
+        for (entry, what, how), count in alike.items():
+            task = self.run.tasks.setdefault(entry.task.name, dict.fromkeys(names, 0))
+            for name in (what, how if how in ("executed", "failed") else None):
                 if name is not None:
-                    counts[name] += 1
-                    task[name] += 1
+                    counts[name] += count
+                    task[name] += count
         counts["contended"], counts["retried"] = board.counts["contended"], board.counts["retried"]
         for id, result in board.results.items():
             if result.record is not None:

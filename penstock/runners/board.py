@@ -114,37 +114,36 @@ class Board:
         self._took: dict[str, float] | None = None
 
     def name(self, id: int) -> str:
-        return self.graph[id].name
+        return self.graph.nodes[id].entry.task.name
 
     def needs_of(self, id: int) -> tuple[int, ...]:
         """Everything that has to be over before the node may run."""
-        return (*self.graph[id].deps, *self.graph[id].order)
+        node = self.graph.nodes[id]
+        return node.deps + node.order
 
     def begin(self, id: int) -> Progress:
         """The node has to run (again): its inputs are in use from now on."""
-        node = self.graph[id]
+        node = self.graph.nodes[id]
         tags = node.entry.task.options.tags
         limited = bool(tags) and not tags.isdisjoint(self._limits())
         progress = self.progress[id] = Progress(key=node.cache_key, limited=limited, alone=limited)
         for dep in node.deps:
             self._uses[dep] = self._uses.get(dep, 0) + 1
-        for large in self.graph.large.get(id, ()):
-            large.uses += 1
-            if large in self._idle:
-                self._idle_bytes -= self._idle.pop(large)
+        if self.graph.large:
+            self._large_needed(id)
         return progress
 
     def add(self, id: int) -> list[int]:
         """The node has to run: its place in the order of things. Returns [id] if something it needs has failed."""
-        return self.scheduler.add(id, self.needs_of(id), self.graph[id].entry.task.identity)
+        return self.scheduler.add(id, self.needs_of(id), self.graph.nodes[id].entry.task.identity)
 
     def age(self, id: int) -> int:
         """How often inputs of the node were made again: another age may mean other values, and another key."""
-        return sum(self.remade.get(d, 0) for d in self.graph[id].deps) if self.remade else 0
+        return sum(self.remade.get(d, 0) for d in self.graph.nodes[id].deps) if self.remade else 0
 
     def inputs_age(self, id: int) -> int:
         """How often inputs of the node became others: what was made at another age was made from other values."""
-        return sum(self.changes.get(d, 0) for d in self.graph[id].deps) if self.changes else 0
+        return sum(self.changes.get(d, 0) for d in self.graph.nodes[id].deps) if self.changes else 0
 
     def begin_anew(self) -> None:
         """Values of the run became others: what it makes from now on need not belong to what it made before."""
@@ -180,7 +179,7 @@ class Board:
     def usual_seconds(self, id: int) -> float:
         """How long calls of the node's task took, at the longest, as far as this run has seen: its hits, what it ran,
         and an earlier result of this very node."""
-        task = self.graph[id].entry.task.identity
+        task = self.graph.nodes[id].entry.task.identity
         if self._took is None:
             self._took = {}
             for other, step in list(self.planner.steps.items()):
@@ -190,7 +189,7 @@ class Board:
     def took(self, id: int, seconds: float | None) -> None:
         """A call of the node's task took so long."""
         if self._took is not None and seconds is not None:
-            task = self.graph[id].entry.task.identity
+            task = self.graph.nodes[id].entry.task.identity
             self._took[task] = max(self._took.get(task, 0.0), seconds)
 
     def there(self, id: int) -> bool:
@@ -200,12 +199,12 @@ class Board:
 
     def absent(self, id: int) -> list[int]:
         """Inputs of the node whose values cannot be had (any more)."""
-        return [dep for dep in self.graph[id].deps if not self.there(dep)]
+        return [dep for dep in self.graph.nodes[id].deps if not self.there(dep)]
 
     def input(self, id: int, consumer: int) -> Input:
         """Where a consumer finds the node's value."""
         result = self.results.get(id) or Result()  # of a node of the same bundle: filled in on the worker
-        store, shared = self.graph[id].entry.task.options.result_storage, self._uses.get(id, 0) > 1
+        store, shared = self.graph.nodes[id].entry.task.options.result_storage, self._uses.get(id, 0) > 1
         sole = self._is_sole(id, consumer)
         return Input(result.digest, result.record, store, result.handle, shared, sole, result.part_of)
 
@@ -213,7 +212,7 @@ class Board:
         """Whether one attempt of the consumer is the last that anybody sees of the node's value."""
         if self._uses.get(id, 0) != 1 or self.held(id) or self.graph.used_from(id, self.planned):
             return False  # in this order: only who holds a future of it can use it in a new node
-        node = self.graph[consumer]
+        node = self.graph.nodes[consumer]
         # A cached one may find its generation closed when it has run, and run again.
         return not node.cached and not node.entry.task.options.retries
 
@@ -227,11 +226,17 @@ class Board:
 
     def inputs_used(self, id: int) -> list[Any]:
         """The node is over: handles of inputs that nobody needs any more."""
-        freed = []
-        for dep in self.graph[id].deps:
+        deps = self.graph.nodes[id].deps
+        for dep in deps:
             self._uses[dep] -= 1
-            freed.append(dep)
-        return [*self.let_go(freed), *self._large_used(id)]
+        handles = self.let_go(deps) if deps else []
+        return handles + self._large_used(id) if self.graph.large else handles
+
+    def _large_needed(self, id: int) -> None:
+        for large in self.graph.large.get(id, ()):
+            large.uses += 1
+            if large in self._idle:
+                self._idle_bytes -= self._idle.pop(large)
 
     def _large_used(self, id: int) -> list[Any]:
         """Handles of the large arguments that have been idle for longest, if there are many now."""

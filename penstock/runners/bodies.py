@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from penstock.graph.large import PLAIN
 from penstock.loaded import loaded
 
 R = TypeVar("R")
@@ -19,6 +20,8 @@ def returned(value: Any) -> Any:
 
     The items of an async generator are collected and come as those of a generator do, so that both are treated alike.
     """
+    if type(value) in PLAIN:
+        return value
     if inspect.iscoroutine(value):
         return returned(run_coroutine(value))
     if inspect.isasyncgen(value):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 
-from penstock.graph.graphs import Node
+from penstock.graph.graphs import Entry, Node
 from penstock.runners.base import Bundle
 from penstock.runners.board import Board
 from penstock.runners.owning import Owners
@@ -41,14 +41,14 @@ class Bundler:
         self._owners = owners
         self._seconds = seconds
         self._most = most
-        self._pace: dict[int, _Pace] = {}
-        self._weights: dict[int, float] = {}
+        self._pace: dict[Entry, _Pace] = {}
+        self._weights: dict[Entry, float] = {}
 
     def learn(self, node: Node, seconds: float) -> None:
         """A worker was busy with the node for so long."""
-        pace = self._pace.get(id_of(node.entry))
+        pace = self._pace.get(node.entry)
         if pace is None:
-            self._pace[id_of(node.entry)] = _Pace(seconds)
+            self._pace[node.entry] = _Pace(seconds)
         else:
             pace.learn(seconds)
 
@@ -56,11 +56,11 @@ class Bundler:
         """The bundle was submitted: what its calls weigh."""
         if bundle.size and len({call.payload for call in bundle.calls}) == 1:
             entry = self._board.graph[bundle.calls[0].node].entry
-            self._weights[id_of(entry)] = bundle.size / len(bundle.calls)
+            self._weights[entry] = bundle.size / len(bundle.calls)
 
     def _most_of(self, id: int) -> int:
         """How many calls like this one may travel together."""
-        weight = self._weights.get(id_of(self._board.graph[id].entry), 0.0)
+        weight = self._weights.get(self._board.graph[id].entry, 0.0) if self._weights else 0.0
         return min(self._most, max(1, int(MOST_BYTES / weight))) if weight else self._most
 
     def choose(self, first: int, waiting: list[int], workers: float) -> list[int]:
@@ -109,8 +109,11 @@ class Bundler:
         scheduler = self._board.scheduler
         position = start
         while position < len(chosen) and len(chosen) < self._most:
-            dependents = dict.fromkeys(scheduler.dependents(chosen[position]))
+            waiting = scheduler.dependents(chosen[position])
             position += 1
+            if not waiting:
+                continue
+            dependents = dict.fromkeys(waiting)
             if len(dependents) > max(1.0, workers):
                 continue  # more than one for each worker: better spread over them
             for id in dependents:
@@ -143,11 +146,11 @@ class Bundler:
         return waits_for_none and all(d in inside or board.there(d) for d in board.graph[id].deps)
 
     def _solitary(self, id: int) -> bool:
-        options = self._board.graph[id].entry.task.options
+        options = self._board.graph.nodes[id].entry.task.options
         return self._board.progress[id].alone or options.timeout_seconds is not None or options.resources is not None
 
     def _time(self, id: int) -> float | None:
-        pace = self._pace.get(id_of(self._board.graph[id].entry))
+        pace = self._pace.get(self._board.graph.nodes[id].entry)
         return None if pace is None else pace.seconds + CAUTION * pace.deviation
 
 
@@ -164,8 +167,3 @@ class _Pace:
         away = seconds - self.seconds
         self.seconds += NEWEST_WEIGHT * away
         self.deviation += NEWEST_WEIGHT * (abs(away) - self.deviation)
-
-
-def id_of(thing: object) -> int:
-    """The identity of an object, where a node's number is called `id`."""
-    return id(thing)

@@ -12,7 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import GeneratorType
 from typing import Any
 
@@ -44,7 +44,7 @@ from penstock.runners.failures import describe
 from penstock.runners.forks import end_if_forked
 from penstock.runners.loads import SharedLoads
 from penstock.runners.nesting import Calls, computes, within
-from penstock.runners.printing import printing_to_log
+from penstock.runners.printing import printing_to_log, to_be_routed
 from penstock.runners.reading import read_back
 from penstock.runners.retention import retained
 from penstock.runners.scans import filled_lazily, lazy_parameters, lost_input, scanned
@@ -123,6 +123,7 @@ class Worker:
         handed back untouched.
         """
         began = time.perf_counter()
+        limit = bundle.seconds
         done: dict[int, Outcome] = {}
         current = Calls(self._nesting)
         waited = self._lending(bundle, current)
@@ -131,16 +132,19 @@ class Worker:
         with in_flow_run(self._run), in_force(self._settings), tracing(None), script, within(current):
             for call in bundle.calls:
                 clock = time.perf_counter()
-                late = bundle.seconds is not None and bool(done) and clock - began > bundle.seconds
+                late = limit is not None and clock - began > limit and bool(done)
                 if late or waited or stopped() or not _take_over(call, done):
                     done[call.node] = self.outcome(call, "not_started")
                 else:
                     task = self.payloads[call.payload].task
                     current.begin(call.node, task.identity, task.options.tags)
-                    done[call.node] = self.perform(call)
-                    done[call.node].busy = time.perf_counter() - clock
-        in_vain = {n for call in bundle.calls if not _succeeded(done[call.node]) for n in call.inner}
-        return [self._settled(call, done[call.node], call.node in in_vain) for call in bundle.calls]
+                    outcome = done[call.node] = self.perform(call)
+                    outcome.busy = time.perf_counter() - clock
+        in_vain = {n for call in bundle.calls if call.inner and not _succeeded(done[call.node]) for n in call.inner}
+        for call in bundle.calls:
+            if call.passes_on:
+                done[call.node] = self._settled(call, done[call.node], call.node in in_vain)
+        return [done[call.node] for call in bundle.calls]
 
     def _settled(self, call: Call, outcome: Outcome, in_vain: bool) -> Outcome:
         """A value passed on inside the bundle stays in the engine only if somebody may still ask for it."""
@@ -193,9 +197,11 @@ class Worker:
             made = [list(made[0])]  # a stream could be read by one consumer only
         retained = self.is_retained(call, made)
         value = made[0]
-        return self.outcome(
-            call,
+        return Outcome(
+            call.node,
+            call.attempt,
             "executed",
+            worker=self.name,
             handle=self.keep(call, value, retained=retained),
             digest=digest_of(value) if call.digest else None,
             part_of=_part_of(call) if payload.task.derived else "",
@@ -208,19 +214,21 @@ class Worker:
 
     def values(self, call: Call, loaded: dict[int, Any]) -> dict[str, Any]:
         """The call's arguments with every input brought here; `loaded` has those that are. Raises `InputLost`."""
+        payload = self.payloads[call.payload]
+        lazy = self._lazy(payload)
+        arguments = call.arguments
+        if self._shares_memory and (payload.template is not None or payload.task.options.retries):
+            arguments = _own_arguments(arguments)  # another attempt finds them as they were
+        if not lazy and not call.inputs and not call.large:
+            return dict(arguments)
 
         def resolve(ref: Ref) -> Any:
             if ref.node not in loaded:
                 loaded[ref.node] = self.load(ref.node, call.inputs[ref.node], reads=payload.task.derived)
             return loaded[ref.node]
 
-        payload = self.payloads[call.payload]
-        lazy = self._lazy(payload)
-        arguments = call.arguments
-        if self._shares_memory and (payload.template is not None or payload.task.options.retries):
-            arguments = _own_arguments(arguments)  # another attempt finds them as they were
         if not lazy:
-            return fill_all(arguments, resolve) if call.inputs or call.large else dict(arguments)
+            return fill_all(arguments, resolve)
         eager = {name: argument for name, argument in arguments.items() if name not in lazy}
         filled = fill_all(eager, resolve)
         scan = functools.partial(self._scan, call)
@@ -284,24 +292,34 @@ class Worker:
     def run_function(self, call: Call, payload: Payload, values: Mapping[str, Any]) -> Any:
         """The user's function, run with its context; async functions are run to their end."""
         task = payload.task
+        name, tags = task.name, task.options.tags
         info = TaskRunInfo(
-            id=call.attempt_id,
-            name=f"{task.name}-{call.node}",
-            task_name=task.name,
-            run_count=call.attempt,
-            parameters=values,
-            tags=tuple(sorted(task.options.tags)),
-            flow_run_id=self._run.id,
+            call.attempt_id,
+            f"{name}-{call.node}",
+            name,
+            call.attempt,
+            values,
+            tuple(sorted(tags)) if tags else (),
+            self._run.id,
         )
         process = os.getpid()
         try:
-            with in_task_run(info), printing_to_log(task.name, enabled=payload.log_prints):
-                value = run_in_context(call.context, lambda: returned(task.signature.call(task.fn, values, call.style)))
+            with in_task_run(info):
+                if not call.context and not to_be_routed(payload.log_prints):
+                    value = returned(task.signature.call(task.fn, values, call.style))
+                else:
+                    value = self._run_as_asked(call, payload, values, name)
         except BaseException as error:
-            end_if_forked(process, task.name, error)
+            end_if_forked(process, name, error)
             raise
-        end_if_forked(process, task.name)
+        end_if_forked(process, name)
         return value
+
+    def _run_as_asked(self, call: Call, payload: Payload, values: Mapping[str, Any], name: str) -> Any:
+        """The function's value, run with the caller's context variables, and its prints going where they are wanted."""
+        task = payload.task
+        with printing_to_log(name, enabled=payload.log_prints):
+            return run_in_context(call.context, lambda: returned(task.signature.call(task.fn, values, call.style)))
 
     def is_retained(self, call: Call, made: list[Any]) -> bool:
         """Whether the task may still change what it returned, and others get it as the object it is."""
@@ -524,12 +542,18 @@ def _take_over(call: Call, done: Mapping[int, Outcome]) -> bool:
         return False
     inputs = dict(call.inputs)
     for node in call.inner:
-        outcome = done[node]
-        inputs[node] = replace(
-            inputs[node], digest=outcome.digest, record=outcome.record, handle=outcome.handle, part_of=outcome.part_of
+        outcome, source = done[node], inputs[node]
+        inputs[node] = Input(
+            outcome.digest,
+            outcome.record,
+            source.store,
+            outcome.handle,
+            source.shared,
+            source.sole,
+            outcome.part_of,
         )
-        limits = [e for e in (call.upstream_expires, outcome.expires) if e is not None]
-        call.upstream_expires = min(limits, default=None)
+        if outcome.expires is not None and (call.upstream_expires is None or outcome.expires < call.upstream_expires):
+            call.upstream_expires = outcome.expires
     call.inputs = inputs
     return True
 

@@ -156,6 +156,8 @@ class Claims:
     def release(self, node: Hashable, outcome: Outcome) -> None:
         """Let the node's lock go with the next `flush`, and tell waiters how it ended. Nothing happens if it holds
         none."""
+        if not self._leases:
+            return
         manager, lease = self._borrowed.pop(node, (None, None))
         if manager is not None and lease is not None and outcome == "published":
             self._done.append((manager, lease))

@@ -13,7 +13,7 @@ from penstock.graph.hashing import digest_bytes
 from penstock.graph.names import main_module_name
 from penstock.runners.ahead import Ahead
 from penstock.runners.base import Bundle, Call, Engine, Failure, Finished, Payload, Started, Waits
-from penstock.runners.board import Board
+from penstock.runners.board import Board, Progress
 from penstock.runners.bundling import Bundler
 from penstock.runners.claims import Claims
 from penstock.runners.failures import describe
@@ -216,36 +216,50 @@ class Dispatch:
         return calls
 
     def _call(self, id: int, inside: set[int]) -> Call:
-        board, node = self._board, self._board.graph[id]
-        progress, lease = board.progress[id], self._claims.lease(id)
-        progress.key_age = board.age(id)  # of the key, whether it is known now or computed on the worker
-        progress.inputs_age = board.inputs_age(id)
-        inner = tuple(d for d in node.deps if d in inside)
-        large = board.graph.large.get(id, ())
-        if node.cached:
-            for each in large:
-                with contextlib.suppress(DigestError):  # then the worker says so, if it is asked for
-                    each.digest(digest_bytes)  # once here, not with each call on a worker
-        expiries = [e for d in node.deps if d not in inside and (e := self._ahead.expires(d)) is not None]
-        return Call(
-            inner=inner,
-            after=tuple(n for n in node.order if n in inside),
+        board = self._board
+        node, progress = board.graph.nodes[id], board.progress[id]
+        call = Call(
             node=id,
             attempt=progress.attempt,
             payload=self._payload(node).number,
             arguments=node.arguments,
-            inputs={d: self._ahead.input(d, id) for d in node.deps},
-            large=large,
-            cache_key=progress.key,
-            claims=bool(inner) and node.cached and progress.key is None,
-            recipe_key=node.recipe_key if node.deps else None,
+            inputs={},
             attempt_id=board.attempt_id(),
-            session_id=lease.session_id if lease else None,
-            fencing_token=lease.fencing_token if lease else None,
-            seen=progress.seen,
-            upstream_expires=min(expiries, default=None),
-            keep=board.wanted(id) or not node.cached,
+            keep=True,
             style=node.style,
             context=node.context,
-            digest=not node.cached and any(board.graph[d].cached for d in board.scheduler.dependents(id)),
         )
+        if node.deps:
+            self._fill_in_inputs(call, node, progress, inside)
+        if node.order and inside:
+            call.after = tuple(n for n in node.order if n in inside)
+        if board.graph.large:
+            call.large = board.graph.large.get(id, ())
+        if node.entry.template is not None:
+            self._fill_in_keys(call, node, progress)
+        if not node.cached and (dependents := board.scheduler.dependents(id)):
+            call.digest = any(board.graph.nodes[d].cached for d in dependents)
+        return call
+
+    def _fill_in_inputs(self, call: Call, node: Node, progress: Progress, inside: set[int]) -> None:
+        board, ahead, deps = self._board, self._ahead, node.deps
+        progress.key_age = board.age(node.id)  # of the key, whether it is known now or computed on the worker
+        progress.inputs_age = board.inputs_age(node.id)
+        call.inputs = {d: ahead.input(d, node.id) for d in deps}
+        if inside:
+            call.inner = tuple(d for d in deps if d in inside)
+        expiries = [e for d in deps if d not in inside and (e := ahead.expires(d)) is not None]
+        if expiries:
+            call.upstream_expires = min(expiries)
+
+    def _fill_in_keys(self, call: Call, node: Node, progress: Progress) -> None:
+        for each in call.large if node.cached else ():
+            with contextlib.suppress(DigestError):  # then the worker says so, if it is asked for
+                each.digest(digest_bytes)  # once here, not with each call on a worker
+        lease = self._claims.lease(node.id)
+        if lease is not None:
+            call.session_id, call.fencing_token = lease.session_id, lease.fencing_token
+        call.cache_key, call.seen = progress.key, progress.seen
+        call.claims = bool(call.inner) and progress.key is None
+        call.recipe_key = node.recipe_key if node.deps else None
+        call.keep = not node.cached or self._board.wanted(node.id)

@@ -19,6 +19,7 @@ from typing import Any
 
 from penstock import events
 from penstock.errors import Cancelled, DamagedResult, PenstockError, StoreUnreachable
+from penstock.graph.graphs import Entry
 from penstock.graph.planning import NoAnswer, Status
 from penstock.runners.admission import Admission
 from penstock.runners.base import NO_GENERATION, Bundle, Finished, Outcome, Started, Waits
@@ -221,9 +222,11 @@ class Driver:
             heapq.heappop(self._timers)[2]()
 
     def _drop(self) -> None:
-        dropped = self.dropped
-        while dropped:
-            self._dispatch.release(self.board.let_go([dropped.pop()]))
+        if self.dropped:
+            count = len(self.dropped)  # other threads append meanwhile
+            ids = self.dropped[:count]
+            del self.dropped[:count]
+            self._dispatch.release(self.board.let_go(ids))
 
     def _answer_waiting(self) -> None:
         still = []
@@ -300,20 +303,24 @@ class Driver:
                 self._lookups.note_recipe(board.graph[id], step.answer, board)
         elif not self._cancelled:
             progress = board.begin(id)
-            progress.looked_up = progress.key is not None and not board.graph[id].entry.refresh
+            progress.looked_up = progress.key is not None and not board.graph.nodes[id].entry.refresh
             self._endings.skip(board.add(id), id)
 
     def _tell_plan(self, rounds: int, lookups: int) -> None:
         board = self.board
         tally = dict.fromkeys(("hit", "miss", "bypass", "unknown"), 0)
-        tasks: dict[str, int] = {}
+        calls: dict[Entry, int] = {}
         for id in sorted(board.planner.fresh):  # tasks are told in the order of their first calls
-            step = board.planner.steps[id]
-            if step.status is Status.PRUNED:
+            status = board.planner.steps[id].status
+            if status is Status.PRUNED:
                 continue
-            tally[str(step.status)] += 1
-            if step.runs:
-                tasks[board.name(id)] = tasks.get(board.name(id), 0) + 1
+            tally[str(status)] += 1
+            if status is not Status.HIT:
+                entry = board.graph.nodes[id].entry
+                calls[entry] = calls.get(entry, 0) + 1
+        tasks: dict[str, int] = {}
+        for entry, count in calls.items():
+            tasks[entry.task.name] = tasks.get(entry.task.name, 0) + count
         now = board.clock.now()
         board.emit(
             events.NodesPlanned(at=now, nodes=self.board.planned, rounds=rounds, lookups=lookups, tasks=tasks, **tally)
@@ -381,8 +388,9 @@ class Driver:
         if self.board.scheduler.over(id):
             return  # something it needs failed in the same bundle
         if outcome.kind in ("executed", "hit"):
-            self._dispatch.bundler.learn(self.board.graph[id], outcome.busy)
-            if self.board.progress[id].inputs_age != self.board.inputs_age(id):
+            board = self.board
+            self._dispatch.bundler.learn(board.graph.nodes[id], outcome.busy)
+            if board.changes and board.progress[id].inputs_age != board.inputs_age(id):
                 self._decide_again(id, self.board.absent(id))  # made from values that are others now
             else:
                 self._succeeded(outcome)

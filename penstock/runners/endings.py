@@ -51,11 +51,12 @@ class Endings:
         board.results[id] = Result(outcome.digest, record, outcome.handle, outcome.expires, outcome.part_of)
         board.planner.finished(id, outcome.digest)
         board.outcomes[id] = how
-        board.took(id, outcome.seconds if how == "executed" else None)
+        if how == "executed":
+            board.took(id, outcome.seconds)
         self._claims.release(id, "published")
         board.scheduler.finished(id)
         self._admission.leave(id)
-        self._dispatch.release([*board.inputs_used(id), *board.let_go([id])])
+        self._dispatch.release(board.inputs_used(id) + board.let_go((id,)))
         del board.progress[id]
         board.emit(
             events.NodeFinished(

@@ -64,8 +64,10 @@ class Limits:
 
     def release(self, id: int) -> None:
         """The node's attempt is over: its slots are free, and others of this driver that wait for them try again."""
+        if id not in self._held:
+            return
         self._board.progress[id].has_slot = False
-        for tag in self._held.pop(id, ()):
+        for tag in self._held.pop(id):
             self._claims.release((id, tag), "abandoned")
             self._resume(tag)
 

@@ -42,6 +42,11 @@ class _PrintRouter:
 _routing = threading.Lock()
 
 
+def to_be_routed(enabled: bool | None) -> bool:
+    """Whether `printing_to_log` has anything to do: no thread's prints are turned away where nothing stands in."""
+    return enabled or (enabled is False and isinstance(sys.stdout, _PrintRouter))
+
+
 class printing_to_log:
     """What this thread prints in the block goes to the logger `penstock.<kind>.<name>`, a record per line.
 
@@ -56,6 +61,8 @@ class printing_to_log:
         self._router: _PrintRouter | None = None
 
     def __enter__(self) -> None:
+        if not to_be_routed(self._enabled):
+            return
         thread = threading.get_ident()
         with _routing:
             router = sys.stdout if isinstance(sys.stdout, _PrintRouter) else None
