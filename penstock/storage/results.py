@@ -363,20 +363,20 @@ VALUE_PACKAGES = ("numpy", "pandas", "polars", "pyarrow", "pydantic", "scipy", "
 
 def this_process(*, run_id: str = "", flow: str = "") -> Producer:
     """Who we are, for records."""
+    host, python, penstock = _stays_the_same()
     return Producer(
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        run_id=run_id,
-        flow=flow,
-        python=platform.python_version(),
-        penstock=_version(),
-        packages=_packages(),
+        host=host, pid=os.getpid(), run_id=run_id, flow=flow, python=python, penstock=penstock, packages=_packages()
     )
 
 
+@cache
+def _stays_the_same() -> tuple[str, str, str]:
+    """This host's name, and the versions of Python and Penstock."""
+    return socket.gethostname(), platform.python_version(), _version()
+
+
 def _packages() -> dict[str, str]:
-    modules = {name: loaded(name) for name in VALUE_PACKAGES}
-    return {name: str(module.__version__) for name, module in modules.items() if hasattr(module, "__version__")}
+    return {name: str(m.__version__) for name in VALUE_PACKAGES if hasattr(m := loaded(name), "__version__")}
 
 
 @cache
@@ -390,7 +390,6 @@ def memory_bytes() -> int:
         return whole  # no such group, or `max`
 
 
-@cache
 def _version() -> str:
     from importlib import metadata  # takes longer to import than a look-up, and is asked once
 
