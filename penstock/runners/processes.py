@@ -97,7 +97,6 @@ class _Seat:
     bundle: int | None = None
     killing: threading.Timer | None = None
     """The bundle was cancelled: kills the process if it does not end by itself."""
-    thread: threading.Thread | None = None
 
 
 GRACE_SECONDS = 1.0
@@ -113,6 +112,7 @@ class _ProcessEngine:
         self._queue: queue.SimpleQueue[tuple[Bundle, bytes] | None] = queue.SimpleQueue()
         self._guard = threading.Lock()
         self._seats: list[_Seat] = []
+        self._threads: set[threading.Thread] = set()  # those of seats that were given up, too, until they are done
         self._unfinished = 0
         self._cancelled: set[int] = set()
         self._payloads: dict[int, bytes] = {}
@@ -136,11 +136,12 @@ class _ProcessEngine:
             self._unfinished += 1
             if self._unfinished > len(self._seats) and len(self._seats) < self._limit:
                 seat = _Seat()
-                seat.thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._serve, args=(seat,), name=f"penstock-seat-{len(self._seats)}", daemon=True
                 )
                 self._seats.append(seat)
-                seat.thread.start()
+                self._threads.add(thread)
+                thread.start()
         self._queue.put((bundle, data))
 
     def cancel(self, bundle: int) -> None:
@@ -164,11 +165,11 @@ class _ProcessEngine:
             for seat in self._seats:
                 if seat.bundle is not None and seat.process is not None:
                     self._stop(seat, seat.process)
-        for _ in self._seats:
+            threads = list(self._threads)  # a seat whose call ends just now may be given up meanwhile
+        for _ in threads:
             self._queue.put(None)
-        for seat in self._seats:
-            if seat.thread is not None:
-                seat.thread.join()
+        for thread in threads:
+            thread.join()
         os.close(self._life_write)
         os.close(self._life_read)
         shutil.rmtree(self._scratch, ignore_errors=True)
@@ -216,6 +217,8 @@ class _ProcessEngine:
                         return
         finally:
             self._dismiss(seat)
+            with self._guard:
+                self._threads.discard(threading.current_thread())
 
     def _run(self, seat: _Seat, bundle: Bundle, data: bytes) -> list[Outcome]:
         try:

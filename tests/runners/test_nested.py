@@ -14,7 +14,9 @@ import pytest
 
 from penstock import INPUTS, IsolationLevel, flow, task
 from penstock.locks import MemoryLockManager
-from penstock.runners import ThreadRunner
+from penstock.runners import ProcessRunner, ThreadRunner
+from penstock.runners.base import Bundle, WorkerContext
+from penstock.runtime import FlowRunInfo
 
 SERIALIZABLE = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE)
 RAN: list[Any] = []
@@ -174,3 +176,34 @@ def test_a_program_calls_its_tasks_inside_of_tasks(runner: str, tmp_path: Path) 
         assert done.stdout == "[10, 31, 51, 13, 11]\n", done.stderr
         assert done.stderr.count("inner\n") >= times
         assert times or "inner" not in done.stderr
+
+
+def test_closing_waits_for_a_worker_process_that_is_not_needed_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was lent out came back while its place had been filled: one worker leaves as the run ends."""
+    leaving, go_on = threading.Event(), threading.Event()
+    steps: list[str] = []
+    engine: Any = ProcessRunner(1).open(WorkerContext(FlowRunInfo(), str(tmp_path)), lambda _: None)
+    before = engine._dismiss
+
+    def run(*_: Any) -> list[Any]:
+        engine._limit = 0  # the call that waited is back
+        return []
+
+    def dismiss(seat: Any) -> str:
+        leaving.set()
+        assert go_on.wait(60)
+        steps.append("gone")
+        return str(before(seat))
+
+    monkeypatch.setattr(engine, "_run", run)
+    monkeypatch.setattr(engine, "_dismiss", dismiss)
+    engine.submit(Bundle(1, []))
+    assert leaving.wait(60)
+    closing = threading.Thread(target=lambda: (engine.close(), steps.append("closed")))
+    closing.start()
+    closing.join(0.2)  # long enough for one that does not wait
+    go_on.set()
+    closing.join(60)
+    assert steps == ["gone", "closed"]
