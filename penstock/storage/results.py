@@ -363,16 +363,20 @@ VALUE_PACKAGES = ("numpy", "pandas", "polars", "pyarrow", "pydantic", "scipy", "
 
 def this_process(*, run_id: str = "", flow: str = "") -> Producer:
     """Who we are, for records."""
-    host, python, penstock = _stays_the_same()
     return Producer(
-        host=host, pid=os.getpid(), run_id=run_id, flow=flow, python=python, penstock=penstock, packages=_packages()
+        host=_host(),
+        pid=os.getpid(),
+        run_id=run_id,
+        flow=flow,
+        python=platform.python_version(),
+        penstock=_version(),
+        packages=_packages(),
     )
 
 
 @cache
-def _stays_the_same() -> tuple[str, str, str]:
-    """This host's name, and the versions of Python and Penstock."""
-    return socket.gethostname(), platform.python_version(), _version()
+def _host() -> str:
+    return socket.gethostname()
 
 
 def _packages() -> dict[str, str]:
@@ -390,6 +394,7 @@ def memory_bytes() -> int:
         return whole  # no such group, or `max`
 
 
+@cache
 def _version() -> str:
     from importlib import metadata  # takes longer to import than a look-up, and is asked once
 
