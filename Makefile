@@ -4,9 +4,9 @@
 # make check    lint, format, types, layers
 # make core     the quick tests against the built wheel, installed without any extra
 # make evidence long campaigns that the tests leave out
-# make bench    the benchmarks, with their promises
 # make changelog  what the files in changes/ come to
 # make lock     the newest versions for the development environment (needs uv)
+# make bench    the benchmarks: figures beside their promises, kept for this version and written into the README
 # make audit    known advisories about what is installed, and about the lowest versions that are allowed
 #
 # All of them work in a fresh clone: they make .venv and install what they need, again when pyproject.toml changes.
@@ -53,7 +53,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --keep
 
 changelog: $(VENV)/.dev
 	$(BIN)/towncrier build --draft --version unreleased

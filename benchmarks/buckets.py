@@ -8,12 +8,13 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 
-from benchmarks.tables import Line, at_most, paired, seconds
+from benchmarks.figures import Figure, paired, spend, timed
 from benchmarks.tables_io import table
 from benchmarks.warm import many
 from penstock import load_settings
@@ -28,36 +29,34 @@ NODES = 10_000
 COUNTED = 500
 
 
-def run() -> list[Line]:
+def run() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as ceph:
         os.environ.update(ceph.endpoint.environment())
         settings = load_settings(
             overrides={"store": f"s3://{ceph.endpoint.new_bucket()}", "runner": "threads?workers=16"}
         )
-        cold = seconds(lambda: many.run_with({"n": NODES}, settings=settings).result(), times=1)
-        warm = seconds(lambda: many.plan_with({"n": NODES}, settings=settings), times=2)
+        cold = spend(lambda: many.run_with({"n": NODES}, settings=settings).result(), times=1)
+        warm = spend(lambda: many.plan_with({"n": NODES}, settings=settings), times=2)
         with FaultProxy(ceph.endpoint.url) as proxy, redis_running() as server:
             counted = settings.with_values(store=f"{settings.store}?endpoint_url={proxy.url}")
             many.plan_with({"n": COUNTED}, settings=counted)
             requests = len(proxy.seen) / COUNTED
             with_index = settings.with_values(index=server.url)
-            filled = seconds(lambda: many.plan_with({"n": NODES}, settings=with_index), times=1)
-            indexed = seconds(lambda: many.plan_with({"n": NODES}, settings=with_index), times=3)
+            filled = spend(lambda: many.plan_with({"n": NODES}, settings=with_index), times=1)
+            indexed = spend(lambda: many.plan_with({"n": NODES}, settings=with_index), times=3)
             before = len(proxy.seen)
             many.plan_with({"n": NODES}, settings=counted.with_values(index=server.url))
             through_index = len(proxy.seen) - before
-        lines = [
-            Line(f"{NODES:,} small tasks run and published, 16 threads", f"{cold:.1f} s"),
-            Line(f"plan of {NODES:,} cached nodes", f"{warm:.1f} s"),
-            Line("  requests for each node", f"{requests:.2f}"),
-            Line("  with an index in Redis that was empty", f"{filled:.1f} s"),
-            at_most("  with an index in Redis that was filled", indexed, 2.0, "s"),
-            Line("  requests for all of them, with the index", f"{through_index}"),
-        ]
-        return lines + _tables(f"s3://{ceph.endpoint.new_bucket()}")
+        yield timed("run", f"{NODES:,} small tasks run and published, 16 threads", cold)
+        yield timed("plan", f"plan of {NODES:,} cached nodes", warm)
+        yield Figure("plan.requests", "  requests for each node", requests)
+        yield timed("plan.filling", "  with an index in Redis that was empty", filled)
+        yield timed("plan.index", "  with an index in Redis that was filled", indexed, promise=2.0)
+        yield Figure("plan.index.requests", "  requests for all of them, with the index", through_index)
+        yield from _tables(f"s3://{ceph.endpoint.new_bucket()}")
 
 
-def _tables(address: str) -> list[Line]:
+def _tables(address: str) -> Iterator[Figure]:
     import s3fs
 
     data, number, results = table(), itertools.count(), ResultStore(open_store(address))
@@ -85,9 +84,8 @@ def _tables(address: str) -> list[Line]:
     load, _, read_ratio = paired(
         lambda: results.load(found.record), lambda: pyarrow.parquet.read_table(fs.open(bare_path))
     )
-    return [
-        Line(f"a table of {data.nbytes / 2**20:.0f} MiB published, checksum included", f"{ours * 1000:.0f} ms"),
-        Line("  speed against pyarrow and s3fs", f"{100 / ratio:.0f} %"),
-        Line("loaded and verified", f"{load * 1000:.0f} ms"),
-        Line("  speed against pyarrow and s3fs", f"{100 / read_ratio:.0f} %"),
-    ]
+    what = f"a table of {data.nbytes / 2**20:.0f} MiB published, checksum included"
+    yield timed("write", what, ours, unit="ms")
+    yield Figure("write.speed", "  speed against pyarrow and s3fs", 100 / ratio, "%", "higher")
+    yield timed("read", "loaded and verified", load, unit="ms")
+    yield Figure("read.speed", "  speed against pyarrow and s3fs", 100 / read_ratio, "%", "higher")

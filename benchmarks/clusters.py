@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.tables import Line, at_most
+from benchmarks.figures import Figure
 from tests.locks.clusters import ManyRuns, dask_clusters
 from tests.locks.drivers import LEASE_SECONDS, Scene
 from tests.servers.redis import running
@@ -26,43 +26,37 @@ RAYS = int(os.environ.get("PENSTOCK_BENCH_RAYS", "0"))
 TASK_SECONDS = "0.02"
 
 
-def run() -> list[Line]:
+def run() -> Iterator[Figure]:
     """Every figure; raises if a key has two results, or runs got different ones."""
-    return [*undisturbed(), *with_kills()]
+    yield from undisturbed()
+    yield from with_kills()
 
 
-def undisturbed() -> list[Line]:
+def undisturbed() -> Iterator[Figure]:
     with _runs(CLUSTERS - RAYS) as runs:
         runs.runners += ["ray?workers=1"] * RAYS
         runs.begin(RUNS)
         runs.end()
         runs.check_results()
         kinds = f"{CLUSTERS - RAYS} clusters of Dask" + (f" and {RAYS} Rays" if RAYS else "")
-        return [
-            Line(f"{RUNS} runs on {kinds}, {KEYS:,} keys of 20 ms", f"{runs.seconds:.1f} s"),
-            _exactly("  executions", runs.executions, KEYS),
-            Line("  a call waited for another run, at most", f"{runs.longest_wait:.2f} s"),
-        ]
+        yield Figure("seconds", f"{RUNS} runs on {kinds}, {KEYS:,} keys of 20 ms", runs.seconds, "s")
+        yield Figure("executions", "  executions", runs.executions, promise=KEYS)
+        yield Figure("wait", "  a call waited for another run, at most", runs.longest_wait, "s")
 
 
-def with_kills() -> list[Line]:
+def with_kills() -> Iterator[Figure]:
     with _runs(CLUSTERS) as runs:
         runs.begin(RUNS)
         for number in range(KILLS):
             runs.kill_when((number + 1) * KEYS // (KILLS + 2))
         runs.end()
         runs.check_results()
-        longest, held = max(kill.longest for kill in runs.kills), [kill.held for kill in runs.kills]
-        return [
-            Line(f"the same, {KILLS} drivers killed and begun again", f"{runs.seconds:.1f} s"),
-            Line("  keys that they held, without a result yet", ", ".join(map(str, held))),
-            at_most("  executions", runs.executions, KEYS + runs.in_flight, ""),
-            at_most("  what a killed driver held was free again, at most", longest, LEASE_SECONDS + 1, "s"),
-        ]
-
-
-def _exactly(what: str, value: int, wanted: int) -> Line:
-    return Line(what, f"{value:,}", f"= {wanted:,}", value == wanted)
+        longest, held = max(kill.longest for kill in runs.kills), sum(kill.held for kill in runs.kills)
+        yield Figure("kills.seconds", f"the same, {KILLS} drivers killed and begun again", runs.seconds, "s")
+        yield Figure("kills.held", "  keys that they held, without a result yet", held, better="beside")
+        yield Figure("kills.executions", "  executions", runs.executions, promise=KEYS + runs.in_flight)
+        what = "  what a killed driver held was free again, at most"
+        yield Figure("kills.free", what, longest, "s", promise=LEASE_SECONDS + 1)
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from benchmarks.engines import dask_engine, measure
-from benchmarks.tables import Line
+from benchmarks.figures import Figure
 
 
-def run() -> list[Line]:
+def run() -> Iterator[Figure]:
     return measure(dask_engine)

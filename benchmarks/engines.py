@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.tables import Line, at_least, at_most, paired, seconds
+from benchmarks.figures import Figure, Spent, paired, spend, timed
 from penstock import INPUTS, Flow, Settings, flow, load_settings, task
 
 WORKERS = 2
@@ -51,7 +51,7 @@ class Shape:
     times: int = 3
 
     def flow(self, *, cached: bool = False) -> Flow[..., Any]:
-        called = {add: add_task, wait: wait_task}[self.function]
+        called: Any = {add: add_task, wait: wait_task}[self.function]
         if cached:
             called = called.with_options(cache_policy=INPUTS)
 
@@ -61,7 +61,7 @@ class Shape:
                 made.append(called(*numbers, *[made[s] for s in sources]))
             return [made[w] for w in self.wanted]
 
-        return flow(run, name=self.name)
+        return flow(name=self.name)(run)
 
 
 def independent(nodes: int = INDEPENDENT) -> Shape:
@@ -169,8 +169,7 @@ def _tasks_ray_ran() -> int:
     return sum(1 for event in state.chrome_tracing_dump() if str(event.get("cat", "")).startswith("task::"))
 
 
-def measure(open_engine: Callable[[], Any]) -> list[Line]:
-    lines: list[Line] = []
+def measure(open_engine: Callable[[], Any]) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder, open_engine() as engine:
         settings = load_settings(overrides={"store": f"{folder}/store"})
         single = load_settings(overrides={"store": f"{folder}/store", "bundle_seconds": 0})
@@ -180,36 +179,36 @@ def measure(open_engine: Callable[[], Any]) -> list[Line]:
             (reduction(), 4.0),
             (layered(), 2.0),
         ):
-            lines += _faster(engine, shape, settings, promise)
-        lines += _no_slower(engine, sleeping(), settings, 1.02)
-        lines += _no_slower(engine, log_normal(), settings, 1.0)
+            yield from _faster(engine, shape, settings, promise)
+        yield from _no_slower(engine, sleeping(), settings, 1.02)
+        yield from _no_slower(engine, log_normal(), settings, 1.0)
         for shape in (independent(2_000), chain(300), layered()):
-            lines += _no_slower(engine, shape, single, 1.15, note=", bundling off")
+            yield from _no_slower(engine, shape, single, 1.15, single=True)
         for shape in (independent(1_000), chain(300), layered()):
-            lines += _cached(engine, shape, folder)
-    return lines
+            yield from _cached(engine, shape, folder)
 
 
-def _faster(engine: Engine, shape: Shape, settings: Settings, promise: float) -> list[Line]:
+def _faster(engine: Engine, shape: Shape, settings: Settings, promise: float) -> Iterator[Figure]:
     bare, ours, ratio = _paired(engine, shape, settings)
-    nodes = len(shape.calls)
-    return [
-        Line(f"{engine.name}, {shape.name}, {nodes:,} nodes: bare", f"{bare / nodes * 1e6:,.0f} µs a node"),
-        Line("  as a flow", f"{ours / nodes * 1e6:,.0f} µs a node"),
-        at_least("  faster by", ratio, promise, "x"),
-    ]
+    name, nodes = shape.name, len(shape.calls)
+    what = f"{engine.name}, {name}, {nodes:,} nodes: bare, a node"
+    yield timed(f"{name}.bare", what, bare, count=nodes, unit="µs", better="beside")
+    yield timed(name, "  as a flow, a node", ours, count=nodes, unit="µs")
+    yield Figure(f"{name}.faster", "  faster by", ratio, "x", "higher", promise)
 
 
-def _no_slower(engine: Engine, shape: Shape, settings: Settings, promise: float, note: str = "") -> list[Line]:
+def _no_slower(
+    engine: Engine, shape: Shape, settings: Settings, promise: float, *, single: bool = False
+) -> Iterator[Figure]:
     bare, ours, ratio = _paired(engine, shape, settings)
-    return [
-        Line(f"{engine.name}, {shape.name}, {len(shape.calls):,} nodes{note}: bare", f"{bare:.3f} s"),
-        Line("  as a flow", f"{ours:.3f} s"),
-        at_most("  time against bare", 1 / ratio, promise, "x"),
-    ]
+    name, note = (f"{shape.name}.single", ", bundling off") if single else (shape.name, "")
+    what = f"{engine.name}, {shape.name}, {len(shape.calls):,} nodes{note}: bare"
+    yield timed(f"{name}.bare", what, bare, better="beside")
+    yield timed(name, "  as a flow", ours)
+    yield Figure(f"{name}.against_bare", "  time against bare", 1 / ratio, "x", promise=promise)
 
 
-def _cached(engine: Engine, shape: Shape, folder: str) -> list[Line]:
+def _cached(engine: Engine, shape: Shape, folder: str) -> Iterator[Figure]:
     """Without cache, cold and warm, in turn; each time in a store of its own."""
     plain, kept = (shape.flow(cached=cached).with_options(runner=engine.runner) for cached in (False, True))
     cold, extra, warm = [], [], []
@@ -220,24 +219,22 @@ def _cached(engine: Engine, shape: Shape, folder: str) -> list[Line]:
         def run(bound: Flow[..., Any], settings: Settings = settings) -> Any:
             return bound.run_with({}, settings=settings).result()
 
-        uncached = seconds(lambda: run(plain), times=1)
-        cold.append(seconds(lambda: run(kept), times=1))
+        uncached = spend(lambda: run(plain), times=1).median
+        cold.append(spend(lambda: run(kept), times=1).median)
         extra.append(cold[-1] - uncached)
         before = engine.counter()
-        warm.append(seconds(lambda: run(kept), times=1))
+        warm.append(spend(lambda: run(kept), times=1).median)
         given += engine.counter() - before
-    nodes = len(shape.calls)
+    nodes, name = len(shape.calls), f"{shape.name}.cached"
     micros = [statistics.median(each) / nodes * 1e6 for each in (cold, extra, warm)]
-    return [
-        Line(f"{engine.name}, {shape.name}, {nodes:,} cached nodes, cold", f"{micros[0]:,.0f} µs a node"),
-        Line("  beyond the same uncached", f"{micros[1]:,.0f} µs a node"),
-        Line("  warm, every value looked at", f"{micros[2]:,.0f} µs a node"),
-        Line("  work of the engine while warm, by its own counter", f"{given}", "= 0", given == 0),
-    ]
+    yield Figure(f"{name}.cold", f"{engine.name}, {shape.name}, {nodes:,} cached nodes, cold, a node", micros[0], "µs")
+    yield Figure(f"{name}.extra", "  beyond the same uncached", micros[1], "µs")
+    yield Figure(f"{name}.warm", "  warm, every value looked at", micros[2], "µs")
+    yield Figure(f"{name}.given", "  work of the engine while warm, by its own counter", given, promise=0)
 
 
-def _paired(engine: Engine, shape: Shape, settings: Settings) -> tuple[float, float, float]:
-    """Median seconds bare and as a flow, and the median of their ratios."""
+def _paired(engine: Engine, shape: Shape, settings: Settings) -> tuple[Spent, Spent, float]:
+    """Seconds bare and as a flow, and the median of their ratios."""
     bound = shape.flow().with_options(runner=engine.runner)
     expected = engine.bare(shape)
 

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
-import math
 import sys
 import tempfile
 import time
-import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import Line, at_most
+from benchmarks.exponents import Prepare, linear, peak_bytes, slope
+from benchmarks.figures import Figure
 from penstock import INPUTS, TASK_CODE, Settings, flow, load_settings, task
-from penstock.journals import RunRecord, run_name
-from penstock.run_removal import collect_runs
-from penstock.runners import ThreadRunner
-from penstock.storage import LocalStore, maintenance, purging
+from penstock.runners import ProcessRunner, ThreadRunner
+from penstock.storage import LocalStore, maintenance
 from penstock.storage.results import ResultStore
-from penstock.storage.slots import Absent
+from penstock.storage.slots import Absent, Found
 
-REPEATS = 3
-LINEAR = 1.1
-"""What is linear may come out so much above 1: caches and the machine's other work."""
-TRACED = (2000, 4000, 8000, 16000)
+TRACED = (4000, 8000, 16000, 32000)
 NODES = (250, 500, 1000, 2000)
 CALLS = (8, 16, 32, 64)
 RESULTS = (250, 500, 1000, 2000)
 RUNS = (50, 100, 200, 400)
-FUNCTIONS = (50, 100, 200, 400)
-ARRAY_BYTES = 4 * 2**20
-
-Prepare = Callable[[int], Callable[[], object]]
-"""Gives, for a size, the action to measure; what it takes to prepare it does not count."""
+FUNCTIONS = (100, 200, 400, 800)
+ARRAY_BYTES = 4 << 20
+LOADED_BYTES = 64 << 20
 
 
 @task(cache_policy=INPUTS)
@@ -61,7 +55,7 @@ def looks(n: int) -> int:
     """A flow that looks at each of its values."""
     parts: list[Any] = [part(i) for i in range(n)]
     total: Any = whole(parts)
-    return int(total.result()) + sum(each.result() for each in parts)
+    return int(total.result()) + sum(int(each.result()) for each in parts)
 
 
 @flow(runner=ThreadRunner(2))
@@ -70,32 +64,34 @@ def one_argument(data: bytearray, calls: int) -> None:
         weighed(data, n)
 
 
-def run() -> list[Line]:
+def run() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
-        return [*_flows(folder), *_arguments(folder), *_stores(folder), *_functions(folder)]
+        for each in (_flows, _arguments, _functions, _loads, _stores, _leftovers, _runs):
+            yield from each(folder)
+            gc.collect()
 
 
 # -- flows ------------------------------------------------------------------------------------------------------------
 
 
-def _flows(folder: str) -> Iterator[Line]:
-    yield _linear("trace a fan of n nodes", TRACED, lambda n: lambda: fan.trace(n))
-    yield _linear(
-        "plan it, nothing cached", NODES, _new_store(folder, lambda s, n: fan.plan_with({"n": n}, settings=s))
-    )
-    yield _linear("run it cold", NODES, _new_store(folder, lambda s, n: _ran(fan, s, n=n)), fresh=True)
-    yield _linear("run it warm", NODES, _warm(fan, folder))
-    yield _linear("look at n cached values", NODES, _warm(looks, folder))
-    plan = _warm(fan, folder, plan=True)
-    yield at_most("memory of a plan of n cached nodes", _exponent(NODES, lambda n: _peak(plan(n))), LINEAR, "")
+def _flows(folder: str) -> Iterator[Figure]:
+    yield linear("trace", "trace a fan of n nodes", TRACED, lambda n: lambda: fan.trace(n))
 
-
-def _new_store(folder: str, action: Callable[[Settings, int], object]) -> Prepare:
-    def prepare(n: int) -> Callable[[], object]:
+    def plan(n: int) -> Callable[[], object]:
         settings = _new(folder)
-        return lambda: action(settings, n)
+        return lambda: fan.plan_with({"n": n}, settings=settings)
 
-    return prepare
+    def cold(n: int) -> Callable[[], object]:
+        settings = _new(folder)
+        return lambda: _ran(fan, settings, n=n)
+
+    yield linear("plan", "plan it, nothing cached", NODES, plan)
+    yield linear("cold", "run it cold", NODES, cold, fresh=True)
+    yield linear("warm", "run it warm", NODES, _warm(fan, folder))
+    yield linear("looks", "look at n cached values", NODES, _warm(looks, folder))
+    planned = _warm(fan, folder, plan=True)
+    memory = slope({n: peak_bytes(planned(n)) for n in NODES})
+    yield Figure("plan.memory", "memory of a plan of n cached nodes", memory, promise=1.1)
 
 
 def _new(folder: str) -> Settings:
@@ -115,22 +111,124 @@ def _warm(bound: Any, folder: str, *, plan: bool = False) -> Prepare:
     return prepare
 
 
-# -- arguments and logs -----------------------------------------------------------------------------------------------
+# -- large arguments and results --------------------------------------------------------------------------------------
 
 
-def _arguments(folder: str) -> Iterator[Line]:
-    data = bytearray(ARRAY_BYTES)
-    settings = _new(folder)
+def _arguments(folder: str) -> Iterator[Figure]:
+    data, settings = bytearray(ARRAY_BYTES), _new(folder)
 
     def trace(calls: int) -> Callable[[], object]:
         return lambda: one_argument.trace(data, calls)
 
-    yield _linear("trace k calls with one large argument", CALLS, trace)
-    yield _linear("run them", CALLS, lambda calls: lambda: _ran(one_argument, settings, data=data, calls=calls))
-    yield at_most("memory of the trace", _exponent(CALLS, lambda calls: _peak(trace(calls))), 0.1, "")
-    yield at_most(
-        "bytes of k runs with one large parameter", _exponent(CALLS, lambda k: _logged(folder, data, k)), 0.5, ""
+    yield linear("argument.trace", "trace k calls with one large argument", CALLS, trace)
+    yield linear(
+        "argument.run", "run them", CALLS, lambda calls: lambda: _ran(one_argument, settings, data=data, calls=calls)
     )
+    with ProcessRunner(2) as runner:
+        there = one_argument.with_options(runner=runner)
+        yield linear(
+            "argument.processes", "run them in processes, the driver's time", CALLS,
+            lambda calls: lambda: _ran(there, settings, data=data, calls=calls),
+        )  # fmt: skip
+    memory = slope({calls: peak_bytes(trace(calls)) for calls in CALLS})
+    yield Figure("argument.memory", "memory of the trace", memory, promise=0.1)
+
+
+def _loads(folder: str) -> Iterator[Figure]:
+    import numpy
+
+    results = ResultStore(LocalStore(tempfile.mkdtemp(dir=folder), durable=False))
+    results.publish("task", "k", numpy.ones(LOADED_BYTES // 8), after=Absent(0, "never"), attempt="a", digest="d")
+    found = results.look_up("task", "k")
+    assert isinstance(found, Found)
+    results.load(found.record)
+    gc.collect()
+    times = peak_bytes(lambda: results.load(found.record)) / LOADED_BYTES
+    yield Figure("load.memory", "memory to load an array, in sizes of the array", times, promise=1.1)
+
+
+# -- stores -----------------------------------------------------------------------------------------------------------
+
+
+class Asked:
+    """Another store; counts what it is asked for."""
+
+    def __init__(self, inner: LocalStore) -> None:
+        self.inner, self.requests = inner, Counter[str]()
+
+    def get_many(self, names: list[str]) -> list[bytes | None]:
+        self.requests["get"] += len(names)
+        return self.inner.get_many(names)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("get", "open"):
+            self.requests["get"] += 1
+        return getattr(self.inner, name)
+
+
+def _filled(folder: str, n: int) -> tuple[Asked, ResultStore]:
+    store: Any = Asked(LocalStore(tempfile.mkdtemp(dir=folder), durable=False))
+    results = ResultStore(store)
+    for i in range(n):
+        results.publish("task", f"{i:040x}", i, after=Absent(0, "never"), attempt="a", digest="d")
+    return store, results
+
+
+def _stores(folder: str) -> Iterator[Figure]:
+    from penstock.storage import purging
+
+    stores = {n: _filled(folder, n) for n in RESULTS}
+    key = f"{7:040x}"
+    commands: dict[str, Callable[[ResultStore], object]] = {
+        "ls": lambda results: list(maintenance.ls(results)),
+        "show": lambda results: maintenance.find(results, key),
+        "du": maintenance.du,
+        "verify": maintenance.verify,
+        "gc": lambda results: (maintenance.gc(results), purging.purge(results)),
+    }
+    for name, command in commands.items():
+        what = f"cache {name}{' KEY' if name == 'show' else ' --purge' if name == 'gc' else ''}, n results"
+        yield linear(name, what, RESULTS, lambda n, c=command: lambda: c(stores[n][1]))  # type: ignore[misc]
+    store, results = stores[RESULTS[-1]]
+    for name, removing in (("show", False), ("rm", True)):
+        store.requests.clear()
+        found = maintenance.find(results, key)
+        if removing:
+            maintenance.rm(results, found[0].task, found[0].key)
+        what = f"cache {name} KEY, {RESULTS[-1]:,} results: files read"
+        yield Figure(f"{name}.requests", what, store.requests["get"], promise=10)
+
+
+def _leftovers(folder: str) -> Iterator[Figure]:
+    """What is left of results that a run made, once they are removed, collected and purged."""
+    from penstock.storage import purging
+
+    settings, n = _new(folder), NODES[0]
+    _ran(fan, settings, n=n)
+    store = LocalStore(settings.store)
+    results = ResultStore(store)
+    for name in maintenance.tasks(results):
+        maintenance.rm(results, name)
+    maintenance.gc(results, grace_seconds=0)
+    purging.purge(results, older_than=0)
+    files = [path for path in Path(settings.store).rglob("*") if path.is_file() and "runs" not in path.parts]
+    folders = [path for path in Path(settings.store, "results").rglob("*") if path.is_dir()]
+    yield Figure("left.files", "files that remain of a removed result", len(files) / n, promise=1.1)
+    yield Figure("left.folders", "  folders", len(folders) / n, promise=1.1)
+    locks = [path for path in Path(settings.store, "locks").rglob("*") if path.is_file()]
+    yield Figure("left.locks", "  files of locks", len(locks) / n, promise=0)
+
+
+# -- logs of runs -----------------------------------------------------------------------------------------------------
+
+
+def _runs(folder: str) -> Iterator[Figure]:
+    data = bytearray(ARRAY_BYTES)
+    kept = {runs: _logged(folder, data, runs) for runs in CALLS}
+    yield Figure("runs.bytes", "bytes of k runs with one large parameter", slope(kept), promise=0.5)
+    each = (kept[CALLS[-1]] - kept[CALLS[0]]) / (CALLS[-1] - CALLS[0])
+    yield Figure("runs.bytes.each", "  what one more run adds", each, "B", promise=10_000)
+    yield linear("runs.gc", "runs gc, n runs", RUNS, lambda n: _old_runs(folder, n))
 
 
 def _logged(folder: str, data: bytearray, runs: int) -> float:
@@ -140,44 +238,24 @@ def _logged(folder: str, data: bytearray, runs: int) -> float:
     return float(sum(path.stat().st_size for path in Path(settings.store).rglob("*") if path.is_file()))
 
 
-# -- stores -----------------------------------------------------------------------------------------------------------
-
-
-def _stores(folder: str) -> Iterator[Line]:
-    kept: dict[int, ResultStore] = {}
-
-    def filled(n: int) -> ResultStore:
-        if n not in kept:
-            kept[n] = ResultStore(LocalStore(tempfile.mkdtemp(dir=folder), durable=False))
-            for i in range(n):
-                kept[n].publish("task", f"{i:040x}", i, after=Absent(0, "never"), attempt="a", digest="d")
-        return kept[n]
-
-    commands: dict[str, Callable[[ResultStore], object]] = {
-        "cache ls": lambda results: list(maintenance.ls(results)),
-        "cache show KEY": lambda results: maintenance.find(results, f"{7:040x}"),
-        "cache du": maintenance.du,
-        "cache verify": maintenance.verify,
-        "cache gc --purge": lambda results: (maintenance.gc(results), purging.purge(results)),
-    }
-    for name, command in commands.items():
-        yield _linear(f"{name}, n results", RESULTS, lambda n, c=command: lambda: c(filled(n)))
-    yield _linear("runs gc, n runs", RUNS, lambda n: _old_runs(folder, n))
-
-
 def _old_runs(folder: str, runs: int) -> Callable[[], object]:
+    from penstock.journals import run_name
+    from penstock.run_removal import collect_runs
+
     store = LocalStore(tempfile.mkdtemp(dir=folder), durable=False)
     for n in range(runs):
-        record = RunRecord(id=f"20200101-000000-{n:08x}", flow="f", state="completed")
-        store.put(run_name(record.id, "run.json"), b'{"id":"%s","flow":"f","state":"completed"}' % record.id.encode())
+        own = f"20200101-000000-{n:08x}"
+        store.put(run_name(own, "run.json"), b'{"id":"%s","flow":"f","state":"completed"}' % own.encode())
     return lambda: collect_runs(store, before=time.time() + 60, goes_on=lambda record: False, dry_run=True)
 
 
 # -- source code ------------------------------------------------------------------------------------------------------
 
 
-def _functions(folder: str) -> Iterator[Line]:
-    yield _linear("keys of n functions in one module", FUNCTIONS, lambda n: _module_of(folder, n), fresh=True)
+def _functions(folder: str) -> Iterator[Figure]:
+    yield linear(
+        "functions", "keys of n functions in one module", FUNCTIONS, lambda n: _module_of(folder, n), fresh=True
+    )
 
 
 def _module_of(folder: str, functions: int) -> Callable[[], object]:
@@ -201,41 +279,3 @@ def _module_of(folder: str, functions: int) -> Callable[[], object]:
             each(1)
 
     return every.trace
-
-
-# -- measuring --------------------------------------------------------------------------------------------------------
-
-
-def _linear(what: str, sizes: Sequence[int], prepare: Prepare, *, fresh: bool = False) -> Line:
-    """The exponent of the processor's time, of all threads. `fresh`: each repeat needs a new action."""
-
-    def cost(size: int) -> float:
-        action = prepare(size)
-        spent = []
-        for repeat in range(REPEATS):
-            if fresh and repeat:
-                action = prepare(size)
-            began = time.process_time()
-            action()
-            spent.append(time.process_time() - began)
-        return min(spent)
-
-    return at_most(what, _exponent(sizes, cost), LINEAR, "")
-
-
-def _peak(action: Callable[[], object]) -> float:
-    """The most memory that Python took for it."""
-    tracemalloc.start()
-    try:
-        action()
-        return float(tracemalloc.get_traced_memory()[1])
-    finally:
-        tracemalloc.stop()
-
-
-def _exponent(sizes: Sequence[int], cost: Callable[[int], float]) -> float:
-    """The slope of a line through the logarithms of costs and sizes."""
-    xs = [math.log(size) for size in sizes]
-    ys = [math.log(max(cost(size), 1e-9)) for size in sizes]
-    x, y = sum(xs) / len(xs), sum(ys) / len(ys)
-    return sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / sum((a - x) ** 2 for a in xs)

@@ -5,22 +5,31 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
-from benchmarks.tables import Line, at_most, seconds
+from benchmarks.figures import Figure, Spent, spend, timed
 
 HEAVY = ("dask", "ray", "redis", "pyarrow", "pandas", "numpy")
+TIMES = 9
 
 
-def run() -> list[Line]:
+def run() -> Iterator[Figure]:
     _python("import penstock")
-    bare = seconds(lambda: _python("pass"), times=7)
-    ours = seconds(lambda: _python("from penstock import flow, task"), times=7)
-    code = f"import sys; from penstock import flow, task; print([m for m in {HEAVY} if m in sys.modules])"
-    loaded = _python(code).strip()
-    return [
-        at_most("from penstock import flow, task, beyond a bare interpreter", ours - bare, 0.2, "s"),
-        Line("heavy packages it imports", loaded, "= []", loaded == "[]"),
-    ]
+    pairs = [(spend(lambda: _python("pass"), times=1), spend(_ours, times=1)) for _ in range(TIMES)]
+    bare, ours = (Spent(tuple(p[n].wall[0] for p in pairs), tuple(p[n].cpu[0] for p in pairs)) for n in (0, 1))
+    beyond = Spent(
+        tuple(a - b for a, b in zip(ours.wall, bare.wall, strict=True)),
+        tuple(a - b for a, b in zip(ours.cpu, bare.cpu, strict=True)),
+    )
+    yield timed("bare", "start of a bare interpreter", bare, better="beside")
+    yield timed("whole", "start of one that says from penstock import flow, task", ours)
+    yield timed("beyond", "  beyond a bare interpreter", beyond, promise=0.2)
+    code = f"import sys; from penstock import flow, task; print(sum(m in sys.modules for m in {HEAVY}))"
+    yield Figure("heavy", f"  of {', '.join(HEAVY)} it imports", float(_python(code)), promise=0)
+
+
+def _ours() -> None:
+    _python("from penstock import flow, task")
 
 
 def _python(code: str) -> str:

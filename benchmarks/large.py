@@ -10,14 +10,13 @@ import functools
 import itertools
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 
-from benchmarks.tables import Line, at_least, at_most, paired
+from benchmarks.figures import Figure, paired, spend, timed
 from penstock import INPUTS, flow, load_settings, task
 from penstock.runners import DaskRunner
 from penstock.storage import open_store
@@ -108,7 +107,7 @@ def peak() -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-def run() -> list[Line]:
+def run() -> Iterator[Figure]:
     import distributed
 
     with tempfile.TemporaryDirectory() as folder, running(Path(folder), gigabytes=GIGABYTES) as ceph:
@@ -118,12 +117,12 @@ def run() -> list[Line]:
         ) as cluster:
             client = distributed.Client(cluster)
             try:
-                return _measured(client, ceph.endpoint.new_bucket())
+                yield from _measured(client, ceph.endpoint.new_bucket())
             finally:
                 client.close()
 
 
-def _measured(client: Any, bucket: str) -> list[Line]:
+def _measured(client: Any, bucket: str) -> Iterator[Figure]:
     settings = load_settings(overrides={"store": f"s3://{bucket}/store"})
     onto = DaskRunner(client=client)
     number = itertools.count()
@@ -146,29 +145,27 @@ def _measured(client: Any, bucket: str) -> list[Line]:
     publish(1)
     bare(1)
     ours, theirs, ratio = paired(lambda: publish(PAIRED_BATCHES), lambda: bare(PAIRED_BATCHES), times=PAIRS)
+    mebibytes = sum(batch.nbytes for batch in batches(1)) / 2**20
+    what = f"a table of {mebibytes * PAIRED_BATCHES:,.0f} MiB yielded by a task, published"
+    yield timed("stream", what, ours)
+    what = "bare pyarrow.parquet.ParquetWriter over s3fs, same batches"
+    yield timed("stream.bare", what, theirs, better="beside")
+    what = f"  speed against it, median of {PAIRS} pairs"
+    yield Figure("stream.speed", what, 100 / ratio, "%", "higher", 90)
     client.run(reset_peak)
     before = next(iter(client.run(peak).values()))
-    began = time.perf_counter()
-    publish(BATCHES)
-    whole = time.perf_counter() - began
+    whole = spend(lambda: publish(BATCHES), times=1)
     most = next(iter(client.run(peak).values()))
-    began = time.perf_counter()
-    bare(BATCHES)
-    bare_whole = time.perf_counter() - began
-    mebibytes = sum(batch.nbytes for batch in batches(1)) / 2**20
-    return [
-        Line(f"a table of {mebibytes * PAIRED_BATCHES:,.0f} MiB yielded by a task, published", f"{ours:.1f} s"),
-        Line("bare pyarrow.parquet.ParquetWriter over s3fs, same batches", f"{theirs:.1f} s"),
-        at_least(f"  speed against it, median of {PAIRS} pairs", 100 / ratio, 90, "%"),
-        Line(f"a table of {mebibytes * BATCHES:,.0f} MiB, {sizes[-1] / 2**20:,.0f} MiB stored", f"{whole:.1f} s"),
-        Line("  bare", f"{bare_whole:.1f} s"),
-        Line("  memory of the worker before", f"{before / 2**20:,.0f} MiB"),
-        at_most("  memory of the worker, at most", most / 2**20, 512, "MiB"),
-        *_scanned(client, settings),
-    ]
+    bare_whole = spend(lambda: bare(BATCHES), times=1)
+    what = f"a table of {mebibytes * BATCHES:,.0f} MiB, {sizes[-1] / 2**20:,.0f} MiB stored"
+    yield timed("whole", what, whole)
+    yield timed("whole.bare", "  bare", bare_whole, better="beside")
+    yield Figure("whole.before", "  memory of the worker before", before / 2**20, "MiB", "beside")
+    yield Figure("whole.memory", "  memory of the worker, at most", most / 2**20, "MiB", promise=512)
+    yield from _scanned(client, settings)
 
 
-def _scanned(client: Any, settings: Any) -> list[Line]:
+def _scanned(client: Any, settings: Any) -> Iterator[Figure]:
     """Two of twenty columns, read lazily."""
     import pyarrow.dataset
     import s3fs
@@ -187,8 +184,7 @@ def _scanned(client: Any, settings: Any) -> list[Line]:
         lambda: pyarrow.dataset.dataset(path, filesystem=s3fs.S3FileSystem()).to_table(**wanted),
     )
     share = 100 * counting.bytes / stored.record.size
-    return [
-        Line(f"2 of {COLUMNS} columns scanned, of {stored.record.size / 2**20:,.0f} MiB", f"{ours * 1000:.0f} ms"),
-        Line("  speed against pyarrow.dataset over s3fs", f"{100 / ratio:.0f} %"),
-        at_most("  of the bytes read", share, 25, "%"),
-    ]
+    what = f"2 of {COLUMNS} columns scanned, of {stored.record.size / 2**20:,.0f} MiB"
+    yield timed("scan", what, ours, unit="ms")
+    yield Figure("scan.speed", "  speed against pyarrow.dataset over s3fs", 100 / ratio, "%", "higher")
+    yield Figure("scan.bytes", "  of the bytes read", share, "%", promise=25)

@@ -15,7 +15,7 @@ from typing import Any
 
 import redis
 
-from benchmarks.tables import Line, at_most, paired, seconds
+from benchmarks.figures import Figure, paired, spend, timed
 from penstock import INPUTS, flow, task
 from penstock.locks import Lease, RedisLockManager
 from penstock.runners import ThreadRunner
@@ -32,21 +32,20 @@ TINY = 2_000
 WATCHED_SECONDS = 10.0
 
 
-def run() -> list[Line]:
+def run() -> Iterator[Figure]:
     """Every figure, on a server of its own."""
     with running() as server:
         manager = RedisLockManager.from_url(server.url)
         woken = wake_up(lambda: _Ours(server))
         polled = wake_up(lambda: _Polling(server))
-        return [
-            at_most("a waiter wakes after the release, median", 1000 * woken, 10, "ms"),
-            Line("  redis-py's own lock, which polls", f"{1000 * polled:.2f} ms"),
-            *while_waiting(server),
-            Line("one lock taken and released", f"{1e6 * take_and_release(manager):.0f} µs"),
-            *many_held(manager),
-            *serializable(server),
-            *by_default(server),
-        ]
+        what = "a waiter wakes after the release, median"
+        yield Figure("wake", what, 1000 * woken, "ms", promise=10)
+        yield Figure("wake.polling", "  redis-py's own lock, which polls", 1000 * polled, "ms", "beside")
+        yield from while_waiting(server)
+        yield take_and_release(manager)
+        yield from many_held(manager)
+        yield from serializable(server)
+        yield from by_default(server)
 
 
 # -- waking -----------------------------------------------------------------------------------------------------------
@@ -118,7 +117,7 @@ def wake_up(make: Callable[[], Any]) -> float:
 # -- waiting and renewing ---------------------------------------------------------------------------------------------
 
 
-def while_waiting(server: RedisServer) -> list[Line]:
+def while_waiting(server: RedisServer) -> Iterator[Figure]:
     """Commands a second that processes cost which do nothing but wait."""
     keys = [f"waited {number}" for number in range(WAITED_FOR)]
     holder = RedisLockManager.from_url(server.url).open_session()
@@ -132,10 +131,9 @@ def while_waiting(server: RedisServer) -> list[Line]:
         with processes(wait_by_polling, server.port):
             polling = commands_per_second(server, "set")
         held.release()
-    return [
-        Line(f"{WAITERS} processes wait for {WAITED_FOR} keys", f"{ours:.1f} calls/s"),
-        Line(f"  {WAITERS} with redis-py's own lock wait for 1 key", f"{polling:.1f} calls/s"),
-    ]
+    yield Figure("waiting", f"{WAITERS} processes wait for {WAITED_FOR} keys", ours, "calls/s")
+    what = f"  {WAITERS} with redis-py's own lock wait for 1 key"
+    yield Figure("waiting.polling", what, polling, "calls/s", "beside")
 
 
 @contextmanager
@@ -183,8 +181,8 @@ def commands_per_second(server: RedisServer, *names: str) -> float:
     return (calls() - before) / (time.perf_counter() - began)
 
 
-def take_and_release(manager: RedisLockManager) -> float:
-    """Seconds for one uncontended lock."""
+def take_and_release(manager: RedisLockManager) -> Figure:
+    """One uncontended lock."""
     session = manager.open_session()
 
     def once() -> None:
@@ -193,28 +191,26 @@ def take_and_release(manager: RedisLockManager) -> float:
         session.release([lease], "published")
 
     once()
-    taken = seconds(once, times=500)
+    taken = spend(once, times=500)
     session.close()
-    return taken
+    return timed("one", "one lock taken and released", taken, unit="µs")
 
 
-def many_held(manager: RedisLockManager) -> list[Line]:
+def many_held(manager: RedisLockManager) -> Iterator[Figure]:
     """What many locks of one session cost."""
     session: Any = manager.open_session()
     keys = [f"held {number}" for number in range(HELD)]
-    taking = seconds(lambda: session.try_acquire(keys), times=1)
-    renewing = seconds(session._beat, times=50)
+    taking = spend(lambda: session.try_acquire(keys), times=1)
+    renewing = spend(session._beat, times=50)
     session.close()
-    return [
-        Line(f"{HELD:,} locks taken together", f"{1000 * taking:.0f} ms"),
-        Line(f"one renewal of {HELD:,} locks", f"{1e6 * renewing:.0f} µs"),
-    ]
+    yield timed("many", f"{HELD:,} locks taken together", taking, unit="ms")
+    yield timed("many.renewed", f"one renewal of {HELD:,} locks", renewing, unit="µs")
 
 
 # -- single flight by default ------------------------------------------------------------------------------------------
 
 
-def by_default(server: RedisServer) -> list[Line]:
+def by_default(server: RedisServer) -> Iterator[Figure]:
     """What it costs tiny cached tasks that they are computed once, and what it leaves behind."""
     number_of = itertools.count()
 
@@ -235,27 +231,23 @@ def by_default(server: RedisServer) -> list[Line]:
         return once
 
     each = INPUTS.configure(isolation_level=IsolationLevel.READ_COMMITTED)
-    lines = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, more, limit in (("files", {}, 1.10), ("Redis", {"locks": server.url}, 1.05)):
+        for name, more, limit in (("files", {}, 1.10), ("redis", {"locks": server.url}, 1.05)):
             locked, unlocked = run_of(INPUTS, folder, **more), run_of(each, folder, **more)
             locked()
             with_locks, without, ratio = paired(locked, unlocked, times=9)
-            lines += [
-                Line(f"{TINY:,} tiny cached tasks, READ_COMMITTED", f"{without:.2f} s"),
-                Line(f"  by default, locks in {name}", f"{with_locks:.2f} s"),
-                at_most("  time against READ_COMMITTED", ratio, limit, "x"),
-            ]
+            yield timed(f"{name}.without", f"{TINY:,} tiny cached tasks, READ_COMMITTED", without)
+            yield timed(name, f"  by default, locks in {name}", with_locks)
+            yield Figure(f"{name}.ratio", "  time against READ_COMMITTED", ratio, "x", promise=limit)
         left = [path for path in Path(locked(), "locks").rglob("*") if path.is_file()]
         left += [path for path in Path(run_of(INPUTS, folder)(), "locks").rglob("*") if path.is_file()]
-        lines.append(at_most("  files of locks that are left behind", len(left), 0, "files"))
-    return lines
+        yield Figure("left", "  files of locks that are left behind", len(left), promise=0)
 
 
 # -- whole runs -------------------------------------------------------------------------------------------------------
 
 
-def serializable(server: RedisServer) -> list[Line]:
+def serializable(server: RedisServer) -> Iterator[Figure]:
     """The same run with and without locks."""
     locked = INPUTS.configure(
         isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=RedisLockManager.from_url(server.url)
@@ -278,18 +270,15 @@ def serializable(server: RedisServer) -> list[Line]:
 
         return once
 
-    lines = []
     with tempfile.TemporaryDirectory() as folder:
         for name, place in (("a folder", f"{folder}/"), ("memory", "memory://")):
             with_locks, without, ratio = paired(flow_of(locked, place), flow_of(INPUTS, place), times=3)
-            figure = f"{1e6 * (with_locks - without) / NODES:.0f} µs"
-            lines += [
-                Line(f"{NODES:,} results published in {name}, READ_COMMITTED", f"{without:.2f} s"),
-                Line("  SERIALIZABLE", f"{with_locks:.2f} s"),
-                Line("  what the locks add to each", figure),
-                # In memory it is nearly all there is: no promise, and the plainest measure of what locks cost.
-                at_most("  time against READ_COMMITTED", ratio, 1.05, "x")
-                if name == "a folder"
-                else Line("  time against READ_COMMITTED", f"{ratio:.2f} x"),
-            ]
-    return lines
+            prefix = "serializable" if name == "a folder" else "serializable.memory"
+            added = 1e6 * (with_locks.median - without.median) / NODES
+            what = f"{NODES:,} results published in {name}, READ_COMMITTED"
+            yield timed(f"{prefix}.without", what, without)
+            yield timed(prefix, "  SERIALIZABLE", with_locks)
+            yield Figure(f"{prefix}.added", "  what the locks add to each", added, "µs")
+            # In memory it is nearly all there is: no promise, and the plainest measure of what locks cost.
+            promise = 1.05 if name == "a folder" else None
+            yield Figure(f"{prefix}.ratio", "  time against READ_COMMITTED", ratio, "x", promise=promise)

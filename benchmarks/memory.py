@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.tables import Line, at_most
+from benchmarks.figures import Figure
 from penstock import INPUTS, events, flow, load_settings, task
 from penstock.runners import DaskRunner, RayRunner, Runner
 
@@ -59,15 +59,14 @@ def growth(runner: Runner, total: int, *, cached: bool, store: str) -> float:
     return (max(seen) - seen[0]) / 1e6
 
 
-def run() -> list[Line]:
-    lines = []
+def run() -> Iterator[Figure]:
     for engine, start in ENGINES.items():
         for cached in (False, True):
             with start() as runner, tempfile.TemporaryDirectory() as folder:
                 found = growth(runner, TOTAL_BYTES, cached=cached, store=os.path.join(folder, "store"))
             kind = "cached" if cached else "plain"
-            lines.append(at_most(f"driver's growth, 2 GB of {kind} results, {engine}", found, LIMIT_MB, "MB"))
-    return lines
+            what = f"driver's growth, 2 GB of {kind} results, {engine}"
+            yield Figure(f"{engine}.{kind}", what, found, "MB", promise=LIMIT_MB)
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from benchmarks.engines import measure, ray_engine
-from benchmarks.tables import Line
+from benchmarks.figures import Figure
 
 
-def run() -> list[Line]:
+def run() -> Iterator[Figure]:
     return measure(ray_engine)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
+from collections.abc import Iterator
 
 import numpy
 import pyarrow
 import pyarrow.parquet
 
-from benchmarks.tables import Line, at_least, paired
+from benchmarks.figures import Figure, paired, timed
 from penstock import INPUTS, flow, load_settings, task
 from penstock.storage import maintenance, open_store
 from penstock.storage.results import ResultStore
@@ -32,7 +33,7 @@ def table() -> pyarrow.Table:
     )
 
 
-def run() -> list[Line]:
+def run() -> Iterator[Figure]:
     data = table()
     with tempfile.TemporaryDirectory() as folder:
         results = ResultStore(open_store(f"{folder}/store"))
@@ -64,16 +65,14 @@ def run() -> list[Line]:
         record = next(iter(maintenance.ls(results)))
         found = results.look_up(record.task, record.key)
         assert isinstance(found, Found)
-        ours, bare, ratio = paired(publish, bare_write)
+        ours, bare, ratio = paired(publish, bare_write, times=9)
         load, read, read_ratio = paired(
-            lambda: results.load(found.record), lambda: pyarrow.parquet.read_table(bare_file)
+            lambda: results.load(found.record), lambda: pyarrow.parquet.read_table(bare_file), times=9
         )
-    size = data.nbytes / 2**20
-    return [
-        Line(f"a flow whose task returns a table of {size:.0f} MiB: run, digest, publish", f"{ours * 1000:.0f} ms"),
-        Line("bare pyarrow, same file, synced", f"{bare * 1000:.0f} ms"),
-        at_least("  speed against bare pyarrow", 100 / ratio, 90, "%"),
-        Line("load, size and checksum verified", f"{load * 1000:.0f} ms"),
-        Line("bare pyarrow, read", f"{read * 1000:.0f} ms"),
-        Line("  speed against bare pyarrow", f"{100 / read_ratio:.0f} %"),
-    ]
+    what = f"a flow whose task returns a table of {data.nbytes / 2**20:.0f} MiB: run, digest, publish"
+    yield timed("write", what, ours, unit="ms")
+    yield timed("write.bare", "bare pyarrow, same file, synced", bare, unit="ms", better="beside")
+    yield Figure("write.speed", "  speed against bare pyarrow", 100 / ratio, "%", "higher", 90)
+    yield timed("read", "load, size and checksum verified", load, unit="ms")
+    yield timed("read.bare", "bare pyarrow, read", read, unit="ms", better="beside")
+    yield Figure("read.speed", "  speed against bare pyarrow", 100 / read_ratio, "%", "higher")

@@ -1,13 +1,12 @@
-"""Tracing and keys: microseconds per node, and the memory of a graph of a million nodes."""
+"""Tracing and keys: microseconds per node."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-from benchmarks.tables import Line, at_most, seconds
+from benchmarks.figures import Figure, spend, timed
 from penstock import INPUTS, TASK_SOURCE, flow, task
 
 NODES = 100_000
@@ -49,25 +48,10 @@ def layers(n: int) -> None:
         pair([below[i], below[i - 1]])
 
 
-def run() -> list[Line]:
-    lines = []
+def run() -> Iterator[Figure]:
     for shape in (fan, chain, layers):
-        taken = seconds(lambda shape=shape: shape.trace(NODES))
-        lines.append(at_most(f"{shape.name} of {NODES:,} nodes, traced and keyed", taken / NODES * 1e6, 15, "µs"))
-    for shape in ("fan", "chain"):
-        lines.append(at_most(f"{shape} of 1,000,000 nodes, peak memory", _peak_megabytes(shape), 1000, "MB"))
-    return lines
-
-
-def _peak_megabytes(shape: str) -> float:
-    """Measured in a process of its own: the peak of this one belongs to everything it did before."""
-    code = (
-        "import json, resource\n"
-        "from benchmarks import tracing\n"
-        f"graph = tracing.{shape}.trace(1_000_000)\n"
-        "print(json.dumps([len(graph), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    nodes, peak = json.loads(done.stdout)
-    assert nodes == 1_000_000
-    return peak / (1024 if sys.platform == "linux" else 1024 * 1024)
+        taken = spend(partial(shape.trace, NODES))
+        yield timed(
+            shape.name, f"{shape.name} of {NODES:,} nodes, traced and keyed, each", taken, count=NODES, unit="µs",
+            promise=15,
+        )  # fmt: skip

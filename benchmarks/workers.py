@@ -5,15 +5,19 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
 import joblib
 
-from benchmarks.tables import Line, at_most, seconds
+from benchmarks.figures import Figure, Spent, spend, timed
 from penstock import INPUTS, TASK_SOURCE, flow, load_settings, task
 
 CALLS = 1_000
+BY_HAND = 200
 
 
 def work(x: int) -> int:
@@ -44,36 +48,55 @@ def chained(n: int) -> Any:
     return x
 
 
-def run() -> list[Line]:
+def run() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings(overrides={"store": f"{folder}/store", "runner": "threads?workers=1"})
-        stores = itertools.count()
+        numbers = itertools.count()
 
         def cold() -> None:
-            fresh = settings.with_values(store=f"{folder}/store{next(stores)}")
+            fresh = settings.with_values(store=f"{folder}/store{next(numbers)}")
             cached.run_with({"n": CALLS}, settings=fresh).result()
 
-        bare = seconds(_bare_pool)
-        uncached = seconds(lambda: plain.run_with({"n": CALLS}, settings=settings).result())
-        chain = seconds(lambda: chained.run_with({"n": CALLS}, settings=settings).result())
-        stored = seconds(cold)
-        by_hand = seconds(lambda: _synced_by_hand(folder)) / 200
-        peer = seconds(lambda: _joblib_cold(f"{folder}/joblib{next(stores)}"))
-    each = 1e6 / CALLS
-    return [
-        Line("thread pool of concurrent.futures, one call", f"{bare * each:.1f} µs"),
-        Line("plain task in a flow, one call", f"{uncached * each:.1f} µs"),
-        Line("plain tasks in a chain, one link", f"{chain * each:.1f} µs"),
-        at_most("cached task, run and published durably, one call", stored * each / 1000, 1, "ms"),
-        Line("  a file, its link, folder and parent folder synced by hand", f"{by_hand * 1000:.2f} ms"),
-        Line("joblib.Memory, run and stored (not synced to disk), one call", f"{peer * each / 1000:.2f} ms"),
-    ]
+        def timed_call(name: str, what: str, spent: Spent, unit: str = "µs", **more: Any) -> Figure:
+            return timed(name, what, spent, count=CALLS, unit=unit, **more)
+
+        bare = spend(_bare_pool, times=5)
+        yield timed_call("pool", "thread pool of concurrent.futures, one call", bare, better="beside")
+        uncached = spend(lambda: plain.run_with({"n": CALLS}, settings=settings).result(), times=5)
+        yield timed_call("plain", "plain task in a flow, one call", uncached)
+        chain = spend(lambda: chained.run_with({"n": CALLS}, settings=settings).result(), times=5)
+        yield timed_call("chain", "plain tasks in a chain, one link", chain)
+        stored = spend(cold)
+        yield timed_call("cached", "cached task, run and published durably, one call", stored, "ms", promise=1)
+        with _no_syncs():
+            unsynced = spend(cold)
+        yield timed_call("cached.unsynced", "  the same where no sync takes any time", unsynced, "ms")
+        by_hand = spend(lambda: _synced_by_hand(folder))
+        what = "  a file, its link, folder and parent folder synced by hand"
+        yield timed("by_hand", what, by_hand, count=BY_HAND, unit="ms", better="beside")
+        peer = spend(lambda: _joblib_cold(f"{folder}/joblib{next(numbers)}"))
+        what = "joblib.Memory, run and stored (not synced to disk), one call"
+        yield timed_call("joblib", what, peer, "ms", better="beside")
+
+
+@contextmanager
+def _no_syncs() -> Iterator[None]:
+    """As on a disk that syncs at once: what is left of a figure is not the disk's."""
+    names = [name for name in ("fsync", "fdatasync", "sync") if hasattr(os, name)]
+    with ExitStack() as patches:
+        for name in names:
+            patches.enter_context(mock.patch.object(os, name, _at_once))
+        yield
+
+
+def _at_once(descriptor: int) -> None:
+    """In the place of a sync."""
 
 
 def _synced_by_hand(folder: str) -> None:
-    """200 times what any durable put-if-absent in a folder of its own needs: the disk's part of the figure above."""
+    """So many times what a durable put-if-absent in a folder of its own needs: the disk's part of the figure above."""
     base = tempfile.mkdtemp(dir=folder)
-    for i in range(200):
+    for i in range(BY_HAND):
         own = f"{base}/{i}"
         os.mkdir(own)
         file = os.open(f"{base}/new", os.O_CREAT | os.O_WRONLY)

@@ -22,7 +22,6 @@ from penstock.runners.local import ThreadRunner
 from penstock.runners.nesting import nesting
 from penstock.settings import Settings, current_settings
 from penstock.storage import open_store
-from penstock.storage.pickled import annotated_pickle
 from penstock.storage.results import ResultStore
 from penstock.storage.salts import salt_of
 from penstock.storage.signing import Signatures
@@ -245,6 +244,8 @@ def check_conditions(store: Store, task: str) -> None:
 
 def check_annotation(results: ResultStore, task: TaskDefinition) -> None:
     """Raise `CodecRefused` if a task is said to return what only pickle keeps, and the store takes no pickles."""
+    from penstock.storage.pickled import annotated_pickle  # formats are loaded with the first task that is cached
+
     if task.options.result_serializer is None and (parts := annotated_pickle(task.fn)):
         results.trust.refuse_pickle(task.name, "pickle", parts)
 

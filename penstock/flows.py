@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from types import MethodType
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
@@ -25,14 +25,12 @@ from penstock.flow_options import Choice, FlowOptions, check_flow, chosen, flow_
 from penstock.graph.capture import replace_futures
 from penstock.graph.futures import Future
 from penstock.graph.graphs import Graph
-from penstock.graph.plans import Plan
 from penstock.graph.signatures import Signature
 from penstock.graph.sources import importable_name
 from penstock.graph.tasks import Delays, TaskOptions, check_names
 from penstock.graph.tracing import FlowFrame, Trace, current_trace
 from penstock.journals import Journal, RunRecord, new_record, read_record
 from penstock.kept_parameters import KeptParameters, pickle_parameters, read_parameters
-from penstock.previews import preview
 from penstock.runners.bodies import run_coroutine
 from penstock.runners.printing import printing_to_log
 from penstock.runners.retries import delay_before
@@ -40,6 +38,9 @@ from penstock.runs import Live, Run, key_context, live_run, new_run_id
 from penstock.runtime import FlowRunInfo, in_attempt, in_flow_run
 from penstock.secrets import Redactor
 from penstock.settings import Settings, current_settings
+
+if TYPE_CHECKING:
+    from penstock.graph.plans import Plan
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -147,6 +148,8 @@ class Flow(Generic[P, R]):
         info = FlowRunInfo(id=new_run_id(), flow_name=self.name, run_count=1, parameters=parameters)
         frame = self._frame(info.id, parameters, environment.salt(make=False))
         with in_flow_run(info):
+            from penstock.previews import preview  # a run needs none of it
+
             return preview(lambda: self._call_to_end(parameters), frame, environment, look_up=True)
 
     def trace(self, *args: P.args, **kwargs: P.kwargs) -> Graph:
@@ -156,6 +159,8 @@ class Flow(Generic[P, R]):
         environment = self._environment(current_settings())
         frame = self._frame(info.id, parameters, environment.salt(make=False))
         with in_flow_run(info):
+            from penstock.previews import preview  # a run needs none of it
+
             return preview(lambda: self._call_to_end(parameters), frame, environment, look_up=False).graph
 
     def with_options(self, **changes: Any) -> Flow[P, R]:

@@ -20,7 +20,6 @@ from penstock.environments import (
     expand_files,
 )
 from penstock.errors import DamagedResult, PenstockError, TracingError, is_a
-from penstock.explanations.notes import write_notes
 from penstock.graph.capture import replace_futures
 from penstock.graph.futures import WaitedInVain
 from penstock.graph.graphs import Entry, Graph, Node
@@ -274,6 +273,8 @@ class Live:
         """Its first result is under way: what its code is made of is noted, for who asks why a later call is no hit."""
         if entry.template is not None:
             results = self.environment.results(entry.task.options.result_storage)
+            from penstock.explanations.notes import write_notes  # with the first task whose code counts
+
             self.journal.beside(lambda redact: write_notes(entry, results.store, redact))
 
     def _emit(self, event: events.Event) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -159,6 +158,8 @@ class Plan:
         return f"Plan({str(self).splitlines()[0]})"
 
     def _repr_html_(self) -> str:
+        import html
+
         cells = "".join(
             f"<tr><td>{html.escape(task)}</td><td>{status}</td><td>{number}</td><td>{seconds:.2f}</td>"
             f"<td>{html.escape(reasons)}</td></tr>"

@@ -10,7 +10,6 @@ from penstock.errors import ConfigurationError
 from penstock.locks.base import DEFAULT_LEASE_SECONDS, LockManager
 from penstock.locks.filesystem import FileSystemLockManager
 from penstock.locks.memory import MemoryLockManager
-from penstock.locks.redis import RedisLockManager
 from penstock.locks.redis_address import SCHEMES
 from penstock.locks.sessions import checked_lease
 from penstock.locks.storage import StorageLockManager
@@ -63,6 +62,8 @@ def _open_file(setting: str, lease_seconds: float | None) -> LockManager:
 
 
 def _open_redis(setting: str, lease_seconds: float | None) -> LockManager:
+    from penstock.locks.redis import RedisLockManager  # for those who have one
+
     return RedisLockManager.from_url(setting, lease_seconds=lease_seconds)
 
 

@@ -26,7 +26,6 @@ import msgspec
 from penstock.clocks import Clock
 from penstock.errors import DamagedResult, StoreError, StoreUnreachable
 from penstock.storage.parts import remove_files
-from penstock.storage.payloads import Place, write_payload
 from penstock.storage.records import Reason, RedirectRecord, ResultRecord, key_folder
 from penstock.storage.serializers import Serializer
 from penstock.storage.slots import Absent, Found, read_slot, redirect_seen
@@ -189,6 +188,8 @@ class Commits:
         elif isinstance(staged.value, Iterator) or record.lazy:
             return Restart(generation, reason)  # a stream has gone by, and what is lazy is computed by running it again
         else:
+            from penstock.storage.payloads import Place, write_payload  # formats are loaded with the first value
+
             place = Place(record.task, record.key, generation, record.attempt)
             stored = write_payload(self._store, place, staged.value, staged.serializer)
             again = msgspec.structs.replace(record, generation=generation, payload=stored.payload, about=stored.about)

@@ -22,7 +22,6 @@ from penstock.errors import (
     StoreVersionError,
 )
 from penstock.loaded import loaded
-from penstock.storage.choosing import serializer_for
 from penstock.storage.commits import (
     COMMIT_SECONDS,
     COMMIT_TRIES,
@@ -34,8 +33,6 @@ from penstock.storage.commits import (
     place,
 )
 from penstock.storage.parts import Digests
-from penstock.storage.payloads import Place, as_inline, read_value, write_payload
-from penstock.storage.pickled import pickled_parts
 from penstock.storage.records import (
     FORMAT_NAME,
     FORMAT_VERSION,
@@ -150,6 +147,8 @@ class ResultStore:
         with self._looking_twice(record):
             believed = self.trust.believes_code(record)
             limit = self._max_bytes or memory_bytes() // (1 if believed else 2)
+            from penstock.storage.payloads import read_value  # formats are loaded with the first value
+
             value = read_value(self.store, record, allow_pickle=allow_pickle, limit=limit, believed=believed)
         # Of a lazy value only the list of its parts was read.
         self.counters.add(bytes_read=record.payload.size if record.lazy and record.payload else record.size)
@@ -220,6 +219,9 @@ class ResultStore:
         `StoreError`s, and what a stream's own code raises; nothing is published then.
         """
         self._write_format()
+        from penstock.storage.choosing import serializer_for  # formats are loaded with the first value
+        from penstock.storage.payloads import Place, as_inline, write_payload
+
         chosen = serializer_for(value, serializer)
         if not chosen.safe:
             self._tell_of_pickle(task, chosen.name, value)
@@ -259,6 +261,8 @@ class ResultStore:
         if task in self._told:
             self.trust.refuse_pickle(task, codec, "result")
             return
+        from penstock.storage.pickled import pickled_parts
+
         parts = pickled_parts(value)
         self.trust.refuse_pickle(task, codec, parts)
         self._told.add(task)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import msgspec
 
 from penstock.errors import CodecRefused, SignatureRefused
-from penstock.storage.choosing import is_safe
 from penstock.storage.records import RecipeEntry, ResultRecord, encode, encode_signed
 from penstock.storage.signing import Signatures, Verdict
 from penstock.storage.stores import ExplainedStore, Store
@@ -37,6 +36,8 @@ class Trust:
         Raises `SignatureRefused` for one that must not be used at all, or not as the pickle that it is.
         """
         # Whether the store is trusted is asked for pickles only: a folder is looked at on all of the way to it.
+        from penstock.storage.choosing import is_safe  # formats are loaded with the first value
+
         safe = is_safe(record.codec)
         if self.signatures is None:
             return not safe and self.any_pickle
