@@ -95,8 +95,8 @@ def _compared(pairs: Sequence[tuple[Measured, Measured]]) -> Iterable[Comparison
 
 def _comparison(figure: Figure, pairs: list[tuple[Figure, Figure]]) -> Comparison:
     higher = figure.better == "higher"
-    bests = [(other.value, this.value) for other, this in pairs]
-    medians = [(_or(other.median, other.value), _or(this.median, this.value)) for other, this in pairs]
+    bests = [(_or(other.wall, other.value), _or(this.wall, this.value)) for other, this in pairs]
+    medians = [(_or(other.wall_median, other.value), _or(this.wall_median, this.value)) for other, this in pairs]
     with_cpu = [(other, this) for other, this in pairs if other.cpu is not None and this.cpu is not None]
     cpu = [(_or(other.cpu, 0), _or(this.cpu, 0)) for other, this in with_cpu]
     cpu_medians = [(_or(other.cpu_median, 0), _or(this.cpu_median, 0)) for other, this in with_cpu]

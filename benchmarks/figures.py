@@ -46,10 +46,11 @@ class Figure:
     better: Better = "lower"
     promise: float | None = None
     """The worst value that is promised."""
-    median: float | None = None
-    """Of times, of which `value` is the shortest of the repeats: their median."""
+    wall: float | None = None
+    """Of times: the shortest of the repeats, on the wall."""
+    wall_median: float | None = None
     cpu: float | None = None
-    """Of times: the processor's, the least of the repeats."""
+    """Of times: the least of the repeats, of the processor."""
     cpu_median: float | None = None
 
     @property
@@ -62,16 +63,20 @@ class Figure:
 
 def timed(
     name: str, what: str, spent: Spent, *, count: int = 1, unit: str = "s", better: Better = "lower",
-    promise: float | None = None,
+    promise: float | None = None, processor: bool = False,
 ) -> Figure:  # fmt: skip
-    """A figure of what one of `count` things takes that an action does: the shortest, as other work only adds to it."""
+    """A figure of what one of `count` things takes that an action does: the shortest, as other work only adds to it.
+
+    `processor`: its time is the figure. It is for what waits for nothing, and is much the same on a busy machine.
+    """
 
     def each(seconds: float) -> float:
         return seconds / count * _UNITS[unit]
 
+    least, of_processor = each(min(spent.wall)), each(min(spent.cpu))
     return Figure(
-        name, what, each(min(spent.wall)), unit, better, promise,
-        each(spent.median), each(min(spent.cpu)), each(statistics.median(spent.cpu)),
+        name, what, of_processor if processor else least, unit, better, promise, least,
+        each(spent.median), of_processor, each(statistics.median(spent.cpu)),
     )  # fmt: skip
 
 

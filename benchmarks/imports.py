@@ -21,9 +21,9 @@ def run() -> Iterator[Figure]:
         tuple(a - b for a, b in zip(ours.wall, bare.wall, strict=True)),
         tuple(a - b for a, b in zip(ours.cpu, bare.cpu, strict=True)),
     )
-    yield timed("bare", "start of a bare interpreter", bare, better="beside")
-    yield timed("whole", "start of one that says from penstock import flow, task", ours)
-    yield timed("beyond", "  beyond a bare interpreter", beyond, promise=0.2)
+    yield timed("bare", "start of a bare interpreter", bare, better="beside", processor=True)
+    yield timed("whole", "start of one that says from penstock import flow, task", ours, processor=True)
+    yield timed("beyond", "  beyond a bare interpreter", beyond, promise=0.2, processor=True)
     code = f"import sys; from penstock import flow, task; print(sum(m in sys.modules for m in {HEAVY}))"
     yield Figure("heavy", f"  of {', '.join(HEAVY)} it imports", float(_python(code)), promise=0)
 

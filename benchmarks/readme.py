@@ -18,7 +18,7 @@ BEGIN, END = "<!-- written by `python -m benchmarks readme` -->", "<!-- until he
 @dataclass(frozen=True)
 class Row:
     """A line of the table. `{NAME}` stands for a figure, `{NAME, NAME}` for all between the least and the
-    most, `{cpu: NAME}` for the processor's time."""
+    most, `{wall: NAME}` for a time on the wall."""
 
     what: str
     measured: str
@@ -27,8 +27,8 @@ class Row:
 
 
 def _both(names: str) -> str:
-    """A time, and the processor's part of it, which is the same whatever else the machine does."""
-    return f"{{{names}}} ({{cpu: {names}}} of the processor)"
+    """A time of the processor, and what it was on the wall beside the machine's other work."""
+    return f"{{{names}}} ({{wall: {names}}} on the wall)"
 
 
 ROWS = (
@@ -45,7 +45,7 @@ ROWS = (
     Row("run one plain task in a flow (a bare thread pool: {workers.pool})", _both("workers.plain, workers.chain")),
     Row(
         "run a cached task and publish its result, synced (`joblib.Memory`, not synced: {workers.joblib})",
-        _both("workers.cached"),
+        "{workers.cached}",
         "The disk's part is what a call takes to publish: without its syncs it is {workers.cached.unsynced}.",
     ),
     Row("run a task that returns an 80 MiB table, publish it", "{tables_io.write.speed} of pyarrow's speed"),
@@ -142,7 +142,7 @@ def _where(kept: Mapping[str, Measured], figures: Mapping[str, Figure]) -> str:
     return "\n".join(
         _wrapped(
             f"{machines}; a load of {min(loads):.1f} to {max(loads):.1f}, with what is measured; times are the "
-            "shortest of some repeats; "
+            "shortest of some repeats, and the processor's where nothing is waited for; "
             f"{_filled(disk, figures)}:"
         )
     )
@@ -150,14 +150,14 @@ def _where(kept: Mapping[str, Measured], figures: Mapping[str, Figure]) -> str:
 
 def _names(template: str) -> Iterator[str]:
     for group in re.findall(r"\{([^}]+)\}", template):
-        yield from group.removeprefix("cpu: ").split(", ")
+        yield from group.removeprefix("wall: ").split(", ")
 
 
 def _filled(template: str, figures: Mapping[str, Figure]) -> str:
     def value(match: re.Match[str]) -> str:
-        names = match[1].removeprefix("cpu: ")
+        names = match[1].removeprefix("wall: ")
         found = [figures[name] for name in names.split(", ") if name in figures]
-        values = [figure.value if names == match[1] else figure.cpu or 0.0 for figure in found]
+        values = [figure.value if names == match[1] else figure.wall or 0.0 for figure in found]
         if not values:
             return "not measured"
         ends = dict.fromkeys([told(min(values)), told(max(values))])

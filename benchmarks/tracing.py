@@ -53,5 +53,5 @@ def run() -> Iterator[Figure]:
         taken = spend(partial(shape.trace, NODES))
         yield timed(
             shape.name, f"{shape.name} of {NODES:,} nodes, traced and keyed, each", taken, count=NODES, unit="µs",
-            promise=15,
+            promise=15, processor=True,
         )  # fmt: skip

@@ -46,10 +46,10 @@ def run() -> Iterator[Figure]:
         many.run_with({"n": NODES}, settings=settings).result()
         reduced.run_with({"n": 1_000}, settings=settings).result()
         planned = spend(lambda: many.plan_with({"n": NODES}, settings=settings), times=5)
-        yield timed("plan", f"plan of {NODES:,} cached nodes, tracing included", planned, promise=0.5)
+        yield timed("plan", f"plan of {NODES:,} cached nodes, tracing included", planned, promise=0.5, processor=True)
         warm = spend(lambda: many.run_with({"n": NODES}, settings=settings).result(), times=5)
-        yield timed("run", f"run of {NODES:,} cached nodes, record and log included", warm)
-        yield timed("node", "  one of them", warm, count=NODES, unit="µs")
+        yield timed("run", f"run of {NODES:,} cached nodes, record and log included", warm, processor=True)
+        yield timed("node", "  one of them", warm, count=NODES, unit="µs", processor=True)
         again = many.run_with({"n": NODES}, settings=settings)
         yield Figure("run.executed", "  tasks submitted", again.counts["executed"], promise=0)
         yield Figure("run.lookups", "  look-ups", again.stats["lookups"])
@@ -62,7 +62,9 @@ def run() -> Iterator[Figure]:
         for i in range(CALLS):
             cached(i)
         peer = spend(lambda: [cached(i) for i in range(CALLS)])
-        yield timed("joblib", "joblib.Memory, one cached call", peer, count=CALLS, unit="µs", better="beside")
+        yield timed(
+            "joblib", "joblib.Memory, one cached call", peer, count=CALLS, unit="µs", better="beside", processor=True
+        )
 
 
 def _round_trips(settings: Settings) -> int:

@@ -61,22 +61,22 @@ def run() -> Iterator[Figure]:
             return timed(name, what, spent, count=CALLS, unit=unit, **more)
 
         bare = spend(_bare_pool, times=5)
-        yield timed_call("pool", "thread pool of concurrent.futures, one call", bare, better="beside")
+        yield timed_call("pool", "thread pool of concurrent.futures, one call", bare, better="beside", processor=True)
         uncached = spend(lambda: plain.run_with({"n": CALLS}, settings=settings).result(), times=5)
-        yield timed_call("plain", "plain task in a flow, one call", uncached)
+        yield timed_call("plain", "plain task in a flow, one call", uncached, processor=True)
         chain = spend(lambda: chained.run_with({"n": CALLS}, settings=settings).result(), times=5)
-        yield timed_call("chain", "plain tasks in a chain, one link", chain)
+        yield timed_call("chain", "plain tasks in a chain, one link", chain, processor=True)
         stored = spend(cold)
         yield timed_call("cached", "cached task, run and published durably, one call", stored, "ms", promise=1)
         with _no_syncs():
             unsynced = spend(cold)
-        yield timed_call("cached.unsynced", "  the same where no sync takes any time", unsynced, "ms")
+        yield timed_call("cached.unsynced", "  the same where no sync takes any time", unsynced, "ms", processor=True)
         by_hand = spend(lambda: _synced_by_hand(folder))
         what = "  a file, its link, folder and parent folder synced by hand"
         yield timed("by_hand", what, by_hand, count=BY_HAND, unit="ms", better="beside")
         peer = spend(lambda: _joblib_cold(f"{folder}/joblib{next(numbers)}"))
         what = "joblib.Memory, run and stored (not synced to disk), one call"
-        yield timed_call("joblib", what, peer, "ms", better="beside")
+        yield timed_call("joblib", what, peer, "ms", better="beside", processor=True)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ figures: Any = pytest.importorskip("benchmarks.figures") if (ROOT / "benchmarks"
 
 def of(*values: float, name: str = "a", better: str = "lower", cpu: float | None = None) -> list[Any]:
     """Samples of one figure."""
-    return [figures.Figure(name, "what", value, "s", better, None, value, cpu, cpu) for value in values]
+    return [figures.Figure(name, "what", value, "s", better, None, value, value, cpu, cpu) for value in values]
 
 
 def compared(other: list[Any], this: list[Any]) -> Any:
@@ -94,3 +94,12 @@ def test_a_promise_is_kept_up_to_its_bound() -> None:
     at_least = [figures.Figure("a", "what", value, better="higher", promise=1.0).kept for value in (0.5, 1.0, 1.1)]
     assert (at_most, at_least) == ([True, True, False], [False, True, True])
     assert figures.Figure("a", "what", 1.0).kept is None
+
+
+def test_the_figure_of_what_waits_for_nothing_is_the_processors() -> None:
+    spent = figures.Spent((3.0, 2.0, 4.0), (0.5, 0.6, 0.7))
+    on_the_wall, busy = (
+        figures.timed("a", "what", spent, count=2, unit="ms", processor=each) for each in (False, True)
+    )
+    assert (on_the_wall.value, on_the_wall.wall_median) == (1000, 1500)
+    assert (busy.value, busy.wall, busy.cpu_median) == (250, 1000, 300)
