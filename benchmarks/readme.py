@@ -119,9 +119,12 @@ def _section() -> str:
     kept = _newest()
     figures = {f"{name}.{figure.name}": figure for name, each in kept.items() for figure in each.figures}
     lines = [_where(kept, figures), "", "| what | measured | promised |", "| --- | --- | --- |"]
-    remarks, missed = [], 0
+    remarks, missed, absent = [], 0, 0
     for row in ROWS:
         named = [figures[name] for name in _names(row.measured) if name in figures]
+        if not named:
+            absent += 1
+            continue
         promises = list(dict.fromkeys(_promise(figure) for figure in named if figure.promise is not None))
         broken = any(figure.kept is False for figure in named)
         missed += broken
@@ -129,23 +132,20 @@ def _section() -> str:
         lines.append(f"| {_filled(row.what.strip(), figures)} | {_filled(row.measured, figures)} | {promised} |")
         if broken and row.remark:
             remarks.append(_filled(row.remark, figures))
-    told_missed = {0: "No promise is missed.", 1: "One promise is missed."}.get(
-        missed, f"{missed} promises are missed."
-    )
-    return "\n".join([*lines, "", *_wrapped(" ".join([told_missed, *remarks])), ""])
+    count = {0: "No promise is missed.", 1: "One promise is missed."}.get(missed, f"{missed} promises are missed.")
+    if absent:
+        remarks.append(f"Not measured on this machine: {absent} more.")
+    return "\n".join([*lines, "", *_wrapped(" ".join([count, *remarks])), ""])
 
 
 def _where(kept: Mapping[str, Measured], figures: Mapping[str, Figure]) -> str:
     loads = [load for each in kept.values() for load in each.load]
     machines = " and ".join(dict.fromkeys(each.machine for each in kept.values()))
-    disk = "a disk that takes {workers.by_hand} to sync a new file, its folder and the folder above"
-    return "\n".join(
-        _wrapped(
-            f"{machines}; a load of {min(loads):.1f} to {max(loads):.1f}, with what is measured; times are the "
-            "shortest of some repeats, and the processor's where nothing is waited for; "
-            f"{_filled(disk, figures)}:"
-        )
-    )
+    load = f"a load of {min(loads):.1f} to {max(loads):.1f}, with what is measured"
+    times = "times are the shortest of some repeats, and the processor's where nothing is waited for"
+    disk = "; a disk that takes {workers.by_hand} to sync a new file, its folder and the folder above"
+    told_disk = _filled(disk, figures) if "workers.by_hand" in figures else ""
+    return "\n".join(_wrapped(f"{machines}; {load}; {times}{told_disk}:"))
 
 
 def _names(template: str) -> Iterator[str]:
