@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from penstock.environments import Environment
-from penstock.explanations.explainer import Explainer
 from penstock.graph.planning import Hit, Planner
 from penstock.graph.plans import Plan
 from penstock.graph.tracing import FlowFrame, Trace, tracing
@@ -85,6 +84,8 @@ def preview(call: Callable[[], Any], frame: FlowFrame, environment: Environment,
         pass
     view.plan_all()
     view.trace.graph.stopped_at = view.stopped_at
+    from penstock.explanations.explainer import Explainer  # for those who plan
+
     explains = Explainer(environment.results, environment.clock) if look_up else None
     return Plan(frame.name, view.trace.graph, view.planner.steps, view.planner.counters, view.stopped_at, explains)
 

@@ -54,6 +54,7 @@ from penstock.storage.rates import RateTable
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import Found, Unknown
 from penstock.storage.stored import StoredResult
+from penstock.storage.stores import Store
 from penstock.tracebacks import without_ours
 from penstock.visible_logs import visible_logs
 
@@ -273,9 +274,7 @@ class Live:
         """Its first result is under way: what its code is made of is noted, for who asks why a later call is no hit."""
         if entry.template is not None:
             results = self.environment.results(entry.task.options.result_storage)
-            from penstock.explanations.notes import write_notes  # with the first task whose code counts
-
-            self.journal.beside(lambda redact: write_notes(entry, results.store, redact))
+            self.journal.beside(lambda redact: _write_notes(entry, results.store, redact))
 
     def _emit(self, event: events.Event) -> None:
         self.journal.emit(event)
@@ -484,6 +483,12 @@ class Live:
         self.run.counts = counts
         planning = board.planner.counters
         self.run.stats = {"nodes": len(self.trace.graph), "rounds": planning.rounds, "lookups": planning.lookups}
+
+
+def _write_notes(entry: Entry, store: Store, redact: Callable[[str], str]) -> None:
+    from penstock.explanations.notes import write_notes  # by the thread that writes, and where something runs
+
+    write_notes(entry, store, redact)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from penstock.graph.planning import Hit, NoHit, Status, Step
 from penstock.graph.refs import Ref
 from penstock.runners.lookups import NEVER_COMPUTED, NO_RESULT_FOR_RECIPE
 from penstock.storage.code_notes import COMPONENTS
-from penstock.storage.records import ResultRecord
+from penstock.storage.records import Producer, ResultRecord
 from penstock.storage.results import ResultStore, this_process
 
 _COMPARED_REASONS = (NEVER_COMPUTED, NO_RESULT_FOR_RECIPE)
@@ -37,7 +37,7 @@ class Explainer:
     def __init__(self, open_results: Callable[[Any], ResultStore], clock: Clock) -> None:
         self._open_results = open_results
         self._until = clock.now()
-        self._here = this_process()
+        self._here: Producer | None = None
         self._earlier: dict[tuple[str, Any], Earlier[ResultRecord]] = {}
         self._changes: dict[tuple[int, str, str], list[CodeChange] | None] = {}
         self._entries: dict[int, Entry] = {}  # kept, so that their ids stay their own
@@ -86,6 +86,7 @@ class Explainer:
         if template.private:
             reasons.append(Reason("its policy holds the run's id: nothing is shared between runs"))
         # What equal code and values digest to may depend on it: docs/keys.md, section 8.
+        self._here = self._here or this_process()
         elsewhere = other_environment(record.producer, self._here) if differences else None
         return Explanation(
             reasons,

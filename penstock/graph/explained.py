@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from penstock.graph.code_changes import CodeChange
 from penstock.graph.graphs import Graph, Node
 from penstock.graph.planning import NoAnswer, Step
+
+if TYPE_CHECKING:
+    from penstock.graph.code_changes import CodeChange
 
 SHOWN_REASONS = 4
 """So many stand in one line."""

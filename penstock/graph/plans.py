@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from penstock.graph.code_changes import CodeChange
 from penstock.graph.explained import Explains, Explanation, Reason, planned_reason
 from penstock.graph.graphs import Graph, Node
 from penstock.graph.planning import Counters, Hit, NoHit, Status, Step
+
+if TYPE_CHECKING:
+    from penstock.graph.code_changes import CodeChange
 
 SHOWN_REASONS = 4
 
