@@ -3,6 +3,9 @@
 # make quick    the tests that take less than a second each
 # make check    lint, format, types, layers
 # make core     the quick tests against the built wheel, installed without any extra
+# make lowest   the quick tests with the oldest Python and the lowest versions that are allowed
+# make latest   the quick tests with Python 3.13 and the newest versions
+# make coverage every test, and which lines and branches none of them reaches
 # make evidence long campaigns that the tests leave out
 # make changelog  what the files in changes/ come to
 # make lock     the newest versions for the development environment (needs uv)
@@ -27,7 +30,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # Tests of several processes wait more than they compute, so two at a time pay even on a small machine.
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: help demo test quick evidence check core bench changelog lock audit clean
+.PHONY: help demo test quick lowest latest coverage evidence check core bench changelog lock audit clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -42,6 +45,19 @@ test: $(VENV)/.dev
 
 quick: $(VENV)/.dev
 	$(PYTEST) -m "not slow"
+
+# Environments of their own, in build/versions. Where there is no such Python that is said, and in CI it is a failure.
+lowest latest: $(VENV)/.dev
+	$(BIN)/python -m tests.versions.quick $@ build/versions -n 2
+
+# Takes about twice the time of the tests alone, so CI leaves it out. Worker processes are counted unless they are killed.
+coverage: $(VENV)/.dev
+	$(call install,$(VENV)) --group coverage
+	rm -f .coverage .coverage.*
+	mkdir -p build
+	failed=0; $(BIN)/python -m coverage run -m pytest -n 2 || failed=1; \
+	$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report | tee build/coverage.txt || failed=1; \
+	exit $$failed
 
 evidence: $(VENV)/.dev
 	PENSTOCK_EVIDENCE=1 $(PYTEST) -m evidence

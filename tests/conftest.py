@@ -32,6 +32,12 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("penstock")
 
+
+def pytest_report_header() -> str:
+    same = os.environ.get("CI") == "true"
+    return "random examples: " + ("the same each time (CI=true)" if same else "new ones in each run")
+
+
 _homes = itertools.count()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import pickle
 import sys
@@ -306,6 +307,32 @@ def test_removing_a_result_removes_its_parts(results: ResultStore) -> None:
     publish(results)
     assert maintenance.rm(results, "t", "k") == 1
     assert names(results) == ["000000.record.json"]
+
+
+def test_of_a_dataset_only_its_list_of_parts_counts_as_read(results: ResultStore) -> None:
+    record = publish(results)
+    assert record.payload is not None
+    before = results.counters.bytes_read
+    results.load(record)
+    assert results.counters.bytes_read - before == record.payload.size < record.size
+    whole_one = results.publish("t", "whole", {"n": "x" * 100}, after=Absent(0, "never"), attempt="a", digest="d")
+    assert isinstance(whole_one, Published)
+    before = results.counters.bytes_read
+    results.load(whole_one.record)
+    assert results.counters.bytes_read - before == whole_one.record.size
+
+
+def test_parts_whose_schemas_differ_have_one_that_fits_all(results: ResultStore) -> None:
+    prefix = attempt_prefix("t", "k", 0, "a")
+    sink = PartSink(results.store, prefix)
+    first, second = pa.table({"a": [1]}), pa.table({"a": [2], "b": ["x"]})
+    written = [sink.write(1, second), sink.write(0, first)]
+    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(sink.manifest(written).schema)))
+    assert schema == pa.schema([("a", pa.int64()), ("b", pa.string())])
+    with pytest.raises(SerializationError, match="without parts"):
+        sink.manifest([])
+    with pytest.raises(SerializationError, match="do not fit together"):
+        sink.manifest([*written, sink.write(2, pa.table({"a": ["text"]}))])
 
 
 def test_sizes_count_all_parts(results: ResultStore) -> None:

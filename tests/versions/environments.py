@@ -19,9 +19,6 @@ _LEFT_OUT = frozenset(
 )
 """Tools, and engines that bring no kind of value."""
 
-_PINNED_TOGETHER = frozenset({"dask", "distributed"})
-"""Not each release of one has a release of the other that it can be installed with."""
-
 
 def requirements(*, lowest: bool) -> list[str]:
     """What Penstock and its tests ask for, at the lowest bound or at whatever is newest."""
@@ -36,8 +33,7 @@ def requirements(*, lowest: bool) -> list[str]:
             raise ValueError(f"{entry!r} in pyproject.toml has no lower bound")
         name, _, bound = match.groups()
         if name not in _LEFT_OUT:
-            exactly = f"=={bound}.*" if name in _PINNED_TOGETHER else f"=={bound}"
-            found[name] = name + (exactly if lowest else f">={bound}")
+            found[name] = name + (f"=={bound}" if lowest else f">={bound}")
     return sorted(found.values())
 
 
@@ -57,7 +53,7 @@ def environment(folder: Path, version: str, packages: list[str]) -> Path:
 
 
 def _interpreter(version: str) -> str:
-    """Python of this minor: on PATH, or one that pyenv has."""
+    """Python of this minor: on PATH, or one that pyenv or uv has. Raises `FileNotFoundError`."""
     if version == f"{sys.version_info.major}.{sys.version_info.minor}":
         return str(Path(sys.base_prefix) / "bin" / f"python{version}")
     on_path = shutil.which(f"python{version}")
@@ -65,6 +61,10 @@ def _interpreter(version: str) -> str:
         return on_path
     kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     found = sorted(kept.glob(f"{version}.*/bin/python"))
-    if not found:
-        raise FileNotFoundError(f"no Python {version}: neither on PATH nor in {kept}")
-    return str(found[-1])
+    if found:
+        return str(found[-1])
+    if (uv := shutil.which("uv")) is not None:
+        asked = subprocess.run([uv, "python", "find", version], capture_output=True, text=True)
+        if asked.returncode == 0:
+            return asked.stdout.strip()
+    raise FileNotFoundError(f"there is no Python {version}: not on PATH, not in {kept}, not known to uv")

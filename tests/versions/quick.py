@@ -1,0 +1,36 @@
+"""The quick tests at other versions than those of the developer's environment.
+
+    python -m tests.versions.quick lowest|latest [FOLDER]
+
+`lowest` is the oldest Python with the lower bounds of pyproject.toml, `latest` a newer Python with whatever is newest.
+The environment is made in FOLDER (default: build/versions), or used again if it is of the same versions. Where there is
+no such Python nothing is tested, which is said; in CI (CI=true or 1) that is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.versions.environments import LATEST_PYTHON, LOWEST_PYTHON, ROOT, environment, requirements
+
+VERSIONS = {"lowest": LOWEST_PYTHON, "latest": LATEST_PYTHON}
+
+
+def main(which: str, folder: Path, pytest: list[str]) -> int:
+    try:
+        python = environment(folder / which, VERSIONS[which], requirements(lowest=which == "lowest"))
+    except FileNotFoundError as error:
+        print(f"\n*** NOT TESTED at the {which} versions: {error} ***\n", file=sys.stderr)
+        return 1 if os.environ.get("CI") in ("1", "true") else 0
+    command = [str(python), "-m", "pytest", "-m", "not slow", "-p", "no:cacheprovider", *pytest]
+    return subprocess.call(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+if __name__ == "__main__":
+    if not sys.argv[1:] or sys.argv[1] not in VERSIONS:
+        sys.exit(f"usage: python -m tests.versions.quick {'|'.join(VERSIONS)} [FOLDER [PYTEST OPTION …]]")
+    where = Path(sys.argv[2]) if sys.argv[2:] else ROOT / "build" / "versions"
+    sys.exit(main(sys.argv[1], where, sys.argv[3:]))
