@@ -50,7 +50,7 @@ quick: $(VENV)/.dev
 lowest latest: $(VENV)/.dev
 	$(BIN)/python -m tests.versions.quick $@ build/versions -n 2
 
-# Takes about twice the time of the tests alone, so CI leaves it out. Worker processes are counted unless they are killed.
+# Not in CI: tracing slows every test down. Worker processes are counted unless they are killed.
 coverage: $(VENV)/.dev
 	$(call install,$(VENV)) --group coverage
 	rm -f .coverage .coverage.*

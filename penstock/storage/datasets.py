@@ -16,6 +16,7 @@ from penstock.storage.batches import batches_of, is_reader, is_stream
 from penstock.storage.parquet import check_kept, columns_of
 from penstock.storage.parts import MANIFEST_SUFFIX, Manifest, PartSink, StoredParts
 from penstock.storage.records import About
+from penstock.storage.sizes import arrow_bytes
 
 PART_BYTES = 128 << 20
 """Parts of a stream hold about so much in memory, before they are encoded and compressed."""
@@ -91,7 +92,7 @@ def _tables(schema: Any, batches: Iterator[Any]) -> Iterator[Any]:
                 hint="yield batches with the same columns of the same types",
             )
         held.append(pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch)
-        size += batch.nbytes
+        size += arrow_bytes(batch)
         if size >= PART_BYTES:
             table, held, size, any_yet = pa.concat_tables(held), [], 0, True
             yield table

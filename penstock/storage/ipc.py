@@ -10,6 +10,7 @@ from penstock.storage.batches import batches_of, is_reader, is_stream
 from penstock.storage.classes import is_believed
 from penstock.storage.parquet import columns_of
 from penstock.storage.records import About
+from penstock.storage.sizes import arrow_bytes
 
 
 class ArrowFileSerializer:
@@ -77,7 +78,7 @@ def read_arrow(data: memoryview, limit: int, *, believed: bool = True) -> Any:
         if not believed:
             batch.validate(full=True)
         batches.append(batch)
-        size += batch.nbytes
+        size += arrow_bytes(batch)
         if size > limit:
             raise SerializationError("a table is too large to load", because=f"the limit is {limit} bytes")
     return pa.Table.from_batches(batches, schema=reader.schema)

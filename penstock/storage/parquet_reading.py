@@ -10,6 +10,7 @@ from typing import Any
 
 from penstock.errors import SerializationError
 from penstock.storage.arrow_schemas import check_parquet
+from penstock.storage.sizes import arrow_bytes
 
 _BATCH_ROWS = 1 << 16
 _SLACK = 1 << 28
@@ -33,8 +34,9 @@ def read_parquet(data: memoryview, limit: int, *, believed: bool = True) -> Any:
     if spread:
         file = pq.ParquetFile(source, read_dictionary=spread)
     batches, size = [], 0
-    for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-        size += sum(map(_unpacked, batch.columns)) if spread else batch.nbytes
+    # Before pyarrow 19 a file without rows had no batches to ask for.
+    for batch in file.iter_batches(batch_size=_BATCH_ROWS) if file.num_row_groups else ():
+        size += sum(map(_unpacked, batch.columns)) if spread else arrow_bytes(batch)
         if size > limit:
             raise _too_large(limit)
         batches.append(_as_schema(batch, schema) if spread else batch)
@@ -139,7 +141,7 @@ def _unpacked(array: Any) -> int:
     import pyarrow.compute as pc
 
     if not pa.types.is_dictionary(array.type):
-        return int(array.nbytes)
+        return int(arrow_bytes(array))
     lengths = pc.binary_length(array.dictionary).cast(pa.int64())
     return int(pc.sum(lengths.take(array.indices)).as_py() or 0) + 8 * len(array)
 

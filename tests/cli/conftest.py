@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -121,9 +122,25 @@ def call(folder: Path) -> Callable[..., Result]:
     """`penstock ...` in this process."""
 
     def call(*words: str, **options: Any) -> Result:
-        return CliRunner().invoke(main, list(words), **options)
+        return _invoked(list(words), **options)
 
     return call
+
+
+class _Told(Result):
+    """As of click 8.2 and later: both streams apart, and together."""
+
+    @property
+    def output(self) -> str:
+        return self.stdout + self.stderr
+
+
+def _invoked(words: list[str], **options: Any) -> Result:
+    if "mix_stderr" not in inspect.signature(CliRunner).parameters:
+        return CliRunner().invoke(main, words, **options)
+    done = CliRunner(mix_stderr=False).invoke(main, words, **options)  # type: ignore[call-arg, unused-ignore]
+    done.__class__ = _Told
+    return done
 
 
 @pytest.fixture

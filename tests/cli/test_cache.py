@@ -117,7 +117,8 @@ def test_rm_removes_one_key_and_asks_first(store: Path, call) -> None:
     (train,) = listed(call, "train")
     assert call("cache", "rm", train["key"], input="n\n").exit_code == 1
     assert len(listed(call)) == 3
-    assert call("cache", "rm", train["key"], input="").exit_code == 130
+    # Before click 8.2 the end of the input is a no.
+    assert call("cache", "rm", train["key"], input="").exit_code in (1, 130)
     assert len(listed(call)) == 3
     assert call("cache", "rm", train["key"], input="y\n").exit_code == 0
     assert len(listed(call)) == 2

@@ -380,22 +380,26 @@ def numbers() -> dict[str, Any]:
 def times() -> dict[str, Any]:
     import pandas as pd
 
+    # Said, because versions of pandas differ in what they make of a name of a zone, and of a time without a unit.
+    berlin = zoneinfo.ZoneInfo("Europe/Berlin")
     return {
         "pd.Timestamp": pd.Timestamp("2026-01-02 03:04:05.123456789"),
         "pd.Timestamp of seconds": pd.Timestamp("2026-01-02").as_unit("s"),
-        "pd.Timestamp of a zone": pd.Timestamp("2026-07-02", tz="Europe/Berlin"),
-        "pd.Timestamp in the fold": pd.Timestamp("2026-10-25 01:30", tz="UTC").tz_convert("Europe/Berlin"),
-        "pd.Timestamp of UTC": pd.Timestamp("2026-07-02", tz="UTC"),
-        "pd.Timestamp of an offset": pd.Timestamp("2026-07-02T00:00+05:45"),
+        "pd.Timestamp of a zone": pd.Timestamp("2026-07-02", tz=berlin).as_unit("us"),
+        "pd.Timestamp in the fold": pd.Timestamp("2026-10-25 01:30", tz="UTC").tz_convert(berlin).as_unit("us"),
+        "pd.Timestamp of UTC": pd.Timestamp("2026-07-02", tz="UTC").as_unit("us"),
+        "pd.Timestamp of an offset": pd.Timestamp("2026-07-02T00:00+05:45").as_unit("us"),
         "pd.Timedelta": pd.Timedelta("1D 2h 3ns"),
         "pd.Timedelta of ms": pd.Timedelta("1h").as_unit("ms"),
         "pd.NaT": pd.NaT,
         "pd.NA": pd.NA,
         "pd.Interval": pd.Interval(0, 1.5, closed="left"),
-        "pd.Interval of times": pd.Interval(pd.Timestamp("2026-01-01"), pd.Timestamp("2026-02-01")),
+        "pd.Interval of times": pd.Interval(
+            pd.Timestamp("2026-01-01").as_unit("us"), pd.Timestamp("2026-02-01").as_unit("us")
+        ),
         "pd.Period": pd.Period("2026-01", "M"),
         "pd.Period of days": pd.Period("2026-01-02", "D"),
-        "list of pandas scalars": [pd.Timestamp("2026-01-02"), pd.NaT, pd.NA],
+        "list of pandas scalars": [pd.Timestamp("2026-01-02").as_unit("us"), pd.NaT, pd.NA],
     }
 
 

@@ -34,6 +34,8 @@ def objects(*cells: Any) -> Any:
     return pd.Series(made)
 
 
+# Text that says NaN for what is missing is a kind of its own since pandas 2.3.
+NAN: dict[str, Any] = {"na_value": np.nan} if pd.__version__ >= "2.3" else {}
 PANDAS: dict[str, Callable[[], Any]] = {
     "plain": lambda: pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": [1.5, np.nan], "d": [True, False]}),
     "empty": lambda: pd.DataFrame(),
@@ -182,9 +184,7 @@ PANDAS: dict[str, Callable[[], Any]] = {
     ),
     "string python": lambda: pd.DataFrame({"a": pd.array(["x", None], dtype=pd.StringDtype("python"))}),
     "string pyarrow": lambda: pd.DataFrame({"a": pd.array(["x", None], dtype=pd.StringDtype("pyarrow"))}),
-    "string python nan": lambda: pd.DataFrame(
-        {"a": pd.array(["x", None], dtype=pd.StringDtype("python", na_value=np.nan))}
-    ),
+    "string python nan": lambda: pd.DataFrame({"a": pd.array(["x", None], dtype=pd.StringDtype("python", **NAN))}),
     "string python surrogate": lambda: pd.DataFrame({"a": pd.array(["\ud800", None], dtype=pd.StringDtype("python"))}),
     "arrow ints": lambda: pd.DataFrame({"a": pd.array([1, None], dtype=pd.ArrowDtype(pa.int8()))}),
     "arrow list": lambda: pd.DataFrame({"a": pd.Series([[1], None], dtype=pd.ArrowDtype(pa.list_(pa.int8())))}),

@@ -162,7 +162,9 @@ def test_any_polars_frame_comes_back_as_it_was(plain: dict[str, list[Any]]) -> N
     [
         lambda: pl.DataFrame({"a": [1, None], "c": pl.Series(["u", "v"], dtype=pl.Categorical)}),
         lambda: pl.DataFrame({"e": pl.Series(["a"], dtype=pl.Enum(["b", "a"])), "l": [[1, 2]], "s": [{"x": 1}]}),
-        lambda: pl.DataFrame({"d": [decimal.Decimal("1.10")], "t": [dt.time(1, 2)], "b": [b"x"]}),
+        lambda: pl.DataFrame(
+            {"d": pl.Series([decimal.Decimal("1.10")], dtype=pl.Decimal(38, 2)), "t": [dt.time(1, 2)], "b": [b"x"]}
+        ),
         lambda: pl.DataFrame({"z": [dt.datetime(2024, 1, 1, tzinfo=dt.UTC)], "u": [dt.timedelta(1)]}),
         lambda: pl.DataFrame(),
         lambda: pl.DataFrame({"a": pl.Series([], dtype=pl.UInt8)}),
