@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import glob
 import os
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +12,7 @@ from penstock.errors import ConfigurationError
 from penstock.graph.policies import INPUTS, CachePolicy, IsolationLevel, Part
 from penstock.graph.tasks import TaskDefinition
 from penstock.indexes import index_from, with_index
-from penstock.locks import FileSystemLockManager, StorageLockManager, lock_manager_from
+from penstock.locks.addresses import lock_manager_from
 from penstock.locks.base import LockManager
 from penstock.runners import runner_from
 from penstock.runners.base import Runner
@@ -89,8 +88,9 @@ class Environment:
         if self.settings.locks:
             return Flight(self.locks_of(storage))
         manager = self.locks_of(storage)
-        far = isinstance(manager, StorageLockManager) and not manager.near
-        if far or (isinstance(manager, FileSystemLockManager) and not manager.batched):
+        # Asked by what they say of themselves: no kind of manager is imported that is not used.
+        far = getattr(manager, "near", True) is False
+        if far or getattr(manager, "batched", True) is False:
             place = "bucket" if far else "network folder"
             why = f"locks in a {place} cost requests: they are for calls that are known to take {FAR_SECONDS:g} s"
             return Flight(manager, after_seconds=FAR_SECONDS, why=why)
@@ -252,4 +252,6 @@ def check_annotation(results: ResultStore, task: TaskDefinition) -> None:
 
 def expand_files(pattern: str) -> list[str]:
     """The files a `Files(...)` pattern names, sorted; the pattern itself if it names one file that is there."""
+    import glob  # for those tasks that read files
+
     return sorted(p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))

@@ -21,7 +21,8 @@ _WORDS = (
     r"pass(?:word|wd|phrase|code)?|pwd|secrets?|token|credentials?|auth|authorization|"
     r"(?:api|access|secret|private|signing|encryption|auth|account|shared|master)_?keys?"
 )
-_NAME = re.compile(rf"(?:.*_)?(?:{_WORDS})(?:_?(?:text|str|bytes|value))?", re.IGNORECASE)
+# Patterns are texts, which `re` compiles when they are first asked for and keeps: most runs ask for few of them.
+_NAME = rf"(?i)(?:.*_)?(?:{_WORDS})(?:_?(?:text|str|bytes|value))?"
 _SHORTEST = 4
 """A shorter secret is not looked for in texts: half of every text would be hidden."""
 _MOST_VALUES = 1_000
@@ -31,10 +32,10 @@ _LOOKED_AT = 200
 def is_secret_name(name: str) -> bool:
     """Whether a parameter, a key or a variable of this name holds a secret: `token` does, `tokens` and `max_tokens`
     do not, and neither does `token_path`."""
-    return _NAME.fullmatch(_CAMEL.sub("_", name)) is not None
+    return re.fullmatch(_NAME, re.sub(_CAMEL, "_", name)) is not None
 
 
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_CAMEL = r"(?<=[a-z0-9])(?=[A-Z])"
 
 
 def is_secret(value: object) -> bool:
@@ -113,21 +114,20 @@ def redacted_text(text: str) -> str:
     Where the end of one is in doubt, too much is left out rather than too little.
     """
     if "://" in text:
-        text = _TOKEN_OF_URL.sub(rf"\1{HIDDEN}@", _PASSWORD_OF_URL.sub(rf"\1{HIDDEN}@", text))
-    text = _BEARER.sub(rf"\1{HIDDEN}", text)
-    return _NAMED.sub(_hidden, text) if "=" in text or ":" in text else text
+        text = re.sub(_TOKEN_OF_URL, rf"\1{HIDDEN}@", re.sub(_PASSWORD_OF_URL, rf"\1{HIDDEN}@", text))
+    text = re.sub(_BEARER, rf"\1{HIDDEN}", text)
+    return re.sub(_NAMED, _hidden, text) if "=" in text or ":" in text else text
 
 
 # Every repetition has a bound, so that no text takes long.
 _SCHEME = r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,20}://"
-_PASSWORD_OF_URL = re.compile(rf"""({_SCHEME}[^\s:/?\#@"'<>]{{0,200}}:)[^\s"'<>]{{0,400}}@""", re.IGNORECASE)
-_TOKEN_OF_URL = re.compile(rf"""({_SCHEME})[^\s:/?\#@"'<>]{{16,400}}@""", re.IGNORECASE)
-_BEARER = re.compile(r"\b((?:bearer|basic)\s{1,4})[A-Za-z0-9+/_.~=-]{8,}", re.IGNORECASE)
+_PASSWORD_OF_URL = rf"""(?i)({_SCHEME}[^\s:/?\#@"'<>]{{0,200}}:)[^\s"'<>]{{0,400}}@"""
+_TOKEN_OF_URL = rf"""(?i)({_SCHEME})[^\s:/?\#@"'<>]{{16,400}}@"""
+_BEARER = r"(?i)\b((?:bearer|basic)\s{1,4})[A-Za-z0-9+/_.~=-]{8,}"
 # password=…, ?token=…&, 'password': '…', "api_key": "…", password: SecretStr
-_NAMED = re.compile(
-    rf"""(?P<name>(?<![A-Za-z0-9_-])(?:[A-Za-z0-9]{{1,40}}[_-]){{0,6}}(?:{_WORDS.replace("_?", "[_-]?")}))"""
-    r"""(?P<between>=|["']\s*[:=]\s*)(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s"'&,;)\]}]+)""",
-    re.IGNORECASE,
+_NAMED = (
+    rf"""(?i)(?P<name>(?<![A-Za-z0-9_-])(?:[A-Za-z0-9]{{1,40}}[_-]){{0,6}}(?:{_WORDS.replace("_?", "[_-]?")}))"""
+    r"""(?P<between>=|["']\s*[:=]\s*)(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s"'&,;)\]}]+)"""
 )
 
 

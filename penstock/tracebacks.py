@@ -13,7 +13,7 @@ _LIBRARIES = (
     *{sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")},
     "<frozen ",
 )
-_FRAME = re.compile(r'^  File "(?P<path>[^"]*)", line \d+')
+_FRAME = r'^  File "(?P<path>[^"]*)", line \d+'
 
 
 def is_users_file(path: str) -> bool:
@@ -53,7 +53,7 @@ def _without(text: str, hidden: tuple[str, ...]) -> tuple[str, int]:
     """The traceback without the frames of files below `hidden`, and how many frames are left."""
     kept, frames, skipping = [], 0, False
     for line in text.splitlines(keepends=True):
-        if frame := _FRAME.match(line):
+        if frame := re.match(_FRAME, line):
             skipping = frame["path"].startswith(hidden) and not frame["path"].startswith(_TESTING)
             frames += not skipping
         elif not line.startswith("    "):

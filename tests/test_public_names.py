@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 
@@ -70,3 +71,65 @@ def test_using_flows_and_tasks_imports_no_heavy_package() -> None:
     code = f"import sys; from penstock import flow, task; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+ON_USE = (
+    "concurrent.futures.thread",
+    "ctypes",
+    "difflib",
+    "email",
+    "glob",
+    "hashlib",
+    "importlib.metadata",
+    "mmap",
+    "multiprocessing",
+    "socket",
+    "ssl",
+    "tempfile",
+    "urllib.request",
+    "zipfile",
+    "penstock.cli",
+    "penstock.explanations",
+    "penstock.graph.arrays",
+    "penstock.graph.arrow",
+    "penstock.graph.dask_collections",
+    "penstock.graph.explained",
+    "penstock.graph.frames",
+    "penstock.graph.package_types",
+    "penstock.graph.plans",
+    "penstock.graph.polars",
+    "penstock.locks.epochs",
+    "penstock.locks.filesystem",
+    "penstock.locks.folders",
+    "penstock.locks.memory",
+    "penstock.locks.redis",
+    "penstock.locks.redis_address",
+    "penstock.locks.slots",
+    "penstock.locks.storage",
+    "penstock.locks.tables",
+    "penstock.previews",
+    "penstock.storage.arrow_schemas",
+    "penstock.storage.choosing",
+    "penstock.storage.classes",
+    "penstock.storage.containers",
+    "penstock.storage.datasets",
+    "penstock.storage.frames",
+    "penstock.storage.parquet",
+    "penstock.storage.parts",
+    "penstock.storage.path_results",
+    "penstock.storage.payloads",
+    "penstock.storage.pickles",
+    "penstock.storage.sameness",
+    "penstock.storage.typed_json",
+)
+"""What is imported by those who use it: the start of every program would pay for it otherwise."""
+
+
+def test_using_flows_and_tasks_imports_nothing_of_what_only_some_runs_need() -> None:
+    code = f"import sys; from penstock import flow, task; print(*[m for m in {ON_USE} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
+
+
+def test_what_is_imported_on_use_is_called_as_in_this_list() -> None:
+    assert [name for name in ON_USE if importlib.util.find_spec(name) is None] == []

@@ -5,18 +5,17 @@ Nothing is imported to find out: a value's class names its package.
 
 from __future__ import annotations
 
-from typing import Any
-
-from penstock.graph import arrays, arrow, dask_collections, frames, polars, randomness, sparse, zones
-from penstock.graph.merkle import Branch, Walk, hash_leaf, hash_node, hash_str, hash_type
+from penstock.graph.merkle import Branch
 
 
 def branch_for(cls: type) -> Branch | None:
     """How values of a class of one of these packages are digested; None for all others."""
     package, _, _ = (getattr(cls, "__module__", None) or "").partition(".")
-    table = _TABLES.get(package)
-    if table is None:
+    if package not in _PACKAGES:
         return None
+    from penstock.graph.package_types import TABLES  # not before there is a value of one of these packages
+
+    table = TABLES[package]
     for base in cls.__mro__:
         branch = table.get(f"{base.__module__.partition('.')[0]}.{base.__name__}")
         if branch is not None:
@@ -24,79 +23,13 @@ def branch_for(cls: type) -> Branch | None:
     return None
 
 
+_PACKAGES = frozenset(
+    {"numpy", "dask", "toolz", "ray", "scipy", "pytz", "random", "ipaddress", "pyarrow", "pandas", "polars"}
+)
+"""Those whose types have a table."""
 _OPEN = frozenset(
     {"generic", "dtype", "BitGenerator", "BaseTzInfo", "_spbase", "spmatrix", "DaskMethodsMixin"}
     | {"Array", "Scalar", "DataType"}
     | {"Index", "ExtensionArray", "ExtensionDtype"}
 )
 """Base classes whose subclasses say in their digest which they are; for all others a subclass is not its base."""
-
-
-def _address(value: Any, _: Walk) -> bytes:
-    return hash_node(b"ipaddress", (hash_type(type(value)), hash_str(str(value))))
-
-
-_TABLES: dict[str, dict[str, Branch]] = {
-    "numpy": {
-        "numpy.generic": arrays.scalar,
-        "numpy.ndarray": arrays.ndarray,
-        "numpy.memmap": arrays.ndarray,
-        "numpy.MaskedArray": arrays.masked,
-        "numpy.dtype": lambda value, walk: hash_node(b"numpy.dtypeobject", (arrays.dtype_digest(value),)),
-        "numpy.ufunc": arrays.ufunc,
-        "numpy._ArrayFunctionDispatcher": arrays.function,
-        "numpy.BitGenerator": randomness.bit_generator,
-        "numpy.Generator": randomness.generator,
-        "numpy.RandomState": randomness.random_state,
-        "numpy.SeedSequence": randomness.seed_sequence,
-    },
-    "dask": {
-        "dask.DaskMethodsMixin": dask_collections.collection,
-        "dask.methodcaller": lambda value, walk: hash_node(b"dask.method", (walk.of(value.method),)),
-    },
-    "toolz": {
-        "toolz.curry": lambda value, walk: hash_node(b"curry", (walk.at("._partial", value._partial),)),
-        "toolz.Compose": lambda value, walk: hash_node(b"compose", (walk.of([value.first, *value.funcs]),)),
-    },
-    "ray": {"ray.Dataset": dask_collections.ray_dataset},
-    "scipy": {"scipy._spbase": sparse.sparse_array, "scipy.spmatrix": sparse.sparse_array},
-    "pytz": {"pytz.BaseTzInfo": zones.pytz_zone, "pytz._FixedOffset": zones.pytz_zone},
-    "random": {"random.Random": randomness.python},
-    "ipaddress": {
-        "ipaddress.IPv4Address": _address,
-        "ipaddress.IPv6Address": _address,
-        "ipaddress.IPv4Interface": _address,
-        "ipaddress.IPv6Interface": _address,
-        "ipaddress.IPv4Network": _address,
-        "ipaddress.IPv6Network": _address,
-    },
-    "pyarrow": {
-        "pyarrow.Table": arrow.table_digest,
-        "pyarrow.RecordBatch": arrow.table_digest,
-        "pyarrow.ChunkedArray": arrow.chunked_digest,
-        "pyarrow.Array": arrow.array_digest,
-        "pyarrow.Scalar": arrow.scalar_digest,
-        "pyarrow.Schema": arrow.schema_digest,
-        "pyarrow.Field": arrow.field_digest,
-        "pyarrow.DataType": lambda value, _: hash_node(b"arrow.datatype", (arrow.type_digest(value),)),
-        "pyarrow.Buffer": arrow.buffer_digest,
-    },
-    "pandas": {
-        "pandas.DataFrame": frames.pandas_frame,
-        "pandas.Series": frames.pandas_series,
-        "pandas.Index": frames.pandas_index,
-        "pandas.ExtensionArray": frames.pandas_array,
-        "pandas.ExtensionDtype": frames.pandas_dtype,
-        "pandas.Timestamp": frames.pandas_time,
-        "pandas.Timedelta": frames.pandas_time,
-        "pandas.Period": frames.pandas_period,
-        "pandas.Interval": frames.pandas_interval,
-        "pandas.NAType": lambda _, __: hash_leaf(b"pandas.na", b""),
-        "pandas.NaTType": lambda _, __: hash_leaf(b"pandas.nat", b""),
-    },
-    "polars": {
-        "polars.DataFrame": polars.frame,
-        "polars.Series": polars.series,
-        "polars.DataType": polars.dtype,
-    },
-}

@@ -11,17 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from penstock.graph.merkle import UndigestibleError, Walk, hash_int, hash_node, hash_type
+from penstock.graph.refs import Made
 
 _HINT = "computing it, passing its source, or making it in a task gives it one"
-
-
-class Made:
-    """Stands in a task's arguments for what another task of the graph gives."""
-
-    __slots__ = ("digest",)
-
-    def __init__(self, digest: bytes) -> None:
-        self.digest = digest
 
 
 def collection(value: Any, walk: Walk) -> bytes:

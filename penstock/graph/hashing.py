@@ -31,7 +31,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from penstock.graph import callables, columns, dask_collections, objects
+from penstock.graph import callables, columns, objects
 from penstock.graph.large import Large
 from penstock.graph.merkle import (
     LEAVES,
@@ -50,7 +50,7 @@ from penstock.graph.merkle import (
     label,
 )
 from penstock.graph.names import importable_name, stable_module, stable_name
-from penstock.graph.refs import Ref
+from penstock.graph.refs import Made, Ref
 
 __all__ = ["MAX_DEPTH", "SIZE", "combine", "digest", "digest_bytes", "register_digest"]
 
@@ -236,7 +236,7 @@ def _ordered_pairs(value: Mapping[Any, Any], walk: Walk) -> bytes:
 _BUILT_IN: dict[type, Branch] = {
     Ref: _ref,
     Large: lambda value, walk: value.digest(walk.of),
-    dask_collections.Made: lambda value, _: value.digest,
+    Made: lambda value, _: value.digest,
     type: lambda value, _: hash_type(value),
     list: _list,
     tuple: _tuple,

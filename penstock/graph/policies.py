@@ -7,7 +7,6 @@ changes nothing, and a task that has nothing else is not cached.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from enum import Enum, StrEnum
@@ -235,6 +234,8 @@ def _merged(what: str, one: T | None, other: T | None) -> T | None:
 def _check_name(name: str, parameters: Collection[str], where: str, task: str) -> None:
     if name in parameters:
         return
+    import difflib  # for mistakes alone
+
     close = difflib.get_close_matches(name, parameters, n=1)
     known = f"its parameters are {', '.join(parameters)}" if parameters else "it has no parameters"
     raise PolicyError(

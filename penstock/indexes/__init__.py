@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock.errors import ConfigurationError
-from penstock.locks.redis_address import SCHEMES
+from penstock.locks.addresses import REDIS_SCHEMES
 from penstock.settings import redacted
 from penstock.storage.indexing import IndexableStore, LookupIndex
 from penstock.storage.stores import Store
@@ -13,11 +13,11 @@ __all__ = ["LookupIndex", "index_from", "with_index"]
 
 def index_from(address: str) -> LookupIndex:
     """The index at an address, which is the URL of a Redis. Touches nothing yet; raises `ConfigurationError`."""
-    if address.partition("://")[0] not in SCHEMES:
+    if address.partition("://")[0] not in REDIS_SCHEMES:
         raise ConfigurationError(
             "this is no address of a look-up index",
             where=redacted(address),
-            because=f"those begin with {', '.join(f'{scheme}://' for scheme in SCHEMES)}",
+            because=f"those begin with {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}",
         )
     from penstock.indexes.redis import RedisIndex  # on use, as all that needs an extra
 

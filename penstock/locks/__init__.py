@@ -1,17 +1,18 @@
 """Locks with leases: who may compute a key now. One manager per reach: this process, this machine, any machine."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from penstock.locks.addresses import lock_manager_from
 from penstock.locks.base import Holder, Lease, LockManager, Outcome, Session, Wakeup
-from penstock.locks.filesystem import FileSystemLockManager
-from penstock.locks.memory import MemoryLockManager
-from penstock.locks.slots import SlotLockManager
-from penstock.locks.storage import StorageLockManager
 from penstock.storage.stores import Reach
 
 if TYPE_CHECKING:
+    from penstock.locks.filesystem import FileSystemLockManager
+    from penstock.locks.memory import MemoryLockManager
     from penstock.locks.redis import RedisLockManager
+    from penstock.locks.slots import SlotLockManager
+    from penstock.locks.storage import StorageLockManager
 
 __all__ = [
     "FileSystemLockManager",
@@ -29,12 +30,18 @@ __all__ = [
     "lock_manager_from",
 ]
 
+_ON_USE = {
+    "FileSystemLockManager": "penstock.locks.filesystem",
+    "MemoryLockManager": "penstock.locks.memory",
+    "RedisLockManager": "penstock.locks.redis",
+    "SlotLockManager": "penstock.locks.slots",
+    "StorageLockManager": "penstock.locks.storage",
+}
+
 
 def __getattr__(name: str) -> Any:
-    # Loaded when it is first asked for: few runs have a Redis, and all of them import this.
-    if name != "RedisLockManager":
+    # A run uses one kind of them, and many programs that import this run nothing.
+    if name not in _ON_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from penstock.locks.redis import RedisLockManager
-
-    globals()[name] = RedisLockManager
-    return RedisLockManager
+    manager = globals()[name] = getattr(importlib.import_module(_ON_USE[name]), name)
+    return manager

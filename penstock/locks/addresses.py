@@ -8,11 +8,6 @@ from urllib.parse import unquote, urlsplit
 
 from penstock.errors import ConfigurationError
 from penstock.locks.base import DEFAULT_LEASE_SECONDS, LockManager
-from penstock.locks.filesystem import FileSystemLockManager
-from penstock.locks.memory import MemoryLockManager
-from penstock.locks.redis_address import SCHEMES
-from penstock.locks.sessions import checked_lease
-from penstock.locks.storage import StorageLockManager
 from penstock.plugins import load_plugin, plugin_names
 from penstock.storage.stores import Store
 
@@ -27,6 +22,8 @@ def lock_manager_from(setting: str, *, lease_seconds: float | None = None, store
     """
     scheme, separator, _ = setting.partition("://")
     if setting == "store" and store is not None:
+        from penstock.locks.storage import StorageLockManager
+
         return StorageLockManager(store, lease_seconds=lease_seconds)
     if opener := _OPENERS.get(scheme if separator else setting):
         return opener(setting, lease_seconds)
@@ -34,7 +31,7 @@ def lock_manager_from(setting: str, *, lease_seconds: float | None = None, store
         manager: LockManager = added(setting, lease_seconds=lease_seconds)
         return manager
     if not separator and (os.sep in setting or setting.startswith((".", "~"))):
-        return FileSystemLockManager(setting, lease_seconds=lease_seconds)
+        return _in_folder(setting, lease_seconds)
     raise ConfigurationError(
         f"no lock manager is called {scheme + '://' if separator else repr(setting)}",
         because=f"there are {', '.join(sorted([*_KNOWN, *(f'{name}://' for name in plugin_names('penstock.locks'))]))}",
@@ -42,14 +39,21 @@ def lock_manager_from(setting: str, *, lease_seconds: float | None = None, store
     )
 
 
-# One for all runs of the process that ask by name: locks that each run had for itself would exclude nobody. Its lease
-# is the default one: sessions of one process live and die together.
-_PROCESS_WIDE = MemoryLockManager()
+# Each kind is imported with its first manager: a run uses one of them.
 
 
 def _open_memory(setting: str, lease_seconds: float | None) -> LockManager:
+    from penstock.locks.memory import PROCESS_WIDE
+    from penstock.locks.sessions import checked_lease
+
     checked_lease(lease_seconds, DEFAULT_LEASE_SECONDS)
-    return _PROCESS_WIDE
+    return PROCESS_WIDE
+
+
+def _in_folder(folder: str, lease_seconds: float | None) -> LockManager:
+    from penstock.locks.filesystem import FileSystemLockManager
+
+    return FileSystemLockManager(folder, lease_seconds=lease_seconds)
 
 
 def _open_file(setting: str, lease_seconds: float | None) -> LockManager:
@@ -58,7 +62,7 @@ def _open_file(setting: str, lease_seconds: float | None) -> LockManager:
         raise ConfigurationError(
             "a file address names an absolute path", where=setting, hint="three slashes: file:///var/lock/penstock"
         )
-    return FileSystemLockManager(unquote(parts.path), lease_seconds=lease_seconds)
+    return _in_folder(unquote(parts.path), lease_seconds)
 
 
 def _open_redis(setting: str, lease_seconds: float | None) -> LockManager:
@@ -67,10 +71,11 @@ def _open_redis(setting: str, lease_seconds: float | None) -> LockManager:
     return RedisLockManager.from_url(setting, lease_seconds=lease_seconds)
 
 
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 _OPENERS: dict[str, Callable[[str, float | None], LockManager]] = {
     "memory": _open_memory,
     "file": _open_file,
-    **dict.fromkeys(SCHEMES, _open_redis),
+    **dict.fromkeys(REDIS_SCHEMES, _open_redis),
 }
 _KNOWN = [
     "memory",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import sys
@@ -19,7 +18,7 @@ _FLAGS_AT = 64
 """Where macOS has the flags in what its `statfs` fills in."""
 
 
-_OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
+_OCTAL = rb"\\([0-3][0-7]{2})"
 
 
 def is_local(folder: str) -> bool:
@@ -42,7 +41,7 @@ def _kind(place: str) -> str:
         for line in mounts:
             before, _, after = line.partition(b" - ")
             # Blanks and the like are written as \040. Of several in one place the last is the one that is seen.
-            point = os.fsdecode(_OCTAL.sub(lambda found: bytes([int(found[1], 8)]), before.split()[4]))
+            point = os.fsdecode(re.sub(_OCTAL, lambda found: bytes([int(found[1], 8)]), before.split()[4]))
             inside = place == point or place.startswith(point.rstrip("/") + "/")
             if inside and len(point) >= longest:
                 longest, kind = len(point), after.split()[0].decode()
@@ -50,6 +49,8 @@ def _kind(place: str) -> str:
 
 
 def _is_local_on_macos(place: str) -> bool:
+    import ctypes  # takes longer to import than this file, and Linux has no use for it
+
     library = ctypes.CDLL(None, use_errno=True)
     # Intel machines have the old structure under the plain name.
     statfs = getattr(library, "statfs$INODE64", None) or library.statfs

@@ -292,3 +292,8 @@ class MemorySession:
 
     def __repr__(self) -> str:
         return f"<MemorySession {self._id}{' lost' if self.lost else ''}>"
+
+
+PROCESS_WIDE = MemoryLockManager()
+"""The one of all runs that ask for `memory`: locks that each run had for itself would exclude nobody. Its lease is the
+default one: sessions of one process live and die together."""

@@ -16,7 +16,6 @@ PASSWORD_FILE_VARIABLE = "PENSTOCK_REDIS_PASSWORD_FILE"
 Kind = Literal["one", "socket", "sentinel", "cluster"]
 
 _KINDS: dict[str, Kind] = {"redis": "one", "unix": "socket", "redis+sentinel": "sentinel", "redis+cluster": "cluster"}
-SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 _PORTS = {"one": 6379, "cluster": 6379, "sentinel": 26379, "socket": 0}
 _TLS_PARAMETERS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 _PARAMETERS = ("prefix", "timeout", *_TLS_PARAMETERS)

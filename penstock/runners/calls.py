@@ -39,7 +39,7 @@ from penstock.runners.base import (
 )
 from penstock.runners.bodies import returned, run_in_context
 from penstock.runners.copies import CannotCopy, copied, own_copy
-from penstock.runners.digests import digest_of, digested, no_digest, part_digests
+from penstock.runners.digests import digest_of, digested, is_stream, no_digest, part_digests
 from penstock.runners.failures import describe
 from penstock.runners.forks import end_if_forked
 from penstock.runners.loads import SharedLoads
@@ -51,7 +51,6 @@ from penstock.runners.scans import filled_lazily, lazy_parameters, lost_input, s
 from penstock.runners.values import refuse_live
 from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
 from penstock.settings import in_force
-from penstock.storage.datasets import is_dataset
 from penstock.storage.files import file_digest
 from penstock.storage.records import RecipeEntry, ResultRecord
 from penstock.storage.results import Restart, ResultStore, this_process
@@ -418,7 +417,7 @@ class _CachedCall:
             note = "not published: an input file changed while the task ran"
             handle = self.worker.keep(call, value, retained=retained)
             return self.worker.outcome(call, "executed", handle=handle, started=started, seconds=seconds, notes=(note,))
-        stream = is_dataset(value) or issubclass(type(value), GeneratorType) or hasattr(value, "read_next_batch")
+        stream = is_stream(value)
         if not stream:
             refuse_live(value, one_way=True)
         value_digest = digested(value) if not stream else no_digest

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any
 
 from penstock.errors import DigestError
 from penstock.graph.hashing import combine, digest
-from penstock.storage.parts import Digests
 from penstock.storage.sizes import nbytes_of
+
+if TYPE_CHECKING:
+    from penstock.storage.parts import Digests
 
 LARGE_BYTES = 8 * 2**20
 """From this size on a result is digested and written at the same time."""
@@ -36,12 +39,25 @@ def digest_of(value: Any) -> str | None:
         return None  # the result is known by its attempt instead: sound, only without early cutoff
 
 
+def is_stream(value: Any) -> bool:
+    """Whether only the stored form of a result has a digest: it is read once, or nobody has it as a whole."""
+    if issubclass(type(value), GeneratorType) or hasattr(value, "read_next_batch"):
+        return True
+    if type(value).__module__.partition(".")[0] not in ("dask", "ray", "pyarrow"):
+        return False
+    from penstock.storage.datasets import is_dataset  # the formats of tables are for those who have tables
+
+    return is_dataset(value)
+
+
 def no_digest() -> None:
     """Of a stream: its digest would be known when it is gone."""
 
 
 def part_digests() -> Digests:
     """How a value that nobody has as a whole is digested: by its parts, each where it is written."""
+    from penstock.storage.parts import Digests  # files in parts are for large results
+
     return Digests(digest_of, _whole_digest)
 
 

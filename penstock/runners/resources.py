@@ -11,14 +11,14 @@ from penstock.errors import ConfigurationError
 from penstock.graph.tasks import Resources
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
+_SIZE = r"(?i)\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?i?)b?\s*"
 
 
 def parse_bytes(size: float | str) -> float:
     """`"4GiB"`, `"500MB"` or a number of bytes, as bytes."""
     if isinstance(size, int | float):
         return float(size)
-    match = _SIZE.fullmatch(size)
+    match = re.fullmatch(_SIZE, size)
     if match is None:
         raise ConfigurationError(f"{size!r} is not a size", hint='write "4GiB", "500MB" or a number of bytes')
     return float(match[1]) * _UNITS[match[2].lower()]

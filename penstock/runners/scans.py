@@ -22,7 +22,6 @@ from penstock.graph.capture import taken, walk
 from penstock.graph.hashing import register_digest
 from penstock.graph.refs import Ref
 from penstock.runners.base import Call, Input
-from penstock.storage.parts import value_files
 from penstock.storage.records import ResultRecord
 from penstock.storage.results import ResultStore
 from penstock.storage.stored import StoredResult
@@ -31,7 +30,7 @@ from penstock.texts import text_of
 # What is stored is known by its value's digest, wherever it lies.
 register_digest(StoredResult, lambda stored: stored.record.digest)
 
-_WRITTEN = re.compile(r"\b(?:pyarrow\.dataset|ds|pads|pa_ds)\.Dataset\b")
+_WRITTEN = r"\b(?:pyarrow\.dataset|ds|pads|pa_ds)\.Dataset\b"
 """In annotations that cannot be evaluated, since their imports are for type checkers only."""
 
 
@@ -61,7 +60,7 @@ def _is_lazy(annotation: Any, fn: Callable[..., Any]) -> bool:
         try:
             annotation = eval(annotation, getattr(fn, "__globals__", {}))
         except Exception:  # noqa: BLE001 (whatever stands there, it is the user's)
-            return _WRITTEN.search(annotation) is not None
+            return re.search(_WRITTEN, annotation) is not None
     return _names_dataset(annotation)
 
 
@@ -112,6 +111,8 @@ def lost_input(
     # What pyarrow says of a page with another checksum, or one that does not unpack. Only the bytes tell whose it is.
     if not lazy or not (_of_arrow(error) or _SAID in text_of(error)):
         return None
+    from penstock.storage.parts import value_files
+
     for node, source in stored:
         assert source.record is not None  # chosen so
         try:

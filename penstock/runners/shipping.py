@@ -7,14 +7,11 @@ other contents under the same names is forgotten first, so no run meets the modu
 
 from __future__ import annotations
 
-import hashlib
 import importlib.machinery
 import importlib.util
 import io
 import os
 import sys
-import sysconfig
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -52,6 +49,9 @@ def pack(ship: Ship) -> Shipment | None:
     """
     if not ship:
         return None
+    import hashlib  # what packs is imported by those alone who ship
+    import zipfile
+
     places = dict(_place(entry) for entry in ship)
     files = sorted((arcname, path) for name, place in places.items() for arcname, path in _files_of(name, place))
     _check_size(files, places)
@@ -69,6 +69,8 @@ def pack(ship: Ship) -> Shipment | None:
 
 def this_platform() -> str:
     """What compiled extensions have to be built for to be imported here."""
+    import sysconfig
+
     return f"{sysconfig.get_platform()}, {sys.implementation.cache_tag}"
 
 

@@ -12,16 +12,15 @@ def redacted(url: str) -> str:
     """
     if "://" not in url:
         return url
-    return _SECRET_PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1***@", url))
+    return re.sub(_SECRET_PARAMETER, r"\1***", re.sub(_PASSWORD, r"\1***@", url))
 
 
 def without_password(url: str | None) -> str | None:
     """A URL as it may travel: where it arrives, the password comes from the environment."""
-    return _USER.sub(r"\1@", url) if url else url
+    return re.sub(_USER, r"\1@", url) if url and "://" in url else url
 
 
-_PASSWORD = re.compile(r"^([a-z][a-z0-9+.-]*://[^:/?#@]*:).*@", re.IGNORECASE | re.DOTALL)
-_USER = re.compile(r"^([a-z][a-z0-9+.-]*://[^:/?#@]*):[^/?#]*@", re.IGNORECASE)
-_SECRET_PARAMETER = re.compile(
-    r"([?&](?:[^=&#]*(?:pass|pwd|secret|token|credential|signature|key)[^=&#]*|sig)=)[^&#]*", re.IGNORECASE
-)
+# Texts, which `re` compiles when they are first asked for: most settings hold no URL.
+_PASSWORD = r"(?is)^([a-z][a-z0-9+.-]*://[^:/?#@]*:).*@"
+_USER = r"(?i)^([a-z][a-z0-9+.-]*://[^:/?#@]*):[^/?#]*@"
+_SECRET_PARAMETER = r"(?i)([?&](?:[^=&#]*(?:pass|pwd|secret|token|credential|signature|key)[^=&#]*|sig)=)[^&#]*"

@@ -80,12 +80,12 @@ _SWITCHES = {"true": True, "1": True, "yes": True, "on": True, "false": False, "
 
 def _signing_keys(value: Any, folder: str) -> str:
     place = _address(value)
-    if _KEY.search(place) and os.sep not in place:
+    if re.search(_KEY, place) and os.sep not in place:
         raise ValueError("where the keys are, not a key: a file, or module:function")
     return place if ":" in place and os.sep not in place else path_from(place, folder)
 
 
-_KEY = re.compile(r"[0-9A-Fa-f]{32,}")
+_KEY = r"[0-9A-Fa-f]{32,}"
 
 
 def _count(value: Any, folder: str) -> int:

@@ -25,7 +25,6 @@ import msgspec
 
 from penstock.clocks import Clock
 from penstock.errors import DamagedResult, StoreError, StoreUnreachable
-from penstock.storage.parts import remove_files
 from penstock.storage.records import Reason, RedirectRecord, ResultRecord, key_folder
 from penstock.storage.serializers import Serializer
 from penstock.storage.slots import Absent, Found, read_slot, redirect_seen
@@ -173,6 +172,8 @@ class Commits:
         if slot.attempt == mine.attempt:
             return Published(slot, won=True)
         if mine.in_parts:
+            from penstock.storage.parts import remove_files  # the loser of a race needs it
+
             remove_files(self._store, mine.files)
         elif mine.payload_name is not None:
             # The garbage collector would do it too.

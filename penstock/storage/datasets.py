@@ -146,8 +146,6 @@ class RaySerializer(EngineSerializer):
 
 def is_dataset(value: Any) -> bool:
     """Whether a value is written in parts whatever is asked for, and only its stored form has a digest."""
-    if type(value).__module__.partition(".")[0] not in ("dask", "ray", "pyarrow"):
-        return False
     return _is_arrow_dataset(value) or DaskSerializer().can(value) or RaySerializer().can(value)
 
 

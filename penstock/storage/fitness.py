@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from penstock.storage.path_results import lost_path
-from penstock.storage.pickles import PYTHON, version_of
 from penstock.storage.records import ResultRecord
+from penstock.storage.versions import PYTHON, version_of
 
 _NO_PROMISE = frozenset({"polars"})
 """Packages whose pickles another version may read as something else, without a word."""
@@ -21,6 +20,8 @@ def unfit(record: ResultRecord) -> str | None:
         if name in _NO_PROMISE:
             return f"it is a pickle of {name} {stored}, and this is {here or 'not there'}"
     if "files" in facts:
+        from penstock.storage.path_results import lost_path  # few results are paths
+
         try:
             return lost_path(facts["files"])
         except (ValueError, TypeError, AttributeError):

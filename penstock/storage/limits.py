@@ -22,7 +22,7 @@ _FRESH_SECONDS = 10.0
 MOST_AT_ONCE = 100_000
 """A higher limit is none: each slot of it is a lock."""
 MOST_STARTS, SHORTEST_PERIOD, LONGEST_PERIOD = 10**9, 1e-6, 366 * 86400.0
-_NAME = re.compile(r"(?P<kind>tag|rate)-(?P<tag>[^/]+)\.json")
+_NAME = r"(?P<kind>tag|rate)-(?P<tag>[^/]+)\.json"
 
 
 class _Limit(msgspec.Struct):
@@ -124,7 +124,9 @@ def _sound(store: SlotStore) -> Iterator[tuple[str, int | Rate]]:
 
 def all_limits(store: SlotStore) -> Iterator[tuple[str, int | Rate | StoreError]]:
     """Every limit and rate with its tag, in order, and what is wrong with those that cannot be read."""
-    matches = [match for entry in store.list(_FOLDER) if (match := _NAME.fullmatch(entry.name.removeprefix(_FOLDER)))]
+    matches = [
+        match for entry in store.list(_FOLDER) if (match := re.fullmatch(_NAME, entry.name.removeprefix(_FOLDER)))
+    ]
     found: list[tuple[str, int | Rate | StoreError]] = []
     for match, data in zip(matches, store.get_many([_FOLDER + match[0] for match in matches]), strict=True):
         if data is not None:  # None: removed since the listing

@@ -8,12 +8,10 @@ in the imported module.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import io
 import pathlib
 import pickle
-import platform
 import sys
 import types
 from typing import Any, BinaryIO
@@ -24,9 +22,7 @@ from penstock.live import Pickler
 from penstock.main_modules import MAIN_NAMES, living_names
 from penstock.storage.classes import class_name
 from penstock.storage.path_results import note_of_paths
-
-PYTHON = ".".join(platform.python_version_tuple()[:2])
-"""Byte code is of one minor version of Python."""
+from penstock.storage.versions import PYTHON, version_of
 
 
 def dump(value: Any, file: BinaryIO) -> dict[str, str]:
@@ -153,21 +149,3 @@ class _Source:
     def readline(self) -> bytes:
         at = bytes(self._data[self._at : self._at + 4096]).find(b"\n")
         return self.read(at + 1 if at >= 0 else 4096)
-
-
-def version_of(package: str) -> str:
-    """The version of an imported package; empty if it has none (a project's own module)."""
-    found = getattr(sys.modules.get(package), "__version__", None)
-    if isinstance(found, str):
-        return found
-    return _installed(package)
-
-
-@functools.cache
-def _installed(package: str) -> str:
-    from importlib import metadata  # takes longer to import than most pickles to write
-
-    try:
-        return metadata.version(package)
-    except (metadata.PackageNotFoundError, ValueError):
-        return ""

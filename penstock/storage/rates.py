@@ -25,10 +25,8 @@ _KEEP_SECONDS = 300.0
 """Records of periods that are over for so long are removed. A clock that is further ahead would undo a rate."""
 _SWEEP_SECONDS = 60.0
 _UNITS = {"s": 1.0, "second": 1.0, "m": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}
-_RATE = re.compile(r"(?P<starts>[0-9]{1,9})/(?:(?P<every>[0-9]{1,9}(?:\.[0-9]{1,6})?) ?)?(?P<unit>[a-z]+)")
-_PERIOD = re.compile(
-    r"(?P<number>[0-9]{1,18})-[0-9]{1,9}-(?P<seconds>[0-9]{1,18}(?:\.[0-9]{1,18})?(?:e[+-]?[0-9]{1,2})?)/"
-)
+_RATE = r"(?P<starts>[0-9]{1,9})/(?:(?P<every>[0-9]{1,9}(?:\.[0-9]{1,6})?) ?)?(?P<unit>[a-z]+)"
+_PERIOD = r"(?P<number>[0-9]{1,18})-[0-9]{1,9}-(?P<seconds>[0-9]{1,18}(?:\.[0-9]{1,18})?(?:e[+-]?[0-9]{1,2})?)/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class Rate:
 
 def parse_rate(text: str) -> Rate:
     """The rate that `10/second`, `100/m` or `5/30s` means. Raises `UsageError`."""
-    match = _RATE.fullmatch(text.strip().lower())
+    match = re.fullmatch(_RATE, text.strip().lower())
     unit = match["unit"] if match else ""
     unit = unit if unit in _UNITS else unit.removesuffix("s")
     seconds = float(match["every"] or 1) * _UNITS.get(unit, 0.0) if match else 0.0
@@ -120,7 +118,7 @@ class RateTable:
         self._swept[tag] = now
         over = self._clock.now() - _KEEP_SECONDS
         for entry in list(self._store.list(_folder(tag))):
-            period = _PERIOD.match(entry.name.removeprefix(_folder(tag)))  # else it is nothing of ours
+            period = re.match(_PERIOD, entry.name.removeprefix(_folder(tag)))  # else it is nothing of ours
             if period is not None and (int(period["number"]) + 1) * float(period["seconds"]) < over:
                 self._store.delete(entry.name)
 

@@ -9,10 +9,9 @@ import contextlib
 import logging
 import os
 import platform
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import (
@@ -32,7 +31,6 @@ from penstock.storage.commits import (
     Staged,
     place,
 )
-from penstock.storage.parts import Digests
 from penstock.storage.records import (
     FORMAT_NAME,
     FORMAT_VERSION,
@@ -56,6 +54,9 @@ from penstock.storage.signing import Signatures
 from penstock.storage.slots import Absent, Found, Unknown, close_absent, find, read_slot, redirect_seen
 from penstock.storage.stores import RememberedStore, Store
 from penstock.storage.trust import Trust
+
+if TYPE_CHECKING:
+    from penstock.storage.parts import Digests
 
 __all__ = [
     "COMMIT_SECONDS",
@@ -380,7 +381,7 @@ def this_process(*, run_id: str = "", flow: str = "") -> Producer:
 
 @cache
 def _host() -> str:
-    return socket.gethostname()
+    return os.uname().nodename
 
 
 def _packages() -> dict[str, str]:

@@ -28,7 +28,7 @@ KEY_BYTES = 32
 """New keys are as long, and none may be shorter."""
 _MAX_FILE_BYTES = 64 * 1024
 _READ_AGAIN_SECONDS = 10.0
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
 def is_import_path(source: str) -> bool:
@@ -146,7 +146,7 @@ def _parsed(path: str, number: int, words: list[bytes]) -> tuple[str, bytes]:
 
 
 def _checked(where: str, id: str, key: bytes, which: str) -> tuple[str, bytes]:
-    if not _ID.fullmatch(id):
+    if not re.fullmatch(_ID, id):
         raise _no_keys(where, f"{which} has no id of letters, digits, `.`, `_` and `-`")
     if len(key) < KEY_BYTES:
         raise _no_keys(where, f"{which} has a key of {len(key)} bytes, and {KEY_BYTES} are the least")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.storage.parts import value_files
 from penstock.storage.records import ResultRecord
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import Found
@@ -43,6 +42,8 @@ class StoredResult:
         One, the parts of a partitioned dataset in order, or none for a value inside the record. Raises `DamagedResult`,
         `StoreUnreachable`.
         """
+        from penstock.storage.parts import value_files  # not before somebody asks for files
+
         store = self._results.store
         return [store.local_path(f.name) or self._address(f.name) for f in value_files(store, self.record)]
 
