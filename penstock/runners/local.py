@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import queue
 import threading
@@ -157,6 +156,8 @@ class _ThreadEngine:
         seat.abandoned = True
         self._seats.remove(seat)
         self._unfinished -= 1
+        import ctypes  # for attempts that take too long
+
         assert seat.thread is not None
         assert seat.thread.ident is not None  # it has taken a bundle up
         # The seat is abandoned, so the exception may arrive late: it then ends a thread that would end anyway.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -185,9 +184,7 @@ def said_in(variables: Mapping[str, str], folder: str) -> Said:
                     f"environment {variable}",
                     folder,
                 )
-        elif (
-            variable.startswith(PREFIX) and variable not in near and difflib.get_close_matches(variable, near, 1, 0.92)
-        ):
+        elif variable.startswith(PREFIX) and variable not in near and _alike(variable, near, 0.92):
             raise unknown("variable", variable, near, "environment")
     return said
 
@@ -221,6 +218,12 @@ def working_folder() -> str:
 
 def unknown(kind: str, name: str, known: Iterable[str], where: str) -> ConfigurationError:
     """For a name that nobody knows, with the one that was meant, perhaps."""
-    close = difflib.get_close_matches(name, list(known), 1)
+    close = _alike(name, list(known), 0.6)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
     return ConfigurationError(f"no {kind} is called {name}", where=where, hint=hint, name=name)
+
+
+def _alike(name: str, known: list[str], cutoff: float) -> list[str]:
+    import difflib  # for names that nobody knows
+
+    return difflib.get_close_matches(name, known, 1, cutoff)
