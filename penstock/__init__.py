@@ -20,6 +20,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from penstock.driver.retries import exponential_backoff
     from penstock.environments import Environment, stored
     from penstock.flows import Flow, flow
     from penstock.graph.futures import Future
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
         Files,
     )
     from penstock.logs import get_run_logger
-    from penstock.runners.retries import exponential_backoff
     from penstock.runs import Run
     from penstock.settings import Settings, load_settings
     from penstock.storage.stored import StoredResult
@@ -103,7 +103,7 @@ _HOMES = {
     "StoredResult": "penstock.storage.stored",
     "Task": "penstock.tasks",
     "TaskRunContext": "penstock.graph.keys",
-    "exponential_backoff": "penstock.runners.retries",
+    "exponential_backoff": "penstock.driver.retries",
     "flow": "penstock.flows",
     "get_run_logger": "penstock.logs",
     "load_settings": "penstock.settings",

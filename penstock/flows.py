@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cas
 import msgspec
 
 from penstock import events
+from penstock.driver.retries import delay_before
 from penstock.environments import Environment
 from penstock.errors import ConfigurationError
 from penstock.flow_options import Choice, FlowOptions, check_flow, chosen, flow_options
@@ -33,7 +34,6 @@ from penstock.journals import Journal, RunRecord, new_record, read_record
 from penstock.kept_parameters import KeptParameters, pickle_parameters, read_parameters
 from penstock.runners.bodies import run_coroutine
 from penstock.runners.printing import printing_to_log
-from penstock.runners.retries import delay_before
 from penstock.runs import Live, Run, key_context, live_run, new_run_id
 from penstock.runtime import FlowRunInfo, in_attempt, in_flow_run
 from penstock.secrets import Redactor

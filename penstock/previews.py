@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from penstock.driver.lookups import Lookups
 from penstock.environments import Environment
 from penstock.graph.planning import Hit, Planner
 from penstock.graph.plans import Plan
 from penstock.graph.tracing import FlowFrame, Trace, tracing
-from penstock.runners.lookups import Lookups
 from penstock.storage.stored import StoredResult
 
 

@@ -11,6 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from penstock import events
+from penstock.driver.admission import Admission
+from penstock.driver.dispatch import Dispatch
+from penstock.driver.fusion import Owners
+from penstock.driver.leases import LOOK_AGAIN_SECONDS, Claims
+from penstock.driver.limits import Limits
+from penstock.driver.lookups import Lookups
+from penstock.driver.loop import MAX_REMAKES, Driver
+from penstock.driver.rates import Rates
+from penstock.driver.run_state import Board, Result
 from penstock.environments import (
     Environment,
     check_annotation,
@@ -30,19 +39,10 @@ from penstock.graph.policies import IsolationLevel
 from penstock.graph.tracing import FlowFrame, Trace, tracing
 from penstock.journals import Journal
 from penstock.loaded import loaded
-from penstock.runners.admission import Admission
 from penstock.runners.base import Runner, WorkerContext
-from penstock.runners.board import Board, Result
-from penstock.runners.claims import LOOK_AGAIN_SECONDS, Claims
 from penstock.runners.copies import CannotCopy
-from penstock.runners.dispatch import Dispatch
-from penstock.runners.driver import MAX_REMAKES, Driver
 from penstock.runners.flights import EVERYONE, Flight
-from penstock.runners.limits import Limits
-from penstock.runners.lookups import Lookups
 from penstock.runners.nesting import Lending, Nesting, nesting
-from penstock.runners.owning import Owners
-from penstock.runners.rates import Rates
 from penstock.runners.reading import read_back
 from penstock.runners.script_classes import script_classes
 from penstock.runners.terminating import Terminated, ends_orderly

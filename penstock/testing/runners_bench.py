@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import pytest
 
 from penstock import events
+from penstock.driver.loop import Driver
 from penstock.flows import Flow, flow
 from penstock.runners.base import Runner
-from penstock.runners.driver import Driver
 from penstock.runs import Run
 from penstock.settings import Settings, load_settings
 from penstock.testing.leaks import left_over

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from penstock.driver.revising import Revision
 from penstock.graph.agreement import Agreement
 from penstock.graph.graphs import Graph
-from penstock.runners.revising import Revision
 from tests.regressions.model_mixing import History
 
 FIRST = int(os.environ.get("PENSTOCK_FIRST_SEED", "0"))

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from penstock import Run, flow, load_settings, task
+from penstock.driver.bundling import MOST_BYTES
 from penstock.events import BundleSubmitted, Event
 from penstock.runners import ProcessRunner, ThreadRunner
 from penstock.runners.base import Runner
-from penstock.runners.bundling import MOST_BYTES
 
 RUNNERS = [ThreadRunner(2), pytest.param(ProcessRunner(2), marks=pytest.mark.slow)]
 

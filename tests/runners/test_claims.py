@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from penstock.driver.leases import Claims
+from penstock.driver.lock_outages import ASK_AGAIN_SECONDS
 from penstock.errors import LocksUnreachable
 from penstock.locks import Holder, Lease, MemoryLockManager
-from penstock.runners.claims import Claims
-from penstock.runners.lock_outages import ASK_AGAIN_SECONDS
 from penstock.testing.clocks import FakeClock
 
 PATIENCE = 10.0

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from penstock import INPUTS, flow, load_settings, task
+from penstock.driver.loop import Driver
 from penstock.runners import ThreadRunner
-from penstock.runners.driver import Driver
 from penstock.testing.leaks import left_over
 
 

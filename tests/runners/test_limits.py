@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from penstock import events, flow, task
+from penstock.driver import limits
 from penstock.errors import StoreError, UsageError
-from penstock.runners import DaskRunner, ThreadRunner, limits
+from penstock.runners import DaskRunner, ThreadRunner
 from penstock.settings import Settings, load_settings
 from penstock.storage import LocalStore, MemoryStore, open_store
 from penstock.storage import limits as stored_limits

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.runners.scheduler import Scheduler, State
+from penstock.driver.scheduler import Scheduler, State
 
 
 def test_a_node_is_ready_once_everything_it_needs_is_done() -> None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import flow, load_settings, task
+from penstock.driver.ready_queue import Waiting
 from penstock.runners import ThreadRunner
-from penstock.runners.waiting import Waiting
 
 BIG, SMALL = {"gpu": 2.0}, {"gpu": 1.0}
 

@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from penstock import events
+from penstock.driver.leases import Claims
+from penstock.driver.run_state import Board
 from penstock.locks.base import Lease, LockManager
-from penstock.runners.board import Board
-from penstock.runners.claims import Claims
 from penstock.runners.nesting import Nesting
 
 _PREFIX = "penstock limit "

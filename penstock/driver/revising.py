@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from penstock.driver.run_state import Board, Result
 from penstock.errors import ValuesChanged
 from penstock.graph.planning import Status
 from penstock.runners.base import Outcome
-from penstock.runners.board import Board, Result
 from penstock.storage.records import ResultRecord
 
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from penstock import events
-from penstock.runners.board import Board
+from penstock.driver.run_state import Board
 from penstock.storage.rates import Rate, RateTable
 
 _PREFIX = "penstock rate "

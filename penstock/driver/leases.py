@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
+from penstock.driver.lock_outages import Outage
 from penstock.errors import LockError, LocksUnreachable, PenstockError, SessionLost
 from penstock.locks.base import Holder, Lease, LeaseNaming, LockManager, Outcome, Session
-from penstock.runners.lock_outages import Outage
 
 N = TypeVar("N", bound=Hashable)
 """Who holds a lock in a driver: a node, or a node and what it holds."""

@@ -11,18 +11,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from penstock import events
+from penstock.driver.fusion import Owners
+from penstock.driver.leases import Claims
+from penstock.driver.limits import Limits
+from penstock.driver.lookups import Lookups
+from penstock.driver.rates import Rates
+from penstock.driver.run_state import Board
 from penstock.errors import LockTimeout, PenstockError, TracingError
 from penstock.graph.planning import Hit, NoAnswer, Query
 from penstock.locks.base import Holder, Lease, LockManager
 from penstock.runners.base import Outcome
-from penstock.runners.board import Board
-from penstock.runners.claims import Claims
 from penstock.runners.flights import FlightOf
-from penstock.runners.limits import Limits
-from penstock.runners.lookups import Lookups
 from penstock.runners.nesting import PATIENCE_SECONDS, Nesting
-from penstock.runners.owning import Owners
-from penstock.runners.rates import Rates
 
 _log = logging.getLogger("penstock.locks")
 MAX_DEPTH = 50

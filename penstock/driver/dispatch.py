@@ -7,20 +7,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from penstock import events
+from penstock.driver.bundling import Bundler
+from penstock.driver.fusion import Owners
+from penstock.driver.leases import Claims
+from penstock.driver.pipelining import Ahead
+from penstock.driver.ready_queue import Waiting
+from penstock.driver.run_state import Board, Progress
 from penstock.errors import DigestError, RunnerError
 from penstock.graph.graphs import Entry, Node
 from penstock.graph.hashing import digest_bytes
 from penstock.graph.names import main_module_name
-from penstock.runners.ahead import Ahead
 from penstock.runners.base import Bundle, Call, Engine, Failure, Finished, Payload, Started, Waits
-from penstock.runners.board import Board, Progress
-from penstock.runners.bundling import Bundler
-from penstock.runners.claims import Claims
 from penstock.runners.failures import describe
 from penstock.runners.flights import FlightOf
-from penstock.runners.owning import Owners
 from penstock.runners.resources import missing, required
-from penstock.runners.waiting import Waiting
 
 
 class Dispatch:

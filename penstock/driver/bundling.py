@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import heapq
 
+from penstock.driver.fusion import Owners
+from penstock.driver.run_state import Board
+from penstock.driver.scheduler import State
 from penstock.graph.graphs import Entry, Node
 from penstock.runners.base import Bundle
-from penstock.runners.board import Board
-from penstock.runners.owning import Owners
-from penstock.runners.scheduler import State
 
 UNTIMED_SECONDS = 0.01
 """What a node of a task that was never timed is taken for at the end of a chain."""

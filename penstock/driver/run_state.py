@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from penstock import events
 from penstock.clocks import Clock
+from penstock.driver.scheduler import Scheduler
 from penstock.graph.graphs import Graph
 from penstock.graph.large import Large
 from penstock.graph.planning import Hit, Planner, Status
 from penstock.runners.base import Input, new_origin, origin_of
-from penstock.runners.scheduler import Scheduler
 from penstock.storage.records import ResultRecord
 
 IDLE_BYTES = 256 * 2**20

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.driver.bundling import Bundler
+from penstock.driver.run_state import Board
+from penstock.driver.scheduler import State
 from penstock.runners.base import Bundle, Engine, HoldsBack, Input
-from penstock.runners.board import Board
-from penstock.runners.bundling import Bundler
-from penstock.runners.scheduler import State
 
 MAX_INPUTS = 32
 """A call with more inputs is not sent ahead: the driver would look at all of them with each that sets out."""

@@ -9,8 +9,8 @@ the bundle's end.
 
 from __future__ import annotations
 
+from penstock.driver.run_state import Board
 from penstock.runners.base import Bundle
-from penstock.runners.board import Board
 from penstock.runners.flights import FlightOf
 
 MAX_VISITS = 100_000

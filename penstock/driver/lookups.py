@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from penstock.clocks import Clock
+from penstock.driver.run_state import Board
 from penstock.errors import StoreError
 from penstock.graph.graphs import Graph, Node
 from penstock.graph.planning import Answer, Hit, NoAnswer, NoHit, Planner, Query
 from penstock.runners.base import origin_of
-from penstock.runners.board import Board
 from penstock.runners.calls import MAX_RECIPE_INPUTS, write_recipe
 from penstock.storage.records import RecipeEntry
 from penstock.storage.results import ResultStore

@@ -18,19 +18,19 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from penstock import events
+from penstock.driver.admission import Admission
+from penstock.driver.completion import Endings
+from penstock.driver.dispatch import Dispatch
+from penstock.driver.leases import Claims
+from penstock.driver.lookups import Lookups
+from penstock.driver.revising import Revision
+from penstock.driver.run_state import Board
+from penstock.driver.scheduler import State
 from penstock.errors import Cancelled, DamagedResult, PenstockError, StoreUnreachable
 from penstock.graph.graphs import Entry
 from penstock.graph.planning import NoAnswer, Status
-from penstock.runners.admission import Admission
 from penstock.runners.base import NO_GENERATION, Bundle, Finished, Outcome, Started, Waits
-from penstock.runners.board import Board
-from penstock.runners.claims import Claims
-from penstock.runners.dispatch import Dispatch
-from penstock.runners.endings import Endings
 from penstock.runners.failures import describe
-from penstock.runners.lookups import Lookups
-from penstock.runners.revising import Revision
-from penstock.runners.scheduler import State
 
 MAX_REMAKES = 3
 """A value that cannot be read back is made again this often."""

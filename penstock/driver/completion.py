@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 from penstock import events
+from penstock.driver.admission import Admission
+from penstock.driver.dispatch import Dispatch
+from penstock.driver.leases import Claims
+from penstock.driver.retries import delay_before
+from penstock.driver.run_state import Board, Result
 from penstock.errors import TaskTimeout, UpstreamFailed, WorkerLost, is_a
-from penstock.runners.admission import Admission
 from penstock.runners.base import Failure, Outcome
-from penstock.runners.board import Board, Result
-from penstock.runners.claims import Claims
-from penstock.runners.dispatch import Dispatch
 from penstock.runners.failures import FailedState, describe, to_exception
-from penstock.runners.retries import delay_before
 from penstock.runtime import TaskRunInfo
 from penstock.texts import text_of
 
