@@ -11,15 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from penstock import events
-from penstock.driver.admission import Admission
-from penstock.driver.dispatch import Dispatch
-from penstock.driver.fusion import Owners
-from penstock.driver.leases import LOOK_AGAIN_SECONDS, Claims
-from penstock.driver.limits import Limits
-from penstock.driver.lookups import Lookups
-from penstock.driver.loop import MAX_REMAKES, Driver
-from penstock.driver.rates import Rates
-from penstock.driver.run_state import Board, Result
+from penstock.driver.assembly import make_driver
+from penstock.driver.planning import MAX_REMAKES
+from penstock.driver.run_state import RunState
+from penstock.driver.values import Result
 from penstock.environments import (
     Environment,
     check_annotation,
@@ -49,8 +44,6 @@ from penstock.runners.terminating import Terminated, ends_orderly
 from penstock.runtime import FlowRunInfo, in_flow_run
 from penstock.settings import in_force, without_password
 from penstock.storage.files import file_digest
-from penstock.storage.limits import LimitTable
-from penstock.storage.rates import RateTable
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import Found, Unknown
 from penstock.storage.stored import StoredResult
@@ -175,76 +168,26 @@ class Live:
             script=None if around is None else script_classes(),
             nesting=self._nesting,
         )
-        run_unlocked = settings.on_locks_down == "run_unlocked"
-        self._claims = Claims(
+        self.driver = make_driver(
+            RunState(self.trace.graph, held=self.trace.held, run_id=run.id),
+            settings=settings,
+            clock=environment.clock,
             info={"run": run.id, "flow": run.flow_name},
-            on_wake=lambda key: self.driver.wake(key),
-            on_lost=lambda held: self.driver.locks_lost(held),
-            on_down=lambda doing, error, unlocked: self.driver.locks_down(doing, error, unlocked=unlocked),
-            run_unlocked=run_unlocked,
-            patience=settings.lease_seconds,
-            lease_seconds=settings.lease_seconds,
-            look_again=min(LOOK_AGAIN_SECONDS, settings.lock_wait_seconds or LOOK_AGAIN_SECONDS),
-            clock=environment.clock,
-        )
-        table = LimitTable(environment.results().store, environment.clock)
-        self.board = Board(
-            self.trace.graph,
-            held=self.trace.held,
+            open_results=environment.results,
+            flight_of=self._flight_of,
+            permits=environment.locks_of_settings,
+            open_engine=lambda report: runner.open(context, report),
             emit=self._emit,
-            clock=environment.clock,
-            limits=table.tags,
-            run_id=run.id,
+            on_task=self._note_code,
+            around=around,
         )
-        lookups = Lookups(self.trace.graph, environment.results, environment.clock)
-        owners = Owners(self.board, flight_of=self._flight_of)
-        self.driver = Driver(
-            self.board,
-            lookups=lookups,
-            admission=Admission(
-                self.board,
-                lookups=lookups,
-                claims=self._claims,
-                owners=owners,
-                flight_of=self._flight_of,
-                limits=Limits(
-                    self.board,
-                    self._claims,
-                    limits=table.at_once,
-                    manager=environment.locks_of_settings,
-                    wake_later=lambda key, seconds: self.driver.wake_later(key, seconds),
-                    around=around,
-                ),
-                rates=Rates(
-                    self.board,
-                    rates=table.rates,
-                    table=RateTable(environment.results().store, environment.clock),
-                    wake_later=lambda key, seconds: self.driver.wake_later(key, seconds),
-                ),
-                lock_wait_seconds=settings.lock_wait_seconds,
-                around=around,
-            ),
-            dispatch=Dispatch(
-                self.board,
-                claims=self._claims,
-                owners=owners,
-                flight_of=self._flight_of,
-                bundle_seconds=settings.bundle_seconds,
-                bundle_nodes=settings.bundle_nodes,
-                open_engine=lambda: runner.open(context, self.driver.report),
-                on_task=self._note_code,
-            ),
-            claims=self._claims,
-            recompute_unknown=settings.on_unknown == "recompute",
-        )
+        self.state = self.driver.run
 
     def _flight_of(self, node: Node) -> Flight:
-        """Who keeps others from computing the node's key at the same time, as far as is known by now."""
+        """Who keeps others from computing the node's key at the same time."""
         flight = self._flights.get(id(node.entry))  # asked for each node, and the same for all of a task
         if flight is None:
             flight = self._flights[id(node.entry)] = self._checked_flight(node)
-        if flight.after_seconds and self.board.usual_seconds(node.id) < flight.after_seconds:
-            return EVERYONE
         return flight
 
     def _checked_flight(self, node: Node) -> Flight:
@@ -264,7 +207,7 @@ class Live:
             if policy.isolation_level is IsolationLevel.SERIALIZABLE:
                 raise
             logging.getLogger("penstock.locks").warning("%s may be computed twice at once: %s", node.name, error.what)
-            self.driver.locks_down("lock", error, unlocked=True)
+            self.driver.inbox.locks_down("lock", error, True)
             return EVERYONE
         if flight.required and flight.manager is not None:
             check_reach(self.runner, flight.manager, node.name, reach=self._nesting.reach)
@@ -306,10 +249,10 @@ class Live:
         if self._taken is not None:
             self._taken[node] = result
             return True
-        self.board.handed_out.add(node)
-        if self.board.results.get(node) is result:
+        self.state.handed_out.add(node)
+        if self.state.results.get(node) is result:
             return True
-        self.board.handed_out.discard(node)  # it is being decided anew: the driver was first
+        self.state.handed_out.discard(node)  # it is being decided anew: the driver was first
         return False
 
     def _result(self, node: int, timeout: float | None, *, afresh: bool = False) -> Result:
@@ -318,17 +261,17 @@ class Live:
             # What is known needs no word with the driver: a flow may look at 10 000 values.
             if afresh or self.driver.over or not self._known(node):
                 self.wait(node, timeout)
-            error = self.board.error(node)
+            error = self.state.error(node)
             if error is not None:
                 self._observed.add(node)
                 raise error
-            result = self.board.results.get(node)
+            result = self.state.results.get(node)
             if result is not None:
                 return result
             # else a worker found its bytes missing just now: it is being made again
 
     def _known(self, node: int) -> bool:
-        return self.board.over(node) and (self.board.there(node) or self.board.error(node) is not None)
+        return self.state.over(node) and (self.state.values.there(node) or self.state.error(node) is not None)
 
     def wait(self, node: int, timeout: float | None) -> None:
         done = self.driver.advance(want=(node,))
@@ -348,8 +291,8 @@ class Live:
 
     def _still_known(self, node: int) -> bool:
         """Whether a run that is over can say how the node ended: by its error or its record."""
-        result = self.board.results.get(node)
-        return self.board.error(node) is not None or (result is not None and result.record is not None)
+        result = self.state.results.get(node)
+        return self.state.error(node) is not None or (result is not None and result.record is not None)
 
     def _bring(self, node: int, result: Result) -> Any:
         return read_back(lambda: self._read(node, result), f"the result of {self.trace.graph[node].name}")
@@ -386,15 +329,15 @@ class Live:
         return self.environment.results(self.trace.graph[node].entry.task.options.result_storage)
 
     def failure(self, nodes: Sequence[int]) -> BaseException | None:
-        failed = [node for node in nodes if node not in self._observed and self.board.error(node) is not None]
+        failed = [node for node in nodes if node not in self._observed and self.state.error(node) is not None]
         self._observed.update(failed)
-        return self.board.error(failed[0]) if failed else None
+        return self.state.error(failed[0]) if failed else None
 
     def failed(self, node: int) -> bool:
-        return self.board.error(node) is not None
+        return self.state.error(node) is not None
 
     def settled(self, node: int) -> bool:
-        return node in self._values or self.board.over(node)
+        return node in self._values or self.state.over(node)
 
     def released(self, node: int) -> None:
         self._values.pop(node, None)
@@ -417,14 +360,14 @@ class Live:
         while True:
             self.driver.advance().wait()
             self._raise_crash()
-            for node in self.driver.failed_nodes():
+            for node in self.state.failed_nodes():
                 if node not in self._observed:
-                    error = self.board.error(node)
+                    error = self.state.error(node)
                     assert error is not None  # it is a failed node
                     raise error
             taken = self._taken = {}
             value = replace_futures(returned, lambda future: future.result())
-            if all(self.board.results.get(node) is result for node, result in taken.items()):
+            if all(self.state.results.get(node) is result for node, result in taken.items()):
                 refuse_hidden_futures(value)
                 return value
             for node in taken:  # bytes were lost in between, and what was made again came out differently
@@ -432,7 +375,7 @@ class Live:
 
     def raised(self, error: BaseException) -> bool:
         """Whether it is what a call of the run failed with."""
-        return any(progress.error is error for progress in self.board.progress.values())
+        return any(progress.error is error for progress in self.state.progress.values())
 
     def end_after_failure(self) -> None:
         """The flow has failed: what others may need is finished first, as far as the settings say so."""
@@ -451,14 +394,14 @@ class Live:
 
     def tally(self) -> None:
         """Write down in the run what became of its nodes."""
-        board = self.board
-        steps = board.planner.steps
+        state = self.state
+        steps = state.planner.steps
         names = ("hit", "miss", "pruned", "bypass", "executed", "contended", "retried", "failed")
         counts = dict.fromkeys(names, 0)
         alike: dict[tuple[Entry, str, str | None], int] = {}
         for node in self.trace.graph:
             step = steps.get(node.id)
-            outcome = board.outcomes.get(node.id)
+            outcome = state.outcomes.get(node.id)
             if step is None:
                 what = "pruned"
             elif outcome == "hit" or step.status is Status.HIT:
@@ -475,13 +418,13 @@ class Live:
                 if name is not None:
                     counts[name] += count
                     task[name] += count
-        counts["contended"], counts["retried"] = board.counts["contended"], board.counts["retried"]
-        for id, result in board.results.items():
+        counts["contended"], counts["retried"] = state.counts["contended"], state.counts["retried"]
+        for id, result in state.results.items():
             if result.record is not None:
                 storage = self.trace.graph[id].entry.task.options.result_storage
                 self.run._kept.setdefault(storage, {})[id] = result.record.key
         self.run.counts = counts
-        planning = board.planner.counters
+        planning = state.planner.counters
         self.run.stats = {"nodes": len(self.trace.graph), "rounds": planning.rounds, "lookups": planning.lookups}
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import heapq
 
-from penstock.driver.fusion import Owners
-from penstock.driver.run_state import Board
-from penstock.driver.scheduler import State
+from penstock.driver.fusion import Fusion
+from penstock.driver.run_state import RunState
+from penstock.driver.transitions import State
 from penstock.graph.graphs import Entry, Node
 from penstock.runners.base import Bundle
 
@@ -35,10 +35,10 @@ node must not hold up many others."""
 class Bundler:
     """Chooses bundles for one run and learns from what they took."""
 
-    def __init__(self, board: Board, *, owners: Owners, seconds: float, most: int) -> None:
+    def __init__(self, run: RunState, *, fusion: Fusion, seconds: float, most: int) -> None:
         """`seconds` is what a bundle aims at; 0 puts every node into a bundle of its own. It holds `most` nodes."""
-        self._board = board
-        self._owners = owners
+        self._run = run
+        self._fusion = fusion
         self._seconds = seconds
         self._most = most
         self._pace: dict[Entry, _Pace] = {}
@@ -52,15 +52,15 @@ class Bundler:
         else:
             pace.learn(seconds)
 
-    def weigh(self, bundle: Bundle) -> None:
-        """The bundle was submitted: what its calls weigh."""
-        if bundle.size and len({call.payload for call in bundle.calls}) == 1:
-            entry = self._board.graph[bundle.calls[0].node].entry
-            self._weights[entry] = bundle.size / len(bundle.calls)
+    def weigh(self, bundle: Bundle, size: int) -> None:
+        """The bundle was submitted, and travels as so many bytes."""
+        if size and len({call.payload for call in bundle.calls}) == 1:
+            entry = self._run.graph.nodes[bundle.calls[0].node].entry
+            self._weights[entry] = size / len(bundle.calls)
 
     def _most_of(self, id: int) -> int:
         """How many calls like this one may travel together."""
-        weight = self._weights.get(self._board.graph[id].entry, 0.0) if self._weights else 0.0
+        weight = self._weights.get(self._run.graph.nodes[id].entry, 0.0) if self._weights else 0.0
         return min(self._most, max(1, int(MOST_BYTES / weight))) if weight else self._most
 
     def choose(self, first: int, waiting: list[int], workers: float) -> list[int]:
@@ -70,7 +70,7 @@ class Bundler:
         """
         time = self._time(first)
         chosen = [first]
-        if self.alone(first) or self._board.remade:
+        if self.alone(first) or self._run.remade:
             return chosen
         share = int((len(waiting) + 1) / (2 * workers))
         inside = {first}
@@ -106,7 +106,7 @@ class Bundler:
         self, chosen: list[int], inside: set[int], own: set[str], start: int, filled: float, workers: float
     ) -> float:
         """Add what needs nothing but nodes of the bundle, as long as there is time; returns the time it fills."""
-        scheduler = self._board.scheduler
+        scheduler = self._run.scheduler
         position = start
         while position < len(chosen) and len(chosen) < self._most:
             waiting = scheduler.dependents(chosen[position])
@@ -126,7 +126,7 @@ class Bundler:
                 if self._solitary(id) or scheduler.state(id) is not State.WAITING:
                     continue
                 if self._needs_only(id, inside) and self._may_join(id, inside, own, short):
-                    scheduler.begin(id)
+                    self._run.join(id)
                     inside.add(id)
                     chosen.append(id)
                     filled += time
@@ -134,23 +134,23 @@ class Bundler:
 
     def _may_join(self, id: int, inside: set[int], own: set[str], short: bool) -> bool:
         # Of a cached node the driver has to know the key, since another may be computing it, or know that none is.
-        return not self._board.graph[id].cached or self._owners.may_join(id, inside, own, short=short)
+        return not self._run.graph.nodes[id].cached or self._fusion.may_join(id, inside, own, short=short)
 
     def _needs_only(self, id: int, inside: set[int]) -> bool:
         """Whether the node could run once the bundle's nodes are done."""
-        board = self._board
-        needs = len(board.graph[id].deps) + len(board.graph[id].order)
-        if needs > len(inside) and board.scheduler.waits(id) > len(inside):
+        run = self._run
+        needs = len(run.graph.nodes[id].deps) + len(run.graph.nodes[id].order)
+        if needs > len(inside) and run.scheduler.waits(id) > len(inside):
             return False  # of a thousand inputs not all need be looked at with each of them
-        waits_for_none = all(n in inside or board.scheduler.over(n) for n in board.needs_of(id))
-        return waits_for_none and all(d in inside or board.there(d) for d in board.graph[id].deps)
+        waits_for_none = all(n in inside or run.scheduler.over(n) for n in run.needs_of(id))
+        return waits_for_none and all(d in inside or run.values.there(d) for d in run.graph.nodes[id].deps)
 
     def _solitary(self, id: int) -> bool:
-        options = self._board.graph.nodes[id].entry.task.options
-        return self._board.progress[id].alone or options.timeout_seconds is not None or options.resources is not None
+        options = self._run.graph.nodes[id].entry.task.options
+        return self._run.progress[id].alone or options.timeout_seconds is not None or options.resources is not None
 
     def _time(self, id: int) -> float | None:
-        pace = self._pace.get(self._board.graph.nodes[id].entry)
+        pace = self._pace.get(self._run.graph.nodes[id].entry)
         return None if pace is None else pace.seconds + CAUTION * pace.deviation
 
 

@@ -1,18 +1,18 @@
-"""Endings: what follows when an attempt of a node is over: its value is noted, it is tried again, or it has failed."""
+"""Completion: what follows when an attempt is over. It gave a value, there is another one, or its node has failed."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
-from typing import Literal
+from collections.abc import Iterable
 
-from penstock import events
+from penstock import events as log
 from penstock.driver.admission import Admission
-from penstock.driver.dispatch import Dispatch
-from penstock.driver.leases import Claims
+from penstock.driver.events import Rested
+from penstock.driver.instructions import Later, Out, Tell, forget
 from penstock.driver.retries import delay_before
-from penstock.driver.run_state import Board, Result
-from penstock.errors import TaskTimeout, UpstreamFailed, WorkerLost, is_a
+from penstock.driver.run_state import RunState
+from penstock.driver.values import Result
+from penstock.errors import Cancelled, TaskTimeout, UpstreamFailed, WorkerLost, is_a
 from penstock.runners.base import Failure, Outcome
 from penstock.runners.failures import FailedState, describe, to_exception
 from penstock.runtime import TaskRunInfo
@@ -22,67 +22,51 @@ MAX_WORKER_LOSSES = 3
 """A node is run again this often after its worker died, besides its own retries."""
 
 
-class Endings:
-    """Ends attempts and nodes: the board, the locks, the engine's values and the log all hear of it here."""
+class Completion:
+    """Ends attempts and nodes: the run's state, the locks, the engine's values and the log all hear of it here."""
 
-    def __init__(
-        self,
-        board: Board,
-        *,
-        admission: Admission,
-        dispatch: Dispatch,
-        claims: Claims,
-        later: Callable[[float, Callable[[], None]], None],
-        rng: random.Random,
-    ) -> None:
-        """`later(seconds, action)` has the action done by the driver's loop."""
-        self._board = board
+    def __init__(self, run: RunState, out: Out, *, admission: Admission, rng: random.Random) -> None:
+        self._run = run
+        self._out = out
         self._admission = admission
-        self._dispatch = dispatch
-        self._claims = claims
-        self._later = later
         self._rng = rng
 
     def succeeded(self, outcome: Outcome) -> None:
         """The node has its value."""
-        id, board = outcome.node, self._board
-        how: Literal["executed", "hit"] = "executed" if outcome.kind == "executed" else "hit"
-        record = outcome.record.light() if outcome.record is not None else None
-        board.results[id] = Result(outcome.digest, record, outcome.handle, outcome.expires, outcome.part_of)
-        board.planner.finished(id, outcome.digest)
-        board.outcomes[id] = how
-        if how == "executed":
-            board.took(id, outcome.seconds)
-        self._claims.release(id, "published")
-        board.scheduler.finished(id)
-        self._admission.leave(id)
-        self._dispatch.release(board.inputs_used(id) + board.let_go((id,)))
-        del board.progress[id]
-        board.emit(
-            events.NodeFinished(
-                at=board.clock.now(),
-                node=id,
-                task=board.name(id),
-                how=how,
-                attempt=outcome.attempt,
-                key=outcome.cache_key,
-                seconds=outcome.seconds,
-                size=outcome.record.size if outcome.record is not None else None,
-                worker=outcome.worker,
-                notes=outcome.notes,
+        id, run = outcome.node, self._run
+        executed, whole = outcome.kind == "executed", outcome.record
+        record = whole.light() if whole is not None else None
+        result = Result(outcome.digest, record, outcome.handle, outcome.expires, outcome.part_of)
+        run.has_value(id, result, outcome.seconds if executed else None)
+        self._admission.over(id, "published")
+        run.finished(id)
+        forget(self._out, run.values.inputs_used(id) + run.values.let_go((id,)))
+        self._out.append(
+            Tell(
+                log.NodeFinished(
+                    at=run.now.at,
+                    node=id,
+                    task=run.name(id),
+                    how="executed" if executed else "hit",
+                    attempt=outcome.attempt,
+                    key=outcome.cache_key,
+                    seconds=outcome.seconds,
+                    size=whole.size if whole is not None else None,
+                    worker=outcome.worker,
+                    notes=outcome.notes,
+                )
             )
         )
 
     def worker_lost(self, outcome: Outcome) -> None:
         """The worker died under the attempt."""
-        progress = self._board.progress[outcome.node]
-        progress.losses += 1
-        if progress.losses <= MAX_WORKER_LOSSES:
+        name, losses = self._run.name(outcome.node), self._run.worker_lost(outcome.node)
+        if losses <= MAX_WORKER_LOSSES:
             why = f": {outcome.failure.message}" if outcome.failure is not None else ""
             self._try_again(outcome.node, 0.0, f"its worker died{why}")
             return
         error = WorkerLost(
-            f"the worker that ran {self._board.name(outcome.node)} died, {progress.losses} times in a row",
+            f"the worker that ran {name} died, {losses} times in a row",
             because=outcome.failure.message if outcome.failure else "",
             hint="look for out-of-memory kills; ask for more memory with resources=",
         )
@@ -91,7 +75,7 @@ class Endings:
     def timed_out(self, outcome: Outcome) -> None:
         """The attempt ran longer than it may."""
         error = TaskTimeout(
-            f"{self._board.name(outcome.node)} ran longer than {outcome.seconds:g} s",
+            f"{self._run.name(outcome.node)} ran longer than {outcome.seconds:g} s",
             where=f"node {outcome.node}, attempt {outcome.attempt}",
             hint="raise timeout_seconds, or give the task retries",
         )
@@ -99,7 +83,7 @@ class Endings:
 
     def attempt_failed(self, id: int, failure: Failure) -> None:
         """The attempt did not succeed: there is another one, or the node has failed."""
-        options, progress = self._board.graph[id].entry.task.options, self._board.progress[id]
+        options, progress = self._run.graph.nodes[id].entry.task.options, self._run.progress[id]
         retry = progress.attempt - progress.losses
         try:
             again = retry <= options.retries and self._may_retry(id, failure)
@@ -113,7 +97,7 @@ class Endings:
             self.fail(id, failure)
 
     def _may_retry(self, id: int, failure: Failure) -> bool:
-        task, progress = self._board.graph[id].entry.task, self._board.progress[id]
+        task, progress = self._run.graph.nodes[id].entry.task, self._run.progress[id]
         condition = task.options.retry_condition_fn
         if condition is None:
             return True
@@ -122,59 +106,57 @@ class Endings:
         return bool(condition(task, info, FailedState(error)))
 
     def _try_again(self, id: int, delay: float, reason: str) -> None:
-        board, progress = self._board, self._board.progress[id]
-        board.counts["retried"] += 1
-        now = board.clock.now()
-        board.emit(
-            events.NodeRetried(
-                at=now, node=id, task=board.name(id), attempt=progress.attempt, delay=delay, reason=reason
-            )
-        )
-        progress.attempt += 1
+        run, attempt = self._run, self._run.progress[id].attempt
+        event = log.NodeRetried(at=run.now.at, node=id, task=run.name(id), attempt=attempt, delay=delay, reason=reason)
+        self._out.append(Tell(event))
         self._admission.rest(id)
+        run.retry(id, delay)
         if delay > 0:
-            board.scheduler.hold(id)
-            self._later(delay, lambda: board.scheduler.resume(id))
-        else:
-            board.scheduler.resume(id)
+            self._out.append(Later(delay, Rested(id)))
 
     def fail(self, id: int, failure: Failure) -> None:
         """The node has no value and will not get one."""
-        board, progress = self._board, self._board.progress[id]
-        progress.error = to_exception(failure, task=board.name(id), node=id, attempt=progress.attempt)
-        board.outcomes[id] = "failed"
-        self._claims.release(id, "failed")
-        skipped = board.scheduler.failed(id)
-        self._admission.leave(id)
-        self._dispatch.release(board.inputs_used(id))
+        run, attempt = self._run, self._run.progress[id].attempt
+        self._admission.over(id, "failed")
+        skipped = run.fail(id, to_exception(failure, task=run.name(id), node=id, attempt=attempt))
+        forget(self._out, run.values.inputs_used(id))
         self.skip(skipped, id)
-        board.emit(
-            events.NodeFailed(
-                at=board.clock.now(),
-                node=id,
-                task=board.name(id),
-                attempt=progress.attempt,
-                error=failure.type_name,
-                message=failure.message,
-                traceback=failure.traceback,
-                skipped=len(skipped),
-            )
+        event = log.NodeFailed(
+            at=run.now.at,
+            node=id,
+            task=run.name(id),
+            attempt=attempt,
+            error=failure.type_name,
+            message=failure.message,
+            traceback=failure.traceback,
+            skipped=len(skipped),
         )
+        self._out.append(Tell(event))
 
     def skip(self, skipped: Iterable[int], cause: int) -> None:
         """Nodes that never run: their error names the node that failed."""
-        board = self._board
+        run = self._run
         for id in skipped:
-            root = next(n for n in board.needs_of(id) if board.error(n) is not None) if id == cause else cause
-            reason = board.error(root)
+            root = next(n for n in run.needs_of(id) if run.error(n) is not None) if id == cause else cause
+            reason = run.error(root)
             if is_a(reason, UpstreamFailed) and reason.__cause__ is not None:
                 reason = reason.__cause__
             error = UpstreamFailed(
-                f"{board.name(id)} never ran",
+                f"{run.name(id)} never ran",
                 where=f"node {id}",
-                because=f"{board.name(root)} (node {root}) failed: {text_of(reason)}",
+                because=f"{run.name(root)} (node {root}) failed: {text_of(reason)}",
                 node=root,
             )
             error.__cause__ = reason
-            board.progress[id].error = error
-            self._dispatch.release(board.inputs_used(id))
+            self._admission.over(id, "abandoned")
+            run.skip(id, error)
+            forget(self._out, run.values.inputs_used(id))
+
+    def stop_all(self) -> None:
+        """The run is cancelled: whatever is not over is stopped."""
+        run = self._run
+        unfinished = run.scheduler.unfinished()
+        for id in unfinished:
+            if not run.scheduler.over(id):  # else it needs one that was stopped before
+                run.stop(id, Cancelled(f"{run.name(id)} did not finish", where=f"node {id}", because="cancelled"))
+        self._admission.abandon(unfinished)

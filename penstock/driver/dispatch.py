@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 
-from penstock import events
+from penstock import events as log
 from penstock.driver.bundling import Bundler
-from penstock.driver.fusion import Owners
-from penstock.driver.leases import Claims
-from penstock.driver.pipelining import Ahead
-from penstock.driver.ready_queue import Waiting
-from penstock.driver.run_state import Board, Progress
-from penstock.errors import DigestError, RunnerError
-from penstock.graph.graphs import Entry, Node
-from penstock.graph.hashing import digest_bytes
-from penstock.graph.names import main_module_name
-from penstock.runners.base import Bundle, Call, Engine, Failure, Finished, Payload, Started, Waits
+from penstock.driver.fusion import Fusion
+from penstock.driver.instructions import NoteTask, OpenEngine, Out, Steps, StopBundle, Submit, Tell
+from penstock.driver.parcels import Parcels
+from penstock.driver.pipelining import Pipelining
+from penstock.driver.ready_queue import ReadyQueue
+from penstock.driver.run_state import RunState
+from penstock.driver.transitions import State
+from penstock.errors import RunnerError
+from penstock.runners.base import Bundle, Failure
 from penstock.runners.failures import describe
 from penstock.runners.flights import FlightOf
 from penstock.runners.resources import missing, required
+
+Refusals = list[tuple[int, Failure]]
+"""Nodes that can never be submitted, with the reason."""
 
 
 class Dispatch:
@@ -28,57 +28,50 @@ class Dispatch:
 
     def __init__(
         self,
-        board: Board,
+        run: RunState,
+        out: Out,
         *,
-        claims: Claims,
-        owners: Owners,
+        fusion: Fusion,
         flight_of: FlightOf,
-        open_engine: Callable[[], Engine],
         bundle_seconds: float,
         bundle_nodes: int,
-        on_task: Callable[[Entry], None],
+        main: str,
     ) -> None:
-        """The engine is opened with the first call: a run in which everything is a hit needs none. `on_task` is called
-        once for each task that is handed over."""
-        self._board = board
-        self._claims = claims
-        self._flight_of = flight_of
-        self._open_engine = open_engine
-        self._on_task = on_task
-        self._engine: Engine | None = None
-        self._waiting = Waiting()
+        """A bundle aims at `bundle_seconds` and holds at most `bundle_nodes`; `main` as in `Parcels`."""
+        self._run = run
+        self._out = out
+        self._fusion = fusion
+        self._bundle_seconds = bundle_seconds
+        self._capacity: Mapping[str, float] | None = None
+        self._waiting = ReadyQueue()
         self._bundles: dict[int, Bundle] = {}
         self._number = 0
         self._in_use: dict[str, float] = {}
-        self._payloads: dict[int, Payload] = {}
-        self._owners = owners
-        self.bundler = Bundler(board, owners=owners, seconds=bundle_seconds, most=bundle_nodes)
-        self._bundle_seconds = bundle_seconds
-        self._ahead = Ahead(board, self.bundler)
-        self._main = main_module_name()  # asked where the run begins: the driver's thread has no context of a worker
-
-    @property
-    def engine(self) -> Engine:
-        if self._engine is None:
-            self._engine = self._open_engine()
-            self._ahead.use(self._engine)
-        return self._engine
+        self.bundler = Bundler(run, fusion=fusion, seconds=bundle_seconds, most=bundle_nodes)
+        self._pipelining = Pipelining(run, self.bundler)
+        self._parcels = Parcels(run, pipelining=self._pipelining, flight_of=flight_of, main=main)
 
     def push(self, id: int) -> None:
         """The node may be handed over as soon as there is room; lower numbers go first."""
         self._waiting.push(id)
 
-    def hand_over(self) -> tuple[list[tuple[int, Failure]], list[int]]:
-        """Submit what there is room for.
+    def hand_over(self, capacity: Mapping[str, float] | None) -> Steps[tuple[Refusals, list[int]]]:
+        """Submit what there is room for. The engine is opened with the first call: a run of hits needs none.
 
         Returns the nodes that can never be submitted, with the reason, and those that have to be decided again because
         an input was lost, or made again, while they waited here.
         """
-        refused: list[tuple[int, Failure]] = []
+        refused: Refusals = []
         again: list[int] = []
-        # Who waits is asked first: a look at the room opens the engine.
+        run = self._run
+        if capacity is None and self._waiting:
+            opened = yield OpenEngine()
+            capacity, self._pipelining.held_back = opened.capacity, opened.held_back
+        self._capacity = capacity
         while self._waiting and self._room("slots", 1.0) and (id := self._waiting.pop(self._fits)) is not None:
-            if self._board.remade and (self._board.outdated(id) or self._board.absent(id)):
+            if run.scheduler.state(id) is not State.QUEUED:
+                continue  # something it needs has failed meanwhile
+            if run.remade and (run.outdated(id) or run.values.absent(id)):
                 again.append(id)
                 continue
             try:
@@ -86,13 +79,13 @@ class Dispatch:
                 if not self._fits(needs):
                     self._waiting.set_aside(id, needs)
                     continue
-                capacity = self.engine.capacity
-                chosen = self.bundler.choose(id, self._waiting.ready, capacity.get("workers", capacity["slots"]))
-                refused.extend(self._submit(chosen, needs))
-            except BaseException as error:  # noqa: BLE001 (resources= and pickling are users' code; the failure is the node's)
+                chosen = self.bundler.choose(id, self._waiting.ready, self._workers)
+            except BaseException as error:  # noqa: BLE001 (resources= is users' code; the failure is the node's)
                 refused.append((id, describe(error)))
-        for id in self._ahead.followers(self._room_behind):
-            refused.extend(self._submit([id], {}))
+            else:
+                yield from self._submit(chosen, needs, refused)
+        for id in self._pipelining.followers(self._room_behind):
+            yield from self._submit([id], {}, refused)
         return refused, again
 
     @property
@@ -100,54 +93,54 @@ class Dispatch:
         """Nothing is under way."""
         return not self._bundles
 
-    def under_way(self, report: Started | Waits | Finished) -> Bundle | None:
-        """The bundle a report is about; None if it was cancelled or timed out meanwhile."""
-        return self._bundles.get(report.bundle)
+    def under_way(self, number: int) -> Bundle | None:
+        """The bundle of this number; None if it is over, was cancelled or timed out."""
+        return self._bundles.get(number)
 
-    def end(self, bundle: Bundle) -> bool:
-        """The bundle is over and its room is free; False if it was over before."""
-        if self._bundles.pop(bundle.number, None) is None:
-            return False
+    def end(self, bundle: Bundle) -> None:
+        """The bundle is over and its room is free."""
+        del self._bundles[bundle.number]
         for name, amount in bundle.resources.items():
             self._in_use[name] -= amount
-        self._ahead.ended(bundle)
-        for id in self._owners.ended(bundle):
-            self._board.scheduler.resume(id)
-        return True
+        self._pipelining.ended(bundle)
+        self._fusion.ended(bundle)
 
-    def cancel_all(self) -> None:
-        """Stop everything under way."""
+    def stop(self, bundle: Bundle) -> None:
+        """Stop the bundle, which is under way."""
+        self.end(bundle)
+        self._out.append(StopBundle(bundle.number))
+
+    def stop_all(self) -> None:
+        """Stop everything under way, and hand over nothing more."""
         self._waiting.clear()
         for bundle in list(self._bundles.values()):
-            self.end(bundle)
-            self.engine.cancel(bundle.number)
+            self.stop(bundle)
 
-    def release(self, handles: list[object]) -> None:
-        """Values in the engine that nobody will ask for again."""
-        if handles and self._engine is not None:
-            self._engine.release(handles)
+    @property
+    def _there(self) -> Mapping[str, float]:
+        assert self._capacity is not None  # nothing is looked at before there is an engine
+        return self._capacity
 
-    def close(self) -> None:
-        """Stop the workers."""
-        if self._engine is not None:
-            self._engine.close()
+    @property
+    def _workers(self) -> float:
+        return self._there.get("workers", self._there["slots"])
 
     def _fits(self, needs: Mapping[str, float]) -> bool:
         """Whether there is room; also where there never can be, so that `_needs` tells it when it is its turn."""
-        never = bool(missing(needs, self.engine.capacity))
+        never = bool(missing(needs, self._there))
         return never or all(self._room(name, amount) for name, amount in needs.items())
 
     def _room(self, name: str, amount: float) -> bool:
-        return self._in_use.get(name, 0.0) + amount <= self.engine.capacity[name]
+        return self._in_use.get(name, 0.0) + amount <= self._there[name]
 
     def _room_behind(self) -> bool:
         """Whether the engine takes calls that cannot run yet."""
-        return len(self._bundles) < self._in_use.get("slots", 0.0) + self._ahead.held_back
+        return len(self._bundles) < self._in_use.get("slots", 0.0) + self._pipelining.held_back
 
     def _needs(self, id: int) -> Mapping[str, float]:
-        task = self._board.graph[id].entry.task
-        needs = {"slots": 1.0, **required(task.options.resources, self._board.progress[id].attempt)}
-        lacking = missing(needs, self.engine.capacity)
+        task = self._run.graph.nodes[id].entry.task
+        needs = {"slots": 1.0, **required(task.options.resources, self._run.progress[id].attempt)}
+        lacking = missing(needs, self._there)
         if lacking:
             raise RunnerError(
                 f"no worker can ever run {task.name}",
@@ -156,110 +149,39 @@ class Dispatch:
             )
         return needs
 
-    def _submit(self, ids: list[int], needs: Mapping[str, float]) -> list[tuple[int, Failure]]:
+    def _submit(self, ids: Sequence[int], needs: Mapping[str, float], refused: Refusals) -> Steps[None]:
         """Submit a bundle; if it cannot be shipped, each of its nodes by itself, to tell which one is to blame."""
         self._number += 1
         try:
-            bundle = Bundle(self._number, self._calls(ids), needs, 2 * self._bundle_seconds if len(ids) > 1 else None)
-            self.engine.submit(bundle)
-        except BaseException as error:  # noqa: BLE001 (pickling is users' code; the failure is the node's)
-            return [(ids[0], describe(error))] if len(ids) == 1 else self._submit_each(ids, needs)
+            calls = self._parcels.calls(ids)
+            payloads = self._parcels.unknown(calls)
+            bundle = Bundle(self._number, calls, needs, 2 * self._bundle_seconds if len(ids) > 1 else None)
+            submitted = yield Submit(bundle, payloads)
+        except BaseException as error:
+            if isinstance(error, GeneratorExit):
+                raise
+            self._not_submitted(ids, describe(error), refused)
+            return
+        self._out.extend(map(NoteTask, self._parcels.known(payloads)))
         self._bundles[bundle.number] = bundle
-        self.bundler.weigh(bundle)
-        self._ahead.began(bundle)
-        self._owners.began(bundle)
+        self.bundler.weigh(bundle, submitted.size)
+        self._pipelining.began(bundle, submitted.promise)
+        self._fusion.began(bundle)
+        for id in ids:
+            self._run.submitted(id)
         for name, amount in needs.items():
             self._in_use[name] = self._in_use.get(name, 0.0) + amount
         if len(ids) > 1:
-            self._board.emit(events.BundleSubmitted(at=self._board.clock.now(), bundle=bundle.number, nodes=len(ids)))
-        return []
+            self._out.append(Tell(log.BundleSubmitted(at=self._run.now.at, bundle=bundle.number, nodes=len(ids))))
 
-    def _submit_each(self, ids: list[int], needs: Mapping[str, float]) -> list[tuple[int, Failure]]:
-        refused: list[tuple[int, Failure]] = []
+    def _not_submitted(self, ids: Sequence[int], failure: Failure, refused: Refusals) -> None:
+        if len(ids) == 1:
+            refused.append((ids[0], failure))
+            return
+        run = self._run
         for id in ids:
-            self._board.progress[id].alone = True
-            if any(not self._board.there(d) for d in self._board.graph[id].deps):
-                self._board.scheduler.wait_again(id, self._board.needs_of(id))  # its inputs were to be made on the way
-            elif self._room("slots", 1.0):
-                refused.extend(self._submit([id], needs))
+            run.travel_alone(id)
+            if run.scheduler.state(id) is State.QUEUED:
+                self._waiting.push(id)
             else:
-                self.push(id)
-        return refused
-
-    def _payload(self, node: Node) -> Payload:
-        payload = self._payloads.get(id(node.entry))
-        if payload is None:
-            payload = Payload(
-                number=len(self._payloads),
-                task=node.entry.task.for_workers(),
-                template=node.entry.template,
-                flow=node.entry.flow,
-                log_prints=node.entry.log_prints,
-                main=self._main,
-                serializable=self._flight_of(node).required,
-                store=node.entry.task.options.result_storage,
-            )
-            self.engine.register(payload)
-            self._payloads[id(node.entry)] = payload
-            self._on_task(node.entry)
-        return payload
-
-    def _calls(self, ids: list[int]) -> list[Call]:
-        inside = set(ids) if len(ids) > 1 else set()
-        calls = [self._call(id, inside) for id in ids]
-        calls[0].promised = len(ids) == 1 and self._ahead.promises(ids[0])
-        inner_uses = Counter(d for call in calls for d in call.inner)
-        for call in calls:
-            if uses := inner_uses[call.node]:
-                call.passes_on = True
-                call.keep = self._board.wanted_beyond(call.node, uses)
-        return calls
-
-    def _call(self, id: int, inside: set[int]) -> Call:
-        board = self._board
-        node, progress = board.graph.nodes[id], board.progress[id]
-        call = Call(
-            node=id,
-            attempt=progress.attempt,
-            payload=self._payload(node).number,
-            arguments=node.arguments,
-            inputs={},
-            attempt_id=board.attempt_id(),
-            keep=True,
-            style=node.style,
-            context=node.context,
-        )
-        if node.deps:
-            self._fill_in_inputs(call, node, progress, inside)
-        if node.order and inside:
-            call.after = tuple(n for n in node.order if n in inside)
-        if board.graph.large:
-            call.large = board.graph.large.get(id, ())
-        if node.entry.template is not None:
-            self._fill_in_keys(call, node, progress)
-        if not node.cached and (dependents := board.scheduler.dependents(id)):
-            call.digest = any(board.graph.nodes[d].cached for d in dependents)
-        return call
-
-    def _fill_in_inputs(self, call: Call, node: Node, progress: Progress, inside: set[int]) -> None:
-        board, ahead, deps = self._board, self._ahead, node.deps
-        progress.key_age = board.age(node.id)  # of the key, whether it is known now or computed on the worker
-        progress.inputs_age = board.inputs_age(node.id)
-        call.inputs = {d: ahead.input(d, node.id) for d in deps}
-        if inside:
-            call.inner = tuple(d for d in deps if d in inside)
-        expiries = [e for d in deps if d not in inside and (e := ahead.expires(d)) is not None]
-        if expiries:
-            call.upstream_expires = min(expiries)
-
-    def _fill_in_keys(self, call: Call, node: Node, progress: Progress) -> None:
-        for each in call.large if node.cached else ():
-            with contextlib.suppress(DigestError):  # then the worker says so, if it is asked for
-                each.digest(digest_bytes)  # once here, not with each call on a worker
-        lease = self._claims.lease(node.id)
-        if lease is not None:
-            call.session_id, call.fencing_token = lease.session_id, lease.fencing_token
-        call.cache_key, call.seen = progress.key, progress.seen
-        call.claims = bool(call.inner) and progress.key is None
-        call.recipe_key = node.recipe_key if node.deps else None
-        call.keep = not node.cached or self._board.wanted(node.id)
+                run.decide_again(id, run.needs_of(id))  # what it needs was to be made on the way

@@ -9,7 +9,8 @@ the bundle's end.
 
 from __future__ import annotations
 
-from penstock.driver.run_state import Board
+from penstock.driver.run_state import RunState
+from penstock.errors import PenstockError
 from penstock.runners.base import Bundle
 from penstock.runners.flights import FlightOf
 
@@ -19,11 +20,11 @@ FEWER = 0.9
 """A task that cannot be owned is looked at again when only this share of its nodes is left unfinished."""
 
 
-class Owners:
+class Fusion:
     """Which tasks are owned by bundles under way."""
 
-    def __init__(self, board: Board, *, flight_of: FlightOf) -> None:
-        self._board = board
+    def __init__(self, run: RunState, *, flight_of: FlightOf) -> None:
+        self._run = run
         self._flight_of = flight_of
         self._owned: dict[str, int] = {}
         self._bundles: dict[int, list[str]] = {}
@@ -35,11 +36,14 @@ class Owners:
 
         Behind others it runs without a lock, for nobody knows its key: so only what is known to be `short` does.
         """
-        board, node = self._board, self._board.graph[id]
-        progress = board.progress[id]
+        run, node = self._run, self._run.graph.nodes[id]
+        progress = run.progress[id]
         if progress.key is not None or progress.seen is not None or node.entry.refresh:
             return False
-        flight = self._flight_of(node)
+        try:
+            flight = self._flight_of(node)
+        except PenstockError:
+            return False  # by itself it hears why
         if flight.manager is not None and (flight.required or not short):
             return False
         task = node.entry.task.identity
@@ -50,33 +54,32 @@ class Owners:
 
     def began(self, bundle: Bundle) -> None:
         """The bundle was submitted."""
-        tasks = {self._board.graph[call.node].entry.task.identity for call in bundle.calls if call.claims}
+        tasks = {self._run.graph.nodes[call.node].entry.task.identity for call in bundle.calls if call.claims}
         if tasks:
             self._bundles[bundle.number] = sorted(tasks)
             self._owned.update(dict.fromkeys(tasks, bundle.number))
 
-    def ended(self, bundle: Bundle) -> list[int]:
-        """The bundle is over; returns the nodes that waited for that."""
-        woken: list[int] = []
+    def ended(self, bundle: Bundle) -> None:
+        """The bundle is over: the nodes that waited for that go on."""
         for task in self._bundles.pop(bundle.number, ()):
             del self._owned[task]
-            woken += self._waiting.pop(task, ())
-        return woken
+            for id in self._waiting.pop(task, ()):
+                self._run.wake(id, look_up=False)
 
     def must_wait(self, id: int) -> bool:
-        """Whether a bundle under way may be computing the node's key; `ended` then returns the node."""
-        task = self._board.graph[id].entry.task.identity
+        """Whether a bundle under way may be computing the node's key; `ended` then wakes the node."""
+        task = self._run.graph.nodes[id].entry.task.identity
         if task not in self._owned:
             return False
         self._waiting.setdefault(task, []).append(id)
         return True
 
     def _may_own(self, id: int, task: str, inside: set[int]) -> bool:
-        board = self._board
-        unfinished = board.scheduler.unfinished_of(task)
+        run = self._run
+        unfinished = run.scheduler.unfinished_of(task)
         if task in self._owned or unfinished > self._contested.get(task, unfinished):
             return False
-        others = unfinished - 1 - sum(board.graph[n].entry.task.identity == task for n in inside)
+        others = unfinished - 1 - sum(run.graph.nodes[n].entry.task.identity == task for n in inside)
         if others and not self._all_later(id, task, others):
             self._contested[task] = int(unfinished * FEWER)
             return False
@@ -84,11 +87,11 @@ class Owners:
 
     def _all_later(self, id: int, task: str, others: int) -> bool:
         """Whether so many unfinished nodes of the task lie downstream of the node."""
-        board, seen, stack = self._board, {id}, [id]
+        run, seen, stack = self._run, {id}, [id]
         while stack and others and len(seen) < MAX_VISITS:
-            for later in board.scheduler.dependents(stack.pop()):
-                if later not in seen and not board.scheduler.over(later):
+            for later in run.scheduler.dependents(stack.pop()):
+                if later not in seen and not run.scheduler.over(later):
                     seen.add(later)
                     stack.append(later)
-                    others -= board.graph[later].entry.task.identity == task
+                    others -= run.graph.nodes[later].entry.task.identity == task
         return others == 0

@@ -11,13 +11,13 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.driver.lock_outages import Outage
+from penstock.driver.presences import Presence
 from penstock.errors import LockError, LocksUnreachable, PenstockError, SessionLost
-from penstock.locks.base import Holder, Lease, LeaseNaming, LockManager, Outcome, Session
+from penstock.locks.base import Holder, Lease, LeaseNaming, LockManager, Outcome
 
 N = TypeVar("N", bound=Hashable)
 """Who holds a lock in a driver: a node, or a node and what it holds."""
@@ -32,7 +32,7 @@ _BORROWED = "penstock borrowed"
 _log = logging.getLogger("penstock.locks")
 
 
-class Claims:
+class Leases:
     """Leases of one driver, by node."""
 
     def __init__(
@@ -65,8 +65,8 @@ class Claims:
         self._look_again = look_again
         self._lease_seconds = lease_seconds
         self._clock = clock
-        self._presences: dict[int, _Presence] = {}
-        self._leases: dict[Hashable, tuple[_Presence | None, Lease]] = {}
+        self._presences: dict[int, Presence] = {}
+        self._leases: dict[Hashable, tuple[Presence | None, Lease]] = {}
         self._releasing: dict[tuple[int, Outcome], list[Lease]] = {}
         self._borrowed: dict[Hashable, tuple[LockManager, Lease]] = {}
         self._done: list[tuple[LockManager, Lease]] = []
@@ -79,13 +79,18 @@ class Claims:
     def acquire(
         self, manager: LockManager, wanted: Mapping[N, str], *, required: bool = True
     ) -> dict[N, Lease | Holder | None]:
-        """One try for the key of each node, in one call. Leases are kept until `release`.
+        """One try for the key of each node, in one call. Leases are kept until `release`; who has one gets it again.
 
         None: the manager does not answer just now, and the key is woken when it is to be tried again. A lease of no
         session: the node runs without a lock. Raises `LockError`; where locks are not `required`, nothing: a manager
         that cannot lock is not asked again.
         """
         self.flush()
+        mine = {node: self._leases[node][1] for node in wanted if node in self._leases}
+        if mine:
+            return {**self.acquire(manager, _without(wanted, mine), required=required), **mine}
+        if not wanted:
+            return {}
         unlocked = self._run_unlocked or not required
         if not required and id(manager) in self._useless:
             return self._meanwhile(wanted, unlocked)
@@ -166,11 +171,6 @@ class Claims:
             if presence is not None and lease is not None:
                 self._releasing.setdefault((id(presence.manager), outcome), []).append(lease)
 
-    def release_all(self, nodes: Iterable[int], outcome: Outcome) -> None:
-        """`release` for each node."""
-        for node in nodes:
-            self.release(node, outcome)
-
     def flush(self) -> None:
         """Send the releases that were noted. Those that get no answer are sent again, as long as the lease runs."""
         done, self._done = self._done, []
@@ -195,7 +195,7 @@ class Claims:
         except LockError as error:
             self._tell("release a lock of the run around this one", error)
 
-    def _released(self, presence: _Presence, leases: list[Lease], outcome: Outcome) -> bool:
+    def _released(self, presence: Presence, leases: list[Lease], outcome: Outcome) -> bool:
         """One try to release; False if it has to be tried again."""
         manager, keys = presence.manager, [lease.key for lease in leases]
         outage = self._outages.get(id(manager))
@@ -228,7 +228,7 @@ class Claims:
 
     # -- sessions --------------------------------------------------------------------------------------------------
 
-    def _try(self, manager: LockManager, keys: list[str]) -> tuple[_Presence, list[Lease | Holder]]:
+    def _try(self, manager: LockManager, keys: list[str]) -> tuple[Presence, list[Lease | Holder]]:
         for last in range(_SESSIONS - 1, -1, -1):
             presence = self._presence(manager)
             try:
@@ -239,7 +239,7 @@ class Claims:
                     raise
         raise AssertionError("unreachable")
 
-    def _presence(self, manager: LockManager) -> _Presence:
+    def _presence(self, manager: LockManager) -> Presence:
         presence = self._presences.get(id(manager))
         if presence is not None and presence.session.lost:
             self._drop(presence)
@@ -250,7 +250,7 @@ class Claims:
                 lease_seconds=self._lease_of(manager),
                 on_lost=lambda: self._report_loss(manager),
             )
-            presence = self._presences[id(manager)] = _Presence(manager, session, self._look_again)
+            presence = self._presences[id(manager)] = Presence(manager, session, self._look_again)
         return presence
 
     def _lease_of(self, manager: LockManager) -> float | None:
@@ -258,7 +258,7 @@ class Claims:
         asks = isinstance(manager, LeaseNaming) and manager.lease_seconds is None
         return self._lease_seconds if asks else None
 
-    def _drop(self, presence: _Presence) -> None:
+    def _drop(self, presence: Presence) -> None:
         """What it held may belong to others now; new work goes on under a new session."""
         if not presence.told:
             self._report_loss(presence.manager)
@@ -271,7 +271,7 @@ class Claims:
         for key in presence.watched():
             self._on_wake(key)
 
-    def _end(self, presence: _Presence) -> None:
+    def _end(self, presence: Presence) -> None:
         try:
             presence.close()
         except LockError as error:
@@ -333,62 +333,5 @@ class Claims:
         self._on_down(doing, error, self._run_unlocked if unlocked is None else unlocked)
 
 
-@dataclass(slots=True, eq=False)
-class _Presence:
-    """A session with one manager and the thread that waits for its contended keys."""
-
-    manager: LockManager
-    session: Session
-    look_again: float
-    told: bool = False
-    """`on_lost` was called."""
-    _watched: set[str] = field(default_factory=set)
-    _guard: threading.Lock = field(default_factory=threading.Lock)
-    _thread: threading.Thread | None = None
-    _closed: bool = False
-
-    def watch(self, key: str, on_wake: Callable[[str], None]) -> None:
-        with self._guard:
-            if key in self._watched:
-                return
-            self._watched.add(key)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._wait, args=(on_wake,), name="penstock-parking", daemon=True
-                )
-                self._thread.start()
-        self.session.wake()
-
-    def watched(self) -> list[str]:
-        """The keys that nobody was woken for."""
-        with self._guard:
-            return sorted(self._watched)
-
-    def _wait(self, on_wake: Callable[[str], None]) -> None:
-        while True:
-            with self._guard:
-                if self._closed or not self._watched:
-                    self._thread = None
-                    return
-                keys = sorted(self._watched)
-            try:
-                woken = [w.key for w in self.session.wait_any(keys, self.look_again)]
-            except PenstockError:
-                # The driver meets the same trouble when it tries the key, and reports it there.
-                woken = keys
-            with self._guard:
-                changed = not woken and set(keys) != self._watched
-                if not changed:
-                    woken = woken or keys
-                    self._watched.difference_update(woken)
-            for key in woken:
-                on_wake(key)
-
-    def close(self) -> None:
-        with self._guard:
-            self._closed = True
-            thread = self._thread
-        self.session.wake()
-        if thread is not None:
-            thread.join()
-        self.session.close()
+def _without(wanted: Mapping[N, str], held: Mapping[N, Lease]) -> Mapping[N, str]:
+    return {node: key for node, key in wanted.items() if node not in held}

@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from penstock.clocks import Clock
-from penstock.driver.run_state import Board
 from penstock.errors import StoreError
-from penstock.graph.graphs import Graph, Node
+from penstock.graph.graphs import Graph
 from penstock.graph.planning import Answer, Hit, NoAnswer, NoHit, Planner, Query
 from penstock.runners.base import origin_of
-from penstock.runners.calls import MAX_RECIPE_INPUTS, write_recipe
+from penstock.runners.calls import write_recipe
 from penstock.storage.records import RecipeEntry
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import NEVER, Absent, Found, Unknown
@@ -67,38 +66,14 @@ class Lookups:
         for (query, key, entry), what in zip(wanted, found, strict=True):
             answers[query.node] = _as_answer(key, what, entry)
 
-    def note_agreement(self, node: Node, board: Board) -> None:
-        """Note for a hit's recipe that it belongs to what this run has: the next one need not compare them."""
-        hit = board.planner.steps[node.id].answer
-        assert isinstance(hit, Hit)  # callers found one by its recipe
-        entry = self._entry(node, hit, board, hit.expires)
-        if entry is not None:
-            with contextlib.suppress(StoreError):  # it only saves look-ups, also where nobody may write
-                self._open_results(node.entry.task.options.result_storage).put_recipe(entry)
-
-    def note_recipe(self, node: Node, hit: Answer | None, board: Board) -> float | None:
-        """A node was found by its cache key: note it for its recipe. Returns the earliest expiry upstream and here."""
-        assert isinstance(hit, Hit)  # callers found one
-        limits = [e for d in node.deps if d in board.results and (e := board.results[d].expires) is not None]
-        expires = min([*limits, hit.expires] if hit.expires is not None else limits, default=None)
-        entry = self._entry(node, hit, board, expires)
-        if entry is not None:
-            write_recipe(self._open_results(node.entry.task.options.result_storage), entry)
-        return expires
-
-    def _entry(self, node: Node, hit: Hit, board: Board, expires: float | None) -> RecipeEntry | None:
-        if node.recipe_key is None or not node.deps:
-            return None
-        claims = [board.planner.claim(d) for d in node.deps]
-        return RecipeEntry(
-            recipe=node.recipe_key,
-            key=hit.cache_key,
-            task=node.entry.task.identity,
-            digest=hit.digest,
-            inputs=claims if all(claims) and len(claims) <= MAX_RECIPE_INPUTS else None,
-            expires=expires,
-            origin=board.origin(),
-        )
+    def note(self, store: Any, entry: RecipeEntry, *, told: bool) -> None:
+        """Write down which result a recipe leads to: it is only an index, and saves look-ups."""
+        results = self._open_results(store)
+        if told:
+            write_recipe(results, entry)
+            return
+        with contextlib.suppress(StoreError):  # also where nobody may write
+            results.put_recipe(entry)
 
 
 def _as_answer(key: str, what: Found | Absent | Unknown, entry: RecipeEntry | None) -> Answer:

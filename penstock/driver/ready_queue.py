@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 Needs = Mapping[str, float]
 
 
-class Waiting:
+class ReadyQueue:
     """A heap of nodes, and one for each combination of resources that nodes asked for in vain.
 
     So a node that does not fit is not looked at again until something like it does, however many there are.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from penstock.driver.run_state import Board, Result
+from penstock.driver.run_state import RunState
+from penstock.driver.values import Result
 from penstock.errors import ValuesChanged
 from penstock.graph.planning import Status
 from penstock.runners.base import Outcome
@@ -19,14 +20,14 @@ from penstock.storage.records import ResultRecord
 class Revision:
     """Knows which values may have changed. Touched by the driver's thread only."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, run: RunState) -> None:
+        self._run = run
         self._before: dict[int, Result] = {}  # of values that are made again
         self._below: set[int] = set()
 
     def made_again(self, id: int) -> None:
         """The node has a value and runs again."""
-        self._before.setdefault(id, self._board.results[id])
+        self._before.setdefault(id, self._run.results[id])
 
     def changed(self, now: Outcome) -> bool:
         """Whether a node that has a value again has another one than before."""
@@ -38,35 +39,34 @@ class Revision:
 
     def outdated(self, changed: Iterable[int]) -> list[int]:
         """The nodes that have a value made from one that changed, in order; they have to be decided anew."""
-        board, steps = self._board, self._board.planner.steps
-        below = set(changed)
-        for id in below:
-            board.changes[id] = board.changes.get(id, 0) + 1
-        board.begin_anew()
-        first = set(below)
-        for node in board.graph.nodes[min(below) + 1 :]:
+        run, steps = self._run, self._run.planner.steps
+        first = set(changed)
+        below = set(first)
+        for node in run.graph.nodes[min(below) + 1 :]:
             if not below.isdisjoint(node.deps):
                 below.add(node.id)
         self._below = below
         for id in sorted(below - first):
             if id not in steps or steps[id].status is Status.PRUNED:
-                board.planner.forget(id)
-        return [id for id in sorted(below - first) if board.over(id) and id in board.results]
+                run.planner.forget(id)
+        again = [id for id in sorted(below - first) if run.over(id) and id in run.results]
+        run.revised([*first, *again])  # what is made of these just now is outdated too
+        return again
 
     def check_unseen(self, changed: Iterable[int]) -> None:
         """Raise `ValuesChanged` if the flow has seen a value that changed, or one that was outdated by it.
 
         To be called when these can be handed out no more, and before the new ones can be.
         """
-        seen = self._below & self._board.handed_out
+        seen = self._below & self._run.handed_out
         if seen:
             raise self._seen(min(seen), min(changed))
 
     def _seen(self, seen: int, changed: int) -> ValuesChanged:
-        board = self._board
-        what = "the flow has used it" if seen == changed else f"the flow has used {board.name(seen)}, made from it,"
+        run = self._run
+        what = "the flow has used it" if seen == changed else f"the flow has used {run.name(seen)}, made from it,"
         return ValuesChanged(
-            f"the result of {board.name(changed)} is not what it was when the run began to use it",
+            f"the result of {run.name(changed)} is not what it was when the run began to use it",
             where=f"node {changed}" + (f", node {seen}" if seen != changed else ""),
             because=f"its stored bytes were lost or replaced, it came out differently, and {what} already",
         )

@@ -1,35 +1,19 @@
-"""The scheduler: which nodes may run now. Pure: events in, node numbers out; no time, no threads, no store.
+"""The scheduler: in which state each node is, and what it waits for. Pure: events in, node numbers out.
 
-add ─> WAITING ─> READY ─> RUNNING ─> DONE
-          ^         ^ │       │
-          │         │ │       ├─> FAILED ─> dependents SKIPPED
-          │         │ └─> HELD (parked behind a lock, or delayed before a retry)
-          └─────────┴─────────┘ an input has to be made again
+`transitions.py` has the states and the moves between them; here is what moves make ready, and what never runs.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
-from enum import Enum
 
-
-class State(Enum):
-    """Where a node is."""
-
-    WAITING = "waiting"
-    READY = "ready"
-    RUNNING = "running"
-    HELD = "held"
-    DONE = "done"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-_OVER = (State.DONE, State.FAILED, State.SKIPPED)
+from penstock.driver.transitions import OVER, Move, State
 
 
 class _Work:
+    """`waits` is how often the node is among the `dependents` of others: this holds after every event."""
+
     __slots__ = ("dependents", "kind", "state", "waits")
 
     def __init__(self, kind: str) -> None:
@@ -68,7 +52,7 @@ class Scheduler:
     def over(self, node: int) -> bool:
         """Whether the node is done, failed or skipped (or never had to run)."""
         work = self._work.get(node)
-        return work is None or work.state in _OVER
+        return work is None or work.state in OVER
 
     def dependents(self, node: int) -> Sequence[int]:
         """Nodes that wait for this one now."""
@@ -80,13 +64,13 @@ class Scheduler:
 
     def unfinished(self) -> list[int]:
         """Nodes that are not over, in order of their numbers."""
-        return sorted(n for n, w in self._work.items() if w.state not in _OVER)
-
-    # -- events ---------------------------------------------------------------------------------------------------
+        return sorted(n for n, w in self._work.items() if w.state not in OVER)
 
     def unfinished_of(self, kind: str) -> int:
         """How many nodes of a kind are not over."""
         return self._unfinished_of.get(kind, 0)
+
+    # -- events ---------------------------------------------------------------------------------------------------
 
     def add(self, node: int, needs: Iterable[int], kind: str = "") -> list[int]:
         """A node that has to run once all of `needs` are done. Returns [node] if one of them failed: it never will."""
@@ -95,62 +79,61 @@ class Scheduler:
         return self._wait_for(node, work, needs)
 
     def take_ready(self) -> list[int]:
-        """All nodes that may run now, lowest number first; they count as RUNNING from here on."""
+        """All nodes that may be decided now, lowest number first."""
         taken = []
         while self._ready:
             node = heapq.heappop(self._ready)
             work = self._work[node]
-            if work.state is State.READY:
-                work.state = State.RUNNING
+            if work.state is State.READY:  # else it was skipped or stopped meanwhile
+                self._move(node, work, Move.TAKEN)
                 taken.append(node)
         return taken
 
-    def begin(self, node: int) -> None:
-        """A waiting node is handed over together with what it waits for."""
-        self._work[node].state = State.RUNNING
+    def move(self, node: int, move: Move) -> None:
+        """What happened to the node, if nothing else follows from it but that it may be ready."""
+        self._move(node, self._work[node], move)
 
     def finished(self, node: int) -> None:
         """The node has its value; what waited only for it becomes ready."""
-        work = self._end(node, State.DONE)
+        work = self._work[node]
+        self._move(node, work, Move.FINISHED)
         for dependent in work.dependents:
             waiting = self._work[dependent]
             waiting.waits -= 1
             if waiting.waits == 0 and waiting.state is State.WAITING:
-                self._make_ready(dependent, waiting)
+                self._move(dependent, waiting, Move.INPUTS_THERE)
         work.dependents = ()
 
-    def failed(self, node: int) -> list[int]:
+    def failed(self, node: int, move: Move = Move.FAILED) -> list[int]:
         """The node will never have a value. Returns the nodes that therefore never run, now SKIPPED."""
-        self._end(node, State.FAILED)
+        self._move(node, self._work[node], move)
         return self._skip_dependents(node)
-
-    def hold(self, node: int) -> None:
-        """Set aside: until `resume`, the node takes no slot."""
-        self._work[node].state = State.HELD
-
-    def resume(self, node: int) -> None:
-        """A node set aside, or running, is ready again. Nothing happens if it is over."""
-        work = self._work[node]
-        if work.state in (State.HELD, State.RUNNING):
-            self._make_ready(node, work)
 
     def wait_again(self, node: int, needs: Iterable[int]) -> list[int]:
         """A node that ran in vain waits for inputs that are made again. As `add`, returns what never runs."""
         work = self._work[node]
-        work.state = State.WAITING
+        self._move(node, work, Move.DECIDED_AGAIN)
         return self._wait_for(node, work, needs)
 
     def reopen(self, node: int, needs: Iterable[int]) -> list[int]:
-        """A node that was done has to run again, because its value was lost. As `add`, returns what never runs."""
+        """A node that was done has to run again. As `add`, returns what never runs."""
         work = self._work[node]
-        if work.state not in _OVER:
-            return []
-        self._count(work, 1)
-        work.state = State.WAITING
-        work.waits = 0
+        self._move(node, work, Move.MADE_AGAIN)
         return self._wait_for(node, work, needs)
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _move(self, node: int, work: _Work, move: Move) -> None:
+        if work.state not in move.sources:
+            raise move.refused(node, work.state)
+        target = move.target
+        if target is State.READY:
+            heapq.heappush(self._ready, node)
+        elif target in OVER:
+            self._count(work, -1)
+        elif move is Move.MADE_AGAIN:
+            self._count(work, 1)
+        work.state = target
 
     def _wait_for(self, node: int, work: _Work, needs: Iterable[int]) -> list[int]:
         for needed in needs:
@@ -158,26 +141,15 @@ class Scheduler:
             if other is None or other.state is State.DONE:
                 continue
             if other.state in (State.FAILED, State.SKIPPED):
-                self._end(node, State.SKIPPED)
+                self._move(node, work, Move.SKIPPED)
                 return [node, *self._skip_dependents(node)]
             if isinstance(other.dependents, tuple):
                 other.dependents = []
             other.dependents.append(node)
             work.waits += 1
         if work.waits == 0:
-            self._make_ready(node, work)
+            self._move(node, work, Move.INPUTS_THERE)
         return []
-
-    def _make_ready(self, node: int, work: _Work) -> None:
-        work.state = State.READY
-        heapq.heappush(self._ready, node)
-
-    def _end(self, node: int, state: State) -> _Work:
-        work = self._work[node]
-        if work.state not in _OVER:
-            self._count(work, -1)
-        work.state = state
-        return work
 
     def _count(self, work: _Work, change: int) -> None:
         self._unfinished += change
@@ -189,8 +161,10 @@ class Scheduler:
         while stack:
             work = self._work[stack.pop()]
             for dependent in work.dependents:
-                if self._work[dependent].state not in _OVER:
-                    self._end(dependent, State.SKIPPED)
+                waiting = self._work[dependent]
+                waiting.waits -= 1
+                if waiting.state not in OVER:
+                    self._move(dependent, waiting, Move.SKIPPED)
                     skipped.append(dependent)
                     stack.append(dependent)
             work.dependents = ()

@@ -36,6 +36,14 @@ class Rate:
     starts: int
     seconds: float
 
+    def period(self, now: float) -> int:
+        """The number of the period at this time."""
+        return int(now // self.seconds)
+
+    def seconds_left(self, now: float) -> float:
+        """Until the next period begins."""
+        return (self.period(now) + 1) * self.seconds - now
+
     def __str__(self) -> str:
         for unit in ("day", "hour", "minute", "second"):
             if self.seconds == _UNITS[unit]:
@@ -72,7 +80,7 @@ class RateTable:
 
     def take(self, tag: str, rate: Rate, most: int) -> int:
         """Use up to `most` starts of the current period; returns how many there are. Raises `StoreError`."""
-        period = self._period(rate)
+        period = rate.period(self._clock.now())
         known, of, left = self._left.get(tag, (rate, period, 0))
         if (known, of) != (rate, period):
             left = 0
@@ -88,13 +96,6 @@ class RateTable:
         """Starts of the current period that were taken and not used after all."""
         rate, period, left = self._left[tag]
         self._left[tag] = (rate, period, left + starts)
-
-    def seconds_left(self, rate: Rate) -> float:
-        """Until the next period begins."""
-        return (self._period(rate) + 1) * rate.seconds - self._clock.now()
-
-    def _period(self, rate: Rate) -> int:
-        return int(self._clock.now() // rate.seconds)
 
     def _take_shares(self, tag: str, rate: Rate, period: int, wanted: int) -> int:
         self._sweep(tag, rate)

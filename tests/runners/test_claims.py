@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penstock.driver.leases import Claims
+from penstock.driver.leases import Leases
 from penstock.driver.lock_outages import ASK_AGAIN_SECONDS
 from penstock.errors import LocksUnreachable
 from penstock.locks import Holder, Lease, MemoryLockManager
@@ -57,7 +57,7 @@ class Scene:
         self.manager = AwayManager()
         self.woken: queue.Queue[str] = queue.Queue()
         self.told: list[str] = []
-        self.claims = Claims(
+        self.claims = Leases(
             info={},
             on_wake=self.woken.put,
             on_lost=lambda held: None,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.driver.scheduler import Scheduler, State
+from penstock.driver.scheduler import Scheduler
+from penstock.driver.transitions import Move, State
 
 
 def test_a_node_is_ready_once_everything_it_needs_is_done() -> None:
@@ -52,10 +53,10 @@ def test_a_held_node_takes_no_turn_until_it_is_resumed() -> None:
     s = Scheduler()
     s.add(0, ())
     assert s.take_ready() == [0]
-    s.hold(0)
+    s.move(0, Move.PARKED)
     assert s.take_ready() == []
     assert not s.idle
-    s.resume(0)
+    s.move(0, Move.WOKEN)
     assert s.take_ready() == [0]
 
 
@@ -97,8 +98,8 @@ def test_every_order_of_events_runs_each_node_once_and_after_its_inputs(data: st
         node = data.draw(st.sampled_from(running))
         running.remove(node)
         if data.draw(st.booleans()):
-            s.hold(node)
-            s.resume(node)
+            s.move(node, Move.PARKED)
+            s.move(node, Move.WOKEN)
             continue
         assert set(needs[node]) <= set(done)
         s.finished(node)

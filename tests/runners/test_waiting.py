@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import flow, load_settings, task
-from penstock.driver.ready_queue import Waiting
+from penstock.driver.ready_queue import ReadyQueue
 from penstock.runners import ThreadRunner
 
 BIG, SMALL = {"gpu": 2.0}, {"gpu": 1.0}
 
 
 def test_the_lowest_number_of_those_that_fit_comes_first() -> None:
-    waiting = Waiting()
+    waiting = ReadyQueue()
     for id in (7, 3, 9):
         waiting.push(id)
     waiting.set_aside(1, BIG)
@@ -28,7 +28,7 @@ def test_the_lowest_number_of_those_that_fit_comes_first() -> None:
 
 
 def test_what_does_not_fit_stays() -> None:
-    waiting = Waiting()
+    waiting = ReadyQueue()
     waiting.set_aside(1, BIG)
     assert waiting.pop(lambda needs: False) is None
     assert waiting.pop(lambda needs: True) == 1
@@ -36,7 +36,7 @@ def test_what_does_not_fit_stays() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 99), st.sampled_from([None, 1.0, 2.0, 3.0])), unique_by=lambda each: each[0]))
 def test_everything_that_waits_comes_once_in_order_where_all_fits(nodes: list[tuple[int, float | None]]) -> None:
-    waiting = Waiting()
+    waiting = ReadyQueue()
     for id, amount in nodes:
         if amount is None:
             waiting.push(id)

@@ -1,0 +1,180 @@
+"""Locking: which ready nodes have the lock of their key, and which are parked until somebody else lets it go."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from penstock import events as log
+from penstock.driver.instructions import Acquire, Borrow, Out, Release, Steps, Tell, Waive
+from penstock.driver.run_state import RunState
+from penstock.errors import LockTimeout, PenstockError, TracingError
+from penstock.locks.base import Holder, Lease, LockManager, Outcome
+from penstock.runners.flights import FlightOf
+from penstock.runners.nesting import PATIENCE_SECONDS, Nesting
+
+_log = logging.getLogger("penstock.locks")
+MAX_DEPTH = 50
+"""So often a call that needs no lock may ask for its own key, one inside of the other."""
+
+Waited = list[tuple[int, PenstockError]]
+"""Nodes that have waited for somebody else as long as they may, and what they fail with."""
+
+
+class Locking:
+    """The locks of one run's nodes, and who waits for which."""
+
+    def __init__(
+        self,
+        run: RunState,
+        out: Out,
+        *,
+        flight_of: FlightOf,
+        lock_wait_seconds: float | None = None,
+        around: Nesting | None = None,
+    ) -> None:
+        """`around` are the calls that the run is inside of, if it is."""
+        self._run = run
+        self._out = out
+        self._flight_of = flight_of
+        self._lock_wait_seconds = lock_wait_seconds
+        self._around = around
+        self._told: set[int] = set()
+        self._parked: dict[str, list[int]] = {}
+
+    def lock(self, ids: Iterable[int]) -> Steps[tuple[list[int], Waited]]:
+        """The nodes that need no lock, and those that have theirs; the others are parked, or have waited too long."""
+        run, waited = self._run, Waited()
+        wanted: dict[tuple[int, bool], tuple[LockManager, dict[int, str]]] = {}
+        free: dict[int, None] = {}
+        for node_id in ids:
+            free[node_id] = None
+            key = run.progress[node_id].key
+            if key is None:
+                continue
+            flight = self._flight_of(run.graph.nodes[node_id])
+            if flight.manager is not None:
+                wanted.setdefault((id(flight.manager), flight.required), (flight.manager, {}))[1][node_id] = key
+        for (_, required), (manager, keys) in wanted.items():
+            answers = yield from self._acquired(manager, keys, required)
+            for node_id, answer in answers.items():
+                if isinstance(answer, Lease):
+                    run.leased(node_id, True)
+                elif answer is not None and self._hopeless(node_id, answer):
+                    self._out.append(Waive(node_id, keys[node_id]))
+                    run.leased(node_id, True)
+                else:
+                    del free[node_id]
+                    if answer is not None and self._waited_too_long(node_id):
+                        waited.append((node_id, self._timeout(node_id, answer)))
+                    else:
+                        self._park(node_id, keys[node_id], answer)
+        if self._around is not None and not self._around.lends:
+            for node_id in [node_id for node_id in free if self._waits_in_vain(node_id)]:
+                del free[node_id]
+                waited.append((node_id, self._in_vain(node_id)))
+        return list(free), waited
+
+    def release(self, id: int, outcome: Outcome) -> None:
+        """The node lets its lock go, if it has one."""
+        if self._run.progress[id].leased:
+            self._run.leased(id, False)
+            self._out.append(Release(id, outcome))
+
+    def woken(self, key: str) -> None:
+        """Whoever held the key is done with it, or may be."""
+        for id in self._parked.pop(key, ()):
+            self._run.wake(id)
+
+    def clear(self) -> None:
+        """Nobody waits for a lock any more."""
+        self._parked.clear()
+
+    def unpark(self, id: int) -> None:
+        """The node goes on, if it was parked."""
+        seconds = self._run.unpark(id)
+        if seconds is not None:
+            name = self._run.name(id)
+            self._out.append(Tell(log.NodeUnparked(at=self._run.now.at, node=id, task=name, seconds=seconds)))
+
+    def around_itself(self, id: int) -> TracingError | None:
+        """What is wrong with a node whose key is being computed by a call that the run is inside of."""
+        if self._around is None:
+            return None
+        node, key = self._run.graph.nodes[id], self._run.progress[id].key
+        times = 0 if key is None else self._around.keys.count((node.entry.task.identity, key))
+        # Without a lock it does not wait, and may know what it does; but not for ever.
+        if not times or (times < MAX_DEPTH and self._flight_of(node).manager is None):
+            return None
+        name = self._run.name(id)
+        return TracingError(
+            f"{name} would wait for itself",
+            where=f"key {key}",
+            because=f"while that key was being computed, {name} was called for the same key again",
+            hint="call it with other arguments, or have the cache policy tell the two calls apart",
+        )
+
+    def _acquired(
+        self, manager: LockManager, keys: Mapping[int, str], required: bool
+    ) -> Steps[dict[int, Lease | Holder | None]]:
+        """One try for each node's key. What a run around this one holds is computed under its lock: to wait for that
+        run would be to wait for ourselves."""
+        answers: dict[int, Lease | Holder | None] = dict((yield Acquire(manager, keys, required)))
+        around = self._around
+        if around is not None:
+            held = {id: a for id, a in answers.items() if isinstance(a, Holder) and around.holds(a)}
+            if held:
+                answers |= yield Borrow(manager, held)
+        return answers
+
+    def _hopeless(self, id: int, holder: Holder) -> bool:
+        """Whether the node runs without a lock in the end: what it waits for may be waiting for the call around it."""
+        around = self._around
+        if around is None or not self._run.waited(id, PATIENCE_SECONDS):
+            return False
+        if around.lends and id not in self._told:
+            self._told.add(id)
+            _log.warning(
+                "%s, called inside of a task, has waited %.0f s for a result that is computed by %s",
+                self._run.name(id), PATIENCE_SECONDS, holder.described(),
+            )  # fmt: skip
+        return not around.lends
+
+    def _park(self, id: int, key: str, holder: Holder | None) -> None:
+        """The node waits for the holder, or (without one) for the lock manager to answer again."""
+        run = self._run
+        # Of a borrowed lock another one says when it is free.
+        self._parked.setdefault(holder.key if holder is not None else key, []).append(id)
+        if holder is None:
+            run.park(id)
+            return
+        if run.park_behind(id):
+            run.counts["contended"] += 1
+        # A node is looked at every few seconds while it is parked: said once for each holder.
+        if run.told_of(id, (holder.session_id, holder.fencing_token)):
+            named: dict[str, Any] = {"node": id, "task": run.name(id), "key": key}
+            self._out.append(Tell(log.NodeParked(at=run.now.at, holder=holder.info, since=holder.since, **named)))
+
+    def _waited_too_long(self, id: int) -> bool:
+        return self._lock_wait_seconds is not None and self._run.waited(id, self._lock_wait_seconds)
+
+    def _timeout(self, id: int, holder: Holder) -> LockTimeout:
+        return LockTimeout(
+            f"{self._run.name(id)} waited {self._lock_wait_seconds:g} s for a result that somebody else computes",
+            where=f"node {id}, key {holder.key}",
+            because=f"it is held by {holder.described()}",
+            hint="`penstock locks ls` shows who holds what; set lock_wait_seconds to wait longer",
+        )
+
+    def _waits_in_vain(self, id: int) -> bool:
+        """Whether the node has waited for a permit of a call that may be waiting for the worker of the call around."""
+        return self._run.progress[id].limited and self._run.waited(id, PATIENCE_SECONDS)
+
+    def _in_vain(self, id: int) -> LockTimeout:
+        return LockTimeout(
+            f"{self._run.name(id)}, called inside of a task, waited {PATIENCE_SECONDS:g} s for a slot of a limit",
+            where=f"node {id}, tags {', '.join(sorted(self._run.graph.nodes[id].entry.task.options.tags))}",
+            because="the call around it keeps its worker meanwhile, which those that have the slots may need",
+            hint="call the task in the flow and pass its result on, or give the outer task the same tag",
+        )

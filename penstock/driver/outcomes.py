@@ -1,0 +1,108 @@
+"""Outcomes: what an engine's reports mean for the nodes they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from penstock.driver.admission import Admission
+from penstock.driver.completion import Completion
+from penstock.driver.dispatch import Dispatch
+from penstock.driver.events import TimedOut
+from penstock.driver.instructions import Later, Out, Steps
+from penstock.driver.planning import Planning
+from penstock.driver.run_state import RunState
+from penstock.runners.base import Finished, Outcome, Started, Waits
+
+
+class Outcomes:
+    """Takes reports, and has the rest of the core do what follows."""
+
+    def __init__(
+        self,
+        run: RunState,
+        out: Out,
+        *,
+        admission: Admission,
+        dispatch: Dispatch,
+        completion: Completion,
+        planning: Planning,
+    ) -> None:
+        self._run = run
+        self._out = out
+        self._admission = admission
+        self._dispatch = dispatch
+        self._completion = completion
+        self._planning = planning
+
+    def started(self, report: Started) -> None:
+        """A worker took a bundle up: from now on its time counts."""
+        bundle = self._dispatch.under_way(report.bundle)
+        if bundle is not None:
+            seconds = self._run.graph.nodes[bundle.calls[0].node].entry.task.options.timeout_seconds
+            if seconds is not None:
+                self._out.append(Later(seconds, TimedOut(bundle.number, seconds)))
+
+    def waits(self, report: Waits) -> None:
+        """Calls behind the one that waits will come back: nobody is to wait meanwhile for what they would compute."""
+        bundle = self._dispatch.under_way(report.bundle)
+        if bundle is not None and report.waits:
+            places = [call.node for call in bundle.calls]
+            self._admission.let_locks_go(places[places.index(report.node) + 1 :])
+
+    def timed_out(self, event: TimedOut) -> Steps[None]:
+        """A bundle ran longer than it may, if it still does."""
+        bundle = self._dispatch.under_way(event.bundle)
+        if bundle is not None:
+            self._dispatch.stop(bundle)
+            seconds = event.seconds
+            yield from self._settle([Outcome(c.node, c.attempt, "timeout", seconds=seconds) for c in bundle.calls])
+
+    def finished(self, report: Finished) -> Steps[None]:
+        """A bundle is over."""
+        bundle = self._dispatch.under_way(report.bundle)
+        if bundle is not None:
+            self._dispatch.end(bundle)
+            yield from self._settle(report.outcomes)
+
+    def succeeded(self, outcome: Outcome) -> Steps[None]:
+        """The node has its value: found, or computed."""
+        if self._planning.changed(outcome):
+            yield from self._planning.revise([outcome.node])
+        self._completion.succeeded(outcome)
+
+    def _settle(self, outcomes: Sequence[Outcome]) -> Steps[None]:
+        for outcome in outcomes:
+            if self._run.scheduler.over(outcome.node):
+                continue  # something it needs failed in the same bundle
+            if outcome.kind in ("executed", "hit"):
+                self._dispatch.bundler.learn(self._run.graph.nodes[outcome.node], outcome.busy)
+                if self._run.made_of_others(outcome.node):
+                    # Made from values that are others now.
+                    absent = self._run.values.absent(outcome.node)
+                    yield from self._planning.decide_again(outcome.node, absent)
+                else:
+                    yield from self.succeeded(outcome)
+            elif outcome.kind == "input_lost":
+                yield from self._planning.input_lost(outcome.node, outcome.lost)
+            else:
+                self._no_value(outcome, alone=len(outcomes) == 1)
+
+    def _no_value(self, outcome: Outcome, *, alone: bool) -> None:
+        id, kind = outcome.node, outcome.kind
+        if kind == "apart" or (kind == "worker_lost" and not alone):
+            # Nobody can say whose fault it was: each of them is tried by itself.
+            self._run.travel_alone(id)
+            self._hand_back(outcome)
+        elif kind == "failed" and outcome.failure is not None:
+            self._completion.attempt_failed(id, outcome.failure)
+        elif kind == "timeout":
+            self._completion.timed_out(outcome)
+        elif kind == "worker_lost":
+            self._completion.worker_lost(outcome)
+        else:  # unclaimed, closed, not_started
+            self._hand_back(outcome)
+
+    def _hand_back(self, outcome: Outcome) -> None:
+        """The call did not run: its node is decided again, with what is known now, once its inputs are there."""
+        self._admission.leave(outcome.node)
+        self._completion.skip(self._run.handed_back(outcome.node, outcome.cache_key), outcome.node)

@@ -1,0 +1,114 @@
+"""Parcels: nodes as the calls of a bundle, and tasks as workers need them. What is in a message to an engine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from penstock.driver.pipelining import Pipelining
+from penstock.driver.progress import Progress
+from penstock.driver.run_state import RunState
+from penstock.errors import DigestError
+from penstock.graph.graphs import Entry, Node
+from penstock.graph.hashing import digest_bytes
+from penstock.runners.base import Call, Payload
+from penstock.runners.flights import FlightOf
+
+
+class Parcels:
+    """Makes the messages of one run. The tokens of locks are filled in by whoever holds the locks."""
+
+    def __init__(self, run: RunState, *, pipelining: Pipelining, flight_of: FlightOf, main: str) -> None:
+        """`main` is what `__main__` stands for where the run began."""
+        self._run = run
+        self._pipelining = pipelining
+        self._flight_of = flight_of
+        self._main = main
+        self._payloads: dict[Entry, Payload] = {}
+        self._unknown: dict[int, tuple[Payload, Entry]] = {}  # by number: those that the engine has not taken yet
+
+    def calls(self, ids: Sequence[int]) -> list[Call]:
+        """The calls of a bundle."""
+        inside = set(ids) if len(ids) > 1 else set()
+        calls = [self._call(id, inside) for id in ids]
+        calls[0].promised = len(ids) == 1 and self._pipelining.promises(ids[0])
+        inner_uses = Counter(d for call in calls for d in call.inner)
+        for call in calls:
+            if uses := inner_uses[call.node]:
+                call.passes_on = True
+                call.keep = self._run.values.wanted(call.node, uses)
+        return calls
+
+    def unknown(self, calls: Iterable[Call]) -> list[Payload]:
+        """The tasks of these calls that the engine does not know yet."""
+        if not self._unknown:
+            return []
+        numbers = {call.payload: None for call in calls}
+        return [self._unknown[number][0] for number in numbers if number in self._unknown]
+
+    def known(self, payloads: Iterable[Payload]) -> list[Entry]:
+        """The engine has taken these, which are of these entries."""
+        return [self._unknown.pop(payload.number)[1] for payload in payloads]
+
+    def _payload(self, node: Node) -> Payload:
+        payload = self._payloads.get(node.entry)
+        if payload is None:
+            payload = Payload(
+                number=len(self._payloads),
+                task=node.entry.task.for_workers(),
+                template=node.entry.template,
+                flow=node.entry.flow,
+                log_prints=node.entry.log_prints,
+                main=self._main,
+                serializable=self._flight_of(node).required,
+                store=node.entry.task.options.result_storage,
+            )
+            self._payloads[node.entry] = payload
+            self._unknown[payload.number] = payload, node.entry
+        return payload
+
+    def _call(self, id: int, inside: set[int]) -> Call:
+        run = self._run
+        node, progress = run.graph.nodes[id], run.progress[id]
+        call = Call(
+            node=id,
+            attempt=progress.attempt,
+            payload=self._payload(node).number,
+            arguments=node.arguments,
+            inputs={},
+            attempt_id=run.origins.attempt_id(),
+            keep=True,
+            style=node.style,
+            context=node.context,
+        )
+        if node.deps:
+            self._fill_in_inputs(call, node, inside)
+        if node.order and inside:
+            call.after = tuple(n for n in node.order if n in inside)
+        if run.graph.large:
+            call.large = run.graph.large.get(id, ())
+        if node.entry.template is not None:
+            self._fill_in_keys(call, node, progress)
+        if not node.cached and (dependents := run.scheduler.dependents(id)):
+            call.digest = any(run.graph.nodes[d].cached for d in dependents)
+        return call
+
+    def _fill_in_inputs(self, call: Call, node: Node, inside: set[int]) -> None:
+        ahead, deps = self._pipelining, node.deps
+        self._run.set_out(node.id)
+        call.inputs = {d: ahead.input(d, node.id) for d in deps}
+        if inside:
+            call.inner = tuple(d for d in deps if d in inside)
+        expiries = [e for d in deps if d not in inside and (e := ahead.expires(d)) is not None]
+        if expiries:
+            call.upstream_expires = min(expiries)
+
+    def _fill_in_keys(self, call: Call, node: Node, progress: Progress) -> None:
+        for each in call.large if node.cached else ():
+            with contextlib.suppress(DigestError):  # then the worker says so, if it is asked for
+                each.digest(digest_bytes)  # once here, not with each call on a worker
+        call.cache_key, call.seen = progress.key, progress.seen
+        call.claims = bool(call.inner) and progress.key is None
+        call.recipe_key = node.recipe_key if node.deps else None
+        call.keep = not node.cached or self._run.values.wanted(node.id)

@@ -1,0 +1,28 @@
+"""Starts: those of each rate that one driver takes out of the store for its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from penstock.storage.rates import Rate, RateTable
+
+
+class Starts:
+    """Takes a start of each rate that a node needs, or none."""
+
+    def __init__(self, table: RateTable) -> None:
+        self._table = table
+
+    def take(self, wanted: Mapping[int, Mapping[str, Rate]]) -> dict[int, str | None]:
+        """For each node the tag that has no start left, or None if one of each was used. Raises `StoreError`."""
+        return {node: self._lacking(rates) for node, rates in wanted.items()}
+
+    def _lacking(self, rates: Mapping[str, Rate]) -> str | None:
+        used: list[str] = []
+        for tag, rate in rates.items():
+            if not self._table.take(tag, rate, 1):
+                for other in used:
+                    self._table.give_back(other, 1)
+                return tag
+            used.append(tag)
+        return None
