@@ -52,14 +52,11 @@ class Admission:
     def admit(self, ready: Iterable[int]) -> Steps[Admitted]:
         """Decide these nodes as far as it is possible now."""
         run, admitted = self._run, Admitted()
-        leaders = []
-        for id in ready:
-            if self._leads_its_key(id):
-                error = self._locking.around_itself(id)
-                if error is None:
-                    leaders.append(id)
-                else:
-                    admitted.waited.append((id, error))
+        leaders = [id for id in ready if not run.graph.nodes[id].cached or self._leads_its_key(id)]
+        errors = self._locking.around_themselves(leaders)
+        if errors:
+            leaders = [id for id in leaders if id not in errors]
+            admitted.waited += errors.items()
         hits = yield from self._hits(leaders)
         to_run = []
         for id in leaders:
@@ -75,9 +72,10 @@ class Admission:
         admitted.waited += waited
         if any(run.progress[id].limited for id in locked):
             admitted.run = yield from self._within_limits(locked)
-        for id in (*hits, *admitted.run):
+        for id in hits:
             self._locking.unpark(id)
         for id in admitted.run:
+            self._locking.unpark(id)
             run.admit(id)
         return admitted
 
@@ -137,8 +135,6 @@ class Admission:
 
     def _leads_its_key(self, id: int) -> bool:
         run = self._run
-        if not run.graph.nodes[id].cached:
-            return True
         if run.outdated(id):
             self.forget(id)
         key = run.key_found(id)

@@ -158,8 +158,7 @@ class Core:
 
     def _admit(self, ready: list[int]) -> Steps[None]:
         admitted = yield from self._admission.admit(ready)
-        for outcome in admitted.hits:
-            yield from self._outcomes.succeeded(outcome)
+        yield from self._outcomes.have_values(admitted.hits)
         for id, absent in admitted.lacking:
             yield from self._planning.decide_again(id, absent)
         for id, error in admitted.waited:

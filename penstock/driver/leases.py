@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.driver.lock_outages import Outage
-from penstock.driver.presences import Presence
+from penstock.driver.presences import Presence, Presences
 from penstock.errors import LockError, LocksUnreachable, PenstockError, SessionLost
-from penstock.locks.base import Holder, Lease, LeaseNaming, LockManager, Outcome
+from penstock.locks.base import Holder, Lease, LockManager, Outcome
 
 N = TypeVar("N", bound=Hashable)
 """Who holds a lock in a driver: a node, or a node and what it holds."""
@@ -56,16 +55,21 @@ class Leases:
         A manager that has answered before may be out of reach for `patience` seconds. With `run_unlocked` nodes run
         without a lock meanwhile, and also where it never answered.
         """
-        self._info = dict(info)
         self._on_wake = on_wake
         self._on_lost = on_lost
         self._on_down = on_down
         self._run_unlocked = run_unlocked
         self._patience = patience
-        self._look_again = look_again
-        self._lease_seconds = lease_seconds
         self._clock = clock
-        self._presences: dict[int, Presence] = {}
+        self._presences = Presences(
+            info=info,
+            lease_seconds=lease_seconds,
+            look_again=look_again,
+            on_wake=on_wake,
+            on_lost=self._lost,
+            on_gone=self._gone,
+            on_error=self._tell,
+        )
         self._leases: dict[Hashable, tuple[Presence | None, Lease]] = {}
         self._releasing: dict[tuple[int, Outcome], list[Lease]] = {}
         self._borrowed: dict[Hashable, tuple[LockManager, Lease]] = {}
@@ -73,7 +77,6 @@ class Leases:
         self._outages: dict[int, Outage] = {}
         self._answered: set[int] = set()
         self._useless: set[int] = set()
-        self._closing: list[threading.Thread] = []
         self._closed = False
 
     def acquire(
@@ -142,13 +145,13 @@ class Leases:
         if outage is not None and outage.asking:
             return list(keys)  # `acquire` knows what to do
         try:
-            return self._presence(manager).session.free(keys)
+            return self._presences.of(manager).session.free(keys)
         except LocksUnreachable:
             return list(keys)  # `acquire` meets the same trouble, and knows what to do
 
     def watch(self, manager: LockManager, keys: Iterable[str]) -> None:
         """Have the keys woken when they may be free."""
-        presence = self._presences.get(id(manager))
+        presence = self._presences.known(manager)
         if presence is not None:
             for key in keys:
                 presence.watch(key, self._on_wake)
@@ -178,7 +181,7 @@ class Leases:
             self._give_back(borrowed_from, lease)
         releasing, self._releasing = self._releasing, {}
         for (manager, outcome), leases in releasing.items():
-            presence = self._presences.get(manager)
+            presence = self._presences.by_id(manager)
             mine = [lease for lease in leases if presence and lease.session_id == presence.session.id]
             if presence is None or not mine:
                 continue  # the session was lost, and they with it
@@ -219,69 +222,29 @@ class Leases:
         self.flush()
         for outage in self._outages.values():
             outage.close()
-        for presence in self._presences.values():
-            self._end(presence)
-        for thread in self._closing:
-            thread.join()
-        self._presences.clear()
+        self._presences.close()
         self._leases.clear()
 
     # -- sessions --------------------------------------------------------------------------------------------------
 
     def _try(self, manager: LockManager, keys: list[str]) -> tuple[Presence, list[Lease | Holder]]:
         for last in range(_SESSIONS - 1, -1, -1):
-            presence = self._presence(manager)
+            presence = self._presences.of(manager)
             try:
                 return presence, presence.session.try_acquire(keys)
             except SessionLost:
-                self._drop(presence)
+                self._presences.drop(presence)
                 if not last:
                     raise
         raise AssertionError("unreachable")
 
-    def _presence(self, manager: LockManager) -> Presence:
-        presence = self._presences.get(id(manager))
-        if presence is not None and presence.session.lost:
-            self._drop(presence)
-            presence = None
-        if presence is None:
-            session = manager.open_session(
-                info=self._info,
-                lease_seconds=self._lease_of(manager),
-                on_lost=lambda: self._report_loss(manager),
-            )
-            presence = self._presences[id(manager)] = Presence(manager, session, self._look_again)
-        return presence
-
-    def _lease_of(self, manager: LockManager) -> float | None:
-        """The lease to ask for; None where the manager has one of its own."""
-        asks = isinstance(manager, LeaseNaming) and manager.lease_seconds is None
-        return self._lease_seconds if asks else None
-
-    def _drop(self, presence: Presence) -> None:
-        """What it held may belong to others now; new work goes on under a new session."""
-        if not presence.told:
-            self._report_loss(presence.manager)
-        del self._presences[id(presence.manager)]
-        self._leases = {n: held for n, held in self._leases.items() if held[0] is not presence}
-        # Not here: a manager that does not answer would have the driver wait for each of its calls.
-        thread = threading.Thread(target=self._end, args=[presence], name="penstock-closing", daemon=True)
-        self._closing = [thread, *(each for each in self._closing if each.is_alive())]
-        thread.start()
-        for key in presence.watched():
-            self._on_wake(key)
-
-    def _end(self, presence: Presence) -> None:
-        try:
-            presence.close()
-        except LockError as error:
-            self._tell("close the session", error)
-
-    def _report_loss(self, manager: LockManager) -> None:
-        presence = self._presences.get(id(manager))
-        if presence is not None:
-            presence.told = True
+    def _lost(self, presence: Presence | None) -> None:
+        """The session's lease ran out. From any thread."""
         self._on_lost(sum(1 for held in list(self._leases.values()) if held[0] is presence))
+
+    def _gone(self, presence: Presence) -> None:
+        """What the session held may belong to others now."""
+        self._leases = {n: held for n, held in self._leases.items() if held[0] is not presence}
 
     # -- a manager that does not answer ----------------------------------------------------------------------------
 
@@ -322,9 +285,8 @@ class Leases:
 
     def _ask(self, manager: LockManager) -> None:
         """One call of the manager, from the thread that asks. Raises `LockError`."""
-        presence = self._presences.get(id(manager))
-        if presence is None:
-            manager.open_session(info=self._info, lease_seconds=self._lease_of(manager)).close()
+        if self._presences.known(manager) is None:
+            self._presences.try_one(manager)
         else:
             manager.ping()
 

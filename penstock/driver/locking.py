@@ -98,15 +98,20 @@ class Locking:
             name = self._run.name(id)
             self._out.append(Tell(log.NodeUnparked(at=self._run.now.at, node=id, task=name, seconds=seconds)))
 
-    def around_itself(self, id: int) -> TracingError | None:
-        """What is wrong with a node whose key is being computed by a call that the run is inside of."""
-        if self._around is None:
-            return None
-        node, key = self._run.graph.nodes[id], self._run.progress[id].key
-        times = 0 if key is None else self._around.keys.count((node.entry.task.identity, key))
-        # Without a lock it does not wait, and may know what it does; but not for ever.
-        if not times or (times < MAX_DEPTH and self._flight_of(node).manager is None):
-            return None
+    def around_themselves(self, ids: Iterable[int]) -> dict[int, PenstockError]:
+        """The nodes whose keys are being computed by calls that the run is inside of, and what is wrong with that."""
+        around, found = self._around, dict[int, PenstockError]()
+        if around is None or not around.keys:
+            return found
+        for id in ids:
+            node, key = self._run.graph.nodes[id], self._run.progress[id].key
+            times = 0 if key is None else around.keys.count((node.entry.task.identity, key))
+            # Without a lock it does not wait, and may know what it does; but not for ever.
+            if times and (times >= MAX_DEPTH or self._flight_of(node).manager is not None):
+                found[id] = self._around_itself(id, key)
+        return found
+
+    def _around_itself(self, id: int, key: str | None) -> TracingError:
         name = self._run.name(id)
         return TracingError(
             f"{name} would wait for itself",

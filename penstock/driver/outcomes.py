@@ -64,24 +64,28 @@ class Outcomes:
             self._dispatch.end(bundle)
             yield from self._settle(report.outcomes)
 
-    def succeeded(self, outcome: Outcome) -> Steps[None]:
-        """The node has its value: found, or computed."""
-        if self._planning.changed(outcome):
-            yield from self._planning.revise([outcome.node])
-        self._completion.succeeded(outcome)
+    def have_values(self, outcomes: Sequence[Outcome]) -> Steps[None]:
+        """These nodes have their values: found, or computed."""
+        for outcome in outcomes:
+            if self._planning.changed(outcome):
+                yield from self._planning.revise([outcome.node])
+            self._completion.succeeded(outcome)
 
     def _settle(self, outcomes: Sequence[Outcome]) -> Steps[None]:
+        run, learn = self._run, self._dispatch.bundler.learn
         for outcome in outcomes:
-            if self._run.scheduler.over(outcome.node):
+            if run.scheduler.over(outcome.node):
                 continue  # something it needs failed in the same bundle
             if outcome.kind in ("executed", "hit"):
-                self._dispatch.bundler.learn(self._run.graph.nodes[outcome.node], outcome.busy)
-                if self._run.made_of_others(outcome.node):
+                learn(run.graph.nodes[outcome.node], outcome.busy)
+                if run.made_of_others(outcome.node):
                     # Made from values that are others now.
-                    absent = self._run.values.absent(outcome.node)
+                    absent = run.values.absent(outcome.node)
                     yield from self._planning.decide_again(outcome.node, absent)
                 else:
-                    yield from self.succeeded(outcome)
+                    if self._planning.changed(outcome):
+                        yield from self._planning.revise([outcome.node])
+                    self._completion.succeeded(outcome)
             elif outcome.kind == "input_lost":
                 yield from self._planning.input_lost(outcome.node, outcome.lost)
             else:

@@ -90,7 +90,7 @@ class Scheduler:
         return taken
 
     def move(self, node: int, move: Move) -> None:
-        """What happened to the node, if nothing else follows from it but that it may be ready."""
+        """What happened to the node, if no other node has to do with it."""
         self._move(node, self._work[node], move)
 
     def finished(self, node: int) -> None:
@@ -126,14 +126,13 @@ class Scheduler:
     def _move(self, node: int, work: _Work, move: Move) -> None:
         if work.state not in move.sources:
             raise move.refused(node, work.state)
-        target = move.target
-        if target is State.READY:
+        work.state = move.target
+        if move.readies:
             heapq.heappush(self._ready, node)
-        elif target in OVER:
+        elif move.ends:
             self._count(work, -1)
-        elif move is Move.MADE_AGAIN:
+        elif move.reopens:
             self._count(work, 1)
-        work.state = target
 
     def _wait_for(self, node: int, work: _Work, needs: Iterable[int]) -> list[int]:
         for needed in needs:

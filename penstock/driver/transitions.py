@@ -64,6 +64,11 @@ class Move(Enum):
         self.why = why
         self.sources = sources
         self.target = target
+        self.ends = target in OVER
+        """The node is over then."""
+        self.readies = target is State.READY
+        self.reopens = sources == (State.DONE,)
+        """The node was over, and is not any more."""
 
     def refused(self, node: int, state: State) -> IllegalMove:
         """The node is in a state that this cannot happen in."""

@@ -21,7 +21,7 @@ def left_over(driver: Any) -> dict[str, Any]:
         "nodes parked for periods": {tag: ids for tag, ids in rates._parked.items() if ids},
         "leases": leases._leases,
         "releases that were not sent": leases._releasing,
-        "presences": leases._presences,
+        "presences": leases._presences._presences,
         "bundles": dispatch._bundles,
         "resources in use": {name: used for name, used in dispatch._in_use.items() if used > 1e-9},
         "keys owned by bundles": dispatch._fusion._bundles,
