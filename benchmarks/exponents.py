@@ -13,6 +13,9 @@ REPEATS = 3
 LINEAR = 1.1
 """What is linear may come out so much above 1: caches and the machine's other work."""
 
+BEYOND = 0.2
+"""What is by less above the cost of a size of 1 is no more than noise."""
+
 Prepare = Callable[[int], Callable[[], object]]
 """Gives, for a size, the action to measure; what it takes to prepare it does not count."""
 
@@ -33,7 +36,9 @@ def linear(name: str, what: str, sizes: Sequence[int], prepare: Prepare, *, fres
             spent[size].append(time.process_time() - began)
     least = {size: min(each) for size, each in spent.items()}
     fixed = least.pop(1)
-    return Figure(name, what, slope({size: max(each - fixed, 1e-6) for size, each in least.items()}), promise=LINEAR)
+    if any(each < (1 + BEYOND) * fixed for each in least.values()):
+        fixed = 0.0  # what grows is lost in what does not: the whole grows as little
+    return Figure(name, what, slope({size: each - fixed for size, each in least.items()}), promise=LINEAR)
 
 
 def slope(costs: Mapping[int, float]) -> float:

@@ -22,7 +22,8 @@ from penstock.storage.slots import Absent, Found
 
 TRACED = (4000, 8000, 16000, 32000)
 NODES = (250, 500, 1000, 2000)
-CALLS = (8, 16, 32, 64)
+CALLS = (64, 128, 256, 512)
+LOGGED = (8, 16, 32, 64)
 RESULTS = (250, 500, 1000, 2000)
 RUNS = (50, 100, 200, 400)
 FUNCTIONS = (100, 200, 400, 800)
@@ -177,7 +178,7 @@ def _filled(folder: str, n: int) -> tuple[Asked, ResultStore]:
 def _stores(folder: str) -> Iterator[Figure]:
     from penstock.storage import purging
 
-    stores = {n: _filled(folder, n) for n in RESULTS}
+    stores = {n: _filled(folder, n) for n in (1, *RESULTS)}
     key = f"{7:040x}"
     commands: dict[str, Callable[[ResultStore], object]] = {
         "ls": lambda results: list(maintenance.ls(results)),
@@ -224,9 +225,9 @@ def _leftovers(folder: str) -> Iterator[Figure]:
 
 def _runs(folder: str) -> Iterator[Figure]:
     data = bytearray(ARRAY_BYTES)
-    kept = {runs: _logged(folder, data, runs) for runs in CALLS}
+    kept = {runs: _logged(folder, data, runs) for runs in LOGGED}
     yield Figure("runs.bytes", "bytes of k runs with one large parameter", slope(kept), promise=0.5)
-    each = (kept[CALLS[-1]] - kept[CALLS[0]]) / (CALLS[-1] - CALLS[0])
+    each = (kept[LOGGED[-1]] - kept[LOGGED[0]]) / (LOGGED[-1] - LOGGED[0])
     yield Figure("runs.bytes.each", "  what one more run adds", each, "B", promise=10_000)
     yield linear("runs.gc", "runs gc, n runs", RUNS, lambda n: _old_runs(folder, n))
 

@@ -130,15 +130,20 @@ class Settings:
         origins = {**self.origins, **{name: origin for name, (_, origin) in said.items()}}
         return replace(self, **{name: value for name, (value, _) in said.items()}, origins=origins)
 
-    def __getstate__(self) -> list[Any]:
-        # Settings go to workers, and a password must not: there it comes from the workers' own environment.
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Settings go to workers, and a password must not: there it comes from the workers' own environment. Not by
+        # `__getstate__`, which dataclasses with slots replace by their own before Python 3.11.4.
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         for name in ("locks", "index"):
             values[name] = without_password(values[name])
-        return list(values.values())
+        return _rebuilt, (values,)
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{each.name}={each.value!r}' for each in self.describe())})"
+
+
+def _rebuilt(values: dict[str, Any]) -> Settings:
+    return Settings(**values)
 
 
 def load_settings(

@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.errors import PenstockError, SerializationError, StoreError, StoreVersionError
+from penstock.errors import DamagedResult, PenstockError, SerializationError, StoreError, StoreVersionError
 from penstock.storage.arrow_schemas import check_message, unknown_extensions
 from penstock.storage.hashed import HashedFile
 from penstock.storage.parquet import write_parquet
@@ -261,8 +261,10 @@ class StoredParts:
 
 
 def payload_file(store: Store, record: ResultRecord) -> StoredFile:
-    """The file that the record names. Raises `StoreError` for a forged suffix or attempt."""
-    assert record.payload is not None  # asked for what is not inline
+    """The file that the record names. Raises `StoreError` for a forged suffix or attempt, `DamagedResult` for a record
+    that is of parts and names no file."""
+    if record.payload is None:  # nobody wrote that: what a reader asks for has a file
+        raise DamagedResult("a record names no file", where=record.task, because=f"its codec is {record.codec!r}")
     return StoredFile(store, record.payload_name or "", record.payload.size, record.payload.checksum, record.task)
 
 

@@ -53,6 +53,8 @@ class _Comparison:
             return ""
         if kind in _ATOMS:
             return None if one == other else ""
+        if isinstance(one, enum.Flag):  # Python before 3.11.4 makes values with bits of no member anew each time
+            return None if one._value_ == other._value_ else ""
         if isinstance(one, _SINGLE):
             return None if one is other else ""
         if not isinstance(one, _IMMUTABLE):

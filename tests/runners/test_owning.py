@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from penstock import INPUTS, Run, flow, load_settings, task
+from penstock.driver.fusion import Fusion
 from penstock.events import BundleSubmitted, Event
 from penstock.runners import ThreadRunner
-from penstock.runners.owning import Owners
 
 
 def run(function: Any, store: Path, workers: int = 2, **more: Any) -> tuple[Run[Any], list[int]]:
@@ -164,12 +164,13 @@ def test_a_link_that_is_retried_runs_no_link_before_it_again(tmp_path: Path) -> 
 # -- one question after the other
 
 
-class Board:
+class Scene:
     """Node 1 of a cached task, before node 2 of the same one; nothing is known of either yet."""
 
     def __init__(self) -> None:
         self.entry = SimpleNamespace(refresh=False, task=SimpleNamespace(identity="t"))
-        self.graph: Any = defaultdict(lambda: SimpleNamespace(entry=self.entry))
+        self.graph: Any = SimpleNamespace(nodes=defaultdict(lambda: SimpleNamespace(entry=self.entry)))
+        self.woken: list[int] = []
         self.progress: Any = defaultdict(lambda: SimpleNamespace(key=None, seen=None))
         self.unfinished = 2
         self.scheduler = SimpleNamespace(
@@ -178,46 +179,50 @@ class Board:
             over=lambda id: False,
         )
         self.flight = SimpleNamespace(manager=None, required=False)
-        self.owners = Owners(self, flight_of=lambda node: self.flight)  # type: ignore[arg-type, return-value]
+        self.fusion = Fusion(self, flight_of=lambda node: self.flight)  # type: ignore[arg-type, return-value]
 
     def may_join(self, id: int = 1) -> bool:
-        return self.owners.may_join(id, set(), set(), short=False)
+        return self.fusion.may_join(id, set(), set(), short=False)
+
+    def wake(self, id: int, *, look_up: bool) -> None:
+        self.woken.append(id)
 
     def bundle(self) -> Any:
         return SimpleNamespace(number=1, calls=[SimpleNamespace(node=1, claims=True)])
 
 
 def test_a_node_of_which_nothing_is_known_joins() -> None:
-    assert Board().may_join()
+    assert Scene().may_join()
 
 
 @pytest.mark.parametrize(("what", "value"), [("key", "k"), ("seen", 1)])
 def test_a_node_whose_key_is_known_or_that_was_looked_at_does_not_join(what: str, value: Any) -> None:
-    board = Board()
-    setattr(board.progress[1], what, value)
-    assert not board.may_join()
+    scene = Scene()
+    setattr(scene.progress[1], what, value)
+    assert not scene.may_join()
 
 
 def test_a_node_that_is_refreshed_does_not_join() -> None:
-    board = Board()
-    board.entry.refresh = True
-    assert not board.may_join()
+    scene = Scene()
+    scene.entry.refresh = True
+    assert not scene.may_join()
 
 
 def test_a_task_of_a_bundle_under_way_is_owned_by_no_other_until_that_ends() -> None:
-    board = Board()
-    board.owners.began(board.bundle())
-    assert not board.may_join()
-    assert board.owners.must_wait(2)
-    assert board.owners.ended(board.bundle()) == [2]
-    assert board.may_join()
-    assert not board.owners.must_wait(2)
+    scene = Scene()
+    scene.fusion.began(scene.bundle())
+    assert not scene.may_join()
+    assert scene.fusion.must_wait(2)
+    scene.fusion.ended(scene.bundle())
+    assert scene.woken == [2]
+    assert scene.may_join()
+    assert not scene.fusion.must_wait(2)
 
 
 def test_a_task_that_could_not_be_owned_is_looked_at_again_when_fewer_nodes_are_left() -> None:
-    board = Board()
-    assert not board.may_join(2)  # the other node is not behind it
-    board.scheduler.dependents = lambda id: (1,) if id == 2 else ()  # would be found, if it were looked at
-    assert not board.may_join(2)
-    board.unfinished = 1
-    assert board.may_join(2)
+    scene = Scene()
+    assert not scene.may_join(2)  # the other node is not behind it
+    scene.scheduler.dependents = lambda id: (1,) if id == 2 else ()  # would be found, if it were looked at
+    assert not scene.may_join(2)
+    scene.unfinished = 1
+    assert scene.may_join(2)

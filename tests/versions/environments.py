@@ -60,6 +60,8 @@ def _interpreter(version: str) -> str:
     if on_path is not None and subprocess.run([on_path, "-V"], capture_output=True).returncode == 0:
         return on_path
     kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    if not kept.is_dir():
+        kept = Path(sys.base_prefix).parent  # where this Python lies, others may
     found = sorted(kept.glob(f"{version}.*/bin/python"))
     if found:
         return str(found[-1])
