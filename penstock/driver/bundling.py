@@ -123,7 +123,7 @@ class Bundler:
                     time = UNTIMED_SECONDS if len(dependents) == 1 else self._seconds
                 if filled + time > self._seconds or id in inside:
                     continue
-                if self._solitary(id) or scheduler.state(id) is not State.WAITING:
+                if scheduler.state(id) is not State.WAITING or self._solitary(id):
                     continue
                 if self._needs_only(id, inside) and self._may_join(id, inside, own, short):
                     self._run.join(id)

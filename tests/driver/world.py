@@ -114,6 +114,13 @@ class World:
         self.leases: dict[Hashable, str] = {}
         self.released: list[tuple[Hashable, str]] = []
         self.locked_by_others: set[str] = set()
+        self.taken_first: set[str] = set()
+        """Keys that seem to be free, and are not when they are tried."""
+        self.others_have_all = False
+        """Whatever is not locked by this run is locked by another."""
+        self.broken_flights: dict[str, BaseException] = {}
+        self.sizes: dict[str, int] = {}
+        """Bytes that bundles of a task travel as."""
         self.store: dict[str, ResultRecord] = {}
         self.recipes: list[Any] = []
         self.noted: list[str] = []
@@ -134,8 +141,8 @@ class World:
         """The lock manager does not answer."""
         self.unknown: NoAnswer | None = None
         """What the store says of whatever it is asked."""
-        self.answers: dict[str, Answer] = {}
-        """What the store says of a key, instead of what it has."""
+        self.answers: dict[str | None, Answer] = {}
+        """What the store says of a cache key or a recipe, instead of what it has."""
         self._tasks: dict[str, TaskDefinition] = {}
         self._keys = 0
 
@@ -148,6 +155,10 @@ class World:
         future = self.trace.call(definition, (futures, n), {}, wait_for=[Future(node, self.trace) for node in after])
         return future._node
 
+    def big(self, task: TaskDefinition, value: bytes) -> int:
+        """A call of the task with a large value; its node."""
+        return self.trace.call(task, (value,), {})._node
+
     def extend(self, *want: int, waiter: Any = "run") -> None:
         """All that was traced is to be brought forward."""
         self.tell(Extend(len(self.state.graph), want, waiter))
@@ -158,6 +169,8 @@ class World:
         self.go()
 
     def _flight_of(self, node: Node) -> Flight:
+        if node.name in self.broken_flights:
+            raise self.broken_flights[node.name]
         return self.flights.get(node.name, EVERYONE)
 
     # -- telling the core -----------------------------------------------------------------------------------------
@@ -305,8 +318,9 @@ class World:
         """What the store says."""
         if self.unknown is not None:
             return self.unknown
-        if query.cache_key in self.answers:
-            return self.answers[query.cache_key]
+        for known in (query.cache_key, query.recipe_key):
+            if known in self.answers:
+                return self.answers[known]
         found = self.store.get(query.cache_key or "")
         return NoHit("never computed") if found is None else Hit(found.key, found.digest, found)
 
@@ -316,7 +330,7 @@ class World:
             return Lease(mine, "session", 1)
         if self.silent_locks:
             return None
-        if key in self.locked_by_others or key in self.leases.values():
+        if self.others_have_all or key in self.taken_first | self.locked_by_others or key in self.leases.values():
             return Holder(key, OTHERS, 1, {"run": "other"})
         self.leases[holder] = key
         return Lease(key, "session", 1)
@@ -339,7 +353,8 @@ class World:
         assert under_way.isdisjoint(nodes), "a node is given to the engine twice"
         self.bundles[bundle.number] = bundle
         self.submissions.append(nodes)
-        return do.Submitted(0, f"promise {nodes[0]}" if bundle.calls[0].promised else None)
+        size = self.sizes.get(self.state.name(nodes[0]), 0)
+        return do.Submitted(size, f"promise {nodes[0]}" if bundle.calls[0].promised else None)
 
     # -- looking --------------------------------------------------------------------------------------------------
 
