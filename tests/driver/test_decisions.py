@@ -355,6 +355,28 @@ def test_a_call_is_told_when_what_it_is_made_of_expires() -> None:
     assert world.bundle_of(node).calls[0].upstream_expires == 2_000.0
 
 
+def test_who_comes_later_on_several_ways_is_counted_once() -> None:
+    world = World(slots=9)
+    link = made("link", cached=True)
+    plain = world.call("plain")
+    first = world.call(link, plain)
+    sides = [world.call(name, first) for name in ("left", "right")]
+    world.call("joined", *sides)
+    world.call(link, sides[0])
+    world.run()
+    assert world.submissions[0][:2] == [plain, first]
+
+
+def test_a_permit_passes_over_who_does_not_want_it_any_more() -> None:
+    world = World()
+    world.at_once = {"few": 1}
+    first, second, third = limited(world, 3)
+    world.run()
+    world.state.stop(second, ValueError("stopped"))
+    world.end(first)
+    assert world.states()[third] is State.RUNNING
+
+
 # -- hits that do not agree -------------------------------------------------------------------------------------------
 
 
@@ -411,6 +433,35 @@ def test_a_hit_found_by_its_inputs_while_planning_is_noted_for_its_recipe() -> N
     world.run()
     assert world.states() == {}
     assert [entry.key for entry in world.recipes] == [found]
+
+
+def test_a_hit_below_a_value_that_is_never_the_same_has_no_recipe() -> None:
+    world = World()
+    plain = world.call("plain")
+    world.held.add(plain)
+    world.run()
+    world.end(plain, digest=D1)
+    node = world.call(made("t", cached=True), plain)
+    assert world.state.graph[node].recipe_key is None
+    key = world.state.planner.content_key(world.state.graph[node]) or ""
+    world.store[key] = record_of(key, D2)
+    world.run()
+    assert node not in world.states()
+    assert world.recipes == []
+
+
+def test_a_value_that_others_replaced_meanwhile_takes_what_was_made_of_it_along() -> None:
+    world = World(slots=9)
+    source = world.call(made("source", cached=True))
+    key = world.state.graph[source].cache_key or ""
+    world.store[key] = record_of(key, D1)
+    node = world.call(made("t", cached=True), source)
+    world.run()
+    world.end(node)
+    world.store[key] = record_of(key, D2, generation=1)
+    world.tell(Remake(source, "damaged", 0))
+    world.go()
+    assert world.states() == {source: State.DONE, node: State.RUNNING}
 
 
 def test_what_is_planned_after_a_cancellation_does_not_run() -> None:
@@ -474,6 +525,20 @@ def test_large_arguments_stay_with_the_workers_as_long_as_there_is_room(monkeypa
     world.end(first)
     assert world.forgotten == ["on the workers"]
     assert large.handle is None
+
+
+def test_a_large_argument_is_idle_when_the_last_call_has_used_it() -> None:
+    world = World(slots=9)
+    big = bytes(2**20)
+    first, second = world.big(made("a"), big), world.big(made("b"), big)
+    world.run()
+    (large,) = world.state.graph.large[first]
+    assert world.state.graph.large[second] == (large,)
+    large.handle = "on the workers"
+    world.end(first)
+    assert not world.state.values._idle
+    world.end(second)
+    assert list(world.state.values._idle) == [large]
 
 
 def test_large_arguments_that_are_needed_again_are_kept() -> None:

@@ -60,6 +60,14 @@ def test_a_held_node_takes_no_turn_until_it_is_resumed() -> None:
     assert s.take_ready() == [0]
 
 
+def test_who_was_stopped_before_its_turn_has_none() -> None:
+    s = Scheduler()
+    s.add(0, ())
+    assert s.failed(0, Move.STOPPED) == []
+    assert s.has_ready
+    assert s.take_ready() == []
+
+
 def test_a_lost_input_is_made_again_before_its_consumer_runs_again() -> None:
     s = Scheduler()
     s.add(0, ())
