@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         CachePolicy,
         Files,
     )
-    from penstock.logs import get_run_logger
+    from penstock.logs.run_logger import get_run_logger
     from penstock.runs import Run
     from penstock.settings import Settings, load_settings
     from penstock.storage.stored import StoredResult
@@ -105,7 +105,7 @@ _HOMES = {
     "TaskRunContext": "penstock.graph.keys",
     "exponential_backoff": "penstock.driver.retries",
     "flow": "penstock.flows",
-    "get_run_logger": "penstock.logs",
+    "get_run_logger": "penstock.logs.run_logger",
     "load_settings": "penstock.settings",
     "register_digest": "penstock.graph.hashing",
     "stored": "penstock.environments",

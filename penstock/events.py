@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from penstock.texts import all_encodable
+from penstock.objects.texts import all_encodable
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="event", kw_only=True, omit_defaults=True):

@@ -32,11 +32,11 @@ from penstock.graph.tasks import Delays, TaskOptions, check_names
 from penstock.graph.tracing import FlowFrame, Trace, current_trace
 from penstock.journals import Journal, RunRecord, new_record, read_record
 from penstock.kept_parameters import KeptParameters, pickle_parameters, read_parameters
+from penstock.objects.secrets import Redactor
 from penstock.runners.bodies import run_coroutine
 from penstock.runners.printing import printing_to_log
 from penstock.runs import Live, Run, key_context, live_run, new_run_id
 from penstock.runtime import FlowRunInfo, in_attempt, in_flow_run
-from penstock.secrets import Redactor
 from penstock.settings import Settings, current_settings
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from penstock.clocks import Clock
 from penstock.errors import StoreError, StoreUnreachable
 from penstock.journal_writers import JournalWriter
 from penstock.kept_parameters import KeptParameters, keep, what_resuming_runs
-from penstock.locks.processes import ProcessIdentity
-from penstock.secrets import HIDDEN, Redactor, is_secret_name, redacted_text
+from penstock.objects.secrets import HIDDEN, Redactor, is_secret_name, redacted_text
+from penstock.objects.texts import all_encodable, encodable, text_of, told
+from penstock.process.identity import ProcessIdentity
 from penstock.storage.records import Signature
 from penstock.storage.signing import Signatures
 from penstock.storage.stores import AppendStore, Store
-from penstock.texts import all_encodable, encodable, text_of, told
 
 FLUSH_SECONDS = 0.5
 """Events reach the store at the latest so long after they happened: what a killed run loses of its log."""

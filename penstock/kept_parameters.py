@@ -13,7 +13,7 @@ import msgspec
 from blake3 import blake3
 
 from penstock.errors import ParameterError, SignatureRefused, StoreError
-from penstock.secrets import secret_parameters
+from penstock.objects.secrets import secret_parameters
 from penstock.storage.records import Signature
 from penstock.storage.signing import Signatures, Verdict
 from penstock.storage.stores import Store

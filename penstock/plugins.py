@@ -21,7 +21,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Literal
 
 from penstock.errors import ConfigurationError
-from penstock.texts import text_of
+from penstock.objects.texts import text_of
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

@@ -32,24 +32,24 @@ from penstock.graph.mistakes import note_futures, refuse_hidden_futures
 from penstock.graph.planning import Status
 from penstock.graph.policies import IsolationLevel
 from penstock.graph.tracing import FlowFrame, Trace, tracing
+from penstock.imported import loaded
+from penstock.input_files import file_digest
 from penstock.journals import Journal
-from penstock.loaded import loaded
+from penstock.logs.visible import visible_logs
+from penstock.objects.tracebacks import without_ours
+from penstock.process.termination import Terminated, ends_orderly
 from penstock.runners.base import Runner, WorkerContext
 from penstock.runners.copies import CannotCopy
 from penstock.runners.flights import EVERYONE, Flight
 from penstock.runners.nesting import Lending, Nesting, nesting
 from penstock.runners.reading import read_back
 from penstock.runners.script_classes import script_classes
-from penstock.runners.terminating import Terminated, ends_orderly
 from penstock.runtime import FlowRunInfo, in_flow_run
 from penstock.settings import in_force, without_password
-from penstock.storage.files import file_digest
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import Found, Unknown
 from penstock.storage.stored import StoredResult
 from penstock.storage.stores import Store
-from penstock.tracebacks import without_ours
-from penstock.visible_logs import visible_logs
 
 R = TypeVar("R")
 

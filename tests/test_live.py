@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from penstock.live import LiveValue, culprit, dumps, find_live, why_unpicklable
-from penstock.places import place_of
+from penstock.objects.live import LiveValue, culprit, dumps, find_live, why_unpicklable
+from penstock.objects.places import place_of
 
 
 class _Slots:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.loaded import loaded
+from penstock.imported import loaded
 
 SLOW = """
 import threading

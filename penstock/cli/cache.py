@@ -14,12 +14,12 @@ from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import duration, moment, print_document, say, size, table
 from penstock.cli.stored import find_result, find_task
 from penstock.errors import UsageError
+from penstock.objects.texts import clean
 from penstock.storage import copying, maintenance, purging
 from penstock.storage.maintenance import Summary
 from penstock.storage.records import RedirectRecord, ResultRecord
 from penstock.storage.results import ResultStore
 from penstock.storage.stores import DiskStore
-from penstock.texts import clean
 
 
 @click.group()

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from penstock.errors import InfrastructureError, PenstockError, TaskFailed, UpstreamFailed, UsageError, is_a
 from penstock.events import NodeFailed
-from penstock.runners.terminating import EXIT_CODE, Terminated
-from penstock.texts import text_of, traceback_of
-from penstock.tracebacks import users_frames
+from penstock.objects.texts import text_of, traceback_of
+from penstock.objects.tracebacks import users_frames
+from penstock.process.termination import EXIT_CODE, Terminated
 
 FAILED, USAGE, INFRASTRUCTURE, WORK_TO_DO, INTERRUPTED = 1, 2, 3, 4, 130
 """Exit codes other than 0: a task failed or a check found problems; the call or the configuration has to change;

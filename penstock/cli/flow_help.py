@@ -10,7 +10,7 @@ import click
 
 from penstock.errors import FlowImportError
 from penstock.flows import Flow
-from penstock.secrets import is_secret_name
+from penstock.objects.secrets import is_secret_name
 
 _HELP = ("--help", "-h")
 

@@ -17,8 +17,8 @@ from penstock.cli.run_log import RunLog
 from penstock.cli.stored import find_run, state_of
 from penstock.errors import StoreError, StoreUnreachable
 from penstock.journals import RunRecord, list_records, read_events
-from penstock.secrets import HIDDEN, is_secret_name, redacted_text
-from penstock.tracebacks import users_frames
+from penstock.objects.secrets import HIDDEN, is_secret_name, redacted_text
+from penstock.objects.tracebacks import users_frames
 
 
 @click.group(invoke_without_command=True)

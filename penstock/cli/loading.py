@@ -14,7 +14,7 @@ from typing import Any
 from penstock.cli.output import say
 from penstock.errors import FlowImportError
 from penstock.flows import Flow, noting_runs
-from penstock.tracebacks import is_users_file
+from penstock.objects.tracebacks import is_users_file
 
 
 def load_flow(target: str) -> Flow[..., Any]:

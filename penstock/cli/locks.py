@@ -11,7 +11,7 @@ from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import duration, moment, print_document, say, table
 from penstock.errors import UsageError
 from penstock.locks.base import Holder, LockManager, Repairable
-from penstock.texts import clean
+from penstock.objects.texts import clean
 
 
 @click.group()

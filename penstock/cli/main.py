@@ -82,8 +82,8 @@ def _show(error: Exception, invocation: Invocation) -> int:
     from penstock.cli.failures import describe_error, exit_code_of
     from penstock.cli.output import print_document, say
     from penstock.errors import PenstockError
-    from penstock.secrets import Redactor
-    from penstock.texts import kind_of, text_of
+    from penstock.objects.secrets import Redactor
+    from penstock.objects.texts import kind_of, text_of
 
     redact = Redactor()
     if invocation.json:

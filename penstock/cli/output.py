@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from penstock.clocks import moment as moment
-from penstock.texts import STEERING, all_encodable, clean, repr_of, text_of
+from penstock.objects.texts import STEERING, all_encodable, clean, repr_of, text_of
 
 
 def print_document(command: str, content: Mapping[str, Any]) -> None:

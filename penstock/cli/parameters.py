@@ -18,7 +18,7 @@ from penstock.cli.annotations import Unfit, annotations_of, from_json, from_text
 from penstock.cli.options import GLOBAL_OPTIONS
 from penstock.errors import ParameterError
 from penstock.flows import Flow
-from penstock.secrets import is_secret_name
+from penstock.objects.secrets import is_secret_name
 
 
 def read_parameters(

@@ -13,7 +13,7 @@ from typing import Any
 from penstock import events
 from penstock.cli.output import duration
 from penstock.locks.base import describe_holder
-from penstock.texts import clean
+from penstock.objects.texts import clean
 
 LINE_SECONDS = 1.0
 """Where there is no terminal: at most one line in so many seconds."""

@@ -24,11 +24,11 @@ from penstock.errors import PenstockError, UsageError, is_a
 from penstock.flows import Flow
 from penstock.journals import RunRecord
 from penstock.kept_parameters import check_resumable
-from penstock.runners.terminating import EXIT_CODE, Terminated
+from penstock.logs.visible import ErrorStream
+from penstock.objects.secrets import Redactor
+from penstock.objects.texts import clean, kind_of, text_of
+from penstock.process.termination import EXIT_CODE, Terminated
 from penstock.runs import Run
-from penstock.secrets import Redactor
-from penstock.texts import clean, kind_of, text_of
-from penstock.visible_logs import ErrorStream
 
 if TYPE_CHECKING:
     from penstock.settings import Settings

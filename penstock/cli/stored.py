@@ -6,7 +6,7 @@ import difflib
 
 from penstock.errors import UsageError
 from penstock.journals import RunRecord, process_of, read_record
-from penstock.locks.processes import ProcessIdentity
+from penstock.process.identity import ProcessIdentity
 from penstock.storage import maintenance
 from penstock.storage.maintenance import Summary
 from penstock.storage.results import ResultStore

@@ -12,10 +12,10 @@ import msgspec
 from penstock.graph.code_notes import CodeNote, decode_note, encode_note
 from penstock.graph.code_reading import read_code
 from penstock.graph.graphs import Entry
-from penstock.main_modules import main_module
+from penstock.objects.texts import text_of
+from penstock.process.main_modules import main_module
 from penstock.storage.code_notes import COMPONENTS, get_note, put_note
 from penstock.storage.stores import Store
-from penstock.texts import text_of
 
 _log = logging.getLogger("penstock.store")
 _MAX_REMEMBERED = 10_000

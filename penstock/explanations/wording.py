@@ -8,8 +8,8 @@ from penstock.graph.code_reading import told
 from penstock.graph.explained import Difference, Reason
 from penstock.graph.graphs import Node
 from penstock.graph.large import Large
-from penstock.secrets import redacted_text
-from penstock.texts import clean
+from penstock.objects.secrets import redacted_text
+from penstock.objects.texts import clean
 
 _DIGEST_SHOWN = 8
 _SHOWN = 80

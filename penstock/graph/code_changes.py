@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from penstock.graph.code_notes import CODE_KINDS, DEFAULT, MAX_TOLD, NAME, OBJECT, THE_TASK, CodeNote, Piece
-from penstock.secrets import HIDDEN
-from penstock.texts import clean
+from penstock.objects.secrets import HIDDEN
+from penstock.objects.texts import clean
 
 MAX_CHANGES = 20
 """More are counted only."""

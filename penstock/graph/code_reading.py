@@ -28,9 +28,9 @@ from penstock.graph.hashing import digest
 from penstock.graph.names import importable_name, is_project_module, own_module, stable_module, stable_name
 from penstock.graph.sources import Reach, behind, home_of, task_source_of_unnamed
 from penstock.graph.syntax import class_syntax, encode_tree, function_syntax, module_syntax
-from penstock.main_modules import importable_module
-from penstock.secrets import HIDDEN, Redactor, is_secret_name, redacted_text
-from penstock.texts import encodable, kind_of, text_of
+from penstock.objects.secrets import HIDDEN, Redactor, is_secret_name, redacted_text
+from penstock.objects.texts import encodable, kind_of, text_of
+from penstock.process.main_modules import importable_module
 
 _SHORT_DIGEST = 20
 

@@ -24,7 +24,7 @@ from penstock.graph.merkle import LEAVES, SIZE, Resolve
 from penstock.graph.names import main_module, main_module_name
 from penstock.graph.policies import CachePolicy, ComputedKey, KeyFunction, Part
 from penstock.graph.refs import Ref
-from penstock.secrets import is_secret_name, shows_secret
+from penstock.objects.secrets import is_secret_name, shows_secret
 
 Parts = dict[str, Any]
 """Component name to string, or for "inputs" a dict of parameter name to digest. JSON-able."""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any
 
-from penstock.loaded import loaded
-from penstock.texts import package_of
+from penstock.imported import loaded
+from penstock.objects.texts import package_of
 
 LARGE_BYTES = 256 * 1024
 """Smaller values are copied and sent with each call, which costs less than to know them again."""

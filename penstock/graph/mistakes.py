@@ -10,8 +10,8 @@ from typing import Any
 from penstock.errors import TracingError
 from penstock.graph.futures import Future
 from penstock.graph.names import is_project_module
-from penstock.places import place_of
-from penstock.texts import text_of
+from penstock.objects.places import place_of
+from penstock.objects.texts import text_of
 
 MAX_FRAMES = 200
 MAX_ITEMS = 50

@@ -10,7 +10,7 @@ import sysconfig
 from contextvars import ContextVar
 from typing import Any
 
-from penstock.main_modules import MAIN_NAMES, importable_module, main_module, main_module_name
+from penstock.process.main_modules import MAIN_NAMES, importable_module, main_module, main_module_name
 
 __all__ = [
     "MAIN_NAMES",

@@ -18,7 +18,7 @@ from penstock.graph.keys import KeyContext, compile_template
 from penstock.graph.large import Large, Snapshots
 from penstock.graph.refs import Ref
 from penstock.graph.tasks import TaskDefinition, TaskOptions
-from penstock.places import place_of
+from penstock.objects.places import place_of
 from penstock.runtime import having, task_run
 
 

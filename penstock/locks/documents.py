@@ -12,8 +12,8 @@ import re
 from typing import Any, TypeGuard
 
 from penstock.errors import ConfigurationError, LockError
-from penstock.locks.processes import ProcessIdentity
 from penstock.locks.sessions import checked_lease
+from penstock.process.identity import ProcessIdentity
 
 FORMAT = 1
 LAST_NUMBER = 10**15

@@ -24,7 +24,7 @@ from penstock.clocks import Clock
 from penstock.errors import LockError
 from penstock.locks import documents
 from penstock.locks.base import DEFAULT_LEASE_SECONDS
-from penstock.locks.processes import UNKNOWN, ProcessIdentity
+from penstock.process.identity import UNKNOWN, ProcessIdentity
 from penstock.storage.stores import SlotStore
 
 _FOLDER = "sessions/"

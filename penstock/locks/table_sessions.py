@@ -39,12 +39,12 @@ from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import LockError, SessionLost
 from penstock.locks.base import DEFAULT_LEASE_SECONDS, Damage, Holder, Lease, Outcome, Session, Wakeup
 from penstock.locks.documents import LAST_TOKEN
-from penstock.locks.processes import ProcessIdentity
 from penstock.locks.repairs import repair_tables
 from penstock.locks.sessions import Bell, Heartbeat, checked_lease, described, own_leases
 from penstock.locks.table_files import TableFiles
 from penstock.locks.table_set import Tables
 from penstock.locks.tables import BEAT, Opening, Table, gets, gives_up, releases, wants
+from penstock.process.identity import ProcessIdentity
 
 _PAUSES = (0.0005, 0.001, 0.002, 0.004, 0.01, 0.02, 0.05, 0.1)
 """Between looks at somebody who has not decided yet. Who takes longer is stopped, and is taken for a holder."""

@@ -24,7 +24,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from penstock.errors import LockError
 from penstock.locks import documents
 from penstock.locks.base import Holder, Outcome
-from penstock.locks.processes import ProcessIdentity
+from penstock.process.identity import ProcessIdentity
 
 _PLAIN = re.compile(r"[!-$&-~]+")
 """Keys that are written as they are: no blanks, no ends of lines, and no percent sign."""

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from penstock.graph.large import PLAIN
-from penstock.loaded import loaded
+from penstock.imported import loaded
 
 R = TypeVar("R")
 

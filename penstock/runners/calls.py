@@ -25,6 +25,7 @@ from penstock.graph.large import PLAIN, Large
 from penstock.graph.names import main_module
 from penstock.graph.refs import Ref
 from penstock.graph.tracing import tracing
+from penstock.input_files import file_digest
 from penstock.runners.base import (
     NO_GENERATION,
     Bundle,
@@ -51,7 +52,6 @@ from penstock.runners.scans import filled_lazily, lazy_parameters, lost_input, s
 from penstock.runners.values import refuse_live
 from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
 from penstock.settings import in_force
-from penstock.storage.files import file_digest
 from penstock.storage.records import RecipeEntry, ResultRecord
 from penstock.storage.results import Restart, ResultStore, this_process
 from penstock.storage.slots import Absent, Found

@@ -26,8 +26,8 @@ from typing import Any
 
 from penstock.errors import SerializationError
 from penstock.graph.large import frozen
-from penstock.loaded import loaded
-from penstock.texts import module_of, package_of
+from penstock.imported import loaded
+from penstock.objects.texts import module_of, package_of
 
 IMMUTABLE: frozenset[type] = frozenset({
     *(int, str, float, bool, type(None), bytes, complex, range, slice, type(...), type(NotImplemented)),

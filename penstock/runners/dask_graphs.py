@@ -16,13 +16,13 @@ from typing import Any
 
 from dask._task_spec import DataNode, Task, TaskRef
 
+from penstock.objects.texts import encodable
 from penstock.runners.base import Bundle, Payload
 from penstock.runners.dask_capacity import ANYWHERE, Placement
 from penstock.runners.dask_worker import Argument, Blob, Kept, Parcel, Promised
 from penstock.runners.source_lines import pickled_task
 from penstock.runners.values import pickled
 from penstock.runners.wire import pack_bundle
-from penstock.texts import encodable
 
 PERFORM = b"cpenstock.runners.dask_worker\nperform\n."
 """`perform` as a pickle."""

@@ -13,9 +13,9 @@ from typing import Any
 import cloudpickle
 
 from penstock.errors import TaskFailed
+from penstock.objects.texts import kind_of, text_of, traceback_of
+from penstock.objects.tracebacks import users_frames
 from penstock.runners.base import Failure
-from penstock.texts import kind_of, text_of, traceback_of
-from penstock.tracebacks import users_frames
 
 
 def describe(error: BaseException) -> Failure:

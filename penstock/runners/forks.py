@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 
-from penstock.texts import encodable, traceback_of
+from penstock.objects.texts import encodable, traceback_of
 
 
 def end_if_forked(process: int, task: str, error: BaseException | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import cloudpickle
 
-from penstock.live import Pickler
+from penstock.objects.live import Pickler
 from penstock.runners.values import INLINE_VALUE_BYTES, Pickled, pickle_simple, unsendable
 
 Packed = tuple[tuple[bool, ...], list[Any]]

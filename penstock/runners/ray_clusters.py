@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from penstock.errors import RunnerError
-from penstock.loaded import loaded
+from penstock.imported import loaded
 from penstock.runners.ray_answers import check_answers, host_and_port, of_this_machine
 from penstock.runners.ray_prints import PRINTS
 

@@ -16,6 +16,7 @@ import ray
 
 from penstock.errors import DamagedResult, RunnerError
 from penstock.graph.large import Large
+from penstock.objects.texts import encodable
 from penstock.runners import ray_worker
 from penstock.runners.base import (
     Bundle,
@@ -40,7 +41,6 @@ from penstock.runners.source_lines import pickled_task
 from penstock.runners.values import Pickled, pickled, read_value
 from penstock.runners.wire import none_read, pack_bundle, unpack_outcomes
 from penstock.runners.worker_processes import log_again
-from penstock.texts import encodable
 
 MAX_SLOTS = 8
 """A bundle's large values come back in at most so many objects; each costs Ray about 12 µs, used or not."""

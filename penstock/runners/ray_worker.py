@@ -17,6 +17,7 @@ import cloudpickle
 import ray
 
 from penstock.errors import RunnerError
+from penstock.objects.texts import encodable
 from penstock.runners.base import Bundle, Call, Failure, Outcome, Payload, WorkerContext
 from penstock.runners.calls import Worker
 from penstock.runners.failures import describe, portable
@@ -29,7 +30,6 @@ from penstock.runners.values import INLINE_VALUE_BYTES, Pickled, read_value
 from penstock.runners.wire import pack_outcomes, unpack_bundle
 from penstock.runners.worker_processes import CollectedLogs, portable_outcomes, prepare, stores_of
 from penstock.storage.stores import Store
-from penstock.texts import encodable
 
 INLINE_BUNDLE_BYTES = 1024 * 1024
 """So much of a bundle's values travels as bytes inside its outcomes, which reach the driver; the rest never does."""

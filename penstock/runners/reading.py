@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from penstock.errors import PenstockError, SerializationError, is_a
-from penstock.runners.terminating import Terminated
-from penstock.texts import told
+from penstock.objects.texts import told
+from penstock.process.termination import Terminated
 
 V = TypeVar("V")
 

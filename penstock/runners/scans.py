@@ -21,11 +21,11 @@ from penstock.errors import DamagedResult, is_a
 from penstock.graph.capture import taken, walk
 from penstock.graph.hashing import register_digest
 from penstock.graph.refs import Ref
+from penstock.objects.texts import text_of
 from penstock.runners.base import Call, Input
 from penstock.storage.records import ResultRecord
 from penstock.storage.results import ResultStore
 from penstock.storage.stored import StoredResult
-from penstock.texts import text_of
 
 # What is stored is known by its value's digest, wherever it lies.
 register_digest(StoredResult, lambda stored: stored.record.digest)

@@ -11,7 +11,7 @@ from typing import Any
 
 import cloudpickle
 
-from penstock.main_modules import MAIN_NAMES, carried_names
+from penstock.process.main_modules import MAIN_NAMES, carried_names
 
 _MOST_BYTES = 1 << 18
 """Of one class: a larger one has data of the script in it, which its methods mention."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import cloudpickle.cloudpickle
 
-from penstock.live import Pickler
+from penstock.objects.live import Pickler
 from penstock.runners.base import Payload
 from penstock.runners.values import pickled
 

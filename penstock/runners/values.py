@@ -13,8 +13,8 @@ from typing import Any
 import cloudpickle
 
 from penstock.errors import RunnerError, SerializationError, is_a
-from penstock.live import LiveValue, Pickler, culprit, dumps, find_live, why_not, why_unpicklable
-from penstock.texts import kind_of
+from penstock.objects.live import LiveValue, Pickler, culprit, dumps, find_live, why_not, why_unpicklable
+from penstock.objects.texts import kind_of
 
 INLINE_VALUE_BYTES = 64 * 1024
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from penstock.errors import RunnerError
 from penstock.indexes import index_from, with_index
+from penstock.objects.texts import text_of
 from penstock.runners.base import Outcome, WorkerContext
 from penstock.runners.failures import portable
 from penstock.storage import open_store
 from penstock.storage.results import ResultStore
 from penstock.storage.stores import Store
-from penstock.texts import text_of
 
 
 def stores_of(context: WorkerContext, *, check: Callable[[Store], None] | None = None) -> Callable[[Any], ResultStore]:

@@ -6,7 +6,7 @@ import math
 from typing import Any, BinaryIO
 
 from penstock.errors import SerializationError
-from penstock.loaded import loaded
+from penstock.imported import loaded
 from penstock.storage.arrays import NumpySerializer
 from penstock.storage.records import About
 from penstock.storage.serializers import type_name

@@ -8,7 +8,7 @@ import struct
 from typing import Any, BinaryIO
 
 from penstock.errors import SerializationError
-from penstock.loaded import loaded
+from penstock.imported import loaded
 from penstock.storage.records import About
 
 _MAGIC = b"\x93NUMPY"

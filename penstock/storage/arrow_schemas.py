@@ -15,7 +15,7 @@ import struct
 from typing import Any
 
 from penstock.errors import CodecRefused, SerializationError
-from penstock.loaded import loaded
+from penstock.imported import loaded
 
 _MARK = b"ARROW:extension:name"
 _CONTINUATION = b"\xff\xff\xff\xff"

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from penstock.errors import CodecRefused
-from penstock.main_modules import MAIN_NAMES, Names, importable_module, living_names
+from penstock.process.main_modules import MAIN_NAMES, Names, importable_module, living_names
 
 
 @dataclass(frozen=True, slots=True)

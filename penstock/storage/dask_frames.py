@@ -20,7 +20,7 @@ from dask.dataframe.utils import clear_known_categories
 from dask.delayed import delayed
 
 from penstock.errors import SerializationError
-from penstock.loaded import loaded
+from penstock.imported import loaded
 from penstock.storage.parquet import through_parquet
 from penstock.storage.parquet_reading import read_parquet
 from penstock.storage.parts import Manifest, PartSink, StoredParts, Written

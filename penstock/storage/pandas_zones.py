@@ -7,7 +7,7 @@ import importlib.util
 import zoneinfo
 from typing import Any
 
-from penstock.loaded import loaded
+from penstock.imported import loaded
 from penstock.storage.typed_nodes import from_node, to_node
 
 

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 
 import cloudpickle
 
-from penstock.live import Pickler
-from penstock.main_modules import MAIN_NAMES, living_names
+from penstock.objects.live import Pickler
+from penstock.process.main_modules import MAIN_NAMES, living_names
 from penstock.storage.classes import class_name
 from penstock.storage.path_results import note_of_paths
 from penstock.storage.versions import PYTHON, version_of

@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 import msgspec
 
 from penstock.errors import CodecRefused, PenstockError, SerializationError
-from penstock.live import culprit, why_not
-from penstock.loaded import loaded
+from penstock.imported import loaded
+from penstock.objects.live import culprit, why_not
 from penstock.storage import pickles
 from penstock.storage.classes import class_name, find_class
 from penstock.storage.records import About

@@ -20,7 +20,7 @@ from penstock.errors import (
     StoreRefused,
     StoreVersionError,
 )
-from penstock.loaded import loaded
+from penstock.imported import loaded
 from penstock.storage.commits import (
     COMMIT_SECONDS,
     COMMIT_TRIES,

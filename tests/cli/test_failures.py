@@ -9,7 +9,7 @@ import pytest
 import penstock.flows
 from penstock import errors
 from penstock.cli.failures import exit_code_of
-from penstock.tracebacks import users_frames
+from penstock.objects.tracebacks import users_frames
 
 
 @pytest.mark.parametrize(

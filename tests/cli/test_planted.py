@@ -16,8 +16,8 @@ from penstock.cli.output import duration, moment, print_document, size, table
 from penstock.cli.run_log import MOST_FAILURES, SLOWEST, RunLog
 from penstock.errors import StoreError
 from penstock.journals import MAX_LINE, RunRecord, list_records, read_events, read_record
+from penstock.objects.texts import clean
 from penstock.storage import LocalStore
-from penstock.texts import clean
 
 ESCAPES = "\x1b[2J\x1b]0;pwned\x07\x9b31m\r\x08\u202egnp.exe\u2066\u200b\u2028\ufeff\U000e0041"
 STEERING = re.compile(

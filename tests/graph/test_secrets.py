@@ -11,7 +11,7 @@ import pytest
 
 from penstock import INPUTS, flow, task
 from penstock.graph.hashing import digest
-from penstock.secrets import (
+from penstock.objects.secrets import (
     Redactor,
     holds_secret,
     is_secret_name,

@@ -14,7 +14,7 @@ from typing import Any
 
 from penstock.errors import SessionLost
 from penstock.locks import FileSystemLockManager, Lease, LockManager, Session, lock_manager_from
-from penstock.locks.processes import ProcessIdentity
+from penstock.process.identity import ProcessIdentity
 
 
 class Puppet:

@@ -9,7 +9,7 @@ import pytest
 
 from penstock.errors import LockError
 from penstock.locks import Holder, Lease, StorageLockManager
-from penstock.locks.processes import ProcessIdentity
+from penstock.process.identity import ProcessIdentity
 from penstock.storage.memory import MemoryStore
 from penstock.testing.clocks import FakeClock
 

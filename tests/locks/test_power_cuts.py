@@ -12,8 +12,8 @@ import pytest
 
 from penstock.clocks import Clock
 from penstock.locks import FileSystemLockManager, Holder, Lease
-from penstock.locks.processes import ProcessIdentity
 from penstock.locks.slots import SlotLockManager
+from penstock.process.identity import ProcessIdentity
 from penstock.storage.limits import read_limits, read_rates, remove_limit, set_limit, set_rate
 from penstock.storage.local import LocalStore
 from penstock.storage.rates import Rate, RateTable

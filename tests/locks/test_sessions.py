@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from penstock.errors import ConfigurationError, LockError
-from penstock.locks.processes import ProcessIdentity
 from penstock.locks.sessions import Bell, Heartbeat, checked_lease
+from penstock.process.identity import ProcessIdentity
 from penstock.testing.clocks import FakeClock
 
 LEASE = 30.0

@@ -10,9 +10,9 @@ from unittest import mock
 import pytest
 
 from penstock.locks.epochs import Epoch, Epochs, _encoded, _name
-from penstock.locks.processes import ProcessIdentity
 from penstock.locks.registry import SessionObject, SessionRegistry
 from penstock.locks.slots import SlotLockManager
+from penstock.process.identity import ProcessIdentity
 from penstock.storage.memory import MemoryStore
 from penstock.storage.stores import Listed
 from tests.locks.worlds import Machine, Violation, World, seeds, take_turns

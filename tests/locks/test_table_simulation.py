@@ -9,10 +9,10 @@ from unittest import mock
 import pytest
 
 from penstock.locks.base import Holder
-from penstock.locks.processes import ProcessIdentity
 from penstock.locks.table_sessions import TableLocks, _TableSession
 from penstock.locks.table_set import Tables
 from penstock.locks.tables import Table
+from penstock.process.identity import ProcessIdentity
 from tests.locks.worlds import LEASE, Crashed, Machine, Violation, World, seeds, take_turns
 
 

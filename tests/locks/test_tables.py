@@ -13,8 +13,8 @@ import pytest
 from penstock.errors import LockError, SessionLost
 from penstock.locks import FileSystemLockManager, Holder, Lease
 from penstock.locks.file_systems import is_local
-from penstock.locks.processes import ProcessIdentity
 from penstock.locks.tables import Table, gets, releases, wants
+from penstock.process.identity import ProcessIdentity
 from penstock.testing.clocks import FakeClock
 from penstock.testing.locks import ODD_KEYS
 

@@ -15,10 +15,10 @@ import pytest
 
 from penstock import INPUTS, events, flow, task
 from penstock.journals import list_records, read_events
+from penstock.objects.texts import traceback_of
 from penstock.runners import Runner
 from penstock.settings import load_settings
 from penstock.storage import open_store
-from penstock.texts import traceback_of
 from tests.runners.hostile_objects import Case, armed, cases
 
 

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
-from penstock.secrets import redacted_text
-from penstock.texts import clean, text_of
+from penstock.objects.secrets import redacted_text
+from penstock.objects.texts import clean, text_of
 
 
 class VisibleLogs:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from penstock.texts import package_of, repr_of
+from penstock.objects.texts import package_of, repr_of
 
 MOST = 20_000
 """So many parts are looked at."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from penstock.loaded import loaded
+from penstock.imported import loaded
 
 HIDDEN = "***"
 _WORDS = (

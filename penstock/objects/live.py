@@ -14,8 +14,8 @@ from typing import Any
 import cloudpickle
 
 from penstock.errors import is_a
-from penstock.places import parts, place_of
-from penstock.texts import kind_name, module_of, text_of, told
+from penstock.objects.places import parts, place_of
+from penstock.objects.texts import kind_name, module_of, text_of, told
 
 _LIVE = {
     ("ray", "ObjectRef"): "a reference to an object of Ray, which goes when nobody holds it any more",

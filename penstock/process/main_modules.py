@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from penstock.loaded import loaded
+from penstock.imported import loaded
 
 MAIN_NAMES = frozenset({"__main__", "__mp_main__"})
 Names = Mapping[str, Any]
