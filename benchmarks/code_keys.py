@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from penstock.graph.sources import task_code, task_source
+from penstock.digests.sources import task_code, task_source
 
 SIZES = (500, 1000, 2000, 4000)
 

@@ -20,11 +20,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from penstock.digests.python import register_digest
     from penstock.driver.retries import exponential_backoff
     from penstock.environments import Environment, stored
     from penstock.flows import Flow, flow
     from penstock.graph.futures import Future
-    from penstock.graph.hashing import register_digest
     from penstock.graph.keys import TaskRunContext, task_input_hash
     from penstock.graph.plans import Plan
     from penstock.graph.policies import (
@@ -107,7 +107,7 @@ _HOMES = {
     "flow": "penstock.flows",
     "get_run_logger": "penstock.logs.run_logger",
     "load_settings": "penstock.settings",
-    "register_digest": "penstock.graph.hashing",
+    "register_digest": "penstock.digests.python",
     "stored": "penstock.environments",
     "task": "penstock.tasks",
     "task_input_hash": "penstock.graph.keys",

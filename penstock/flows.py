@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cas
 import msgspec
 
 from penstock import events
+from penstock.digests.sources import importable_name
 from penstock.driver.retries import delay_before
 from penstock.environments import Environment
 from penstock.errors import ConfigurationError
 from penstock.flow_options import Choice, FlowOptions, check_flow, chosen, flow_options
-from penstock.graph.capture import replace_futures
+from penstock.graph.arguments import replace_futures
+from penstock.graph.binding import Signature
 from penstock.graph.futures import Future
 from penstock.graph.graphs import Graph
-from penstock.graph.signatures import Signature
-from penstock.graph.sources import importable_name
 from penstock.graph.tasks import Delays, TaskOptions, check_names
 from penstock.graph.tracing import FlowFrame, Trace, current_trace
 from penstock.journals import Journal, RunRecord, new_record, read_record

@@ -24,7 +24,7 @@ from penstock.environments import (
     expand_files,
 )
 from penstock.errors import DamagedResult, PenstockError, TracingError, is_a
-from penstock.graph.capture import replace_futures
+from penstock.graph.arguments import replace_futures
 from penstock.graph.futures import WaitedInVain
 from penstock.graph.graphs import Entry, Graph, Node
 from penstock.graph.keys import KeyContext

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from penstock import events as log
 from penstock.clocks import Clock
+from penstock.digests.names import main_module_name
 from penstock.driver.admission import Admission
 from penstock.driver.completion import Completion
 from penstock.driver.core import Core
@@ -25,7 +26,6 @@ from penstock.driver.rates import Rates
 from penstock.driver.run_state import RunState
 from penstock.driver.starts import Starts
 from penstock.graph.graphs import Entry, Node
-from penstock.graph.names import main_module_name
 from penstock.locks.base import LockManager
 from penstock.runners.base import Engine, Report
 from penstock.runners.flights import EVERYONE, Flight, FlightOf

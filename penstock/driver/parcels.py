@@ -6,12 +6,12 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from penstock.digests.python import digest_bytes
 from penstock.driver.pipelining import Pipelining
 from penstock.driver.progress import Progress
 from penstock.driver.run_state import RunState
 from penstock.errors import DigestError
 from penstock.graph.graphs import Entry, Node
-from penstock.graph.hashing import digest_bytes
 from penstock.runners.base import Call, Payload
 from penstock.runners.flights import FlightOf
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.digests.large import Large
 from penstock.graph.graphs import Graph
-from penstock.graph.large import Large
 from penstock.runners.base import Input
 from penstock.storage.records import ResultRecord
 

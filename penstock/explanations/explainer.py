@@ -10,18 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from penstock.clocks import Clock, moment
+from penstock.digests.refs import Ref
 from penstock.driver.lookups import NEVER_COMPUTED, NO_RESULT_FOR_RECIPE
 from penstock.errors import DigestError, StoreError
 from penstock.explanations.nearest import Earlier, records_of
 from penstock.explanations.notes import current_note, read_note
 from penstock.explanations.producers import other_environment
 from penstock.explanations.wording import shortened, told_difference
-from penstock.graph.code_changes import CodeChange, code_changes, told_changes
+from penstock.graph.code.changes import CodeChange, code_changes, told_changes
 from penstock.graph.explained import Difference, Explanation, Reason, planned_reason
 from penstock.graph.graphs import Entry, Graph, Node
 from penstock.graph.keys import KeyTemplate
 from penstock.graph.planning import Hit, NoHit, Status, Step
-from penstock.graph.refs import Ref
 from penstock.storage.code_notes import COMPONENTS
 from penstock.storage.records import Producer, ResultRecord
 from penstock.storage.results import ResultStore, this_process

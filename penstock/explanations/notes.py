@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from penstock.graph.code_notes import CodeNote, decode_note, encode_note
-from penstock.graph.code_reading import read_code
+from penstock.graph.code.notes import CodeNote, decode_note, encode_note
+from penstock.graph.code.reading import read_code
 from penstock.graph.graphs import Entry
 from penstock.objects.texts import text_of
 from penstock.process.main_modules import main_module

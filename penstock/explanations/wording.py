@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from penstock.graph.code_reading import told
+from penstock.digests.large import Large
+from penstock.graph.code.reading import told
 from penstock.graph.explained import Difference, Reason
 from penstock.graph.graphs import Node
-from penstock.graph.large import Large
 from penstock.objects.secrets import redacted_text
 from penstock.objects.texts import clean
 

@@ -7,9 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import ref
 
+from penstock.digests.sources import (
+    importable_name,
+    task_code,
+    task_source,
+    task_source_of_unnamed,
+    told_by_name,
+)
 from penstock.errors import DigestError
 from penstock.graph.policies import CachePolicy, Part
-from penstock.graph.sources import importable_name, task_code, task_source, task_source_of_unnamed, told_by_name
 
 _Read = Callable[[Callable[..., Any]], str]
 _READERS: dict[str, tuple[str, _Read]] = {

@@ -10,7 +10,7 @@ from penstock.graph.graphs import Graph, Node
 from penstock.graph.planning import NoAnswer, Step
 
 if TYPE_CHECKING:
-    from penstock.graph.code_changes import CodeChange
+    from penstock.graph.code.changes import CodeChange
 
 SHOWN_REASONS = 4
 """So many stand in one line."""

@@ -9,13 +9,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.digests.large import Large
+from penstock.digests.python import combine, digest
+from penstock.digests.refs import Ref
 from penstock.errors import CycleError
-from penstock.graph.hashing import combine, digest
+from penstock.graph.binding import Style
 from penstock.graph.keys import KeyTemplate
-from penstock.graph.large import Large
 from penstock.graph.policies import CachePolicy
-from penstock.graph.refs import Ref
-from penstock.graph.signatures import Style
 from penstock.graph.tasks import TaskDefinition
 
 

@@ -16,14 +16,14 @@ from typing import Any
 
 from blake3 import blake3
 
+from penstock.digests.names import main_module, main_module_name
+from penstock.digests.python import combine, digest, digest_bytes
+from penstock.digests.refs import Ref
+from penstock.digests.walk import LEAVES, SIZE, Resolve
 from penstock.errors import PolicyError
-from penstock.graph.capture import fill_all
+from penstock.graph.arguments import fill_all
 from penstock.graph.carried import code_digests
-from penstock.graph.hashing import combine, digest, digest_bytes
-from penstock.graph.merkle import LEAVES, SIZE, Resolve
-from penstock.graph.names import main_module, main_module_name
 from penstock.graph.policies import CachePolicy, ComputedKey, KeyFunction, Part
-from penstock.graph.refs import Ref
 from penstock.objects.secrets import is_secret_name, shows_secret
 
 Parts = dict[str, Any]

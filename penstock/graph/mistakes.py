@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from penstock.digests.names import is_project_module
 from penstock.errors import TracingError
 from penstock.graph.futures import Future
-from penstock.graph.names import is_project_module
 from penstock.objects.places import place_of
 from penstock.objects.texts import text_of
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from penstock.digests.refs import Ref
 from penstock.graph.agreement import Agreement, as_claim
 from penstock.graph.graphs import Graph, Node
-from penstock.graph.refs import Ref
 
 
 class Status(StrEnum):

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any
 
+from penstock.digests.sources import importable_name
 from penstock.errors import ConfigurationError
+from penstock.graph.binding import Signature, signature_of
 from penstock.graph.carried import carry_code, code_to_carry
 from penstock.graph.policies import DEFAULT, CachePolicy
-from penstock.graph.signatures import Signature, signature_of
-from penstock.graph.sources import importable_name
 
 Delays = float | int | Sequence[float] | Callable[[int], Sequence[float]]
 Resources = Mapping[str, Any] | Callable[[int], Mapping[str, Any]]

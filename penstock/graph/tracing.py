@@ -9,14 +9,14 @@ from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from penstock.digests.large import Large, Snapshots
+from penstock.digests.python import digest_bytes
+from penstock.digests.refs import Ref
 from penstock.errors import TracingError
-from penstock.graph.capture import SMALL, capture, replace_futures
+from penstock.graph.arguments import SMALL, capture, replace_futures
 from penstock.graph.futures import Future
 from penstock.graph.graphs import Entry, Graph
-from penstock.graph.hashing import digest_bytes
 from penstock.graph.keys import KeyContext, compile_template
-from penstock.graph.large import Large, Snapshots
-from penstock.graph.refs import Ref
 from penstock.graph.tasks import TaskDefinition, TaskOptions
 from penstock.objects.places import place_of
 from penstock.runtime import having, task_run

@@ -16,10 +16,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from penstock.digests.large import Large
 from penstock.errors import ConfigurationError
+from penstock.graph.binding import Style
 from penstock.graph.keys import KeyTemplate
-from penstock.graph.large import Large
-from penstock.graph.signatures import Style
 from penstock.graph.tasks import TaskDefinition
 from penstock.runners.nesting import Nesting
 from penstock.runners.script_classes import ScriptClasses, script_classes

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from penstock.graph.large import PLAIN
+from penstock.digests.large import PLAIN
 from penstock.imported import loaded
 
 R = TypeVar("R")

@@ -17,13 +17,13 @@ from types import GeneratorType
 from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK
+from penstock.digests.large import PLAIN, Large
+from penstock.digests.names import main_module
+from penstock.digests.python import combine, digest
+from penstock.digests.refs import Ref
 from penstock.errors import DamagedResult, StoreError
 from penstock.graph.agreement import as_claim
-from penstock.graph.capture import fill_all, walk
-from penstock.graph.hashing import combine, digest
-from penstock.graph.large import PLAIN, Large
-from penstock.graph.names import main_module
-from penstock.graph.refs import Ref
+from penstock.graph.arguments import fill_all, walk
 from penstock.graph.tracing import tracing
 from penstock.input_files import file_digest
 from penstock.runners.base import (

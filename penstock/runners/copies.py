@@ -24,8 +24,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from penstock.digests.large import frozen
 from penstock.errors import SerializationError
-from penstock.graph.large import frozen
 from penstock.imported import loaded
 from penstock.objects.texts import module_of, package_of
 

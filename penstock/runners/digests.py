@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
+from penstock.digests.python import combine, digest
 from penstock.errors import DigestError
-from penstock.graph.hashing import combine, digest
 from penstock.storage.sizes import nbytes_of
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import Any
 
 import ray
 
+from penstock.digests.large import Large
 from penstock.errors import DamagedResult, RunnerError
-from penstock.graph.large import Large
 from penstock.objects.texts import encodable
 from penstock.runners import ray_worker
 from penstock.runners.base import (

@@ -17,10 +17,10 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from penstock.digests.python import register_digest
+from penstock.digests.refs import Ref
 from penstock.errors import DamagedResult, is_a
-from penstock.graph.capture import taken, walk
-from penstock.graph.hashing import register_digest
-from penstock.graph.refs import Ref
+from penstock.graph.arguments import taken, walk
 from penstock.objects.texts import text_of
 from penstock.runners.base import Call, Input
 from penstock.storage.records import ResultRecord

@@ -34,7 +34,7 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from penstock.graph.hashing import digest
+from penstock.digests.python import digest
 from penstock.graph.policies import INPUTS, IsolationLevel
 from penstock.settings import load_settings
 from penstock.storage import open_store

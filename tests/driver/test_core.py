@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from penstock import events as log
+from penstock.digests.python import digest
 from penstock.driver import instructions as do
 from penstock.driver.events import (
     Answered,
@@ -37,7 +38,6 @@ from penstock.errors import (
     UpstreamFailed,
     WorkerLost,
 )
-from penstock.graph.hashing import digest
 from penstock.graph.planning import NoAnswer
 from penstock.runners.base import NO_GENERATION, Finished, Started, Waits
 from penstock.runners.failures import describe

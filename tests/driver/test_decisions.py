@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from penstock import events as log
+from penstock.digests.python import digest
 from penstock.driver import instructions as do
 from penstock.driver import values
 from penstock.driver.bundling import MOST_BYTES
@@ -17,7 +18,6 @@ from penstock.driver.locking import MAX_DEPTH
 from penstock.driver.retries import delay_before, exponential_backoff
 from penstock.driver.transitions import State
 from penstock.errors import ConfigurationError, LockTimeout, PolicyError, TracingError
-from penstock.graph.hashing import digest
 from penstock.graph.planning import Hit
 from penstock.graph.tasks import TaskOptions
 from penstock.runners.flights import Flight

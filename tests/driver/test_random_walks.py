@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from penstock.digests.python import digest
 from penstock.driver import instructions as do
 from penstock.driver.events import Broken, Cancel, Dropped, FinishRunning, GiveUp, Remake, Rested, Stop, TimedOut
 from penstock.driver.transitions import OVER, State
 from penstock.errors import LocksUnreachable, PenstockError, ValuesChanged
-from penstock.graph.hashing import digest
 from penstock.graph.tasks import TaskDefinition
 from penstock.runners.base import NO_GENERATION, Waits
 from penstock.runners.flights import Flight

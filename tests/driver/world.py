@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from penstock import events as log
+from penstock.digests.python import digest as digest_of
 from penstock.driver import instructions as do
 from penstock.driver.assembly import make_core
 from penstock.driver.events import Answered, Broken, Event, Extend, GoOn, Refused, Woken
@@ -20,7 +21,6 @@ from penstock.driver.run_state import RunState
 from penstock.driver.transitions import State
 from penstock.graph.futures import Future
 from penstock.graph.graphs import Node
-from penstock.graph.hashing import digest as digest_of
 from penstock.graph.keys import KeyContext
 from penstock.graph.planning import Answer, Hit, NoAnswer, NoHit, Query
 from penstock.graph.policies import INPUTS

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from penstock.graph.code_changes import CodeChange
+from penstock.graph.code.changes import CodeChange
 from penstock.graph.plans import Plan
 
 Project = Callable[..., ModuleType]
@@ -363,8 +363,8 @@ def test_what_a_stranger_writes_into_a_note_steers_no_terminal_and_has_an_end(ed
 
 
 def test_a_long_diff_has_an_end() -> None:
-    from penstock.graph.code_changes import DIFF_LINES, code_changes
-    from penstock.graph.code_notes import FUNCTION, CodeNote, Piece
+    from penstock.graph.code.changes import DIFF_LINES, code_changes
+    from penstock.graph.code.notes import FUNCTION, CodeNote, Piece
 
     def note(digest: str, text: str) -> CodeNote:
         return CodeNote(1, digest * 40, [Piece(FUNCTION, "the task", "f", digest, text)])
@@ -376,7 +376,7 @@ def test_a_long_diff_has_an_end() -> None:
 
 
 def test_the_note_of_a_large_program_fits_and_keeps_what_it_can() -> None:
-    from penstock.graph.code_notes import CONSTANT, FUNCTION, MAX_BYTES, CodeNote, Piece, decode_note, encode_note
+    from penstock.graph.code.notes import CONSTANT, FUNCTION, MAX_BYTES, CodeNote, Piece, decode_note, encode_note
 
     pieces = [Piece(FUNCTION, f"f{n}", f"f{n}", "d", "x = 'é'\n" * 800) for n in range(300)]
     pieces.append(Piece(CONSTANT, "c", "c", "d", "1"))

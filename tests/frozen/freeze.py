@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from penstock.graph.hashing import digest
+from penstock.digests.python import digest
 from tests.frozen import flows
 
 FOLDER = Path(__file__).parent

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.graph.hashing import digest
+from penstock.digests.python import digest
 from tests.frozen import flows
 
 FOLDER = Path(__file__).parent

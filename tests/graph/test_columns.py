@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.digests.python import digest
 from penstock.errors import DigestError
-from penstock.graph.hashing import digest
 
 np = pytest.importorskip("numpy")
 pd = pytest.importorskip("pandas")

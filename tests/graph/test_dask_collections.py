@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from penstock.digests.python import digest
 from penstock.errors import DigestError
-from penstock.graph.hashing import digest
 
 dask = pytest.importorskip("dask")
 pytest.importorskip("pandas")

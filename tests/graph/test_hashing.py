@@ -39,9 +39,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import penstock
+from penstock.digests.python import MAX_DEPTH, combine, digest, register_digest
+from penstock.digests.refs import Ref
 from penstock.errors import DigestError
-from penstock.graph.hashing import MAX_DEPTH, combine, digest, register_digest
-from penstock.graph.refs import Ref
 
 FOLDER = Path(__file__).parent
 
@@ -199,7 +199,7 @@ def test_no_two_golden_values_share_a_digest_and_none_is_forgotten(golden: dict[
 
 def test_another_process_with_another_hash_seed_agrees(golden: dict[str, str]) -> None:
     code = (
-        "import sys; from penstock.graph.hashing import digest\n"
+        "import sys; from penstock.digests.python import digest\n"
         "values = ({1, 'a', (2, 3)}, {'b': 1, 'a': [2.5, None], 3: {'c': True}}, frozenset({1, 'a'}))\n"
         "print(*map(digest, values))"
     )
@@ -581,7 +581,7 @@ def test_digesting_works_where_no_array_package_is_installed() -> None:
     code = (
         "import sys\n"
         "for name in ('numpy', 'pandas', 'polars', 'pyarrow', 'pydantic'): sys.modules[name] = None\n"
-        "from penstock.graph.hashing import digest; print(digest([1, {'a': 2.5}]))"
+        "from penstock.digests.python import digest; print(digest([1, {'a': 2.5}]))"
     )
     environment = {**os.environ, "PYTHONPATH": str(FOLDER.parents[1])}
     said = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)

@@ -21,11 +21,11 @@ from typing import Any
 
 import pytest
 
+from penstock.digests.names import importable_name, main_module, main_module_name
+from penstock.digests.python import digest
 from penstock.errors import DigestError
 from penstock.graph.carried import carry_code, code_digests, code_to_carry
-from penstock.graph.hashing import digest
 from penstock.graph.keys import KeyContext, compile_template
-from penstock.graph.names import importable_name, main_module, main_module_name
 from penstock.graph.policies import INPUTS, RUN_ID, TASK_CODE, TASK_SOURCE, CacheKey, CachePolicy
 from penstock.graph.tasks import TaskDefinition, TaskOptions
 

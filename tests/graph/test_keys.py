@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.digests.names import main_module
+from penstock.digests.python import combine, digest
+from penstock.digests.refs import Ref
+from penstock.digests.sources import importable_name
 from penstock.errors import DigestError, PolicyError
-from penstock.graph.hashing import combine, digest
 from penstock.graph.keys import KeyContext, KeyTemplate, compile_template, task_input_hash
-from penstock.graph.names import main_module
 from penstock.graph.policies import (
     DEFAULT,
     FLOW_PARAMETERS,
@@ -31,8 +33,6 @@ from penstock.graph.policies import (
     CachePolicy,
     Files,
 )
-from penstock.graph.refs import Ref
-from penstock.graph.sources import importable_name
 
 DISK = {"data/a.csv": "1", "data/b.csv": "2", "data/note.txt": "3", "elsewhere/a.csv": "1"}
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from penstock.graph.capture import capture, fill
-from penstock.graph.hashing import digest, digest_bytes
-from penstock.graph.large import FLAT_ITEMS, LARGE_BYTES, Large, Snapshots
+from penstock.digests.large import FLAT_ITEMS, LARGE_BYTES, Large, Snapshots
+from penstock.digests.python import digest, digest_bytes
+from penstock.graph.arguments import capture, fill
 
 N = LARGE_BYTES
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from penstock import INPUTS, flow, task
-from penstock.graph.hashing import digest
+from penstock.digests.python import digest
 from penstock.objects.secrets import (
     Redactor,
     holds_secret,

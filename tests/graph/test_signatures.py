@@ -12,8 +12,8 @@ import pytest
 
 from penstock import INPUTS, TASK_CODE, TASK_SOURCE, task
 from penstock.errors import ParameterError
+from penstock.graph.binding import Signature, Style, signature_of
 from penstock.graph.carried import code_digests
-from penstock.graph.signatures import Signature, Style, signature_of
 
 
 def shown(a: Any, /, b: Any, *rest: Any, c: Any = 3, **more: Any) -> Any:

@@ -13,8 +13,8 @@ from types import ModuleType
 
 import pytest
 
+from penstock.digests.sources import importable_name, task_code, task_source
 from penstock.errors import DigestError
-from penstock.graph.sources import importable_name, task_code, task_source
 
 Project = Callable[..., ModuleType]
 
@@ -380,8 +380,8 @@ def test_f_strings_are_digested_by_their_parts(project: Project) -> None:
 
 SCRIPT = """
 import sys
-from penstock.graph.hashing import digest
-from penstock.graph.sources import importable_name, task_source
+from penstock.digests.python import digest
+from penstock.digests.sources import importable_name, task_source
 import dataclasses
 
 def f(x):
@@ -463,7 +463,7 @@ def test_a_module_is_searched_once_however_many_of_its_functions_are_asked_for(
 ) -> None:
     import linecache
 
-    from penstock.graph import syntax
+    from penstock.digests.code import syntax
 
     visited: list[int] = []
     first_line = syntax._first_line

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
+from penstock.digests.refs import Ref
 from penstock.errors import CycleError, DigestError, ParameterError, TaskTimeout, TracingError
-from penstock.graph.capture import capture, fill, replace_futures
+from penstock.graph.arguments import capture, fill, replace_futures
 from penstock.graph.futures import Future, FutureList, WaitedInVain
 from penstock.graph.graphs import Graph, Node
 from penstock.graph.keys import KeyContext
 from penstock.graph.policies import INPUTS, RUN_ID
-from penstock.graph.refs import Ref
 from penstock.graph.tasks import TaskDefinition, TaskOptions
 from penstock.graph.tracing import FlowFrame, Trace, current_trace, tracing
 

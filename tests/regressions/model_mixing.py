@@ -17,9 +17,9 @@ from datetime import timedelta
 from typing import Any
 
 from penstock import INPUTS, CacheKey, flow, load_settings, task
+from penstock.digests.refs import Ref
 from penstock.errors import ValuesChanged
 from penstock.graph.graphs import Graph
-from penstock.graph.refs import Ref
 from penstock.storage.addresses import open_store
 from penstock.storage.maintenance import current_records, gc
 from penstock.storage.results import ResultStore

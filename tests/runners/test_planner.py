@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.digests.python import digest
 from penstock.errors import StoreUnreachable
 from penstock.graph.futures import Future
 from penstock.graph.graphs import Graph, Node
-from penstock.graph.hashing import digest
 from penstock.graph.keys import KeyContext
 from penstock.graph.planning import Answer, Hit, NoAnswer, NoHit, Planner, Query, Status
 from penstock.graph.policies import INPUTS

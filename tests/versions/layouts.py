@@ -11,8 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from penstock.digests.names import main_module
 from penstock.graph.keys import KeyContext, compile_template
-from penstock.graph.names import main_module
 from penstock.graph.policies import INPUTS, TASK_CODE, TASK_SOURCE
 from penstock.graph.tasks import TaskDefinition, TaskOptions
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from penstock import INPUTS, task
+from penstock.digests.python import digest
 from penstock.errors import PenstockError
-from penstock.graph.hashing import digest
 from tests.versions import layouts
 from tests.versions.values import values
 

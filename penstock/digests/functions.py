@@ -11,10 +11,10 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from penstock.digests.code.syntax import encode_tree, module_syntax
+from penstock.digests.names import is_project_module, stable_module, stable_name
+from penstock.digests.walk import UndigestibleError, Walk, hash_leaf, hash_node, hash_str, hash_type, label
 from penstock.errors import DigestError
-from penstock.graph.merkle import UndigestibleError, Walk, hash_leaf, hash_node, hash_str, hash_type, label
-from penstock.graph.names import is_project_module, stable_module, stable_name
-from penstock.graph.syntax import encode_tree, module_syntax
 
 
 def function(value: types.FunctionType, walk: Walk) -> bytes:

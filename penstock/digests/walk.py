@@ -19,10 +19,10 @@ from typing import Any
 from blake3 import blake3
 
 from penstock.checksums import new_hash
+from penstock.digests.code.syntax import function_code_digest
+from penstock.digests.names import stable_name
+from penstock.digests.refs import Ref
 from penstock.errors import DigestError
-from penstock.graph.names import stable_name
-from penstock.graph.refs import Ref
-from penstock.graph.syntax import function_code_digest
 
 SIZE = 20
 """Bytes of a digest."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.graph import arrays
-from penstock.graph.merkle import Walk, hash_node, hash_type
+from penstock.digests import numpy as arrays
+from penstock.digests.walk import Walk, hash_node, hash_type
 
 
 def sparse_array(value: Any, walk: Walk) -> bytes:

@@ -25,13 +25,17 @@ from typing import Any
 
 from blake3 import blake3
 
-from penstock.errors import DigestError
-from penstock.graph.byte_code import byte_code_digest
-from penstock.graph.callables import closure_items, function_content
-from penstock.graph.hashing import combine, digest, find_branch
-from penstock.graph.mentions import Mention, mentions
-from penstock.graph.merkle import Walk, attributes
-from penstock.graph.names import (
+from penstock.digests.code.byte_code import byte_code_digest
+from penstock.digests.code.free_names import Mention, mentions
+from penstock.digests.code.syntax import (
+    class_syntax,
+    encode_tree,
+    function_code_digest,
+    function_syntax,
+    module_syntax,
+)
+from penstock.digests.functions import closure_items, function_content
+from penstock.digests.names import (
     MAIN_NAMES,
     importable_name,
     is_project_module,
@@ -40,13 +44,9 @@ from penstock.graph.names import (
     stable_module,
     stable_name,
 )
-from penstock.graph.syntax import (
-    class_syntax,
-    encode_tree,
-    function_code_digest,
-    function_syntax,
-    module_syntax,
-)
+from penstock.digests.python import combine, digest, find_branch
+from penstock.digests.walk import Walk, attributes
+from penstock.errors import DigestError
 
 __all__ = [
     "Reach",

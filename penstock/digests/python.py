@@ -31,9 +31,11 @@ from typing import Any
 
 from blake3 import blake3
 
-from penstock.graph import callables, columns, objects
-from penstock.graph.large import Large
-from penstock.graph.merkle import (
+from penstock.digests import columns, functions, objects
+from penstock.digests.large import Large
+from penstock.digests.names import importable_name, stable_module, stable_name
+from penstock.digests.refs import Made, Ref
+from penstock.digests.walk import (
     LEAVES,
     MAX_DEPTH,
     SIZE,
@@ -49,8 +51,6 @@ from penstock.graph.merkle import (
     hash_type,
     label,
 )
-from penstock.graph.names import importable_name, stable_module, stable_name
-from penstock.graph.refs import Made, Ref
 
 __all__ = ["MAX_DEPTH", "SIZE", "combine", "digest", "digest_bytes", "register_digest"]
 
@@ -261,19 +261,19 @@ _BUILT_IN: dict[type, Branch] = {
     datetime.timezone: _timezone,
     zoneinfo.ZoneInfo: _zoneinfo,
     re.Pattern: _pattern,
-    types.FunctionType: callables.function,
-    types.BuiltinFunctionType: callables.builtin,
-    types.MethodWrapperType: callables.builtin,
-    types.MethodType: callables.method,
-    types.ModuleType: callables.module,
-    types.MethodDescriptorType: callables.descriptor,
-    types.WrapperDescriptorType: callables.descriptor,
-    types.ClassMethodDescriptorType: callables.descriptor,
-    functools.partial: callables.partial,
+    types.FunctionType: functions.function,
+    types.BuiltinFunctionType: functions.builtin,
+    types.MethodWrapperType: functions.builtin,
+    types.MethodType: functions.method,
+    types.ModuleType: functions.module,
+    types.MethodDescriptorType: functions.descriptor,
+    types.WrapperDescriptorType: functions.descriptor,
+    types.ClassMethodDescriptorType: functions.descriptor,
+    functools.partial: functions.partial,
     type(functools.lru_cache(len)): lambda value, walk: walk.at(".__wrapped__", value.__wrapped__),
-    operator.itemgetter: callables.operator_object,
-    operator.attrgetter: callables.operator_object,
-    operator.methodcaller: callables.operator_object,
+    operator.itemgetter: functions.operator_object,
+    operator.attrgetter: functions.operator_object,
+    operator.methodcaller: functions.operator_object,
     types.GenericAlias: _alias,
     types.UnionType: _alias,
     # A logger says what happens and changes nothing: its name is enough.

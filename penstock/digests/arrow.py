@@ -6,8 +6,17 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from penstock.graph.arrays import object_digests
-from penstock.graph.merkle import UndigestibleError, Walk, hash_buffers, hash_int, hash_leaf, hash_node, hash_str, label
+from penstock.digests.numpy import object_digests
+from penstock.digests.walk import (
+    UndigestibleError,
+    Walk,
+    hash_buffers,
+    hash_int,
+    hash_leaf,
+    hash_node,
+    hash_str,
+    label,
+)
 
 
 def type_digest(kind: Any) -> bytes:

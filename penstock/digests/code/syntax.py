@@ -20,9 +20,9 @@ from weakref import WeakKeyDictionary
 
 from blake3 import blake3
 
+from penstock.digests.code.byte_code import same_code
+from penstock.digests.code.trees import DEFINITIONS, Definition, encode_tree, normalise
 from penstock.errors import DigestError
-from penstock.graph.byte_code import same_code
-from penstock.graph.trees import DEFINITIONS, Definition, encode_tree, normalise
 
 __all__ = ["class_syntax", "encode_tree", "function_code_digest", "function_syntax", "module_syntax"]
 

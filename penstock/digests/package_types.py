@@ -7,8 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.graph import arrays, arrow, dask_collections, frames, polars, randomness, sparse, zones
-from penstock.graph.merkle import Branch, Walk, hash_leaf, hash_node, hash_str, hash_type
+from penstock.digests import (
+    arrow,
+    dask_collections,
+    frames,
+    polars,
+    randomness,
+    sparse,
+    zones,
+)
+from penstock.digests import (
+    numpy as arrays,
+)
+from penstock.digests.walk import Branch, Walk, hash_leaf, hash_node, hash_str, hash_type
 
 
 def _address(value: Any, _: Walk) -> bytes:

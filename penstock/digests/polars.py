@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.graph.arrays import object_digests
-from penstock.graph.arrow import column_digest
-from penstock.graph.merkle import UndigestibleError, Walk, hash_int, hash_leaf, hash_node, hash_str, label
+from penstock.digests.arrow import column_digest
+from penstock.digests.numpy import object_digests
+from penstock.digests.walk import UndigestibleError, Walk, hash_int, hash_leaf, hash_node, hash_str, label
 
 
 def series(value: Any, walk: Walk) -> bytes:

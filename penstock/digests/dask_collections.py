@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from penstock.graph.merkle import UndigestibleError, Walk, hash_int, hash_node, hash_type
-from penstock.graph.refs import Made
+from penstock.digests.refs import Made
+from penstock.digests.walk import UndigestibleError, Walk, hash_int, hash_node, hash_type
 
 _HINT = "computing it, passing its source, or making it in a task gives it one"
 

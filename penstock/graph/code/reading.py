@@ -20,14 +20,14 @@ from typing import Any
 import msgspec
 from blake3 import blake3
 
+from penstock.digests.code.syntax import class_syntax, encode_tree, function_syntax, module_syntax
+from penstock.digests.functions import closure_items
+from penstock.digests.names import importable_name, is_project_module, own_module, stable_module, stable_name
+from penstock.digests.python import digest
+from penstock.digests.sources import Reach, behind, home_of, task_source_of_unnamed
 from penstock.errors import DigestError
-from penstock.graph import code_notes
-from penstock.graph.callables import closure_items
-from penstock.graph.code_notes import CodeNote, Piece
-from penstock.graph.hashing import digest
-from penstock.graph.names import importable_name, is_project_module, own_module, stable_module, stable_name
-from penstock.graph.sources import Reach, behind, home_of, task_source_of_unnamed
-from penstock.graph.syntax import class_syntax, encode_tree, function_syntax, module_syntax
+from penstock.graph.code import notes as code_notes
+from penstock.graph.code.notes import CodeNote, Piece
 from penstock.objects.secrets import HIDDEN, Redactor, is_secret_name, redacted_text
 from penstock.objects.texts import encodable, kind_of, text_of
 from penstock.process.main_modules import importable_module

@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from penstock.digests.large import FLAT_ITEMS, LARGE_BYTES, Large, is_flat
+from penstock.digests.large import PLAIN as _PLAIN
+from penstock.digests.refs import Ref
 from penstock.errors import TracingError
 from penstock.graph.futures import Future, FutureList
-from penstock.graph.large import FLAT_ITEMS, LARGE_BYTES, Large, is_flat
-from penstock.graph.large import PLAIN as _PLAIN
-from penstock.graph.refs import Ref
 
 SMALL = _PLAIN - {bytes, str}
 """Types of values that are kept as they are, without a look at them."""

@@ -14,7 +14,8 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from penstock.graph.merkle import (
+from penstock.digests.names import stable_name
+from penstock.digests.walk import (
     Branch,
     UndigestibleError,
     Walk,
@@ -25,7 +26,6 @@ from penstock.graph.merkle import (
     hash_type,
     label,
 )
-from penstock.graph.names import stable_name
 
 
 def branch_for(cls: type) -> Branch | None:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from penstock.graph.code_notes import CODE_KINDS, DEFAULT, MAX_TOLD, NAME, OBJECT, THE_TASK, CodeNote, Piece
+from penstock.graph.code.notes import CODE_KINDS, DEFAULT, MAX_TOLD, NAME, OBJECT, THE_TASK, CodeNote, Piece
 from penstock.objects.secrets import HIDDEN
 from penstock.objects.texts import clean
 

@@ -5,7 +5,7 @@ Nothing is imported to find out: a value's class names its package.
 
 from __future__ import annotations
 
-from penstock.graph.merkle import Branch
+from penstock.digests.walk import Branch
 
 
 def branch_for(cls: type) -> Branch | None:
@@ -13,7 +13,7 @@ def branch_for(cls: type) -> Branch | None:
     package, _, _ = (getattr(cls, "__module__", None) or "").partition(".")
     if package not in _PACKAGES:
         return None
-    from penstock.graph.package_types import TABLES  # not before there is a value of one of these packages
+    from penstock.digests.package_types import TABLES  # not before there is a value of one of these packages
 
     table = TABLES[package]
     for base in cls.__mro__:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from penstock.graph.merkle import UndigestibleError, Walk, hash_node, hash_type
+from penstock.digests.walk import UndigestibleError, Walk, hash_node, hash_type
 
 
 def zone_name(zone: Any) -> str:

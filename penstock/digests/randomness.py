@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.graph.merkle import UndigestibleError, Walk, hash_node, hash_type
+from penstock.digests.walk import UndigestibleError, Walk, hash_node, hash_type
 
 
 def python(value: Any, walk: Walk) -> bytes:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from penstock.graph.merkle import UndigestibleError, Walk, hash_buffers, hash_leaf, hash_node, label
+from penstock.digests.walk import UndigestibleError, Walk, hash_buffers, hash_leaf, hash_node, label
 
 _BLOCK = 1 << 20
 """Elements converted at a time where a value has to be copied."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.graph import arrays
-from penstock.graph.arrow import column_digest, text_digest
-from penstock.graph.merkle import UndigestibleError, Walk, hash_int, hash_leaf, hash_node, hash_str, hash_type
-from penstock.graph.zones import zone_name
+from penstock.digests import numpy as arrays
+from penstock.digests.arrow import column_digest, text_digest
+from penstock.digests.walk import UndigestibleError, Walk, hash_int, hash_leaf, hash_node, hash_str, hash_type
+from penstock.digests.zones import zone_name
 
 
 def _values(value: Any, walk: Walk) -> bytes:

@@ -1,0 +1,1 @@
+"""The code of tasks as people are told of it: what was noted, and what differs."""
