@@ -14,9 +14,9 @@ from penstock.graph.tasks import TaskDefinition
 from penstock.indexes import index_from, with_index
 from penstock.locks.addresses import lock_manager_from
 from penstock.locks.base import LockManager
+from penstock.locks.single_flight import FAR_SECONDS, Flight
 from penstock.runners import runner_from
 from penstock.runners.base import Runner
-from penstock.runners.flights import FAR_SECONDS, Flight
 from penstock.runners.local import ThreadRunner
 from penstock.runners.nesting import nesting
 from penstock.settings import Settings, current_settings

@@ -35,12 +35,12 @@ from penstock.graph.tracing import FlowFrame, Trace, tracing
 from penstock.imported import loaded
 from penstock.input_files import file_digest
 from penstock.journals import Journal
+from penstock.locks.single_flight import EVERYONE, Flight
 from penstock.logs.visible import visible_logs
 from penstock.objects.tracebacks import without_ours
 from penstock.process.termination import Terminated, ends_orderly
 from penstock.runners.base import Runner, WorkerContext
 from penstock.runners.copies import CannotCopy
-from penstock.runners.flights import EVERYONE, Flight
 from penstock.runners.nesting import Lending, Nesting, nesting
 from penstock.runners.reading import read_back
 from penstock.runners.script_classes import script_classes

@@ -27,8 +27,8 @@ from penstock.driver.run_state import RunState
 from penstock.driver.starts import Starts
 from penstock.graph.graphs import Entry, Node
 from penstock.locks.base import LockManager
+from penstock.locks.single_flight import EVERYONE, Flight, FlightOf
 from penstock.runners.base import Engine, Report
-from penstock.runners.flights import EVERYONE, Flight, FlightOf
 from penstock.runners.nesting import Nesting
 from penstock.settings import Settings
 from penstock.storage.limits import LimitTable

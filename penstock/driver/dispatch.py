@@ -14,9 +14,9 @@ from penstock.driver.ready_queue import ReadyQueue
 from penstock.driver.run_state import RunState
 from penstock.driver.transitions import State
 from penstock.errors import RunnerError
+from penstock.locks.single_flight import FlightOf
 from penstock.runners.base import Bundle, Failure
 from penstock.runners.failures import describe
-from penstock.runners.flights import FlightOf
 from penstock.runners.resources import missing, required
 
 Refusals = list[tuple[int, Failure]]

@@ -11,7 +11,7 @@ from penstock.driver.instructions import Acquire, Borrow, Out, Release, Steps, T
 from penstock.driver.run_state import RunState
 from penstock.errors import LockTimeout, PenstockError, TracingError
 from penstock.locks.base import Holder, Lease, LockManager, Outcome
-from penstock.runners.flights import FlightOf
+from penstock.locks.single_flight import FlightOf
 from penstock.runners.nesting import PATIENCE_SECONDS, Nesting
 
 _log = logging.getLogger("penstock.locks")

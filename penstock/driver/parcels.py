@@ -12,8 +12,8 @@ from penstock.driver.progress import Progress
 from penstock.driver.run_state import RunState
 from penstock.errors import DigestError
 from penstock.graph.graphs import Entry, Node
+from penstock.locks.single_flight import FlightOf
 from penstock.runners.base import Call, Payload
-from penstock.runners.flights import FlightOf
 
 
 class Parcels:

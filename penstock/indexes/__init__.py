@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock.errors import ConfigurationError
-from penstock.locks.addresses import REDIS_SCHEMES
+from penstock.redis.schemes import REDIS_SCHEMES
 from penstock.settings import redacted
 from penstock.storage.indexing import IndexableStore, LookupIndex
 from penstock.storage.stores import Store

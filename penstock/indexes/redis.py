@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import LockError
-from penstock.locks.redis_address import RedisAddress, parse_url
-from penstock.locks.redis_client import RedisClient
+from penstock.redis.address import RedisAddress, parse_url
+from penstock.redis.client import RedisClient
 
 KEEP_SECONDS = 7 * 24 * 3600
 """What was not told again for so long is forgotten."""

@@ -10,7 +10,7 @@ from penstock.storage.stores import Reach
 if TYPE_CHECKING:
     from penstock.locks.filesystem import FileSystemLockManager
     from penstock.locks.memory import MemoryLockManager
-    from penstock.locks.redis import RedisLockManager
+    from penstock.locks.redis.manager import RedisLockManager
     from penstock.locks.slots import SlotLockManager
     from penstock.locks.storage import StorageLockManager
 
@@ -33,7 +33,7 @@ __all__ = [
 _ON_USE = {
     "FileSystemLockManager": "penstock.locks.filesystem",
     "MemoryLockManager": "penstock.locks.memory",
-    "RedisLockManager": "penstock.locks.redis",
+    "RedisLockManager": "penstock.locks.redis.manager",
     "SlotLockManager": "penstock.locks.slots",
     "StorageLockManager": "penstock.locks.storage",
 }

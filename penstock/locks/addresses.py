@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from penstock.errors import ConfigurationError
 from penstock.locks.base import DEFAULT_LEASE_SECONDS, LockManager
 from penstock.plugins import load_plugin, plugin_names
+from penstock.redis.schemes import REDIS_SCHEMES
 from penstock.storage.stores import Store
 
 
@@ -66,12 +67,11 @@ def _open_file(setting: str, lease_seconds: float | None) -> LockManager:
 
 
 def _open_redis(setting: str, lease_seconds: float | None) -> LockManager:
-    from penstock.locks.redis import RedisLockManager  # for those who have one
+    from penstock.locks.redis.manager import RedisLockManager  # for those who have one
 
     return RedisLockManager.from_url(setting, lease_seconds=lease_seconds)
 
 
-REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 _OPENERS: dict[str, Callable[[str, float | None], LockManager]] = {
     "memory": _open_memory,
     "file": _open_file,

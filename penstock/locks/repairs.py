@@ -14,7 +14,7 @@ from penstock.errors import LockError
 from penstock.locks.base import DEFAULT_LEASE_SECONDS, Damage
 from penstock.locks.documents import LAST_TOKEN
 from penstock.locks.epochs import Epochs
-from penstock.locks.registry import SessionRegistry
+from penstock.locks.liveness import SessionRegistry
 from penstock.locks.table_set import Tables
 
 _QUIET_SECONDS = 2 * DEFAULT_LEASE_SECONDS

@@ -19,7 +19,7 @@ from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import LockError, LocksUnreachable, SessionLost, StoreError, StoreUnreachable
 from penstock.locks.base import DEFAULT_LEASE_SECONDS, Damage, Holder, Lease, Outcome, Session, Wakeup
 from penstock.locks.epochs import Epoch, Epochs
-from penstock.locks.registry import SessionObject, SessionRegistry
+from penstock.locks.liveness import SessionObject, SessionRegistry
 from penstock.locks.repairs import repair_objects
 from penstock.locks.sessions import Bell, Heartbeat, checked_lease, described, own_leases
 from penstock.process.identity import ProcessIdentity

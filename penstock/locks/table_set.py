@@ -6,7 +6,7 @@ A session is dead
 * at once, if it ran in a process of this machine that certainly no longer exists;
 * else when no beat was added to its file for a full lease, measured by whoever watches on its own monotonic clock.
 
-As in `locks/registry`, no two clocks are compared, and a session counts itself as lost 0.2 leases before others may.
+As in `locks/liveness`, no two clocks are compared, and a session counts itself as lost 0.2 leases before others may.
 A file that nobody can read (a power cut left it) claims nothing, and is dead after the usual lease.
 """
 

@@ -39,9 +39,9 @@ from penstock.errors import (
     WorkerLost,
 )
 from penstock.graph.planning import NoAnswer
+from penstock.locks.single_flight import Flight
 from penstock.runners.base import NO_GENERATION, Finished, Started, Waits
 from penstock.runners.failures import describe
-from penstock.runners.flights import Flight
 from tests.driver.world import LOCKS, World, made, record_of
 
 D1, D2 = digest("one value"), digest("another")

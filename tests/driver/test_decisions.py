@@ -20,7 +20,7 @@ from penstock.driver.transitions import State
 from penstock.errors import ConfigurationError, LockTimeout, PolicyError, TracingError
 from penstock.graph.planning import Hit
 from penstock.graph.tasks import TaskOptions
-from penstock.runners.flights import Flight
+from penstock.locks.single_flight import Flight
 from penstock.runners.nesting import PATIENCE_SECONDS, Nesting
 from penstock.storage.rates import Rate
 from tests.driver.world import LOCKS, World, made, record_of

@@ -28,9 +28,9 @@ from penstock.graph.tasks import TaskDefinition, TaskOptions
 from penstock.graph.tracing import FlowFrame, Trace
 from penstock.locks import MemoryLockManager
 from penstock.locks.base import Holder, Lease
+from penstock.locks.single_flight import EVERYONE, Flight
 from penstock.runners.base import Bundle, Finished, Outcome, Started
 from penstock.runners.failures import describe
-from penstock.runners.flights import EVERYONE, Flight
 from penstock.settings import Settings
 from penstock.storage.rates import Rate
 from penstock.storage.records import Producer, ResultRecord

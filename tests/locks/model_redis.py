@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.locks import redis_scripts
-from penstock.locks.redis_scripts import Script
+from penstock.locks.redis import scripts as redis_scripts
+from penstock.redis.client import Script
 
 
 @dataclass

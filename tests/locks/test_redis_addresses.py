@@ -11,7 +11,7 @@ import pytest
 
 from penstock.errors import ConfigurationError
 from penstock.locks import RedisLockManager, lock_manager_from
-from penstock.locks.redis_address import credentials, parse_url
+from penstock.redis.address import credentials, parse_url
 
 
 @pytest.mark.parametrize(

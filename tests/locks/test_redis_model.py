@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from penstock.locks import redis_scripts
-from penstock.locks.redis_namespace import Namespace
-from penstock.locks.redis_scripts import ACQUIRE, BEAT, BREAK, END, KEEP_MS, LEFT, LOOK, RELEASE, Script
+from penstock.locks.redis import scripts as redis_scripts
+from penstock.locks.redis.namespace import Namespace
+from penstock.locks.redis.scripts import ACQUIRE, BEAT, BREAK, END, KEEP_MS, LEFT, LOOK, RELEASE
+from penstock.redis.client import Script
 from tests.locks.model_redis import ModelRedis
 from tests.servers.redis import RedisServer
 

@@ -17,10 +17,10 @@ import pytest
 
 from penstock.errors import LockError, LocksUnreachable, SessionLost
 from penstock.locks.base import Lease, Outcome
-from penstock.locks.redis_listener import Ear
-from penstock.locks.redis_namespace import Namespace
-from penstock.locks.redis_scripts import Script
-from penstock.locks.redis_sessions import OwnSession
+from penstock.locks.redis.listener import Ear
+from penstock.locks.redis.namespace import Namespace
+from penstock.locks.redis.sessions import OwnSession
+from penstock.redis.client import Script
 from tests.locks.model_redis import ModelRedis
 from tests.locks.worlds import LEASE, Crashed, Machine, Violation, World, seeds
 

@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from penstock.locks.epochs import Epoch, Epochs, _encoded, _name
-from penstock.locks.registry import SessionObject, SessionRegistry
+from penstock.locks.liveness import SessionObject, SessionRegistry
 from penstock.locks.slots import SlotLockManager
 from penstock.process.identity import ProcessIdentity
 from penstock.storage.memory import MemoryStore

@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.errors import LockError, LocksUnreachable
 from penstock.locks.base import Finding
-from penstock.locks.redis_client import RedisClient
+from penstock.redis.client import RedisClient
 
 _PINGS = 20
 _SLOW_SECONDS = 0.05

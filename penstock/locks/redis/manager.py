@@ -13,13 +13,13 @@ from typing import Any
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import ConfigurationError
 from penstock.locks.base import DEFAULT_LEASE_SECONDS, Finding, Holder, Session
-from penstock.locks.redis_address import RedisAddress, parse_url, with_password
-from penstock.locks.redis_client import RedisClient, imported
-from penstock.locks.redis_health import examine
-from penstock.locks.redis_namespace import Namespace, to_bytes, to_text
-from penstock.locks.redis_scripts import BREAK, LIVING
-from penstock.locks.redis_sessions import JoinedSession, OwnSession, info_of
+from penstock.locks.redis.health import examine
+from penstock.locks.redis.namespace import Namespace, to_bytes, to_text
+from penstock.locks.redis.scripts import BREAK, LIVING
+from penstock.locks.redis.sessions import JoinedSession, OwnSession, info_of
 from penstock.locks.sessions import checked_lease, described
+from penstock.redis.address import RedisAddress, parse_url, with_password
+from penstock.redis.client import RedisClient, imported
 from penstock.storage.stores import Reach
 
 _TIMEOUTS = (0.5, 3.0)

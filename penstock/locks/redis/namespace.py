@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
-from penstock.locks.redis_client import RedisClient
-from penstock.locks.redis_listener import Listener
-from penstock.locks.redis_scripts import END
+from penstock.locks.redis.listener import Listener
+from penstock.locks.redis.scripts import END
+from penstock.redis.client import RedisClient
 
 T = TypeVar("T")
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from penstock.errors import ConfigurationError, LockError, LocksUnreachable
-from penstock.locks.redis_address import RedisAddress, credentials, tls_arguments
-from penstock.locks.redis_scripts import Script
+from penstock.redis.address import RedisAddress, credentials, tls_arguments
 
 R = TypeVar("R")
 
@@ -156,3 +157,14 @@ def imported() -> Any:
             hint='pip install "penstock[redis]"',
         ) from error
     return redis
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script and the name Redis knows it by."""
+
+    text: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest())

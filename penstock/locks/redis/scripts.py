@@ -20,22 +20,12 @@ a second.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+
+from penstock.redis.client import Script
 
 CHANNELS = 64
 KEEP_MS = 24 * 3600 * 1000
 """What nobody renews is gone after this time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A script and the name Redis knows it by."""
-
-    text: str
-    sha: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sha", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest())
 
 
 def channel_of(key: bytes) -> int:

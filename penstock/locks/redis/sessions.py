@@ -12,8 +12,8 @@ from penstock.clocks import Clock
 from penstock.errors import LockError, LocksUnreachable, SessionLost
 from penstock.locks import documents
 from penstock.locks.base import Holder, Lease, Outcome, Wakeup
-from penstock.locks.redis_namespace import Namespace, batches, to_bytes
-from penstock.locks.redis_scripts import ACQUIRE, BEAT, KEEP_MS, LEFT, LOOK, RELEASE
+from penstock.locks.redis.namespace import Namespace, batches, to_bytes
+from penstock.locks.redis.scripts import ACQUIRE, BEAT, KEEP_MS, LEFT, LOOK, RELEASE
 from penstock.locks.sessions import Bell, Heartbeat, own_leases
 
 _LOOK_SECONDS = 5.0

@@ -17,8 +17,8 @@ from typing import Any, get_args
 
 from penstock.errors import LockError
 from penstock.locks.base import Outcome
-from penstock.locks.redis_client import RedisClient
-from penstock.locks.redis_scripts import channel_of
+from penstock.locks.redis.scripts import channel_of
+from penstock.redis.client import RedisClient
 
 IDLE_SECONDS = 10.0
 """A subscription that nobody has needed for so long is ended."""
