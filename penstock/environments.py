@@ -11,7 +11,6 @@ from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import ConfigurationError
 from penstock.graph.policies import INPUTS, CachePolicy, IsolationLevel, Part
 from penstock.graph.tasks import TaskDefinition
-from penstock.indexes import index_from, with_index
 from penstock.locks.addresses import lock_manager_from
 from penstock.locks.base import LockManager
 from penstock.locks.single_flight import FAR_SECONDS, Flight
@@ -25,7 +24,8 @@ from penstock.storage.results import ResultStore
 from penstock.storage.salts import salt_of
 from penstock.storage.signing import Signatures
 from penstock.storage.stored import StoredResult, find_stored
-from penstock.storage.stores import ProbedStore, Reach, Store
+from penstock.storage.stores.base import ProbedStore, Reach, Store
+from penstock.storage.stores.indexing import index_from, with_index
 
 
 class Environment:

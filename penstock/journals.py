@@ -20,7 +20,7 @@ from penstock.objects.texts import all_encodable, encodable, text_of, told
 from penstock.process.identity import ProcessIdentity
 from penstock.storage.records import Signature
 from penstock.storage.signing import Signatures
-from penstock.storage.stores import AppendStore, Store
+from penstock.storage.stores.base import AppendStore, Store
 
 FLUSH_SECONDS = 0.5
 """Events reach the store at the latest so long after they happened: what a killed run loses of its log."""

@@ -16,7 +16,7 @@ from penstock.errors import ParameterError, SignatureRefused, StoreError
 from penstock.objects.secrets import secret_parameters
 from penstock.storage.records import Signature
 from penstock.storage.signing import Signatures, Verdict
-from penstock.storage.stores import Store
+from penstock.storage.stores.base import Store
 
 BESIDE_BYTES = 64 * 1024
 """Up to so many bytes lie in the run's own folder."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from penstock.errors import StoreError
 from penstock.journals import RunRecord, read_record
 from penstock.kept_parameters import SHARED
-from penstock.storage.stores import Listed, Store
+from penstock.storage.stores.base import Listed, Store
 
 RECORD = "run.json"
 

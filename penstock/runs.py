@@ -49,7 +49,7 @@ from penstock.settings import in_force, without_password
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import Found, Unknown
 from penstock.storage.stored import StoredResult
-from penstock.storage.stores import Store
+from penstock.storage.stores.base import Store
 
 R = TypeVar("R")
 

@@ -17,7 +17,7 @@ from penstock.journal_writers import QUEUED_BYTES, JournalWriter
 from penstock.journals import END_SECONDS, read_events, read_record
 from penstock.kept_parameters import BESIDE_BYTES, MOST_BYTES, pickle_parameters
 from penstock.storage import open_store
-from penstock.storage.memory import MemoryStore
+from penstock.storage.stores.memory import MemoryStore
 from penstock.testing.stores_fakes import FlakyStore
 
 _names = itertools.count()

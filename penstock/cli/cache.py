@@ -19,7 +19,7 @@ from penstock.storage import copying, maintenance, purging
 from penstock.storage.maintenance import Summary
 from penstock.storage.records import RedirectRecord, ResultRecord
 from penstock.storage.results import ResultStore
-from penstock.storage.stores import DiskStore
+from penstock.storage.stores.base import DiskStore
 
 
 @click.group()

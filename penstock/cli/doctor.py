@@ -19,15 +19,14 @@ from penstock.cli.output import print_document, say, size, table
 from penstock.environments import Environment
 from penstock.errors import PenstockError, StoreError
 from penstock.explanations.producers import other_environments
-from penstock.indexes import index_from
 from penstock.locks.base import Examinable, Holder, LockManager, Repairable
 from penstock.objects.texts import clean
-from penstock.storage.indexing import IndexableStore
 from penstock.storage.limits import all_limits
 from penstock.storage.maintenance import current_records
 from penstock.storage.records import FORMAT_NAME, Producer, check_format
 from penstock.storage.results import VALUE_PACKAGES
-from penstock.storage.stores import Conditions, ExplainedStore, ProbedStore, Store
+from penstock.storage.stores.base import Conditions, ExplainedStore, ProbedStore, Store
+from penstock.storage.stores.indexing import IndexableStore, index_from
 
 LITTLE_SPACE = 1 << 30
 """Less free space than this is worth a warning."""

@@ -10,7 +10,7 @@ from penstock.process.identity import ProcessIdentity
 from penstock.storage import maintenance
 from penstock.storage.maintenance import Summary
 from penstock.storage.results import ResultStore
-from penstock.storage.stores import Store
+from penstock.storage.stores.base import Store
 
 
 def find_run(store: Store, text: str) -> RunRecord:

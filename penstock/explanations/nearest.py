@@ -12,7 +12,7 @@ from penstock.graph.explained import Difference
 from penstock.storage.code_notes import COMPONENTS
 from penstock.storage.records import ResultRecord, decode_slot_at, segment
 from penstock.storage.results import ResultStore
-from penstock.storage.stores import DiskStore
+from penstock.storage.stores.base import DiskStore
 
 COMPARED, LISTED = 2_000, 50_000
 """Earlier results of a task that are looked at, the latest ones; names that are listed for that."""

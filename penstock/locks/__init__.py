@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.locks.addresses import lock_manager_from
 from penstock.locks.base import Holder, Lease, LockManager, Outcome, Session, Wakeup
-from penstock.storage.stores import Reach
+from penstock.storage.stores.base import Reach
 
 if TYPE_CHECKING:
     from penstock.locks.filesystem import FileSystemLockManager

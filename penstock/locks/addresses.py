@@ -10,7 +10,7 @@ from penstock.errors import ConfigurationError
 from penstock.locks.base import DEFAULT_LEASE_SECONDS, LockManager
 from penstock.plugins import load_plugin, plugin_names
 from penstock.redis.schemes import REDIS_SCHEMES
-from penstock.storage.stores import Store
+from penstock.storage.stores.base import Store
 
 
 def lock_manager_from(setting: str, *, lease_seconds: float | None = None, store: Store | None = None) -> LockManager:

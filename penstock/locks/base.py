@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-from penstock.storage.stores import Reach
+from penstock.storage.stores.base import Reach
 
 DEFAULT_LEASE_SECONDS = 30.0
 RENEWALS_PER_LEASE = 3

@@ -47,7 +47,7 @@ from penstock.errors import LockError
 from penstock.locks import documents
 from penstock.locks.base import Holder, Outcome
 from penstock.locks.documents import LAST_NUMBER
-from penstock.storage.stores import SlotStore
+from penstock.storage.stores.base import SlotStore
 
 A = TypeVar("A")
 B = TypeVar("B")

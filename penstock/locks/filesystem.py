@@ -10,7 +10,7 @@ from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.locks.base import Damage, Holder, Session
 from penstock.locks.folders import FolderLocks
 from penstock.locks.sessions import checked_lease
-from penstock.storage.stores import Reach
+from penstock.storage.stores.base import Reach
 
 
 class FileSystemLockManager:

@@ -13,8 +13,8 @@ from penstock.locks.file_systems import is_local
 from penstock.locks.slots import SlotLockManager, store_failures_are_lock_errors
 from penstock.locks.table_files import TableFiles
 from penstock.locks.table_sessions import TableLocks
-from penstock.storage.local import LocalStore
-from penstock.storage.stores import Reach
+from penstock.storage.stores.base import Reach
+from penstock.storage.stores.local import LocalStore
 
 _CLAIMS = "claims"
 _LEFTOVER_SECONDS = 3600.0

@@ -25,7 +25,7 @@ from penstock.errors import LockError
 from penstock.locks import documents
 from penstock.locks.base import DEFAULT_LEASE_SECONDS
 from penstock.process.identity import UNKNOWN, ProcessIdentity
-from penstock.storage.stores import SlotStore
+from penstock.storage.stores.base import SlotStore
 
 _FOLDER = "sessions/"
 _DAMAGED_SECONDS = 3600.0

@@ -28,7 +28,7 @@ from penstock.locks.sessions import (
     described,
     own_leases,
 )
-from penstock.storage.stores import Reach
+from penstock.storage.stores.base import Reach
 
 
 @dataclass(slots=True)

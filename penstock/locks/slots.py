@@ -23,7 +23,7 @@ from penstock.locks.liveness import SessionObject, SessionRegistry
 from penstock.locks.repairs import repair_objects
 from penstock.locks.sessions import Bell, Heartbeat, checked_lease, described, own_leases
 from penstock.process.identity import ProcessIdentity
-from penstock.storage.stores import ProbedStore, Reach, SlotStore
+from penstock.storage.stores.base import ProbedStore, Reach, SlotStore
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

@@ -12,7 +12,7 @@ from penstock.locks.base import Damage, Holder, Session
 from penstock.locks.folders import FolderLocks
 from penstock.locks.slots import SlotLockManager
 from penstock.storage import open_store
-from penstock.storage.stores import Listed, Reach, SlotStore, Store
+from penstock.storage.stores.base import Listed, Reach, SlotStore, Store
 
 _FOLDER = "locks/"
 _CONCURRENCY = 16

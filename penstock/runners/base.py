@@ -27,7 +27,7 @@ from penstock.runtime import FlowRunInfo
 from penstock.settings import Settings
 from penstock.storage.records import ResultRecord
 from penstock.storage.signing import Signatures
-from penstock.storage.stores import Reach
+from penstock.storage.stores.base import Reach
 
 OutcomeKind = Literal[
     "executed",  # the function ran (and, for a cached node, a result of this or another attempt is published)

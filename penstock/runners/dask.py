@@ -20,7 +20,7 @@ from penstock.runners.binding import BindsFlows
 from penstock.runners.resources import WORKER_TIMEOUT, checked_timeout
 from penstock.runners.shipping import Ship, check_ship, pack
 from penstock.runners.values import pickled
-from penstock.storage.stores import Reach
+from penstock.storage.stores.base import Reach
 
 if TYPE_CHECKING:
     from penstock.runners.dask_connections import Connection, KeptConnection

@@ -17,7 +17,7 @@ from penstock.runners.calls import Worker
 from penstock.runners.copies import copied
 from penstock.runners.resources import local_machine, required
 from penstock.runners.shipping import Ship, check_ship
-from penstock.storage.stores import Reach
+from penstock.storage.stores.base import Reach
 
 GRACE_SECONDS = 1.0
 """A call that was interrupted has so long for its `finally` blocks before the run ends without it."""

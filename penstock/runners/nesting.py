@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from penstock import events
 from penstock.locks.base import Holder
-from penstock.storage.stores import Reach
+from penstock.storage.stores.base import Reach
 
 PATIENCE_SECONDS = 60.0
 """Where a call cannot lend its worker to others, a run inside of it waits so long for what others compute."""

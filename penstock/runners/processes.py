@@ -47,7 +47,7 @@ from penstock.runners.source_lines import pickled_task
 from penstock.runners.values import discard_value, read_value, spill_value
 from penstock.runners.wire import none_read, pack_bundle, unpack_outcomes, unpack_waits
 from penstock.runners.worker_processes import log_again
-from penstock.storage.stores import Reach
+from penstock.storage.stores.base import Reach
 
 _MAIN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "

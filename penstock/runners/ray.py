@@ -14,7 +14,7 @@ from penstock.runners.binding import BindsFlows
 from penstock.runners.ray_clusters import PROCESS
 from penstock.runners.resources import WORKER_TIMEOUT, checked_timeout
 from penstock.runners.shipping import Ship, check_ship, pack
-from penstock.storage.stores import Reach
+from penstock.storage.stores.base import Reach
 
 
 class RayRunner(BindsFlows):

@@ -29,7 +29,7 @@ from penstock.runners.shipping import Shipment
 from penstock.runners.values import INLINE_VALUE_BYTES, Pickled, read_value
 from penstock.runners.wire import pack_outcomes, unpack_bundle
 from penstock.runners.worker_processes import CollectedLogs, portable_outcomes, prepare, stores_of
-from penstock.storage.stores import Store
+from penstock.storage.stores.base import Store
 
 INLINE_BUNDLE_BYTES = 1024 * 1024
 """So much of a bundle's values travels as bytes inside its outcomes, which reach the driver; the rest never does."""

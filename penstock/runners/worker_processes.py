@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from penstock.errors import RunnerError
-from penstock.indexes import index_from, with_index
 from penstock.objects.texts import text_of
 from penstock.runners.base import Outcome, WorkerContext
 from penstock.runners.failures import portable
 from penstock.storage import open_store
 from penstock.storage.results import ResultStore
-from penstock.storage.stores import Store
+from penstock.storage.stores.base import Store
+from penstock.storage.stores.indexing import index_from, with_index
 
 
 def stores_of(context: WorkerContext, *, check: Callable[[Store], None] | None = None) -> Callable[[Any], ResultStore]:

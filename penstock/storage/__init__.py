@@ -1,11 +1,9 @@
 """Where results live: stores of bytes, records over them, serializers. Knows nothing of graphs and locks."""
 
-from penstock.storage.addresses import open_store
-from penstock.storage.local import LocalStore
-from penstock.storage.memory import MemoryStore
 from penstock.storage.records import About
 from penstock.storage.serializers import Serializer
-from penstock.storage.stores import (
+from penstock.storage.stores.addresses import open_store
+from penstock.storage.stores.base import (
     MAX_RECORD_BYTES,
     AppendStore,
     Listed,
@@ -17,6 +15,8 @@ from penstock.storage.stores import (
     check_name,
     check_record,
 )
+from penstock.storage.stores.local import LocalStore
+from penstock.storage.stores.memory import MemoryStore
 
 __all__ = [
     "MAX_RECORD_BYTES",

@@ -19,9 +19,9 @@ import pyarrow.fs as pafs
 
 from penstock.errors import StoreError
 from penstock.storage.checked_files import CheckedFile
-from penstock.storage.objects import ObjectStore
 from penstock.storage.stored_files import StoredFile
-from penstock.storage.stores import Store
+from penstock.storage.stores.base import Store
+from penstock.storage.stores.objects import ObjectStore
 
 _EXIT_SECONDS = 1.0
 

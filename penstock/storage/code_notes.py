@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from penstock.storage.records import ResultRecord
-from penstock.storage.stores import MAX_RECORD_BYTES, Listed, Store
+from penstock.storage.stores.base import MAX_RECORD_BYTES, Listed, Store
 
 FOLDER = "code/"
 COMPONENTS = ("task_code", "task_source")

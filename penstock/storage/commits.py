@@ -28,7 +28,7 @@ from penstock.errors import DamagedResult, StoreError, StoreUnreachable
 from penstock.storage.records import Reason, RedirectRecord, ResultRecord, key_folder
 from penstock.storage.serializers import Serializer
 from penstock.storage.slots import Absent, Found, read_slot, redirect_seen
-from penstock.storage.stores import Store
+from penstock.storage.stores.base import Store
 from penstock.storage.trust import Trust
 
 COMMIT_SECONDS = 30.0

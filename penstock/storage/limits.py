@@ -15,7 +15,7 @@ import msgspec
 from penstock.clocks import Clock
 from penstock.errors import StoreError, UsageError
 from penstock.storage.rates import Rate
-from penstock.storage.stores import SlotStore
+from penstock.storage.stores.base import SlotStore
 
 _FOLDER = "limits/"
 _FRESH_SECONDS = 10.0

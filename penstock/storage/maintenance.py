@@ -27,7 +27,7 @@ from penstock.storage.records import (
 )
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import close_absent, read_slot, redirect_seen
-from penstock.storage.stores import DiskStore, Listed, SweepStore
+from penstock.storage.stores.base import DiskStore, Listed, SweepStore
 
 DAY = 24 * 3600.0
 _MINIMAL_SWEEP = 3600.0

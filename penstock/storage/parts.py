@@ -31,7 +31,7 @@ from penstock.storage.parquet import write_parquet
 from penstock.storage.records import NOT_INLINE, About, PayloadFile, ResultRecord, part_name
 from penstock.storage.serializers import Serializer, type_name
 from penstock.storage.stored_files import StoredFile
-from penstock.storage.stores import Store
+from penstock.storage.stores.base import Store
 
 MANIFEST_SUFFIX = ".parts.json"
 _VERSION = 1

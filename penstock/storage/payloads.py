@@ -28,7 +28,7 @@ from penstock.storage.parts import (
 )
 from penstock.storage.records import INLINE_BYTES, About, PayloadFile, ResultRecord, attempt_prefix, payload_name
 from penstock.storage.serializers import Serializer
-from penstock.storage.stores import Store
+from penstock.storage.stores.base import Store
 
 
 @dataclass(frozen=True, slots=True)

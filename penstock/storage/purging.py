@@ -19,7 +19,7 @@ from penstock.storage.maintenance import folders, in_batches
 from penstock.storage.records import RedirectRecord, decode_recipe, key_folder, slot_in
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import read_slot
-from penstock.storage.stores import Listed
+from penstock.storage.stores.base import Listed
 
 PURGE_SECONDS = 30 * 24 * 3600.0
 """How long ago something must have been written before it is purged."""

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from penstock.clocks import Clock
 from penstock.errors import UsageError
-from penstock.storage.stores import SlotStore
+from penstock.storage.stores.base import SlotStore
 
 MOST_SHARES = 16
 """A period has no more shares than this: so many writes it costs at the most, whatever the rate."""

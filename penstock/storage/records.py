@@ -25,7 +25,7 @@ import msgspec
 from blake3 import blake3
 
 from penstock.errors import DamagedResult, StoreError, StoreVersionError
-from penstock.storage.stores import MAX_RECORD_BYTES
+from penstock.storage.stores.base import MAX_RECORD_BYTES
 
 RECORD_VERSION = 1
 """The version of records this Penstock writes, and the newest one it reads."""

@@ -52,7 +52,7 @@ from penstock.storage.records import (
 from penstock.storage.serializers import Serializer
 from penstock.storage.signing import Signatures
 from penstock.storage.slots import Absent, Found, Unknown, close_absent, find, read_slot, redirect_seen
-from penstock.storage.stores import RememberedStore, Store
+from penstock.storage.stores.base import RememberedStore, Store
 from penstock.storage.trust import Trust
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import os
 import re
 
 from penstock.errors import StoreError, StoreNotWritable
-from penstock.storage.stores import SlotStore
+from penstock.storage.stores.base import SlotStore
 
 SALT_NAME = "salt.txt"
 _BYTES = 32

@@ -24,7 +24,7 @@ from penstock.storage.arrow_files import filesystem_of, path_of
 from penstock.storage.parts import check_parts, payload_file, read_parts
 from penstock.storage.records import ResultRecord
 from penstock.storage.stored_files import StoredFile
-from penstock.storage.stores import Store
+from penstock.storage.stores.base import Store
 
 FileFormat = Literal["parquet", "arrow"]
 

@@ -26,7 +26,7 @@ from penstock.storage.records import (
     slot_in,
     slot_name,
 )
-from penstock.storage.stores import RememberedStore, SlotStore
+from penstock.storage.stores.base import RememberedStore, SlotStore
 
 
 @dataclass(slots=True)

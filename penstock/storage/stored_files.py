@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from penstock.checksums import new_hash
 from penstock.errors import DamagedResult, StoreUnreachable
-from penstock.storage.stores import Store
+from penstock.storage.stores.base import Store
 
 _MAPPED_BYTES = 1 << 20
 """From this size on, files of this machine are memory-mapped."""

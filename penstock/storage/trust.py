@@ -9,7 +9,7 @@ import msgspec
 from penstock.errors import CodecRefused, SignatureRefused
 from penstock.storage.records import RecipeEntry, ResultRecord, encode, encode_signed
 from penstock.storage.signing import Signatures, Verdict
-from penstock.storage.stores import ExplainedStore, Store
+from penstock.storage.stores.base import ExplainedStore, Store
 
 
 class Trust:

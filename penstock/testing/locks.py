@@ -22,7 +22,7 @@ import pytest
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import LockError, PenstockError, SessionLost
 from penstock.locks.base import Holder, Lease, LockManager, Outcome, Session, Wakeup
-from penstock.storage.stores import Reach
+from penstock.storage.stores.base import Reach
 from penstock.testing.clocks import FakeClock
 
 ODD_KEYS = [

@@ -23,8 +23,8 @@ from typing import ClassVar, get_args
 import pytest
 
 from penstock.errors import PenstockError, StoreError
-from penstock.storage.addresses import open_store
-from penstock.storage.stores import MAX_RECORD_BYTES, AppendStore, Reach, Store, SweepStore
+from penstock.storage.stores.addresses import open_store
+from penstock.storage.stores.base import MAX_RECORD_BYTES, AppendStore, Reach, Store, SweepStore
 
 REFUSED_NAMES = [
     "",

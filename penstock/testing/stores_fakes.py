@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, TypeVar
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.storage.stores import Listed, Reach, Store
+from penstock.storage.stores.base import Listed, Reach, Store
 from penstock.testing.clocks import FakeClock
 
 When = Literal["before", "after"]

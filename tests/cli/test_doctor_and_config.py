@@ -15,7 +15,7 @@ from penstock import __version__
 from penstock.cli import doctor as doctors
 from penstock.environments import Environment
 from penstock.settings import load_settings
-from penstock.storage.memory import MemoryStore
+from penstock.storage.stores.memory import MemoryStore
 
 
 def states(document: dict) -> dict[str, str]:

@@ -12,7 +12,7 @@ import pytest
 from penstock import load_settings
 from penstock.journals import RunRecord, list_records, run_name
 from penstock.storage import open_store
-from penstock.storage.stores import Store
+from penstock.storage.stores.base import Store
 
 DAY = ["--days", "2024-01-01"]
 

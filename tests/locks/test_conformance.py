@@ -16,7 +16,7 @@ from penstock.locks import (
 )
 from penstock.locks.epochs import Epochs
 from penstock.locks.slots import SlotLockManager
-from penstock.storage.memory import MemoryStore
+from penstock.storage.stores.memory import MemoryStore
 from penstock.testing.locks import ODD_KEYS, LockManagerTests
 from tests.servers.redis import RedisServer
 

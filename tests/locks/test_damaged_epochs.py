@@ -10,7 +10,7 @@ import pytest
 from penstock.errors import LockError
 from penstock.locks import Holder, Lease, StorageLockManager
 from penstock.process.identity import ProcessIdentity
-from penstock.storage.memory import MemoryStore
+from penstock.storage.stores.memory import MemoryStore
 from penstock.testing.clocks import FakeClock
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {

@@ -12,8 +12,8 @@ from penstock.locks import epochs as epochs_module
 from penstock.locks.base import Holder, Lease, Session, Wakeup
 from penstock.locks.epochs import SETTLED_SECONDS, Epoch, Epochs
 from penstock.locks.slots import SlotLockManager
-from penstock.storage.memory import MemoryStore
-from penstock.storage.stores import Listed
+from penstock.storage.stores.base import Listed
+from penstock.storage.stores.memory import MemoryStore
 from penstock.testing.clocks import FakeClock
 
 Hook = Callable[[], None]

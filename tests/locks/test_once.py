@@ -21,7 +21,7 @@ from penstock.locks import FileSystemLockManager, MemoryLockManager
 from penstock.runners import ThreadRunner
 from penstock.settings import Settings
 from penstock.storage import MemoryStore
-from penstock.storage.stores import Conditions
+from penstock.storage.stores.base import Conditions
 
 ONCE = INPUTS.configure(isolation_level="SERIALIZABLE")
 EACH = INPUTS.configure(isolation_level="READ_COMMITTED")

@@ -15,8 +15,8 @@ from penstock.locks import FileSystemLockManager, Holder, Lease
 from penstock.locks.slots import SlotLockManager
 from penstock.process.identity import ProcessIdentity
 from penstock.storage.limits import read_limits, read_rates, remove_limit, set_limit, set_rate
-from penstock.storage.local import LocalStore
 from penstock.storage.rates import Rate, RateTable
+from penstock.storage.stores.local import LocalStore
 from penstock.testing.clocks import FakeClock
 from tests.storage.disks import Disk, Recorder, Step, write_out
 

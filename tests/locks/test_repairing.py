@@ -16,7 +16,7 @@ from penstock.locks.base import Repairable
 from penstock.locks.documents import LAST_NUMBER, LAST_TOKEN
 from penstock.locks.memory import MemoryLockManager
 from penstock.locks.slots import SlotLockManager
-from penstock.storage.memory import MemoryStore
+from penstock.storage.stores.memory import MemoryStore
 from penstock.testing.clocks import FakeClock
 
 NAME = "0123456789abcdef" * 2

@@ -13,8 +13,8 @@ from penstock.locks.epochs import Epoch, Epochs, _encoded, _name
 from penstock.locks.liveness import SessionObject, SessionRegistry
 from penstock.locks.slots import SlotLockManager
 from penstock.process.identity import ProcessIdentity
-from penstock.storage.memory import MemoryStore
-from penstock.storage.stores import Listed
+from penstock.storage.stores.base import Listed
+from penstock.storage.stores.memory import MemoryStore
 from tests.locks.worlds import Machine, Violation, World, seeds, take_turns
 
 

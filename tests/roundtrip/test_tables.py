@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from penstock.storage.local import LocalStore
-from penstock.storage.memory import MemoryStore
 from penstock.storage.results import Absent, Published, ResultStore
+from penstock.storage.stores.local import LocalStore
+from penstock.storage.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.needs("numpy", "pandas", "polars")
 ROOT = Path(__file__).parents[2]
 READ = """
 import json, sys, warnings
-from penstock.storage.local import LocalStore
+from penstock.storage.stores.local import LocalStore
 from penstock.storage.results import ResultStore
 
 results, found = ResultStore(LocalStore(sys.argv[1])), {}

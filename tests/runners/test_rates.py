@@ -19,7 +19,7 @@ from penstock.settings import Settings, load_settings
 from penstock.storage import LocalStore, MemoryStore
 from penstock.storage.limits import read_limits, read_rates, remove_limit, set_limit, set_rate
 from penstock.storage.rates import Rate, RateTable, parse_rate
-from penstock.storage.stores import Listed
+from penstock.storage.stores.base import Listed
 from penstock.testing.clocks import FakeClock
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from penstock.storage import local
+from penstock.storage.stores import local
 
 Content = dict[str, Any]
 """A folder: bytes and folders by name."""

@@ -26,8 +26,7 @@ from penstock.kept_parameters import read_parameters
 from penstock.locks import FileSystemLockManager, Lease
 from penstock.locks.slots import SlotLockManager
 from penstock.settings import load_settings
-from penstock.storage import LocalStore, indexing, maintenance
-from penstock.storage.indexing import IndexedReads, LookupIndex
+from penstock.storage import LocalStore, maintenance
 from penstock.storage.limits import all_limits, read_limits, read_rates, set_limit, set_rate
 from penstock.storage.rates import Rate, RateTable
 from penstock.storage.records import RecipeEntry
@@ -35,6 +34,8 @@ from penstock.storage.results import ResultStore
 from penstock.storage.salts import salt_of
 from penstock.storage.signing import Signatures
 from penstock.storage.slots import Absent, Found, Unknown
+from penstock.storage.stores import indexing
+from penstock.storage.stores.indexing import IndexedReads, LookupIndex
 
 ROWS = pa.table({"a": list(range(50)), "b": [str(n) for n in range(50)]})
 VALUES: dict[str, Any] = {

@@ -22,7 +22,7 @@ import pytest
 from penstock import INPUTS, flow, load_settings, task
 from penstock.errors import StoreError
 from penstock.storage import Store, open_store
-from penstock.storage.stores import ProbedStore
+from penstock.storage.stores.base import ProbedStore
 from penstock.testing.stores import ODD_NAMES, StoreTests
 from tests.servers.ceph import free_port
 

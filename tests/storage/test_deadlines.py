@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from penstock.errors import StoreUnreachable
-from penstock.storage import deadlines, open_store, s3_uploads
-from penstock.storage.objects import ObjectStore
-from penstock.storage.stores import Conditions
+from penstock.storage import open_store
+from penstock.storage.stores import deadlines
+from penstock.storage.stores.base import Conditions
+from penstock.storage.stores.objects import ObjectStore
+from penstock.storage.stores.s3 import uploads as s3_uploads
 
 pytestmark = [pytest.mark.needs("s3fs", "boto3")]
 

@@ -12,10 +12,10 @@ import pytest
 from penstock import INPUTS, flow, task
 from penstock.errors import SerializationError
 from penstock.storage import pickles
-from penstock.storage.memory import MemoryStore
 from penstock.storage.records import encode
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import Absent, Found
+from penstock.storage.stores.memory import MemoryStore
 from tests.opaque import Opaque
 from tests.roundtrip import classes
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from penstock.errors import SerializationError
 from penstock.storage.choosing import serializer_for
-from penstock.storage.memory import MemoryStore
 from penstock.storage.results import Absent, Published, ResultStore
 from penstock.storage.serializers import SerializerFallback
+from penstock.storage.stores.memory import MemoryStore
 
 np = pytest.importorskip("numpy")
 pd = pytest.importorskip("pandas")
@@ -229,7 +229,7 @@ def test_what_was_written_before_there_were_descriptions_is_still_read() -> None
 
 
 def test_other_programs_read_a_stored_frame(tmp_path: Any) -> None:
-    from penstock.storage.local import LocalStore
+    from penstock.storage.stores.local import LocalStore
 
     frame = pd.DataFrame(
         {"day": pd.Categorical(["mo", "tu"]), "bin": pd.cut([1.0, 2.0], 2), "cell": [{"x": 1}, [2]], 7: [1.5, 2.5]},

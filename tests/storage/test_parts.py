@@ -25,7 +25,7 @@ from penstock.storage.parts import Manifest, PartSink, value_files, write_manife
 from penstock.storage.records import ResultRecord, attempt_prefix, part_name
 from penstock.storage.results import Published, ResultStore, Staged
 from penstock.storage.slots import Absent, Found
-from penstock.storage.stores import MAX_RECORD_BYTES
+from penstock.storage.stores.base import MAX_RECORD_BYTES
 from penstock.testing.clocks import FakeClock
 from tests.servers.fixtures import Bucket
 

@@ -12,10 +12,10 @@ from penstock import INPUTS, flow, task
 from penstock.errors import CodecRefused, ConfigurationError
 from penstock.storage import choosing
 from penstock.storage.choosing import register_serializer
-from penstock.storage.local import LocalStore
-from penstock.storage.memory import MemoryStore
 from penstock.storage.pickled import annotated_pickle, pickled_parts
 from penstock.storage.results import Absent, Published, ResultStore
+from penstock.storage.stores.local import LocalStore
+from penstock.storage.stores.memory import MemoryStore
 from penstock.testing import tasks
 from tests.roundtrip import classes as c
 

@@ -20,11 +20,11 @@ import pytest
 from penstock.errors import DamagedResult, StoreError, StoreUnreachable
 from penstock.storage.commits import Commits
 from penstock.storage.maintenance import gc, verify
-from penstock.storage.memory import MemoryStore
 from penstock.storage.records import ResultRecord, decode_slot_at, key_folder, slot_in
 from penstock.storage.results import Published, Restart, ResultStore, Staged
 from penstock.storage.slots import Absent, Found, read_slot
-from penstock.storage.stores import Listed
+from penstock.storage.stores.base import Listed
+from penstock.storage.stores.memory import MemoryStore
 from tests.locks.worlds import LEASE, Crashed, Machine, Violation, World, seeds
 from tests.nemesis.checker import Terms, check
 from tests.nemesis.history import Event

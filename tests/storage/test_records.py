@@ -32,7 +32,7 @@ from penstock.storage.records import (
     segment,
     slot_name,
 )
-from penstock.storage.stores import MAX_RECORD_BYTES, check_name
+from penstock.storage.stores.base import MAX_RECORD_BYTES, check_name
 
 KEY = "0123456789abcdef" * 2 + "01234567"
 ODD = [

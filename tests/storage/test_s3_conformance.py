@@ -9,8 +9,8 @@ import pytest
 
 from penstock.errors import StoreRefused
 from penstock.storage import Store, open_store
-from penstock.storage.objects import ObjectStore
-from penstock.storage.s3 import S3Store
+from penstock.storage.stores.objects import ObjectStore
+from penstock.storage.stores.s3.store import S3Store
 from penstock.testing.stores import StoreTests
 from tests.servers.fixtures import Bucket
 

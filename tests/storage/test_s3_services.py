@@ -22,8 +22,8 @@ from penstock.errors import (
 from penstock.graph.policies import IsolationLevel
 from penstock.locks.slots import SlotLockManager
 from penstock.storage import open_store
-from penstock.storage.probing import VERDICT_NAME
-from penstock.storage.s3 import S3Store
+from penstock.storage.stores.probing import VERDICT_NAME
+from penstock.storage.stores.s3.store import S3Store
 from tests.servers.fixtures import Bucket, use
 from tests.servers.proxy import FaultProxy
 from tests.servers.s3 import Endpoint

@@ -13,10 +13,10 @@ from penstock.errors import CodecRefused, PenstockError, SerializationError
 from penstock.storage import arrow_schemas
 from penstock.storage.arrow_schemas import check_file, check_message, check_parquet
 from penstock.storage.ipc import read_arrow
-from penstock.storage.local import LocalStore
 from penstock.storage.parquet_reading import read_parquet
 from penstock.storage.records import payload_name
 from penstock.storage.results import Absent, Published, ResultStore
+from penstock.storage.stores.local import LocalStore
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -20,7 +20,7 @@ from penstock.locks.redis.sessions import JoinedSession, OwnSession, info_of
 from penstock.locks.sessions import checked_lease, described
 from penstock.redis.address import RedisAddress, parse_url, with_password
 from penstock.redis.client import RedisClient, imported
-from penstock.storage.stores import Reach
+from penstock.storage.stores.base import Reach
 
 _TIMEOUTS = (0.5, 3.0)
 """Of one call: a fifth of the lease, within these bounds."""

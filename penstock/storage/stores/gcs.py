@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from penstock.storage.objects import CALL_SECONDS, ObjectStore
+from penstock.storage.stores.objects import CALL_SECONDS, ObjectStore
 
 
 class GoogleStore(ObjectStore):

@@ -6,7 +6,7 @@ import asyncio
 import io
 from typing import Any, BinaryIO, cast
 
-from penstock.storage.s3_answers import is_broken_off, is_missing_key, status_of
+from penstock.storage.stores.s3.answers import is_broken_off, is_missing_key, status_of
 
 PART_BYTES = 16 << 20
 PARTS_IN_FLIGHT = 4

@@ -15,7 +15,7 @@ from threading import Barrier
 from typing import Literal
 
 from penstock.errors import StoreError, StoreRefused
-from penstock.storage.stores import Conditions
+from penstock.storage.stores.base import Conditions
 
 VERDICT_NAME = ".penstock/conditions.json"
 VERDICT_SECONDS = 24 * 3600.0

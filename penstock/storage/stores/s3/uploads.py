@@ -15,8 +15,8 @@ from collections.abc import Coroutine
 from typing import Any
 
 from penstock.errors import StoreError
-from penstock.storage.objects import taken
-from penstock.storage.s3_answers import status_of
+from penstock.storage.stores.objects import taken
+from penstock.storage.stores.s3.answers import status_of
 
 PART_BYTES = 8 << 20
 """Payloads up to this size are one request; larger ones are sent in parts of this size, later ones larger."""

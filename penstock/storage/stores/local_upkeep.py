@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 
-from penstock.storage.folders import Descent
+from penstock.storage.stores.folders import Descent
 
 _BLOCK = 512
 """Bytes of `st_blocks`, whatever the file system's own are."""

@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 
 from penstock.errors import ConfigurationError
 from penstock.plugins import load_plugin, plugin_names
-from penstock.storage.local import LocalStore
-from penstock.storage.memory import MemoryStore
-from penstock.storage.stores import Store
+from penstock.storage.stores.base import Store
+from penstock.storage.stores.local import LocalStore
+from penstock.storage.stores.memory import MemoryStore
 
 
 def open_store(url: str | os.PathLike[str]) -> Store:
@@ -73,11 +73,11 @@ def _open_bucket(address: str) -> Store:
     # On use: what is about a service is loaded only where it is wanted.
     scheme = address.partition("://")[0]
     module, name = _SERVICES[scheme]
-    opener: Callable[[str], Store] = getattr(importlib.import_module(f"penstock.storage.{module}"), name)
+    opener: Callable[[str], Store] = getattr(importlib.import_module(f"penstock.storage.stores.{module}"), name)
     return opener(address)
 
 
-_SERVICES = {"s3": ("s3", "S3Store"), "gs": ("gcs", "GoogleStore"), "az": ("azure", "AzureStore")}
+_SERVICES = {"s3": ("s3.store", "S3Store"), "gs": ("gcs", "GoogleStore"), "az": ("azure", "AzureStore")}
 _OPENERS: dict[str, Callable[[str], Store]] = {
     "file": _open_file,
     "memory": _open_memory,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from penstock.errors import ConfigurationError, StoreError
-from penstock.storage.stores import MAX_RECORD_BYTES, Listed, Reach, check_name, check_record
+from penstock.storage.stores.base import MAX_RECORD_BYTES, Listed, Reach, check_name, check_record
 
 
 class MemoryStore:

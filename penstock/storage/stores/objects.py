@@ -23,11 +23,11 @@ from datetime import datetime
 from typing import Any, BinaryIO, ClassVar, TypeVar, cast
 
 from penstock.errors import ConfigurationError, StoreError, StoreNotWritable, StoreRefused, StoreUnreachable
-from penstock.storage.deadlines import Deadlines
-from penstock.storage.indexing import IndexedReads, LookupIndex, closing_name
-from penstock.storage.locations import parse_location
-from penstock.storage.probing import VERDICT_NAME, probe, read_verdict, written_verdict
-from penstock.storage.stores import MAX_RECORD_BYTES, Conditions, Listed, Reach, check_name, check_record
+from penstock.storage.stores.base import MAX_RECORD_BYTES, Conditions, Listed, Reach, check_name, check_record
+from penstock.storage.stores.deadlines import Deadlines
+from penstock.storage.stores.indexing import IndexedReads, LookupIndex, closing_name
+from penstock.storage.stores.locations import parse_location
+from penstock.storage.stores.probing import VERDICT_NAME, probe, read_verdict, written_verdict
 
 IN_FLIGHT = 64
 """Requests of one batch that are under way at the same time."""
@@ -44,7 +44,7 @@ class ObjectStore:
     """A `Store` in a bucket, or in a folder of one. Subclasses say how to reach their service and what it answers.
 
     Safe for threads and after a fork; pickles to its address. With `trusted=true` in the address whoever can write
-    to the bucket is trusted like one's own code, so that pickles are read (penstock.storage.stores).
+    to the bucket is trusted like one's own code, so that pickles are read (penstock.storage.stores.base).
     """
 
     options: ClassVar[Sequence[str]] = ("trusted",)

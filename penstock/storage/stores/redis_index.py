@@ -24,8 +24,8 @@ _log = logging.getLogger("penstock.store")
 
 
 class RedisIndex:
-    """A `penstock.storage.indexing.LookupIndex` for all who use the same Redis and the same `prefix`. Safe for threads
-    and after a fork; opens connections on first use.
+    """A `penstock.storage.stores.indexing.LookupIndex` for all who use the same Redis and the same `prefix`. Safe for
+    threads and after a fork; opens connections on first use.
 
     Its keys are `{PREFIX:index}:SPACE:NAME`, each with the bytes of a record, for a week. All of them are in one slot
     of a Redis Cluster. A Redis of its own with `maxmemory-policy allkeys-lru` suits it best; one that locks are kept

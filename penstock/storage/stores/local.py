@@ -5,8 +5,8 @@ in one step, `link` where the name must be free and `rename` where it may be rep
 bytes or to nothing, whoever is killed when. The store has no state in the process: it is safe for any number of threads
 and processes, and after a fork.
 
-Below the root no link is followed, whoever put it there and when (penstock.storage.folders), and nothing is read or
-written that is no ordinary file: a pipe or a device is refused without waiting for it.
+Below the root no link is followed, whoever put it there and when (penstock.storage.stores.folders), and nothing is
+read or written that is no ordinary file: a pipe or a device is refused without waiting for it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from penstock.errors import StoreError, StoreNotWritable
 from penstock.ownership import others_can_change, others_can_lead_elsewhere
-from penstock.storage.folders import Descent
-from penstock.storage.local_errors import NO_LINKS, translated
-from penstock.storage.local_upkeep import disk_bytes, prune, sweep
-from penstock.storage.stores import MAX_RECORD_BYTES, Listed, Reach, check_name, check_record
+from penstock.storage.stores.base import MAX_RECORD_BYTES, Listed, Reach, check_name, check_record
+from penstock.storage.stores.folders import Descent
+from penstock.storage.stores.local_errors import NO_LINKS, translated
+from penstock.storage.stores.local_upkeep import disk_bytes, prune, sweep
 
 _Done = TypeVar("_Done")
 _TEMPORARY = ".tmp"

@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, ClassVar
 
 from penstock.errors import StoreError
-from penstock.storage.objects import CALL_SECONDS, IN_FLIGHT, ObjectStore, Page
-from penstock.storage.s3_answers import is_broken_off, is_missing_key, meaning, status_of
-from penstock.storage.s3_downloads import open_payload
-from penstock.storage.s3_uploads import Upload
-from penstock.storage.stores import MAX_RECORD_BYTES
+from penstock.storage.stores.base import MAX_RECORD_BYTES
+from penstock.storage.stores.objects import CALL_SECONDS, IN_FLIGHT, ObjectStore, Page
+from penstock.storage.stores.s3.answers import is_broken_off, is_missing_key, meaning, status_of
+from penstock.storage.stores.s3.downloads import open_payload
+from penstock.storage.stores.s3.uploads import Upload
 
 _CONFLICTS = 8
 _TRIES = 3

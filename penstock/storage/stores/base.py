@@ -201,7 +201,7 @@ class ProbedStore(Protocol):
 
 @runtime_checkable
 class RememberedStore(Protocol):
-    """A store of which a look-up index may remember records (penstock.storage.indexing)."""
+    """A store of which a look-up index may remember records (penstock.storage.stores.indexing)."""
 
     def note_closing(self, name: str) -> None:
         """To be called before the record `name` is replaced: from when it returns, nobody who begins to read takes that

@@ -20,7 +20,10 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from penstock.storage.stores import Listed
+from penstock.errors import ConfigurationError
+from penstock.redis.schemes import REDIS_SCHEMES
+from penstock.settings import redacted
+from penstock.storage.stores.base import Listed, Store
 
 ID_NAME = "penstock-index.json"
 MIN_BATCH = 16
@@ -127,3 +130,23 @@ def _closing_of(name: str) -> tuple[str, str] | None:
     if kind == "recipes":
         return "closings/recipes/", rest.rpartition("/")[2]
     return None
+
+
+def index_from(address: str) -> LookupIndex:
+    """The index at an address, which is the URL of a Redis. Touches nothing yet; raises `ConfigurationError`."""
+    if address.partition("://")[0] not in REDIS_SCHEMES:
+        raise ConfigurationError(
+            "this is no address of a look-up index",
+            where=redacted(address),
+            because=f"those begin with {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}",
+        )
+    from penstock.storage.stores.redis_index import RedisIndex  # on use, as all that needs an extra
+
+    return RedisIndex.from_url(address)
+
+
+def with_index(store: Store, index: LookupIndex | None) -> Store:
+    """The same store, which from now on uses the index if it is one in a bucket; others are as quick by themselves."""
+    if index is not None and isinstance(store, IndexableStore):
+        store.use_index(index)
+    return store

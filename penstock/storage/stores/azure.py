@@ -10,7 +10,7 @@ import re
 from typing import Any, ClassVar
 
 from penstock.errors import StoreError
-from penstock.storage.objects import ObjectStore
+from penstock.storage.stores.objects import ObjectStore
 
 # adlfs takes paths for URLs: it would write such a name under another one.
 _CHANGED = re.compile(r"[?\0-\x1f]")

@@ -1,0 +1,1 @@
+"""Stores of small records and large payloads: folders, memory, buckets."""

@@ -1,0 +1,1 @@
+"""Stores in S3 and in services that speak its protocol."""
