@@ -18,8 +18,8 @@ from penstock.kept_parameters import KeptParameters, keep, what_resuming_runs
 from penstock.objects.secrets import HIDDEN, Redactor, is_secret_name, redacted_text
 from penstock.objects.texts import all_encodable, encodable, text_of, told
 from penstock.process.identity import ProcessIdentity
-from penstock.storage.records import Signature
-from penstock.storage.signing import Signatures
+from penstock.storage.records.records import Signature
+from penstock.storage.records.signing import Signatures
 from penstock.storage.stores.base import AppendStore, Store
 
 FLUSH_SECONDS = 0.5

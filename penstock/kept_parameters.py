@@ -14,8 +14,8 @@ from blake3 import blake3
 
 from penstock.errors import ParameterError, SignatureRefused, StoreError
 from penstock.objects.secrets import secret_parameters
-from penstock.storage.records import Signature
-from penstock.storage.signing import Signatures, Verdict
+from penstock.storage.records.records import Signature
+from penstock.storage.records.signing import Signatures, Verdict
 from penstock.storage.stores.base import Store
 
 BESIDE_BYTES = 64 * 1024

@@ -17,7 +17,7 @@ from penstock.errors import UsageError
 from penstock.objects.texts import clean
 from penstock.storage import copying, maintenance, purging
 from penstock.storage.maintenance import Summary
-from penstock.storage.records import RedirectRecord, ResultRecord
+from penstock.storage.records.records import RedirectRecord, ResultRecord
 from penstock.storage.results import ResultStore
 from penstock.storage.stores.base import DiskStore
 

@@ -8,7 +8,7 @@ import click
 
 from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import print_document, say, table
-from penstock.storage.signing_keys import SigningKeys, rotate_file, write_new_file
+from penstock.storage.records.signing_keys import SigningKeys, rotate_file, write_new_file
 
 
 @click.group()

@@ -7,7 +7,7 @@ import itertools
 from penstock.graph.graphs import Graph
 from penstock.graph.planning import Planner
 from penstock.runners.base import new_origin, origin_of
-from penstock.storage.records import ResultRecord
+from penstock.storage.records.records import ResultRecord
 
 
 class Origins:

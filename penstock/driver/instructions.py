@@ -17,7 +17,7 @@ from penstock.graph.planning import Query
 from penstock.locks.base import Holder, LockManager, Outcome
 from penstock.runners.base import Bundle, Payload
 from penstock.storage.rates import Rate
-from penstock.storage.records import RecipeEntry
+from penstock.storage.records.records import RecipeEntry
 
 
 class Instruction:

@@ -12,7 +12,7 @@ from penstock.graph.graphs import Graph
 from penstock.graph.planning import Answer, Hit, NoAnswer, NoHit, Planner, Query
 from penstock.runners.base import origin_of
 from penstock.runners.calls import write_recipe
-from penstock.storage.records import RecipeEntry
+from penstock.storage.records.records import RecipeEntry
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import NEVER, Absent, Found, Unknown
 

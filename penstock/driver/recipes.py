@@ -6,7 +6,7 @@ from penstock.driver.run_state import RunState
 from penstock.graph.graphs import Node
 from penstock.graph.planning import Hit
 from penstock.runners.calls import MAX_RECIPE_INPUTS
-from penstock.storage.records import RecipeEntry
+from penstock.storage.records.records import RecipeEntry
 
 
 def earliest_expiry(run: RunState, node: Node, hit: Hit) -> float | None:

@@ -14,7 +14,7 @@ from penstock.driver.values import Result
 from penstock.errors import ValuesChanged
 from penstock.graph.planning import Status
 from penstock.runners.base import Outcome
-from penstock.storage.records import ResultRecord
+from penstock.storage.records.records import ResultRecord
 
 
 class Revision:

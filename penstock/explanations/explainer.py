@@ -23,7 +23,7 @@ from penstock.graph.graphs import Entry, Graph, Node
 from penstock.graph.keys import KeyTemplate
 from penstock.graph.planning import Hit, NoHit, Status, Step
 from penstock.storage.code_notes import COMPONENTS
-from penstock.storage.records import Producer, ResultRecord
+from penstock.storage.records.records import Producer, ResultRecord
 from penstock.storage.results import ResultStore, this_process
 
 _COMPARED_REASONS = (NEVER_COMPUTED, NO_RESULT_FOR_RECIPE)

@@ -10,7 +10,9 @@ from penstock.errors import DamagedResult, StoreVersionError
 from penstock.explanations.components import flat_differences, flattened
 from penstock.graph.explained import Difference
 from penstock.storage.code_notes import COMPONENTS
-from penstock.storage.records import ResultRecord, decode_slot_at, segment
+from penstock.storage.records.encoding import decode_slot_at
+from penstock.storage.records.names import segment
+from penstock.storage.records.records import ResultRecord
 from penstock.storage.results import ResultStore
 from penstock.storage.stores.base import DiskStore
 

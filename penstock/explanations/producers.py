@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from penstock.storage.records import Producer
+from penstock.storage.records.records import Producer
 
 
 def other_environment(there: Producer, here: Producer) -> str | None:

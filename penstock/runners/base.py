@@ -25,8 +25,8 @@ from penstock.runners.nesting import Nesting
 from penstock.runners.script_classes import ScriptClasses, script_classes
 from penstock.runtime import FlowRunInfo
 from penstock.settings import Settings
-from penstock.storage.records import ResultRecord
-from penstock.storage.signing import Signatures
+from penstock.storage.records.records import ResultRecord
+from penstock.storage.records.signing import Signatures
 from penstock.storage.stores.base import Reach
 
 OutcomeKind = Literal[

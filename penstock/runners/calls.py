@@ -52,7 +52,7 @@ from penstock.runners.scans import filled_lazily, lazy_parameters, lost_input, s
 from penstock.runners.values import refuse_live
 from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
 from penstock.settings import in_force
-from penstock.storage.records import RecipeEntry, ResultRecord
+from penstock.storage.records.records import RecipeEntry, ResultRecord
 from penstock.storage.results import Restart, ResultStore, this_process
 from penstock.storage.slots import Absent, Found
 

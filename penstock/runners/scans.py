@@ -23,7 +23,7 @@ from penstock.errors import DamagedResult, is_a
 from penstock.graph.arguments import taken, walk
 from penstock.objects.texts import text_of
 from penstock.runners.base import Call, Input
-from penstock.storage.records import ResultRecord
+from penstock.storage.records.records import ResultRecord
 from penstock.storage.results import ResultStore
 from penstock.storage.stored import StoredResult
 

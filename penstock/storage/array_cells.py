@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 from penstock.errors import SerializationError
 from penstock.imported import loaded
 from penstock.storage.arrays import NumpySerializer
-from penstock.storage.records import About
+from penstock.storage.records.records import About
 from penstock.storage.serializers import type_name
 from penstock.storage.typed_json import Unkept, decode, encode
 

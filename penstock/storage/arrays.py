@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from penstock.errors import SerializationError
 from penstock.imported import loaded
-from penstock.storage.records import About
+from penstock.storage.records.records import About
 
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 4 << 20

@@ -9,7 +9,7 @@ import itertools
 import re
 from collections.abc import Collection, Iterable
 
-from penstock.storage.records import ResultRecord
+from penstock.storage.records.records import ResultRecord
 from penstock.storage.stores.base import MAX_RECORD_BYTES, Listed, Store
 
 FOLDER = "code/"

@@ -25,7 +25,8 @@ import msgspec
 
 from penstock.clocks import Clock
 from penstock.errors import DamagedResult, StoreError, StoreUnreachable
-from penstock.storage.records import Reason, RedirectRecord, ResultRecord, key_folder
+from penstock.storage.records.names import key_folder
+from penstock.storage.records.records import Reason, RedirectRecord, ResultRecord
 from penstock.storage.serializers import Serializer
 from penstock.storage.slots import Absent, Found, read_slot, redirect_seen
 from penstock.storage.stores.base import Store

@@ -30,7 +30,7 @@ from penstock.storage.parts import (
     StoredParts,
 )
 from penstock.storage.path_results import merged_facts, note_of_paths
-from penstock.storage.records import CONTAINER, About
+from penstock.storage.records.records import CONTAINER, About
 from penstock.storage.serializers import Serializer, type_name
 from penstock.storage.sizes import nbytes_of
 from penstock.storage.stored_files import StoredFile

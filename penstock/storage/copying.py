@@ -13,7 +13,8 @@ from penstock.errors import DamagedResult, StoreVersionError
 from penstock.storage.code_notes import code_digests, copy_notes
 from penstock.storage.maintenance import current_records
 from penstock.storage.parts import all_files, remove_files
-from penstock.storage.records import RecipeEntry, ResultRecord, decode_recipe_at
+from penstock.storage.records.encoding import decode_recipe_at
+from penstock.storage.records.records import RecipeEntry, ResultRecord
 from penstock.storage.results import Published, ResultStore, place
 from penstock.storage.salts import copy_salt
 from penstock.storage.serializers import Serializer

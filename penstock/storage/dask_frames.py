@@ -24,7 +24,7 @@ from penstock.imported import loaded
 from penstock.storage.parquet import through_parquet
 from penstock.storage.parquet_reading import read_parquet
 from penstock.storage.parts import Manifest, PartSink, StoredParts, Written
-from penstock.storage.records import About
+from penstock.storage.records.records import About
 from penstock.storage.scanning import dataset_of
 from penstock.storage.stored_files import StoredFile
 

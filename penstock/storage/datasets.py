@@ -15,7 +15,7 @@ from penstock.errors import SerializationError
 from penstock.storage.batches import batches_of, is_reader, is_stream
 from penstock.storage.parquet import check_kept, columns_of
 from penstock.storage.parts import MANIFEST_SUFFIX, Manifest, PartSink, StoredParts
-from penstock.storage.records import About
+from penstock.storage.records.records import About
 from penstock.storage.sizes import arrow_bytes
 
 PART_BYTES = 128 << 20

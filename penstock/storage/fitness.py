@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.storage.records import ResultRecord
+from penstock.storage.records.records import ResultRecord
 from penstock.storage.versions import PYTHON, version_of
 
 _NO_PROMISE = frozenset({"polars"})

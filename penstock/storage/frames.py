@@ -17,7 +17,7 @@ from penstock.storage.classes import is_believed
 from penstock.storage.ipc import read_arrow, write_arrow
 from penstock.storage.parquet import columns_of, lost_of_table, write_parquet, write_stream
 from penstock.storage.parquet_reading import read_parquet
-from penstock.storage.records import About
+from penstock.storage.records.records import About
 from penstock.storage.serializers import SerializerFallback, type_name
 from penstock.storage.typed_json import Unkept
 

@@ -9,7 +9,7 @@ from penstock.storage.arrow_schemas import check_file, unknown_extensions
 from penstock.storage.batches import batches_of, is_reader, is_stream
 from penstock.storage.classes import is_believed
 from penstock.storage.parquet import columns_of
-from penstock.storage.records import About
+from penstock.storage.records.records import About
 from penstock.storage.sizes import arrow_bytes
 
 

@@ -20,7 +20,7 @@ from penstock.errors import SerializationError, StoreVersionError
 from penstock.storage.pandas_arrays import decode_array, encode_array
 from penstock.storage.pandas_labels import as_arrow, decode_labels, decode_rows, encode_labels, encode_rows
 from penstock.storage.parquet import lost_of_table
-from penstock.storage.records import About
+from penstock.storage.records.records import About
 from penstock.storage.typed_json import Unkept
 from penstock.storage.typed_nodes import from_node, to_node
 

@@ -28,7 +28,8 @@ from penstock.errors import DamagedResult, PenstockError, SerializationError, St
 from penstock.storage.arrow_schemas import check_message, unknown_extensions
 from penstock.storage.hashed import HashedFile
 from penstock.storage.parquet import write_parquet
-from penstock.storage.records import NOT_INLINE, About, PayloadFile, ResultRecord, part_name
+from penstock.storage.records.names import part_name
+from penstock.storage.records.records import NOT_INLINE, About, PayloadFile, ResultRecord
 from penstock.storage.serializers import Serializer, type_name
 from penstock.storage.stored_files import StoredFile
 from penstock.storage.stores.base import Store

@@ -26,7 +26,8 @@ from penstock.storage.parts import (
     write_manifest,
     written_to,
 )
-from penstock.storage.records import INLINE_BYTES, About, PayloadFile, ResultRecord, attempt_prefix, payload_name
+from penstock.storage.records.names import attempt_prefix, payload_name
+from penstock.storage.records.records import INLINE_BYTES, About, PayloadFile, ResultRecord
 from penstock.storage.serializers import Serializer
 from penstock.storage.stores.base import Store
 

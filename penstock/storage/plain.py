@@ -14,7 +14,7 @@ from penstock.imported import loaded
 from penstock.objects.live import culprit, why_not
 from penstock.storage import pickles
 from penstock.storage.classes import class_name, find_class
-from penstock.storage.records import About
+from penstock.storage.records.records import About
 from penstock.storage.sameness import same
 from penstock.storage.serializers import Serializer, type_name
 from penstock.storage.typed_walk import MAX_DIGITS, is_text

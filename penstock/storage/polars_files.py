@@ -19,7 +19,7 @@ from blake3 import blake3
 from penstock.errors import SerializationError
 from penstock.storage.classes import is_believed
 from penstock.storage.parquet_reading import check_unpacked
-from penstock.storage.records import About
+from penstock.storage.records.records import About
 
 _WHOLE_BYTES = 8 << 10
 """Schemas up to this size are kept as they are; of larger ones a digest tells whether they are the same."""

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 
 from penstock.errors import DamagedResult, StoreVersionError
 from penstock.storage.maintenance import folders, in_batches
-from penstock.storage.records import RedirectRecord, decode_recipe, key_folder, slot_in
+from penstock.storage.records.encoding import decode_recipe
+from penstock.storage.records.names import key_folder, slot_in
+from penstock.storage.records.records import RedirectRecord
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import read_slot
 from penstock.storage.stores.base import Listed

@@ -19,7 +19,7 @@ from ray.data.block import BlockAccessor
 
 from penstock.storage.parquet_reading import read_parquet
 from penstock.storage.parts import Manifest, PartSink, StoredParts, Written
-from penstock.storage.records import About
+from penstock.storage.records.records import About
 from penstock.storage.stored_files import StoredFile
 
 

@@ -31,7 +31,9 @@ from penstock.storage.commits import (
     Staged,
     place,
 )
-from penstock.storage.records import (
+from penstock.storage.records.encoding import check_format, decode_recipe, encode
+from penstock.storage.records.names import key_folder, recipe_name, slot_in
+from penstock.storage.records.records import (
     FORMAT_NAME,
     FORMAT_VERSION,
     NOT_INLINE,
@@ -42,15 +44,9 @@ from penstock.storage.records import (
     RedirectRecord,
     ResultRecord,
     StoreFormat,
-    check_format,
-    decode_recipe,
-    encode,
-    key_folder,
-    recipe_name,
-    slot_in,
 )
+from penstock.storage.records.signing import Signatures
 from penstock.storage.serializers import Serializer
-from penstock.storage.signing import Signatures
 from penstock.storage.slots import Absent, Found, Unknown, close_absent, find, read_slot, redirect_seen
 from penstock.storage.stores.base import RememberedStore, Store
 from penstock.storage.trust import Trust

@@ -22,7 +22,7 @@ import pyarrow.fs as pafs
 from penstock.errors import SerializationError
 from penstock.storage.arrow_files import filesystem_of, path_of
 from penstock.storage.parts import check_parts, payload_file, read_parts
-from penstock.storage.records import ResultRecord
+from penstock.storage.records.records import ResultRecord
 from penstock.storage.stored_files import StoredFile
 from penstock.storage.stores.base import Store
 

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
-from penstock.storage.records import About
+from penstock.storage.records.records import About
 
 
 @runtime_checkable

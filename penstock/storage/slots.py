@@ -14,18 +14,9 @@ from typing import Literal
 from penstock.clocks import Clock
 from penstock.errors import DamagedResult, ResultError, StoreError, StoreRefused, StoreVersionError
 from penstock.storage.fitness import unfit
-from penstock.storage.records import (
-    RECORD_VERSION,
-    Reason,
-    RedirectRecord,
-    ResultRecord,
-    Slot,
-    decode_slot,
-    decode_slot_at,
-    encode,
-    slot_in,
-    slot_name,
-)
+from penstock.storage.records.encoding import decode_slot, decode_slot_at, encode
+from penstock.storage.records.names import slot_in, slot_name
+from penstock.storage.records.records import RECORD_VERSION, Reason, RedirectRecord, ResultRecord, Slot
 from penstock.storage.stores.base import RememberedStore, SlotStore
 
 

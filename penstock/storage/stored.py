@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.storage.records import ResultRecord
+from penstock.storage.records.records import ResultRecord
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import Found
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import msgspec
 
 from penstock.errors import CodecRefused, SignatureRefused
-from penstock.storage.records import RecipeEntry, ResultRecord, encode, encode_signed
-from penstock.storage.signing import Signatures, Verdict
+from penstock.storage.records.encoding import encode, encode_signed
+from penstock.storage.records.records import RecipeEntry, ResultRecord
+from penstock.storage.records.signing import Signatures, Verdict
 from penstock.storage.stores.base import ExplainedStore, Store
 
 

@@ -19,7 +19,7 @@ import msgspec
 from penstock.errors import PenstockError, SerializationError
 from penstock.storage import typed_objects, typed_packages, typed_plain
 from penstock.storage.path_results import note_of_paths
-from penstock.storage.records import About
+from penstock.storage.records.records import About
 from penstock.storage.sameness import difference
 from penstock.storage.serializers import type_name
 from penstock.storage.typed_walk import Decoder, Encoder, Form, Maker, Part, Parts, Unkept

@@ -11,7 +11,7 @@ import pytest
 
 from penstock.storage import LocalStore
 from penstock.storage.maintenance import current_records
-from penstock.storage.records import encode
+from penstock.storage.records.encoding import encode
 from penstock.storage.results import ResultStore
 
 

@@ -176,7 +176,7 @@ def test_what_was_signed_says_which_parameters_are_secret(tmp_path: Path) -> Non
     from penstock import flow
     from penstock.errors import SignatureRefused
     from penstock.settings import load_settings
-    from penstock.storage.signing_keys import write_new_file
+    from penstock.storage.records.signing_keys import write_new_file
 
     @flow
     def signed(token: str) -> int:

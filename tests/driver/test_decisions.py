@@ -475,7 +475,7 @@ def test_what_is_planned_after_a_cancellation_does_not_run() -> None:
 
 def test_a_value_known_by_its_file_is_compared_by_its_checksum() -> None:
     from penstock.driver.revising import _same_bytes
-    from penstock.storage.records import PayloadFile
+    from penstock.storage.records.records import PayloadFile
 
     def stored(checksum: str) -> Any:
         import msgspec

@@ -33,7 +33,7 @@ from penstock.runners.base import Bundle, Finished, Outcome, Started
 from penstock.runners.failures import describe
 from penstock.settings import Settings
 from penstock.storage.rates import Rate
-from penstock.storage.records import Producer, ResultRecord
+from penstock.storage.records.records import Producer, ResultRecord
 
 LOCKS = MemoryLockManager()
 """Only its identity matters: nobody calls it."""

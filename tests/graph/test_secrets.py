@@ -21,7 +21,7 @@ from penstock.objects.secrets import (
 )
 from penstock.settings import Settings, load_settings
 from penstock.storage import copying, open_store
-from penstock.storage.records import ResultRecord
+from penstock.storage.records.records import ResultRecord
 from penstock.storage.results import ResultStore
 from penstock.storage.salts import SALT_NAME, salt_of
 

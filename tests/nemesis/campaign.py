@@ -17,7 +17,7 @@ from typing import Any
 
 from penstock.storage import open_store
 from penstock.storage.maintenance import gc, show, verify
-from penstock.storage.records import ResultRecord
+from penstock.storage.records.records import ResultRecord
 from penstock.storage.results import ResultStore
 from tests.nemesis.checker import Terms, Violation, check
 from tests.nemesis.client import TASK, Orders, fork, manager_of, preload

@@ -9,7 +9,9 @@ from typing import Any
 from penstock.locks import Lease, LockManager, Session
 from penstock.locks.base import Holder, Wakeup
 from penstock.storage.maintenance import Collected
-from penstock.storage.records import ResultRecord, decode_slot_at, key_folder, slot_in
+from penstock.storage.records.encoding import decode_slot_at
+from penstock.storage.records.names import key_folder, slot_in
+from penstock.storage.records.records import ResultRecord
 from penstock.storage.results import ResultStore
 
 SABOTAGES = {

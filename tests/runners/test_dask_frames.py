@@ -207,7 +207,7 @@ def test_parts_of_a_worker_that_died_are_written_by_another_one(tmp_path: Path, 
 
 
 def test_a_part_that_a_worker_writes_twice_is_stored_once(tmp_path: Path) -> None:
-    from penstock.storage.records import attempt_prefix
+    from penstock.storage.records.names import attempt_prefix
 
     pa = importlib.import_module("pyarrow")
     store = open_store(tmp_path / "store")

@@ -29,10 +29,10 @@ from penstock.settings import load_settings
 from penstock.storage import LocalStore, maintenance
 from penstock.storage.limits import all_limits, read_limits, read_rates, set_limit, set_rate
 from penstock.storage.rates import Rate, RateTable
-from penstock.storage.records import RecipeEntry
+from penstock.storage.records.records import RecipeEntry
+from penstock.storage.records.signing import Signatures
 from penstock.storage.results import ResultStore
 from penstock.storage.salts import salt_of
-from penstock.storage.signing import Signatures
 from penstock.storage.slots import Absent, Found, Unknown
 from penstock.storage.stores import indexing
 from penstock.storage.stores.indexing import IndexedReads, LookupIndex

@@ -16,9 +16,11 @@ from blake3 import blake3
 
 from penstock.errors import PenstockError
 from penstock.storage import MemoryStore
-from penstock.storage.records import MAX_RECORD_BYTES, PayloadFile, ResultRecord, encode, slot_name
+from penstock.storage.records.encoding import encode
+from penstock.storage.records.names import slot_name
+from penstock.storage.records.records import MAX_RECORD_BYTES, PayloadFile, ResultRecord
+from penstock.storage.records.signing import Signatures
 from penstock.storage.results import ResultStore
-from penstock.storage.signing import Signatures
 from penstock.storage.slots import Absent, Found
 from penstock.testing.stores_fakes import FlakyStore
 

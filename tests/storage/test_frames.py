@@ -196,7 +196,7 @@ def test_python_objects_in_polars_are_an_error_that_names_them() -> None:
 
 def test_text_that_pandas_2_kept_as_objects_is_text_here() -> None:
     from penstock.storage.pandas_tables import METADATA, decode_value, encode_value
-    from penstock.storage.records import About
+    from penstock.storage.records.records import About
 
     cells = {"a": np.array(["x", None], dtype=object), "b": np.array([1, "y"], dtype=object)}
     frame = pd.DataFrame({name: pd.Series(each, dtype=object) for name, each in cells.items()})
@@ -218,7 +218,7 @@ def test_what_was_written_before_there_were_descriptions_is_still_read() -> None
     import pyarrow.parquet as pq
 
     from penstock.storage.choosing import reader_of
-    from penstock.storage.records import About
+    from penstock.storage.records.records import About
 
     frame = pd.DataFrame({"a": [1, 2]}, index=pd.date_range("2026", periods=2, freq="D"))
     sink = io.BytesIO()

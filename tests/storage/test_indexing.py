@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from penstock.errors import StoreUnreachable
-from penstock.storage.records import RecipeEntry
+from penstock.storage.records.records import RecipeEntry
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import Absent, Found
 from penstock.storage.stores.indexing import ID_NAME, MIN_BATCH, IndexedReads, closing_name

@@ -12,7 +12,7 @@ import pytest
 from penstock.errors import DamagedResult, SerializationError
 from penstock.storage import LocalStore, MemoryStore, open_store
 from penstock.storage.hashed import HashedFile
-from penstock.storage.records import ResultRecord
+from penstock.storage.records.records import ResultRecord
 from penstock.storage.results import Published, ResultStore
 from penstock.storage.slots import Absent
 from tests.storage.counting import Counting

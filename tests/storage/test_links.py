@@ -15,7 +15,7 @@ import pytest
 from penstock.errors import LockError, StoreError
 from penstock.locks import FileSystemLockManager
 from penstock.storage import LocalStore
-from penstock.storage.records import slot_name
+from penstock.storage.records.names import slot_name
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import Unknown
 

@@ -17,7 +17,7 @@ from penstock.clocks import SystemClock
 from penstock.errors import DamagedResult
 from penstock.storage import LocalStore, MemoryStore, maintenance, purging
 from penstock.storage.code_notes import put_note
-from penstock.storage.records import RecipeEntry, RedirectRecord, ResultRecord
+from penstock.storage.records.records import RecipeEntry, RedirectRecord, ResultRecord
 from penstock.storage.results import Published, Restart, ResultStore
 from penstock.storage.slots import Absent, Found
 from penstock.storage.stores.local_upkeep import prune

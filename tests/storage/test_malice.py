@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.storage.signing_keys import write_new_file
+from penstock.storage.records.signing_keys import write_new_file
 
 MEGABYTES = 50
 """So much at most, though one of the payloads unpacks to 200 and another claims 10 000. Its readers may use 20."""

@@ -22,7 +22,8 @@ from penstock.runners.digests import part_digests
 from penstock.storage import LocalStore, datasets, maintenance, open_store
 from penstock.storage.copying import copy
 from penstock.storage.parts import Manifest, PartSink, value_files, write_manifest
-from penstock.storage.records import ResultRecord, attempt_prefix, part_name
+from penstock.storage.records.names import attempt_prefix, part_name
+from penstock.storage.records.records import ResultRecord
 from penstock.storage.results import Published, ResultStore, Staged
 from penstock.storage.slots import Absent, Found
 from penstock.storage.stores.base import MAX_RECORD_BYTES

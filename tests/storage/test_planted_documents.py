@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import SignatureRefused
-from penstock.storage.signing_keys import write_new_file
+from penstock.storage.records.signing_keys import write_new_file
 from penstock.storage.stores.indexing import LookupIndex
 from tests.storage.planted import (
     EPOCHS,

@@ -12,7 +12,7 @@ import pytest
 
 from penstock.errors import PenstockError
 from penstock.storage import LocalStore, maintenance
-from penstock.storage.records import RecipeEntry
+from penstock.storage.records.records import RecipeEntry
 from penstock.storage.results import Published, ResultStore
 from penstock.storage.slots import Found
 from tests.storage.disks import Disk, Recorder, Step, write_out

@@ -20,7 +20,9 @@ import pytest
 from penstock.errors import DamagedResult, StoreError, StoreUnreachable
 from penstock.storage.commits import Commits
 from penstock.storage.maintenance import gc, verify
-from penstock.storage.records import ResultRecord, decode_slot_at, key_folder, slot_in
+from penstock.storage.records.encoding import decode_slot_at
+from penstock.storage.records.names import key_folder, slot_in
+from penstock.storage.records.records import ResultRecord
 from penstock.storage.results import Published, Restart, ResultStore, Staged
 from penstock.storage.slots import Absent, Found, read_slot
 from penstock.storage.stores.base import Listed

@@ -14,24 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import DamagedResult, StoreError, StoreVersionError
-from penstock.storage import records
-from penstock.storage.records import (
-    About,
-    PayloadFile,
-    RecipeEntry,
-    RedirectRecord,
-    ResultRecord,
-    StoreFormat,
-    check_format,
-    decode_recipe,
-    decode_slot,
-    decode_slot_at,
-    encode,
-    payload_name,
-    recipe_name,
-    segment,
-    slot_name,
-)
+from penstock.storage.records import records
+from penstock.storage.records.encoding import check_format, decode_recipe, decode_slot, decode_slot_at, encode
+from penstock.storage.records.names import payload_name, recipe_name, segment, slot_name
+from penstock.storage.records.records import About, PayloadFile, RecipeEntry, RedirectRecord, ResultRecord, StoreFormat
 from penstock.storage.stores.base import MAX_RECORD_BYTES, check_name
 
 KEY = "0123456789abcdef" * 2 + "01234567"

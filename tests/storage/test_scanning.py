@@ -18,7 +18,7 @@ from penstock.errors import DamagedResult, SerializationError
 from penstock.storage import MemoryStore, Store, arrow_files, open_store
 from penstock.storage.arrow_files import filesystem_of, path_of
 from penstock.storage.parts import payload_file
-from penstock.storage.records import ResultRecord
+from penstock.storage.records.records import ResultRecord
 from penstock.storage.results import Published, ResultStore
 from penstock.storage.scanning import dataset_of_value
 from penstock.storage.slots import Absent

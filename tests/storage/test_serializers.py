@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from penstock.errors import CodecRefused, ConfigurationError, SerializationError
 from penstock.storage import choosing, sameness
 from penstock.storage.choosing import reader_of, register_serializer, serializer_for
-from penstock.storage.records import About
+from penstock.storage.records.records import About
 from penstock.storage.serializers import Serializer
 
 pa = pytest.importorskip("pyarrow")

@@ -19,22 +19,12 @@ from hypothesis import strategies as st
 
 from penstock.errors import CodecRefused, SignatureRefused
 from penstock.storage import LocalStore, MemoryStore, copying, maintenance
-from penstock.storage.records import (
-    About,
-    PayloadFile,
-    Producer,
-    RecipeEntry,
-    ResultRecord,
-    Signature,
-    decode_slot,
-    encode,
-    encode_signed,
-    recipe_name,
-    slot_name,
-)
+from penstock.storage.records.encoding import decode_slot, encode, encode_signed
+from penstock.storage.records.names import recipe_name, slot_name
+from penstock.storage.records.records import About, PayloadFile, Producer, RecipeEntry, ResultRecord, Signature
+from penstock.storage.records.signing import Signatures
+from penstock.storage.records.signing_keys import rotate_file, write_new_file
 from penstock.storage.results import Published, ResultStore
-from penstock.storage.signing import Signatures
-from penstock.storage.signing_keys import rotate_file, write_new_file
 from penstock.storage.slots import Absent, Found
 from penstock.storage.stored import find_stored
 from penstock.testing.stores_fakes import FlakyStore
@@ -356,7 +346,7 @@ def test_results_of_an_older_key_are_read_after_a_rotation(results: ResultStore,
 
 
 def test_a_process_that_read_its_keys_before_a_rotation_reads_them_again(store: Shared, keys: str) -> None:
-    from penstock.storage.signing_keys import SigningKeys
+    from penstock.storage.records.signing_keys import SigningKeys
     from penstock.testing.stores_fakes import HastyClock
 
     clock = HastyClock()

@@ -15,8 +15,8 @@ import pytest
 from penstock.environments import Environment
 from penstock.errors import ConfigurationError
 from penstock.settings import load_settings
-from penstock.storage.signing import Signatures
-from penstock.storage.signing_keys import SigningKeys, rotate_file, write_new_file
+from penstock.storage.records.signing import Signatures
+from penstock.storage.records.signing_keys import SigningKeys, rotate_file, write_new_file
 
 KEY = bytes(range(32))
 

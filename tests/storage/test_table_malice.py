@@ -14,7 +14,7 @@ from penstock.storage import arrow_schemas
 from penstock.storage.arrow_schemas import check_file, check_message, check_parquet
 from penstock.storage.ipc import read_arrow
 from penstock.storage.parquet_reading import read_parquet
-from penstock.storage.records import payload_name
+from penstock.storage.records.names import payload_name
 from penstock.storage.results import Absent, Published, ResultStore
 from penstock.storage.stores.local import LocalStore
 
@@ -190,7 +190,7 @@ def test_offsets_beyond_the_end_of_an_arrow_file_are_found_out() -> None:
 def test_a_polars_file_that_stands_for_gigabytes_is_given_up_early() -> None:
     pl = pytest.importorskip("polars")
     from penstock.storage import polars_files
-    from penstock.storage.records import About
+    from penstock.storage.records.records import About
 
     frame = pl.DataFrame({"n": pl.zeros(40_000_000, pl.Int64, eager=True)})
     sink = io.BytesIO()

@@ -13,8 +13,9 @@ from typing import Literal, TypeVar
 import msgspec
 
 from penstock.errors import ConfigurationError, SignatureRefused
-from penstock.storage.records import RecipeEntry, ResultRecord, Signature, canonical
-from penstock.storage.signing_keys import SigningKeys
+from penstock.storage.records.encoding import canonical
+from penstock.storage.records.records import RecipeEntry, ResultRecord, Signature
+from penstock.storage.records.signing_keys import SigningKeys
 
 Verdict = Literal["valid", "missing", "unknown key", "wrong"]
 _Signed = TypeVar("_Signed", ResultRecord, RecipeEntry)

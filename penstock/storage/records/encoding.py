@@ -1,0 +1,197 @@
+"""Records as bytes: written so that they fit, read back strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import msgspec
+from blake3 import blake3
+
+from penstock.errors import DamagedResult, StoreError, StoreVersionError
+from penstock.storage.records.names import recipe_name, slot_name
+from penstock.storage.records.records import (
+    FORMAT_VERSION,
+    RECORD_VERSION,
+    RecipeEntry,
+    RedirectRecord,
+    ResultRecord,
+    Slot,
+    StoreFormat,
+)
+from penstock.storage.stores.base import MAX_RECORD_BYTES
+
+_CHECK_HEX = 32
+_CHECK_AT = -(_CHECK_HEX + len(b',"check":"') + len(b'"}'))
+_encoder = msgspec.json.Encoder(order="deterministic")
+_slot_decoder: msgspec.json.Decoder[Slot] = msgspec.json.Decoder(Slot)
+_recipe_decoder = msgspec.json.Decoder(RecipeEntry)
+_format_decoder = msgspec.json.Decoder(StoreFormat)
+_Decoded = TypeVar("_Decoded", ResultRecord | RedirectRecord, RecipeEntry, StoreFormat)
+_Written = TypeVar("_Written", bound=ResultRecord | RedirectRecord | RecipeEntry | StoreFormat)
+_Signed = TypeVar("_Signed", ResultRecord, RecipeEntry)
+
+
+class _Header(msgspec.Struct):
+    v: int = 0
+    format: int = 0
+    kind: str = ""
+
+
+_header_decoder = msgspec.json.Decoder(_Header)
+
+
+def encode(record: Slot | RecipeEntry | StoreFormat) -> bytes:
+    """The bytes of a record. What is only for people to read is left out where it cannot be written or does not fit.
+
+    Raises `StoreError` if the rest does not either.
+    """
+    return _fitting(record, lambda form: form)[1]
+
+
+def encode_signed(record: _Signed, sign: Callable[[_Signed], _Signed]) -> tuple[_Signed, bytes]:
+    """As `encode`: the record as it was signed, and its bytes. Signed is what a reader will see."""
+
+    def signed(form: _Signed) -> _Signed:
+        return sign(msgspec.json.decode(_encoder.encode(form), type=type(form)))
+
+    return _fitting(record, signed)
+
+
+def canonical(record: ResultRecord | RecipeEntry) -> bytes:
+    """What a signature is over: every field of a record but the signature, in order, and of which kind it is.
+
+    The same for equal records, whether they were read or unpickled. A field that is added later may only join where it
+    says something, or older signatures would be void.
+    """
+    said = list(msgspec.structs.astuple(record)[:-1])
+    if isinstance(record, ResultRecord):
+        said[_INLINE] = record.inline if bytes(record.inline) else None  # nothing, which is no JSON
+        return b"penstock result 1\n" + _encoder.encode(said)
+    return b"penstock recipe 1\n" + _encoder.encode(said)
+
+
+_INLINE = ResultRecord.__struct_fields__.index("inline")
+
+
+def _fitting(record: _Written, finished: Callable[[_Written], _Written]) -> tuple[_Written, bytes]:
+    problem = ""
+    for form in _forms(record):
+        try:
+            whole = finished(form)
+            data = _with_check(whole)
+        except UnicodeEncodeError as error:
+            problem = str(error)
+            continue
+        if len(data) <= MAX_RECORD_BYTES:
+            return whole, data
+        problem = f"it is too large: {len(data)} bytes, and {MAX_RECORD_BYTES} is the limit"
+    raise StoreError("a record cannot be written", because=problem)
+
+
+def _forms(record: _Written) -> Iterator[_Written]:
+    yield record
+    if isinstance(record, ResultRecord):
+        narrow: _Written = msgspec.structs.replace(record, about=msgspec.structs.replace(record.about, columns={}))
+        yield narrow
+        yield msgspec.structs.replace(narrow, key_parts={"left out": "more than fits into a record"})
+
+
+def _with_check(record: msgspec.Struct) -> bytes:
+    body = _encoder.encode(record)[:-1]
+    return body + b',"check":"' + blake3(body).hexdigest(_CHECK_HEX // 2).encode() + b'"}'
+
+
+def decode_slot(data: bytes, *, task: str, key: str, generation: int) -> Slot:
+    """The record in a slot, if it is whole and belongs there.
+
+    Raises `DamagedResult` if not, and `StoreVersionError` if a newer Penstock wrote it.
+    """
+    record = _decode(data, _slot_decoder)
+    if isinstance(record, RedirectRecord):
+        at_home = record.slot == slot_name(task, key, generation)
+    else:
+        at_home = record.key == key and record.task == task and record.generation == generation
+    if not at_home:
+        raise _misplaced(record, slot_name(task, key, generation))
+    return record
+
+
+def decode_slot_at(data: bytes, name: str) -> Slot:
+    """As `decode_slot` where only the file's name is known."""
+    record = _decode(data, _slot_decoder)
+    if (record.slot if isinstance(record, RedirectRecord) else record.slot_name) != name:
+        raise _misplaced(record, name)
+    return record
+
+
+def _misplaced(record: Slot, name: str) -> DamagedResult:
+    home = record.slot if isinstance(record, RedirectRecord) else record.slot_name
+    return DamagedResult("a record lies under another's name", where=name, because=f"it belongs at {home}")
+
+
+def decode_recipe(data: bytes, *, recipe: str) -> RecipeEntry:
+    """Raises `DamagedResult` and `StoreVersionError` as `decode_slot`."""
+    entry = _decode(data, _recipe_decoder)
+    if entry.recipe != recipe:
+        raise DamagedResult("a recipe entry lies under another recipe's name", where=recipe_name(recipe))
+    return entry
+
+
+def decode_recipe_at(data: bytes, name: str) -> RecipeEntry:
+    """As `decode_recipe` where only the file's name is known."""
+    entry = _decode(data, _recipe_decoder)
+    if recipe_name(entry.recipe) != name:
+        raise DamagedResult("a recipe entry lies under another recipe's name", where=name)
+    return entry
+
+
+def check_format(data: bytes) -> None:
+    """Raises `StoreVersionError` for a store that a newer Penstock laid out, `DamagedResult` for no such file."""
+    _decode(data, _format_decoder)
+
+
+def _decode(data: bytes, decoder: msgspec.json.Decoder[_Decoded]) -> _Decoded:
+    body = data[:_CHECK_AT]
+    if data[_CHECK_AT:] != b',"check":"' + blake3(body).hexdigest(_CHECK_HEX // 2).encode() + b'"}':
+        _refuse_newer(data)
+        raise DamagedResult(
+            "a record is damaged",
+            because="its bytes are not the ones that were written",
+        )
+    try:
+        record = decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        _refuse_newer(data)
+        # Whole and yet not understood: another version's, and not ours to call damaged and replace.
+        raise StoreVersionError(
+            "a record is of a kind that this Penstock does not know",
+            because=str(error),
+            hint="upgrade Penstock here",
+        ) from error
+    if isinstance(record, StoreFormat):
+        if record.format > FORMAT_VERSION:
+            _refuse_newer(data)
+    elif record.v > RECORD_VERSION:
+        _refuse_newer(data)
+    return record
+
+
+def _refuse_newer(data: bytes) -> None:
+    """Raise `StoreVersionError` if what can be read of these bytes says that a newer Penstock wrote them."""
+    try:
+        header = _header_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    for found, known, what in (
+        (header.v, RECORD_VERSION, "record"),
+        (header.format, FORMAT_VERSION, "store"),
+    ):
+        if found > known:
+            raise StoreVersionError(
+                f"the {what} has version {found}",
+                because=f"this Penstock reads versions up to {known}",
+                hint="upgrade Penstock here, or point PENSTOCK_STORE at another store",
+                found=found,
+                known=known,
+            )
