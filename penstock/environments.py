@@ -244,7 +244,9 @@ def check_conditions(store: Store, task: str) -> None:
 
 def check_annotation(results: ResultStore, task: TaskDefinition) -> None:
     """Raise `CodecRefused` if a task is said to return what only pickle keeps, and the store takes no pickles."""
-    from penstock.storage.pickled import annotated_pickle  # formats are loaded with the first task that is cached
+    from penstock.storage.formats.pickled import (
+        annotated_pickle,  # formats are loaded with the first task that is cached
+    )
 
     if task.options.result_serializer is None and (parts := annotated_pickle(task.fn)):
         results.trust.refuse_pickle(task.name, "pickle", parts)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.digests.python import combine, digest
 from penstock.errors import DigestError
-from penstock.storage.sizes import nbytes_of
+from penstock.storage.formats.sizes import nbytes_of
 
 if TYPE_CHECKING:
-    from penstock.storage.parts import Digests
+    from penstock.storage.formats.parts.manifests import Digests
 
 LARGE_BYTES = 8 * 2**20
 """From this size on a result is digested and written at the same time."""
@@ -45,7 +45,9 @@ def is_stream(value: Any) -> bool:
         return True
     if type(value).__module__.partition(".")[0] not in ("dask", "ray", "pyarrow"):
         return False
-    from penstock.storage.datasets import is_dataset  # the formats of tables are for those who have tables
+    from penstock.storage.formats.parts.datasets import (
+        is_dataset,  # the formats of tables are for those who have tables
+    )
 
     return is_dataset(value)
 
@@ -56,7 +58,7 @@ def no_digest() -> None:
 
 def part_digests() -> Digests:
     """How a value that nobody has as a whole is digested: by its parts, each where it is written."""
-    from penstock.storage.parts import Digests  # files in parts are for large results
+    from penstock.storage.formats.parts.manifests import Digests  # files in parts are for large results
 
     return Digests(digest_of, _whole_digest)
 

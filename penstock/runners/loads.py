@@ -14,7 +14,7 @@ from typing import Any
 
 from penstock.runners.copies import CannotCopy, own_copy
 from penstock.runners.packed_values import pack, unpack
-from penstock.storage.sizes import nbytes_of
+from penstock.storage.formats.sizes import nbytes_of
 
 KEPT_BYTES = 256 * 2**20
 """So much is kept in a process, the latest used: a share that any worker can spare. What is larger each call reads."""

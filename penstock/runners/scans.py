@@ -88,7 +88,7 @@ def scanned(source: Input, open_results: Callable[[str | None], ResultStore], fe
     """
     if source.record is not None:
         return open_results(source.store).scan(source.record)
-    from penstock.storage.scanning import dataset_of_value  # with pyarrow, for those who scan
+    from penstock.storage.formats.parts.scanning import dataset_of_value  # with pyarrow, for those who scan
 
     return dataset_of_value(fetch(source.handle))
 
@@ -111,7 +111,7 @@ def lost_input(
     # What pyarrow says of a page with another checksum, or one that does not unpack. Only the bytes tell whose it is.
     if not lazy or not (_of_arrow(error) or _SAID in text_of(error)):
         return None
-    from penstock.storage.parts import value_files
+    from penstock.storage.formats.parts.manifests import value_files
 
     for node, source in stored:
         assert source.record is not None  # chosen so

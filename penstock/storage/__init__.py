@@ -1,7 +1,7 @@
 """Where results live: stores of bytes, records over them, serializers. Knows nothing of graphs and locks."""
 
+from penstock.storage.formats.base import Serializer
 from penstock.storage.records.records import About
-from penstock.storage.serializers import Serializer
 from penstock.storage.stores.addresses import open_store
 from penstock.storage.stores.base import (
     MAX_RECORD_BYTES,

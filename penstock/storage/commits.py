@@ -25,9 +25,9 @@ import msgspec
 
 from penstock.clocks import Clock
 from penstock.errors import DamagedResult, StoreError, StoreUnreachable
+from penstock.storage.formats.base import Serializer
 from penstock.storage.records.names import key_folder
 from penstock.storage.records.records import Reason, RedirectRecord, ResultRecord
-from penstock.storage.serializers import Serializer
 from penstock.storage.slots import Absent, Found, read_slot, redirect_seen
 from penstock.storage.stores.base import Store
 from penstock.storage.trust import Trust
@@ -173,7 +173,7 @@ class Commits:
         if slot.attempt == mine.attempt:
             return Published(slot, won=True)
         if mine.in_parts:
-            from penstock.storage.parts import remove_files  # the loser of a race needs it
+            from penstock.storage.formats.parts.manifests import remove_files  # the loser of a race needs it
 
             remove_files(self._store, mine.files)
         elif mine.payload_name is not None:

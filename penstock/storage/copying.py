@@ -11,13 +11,13 @@ from blake3 import blake3
 
 from penstock.errors import DamagedResult, StoreVersionError
 from penstock.storage.code_notes import code_digests, copy_notes
+from penstock.storage.formats.base import Serializer
+from penstock.storage.formats.parts.manifests import all_files, remove_files
 from penstock.storage.maintenance import current_records
-from penstock.storage.parts import all_files, remove_files
 from penstock.storage.records.encoding import decode_recipe_at
 from penstock.storage.records.records import RecipeEntry, ResultRecord
 from penstock.storage.results import Published, ResultStore, place
 from penstock.storage.salts import copy_salt
-from penstock.storage.serializers import Serializer
 from penstock.storage.slots import Found
 
 _CHUNK = 16 << 20

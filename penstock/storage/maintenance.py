@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from penstock.errors import DamagedResult, SignatureRefused, StoreVersionError
 from penstock.storage.code_notes import code_digests, unused_notes
-from penstock.storage.parts import all_files
+from penstock.storage.formats.parts.manifests import all_files
 from penstock.storage.payloads import verify_payload
 from penstock.storage.records.encoding import decode_slot_at
 from penstock.storage.records.names import key_folder, segment, slot_in

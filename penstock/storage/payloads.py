@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 
 from penstock.errors import PenstockError, SerializationError
-from penstock.storage.choosing import reader_of
-from penstock.storage.classes import reading
-from penstock.storage.containers import ContainerSerializer, EncodedContainer
-from penstock.storage.datasets import DatasetSerializer
-from penstock.storage.fitness import other_versions
-from penstock.storage.hashed import HashedFile
-from penstock.storage.parts import (
+from penstock.storage.formats.base import Serializer
+from penstock.storage.formats.classes import reading
+from penstock.storage.formats.containers import ContainerSerializer, EncodedContainer
+from penstock.storage.formats.fitness import other_versions
+from penstock.storage.formats.hashing_file import HashedFile
+from penstock.storage.formats.parts.datasets import DatasetSerializer
+from penstock.storage.formats.parts.manifests import (
     Digests,
     PartSink,
     all_files,
@@ -26,9 +26,9 @@ from penstock.storage.parts import (
     write_manifest,
     written_to,
 )
+from penstock.storage.formats.registry import reader_of
 from penstock.storage.records.names import attempt_prefix, payload_name
 from penstock.storage.records.records import INLINE_BYTES, About, PayloadFile, ResultRecord
-from penstock.storage.serializers import Serializer
 from penstock.storage.stores.base import Store
 
 

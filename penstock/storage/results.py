@@ -31,6 +31,7 @@ from penstock.storage.commits import (
     Staged,
     place,
 )
+from penstock.storage.formats.base import Serializer
 from penstock.storage.records.encoding import check_format, decode_recipe, encode
 from penstock.storage.records.names import key_folder, recipe_name, slot_in
 from penstock.storage.records.records import (
@@ -46,13 +47,12 @@ from penstock.storage.records.records import (
     StoreFormat,
 )
 from penstock.storage.records.signing import Signatures
-from penstock.storage.serializers import Serializer
 from penstock.storage.slots import Absent, Found, Unknown, close_absent, find, read_slot, redirect_seen
 from penstock.storage.stores.base import RememberedStore, Store
 from penstock.storage.trust import Trust
 
 if TYPE_CHECKING:
-    from penstock.storage.parts import Digests
+    from penstock.storage.formats.parts.manifests import Digests
 
 __all__ = [
     "COMMIT_SECONDS",
@@ -162,7 +162,7 @@ class ResultStore:
         See `StoredResult.scan` for what is verified. Raises `SerializationError` for what is no table,
         `SignatureRefused` also where that is not enough, and else as `load`.
         """
-        from penstock.storage.scanning import scan  # with pyarrow's datasets, for those who scan
+        from penstock.storage.formats.parts.scanning import scan  # with pyarrow's datasets, for those who scan
 
         self.trust.allow_scan(record)
         with self._looking_twice(record):
@@ -216,7 +216,7 @@ class ResultStore:
         `StoreError`s, and what a stream's own code raises; nothing is published then.
         """
         self._write_format()
-        from penstock.storage.choosing import serializer_for  # formats are loaded with the first value
+        from penstock.storage.formats.registry import serializer_for  # formats are loaded with the first value
         from penstock.storage.payloads import Place, as_inline, write_payload
 
         chosen = serializer_for(value, serializer)
@@ -258,7 +258,7 @@ class ResultStore:
         if task in self._told:
             self.trust.refuse_pickle(task, codec, "result")
             return
-        from penstock.storage.pickled import pickled_parts
+        from penstock.storage.formats.pickled import pickled_parts
 
         parts = pickled_parts(value)
         self.trust.refuse_pickle(task, codec, parts)

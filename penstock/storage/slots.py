@@ -13,7 +13,7 @@ from typing import Literal
 
 from penstock.clocks import Clock
 from penstock.errors import DamagedResult, ResultError, StoreError, StoreRefused, StoreVersionError
-from penstock.storage.fitness import unfit
+from penstock.storage.formats.fitness import unfit
 from penstock.storage.records.encoding import decode_slot, decode_slot_at, encode
 from penstock.storage.records.names import slot_in, slot_name
 from penstock.storage.records.records import RECORD_VERSION, Reason, RedirectRecord, ResultRecord, Slot

@@ -42,7 +42,7 @@ class StoredResult:
         One, the parts of a partitioned dataset in order, or none for a value inside the record. Raises `DamagedResult`,
         `StoreUnreachable`.
         """
-        from penstock.storage.parts import value_files  # not before somebody asks for files
+        from penstock.storage.formats.parts.manifests import value_files  # not before somebody asks for files
 
         store = self._results.store
         return [store.local_path(f.name) or self._address(f.name) for f in value_files(store, self.record)]

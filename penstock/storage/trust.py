@@ -37,7 +37,7 @@ class Trust:
         Raises `SignatureRefused` for one that must not be used at all, or not as the pickle that it is.
         """
         # Whether the store is trusted is asked for pickles only: a folder is looked at on all of the way to it.
-        from penstock.storage.choosing import is_safe  # formats are loaded with the first value
+        from penstock.storage.formats.registry import is_safe  # formats are loaded with the first value
 
         safe = is_safe(record.codec)
         if self.signatures is None:

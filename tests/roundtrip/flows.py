@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penstock import INPUTS, flow, task
-from penstock.storage.sameness import difference
+from penstock.storage.formats.typed.sameness import difference
 from tests.roundtrip import values_python
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 
-from penstock.storage.typed_json import encode
+from penstock.storage.formats.typed.json import encode
 from tests.roundtrip import values_python
 
 FOLDER = pathlib.Path(__file__).parents[1] / "storage" / "golden_values"

@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 
-from penstock.storage.sameness import difference
+from penstock.storage.formats.typed.sameness import difference
 from tests.roundtrip import flows, values_python
 
 

@@ -10,7 +10,7 @@ import cloudpickle
 import pytest
 
 from penstock.runners import ProcessRunner, ThreadRunner
-from penstock.storage.sameness import same
+from penstock.storage.formats.typed.sameness import same
 from tests.roundtrip import flows, values_python
 from tests.roundtrip.__main__ import told
 

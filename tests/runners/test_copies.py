@@ -14,7 +14,7 @@ import pytest
 from penstock.errors import SerializationError
 from penstock.runners.copies import CannotCopy, copied, own_copy
 from penstock.runners.retention import retained
-from penstock.storage.sizes import nbytes_of
+from penstock.storage.formats.sizes import nbytes_of
 
 
 class _Colour(enum.Enum):

@@ -17,7 +17,7 @@ from penstock.runners import DaskRunner
 from penstock.runs import Run
 from penstock.settings import load_settings
 from penstock.storage import maintenance, open_store
-from penstock.storage.parts import PartSink, Written, value_files
+from penstock.storage.formats.parts.manifests import PartSink, Written, value_files
 from penstock.storage.results import ResultStore
 from penstock.testing import tasks
 

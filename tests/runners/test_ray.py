@@ -20,8 +20,9 @@ from penstock.runners import DaskRunner, RayRunner, Runner, runner_from
 from penstock.runners.base import WorkerContext
 from penstock.runtime import FlowRunInfo
 from penstock.settings import load_settings
-from penstock.storage import choosing, open_store
-from penstock.storage.choosing import register_serializer
+from penstock.storage import open_store
+from penstock.storage.formats import registry as choosing
+from penstock.storage.formats.registry import register_serializer
 from penstock.tasks import task
 from penstock.testing import tasks
 from penstock.testing.runners import RunnerTests

@@ -11,7 +11,7 @@ import pytest
 
 from penstock import INPUTS, flow, task
 from penstock.errors import SerializationError
-from penstock.storage import pickles
+from penstock.storage.formats import pickles
 from penstock.storage.records.encoding import encode
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import Absent, Found

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import SerializationError
-from penstock.storage.choosing import serializer_for
+from penstock.storage.formats.base import SerializerFallback
+from penstock.storage.formats.registry import serializer_for
 from penstock.storage.results import Absent, Published, ResultStore
-from penstock.storage.serializers import SerializerFallback
 from penstock.storage.stores.memory import MemoryStore
 
 np = pytest.importorskip("numpy")
@@ -195,7 +195,7 @@ def test_python_objects_in_polars_are_an_error_that_names_them() -> None:
 
 
 def test_text_that_pandas_2_kept_as_objects_is_text_here() -> None:
-    from penstock.storage.pandas_tables import METADATA, decode_value, encode_value
+    from penstock.storage.formats.pandas.tables import METADATA, decode_value, encode_value
     from penstock.storage.records.records import About
 
     cells = {"a": np.array(["x", None], dtype=object), "b": np.array([1, "y"], dtype=object)}
@@ -217,7 +217,7 @@ def test_what_was_written_before_there_were_descriptions_is_still_read() -> None
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from penstock.storage.choosing import reader_of
+    from penstock.storage.formats.registry import reader_of
     from penstock.storage.records.records import About
 
     frame = pd.DataFrame({"a": [1, 2]}, index=pd.date_range("2026", periods=2, freq="D"))

@@ -17,7 +17,7 @@ import pytest
 from penstock import INPUTS, flow, task
 from penstock.errors import DamagedResult
 from penstock.storage import LocalStore, maintenance, open_store
-from penstock.storage.plain import JsonSerializer
+from penstock.storage.formats.plain import JsonSerializer
 from penstock.storage.results import Published, ResultStore
 from penstock.storage.slots import Absent, Found
 from penstock.testing.stores_fakes import FlakyStore

@@ -11,7 +11,7 @@ import pytest
 
 from penstock.errors import DamagedResult, SerializationError
 from penstock.storage import LocalStore, MemoryStore, open_store
-from penstock.storage.hashed import HashedFile
+from penstock.storage.formats.hashing_file import HashedFile
 from penstock.storage.records.records import ResultRecord
 from penstock.storage.results import Published, ResultStore
 from penstock.storage.slots import Absent
@@ -115,7 +115,7 @@ def test_a_compressed_file_may_not_unpack_to_more_than_the_limit(tmp_path: Path)
     with pa.ipc.new_file(sink, TABLE.schema, options=options) as writer:
         for start in range(0, TABLE.num_rows, 50_000):
             writer.write(TABLE.slice(start, 50_000))
-    from penstock.storage.ipc import ArrowFileSerializer
+    from penstock.storage.formats.arrow.ipc import ArrowFileSerializer
 
     data = memoryview(sink.getvalue())
     assert ArrowFileSerializer().read(data, record.about, limit=2 * TABLE.nbytes).equals(TABLE)

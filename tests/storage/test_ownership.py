@@ -16,7 +16,7 @@ import pytest
 from penstock import ownership
 from penstock.errors import CodecRefused, ConfigurationError, StoreError
 from penstock.storage import LocalStore, open_store
-from penstock.storage.parts import payload_file
+from penstock.storage.formats.parts.manifests import payload_file
 from penstock.storage.results import ResultStore
 from penstock.storage.slots import Absent
 

@@ -19,9 +19,10 @@ from blake3 import blake3
 
 from penstock.errors import DamagedResult, SerializationError, StoreError, StoreVersionError
 from penstock.runners.digests import part_digests
-from penstock.storage import LocalStore, datasets, maintenance, open_store
+from penstock.storage import LocalStore, maintenance, open_store
 from penstock.storage.copying import copy
-from penstock.storage.parts import Manifest, PartSink, value_files, write_manifest
+from penstock.storage.formats.parts import datasets
+from penstock.storage.formats.parts.manifests import Manifest, PartSink, value_files, write_manifest
 from penstock.storage.records.names import attempt_prefix, part_name
 from penstock.storage.records.records import ResultRecord
 from penstock.storage.results import Published, ResultStore, Staged

@@ -15,12 +15,13 @@ import pyarrow.dataset as ds
 import pytest
 
 from penstock.errors import DamagedResult, SerializationError
-from penstock.storage import MemoryStore, Store, arrow_files, open_store
-from penstock.storage.arrow_files import filesystem_of, path_of
-from penstock.storage.parts import payload_file
+from penstock.storage import MemoryStore, Store, open_store
+from penstock.storage.formats.arrow import filesystem as arrow_files
+from penstock.storage.formats.arrow.filesystem import filesystem_of, path_of
+from penstock.storage.formats.parts.manifests import payload_file
+from penstock.storage.formats.parts.scanning import dataset_of_value
 from penstock.storage.records.records import ResultRecord
 from penstock.storage.results import Published, ResultStore
-from penstock.storage.scanning import dataset_of_value
 from penstock.storage.slots import Absent
 from penstock.storage.stored import StoredResult, find_stored
 from tests.servers.fixtures import Bucket

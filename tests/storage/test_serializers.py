@@ -20,10 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import CodecRefused, ConfigurationError, SerializationError
-from penstock.storage import choosing, sameness
-from penstock.storage.choosing import reader_of, register_serializer, serializer_for
+from penstock.storage.formats import registry as choosing
+from penstock.storage.formats.base import Serializer
+from penstock.storage.formats.registry import reader_of, register_serializer, serializer_for
+from penstock.storage.formats.typed import sameness
 from penstock.storage.records.records import About
-from penstock.storage.serializers import Serializer
 
 pa = pytest.importorskip("pyarrow")
 

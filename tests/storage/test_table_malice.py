@@ -10,10 +10,10 @@ import pytest
 from blake3 import blake3
 
 from penstock.errors import CodecRefused, PenstockError, SerializationError
-from penstock.storage import arrow_schemas
-from penstock.storage.arrow_schemas import check_file, check_message, check_parquet
-from penstock.storage.ipc import read_arrow
-from penstock.storage.parquet_reading import read_parquet
+from penstock.storage.formats.arrow import schemas as arrow_schemas
+from penstock.storage.formats.arrow.ipc import read_arrow
+from penstock.storage.formats.arrow.parquet_reading import read_parquet
+from penstock.storage.formats.arrow.schemas import check_file, check_message, check_parquet
 from penstock.storage.records.names import payload_name
 from penstock.storage.results import Absent, Published, ResultStore
 from penstock.storage.stores.local import LocalStore
@@ -189,7 +189,7 @@ def test_offsets_beyond_the_end_of_an_arrow_file_are_found_out() -> None:
 @pytest.mark.needs("polars")
 def test_a_polars_file_that_stands_for_gigabytes_is_given_up_early() -> None:
     pl = pytest.importorskip("polars")
-    from penstock.storage import polars_files
+    from penstock.storage.formats import polars_files
     from penstock.storage.records.records import About
 
     frame = pl.DataFrame({"n": pl.zeros(40_000_000, pl.Int64, eager=True)})
@@ -202,7 +202,7 @@ def test_a_polars_file_that_stands_for_gigabytes_is_given_up_early() -> None:
 @pytest.mark.needs("polars")
 def test_a_panic_of_polars_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("polars")
-    from penstock.storage import polars_files
+    from penstock.storage.formats import polars_files
 
     class PanicException(BaseException):
         pass
@@ -217,7 +217,7 @@ def test_a_panic_of_polars_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.needs("polars")
 def test_a_polars_type_that_comes_back_as_another_is_cast_or_an_error() -> None:
     pl = pytest.importorskip("polars")
-    from penstock.storage import polars_files
+    from penstock.storage.formats import polars_files
 
     enum = pl.DataFrame({"a": pl.Series(["a"], dtype=pl.Enum(["b", "a"]))})
     details = polars_files._details(enum)
@@ -230,7 +230,7 @@ def test_a_polars_type_that_comes_back_as_another_is_cast_or_an_error() -> None:
 
 
 def test_an_arrow_type_that_comes_back_as_another_is_cast_or_an_error() -> None:
-    from penstock.storage.parquet_reading import as_written
+    from penstock.storage.formats.arrow.parquet_reading import as_written
 
     table = pa.table({"a": pa.array([1_000], pa.timestamp("ms"))})
     seconds = pa.schema([("a", pa.timestamp("s"))])

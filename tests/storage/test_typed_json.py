@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from penstock.errors import CodecRefused, SerializationError
-from penstock.storage.classes import class_name, find_class, reading
-from penstock.storage.sameness import difference, same
-from penstock.storage.typed_json import Unkept, decode, encode, unkept
+from penstock.storage.formats.classes import class_name, find_class, reading
+from penstock.storage.formats.typed.json import Unkept, decode, encode, unkept
+from penstock.storage.formats.typed.sameness import difference, same
 from tests.roundtrip import classes, values_python
 
 GOLDEN = pathlib.Path(__file__).parent / "golden_values"

@@ -5,7 +5,7 @@ a blake3 of everything before it, so that a record that lost or changed a byte i
 it is used.
 
     results/<task>/<key>/000000.record.json      the slot of generation 0: a ResultRecord or a RedirectRecord
-    results/<task>/<key>/000000.<attempt>.<ext>  the payload of one attempt in that generation (parts: see parts.py)
+    results/<task>/<key>/000000.<attempt>.<ext>  the payload of one attempt in that generation (parts: see manifests.py)
     recipes/<2 hex>/<recipe key>.json            a RecipeEntry
     code/<2 hex>/<digest>.json                   a note of what code a digest is of (code_notes.py)
     penstock.json                                the version of the layout

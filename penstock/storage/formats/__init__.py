@@ -1,0 +1,1 @@
+"""Formats of values: what turns a value into bytes and back."""

@@ -1,0 +1,1 @@
+"""Arrow and Parquet files: written one way, checked before they are parsed."""

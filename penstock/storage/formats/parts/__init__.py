@@ -1,0 +1,1 @@
+"""Values in several files: datasets, and the parts of containers."""

@@ -1,0 +1,152 @@
+"""polars' values in Parquet and Arrow files of its own writing.
+
+The types that it wrote are kept beside the file and compared with those that are read: another version of polars may
+know less of them, and then gives another type, or panics.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any, BinaryIO, TypeVar
+
+import msgspec
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from blake3 import blake3
+
+from penstock.errors import SerializationError
+from penstock.storage.formats.arrow.parquet_reading import check_unpacked
+from penstock.storage.formats.classes import is_believed
+from penstock.storage.records.records import About
+
+_WHOLE_BYTES = 8 << 10
+"""Schemas up to this size are kept as they are; of larger ones a digest tells whether they are the same."""
+_Made = TypeVar("_Made")
+
+
+def keeps(value: Any, suffix: str) -> bool:
+    """Whether a file of this kind brings back the types of a frame or series."""
+    frame = _frame(value)
+    if suffix == ".parquet" and frame.width == 0 and frame.height:
+        return False
+    try:
+        sink = io.BytesIO()
+        _calm(lambda: _write(frame.clear(), sink, suffix))
+        back = _calm(lambda: _read(io.BytesIO(sink.getvalue()), suffix))
+        if suffix == ".parquet":
+            pq.ParquetFile(pa.BufferReader(sink.getvalue()))  # which other programs go by
+    except (SerializationError, pl.exceptions.PolarsError, pa.ArrowException, OSError):
+        return False
+    return bool(back.schema == frame.schema)
+
+
+def write(value: Any, file: BinaryIO, suffix: str) -> About:
+    """Write a frame or series."""
+    frame = _frame(value)
+    _calm(lambda: _write(frame, file, suffix))
+    columns = {name: str(kind) for name, kind in frame.schema.items()}
+    return About(type=type(value).__name__, rows=len(frame), columns=columns, details=_details(frame))
+
+
+def read(data: memoryview, about: About, suffix: str, limit: int) -> Any:
+    """The frame or series again. Raises `SerializationError` if it does not have the types that it had."""
+    if suffix == ".parquet":
+        check_unpacked(data, limit, believed=is_believed())
+    frame = _as_written(_calm(lambda: _read(io.BytesIO(data), suffix)), about.details)
+    if frame.estimated_size() > limit:
+        raise SerializationError("a table is too large to load", because=f"the limit is {limit} bytes")
+    return frame.to_series() if about.type == "Series" else frame
+
+
+def _frame(value: Any) -> Any:
+    return value.to_frame() if isinstance(value, pl.Series) else value
+
+
+def _write(frame: Any, file: Any, suffix: str) -> None:
+    if suffix == ".parquet":
+        frame.write_parquet(file, compression="zstd")
+    else:
+        frame.write_ipc(file)
+
+
+def _read(file: io.BytesIO, suffix: str) -> Any:
+    return pl.read_parquet(file) if suffix == ".parquet" else pl.read_ipc(file)
+
+
+def _calm(work: Callable[[], _Made]) -> _Made:
+    """Do it; a panic of polars, which is no Exception, becomes an error like others."""
+    try:
+        return work()
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise SerializationError("polars cannot do this", because=" ".join(str(error).split())[:200]) from error
+
+
+# -- the types
+
+
+def _details(frame: Any) -> dict[str, str]:
+    schema = msgspec.json.encode([[name, _node(kind)] for name, kind in frame.schema.items()]).decode()
+    return {"schema": schema} if len(schema) <= _WHOLE_BYTES else {"schema_digest": blake3(schema.encode()).hexdigest()}
+
+
+def _as_written(frame: Any, details: dict[str, str]) -> Any:
+    """The frame with the types that it was written with: cast where that is possible."""
+    found = _details(frame)
+    if "schema" in details and not hasattr(pl.Categorical(), "ordering"):
+        # From 1.32 on there is one order of categories: what the task would have made here.
+        details = {"schema": details["schema"].replace('["Categorical","physical"]', '["Categorical","lexical"]')}
+    if found == details or not ("schema" in details or "schema_digest" in details):
+        return frame
+    if "schema" in details:
+        wanted = {name: _dtype(node) for name, node in msgspec.json.decode(details["schema"])}
+        if list(wanted) == frame.columns:
+            cast = _calm(lambda: frame.cast(wanted, strict=True))
+            if _details(cast) == details:
+                return cast
+    raise SerializationError(
+        "a polars frame comes back with other types than it was written with",
+        because=f"polars {pl.__version__} reads {', '.join(map(str, frame.dtypes[:5]))}",
+        hint="use the version of polars that wrote it, or refresh the result",
+    )
+
+
+def _node(kind: Any) -> Any:
+    """A type in JSON, the same in every version of polars."""
+    name = kind.base_type().__name__
+    if name == "List":
+        return [name, _node(kind.inner)]
+    if name == "Array":
+        inner, shape = kind, []
+        while inner.base_type().__name__ == "Array":
+            shape.append(inner.size)
+            inner = inner.inner
+        return [name, _node(inner), shape]
+    if name == "Struct":
+        return [name, [[field.name, _node(field.dtype)] for field in kind.fields]]
+    if name == "Datetime":
+        return [name, kind.time_unit, kind.time_zone]
+    if name == "Duration":
+        return [name, kind.time_unit]
+    if name == "Decimal":
+        return [name, kind.precision, kind.scale]
+    if name == "Enum":
+        return [name, list(kind.categories)]
+    if name == "Categorical":
+        return [name, getattr(kind, "ordering", None) or "lexical"]  # which is the only one since polars 1.32
+    return [name]
+
+
+def _dtype(node: Any) -> Any:
+    name, *rest = node
+    kind = getattr(pl, name)
+    if name == "List":
+        return kind(_dtype(rest[0]))
+    if name == "Array":
+        return kind(_dtype(rest[0]), tuple(rest[1]))
+    if name == "Struct":
+        return kind([pl.Field(field, _dtype(inner)) for field, inner in rest[0]])
+    return kind(*rest) if rest else kind()
