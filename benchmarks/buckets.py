@@ -19,8 +19,8 @@ from benchmarks.tables_io import table
 from benchmarks.warm import many
 from penstock import load_settings
 from penstock.storage import open_store
-from penstock.storage.results import ResultStore
-from penstock.storage.slots import Absent, Found
+from penstock.storage.results.generations import Absent, Found
+from penstock.storage.results.store import ResultStore
 from tests.servers.ceph import running
 from tests.servers.proxy import FaultProxy
 from tests.servers.redis import running as redis_running

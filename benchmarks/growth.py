@@ -16,9 +16,10 @@ from benchmarks.exponents import Prepare, linear, peak_bytes, slope
 from benchmarks.figures import Figure
 from penstock import INPUTS, TASK_CODE, Settings, flow, load_settings, task
 from penstock.runners import ProcessRunner, ThreadRunner
-from penstock.storage import LocalStore, maintenance
-from penstock.storage.results import ResultStore
-from penstock.storage.slots import Absent, Found
+from penstock.storage import LocalStore
+from penstock.storage.results import maintenance
+from penstock.storage.results.generations import Absent, Found
+from penstock.storage.results.store import ResultStore
 
 TRACED = (4000, 8000, 16000, 32000)
 NODES = (250, 500, 1000, 2000)
@@ -176,7 +177,7 @@ def _filled(folder: str, n: int) -> tuple[Asked, ResultStore]:
 
 
 def _stores(folder: str) -> Iterator[Figure]:
-    from penstock.storage import purging
+    from penstock.storage.results import purging
 
     stores = {n: _filled(folder, n) for n in (1, *RESULTS)}
     key = f"{7:040x}"
@@ -202,7 +203,7 @@ def _stores(folder: str) -> Iterator[Figure]:
 
 def _leftovers(folder: str) -> Iterator[Figure]:
     """What is left of results that a run made, once they are removed, collected and purged."""
-    from penstock.storage import purging
+    from penstock.storage.results import purging
 
     settings, n = _new(folder), NODES[0]
     _ran(fan, settings, n=n)

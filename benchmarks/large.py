@@ -20,7 +20,7 @@ from benchmarks.figures import Figure, paired, spend, timed
 from penstock import INPUTS, flow, load_settings, task
 from penstock.runners import DaskRunner
 from penstock.storage import open_store
-from penstock.storage.results import ResultStore
+from penstock.storage.results.store import ResultStore
 from tests.servers.ceph import running
 from tests.storage.counting import Counting
 

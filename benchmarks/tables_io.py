@@ -13,9 +13,10 @@ import pyarrow.parquet
 
 from benchmarks.figures import Figure, paired, timed
 from penstock import INPUTS, flow, load_settings, task
-from penstock.storage import maintenance, open_store
-from penstock.storage.results import ResultStore
-from penstock.storage.slots import Found
+from penstock.storage import open_store
+from penstock.storage.results import maintenance
+from penstock.storage.results.generations import Found
+from penstock.storage.results.store import ResultStore
 
 ROWS = 3_000_000
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from penstock.logs.run_logger import get_run_logger
     from penstock.runs import Run
     from penstock.settings import Settings, load_settings
-    from penstock.storage.stored import StoredResult
+    from penstock.storage.results.stored import StoredResult
     from penstock.tasks import Task, task, unmapped, wait
     from penstock.transactions import IsolationLevel
 
@@ -100,7 +100,7 @@ _HOMES = {
     "Settings": "penstock.settings",
     "TASK_CODE": "penstock.graph.policies",
     "TASK_SOURCE": "penstock.graph.policies",
-    "StoredResult": "penstock.storage.stored",
+    "StoredResult": "penstock.storage.results.stored",
     "Task": "penstock.tasks",
     "TaskRunContext": "penstock.graph.keys",
     "exponential_backoff": "penstock.driver.retries",

@@ -21,9 +21,9 @@ from penstock.runners.nesting import nesting
 from penstock.settings import Settings, current_settings
 from penstock.storage import open_store
 from penstock.storage.records.signing import Signatures
-from penstock.storage.results import ResultStore
-from penstock.storage.salts import salt_of
-from penstock.storage.stored import StoredResult, find_stored
+from penstock.storage.results.salts import salt_of
+from penstock.storage.results.store import ResultStore
+from penstock.storage.results.stored import StoredResult, find_stored
 from penstock.storage.stores.base import ProbedStore, Reach, Store
 from penstock.storage.stores.indexing import index_from, with_index
 

@@ -12,7 +12,7 @@ from penstock.environments import Environment
 from penstock.graph.planning import Hit, Planner
 from penstock.graph.plans import Plan
 from penstock.graph.tracing import FlowFrame, Trace, tracing
-from penstock.storage.stored import StoredResult
+from penstock.storage.results.stored import StoredResult
 
 
 class _NeedsValue(BaseException):

@@ -1,6 +1,6 @@
 """Removing what runs leave in a store: their records, their logs, and parameters that no run needs any more.
 
-Results are another matter: they belong to nobody's run, and `penstock.storage.maintenance` looks after them.
+Results are another matter: they belong to nobody's run, and `penstock.storage.results.maintenance` looks after them.
 """
 
 from __future__ import annotations

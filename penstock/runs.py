@@ -46,9 +46,9 @@ from penstock.runners.reading import read_back
 from penstock.runners.script_classes import script_classes
 from penstock.runtime import FlowRunInfo, in_flow_run
 from penstock.settings import in_force, without_password
-from penstock.storage.results import ResultStore
-from penstock.storage.slots import Found, Unknown
-from penstock.storage.stored import StoredResult
+from penstock.storage.results.generations import Found, Unknown
+from penstock.storage.results.store import ResultStore
+from penstock.storage.results.stored import StoredResult
 from penstock.storage.stores.base import Store
 
 R = TypeVar("R")

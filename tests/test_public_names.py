@@ -117,7 +117,7 @@ ON_USE = (
     "penstock.storage.formats.arrow.parquet",
     "penstock.storage.formats.parts.manifests",
     "penstock.storage.formats.path_results",
-    "penstock.storage.payloads",
+    "penstock.storage.results.payloads",
     "penstock.storage.formats.pickles",
     "penstock.storage.formats.typed.sameness",
     "penstock.storage.formats.typed.json",

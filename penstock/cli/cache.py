@@ -15,10 +15,10 @@ from penstock.cli.output import duration, moment, print_document, say, size, tab
 from penstock.cli.stored import find_result, find_task
 from penstock.errors import UsageError
 from penstock.objects.texts import clean
-from penstock.storage import copying, maintenance, purging
-from penstock.storage.maintenance import Summary
 from penstock.storage.records.records import RedirectRecord, ResultRecord
-from penstock.storage.results import ResultStore
+from penstock.storage.results import copying, maintenance, purging
+from penstock.storage.results.maintenance import Summary
+from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.base import DiskStore
 
 

@@ -7,9 +7,9 @@ import difflib
 from penstock.errors import UsageError
 from penstock.journals import RunRecord, process_of, read_record
 from penstock.process.identity import ProcessIdentity
-from penstock.storage import maintenance
-from penstock.storage.maintenance import Summary
-from penstock.storage.results import ResultStore
+from penstock.storage.results import maintenance
+from penstock.storage.results.maintenance import Summary
+from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.base import Store
 
 

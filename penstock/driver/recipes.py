@@ -5,8 +5,8 @@ from __future__ import annotations
 from penstock.driver.run_state import RunState
 from penstock.graph.graphs import Node
 from penstock.graph.planning import Hit
-from penstock.runners.calls import MAX_RECIPE_INPUTS
 from penstock.storage.records.records import RecipeEntry
+from penstock.storage.results.recipes import MAX_RECIPE_INPUTS
 
 
 def earliest_expiry(run: RunState, node: Node, hit: Hit) -> float | None:

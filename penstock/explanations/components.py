@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.graph.explained import Difference
-from penstock.storage.code_notes import COMPONENTS
+from penstock.storage.results.code_notes import COMPONENTS
 
 
 def flattened(parts: Mapping[str, Any]) -> dict[str, str | None]:

@@ -22,9 +22,9 @@ from penstock.graph.explained import Difference, Explanation, Reason, planned_re
 from penstock.graph.graphs import Entry, Graph, Node
 from penstock.graph.keys import KeyTemplate
 from penstock.graph.planning import Hit, NoHit, Status, Step
-from penstock.storage.code_notes import COMPONENTS
 from penstock.storage.records.records import Producer, ResultRecord
-from penstock.storage.results import ResultStore, this_process
+from penstock.storage.results.code_notes import COMPONENTS
+from penstock.storage.results.store import ResultStore, this_process
 
 _COMPARED_REASONS = (NEVER_COMPUTED, NO_RESULT_FOR_RECIPE)
 """What the look-ups say where the comparison says more."""

@@ -9,11 +9,11 @@ from typing import Any, Generic, Protocol, TypeVar
 from penstock.errors import DamagedResult, StoreVersionError
 from penstock.explanations.components import flat_differences, flattened
 from penstock.graph.explained import Difference
-from penstock.storage.code_notes import COMPONENTS
 from penstock.storage.records.encoding import decode_slot_at
 from penstock.storage.records.names import segment
 from penstock.storage.records.records import ResultRecord
-from penstock.storage.results import ResultStore
+from penstock.storage.results.code_notes import COMPONENTS
+from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.base import DiskStore
 
 COMPARED, LISTED = 2_000, 50_000

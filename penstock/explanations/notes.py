@@ -14,7 +14,7 @@ from penstock.graph.code.reading import read_code
 from penstock.graph.graphs import Entry
 from penstock.objects.texts import text_of
 from penstock.process.main_modules import main_module
-from penstock.storage.code_notes import COMPONENTS, get_note, put_note
+from penstock.storage.results.code_notes import COMPONENTS, get_note, put_note
 from penstock.storage.stores.base import Store
 
 _log = logging.getLogger("penstock.store")

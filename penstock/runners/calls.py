@@ -7,7 +7,6 @@ inputs → cache key → look up ─ hit  → the stored result's record
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import platform
 import time
@@ -21,7 +20,7 @@ from penstock.digests.large import PLAIN, Large
 from penstock.digests.names import main_module
 from penstock.digests.python import combine, digest
 from penstock.digests.refs import Ref
-from penstock.errors import DamagedResult, StoreError
+from penstock.errors import DamagedResult
 from penstock.graph.agreement import as_claim
 from penstock.graph.arguments import fill_all, walk
 from penstock.graph.tracing import tracing
@@ -53,11 +52,9 @@ from penstock.runners.values import refuse_live
 from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
 from penstock.settings import in_force
 from penstock.storage.records.records import RecipeEntry, ResultRecord
-from penstock.storage.results import Restart, ResultStore, this_process
-from penstock.storage.slots import Absent, Found
-
-MAX_RECIPE_INPUTS = 256
-"""A recipe entry states the digests of at most so many inputs; with more, a plan looks them up."""
+from penstock.storage.results.generations import Absent, Found
+from penstock.storage.results.recipes import MAX_RECIPE_INPUTS, write_recipe
+from penstock.storage.results.store import Restart, ResultStore, this_process
 
 
 def _never() -> bool:
@@ -491,14 +488,6 @@ class _CachedCall:
         if any(file_digest(path) != before for path, before in template.files):
             return True
         return bool(template.file_parameters) and template.key_from_parts(self._parts()) != key
-
-
-def write_recipe(results: ResultStore, entry: RecipeEntry) -> None:
-    """Write a recipe entry if the store lets us: it is only an index, and without it results are found by cache key."""
-    try:
-        results.put_recipe(entry)
-    except StoreError as error:
-        logging.getLogger("penstock.store").warning("no recipe entry of %s: %s", entry.task, error.what)
 
 
 @dataclass(frozen=True, slots=True)

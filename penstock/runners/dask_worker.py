@@ -34,7 +34,7 @@ from penstock.runners.shipping import Shipment
 from penstock.runners.values import Pickled, read_value
 from penstock.runners.wire import Logs, pack_outcomes, unpack_bundle, unpack_outcomes
 from penstock.runners.worker_processes import plain, portable_outcomes, prepare, stores_of
-from penstock.storage.results import ResultStore
+from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.base import Store
 
 INLINE_VALUE_BYTES = 4 * 1024

@@ -24,8 +24,8 @@ from penstock.graph.arguments import taken, walk
 from penstock.objects.texts import text_of
 from penstock.runners.base import Call, Input
 from penstock.storage.records.records import ResultRecord
-from penstock.storage.results import ResultStore
-from penstock.storage.stored import StoredResult
+from penstock.storage.results.store import ResultStore
+from penstock.storage.results.stored import StoredResult
 
 # What is stored is known by its value's digest, wherever it lies.
 register_digest(StoredResult, lambda stored: stored.record.digest)

@@ -13,7 +13,7 @@ from penstock.objects.texts import text_of
 from penstock.runners.base import Outcome, WorkerContext
 from penstock.runners.failures import portable
 from penstock.storage import open_store
-from penstock.storage.results import ResultStore
+from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.base import Store
 from penstock.storage.stores.indexing import index_from, with_index
 

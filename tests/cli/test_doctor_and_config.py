@@ -83,7 +83,7 @@ def test_doctor_fails_a_store_of_a_newer_penstock(call, folder: Path) -> None:
 
 
 def test_doctor_tells_that_results_were_made_with_other_versions(write, call, monkeypatch: pytest.MonkeyPatch) -> None:
-    from penstock.storage import results
+    from penstock.storage.results import store as results
 
     write(
         "made.py",

@@ -166,7 +166,7 @@ def test_a_changed_task_above_is_what_the_one_below_waits_for(ran: Path, why_aft
 def test_the_environment_of_an_earlier_result_is_named_where_it_was_another(
     ran: Path, call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from penstock.storage import results
+    from penstock.storage.results import store as results
 
     assert "made with" not in why(call, "pipelines.py:weekly", "--days", "2024-01-09")
     monkeypatch.setattr(results, "_packages", lambda: {"pandas": "2.2.3"})

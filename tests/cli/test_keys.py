@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from penstock.storage import LocalStore
-from penstock.storage.maintenance import current_records
 from penstock.storage.records.encoding import encode
-from penstock.storage.results import ResultStore
+from penstock.storage.results.maintenance import current_records
+from penstock.storage.results.store import ResultStore
 
 
 def test_a_new_file_of_keys_is_private_and_no_key_is_printed(call, folder: Path) -> None:

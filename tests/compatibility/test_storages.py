@@ -12,7 +12,7 @@ from penstock import INPUTS, flow, task
 from penstock.errors import ConfigurationError
 from penstock.runners import ProcessRunner, ThreadRunner
 from penstock.storage import LocalStore, MemoryStore
-from penstock.storage.results import ResultStore
+from penstock.storage.results.store import ResultStore
 
 RUNNERS = ["threads", pytest.param("processes", marks=pytest.mark.slow)]
 

@@ -18,8 +18,9 @@ import pytest
 
 from penstock.journals import list_records
 from penstock.locks import FileSystemLockManager
-from penstock.storage import maintenance, open_store
-from penstock.storage.results import ResultStore
+from penstock.storage import open_store
+from penstock.storage.results import maintenance
+from penstock.storage.results.store import ResultStore
 
 pytestmark = pytest.mark.slow
 

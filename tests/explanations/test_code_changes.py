@@ -249,7 +249,7 @@ def test_a_result_of_before_the_plan_alone_is_compared_with(edited: Project) -> 
 def test_where_only_the_environment_differs_it_is_named_beside_the_constant(
     edited: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from penstock.storage import results
+    from penstock.storage.results import store as results
 
     monkeypatch.setattr(results, "_packages", lambda: {"pandas": "2.2.3"})
     edited(flows=flows("ROWS", "ROWS = b'1'")).weekly()

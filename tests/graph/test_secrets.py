@@ -20,10 +20,11 @@ from penstock.objects.secrets import (
     shows_secret,
 )
 from penstock.settings import Settings, load_settings
-from penstock.storage import copying, open_store
+from penstock.storage import open_store
 from penstock.storage.records.records import ResultRecord
-from penstock.storage.results import ResultStore
-from penstock.storage.salts import SALT_NAME, salt_of
+from penstock.storage.results import copying
+from penstock.storage.results.salts import SALT_NAME, salt_of
+from penstock.storage.results.store import ResultStore
 
 SECRET = "hunter2-and-more"
 
@@ -139,7 +140,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def records(settings: Settings) -> list[ResultRecord]:
-    from penstock.storage.maintenance import current_records
+    from penstock.storage.results.maintenance import current_records
 
     return list(current_records(ResultStore(open_store(settings.store))))
 

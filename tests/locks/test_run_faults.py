@@ -15,8 +15,8 @@ import pytest
 
 from penstock import flow
 from penstock.storage import open_store
-from penstock.storage.maintenance import gc
-from penstock.storage.results import ResultStore
+from penstock.storage.results.maintenance import gc
+from penstock.storage.results.store import ResultStore
 from tests.locks import shared_work
 from tests.locks.drivers import LEASE_SECONDS, PATIENCE, Scene
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from penstock.storage import open_store
-from penstock.storage.maintenance import gc, show, verify
 from penstock.storage.records.records import ResultRecord
-from penstock.storage.results import ResultStore
+from penstock.storage.results.maintenance import gc, show, verify
+from penstock.storage.results.store import ResultStore
 from tests.nemesis.checker import Terms, Violation, check
 from tests.nemesis.client import TASK, Orders, fork, manager_of, preload
 from tests.nemesis.history import Event, Recorder, operations, read_history

@@ -26,9 +26,9 @@ from penstock.errors import (
 )
 from penstock.locks import FileSystemLockManager, Lease, LockManager, RedisLockManager, Session, StorageLockManager
 from penstock.storage import open_store
-from penstock.storage.maintenance import gc
-from penstock.storage.results import Restart, ResultStore
-from penstock.storage.slots import Absent, Found
+from penstock.storage.results.generations import Absent, Found
+from penstock.storage.results.maintenance import gc
+from penstock.storage.results.store import Restart, ResultStore
 from tests.nemesis.history import Recorder
 from tests.nemesis.sabotage import sabotaged_collection, sabotaged_manager, sabotaged_results
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from penstock.locks import Lease, LockManager, Session
 from penstock.locks.base import Holder, Wakeup
-from penstock.storage.maintenance import Collected
 from penstock.storage.records.encoding import decode_slot_at
 from penstock.storage.records.names import key_folder, slot_in
 from penstock.storage.records.records import ResultRecord
-from penstock.storage.results import ResultStore
+from penstock.storage.results.maintenance import Collected
+from penstock.storage.results.store import ResultStore
 
 SABOTAGES = {
     "overwrites": {"I1", "I3", "I4"},

@@ -20,8 +20,8 @@ from penstock import INPUTS, CacheKey, flow, load_settings, task
 from penstock.digests.refs import Ref
 from penstock.errors import ValuesChanged
 from penstock.graph.graphs import Graph
-from penstock.storage.maintenance import current_records, gc
-from penstock.storage.results import ResultStore
+from penstock.storage.results.maintenance import current_records, gc
+from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.addresses import open_store
 
 KINDS = ("pure", "pure", "coarse", "random", "random", "whole", "plain", "brief")

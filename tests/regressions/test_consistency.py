@@ -11,8 +11,8 @@ import pytest
 
 from penstock import INPUTS, TASK_SOURCE, Files, flow, task
 from penstock.errors import ValuesChanged
-from penstock.storage.maintenance import current_records
-from penstock.storage.results import ResultStore
+from penstock.storage.results.maintenance import current_records
+from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.addresses import open_store
 
 Note = Callable[[object], None]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.storage.results import Absent, Published, ResultStore
+from penstock.storage.results.store import Absent, Published, ResultStore
 from penstock.storage.stores.local import LocalStore
 from penstock.storage.stores.memory import MemoryStore
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 READ = """
 import json, sys, warnings
 from penstock.storage.stores.local import LocalStore
-from penstock.storage.results import ResultStore
+from penstock.storage.results.store import ResultStore
 
 results, found = ResultStore(LocalStore(sys.argv[1])), {}
 for key in sys.stdin.read().splitlines():

@@ -16,9 +16,10 @@ from penstock import INPUTS, flow, task
 from penstock.runners import DaskRunner
 from penstock.runs import Run
 from penstock.settings import load_settings
-from penstock.storage import maintenance, open_store
+from penstock.storage import open_store
 from penstock.storage.formats.parts.manifests import PartSink, Written, value_files
-from penstock.storage.results import ResultStore
+from penstock.storage.results import maintenance
+from penstock.storage.results.store import ResultStore
 from penstock.testing import tasks
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("distributed", "pandas")]

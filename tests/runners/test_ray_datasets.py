@@ -14,8 +14,9 @@ from penstock import INPUTS, flow, task
 from penstock.runners import RayRunner
 from penstock.runs import Run
 from penstock.settings import load_settings
-from penstock.storage import maintenance, open_store
-from penstock.storage.results import ResultStore
+from penstock.storage import open_store
+from penstock.storage.results import maintenance
+from penstock.storage.results.store import ResultStore
 
 pytestmark = [
     pytest.mark.slow,

@@ -193,8 +193,9 @@ def test_a_run_tells_what_is_stored_of_it(settings: Settings) -> None:
 
 
 def test_what_was_removed_since_a_run_is_not_among_its_results(settings: Settings) -> None:
-    from penstock.storage import maintenance, open_store
-    from penstock.storage.results import ResultStore
+    from penstock.storage import open_store
+    from penstock.storage.results import maintenance
+    from penstock.storage.results.store import ResultStore
 
     done = run(totals, settings)
     (first, _) = done.stored("large")

@@ -4,8 +4,8 @@ One key, two writers, and beside them a reader with an invalidator or a collecto
 fates: it lands and is answered; it lands and the answer is lost; or nothing is heard of it, and it lands at any later
 time, or never. Whoever stops for ever at some step is covered as well: the others go on without it.
 
-What `penstock.storage.results` and `maintenance` do is written down a second time here, so the search says something
-about the rules, and simulations of the real code (`test_publish_simulation.py`) say that it follows them.
+What `penstock.storage.results.store` and `maintenance` do is written down a second time here, so the search says
+something about the rules, and simulations of the real code (`test_publish_simulation.py`) say that it follows them.
 """
 
 from __future__ import annotations

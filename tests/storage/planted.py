@@ -26,14 +26,15 @@ from penstock.kept_parameters import read_parameters
 from penstock.locks import FileSystemLockManager, Lease
 from penstock.locks.slots import SlotLockManager
 from penstock.settings import load_settings
-from penstock.storage import LocalStore, maintenance
+from penstock.storage import LocalStore
 from penstock.storage.limits import all_limits, read_limits, read_rates, set_limit, set_rate
 from penstock.storage.rates import Rate, RateTable
 from penstock.storage.records.records import RecipeEntry
 from penstock.storage.records.signing import Signatures
-from penstock.storage.results import ResultStore
-from penstock.storage.salts import salt_of
-from penstock.storage.slots import Absent, Found, Unknown
+from penstock.storage.results import maintenance
+from penstock.storage.results.generations import Absent, Found, Unknown
+from penstock.storage.results.salts import salt_of
+from penstock.storage.results.store import ResultStore
 from penstock.storage.stores import indexing
 from penstock.storage.stores.indexing import IndexedReads, LookupIndex
 

@@ -19,9 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from penstock.storage import LocalStore, maintenance
-from penstock.storage.results import Published, ResultStore
-from penstock.storage.slots import Found
+from penstock.storage import LocalStore
+from penstock.storage.results import maintenance
+from penstock.storage.results.generations import Found
+from penstock.storage.results.store import Published, ResultStore
 
 TRACE_ME, TO_NEXT_CALL = 0, 24
 LONG = "x" * 20_000

@@ -20,8 +20,8 @@ from penstock.storage.records.encoding import encode
 from penstock.storage.records.names import slot_name
 from penstock.storage.records.records import MAX_RECORD_BYTES, PayloadFile, ResultRecord
 from penstock.storage.records.signing import Signatures
-from penstock.storage.results import ResultStore
-from penstock.storage.slots import Absent, Found
+from penstock.storage.results.generations import Absent, Found
+from penstock.storage.results.store import ResultStore
 from penstock.testing.stores_fakes import FlakyStore
 
 

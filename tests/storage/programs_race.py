@@ -26,8 +26,8 @@ import s3fs
 
 from penstock import INPUTS, flow, task
 from penstock.storage import open_store
-from penstock.storage.results import Published, ResultStore, Staged
-from penstock.storage.slots import Absent, Found
+from penstock.storage.results.generations import Absent, Found
+from penstock.storage.results.store import Published, ResultStore, Staged
 
 KEYS = 50
 FILES = 5

@@ -9,11 +9,11 @@ import pytest
 
 from penstock import INPUTS, flow, task
 from penstock.storage import MemoryStore, open_store
-from penstock.storage.code_notes import get_note, put_note
-from penstock.storage.copying import copy
-from penstock.storage.maintenance import verify
-from penstock.storage.results import Published, ResultStore
-from penstock.storage.slots import Absent, Found
+from penstock.storage.results.code_notes import get_note, put_note
+from penstock.storage.results.copying import copy
+from penstock.storage.results.generations import Absent, Found
+from penstock.storage.results.maintenance import verify
+from penstock.storage.results.store import Published, ResultStore
 
 TABLE = pa.table({"a": list(range(1000))})
 

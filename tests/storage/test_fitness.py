@@ -13,8 +13,8 @@ from penstock import INPUTS, flow, task
 from penstock.errors import SerializationError
 from penstock.storage.formats import pickles
 from penstock.storage.records.encoding import encode
-from penstock.storage.results import ResultStore
-from penstock.storage.slots import Absent, Found
+from penstock.storage.results.generations import Absent, Found
+from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.memory import MemoryStore
 from tests.opaque import Opaque
 from tests.roundtrip import classes

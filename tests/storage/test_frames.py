@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from penstock.errors import SerializationError
 from penstock.storage.formats.base import SerializerFallback
 from penstock.storage.formats.registry import serializer_for
-from penstock.storage.results import Absent, Published, ResultStore
+from penstock.storage.results.store import Absent, Published, ResultStore
 from penstock.storage.stores.memory import MemoryStore
 
 np = pytest.importorskip("numpy")

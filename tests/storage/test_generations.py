@@ -16,10 +16,11 @@ import pytest
 
 from penstock import INPUTS, flow, task
 from penstock.errors import DamagedResult
-from penstock.storage import LocalStore, maintenance, open_store
+from penstock.storage import LocalStore, open_store
 from penstock.storage.formats.plain import JsonSerializer
-from penstock.storage.results import Published, ResultStore
-from penstock.storage.slots import Absent, Found
+from penstock.storage.results import maintenance
+from penstock.storage.results.generations import Absent, Found
+from penstock.storage.results.store import Published, ResultStore
 from penstock.testing.stores_fakes import FlakyStore
 
 EACH = INPUTS.configure(isolation_level="READ_COMMITTED")

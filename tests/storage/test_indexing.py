@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from penstock.errors import StoreUnreachable
 from penstock.storage.records.records import RecipeEntry
-from penstock.storage.results import ResultStore
-from penstock.storage.slots import Absent, Found
+from penstock.storage.results.generations import Absent, Found
+from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.indexing import ID_NAME, MIN_BATCH, IndexedReads, closing_name
 from penstock.storage.stores.memory import MemoryStore
 

@@ -13,8 +13,8 @@ from penstock.errors import DamagedResult, SerializationError
 from penstock.storage import LocalStore, MemoryStore, open_store
 from penstock.storage.formats.hashing_file import HashedFile
 from penstock.storage.records.records import ResultRecord
-from penstock.storage.results import Published, ResultStore
-from penstock.storage.slots import Absent
+from penstock.storage.results.generations import Absent
+from penstock.storage.results.store import Published, ResultStore
 from tests.storage.counting import Counting
 
 TABLE = pa.table({"n": range(400_000), "x": [n * 0.37 for n in range(400_000)], "s": ["a", None, "c", "d"] * 100_000})

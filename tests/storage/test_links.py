@@ -16,8 +16,8 @@ from penstock.errors import LockError, StoreError
 from penstock.locks import FileSystemLockManager
 from penstock.storage import LocalStore
 from penstock.storage.records.names import slot_name
-from penstock.storage.results import ResultStore
-from penstock.storage.slots import Unknown
+from penstock.storage.results.generations import Unknown
+from penstock.storage.results.store import ResultStore
 
 OLD = 1_000_000_000
 TRIES = 2_000

@@ -15,11 +15,12 @@ import pytest
 
 from penstock.clocks import SystemClock
 from penstock.errors import DamagedResult
-from penstock.storage import LocalStore, MemoryStore, maintenance, purging
-from penstock.storage.code_notes import put_note
+from penstock.storage import LocalStore, MemoryStore
 from penstock.storage.records.records import RecipeEntry, RedirectRecord, ResultRecord
-from penstock.storage.results import Published, Restart, ResultStore
-from penstock.storage.slots import Absent, Found
+from penstock.storage.results import maintenance, purging
+from penstock.storage.results.code_notes import put_note
+from penstock.storage.results.generations import Absent, Found
+from penstock.storage.results.store import Published, Restart, ResultStore
 from penstock.storage.stores.local_upkeep import prune
 from penstock.testing.stores_fakes import FlakyStore, HastyClock
 
@@ -381,7 +382,7 @@ def test_verify_beside_a_collection_reports_no_damage(results: ResultStore) -> N
 PUBLISHER = """
 import sys, uuid
 from penstock.storage import LocalStore
-from penstock.storage.results import Absent, ResultStore
+from penstock.storage.results.store import Absent, ResultStore
 results, i = ResultStore(LocalStore(sys.argv[1])), 0
 while True:
     key, value = str(i % 7), ([i] if i % 2 else b"x" * (20_000 + i))
@@ -421,7 +422,7 @@ def test_publishers_killed_at_any_time_leave_nothing_broken(tmp_path: Path) -> N
 RACER = """
 import sys
 from penstock.storage import LocalStore
-from penstock.storage.results import Absent, ResultStore
+from penstock.storage.results.store import Absent, ResultStore
 results, mine = ResultStore(LocalStore(sys.argv[1])), sys.argv[2]
 print("ready", flush=True)
 sys.stdin.readline()

@@ -17,8 +17,8 @@ from penstock import ownership
 from penstock.errors import CodecRefused, ConfigurationError, StoreError
 from penstock.storage import LocalStore, open_store
 from penstock.storage.formats.parts.manifests import payload_file
-from penstock.storage.results import ResultStore
-from penstock.storage.slots import Absent
+from penstock.storage.results.generations import Absent
+from penstock.storage.results.store import ResultStore
 
 STRANGER = 54_321
 

@@ -19,14 +19,15 @@ from blake3 import blake3
 
 from penstock.errors import DamagedResult, SerializationError, StoreError, StoreVersionError
 from penstock.runners.digests import part_digests
-from penstock.storage import LocalStore, maintenance, open_store
-from penstock.storage.copying import copy
+from penstock.storage import LocalStore, open_store
 from penstock.storage.formats.parts import datasets
 from penstock.storage.formats.parts.manifests import Manifest, PartSink, value_files, write_manifest
 from penstock.storage.records.names import attempt_prefix, part_name
 from penstock.storage.records.records import ResultRecord
-from penstock.storage.results import Published, ResultStore, Staged
-from penstock.storage.slots import Absent, Found
+from penstock.storage.results import maintenance
+from penstock.storage.results.copying import copy
+from penstock.storage.results.generations import Absent, Found
+from penstock.storage.results.store import Published, ResultStore, Staged
 from penstock.storage.stores.base import MAX_RECORD_BYTES
 from penstock.testing.clocks import FakeClock
 from tests.servers.fixtures import Bucket

@@ -13,7 +13,7 @@ from penstock.errors import CodecRefused, ConfigurationError
 from penstock.storage.formats import registry as choosing
 from penstock.storage.formats.pickled import annotated_pickle, pickled_parts
 from penstock.storage.formats.registry import register_serializer
-from penstock.storage.results import Absent, Published, ResultStore
+from penstock.storage.results.store import Absent, Published, ResultStore
 from penstock.storage.stores.local import LocalStore
 from penstock.storage.stores.memory import MemoryStore
 from penstock.testing import tasks

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from penstock.errors import PenstockError
-from penstock.storage import LocalStore, maintenance
+from penstock.storage import LocalStore
 from penstock.storage.records.records import RecipeEntry
-from penstock.storage.results import Published, ResultStore
-from penstock.storage.slots import Found
+from penstock.storage.results import maintenance
+from penstock.storage.results.generations import Found
+from penstock.storage.results.store import Published, ResultStore
 from tests.storage.disks import Disk, Recorder, Step, write_out
 
 pytestmark = pytest.mark.slow

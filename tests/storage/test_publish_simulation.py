@@ -18,13 +18,13 @@ from typing import Any, BinaryIO, TypeVar
 import pytest
 
 from penstock.errors import DamagedResult, StoreError, StoreUnreachable
-from penstock.storage.commits import Commits
-from penstock.storage.maintenance import gc, verify
 from penstock.storage.records.encoding import decode_slot_at
 from penstock.storage.records.names import key_folder, slot_in
 from penstock.storage.records.records import ResultRecord
-from penstock.storage.results import Published, Restart, ResultStore, Staged
-from penstock.storage.slots import Absent, Found, read_slot
+from penstock.storage.results.commits import Commits
+from penstock.storage.results.generations import Absent, Found, read_slot
+from penstock.storage.results.maintenance import gc, verify
+from penstock.storage.results.store import Published, Restart, ResultStore, Staged
 from penstock.storage.stores.base import Listed
 from penstock.storage.stores.memory import MemoryStore
 from tests.locks.worlds import LEASE, Crashed, Machine, Violation, World, seeds

@@ -11,9 +11,9 @@ import pytest
 
 from penstock.errors import StoreError, StoreNotWritable, StoreUnreachable
 from penstock.storage import open_store
-from penstock.storage.maintenance import gc
-from penstock.storage.results import Published, ResultStore
-from penstock.storage.slots import Absent, Found
+from penstock.storage.results.generations import Absent, Found
+from penstock.storage.results.maintenance import gc
+from penstock.storage.results.store import Published, ResultStore
 from penstock.testing.stores_fakes import HastyClock
 from tests.servers.ceph import Ceph, running
 from tests.servers.fixtures import Bucket, use

@@ -10,8 +10,8 @@ import pytest
 
 from penstock import INPUTS, flow, load_settings
 from penstock.storage import open_store
-from penstock.storage.maintenance import ls
-from penstock.storage.results import ResultStore
+from penstock.storage.results.maintenance import ls
+from penstock.storage.results.store import ResultStore
 from penstock.testing import tasks
 from tests.servers.fixtures import Bucket
 from tests.servers.proxy import FaultProxy

@@ -22,8 +22,8 @@ from penstock.errors import PenstockError, StoreUnreachable
 from penstock.journals import read_events
 from penstock.runners import DaskRunner, runner_from
 from penstock.storage import open_store
-from penstock.storage.maintenance import gc, ls, verify
-from penstock.storage.results import ResultStore
+from penstock.storage.results.maintenance import gc, ls, verify
+from penstock.storage.results.store import ResultStore
 from penstock.testing import tasks
 from tests.servers.fixtures import Bucket
 from tests.servers.proxy import FaultProxy

@@ -21,9 +21,9 @@ from penstock.storage.formats.arrow.filesystem import filesystem_of, path_of
 from penstock.storage.formats.parts.manifests import payload_file
 from penstock.storage.formats.parts.scanning import dataset_of_value
 from penstock.storage.records.records import ResultRecord
-from penstock.storage.results import Published, ResultStore
-from penstock.storage.slots import Absent
-from penstock.storage.stored import StoredResult, find_stored
+from penstock.storage.results.generations import Absent
+from penstock.storage.results.store import Published, ResultStore
+from penstock.storage.results.stored import StoredResult, find_stored
 from tests.servers.fixtures import Bucket
 from tests.storage.counting import Counting
 

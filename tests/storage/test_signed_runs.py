@@ -22,11 +22,11 @@ from penstock.runners import DaskRunner
 from penstock.runners.base import WorkerContext
 from penstock.runtime import FlowRunInfo
 from penstock.storage import LocalStore
-from penstock.storage.maintenance import current_records
 from penstock.storage.records.encoding import decode_recipe_at, encode
 from penstock.storage.records.signing import Signatures
 from penstock.storage.records.signing_keys import write_new_file
-from penstock.storage.results import ResultStore
+from penstock.storage.results.maintenance import current_records
+from penstock.storage.results.store import ResultStore
 from tests.opaque import Opaque
 
 

@@ -18,15 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import CodecRefused, SignatureRefused
-from penstock.storage import LocalStore, MemoryStore, copying, maintenance
+from penstock.storage import LocalStore, MemoryStore
 from penstock.storage.records.encoding import decode_slot, encode, encode_signed
 from penstock.storage.records.names import recipe_name, slot_name
 from penstock.storage.records.records import About, PayloadFile, Producer, RecipeEntry, ResultRecord, Signature
 from penstock.storage.records.signing import Signatures
 from penstock.storage.records.signing_keys import rotate_file, write_new_file
-from penstock.storage.results import Published, ResultStore
-from penstock.storage.slots import Absent, Found
-from penstock.storage.stored import find_stored
+from penstock.storage.results import copying, maintenance
+from penstock.storage.results.generations import Absent, Found
+from penstock.storage.results.store import Published, ResultStore
+from penstock.storage.results.stored import find_stored
 from penstock.testing.stores_fakes import FlakyStore
 from tests.opaque import Opaque
 

@@ -15,7 +15,7 @@ from penstock.storage.formats.arrow.ipc import read_arrow
 from penstock.storage.formats.arrow.parquet_reading import read_parquet
 from penstock.storage.formats.arrow.schemas import check_file, check_message, check_parquet
 from penstock.storage.records.names import payload_name
-from penstock.storage.results import Absent, Published, ResultStore
+from penstock.storage.results.store import Absent, Published, ResultStore
 from penstock.storage.stores.local import LocalStore
 
 pa = pytest.importorskip("pyarrow")

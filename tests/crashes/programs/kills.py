@@ -26,8 +26,9 @@ from penstock import DEFAULT, INPUTS, events, flow, task
 from penstock.journals import list_records
 from penstock.runners import ThreadRunner
 from penstock.settings import load_settings
-from penstock.storage import maintenance, open_store
-from penstock.storage.results import ResultStore
+from penstock.storage import open_store
+from penstock.storage.results import maintenance
+from penstock.storage.results.store import ResultStore
 from penstock.transactions import IsolationLevel
 
 SERIALIZABLE = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE)

@@ -21,8 +21,9 @@ from penstock import INPUTS, flow, task
 from penstock.locks import FileSystemLockManager
 from penstock.runners import ThreadRunner
 from penstock.settings import load_settings
-from penstock.storage import maintenance, open_store
-from penstock.storage.results import ResultStore
+from penstock.storage import open_store
+from penstock.storage.results import maintenance
+from penstock.storage.results.store import ResultStore
 from penstock.transactions import IsolationLevel
 
 FOLDER = Path(sys.argv[1])

@@ -21,16 +21,6 @@ from penstock.errors import (
     StoreVersionError,
 )
 from penstock.imported import loaded
-from penstock.storage.commits import (
-    COMMIT_SECONDS,
-    COMMIT_TRIES,
-    Commits,
-    Counters,
-    Published,
-    Restart,
-    Staged,
-    place,
-)
 from penstock.storage.formats.base import Serializer
 from penstock.storage.records.encoding import check_format, decode_recipe, encode
 from penstock.storage.records.names import key_folder, recipe_name, slot_in
@@ -47,9 +37,27 @@ from penstock.storage.records.records import (
     StoreFormat,
 )
 from penstock.storage.records.signing import Signatures
-from penstock.storage.slots import Absent, Found, Unknown, close_absent, find, read_slot, redirect_seen
+from penstock.storage.results.commits import (
+    COMMIT_SECONDS,
+    COMMIT_TRIES,
+    Commits,
+    Counters,
+    Published,
+    Restart,
+    Staged,
+    place,
+)
+from penstock.storage.results.generations import (
+    Absent,
+    Found,
+    Unknown,
+    close_absent,
+    find,
+    read_slot,
+    redirect_seen,
+)
+from penstock.storage.results.trust import Trust
 from penstock.storage.stores.base import RememberedStore, Store
-from penstock.storage.trust import Trust
 
 if TYPE_CHECKING:
     from penstock.storage.formats.parts.manifests import Digests
@@ -144,7 +152,7 @@ class ResultStore:
         with self._looking_twice(record):
             believed = self.trust.believes_code(record)
             limit = self._max_bytes or memory_bytes() // (1 if believed else 2)
-            from penstock.storage.payloads import read_value  # formats are loaded with the first value
+            from penstock.storage.results.payloads import read_value  # formats are loaded with the first value
 
             value = read_value(self.store, record, allow_pickle=allow_pickle, limit=limit, believed=believed)
         # Of a lazy value only the list of its parts was read.
@@ -217,7 +225,7 @@ class ResultStore:
         """
         self._write_format()
         from penstock.storage.formats.registry import serializer_for  # formats are loaded with the first value
-        from penstock.storage.payloads import Place, as_inline, write_payload
+        from penstock.storage.results.payloads import Place, as_inline, write_payload
 
         chosen = serializer_for(value, serializer)
         if not chosen.safe:

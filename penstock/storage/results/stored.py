@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.storage.records.records import ResultRecord
-from penstock.storage.results import ResultStore
-from penstock.storage.slots import Found
+from penstock.storage.results.generations import Found
+from penstock.storage.results.store import ResultStore
 
 
 class StoredResult:

@@ -13,14 +13,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from penstock.errors import DamagedResult, SignatureRefused, StoreVersionError
-from penstock.storage.code_notes import code_digests, unused_notes
 from penstock.storage.formats.parts.manifests import all_files
-from penstock.storage.payloads import verify_payload
 from penstock.storage.records.encoding import decode_slot_at
 from penstock.storage.records.names import key_folder, segment, slot_in
 from penstock.storage.records.records import RedirectRecord, ResultRecord, Slot
-from penstock.storage.results import ResultStore
-from penstock.storage.slots import close_absent, read_slot, redirect_seen
+from penstock.storage.results.code_notes import code_digests, unused_notes
+from penstock.storage.results.generations import close_absent, read_slot, redirect_seen
+from penstock.storage.results.payloads import verify_payload
+from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.base import DiskStore, Listed, SweepStore
 
 DAY = 24 * 3600.0

@@ -28,9 +28,9 @@ from penstock.errors import DamagedResult, StoreError, StoreUnreachable
 from penstock.storage.formats.base import Serializer
 from penstock.storage.records.names import key_folder
 from penstock.storage.records.records import Reason, RedirectRecord, ResultRecord
-from penstock.storage.slots import Absent, Found, read_slot, redirect_seen
+from penstock.storage.results.generations import Absent, Found, read_slot, redirect_seen
+from penstock.storage.results.trust import Trust
 from penstock.storage.stores.base import Store
-from penstock.storage.trust import Trust
 
 COMMIT_SECONDS = 30.0
 """How long a commit tries to learn its outcome before it is unknown."""
@@ -190,7 +190,10 @@ class Commits:
         elif isinstance(staged.value, Iterator) or record.lazy:
             return Restart(generation, reason)  # a stream has gone by, and what is lazy is computed by running it again
         else:
-            from penstock.storage.payloads import Place, write_payload  # formats are loaded with the first value
+            from penstock.storage.results.payloads import (  # formats are loaded with the first value
+                Place,
+                write_payload,
+            )
 
             place = Place(record.task, record.key, generation, record.attempt)
             stored = write_payload(self._store, place, staged.value, staged.serializer)

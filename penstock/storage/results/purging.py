@@ -15,12 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from penstock.errors import DamagedResult, StoreVersionError
-from penstock.storage.maintenance import folders, in_batches
 from penstock.storage.records.encoding import decode_recipe
 from penstock.storage.records.names import key_folder, slot_in
 from penstock.storage.records.records import RedirectRecord
-from penstock.storage.results import ResultStore
-from penstock.storage.slots import read_slot
+from penstock.storage.results.generations import read_slot
+from penstock.storage.results.maintenance import folders, in_batches
+from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.base import Listed
 
 PURGE_SECONDS = 30 * 24 * 3600.0

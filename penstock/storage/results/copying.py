@@ -10,15 +10,15 @@ import msgspec
 from blake3 import blake3
 
 from penstock.errors import DamagedResult, StoreVersionError
-from penstock.storage.code_notes import code_digests, copy_notes
 from penstock.storage.formats.base import Serializer
 from penstock.storage.formats.parts.manifests import all_files, remove_files
-from penstock.storage.maintenance import current_records
 from penstock.storage.records.encoding import decode_recipe_at
 from penstock.storage.records.records import RecipeEntry, ResultRecord
-from penstock.storage.results import Published, ResultStore, place
-from penstock.storage.salts import copy_salt
-from penstock.storage.slots import Found
+from penstock.storage.results.code_notes import code_digests, copy_notes
+from penstock.storage.results.generations import Found
+from penstock.storage.results.maintenance import current_records
+from penstock.storage.results.salts import copy_salt
+from penstock.storage.results.store import Published, ResultStore, place
 
 _CHUNK = 16 << 20
 _BATCH = 256
