@@ -19,9 +19,9 @@ from penstock.cli.output import print_document, say, size, table
 from penstock.environments import Environment
 from penstock.errors import PenstockError, StoreError
 from penstock.explanations.producers import other_environments
+from penstock.limits.tables import all_limits
 from penstock.locks.base import Examinable, Holder, LockManager, Repairable
 from penstock.objects.texts import clean
-from penstock.storage.limits import all_limits
 from penstock.storage.records.encoding import check_format
 from penstock.storage.records.records import FORMAT_NAME, Producer
 from penstock.storage.results.maintenance import current_records

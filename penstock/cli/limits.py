@@ -7,8 +7,8 @@ import click
 from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import print_document, say, table
 from penstock.errors import StoreError
-from penstock.storage.limits import all_limits, remove_limit, set_limit, set_rate
-from penstock.storage.rates import Rate, parse_rate
+from penstock.limits.rates import Rate, parse_rate
+from penstock.limits.tables import all_limits, remove_limit, set_limit, set_rate
 
 
 @click.group()

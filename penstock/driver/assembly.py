@@ -26,13 +26,13 @@ from penstock.driver.rates import Rates
 from penstock.driver.run_state import RunState
 from penstock.driver.starts import Starts
 from penstock.graph.graphs import Entry, Node
+from penstock.limits.rates import RateTable
+from penstock.limits.tables import LimitTable
 from penstock.locks.base import LockManager
 from penstock.locks.single_flight import EVERYONE, Flight, FlightOf
 from penstock.runners.base import Engine, Report
 from penstock.runners.nesting import Nesting
 from penstock.settings import Settings
-from penstock.storage.limits import LimitTable
-from penstock.storage.rates import RateTable
 
 
 def make_driver(

@@ -14,9 +14,9 @@ from penstock import events as log
 from penstock.driver.events import Rested, TimedOut, Waiter, Woken
 from penstock.graph.graphs import Entry
 from penstock.graph.planning import Query
+from penstock.limits.rates import Rate
 from penstock.locks.base import Holder, LockManager, Outcome
 from penstock.runners.base import Bundle, Payload
-from penstock.storage.rates import Rate
 from penstock.storage.records.records import RecipeEntry
 
 

@@ -33,9 +33,9 @@ from penstock.driver.leases import Leases
 from penstock.driver.lookups import Lookups
 from penstock.driver.starts import Starts
 from penstock.graph.graphs import Entry
+from penstock.limits.tables import LimitTable
 from penstock.locks.base import Holder, Lease, LockManager
 from penstock.runners.base import Engine, HoldsBack
-from penstock.storage.limits import LimitTable
 
 
 class Performer:

@@ -14,7 +14,7 @@ from penstock import events as log
 from penstock.driver.events import Woken
 from penstock.driver.instructions import InForce, Later, Out, Steps, TakeStarts, Tell
 from penstock.driver.run_state import RunState
-from penstock.storage.rates import Rate
+from penstock.limits.rates import Rate
 
 _PREFIX = "penstock rate "
 _JITTER = 0.05

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from penstock.storage.rates import Rate, RateTable
+from penstock.limits.rates import Rate, RateTable
 
 
 class Starts:

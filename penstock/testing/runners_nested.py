@@ -9,9 +9,9 @@ import pytest
 from penstock.errors import TracingError
 from penstock.flows import flow
 from penstock.graph.policies import INPUTS, RUN_ID, TASK_CODE, TASK_SOURCE, IsolationLevel
+from penstock.limits.tables import set_limit
 from penstock.runtime import flow_run
 from penstock.storage import open_store
-from penstock.storage.limits import set_limit
 from penstock.tasks import task
 from penstock.testing.runners_bench import RunnerBench
 from penstock.testing.tasks import mark

@@ -15,9 +15,9 @@ from penstock.driver.events import Broken, Cancel, Dropped, FinishRunning, GiveU
 from penstock.driver.transitions import OVER, State
 from penstock.errors import LocksUnreachable, PenstockError, ValuesChanged
 from penstock.graph.tasks import TaskDefinition
+from penstock.limits.rates import Rate
 from penstock.locks.single_flight import Flight
 from penstock.runners.base import NO_GENERATION, Waits
-from penstock.storage.rates import Rate
 from tests.driver.world import LOCKS, World, made
 
 FIRST_SEED = int(os.environ.get("PENSTOCK_FIRST_SEED", "0"))

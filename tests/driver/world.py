@@ -26,13 +26,13 @@ from penstock.graph.planning import Answer, Hit, NoAnswer, NoHit, Query
 from penstock.graph.policies import INPUTS
 from penstock.graph.tasks import TaskDefinition, TaskOptions
 from penstock.graph.tracing import FlowFrame, Trace
+from penstock.limits.rates import Rate
 from penstock.locks import MemoryLockManager
 from penstock.locks.base import Holder, Lease
 from penstock.locks.single_flight import EVERYONE, Flight
 from penstock.runners.base import Bundle, Finished, Outcome, Started
 from penstock.runners.failures import describe
 from penstock.settings import Settings
-from penstock.storage.rates import Rate
 from penstock.storage.records.records import Producer, ResultRecord
 
 LOCKS = MemoryLockManager()

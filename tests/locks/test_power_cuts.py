@@ -11,11 +11,11 @@ from unittest import mock
 import pytest
 
 from penstock.clocks import Clock
+from penstock.limits.rates import Rate, RateTable
+from penstock.limits.tables import read_limits, read_rates, remove_limit, set_limit, set_rate
 from penstock.locks import FileSystemLockManager, Holder, Lease
 from penstock.locks.slots import SlotLockManager
 from penstock.process.identity import ProcessIdentity
-from penstock.storage.limits import read_limits, read_rates, remove_limit, set_limit, set_rate
-from penstock.storage.rates import Rate, RateTable
 from penstock.storage.stores.local import LocalStore
 from penstock.testing.clocks import FakeClock
 from tests.storage.disks import Disk, Recorder, Step, write_out

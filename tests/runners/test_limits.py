@@ -14,11 +14,11 @@ import pytest
 from penstock import events, flow, task
 from penstock.driver import limits
 from penstock.errors import StoreError, UsageError
+from penstock.limits import tables as stored_limits
+from penstock.limits.tables import read_limits, read_rates, remove_limit, set_limit
 from penstock.runners import DaskRunner, ThreadRunner
 from penstock.settings import Settings, load_settings
 from penstock.storage import LocalStore, MemoryStore, open_store
-from penstock.storage import limits as stored_limits
-from penstock.storage.limits import read_limits, read_rates, remove_limit, set_limit
 from tests.locks.drivers import Scene
 from tests.servers.redis import RedisServer, own_redis
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from penstock import events, flow, task
 from penstock.errors import UsageError
+from penstock.limits.rates import Rate, RateTable, parse_rate
+from penstock.limits.tables import read_limits, read_rates, remove_limit, set_limit, set_rate
 from penstock.runners import ThreadRunner
 from penstock.settings import Settings, load_settings
 from penstock.storage import LocalStore, MemoryStore
-from penstock.storage.limits import read_limits, read_rates, remove_limit, set_limit, set_rate
-from penstock.storage.rates import Rate, RateTable, parse_rate
 from penstock.storage.stores.base import Listed
 from penstock.testing.clocks import FakeClock
 

@@ -23,12 +23,12 @@ from penstock.clocks import SYSTEM_CLOCK
 from penstock.errors import PenstockError
 from penstock.journals import RunRecord, list_records, process_of, read_events, read_record
 from penstock.kept_parameters import read_parameters
+from penstock.limits.rates import Rate, RateTable
+from penstock.limits.tables import all_limits, read_limits, read_rates, set_limit, set_rate
 from penstock.locks import FileSystemLockManager, Lease
 from penstock.locks.slots import SlotLockManager
 from penstock.settings import load_settings
 from penstock.storage import LocalStore
-from penstock.storage.limits import all_limits, read_limits, read_rates, set_limit, set_rate
-from penstock.storage.rates import Rate, RateTable
 from penstock.storage.records.records import RecipeEntry
 from penstock.storage.records.signing import Signatures
 from penstock.storage.results import maintenance

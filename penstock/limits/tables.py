@@ -14,7 +14,7 @@ import msgspec
 
 from penstock.clocks import Clock
 from penstock.errors import StoreError, UsageError
-from penstock.storage.rates import Rate
+from penstock.limits.rates import Rate
 from penstock.storage.stores.base import SlotStore
 
 _FOLDER = "limits/"
