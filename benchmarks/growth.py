@@ -241,8 +241,8 @@ def _logged(folder: str, data: bytearray, runs: int) -> float:
 
 
 def _old_runs(folder: str, runs: int) -> Callable[[], object]:
-    from penstock.journals import run_name
-    from penstock.run_removal import collect_runs
+    from penstock.journals.journal import run_name
+    from penstock.journals.removal import collect_runs
 
     store = LocalStore(tempfile.mkdtemp(dir=folder), durable=False)
     for n in range(runs):

@@ -30,8 +30,8 @@ from penstock.graph.futures import Future
 from penstock.graph.graphs import Graph
 from penstock.graph.tasks import Delays, TaskOptions, check_names
 from penstock.graph.tracing import FlowFrame, Trace, current_trace
-from penstock.journals import Journal, RunRecord, new_record, read_record
-from penstock.kept_parameters import KeptParameters, pickle_parameters, read_parameters
+from penstock.journals.journal import Journal, RunRecord, new_record, read_record
+from penstock.journals.parameters import KeptParameters, pickle_parameters, read_parameters
 from penstock.objects.secrets import Redactor
 from penstock.runners.bodies import run_coroutine
 from penstock.runners.printing import printing_to_log

@@ -11,7 +11,7 @@ from typing import Any
 from penstock.environments import Environment
 from penstock.graph.tasks import TaskDefinition
 from penstock.graph.tracing import FlowFrame, tracing
-from penstock.journals import Journal
+from penstock.journals.journal import Journal
 from penstock.runners.local import ThreadRunner
 from penstock.runs import Live, Run, key_context, live_run, new_run_id
 from penstock.runtime import TaskRunInfo, current_flow_run, in_task_run

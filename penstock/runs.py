@@ -34,7 +34,7 @@ from penstock.graph.policies import IsolationLevel
 from penstock.graph.tracing import FlowFrame, Trace, tracing
 from penstock.imported import loaded
 from penstock.input_files import file_digest
-from penstock.journals import Journal
+from penstock.journals.journal import Journal
 from penstock.locks.single_flight import EVERYONE, Flight
 from penstock.logs.visible import visible_logs
 from penstock.objects.tracebacks import without_ours

@@ -13,9 +13,9 @@ import pytest
 from penstock import INPUTS, Run, environments, flow, load_settings, task
 from penstock.errors import ParameterError, StoreError, StoreFull, StoreNotWritable, StoreUnreachable
 from penstock.events import Event, LogLost, RunFinished
-from penstock.journal_writers import QUEUED_BYTES, JournalWriter
-from penstock.journals import END_SECONDS, read_events, read_record
-from penstock.kept_parameters import BESIDE_BYTES, MOST_BYTES, pickle_parameters
+from penstock.journals.journal import END_SECONDS, read_events, read_record
+from penstock.journals.parameters import BESIDE_BYTES, MOST_BYTES, pickle_parameters
+from penstock.journals.writers import QUEUED_BYTES, JournalWriter
 from penstock.storage import open_store
 from penstock.storage.stores.memory import MemoryStore
 from penstock.testing.stores_fakes import FlakyStore

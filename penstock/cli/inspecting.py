@@ -16,7 +16,7 @@ from penstock.cli.progress import held_by
 from penstock.cli.run_log import RunLog
 from penstock.cli.stored import find_run, state_of
 from penstock.errors import StoreError, StoreUnreachable
-from penstock.journals import RunRecord, list_records, read_events
+from penstock.journals.journal import RunRecord, list_records, read_events
 from penstock.objects.secrets import HIDDEN, is_secret_name, redacted_text
 from penstock.objects.tracebacks import users_frames
 

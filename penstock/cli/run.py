@@ -22,8 +22,8 @@ from penstock.cli.progress import Watch, watching
 from penstock.cli.stored import find_run, is_running
 from penstock.errors import PenstockError, UsageError, is_a
 from penstock.flows import Flow
-from penstock.journals import RunRecord
-from penstock.kept_parameters import check_resumable
+from penstock.journals.journal import RunRecord
+from penstock.journals.parameters import check_resumable
 from penstock.logs.visible import ErrorStream
 from penstock.objects.secrets import Redactor
 from penstock.objects.texts import clean, kind_of, text_of

@@ -7,13 +7,13 @@ import time
 
 import click
 
-from penstock import run_removal
 from penstock.cli.failures import FAILED
 from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import print_document, say, size
 from penstock.cli.stored import find_run, may_go_on
 from penstock.errors import UsageError
-from penstock.run_removal import Removed
+from penstock.journals import removal as run_removal
+from penstock.journals.removal import Removed
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from penstock.errors import UsageError
-from penstock.journals import RunRecord, process_of, read_record
+from penstock.journals.journal import RunRecord, process_of, read_record
 from penstock.process.identity import ProcessIdentity
 from penstock.storage.results import maintenance
 from penstock.storage.results.maintenance import Summary

@@ -12,7 +12,7 @@ import pytest
 
 from penstock import events
 from penstock.errors import TaskFailed
-from penstock.journals import list_records, read_events
+from penstock.journals.journal import list_records, read_events
 from penstock.storage import open_store
 from penstock.tasks import task
 from penstock.testing import tasks

@@ -15,7 +15,7 @@ from penstock import events
 from penstock.cli.output import duration, moment, print_document, size, table
 from penstock.cli.run_log import MOST_FAILURES, SLOWEST, RunLog
 from penstock.errors import StoreError
-from penstock.journals import MAX_LINE, RunRecord, list_records, read_events, read_record
+from penstock.journals.journal import MAX_LINE, RunRecord, list_records, read_events, read_record
 from penstock.objects.texts import clean
 from penstock.storage import LocalStore
 

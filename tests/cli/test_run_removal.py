@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from penstock import load_settings
-from penstock.journals import RunRecord, list_records, run_name
+from penstock.journals.journal import RunRecord, list_records, run_name
 from penstock.storage import open_store
 from penstock.storage.stores.base import Store
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from penstock.journals import list_records
+from penstock.journals.journal import list_records
 from penstock.locks import FileSystemLockManager
 from penstock.storage import open_store
 from penstock.storage.results import maintenance

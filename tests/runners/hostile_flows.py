@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from penstock import INPUTS, events, flow, task
-from penstock.journals import list_records, read_events
+from penstock.journals.journal import list_records, read_events
 from penstock.objects.texts import traceback_of
 from penstock.runners import Runner
 from penstock.settings import load_settings

@@ -21,8 +21,8 @@ from blake3 import blake3
 from penstock import INPUTS, flow, task
 from penstock.clocks import SYSTEM_CLOCK
 from penstock.errors import PenstockError
-from penstock.journals import RunRecord, list_records, process_of, read_events, read_record
-from penstock.kept_parameters import read_parameters
+from penstock.journals.journal import RunRecord, list_records, process_of, read_events, read_record
+from penstock.journals.parameters import read_parameters
 from penstock.limits.rates import Rate, RateTable
 from penstock.limits.tables import all_limits, read_limits, read_rates, set_limit, set_rate
 from penstock.locks import FileSystemLockManager, Lease

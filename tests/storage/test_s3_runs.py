@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from penstock import INPUTS, flow, task
 from penstock.cli.main import main
 from penstock.errors import PenstockError, StoreUnreachable
-from penstock.journals import read_events
+from penstock.journals.journal import read_events
 from penstock.runners import DaskRunner, runner_from
 from penstock.storage import open_store
 from penstock.storage.results.maintenance import gc, ls, verify

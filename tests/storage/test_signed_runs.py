@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from penstock import INPUTS, flow, task
 from penstock.cli.main import main
 from penstock.errors import CodecRefused, ParameterError, SignatureRefused
-from penstock.journals import RunRecord, read_record
+from penstock.journals.journal import RunRecord, read_record
 from penstock.runners import DaskRunner
 from penstock.runners.base import WorkerContext
 from penstock.runtime import FlowRunInfo

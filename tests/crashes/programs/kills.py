@@ -23,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 
 from penstock import DEFAULT, INPUTS, events, flow, task
-from penstock.journals import list_records
+from penstock.journals.journal import list_records
 from penstock.runners import ThreadRunner
 from penstock.settings import load_settings
 from penstock.storage import open_store

@@ -13,8 +13,8 @@ import msgspec
 from penstock import events
 from penstock.clocks import Clock
 from penstock.errors import StoreError, StoreUnreachable
-from penstock.journal_writers import JournalWriter
-from penstock.kept_parameters import KeptParameters, keep, what_resuming_runs
+from penstock.journals.parameters import KeptParameters, keep, what_resuming_runs
+from penstock.journals.writers import JournalWriter
 from penstock.objects.secrets import HIDDEN, Redactor, is_secret_name, redacted_text
 from penstock.objects.texts import all_encodable, encodable, text_of, told
 from penstock.process.identity import ProcessIdentity
@@ -46,7 +46,7 @@ class RunRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     parameters: dict[str, str] = {}
     """For people: each argument's repr, cut short and without secrets."""
     resumable: bool = False
-    """Its parameters are kept (penstock.kept_parameters)."""
+    """Its parameters are kept (penstock.journals.parameters)."""
     not_resumable: str = ""
     """Why not, if not."""
     parameters_checksum: str = ""

@@ -28,7 +28,7 @@ _AGAIN = "run the flow again with the same arguments: finished tasks with a key 
 
 
 class Kept(Protocol):
-    """What a run's record says of its parameters (penstock.journals)."""
+    """What a run's record says of its parameters (penstock.journals.journal)."""
 
     id: str
     flow: str

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from penstock.errors import StoreError
-from penstock.journals import RunRecord, read_record
-from penstock.kept_parameters import SHARED
+from penstock.journals.journal import RunRecord, read_record
+from penstock.journals.parameters import SHARED
 from penstock.storage.stores.base import Listed, Store
 
 RECORD = "run.json"

@@ -1,0 +1,1 @@
+"""What runs write down: their records, logs and parameters, and how these are removed."""
