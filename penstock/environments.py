@@ -17,7 +17,6 @@ from penstock.locks.single_flight import FAR_SECONDS, Flight
 from penstock.runners import runner_from
 from penstock.runners.base import Runner
 from penstock.runners.local import ThreadRunner
-from penstock.runners.nesting import nesting
 from penstock.settings import Settings, current_settings
 from penstock.storage import open_store
 from penstock.storage.records.signing import Signatures
@@ -26,6 +25,7 @@ from penstock.storage.results.store import ResultStore
 from penstock.storage.results.stored import StoredResult, find_stored
 from penstock.storage.stores.base import ProbedStore, Reach, Store
 from penstock.storage.stores.indexing import index_from, with_index
+from penstock.worker.nesting import nesting
 
 
 class Environment:

@@ -39,17 +39,18 @@ from penstock.locks.single_flight import EVERYONE, Flight
 from penstock.logs.visible import visible_logs
 from penstock.objects.tracebacks import without_ours
 from penstock.process.termination import Terminated, ends_orderly
-from penstock.runners.base import Runner, WorkerContext
-from penstock.runners.copies import CannotCopy
-from penstock.runners.nesting import Lending, Nesting, nesting
-from penstock.runners.reading import read_back
-from penstock.runners.script_classes import script_classes
+from penstock.runners.base import Runner
 from penstock.runtime import FlowRunInfo, in_flow_run
 from penstock.settings import in_force, without_password
 from penstock.storage.results.generations import Found, Unknown
 from penstock.storage.results.store import ResultStore
 from penstock.storage.results.stored import StoredResult
 from penstock.storage.stores.base import Store
+from penstock.worker.copies import CannotCopy
+from penstock.worker.messages import WorkerContext
+from penstock.worker.nesting import Lending, Nesting, nesting
+from penstock.worker.reading import read_back
+from penstock.worker.script_classes import script_classes
 
 R = TypeVar("R")
 

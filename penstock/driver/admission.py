@@ -19,7 +19,7 @@ from penstock.driver.run_state import RunState
 from penstock.errors import PenstockError
 from penstock.graph.planning import Hit, NoAnswer, Query
 from penstock.locks.base import Outcome as LockOutcome
-from penstock.runners.base import Outcome
+from penstock.worker.messages import Outcome
 
 
 @dataclass(slots=True)

@@ -30,9 +30,10 @@ from penstock.limits.rates import RateTable
 from penstock.limits.tables import LimitTable
 from penstock.locks.base import LockManager
 from penstock.locks.single_flight import EVERYONE, Flight, FlightOf
-from penstock.runners.base import Engine, Report
-from penstock.runners.nesting import Nesting
+from penstock.runners.base import Engine
 from penstock.settings import Settings
+from penstock.worker.messages import Report
+from penstock.worker.nesting import Nesting
 
 
 def make_driver(

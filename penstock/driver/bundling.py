@@ -14,7 +14,7 @@ from penstock.driver.fusion import Fusion
 from penstock.driver.run_state import RunState
 from penstock.driver.transitions import State
 from penstock.graph.graphs import Entry, Node
-from penstock.runners.base import Bundle
+from penstock.worker.messages import Bundle
 
 UNTIMED_SECONDS = 0.01
 """What a node of a task that was never timed is taken for at the end of a chain."""

@@ -14,9 +14,9 @@ from penstock.driver.run_state import RunState
 from penstock.driver.values import Result
 from penstock.errors import Cancelled, TaskTimeout, UpstreamFailed, WorkerLost, is_a
 from penstock.objects.texts import text_of
-from penstock.runners.base import Failure, Outcome
-from penstock.runners.failures import FailedState, describe, to_exception
 from penstock.runtime import TaskRunInfo
+from penstock.worker.failures import FailedState, describe, to_exception
+from penstock.worker.messages import Failure, Outcome
 
 MAX_WORKER_LOSSES = 3
 """A node is run again this often after its worker died, besides its own retries."""

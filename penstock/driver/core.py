@@ -40,8 +40,8 @@ from penstock.driver.planning import Planning
 from penstock.driver.progress import Moment
 from penstock.driver.run_state import RunState
 from penstock.driver.waiters import Waiters
-from penstock.runners.base import Finished, Started, Waits
-from penstock.runners.failures import describe
+from penstock.worker.failures import describe
+from penstock.worker.messages import Finished, Started, Waits
 
 
 class Core:

@@ -15,9 +15,9 @@ from penstock.driver.run_state import RunState
 from penstock.driver.transitions import State
 from penstock.errors import RunnerError
 from penstock.locks.single_flight import FlightOf
-from penstock.runners.base import Bundle, Failure
-from penstock.runners.failures import describe
 from penstock.runners.resources import missing, required
+from penstock.worker.failures import describe
+from penstock.worker.messages import Bundle, Failure
 
 Refusals = list[tuple[int, Failure]]
 """Nodes that can never be submitted, with the reason."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.runners.base import Finished, Started, Waits
+from penstock.worker.messages import Finished, Started, Waits
 
 Waiter = Any
 """Whoever is to be told of an end; the core only hands it back."""

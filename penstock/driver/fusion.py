@@ -12,7 +12,7 @@ from __future__ import annotations
 from penstock.driver.run_state import RunState
 from penstock.errors import PenstockError
 from penstock.locks.single_flight import FlightOf
-from penstock.runners.base import Bundle
+from penstock.worker.messages import Bundle
 
 MAX_VISITS = 100_000
 """So many nodes are looked at to see who comes later."""

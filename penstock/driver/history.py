@@ -6,8 +6,8 @@ import itertools
 
 from penstock.graph.graphs import Graph
 from penstock.graph.planning import Planner
-from penstock.runners.base import new_origin, origin_of
 from penstock.storage.records.records import ResultRecord
+from penstock.worker.messages import new_origin, origin_of
 
 
 class Origins:

@@ -16,8 +16,8 @@ from penstock.graph.graphs import Entry
 from penstock.graph.planning import Query
 from penstock.limits.rates import Rate
 from penstock.locks.base import Holder, LockManager, Outcome
-from penstock.runners.base import Bundle, Payload
 from penstock.storage.records.records import RecipeEntry
+from penstock.worker.messages import Bundle, Payload
 
 
 class Instruction:

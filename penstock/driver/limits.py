@@ -15,7 +15,7 @@ from penstock.driver.events import Woken
 from penstock.driver.instructions import Acquire, FindFree, InForce, Later, Out, Release, Steps, Tell, Watch
 from penstock.driver.run_state import RunState
 from penstock.locks.base import Lease
-from penstock.runners.nesting import Nesting
+from penstock.worker.nesting import Nesting
 
 _PREFIX = "penstock limit "
 _PAUSED = "paused"

@@ -12,7 +12,7 @@ from penstock.driver.run_state import RunState
 from penstock.errors import LockTimeout, PenstockError, TracingError
 from penstock.locks.base import Holder, Lease, LockManager, Outcome
 from penstock.locks.single_flight import FlightOf
-from penstock.runners.nesting import PATIENCE_SECONDS, Nesting
+from penstock.worker.nesting import PATIENCE_SECONDS, Nesting
 
 _log = logging.getLogger("penstock.locks")
 MAX_DEPTH = 50

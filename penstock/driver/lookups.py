@@ -10,11 +10,11 @@ from penstock.clocks import Clock
 from penstock.errors import StoreError
 from penstock.graph.graphs import Graph
 from penstock.graph.planning import Answer, Hit, NoAnswer, NoHit, Planner, Query
-from penstock.runners.base import origin_of
 from penstock.storage.records.records import RecipeEntry
 from penstock.storage.results.generations import NEVER, Absent, Found, Unknown
 from penstock.storage.results.recipes import write_recipe
 from penstock.storage.results.store import ResultStore
+from penstock.worker.messages import origin_of
 
 NEVER_COMPUTED = "never computed"
 NO_RESULT_FOR_RECIPE = "no result for this recipe"

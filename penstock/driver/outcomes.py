@@ -11,7 +11,7 @@ from penstock.driver.events import TimedOut
 from penstock.driver.instructions import Later, Out, Steps
 from penstock.driver.planning import Planning
 from penstock.driver.run_state import RunState
-from penstock.runners.base import Finished, Outcome, Started, Waits
+from penstock.worker.messages import Finished, Outcome, Started, Waits
 
 
 class Outcomes:

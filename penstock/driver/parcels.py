@@ -13,7 +13,7 @@ from penstock.driver.run_state import RunState
 from penstock.errors import DigestError
 from penstock.graph.graphs import Entry, Node
 from penstock.locks.single_flight import FlightOf
-from penstock.runners.base import Call, Payload
+from penstock.worker.messages import Call, Payload
 
 
 class Parcels:

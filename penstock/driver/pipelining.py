@@ -15,7 +15,7 @@ from typing import Any
 from penstock.driver.bundling import Bundler
 from penstock.driver.run_state import RunState
 from penstock.driver.transitions import State
-from penstock.runners.base import Bundle, Input
+from penstock.worker.messages import Bundle, Input
 
 MAX_INPUTS = 32
 """A call with more inputs is not sent pipelining: the driver would look at all of them with each that sets out."""

@@ -15,8 +15,8 @@ from penstock.driver.run_state import RunState
 from penstock.errors import DamagedResult, StoreUnreachable
 from penstock.graph.graphs import Entry
 from penstock.graph.planning import Hit, NoAnswer, Status
-from penstock.runners.base import NO_GENERATION, Outcome
-from penstock.runners.failures import describe
+from penstock.worker.failures import describe
+from penstock.worker.messages import NO_GENERATION, Outcome
 
 MAX_REMAKES = 3
 """A value that cannot be read back is made again this often."""

@@ -13,8 +13,8 @@ from penstock.driver.run_state import RunState
 from penstock.driver.values import Result
 from penstock.errors import ValuesChanged
 from penstock.graph.planning import Status
-from penstock.runners.base import Outcome
 from penstock.storage.records.records import ResultRecord
+from penstock.worker.messages import Outcome
 
 
 class Revision:

@@ -8,8 +8,8 @@ from typing import Any
 
 from penstock.digests.large import Large
 from penstock.graph.graphs import Graph
-from penstock.runners.base import Input
 from penstock.storage.records.records import ResultRecord
+from penstock.worker.messages import Input
 
 IDLE_BYTES = 256 * 2**20
 """So much of large arguments that no call needs now stays with the workers: the next call may be given them again."""

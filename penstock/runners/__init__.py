@@ -9,15 +9,16 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from penstock.errors import ConfigurationError
 from penstock.plugins import load_plugin, plugin_names
-from penstock.runners.base import Bundle, Engine, Finished, Payload, Report, Runner, Started, WorkerContext
+from penstock.runners.base import Engine, Runner
 from penstock.runners.local import ThreadRunner
+from penstock.worker.messages import Bundle, Finished, Payload, Report, Started, WorkerContext
 
 if TYPE_CHECKING:
-    from penstock.runners.calls import Worker
-    from penstock.runners.copies import copied
     from penstock.runners.dask import DaskRunner
     from penstock.runners.processes import ProcessRunner
     from penstock.runners.ray import RayRunner
+    from penstock.worker.copies import copied
+    from penstock.worker.execution import Worker
 
 __all__ = [
     "Bundle",
@@ -64,8 +65,8 @@ _ON_USE = {
     "DaskRunner": "penstock.runners.dask",
     "ProcessRunner": "penstock.runners.processes",
     "RayRunner": "penstock.runners.ray",
-    "Worker": "penstock.runners.calls",
-    "copied": "penstock.runners.copies",
+    "Worker": "penstock.worker.execution",
+    "copied": "penstock.worker.copies",
 }
 
 

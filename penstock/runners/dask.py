@@ -15,12 +15,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigurationError, RunnerError
-from penstock.runners.base import Engine, Preparation, Report, WorkerContext, checked_setup
+from penstock.runners.base import Engine, checked_setup
 from penstock.runners.binding import BindsFlows
 from penstock.runners.resources import WORKER_TIMEOUT, checked_timeout
-from penstock.runners.shipping import Ship, check_ship, pack
-from penstock.runners.values import pickled
 from penstock.storage.stores.base import Reach
+from penstock.worker.messages import Preparation, Report, WorkerContext
+from penstock.worker.shipping.code_packing import Ship, check_ship, pack
+from penstock.worker.shipping.values import pickled
 
 if TYPE_CHECKING:
     from penstock.runners.dask_connections import Connection, KeptConnection

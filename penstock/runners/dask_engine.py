@@ -18,7 +18,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.errors import DamagedResult, RunnerError, is_a
-from penstock.runners.base import (
+from penstock.runners.dask_capacity import ANYWHERE, Placement, Workers
+from penstock.runners.dask_connections import Connection
+from penstock.runners.dask_graphs import Graphs, Job, Key
+from penstock.runners.dask_worker import Kept, Promised, unwrapped
+from penstock.worker.failures import describe
+from penstock.worker.messages import (
     NO_GENERATION,
     Bundle,
     Call,
@@ -30,15 +35,10 @@ from penstock.runners.base import (
     Report,
     Started,
 )
-from penstock.runners.dask_capacity import ANYWHERE, Placement, Workers
-from penstock.runners.dask_connections import Connection
-from penstock.runners.dask_graphs import Graphs, Job, Key
-from penstock.runners.dask_worker import Kept, Promised, unwrapped
-from penstock.runners.failures import describe
-from penstock.runners.packed_values import unpack
-from penstock.runners.values import Pickled, read_value
-from penstock.runners.wire import none_read
-from penstock.runners.worker_processes import log_again
+from penstock.worker.remote import log_again
+from penstock.worker.shipping.shared_buffers import unpack
+from penstock.worker.shipping.values import Pickled, read_value
+from penstock.worker.shipping.wire import none_read
 
 TICK_SECONDS = 0.1
 """So often the engine looks for tasks that Dask gave up: rare enough to cost nothing, and to be told of each would cost

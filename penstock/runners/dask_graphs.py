@@ -17,12 +17,12 @@ from typing import Any
 from dask._task_spec import DataNode, Task, TaskRef
 
 from penstock.objects.texts import encodable
-from penstock.runners.base import Bundle, Payload
 from penstock.runners.dask_capacity import ANYWHERE, Placement
 from penstock.runners.dask_worker import Argument, Blob, Kept, Parcel, Promised
-from penstock.runners.source_lines import pickled_task
-from penstock.runners.values import pickled
-from penstock.runners.wire import pack_bundle
+from penstock.worker.messages import Bundle, Payload
+from penstock.worker.shipping.source_lines import pickled_task
+from penstock.worker.shipping.values import pickled
+from penstock.worker.shipping.wire import pack_bundle
 
 PERFORM = b"cpenstock.runners.dask_worker\nperform\n."
 """`perform` as a pickle."""

@@ -23,19 +23,28 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from penstock.errors import RunnerError
-from penstock.runners.base import NO_GENERATION, Bundle, Call, Failure, Input, Outcome, Payload, WorkerContext
-from penstock.runners.calls import InputLost, Worker
 from penstock.runners.dask_telling import teller_of
-from penstock.runners.failures import describe, portable
-from penstock.runners.loads import IDLE_SECONDS, SharedLoads
-from penstock.runners.packed_values import Packed, pack, unpack
-from penstock.runners.shipped import explained, in_use
-from penstock.runners.shipping import Shipment
-from penstock.runners.values import Pickled, read_value
-from penstock.runners.wire import Logs, pack_outcomes, unpack_bundle, unpack_outcomes
-from penstock.runners.worker_processes import plain, portable_outcomes, prepare, stores_of
 from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.base import Store
+from penstock.worker.execution import InputLost, Worker
+from penstock.worker.failures import describe, portable
+from penstock.worker.messages import (
+    NO_GENERATION,
+    Bundle,
+    Call,
+    Failure,
+    Input,
+    Outcome,
+    Payload,
+    WorkerContext,
+)
+from penstock.worker.remote import plain, portable_outcomes, prepare, stores_of
+from penstock.worker.shipping.code_packing import Shipment
+from penstock.worker.shipping.code_unpacking import explained, in_use
+from penstock.worker.shipping.shared_buffers import Packed, pack, unpack
+from penstock.worker.shipping.values import Pickled, read_value
+from penstock.worker.shipping.wire import Logs, pack_outcomes, unpack_bundle, unpack_outcomes
+from penstock.worker.value_cache import IDLE_SECONDS, SharedLoads
 
 INLINE_VALUE_BYTES = 4 * 1024
 """A value up to this size travels as bytes inside its outcome."""

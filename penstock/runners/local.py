@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.errors import ConfigurationError
-from penstock.runners.base import Bundle, Engine, Finished, Payload, Report, Started, Waits, WorkerContext
+from penstock.runners.base import Engine
 from penstock.runners.binding import BindsFlows
-from penstock.runners.calls import Worker
-from penstock.runners.copies import copied
 from penstock.runners.resources import local_machine, required
-from penstock.runners.shipping import Ship, check_ship
 from penstock.storage.stores.base import Reach
+from penstock.worker.copies import copied
+from penstock.worker.execution import Worker
+from penstock.worker.messages import Bundle, Finished, Payload, Report, Started, Waits, WorkerContext
+from penstock.worker.shipping.code_packing import Ship, check_ship
 
 GRACE_SECONDS = 1.0
 """A call that was interrupted has so long for its `finally` blocks before the run ends without it."""

@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import cloudpickle
 
-from penstock.runners.base import Bundle, Failure, Payload, Waits, WorkerContext
-from penstock.runners.calls import Worker
-from penstock.runners.failures import describe, portable
-from penstock.runners.values import read_value, write_value
-from penstock.runners.wire import pack_outcomes, pack_waits, unpack_bundle
-from penstock.runners.worker_processes import CollectedLogs, portable_outcomes, prepare, stores_of
+from penstock.worker.execution import Worker
+from penstock.worker.failures import describe, portable
+from penstock.worker.messages import Bundle, Failure, Payload, Waits, WorkerContext
+from penstock.worker.remote import CollectedLogs, portable_outcomes, prepare, stores_of
+from penstock.worker.shipping.values import read_value, write_value
+from penstock.worker.shipping.wire import pack_outcomes, pack_waits, unpack_bundle
 
 
 def main(descriptor: int, life: int, scratch: str) -> None:

@@ -25,9 +25,13 @@ from typing import Any
 import cloudpickle
 
 from penstock.errors import ConfigurationError
-from penstock.runners.base import (
+from penstock.runners.base import Engine, checked_setup
+from penstock.runners.binding import BindsFlows
+from penstock.runners.resources import local_machine, required
+from penstock.storage.stores.base import Reach
+from penstock.worker.failures import describe
+from penstock.worker.messages import (
     Bundle,
-    Engine,
     Failure,
     Finished,
     Outcome,
@@ -37,17 +41,12 @@ from penstock.runners.base import (
     Started,
     Waits,
     WorkerContext,
-    checked_setup,
 )
-from penstock.runners.binding import BindsFlows
-from penstock.runners.failures import describe
-from penstock.runners.resources import local_machine, required
-from penstock.runners.shipping import Ship, check_ship
-from penstock.runners.source_lines import pickled_task
-from penstock.runners.values import discard_value, read_value, spill_value
-from penstock.runners.wire import none_read, pack_bundle, unpack_outcomes, unpack_waits
-from penstock.runners.worker_processes import log_again
-from penstock.storage.stores.base import Reach
+from penstock.worker.remote import log_again
+from penstock.worker.shipping.code_packing import Ship, check_ship
+from penstock.worker.shipping.source_lines import pickled_task
+from penstock.worker.shipping.values import discard_value, read_value, spill_value
+from penstock.worker.shipping.wire import none_read, pack_bundle, unpack_outcomes, unpack_waits
 
 _MAIN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from penstock.runners.base import Engine, Preparation, Report, WorkerContext, checked_setup
+from penstock.runners.base import Engine, checked_setup
 from penstock.runners.binding import BindsFlows
 from penstock.runners.ray_clusters import PROCESS
 from penstock.runners.resources import WORKER_TIMEOUT, checked_timeout
-from penstock.runners.shipping import Ship, check_ship, pack
 from penstock.storage.stores.base import Reach
+from penstock.worker.messages import Preparation, Report, WorkerContext
+from penstock.worker.shipping.code_packing import Ship, check_ship, pack
 
 
 class RayRunner(BindsFlows):

@@ -18,7 +18,14 @@ from penstock.digests.large import Large
 from penstock.errors import DamagedResult, RunnerError
 from penstock.objects.texts import encodable
 from penstock.runners import ray_worker
-from penstock.runners.base import (
+from penstock.runners.ray_capacity import Capacity, as_options
+from penstock.runners.ray_clusters import PROCESS
+from penstock.runners.ray_flights import Flight, Kept, Promised, all_failed, all_of, shippable
+from penstock.runners.ray_losses import lost_among, why_lost, without
+from penstock.runners.ray_prints import PRINTS, logger
+from penstock.runners.ray_watch import LOOK_SECONDS, RETURN_SECONDS, Nodes, Watch
+from penstock.worker.failures import describe
+from penstock.worker.messages import (
     Bundle,
     Failure,
     Finished,
@@ -28,19 +35,12 @@ from penstock.runners.base import (
     Started,
     WorkerContext,
 )
-from penstock.runners.failures import describe
-from penstock.runners.packed_values import pack, unpack
-from penstock.runners.ray_capacity import Capacity, as_options
-from penstock.runners.ray_clusters import PROCESS
-from penstock.runners.ray_flights import Flight, Kept, Promised, all_failed, all_of, shippable
-from penstock.runners.ray_losses import lost_among, why_lost, without
-from penstock.runners.ray_prints import PRINTS, logger
-from penstock.runners.ray_watch import LOOK_SECONDS, RETURN_SECONDS, Nodes, Watch
-from penstock.runners.shipping import Shipment
-from penstock.runners.source_lines import pickled_task
-from penstock.runners.values import Pickled, pickled, read_value
-from penstock.runners.wire import none_read, pack_bundle, unpack_outcomes
-from penstock.runners.worker_processes import log_again
+from penstock.worker.remote import log_again
+from penstock.worker.shipping.code_packing import Shipment
+from penstock.worker.shipping.shared_buffers import pack, unpack
+from penstock.worker.shipping.source_lines import pickled_task
+from penstock.worker.shipping.values import Pickled, pickled, read_value
+from penstock.worker.shipping.wire import none_read, pack_bundle, unpack_outcomes
 
 MAX_SLOTS = 8
 """A bundle's large values come back in at most so many objects; each costs Ray about 12 µs, used or not."""

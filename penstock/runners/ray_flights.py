@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from penstock.runners.base import Bundle, Call, Failure, Input, Outcome, OutcomeKind
+from penstock.worker.messages import Bundle, Call, Failure, Input, Outcome, OutcomeKind
 
 
 @dataclass(slots=True, eq=False)

@@ -7,8 +7,8 @@ from typing import Any
 
 from ray import exceptions
 
-from penstock.runners.base import NO_GENERATION, Failure, Outcome, OutcomeKind
 from penstock.runners.ray_flights import Flight, Kept
+from penstock.worker.messages import NO_GENERATION, Failure, Outcome, OutcomeKind
 
 _LOSSES = (
     exceptions.WorkerCrashedError,

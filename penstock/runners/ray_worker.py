@@ -18,18 +18,18 @@ import ray
 
 from penstock.errors import RunnerError
 from penstock.objects.texts import encodable
-from penstock.runners.base import Bundle, Call, Failure, Outcome, Payload, WorkerContext
-from penstock.runners.calls import Worker
-from penstock.runners.failures import describe, portable
-from penstock.runners.loads import IDLE_SECONDS, SharedLoads
-from penstock.runners.packed_values import Packed, pack, unpack
 from penstock.runners.ray_prints import Printed, name_task
-from penstock.runners.shipped import explained, in_use
-from penstock.runners.shipping import Shipment
-from penstock.runners.values import INLINE_VALUE_BYTES, Pickled, read_value
-from penstock.runners.wire import pack_outcomes, unpack_bundle
-from penstock.runners.worker_processes import CollectedLogs, portable_outcomes, prepare, stores_of
 from penstock.storage.stores.base import Store
+from penstock.worker.execution import Worker
+from penstock.worker.failures import describe, portable
+from penstock.worker.messages import Bundle, Call, Failure, Outcome, Payload, WorkerContext
+from penstock.worker.remote import CollectedLogs, portable_outcomes, prepare, stores_of
+from penstock.worker.shipping.code_packing import Shipment
+from penstock.worker.shipping.code_unpacking import explained, in_use
+from penstock.worker.shipping.shared_buffers import Packed, pack, unpack
+from penstock.worker.shipping.values import INLINE_VALUE_BYTES, Pickled, read_value
+from penstock.worker.shipping.wire import pack_outcomes, unpack_bundle
+from penstock.worker.value_cache import IDLE_SECONDS, SharedLoads
 
 INLINE_BUNDLE_BYTES = 1024 * 1024
 """So much of a bundle's values travels as bytes inside its outcomes, which reach the driver; the rest never does."""

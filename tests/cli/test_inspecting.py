@@ -55,7 +55,7 @@ def test_show_tells_what_failed_and_where(ran: Path, call) -> None:
     assert done.exit_code == 0
     assert "fragile (node 1, attempt 1): ZeroDivisionError: division by zero" in done.stdout
     assert "in divide" in done.stdout
-    assert "calls.py" not in done.stdout
+    assert "execution.py" not in done.stdout
     assert f"{ran}/pipelines.py:shaky" in done.stdout
 
 

@@ -69,10 +69,10 @@ def test_a_failed_task_exits_with_1_and_shows_the_users_frames_only(flows: Path,
     assert "task fragile failed (node 1, attempt 1)" in done.stderr
     assert "in divide" in done.stderr
     assert "ZeroDivisionError: division by zero" in done.stderr
-    assert "calls.py" not in done.stderr
+    assert "execution.py" not in done.stderr
     assert re.search(r"go on with: penstock resume \S+\n", done.stderr)
     whole = call("--debug", "run", "pipelines.py:shaky")
-    assert "calls.py" in whole.stderr
+    assert "execution.py" in whole.stderr
 
 
 @pytest.mark.slow

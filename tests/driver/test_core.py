@@ -40,8 +40,8 @@ from penstock.errors import (
 )
 from penstock.graph.planning import NoAnswer
 from penstock.locks.single_flight import Flight
-from penstock.runners.base import NO_GENERATION, Finished, Started, Waits
-from penstock.runners.failures import describe
+from penstock.worker.failures import describe
+from penstock.worker.messages import NO_GENERATION, Finished, Started, Waits
 from tests.driver.world import LOCKS, World, made, record_of
 
 D1, D2 = digest("one value"), digest("another")

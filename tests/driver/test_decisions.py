@@ -22,7 +22,7 @@ from penstock.graph.planning import Hit
 from penstock.graph.tasks import TaskOptions
 from penstock.limits.rates import Rate
 from penstock.locks.single_flight import Flight
-from penstock.runners.nesting import PATIENCE_SECONDS, Nesting
+from penstock.worker.nesting import PATIENCE_SECONDS, Nesting
 from tests.driver.world import LOCKS, World, made, record_of
 
 D1, D2, D3 = digest(1), digest(2), digest(3)

@@ -17,7 +17,7 @@ from penstock.errors import LocksUnreachable, PenstockError, ValuesChanged
 from penstock.graph.tasks import TaskDefinition
 from penstock.limits.rates import Rate
 from penstock.locks.single_flight import Flight
-from penstock.runners.base import NO_GENERATION, Waits
+from penstock.worker.messages import NO_GENERATION, Waits
 from tests.driver.world import LOCKS, World, made
 
 FIRST_SEED = int(os.environ.get("PENSTOCK_FIRST_SEED", "0"))

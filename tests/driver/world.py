@@ -30,10 +30,10 @@ from penstock.limits.rates import Rate
 from penstock.locks import MemoryLockManager
 from penstock.locks.base import Holder, Lease
 from penstock.locks.single_flight import EVERYONE, Flight
-from penstock.runners.base import Bundle, Finished, Outcome, Started
-from penstock.runners.failures import describe
 from penstock.settings import Settings
 from penstock.storage.records.records import Producer, ResultRecord
+from penstock.worker.failures import describe
+from penstock.worker.messages import Bundle, Finished, Outcome, Started
 
 LOCKS = MemoryLockManager()
 """Only its identity matters: nobody calls it."""

@@ -12,10 +12,11 @@ from penstock import INPUTS, TASK_SOURCE, flow, task
 from penstock.errors import DigestError, PolicyError, TracingError
 from penstock.locks import Lease, MemoryLockManager
 from penstock.runners import ThreadRunner
-from penstock.runners.base import Bundle, Engine, Report, WorkerContext
+from penstock.runners.base import Engine
 from penstock.storage import MemoryStore
 from penstock.testing.stores_fakes import FlakyStore
 from penstock.transactions import IsolationLevel
+from penstock.worker.messages import Bundle, Report, WorkerContext
 
 RAN: list[object] = []
 _names = itertools.count()

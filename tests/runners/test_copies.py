@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from penstock.errors import SerializationError
-from penstock.runners.copies import CannotCopy, copied, own_copy
-from penstock.runners.retention import retained
 from penstock.storage.formats.sizes import nbytes_of
+from penstock.worker.copies import CannotCopy, copied, own_copy
+from penstock.worker.retention import retained
 
 
 class _Colour(enum.Enum):

@@ -478,8 +478,8 @@ def elsewhere(cluster: Any, folder: str) -> Iterator[None]:
     distributed = importlib.import_module("distributed")
 
     def look_at(other: str | None) -> None:
-        from penstock.runners import worker_processes
         from penstock.storage import open_store
+        from penstock.worker import remote as worker_processes
 
         worker_processes.open_store = open_store if other is None else lambda _: open_store(other)  # type: ignore[attr-defined]
 

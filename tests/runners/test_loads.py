@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.errors import DamagedResult
-from penstock.runners.loads import SharedLoads
+from penstock.worker.value_cache import SharedLoads
 
 
 class Own:

@@ -15,8 +15,8 @@ import pytest
 from penstock import INPUTS, IsolationLevel, flow, task
 from penstock.locks import MemoryLockManager
 from penstock.runners import ProcessRunner, ThreadRunner
-from penstock.runners.base import Bundle, WorkerContext
 from penstock.runtime import FlowRunInfo
+from penstock.worker.messages import Bundle, WorkerContext
 
 SERIALIZABLE = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE)
 RAN: list[Any] = []

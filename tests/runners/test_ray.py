@@ -17,7 +17,6 @@ from penstock.errors import ConfigurationError, RunnerError, TaskTimeout
 from penstock.flows import Flow, flow
 from penstock.graph.policies import INPUTS
 from penstock.runners import DaskRunner, RayRunner, Runner, runner_from
-from penstock.runners.base import WorkerContext
 from penstock.runtime import FlowRunInfo
 from penstock.settings import load_settings
 from penstock.storage import open_store
@@ -28,6 +27,7 @@ from penstock.testing import tasks
 from penstock.testing.runners import RunnerTests
 from penstock.testing.runners_bench import PATIENCE, RunnerBench
 from penstock.testing.runners_kills import KillTests, children_named
+from penstock.worker.messages import WorkerContext
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "numpy", "psutil")]
 t: Any = tasks

@@ -15,10 +15,10 @@ import pytest
 import penstock
 from penstock import INPUTS, StoredResult, flow, task
 from penstock.errors import SerializationError, TracingError
-from penstock.runners.scans import lazy_parameters
 from penstock.runs import Run
 from penstock.settings import Settings, load_settings
 from penstock.testing import tasks
+from penstock.worker.lazy_inputs import lazy_parameters
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads

@@ -19,9 +19,10 @@ import pytest
 
 from penstock import flow
 from penstock.errors import ConfigurationError, RunnerError
-from penstock.runners import DaskRunner, ProcessRunner, RayRunner, ThreadRunner, runner_from, shipped, shipping
-from penstock.runners.shipping import Shipment, pack
+from penstock.runners import DaskRunner, ProcessRunner, RayRunner, ThreadRunner, runner_from
 from penstock.settings import load_settings
+from penstock.worker.shipping import code_packing, code_unpacking
+from penstock.worker.shipping.code_packing import Shipment, pack
 
 MODULE = "penstock_shipped_example"
 PATIENCE = 60.0
@@ -150,7 +151,7 @@ def test_a_name_instead_of_a_list_is_an_error() -> None:
 
 
 def test_too_much_is_an_error_that_names_the_largest_file(hidden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipping, "MAX_BYTES", 5_000)
+    monkeypatch.setattr(code_packing, "MAX_BYTES", 5_000)
     (hidden / MODULE / "model.bin").write_bytes(bytes(6_000))
     with pytest.raises(ConfigurationError, match="too large to be shipped") as caught:
         pack([hidden / MODULE])
@@ -161,9 +162,9 @@ def test_compiled_extensions_travel_to_the_same_platform_only(hidden: Path) -> N
     (hidden / MODULE / f"fast{importlib.machinery.EXTENSION_SUFFIXES[0]}").write_bytes(b"\x7fELF")
     shipment = pack([hidden / MODULE])
     assert shipment is not None
-    assert shipment.platform == shipping.this_platform()
+    assert shipment.platform == code_packing.this_platform()
     elsewhere = Shipment(shipment.names, "0" * 64, shipment.archive, "win-amd64, cpython-39")
-    with pytest.raises(RunnerError, match="cannot be shipped to this worker"), shipped.in_use(elsewhere):
+    with pytest.raises(RunnerError, match="cannot be shipped to this worker"), code_unpacking.in_use(elsewhere):
         pass
 
 
@@ -223,8 +224,8 @@ def test_contents_are_unpacked_once_and_removed_at_the_end(hidden: Path, in_proc
         in_process,
         f"""
         import glob, os, tempfile
-        from penstock.runners.shipped import in_use
-        from penstock.runners.shipping import pack
+        from penstock.worker.shipping.code_unpacking import in_use
+        from penstock.worker.shipping.code_packing import pack
         one = pack([{str(hidden / MODULE)!r}])
         again = pack([{str(hidden / MODULE)!r}])
         for each in (one, again):
@@ -240,8 +241,8 @@ def test_contents_are_unpacked_once_and_removed_at_the_end(hidden: Path, in_proc
 def test_what_a_killed_worker_left_is_removed_by_the_next(hidden: Path, in_process: Path) -> None:
     text = f"""
         import glob, os, signal, tempfile
-        from penstock.runners.shipped import in_use
-        from penstock.runners.shipping import pack
+        from penstock.worker.shipping.code_unpacking import in_use
+        from penstock.worker.shipping.code_packing import pack
         with in_use(pack([{str(hidden / MODULE)!r}])):
             print(">", len(glob.glob(os.path.join(tempfile.gettempdir(), "penstock-ship*"))), flush=True)
         """
@@ -259,8 +260,8 @@ def test_other_contents_wait_for_those_in_use_and_then_replace_them(hidden: Path
         in_process,
         f"""
         import threading
-        from penstock.runners.shipped import in_use
-        from penstock.runners.shipping import pack
+        from penstock.worker.shipping.code_unpacking import in_use
+        from penstock.worker.shipping.code_packing import pack
         one, two = (pack([f"{{folder}}/{MODULE}"]) for folder in ({str(hidden)!r}, {str(other)!r}))
         seen = []
         def use_other():

@@ -18,7 +18,6 @@ import pytest
 from blake3 import blake3
 
 from penstock.errors import DamagedResult, SerializationError, StoreError, StoreVersionError
-from penstock.runners.digests import part_digests
 from penstock.storage import LocalStore, open_store
 from penstock.storage.formats.parts import datasets
 from penstock.storage.formats.parts.manifests import Manifest, PartSink, value_files, write_manifest
@@ -30,6 +29,7 @@ from penstock.storage.results.generations import Absent, Found
 from penstock.storage.results.store import Published, ResultStore, Staged
 from penstock.storage.stores.base import MAX_RECORD_BYTES
 from penstock.testing.clocks import FakeClock
+from penstock.worker.result_digests import part_digests
 from tests.servers.fixtures import Bucket
 
 PARTS = 5

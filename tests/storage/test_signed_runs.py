@@ -19,7 +19,6 @@ from penstock.cli.main import main
 from penstock.errors import CodecRefused, ParameterError, SignatureRefused
 from penstock.journals.journal import RunRecord, read_record
 from penstock.runners import DaskRunner
-from penstock.runners.base import WorkerContext
 from penstock.runtime import FlowRunInfo
 from penstock.storage import LocalStore
 from penstock.storage.records.encoding import decode_recipe_at, encode
@@ -27,6 +26,7 @@ from penstock.storage.records.signing import Signatures
 from penstock.storage.records.signing_keys import write_new_file
 from penstock.storage.results.maintenance import current_records
 from penstock.storage.results.store import ResultStore
+from penstock.worker.messages import WorkerContext
 from tests.opaque import Opaque
 
 

@@ -1,32 +1,15 @@
-"""Running the body of a user's function to its end: coroutines, async generators, the caller's context variables."""
+"""Async functions run to their end, in whatever thread one is."""
 
 from __future__ import annotations
 
 import contextvars
-import inspect
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from penstock.digests.large import PLAIN
 from penstock.imported import loaded
 
 R = TypeVar("R")
-
-
-def returned(value: Any) -> Any:
-    """What a function returned, once it is a value: a coroutine is run to its end.
-
-    The items of an async generator are collected and come as those of a generator do, so that both are treated alike.
-    """
-    if type(value) in PLAIN:
-        return value
-    if inspect.iscoroutine(value):
-        return returned(run_coroutine(value))
-    if inspect.isasyncgen(value):
-        return _each(run_coroutine(_collected(value)))
-    return value
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, R]) -> R:
@@ -62,26 +45,5 @@ def loop_runs() -> bool:
     return asyncio is not None and asyncio._get_running_loop() is not None
 
 
-def run_in_context(variables: Mapping[ContextVar[Any], Any] | None, body: Callable[[], R]) -> R:
-    """What `body` returns, run with these values of the caller's context variables besides those that are set here."""
-    if not variables:
-        return body()
-
-    def run() -> R:
-        for variable, value in variables.items():
-            variable.set(value)
-        return body()
-
-    return contextvars.copy_context().run(run)
-
-
 def _raise(error: BaseException) -> Any:
     raise error
-
-
-def _each(items: list[Any]) -> Iterator[Any]:
-    yield from items
-
-
-async def _collected(items: AsyncIterator[Any]) -> list[Any]:
-    return [item async for item in items]

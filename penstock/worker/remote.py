@@ -10,12 +10,12 @@ from typing import Any
 
 from penstock.errors import RunnerError
 from penstock.objects.texts import text_of
-from penstock.runners.base import Outcome, WorkerContext
-from penstock.runners.failures import portable
 from penstock.storage import open_store
 from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.base import Store
 from penstock.storage.stores.indexing import index_from, with_index
+from penstock.worker.failures import portable
+from penstock.worker.messages import Outcome, WorkerContext
 
 
 def stores_of(context: WorkerContext, *, check: Callable[[Store], None] | None = None) -> Callable[[Any], ResultStore]:

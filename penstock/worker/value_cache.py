@@ -12,9 +12,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.runners.copies import CannotCopy, own_copy
-from penstock.runners.packed_values import pack, unpack
 from penstock.storage.formats.sizes import nbytes_of
+from penstock.worker.copies import CannotCopy, own_copy
+from penstock.worker.shipping.shared_buffers import pack, unpack
 
 KEPT_BYTES = 256 * 2**20
 """So much is kept in a process, the latest used: a share that any worker can spare. What is larger each call reads."""

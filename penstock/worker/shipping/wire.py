@@ -12,9 +12,9 @@ from typing import Any
 
 import cloudpickle
 
-from penstock.runners.base import Bundle, Call, Failure, Input, Outcome, OutcomeKind, Waits
-from penstock.runners.failures import arrived
-from penstock.runners.values import Pickled, pickled
+from penstock.worker.failures import arrived
+from penstock.worker.messages import Bundle, Call, Failure, Input, Outcome, OutcomeKind, Waits
+from penstock.worker.shipping.values import Pickled, pickled
 
 Logs = list[tuple[str, int, str]]
 """What was logged: the logger's name, the level and the text of each record."""

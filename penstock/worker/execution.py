@@ -25,7 +25,18 @@ from penstock.graph.agreement import as_claim
 from penstock.graph.arguments import fill_all, walk
 from penstock.graph.tracing import tracing
 from penstock.input_files import file_digest
-from penstock.runners.base import (
+from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
+from penstock.settings import in_force
+from penstock.storage.records.records import RecipeEntry, ResultRecord
+from penstock.storage.results.generations import Absent, Found
+from penstock.storage.results.recipes import MAX_RECIPE_INPUTS, write_recipe
+from penstock.storage.results.store import Restart, ResultStore, this_process
+from penstock.worker.bodies import returned, run_in_context
+from penstock.worker.copies import CannotCopy, copied, own_copy
+from penstock.worker.failures import describe
+from penstock.worker.forks import end_if_forked
+from penstock.worker.lazy_inputs import filled_lazily, lazy_parameters, lost_input, scanned
+from penstock.worker.messages import (
     NO_GENERATION,
     Bundle,
     Call,
@@ -37,24 +48,13 @@ from penstock.runners.base import (
     WorkerContext,
     origin_of,
 )
-from penstock.runners.bodies import returned, run_in_context
-from penstock.runners.copies import CannotCopy, copied, own_copy
-from penstock.runners.digests import digest_of, digested, is_stream, no_digest, part_digests
-from penstock.runners.failures import describe
-from penstock.runners.forks import end_if_forked
-from penstock.runners.loads import SharedLoads
-from penstock.runners.nesting import Calls, computes, within
-from penstock.runners.printing import printing_to_log, to_be_routed
-from penstock.runners.reading import read_back
-from penstock.runners.retention import retained
-from penstock.runners.scans import filled_lazily, lazy_parameters, lost_input, scanned
-from penstock.runners.values import refuse_live
-from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
-from penstock.settings import in_force
-from penstock.storage.records.records import RecipeEntry, ResultRecord
-from penstock.storage.results.generations import Absent, Found
-from penstock.storage.results.recipes import MAX_RECIPE_INPUTS, write_recipe
-from penstock.storage.results.store import Restart, ResultStore, this_process
+from penstock.worker.nesting import Calls, computes, within
+from penstock.worker.printing import printing_to_log, to_be_routed
+from penstock.worker.reading import read_back
+from penstock.worker.result_digests import digest_of, digested, is_stream, no_digest, part_digests
+from penstock.worker.retention import retained
+from penstock.worker.shipping.values import refuse_live
+from penstock.worker.value_cache import SharedLoads
 
 
 def _never() -> bool:

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from penstock.objects.texts import module_of
-from penstock.runners.copies import IMMUTABLE
+from penstock.worker.copies import IMMUTABLE
 
 MOST_LOOKED_AT = 10_000
 """So many parts of a value are looked at; one with more counts as held."""

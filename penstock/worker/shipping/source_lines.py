@@ -11,8 +11,8 @@ from typing import Any
 import cloudpickle.cloudpickle
 
 from penstock.objects.live import Pickler
-from penstock.runners.base import Payload
-from penstock.runners.values import pickled
+from penstock.worker.messages import Payload
+from penstock.worker.shipping.values import pickled
 
 MAX_BYTES = 256 * 1024
 """A larger file does not travel."""

@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from penstock.errors import RunnerError, is_a
-from penstock.runners.shipping import Shipment, this_platform
+from penstock.worker.shipping.code_packing import Shipment, this_platform
 
 _PREFIX = "penstock-shipped-"
 _FILES = "files"

@@ -22,10 +22,10 @@ from penstock.digests.refs import Ref
 from penstock.errors import DamagedResult, is_a
 from penstock.graph.arguments import taken, walk
 from penstock.objects.texts import text_of
-from penstock.runners.base import Call, Input
 from penstock.storage.records.records import ResultRecord
 from penstock.storage.results.store import ResultStore
 from penstock.storage.results.stored import StoredResult
+from penstock.worker.messages import Call, Input
 
 # What is stored is known by its value's digest, wherever it lies.
 register_digest(StoredResult, lambda stored: stored.record.digest)

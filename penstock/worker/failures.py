@@ -15,7 +15,7 @@ import cloudpickle
 from penstock.errors import TaskFailed
 from penstock.objects.texts import kind_of, text_of, traceback_of
 from penstock.objects.tracebacks import users_frames
-from penstock.runners.base import Failure
+from penstock.worker.messages import Failure
 
 
 def describe(error: BaseException) -> Failure:

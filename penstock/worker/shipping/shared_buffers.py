@@ -13,7 +13,7 @@ from typing import Any
 import cloudpickle
 
 from penstock.objects.live import Pickler
-from penstock.runners.values import INLINE_VALUE_BYTES, Pickled, pickle_simple, unsendable
+from penstock.worker.shipping.values import INLINE_VALUE_BYTES, Pickled, pickle_simple, unsendable
 
 Packed = tuple[tuple[bool, ...], list[Any]]
 """Which buffers may be shared, and the pickle followed by the buffers."""

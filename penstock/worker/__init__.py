@@ -1,0 +1,1 @@
+"""What happens to calls on a worker, the same on every engine."""

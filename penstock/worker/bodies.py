@@ -1,0 +1,49 @@
+"""Running the body of a user's function to its end: coroutines, async generators, the caller's context variables."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+from penstock.coroutines import run_coroutine
+from penstock.digests.large import PLAIN
+
+R = TypeVar("R")
+
+
+def returned(value: Any) -> Any:
+    """What a function returned, once it is a value: a coroutine is run to its end.
+
+    The items of an async generator are collected and come as those of a generator do, so that both are treated alike.
+    """
+    if type(value) in PLAIN:
+        return value
+    if inspect.iscoroutine(value):
+        return returned(run_coroutine(value))
+    if inspect.isasyncgen(value):
+        return _each(run_coroutine(_collected(value)))
+    return value
+
+
+def run_in_context(variables: Mapping[ContextVar[Any], Any] | None, body: Callable[[], R]) -> R:
+    """What `body` returns, run with these values of the caller's context variables besides those that are set here."""
+    if not variables:
+        return body()
+
+    def run() -> R:
+        for variable, value in variables.items():
+            variable.set(value)
+        return body()
+
+    return contextvars.copy_context().run(run)
+
+
+def _each(items: list[Any]) -> Iterator[Any]:
+    yield from items
+
+
+async def _collected(items: AsyncIterator[Any]) -> list[Any]:
+    return [item async for item in items]
