@@ -69,7 +69,7 @@ def run() -> Iterator[Figure]:
 
 def _round_trips(settings: Settings) -> int:
     """Of the one look-up: the recipe, then the record."""
-    from penstock.driver.lookups import Lookups
+    from penstock.driver.effects.lookups import Lookups
     from penstock.graph.planning import Planner
     from penstock.settings import in_force
 

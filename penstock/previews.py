@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from penstock.driver.lookups import Lookups
+from penstock.driver.effects.lookups import Lookups
 from penstock.environments import Environment
 from penstock.graph.planning import Hit, Planner
 from penstock.graph.plans import Plan

@@ -13,8 +13,8 @@ from typing import Any, Generic, TypeVar, cast
 from penstock import events
 from penstock.driver.assembly import make_driver
 from penstock.driver.planning import MAX_REMAKES
-from penstock.driver.run_state import RunState
-from penstock.driver.values import Result
+from penstock.driver.state.run_state import RunState
+from penstock.driver.state.values import Result
 from penstock.environments import (
     Environment,
     check_annotation,

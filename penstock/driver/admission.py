@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from penstock.driver.fusion import Fusion
+from penstock.driver.dispatching.fusion import Fusion
 from penstock.driver.instructions import LookUp, NoteRecipe, Out, ReadLimits, Release, Steps
 from penstock.driver.limits import Limits
 from penstock.driver.locking import Locking
 from penstock.driver.rates import Rates
 from penstock.driver.recipes import earliest_expiry, recipe_entry
-from penstock.driver.run_state import RunState
+from penstock.driver.state.run_state import RunState
 from penstock.errors import PenstockError
 from penstock.graph.planning import Hit, NoAnswer, Query
 from penstock.locks.base import Outcome as LockOutcome

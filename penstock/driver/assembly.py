@@ -11,20 +11,20 @@ from penstock.digests.names import main_module_name
 from penstock.driver.admission import Admission
 from penstock.driver.completion import Completion
 from penstock.driver.core import Core
-from penstock.driver.dispatch import Dispatch
-from penstock.driver.fusion import Fusion
+from penstock.driver.dispatching.dispatch import Dispatch
+from penstock.driver.dispatching.fusion import Fusion
+from penstock.driver.effects.leases import LOOK_AGAIN_SECONDS, Leases
+from penstock.driver.effects.lookups import Lookups, OpenResults
+from penstock.driver.effects.performing import Performer
+from penstock.driver.effects.starts import Starts
 from penstock.driver.inbox import Inbox
 from penstock.driver.instructions import Out
-from penstock.driver.leases import LOOK_AGAIN_SECONDS, Leases
 from penstock.driver.limits import Limits
 from penstock.driver.locking import Locking
-from penstock.driver.lookups import Lookups, OpenResults
 from penstock.driver.loop import Driver
-from penstock.driver.performing import Performer
 from penstock.driver.planning import Planning
 from penstock.driver.rates import Rates
-from penstock.driver.run_state import RunState
-from penstock.driver.starts import Starts
+from penstock.driver.state.run_state import RunState
 from penstock.graph.graphs import Entry, Node
 from penstock.limits.rates import RateTable
 from penstock.limits.tables import LimitTable

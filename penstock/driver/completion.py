@@ -10,8 +10,8 @@ from penstock.driver.admission import Admission
 from penstock.driver.events import Rested
 from penstock.driver.instructions import Later, Out, Tell, forget
 from penstock.driver.retries import delay_before
-from penstock.driver.run_state import RunState
-from penstock.driver.values import Result
+from penstock.driver.state.run_state import RunState
+from penstock.driver.state.values import Result
 from penstock.errors import Cancelled, TaskTimeout, UpstreamFailed, WorkerLost, is_a
 from penstock.objects.texts import text_of
 from penstock.runtime import TaskRunInfo

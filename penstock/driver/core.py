@@ -14,7 +14,7 @@ from typing import Any
 from penstock import events as log
 from penstock.driver.admission import Admission
 from penstock.driver.completion import Completion
-from penstock.driver.dispatch import Dispatch
+from penstock.driver.dispatching.dispatch import Dispatch
 from penstock.driver.events import (
     Answered,
     Broken,
@@ -37,8 +37,8 @@ from penstock.driver.events import (
 from penstock.driver.instructions import Answer, Crash, Instruction, Out, Steps, Tell, forget
 from penstock.driver.outcomes import Outcomes
 from penstock.driver.planning import Planning
-from penstock.driver.progress import Moment
-from penstock.driver.run_state import RunState
+from penstock.driver.state.progress import Moment
+from penstock.driver.state.run_state import RunState
 from penstock.driver.waiters import Waiters
 from penstock.worker.failures import describe
 from penstock.worker.messages import Finished, Started, Waits

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from penstock import events as log
 from penstock.driver.events import Woken
 from penstock.driver.instructions import Acquire, FindFree, InForce, Later, Out, Release, Steps, Tell, Watch
-from penstock.driver.run_state import RunState
+from penstock.driver.state.run_state import RunState
 from penstock.locks.base import Lease
 from penstock.worker.nesting import Nesting
 

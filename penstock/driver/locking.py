@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock import events as log
 from penstock.driver.instructions import Acquire, Borrow, Out, Release, Steps, Tell, Waive
-from penstock.driver.run_state import RunState
+from penstock.driver.state.run_state import RunState
 from penstock.errors import LockTimeout, PenstockError, TracingError
 from penstock.locks.base import Holder, Lease, LockManager, Outcome
 from penstock.locks.single_flight import FlightOf

@@ -15,6 +15,7 @@ from typing import Any
 
 from penstock.clocks import Clock
 from penstock.driver.core import Core
+from penstock.driver.effects.performing import Performer
 from penstock.driver.events import (
     Broken,
     Cancel,
@@ -29,8 +30,7 @@ from penstock.driver.events import (
 )
 from penstock.driver.inbox import Inbox
 from penstock.driver.instructions import Answer, Crash, Later
-from penstock.driver.performing import Performer
-from penstock.driver.progress import Moment
+from penstock.driver.state.progress import Moment
 
 
 class Driver:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from penstock.driver.admission import Admission
 from penstock.driver.completion import Completion
-from penstock.driver.dispatch import Dispatch
+from penstock.driver.dispatching.dispatch import Dispatch
 from penstock.driver.events import TimedOut
 from penstock.driver.instructions import Later, Out, Steps
 from penstock.driver.planning import Planning
-from penstock.driver.run_state import RunState
+from penstock.driver.state.run_state import RunState
 from penstock.worker.messages import Finished, Outcome, Started, Waits
 
 

@@ -11,7 +11,7 @@ from penstock.driver.events import Extend
 from penstock.driver.instructions import LookUp, NoteRecipe, Out, ReadLimits, Steps, Tell, forget
 from penstock.driver.recipes import earliest_expiry, recipe_entry
 from penstock.driver.revising import Revision
-from penstock.driver.run_state import RunState
+from penstock.driver.state.run_state import RunState
 from penstock.errors import DamagedResult, StoreUnreachable
 from penstock.graph.graphs import Entry
 from penstock.graph.planning import Hit, NoAnswer, Status

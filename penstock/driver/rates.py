@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from penstock import events as log
 from penstock.driver.events import Woken
 from penstock.driver.instructions import InForce, Later, Out, Steps, TakeStarts, Tell
-from penstock.driver.run_state import RunState
+from penstock.driver.state.run_state import RunState
 from penstock.limits.rates import Rate
 
 _PREFIX = "penstock rate "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.driver.run_state import RunState
+from penstock.driver.state.run_state import RunState
 from penstock.graph.graphs import Node
 from penstock.graph.planning import Hit
 from penstock.storage.records.records import RecipeEntry

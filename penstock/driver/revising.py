@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from penstock.driver.run_state import RunState
-from penstock.driver.values import Result
+from penstock.driver.state.run_state import RunState
+from penstock.driver.state.values import Result
 from penstock.errors import ValuesChanged
 from penstock.graph.planning import Status
 from penstock.storage.records.records import ResultRecord

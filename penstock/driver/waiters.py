@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock.driver.events import Waiter
 from penstock.driver.instructions import Answer, Out
-from penstock.driver.run_state import RunState
+from penstock.driver.state.run_state import RunState
 
 
 class Waiters:

@@ -11,7 +11,7 @@ from typing import Any
 
 from penstock.clocks import Clock, moment
 from penstock.digests.refs import Ref
-from penstock.driver.lookups import NEVER_COMPUTED, NO_RESULT_FOR_RECIPE
+from penstock.driver.effects.lookups import NEVER_COMPUTED, NO_RESULT_FOR_RECIPE
 from penstock.errors import DigestError, StoreError
 from penstock.explanations.nearest import Earlier, records_of
 from penstock.explanations.notes import current_note, read_note

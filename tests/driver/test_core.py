@@ -25,8 +25,8 @@ from penstock.driver.events import (
     Stop,
 )
 from penstock.driver.planning import MAX_REMAKES
-from penstock.driver.scheduler import Scheduler
-from penstock.driver.transitions import OVER, IllegalMove, Move, State
+from penstock.driver.state.scheduler import Scheduler
+from penstock.driver.state.transitions import OVER, IllegalMove, Move, State
 from penstock.errors import (
     Cancelled,
     DamagedResult,

@@ -10,13 +10,13 @@ import pytest
 from penstock import events as log
 from penstock.digests.python import digest
 from penstock.driver import instructions as do
-from penstock.driver import values
-from penstock.driver.bundling import MOST_BYTES
+from penstock.driver.dispatching.bundling import MOST_BYTES
 from penstock.driver.events import Broken, Cancel, Remake
 from penstock.driver.limits import PAUSE_SECONDS
 from penstock.driver.locking import MAX_DEPTH
 from penstock.driver.retries import delay_before, exponential_backoff
-from penstock.driver.transitions import State
+from penstock.driver.state import values
+from penstock.driver.state.transitions import State
 from penstock.errors import ConfigurationError, LockTimeout, PolicyError, TracingError
 from penstock.graph.planning import Hit
 from penstock.graph.tasks import TaskOptions

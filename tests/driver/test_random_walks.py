@@ -12,7 +12,7 @@ import pytest
 from penstock.digests.python import digest
 from penstock.driver import instructions as do
 from penstock.driver.events import Broken, Cancel, Dropped, FinishRunning, GiveUp, Remake, Rested, Stop, TimedOut
-from penstock.driver.transitions import OVER, State
+from penstock.driver.state.transitions import OVER, State
 from penstock.errors import LocksUnreachable, PenstockError, ValuesChanged
 from penstock.graph.tasks import TaskDefinition
 from penstock.limits.rates import Rate

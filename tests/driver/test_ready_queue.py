@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import flow, load_settings, task
-from penstock.driver.ready_queue import ReadyQueue
+from penstock.driver.dispatching.ready_queue import ReadyQueue
 from penstock.runners import ThreadRunner
 
 BIG, SMALL = {"gpu": 2.0}, {"gpu": 1.0}

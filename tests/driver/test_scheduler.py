@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.driver.scheduler import Scheduler
-from penstock.driver.transitions import Move, State
+from penstock.driver.state.scheduler import Scheduler
+from penstock.driver.state.transitions import Move, State
 
 
 def test_a_node_is_ready_once_everything_it_needs_is_done() -> None:

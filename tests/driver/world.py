@@ -16,9 +16,9 @@ from penstock.driver import instructions as do
 from penstock.driver.assembly import make_core
 from penstock.driver.events import Answered, Broken, Event, Extend, GoOn, Refused, Woken
 from penstock.driver.instructions import Instruction, Question
-from penstock.driver.progress import Moment
-from penstock.driver.run_state import RunState
-from penstock.driver.transitions import State
+from penstock.driver.state.progress import Moment
+from penstock.driver.state.run_state import RunState
+from penstock.driver.state.transitions import State
 from penstock.graph.futures import Future
 from penstock.graph.graphs import Node
 from penstock.graph.keys import KeyContext

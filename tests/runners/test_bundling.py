@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from penstock import Run, flow, load_settings, task
-from penstock.driver.bundling import MOST_BYTES
+from penstock.driver.dispatching.bundling import MOST_BYTES
 from penstock.events import BundleSubmitted, Event
 from penstock.runners import ProcessRunner, ThreadRunner
 from penstock.runners.base import Runner

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from penstock.driver.leases import Leases
-from penstock.driver.lock_outages import ASK_AGAIN_SECONDS
+from penstock.driver.effects.leases import Leases
+from penstock.driver.effects.lock_outages import ASK_AGAIN_SECONDS
 from penstock.errors import LocksUnreachable
 from penstock.locks import Holder, Lease, MemoryLockManager
 from penstock.testing.clocks import FakeClock

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from penstock import INPUTS, Run, flow, load_settings, task
-from penstock.driver.fusion import Fusion
+from penstock.driver.dispatching.fusion import Fusion
 from penstock.events import BundleSubmitted, Event
 from penstock.runners import ThreadRunner
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from penstock import events as log
-from penstock.driver.bundling import Bundler
-from penstock.driver.fusion import Fusion
+from penstock.driver.dispatching.bundling import Bundler
+from penstock.driver.dispatching.fusion import Fusion
+from penstock.driver.dispatching.parcels import Parcels
+from penstock.driver.dispatching.pipelining import Pipelining
+from penstock.driver.dispatching.ready_queue import ReadyQueue
 from penstock.driver.instructions import NoteTask, OpenEngine, Out, Steps, StopBundle, Submit, Tell
-from penstock.driver.parcels import Parcels
-from penstock.driver.pipelining import Pipelining
-from penstock.driver.ready_queue import ReadyQueue
-from penstock.driver.run_state import RunState
-from penstock.driver.transitions import State
+from penstock.driver.state.run_state import RunState
+from penstock.driver.state.transitions import State
 from penstock.errors import RunnerError
 from penstock.locks.single_flight import FlightOf
 from penstock.runners.resources import missing, required

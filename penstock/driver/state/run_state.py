@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from penstock.driver.history import Durations, Origins
-from penstock.driver.progress import Moment, Progress
-from penstock.driver.scheduler import Scheduler
-from penstock.driver.transitions import Move, State
-from penstock.driver.values import Result, Values
+from penstock.driver.state.history import Durations, Origins
+from penstock.driver.state.progress import Moment, Progress
+from penstock.driver.state.scheduler import Scheduler
+from penstock.driver.state.transitions import Move, State
+from penstock.driver.state.values import Result, Values
 from penstock.graph.graphs import Graph
 from penstock.graph.planning import Hit, Planner, Status
 

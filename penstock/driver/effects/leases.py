@@ -13,8 +13,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.driver.lock_outages import Outage
-from penstock.driver.presences import Presence, Presences
+from penstock.driver.effects.lock_outages import Outage
+from penstock.driver.effects.presences import Presence, Presences
 from penstock.errors import LockError, LocksUnreachable, PenstockError, SessionLost
 from penstock.locks.base import Holder, Lease, LockManager, Outcome
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 
-from penstock.driver.transitions import OVER, Move, State
+from penstock.driver.state.transitions import OVER, Move, State
 
 
 class _Work:

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from penstock.digests.python import digest_bytes
-from penstock.driver.pipelining import Pipelining
-from penstock.driver.progress import Progress
-from penstock.driver.run_state import RunState
+from penstock.driver.dispatching.pipelining import Pipelining
+from penstock.driver.state.progress import Progress
+from penstock.driver.state.run_state import RunState
 from penstock.errors import DigestError
 from penstock.graph.graphs import Entry, Node
 from penstock.locks.single_flight import FlightOf

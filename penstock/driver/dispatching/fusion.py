@@ -9,7 +9,7 @@ the bundle's end.
 
 from __future__ import annotations
 
-from penstock.driver.run_state import RunState
+from penstock.driver.state.run_state import RunState
 from penstock.errors import PenstockError
 from penstock.locks.single_flight import FlightOf
 from penstock.worker.messages import Bundle

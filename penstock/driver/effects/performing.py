@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from penstock import events as log
+from penstock.driver.effects.leases import Leases
+from penstock.driver.effects.lookups import Lookups
+from penstock.driver.effects.starts import Starts
 from penstock.driver.events import Answered, Refused
 from penstock.driver.instructions import (
     Acquire,
@@ -29,9 +32,6 @@ from penstock.driver.instructions import (
     Waive,
     Watch,
 )
-from penstock.driver.leases import Leases
-from penstock.driver.lookups import Lookups
-from penstock.driver.starts import Starts
 from penstock.graph.graphs import Entry
 from penstock.limits.tables import LimitTable
 from penstock.locks.base import Holder, Lease, LockManager

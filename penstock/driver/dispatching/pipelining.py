@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.driver.bundling import Bundler
-from penstock.driver.run_state import RunState
-from penstock.driver.transitions import State
+from penstock.driver.dispatching.bundling import Bundler
+from penstock.driver.state.run_state import RunState
+from penstock.driver.state.transitions import State
 from penstock.worker.messages import Bundle, Input
 
 MAX_INPUTS = 32

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import heapq
 
-from penstock.driver.fusion import Fusion
-from penstock.driver.run_state import RunState
-from penstock.driver.transitions import State
+from penstock.driver.dispatching.fusion import Fusion
+from penstock.driver.state.run_state import RunState
+from penstock.driver.state.transitions import State
 from penstock.graph.graphs import Entry, Node
 from penstock.worker.messages import Bundle
 

@@ -1,0 +1,1 @@
+"""Which ready calls travel together, and when."""

@@ -1,0 +1,1 @@
+"""What a driver decides, carried out: look-ups, locks, starts of limited tasks."""

@@ -1,0 +1,1 @@
+"""What a driver knows of its run, and how it may change."""
