@@ -16,7 +16,7 @@ from penstock.locks.base import LockManager
 from penstock.locks.single_flight import FAR_SECONDS, Flight
 from penstock.runners import runner_from
 from penstock.runners.base import Runner
-from penstock.runners.local import ThreadRunner
+from penstock.runners.local.threads import ThreadRunner
 from penstock.settings import Settings, current_settings
 from penstock.storage import open_store
 from penstock.storage.records.signing import Signatures

@@ -12,7 +12,7 @@ from penstock.environments import Environment
 from penstock.graph.tasks import TaskDefinition
 from penstock.graph.tracing import FlowFrame, tracing
 from penstock.journals.journal import Journal
-from penstock.runners.local import ThreadRunner
+from penstock.runners.local.threads import ThreadRunner
 from penstock.runs import Live, Run, key_context, live_run, new_run_id
 from penstock.runtime import TaskRunInfo, current_flow_run, in_task_run
 from penstock.settings import current_settings

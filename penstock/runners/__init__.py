@@ -10,13 +10,13 @@ from urllib.parse import parse_qsl, unquote_plus
 from penstock.errors import ConfigurationError
 from penstock.plugins import load_plugin, plugin_names
 from penstock.runners.base import Engine, Runner
-from penstock.runners.local import ThreadRunner
+from penstock.runners.local.threads import ThreadRunner
 from penstock.worker.messages import Bundle, Finished, Payload, Report, Started, WorkerContext
 
 if TYPE_CHECKING:
-    from penstock.runners.dask import DaskRunner
-    from penstock.runners.processes import ProcessRunner
-    from penstock.runners.ray import RayRunner
+    from penstock.runners.dask.runner import DaskRunner
+    from penstock.runners.local.processes import ProcessRunner
+    from penstock.runners.ray.runner import RayRunner
     from penstock.worker.copies import copied
     from penstock.worker.execution import Worker
 
@@ -40,13 +40,13 @@ __all__ = [
 
 
 def _processes(**options: Any) -> Runner:
-    from penstock.runners.processes import ProcessRunner  # what it imports costs time that most runs need not pay
+    from penstock.runners.local.processes import ProcessRunner  # what it imports costs time that most runs need not pay
 
     return ProcessRunner(**options)
 
 
 def _dask(**options: Any) -> Runner:
-    from penstock.runners.dask import DaskRunner
+    from penstock.runners.dask.runner import DaskRunner
 
     return DaskRunner(**options)
 
@@ -56,15 +56,15 @@ def _dask_at(address: str, **options: Any) -> Runner:
 
 
 def _ray(address: str | None = None, *, workers: int | None = None, **options: Any) -> Runner:
-    from penstock.runners.ray import RayRunner
+    from penstock.runners.ray.runner import RayRunner
 
     return RayRunner(address, **options) if workers is None else RayRunner(address, num_cpus=workers, **options)
 
 
 _ON_USE = {
-    "DaskRunner": "penstock.runners.dask",
-    "ProcessRunner": "penstock.runners.processes",
-    "RayRunner": "penstock.runners.ray",
+    "DaskRunner": "penstock.runners.dask.runner",
+    "ProcessRunner": "penstock.runners.local.processes",
+    "RayRunner": "penstock.runners.ray.runner",
     "Worker": "penstock.worker.execution",
     "copied": "penstock.worker.copies",
 }

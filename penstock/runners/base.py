@@ -11,7 +11,7 @@ same everywhere. Order, retries, delays, locks, caching and events belong to the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 from penstock.errors import ConfigurationError
 from penstock.storage.stores.base import Reach
@@ -95,3 +95,25 @@ class Runner(Protocol):
     def open(self, context: WorkerContext, report: Report) -> Engine:
         """Live workers for one run. Raises `RunnerError` if there are none to be had."""
         ...
+
+
+class _HasOptions(Protocol):
+    def with_options(self, *, runner: Any) -> Any: ...
+
+
+F = TypeVar("F", bound=_HasOptions)
+
+
+class BindsFlows:
+    """Mixin of runners: calling one with a flow gives the same flow, bound to the runner."""
+
+    def __enter__(self) -> Self:
+        """Runners with something to keep from one run to the next keep it in this block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """What was kept is let go."""
+
+    def __call__(self, flow: F) -> F:
+        bound: F = flow.with_options(runner=self)
+        return bound

@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.flows import Flow, flow
 from penstock.graph.policies import DEFAULT, INPUTS, IsolationLevel
-from penstock.runners.local import ThreadRunner
+from penstock.runners.local.threads import ThreadRunner
 from penstock.testing import tasks
 from penstock.testing.runners_bench import PATIENCE, RunnerBench
 

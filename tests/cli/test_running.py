@@ -81,7 +81,7 @@ def test_a_task_that_fails_in_a_worker_process_shows_the_same_frames(flows: Path
     done = penstock("run", "pipelines.py:shaky", "--runner", "processes?workers=1")
     assert done.returncode == 1
     assert "in divide" in done.stderr
-    assert "process_worker.py" not in done.stderr
+    assert "process_main.py" not in done.stderr
 
 
 def test_a_failed_run_is_one_json_document_too(flows: Path, call) -> None:

@@ -33,4 +33,4 @@ class TestProcessRunnerUnderFire(KillTests):
         return ProcessRunner(workers)
 
     def worker_pids(self) -> list[int]:
-        return children_named("penstock.runners.process_worker")
+        return children_named("penstock.runners.local.process_main")

@@ -293,7 +293,7 @@ class TestDask(RunnerBench):
     # -- values
 
     def test_large_values_stay_with_the_workers(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from penstock.runners import dask_engine
+        from penstock.runners.dask import engine as dask_engine
 
         heard: list[int] = []
         real = dask_engine.unwrapped

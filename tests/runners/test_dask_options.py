@@ -10,8 +10,8 @@ import pytest
 
 from penstock.errors import ConfigurationError, RunnerError
 from penstock.runners import DaskRunner, runner_from
-from penstock.runners.dask_capacity import ANYWHERE, Placement, Workers
-from penstock.runners.lead import MAX_AHEAD
+from penstock.runners.dask.capacity import ANYWHERE, Placement, Workers
+from penstock.runners.prefetch import MAX_AHEAD
 
 
 def worker(host: str = "a", threads: int = 1, memory: float = 8e9, **resources: float) -> dict[str, Any]:

@@ -311,7 +311,7 @@ class TestRayItself(RunnerBench):
         assert capacity["memory"] > 0
 
     def test_what_no_single_machine_has_is_an_error_at_once(self) -> None:
-        from penstock.runners.ray_capacity import Capacity
+        from penstock.runners.ray.capacity import Capacity
 
         node = {"NodeID": "1", "Alive": True, "Resources": {"CPU": 4.0, "memory": 8e9}}
         gone = {"NodeID": "3", "Alive": False, "Resources": {"CPU": 64.0}}
@@ -336,7 +336,7 @@ class TestRayItself(RunnerBench):
             self.value(lambda: t.double(log, 1))
 
     def test_a_worker_that_looks_at_another_store_says_so(self, tmp_path: Path) -> None:
-        from penstock.runners.ray_worker import _check_store
+        from penstock.runners.ray.worker import _check_store
 
         store = open_store(str(tmp_path / "elsewhere"))
         with pytest.raises(RunnerError, match="does not see the run's store"):
@@ -411,7 +411,7 @@ class TestRayBesideDask(RunnerBench):
 
 
 def engine_class() -> Any:
-    from penstock.runners import ray_engine
+    from penstock.runners.ray import engine as ray_engine
 
     return ray_engine.RayEngine
 

@@ -372,7 +372,7 @@ def test_a_cluster_at_an_address_that_dies_is_one_error(ray_environment: None, t
 
 
 def test_a_connection_that_never_comes_about_is_given_up() -> None:
-    from penstock.runners.ray_clusters import _Keeper
+    from penstock.runners.ray.clusters import _Keeper
 
     answers, disconnected = threading.Event(), threading.Event()
 

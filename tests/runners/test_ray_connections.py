@@ -47,7 +47,7 @@ def test_a_cluster_that_wants_another_token_says_so(
 
 
 def test_a_long_token_is_sent_whole() -> None:
-    from penstock.runners.ray_answers import _text
+    from penstock.runners.ray.answers import _text
 
     assert _text("x" * 126) == b"\x7e" + b"x" * 126
     assert _text("x" * 127) == b"\x7f\x00" + b"x" * 127

@@ -96,7 +96,7 @@ def test_a_machine_that_comes_back_in_time_runs_what_waited_for_it(tmp_path: Pat
 
 
 def test_a_machine_that_is_gone_counts_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    from penstock.runners import ray_capacity
+    from penstock.runners.ray import capacity as ray_capacity
 
     now = 0.0
     monkeypatch.setattr(ray_capacity.time, "monotonic", lambda: now)
@@ -155,7 +155,7 @@ def test_what_tasks_print_and_log_arrives_by_flow_and_task_and_a_death_is_one_li
     said = sorted(line for line in err.splitlines() if "talks" in line)
     assert said == [f"(speaks/talks) {each} {n}" for each in ("to stderr", "warned") for n in range(2)]
     [warning] = [line for line in err.splitlines() if "talks" not in line]
-    assert warning.startswith("WARNING penstock.runners.ray: a worker was lost under speaks/dies: ")
+    assert warning.startswith("WARNING penstock.runners.ray.runner: a worker was lost under speaks/dies: ")
 
 
 def test_log_to_driver_says_whether_prints_are_shown(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_the_death_of_the_process_that_connects_to_ray_is_one_error(tmp_path: Pa
 def test_ray_s_own_alarms_are_for_the_debug_log(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    from penstock.runners.ray_prints import Prints
+    from penstock.runners.ray.prints import Prints
 
     prints = Prints()
     caplog.set_level("DEBUG", "penstock")

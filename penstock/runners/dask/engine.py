@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.errors import DamagedResult, RunnerError, is_a
-from penstock.runners.dask_capacity import ANYWHERE, Placement, Workers
-from penstock.runners.dask_connections import Connection
-from penstock.runners.dask_graphs import Graphs, Job, Key
-from penstock.runners.dask_worker import Kept, Promised, unwrapped
+from penstock.runners.dask.capacity import ANYWHERE, Placement, Workers
+from penstock.runners.dask.connections import Connection
+from penstock.runners.dask.graphs import Graphs, Job, Key
+from penstock.runners.dask.worker import Kept, Promised, unwrapped
 from penstock.worker.failures import describe
 from penstock.worker.messages import (
     NO_GENERATION,

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from penstock.errors import RunnerError
-from penstock.runners.dask_telling import EVENT
+from penstock.runners.dask.event_batching import EVENT
 
 CONNECT_SECONDS = 5.0
 """A scheduler that does not answer within so long counts as dead."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.errors import RunnerError
-from penstock.runners.lead import Lead
+from penstock.runners.prefetch import Lead
 
 
 @dataclass(frozen=True, slots=True)

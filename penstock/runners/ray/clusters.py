@@ -20,8 +20,8 @@ from typing import Any
 
 from penstock.errors import RunnerError
 from penstock.imported import loaded
-from penstock.runners.ray_answers import check_answers, host_and_port, of_this_machine
-from penstock.runners.ray_prints import PRINTS
+from penstock.runners.ray.answers import check_answers, host_and_port, of_this_machine
+from penstock.runners.ray.prints import PRINTS
 
 CONNECT_SECONDS = 120.0
 """A connection that takes longer is given up; a try over `ray://` takes up to 30 s."""

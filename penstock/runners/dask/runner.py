@@ -15,8 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigurationError, RunnerError
-from penstock.runners.base import Engine, checked_setup
-from penstock.runners.binding import BindsFlows
+from penstock.runners.base import BindsFlows, Engine, checked_setup
 from penstock.runners.resources import WORKER_TIMEOUT, checked_timeout
 from penstock.storage.stores.base import Reach
 from penstock.worker.messages import Preparation, Report, WorkerContext
@@ -24,7 +23,7 @@ from penstock.worker.shipping.code_packing import Ship, check_ship, pack
 from penstock.worker.shipping.values import pickled
 
 if TYPE_CHECKING:
-    from penstock.runners.dask_connections import Connection, KeptConnection
+    from penstock.runners.dask.connections import Connection, KeptConnection
 
 
 class DaskRunner(BindsFlows):
@@ -90,7 +89,7 @@ class DaskRunner(BindsFlows):
         self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> DaskRunner:
-        from penstock.runners.dask_connections import KeptConnection
+        from penstock.runners.dask.connections import KeptConnection
 
         if self._starts_cluster:
             self._kept = self._start_cluster(_import_distributed(), self._undo)
@@ -141,9 +140,9 @@ class DaskRunner(BindsFlows):
             else:
                 connection = self._connect(distributed, undo)
                 undo.callback(connection.close)
-            from penstock.runners.dask_capacity import Workers
-            from penstock.runners.dask_engine import DaskEngine
-            from penstock.runners.dask_graphs import Graphs
+            from penstock.runners.dask.capacity import Workers
+            from penstock.runners.dask.engine import DaskEngine
+            from penstock.runners.dask.graphs import Graphs
 
             # A run that is resumed has its old id, and begins anew to number its bundles.
             run = f"{context.run.id or 'call'}-{os.urandom(4).hex()}"
@@ -159,7 +158,7 @@ class DaskRunner(BindsFlows):
         return engine
 
     def _setup(self, context: WorkerContext) -> bytes:
-        from penstock.runners.dask_worker import THIS_PROCESS, WorkerSetup, versions
+        from penstock.runners.dask.worker import THIS_PROCESS, WorkerSetup, versions
 
         setup = WorkerSetup(
             versions=versions(),
@@ -173,7 +172,7 @@ class DaskRunner(BindsFlows):
 
     def _connect(self, distributed: Any, undo: contextlib.ExitStack) -> Connection:
         """A connection of our own, whoever the cluster belongs to; `undo` closes what was started for it."""
-        from penstock.runners.dask_connections import CONNECT_SECONDS, Connection, check_answers
+        from penstock.runners.dask.connections import CONNECT_SECONDS, Connection, check_answers
 
         options: dict[str, Any]
         if self.address is not None:

@@ -17,13 +17,13 @@ import ray
 from penstock.digests.large import Large
 from penstock.errors import DamagedResult, RunnerError
 from penstock.objects.texts import encodable
-from penstock.runners import ray_worker
-from penstock.runners.ray_capacity import Capacity, as_options
-from penstock.runners.ray_clusters import PROCESS
-from penstock.runners.ray_flights import Flight, Kept, Promised, all_failed, all_of, shippable
-from penstock.runners.ray_losses import lost_among, why_lost, without
-from penstock.runners.ray_prints import PRINTS, logger
-from penstock.runners.ray_watch import LOOK_SECONDS, RETURN_SECONDS, Nodes, Watch
+from penstock.runners.ray import worker as ray_worker
+from penstock.runners.ray.capacity import Capacity, as_options
+from penstock.runners.ray.clusters import PROCESS
+from penstock.runners.ray.health import LOOK_SECONDS, RETURN_SECONDS, Nodes, Watch
+from penstock.runners.ray.in_flight import Flight, Kept, Promised, all_failed, all_of, shippable
+from penstock.runners.ray.losses import lost_among, why_lost, without
+from penstock.runners.ray.prints import PRINTS, logger
 from penstock.worker.failures import describe
 from penstock.worker.messages import (
     Bundle,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from penstock.errors import RunnerError
-from penstock.runners.lead import Lead
+from penstock.runners.prefetch import Lead
 
 
 class Capacity:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from penstock.runners.base import Engine, checked_setup
-from penstock.runners.binding import BindsFlows
-from penstock.runners.ray_clusters import PROCESS
+from penstock.runners.base import BindsFlows, Engine, checked_setup
+from penstock.runners.ray.clusters import PROCESS
 from penstock.runners.resources import WORKER_TIMEOUT, checked_timeout
 from penstock.storage.stores.base import Reach
 from penstock.worker.messages import Preparation, Report, WorkerContext
@@ -76,7 +75,7 @@ class RayRunner(BindsFlows):
         shipped = pack(self.ship)
         seat = PROCESS.join(self.address, self.init_options)
         try:
-            from penstock.runners.ray_engine import RayEngine
+            from penstock.runners.ray.engine import RayEngine
 
             own = PROCESS.is_own(self.address)
             context = replace(context, setup=self.worker_setup)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray import exceptions
 
-from penstock.runners.ray_flights import Flight, Kept
+from penstock.runners.ray.in_flight import Flight, Kept
 from penstock.worker.messages import NO_GENERATION, Failure, Outcome, OutcomeKind
 
 _LOSSES = (

@@ -23,7 +23,7 @@ MARK = ":penstock_printed:"
 _INNER = re.compile(r"\[\d{4}-\d\d-\d\d [^]]*\] ?(\(\w+\) )?\w+\.cc:\d+")
 """A line of Ray's own log."""
 
-logger = logging.getLogger("penstock.runners.ray")
+logger = logging.getLogger("penstock.runners.ray.runner")
 
 
 class Prints:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from penstock.errors import RunnerError
-from penstock.runners.dask_telling import teller_of
+from penstock.runners.dask.event_batching import teller_of
 from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.base import Store
 from penstock.worker.execution import InputLost, Worker

@@ -18,7 +18,7 @@ import ray
 
 from penstock.errors import RunnerError
 from penstock.objects.texts import encodable
-from penstock.runners.ray_prints import Printed, name_task
+from penstock.runners.ray.prints import Printed, name_task
 from penstock.storage.stores.base import Store
 from penstock.worker.execution import Worker
 from penstock.worker.failures import describe, portable

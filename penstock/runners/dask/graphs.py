@@ -17,8 +17,8 @@ from typing import Any
 from dask._task_spec import DataNode, Task, TaskRef
 
 from penstock.objects.texts import encodable
-from penstock.runners.dask_capacity import ANYWHERE, Placement
-from penstock.runners.dask_worker import Argument, Blob, Kept, Parcel, Promised
+from penstock.runners.dask.capacity import ANYWHERE, Placement
+from penstock.runners.dask.worker import Argument, Blob, Kept, Parcel, Promised
 from penstock.worker.messages import Bundle, Payload
 from penstock.worker.shipping.source_lines import pickled_task
 from penstock.worker.shipping.values import pickled

@@ -25,8 +25,7 @@ from typing import Any
 import cloudpickle
 
 from penstock.errors import ConfigurationError
-from penstock.runners.base import Engine, checked_setup
-from penstock.runners.binding import BindsFlows
+from penstock.runners.base import BindsFlows, Engine, checked_setup
 from penstock.runners.resources import local_machine, required
 from penstock.storage.stores.base import Reach
 from penstock.worker.failures import describe
@@ -50,7 +49,7 @@ from penstock.worker.shipping.wire import none_read, pack_bundle, unpack_outcome
 
 _MAIN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from penstock.runners.process_worker import main; main(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])"
+    "from penstock.runners.local.process_main import main; main(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])"
 )
 
 

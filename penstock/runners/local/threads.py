@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.errors import ConfigurationError
-from penstock.runners.base import Engine
-from penstock.runners.binding import BindsFlows
+from penstock.runners.base import BindsFlows, Engine
 from penstock.runners.resources import local_machine, required
 from penstock.storage.stores.base import Reach
 from penstock.worker.copies import copied
