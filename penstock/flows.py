@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cas
 import msgspec
 
 from penstock import events
+from penstock.active_runs import Live, live_run
 from penstock.coroutines import run_coroutine
 from penstock.digests.sources import importable_name
 from penstock.driver.retries import delay_before
@@ -34,7 +35,7 @@ from penstock.graph.tracing import FlowFrame, Trace, current_trace
 from penstock.journals.journal import Journal, RunRecord, new_record, read_record
 from penstock.journals.parameters import KeptParameters, pickle_parameters, read_parameters
 from penstock.objects.secrets import Redactor
-from penstock.runs import Live, Run, key_context, live_run, new_run_id
+from penstock.runs import Run, key_context, new_run_id
 from penstock.runtime import FlowRunInfo, in_attempt, in_flow_run
 from penstock.settings import Settings, current_settings
 from penstock.worker.printing import printing_to_log

@@ -8,12 +8,13 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from penstock.active_runs import Live, live_run
 from penstock.environments import Environment
 from penstock.graph.tasks import TaskDefinition
 from penstock.graph.tracing import FlowFrame, tracing
 from penstock.journals.journal import Journal
 from penstock.runners.local.threads import ThreadRunner
-from penstock.runs import Live, Run, key_context, live_run, new_run_id
+from penstock.runs import Run, key_context, new_run_id
 from penstock.runtime import TaskRunInfo, current_flow_run, in_task_run
 from penstock.settings import current_settings
 

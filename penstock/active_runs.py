@@ -1,0 +1,399 @@
+"""A run under way: the trace, the driver, and the values that the flow asks for."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from penstock import events
+from penstock.driver.assembly import make_driver
+from penstock.driver.planning import MAX_REMAKES
+from penstock.driver.state.run_state import RunState
+from penstock.driver.state.values import Result
+from penstock.environments import Environment, check_annotation, check_conditions, check_reach, check_store
+from penstock.errors import DamagedResult, PenstockError, TracingError, is_a
+from penstock.graph.arguments import replace_futures
+from penstock.graph.futures import WaitedInVain
+from penstock.graph.graphs import Entry, Node
+from penstock.graph.mistakes import note_futures, refuse_hidden_futures
+from penstock.graph.planning import Status
+from penstock.graph.policies import IsolationLevel
+from penstock.graph.tracing import FlowFrame, Trace, tracing
+from penstock.imported import loaded
+from penstock.journals.journal import Journal
+from penstock.locks.single_flight import EVERYONE, Flight
+from penstock.logs.visible import visible_logs
+from penstock.objects.tracebacks import without_ours
+from penstock.process.termination import Terminated, ends_orderly
+from penstock.runners.base import Runner
+from penstock.runs import Run
+from penstock.runtime import FlowRunInfo, in_flow_run
+from penstock.settings import in_force, without_password
+from penstock.storage.results.store import ResultStore
+from penstock.storage.results.stored import StoredResult
+from penstock.storage.stores.base import Store
+from penstock.worker.copies import CannotCopy
+from penstock.worker.messages import WorkerContext
+from penstock.worker.nesting import Lending, Nesting, nesting
+from penstock.worker.reading import read_back
+from penstock.worker.script_classes import script_classes
+
+
+class Live:
+    """A run under way: the driver, the trace, and the values the flow function asks for."""
+
+    def __init__(
+        self,
+        run: Run[Any],
+        environment: Environment,
+        *,
+        runner: Runner,
+        info: FlowRunInfo,
+        frame: FlowFrame,
+        journal: Journal,
+    ) -> None:
+        self.run = run
+        self.environment = environment
+        self.journal = journal
+        self.trace = Trace(self, frame)
+        run.graph = self.trace.graph
+        run._environment = environment
+        self.info = info
+        self.runner = runner
+        self._values: dict[int, Any] = {}
+        self._observed: set[int] = set()
+        self._taken: dict[int, Result] | None = None
+        """What the flow's value is put together from at its end, with the results it was taken from."""
+        self._flights: dict[int, Flight] = {}
+        self._around = around = nesting()
+        self._nesting = (around or Nesting()).run(run.id, runner.reach)
+        self._lending = Lending(around) if around is not None else None
+        settings = environment.settings
+        store = environment.results().store
+        check_store(runner, store)
+        context = WorkerContext(
+            info,
+            store.url,
+            environment.signatures(),
+            environment.results,
+            index=without_password(settings.index),
+            settings=settings,
+            recorded=journal.recorded,
+            script=None if around is None else script_classes(),
+            nesting=self._nesting,
+        )
+        self.driver = make_driver(
+            RunState(self.trace.graph, held=self.trace.held, run_id=run.id),
+            settings=settings,
+            clock=environment.clock,
+            info={"run": run.id, "flow": run.flow_name},
+            open_results=environment.results,
+            flight_of=self._flight_of,
+            permits=environment.locks_of_settings,
+            open_engine=lambda report: runner.open(context, report),
+            emit=self._emit,
+            on_task=self._note_code,
+            around=around,
+        )
+        self.state = self.driver.run
+
+    def _flight_of(self, node: Node) -> Flight:
+        """Who keeps others from computing the node's key at the same time."""
+        flight = self._flights.get(id(node.entry))  # asked for each node, and the same for all of a task
+        if flight is None:
+            flight = self._flights[id(node.entry)] = self._checked_flight(node)
+        return flight
+
+    def _checked_flight(self, node: Node) -> Flight:
+        policy, storage = node.entry.policy, node.entry.task.options.result_storage
+        if node.entry.template is None or policy is None:
+            return EVERYONE
+        results = self.environment.results(storage)
+        check_store(self.runner, results.store)
+        check_annotation(results, node.entry.task)
+        # Whoever waits for a lock while it holds its caller's could wait for ever.
+        nested = self._around is not None
+        try:
+            flight = self.environment.flight(policy, storage)
+            if flight.manager is not None and not (nested and not flight.required):
+                check_conditions(results.store, node.name)
+        except PenstockError as error:
+            if policy.isolation_level is IsolationLevel.SERIALIZABLE:
+                raise
+            logging.getLogger("penstock.locks").warning("%s may be computed twice at once: %s", node.name, error.what)
+            self.driver.inbox.locks_down("lock", error, True)
+            return EVERYONE
+        if flight.required and flight.manager is not None:
+            check_reach(self.runner, flight.manager, node.name, reach=self._nesting.reach)
+        return EVERYONE if nested and not flight.required else flight
+
+    def _note_code(self, entry: Entry) -> None:
+        """Its first result is under way: what its code is made of is noted, for who asks why a later call is no hit."""
+        if entry.template is not None:
+            results = self.environment.results(entry.task.options.result_storage)
+            self.journal.beside(lambda redact: _write_notes(entry, results.store, redact))
+
+    def _emit(self, event: events.Event) -> None:
+        self.journal.emit(event)
+        if self._lending is not None:
+            self._lending.note(event)
+
+    # -- what the trace asks (penstock.graph.tracing.Values) -----------------------------------------------------------
+
+    def value(self, node: int, timeout: float | None) -> Any:
+        if node in self._values:
+            return self._values[node]
+        remakes = 0
+        while True:
+            result = self._result(node, timeout, afresh=remakes > 0)
+            try:
+                value = self._bring(node, result)
+            except DamagedResult as damaged:
+                if remakes == MAX_REMAKES:
+                    raise
+                remakes += 1
+                self.driver.remake(node, damaged.because, result.record.generation if result.record else None)
+            else:
+                if self._hand_out(node, result):
+                    self._values[node] = value
+                    return value
+
+    def _hand_out(self, node: int, result: Result) -> bool:
+        """Whether a value may be handed out: from then on the driver may not decide its node anew."""
+        if self._taken is not None:
+            self._taken[node] = result
+            return True
+        self.state.handed_out.add(node)
+        if self.state.results.get(node) is result:
+            return True
+        self.state.handed_out.discard(node)  # it is being decided anew: the driver was first
+        return False
+
+    def _result(self, node: int, timeout: float | None, *, afresh: bool = False) -> Result:
+        """How the node ended, once it has; raises its error. With `afresh` the driver is asked in any case."""
+        while True:
+            # What is known needs no word with the driver: a flow may look at 10 000 values.
+            if afresh or self.driver.over or not self._known(node):
+                self.wait(node, timeout)
+            error = self.state.error(node)
+            if error is not None:
+                self._observed.add(node)
+                raise error
+            result = self.state.results.get(node)
+            if result is not None:
+                return result
+            # else a worker found its bytes missing just now: it is being made again
+
+    def _known(self, node: int) -> bool:
+        return self.state.over(node) and (self.state.values.there(node) or self.state.error(node) is not None)
+
+    def wait(self, node: int, timeout: float | None) -> None:
+        done = self.driver.advance(want=(node,))
+        if not done.wait(timeout):
+            self.driver.give_up(done)
+            raise WaitedInVain(f"{self.trace.graph[node].name} did not finish within {timeout} s")
+        self._raise_crash()
+        if self.driver.over and not self._still_known(node):
+            raise self._too_late(node)
+
+    def _too_late(self, node: int) -> TracingError:
+        return TracingError(
+            f"the result of {self.trace.graph[node].name} was asked for after its run",
+            because="a future belongs to the run of its flow",
+            hint="call result() inside the flow, or return the future from it",
+        )
+
+    def _still_known(self, node: int) -> bool:
+        """Whether a run that is over can say how the node ended: by its error or its record."""
+        result = self.state.results.get(node)
+        return self.state.error(node) is not None or (result is not None and result.record is not None)
+
+    def _bring(self, node: int, result: Result) -> Any:
+        return read_back(lambda: self._read(node, result), f"the result of {self.trace.graph[node].name}")
+
+    def _read(self, node: int, result: Result) -> Any:
+        handle = result.handle  # the driver may let go of it when the run is over
+        if handle is not None and not self.driver.over:
+            try:
+                return self.driver.fetch(handle)
+            except CannotCopy as shared:
+                if result.record is None:
+                    return shared.value
+            except DamagedResult:
+                if result.record is None:
+                    raise
+        if result.record is None:
+            raise self._too_late(node)  # the run ended while another thread asked; its engine had the value
+        return self._results_of(node).load(result.record)
+
+    def stored(self, node: int) -> StoredResult:
+        result = self._result(node, None)
+        if result.record is None:
+            raise TracingError(
+                f"{self.trace.graph[node].name} has no stored result",
+                because="its results are not kept",
+                hint="give the task a cache policy, or persist_result=True",
+            )
+        if not self._hand_out(node, result):
+            return self.stored(node)
+        results = self._results_of(node)
+        return StoredResult(results, results.whole(result.record))
+
+    def _results_of(self, node: int) -> ResultStore:
+        return self.environment.results(self.trace.graph[node].entry.task.options.result_storage)
+
+    def failure(self, nodes: Sequence[int]) -> BaseException | None:
+        failed = [node for node in nodes if node not in self._observed and self.state.error(node) is not None]
+        self._observed.update(failed)
+        return self.state.error(failed[0]) if failed else None
+
+    def failed(self, node: int) -> bool:
+        return self.state.error(node) is not None
+
+    def settled(self, node: int) -> bool:
+        return node in self._values or self.state.over(node)
+
+    def released(self, node: int) -> None:
+        self._values.pop(node, None)
+        self.driver.dropped.append(node)
+
+    def _raise_crash(self) -> None:
+        if self.driver.crash is not None:
+            raise self.driver.crash
+
+    # -- ending -------------------------------------------------------------------------------------------------------
+
+    def finish(self, returned: Any) -> Any:
+        """Run what is left, then the flow's value with its futures resolved; raises the first unhandled failure."""
+        if self.trace.expected:
+            raise TracingError(
+                f"{self.run.flow_name} called {sorted(set(self.trace.expected.values()))[0]} without awaiting it",
+                because="an async flow does nothing until it is awaited",
+                hint="write `await` before the call, or gather it with others",
+            )
+        while True:
+            self.driver.advance().wait()
+            self._raise_crash()
+            for node in self.state.failed_nodes():
+                if node not in self._observed:
+                    error = self.state.error(node)
+                    assert error is not None  # it is a failed node
+                    raise error
+            taken = self._taken = {}
+            value = replace_futures(returned, lambda future: future.result())
+            if all(self.state.results.get(node) is result for node, result in taken.items()):
+                refuse_hidden_futures(value)
+                return value
+            for node in taken:  # bytes were lost in between, and what was made again came out differently
+                self._values.pop(node, None)
+
+    def raised(self, error: BaseException) -> bool:
+        """Whether it is what a call of the run failed with."""
+        return any(progress.error is error for progress in self.state.progress.values())
+
+    def end_after_failure(self) -> None:
+        """The flow has failed: what others may need is finished first, as far as the settings say so."""
+        settings = self.environment.settings
+        if settings.on_failure == "keep_going":
+            self.driver.advance().wait()
+        elif settings.on_failure == "finish":
+            self.driver.finish_running().wait(settings.finish_seconds)
+
+    def close(self) -> None:
+        """Stop what is under way, and write down what became of the nodes."""
+        self.driver.close()
+        if self._lending is not None:
+            self._lending.close()
+        self.tally()
+
+    def tally(self) -> None:
+        """Write down in the run what became of its nodes."""
+        state = self.state
+        steps = state.planner.steps
+        names = ("hit", "miss", "pruned", "bypass", "executed", "contended", "retried", "failed")
+        counts = dict.fromkeys(names, 0)
+        alike: dict[tuple[Entry, str, str | None], int] = {}
+        for node in self.trace.graph:
+            step = steps.get(node.id)
+            outcome = state.outcomes.get(node.id)
+            if step is None:
+                what = "pruned"
+            elif outcome == "hit" or step.status is Status.HIT:
+                what = "hit"
+            elif step.status is Status.BYPASS or step.status is Status.PRUNED:
+                what = str(step.status)
+            else:
+                what = "miss"
+            kind = (node.entry, what, outcome)
+            alike[kind] = alike.get(kind, 0) + 1
+        for (entry, what, how), count in alike.items():
+            task = self.run.tasks.setdefault(entry.task.name, dict.fromkeys(names, 0))
+            for name in (what, how if how in ("executed", "failed") else None):
+                if name is not None:
+                    counts[name] += count
+                    task[name] += count
+        counts["contended"], counts["retried"] = state.counts["contended"], state.counts["retried"]
+        for id, result in state.results.items():
+            if result.record is not None:
+                storage = self.trace.graph[id].entry.task.options.result_storage
+                self.run._kept.setdefault(storage, {})[id] = result.record.key
+        self.run.counts = counts
+        planning = state.planner.counters
+        self.run.stats = {"nodes": len(self.trace.graph), "rounds": planning.rounds, "lookups": planning.lookups}
+
+
+def _write_notes(entry: Entry, store: Store, redact: Callable[[str], str]) -> None:
+    from penstock.explanations.notes import write_notes  # by the thread that writes, and where something runs
+
+    write_notes(entry, store, redact)
+
+
+@contextlib.contextmanager
+def live_run(live: Live) -> Iterator[Live]:
+    """A run from its start to its end, whatever ends it: the state, the record and the log are right afterwards."""
+    run, began, settings = live.run, time.perf_counter(), live.environment.settings
+    with ends_orderly():
+        live.journal.started(repr(live.runner))
+        live.driver.start()
+        try:
+            with (
+                visible_logs.shown(settings.log_level, settings.extra_loggers),
+                in_flow_run(live.info),
+                in_force(settings),
+                tracing(live.trace),
+            ):
+                yield live
+            run.state = "completed"
+        except BaseException as error:
+            run.error = error
+            run.state = _state_after(error)
+            note_futures(error)
+            if settings.log_level != "DEBUG":
+                without_ours(error, of_task=live.raised(error))
+            if is_a(error, Exception):
+                live.end_after_failure()
+            live.driver.cancel()
+            if not is_a(error, Exception):
+                raise
+        finally:
+            live.close()
+            run.seconds = time.perf_counter() - began
+            if live.journal.record is not None:
+                live.journal.record.counts, live.journal.record.tasks = run.counts, run.tasks
+                live.journal.record.stats = run.stats
+            live.journal.finished(run.state, run.seconds, run.error)
+
+
+def _state_after(error: BaseException) -> str:
+    # Ctrl-C reaches an async flow as asyncio's CancelledError; asyncio is only imported where there is one.
+    asyncio = loaded("asyncio")
+    if (
+        is_a(error, KeyboardInterrupt)
+        or is_a(error, Terminated)
+        or (asyncio is not None and is_a(error, asyncio.CancelledError))
+    ):
+        return "cancelled"
+    return "failed" if is_a(error, Exception) else "crashed"
