@@ -18,7 +18,7 @@ from penstock.journals.parameters import BESIDE_BYTES, MOST_BYTES, pickle_parame
 from penstock.journals.writers import QUEUED_BYTES, JournalWriter
 from penstock.storage import open_store
 from penstock.storage.stores.memory import MemoryStore
-from penstock.testing.stores_fakes import FlakyStore
+from penstock.testing.stores.faults import FlakyStore
 
 _names = itertools.count()
 

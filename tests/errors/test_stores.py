@@ -21,7 +21,7 @@ from penstock.errors import (
     StoreVersionError,
 )
 from penstock.storage import MemoryStore
-from penstock.testing.stores_fakes import FlakyStore
+from penstock.testing.stores.faults import FlakyStore
 from tests.opaque import Opaque
 
 RAN: list[object] = []

@@ -17,7 +17,8 @@ from penstock.locks import (
 from penstock.locks.epochs import Epochs
 from penstock.locks.slots import SlotLockManager
 from penstock.storage.stores.memory import MemoryStore
-from penstock.testing.locks import ODD_KEYS, LockManagerTests
+from penstock.testing.locks import LockManagerTests
+from penstock.testing.locks.suite import ODD_KEYS
 from tests.servers.redis import RedisServer
 
 

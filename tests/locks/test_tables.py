@@ -16,7 +16,7 @@ from penstock.locks.file_systems import is_local
 from penstock.locks.tables import Table, gets, releases, wants
 from penstock.process.identity import ProcessIdentity
 from penstock.testing.clocks import FakeClock
-from penstock.testing.locks import ODD_KEYS
+from penstock.testing.locks.suite import ODD_KEYS
 
 NAME = "0123456789abcdef" * 2
 

@@ -14,7 +14,7 @@ from penstock.locks import Lease, MemoryLockManager
 from penstock.runners import ThreadRunner
 from penstock.runners.base import Engine
 from penstock.storage import MemoryStore
-from penstock.testing.stores_fakes import FlakyStore
+from penstock.testing.stores.faults import FlakyStore
 from penstock.transactions import IsolationLevel
 from penstock.worker.messages import Bundle, Report, WorkerContext
 

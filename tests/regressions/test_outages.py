@@ -10,7 +10,7 @@ import pytest
 from penstock import INPUTS, Task, flow, task
 from penstock.errors import StoreUnreachable, TaskFailed
 from penstock.storage import MemoryStore
-from penstock.testing.stores_fakes import FlakyStore
+from penstock.testing.stores.faults import FlakyStore
 
 RAN: list[object] = []
 _names = itertools.count()

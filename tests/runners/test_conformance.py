@@ -6,7 +6,7 @@ import pytest
 
 from penstock.runners import ProcessRunner, Runner, ThreadRunner
 from penstock.testing.runners import RunnerTests
-from penstock.testing.runners_kills import KillTests, children_named
+from penstock.testing.runners.kills import KillTests, children_named
 
 
 class TestThreadRunner(RunnerTests):

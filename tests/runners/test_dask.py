@@ -22,10 +22,9 @@ from penstock import INPUTS, task
 from penstock.errors import ConfigurationError, RunnerError
 from penstock.runners import DaskRunner, Runner
 from penstock.settings import load_settings
-from penstock.testing import tasks
-from penstock.testing.runners import RunnerTests
-from penstock.testing.runners_bench import PATIENCE, RunnerBench
-from penstock.testing.runners_kills import KillTests
+from penstock.testing.runners import RunnerTests, tasks
+from penstock.testing.runners.kills import KillTests
+from penstock.testing.runners.support import PATIENCE, RunnerBench
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("distributed")]
 t: Any = tasks
@@ -399,7 +398,7 @@ class TestDask(RunnerBench):
             import time
             from penstock import flow, task
             from penstock.runners import DaskRunner
-            from penstock.testing.tasks import mark
+            from penstock.testing.runners.tasks import mark
 
             @task
             def until_interrupted():

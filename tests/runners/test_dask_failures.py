@@ -24,8 +24,8 @@ from penstock.errors import RunnerError
 from penstock.flows import Flow
 from penstock.runners import DaskRunner, Runner
 from penstock.runtime import task_run
-from penstock.testing import tasks
-from penstock.testing.runners_bench import PATIENCE, RunnerBench
+from penstock.testing.runners import tasks
+from penstock.testing.runners.support import PATIENCE, RunnerBench
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("distributed", "psutil")]
 t: Any = tasks
@@ -101,7 +101,7 @@ class TestDaskFailures(RunnerBench):
             import time
             from penstock import flow, task
             from penstock.runners import DaskRunner
-            from penstock.testing.tasks import mark
+            from penstock.testing.runners.tasks import mark
 
             @task
             def endless():

@@ -20,7 +20,7 @@ from penstock.storage import open_store
 from penstock.storage.formats.parts.manifests import PartSink, Written, value_files
 from penstock.storage.results import maintenance
 from penstock.storage.results.store import ResultStore
-from penstock.testing import tasks
+from penstock.testing.runners import tasks
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("distributed", "pandas")]
 PARTITIONS = 6

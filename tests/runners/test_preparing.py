@@ -11,7 +11,7 @@ import pytest
 from penstock import flow, task
 from penstock.errors import ConfigurationError, RunnerError
 from penstock.runners import DaskRunner, ProcessRunner, RayRunner
-from penstock.testing.tasks import mark
+from penstock.testing.runners.tasks import mark
 
 
 @task

@@ -23,10 +23,9 @@ from penstock.storage import open_store
 from penstock.storage.formats import registry as choosing
 from penstock.storage.formats.registry import register_serializer
 from penstock.tasks import task
-from penstock.testing import tasks
-from penstock.testing.runners import RunnerTests
-from penstock.testing.runners_bench import PATIENCE, RunnerBench
-from penstock.testing.runners_kills import KillTests, children_named
+from penstock.testing.runners import RunnerTests, tasks
+from penstock.testing.runners.kills import KillTests, children_named
+from penstock.testing.runners.support import PATIENCE, RunnerBench
 from penstock.worker.messages import WorkerContext
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "numpy", "psutil")]

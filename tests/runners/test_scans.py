@@ -17,7 +17,7 @@ from penstock import INPUTS, StoredResult, flow, task
 from penstock.errors import SerializationError, TracingError
 from penstock.runs import Run
 from penstock.settings import Settings, load_settings
-from penstock.testing import tasks
+from penstock.testing.runners import tasks
 from penstock.worker.lazy_inputs import lazy_parameters
 
 if TYPE_CHECKING:

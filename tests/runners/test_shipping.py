@@ -51,7 +51,7 @@ def write_package(folder: Path, value: int, name: str = MODULE) -> Path:
         "        return VALUE, mine.n, int(file.read())\n"
         "@task\n"
         "def meet(folder, me, other, seconds):\n"
-        "    from penstock.testing.tasks import mark, until_marked\n"
+        "    from penstock.testing.runners.tasks import mark, until_marked\n"
         "    mark(folder, me)\n"
         "    return until_marked(folder, other, seconds)\n"
     )

@@ -22,7 +22,7 @@ from penstock.storage.records.records import MAX_RECORD_BYTES, PayloadFile, Resu
 from penstock.storage.records.signing import Signatures
 from penstock.storage.results.generations import Absent, Found
 from penstock.storage.results.store import ResultStore
-from penstock.testing.stores_fakes import FlakyStore
+from penstock.testing.stores.faults import FlakyStore
 
 
 class Shared(FlakyStore):
@@ -91,7 +91,7 @@ def pickle_in_an_array(case: Case) -> None:
 
 
 def no_such_codec(case: Case) -> None:
-    case.payload(b"1", codec="penstock.testing.tasks:double", signature=None)
+    case.payload(b"1", codec="penstock.testing.runners.tasks:double", signature=None)
 
 
 def a_path_out_of_the_store(case: Case) -> None:

@@ -23,7 +23,8 @@ from penstock import INPUTS, flow, load_settings, task
 from penstock.errors import StoreError
 from penstock.storage import Store, open_store
 from penstock.storage.stores.base import ProbedStore
-from penstock.testing.stores import ODD_NAMES, StoreTests
+from penstock.testing.stores import StoreTests
+from penstock.testing.stores.suite import ODD_NAMES
 from tests.servers.ceph import free_port
 
 adlfs = pytest.importorskip("adlfs", reason="an optional job: pip install 'penstock[azure]'")

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from penstock.clocks import SYSTEM_CLOCK
 from penstock.storage import LocalStore, MemoryStore, Store
 from penstock.testing.stores import StoreTests
-from penstock.testing.stores_fakes import FlakyStore, SlowStore
+from penstock.testing.stores.faults import FlakyStore, SlowStore
 
 
 class TestMemoryStore(StoreTests):

@@ -21,7 +21,7 @@ from penstock.storage.formats.plain import JsonSerializer
 from penstock.storage.results import maintenance
 from penstock.storage.results.generations import Absent, Found
 from penstock.storage.results.store import Published, ResultStore
-from penstock.testing.stores_fakes import FlakyStore
+from penstock.testing.stores.faults import FlakyStore
 
 EACH = INPUTS.configure(isolation_level="READ_COMMITTED")
 """Generations are about calls that nobody keeps apart."""

@@ -22,7 +22,7 @@ from penstock.storage.results.code_notes import put_note
 from penstock.storage.results.generations import Absent, Found
 from penstock.storage.results.store import Published, Restart, ResultStore
 from penstock.storage.stores.local_upkeep import prune
-from penstock.testing.stores_fakes import FlakyStore, HastyClock
+from penstock.testing.stores.faults import FlakyStore, HastyClock
 
 NEVER = Absent(0, "never")
 BIG = b"x" * 10_000

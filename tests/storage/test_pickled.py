@@ -16,7 +16,7 @@ from penstock.storage.formats.registry import register_serializer
 from penstock.storage.results.store import Absent, Published, ResultStore
 from penstock.storage.stores.local import LocalStore
 from penstock.storage.stores.memory import MemoryStore
-from penstock.testing import tasks
+from penstock.testing.runners import tasks
 from tests.roundtrip import classes as c
 
 pytestmark = pytest.mark.needs("pandas")

@@ -28,7 +28,7 @@ from penstock.storage.records.names import recipe_name, slot_name
 from penstock.storage.records.records import FORMAT_NAME, PayloadFile, RecipeEntry, RedirectRecord, StoreFormat
 from penstock.storage.results.generations import Absent, Found, Unknown
 from penstock.storage.results.store import COMMIT_SECONDS, COMMIT_TRIES, Published, Restart, ResultStore
-from penstock.testing.stores_fakes import FlakyStore, HastyClock, SlowStore
+from penstock.testing.stores.faults import FlakyStore, HastyClock, SlowStore
 from tests.opaque import Opaque
 
 NEVER = Absent(0, "never")

@@ -14,7 +14,7 @@ from penstock.storage import open_store
 from penstock.storage.results.generations import Absent, Found
 from penstock.storage.results.maintenance import gc
 from penstock.storage.results.store import Published, ResultStore
-from penstock.testing.stores_fakes import HastyClock
+from penstock.testing.stores.faults import HastyClock
 from tests.servers.ceph import Ceph, running
 from tests.servers.fixtures import Bucket, use
 from tests.servers.packages import Unavailable

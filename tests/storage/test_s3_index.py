@@ -12,7 +12,7 @@ from penstock import INPUTS, flow, load_settings
 from penstock.storage import open_store
 from penstock.storage.results.maintenance import ls
 from penstock.storage.results.store import ResultStore
-from penstock.testing import tasks
+from penstock.testing.runners import tasks
 from tests.servers.fixtures import Bucket
 from tests.servers.proxy import FaultProxy
 from tests.servers.redis import RedisServer

@@ -24,7 +24,7 @@ from penstock.runners import DaskRunner, runner_from
 from penstock.storage import open_store
 from penstock.storage.results.maintenance import gc, ls, verify
 from penstock.storage.results.store import ResultStore
-from penstock.testing import tasks
+from penstock.testing.runners import tasks
 from tests.servers.fixtures import Bucket
 from tests.servers.proxy import FaultProxy
 

@@ -28,7 +28,7 @@ from penstock.storage.results import copying, maintenance
 from penstock.storage.results.generations import Absent, Found
 from penstock.storage.results.store import Published, ResultStore
 from penstock.storage.results.stored import find_stored
-from penstock.testing.stores_fakes import FlakyStore
+from penstock.testing.stores.faults import FlakyStore
 from tests.opaque import Opaque
 
 TABLE = pa.table({"a": [1, 2, 3]})
@@ -348,7 +348,7 @@ def test_results_of_an_older_key_are_read_after_a_rotation(results: ResultStore,
 
 def test_a_process_that_read_its_keys_before_a_rotation_reads_them_again(store: Shared, keys: str) -> None:
     from penstock.storage.records.signing_keys import SigningKeys
-    from penstock.testing.stores_fakes import HastyClock
+    from penstock.testing.stores.faults import HastyClock
 
     clock = HastyClock()
     early = ResultStore(store, signatures=Signatures(SigningKeys(keys, clock=clock)))

@@ -9,8 +9,8 @@ import pytest
 from penstock.errors import PenstockError
 from penstock.flows import flow
 from penstock.tasks import unmapped
-from penstock.testing import tasks
-from penstock.testing.runners_bench import PATIENCE, RunnerBench
+from penstock.testing.runners import tasks
+from penstock.testing.runners.support import PATIENCE, RunnerBench
 
 t: Any = tasks  # to type checkers calls give values; here many give futures, which is what is under test
 

@@ -13,7 +13,7 @@ from penstock.errors import PenstockError, SerializationError, TracingError
 from penstock.graph.policies import INPUTS
 from penstock.runtime import task_run
 from penstock.tasks import task
-from penstock.testing.runners_bench import RunnerBench
+from penstock.testing.runners.support import RunnerBench
 
 _KEPT: dict[str, Any] = {}
 """What tasks keep of what they return."""

@@ -39,8 +39,8 @@ from penstock.graph.policies import INPUTS, IsolationLevel
 from penstock.settings import load_settings
 from penstock.storage import open_store
 from penstock.tasks import Task, task
-from penstock.testing import tasks
-from penstock.testing.runners_bench import RunnerBench
+from penstock.testing.runners import tasks
+from penstock.testing.runners.support import RunnerBench
 
 LARGE = 100_000
 """Characters of a value that engines do not send inside of messages."""

@@ -12,8 +12,8 @@ from penstock import events
 from penstock.errors import RunnerError, TaskFailed, TaskTimeout, UpstreamFailed, WorkerLost
 from penstock.graph.policies import INPUTS, IsolationLevel
 from penstock.tasks import task
-from penstock.testing import tasks
-from penstock.testing.runners_bench import PATIENCE, RunnerBench
+from penstock.testing.runners import tasks
+from penstock.testing.runners.support import PATIENCE, RunnerBench
 
 t: Any = tasks  # to type checkers calls give values; here many give futures, which is what is under test
 SERIALIZABLE = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE)

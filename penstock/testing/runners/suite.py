@@ -8,18 +8,18 @@
 
 The flows, the values and the counts are the same on every runner. Tasks leave a mark in a folder each time they run, so
 that executions are counted wherever they happen; a store that workers of other machines should reach is given by
-overriding `make_store`. `penstock.testing.runners_kills` has what takes longer: random flows while workers are killed.
+overriding `make_store`. `penstock.testing.runners.kills` has what takes longer: random flows while workers are killed.
 """
 
 from __future__ import annotations
 
-from penstock.testing.runners_failures import FailureTests
-from penstock.testing.runners_graphs import GraphTests
-from penstock.testing.runners_hostile import HostileTests
-from penstock.testing.runners_nested import NestedWorkTests
-from penstock.testing.runners_results import ResultTests
-from penstock.testing.runners_single import SingleCallTests
-from penstock.testing.runners_values import ValueTests
+from penstock.testing.runners.failures import FailureTests
+from penstock.testing.runners.graphs import GraphTests
+from penstock.testing.runners.hostile import HostileTests
+from penstock.testing.runners.nested import NestedWorkTests
+from penstock.testing.runners.results import ResultTests
+from penstock.testing.runners.single import SingleCallTests
+from penstock.testing.runners.values import ValueTests
 
 
 class RunnerTests(GraphTests, ResultTests, FailureTests, HostileTests, ValueTests, SingleCallTests, NestedWorkTests):

@@ -15,8 +15,8 @@ from penstock.errors import TaskFailed
 from penstock.journals.journal import list_records, read_events
 from penstock.storage import open_store
 from penstock.tasks import task
-from penstock.testing import tasks
-from penstock.testing.runners_bench import RunnerBench
+from penstock.testing.runners import tasks
+from penstock.testing.runners.support import RunnerBench
 
 t: Any = tasks  # to type checkers calls give values; here many give futures, which is what is under test
 

@@ -9,8 +9,8 @@ from typing import Any
 from penstock.flows import Flow, flow
 from penstock.graph.policies import DEFAULT, INPUTS, IsolationLevel
 from penstock.runners.local.threads import ThreadRunner
-from penstock.testing import tasks
-from penstock.testing.runners_bench import PATIENCE, RunnerBench
+from penstock.testing.runners import tasks
+from penstock.testing.runners.support import PATIENCE, RunnerBench
 
 t: Any = tasks  # to type checkers calls give values; here many give futures, which is what is under test
 SERIALIZABLE = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE)

@@ -13,8 +13,8 @@ from penstock.limits.tables import set_limit
 from penstock.runtime import flow_run
 from penstock.storage import open_store
 from penstock.tasks import task
-from penstock.testing.runners_bench import RunnerBench
-from penstock.testing.tasks import mark
+from penstock.testing.runners.support import RunnerBench
+from penstock.testing.runners.tasks import mark
 
 ONCE = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE)
 FACTOR = 10

@@ -10,8 +10,8 @@ import pytest
 
 from penstock.errors import UpstreamFailed
 from penstock.settings import Settings
-from penstock.testing import tasks
-from penstock.testing.runners_bench import RunnerBench
+from penstock.testing.runners import tasks
+from penstock.testing.runners.support import RunnerBench
 
 t: Any = tasks
 

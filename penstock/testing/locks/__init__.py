@@ -1,0 +1,18 @@
+"""What lock managers are tested with: the suite, by what it is about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock.testing.locks.suite import LockManagerTests
+
+__all__ = ["LockManagerTests"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "LockManagerTests":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from penstock.testing.locks.suite import LockManagerTests  # on use: what else is here is imported by workers
+
+    return LockManagerTests
