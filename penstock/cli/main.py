@@ -17,18 +17,18 @@ from penstock.errors import is_a
 
 # Modules are imported when their command is asked for, so that one command does not pay for the others.
 _COMMANDS = {
-    "run": "penstock.cli.run:run",
-    "resume": "penstock.cli.run:resume",
-    "plan": "penstock.cli.run:plan",
-    "why": "penstock.cli.why:why",
-    "runs": "penstock.cli.inspecting:runs",
-    "show": "penstock.cli.inspecting:show",
-    "cache": "penstock.cli.cache:cache",
-    "locks": "penstock.cli.locks:locks",
-    "limits": "penstock.cli.limits:limits",
-    "keys": "penstock.cli.keys:keys",
-    "config": "penstock.cli.config:config",
-    "doctor": "penstock.cli.doctor:doctor",
+    "run": "penstock.cli.commands.run:run",
+    "resume": "penstock.cli.commands.run:resume",
+    "plan": "penstock.cli.commands.run:plan",
+    "why": "penstock.cli.commands.why:why",
+    "runs": "penstock.cli.commands.inspecting:runs",
+    "show": "penstock.cli.commands.inspecting:show",
+    "cache": "penstock.cli.commands.cache:cache",
+    "locks": "penstock.cli.commands.locks:locks",
+    "limits": "penstock.cli.commands.limits:limits",
+    "keys": "penstock.cli.commands.keys:keys",
+    "config": "penstock.cli.commands.config:config",
+    "doctor": "penstock.cli.commands.doctor:doctor",
 }
 
 

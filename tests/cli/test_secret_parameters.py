@@ -97,7 +97,7 @@ def test_who_resumes_a_run_gives_its_secrets_again(penstock: Any, store: Path) -
 def test_on_a_terminal_a_secret_is_asked_for(penstock: Any, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import click
 
-    from penstock.cli import run
+    from penstock.cli.commands import run
 
     (store.parent / "broken").touch()
     penstock("run", "flows.py:loading", *GIVEN)

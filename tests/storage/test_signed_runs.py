@@ -259,7 +259,7 @@ def test_a_changed_run_is_refused_before_anything_of_it_is_imported(
     with pytest.raises(SignatureRefused):
         shaky.resume(record.id)
     loaded: list[str] = []
-    monkeypatch.setattr("penstock.cli.run.load_flow", loaded.append)
+    monkeypatch.setattr("penstock.cli.commands.run.load_flow", loaded.append)
     answer = CliRunner().invoke(main, ["resume", record.id])
     assert answer.exit_code != 0
     assert "result.signature-refused" in answer.output

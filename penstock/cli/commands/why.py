@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
+from penstock.cli.commands.run import TAKES_PARAMETERS, load_call, takes_flow
 from penstock.cli.flow_help import FlowCommand
 from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import moment, output_for_people, print_document, say
-from penstock.cli.run import TAKES_PARAMETERS, load_call, takes_flow
 from penstock.errors import UsageError
 from penstock.graph.explained import Explanation
 from penstock.graph.plans import Plan, PlannedNode
