@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from penstock.digests.python import register_digest
     from penstock.driver.retries import exponential_backoff
     from penstock.environments import Environment, stored
-    from penstock.flows import Flow, flow
+    from penstock.flows.decorator import flow
+    from penstock.flows.definition import Flow
     from penstock.graph.futures import Future
     from penstock.graph.keys import TaskRunContext, task_input_hash
     from penstock.graph.plans import Plan
@@ -89,7 +90,7 @@ _HOMES = {
     "Environment": "penstock.environments",
     "FLOW_PARAMETERS": "penstock.graph.policies",
     "Files": "penstock.graph.policies",
-    "Flow": "penstock.flows",
+    "Flow": "penstock.flows.definition",
     "Future": "penstock.graph.futures",
     "INPUTS": "penstock.graph.policies",
     "IsolationLevel": "penstock.transactions",
@@ -104,7 +105,7 @@ _HOMES = {
     "Task": "penstock.tasks",
     "TaskRunContext": "penstock.graph.keys",
     "exponential_backoff": "penstock.driver.retries",
-    "flow": "penstock.flows",
+    "flow": "penstock.flows.decorator",
     "get_run_logger": "penstock.logs.run_logger",
     "load_settings": "penstock.settings",
     "register_digest": "penstock.digests.python",

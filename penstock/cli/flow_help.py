@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from penstock.errors import FlowImportError
-from penstock.flows import Flow
+from penstock.flows.definition import Flow
 from penstock.objects.secrets import is_secret_name
 
 _HELP = ("--help", "-h")

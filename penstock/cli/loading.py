@@ -13,7 +13,7 @@ from typing import Any
 
 from penstock.cli.output import say
 from penstock.errors import FlowImportError
-from penstock.flows import Flow, noting_runs
+from penstock.flows.definition import Flow, noting_runs
 from penstock.objects.tracebacks import is_users_file
 
 

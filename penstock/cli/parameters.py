@@ -17,7 +17,7 @@ from typing import Any
 from penstock.cli.annotations import Unfit, annotations_of, from_json, from_texts, is_flag
 from penstock.cli.options import GLOBAL_OPTIONS
 from penstock.errors import ParameterError
-from penstock.flows import Flow
+from penstock.flows.definition import Flow
 from penstock.objects.secrets import is_secret_name
 
 

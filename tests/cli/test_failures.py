@@ -6,7 +6,7 @@ import traceback
 
 import pytest
 
-import penstock.flows
+import penstock.flows.definition
 from penstock import errors
 from penstock.cli.failures import exit_code_of
 from penstock.objects.tracebacks import users_frames
@@ -35,7 +35,7 @@ def test_the_kind_of_an_error_decides_the_exit_code(error: BaseException, code: 
 def test_only_the_users_frames_of_a_traceback_are_kept() -> None:
     text = (
         "Traceback (most recent call last):\n"
-        f'  File "{penstock.flows.__file__}", line 3, in run\n    call()\n    ^^^^^^\n'
+        f'  File "{penstock.flows.definition.__file__}", line 3, in run\n    call()\n    ^^^^^^\n'
         '  File "/home/me/flows.py", line 7, in mine\n    json.loads("{")\n    ~~~~~~~~~~^^^^^\n'
         f'  File "{traceback.__file__}", line 9, in library\n    raise\n'
         "ValueError: what\n  it says\n"
@@ -48,7 +48,7 @@ def test_only_the_users_frames_of_a_traceback_are_kept() -> None:
 
 
 def test_both_parts_of_a_chained_traceback_are_shortened() -> None:
-    ours = f'  File "{penstock.flows.__file__}", line 3, in run\n    call()\n'
+    ours = f'  File "{penstock.flows.definition.__file__}", line 3, in run\n    call()\n'
     mine = '  File "/home/me/flows.py", line 7, in mine\n    f()\n'
     head, middle = "Traceback (most recent call last):\n", "\nDuring handling of the above exception:\n\n"
     text = head + ours + mine + "KeyError: 1\n" + middle + head + ours + mine + "ValueError: 2\n"
@@ -56,6 +56,6 @@ def test_both_parts_of_a_chained_traceback_are_shortened() -> None:
 
 
 def test_a_traceback_without_a_frame_of_the_user_stays_readable() -> None:
-    frame = f'  File "{penstock.flows.__file__}", line 3, in run\n    call()\n'
+    frame = f'  File "{penstock.flows.definition.__file__}", line 3, in run\n    call()\n'
     ours = f"Traceback (most recent call last):\n{frame}KeyError\n"
     assert users_frames(ours) == ours

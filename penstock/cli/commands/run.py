@@ -21,7 +21,7 @@ from penstock.cli.parameters import read_assignments, read_parameters
 from penstock.cli.progress import Watch, watching
 from penstock.cli.stored import find_run, is_running
 from penstock.errors import PenstockError, UsageError, is_a
-from penstock.flows import Flow
+from penstock.flows.definition import Flow
 from penstock.journals.journal import RunRecord
 from penstock.journals.parameters import check_resumable
 from penstock.logs.visible import ErrorStream

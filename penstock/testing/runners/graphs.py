@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.errors import PenstockError
-from penstock.flows import flow
+from penstock.flows.decorator import flow
 from penstock.tasks import unmapped
 from penstock.testing.runners import tasks
 from penstock.testing.runners.support import PATIENCE, RunnerBench

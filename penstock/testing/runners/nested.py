@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.errors import TracingError
-from penstock.flows import flow
+from penstock.flows.decorator import flow
 from penstock.graph.policies import INPUTS, RUN_ID, TASK_CODE, TASK_SOURCE, IsolationLevel
 from penstock.limits.tables import set_limit
 from penstock.runtime import flow_run

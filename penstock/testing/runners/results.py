@@ -6,7 +6,8 @@ import threading
 import time
 from typing import Any
 
-from penstock.flows import Flow, flow
+from penstock.flows.decorator import flow
+from penstock.flows.definition import Flow
 from penstock.graph.policies import DEFAULT, INPUTS, IsolationLevel
 from penstock.runners.local.threads import ThreadRunner
 from penstock.testing.runners import tasks

@@ -15,7 +15,8 @@ import pytest
 
 from penstock import events
 from penstock.driver.loop import Driver
-from penstock.flows import Flow, flow
+from penstock.flows.decorator import flow
+from penstock.flows.definition import Flow
 from penstock.runners.base import Runner
 from penstock.runs import Run
 from penstock.settings import Settings, load_settings

@@ -1,4 +1,4 @@
-"""`@flow`: a function whose task calls become a graph, run on Dask, Ray or this machine."""
+"""Flows: called they run, and they say what a run would do, or how their graph looks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import inspect
 import itertools
 import os
 import random
-import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from types import MethodType
@@ -21,16 +20,15 @@ import msgspec
 from penstock import events
 from penstock.active_runs import Live, live_run
 from penstock.coroutines import run_coroutine
-from penstock.digests.sources import importable_name
 from penstock.driver.retries import delay_before
 from penstock.environments import Environment
-from penstock.errors import ConfigurationError
-from penstock.flow_options import Choice, FlowOptions, check_flow, chosen, flow_options
+from penstock.flows.entries import entry_of
+from penstock.flows.options import FlowOptions, check_flow, chosen, flow_options
 from penstock.graph.arguments import replace_futures
 from penstock.graph.binding import Signature
 from penstock.graph.futures import Future
 from penstock.graph.graphs import Graph
-from penstock.graph.tasks import Delays, TaskOptions, check_names
+from penstock.graph.tasks import TaskOptions, check_names
 from penstock.graph.tracing import FlowFrame, Trace, current_trace
 from penstock.journals.journal import Journal, RunRecord, new_record, read_record
 from penstock.journals.parameters import KeptParameters, pickle_parameters, read_parameters
@@ -394,61 +392,3 @@ class _Attempts:
 def _resolved(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of a run of its own: futures of the surrounding flow are waited for."""
     return {name: replace_futures(value, lambda future: future.result()) for name, value in parameters.items()}
-
-
-def entry_of(fn: Callable[..., Any]) -> str:
-    """Where a flow is imported from, as the command line writes it."""
-    module, qualname = importable_name(fn)
-    source = getattr(sys.modules.get(fn.__module__), "__file__", None)
-    if source is not None and (fn.__module__ == "__main__" or "." not in module):
-        return f"{os.path.abspath(source)}:{qualname}"
-    return f"{module}:{qualname}"
-
-
-def _made(fn: Any, options: FlowOptions) -> Any:
-    if isinstance(fn, Flow):
-        raise ConfigurationError(
-            f"{fn.name} is a flow already", because="it would have two sets of options", hint="use with_options(...)"
-        )
-    if isinstance(fn, staticmethod):
-        return staticmethod(Flow(fn.__func__, options))
-    if isinstance(fn, classmethod):
-        return Flow(fn.__func__, options, binds="class")
-    return Flow(fn, options)
-
-
-@overload
-def flow(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Flow[P, Coroutine[Any, Any, R]]: ...
-
-
-@overload
-def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
-
-
-@overload
-def flow(
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    version: str | None = None,
-    cache_result_in_memory: bool = True,
-    runner: Choice = None,
-    task_runner: Choice = None,
-    persist_result: bool | None = None,
-    refresh_cache: bool = False,
-    result_storage: Any = None,
-    retries: int = 0,
-    retry_delay_seconds: Delays = 0.0,
-    log_prints: bool | None = None,
-    tags: Iterable[str] = (),
-) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
-
-
-def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Make a function a flow, with `@flow` or `@flow(option=...)`.
-
-    The options are those of `FlowOptions`; `task_runner` is another name of `runner`. Raises `ConfigurationError` for
-    unknown ones.
-    """
-    checked = FlowOptions().merged(flow_options(options))
-    return (lambda function: _made(function, checked)) if fn is None else _made(fn, checked)

@@ -1,0 +1,19 @@
+"""Where a flow is imported from, as the command line and `resume` write it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from penstock.digests.sources import importable_name
+
+
+def entry_of(fn: Callable[..., Any]) -> str:
+    """Where a flow is imported from, as the command line writes it."""
+    module, qualname = importable_name(fn)
+    source = getattr(sys.modules.get(fn.__module__), "__file__", None)
+    if source is not None and (fn.__module__ == "__main__" or "." not in module):
+        return f"{os.path.abspath(source)}:{qualname}"
+    return f"{module}:{qualname}"
