@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from penstock.flows.decorator import flow
     from penstock.flows.definition import Flow
     from penstock.graph.futures import Future
-    from penstock.graph.keys import TaskRunContext, task_input_hash
+    from penstock.graph.key_functions import TaskRunContext, task_input_hash
     from penstock.graph.plans import Plan
     from penstock.graph.policies import (
         DEFAULT,
@@ -103,7 +103,7 @@ _HOMES = {
     "TASK_SOURCE": "penstock.graph.policies",
     "StoredResult": "penstock.storage.results.stored",
     "Task": "penstock.tasks",
-    "TaskRunContext": "penstock.graph.keys",
+    "TaskRunContext": "penstock.graph.key_functions",
     "exponential_backoff": "penstock.driver.retries",
     "flow": "penstock.flows.decorator",
     "get_run_logger": "penstock.logs.run_logger",
@@ -111,7 +111,7 @@ _HOMES = {
     "register_digest": "penstock.digests.python",
     "stored": "penstock.environments",
     "task": "penstock.tasks",
-    "task_input_hash": "penstock.graph.keys",
+    "task_input_hash": "penstock.graph.key_functions",
     "unmapped": "penstock.tasks",
     "wait": "penstock.tasks",
 }

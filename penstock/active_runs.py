@@ -19,8 +19,8 @@ from penstock.graph.arguments import replace_futures
 from penstock.graph.futures import WaitedInVain
 from penstock.graph.graphs import Entry, Node
 from penstock.graph.mistakes import note_futures, refuse_hidden_futures
-from penstock.graph.planning import Status
 from penstock.graph.policies import IsolationLevel
+from penstock.graph.steps import Status
 from penstock.graph.tracing import FlowFrame, Trace, tracing
 from penstock.imported import loaded
 from penstock.journals.journal import Journal

@@ -9,8 +9,9 @@ from typing import Any
 
 from penstock.driver.effects.lookups import Lookups
 from penstock.environments import Environment
-from penstock.graph.planning import Hit, Planner
+from penstock.graph.planning import Planner
 from penstock.graph.plans import Plan
+from penstock.graph.steps import Hit
 from penstock.graph.tracing import FlowFrame, Trace, tracing
 from penstock.storage.results.stored import StoredResult
 

@@ -17,7 +17,7 @@ from penstock.driver.rates import Rates
 from penstock.driver.recipes import earliest_expiry, recipe_entry
 from penstock.driver.state.run_state import RunState
 from penstock.errors import PenstockError
-from penstock.graph.planning import Hit, NoAnswer, Query
+from penstock.graph.steps import Hit, NoAnswer, Query
 from penstock.locks.base import Outcome as LockOutcome
 from penstock.worker.messages import Outcome
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from penstock import events as log
 from penstock.driver.events import Rested, TimedOut, Waiter, Woken
 from penstock.graph.graphs import Entry
-from penstock.graph.planning import Query
+from penstock.graph.steps import Query
 from penstock.limits.rates import Rate
 from penstock.locks.base import Holder, LockManager, Outcome
 from penstock.storage.records.records import RecipeEntry

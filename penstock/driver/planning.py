@@ -14,7 +14,7 @@ from penstock.driver.revising import Revision
 from penstock.driver.state.run_state import RunState
 from penstock.errors import DamagedResult, StoreUnreachable
 from penstock.graph.graphs import Entry
-from penstock.graph.planning import Hit, NoAnswer, Status
+from penstock.graph.steps import Hit, NoAnswer, Status
 from penstock.worker.failures import describe
 from penstock.worker.messages import NO_GENERATION, Outcome
 

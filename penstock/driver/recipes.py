@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock.driver.state.run_state import RunState
 from penstock.graph.graphs import Node
-from penstock.graph.planning import Hit
+from penstock.graph.steps import Hit
 from penstock.storage.records.records import RecipeEntry
 from penstock.storage.results.recipes import MAX_RECIPE_INPUTS
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from penstock.driver.state.run_state import RunState
 from penstock.driver.state.values import Result
 from penstock.errors import ValuesChanged
-from penstock.graph.planning import Status
+from penstock.graph.steps import Status
 from penstock.storage.records.records import ResultRecord
 from penstock.worker.messages import Outcome
 

@@ -21,10 +21,11 @@ from penstock.graph.code.changes import CodeChange, code_changes, told_changes
 from penstock.graph.explained import Difference, Explanation, Reason, planned_reason
 from penstock.graph.graphs import Entry, Graph, Node
 from penstock.graph.keys import KeyTemplate
-from penstock.graph.planning import Hit, NoHit, Status, Step
+from penstock.graph.steps import Hit, NoHit, Status, Step
 from penstock.storage.records.records import Producer, ResultRecord
 from penstock.storage.results.code_notes import COMPONENTS
-from penstock.storage.results.store import ResultStore, this_process
+from penstock.storage.results.producers import this_process
+from penstock.storage.results.store import ResultStore
 
 _COMPARED_REASONS = (NEVER_COMPUTED, NO_RESULT_FOR_RECIPE)
 """What the look-ups say where the comparison says more."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.graph.graphs import Graph, Node
-from penstock.graph.planning import NoAnswer, Step
+from penstock.graph.steps import NoAnswer, Step
 
 if TYPE_CHECKING:
     from penstock.graph.code.changes import CodeChange

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -238,10 +238,6 @@ class Graph:
             if self.nodes[id].entry.task.derived:
                 (id,) = self.nodes[id].deps
 
-    def consumed(self, id: int) -> bool:
-        """Whether another node uses this one's result. Waiting for a node is not using it: it still runs."""
-        return bool(self._consumers[id])
-
     def used_from(self, id: int, start: int) -> bool:
         """Whether a node from number `start` on uses this one's result."""
         return self._last_use[id] >= max(start, 1)
@@ -273,14 +269,3 @@ class Graph:
         for dep in deps:
             found.update(dict.fromkeys(self.sources(dep) if self.nodes[dep].entry.task.derived else (dep,)))
         return tuple(found)
-
-    def ancestors(self, ids: Iterable[int]) -> set[int]:
-        """Everything whose results the given nodes use, directly or not."""
-        found: set[int] = set()
-        stack = list(ids)
-        while stack:
-            for needed in self.nodes[stack.pop()].deps:
-                if needed not in found:
-                    found.add(needed)
-                    stack.append(needed)
-        return found

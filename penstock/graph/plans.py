@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.graph.explained import Explains, Explanation, Reason, planned_reason
 from penstock.graph.graphs import Graph, Node
-from penstock.graph.planning import Counters, Hit, NoHit, Status, Step
+from penstock.graph.steps import Counters, Hit, NoHit, Status, Step
 
 if TYPE_CHECKING:
     from penstock.graph.code.changes import CodeChange

@@ -6,41 +6,37 @@ inputs → cache key → look up ─ hit  → the stored result's record
 
 from __future__ import annotations
 
-import functools
 import os
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import GeneratorType
 from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK
-from penstock.digests.large import PLAIN, Large
+from penstock.digests.large import PLAIN
 from penstock.digests.names import main_module
 from penstock.digests.python import combine, digest
 from penstock.digests.refs import Ref
-from penstock.errors import DamagedResult
 from penstock.graph.agreement import as_claim
-from penstock.graph.arguments import fill_all, walk
 from penstock.graph.tracing import tracing
 from penstock.input_files import file_digest
 from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
 from penstock.settings import in_force
 from penstock.storage.records.records import RecipeEntry, ResultRecord
 from penstock.storage.results.generations import Absent, Found
+from penstock.storage.results.producers import this_process
 from penstock.storage.results.recipes import MAX_RECIPE_INPUTS, write_recipe
-from penstock.storage.results.store import Restart, ResultStore, this_process
+from penstock.storage.results.store import Restart, ResultStore
 from penstock.worker.bodies import returned, run_in_context
-from penstock.worker.copies import CannotCopy, copied, own_copy
+from penstock.worker.copies import CannotCopy, copied
 from penstock.worker.failures import describe
 from penstock.worker.forks import end_if_forked
-from penstock.worker.lazy_inputs import filled_lazily, lazy_parameters, lost_input, scanned
+from penstock.worker.inputs import InputLost, Inputs
+from penstock.worker.lazy_inputs import lost_input
 from penstock.worker.messages import (
-    NO_GENERATION,
     Bundle,
     Call,
-    Input,
     Outcome,
     OutcomeKind,
     Payload,
@@ -49,8 +45,8 @@ from penstock.worker.messages import (
     origin_of,
 )
 from penstock.worker.nesting import Calls, computes, within
+from penstock.worker.passing import _expiry, _part_of, _Passed, _succeeded, _take_over
 from penstock.worker.printing import printing_to_log, to_be_routed
-from penstock.worker.reading import read_back
 from penstock.worker.result_digests import digest_of, digested, is_stream, no_digest, part_digests
 from penstock.worker.retention import retained
 from penstock.worker.shipping.values import refuse_live
@@ -61,20 +57,7 @@ def _never() -> bool:
     return False
 
 
-class InputLost(Exception):
-    """Stored bytes of an input are gone or damaged: the driver has it made again."""
-
-    def __init__(self, node: int, generation: int) -> None:
-        super().__init__(node, generation)
-        self.node = node
-        self.generation = generation
-
-
-_PASSES = (InputLost, OSError)
-"""What reading an input raises that is not its own doing."""
-
-
-class Worker:
+class Worker(Inputs):
     """One worker's view of a run: opened stores, tasks by number, and how to reach values inside the engine."""
 
     def __init__(
@@ -108,8 +91,8 @@ class Worker:
         self._shares_memory = shares_memory
         self.keeps_published = keeps_published
         self._loads = SharedLoads() if loads is None else loads
-        self._lazily: dict[int, frozenset[str]] = {}
-        self.payloads: dict[int, Payload] = {}
+        self._lazily = {}
+        self.payloads = {}
         self.name = f"{platform.node()}:{os.getpid()}"
 
     def perform_bundle(self, bundle: Bundle, stopped: Callable[[], bool] = _never) -> list[Outcome]:
@@ -207,83 +190,6 @@ class Worker:
         )
 
     # -- shared by plain and cached calls ------------------------------------------------------------------------------
-
-    def values(self, call: Call, loaded: dict[int, Any]) -> dict[str, Any]:
-        """The call's arguments with every input brought here; `loaded` has those that are. Raises `InputLost`."""
-        payload = self.payloads[call.payload]
-        lazy = self._lazy(payload)
-        arguments = call.arguments
-        if self._shares_memory and (payload.template is not None or payload.task.options.retries):
-            arguments = _own_arguments(arguments)  # another attempt finds them as they were
-        if not lazy and not call.inputs and not call.large:
-            return dict(arguments)
-
-        def resolve(ref: Ref) -> Any:
-            if ref.node not in loaded:
-                loaded[ref.node] = self.load(ref.node, call.inputs[ref.node], reads=payload.task.derived)
-            return loaded[ref.node]
-
-        if not lazy:
-            return fill_all(arguments, resolve)
-        eager = {name: argument for name, argument in arguments.items() if name not in lazy}
-        filled = fill_all(eager, resolve)
-        scan = functools.partial(self._scan, call)
-        return {n: filled[n] if n in filled else filled_lazily(a, scan) for n, a in arguments.items()}
-
-    def _reach(self, large: Large) -> None:
-        """Have it take its value from what this process keeps, if it came here without."""
-        if large.handle is not None and not self._shares_memory:
-            place = ("argument", self.run_id, large.name)
-            fetch = functools.partial(self._fetched, large.handle)
-            large.load_by(lambda: self._loads.get(place, large.size, fetch, shared=True))
-
-    def _lazy(self, payload: Payload) -> frozenset[str]:
-        """The parameters that take stored tables to scan, instead of their values."""
-        known = self._lazily.get(payload.number)
-        if known is None:
-            known = self._lazily[payload.number] = lazy_parameters(payload.task.fn)
-        return known
-
-    def _scan(self, call: Call, node: int) -> Any:
-        source = call.inputs[node]
-        try:
-            return scanned(source, self._open_results, self._fetched)
-        except DamagedResult as error:
-            raise InputLost(node, source.record.generation if source.record else NO_GENERATION) from error
-
-    def _fetched(self, handle: Any) -> Any:
-        return handle.value if isinstance(handle, _Passed) else self._fetch(handle)
-
-    def load(self, node: int, source: Input, *, reads: bool = False) -> Any:
-        """One input's value: from the engine if it is there, else from the store.
-
-        It is the caller's own, except for one that only `reads`. What is in no store and cannot be copied, such as a
-        lock or a connection, is shared: between threads, and inside of a bundle.
-        """
-        return read_back(lambda: self._load(node, source, reads=reads), f"the result of node {node}", passes=_PASSES)
-
-    def _load(self, node: int, source: Input, *, reads: bool) -> Any:
-        if source.handle is not None:
-            value = self._fetched(source.handle)
-            shares = isinstance(source.handle, _Passed) or self._shares_memory
-            if not shares or source.sole or reads:
-                return value
-            try:
-                return copied(value) if source.record is None else own_copy(value)
-            except CannotCopy:
-                if source.record is None:
-                    return value
-        record = source.record
-        assert record is not None  # an input has a record or a handle
-        try:
-            return self._loads.get(
-                (source.store, record.slot_name, record.attempt),
-                record.size,
-                lambda: self._open_results(source.store).load(record),
-                shared=source.shared and not record.lazy,  # of which there is next to nothing to share
-            )
-        except DamagedResult as error:
-            raise InputLost(node, record.generation) from error
 
     def run_function(self, call: Call, payload: Payload, values: Mapping[str, Any]) -> Any:
         """The user's function, run with its context; async functions are run to their end."""
@@ -488,63 +394,3 @@ class _CachedCall:
         if any(file_digest(path) != before for path, before in template.files):
             return True
         return bool(template.file_parameters) and template.key_from_parts(self._parts()) != key
-
-
-@dataclass(frozen=True, slots=True)
-class _Passed:
-    """A value on its way to a later call of the same bundle."""
-
-    value: Any
-
-
-def _own_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments that nobody else has, with Refs and Larges as they are."""
-
-    def own(leaf: Any) -> Any:
-        try:
-            return leaf if type(leaf) in (Ref, Large) else own_copy(leaf)
-        except CannotCopy:
-            return leaf
-
-    return {name: value if type(value) in _STAY else walk(value, own, own) for name, value in arguments.items()}
-
-
-_STAY = PLAIN | {Ref, Large}
-
-
-def _part_of(call: Call) -> str:
-    """The digests of the results that the call takes a part of; empty if one has none."""
-    known = [source.part_of or source.digest or "" for source in call.inputs.values()]
-    return "+".join(known) if all(known) else ""
-
-
-def _succeeded(outcome: Outcome) -> bool:
-    return outcome.kind in ("executed", "hit")
-
-
-def _take_over(call: Call, done: Mapping[int, Outcome]) -> bool:
-    """Fill in the inputs that earlier calls of the bundle made; False if one it needs did not succeed."""
-    if not call.inner and not call.after:
-        return True
-    if not all(_succeeded(done[node]) for node in (*call.inner, *call.after)):
-        return False
-    inputs = dict(call.inputs)
-    for node in call.inner:
-        outcome, source = done[node], inputs[node]
-        inputs[node] = Input(
-            outcome.digest,
-            outcome.record,
-            source.store,
-            outcome.handle,
-            source.shared,
-            source.sole,
-            outcome.part_of,
-        )
-        if outcome.expires is not None and (call.upstream_expires is None or outcome.expires < call.upstream_expires):
-            call.upstream_expires = outcome.expires
-    call.inputs = inputs
-    return True
-
-
-def _expiry(after: Any, now: float) -> float | None:
-    return None if after is None else now + float(after.total_seconds())

@@ -83,7 +83,7 @@ def test_doctor_fails_a_store_of_a_newer_penstock(call, folder: Path) -> None:
 
 
 def test_doctor_tells_that_results_were_made_with_other_versions(write, call, monkeypatch: pytest.MonkeyPatch) -> None:
-    from penstock.storage.results import store as results
+    from penstock.storage.results import producers
 
     write(
         "made.py",
@@ -104,7 +104,7 @@ def test_doctor_tells_that_results_were_made_with_other_versions(write, call, mo
         c for c in json.loads(call("doctor", "--store", "store", "--json").stdout)["checks"] if c["name"] == "results"
     ]
     assert check["state"] == "ok"
-    monkeypatch.setattr(results, "_packages", lambda: {"pyarrow": "1.0.0"})
+    monkeypatch.setattr(producers, "_packages", lambda: {"pyarrow": "1.0.0"})
     call("run", "made.py:weekly", "--x", "2", "--store", "store")
     done = call("doctor", "--store", "store")
     assert done.exit_code == 0

@@ -166,13 +166,13 @@ def test_a_changed_task_above_is_what_the_one_below_waits_for(ran: Path, why_aft
 def test_the_environment_of_an_earlier_result_is_named_where_it_was_another(
     ran: Path, call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from penstock.storage.results import store as results
+    from penstock.storage.results import producers
 
     assert "made with" not in why(call, "pipelines.py:weekly", "--days", "2024-01-09")
-    monkeypatch.setattr(results, "_packages", lambda: {"pandas": "2.2.3"})
+    monkeypatch.setattr(producers, "_packages", lambda: {"pandas": "2.2.3"})
     call("run", "pipelines.py:weekly", "--days", "2024-01-02")
-    monkeypatch.setattr(results, "_packages", lambda: {"pandas": "3.1.1", "numpy": "2.1"})
-    monkeypatch.setattr(results.platform, "python_version", lambda: "3.99.0")
+    monkeypatch.setattr(producers, "_packages", lambda: {"pandas": "3.1.1", "numpy": "2.1"})
+    monkeypatch.setattr(producers.platform, "python_version", lambda: "3.99.0")
     text = why(call, "pipelines.py:weekly", "--days", "2024-01-09")
     assert "    made with Python 3." in text
     assert ", here it is 3.99.0; made with pandas 2.2.3, here it is 3.1.1\n" in text

@@ -38,7 +38,7 @@ from penstock.errors import (
     UpstreamFailed,
     WorkerLost,
 )
-from penstock.graph.planning import NoAnswer
+from penstock.graph.steps import NoAnswer
 from penstock.locks.single_flight import Flight
 from penstock.worker.failures import describe
 from penstock.worker.messages import NO_GENERATION, Finished, Started, Waits

@@ -18,7 +18,7 @@ from penstock.driver.retries import delay_before, exponential_backoff
 from penstock.driver.state import values
 from penstock.driver.state.transitions import State
 from penstock.errors import ConfigurationError, LockTimeout, PolicyError, TracingError
-from penstock.graph.planning import Hit
+from penstock.graph.steps import Hit
 from penstock.graph.tasks import TaskOptions
 from penstock.limits.rates import Rate
 from penstock.locks.single_flight import Flight

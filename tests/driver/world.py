@@ -22,8 +22,8 @@ from penstock.driver.state.transitions import State
 from penstock.graph.futures import Future
 from penstock.graph.graphs import Node
 from penstock.graph.keys import KeyContext
-from penstock.graph.planning import Answer, Hit, NoAnswer, NoHit, Query
 from penstock.graph.policies import INPUTS
+from penstock.graph.steps import Answer, Hit, NoAnswer, NoHit, Query
 from penstock.graph.tasks import TaskDefinition, TaskOptions
 from penstock.graph.tracing import FlowFrame, Trace
 from penstock.limits.rates import Rate

@@ -249,11 +249,11 @@ def test_a_result_of_before_the_plan_alone_is_compared_with(edited: Project) -> 
 def test_where_only_the_environment_differs_it_is_named_beside_the_constant(
     edited: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from penstock.storage.results import store as results
+    from penstock.storage.results import producers
 
-    monkeypatch.setattr(results, "_packages", lambda: {"pandas": "2.2.3"})
+    monkeypatch.setattr(producers, "_packages", lambda: {"pandas": "2.2.3"})
     edited(flows=flows("ROWS", "ROWS = b'1'")).weekly()
-    monkeypatch.setattr(results, "_packages", lambda: {"pandas": "3.1.1"})
+    monkeypatch.setattr(producers, "_packages", lambda: {"pandas": "3.1.1"})
     plan = edited(flows=flows("ROWS", "ROWS = b'2'")).weekly.plan()  # what another pandas makes of the same lines
     assert plan.nodes[0].reason == (
         "constant ROWS of flows changed (<bytes>); made with pandas 2.2.3, here it is 3.1.1"

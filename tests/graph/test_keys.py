@@ -19,7 +19,8 @@ from penstock.digests.python import combine, digest
 from penstock.digests.refs import Ref
 from penstock.digests.sources import importable_name
 from penstock.errors import DigestError, PolicyError
-from penstock.graph.keys import KeyContext, KeyTemplate, compile_template, task_input_hash
+from penstock.graph.key_functions import task_input_hash
+from penstock.graph.keys import KeyContext, KeyTemplate, compile_template
 from penstock.graph.policies import (
     DEFAULT,
     FLOW_PARAMETERS,

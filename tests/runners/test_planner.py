@@ -15,8 +15,9 @@ from penstock.errors import StoreUnreachable
 from penstock.graph.futures import Future
 from penstock.graph.graphs import Graph, Node
 from penstock.graph.keys import KeyContext
-from penstock.graph.planning import Answer, Hit, NoAnswer, NoHit, Planner, Query, Status
+from penstock.graph.planning import Planner
 from penstock.graph.policies import INPUTS
+from penstock.graph.steps import Answer, Hit, NoAnswer, NoHit, Query, Status
 from penstock.graph.tasks import TaskDefinition, TaskOptions
 from penstock.graph.tracing import FlowFrame, Trace
 

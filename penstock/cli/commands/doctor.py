@@ -25,7 +25,7 @@ from penstock.objects.texts import clean
 from penstock.storage.records.encoding import check_format
 from penstock.storage.records.records import FORMAT_NAME, Producer
 from penstock.storage.results.maintenance import current_records
-from penstock.storage.results.store import VALUE_PACKAGES
+from penstock.storage.results.producers import VALUE_PACKAGES
 from penstock.storage.stores.base import Conditions, ExplainedStore, ProbedStore, Store
 from penstock.storage.stores.indexing import IndexableStore, index_from
 

@@ -9,7 +9,8 @@ from typing import Any
 from penstock.clocks import Clock
 from penstock.errors import StoreError
 from penstock.graph.graphs import Graph
-from penstock.graph.planning import Answer, Hit, NoAnswer, NoHit, Planner, Query
+from penstock.graph.planning import Planner
+from penstock.graph.steps import Answer, Hit, NoAnswer, NoHit, Query
 from penstock.storage.records.records import RecipeEntry
 from penstock.storage.results.generations import NEVER, Absent, Found, Unknown
 from penstock.storage.results.recipes import write_recipe

@@ -15,7 +15,8 @@ from penstock.driver.state.scheduler import Scheduler
 from penstock.driver.state.transitions import Move, State
 from penstock.driver.state.values import Result, Values
 from penstock.graph.graphs import Graph
-from penstock.graph.planning import Hit, Planner, Status
+from penstock.graph.planning import Planner
+from penstock.graph.steps import Hit, Status
 
 
 class RunState:

@@ -8,19 +8,20 @@ the client. The driver's thread only leaves notes.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from penstock.errors import DamagedResult, RunnerError, is_a
+from penstock.errors import DamagedResult, RunnerError
 from penstock.runners.dask.capacity import ANYWHERE, Placement, Workers
 from penstock.runners.dask.connections import Connection
 from penstock.runners.dask.graphs import Graphs, Job, Key
+from penstock.runners.dask.notes import _Drop, _Fetch
+from penstock.runners.dask.unfinished import _handed_back, _outcomes, _told, scheduler_info
 from penstock.runners.dask.worker import Kept, Promised, unwrapped
 from penstock.worker.failures import describe
 from penstock.worker.messages import (
@@ -30,7 +31,6 @@ from penstock.worker.messages import (
     Failure,
     Finished,
     Outcome,
-    OutcomeKind,
     Payload,
     Report,
     Started,
@@ -49,21 +49,6 @@ HELD_BACK = 2_000
 """So many bundles wait at the scheduler for what others make."""
 OUTCOME_SECONDS = 10.0
 """A Dask task that finished so long ago has no report any more that could still be under way."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Drop:
-    """A note to let go of Dask tasks."""
-
-    keys: tuple[Key, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Fetch:
-    """A note that somebody wants Dask's future of a value."""
-
-    handle: Kept
-    asked: Future[Any]
 
 
 _Note = Job | _Drop | _Fetch
@@ -395,40 +380,3 @@ class DaskEngine:
         )
         for job in list(self._jobs.values()):
             self._end(job.bundle.number, _outcomes(job.bundle, "failed", describe(self._broken)))
-
-
-def scheduler_info(client: Any) -> dict[str, Any]:
-    """What the scheduler says of itself and all its workers."""
-    every = {"n_workers": -1} if "n_workers" in inspect.signature(client.scheduler_info).parameters else {}
-    info: dict[str, Any] = client.scheduler_info(**every)
-    return info
-
-
-def _told(error: BaseException | None) -> BaseException:
-    """What a Dask task failed with that never came as far as to a call of ours."""
-    if is_a(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in ("penstock", "cloudpickle"):
-        return RunnerError(
-            "a Dask worker cannot import Penstock",
-            because=str(error),
-            hint="install the same Python and Penstock everywhere",
-        )
-    return RunnerError(
-        "Dask could not run a bundle of calls",
-        because=f"{type(error).__name__}: {error}",
-        hint="the logs of the scheduler and of its workers tell more",
-    )
-
-
-def _outcomes(bundle: Bundle, kind: OutcomeKind, failure: Failure | None = None) -> list[Outcome]:
-    """The same for all calls of a bundle."""
-    return [Outcome(call.node, call.attempt, kind, failure=failure) for call in bundle.calls]
-
-
-def _handed_back(bundle: Bundle, lost: Mapping[int, Mapping[int, int]]) -> list[Outcome]:
-    """Outcomes of a bundle that cannot run because inputs of some calls are lost, by node."""
-    return [
-        Outcome(c.node, c.attempt, "input_lost", lost=lost[c.node])
-        if lost.get(c.node)
-        else Outcome(c.node, c.attempt, "not_started")
-        for c in bundle.calls
-    ]

@@ -6,17 +6,14 @@ by an event on the topic of the driver's client, the values that others need are
 
 from __future__ import annotations
 
-import ctypes
-import logging
 import os
 import pickle
 import platform
 import sys
 import threading
-import weakref
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,10 +21,13 @@ import cloudpickle
 
 from penstock.errors import RunnerError
 from penstock.runners.dask.event_batching import teller_of
+from penstock.runners.dask.interrupting import _Interrupted, _interruptible, _Job, _watch_for_cancelling
+from penstock.runners.dask.thread_logs import _collected_logs
 from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.base import Store
-from penstock.worker.execution import InputLost, Worker
+from penstock.worker.execution import Worker
 from penstock.worker.failures import describe, portable
+from penstock.worker.inputs import InputLost
 from penstock.worker.messages import (
     NO_GENERATION,
     Bundle,
@@ -38,7 +38,7 @@ from penstock.worker.messages import (
     Payload,
     WorkerContext,
 )
-from penstock.worker.remote import plain, portable_outcomes, prepare, stores_of
+from penstock.worker.remote import portable_outcomes, prepare, stores_of
 from penstock.worker.shipping.code_packing import Shipment
 from penstock.worker.shipping.code_unpacking import explained, in_use
 from penstock.worker.shipping.shared_buffers import Packed, pack, unpack
@@ -345,101 +345,4 @@ class _Desk(Worker):
 # -- logs -------------------------------------------------------------------------------------------------------------
 
 
-class _ThreadLogs(logging.Handler):
-    """Collects what each thread logs for itself: the threads of a worker may serve different drivers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: dict[int, list[tuple[str, int, str]]] = {}
-
-    def emit(self, record: logging.LogRecord) -> None:
-        records = self.records.get(threading.get_ident())
-        if records is not None:
-            records.append(plain(record))
-
-
-_thread_logs = _ThreadLogs()
-
-
-@contextmanager
-def _collected_logs(*, enabled: bool) -> Iterator[list[tuple[str, int, str]]]:
-    """What this thread logs in the block, to be shown by the driver."""
-    records: list[tuple[str, int, str]] = []
-    if not enabled:  # the driver is this process: its handlers see the records anyway
-        yield records
-        return
-    logger = logging.getLogger("penstock")
-    if _thread_logs not in logger.handlers:
-        logger.addHandler(_thread_logs)
-        if logger.level == logging.NOTSET:
-            logger.setLevel(logging.INFO)
-    _thread_logs.records[threading.get_ident()] = records
-    try:
-        yield records
-    finally:
-        del _thread_logs.records[threading.get_ident()]
-
-
 # -- cancelling -------------------------------------------------------------------------------------------------------
-
-
-class _Interrupted(BaseException):
-    """Raised inside a bundle's thread to stop it."""
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    """A bundle under way in a thread of this process."""
-
-    thread: int
-    stopped: bool = False
-
-
-_jobs: dict[tuple[str, int], _Job] = {}
-_jobs_guard = threading.Lock()
-
-
-@contextmanager
-def _interruptible(key: tuple[str, int]) -> Iterator[_Job]:
-    """The block may be ended by `interrupt`, at its next line of Python."""
-    job = _Job(threading.get_ident())
-    with _jobs_guard:
-        _jobs[key] = job
-    try:
-        yield job
-    finally:
-        # From here on nobody raises anything in this thread: it is Dask's, and goes on to other tasks.
-        with _jobs_guard:
-            _jobs.pop(key, None)
-    if job.stopped:
-        raise _Interrupted
-
-
-def interrupt(key: Any) -> None:
-    """Stop the bundle if it is under way here. Code inside C extensions goes on until it returns to Python."""
-    with _jobs_guard:
-        job = _jobs.pop(key, None)
-        if job is not None:
-            job.stopped = True
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(job.thread), ctypes.py_object(_Interrupted))
-
-
-_watched: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-def _watch_for_cancelling(worker: Any) -> None:
-    """Let this Dask worker interrupt bundles whose Dask task is cancelled, or whose driver is gone."""
-    with _jobs_guard:
-        if worker in _watched:
-            return
-        _watched.add(worker)
-    from distributed import WorkerPlugin
-
-    class Interrupts(WorkerPlugin):
-        """Dask forgets a running task that is cancelled; its thread is told here."""
-
-        def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
-            if finish == "released" and start in ("executing", "long-running"):
-                interrupt(key)
-
-    worker.loop.add_callback(worker.plugin_add, Interrupts(), "penstock-interrupts")

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import platform
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
@@ -20,7 +17,6 @@ from penstock.errors import (
     StoreRefused,
     StoreVersionError,
 )
-from penstock.imported import loaded
 from penstock.storage.formats.base import Serializer
 from penstock.storage.records.encoding import check_format, decode_recipe, encode
 from penstock.storage.records.names import key_folder, recipe_name, slot_in
@@ -56,6 +52,7 @@ from penstock.storage.results.generations import (
     read_slot,
     redirect_seen,
 )
+from penstock.storage.results.producers import memory_bytes, this_process
 from penstock.storage.results.trust import Trust
 from penstock.storage.stores.base import RememberedStore, Store
 
@@ -73,7 +70,6 @@ __all__ = [
     "Staged",
     "Unknown",
     "place",
-    "this_process",
 ]
 
 
@@ -364,50 +360,3 @@ def _recipe(data: bytes, recipe: str, believed: Callable[[RecipeEntry], bool]) -
     except (DamagedResult, StoreVersionError):
         return None  # an index entry that we cannot use is as good as none
     return entry if believed(entry) else None
-
-
-VALUE_PACKAGES = ("numpy", "pandas", "polars", "pyarrow", "pydantic", "scipy", "sklearn")
-"""What values are made of: records hold the versions."""
-
-
-def this_process(*, run_id: str = "", flow: str = "") -> Producer:
-    """Who we are, for records."""
-    return Producer(
-        host=_host(),
-        pid=os.getpid(),
-        run_id=run_id,
-        flow=flow,
-        python=platform.python_version(),
-        penstock=_version(),
-        packages=_packages(),
-    )
-
-
-@cache
-def _host() -> str:
-    return os.uname().nodename
-
-
-def _packages() -> dict[str, str]:
-    return {name: str(m.__version__) for name in VALUE_PACKAGES if hasattr(m := loaded(name), "__version__")}
-
-
-@cache
-def memory_bytes() -> int:
-    """What this machine has, or what this process may use of it."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-            return min(whole, int(file.read()))
-    except (OSError, ValueError):
-        return whole  # no such group, or `max`
-
-
-@cache
-def _version() -> str:
-    from importlib import metadata  # takes longer to import than a look-up, and is asked once
-
-    try:
-        return metadata.version("penstock")
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -18,7 +18,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 from penstock.errors import StoreError, StoreNotWritable
 from penstock.ownership import others_can_change, others_can_lead_elsewhere
@@ -26,6 +26,7 @@ from penstock.storage.stores.base import MAX_RECORD_BYTES, Listed, Reach, check_
 from penstock.storage.stores.folders import Descent
 from penstock.storage.stores.local_errors import NO_LINKS, translated
 from penstock.storage.stores.local_upkeep import disk_bytes, prune, sweep
+from penstock.storage.stores.local_writes import _Temporary
 
 _Done = TypeVar("_Done")
 _TEMPORARY = ".tmp"
@@ -363,24 +364,6 @@ class LocalStore:
 
     def __repr__(self) -> str:
         return f"LocalStore({self._root!r})"
-
-
-class _Temporary(io.FileIO):
-    """An open temporary file whose failing writes say what they mean to the store."""
-
-    def __init__(self, file: int, path: str) -> None:
-        super().__init__(file, "wb")
-        self.path = path
-
-    def write(self, data: Any) -> int:
-        # Translated here and not around the caller's block: the caller's own OSErrors are not ours to rename.
-        try:
-            view, done = memoryview(data).cast("B"), 0
-            while done < len(view):
-                done += super().write(view[done:]) or 0
-            return done
-        except OSError as error:
-            raise translated(error, "writing", self.path) from error
 
 
 class _Name(NamedTuple):

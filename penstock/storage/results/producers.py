@@ -1,0 +1,56 @@
+"""Who makes a result: this process, as records say it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+
+from penstock.imported import loaded
+from penstock.storage.records.records import Producer
+
+VALUE_PACKAGES = ("numpy", "pandas", "polars", "pyarrow", "pydantic", "scipy", "sklearn")
+"""What values are made of: records hold the versions."""
+
+
+def this_process(*, run_id: str = "", flow: str = "") -> Producer:
+    """Who we are, for records."""
+    return Producer(
+        host=_host(),
+        pid=os.getpid(),
+        run_id=run_id,
+        flow=flow,
+        python=platform.python_version(),
+        penstock=_version(),
+        packages=_packages(),
+    )
+
+
+@cache
+def _host() -> str:
+    return os.uname().nodename
+
+
+def _packages() -> dict[str, str]:
+    return {name: str(m.__version__) for name in VALUE_PACKAGES if hasattr(m := loaded(name), "__version__")}
+
+
+@cache
+def memory_bytes() -> int:
+    """What this machine has, or what this process may use of it."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
+            return min(whole, int(file.read()))
+    except (OSError, ValueError):
+        return whole  # no such group, or `max`
+
+
+@cache
+def _version() -> str:
+    from importlib import metadata  # takes longer to import than a look-up, and is asked once
+
+    try:
+        return metadata.version("penstock")
+    except metadata.PackageNotFoundError:
+        return "not installed"

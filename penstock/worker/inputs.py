@@ -1,0 +1,121 @@
+"""The inputs of calls, brought to their worker."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from penstock.digests.large import Large
+from penstock.digests.refs import Ref
+from penstock.errors import DamagedResult
+from penstock.graph.arguments import fill_all
+from penstock.storage.results.store import ResultStore
+from penstock.worker.copies import CannotCopy, copied, own_copy
+from penstock.worker.lazy_inputs import filled_lazily, lazy_parameters, scanned
+from penstock.worker.messages import NO_GENERATION, Call, Input, Payload
+from penstock.worker.passing import _own_arguments, _Passed
+from penstock.worker.reading import read_back
+from penstock.worker.value_cache import SharedLoads
+
+
+class InputLost(Exception):
+    """Stored bytes of an input are gone or damaged: the driver has it made again."""
+
+    def __init__(self, node: int, generation: int) -> None:
+        super().__init__(node, generation)
+        self.node = node
+        self.generation = generation
+
+
+_PASSES = (InputLost, OSError)
+"""What reading an input raises that is not its own doing."""
+
+
+class Inputs:
+    """How a worker comes by the values that calls are given."""
+
+    run_id: str
+    payloads: dict[int, Payload]
+    _open_results: Callable[[str | None], ResultStore]
+    _fetch: Callable[[Any], Any]
+    _shares_memory: bool
+    _loads: SharedLoads
+    _lazily: dict[int, frozenset[str]]
+
+    def values(self, call: Call, loaded: dict[int, Any]) -> dict[str, Any]:
+        """The call's arguments with every input brought here; `loaded` has those that are. Raises `InputLost`."""
+        payload = self.payloads[call.payload]
+        lazy = self._lazy(payload)
+        arguments = call.arguments
+        if self._shares_memory and (payload.template is not None or payload.task.options.retries):
+            arguments = _own_arguments(arguments)  # another attempt finds them as they were
+        if not lazy and not call.inputs and not call.large:
+            return dict(arguments)
+
+        def resolve(ref: Ref) -> Any:
+            if ref.node not in loaded:
+                loaded[ref.node] = self.load(ref.node, call.inputs[ref.node], reads=payload.task.derived)
+            return loaded[ref.node]
+
+        if not lazy:
+            return fill_all(arguments, resolve)
+        eager = {name: argument for name, argument in arguments.items() if name not in lazy}
+        filled = fill_all(eager, resolve)
+        scan = functools.partial(self._scan, call)
+        return {n: filled[n] if n in filled else filled_lazily(a, scan) for n, a in arguments.items()}
+
+    def _reach(self, large: Large) -> None:
+        """Have it take its value from what this process keeps, if it came here without."""
+        if large.handle is not None and not self._shares_memory:
+            place = ("argument", self.run_id, large.name)
+            fetch = functools.partial(self._fetched, large.handle)
+            large.load_by(lambda: self._loads.get(place, large.size, fetch, shared=True))
+
+    def _lazy(self, payload: Payload) -> frozenset[str]:
+        """The parameters that take stored tables to scan, instead of their values."""
+        known = self._lazily.get(payload.number)
+        if known is None:
+            known = self._lazily[payload.number] = lazy_parameters(payload.task.fn)
+        return known
+
+    def _scan(self, call: Call, node: int) -> Any:
+        source = call.inputs[node]
+        try:
+            return scanned(source, self._open_results, self._fetched)
+        except DamagedResult as error:
+            raise InputLost(node, source.record.generation if source.record else NO_GENERATION) from error
+
+    def _fetched(self, handle: Any) -> Any:
+        return handle.value if isinstance(handle, _Passed) else self._fetch(handle)
+
+    def load(self, node: int, source: Input, *, reads: bool = False) -> Any:
+        """One input's value: from the engine if it is there, else from the store.
+
+        It is the caller's own, except for one that only `reads`. What is in no store and cannot be copied, such as a
+        lock or a connection, is shared: between threads, and inside of a bundle.
+        """
+        return read_back(lambda: self._load(node, source, reads=reads), f"the result of node {node}", passes=_PASSES)
+
+    def _load(self, node: int, source: Input, *, reads: bool) -> Any:
+        if source.handle is not None:
+            value = self._fetched(source.handle)
+            shares = isinstance(source.handle, _Passed) or self._shares_memory
+            if not shares or source.sole or reads:
+                return value
+            try:
+                return copied(value) if source.record is None else own_copy(value)
+            except CannotCopy:
+                if source.record is None:
+                    return value
+        record = source.record
+        assert record is not None  # an input has a record or a handle
+        try:
+            return self._loads.get(
+                (source.store, record.slot_name, record.attempt),
+                record.size,
+                lambda: self._open_results(source.store).load(record),
+                shared=source.shared and not record.lazy,  # of which there is next to nothing to share
+            )
+        except DamagedResult as error:
+            raise InputLost(node, record.generation) from error

@@ -1,0 +1,73 @@
+"""Values on their way to a call: its arguments, and what earlier calls of its bundle made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.digests.large import PLAIN, Large
+from penstock.digests.refs import Ref
+from penstock.graph.arguments import walk
+from penstock.worker.copies import CannotCopy, own_copy
+from penstock.worker.messages import Call, Input, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """A value on its way to a later call of the same bundle."""
+
+    value: Any
+
+
+def _own_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that nobody else has, with Refs and Larges as they are."""
+
+    def own(leaf: Any) -> Any:
+        try:
+            return leaf if type(leaf) in (Ref, Large) else own_copy(leaf)
+        except CannotCopy:
+            return leaf
+
+    return {name: value if type(value) in _STAY else walk(value, own, own) for name, value in arguments.items()}
+
+
+_STAY = PLAIN | {Ref, Large}
+
+
+def _part_of(call: Call) -> str:
+    """The digests of the results that the call takes a part of; empty if one has none."""
+    known = [source.part_of or source.digest or "" for source in call.inputs.values()]
+    return "+".join(known) if all(known) else ""
+
+
+def _succeeded(outcome: Outcome) -> bool:
+    return outcome.kind in ("executed", "hit")
+
+
+def _take_over(call: Call, done: Mapping[int, Outcome]) -> bool:
+    """Fill in the inputs that earlier calls of the bundle made; False if one it needs did not succeed."""
+    if not call.inner and not call.after:
+        return True
+    if not all(_succeeded(done[node]) for node in (*call.inner, *call.after)):
+        return False
+    inputs = dict(call.inputs)
+    for node in call.inner:
+        outcome, source = done[node], inputs[node]
+        inputs[node] = Input(
+            outcome.digest,
+            outcome.record,
+            source.store,
+            outcome.handle,
+            source.shared,
+            source.sole,
+            outcome.part_of,
+        )
+        if outcome.expires is not None and (call.upstream_expires is None or outcome.expires < call.upstream_expires):
+            call.upstream_expires = outcome.expires
+    call.inputs = inputs
+    return True
+
+
+def _expiry(after: Any, now: float) -> float | None:
+    return None if after is None else now + float(after.total_seconds())
