@@ -17,7 +17,7 @@ from penstock.graph.steps import Query
 from penstock.limits.rates import Rate
 from penstock.locks.base import Holder, LockManager, Outcome
 from penstock.storage.records.records import RecipeEntry
-from penstock.worker.messages import Bundle, Payload
+from penstock.worker.messages import Bundle, ShippedTask
 
 
 class Instruction:
@@ -177,7 +177,7 @@ class Submit(Question):
     """Hand a bundle to the engine. Answered by `Submitted`; refused, nothing of it is under way."""
 
     bundle: Bundle
-    payloads: Sequence[Payload]
+    shipped_tasks: Sequence[ShippedTask]
     """The tasks of its calls."""
 
 

@@ -11,7 +11,7 @@ from penstock.errors import ConfigurationError
 from penstock.plugins import load_plugin, plugin_names
 from penstock.runners.base import Engine, Runner
 from penstock.runners.local.threads import ThreadRunner
-from penstock.worker.messages import Bundle, Finished, Payload, Report, Started, WorkerContext
+from penstock.worker.messages import Bundle, Finished, Report, ShippedTask, Started, WorkerContext
 
 if TYPE_CHECKING:
     from penstock.runners.dask.runner import DaskRunner
@@ -25,11 +25,11 @@ __all__ = [
     "DaskRunner",
     "Engine",
     "Finished",
-    "Payload",
     "ProcessRunner",
     "RayRunner",
     "Report",
     "Runner",
+    "ShippedTask",
     "Started",
     "ThreadRunner",
     "Worker",

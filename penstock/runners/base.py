@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 from penstock.errors import ConfigurationError
 from penstock.storage.stores.base import Reach
-from penstock.worker.messages import Bundle, Payload, Preparation, Report, WorkerContext
+from penstock.worker.messages import Bundle, Preparation, Report, ShippedTask, WorkerContext
 
 
 def checked_setup(given: Any) -> Preparation | None:
@@ -38,7 +38,7 @@ class Engine(Protocol):
         time. If that is more than run at a time, because some wait at the workers, `workers` says how many run."""
         ...
 
-    def register(self, payload: Payload) -> None:
+    def register(self, shipped_task: ShippedTask) -> None:
         """Make a task known before its first call. Raises `RunnerError` if it cannot be shipped."""
         ...
 

@@ -39,7 +39,7 @@ from penstock.worker.messages import (
     Call,
     Outcome,
     OutcomeKind,
-    Payload,
+    ShippedTask,
     Waits,
     WorkerContext,
     origin_of,
@@ -92,7 +92,7 @@ class Worker(Inputs):
         self.keeps_published = keeps_published
         self._loads = SharedLoads() if loads is None else loads
         self._lazily = {}
-        self.payloads = {}
+        self.shipped_tasks = {}
         self.name = f"{platform.node()}:{os.getpid()}"
 
     def perform_bundle(self, bundle: Bundle, stopped: Callable[[], bool] = _never) -> list[Outcome]:
@@ -106,7 +106,7 @@ class Worker(Inputs):
         done: dict[int, Outcome] = {}
         current = Calls(self._nesting)
         waited = self._lending(bundle, current)
-        main = self.payloads[bundle.calls[0].payload].main  # the same for all tasks of a run
+        main = self.shipped_tasks[bundle.calls[0].task].main  # the same for all tasks of a run
         script = main_module(main, self._script)
         with in_flow_run(self._run), in_force(self._settings), tracing(None), script, within(current):
             for call in bundle.calls:
@@ -115,7 +115,7 @@ class Worker(Inputs):
                 if late or waited or stopped() or not _take_over(call, done):
                     done[call.node] = self.outcome(call, "not_started")
                 else:
-                    task = self.payloads[call.payload].task
+                    task = self.shipped_tasks[call.task].task
                     current.begin(call.node, task.identity, task.options.tags)
                     outcome = done[call.node] = self.perform(call)
                     outcome.busy = time.perf_counter() - clock
@@ -152,26 +152,26 @@ class Worker(Inputs):
 
     def perform(self, call: Call) -> Outcome:
         """Run one call as far as it goes. Never raises: whatever happens is in the outcome."""
-        payload = self.payloads[call.payload]
+        shipped_task = self.shipped_tasks[call.task]
         try:
             for large in call.large:
                 self._reach(large)
-            if payload.template is None:
-                return self._run_plain(call, payload)
-            return _CachedCall(self, call, payload, self._open_results(payload.store)).settle()
+            if shipped_task.template is None:
+                return self._run_plain(call, shipped_task)
+            return _CachedCall(self, call, shipped_task, self._open_results(shipped_task.store)).settle()
         except InputLost as error:
             return Outcome(call.node, call.attempt, "input_lost", lost={error.node: error.generation}, worker=self.name)
         except BaseException as error:  # noqa: BLE001 (a worker reports; even KeyboardInterrupt and SystemExit are the task's)
-            lost = lost_input(call, error, bool(self._lazy(payload)), self._open_results) if call.inputs else None
+            lost = lost_input(call, error, bool(self._lazy(shipped_task)), self._open_results) if call.inputs else None
             if lost is not None:
                 return self.outcome(call, "input_lost", lost={lost[0]: lost[1].generation})
             return self.outcome(call, "failed", failure=describe(error))
 
-    def _run_plain(self, call: Call, payload: Payload) -> Outcome:
+    def _run_plain(self, call: Call, shipped_task: ShippedTask) -> Outcome:
         values = self.values(call, {})
         started = time.time()
         clock = time.perf_counter()
-        made = [self.run_function(call, payload, values)]
+        made = [self.run_function(call, shipped_task, values)]
         if issubclass(type(made[0]), GeneratorType):
             made = [list(made[0])]  # a stream could be read by one consumer only
         retained = self.is_retained(call, made)
@@ -183,7 +183,7 @@ class Worker(Inputs):
             worker=self.name,
             handle=self.keep(call, value, retained=retained),
             digest=digest_of(value) if call.digest else None,
-            part_of=_part_of(call) if payload.task.derived else "",
+            part_of=_part_of(call) if shipped_task.task.derived else "",
             expires=call.upstream_expires,
             started=started,
             seconds=time.perf_counter() - clock,
@@ -191,9 +191,9 @@ class Worker(Inputs):
 
     # -- shared by plain and cached calls ------------------------------------------------------------------------------
 
-    def run_function(self, call: Call, payload: Payload, values: Mapping[str, Any]) -> Any:
+    def run_function(self, call: Call, shipped_task: ShippedTask, values: Mapping[str, Any]) -> Any:
         """The user's function, run with its context; async functions are run to their end."""
-        task = payload.task
+        task = shipped_task.task
         name, tags = task.name, task.options.tags
         info = TaskRunInfo(
             call.attempt_id,
@@ -207,20 +207,20 @@ class Worker(Inputs):
         process = os.getpid()
         try:
             with in_task_run(info):
-                if not call.context and not to_be_routed(payload.log_prints):
+                if not call.context and not to_be_routed(shipped_task.log_prints):
                     value = returned(task.signature.call(task.fn, values, call.style))
                 else:
-                    value = self._run_as_asked(call, payload, values, name)
+                    value = self._run_as_asked(call, shipped_task, values, name)
         except BaseException as error:
             end_if_forked(process, name, error)
             raise
         end_if_forked(process, name)
         return value
 
-    def _run_as_asked(self, call: Call, payload: Payload, values: Mapping[str, Any], name: str) -> Any:
+    def _run_as_asked(self, call: Call, shipped_task: ShippedTask, values: Mapping[str, Any], name: str) -> Any:
         """The function's value, run with the caller's context variables, and its prints going where they are wanted."""
-        task = payload.task
-        with printing_to_log(name, enabled=payload.log_prints):
+        task = shipped_task.task
+        with printing_to_log(name, enabled=shipped_task.log_prints):
             return run_in_context(call.context, lambda: returned(task.signature.call(task.fn, values, call.style)))
 
     def is_retained(self, call: Call, made: list[Any]) -> bool:
@@ -257,11 +257,11 @@ class Worker(Inputs):
 class _CachedCall:
     """One call of a node whose results are looked up and published."""
 
-    def __init__(self, worker: Worker, call: Call, payload: Payload, results: ResultStore) -> None:
-        assert payload.template is not None
-        self.worker, self.call, self.payload, self.results = worker, call, payload, results
-        self.template = payload.template
-        self.task = payload.task.identity
+    def __init__(self, worker: Worker, call: Call, shipped_task: ShippedTask, results: ResultStore) -> None:
+        assert shipped_task.template is not None
+        self.worker, self.call, self.shipped_task, self.results = worker, call, shipped_task, results
+        self.template = shipped_task.template
+        self.task = shipped_task.task.identity
         self.digests: dict[int, str] = {n: s.digest for n, s in call.inputs.items() if s.digest is not None}
         self.inputs: dict[int, Any] = {}
         self.values: dict[str, Any] | None = None
@@ -271,7 +271,7 @@ class _CachedCall:
         call = self.call
         key = self._cache_key()
         if key is None:
-            return self.worker._run_plain(call, self.payload)  # the key function said: do not cache this call
+            return self.worker._run_plain(call, self.shipped_task)  # the key function said: do not cache this call
         found = self.results.look_up(self.task, key)
         there = found if isinstance(found, Found) and found.generation != call.seen else None
         if there is not None and there.refused is None:
@@ -279,7 +279,7 @@ class _CachedCall:
         unclaimed = call.cache_key is None and not call.claims
         if there is not None and there.refused is not None and not unclaimed:
             raise there.refused  # an unclaimed one may be a refresh, which the driver knows
-        if unclaimed or (self.payload.serializable and call.session_id is None):
+        if unclaimed or (self.shipped_task.serializable and call.session_id is None):
             return self.worker.outcome(call, "unclaimed", cache_key=key)
         return self._execute(key, found)
 
@@ -305,13 +305,13 @@ class _CachedCall:
         return self.values
 
     def _execute(self, key: str, found: Found | Absent) -> Outcome:
-        call, options = self.call, self.payload.task.options
+        call, options = self.call, self.shipped_task.task.options
         values = self._loaded()
         parts = self._parts()
         computes(key)
         started = SYSTEM_CLOCK.now()
         clock = time.perf_counter()
-        made = [self.worker.run_function(call, self.payload, values)]
+        made = [self.worker.run_function(call, self.shipped_task, values)]
         seconds = time.perf_counter() - clock
         retained = self.worker.is_retained(call, made)
         value = made[0]
@@ -336,7 +336,7 @@ class _CachedCall:
             key_parts=parts,
             expires=_expiry(options.cache_expiration, SYSTEM_CLOCK.now()),
             upstream_expires=call.upstream_expires,
-            producer=this_process(run_id=self.worker.run_id, flow=self.payload.flow),
+            producer=this_process(run_id=self.worker.run_id, flow=self.shipped_task.flow),
             started=started,
             seconds=seconds,
             serializer=options.result_serializer,

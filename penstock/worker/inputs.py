@@ -13,7 +13,7 @@ from penstock.graph.arguments import fill_all
 from penstock.storage.results.store import ResultStore
 from penstock.worker.copies import CannotCopy, copied, own_copy
 from penstock.worker.lazy_inputs import filled_lazily, lazy_parameters, scanned
-from penstock.worker.messages import NO_GENERATION, Call, Input, Payload
+from penstock.worker.messages import NO_GENERATION, Call, Input, ShippedTask
 from penstock.worker.passing import _own_arguments, _Passed
 from penstock.worker.reading import read_back
 from penstock.worker.value_cache import SharedLoads
@@ -36,7 +36,7 @@ class Inputs:
     """How a worker comes by the values that calls are given."""
 
     run_id: str
-    payloads: dict[int, Payload]
+    shipped_tasks: dict[int, ShippedTask]
     _open_results: Callable[[str | None], ResultStore]
     _fetch: Callable[[Any], Any]
     _shares_memory: bool
@@ -45,17 +45,17 @@ class Inputs:
 
     def values(self, call: Call, loaded: dict[int, Any]) -> dict[str, Any]:
         """The call's arguments with every input brought here; `loaded` has those that are. Raises `InputLost`."""
-        payload = self.payloads[call.payload]
-        lazy = self._lazy(payload)
+        shipped_task = self.shipped_tasks[call.task]
+        lazy = self._lazy(shipped_task)
         arguments = call.arguments
-        if self._shares_memory and (payload.template is not None or payload.task.options.retries):
+        if self._shares_memory and (shipped_task.template is not None or shipped_task.task.options.retries):
             arguments = _own_arguments(arguments)  # another attempt finds them as they were
         if not lazy and not call.inputs and not call.large:
             return dict(arguments)
 
         def resolve(ref: Ref) -> Any:
             if ref.node not in loaded:
-                loaded[ref.node] = self.load(ref.node, call.inputs[ref.node], reads=payload.task.derived)
+                loaded[ref.node] = self.load(ref.node, call.inputs[ref.node], reads=shipped_task.task.derived)
             return loaded[ref.node]
 
         if not lazy:
@@ -72,11 +72,11 @@ class Inputs:
             fetch = functools.partial(self._fetched, large.handle)
             large.load_by(lambda: self._loads.get(place, large.size, fetch, shared=True))
 
-    def _lazy(self, payload: Payload) -> frozenset[str]:
+    def _lazy(self, shipped_task: ShippedTask) -> frozenset[str]:
         """The parameters that take stored tables to scan, instead of their values."""
-        known = self._lazily.get(payload.number)
+        known = self._lazily.get(shipped_task.number)
         if known is None:
-            known = self._lazily[payload.number] = lazy_parameters(payload.task.fn)
+            known = self._lazily[shipped_task.number] = lazy_parameters(shipped_task.task.fn)
         return known
 
     def _scan(self, call: Call, node: int) -> Any:

@@ -38,7 +38,7 @@ NO_GENERATION = -1
 
 
 @dataclass(slots=True, eq=False)
-class Payload:
+class ShippedTask:
     """A task as workers need it, shipped to each of them once per run."""
 
     number: int
@@ -83,7 +83,8 @@ class Call:
     node: int
     attempt: int
     """From 1."""
-    payload: int
+    task: int
+    """The number of its `ShippedTask`."""
     arguments: Mapping[str, Any]
     """By parameter name, with a Ref for each input."""
     inputs: Mapping[int, Input]

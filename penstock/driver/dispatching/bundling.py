@@ -54,7 +54,7 @@ class Bundler:
 
     def weigh(self, bundle: Bundle, size: int) -> None:
         """The bundle was submitted, and travels as so many bytes."""
-        if size and len({call.payload for call in bundle.calls}) == 1:
+        if size and len({call.task for call in bundle.calls}) == 1:
             entry = self._run.graph.nodes[bundle.calls[0].node].entry
             self._weights[entry] = size / len(bundle.calls)
 

@@ -154,15 +154,15 @@ class Dispatch:
         self._number += 1
         try:
             calls = self._parcels.calls(ids)
-            payloads = self._parcels.unknown(calls)
+            shipped_tasks = self._parcels.unknown(calls)
             bundle = Bundle(self._number, calls, needs, 2 * self._bundle_seconds if len(ids) > 1 else None)
-            submitted = yield Submit(bundle, payloads)
+            submitted = yield Submit(bundle, shipped_tasks)
         except BaseException as error:
             if isinstance(error, GeneratorExit):
                 raise
             self._not_submitted(ids, describe(error), refused)
             return
-        self._out.extend(map(NoteTask, self._parcels.known(payloads)))
+        self._out.extend(map(NoteTask, self._parcels.known(shipped_tasks)))
         self._bundles[bundle.number] = bundle
         self.bundler.weigh(bundle, submitted.size)
         self._pipelining.began(bundle, submitted.promise)

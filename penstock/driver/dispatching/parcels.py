@@ -13,7 +13,7 @@ from penstock.driver.state.run_state import RunState
 from penstock.errors import DigestError
 from penstock.graph.graphs import Entry, Node
 from penstock.locks.single_flight import FlightOf
-from penstock.worker.messages import Call, Payload
+from penstock.worker.messages import Call, ShippedTask
 
 
 class Parcels:
@@ -25,8 +25,8 @@ class Parcels:
         self._pipelining = pipelining
         self._flight_of = flight_of
         self._main = main
-        self._payloads: dict[Entry, Payload] = {}
-        self._unknown: dict[int, tuple[Payload, Entry]] = {}  # by number: those that the engine has not taken yet
+        self._shipped_tasks: dict[Entry, ShippedTask] = {}
+        self._unknown: dict[int, tuple[ShippedTask, Entry]] = {}  # by number: those that the engine has not taken yet
 
     def calls(self, ids: Sequence[int]) -> list[Call]:
         """The calls of a bundle."""
@@ -40,22 +40,22 @@ class Parcels:
                 call.keep = self._run.values.wanted(call.node, uses)
         return calls
 
-    def unknown(self, calls: Iterable[Call]) -> list[Payload]:
+    def unknown(self, calls: Iterable[Call]) -> list[ShippedTask]:
         """The tasks of these calls that the engine does not know yet."""
         if not self._unknown:
             return []
-        numbers = {call.payload: None for call in calls}
+        numbers = {call.task: None for call in calls}
         return [self._unknown[number][0] for number in numbers if number in self._unknown]
 
-    def known(self, payloads: Iterable[Payload]) -> list[Entry]:
+    def known(self, shipped_tasks: Iterable[ShippedTask]) -> list[Entry]:
         """The engine has taken these, which are of these entries."""
-        return [self._unknown.pop(payload.number)[1] for payload in payloads]
+        return [self._unknown.pop(shipped_task.number)[1] for shipped_task in shipped_tasks]
 
-    def _payload(self, node: Node) -> Payload:
-        payload = self._payloads.get(node.entry)
-        if payload is None:
-            payload = Payload(
-                number=len(self._payloads),
+    def _shipped_task(self, node: Node) -> ShippedTask:
+        shipped_task = self._shipped_tasks.get(node.entry)
+        if shipped_task is None:
+            shipped_task = ShippedTask(
+                number=len(self._shipped_tasks),
                 task=node.entry.task.for_workers(),
                 template=node.entry.template,
                 flow=node.entry.flow,
@@ -64,9 +64,9 @@ class Parcels:
                 serializable=self._flight_of(node).required,
                 store=node.entry.task.options.result_storage,
             )
-            self._payloads[node.entry] = payload
-            self._unknown[payload.number] = payload, node.entry
-        return payload
+            self._shipped_tasks[node.entry] = shipped_task
+            self._unknown[shipped_task.number] = shipped_task, node.entry
+        return shipped_task
 
     def _call(self, id: int, inside: set[int]) -> Call:
         run = self._run
@@ -74,7 +74,7 @@ class Parcels:
         call = Call(
             node=id,
             attempt=progress.attempt,
-            payload=self._payload(node).number,
+            task=self._shipped_task(node).number,
             arguments=node.arguments,
             inputs={},
             attempt_id=run.origins.attempt_id(),

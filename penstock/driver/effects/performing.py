@@ -116,8 +116,8 @@ class Performer:
 
     def _submit(self, asked: Submit) -> Submitted:
         bundle, engine = asked.bundle, self._engine
-        for payload in asked.payloads:
-            engine.register(payload)
+        for shipped_task in asked.shipped_tasks:
+            engine.register(shipped_task)
         for call in bundle.calls:
             if call.cache_key is not None and (lease := self.leases.lease(call.node)) is not None:
                 call.session_id, call.fencing_token = lease.session_id, lease.fencing_token

@@ -31,8 +31,8 @@ from penstock.worker.messages import (
     Failure,
     Finished,
     Outcome,
-    Payload,
     Report,
+    ShippedTask,
     Started,
 )
 from penstock.worker.remote import log_again
@@ -85,8 +85,8 @@ class DaskEngine:
     def capacity(self) -> Mapping[str, float]:
         return self._workers.capacity
 
-    def register(self, payload: Payload) -> None:
-        self._graphs.register(payload)
+    def register(self, shipped_task: ShippedTask) -> None:
+        self._graphs.register(shipped_task)
 
     def submit(self, bundle: Bundle) -> None:
         if self._broken is not None:

@@ -19,7 +19,7 @@ from dask._task_spec import DataNode, Task, TaskRef
 from penstock.objects.texts import encodable
 from penstock.runners.dask.capacity import ANYWHERE, Placement
 from penstock.runners.dask.worker import Argument, Blob, Kept, Parcel, Promised
-from penstock.worker.messages import Bundle, Payload
+from penstock.worker.messages import Bundle, ShippedTask
 from penstock.worker.shipping.source_lines import pickled_task
 from penstock.worker.shipping.values import pickled
 from penstock.worker.shipping.wire import pack_bundle
@@ -93,12 +93,12 @@ class Graphs:
 
     # -- from any thread ----------------------------------------------------------------------------------------------
 
-    def register(self, payload: Payload) -> None:
+    def register(self, shipped_task: ShippedTask) -> None:
         """A task that bundles will name. Raises `RunnerError` if it does not pickle."""
-        self._tasks[payload.number] = pickled_task(payload)
-        self._names[payload.number] = encodable(payload.task.name)
-        if payload.task.options.timeout_seconds is not None:
-            self._timed.add(payload.number)
+        self._tasks[shipped_task.number] = pickled_task(shipped_task)
+        self._names[shipped_task.number] = encodable(shipped_task.task.name)
+        if shipped_task.task.options.timeout_seconds is not None:
+            self._timed.add(shipped_task.number)
 
     def job(self, bundle: Bundle) -> Job:
         """The bundle, ready to be submitted. Raises `RunnerError` if it does not pickle."""
@@ -106,7 +106,7 @@ class Graphs:
             data = pickled(large.shared(), "an argument")
             large.handle = Argument(next(self._sent))
             self._arguments[large.handle.number] = data
-        key = (f"{self._names[bundle.calls[0].payload]}-{self.run}", bundle.number)
+        key = (f"{self._names[bundle.calls[0].task]}-{self.run}", bundle.number)
         arguments = {large.handle.number: None for call in bundle.calls for large in call.large}
         return Job(bundle, key, pack_bundle(bundle), tuple(arguments))
 
@@ -216,7 +216,7 @@ class Graphs:
             for source in call.inputs.values():
                 if isinstance(source.handle, Kept):
                     values[source.handle.bundle, source.handle.node] = place(self._value_key(source.handle, picks))
-        numbers = {call.payload for call in job.bundle.calls}
+        numbers = {call.task for call in job.bundle.calls}
         parcel = Parcel(
             run=self.run,
             key=job.key,

@@ -35,7 +35,7 @@ from penstock.worker.messages import (
     Failure,
     Input,
     Outcome,
-    Payload,
+    ShippedTask,
     WorkerContext,
 )
 from penstock.worker.remote import portable_outcomes, prepare, stores_of
@@ -182,10 +182,10 @@ def _perform(
         raise
     except BaseException as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
         return portable(describe(explained(error))), [], {}
-    desk = _Desk(site, parcel, brought, job)
+    bundle_worker = BundleWorker(site, parcel, brought, job)
     with _collected_logs(enabled=site.driver != THIS_PROCESS) as logs:
-        outcomes = portable_outcomes(desk.perform_bundle(bundle))
-    return outcomes, logs, desk.take_values(bundle, outcomes)
+        outcomes = portable_outcomes(bundle_worker.perform_bundle(bundle))
+    return outcomes, logs, bundle_worker.take_values(bundle, outcomes)
 
 
 def _bytes(blob: Blob, brought: Sequence[Any]) -> bytes:
@@ -205,7 +205,7 @@ class _Site:
     shipped: Shipment | None
     epoch: int
     """Of the shipped modules that its tasks were unpickled with."""
-    payloads: dict[int, Payload] = field(default_factory=dict)
+    shipped_tasks: dict[int, ShippedTask] = field(default_factory=dict)
     loads: SharedLoads = field(default_factory=lambda: SharedLoads(idle_seconds=IDLE_SECONDS))
 
 
@@ -219,8 +219,8 @@ def _site(parcel: Parcel, brought: Sequence[Any], using: ExitStack) -> _Site:
     if site is None or using.enter_context(in_use(site.shipped)) != site.epoch:
         site = _open_site(parcel.run, WorkerSetup(*pickle.loads(_bytes(parcel.setup, brought))), using)
     for number, blob in parcel.tasks.items():
-        if number not in site.payloads:
-            site.payloads[number] = cloudpickle.loads(_bytes(blob, brought))
+        if number not in site.shipped_tasks:
+            site.shipped_tasks[number] = cloudpickle.loads(_bytes(blob, brought))
     return site
 
 
@@ -272,7 +272,7 @@ def _check_store(store: Store, evidence: str | None) -> None:
 # -- one bundle -------------------------------------------------------------------------------------------------------
 
 
-class _Desk(Worker):
+class BundleWorker(Worker):
     """The worker of one bundle. Several may be at work in one process."""
 
     def __init__(self, site: _Site, parcel: Parcel, brought: Sequence[Any], job: _Job) -> None:
@@ -284,7 +284,7 @@ class _Desk(Worker):
             shares_memory=False,
             loads=site.loads,
         )
-        self.payloads = site.payloads
+        self.shipped_tasks = site.shipped_tasks
         self._places = parcel.values
         self._arguments = parcel.arguments
         self._brought = brought

@@ -14,7 +14,7 @@ import cloudpickle
 
 from penstock.worker.execution import Worker
 from penstock.worker.failures import describe, portable
-from penstock.worker.messages import Bundle, Failure, Payload, Waits, WorkerContext
+from penstock.worker.messages import Bundle, Failure, ShippedTask, Waits, WorkerContext
 from penstock.worker.remote import CollectedLogs, portable_outcomes, prepare, stores_of
 from penstock.worker.shipping.values import read_value, write_value
 from penstock.worker.shipping.wire import pack_outcomes, pack_waits, unpack_bundle
@@ -94,8 +94,8 @@ def _receive(connection: multiprocessing.connection.Connection, worker: Worker) 
     *tasks, data = [connection.recv_bytes() for _ in range(int(connection.recv_bytes()) + 1)]
     try:
         for task in tasks:
-            payload: Payload = cloudpickle.loads(task)
-            worker.payloads[payload.number] = payload
+            shipped_task: ShippedTask = cloudpickle.loads(task)
+            worker.shipped_tasks[shipped_task.number] = shipped_task
         return unpack_bundle(data)
     except BaseException as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
         return portable(describe(error))

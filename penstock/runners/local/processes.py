@@ -34,9 +34,9 @@ from penstock.worker.messages import (
     Failure,
     Finished,
     Outcome,
-    Payload,
     Preparation,
     Report,
+    ShippedTask,
     Started,
     Waits,
     WorkerContext,
@@ -113,7 +113,7 @@ class _ProcessEngine:
         self._threads: set[threading.Thread] = set()  # those of seats that were given up, too, until they are done
         self._unfinished = 0
         self._cancelled: set[int] = set()
-        self._payloads: dict[int, bytes] = {}
+        self._shipped_tasks: dict[int, bytes] = {}
         self._scratch = tempfile.mkdtemp(prefix="penstock-")
         # Workers hold the reading end: when this process dies, however it dies, they see the end of it and exit.
         self._life_read, self._life_write = os.pipe()
@@ -123,8 +123,8 @@ class _ProcessEngine:
     def capacity(self) -> Mapping[str, float]:
         return self._capacity
 
-    def register(self, payload: Payload) -> None:
-        self._payloads[payload.number] = pickled_task(payload)
+    def register(self, shipped_task: ShippedTask) -> None:
+        self._shipped_tasks[shipped_task.number] = pickled_task(shipped_task)
 
     def submit(self, bundle: Bundle) -> None:
         for large in {large for call in bundle.calls for large in call.large if large.handle is None}:
@@ -221,10 +221,10 @@ class _ProcessEngine:
     def _run(self, seat: _Seat, bundle: Bundle, data: bytes) -> list[Outcome]:
         try:
             connection = self._hire(seat)
-            unknown = {call.payload for call in bundle.calls} - seat.known
+            unknown = {call.task for call in bundle.calls} - seat.known
             connection.send_bytes(b"%d" % len(unknown))
             for number in unknown:
-                connection.send_bytes(self._payloads[number])
+                connection.send_bytes(self._shipped_tasks[number])
             connection.send_bytes(data)
             seat.known |= unknown
             self._report(Started(bundle.number))

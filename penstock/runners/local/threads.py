@@ -16,7 +16,7 @@ from penstock.runners.resources import local_machine, required
 from penstock.storage.stores.base import Reach
 from penstock.worker.copies import copied
 from penstock.worker.execution import Worker
-from penstock.worker.messages import Bundle, Finished, Payload, Report, Started, Waits, WorkerContext
+from penstock.worker.messages import Bundle, Finished, Report, ShippedTask, Started, Waits, WorkerContext
 from penstock.worker.shipping.code_packing import Ship, check_ship
 
 GRACE_SECONDS = 1.0
@@ -98,8 +98,8 @@ class _ThreadEngine:
     def capacity(self) -> Mapping[str, float]:
         return self._capacity
 
-    def register(self, payload: Payload) -> None:
-        self._worker.payloads[payload.number] = payload
+    def register(self, shipped_task: ShippedTask) -> None:
+        self._worker.shipped_tasks[shipped_task.number] = shipped_task
 
     def submit(self, bundle: Bundle) -> None:
         with self._guard:

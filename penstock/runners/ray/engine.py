@@ -30,8 +30,8 @@ from penstock.worker.messages import (
     Failure,
     Finished,
     Outcome,
-    Payload,
     Report,
+    ShippedTask,
     Started,
     WorkerContext,
 )
@@ -76,7 +76,7 @@ class RayEngine:
         self._run = os.urandom(8).hex()  # a run that is resumed has its old id, and other numbers for its tasks
         self._parts: dict[Any, Any] = {ray_worker.SETUP: ray.put(pickled(setup, "the run"))}
         self._shared = 0  # large arguments put into Ray's store so far
-        self._payloads: dict[int, Payload] = {}
+        self._shipped_tasks: dict[int, ShippedTask] = {}
         self._variants: dict[Any, Callable[..., Any]] = {}
         functions = (ray_worker.perform, ray_worker.perform_telling, ray_worker.unshare)
         self._remote = {function: ray.remote(function) for function in functions}
@@ -100,10 +100,10 @@ class RayEngine:
     def capacity(self) -> Mapping[str, float]:
         return self._capacity.now()
 
-    def register(self, payload: Payload) -> None:
+    def register(self, shipped_task: ShippedTask) -> None:
         self._check_there()
-        self._parts[payload.number] = ray.put(pickled_task(payload))
-        self._payloads[payload.number] = payload
+        self._parts[shipped_task.number] = ray.put(pickled_task(shipped_task))
+        self._shipped_tasks[shipped_task.number] = shipped_task
 
     @property
     def held_back(self) -> int:
@@ -127,7 +127,7 @@ class RayEngine:
         data = pack_bundle(travelling)
         bundle.size = travelling.size
         flight = Flight(bundle, list(sources), follows=[h.flight for h in promised if h.flight is not None])
-        first = self._payloads[bundle.calls[0].payload]
+        first = self._shipped_tasks[bundle.calls[0].task]
         # Only with a time-out it matters when exactly a call begins, and being told costs Ray five times as much.
         timed = first.task.options.timeout_seconds is not None
         slots = min(MAX_SLOTS, sum(call.keep or call.passes_on for call in bundle.calls))
@@ -135,7 +135,7 @@ class RayEngine:
         name = self._name(bundle)
         self._capacity.check_fits(name, bundle.resources)
         submit = self._variant(encodable(name), bundle.resources, slots, tells=tells)
-        names = (ray_worker.SETUP, *(call.payload for call in bundle.calls), *(each.handle for each in large))
+        names = (ray_worker.SETUP, *(call.task for call in bundle.calls), *(each.handle for each in large))
         parts = {name: self._parts[name] for name in names}
         with self._changed:
             self._check_there()
@@ -321,8 +321,8 @@ class RayEngine:
 
     def _name(self, bundle: Bundle) -> str:
         """Flow and task, as people know them."""
-        payload = self._payloads[bundle.calls[0].payload]
-        return f"{payload.flow}/{payload.task.name}"
+        shipped_task = self._shipped_tasks[bundle.calls[0].task]
+        return f"{shipped_task.flow}/{shipped_task.task.name}"
 
     def _break(self, why: str) -> None:
         """Ray is lost: tell it whoever waits, now and from now on."""

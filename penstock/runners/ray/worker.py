@@ -22,7 +22,7 @@ from penstock.runners.ray.prints import Printed, name_task
 from penstock.storage.stores.base import Store
 from penstock.worker.execution import Worker
 from penstock.worker.failures import describe, portable
-from penstock.worker.messages import Bundle, Call, Failure, Outcome, Payload, WorkerContext
+from penstock.worker.messages import Bundle, Call, Failure, Outcome, ShippedTask, WorkerContext
 from penstock.worker.remote import CollectedLogs, portable_outcomes, prepare, stores_of
 from penstock.worker.shipping.code_packing import Shipment
 from penstock.worker.shipping.code_unpacking import explained, in_use
@@ -110,21 +110,21 @@ def _perform(
     logs, printed = _logs(), Printed()
     with ExitStack() as using:
         try:
-            desk = _desk(run, parts[SETUP], using)
-            desk.learn(parts)
+            bundle_worker = _bundle_worker(run, parts[SETUP], using)
+            bundle_worker.learn(parts)
             calls = unpack_bundle(bundle)
         except Interrupted:
             raise
         except BaseException as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
             return b"\0" + pack_outcomes(portable(describe(explained(error))), logs.take()), [None] * slots
-        outcomes = desk.perform_all(calls, slots, brought)
-        if desk.interrupted:
-            _desks.clear()  # nobody knows what the interrupt left half done in it
-        marks = printed.mark(run) if desk.marked else 0
-        return bytes([marks]) + pack_outcomes(outcomes, logs.take()), desk.take_values()
+        outcomes = bundle_worker.perform_all(calls, slots, brought)
+        if bundle_worker.interrupted:
+            _bundle_workers.clear()  # nobody knows what the interrupt left half done in it
+        marks = printed.mark(run) if bundle_worker.marked else 0
+        return bytes([marks]) + pack_outcomes(outcomes, logs.take()), bundle_worker.take_values()
 
 
-class _Desk(Worker):
+class BundleWorker(Worker):
     """One run's worker in this process."""
 
     def __init__(self, setup: WorkerSetup, *, epoch: int) -> None:
@@ -151,14 +151,14 @@ class _Desk(Worker):
     def learn(self, parts: Mapping[Any, Any]) -> None:
         """Fetch those of the tasks that this process does not know yet, and note where large arguments are."""
         self._parts = parts
-        for number in parts.keys() - self.payloads.keys() - {SETUP}:
+        for number in parts.keys() - self.shipped_tasks.keys() - {SETUP}:
             if not isinstance(number, Argument):
-                payload: Payload = cloudpickle.loads(ray.get(parts[number]))
-                self.payloads[number] = payload
+                shipped_task: ShippedTask = cloudpickle.loads(ray.get(parts[number]))
+                self.shipped_tasks[number] = shipped_task
 
     def perform_all(self, bundle: Bundle, slots: int, brought: Sequence[Any]) -> list[Outcome]:
         """The outcomes of a bundle, ready to travel."""
-        first = self.payloads[bundle.calls[0].payload]
+        first = self.shipped_tasks[bundle.calls[0].task]
         self._label = f"{first.flow}/{first.task.name}"  # Ray names the streams so
         self._brought, self._slots = brought, [None] * slots
         self._kept, self._room, _interrupt.asked = 0, INLINE_BUNDLE_BYTES, False
@@ -176,8 +176,8 @@ class _Desk(Worker):
         """
         if self.interrupted or any(self._is_broken(source.handle) for source in call.inputs.values()):
             return self.outcome(call, "not_started")
-        payload = self.payloads[call.payload]
-        if (label := f"{payload.flow}/{payload.task.name}") != self._label:
+        shipped_task = self.shipped_tasks[call.task]
+        if (label := f"{shipped_task.flow}/{shipped_task.task.name}") != self._label:
             name_task(encodable(label))
             self._label = label
         outcome = super().perform(call)
@@ -221,25 +221,25 @@ def _logs() -> CollectedLogs:
     return CollectedLogs()
 
 
-_desks: dict[str, _Desk] = {}
+_bundle_workers: dict[str, BundleWorker] = {}
 
 
-def _desk(run: str, setup: Any, using: ExitStack) -> _Desk:
+def _bundle_worker(run: str, setup: Any, using: ExitStack) -> BundleWorker:
     """The run as it is known here; what was shipped with it stays in use until `using` closes."""
-    desk = _desks.get(run)
-    if desk is None or using.enter_context(in_use(desk.shipped)) != desk.epoch:
-        desk = _open_desk(run, setup, using)
-    return desk
+    bundle_worker = _bundle_workers.get(run)
+    if bundle_worker is None or using.enter_context(in_use(bundle_worker.shipped)) != bundle_worker.epoch:
+        bundle_worker = _open_bundle_worker(run, setup, using)
+    return bundle_worker
 
 
-def _open_desk(run: str, reference: Any, using: ExitStack) -> _Desk:
+def _open_bundle_worker(run: str, reference: Any, using: ExitStack) -> BundleWorker:
     setup: WorkerSetup = cloudpickle.loads(ray.get(reference))
     _allow_interrupts()
     sys.path += [path for path in setup.paths if path not in sys.path and os.path.isdir(path)]
-    while len(_desks) >= RUNS_KEPT:
-        del _desks[next(iter(_desks))]
-    desk = _desks[run] = _Desk(setup, epoch=using.enter_context(in_use(setup.shipped)))
-    return desk
+    while len(_bundle_workers) >= RUNS_KEPT:
+        del _bundle_workers[next(iter(_bundle_workers))]
+    bundle_worker = _bundle_workers[run] = BundleWorker(setup, epoch=using.enter_context(in_use(setup.shipped)))
+    return bundle_worker
 
 
 class Interrupted(KeyboardInterrupt):

@@ -11,26 +11,26 @@ from typing import Any
 import cloudpickle.cloudpickle
 
 from penstock.objects.live import Pickler
-from penstock.worker.messages import Payload
+from penstock.worker.messages import ShippedTask
 from penstock.worker.shipping.values import pickled
 
 MAX_BYTES = 256 * 1024
 """A larger file does not travel."""
 
 
-def pickled_task(payload: Payload) -> bytes:
+def pickled_task(shipped_task: ShippedTask) -> bytes:
     """A task as workers get it; raises `RunnerError` if it cannot be sent."""
-    return pickled(_Shipped(payload), f"task {payload.task.name}", pickler=_TaskPickler)
+    return pickled(_Shipped(shipped_task), f"task {shipped_task.task.name}", pickler=_TaskPickler)
 
 
 class _Shipped:
-    """A payload that brings the lines of its function's file along."""
+    """A task that brings the lines of its function's file along."""
 
-    def __init__(self, payload: Payload) -> None:
-        self.payload = payload
+    def __init__(self, shipped_task: ShippedTask) -> None:
+        self.shipped_task = shipped_task
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (self.payload, _lines_of(self.payload.task.fn))
+        return _arrived, (self.shipped_task, _lines_of(self.shipped_task.task.fn))
 
 
 def _lines_of(fn: Any) -> tuple[str, str]:
@@ -48,11 +48,11 @@ def _lines_of(fn: Any) -> tuple[str, str]:
     return code.co_filename, text if len(text) <= MAX_BYTES else ""
 
 
-def _arrived(payload: Payload, source: tuple[str, str]) -> Payload:
+def _arrived(shipped_task: ShippedTask, source: tuple[str, str]) -> ShippedTask:
     name, text = source
     if text:
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)  # no time: never looked for
-    return payload
+    return shipped_task
 
 
 class _TaskPickler(Pickler):
