@@ -50,7 +50,7 @@ from penstock.worker.printing import printing_to_log, to_be_routed
 from penstock.worker.result_digests import digest_of, digested, is_stream, no_digest, part_digests
 from penstock.worker.retention import retained
 from penstock.worker.shipping.values import refuse_live
-from penstock.worker.value_cache import SharedLoads
+from penstock.worker.value_cache import ValueCache
 
 
 def _never() -> bool:
@@ -69,13 +69,13 @@ class Worker(Inputs):
         keep: Callable[[Any], Any],
         shares_memory: bool,
         keeps_published: bool = True,
-        loads: SharedLoads | None = None,
+        cache: ValueCache | None = None,
         report: Callable[[Waits], None] | None = None,
     ) -> None:
         """`keep(value)` gives a handle to a value that stays in the engine; `fetch(handle)` gives the value back.
 
         With `shares_memory` handles are the objects that other calls see too, so each consumer gets a copy. Without
-        `keeps_published` a published value is not kept: others load it from the store. `loads` are shared by the
+        `keeps_published` a published value is not kept: others load it from the store. `cache` are shared by the
         run's workers in this process, if there are several. With `report` the engine can lend a worker out whose call
         waits for others.
         """
@@ -90,7 +90,7 @@ class Worker(Inputs):
         self._keep = keep
         self._shares_memory = shares_memory
         self.keeps_published = keeps_published
-        self._loads = SharedLoads() if loads is None else loads
+        self._cache = ValueCache() if cache is None else cache
         self._lazily = {}
         self.shipped_tasks = {}
         self.name = f"{platform.node()}:{os.getpid()}"

@@ -16,7 +16,7 @@ from penstock.worker.lazy_inputs import filled_lazily, lazy_parameters, scanned
 from penstock.worker.messages import NO_GENERATION, Call, Input, ShippedTask
 from penstock.worker.passing import _own_arguments, _Passed
 from penstock.worker.reading import read_back
-from penstock.worker.value_cache import SharedLoads
+from penstock.worker.value_cache import ValueCache
 
 
 class InputLost(Exception):
@@ -40,7 +40,7 @@ class Inputs:
     _open_results: Callable[[str | None], ResultStore]
     _fetch: Callable[[Any], Any]
     _shares_memory: bool
-    _loads: SharedLoads
+    _cache: ValueCache
     _lazily: dict[int, frozenset[str]]
 
     def values(self, call: Call, loaded: dict[int, Any]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Inputs:
         if large.handle is not None and not self._shares_memory:
             place = ("argument", self.run_id, large.name)
             fetch = functools.partial(self._fetched, large.handle)
-            large.load_by(lambda: self._loads.get(place, large.size, fetch, shared=True))
+            large.load_by(lambda: self._cache.get(place, large.size, fetch, shared=True))
 
     def _lazy(self, shipped_task: ShippedTask) -> frozenset[str]:
         """The parameters that take stored tables to scan, instead of their values."""
@@ -111,7 +111,7 @@ class Inputs:
         record = source.record
         assert record is not None  # an input has a record or a handle
         try:
-            return self._loads.get(
+            return self._cache.get(
                 (source.store, record.slot_name, record.attempt),
                 record.size,
                 lambda: self._open_results(source.store).load(record),

@@ -31,7 +31,7 @@ class _Entry:
     size: int = 0
 
 
-class SharedLoads:
+class ValueCache:
     """The values that one run shares in this process. For any number of threads."""
 
     def __init__(self, *, most: int = KEPT_BYTES, idle_seconds: float | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.errors import DamagedResult
-from penstock.worker.value_cache import SharedLoads
+from penstock.worker.value_cache import ValueCache
 
 
 class Own:
@@ -33,8 +33,8 @@ def counting(make: Any) -> tuple[Any, list[int]]:
 )
 def test_a_value_is_read_once_and_each_consumer_gets_another(make: Any) -> None:
     load, reads = counting(make)
-    loads = SharedLoads()
-    values = [loads.get("k", 10, load, shared=True) for _ in range(3)]
+    cache = ValueCache()
+    values = [cache.get("k", 10, load, shared=True) for _ in range(3)]
     assert len(reads) == 1
     assert len({id(value) for value in values}) == 3
 
@@ -42,32 +42,32 @@ def test_a_value_is_read_once_and_each_consumer_gets_another(make: Any) -> None:
 @pytest.mark.parametrize("make", [lambda: [1], Own], ids=["list", "own class"])
 def test_what_the_first_consumer_does_to_it_no_other_sees(make: Any) -> None:
     load, reads = counting(make)
-    loads = SharedLoads()
-    first = loads.get("k", 10, load, shared=True)
+    cache = ValueCache()
+    first = cache.get("k", 10, load, shared=True)
     getattr(first, "items", first).append(99)
-    second = loads.get("k", 10, load, shared=True)
+    second = cache.get("k", 10, load, shared=True)
     assert getattr(second, "items", second) == [1]
     assert len(reads) == 1
 
 
 def test_what_one_call_alone_needs_is_not_kept() -> None:
     load, reads = counting(list)
-    loads = SharedLoads()
+    cache = ValueCache()
     for _ in range(2):
-        loads.get("k", 10, load, shared=False)
+        cache.get("k", 10, load, shared=False)
     assert len(reads) == 2
 
 
 def test_the_last_consumer_uses_what_was_kept_for_the_others() -> None:
     load, reads = counting(list)
-    loads = SharedLoads()
-    loads.get("k", 10, load, shared=True)
-    loads.get("k", 10, load, shared=False)
+    cache = ValueCache()
+    cache.get("k", 10, load, shared=True)
+    cache.get("k", 10, load, shared=False)
     assert len(reads) == 1
 
 
 def test_threads_that_ask_at_the_same_time_read_it_once() -> None:
-    loads, entered, go = SharedLoads(), threading.Event(), threading.Event()
+    cache, entered, go = ValueCache(), threading.Event(), threading.Event()
     reads: list[int] = []
 
     def load() -> list[int]:
@@ -77,7 +77,7 @@ def test_threads_that_ask_at_the_same_time_read_it_once() -> None:
         return [1]
 
     values: list[Any] = []
-    ask = lambda: values.append(loads.get("k", 10, load, shared=True))  # noqa: E731
+    ask = lambda: values.append(cache.get("k", 10, load, shared=True))  # noqa: E731
     threads = [threading.Thread(target=ask) for _ in range(4)]
     threads[0].start()
     assert entered.wait(30)
@@ -91,51 +91,51 @@ def test_threads_that_ask_at_the_same_time_read_it_once() -> None:
 
 
 def test_a_failed_read_fails_those_that_waited_and_is_tried_again_by_the_next() -> None:
-    loads = SharedLoads()
+    cache = ValueCache()
 
     def damaged() -> Any:
         raise DamagedResult("gone", where="here")
 
     with pytest.raises(DamagedResult):
-        loads.get("k", 10, damaged, shared=True)
-    assert loads.get("k", 10, lambda: [2], shared=True) == [2]
+        cache.get("k", 10, damaged, shared=True)
+    assert cache.get("k", 10, lambda: [2], shared=True) == [2]
 
 
 def test_an_interrupted_reader_does_not_interrupt_others() -> None:
-    loads = SharedLoads()
+    cache = ValueCache()
 
     def interrupted() -> Any:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        loads.get("k", 10, interrupted, shared=True)
-    assert loads.get("k", 10, lambda: [2], shared=True) == [2]
+        cache.get("k", 10, interrupted, shared=True)
+    assert cache.get("k", 10, lambda: [2], shared=True) == [2]
 
 
 def test_what_is_kept_is_bounded_and_the_longest_unused_goes_first() -> None:
-    loads = SharedLoads(most=100)
+    cache = ValueCache(most=100)
     found = {name: counting(list) for name in "abc"}
     for name in "abab":
-        loads.get(name, 50, found[name][0], shared=True)
-    loads.get("c", 50, found["c"][0], shared=True)
-    loads.get("b", 50, found["b"][0], shared=True)
-    loads.get("a", 50, found["a"][0], shared=True)
+        cache.get(name, 50, found[name][0], shared=True)
+    cache.get("c", 50, found["c"][0], shared=True)
+    cache.get("b", 50, found["b"][0], shared=True)
+    cache.get("a", 50, found["a"][0], shared=True)
     assert {name: len(reads) for name, (_, reads) in found.items()} == {"a": 2, "b": 1, "c": 1}
 
 
 def test_what_is_too_large_is_read_by_each() -> None:
     load, reads = counting(list)
-    loads = SharedLoads(most=100)
+    cache = ValueCache(most=100)
     for _ in range(2):
-        loads.get("k", 101, load, shared=True)
+        cache.get("k", 101, load, shared=True)
     assert len(reads) == 2
 
 
 def test_everything_goes_when_nobody_asks_any_more() -> None:
     load, _ = counting(list)
-    loads = SharedLoads(idle_seconds=0.01)
-    loads.get("k", 10, load, shared=True)
-    timer = loads._timer
+    cache = ValueCache(idle_seconds=0.01)
+    cache.get("k", 10, load, shared=True)
+    timer = cache._timer
     if timer is not None:
         timer.join(30)
-    assert not loads._entries
+    assert not cache._entries

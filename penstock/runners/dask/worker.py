@@ -44,7 +44,7 @@ from penstock.worker.shipping.code_unpacking import explained, in_use
 from penstock.worker.shipping.shared_buffers import Packed, pack, unpack
 from penstock.worker.shipping.values import Pickled, read_value
 from penstock.worker.shipping.wire import Logs, pack_outcomes, unpack_bundle, unpack_outcomes
-from penstock.worker.value_cache import IDLE_SECONDS, SharedLoads
+from penstock.worker.value_cache import IDLE_SECONDS, ValueCache
 
 INLINE_VALUE_BYTES = 4 * 1024
 """A value up to this size travels as bytes inside its outcome."""
@@ -206,7 +206,7 @@ class _Site:
     epoch: int
     """Of the shipped modules that its tasks were unpickled with."""
     shipped_tasks: dict[int, ShippedTask] = field(default_factory=dict)
-    loads: SharedLoads = field(default_factory=lambda: SharedLoads(idle_seconds=IDLE_SECONDS))
+    cache: ValueCache = field(default_factory=lambda: ValueCache(idle_seconds=IDLE_SECONDS))
 
 
 _sites: dict[str, _Site] = {}
@@ -282,7 +282,7 @@ class BundleWorker(Worker):
             fetch=self._fetch_value,
             keep=self._keep_value,
             shares_memory=False,
-            loads=site.loads,
+            cache=site.cache,
         )
         self.shipped_tasks = site.shipped_tasks
         self._places = parcel.values

@@ -29,7 +29,7 @@ from penstock.worker.shipping.code_unpacking import explained, in_use
 from penstock.worker.shipping.shared_buffers import Packed, pack, unpack
 from penstock.worker.shipping.values import INLINE_VALUE_BYTES, Pickled, read_value
 from penstock.worker.shipping.wire import pack_outcomes, unpack_bundle
-from penstock.worker.value_cache import IDLE_SECONDS, SharedLoads
+from penstock.worker.value_cache import IDLE_SECONDS, ValueCache
 
 INLINE_BUNDLE_BYTES = 1024 * 1024
 """So much of a bundle's values travels as bytes inside its outcomes, which reach the driver; the rest never does."""
@@ -135,7 +135,7 @@ class BundleWorker(Worker):
             fetch=self._fetch_value,
             keep=self._keep_value,
             shares_memory=False,
-            loads=SharedLoads(idle_seconds=IDLE_SECONDS),
+            cache=ValueCache(idle_seconds=IDLE_SECONDS),
         )
         prepare(context)
         self.shipped, self.marked = setup.shipped, setup.marked
