@@ -19,7 +19,7 @@ from typing import Any
 from penstock.errors import DamagedResult, RunnerError
 from penstock.runners.dask.capacity import ANYWHERE, Placement, Workers
 from penstock.runners.dask.connections import Connection
-from penstock.runners.dask.graphs import Graphs, Job, Key
+from penstock.runners.dask.graphs import Graphs, InFlight, Key
 from penstock.runners.dask.notes import _Drop, _Fetch
 from penstock.runners.dask.unfinished import _handed_back, _outcomes, _told, scheduler_info
 from penstock.runners.dask.worker import Kept, Promised, unwrapped
@@ -51,7 +51,7 @@ OUTCOME_SECONDS = 10.0
 """A Dask task that finished so long ago has no report any more that could still be under way."""
 
 
-_Note = Job | _Drop | _Fetch
+_Note = InFlight | _Drop | _Fetch
 
 
 class DaskEngine:
@@ -69,8 +69,8 @@ class DaskEngine:
         self._on_close = on_close
         self._guard = threading.Lock()
         self._notes: queue.SimpleQueue[_Note | None] = queue.SimpleQueue()
-        self._jobs: dict[int, Job] = {}
-        self._held: list[Job] = []  # no worker can run them now
+        self._flights: dict[int, InFlight] = {}
+        self._held: list[InFlight] = []  # no worker can run them now
         self._nudge: Any = None
         self._broken: RunnerError | None = None
         self._closed = False
@@ -97,18 +97,18 @@ class DaskEngine:
         if lost:
             self._report(Finished(bundle.number, _handed_back(bundle, lost)))
             return
-        job = self._graphs.job(bundle)
+        flight = self._graphs.flight(bundle)
         with self._guard:
-            self._jobs[bundle.number] = job
-        self._notes.put(job)
+            self._flights[bundle.number] = flight
+        self._notes.put(flight)
 
     @property
     def held_back(self) -> int:
         return HELD_BACK
 
     def promise(self, bundle: int, node: int) -> Promised:
-        job = self._jobs.get(bundle)
-        return Promised(bundle, node, job.key if job is not None else None)
+        flight = self._flights.get(bundle)
+        return Promised(bundle, node, flight.key if flight is not None else None)
 
     def cancel(self, bundle: int) -> None:
         # Dask forgets the task; a worker that runs it is told, and interrupts it.
@@ -137,7 +137,7 @@ class DaskEngine:
 
     def close(self) -> None:
         with self._guard:
-            self._jobs.clear()
+            self._flights.clear()
             self._closed = True
         self._notes.put(None)
         self._thread.join()
@@ -163,38 +163,38 @@ class DaskEngine:
     # -- the thread of Dask's client ----------------------------------------------------------------------------------
 
     def _on_event(self, what: str, number: int, content: bytes) -> None:
-        job = self._jobs.get(number)
-        if job is None:
+        flight = self._flights.get(number)
+        if flight is None:
             return  # cancelled, or run again by Dask
         if what == "finished":
-            self._finished(job, content)
-        elif not job.started:
-            job.started = True
+            self._finished(flight, content)
+        elif not flight.started:
+            flight.started = True
             self._report(Started(number))
 
-    def _finished(self, job: Job, content: bytes) -> None:
-        calls = job.bundle.calls
+    def _finished(self, flight: InFlight, content: bytes) -> None:
+        calls = flight.bundle.calls
         try:
             outcomes, logs = unwrapped(content)
         except Exception as error:  # noqa: BLE001 (what unpickling runs is the user's code)
             outcomes, logs = describe(error), []
         if isinstance(outcomes, Failure):
-            outcomes = none_read(job.bundle, outcomes)
+            outcomes = none_read(flight.bundle, outcomes)
         log_again(logs)
         self._workers.learn(len(calls), sum(outcome.busy for outcome in outcomes))
         kept = {outcome.handle.node for outcome in outcomes if isinstance(outcome.handle, Kept)}
-        self._end(job.bundle.number, outcomes, kept=kept)
+        self._end(flight.bundle.number, outcomes, kept=kept)
 
     def _end(self, number: int, outcomes: list[Outcome] | None = None, *, kept: set[int] | None = None) -> None:
         """The driver need not wait for the bundle any more; what Dask has of it goes, unless values are kept."""
         with self._guard:
-            job = self._jobs.pop(number, None)
-            if job is None:
+            flight = self._flights.pop(number, None)
+            if flight is None:
                 return
             if kept:
-                self._graphs.leave(job, kept)
+                self._graphs.leave(flight, kept)
         if not kept:
-            self._notes.put(_Drop((job.key,)))
+            self._notes.put(_Drop((flight.key,)))
         if outcomes is not None:
             self._report(Finished(number, outcomes))
 
@@ -231,16 +231,16 @@ class DaskEngine:
         return notes, False
 
     def _handle(self, notes: Iterable[_Note], *, over: bool) -> None:
-        jobs = []
+        flights = []
         for note in notes:
             if isinstance(note, _Drop):
                 self._graphs.let_go(note.keys)
             elif isinstance(note, _Fetch):
                 self._answer(note)
             else:
-                jobs.append(note)
-        if jobs and not over:
-            self._hand_over(jobs)
+                flights.append(note)
+        if flights and not over:
+            self._hand_over(flights)
 
     def _answer(self, note: _Fetch) -> None:
         try:
@@ -248,50 +248,50 @@ class DaskEngine:
         except Exception as error:  # noqa: BLE001 (handed to the thread that asks)
             note.asked.set_exception(error)
 
-    def _hand_over(self, jobs: Iterable[Job]) -> None:
+    def _hand_over(self, flights: Iterable[InFlight]) -> None:
         """Submit what was not cancelled meanwhile."""
-        ready: list[Job] = []
+        ready: list[InFlight] = []
         sent: set[Key] = set()
-        for job in jobs:
-            if job.bundle.number not in self._jobs or self._broken is not None:
+        for flight in flights:
+            if flight.bundle.number not in self._flights or self._broken is not None:
                 continue
-            if not self._can_follow(job, sent):
-                self._end(job.bundle.number, _outcomes(job.bundle, "not_started"))
+            if not self._can_follow(flight, sent):
+                self._end(flight.bundle.number, _outcomes(flight.bundle, "not_started"))
                 continue
-            placement = self._placement(job)
+            placement = self._placement(flight)
             if placement is None:
-                self._held.append(job)
+                self._held.append(flight)
             else:
-                job.placement = placement
-                ready.append(job)
-                sent.add(job.key)
+                flight.placement = placement
+                ready.append(flight)
+                sent.add(flight.key)
         self._graphs.submit(ready)
 
-    def _can_follow(self, job: Job, sent: set[Key]) -> bool:
+    def _can_follow(self, flight: InFlight, sent: set[Key]) -> bool:
         """Whether Dask has, or gets just now, all tasks that the bundle was promised values of."""
-        promised = (s.handle for c in job.bundle.calls for s in c.inputs.values() if isinstance(s.handle, Promised))
+        promised = (s.handle for c in flight.bundle.calls for s in c.inputs.values() if isinstance(s.handle, Promised))
         return all(handle.key in sent or self._graphs.knows(handle) for handle in promised)
 
-    def _placement(self, job: Job) -> Placement | None:
+    def _placement(self, flight: InFlight) -> Placement | None:
         """Where it may run; None if that is nowhere right now."""
-        if not any(amount for name, amount in job.bundle.resources.items() if name != "slots"):
+        if not any(amount for name, amount in flight.bundle.resources.items() if name != "slots"):
             return ANYWHERE  # also without a worker: it makes clusters grow that adapt
         try:
-            return self._workers.place(job.bundle.resources) if self._workers.known else None
+            return self._workers.place(flight.bundle.resources) if self._workers.known else None
         except RunnerError as error:
-            self._end(job.bundle.number, _outcomes(job.bundle, "failed", describe(error)))
+            self._end(flight.bundle.number, _outcomes(flight.bundle, "failed", describe(error)))
             return None
 
     def _hand_over_held(self, now: float) -> None:
         held, self._held = self._held, []
-        waiting = [job for job in held if job.bundle.number in self._jobs]
+        waiting = [flight for flight in held if flight.bundle.number in self._flights]
         if self._workers.addresses:
             self._nudge = None
         elif waiting and self._nudge is None:
             self._nudge = self._client.submit(int, pure=False)  # clusters that adapt grow when there is work
         if not self._workers.known:
-            for job in waiting:
-                self._wait_for_workers(job, now)
+            for flight in waiting:
+                self._wait_for_workers(flight, now)
         self._hand_over(waiting)
 
     # -- what goes wrong ----------------------------------------------------------------------------------------------
@@ -301,40 +301,42 @@ class DaskEngine:
             return
         if not self._connection.alive:
             raise ConnectionError(f"Dask's client is {self._client.status}")
-        erred: list[Job] = []
-        for job in list(self._jobs.values()):
-            status = self._graphs.status(job.key)
+        erred: list[InFlight] = []
+        for flight in list(self._flights.values()):
+            status = self._graphs.status(flight.key)
             if status == "error":
-                erred.append(job)
+                erred.append(flight)
             elif status == "cancelled":
-                self._lost(job, "Dask cancelled it")
+                self._lost(flight, "Dask cancelled it")
             elif status == "finished":
-                job.finished_at = job.finished_at or now
-                if now - job.finished_at > OUTCOME_SECONDS:
-                    self._lost(job, "it ended, and its report never came")
-            elif self._workers.runs(job.placement):
-                job.waits_since = None
-            elif job.placement != ANYWHERE:
-                self._end(job.bundle.number, _outcomes(job.bundle, "not_started"))  # to be placed again
+                flight.finished_at = flight.finished_at or now
+                if now - flight.finished_at > OUTCOME_SECONDS:
+                    self._lost(flight, "it ended, and its report never came")
+            elif self._workers.runs(flight.placement):
+                flight.waits_since = None
+            elif flight.placement != ANYWHERE:
+                self._end(flight.bundle.number, _outcomes(flight.bundle, "not_started"))  # to be placed again
             else:
-                self._wait_for_workers(job, now)
+                self._wait_for_workers(flight, now)
         self._settle_erred(erred)
 
-    def _wait_for_workers(self, job: Job, now: float) -> None:
+    def _wait_for_workers(self, flight: InFlight, now: float) -> None:
         """There are none; that fails the job if it lasts."""
-        job.waits_since = job.waits_since or now
-        if now - job.waits_since > self._workers.patience:
+        flight.waits_since = flight.waits_since or now
+        if now - flight.waits_since > self._workers.patience:
             error = RunnerError(
                 "the cluster has no workers",
                 where=self._client.scheduler.address,
                 because=f"none came within {self._workers.patience:g} s",
                 hint="start workers, or raise worker_timeout= if they take longer",
             )
-            self._end(job.bundle.number, _outcomes(job.bundle, "failed", describe(error)))
+            self._end(flight.bundle.number, _outcomes(flight.bundle, "failed", describe(error)))
 
-    def _lost(self, job: Job, why: str) -> None:
+    def _lost(self, flight: InFlight, why: str) -> None:
         lost = Failure("WorkerLost", why, "")
-        self._end(job.bundle.number, self._handed_back(job.bundle) or _outcomes(job.bundle, "worker_lost", lost))
+        self._end(
+            flight.bundle.number, self._handed_back(flight.bundle) or _outcomes(flight.bundle, "worker_lost", lost)
+        )
 
     def _handed_back(self, bundle: Bundle) -> list[Outcome] | None:
         """Outcomes of a bundle that never ran because Dask lost inputs of it; None if it lost none."""
@@ -343,29 +345,29 @@ class DaskEngine:
             return None
         return _handed_back(bundle, {call.node: self._without_lost_handles(call) for call in bundle.calls})
 
-    def _settle_erred(self, erred: Iterable[Job]) -> None:
+    def _settle_erred(self, erred: Iterable[InFlight]) -> None:
         from distributed.scheduler import KilledWorker
 
-        died: dict[str, list[Job]] = {}
-        for job in erred:
-            error = self._graphs.exception(job)
-            if isinstance(error, KilledWorker) and error.task == job.key:
-                died.setdefault(error.last_worker.address, []).append(job)
+        died: dict[str, list[InFlight]] = {}
+        for flight in erred:
+            error = self._graphs.exception(flight)
+            if isinstance(error, KilledWorker) and error.task == flight.key:
+                died.setdefault(error.last_worker.address, []).append(flight)
             elif isinstance(error, KilledWorker):  # the one it waited for died
-                self._end(job.bundle.number, _outcomes(job.bundle, "not_started"))
+                self._end(flight.bundle.number, _outcomes(flight.bundle, "not_started"))
             else:
-                outcomes = self._handed_back(job.bundle)
-                self._end(job.bundle.number, outcomes or _outcomes(job.bundle, "failed", describe(_told(error))))
-        for address, jobs in died.items():
+                outcomes = self._handed_back(flight.bundle)
+                self._end(flight.bundle.number, outcomes or _outcomes(flight.bundle, "failed", describe(_told(error))))
+        for address, flights in died.items():
             # Dask blames all that were at the worker. Only as many as it has threads can have been under way: those
             # that came first, if it did not tell.
-            jobs.sort(key=lambda job: (not job.started, job.bundle.number))
+            flights.sort(key=lambda flight: (not flight.started, flight.bundle.number))
             threads = self._workers.threads(address)
             lost = Failure("WorkerLost", f"the Dask worker {address} died", "")
-            for job in jobs[:threads]:
-                self._end(job.bundle.number, _outcomes(job.bundle, "worker_lost", lost))
-            for job in jobs[threads:]:
-                self._end(job.bundle.number, _outcomes(job.bundle, "not_started"))
+            for flight in flights[:threads]:
+                self._end(flight.bundle.number, _outcomes(flight.bundle, "worker_lost", lost))
+            for flight in flights[threads:]:
+                self._end(flight.bundle.number, _outcomes(flight.bundle, "not_started"))
 
     def _refresh(self) -> None:
         self._workers.update(scheduler_info(self._client)["workers"], time.monotonic())
@@ -378,5 +380,5 @@ class DaskEngine:
             because=f"{type(error).__name__}: {error}",
             hint="run it again when the scheduler is back: what was published is a hit then",
         )
-        for job in list(self._jobs.values()):
-            self._end(job.bundle.number, _outcomes(job.bundle, "failed", describe(self._broken)))
+        for flight in list(self._flights.values()):
+            self._end(flight.bundle.number, _outcomes(flight.bundle, "failed", describe(self._broken)))

@@ -35,7 +35,7 @@ Key = tuple[str, int] | tuple[str, int, int]
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class InFlight:
     """A bundle that the driver waits for."""
 
     bundle: Bundle
@@ -100,7 +100,7 @@ class Graphs:
         if shipped_task.task.options.timeout_seconds is not None:
             self._timed.add(shipped_task.number)
 
-    def job(self, bundle: Bundle) -> Job:
+    def flight(self, bundle: Bundle) -> InFlight:
         """The bundle, ready to be submitted. Raises `RunnerError` if it does not pickle."""
         for large in {large for call in bundle.calls for large in call.large if large.handle is None}:
             data = pickled(large.shared(), "an argument")
@@ -108,11 +108,11 @@ class Graphs:
             self._arguments[large.handle.number] = data
         key = (f"{self._names[bundle.calls[0].task]}-{self.run}", bundle.number)
         arguments = {large.handle.number: None for call in bundle.calls for large in call.large}
-        return Job(bundle, key, pack_bundle(bundle), tuple(arguments))
+        return InFlight(bundle, key, pack_bundle(bundle), tuple(arguments))
 
-    def leave(self, job: Job, nodes: set[int]) -> None:
+    def leave(self, flight: InFlight, nodes: set[int]) -> None:
         """Values of these nodes stay in Dask."""
-        self._left[job.bundle.number] = _Left(job.key, len(nodes) == 1, nodes)
+        self._left[flight.bundle.number] = _Left(flight.key, len(nodes) == 1, nodes)
 
     def released(self, handles: Iterable[Any]) -> tuple[Key, ...]:
         """Nobody needs these values any more: what to let go."""
@@ -149,14 +149,14 @@ class Graphs:
 
     # -- submitting ---------------------------------------------------------------------------------------------------
 
-    def submit(self, jobs: Iterable[Job]) -> None:
+    def submit(self, flights: Iterable[InFlight]) -> None:
         """Submit bundles, in as few messages as can be."""
         graphs: dict[Placement, _Graph] = {ANYWHERE: _Graph()}  # first: the others need what is picked there
         parts: list[Key] = []
-        for job in jobs:
-            graph = graphs.setdefault(job.placement, _Graph())
-            graph.tasks[job.key] = self._task(job, picks=graphs[ANYWHERE].tasks, parts=parts)
-            graph.size += len(job.data)
+        for flight in flights:
+            graph = graphs.setdefault(flight.placement, _Graph())
+            graph.tasks[flight.key] = self._task(flight, picks=graphs[ANYWHERE].tasks, parts=parts)
+            graph.size += len(flight.data)
             if graph.size > PART_BYTES:
                 self._send(graphs)
         self._send(graphs)
@@ -169,9 +169,9 @@ class Graphs:
         self._send({ANYWHERE: _Graph(picks)})
         return self._futures[key]
 
-    def exception(self, job: Job) -> BaseException | None:
+    def exception(self, flight: InFlight) -> BaseException | None:
         """What the Dask task of a bundle failed with."""
-        error: BaseException | None = self._futures[job.key].exception()
+        error: BaseException | None = self._futures[flight.key].exception()
         return error
 
     def let_go(self, keys: Iterable[Key]) -> None:
@@ -185,7 +185,7 @@ class Graphs:
         """Dask may forget everything."""
         self.let_go(list(self._futures))
 
-    def _task(self, job: Job, *, picks: dict[Key, Any], parts: list[Key]) -> Any:
+    def _task(self, flight: InFlight, *, picks: dict[Key, Any], parts: list[Key]) -> Any:
         """The Dask task of a bundle; what it needs besides is added to `picks` and `parts`."""
         brought: dict[Key, int] = {}
 
@@ -212,24 +212,24 @@ class Graphs:
             return tuple(place(key) for key in self._shared[name])
 
         values: dict[tuple[int, int], int] = {}
-        for call in job.bundle.calls:
+        for call in flight.bundle.calls:
             for source in call.inputs.values():
                 if isinstance(source.handle, Kept):
                     values[source.handle.bundle, source.handle.node] = place(self._value_key(source.handle, picks))
-        numbers = {call.task for call in job.bundle.calls}
+        numbers = {call.task for call in flight.bundle.calls}
         parcel = Parcel(
             run=self.run,
-            key=job.key,
+            key=flight.key,
             topic=self._client.id,
             setup=blob(self._setup, "setup"),
             tasks={number: blob(self._tasks[number], str(number)) for number in numbers},
-            bundle=blob(job.data),
-            arguments={n: argument(n) for n in job.arguments},
+            bundle=blob(flight.data),
+            arguments={n: argument(n) for n in flight.arguments},
             values=values,
             tells=not self._timed.isdisjoint(numbers),
         )
         return Task(
-            job.key,
+            flight.key,
             operator.call,
             self._perform,
             pickle.dumps(tuple(parcel)),

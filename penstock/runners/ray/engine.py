@@ -21,7 +21,7 @@ from penstock.runners.ray import worker as ray_worker
 from penstock.runners.ray.capacity import Capacity, as_options
 from penstock.runners.ray.clusters import PROCESS
 from penstock.runners.ray.health import LOOK_SECONDS, RETURN_SECONDS, Nodes, Watch
-from penstock.runners.ray.in_flight import Flight, Kept, Promised, all_failed, all_of, shippable
+from penstock.runners.ray.in_flight import InFlight, Kept, Promised, all_failed, all_of, shippable
 from penstock.runners.ray.losses import lost_among, why_lost, without
 from penstock.runners.ray.prints import PRINTS, logger
 from penstock.worker.failures import describe
@@ -83,7 +83,7 @@ class RayEngine:
         self._capacity = Capacity(ray.nodes(), patience=patience)  # type: ignore[no-untyped-call]
         self._place = PROCESS.place()
         self._broken: RunnerError | None = None
-        self._flights: dict[int, Flight] = {}
+        self._flights: dict[int, InFlight] = {}
         self._changed = threading.Condition()
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._collect, name="penstock-ray-outcomes", daemon=True)
@@ -126,7 +126,7 @@ class RayEngine:
         travelling = Bundle(bundle.number, calls, seconds=bundle.seconds)
         data = pack_bundle(travelling)
         bundle.size = travelling.size
-        flight = Flight(bundle, list(sources), follows=[h.flight for h in promised if h.flight is not None])
+        flight = InFlight(bundle, list(sources), follows=[h.flight for h in promised if h.flight is not None])
         first = self._shipped_tasks[bundle.calls[0].task]
         # Only with a time-out it matters when exactly a call begins, and being told costs Ray five times as much.
         timed = first.task.options.timeout_seconds is not None
@@ -242,7 +242,7 @@ class RayEngine:
             variant = self._variants[key] = options.remote
         return variant
 
-    def _follow(self, flight: Flight, slots: int) -> None:
+    def _follow(self, flight: InFlight, slots: int) -> None:
         """A thread of its own for a bundle that tells when it begins: Ray lets one only wait for that."""
         stream = flight.task
         try:
@@ -253,7 +253,7 @@ class RayEngine:
         except Exception as error:  # noqa: BLE001 (judged where outcomes are)
             self._inbox.put(lambda error=error: self._landed(flight, error))  # type: ignore[misc]
 
-    def _await(self, flight: Flight, outcomes: Any) -> None:
+    def _await(self, flight: InFlight, outcomes: Any) -> None:
         """Have the outcomes collected when they are there."""
 
         def landed(future: Any) -> None:  # in a thread of Ray's, which must not be held up
@@ -262,18 +262,18 @@ class RayEngine:
 
         outcomes.future().add_done_callback(landed)
 
-    def _stop(self, flight: Flight, *, force: bool) -> None:
+    def _stop(self, flight: InFlight, *, force: bool) -> None:
         if flight.task is not None:
             with contextlib.suppress(ray.exceptions.RayError, ValueError):  # over already, which is fine
                 ray.cancel(flight.task, force=force)
 
-    def _end(self, flight: Flight) -> bool:
+    def _end(self, flight: InFlight) -> bool:
         """The bundle is over; False if it was before."""
         with self._changed:
             self._changed.notify_all()
             return self._flights.pop(flight.bundle.number, None) is not None
 
-    def _under_way(self) -> list[Flight]:
+    def _under_way(self) -> list[InFlight]:
         with self._changed:
             return list(self._flights.values())
 
@@ -339,7 +339,7 @@ class RayEngine:
             self._end(flight)
             self._report(Finished(flight.bundle.number, all_of(flight.bundle, "failed", describe(error))))
 
-    def _landed(self, flight: Flight, answer: bytes | BaseException) -> None:
+    def _landed(self, flight: InFlight, answer: bytes | BaseException) -> None:
         under_way = [each for each in flight.follows if each.broken is None]
         if under_way and isinstance(answer, BaseException):
             under_way[0].then.append(lambda: self._landed(flight, answer))  # it may have failed, and this one with it
@@ -349,7 +349,7 @@ class RayEngine:
         for follow in flight.then:
             follow()
 
-    def _settle(self, flight: Flight, answer: bytes | BaseException) -> None:
+    def _settle(self, flight: InFlight, answer: bytes | BaseException) -> None:
         if not self._end(flight):
             return  # it was lost with the cluster
         try:
@@ -359,7 +359,7 @@ class RayEngine:
         if outcomes is not None:
             self._report(Finished(flight.bundle.number, outcomes))
 
-    def _read(self, flight: Flight, answer: bytes) -> list[Outcome]:
+    def _read(self, flight: InFlight, answer: bytes) -> list[Outcome]:
         PRINTS.expect(self._run, answer[0])
         outcomes, logs = unpack_outcomes(answer[1:])
         log_again(logs)
@@ -371,7 +371,7 @@ class RayEngine:
                 outcome.handle = Kept(flight.values[outcome.handle.slot], outcome.handle.index)
         return list(outcomes)
 
-    def _explain(self, flight: Flight, error: BaseException) -> list[Outcome] | None:
+    def _explain(self, flight: InFlight, error: BaseException) -> list[Outcome] | None:
         """What Ray's error means for the calls; None if they were submitted again."""
         for value in flight.values:
             with contextlib.suppress(Exception):

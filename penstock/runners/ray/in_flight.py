@@ -23,12 +23,12 @@ class Kept:
 class Promised(Kept):
     """A handle: a value that a bundle under way will make."""
 
-    flight: Flight | None
+    flight: InFlight | None
     """None if the bundle was over already."""
 
 
 @dataclass(slots=True, eq=False)
-class Flight:
+class InFlight:
     """A bundle under way."""
 
     bundle: Bundle
@@ -38,7 +38,7 @@ class Flight:
     """What Ray knows it by."""
     values: list[Any] = field(default_factory=list)
     """References to the values it will have made."""
-    follows: list[Flight] = field(default_factory=list)
+    follows: list[InFlight] = field(default_factory=list)
     """What it waits for in Ray."""
     broken: bool | None = None
     """Whether Ray failed to run it; None until it has landed."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray import exceptions
 
-from penstock.runners.ray.in_flight import Flight, Kept
+from penstock.runners.ray.in_flight import InFlight, Kept
 from penstock.worker.messages import NO_GENERATION, Failure, Outcome, OutcomeKind
 
 _LOSSES = (
@@ -36,7 +36,7 @@ def why_lost(cause: BaseException) -> Failure | None:
     return None
 
 
-def without(flight: Flight, lost: set[Any]) -> list[Outcome]:
+def without(flight: InFlight, lost: set[Any]) -> list[Outcome]:
     """Outcomes of a bundle that did not run because values it was given are lost: they are loaded from the store
     instead, or have to be made again."""
     outcomes = []
