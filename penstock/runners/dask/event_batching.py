@@ -18,7 +18,7 @@ Told = tuple[str, str, int, bytes]
 """The run, what happened, to which bundle, and its outcomes."""
 
 
-class Teller:
+class EventBatcher:
     """What one Dask worker has to tell, by topic. Called from any of its threads."""
 
     def __init__(self, worker: Any) -> None:
@@ -53,14 +53,14 @@ class Teller:
                 worker.log_event(topic, (EVENT, told))
 
 
-_tellers: weakref.WeakKeyDictionary[Any, Teller] = weakref.WeakKeyDictionary()
-_tellers_guard = threading.Lock()
+_batchers: weakref.WeakKeyDictionary[Any, EventBatcher] = weakref.WeakKeyDictionary()
+_batchers_guard = threading.Lock()
 
 
-def teller_of(worker: Any) -> Teller:
+def batcher_of(worker: Any) -> EventBatcher:
     """The one teller of a Dask worker; a process may have several workers."""
-    with _tellers_guard:
-        teller = _tellers.get(worker)
-        if teller is None:
-            teller = _tellers[worker] = Teller(worker)
-        return teller
+    with _batchers_guard:
+        batcher = _batchers.get(worker)
+        if batcher is None:
+            batcher = _batchers[worker] = EventBatcher(worker)
+        return batcher

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from penstock.errors import RunnerError
-from penstock.runners.dask.event_batching import teller_of
+from penstock.runners.dask.event_batching import batcher_of
 from penstock.runners.dask.interrupting import _Interrupted, _interruptible, _Job, _watch_for_cancelling
 from penstock.runners.dask.thread_logs import _collected_logs
 from penstock.storage.results.store import ResultStore
@@ -150,13 +150,13 @@ def perform(data: bytes, *brought: Any) -> dict[int, Pickled | KeptValue]:
     parcel = Parcel(*pickle.loads(data))
     worker = distributed.get_worker()
     _watch_for_cancelling(worker)
-    teller = teller_of(worker)
+    batcher = batcher_of(worker)
     if parcel.tells:
-        teller.tell(parcel.topic, parcel.run, "started", parcel.key[1], b"")
+        batcher.tell(parcel.topic, parcel.run, "started", parcel.key[1], b"")
     try:
         with _interruptible(parcel.key) as job, ExitStack() as using:
             answer, logs, values = _perform(parcel, brought, job, using)
-            teller.tell(parcel.topic, parcel.run, "finished", parcel.key[1], _wrapped(answer, logs))
+            batcher.tell(parcel.topic, parcel.run, "finished", parcel.key[1], _wrapped(answer, logs))
             return values
     except _Interrupted:
         return {}  # the driver has forgotten this bundle
