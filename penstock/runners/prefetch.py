@@ -9,7 +9,7 @@ SHORT_SECONDS = 0.01
 """A bundle that took less is short in this sense."""
 
 
-class Lead:
+class Prefetch:
     """One waits for each worker; of single short calls the more, the longer they stay short."""
 
     def __init__(self) -> None:

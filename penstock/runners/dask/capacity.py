@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.errors import RunnerError
-from penstock.runners.prefetch import Lead
+from penstock.runners.prefetch import Prefetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Workers:
         self._shapes: dict[str, Shape] = {}
         self._before: dict[Shape, float] = {}
         self._most: dict[str, tuple[float, float]] = {}
-        self._lead = Lead()
+        self._prefetch = Prefetch()
         self.capacity: Mapping[str, float] = _Unknown()
 
     @property
@@ -120,7 +120,7 @@ class Workers:
 
     def learn(self, calls: int, seconds: float) -> None:
         """A bundle of so many calls took so long."""
-        if self._lead.learn(calls, seconds):
+        if self._prefetch.learn(calls, seconds):
             self._tell()
 
     def place(self, needs: Mapping[str, float]) -> Placement | None:
@@ -166,7 +166,7 @@ class Workers:
             threads = sum(shape.threads for shape in self._shapes.values())
             workers = float(max(1, threads))
             most = {name: amount for name, (amount, _) in self._most.items()}
-            self.capacity = {"slots": self._lead.slots(workers), "workers": workers, **most}
+            self.capacity = {"slots": self._prefetch.slots(workers), "workers": workers, **most}
 
 
 def _fits(shape: Shape, asked: Mapping[str, float]) -> bool:

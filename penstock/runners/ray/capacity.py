@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from penstock.errors import RunnerError
-from penstock.runners.prefetch import Lead
+from penstock.runners.prefetch import Prefetch
 
 
 class Capacity:
@@ -21,7 +21,7 @@ class Capacity:
     def __init__(self, nodes: Iterable[Mapping[str, Any]], *, patience: float) -> None:
         """`nodes` is what `ray.nodes()` says."""
         self._patience = patience
-        self._lead = Lead()
+        self._prefetch = Prefetch()
         self._seen: dict[str, tuple[float, Mapping[str, float]]] = {}
         self.update(nodes)
 
@@ -36,14 +36,14 @@ class Capacity:
         most = {name: max((m.get(name, 0.0) for m in self._machines), default=0.0) for name in _sum(self._machines)}
         total = {name: max(total.get(name, 0.0), amount) for name, amount in most.items()}
         total["workers"] = max(1.0, float(int(_sum(machine for _, machine in there.values()).get("cpu", 0.0))))
-        total["slots"] = self._lead.slots(total["workers"])
+        total["slots"] = self._prefetch.slots(total["workers"])
         self._total = total
 
     def learn(self, calls: int, seconds: float) -> None:
         """A bundle of so many calls took so long. From any thread."""
-        if self._lead.learn(calls, seconds):
+        if self._prefetch.learn(calls, seconds):
             total = self._total
-            total["slots"] = self._lead.slots(total["workers"])
+            total["slots"] = self._prefetch.slots(total["workers"])
 
     def now(self) -> Mapping[str, float]:
         """What all machines have together, and of what has gone lately as much as one machine had."""
