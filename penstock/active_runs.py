@@ -42,7 +42,7 @@ from penstock.worker.reading import read_back
 from penstock.worker.script_classes import script_classes
 
 
-class Live:
+class ActiveRun:
     """A run under way: the driver, the trace, and the values the flow function asks for."""
 
     def __init__(
@@ -352,39 +352,39 @@ def _write_notes(entry: Entry, store: Store, redact: Callable[[str], str]) -> No
 
 
 @contextlib.contextmanager
-def live_run(live: Live) -> Iterator[Live]:
+def active_run(active: ActiveRun) -> Iterator[ActiveRun]:
     """A run from its start to its end, whatever ends it: the state, the record and the log are right afterwards."""
-    run, began, settings = live.run, time.perf_counter(), live.environment.settings
+    run, began, settings = active.run, time.perf_counter(), active.environment.settings
     with ends_orderly():
-        live.journal.started(repr(live.runner))
-        live.driver.start()
+        active.journal.started(repr(active.runner))
+        active.driver.start()
         try:
             with (
                 visible_logs.shown(settings.log_level, settings.extra_loggers),
-                in_flow_run(live.info),
+                in_flow_run(active.info),
                 in_force(settings),
-                tracing(live.trace),
+                tracing(active.trace),
             ):
-                yield live
+                yield active
             run.state = "completed"
         except BaseException as error:
             run.error = error
             run.state = _state_after(error)
             note_futures(error)
             if settings.log_level != "DEBUG":
-                without_ours(error, of_task=live.raised(error))
+                without_ours(error, of_task=active.raised(error))
             if is_a(error, Exception):
-                live.end_after_failure()
-            live.driver.cancel()
+                active.end_after_failure()
+            active.driver.cancel()
             if not is_a(error, Exception):
                 raise
         finally:
-            live.close()
+            active.close()
             run.seconds = time.perf_counter() - began
-            if live.journal.record is not None:
-                live.journal.record.counts, live.journal.record.tasks = run.counts, run.tasks
-                live.journal.record.stats = run.stats
-            live.journal.finished(run.state, run.seconds, run.error)
+            if active.journal.record is not None:
+                active.journal.record.counts, active.journal.record.tasks = run.counts, run.tasks
+                active.journal.record.stats = run.stats
+            active.journal.finished(run.state, run.seconds, run.error)
 
 
 def _state_after(error: BaseException) -> str:

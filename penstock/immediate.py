@@ -8,7 +8,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from penstock.active_runs import Live, live_run
+from penstock.active_runs import ActiveRun, active_run
 from penstock.environments import Environment
 from penstock.graph.tasks import TaskDefinition
 from penstock.graph.tracing import FlowFrame, tracing
@@ -28,7 +28,7 @@ def call_now(definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[st
     if definition.is_async:
         return _in_thread(definition, args, kwargs)
     if not _streams(definition):
-        return _run(_live(definition), definition, args, kwargs)
+        return _run(_active(definition), definition, args, kwargs)
     arguments = definition.signature.bind(definition.name, args, kwargs)
     style = definition.signature.style(args, kwargs)
 
@@ -39,7 +39,7 @@ def call_now(definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[st
         return items() if _passes_on(definition) else _items_of(definition, args, kwargs)
     if _passes_on(definition):
         return _each(definition, items, arguments)
-    return _run(_live(definition), definition, args, kwargs)
+    return _run(_active(definition), definition, args, kwargs)
 
 
 def _streams(definition: TaskDefinition) -> bool:
@@ -80,27 +80,27 @@ async def _items_of(definition: TaskDefinition, args: Sequence[Any], kwargs: Map
 async def _in_thread(definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     import asyncio  # the time it takes to import is for async functions
 
-    live = _live(definition)
+    active = _active(definition)
     try:
-        return await asyncio.to_thread(_run, live, definition, args, kwargs)
+        return await asyncio.to_thread(_run, active, definition, args, kwargs)
     except asyncio.CancelledError:
-        live.driver.cancel()
+        active.driver.cancel()
         raise
 
 
-def _live(definition: TaskDefinition) -> Live:
+def _active(definition: TaskDefinition) -> ActiveRun:
     run: Run[Any] = Run(new_run_id(), definition.name, {})
     environment = Environment(current_settings())
     info = current_flow_run()  # of the flow around, if it is called in a task
     frame = FlowFrame(
         definition.name, key_context(info.id or run.id, info.flow_name or None, info.parameters, environment.salt())
     )
-    return Live(
+    return ActiveRun(
         run, environment, runner=ThreadRunner(1), info=info, frame=frame, journal=Journal(None, None, environment.clock)
     )
 
 
-def _run(live: Live, definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    with live_run(live):
-        live.run._value = live.finish(live.trace.call(definition, args, kwargs))
-    return live.run.result()
+def _run(active: ActiveRun, definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    with active_run(active):
+        active.run._value = active.finish(active.trace.call(definition, args, kwargs))
+    return active.run.result()

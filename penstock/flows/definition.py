@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cas
 import msgspec
 
 from penstock import events
-from penstock.active_runs import Live, live_run
+from penstock.active_runs import ActiveRun, active_run
 from penstock.coroutines import run_coroutine
 from penstock.driver.retries import delay_before
 from penstock.environments import Environment
@@ -281,12 +281,12 @@ class Flow(Generic[P, R]):
     ) -> Run[R]:
         attempts = _Attempts(self, parameters, self._environment(settings), run_id, subscribers)
         while True:
-            live = attempts.begin()
-            with live_run(live), self._printing(self.options.log_prints):
-                live.run._value = live.finish(self.signature.call(self.fn, parameters))
-            delay = attempts.delay_before_next(live.run)
+            active = attempts.begin()
+            with active_run(active), self._printing(self.options.log_prints):
+                active.run._value = active.finish(self.signature.call(self.fn, parameters))
+            delay = attempts.delay_before_next(active.run)
             if delay is None:
-                return live.run
+                return active.run
             time.sleep(delay)
 
     async def _run_attempts(
@@ -300,17 +300,17 @@ class Flow(Generic[P, R]):
 
         attempts = _Attempts(self, parameters, self._environment(settings), run_id, subscribers)
         while True:
-            live = attempts.begin()
-            with live_run(live), self._printing(self.options.log_prints):
+            active = attempts.begin()
+            with active_run(active), self._printing(self.options.log_prints):
                 try:
                     returned = await self.signature.call(self.fn, parameters)
-                    live.run._value = await asyncio.to_thread(live.finish, returned)
+                    active.run._value = await asyncio.to_thread(active.finish, returned)
                 except Exception:
-                    await asyncio.to_thread(live.end_after_failure)  # and not in the loop, when the block ends
+                    await asyncio.to_thread(active.end_after_failure)  # and not in the loop, when the block ends
                     raise
-            delay = attempts.delay_before_next(live.run)
+            delay = attempts.delay_before_next(active.run)
             if delay is None:
-                return live.run
+                return active.run
             await asyncio.sleep(delay)
 
 
@@ -357,7 +357,7 @@ class _Attempts:
         self.kept = pickle_parameters(self.parameters)
         return new_record(new_run_id(), name, entry, self.parameters, kept=self.kept, signatures=signatures)
 
-    def begin(self) -> Live:
+    def begin(self) -> ActiveRun:
         self.count += 1
         flow, record = self.flow, self.record
         if (begun := _begun.get()) is not None:
@@ -380,7 +380,7 @@ class _Attempts:
         with in_flow_run(info):
             runner = self.environment.runner(chosen(flow.options.runner, self.count))
         frame = flow._frame(record.id, self.parameters, self.environment.salt())
-        return Live(run, self.environment, runner=runner, info=info, frame=frame, journal=journal)
+        return ActiveRun(run, self.environment, runner=runner, info=info, frame=frame, journal=journal)
 
     def delay_before_next(self, run: Run[Any]) -> float | None:
         """Seconds until the next attempt, or None if there is none."""
