@@ -66,7 +66,7 @@ def task_input_hash(context: Any, arguments: dict[str, Any]) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Caller:
+class Caller:
     """Calls the user's key function."""
 
     key_function: KeyFunction

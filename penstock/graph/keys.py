@@ -23,7 +23,7 @@ from penstock.digests.walk import LEAVES, SIZE, Resolve
 from penstock.errors import PolicyError
 from penstock.graph.arguments import fill_all
 from penstock.graph.carried import code_digests
-from penstock.graph.key_functions import _Caller
+from penstock.graph.key_functions import Caller
 from penstock.graph.policies import CachePolicy, ComputedKey, Part
 from penstock.objects.secrets import is_secret_name, shows_secret
 
@@ -103,7 +103,7 @@ def compile_template(
         main=main_module_name(),
         file_parameters=policy.file_parameters,
         context=replace(context, salt=None) if policy.file_parameters else None,
-        caller=_Caller(
+        caller=Caller(
             key_function,
             fn,
             name or str(getattr(fn, "__name__", identity)),
@@ -140,7 +140,7 @@ class KeyTemplate:
     file_parameters: tuple[str, ...] = ()
     context: KeyContext | None = None
     """Only there if parameters name files."""
-    caller: _Caller | None = None
+    caller: Caller | None = None
     """Only there if the user gave a key function."""
     secret: frozenset[str] = frozenset()
     """Parameters whose names say that they are secret."""

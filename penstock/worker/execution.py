@@ -45,7 +45,7 @@ from penstock.worker.messages import (
     origin_of,
 )
 from penstock.worker.nesting import Calls, computes, within
-from penstock.worker.passing import _expiry, _part_of, _Passed, _succeeded, _take_over
+from penstock.worker.passing import Passed, expiry_after, has_succeeded, part_of_whole, take_over
 from penstock.worker.printing import printing_to_log, to_be_routed
 from penstock.worker.result_digests import digest_of, digested, is_stream, no_digest, part_digests
 from penstock.worker.retention import retained
@@ -112,14 +112,14 @@ class Worker(Inputs):
             for call in bundle.calls:
                 clock = time.perf_counter()
                 late = limit is not None and clock - began > limit and bool(done)
-                if late or waited or stopped() or not _take_over(call, done):
+                if late or waited or stopped() or not take_over(call, done):
                     done[call.node] = self.outcome(call, "not_started")
                 else:
                     task = self.shipped_tasks[call.task].task
                     current.begin(call.node, task.identity, task.options.tags)
                     outcome = done[call.node] = self.perform(call)
                     outcome.busy = time.perf_counter() - clock
-        in_vain = {n for call in bundle.calls if call.inner and not _succeeded(done[call.node]) for n in call.inner}
+        in_vain = {n for call in bundle.calls if call.inner and not has_succeeded(done[call.node]) for n in call.inner}
         for call in bundle.calls:
             if call.passes_on:
                 done[call.node] = self._settled(call, done[call.node], call.node in in_vain)
@@ -127,7 +127,7 @@ class Worker(Inputs):
 
     def _settled(self, call: Call, outcome: Outcome, in_vain: bool) -> Outcome:
         """A value passed on inside the bundle stays in the engine only if somebody may still ask for it."""
-        if not isinstance(outcome.handle, _Passed):
+        if not isinstance(outcome.handle, Passed):
             return outcome
         keep = call.keep and self.keeps_published if outcome.record is not None else call.keep or in_vain
         try:
@@ -183,7 +183,7 @@ class Worker(Inputs):
             worker=self.name,
             handle=self.keep(call, value, retained=retained),
             digest=digest_of(value) if call.digest else None,
-            part_of=_part_of(call) if shipped_task.task.derived else "",
+            part_of=part_of_whole(call) if shipped_task.task.derived else "",
             expires=call.upstream_expires,
             started=started,
             seconds=time.perf_counter() - clock,
@@ -239,7 +239,7 @@ class Worker(Inputs):
         if not published and (call.passes_on or self._shares_memory):
             refuse_live(value, one_way=self._shares_memory)  # it must not depend on bundles whether it works
         if call.passes_on:
-            return _Passed(value)
+            return Passed(value)
         return self._keep(value) if call.keep else None
 
     def keep_published(self, call: Call, value: Any, *, retained: bool) -> Any:
@@ -334,7 +334,7 @@ class _CachedCall:
             fence=call.fencing_token or 0,
             digest=lambda: value_digest() or combine("result", (self.task, key, call.attempt_id)),
             key_parts=parts,
-            expires=_expiry(options.cache_expiration, SYSTEM_CLOCK.now()),
+            expires=expiry_after(options.cache_expiration, SYSTEM_CLOCK.now()),
             upstream_expires=call.upstream_expires,
             producer=this_process(run_id=self.worker.run_id, flow=self.shipped_task.flow),
             started=started,

@@ -14,7 +14,7 @@ from penstock.storage.results.store import ResultStore
 from penstock.worker.copies import CannotCopy, copied, own_copy
 from penstock.worker.lazy_inputs import filled_lazily, lazy_parameters, scanned
 from penstock.worker.messages import NO_GENERATION, Call, Input, ShippedTask
-from penstock.worker.passing import _own_arguments, _Passed
+from penstock.worker.passing import Passed, own_arguments
 from penstock.worker.reading import read_back
 from penstock.worker.value_cache import ValueCache
 
@@ -49,7 +49,7 @@ class Inputs:
         lazy = self._lazy(shipped_task)
         arguments = call.arguments
         if self._shares_memory and (shipped_task.template is not None or shipped_task.task.options.retries):
-            arguments = _own_arguments(arguments)  # another attempt finds them as they were
+            arguments = own_arguments(arguments)  # another attempt finds them as they were
         if not lazy and not call.inputs and not call.large:
             return dict(arguments)
 
@@ -87,7 +87,7 @@ class Inputs:
             raise InputLost(node, source.record.generation if source.record else NO_GENERATION) from error
 
     def _fetched(self, handle: Any) -> Any:
-        return handle.value if isinstance(handle, _Passed) else self._fetch(handle)
+        return handle.value if isinstance(handle, Passed) else self._fetch(handle)
 
     def load(self, node: int, source: Input, *, reads: bool = False) -> Any:
         """One input's value: from the engine if it is there, else from the store.
@@ -100,7 +100,7 @@ class Inputs:
     def _load(self, node: int, source: Input, *, reads: bool) -> Any:
         if source.handle is not None:
             value = self._fetched(source.handle)
-            shares = isinstance(source.handle, _Passed) or self._shares_memory
+            shares = isinstance(source.handle, Passed) or self._shares_memory
             if not shares or source.sole or reads:
                 return value
             try:

@@ -14,13 +14,13 @@ from penstock.worker.messages import Call, Input, Outcome
 
 
 @dataclass(frozen=True, slots=True)
-class _Passed:
+class Passed:
     """A value on its way to a later call of the same bundle."""
 
     value: Any
 
 
-def _own_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def own_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments that nobody else has, with Refs and Larges as they are."""
 
     def own(leaf: Any) -> Any:
@@ -35,21 +35,21 @@ def _own_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
 _STAY = PLAIN | {Ref, Large}
 
 
-def _part_of(call: Call) -> str:
+def part_of_whole(call: Call) -> str:
     """The digests of the results that the call takes a part of; empty if one has none."""
     known = [source.part_of or source.digest or "" for source in call.inputs.values()]
     return "+".join(known) if all(known) else ""
 
 
-def _succeeded(outcome: Outcome) -> bool:
+def has_succeeded(outcome: Outcome) -> bool:
     return outcome.kind in ("executed", "hit")
 
 
-def _take_over(call: Call, done: Mapping[int, Outcome]) -> bool:
+def take_over(call: Call, done: Mapping[int, Outcome]) -> bool:
     """Fill in the inputs that earlier calls of the bundle made; False if one it needs did not succeed."""
     if not call.inner and not call.after:
         return True
-    if not all(_succeeded(done[node]) for node in (*call.inner, *call.after)):
+    if not all(has_succeeded(done[node]) for node in (*call.inner, *call.after)):
         return False
     inputs = dict(call.inputs)
     for node in call.inner:
@@ -69,5 +69,5 @@ def _take_over(call: Call, done: Mapping[int, Outcome]) -> bool:
     return True
 
 
-def _expiry(after: Any, now: float) -> float | None:
+def expiry_after(after: Any, now: float) -> float | None:
     return None if after is None else now + float(after.total_seconds())

@@ -36,7 +36,7 @@ class Recorder:
             patch.setattr(os, name, self._noting(name, getattr(os, name), 1))
         patch.setattr(os, "fsync", self._synced(os.fsync))
         patch.setattr(os, "open", self._opened(os.open))
-        patch.setattr(local._Temporary, "write", self._written(local._Temporary.write, local._Temporary.fileno))
+        patch.setattr(local.Temporary, "write", self._written(local.Temporary.write, local.Temporary.fileno))
         patch.setattr(os, "write", self._written(os.write, int))
 
     def note(self, what: str, *names: str) -> None:

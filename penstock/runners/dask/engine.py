@@ -20,8 +20,8 @@ from penstock.errors import DamagedResult, RunnerError
 from penstock.runners.dask.capacity import ANYWHERE, Placement, Workers
 from penstock.runners.dask.connections import Connection
 from penstock.runners.dask.graphs import Graphs, InFlight, Key
-from penstock.runners.dask.notes import _Drop, _Fetch
-from penstock.runners.dask.unfinished import _handed_back, _outcomes, _told, scheduler_info
+from penstock.runners.dask.notes import Drop, Fetch
+from penstock.runners.dask.unfinished import error_told, given_back, outcomes_of_all, scheduler_info
 from penstock.runners.dask.worker import Kept, Promised, unwrapped
 from penstock.worker.failures import describe
 from penstock.worker.messages import (
@@ -51,7 +51,7 @@ OUTCOME_SECONDS = 10.0
 """A Dask task that finished so long ago has no report any more that could still be under way."""
 
 
-_Note = InFlight | _Drop | _Fetch
+_Note = InFlight | Drop | Fetch
 
 
 class DaskEngine:
@@ -95,7 +95,7 @@ class DaskEngine:
             self._workers.place(bundle.resources)  # raises if it could never run
         lost = {call.node: found for call in bundle.calls if (found := self._without_lost_handles(call))}
         if lost:
-            self._report(Finished(bundle.number, _handed_back(bundle, lost)))
+            self._report(Finished(bundle.number, given_back(bundle, lost)))
             return
         flight = self._graphs.flight(bundle)
         with self._guard:
@@ -133,7 +133,7 @@ class DaskEngine:
         with self._guard:
             keys = self._graphs.released(handles)
         if keys:
-            self._notes.put(_Drop(keys))
+            self._notes.put(Drop(keys))
 
     def close(self) -> None:
         with self._guard:
@@ -150,7 +150,7 @@ class DaskEngine:
         with self._guard:
             if self._closed:
                 raise RuntimeError("the run is over")
-            self._notes.put(_Fetch(handle, asked))
+            self._notes.put(Fetch(handle, asked))
         return asked.result()
 
     def _without_lost_handles(self, call: Call) -> dict[int, int]:
@@ -194,7 +194,7 @@ class DaskEngine:
             if kept:
                 self._graphs.leave(flight, kept)
         if not kept:
-            self._notes.put(_Drop((flight.key,)))
+            self._notes.put(Drop((flight.key,)))
         if outcomes is not None:
             self._report(Finished(number, outcomes))
 
@@ -233,16 +233,16 @@ class DaskEngine:
     def _handle(self, notes: Iterable[_Note], *, over: bool) -> None:
         flights = []
         for note in notes:
-            if isinstance(note, _Drop):
+            if isinstance(note, Drop):
                 self._graphs.let_go(note.keys)
-            elif isinstance(note, _Fetch):
+            elif isinstance(note, Fetch):
                 self._answer(note)
             else:
                 flights.append(note)
         if flights and not over:
             self._hand_over(flights)
 
-    def _answer(self, note: _Fetch) -> None:
+    def _answer(self, note: Fetch) -> None:
         try:
             note.asked.set_result(self._graphs.future(note.handle))
         except Exception as error:  # noqa: BLE001 (handed to the thread that asks)
@@ -256,7 +256,7 @@ class DaskEngine:
             if flight.bundle.number not in self._flights or self._broken is not None:
                 continue
             if not self._can_follow(flight, sent):
-                self._end(flight.bundle.number, _outcomes(flight.bundle, "not_started"))
+                self._end(flight.bundle.number, outcomes_of_all(flight.bundle, "not_started"))
                 continue
             placement = self._placement(flight)
             if placement is None:
@@ -279,7 +279,7 @@ class DaskEngine:
         try:
             return self._workers.place(flight.bundle.resources) if self._workers.known else None
         except RunnerError as error:
-            self._end(flight.bundle.number, _outcomes(flight.bundle, "failed", describe(error)))
+            self._end(flight.bundle.number, outcomes_of_all(flight.bundle, "failed", describe(error)))
             return None
 
     def _hand_over_held(self, now: float) -> None:
@@ -315,7 +315,7 @@ class DaskEngine:
             elif self._workers.runs(flight.placement):
                 flight.waits_since = None
             elif flight.placement != ANYWHERE:
-                self._end(flight.bundle.number, _outcomes(flight.bundle, "not_started"))  # to be placed again
+                self._end(flight.bundle.number, outcomes_of_all(flight.bundle, "not_started"))  # to be placed again
             else:
                 self._wait_for_workers(flight, now)
         self._settle_erred(erred)
@@ -330,12 +330,13 @@ class DaskEngine:
                 because=f"none came within {self._workers.patience:g} s",
                 hint="start workers, or raise worker_timeout= if they take longer",
             )
-            self._end(flight.bundle.number, _outcomes(flight.bundle, "failed", describe(error)))
+            self._end(flight.bundle.number, outcomes_of_all(flight.bundle, "failed", describe(error)))
 
     def _lost(self, flight: InFlight, why: str) -> None:
         lost = Failure("WorkerLost", why, "")
         self._end(
-            flight.bundle.number, self._handed_back(flight.bundle) or _outcomes(flight.bundle, "worker_lost", lost)
+            flight.bundle.number,
+            self._handed_back(flight.bundle) or outcomes_of_all(flight.bundle, "worker_lost", lost),
         )
 
     def _handed_back(self, bundle: Bundle) -> list[Outcome] | None:
@@ -343,7 +344,7 @@ class DaskEngine:
         handles = [source.handle for call in bundle.calls for source in call.inputs.values()]
         if not any(self._graphs.is_lost(handle) for handle in handles):
             return None
-        return _handed_back(bundle, {call.node: self._without_lost_handles(call) for call in bundle.calls})
+        return given_back(bundle, {call.node: self._without_lost_handles(call) for call in bundle.calls})
 
     def _settle_erred(self, erred: Iterable[InFlight]) -> None:
         from distributed.scheduler import KilledWorker
@@ -354,10 +355,13 @@ class DaskEngine:
             if isinstance(error, KilledWorker) and error.task == flight.key:
                 died.setdefault(error.last_worker.address, []).append(flight)
             elif isinstance(error, KilledWorker):  # the one it waited for died
-                self._end(flight.bundle.number, _outcomes(flight.bundle, "not_started"))
+                self._end(flight.bundle.number, outcomes_of_all(flight.bundle, "not_started"))
             else:
                 outcomes = self._handed_back(flight.bundle)
-                self._end(flight.bundle.number, outcomes or _outcomes(flight.bundle, "failed", describe(_told(error))))
+                self._end(
+                    flight.bundle.number,
+                    outcomes or outcomes_of_all(flight.bundle, "failed", describe(error_told(error))),
+                )
         for address, flights in died.items():
             # Dask blames all that were at the worker. Only as many as it has threads can have been under way: those
             # that came first, if it did not tell.
@@ -365,9 +369,9 @@ class DaskEngine:
             threads = self._workers.threads(address)
             lost = Failure("WorkerLost", f"the Dask worker {address} died", "")
             for flight in flights[:threads]:
-                self._end(flight.bundle.number, _outcomes(flight.bundle, "worker_lost", lost))
+                self._end(flight.bundle.number, outcomes_of_all(flight.bundle, "worker_lost", lost))
             for flight in flights[threads:]:
-                self._end(flight.bundle.number, _outcomes(flight.bundle, "not_started"))
+                self._end(flight.bundle.number, outcomes_of_all(flight.bundle, "not_started"))
 
     def _refresh(self) -> None:
         self._workers.update(scheduler_info(self._client)["workers"], time.monotonic())
@@ -381,4 +385,4 @@ class DaskEngine:
             hint="run it again when the scheduler is back: what was published is a hit then",
         )
         for flight in list(self._flights.values()):
-            self._end(flight.bundle.number, _outcomes(flight.bundle, "failed", describe(self._broken)))
+            self._end(flight.bundle.number, outcomes_of_all(flight.bundle, "failed", describe(self._broken)))

@@ -11,26 +11,26 @@ from dataclasses import dataclass
 from typing import Any
 
 
-class _Interrupted(BaseException):
+class Interrupted(BaseException):
     """Raised inside a bundle's thread to stop it."""
 
 
 @dataclass(slots=True, eq=False)
-class _Job:
+class InterruptibleJob:
     """A bundle under way in a thread of this process."""
 
     thread: int
     stopped: bool = False
 
 
-_jobs: dict[tuple[str, int], _Job] = {}
+_jobs: dict[tuple[str, int], InterruptibleJob] = {}
 _jobs_guard = threading.Lock()
 
 
 @contextmanager
-def _interruptible(key: tuple[str, int]) -> Iterator[_Job]:
+def interruptible(key: tuple[str, int]) -> Iterator[InterruptibleJob]:
     """The block may be ended by `interrupt`, at its next line of Python."""
-    job = _Job(threading.get_ident())
+    job = InterruptibleJob(threading.get_ident())
     with _jobs_guard:
         _jobs[key] = job
     try:
@@ -40,7 +40,7 @@ def _interruptible(key: tuple[str, int]) -> Iterator[_Job]:
         with _jobs_guard:
             _jobs.pop(key, None)
     if job.stopped:
-        raise _Interrupted
+        raise Interrupted
 
 
 def interrupt(key: Any) -> None:
@@ -49,13 +49,13 @@ def interrupt(key: Any) -> None:
         job = _jobs.pop(key, None)
         if job is not None:
             job.stopped = True
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(job.thread), ctypes.py_object(_Interrupted))
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(job.thread), ctypes.py_object(Interrupted))
 
 
 _watched: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def _watch_for_cancelling(worker: Any) -> None:
+def watch_for_cancelling(worker: Any) -> None:
     """Let this Dask worker interrupt bundles whose Dask task is cancelled, or whose driver is gone."""
     with _jobs_guard:
         if worker in _watched:

@@ -11,14 +11,14 @@ from penstock.runners.dask.worker import Kept
 
 
 @dataclass(frozen=True, slots=True)
-class _Drop:
+class Drop:
     """A note to let go of Dask tasks."""
 
     keys: tuple[Key, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Fetch:
+class Fetch:
     """A note that somebody wants Dask's future of a value."""
 
     handle: Kept

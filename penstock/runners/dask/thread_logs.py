@@ -27,7 +27,7 @@ _thread_logs = _ThreadLogs()
 
 
 @contextmanager
-def _collected_logs(*, enabled: bool) -> Iterator[list[tuple[str, int, str]]]:
+def collected_logs(*, enabled: bool) -> Iterator[list[tuple[str, int, str]]]:
     """What this thread logs in the block, to be shown by the driver."""
     records: list[tuple[str, int, str]] = []
     if not enabled:  # the driver is this process: its handlers see the records anyway

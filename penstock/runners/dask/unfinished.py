@@ -17,7 +17,7 @@ def scheduler_info(client: Any) -> dict[str, Any]:
     return info
 
 
-def _told(error: BaseException | None) -> BaseException:
+def error_told(error: BaseException | None) -> BaseException:
     """What a Dask task failed with that never came as far as to a call of ours."""
     if is_a(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in ("penstock", "cloudpickle"):
         return RunnerError(
@@ -32,12 +32,12 @@ def _told(error: BaseException | None) -> BaseException:
     )
 
 
-def _outcomes(bundle: Bundle, kind: OutcomeKind, failure: Failure | None = None) -> list[Outcome]:
+def outcomes_of_all(bundle: Bundle, kind: OutcomeKind, failure: Failure | None = None) -> list[Outcome]:
     """The same for all calls of a bundle."""
     return [Outcome(call.node, call.attempt, kind, failure=failure) for call in bundle.calls]
 
 
-def _handed_back(bundle: Bundle, lost: Mapping[int, Mapping[int, int]]) -> list[Outcome]:
+def given_back(bundle: Bundle, lost: Mapping[int, Mapping[int, int]]) -> list[Outcome]:
     """Outcomes of a bundle that cannot run because inputs of some calls are lost, by node."""
     return [
         Outcome(c.node, c.attempt, "input_lost", lost=lost[c.node])

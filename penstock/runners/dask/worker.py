@@ -21,8 +21,8 @@ import cloudpickle
 
 from penstock.errors import RunnerError
 from penstock.runners.dask.event_batching import batcher_of
-from penstock.runners.dask.interrupting import _Interrupted, _interruptible, _Job, _watch_for_cancelling
-from penstock.runners.dask.thread_logs import _collected_logs
+from penstock.runners.dask.interrupting import Interrupted, InterruptibleJob, interruptible, watch_for_cancelling
+from penstock.runners.dask.thread_logs import collected_logs
 from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.base import Store
 from penstock.worker.execution import Worker
@@ -149,16 +149,16 @@ def perform(data: bytes, *brought: Any) -> dict[int, Pickled | KeptValue]:
 
     parcel = Parcel(*pickle.loads(data))
     worker = distributed.get_worker()
-    _watch_for_cancelling(worker)
+    watch_for_cancelling(worker)
     batcher = batcher_of(worker)
     if parcel.tells:
         batcher.tell(parcel.topic, parcel.run, "started", parcel.key[1], b"")
     try:
-        with _interruptible(parcel.key) as job, ExitStack() as using:
+        with interruptible(parcel.key) as job, ExitStack() as using:
             answer, logs, values = _perform(parcel, brought, job, using)
             batcher.tell(parcel.topic, parcel.run, "finished", parcel.key[1], _wrapped(answer, logs))
             return values
-    except _Interrupted:
+    except Interrupted:
         return {}  # the driver has forgotten this bundle
 
 
@@ -173,17 +173,17 @@ def _wrapped(answer: Sequence[Outcome] | Failure, logs: Logs) -> bytes:
 
 
 def _perform(
-    parcel: Parcel, brought: Sequence[Any], job: _Job, using: ExitStack
+    parcel: Parcel, brought: Sequence[Any], job: InterruptibleJob, using: ExitStack
 ) -> tuple[Sequence[Outcome] | Failure, Logs, dict[int, Pickled | KeptValue]]:
     try:
         site = _site(parcel, brought, using)
         bundle = unpack_bundle(_bytes(parcel.bundle, brought))
-    except _Interrupted:
+    except Interrupted:
         raise
     except BaseException as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
         return portable(describe(explained(error))), [], {}
     bundle_worker = BundleWorker(site, parcel, brought, job)
-    with _collected_logs(enabled=site.driver != THIS_PROCESS) as logs:
+    with collected_logs(enabled=site.driver != THIS_PROCESS) as logs:
         outcomes = portable_outcomes(bundle_worker.perform_bundle(bundle))
     return outcomes, logs, bundle_worker.take_values(bundle, outcomes)
 
@@ -275,7 +275,7 @@ def _check_store(store: Store, evidence: str | None) -> None:
 class BundleWorker(Worker):
     """The worker of one bundle. Several may be at work in one process."""
 
-    def __init__(self, site: _Site, parcel: Parcel, brought: Sequence[Any], job: _Job) -> None:
+    def __init__(self, site: _Site, parcel: Parcel, brought: Sequence[Any], job: InterruptibleJob) -> None:
         super().__init__(
             site.context,
             open_results=site.open_results,

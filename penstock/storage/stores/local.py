@@ -26,7 +26,7 @@ from penstock.storage.stores.base import MAX_RECORD_BYTES, Listed, Reach, check_
 from penstock.storage.stores.folders import Descent
 from penstock.storage.stores.local_errors import NO_LINKS, translated
 from penstock.storage.stores.local_upkeep import disk_bytes, prune, sweep
-from penstock.storage.stores.local_writes import _Temporary
+from penstock.storage.stores.local_writes import Temporary
 
 _Done = TypeVar("_Done")
 _TEMPORARY = ".tmp"
@@ -261,7 +261,7 @@ class LocalStore:
         return f"{self._root}/{check_name(name)}"
 
     @contextmanager
-    def _temporary(self, path: str) -> Iterator[tuple[_Name, _Temporary]]:
+    def _temporary(self, path: str) -> Iterator[tuple[_Name, Temporary]]:
         """A new file of our own beside the names, gone when the block ends (a link to it stays)."""
         name = os.urandom(12).hex()
         try:
@@ -271,7 +271,7 @@ class LocalStore:
         with descent:
             try:
                 temporary = _Name(descent.to(_TEMPORARY, make=True), name)
-                raw = _Temporary(_new_file(temporary), path)
+                raw = Temporary(_new_file(temporary), path)
             except OSError as error:
                 raise translated(error, "writing", path) from error
             try:
@@ -293,14 +293,14 @@ class LocalStore:
             os.makedirs(self._root, 0o700, exist_ok=True)
             return Descent(self._root)
 
-    def _sync(self, raw: _Temporary) -> None:
+    def _sync(self, raw: Temporary) -> None:
         if self._durable:
             try:
                 os.fsync(raw.fileno())
             except OSError as error:
                 raise translated(error, "writing", raw.path) from error
 
-    def _link(self, temporary: _Name, raw: _Temporary, name: str) -> bool:
+    def _link(self, temporary: _Name, raw: Temporary, name: str) -> bool:
         """Give the file the name `name` if that is free; True if it has it now."""
         path = f"{self._root}/{name}"
         try:

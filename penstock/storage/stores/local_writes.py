@@ -8,7 +8,7 @@ from typing import Any
 from penstock.storage.stores.local_errors import translated
 
 
-class _Temporary(io.FileIO):
+class Temporary(io.FileIO):
     """An open temporary file whose failing writes say what they mean to the store."""
 
     def __init__(self, file: int, path: str) -> None:
