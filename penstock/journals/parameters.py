@@ -168,7 +168,9 @@ def read_parameters(
         raise _cannot_resume(record, "its parameters are not in the store any more", where=store.url)
     if record.parameters_checksum and blake3(pickled).hexdigest() != record.parameters_checksum:
         raise _cannot_resume(record, "its parameters are not the ones that it began with", where=store.url)
-    parameters: dict[str, Any] = cloudpickle.loads(pickled)
+    from penstock.storage.formats.pickles import load  # on use: only who resumes a run reads them
+
+    parameters: dict[str, Any] = load(pickled)
     return {**parameters, **given}
 
 

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from penstock.errors import CodecRefused
+from penstock.process.former_homes import home_of
 from penstock.process.main_modules import MAIN_NAMES, Names, importable_module, living_names
 
 
@@ -67,6 +68,7 @@ def find_class(name: str) -> type:
     Raises `CodecRefused` if it is not here. Runs nothing of the module's: no `__getattr__`, no property.
     """
     module, _, qualname = name.partition(":")
+    module = home_of(module)
     living = living_names(module)
     if living is None:
         living = _imported(module)

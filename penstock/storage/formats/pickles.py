@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import cloudpickle
 
 from penstock.objects.live import Pickler
+from penstock.process.former_homes import home_of
 from penstock.process.main_modules import MAIN_NAMES, living_names
 from penstock.storage.formats.classes import class_name
 from penstock.storage.formats.path_results import note_of_paths
@@ -95,6 +96,7 @@ class _Attribute:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        module = home_of(module)
         if (module, name) == ("importlib", "import_module"):
             return _living
         if module not in sys.modules:
@@ -109,6 +111,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _living(module: str) -> Any:
+    module = home_of(module)
     names = living_names(module)
     if names is None:
         return importlib.import_module(module)
