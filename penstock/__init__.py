@@ -1,17 +1,24 @@
 """Penstock runs flows on Dask, Ray or the local machine and never computes the same thing twice.
 
-Layers, from the top; imports only go down:
+Layers, from the top; imports only point downwards:
 
-    cli                              the command line
-    testing                          conformance suites for implementations, fakes
-    flows  tasks                     @flow and @task as users see them
-    runs  previews                   ties the parts together for one run; the same without running anything
-    environments  journals           where a run happens, and its written trace
-    runners                          engines, and the one loop that drives them
-    transactions                     the one part that needs both storage and locks
-    locks                            one execution is likely
-    storage | graph                  one result is certain | what would be computed, under which key
-    settings  events  clocks  logs  checksums  runtime  errors
+    cli
+    reports | control | testing
+    flows  tasks
+    immediate
+    active_runs
+    runs  previews
+    explanations
+    environments | driver
+    runners
+    worker
+    transactions | catalog
+    limits | journals | locks
+    storage | graph
+    digests | settings | redis | logs | plugins
+    events | input_files | coroutines
+    objects | process
+    errors | clocks | checksums | runtime | imported | ownership
 """
 
 __version__ = "0.1.0"

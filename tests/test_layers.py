@@ -55,11 +55,14 @@ def test_every_contract_is_kept() -> None:
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
-        ("storage/stores/base.py", "import penstock.locks.base", "Imports only go down"),
-        ("graph/graphs.py", "import penstock.storage.stores.base", "Imports only go down"),
+        ("storage/stores/base.py", "import penstock.locks.base", "Imports only point downwards"),
+        ("graph/graphs.py", "import penstock.storage.stores.base", "Imports only point downwards"),
         ("locks/base.py", "import penstock.locks.memory", "No cycle anywhere"),
-        ("graph/graphs.py", "import threading", "The graph is pure"),
+        ("graph/graphs.py", "import threading", "The graph and digests are pure"),
         ("runners/base.py", "def _():\n    import dask", "Engines and services"),
+        ("storage/stores/base.py", "import penstock.storage.records.names", "Results know formats"),
+        ("runners/ray/capacity.py", "import penstock.runners.dask.capacity", "Engines know nothing"),
+        ("driver/loop.py", "import penstock.runners.prefetch", "The driver knows what an engine is"),
     ],
 )
 def test_a_spoilt_layer_is_caught(copy: Path, module: str, line: str, contract: str) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import importlib.util
+import os
+import re
 import subprocess
 import sys
+import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -133,3 +139,64 @@ def test_using_flows_and_tasks_imports_nothing_of_what_only_some_runs_need() -> 
 
 def test_what_is_imported_on_use_is_called_as_in_this_list() -> None:
     assert [name for name in ON_USE if importlib.util.find_spec(name) is None] == []
+
+
+PATHS = [
+    "penstock.errors.PenstockError",
+    "penstock.flows.Flow",
+    "penstock.locks.FileSystemLockManager",
+    "penstock.locks.LockManager",
+    "penstock.locks.MemoryLockManager",
+    "penstock.locks.RedisLockManager",
+    "penstock.locks.StorageLockManager",
+    "penstock.runners.DaskRunner",
+    "penstock.runners.ProcessRunner",
+    "penstock.runners.RayRunner",
+    "penstock.runners.Runner",
+    "penstock.runners.ThreadRunner",
+    "penstock.runtime.flow_run",
+    "penstock.runtime.task_run",
+    "penstock.storage.LocalStore",
+    "penstock.storage.MemoryStore",
+    "penstock.storage.Store",
+    "penstock.storage.open_store",
+    "penstock.testing.locks.LockManagerTests",
+    "penstock.testing.runners.RunnerTests",
+    "penstock.testing.stores.StoreTests",
+    "penstock.transactions.IsolationLevel",
+]
+"""Where users import from, beside `penstock` itself: wherever our files lie, these stay."""
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_public_path_leads_to_what_it_names(path: str) -> None:
+    module, _, name = path.rpartition(".")
+    assert hasattr(importlib.import_module(module), name)
+
+
+def _shown() -> list[tuple[str, str, str]]:
+    """Page, module and name of every import from Penstock in the examples of the documentation."""
+    root = Path(__file__).parent.parent
+    pages = [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").glob("*.md"))]
+    found = set()
+    for page in pages:
+        for block in re.findall(r"```python[^\n]*\n(.*?)```", page.read_text() if page.exists() else "", re.S):
+            for statement in re.findall(r"^[ ]*from penstock(?:[.][\w.]+)? import (?:\([^)]*\)|[^\n]*)", block, re.M):
+                node = ast.parse(textwrap.dedent(statement)).body[0]
+                assert isinstance(node, ast.ImportFrom)
+                found.update((page.name, node.module or "", alias.name) for alias in node.names)
+    return sorted(found)
+
+
+@pytest.mark.skipif(os.environ.get("PENSTOCK_CORE_ONLY") == "1", reason="the documentation is not beside these tests")
+def test_each_import_that_the_documentation_shows_works() -> None:
+    shown = _shown()
+    assert len(shown) > 10
+    absent = [each for each in shown if not _offers(each[1], each[2])]
+    assert absent == []
+
+
+def _offers(module: str, name: str) -> bool:
+    if hasattr(importlib.import_module(module), name):
+        return True
+    return importlib.util.find_spec(f"{module}.{name}") is not None
