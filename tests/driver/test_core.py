@@ -337,7 +337,7 @@ def test_a_task_is_given_to_the_engine_until_it_has_taken_it() -> None:
     given: list[int] = []
 
     def first_fails(question: Any) -> BaseException | None:
-        given.append(len(question.payloads))
+        given.append(len(question.shipped_tasks))
         return OSError("away") if len(given) == 1 else None
 
     world.refuse[do.Submit] = first_fails
