@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.machinery
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,9 @@ def write_package(folder: Path, value: int, name: str = MODULE) -> Path:
     """A package whose tasks tell `value`, from a module of its own and from a file beside it."""
     package = folder / name
     (package / "inner").mkdir(parents=True, exist_ok=True)
+    # Python would take a file for unchanged that is written twice within a second, and load the older bytecode.
+    for cache in package.rglob("__pycache__"):
+        shutil.rmtree(cache)
     (package / "__pycache__").mkdir(exist_ok=True)
     (package / "__pycache__" / "old.pyc").write_bytes(b"stale")
     (package / "__init__.py").write_text("")
@@ -166,6 +170,66 @@ def test_compiled_extensions_travel_to_the_same_platform_only(hidden: Path) -> N
     elsewhere = Shipment(shipment.names, "0" * 64, shipment.archive, "win-amd64, cpython-39")
     with pytest.raises(RunnerError, match="cannot be shipped to this worker"), code_unpacking.in_use(elsewhere):
         pass
+
+
+def write_again(path: Path, text: str) -> None:
+    """Change a file as it looks when that happens within one second."""
+    stat = path.stat()
+    path.write_text(text)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_modules_of_out_of_date_bytecode_are_not_shipped_with_newer_source(
+    hidden: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The functions of tasks travel as they are loaded: half of a call would be of the older source."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    load(hidden)
+    inner = hidden / MODULE / "inner" / "__init__.py"
+    write_again(inner, inner.read_text().replace("VALUE = 1", "VALUE = 2"))
+    load(hidden)
+    assert sys.modules[f"{MODULE}.inner"].VALUE == 1  # that is Python
+    with pytest.raises(ConfigurationError, match=rf"cannot ship '{MODULE}.inner'") as caught:
+        pack([hidden / MODULE])
+    assert "__pycache__" in str(caught.value)
+    shutil.rmtree(inner.parent / "__pycache__")
+    load(hidden)
+    assert pack([hidden / MODULE]) is not None
+
+
+@pytest.mark.parametrize("bytecode", [True, False])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("return Mine()", "return Mine"), ("return VALUE, mine.n", "return VALUE, -mine.n"), ("def make():", "def make(")],
+)
+def test_source_that_was_edited_since_it_was_loaded_is_not_shipped(
+    old: str, new: str, bytecode: bool, hidden: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", not bytecode)
+    load(hidden)
+    tasks = hidden / MODULE / "tasks.py"
+    tasks.write_text(tasks.read_text().replace(old, new))
+    with pytest.raises(ConfigurationError, match=rf"cannot ship '{MODULE}.tasks'"):
+        pack([hidden / MODULE])
+
+
+@pytest.mark.parametrize("bytecode", [True, False])
+def test_comments_and_times_are_no_edit(bytecode: bool, hidden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", not bytecode)
+    load(hidden)
+    tasks = hidden / MODULE / "tasks.py"
+    tasks.write_text("# edited\n\n" + tasks.read_text() + "\n# to its end\n")
+    assert pack([hidden / MODULE]) is not None
+
+
+def test_a_module_that_was_reloaded_is_shipped_again(hidden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    code = load(hidden)
+    tasks = hidden / MODULE / "tasks.py"
+    tasks.write_text(tasks.read_text().replace("def make():", "def make_another():"))
+    monkeypatch.syspath_prepend(str(hidden))
+    importlib.reload(code)
+    assert pack([hidden / MODULE]) is not None
 
 
 @pytest.mark.parametrize(

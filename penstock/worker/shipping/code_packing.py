@@ -44,7 +44,8 @@ class Shipment:
 def pack(ship: Ship) -> Shipment | None:
     """What is to travel, read from disk now; None if that is nothing.
 
-    Raises `ConfigurationError` for a name that cannot be found or is no package of files, and for too many bytes.
+    Raises `ConfigurationError` for a name that cannot be found or is no package of files, for too many bytes, and for a
+    module that is loaded here from older source: workers would run some of either.
     Compiled extensions travel as the files they are, and only to workers of the same system and version of Python.
     """
     if not ship:
@@ -52,14 +53,20 @@ def pack(ship: Ship) -> Shipment | None:
     import hashlib  # what packs is imported by those alone who ship
     import zipfile
 
+    from penstock.runners.loaded_sources import is_older, loaded_from_files
+
     places = dict(_place(entry) for entry in ship)
     files = sorted((arcname, path) for name, place in places.items() for arcname, path in _files_of(name, place))
     _check_size(files, places)
+    loaded = loaded_from_files(places)
     digest, buffer = hashlib.sha256(), io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for arcname, path in files:
             with open(path, "rb") as file:
                 data = file.read()
+            module = loaded.get(os.path.realpath(path))
+            if module is not None and is_older(module, data):
+                raise _outdated(module.__name__, path)
             for part in (arcname.encode(), data):
                 digest.update(len(part).to_bytes(8, "big") + part)
             archive.writestr(zipfile.ZipInfo(arcname, _TIME), data)
@@ -127,6 +134,14 @@ def _cannot(
     entry: str, because: str, *, hint: str = 'name a package or module of your project, as in ship=["pkg"]'
 ) -> ConfigurationError:
     return ConfigurationError(f"cannot ship {entry!r}", because=because, hint=hint)
+
+
+def _outdated(module: str, path: str) -> ConfigurationError:
+    return _cannot(
+        module,
+        f"it was loaded before {path} became what it is now, and workers would run some of either",
+        hint="start the program again; if that does not help, remove __pycache__ beside the file, which is out of date",
+    )
 
 
 def _files_of(name: str, places: Iterable[str]) -> Iterator[tuple[str, str]]:
