@@ -9,6 +9,8 @@ from typing import Any
 
 from penstock.driver.effects.lookups import Lookups
 from penstock.environments import Environment
+from penstock.graph.capture import replace_futures
+from penstock.graph.futures import Future
 from penstock.graph.planning import Planner
 from penstock.graph.plans import Plan
 from penstock.graph.steps import Hit
@@ -55,8 +57,15 @@ class _Preview:
         results = self._environment.results(storage)
         return StoredResult(results, results.whole(step.answer.record))
 
+    def returned(self, value: Any) -> None:
+        """Decide what the flow gives back and all that is left, as a run does at its end."""
+        futures: list[Future[Any]] = []
+        replace_futures(value, futures.append)
+        self.plan_all(*(future._node for future in futures if future._source is self.trace))
+
     def wait(self, node: int, timeout: float | None) -> None:
-        """Nothing to do: whoever only waits goes on the same way however it ends."""
+        """Whoever only waits goes on the same way however it ends. A run decides all that was called up to here."""
+        self.plan_all(node)
 
     def failure(self, nodes: Sequence[int]) -> BaseException | None:
         """Nothing ran, so nothing failed."""
@@ -80,10 +89,10 @@ def preview(call: Callable[[], Any], frame: FlowFrame, environment: Environment,
     view = _Preview(frame, environment, look_up=look_up)
     try:
         with tracing(view.trace):
-            call()
+            value = call()
+        view.returned(value)  # while its futures are held: a run fetches the values of all of them
     except _NeedsValue:
-        pass
-    view.plan_all()
+        view.plan_all()
     view.trace.graph.stopped_at = view.stopped_at
     from penstock.explanations.explainer import Explainer  # for those who plan
 

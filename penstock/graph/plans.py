@@ -96,8 +96,9 @@ class Plan:
 
     @property
     def work(self) -> bool:
-        """Whether a run would execute anything."""
-        return any(step.runs for step in self.steps.values()) or self.stopped_at is not None
+        """Whether a run would execute any task: to take a part of what is stored is no work."""
+        tasks = (step for id, step in self.steps.items() if not self.graph[id].entry.task.derived)
+        return any(step.runs for step in tasks) or self.stopped_at is not None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for `--json` and tests."""
