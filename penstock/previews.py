@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.driver.effects.lookups import Lookups
 from penstock.environments import Environment
-from penstock.graph.capture import replace_futures
+from penstock.graph.arguments import replace_futures
 from penstock.graph.futures import Future
 from penstock.graph.planning import Planner
 from penstock.graph.plans import Plan

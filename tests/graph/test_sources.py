@@ -449,10 +449,45 @@ def test_a_class_without_methods_is_found_in_the_cell_of_a_notebook_that_defines
     run(2, "def f(x):\n    return Size.SMALL, x\n")
     one = task_code(notebook.f)
     run(3, "import enum\nclass Size(enum.Enum):\n    SMALL = 2\n")
-    with pytest.raises(DigestError, match="ambiguous"):  # which of two cells ran last is not known
-        task_code(notebook.f)
+    two = task_code(notebook.f)
+    assert two != one  # the latest cell that fits
+    with pytest.raises(ZeroDivisionError):
+        run(4, "import enum\nclass Size(enum.Enum):\n    SMALL = 3\n    1 / 0\n")
+    assert task_code(notebook.f) == two
     del linecache.cache["<ipython-input-1>"]
-    assert task_code(notebook.f) != one
+    assert task_code(notebook.f) == two
+
+
+CELL_CLASSES = {
+    "data class": ("@dataclass\nclass R:\n    n: int\n", "@dataclass\nclass R:\n    n: int\n    m: int = 1\n"),
+    "enum": ("class R(enum.Enum):\n    A = 1\n", "class R(enum.Enum):\n    A = 2\n"),
+    "named tuple": ("class R(NamedTuple):\n    n: int\n", "class R(NamedTuple):\n    n: int\n    m: int = 0\n"),
+    "with a method": (
+        "@dataclass\nclass R:\n    n: int\n    def f(self):\n        return 1\n",
+        "@dataclass\nclass R:\n    n: int\n    def f(self):\n        return 2\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CELL_CLASSES)
+def test_a_class_of_a_notebook_counts_as_its_latest_cell_has_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    interactive = pytest.importorskip("IPython.core.interactiveshell")
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the shell puts its own there
+    shell = interactive.InteractiveShell(history_manager=None)
+    monkeypatch.setattr(interactive.InteractiveShell, "_instance", shell)
+    first, second = CELL_CLASSES[kind]
+
+    def run(text: str) -> None:
+        shell.run_cell(text, store_history=True).raise_error()
+
+    run("import enum\nfrom dataclasses import dataclass\nfrom typing import NamedTuple")
+    run(first)
+    run("def f(x):\n    return R, x")
+    one = task_code(shell.user_ns["f"])
+    run(second)
+    assert task_code(shell.user_ns["f"]) != one
+    run(first)
+    assert task_code(shell.user_ns["f"]) == one
 
 
 # -- growth ----------------------------------------------------------------------------------------------------------

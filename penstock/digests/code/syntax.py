@@ -10,7 +10,7 @@ import ast
 import linecache
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.machinery import SourceFileLoader
@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 from blake3 import blake3
 
 from penstock.digests.code.byte_code import same_code
+from penstock.digests.code.cells import cell_texts, newest_fit
 from penstock.digests.code.trees import DEFINITIONS, Definition, encode_tree, normalise
 from penstock.errors import DigestError
 
@@ -116,17 +117,15 @@ def _find_function(fn: FunctionType) -> ast.AST:
 
 
 def _find_class(cls: type) -> ast.ClassDef:
-    module = sys.modules.get(cls.__module__)
-    filename = getattr(module, "__file__", None) or _filename_of_methods(cls)
-    text = _source_text(filename, vars(module) if module else {}) if filename else ""
     where = f"{cls.__module__}.{cls.__qualname__}"
-    for member in vars(cls).values():
-        if isinstance(member, FunctionType) and member.__code__.co_filename == filename:
-            _check_loaded(text, member, where)
-    texts = [text] if text else _cells() if module is None or not hasattr(module, "__file__") else []
-    found = [node for text in texts for node in _classes_in(text).get(cls.__qualname__, ())]
+    found = _statements_in_files(cls, where)
+    of_cells = not found and _may_be_of_a_cell(cls)
+    if of_cells:
+        found = [node for text in cell_texts() for node in _statements_in(text, cls)]
     first_line = cls.__dict__.get("__firstlineno__")  # Python 3.13 and later
     found = [node for node in found if _first_line(node) == first_line] or found
+    if of_cells and len({encode_tree(node) for node in found}) > 1:
+        found = newest_fit(cls, found) or found
     if len({encode_tree(node) for node in found}) == 1:
         return found[0]
     raise DigestError(
@@ -136,10 +135,32 @@ def _find_class(cls: type) -> ast.ClassDef:
     )  # fmt: skip
 
 
-def _cells() -> list[str]:
-    """The texts that never were files: a notebook's cells. A class without methods does not say which one it is of."""
-    entries: list[Any] = list(linecache.cache.values())
-    return ["".join(entry[2]) for entry in entries if len(entry) == 4 and entry[1] is None]
+def _statements_in_files(cls: type, where: str) -> list[ast.ClassDef]:
+    """In the file of its module; where that has none of it, in those that its methods are of: a notebook's cells."""
+    module = sys.modules.get(cls.__module__)
+    scope = vars(module) if module else {}
+    own = getattr(module, "__file__", None)
+    for filename in dict.fromkeys([own] if own else []) | dict.fromkeys(_filenames_of_methods(cls)):
+        text = _source_text(filename, scope)
+        for member in vars(cls).values():
+            if isinstance(member, FunctionType) and member.__code__.co_filename == filename:
+                _check_loaded(text, member, where)
+        if text and (found := list(_statements_in(text, cls))):
+            return found
+    return []
+
+
+def _may_be_of_a_cell(cls: type) -> bool:
+    """A class without methods does not say which cell it is of."""
+    module = sys.modules.get(cls.__module__)
+    return module is None or not hasattr(module, "__file__") or cls.__module__ == "__main__"
+
+
+def _statements_in(text: str, cls: type) -> Sequence[ast.ClassDef]:
+    try:
+        return _classes_in(text).get(cls.__qualname__, ())
+    except SyntaxError:  # a cell that never ran
+        return ()
 
 
 def _check_loaded(text: str, fn: FunctionType, where: str) -> None:
@@ -258,11 +279,11 @@ def _at_position(lambdas: list[ast.AST], code: CodeType) -> list[ast.AST]:
     return sorted(holding, key=lambda node: (-node.lineno, -node.col_offset))[:1]  # type: ignore[attr-defined]
 
 
-def _filename_of_methods(cls: type) -> str | None:
-    # An enum's class holds methods of `enum` itself.
+def _filenames_of_methods(cls: type) -> list[str]:
+    # An enum's class holds methods of `enum` itself, and a data class some that are made by `dataclasses`.
     own = [m for m in vars(cls).values() if isinstance(m, FunctionType) and m.__module__ == cls.__module__]
-    codes = [member.__code__ for member in own]
-    return next((code.co_filename for code in codes if not code.co_filename.startswith("<string>")), None)
+    names = dict.fromkeys(member.__code__.co_filename for member in own)
+    return [name for name in names if not name.startswith("<string>")]
 
 
 def _qualified_classes(tree: ast.AST) -> Iterator[tuple[str, ast.ClassDef]]:
