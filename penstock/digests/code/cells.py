@@ -8,7 +8,7 @@ import linecache
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from penstock.loaded import loaded
+from penstock.imported import loaded
 
 
 def cell_texts() -> list[str]:
