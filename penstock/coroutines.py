@@ -12,6 +12,13 @@ from penstock.imported import loaded
 R = TypeVar("R")
 
 
+def named(coroutine: Coroutine[Any, Any, R], name: str) -> Coroutine[Any, Any, R]:
+    """The coroutine under the name of the function it stands for: errors and warnings show it."""
+    itself: Any = coroutine
+    itself.__name__ = itself.__qualname__ = name
+    return coroutine
+
+
 def run_coroutine(coroutine: Coroutine[Any, Any, R]) -> R:
     """An async function's result, from an event loop of its own.
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from penstock.active_runs import ActiveRun, active_run
+from penstock.coroutines import named
 from penstock.environments import Environment
 from penstock.graph.tasks import TaskDefinition
 from penstock.graph.tracing import FlowFrame, tracing
@@ -26,7 +27,7 @@ def call_now(definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[st
     they are made, if nothing is to be done with them but to hand them on: no key, no second try, no time-out.
     """
     if definition.is_async:
-        return _in_thread(definition, args, kwargs)
+        return named(_in_thread(definition, args, kwargs), definition.name)
     if not _streams(definition):
         return _run(_active(definition), definition, args, kwargs)
     arguments = definition.signature.bind(definition.name, args, kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import timedelta
 from types import CoroutineType
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, cast, overload
@@ -148,11 +148,34 @@ class Task(Generic[P, R]):
         return f"Task({self.task_key})"
 
 
+class Futures(Set[Future[Any]]):
+    """A set of futures, in order, that never asks for a value: which call it is tells them apart."""
+
+    def __init__(self, futures: Iterable[Future[Any]] = ()) -> None:
+        self._by_call = {_call_of(future): future for future in futures}
+
+    def __contains__(self, future: object) -> bool:
+        return isinstance(future, Future) and _call_of(future) in self._by_call
+
+    def __iter__(self) -> Iterator[Future[Any]]:
+        return iter(self._by_call.values())
+
+    def __len__(self) -> int:
+        return len(self._by_call)
+
+    def __repr__(self) -> str:
+        return f"Futures({list(self)})"
+
+
+def _call_of(future: Future[Any]) -> tuple[int, int]:
+    return id(future._source), future._node
+
+
 class Waited(NamedTuple):
     """What `wait` found."""
 
-    done: set[Future[Any]]
-    not_done: set[Future[Any]]
+    done: Futures
+    not_done: Futures
 
 
 def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> Waited:
@@ -161,8 +184,8 @@ def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> Waited
     deadline = None if timeout is None else time.monotonic() + timeout
     for future in asked:
         future.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-    done = {future for future in asked if future.done()}
-    return Waited(done, set(asked) - done)
+    done = Futures(future for future in asked if future.done())
+    return Waited(done, Futures(future for future in asked if future not in done))
 
 
 def _items(argument: Any) -> Sequence[Any] | None:

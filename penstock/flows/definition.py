@@ -19,7 +19,7 @@ import msgspec
 
 from penstock import events
 from penstock.active_runs import ActiveRun, active_run
-from penstock.coroutines import run_coroutine
+from penstock.coroutines import named, run_coroutine
 from penstock.driver.retries import delay_before
 from penstock.environments import Environment
 from penstock.flows.entries import entry_of
@@ -93,7 +93,7 @@ class Flow(Generic[P, R]):
             return cast(R, self._join(trace, parameters, wait_for))
         _resolved({"wait_for": [wait_for] if isinstance(wait_for, Future) else list(wait_for)})
         if self.is_async:
-            coroutine = self._run_async(parameters)
+            coroutine = named(self._run_async(parameters), self.name)
             return cast(R, coroutine if trace is None or trace.frame.is_async else run_coroutine(coroutine))
         return self._run(_resolved(parameters), current_settings(), None).result()
 
@@ -198,7 +198,7 @@ class Flow(Generic[P, R]):
 
     def _join(self, trace: Trace, parameters: Mapping[str, Any], wait_for: Iterable[Any]) -> Any:
         if self.is_async:
-            coroutine = self._join_async(trace, parameters, wait_for, trace.expect(self.name))
+            coroutine = named(self._join_async(trace, parameters, wait_for, trace.expect(self.name)), self.name)
             return coroutine if trace.frame.is_async else run_coroutine(coroutine)
         for attempt in itertools.count(1):
             frame, before = self._frame_inside(trace, parameters, wait_for), len(trace.graph)

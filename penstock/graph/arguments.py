@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from inspect import CORO_CREATED, getcoroutinestate
+from types import CoroutineType
 from typing import Any
 
 from penstock.digests.large import FLAT_ITEMS, LARGE_BYTES, Large, is_flat
@@ -34,7 +36,7 @@ def walk(value: Any, leaf: Callable[[Any], Any], whole: Callable[[Any], Any] = l
     try:
         return _walk(value, leaf)
     except RecursionError as error:
-        if not _stands_for_nodes(value):
+        if not stands_for_nodes(value):
             return whole(value)
         raise TracingError(
             "a future stands in a value that contains itself, or is nested too deeply",
@@ -67,7 +69,7 @@ def _walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
     if kind is FutureList:
         return [_walk(v, leaf) for v in value]
     if issubclass(kind, _CONTAINERS) or hasattr(kind, "__dataclass_fields__"):
-        return _rebuilt(value, leaf) if _stands_for_nodes(value) else leaf(value)
+        return _rebuilt(value, leaf) if stands_for_nodes(value) else leaf(value)
     return leaf(value)
 
 
@@ -88,7 +90,7 @@ def _rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
     return twin
 
 
-def _stands_for_nodes(value: Any) -> bool:
+def stands_for_nodes(value: Any) -> bool:
     """Whether there is a future, a Ref or a Large in it. Objects may lead back to themselves here."""
     stack, seen = [value], set()
     while stack:
@@ -180,7 +182,24 @@ def _copied_whole(value: Any) -> Any:
         ) from error
 
 
+def close_coroutines(value: Any) -> None:
+    """Close those in a value that nobody has begun to await: the error says so, and no warning need say it again."""
+
+    def closed(leaf: Any) -> Any:
+        if type(leaf) is CoroutineType and getcoroutinestate(leaf) == CORO_CREATED:
+            leaf.close()
+        return leaf
+
+    walk(value, closed)
+
+
 def _checked(value: Any) -> Any:
+    if type(value) is CoroutineType:
+        raise TracingError(
+            f"a coroutine of {value.__qualname__} was passed to a task",
+            because="it was not awaited, so there is no value yet",
+            hint=f"await it: pass `await {value.__qualname__}(...)`",
+        )
     if issubclass(type(value), Iterator) and not hasattr(type(value), "__arrow_c_stream__"):
         raise TracingError(
             f"a {type(value).__name__} was passed to a task",

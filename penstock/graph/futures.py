@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
+import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
-from penstock.errors import is_a
+from penstock.errors import TracingError, is_a
+from penstock.objects.texts import kind_name, package_of
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+
+
+_put = object.__setattr__
+_LABELLED = frozenset({"pandas", "polars", "pyarrow"})
+_TABLE_PROTOCOLS = frozenset({"__arrow_c_array__", "__arrow_c_schema__", "__arrow_c_stream__", "__dataframe__"})
+"""Libraries of tables ask for these: a future has those that its value has."""
 
 
 class WaitedInVain(TimeoutError):
@@ -52,6 +60,16 @@ class Source(Protocol):
         """One more (1) or one less (-1) future of this node is alive."""
         ...
 
+    def values_in(self, arguments: Any) -> Any:
+        """Arguments (a tuple or a dict) with the values of the futures in them."""
+        ...
+
+    def call_value(
+        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], changed: Callable[[], Exception]
+    ) -> Any:
+        """Call what a value offers, with values for futures. Raises `changed()` if it changed what it belongs to."""
+        ...
+
     def awaitable(self, node: int) -> Generator[Any, None, Any]:
         """What `await future` runs: it waits without blocking the event loop."""
         ...
@@ -63,14 +81,19 @@ class Future(Generic[R_co]):
     Pass it to other tasks, inside lists and dicts too: that adds an edge to the graph and waits for nothing.
     `future["column"]` and `future.name` are futures themselves. `.result()`, `if`, `for`, `len()`, comparison,
     arithmetic, `str()` and f-strings need the value: everything called so far is then planned and submitted, the flow
-    waits for this one value and goes on. `repr()` never waits. Futures compare by value but hash by identity.
+    waits for this one value and goes on. `repr()` never waits. Futures compare and hash as their values do. What a
+    task returned is not changed through its future: take a value of your own with `.result()`.
     """
 
     __slots__ = ("__weakref__", "_node", "_source")
+    _node: int
+    _source: Source
 
-    def __init__(self, node: int, source: Source) -> None:
-        self._node = node
-        self._source = source
+    def __init__(self, node: int, source: Source | None = None) -> None:
+        if source is None:
+            raise TypeError("a Future cannot be made of a value, only by calling a task in a flow")
+        _put(self, "_node", node)
+        _put(self, "_source", source)
         source.hold(node, 1)
 
     def __del__(self) -> None:
@@ -118,12 +141,39 @@ class Future(Generic[R_co]):
     def __getattr__(self, name: str) -> Future[Any]:
         # Dunder and private names are asked for by copy, pickle, notebooks and debuggers; none of them wants a node.
         if name.startswith("_"):
+            if name in _TABLE_PROTOCOLS:
+                return cast("Future[Any]", getattr(self.result(), name))
             raise AttributeError(name)
         return self._source.part(self._node, "attribute", name)
 
+    def __setitem__(self, item: Any, value: Any) -> NoReturn:
+        raise self._not_changed("an item was set")
+
+    def __delitem__(self, item: Any) -> NoReturn:
+        raise self._not_changed("an item was deleted")
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        if name.startswith("_"):
+            raise AttributeError(f"a Future takes no attribute {name}")
+        raise self._not_changed(f"the attribute {name} was set")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise self._not_changed(f"the attribute {name} was deleted")
+
+    def _not_changed(self, how: str) -> TracingError:
+        return TracingError(
+            f"{how} in {self!r}",
+            because="who uses a result gets it as the task returned it, so a change through its future would be lost",
+            hint="take a value of your own with .result(), change that, and pass it on",
+        )
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        value: Any = self.result()
-        return value(*args, **kwargs)
+        function: Any = self.result()
+        if not callable(function):
+            raise TypeError(f"{self!r} was called, and its value is no function; use .result() for the value itself")
+        return self._source.call_value(
+            function, args, kwargs, lambda: self._not_changed("the value was changed by a call")
+        )
 
     def __await__(self) -> Generator[Any, None, R_co]:
         # Not a plain return: this frame keeps the future, and with it the value, while it is waited for.
@@ -136,7 +186,18 @@ class Future(Generic[R_co]):
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a Future belongs to its run; pass it to a task, or pass future.result()")
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        # asyncio only tells awaitables apart, in its event loop, which must not stand still.
+        if sys._getframe(1).f_globals.get("__name__") == "asyncio.tasks":
+            return object.__hash__(self)
+        value: Any = self.result()
+        try:
+            return hash(value)
+        except TypeError as error:
+            raise TypeError(
+                f"{self!r} hashes as its value does, and that cannot: {error}; "
+                "keep futures in a list, or use a part of .result() that can be hashed"
+            ) from error
 
     def __bool__(self) -> bool:
         return bool(self.result())
@@ -210,7 +271,31 @@ def _array(self: Future[Any], *args: Any, **kwargs: Any) -> Any:
     # numpy asks for this when a future is handed to np.asarray and friends: a use of the value.
     import numpy
 
-    return numpy.asarray(self.result(), *args, **kwargs)
+    value: Any = self.result()
+    caller = sys._getframe(1).f_globals.get("__name__", "")
+    if caller.partition(".")[0] == "pandas" and package_of(type(value)) in _LABELLED:
+        # It takes what it does not know for an array, and would lose the labels without a word.
+        raise TracingError(
+            f"{self!r} was given to pandas, and its value is a {kind_name(type(value))}",
+            because="pandas takes a future for an array and would lose the names of columns and the index",
+            hint="pass .result()",
+        )
+    return numpy.asarray(value, *args, **kwargs)
+
+
+def _array_ufunc(self: Future[Any], ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+    if any(isinstance(each, Future) for each in kwargs.get("out", ())):
+        raise self._not_changed(f"the result of numpy's {ufunc.__name__} was written")
+    return getattr(ufunc, method)(*self._source.values_in(inputs), **self._source.values_in(kwargs))
+
+
+def _array_function(self: Future[Any], function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+    if isinstance(kwargs.get("out"), Future):
+        raise self._not_changed(f"the result of numpy's {function.__name__} was written")
+    return function(*self._source.values_in(args), **self._source.values_in(kwargs))
 
 
 Future.__array__ = _array  # type: ignore[attr-defined]
+Future.__array_ufunc__ = _array_ufunc  # type: ignore[attr-defined]
+Future.__array_function__ = _array_function  # type: ignore[attr-defined]
+Future.__pandas_priority__ = 1_000_000  # type: ignore[attr-defined]  # `series + future` is the future's to answer

@@ -13,7 +13,8 @@ from penstock.digests.large import Large, Snapshots
 from penstock.digests.python import digest_bytes
 from penstock.digests.refs import Ref
 from penstock.errors import TracingError
-from penstock.graph.arguments import SMALL, capture, replace_futures
+from penstock.graph import future_calls
+from penstock.graph.arguments import SMALL, capture, close_coroutines, replace_futures
 from penstock.graph.futures import Future
 from penstock.graph.graphs import Entry, Graph
 from penstock.graph.keys import KeyContext, compile_template
@@ -138,11 +139,15 @@ class Trace:
             deps[value._node] = None
             return Ref(value._node)
 
-        for name, value in arguments.items():
-            if type(value) is Future:
-                arguments[name] = keep(value)
-            elif type(value) not in SMALL:
-                arguments[name] = capture(value, keep)
+        try:
+            for name, value in arguments.items():
+                if type(value) is Future:
+                    arguments[name] = keep(value)
+                elif type(value) not in SMALL:
+                    arguments[name] = capture(value, keep)
+        except TracingError:
+            close_coroutines(list(arguments.values()))
+            raise
         return tuple(deps), tuple(large)
 
     def _variables(self, context: Context) -> Mapping[ContextVar[Any], Any] | None:
@@ -230,9 +235,29 @@ class Trace:
             self.hold(node, 1)
         return part
 
+    def values_in(self, arguments: Any) -> Any:
+        return future_calls.values_in(arguments)
+
+    def call_value(
+        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], changed: Callable[[], Exception]
+    ) -> Any:
+        return future_calls.call(function, args, kwargs, changed)
+
     def describe(self, node: int) -> str:
         state = "done" if self.settled(node) else "not here yet"
-        return f"{self.graph[node].name}, node {node}, {state}"
+        return f"{self._named(node)}, node {node}, {state}"
+
+    def _named(self, node: int) -> str:
+        """The task's name, followed by the way to a part of its result: `rows[0].name`."""
+        steps: list[str] = []
+        while (found := self.graph[node]).entry.task.derived and type(found.arguments["value"]) is Ref:
+            if "name" in found.arguments:
+                steps.append(f".{found.arguments['name']}")
+            else:
+                key = found.arguments["key"]
+                steps.append(f"[{key!r}]" if type(key) in (int, str) and len(repr(key)) <= SHORT_KEY else "[…]")
+            node = found.arguments["value"].node
+        return found.name + "".join(reversed(steps))
 
     def hold(self, node: int, change: int) -> None:
         held = self._held
@@ -292,6 +317,7 @@ def _part(fn: Callable[..., Any], name: str) -> TaskDefinition:
     return TaskDefinition(fn, TaskOptions(name=name, key_name=f"penstock:{name}"), derived=True)
 
 
+SHORT_KEY = 40
 _PARTS = {"item": _part(_item, "item"), "attribute": _part(_attribute, "attribute")}
 
 

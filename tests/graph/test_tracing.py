@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import gc
 import math
 import operator
 import os
@@ -359,11 +361,87 @@ def test_what_debuggers_and_copies_ask_a_future_adds_no_node(trace: Trace) -> No
     assert len(trace.graph) == 1
 
 
-def test_futures_hash_by_identity(holding: Holding, values: Scripted) -> None:
-    one, other = holding(5), holding(6)
-    assert len({one, other}) == 2
-    assert {one: "a"}[one] == "a"
-    assert values.asked == []
+def test_futures_hash_as_their_values_do(holding: Holding) -> None:
+    days: dict[Any, list[str]] = {}
+    for size, day in ((10, "a"), (5, "b"), (10, "c")):
+        days.setdefault(holding(size), []).append(day)
+    assert days == {10: ["a", "c"], 5: ["b"]}
+    assert Counter([holding(10), holding(10)]) == {10: 2}
+    assert holding(10) in {10}
+
+
+def test_a_future_whose_value_cannot_be_hashed_says_what_to_do(holding: Holding) -> None:
+    with pytest.raises(TypeError, match=r"Future\(work, node 0, done\) hashes as its value.*\.result\(\)"):
+        hash(holding([1]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: f.append(3),
+        lambda f: f.__setitem__(0, 3),
+        lambda f: f.__delitem__(0),
+        lambda f: setattr(f, "name", 3),
+        lambda f: delattr(f, "name"),
+    ],
+)
+def test_a_value_is_not_changed_through_its_future(
+    trace: Trace, values: Scripted, holding: Holding, change: Callable[[Any], Any]
+) -> None:
+    future = holding([1, 2])
+    values.known[1] = values.known[0].append  # of the part that is called
+    with pytest.raises(TracingError, match=r"value of your own with \.result\(\)"):
+        change(future)
+
+
+def test_methods_that_change_nothing_are_called_with_values(values: Scripted, holding: Holding) -> None:
+    future, other = holding([1, 2]), holding(2)
+    values.known[2] = values.known[0].index
+    assert future.index(other) == 1
+
+
+def test_adding_to_a_name_makes_a_new_value(values: Scripted, holding: Holding) -> None:
+    future = longer = holding([1, 2])
+    longer += [3]
+    assert longer == [1, 2, 3]
+    assert values.known[future._node] == [1, 2]
+
+
+def test_gathered_futures_are_told_apart_without_their_values(holding: Holding, values: Scripted) -> None:
+    async def gather() -> Any:
+        return await asyncio.gather(holding([1]), holding([2]))
+
+    assert asyncio.run(gather()) == [[1], [2]]
+
+
+async def fetched(x: int) -> int:
+    return x
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wrap", [lambda c: c, lambda c: [c], lambda c: {"a": c}])
+def test_a_coroutine_as_an_argument_is_to_be_awaited(trace: Trace, wrap: Callable[[Any], Any]) -> None:
+    with pytest.raises(TracingError, match=r"await it: pass `await fetched\(\.\.\.\)`"):
+        trace.call(PLAIN, (wrap(fetched(1)), fetched(2)), {})
+    gc.collect()
+
+
+@pytest.mark.needs("pandas")
+def test_tables_keep_their_labels_where_a_future_meets_them(holding: Holding) -> None:
+    import numpy
+    import pandas
+
+    series = pandas.Series([1, 2], index=[1, 2])
+    added = pandas.Series([1, 1], index=[2, 1]) + holding(series)
+    assert added.to_dict() == {1: 2, 2: 3}
+    assert numpy.sqrt(holding(series)).index.tolist() == [1, 2]
+    with pytest.raises(TracingError, match="given to pandas"):
+        pandas.DataFrame(holding(pandas.DataFrame({"a": [1]})))
+
+
+def test_a_library_that_makes_one_of_a_value_is_told_what_a_future_is() -> None:
+    with pytest.raises(TypeError, match="cannot be made of a value"):
+        Future(4)
 
 
 def test_items_and_attributes_are_lazy_nodes(trace: Trace, values: Scripted) -> None:
