@@ -23,6 +23,9 @@ def function(value: types.FunctionType, walk: Walk) -> bytes:
     home = value.__globals__.get("__name__") or value.__module__
     if is_project_module(home):
         return hash_node(b"function", (hash_str(stable_name(value)), function_content(value, walk)))
+    if implementations := list(dispatched(value)):
+        inner = walk.at(".__wrapped__", value.__wrapped__)  # type: ignore[attr-defined]
+        return hash_node(b"dispatch", (inner, _constants(walk, ".registry", implementations)))
     # Installed code changes with versions and Pythons: its name says what it does, its closure what to.
     walk.functions.append(value)
     qualname = value.__code__.co_qualname
@@ -48,6 +51,16 @@ def function_content(fn: types.FunctionType, walk: Walk) -> bytes:
     )
     walk.functions.pop()
     return hash_node(b"code", parts)
+
+
+def dispatched(value: Any) -> Iterator[tuple[str, Any]]:
+    """The implementations that were registered with a `singledispatch` function, by class."""
+    registry = getattr(value, "registry", None) if isinstance(value, types.FunctionType) else None
+    if registry is None or not hasattr(value, "dispatch") or value.__globals__.get("__name__") != "functools":
+        return
+    for kind, implementation in registry.items():
+        if kind is not object:
+            yield f"register {stable_name(kind)}", implementation
 
 
 def closure_items(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:

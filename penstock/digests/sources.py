@@ -7,10 +7,8 @@ standard library count by name only, so upgrading one is not a miss. (To make it
 
 from __future__ import annotations
 
-import builtins
+import ast
 import functools
-import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import (
@@ -25,8 +23,11 @@ from typing import Any
 
 from blake3 import blake3
 
+from penstock.digests.code.attached import asked_in, attached
 from penstock.digests.code.byte_code import byte_code_digest
-from penstock.digests.code.free_names import Mention, mentions
+from penstock.digests.code.free_names import mentions
+from penstock.digests.code.made_classes import is_made, is_placeless, members
+from penstock.digests.code.mentioned import BUILTIN, Named, find
 from penstock.digests.code.syntax import (
     class_syntax,
     encode_tree,
@@ -34,7 +35,7 @@ from penstock.digests.code.syntax import (
     function_syntax,
     module_syntax,
 )
-from penstock.digests.functions import closure_items, function_content
+from penstock.digests.functions import closure_items, dispatched, function_content
 from penstock.digests.names import (
     MAIN_NAMES,
     importable_name,
@@ -141,7 +142,7 @@ def task_code(fn: Callable[..., Any], is_project: Callable[[str], bool] | None =
     """
     root = behind(fn, is_project or is_project_module)
     with own_module(home_of(root)):
-        return Reach(root, is_project).digest()
+        return Reach(fn, is_project).digest()
 
 
 def behind(fn: Any, is_project: Callable[[str], bool]) -> Any:
@@ -179,6 +180,8 @@ def _content(value: Any, code: Callable[[FunctionType], bytes] = function_code_d
             cause = error.__cause__
             hint = cause.hint if isinstance(cause, DigestError) else _VALUE_HINT
             raise DigestError(error.what, where=error.where, because=error.because, hint=hint) from cause
+    if is_made(value):
+        return combine("made class", [f"{name}={digest(item, where=name)}" for name, item in members(value)])
     if isinstance(value, type):
         return blake3(b"class\0" + encode_tree(class_syntax(value))).digest(20).hex()
     if isinstance(value, ModuleType):
@@ -193,10 +196,11 @@ def _content(value: Any, code: Callable[[FunctionType], bytes] = function_code_d
 class Reach:
     """What a function reaches: a flat set of pieces, each with the names that lead on, so cycles do not matter.
 
-    To be used within `own_module(home_of(root))`.
+    To be used within `own_module(home_of(behind(fn, …)))`.
     """
 
-    def __init__(self, root: Any, is_project: Callable[[str], bool] | None = None) -> None:
+    def __init__(self, fn: Any, is_project: Callable[[str], bool] | None = None) -> None:
+        root = behind(fn, is_project or is_project_module)
         package = importable_name(root)[0].partition(".")[0]
 
         def followed(module: str) -> bool:
@@ -207,6 +211,10 @@ class Reach:
         self.seen: dict[int, Any] = {id(root): root}
         self.open: list[Any] = [root]
         self.labels: dict[int, str] = {}
+        self.trees: list[ast.AST] = []
+        self.dispatchers: dict[int, Any] = {}
+        """By the id of a function, the `singledispatch` of it."""
+        self.note_dispatcher(fn)
 
     def digest(self) -> str:
         return self.digest_of(self.pieces())
@@ -219,10 +227,41 @@ class Reach:
         return combine("task_code", sorted(found))
 
     def pieces(self) -> Iterator[tuple[Any, list[tuple[str, Any, str]]]]:
-        """Each piece with the names that it uses: the name, what is behind it, and what that counts as."""
+        """Each piece with the names that it uses: the name, what is behind it, and what that counts as.
+
+        What was attached to a piece after its definition is a further one of the same code, each by itself.
+        """
+        told: set[tuple[int, str]] = set()
         while self.open:
-            value = self.open.pop()
-            yield value, [(name, found, self.meaning(found, name, value)) for name, found in self.names_of(value)]
+            while self.open:
+                value = self.open.pop()
+                yield value, [(name, found, self.meaning(found, name, value)) for name, found in self.names_of(value)]
+            found = [(value, name, item) for value in self.seen.values() for name, item in self.added_to(value)]
+            asked = asked_in(self.trees) if found else frozenset()
+            for value, name, item in found:
+                if (id(value), name) not in told and (name.rpartition(".")[2] in asked or " " in name):
+                    told.add((id(value), name))
+                    try:
+                        yield value, [(name, item, self.meaning(item, name, value))]
+                    except DigestError:  # a lock or a client beside the code: nothing to compare
+                        if not isinstance(item, _CODE):
+                            continue
+                        raise
+
+    def added_to(self, value: Any) -> list[tuple[str, Any]]:
+        """What a function or class holds that its definition does not say."""
+        dispatcher = self.dispatchers.get(id(value))
+        return [*attached(value, self.is_project), *(dispatched(dispatcher) if dispatcher is not None else ())]
+
+    def note_dispatcher(self, value: Any) -> None:
+        while _is_ours(value):
+            value = value.fn
+        found = list(dispatched(value))
+        if found and self.is_project(home_of(inner := behind(value, self.is_project))):
+            self.dispatchers[id(inner)] = value
+        for name, implementation in found:  # also those that the project gives to an installed function
+            if isinstance(implementation, _CODE):
+                self.meaning(implementation, name, value)
 
     def label(self, value: Any) -> str:
         # The task's own name is part of its identity, and not of its code: so a renamed task can keep its keys.
@@ -243,6 +282,9 @@ class Reach:
             if hasattr(value, "__wrapped__"):
                 yield "__wrapped__", value.__wrapped__
             inner: tuple[str, ...] = value.__code__.co_freevars
+        elif is_made(value):
+            yield from members(value)
+            return
         elif isinstance(value, type):
             tree, scope, inner = class_syntax(value), vars(sys.modules[value.__module__]), ()
         elif isinstance(value, ModuleType):
@@ -250,56 +292,26 @@ class Reach:
         else:
             yield from self.held_by(value)
             return
+        self.trees.append(tree)
         for mention in mentions(tree, known=frozenset(inner)):
-            found = self.find(mention, scope)
-            if found is not _BUILTIN:
+            found = find(mention, scope, self.is_project)
+            if found is not BUILTIN:
                 yield ".".join(mention.path), found
-
-    def find(self, mention: Mention, scope: dict[str, Any]) -> Any:
-        """The object that a dotted name leads to, through project modules; the first one outside of them ends it."""
-        name, *rest = mention.path
-        if mention.imported is not None:
-            found = self.imported(mention, scope)
-        elif name in scope:
-            found = scope[name]
-        else:
-            return _BUILTIN if hasattr(builtins, name) else _UNBOUND
-        for attribute in rest:
-            if not (isinstance(found, ModuleType) and self.is_project(found.__name__)):
-                break
-            submodule = sys.modules.get(f"{found.__name__}.{attribute}", _UNBOUND)
-            found = getattr(found, attribute, submodule)
-        return found
-
-    def imported(self, mention: Mention, scope: dict[str, Any]) -> Any:
-        """What an import inside a function gives. Only project modules are imported, as the function itself would."""
-        module, name = mention.imported or ("", None)
-        if module.startswith("."):
-            module = importlib.util.resolve_name(module, scope.get("__package__") or "")
-        if not self.is_project(module) or not (module in sys.modules or _can_be_found(module)):
-            # Also where it is loaded already: a key must not depend on what else the process has imported.
-            return _Named(f"{module}:{name}" if name else module)
-        try:
-            found: Any = importlib.import_module(module)
-            if name is not None:
-                found = getattr(found, name, None) or importlib.import_module(f"{module}.{name}")
-        except ImportError:
-            return _UNBOUND  # the function has a fallback, or will fail by itself
-        return found
 
     # -- what an object contributes
 
     def meaning(self, value: Any, name: str, user: Any) -> str:
         """What stands for an object in the piece that names it. Project code is followed later, as a piece."""
-        if type(value) in (_Named, _Absent):
-            return value.text  # type: ignore[no-any-return]
+        if isinstance(value, Named):
+            return value.text
+        self.note_dispatcher(value)
         value = behind(value, self.is_project)
         if isinstance(value, ModuleType):
             if self.is_project(value.__name__):
                 self.follow(value)  # used as a whole: passed on, or asked with getattr
             return f"module {stable_module(value.__name__)}"
         if isinstance(value, (FunctionType, type)):
-            if not self.is_project(home_of(value)):
+            if not (self.is_project(home_of(value)) or is_placeless(value)):
                 return f"library {stable_name(value)}"
             self.follow(value)
             return f"code {self.label(value)}"
@@ -357,25 +369,4 @@ def enumerate_names(prefix: str, values: tuple[Any, ...]) -> Iterator[tuple[str,
         yield f"{prefix} {number}", value
 
 
-def _can_be_found(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module.partition(".")[0]) is not None
-    except (ImportError, ValueError):
-        return False
-
-
-class _Named:
-    """Something that counts by name only."""
-
-    def __init__(self, text: str) -> None:
-        self.text = f"library {text}"
-
-
-class _Absent:
-    """A name with nothing behind it (yet)."""
-
-    text = "nothing"
-
-
-_UNBOUND = _Absent()
-_BUILTIN = object()
+_CODE = (FunctionType, type)

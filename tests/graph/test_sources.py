@@ -512,3 +512,98 @@ def test_a_module_is_searched_once_however_many_of_its_functions_are_asked_for(
     assert syntax._source_text(filename, vars(module)) is syntax._source_text(filename, vars(module))
     linecache.clearcache()
     assert syntax._source_text(filename, vars(module)) == text + "f = f0\n"
+
+
+# -- what definitions do not say
+
+_DISPATCH = "import functools\n\n@functools.singledispatch\ndef h(x):\n    return 0\n\n"
+_TAKEN = "class A:\n    subs = []\n    def __init_subclass__(cls):\n        A.subs.append(cls)\n\n"
+
+EDITS_BESIDE = {
+    "an implementation of a singledispatch function": (
+        _DISPATCH + "@h.register\ndef _(x: int):\n    return {0}\n\ndef f():\n    return h(1)\n"
+    ),
+    "the class of an implementation": (
+        _DISPATCH + "@h.register(({0}, int, float)[{0}])\ndef _(x):\n    return 1\n\ndef f():\n    return h(1)\n"
+    ),
+    "a dispatched function in a table": (
+        _DISPATCH + "@h.register\ndef _(x: int):\n    return {0}\n\nD = dict(a=h)\n\ndef f():\n    return D['a'](1)\n"
+    ),
+    "a later implementation of a dispatched method": (
+        "import functools\n\nclass A:\n    @functools.singledispatchmethod\n    def h(self, x):\n        return 0\n\n"
+        "@A.h.register(int)\ndef _(self, x):\n    return {0}\n\ndef f():\n    return A().h(1)\n"
+    ),
+    "a class that registered itself": (
+        _TAKEN + "class B(A):\n    def m(self):\n        return {0}\n\ndef f():\n    return A.subs[0]().m()\n"
+    ),
+    "a function in a class's registry": (
+        "class A:\n    plugins = dict()\n\ndef h():\n    return {0}\n\nA.plugins['h'] = h\n\n"
+        "def f():\n    return A.plugins['h']()\n"
+    ),
+    "a class attribute set later": "class B:\n    v = 0\n\nB.v = {0}\n\ndef f():\n    return B.v\n",
+    "a new class attribute": "class B:\n    pass\n\nsetattr(B, 'v', {0})\n\ndef f():\n    return getattr(B, 'v')\n",
+    "an attribute asked elsewhere": (
+        "class B:\n    pass\n\nB.v = {0}\n\ndef made():\n    return B()\n\ndef f():\n    return made().v\n"
+    ),
+    "an attribute of a class within a class": (
+        "class A:\n    class B:\n        v = 0\n\nA.B.v = {0}\n\ndef f():\n    return A.B.v\n"
+    ),
+    "a method set later": (
+        "class B:\n    def m(self):\n        return 0\n\ndef g(self):\n    return {0}\n\nB.m = g\n\n"
+        "def f():\n    return B().m()\n"
+    ),
+    "an attribute of a function": "def h():\n    pass\n\nh.k = {0}\n\ndef f():\n    return h.k\n",
+    "a default of a made dataclass": (
+        "import dataclasses\n\nC = dataclasses.make_dataclass('C', [('a', int, {0})])\n\ndef f():\n    return C().a\n"
+    ),
+    "a default of a made tuple": (
+        "import collections\n\nN = collections.namedtuple('N', 'a', defaults=[{0}])\n\ndef f():\n    return N().a\n"
+    ),
+    "a field of a made tuple": (
+        "import typing\n\nN = typing.NamedTuple('N', [('a{0}', int)])\n\ndef f():\n    return N(1)._asdict()\n"
+    ),
+    "a member of a made enum": "import enum\n\nE = enum.Enum('E', 'A B{0}')\n\ndef f():\n    return list(E)\n",
+    "an attribute of a made class": "C = type('C', (), dict(v={0}))\n\ndef f():\n    return C.v\n",
+    "a method of a made class": (
+        "def h():\n    return {0}\n\nC = type('C', (), dict(m=lambda self: h()))\n\ndef f():\n    return C().m()\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", EDITS_BESIDE)
+def test_task_code_notices_what_is_put_beside_a_definition(project: Project, what: str) -> None:
+    text = EDITS_BESIDE[what]
+    assert _differ(project, task_code, {"m": text.replace("{0}", "1")}, {"m": text.replace("{0}", "2")})
+
+
+@pytest.mark.parametrize("what", EDITS_BESIDE)
+def test_what_is_put_beside_a_definition_has_one_digest(project: Project, what: str) -> None:
+    text = EDITS_BESIDE[what].replace("{0}", "1")
+    assert not _differ(project, task_code, {"m": text}, {"m": f"# moved\n{text}"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class B:\n    v = [1, {'a': (2, 3)}]\n    w: int = 2\n\ndef f():\n    return B.v, B.w\n",
+        "def h():\n    return 1\n\nclass B:\n    table = {'h': h, 'l': lambda: 1}\n\ndef f():\n    return B.table\n",
+        "import enum\n\nclass E(enum.IntEnum):\n    A = 1\n\ndef f():\n    return E.A.value\n",
+        "import dataclasses as d\n\n@d.dataclass(slots=True)\nclass D:\n    a: int = 1\n\ndef f():\n    return D().a\n",
+        "import typing\n\nclass N(typing.NamedTuple):\n    a: int = 1\n\ndef f():\n    return N().a\n",
+        "class B:\n    __x = 1\n    def m(self):\n        return self.__x\n\ndef f():\n    return B().m()\n",
+        "import functools\n\nclass B:\n    @functools.cache\n    def m(s):\n        return 1\n\ndef f():\n    B.m\n",
+    ],
+)
+def test_what_a_class_statement_says_counts_once(project: Project, text: str) -> None:
+    from penstock.digests.names import own_module
+    from penstock.digests.sources import Reach
+
+    fn = project(m=text).f
+    with own_module(fn.__module__):
+        pieces = [value for value, _ in Reach(fn).pieces()]
+    assert len(pieces) == len({id(value) for value in pieces})
+
+
+def test_what_is_beside_a_definition_and_has_no_digest_is_left_out(project: Project) -> None:
+    text = "import threading\n\ndef h():\n    pass\n\nh.lock = threading.Lock()\n\ndef f():\n    return h.lock\n"
+    assert task_code(project(m=text).f)

@@ -25,7 +25,7 @@ from penstock.digests.code.cells import cell_texts, newest_fit
 from penstock.digests.code.trees import DEFINITIONS, Definition, encode_tree, normalise
 from penstock.errors import DigestError
 
-__all__ = ["class_syntax", "encode_tree", "function_code_digest", "function_syntax", "module_syntax"]
+__all__ = ["class_syntax", "encode_tree", "function_code_digest", "function_syntax", "has_statement", "module_syntax"]
 
 _NO_SOURCE_HINT = (
     "define it in a file, pass it by name, or leave the code out of the key and use CacheKey('v1') instead"
@@ -81,6 +81,16 @@ def class_syntax(cls: type) -> ast.ClassDef:
     if known is None:
         known = _classes[cls] = _find_class(cls)
     return known
+
+
+def has_statement(cls: type) -> bool:
+    """False if the source of the class's module is there and has no class statement of this name: a call made it."""
+    if cls in _classes:
+        return True
+    module = sys.modules.get(cls.__module__)
+    filename = getattr(module, "__file__", None)
+    text = _source_text(filename, vars(module)) if module is not None and filename else ""
+    return not text or cls.__qualname__ in _classes_in(text)
 
 
 def module_syntax(module: Any) -> ast.Module:

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 from blake3 import blake3
 
+from penstock.digests.code.made_classes import is_made
 from penstock.digests.code.syntax import class_syntax, encode_tree, function_syntax, module_syntax
 from penstock.digests.functions import closure_items
 from penstock.digests.names import importable_name, is_project_module, own_module, stable_module, stable_name
@@ -43,7 +44,7 @@ def read_code(fn: Callable[..., Any], component: str, code_digest: str) -> CodeN
     root = behind(fn, is_project_module)
     try:
         with own_module(home_of(root)):
-            reading = _Reading(root)
+            reading = _Reading(fn)
             found, pieces = reading.reached() if component == "task_code" else reading.alone()
     except DigestError:
         return None
@@ -55,8 +56,8 @@ def read_code(fn: Callable[..., Any], component: str, code_digest: str) -> CodeN
 class _Reading:
     """The pieces of one task's code, each once."""
 
-    def __init__(self, root: Any) -> None:
-        self._reach = Reach(root)
+    def __init__(self, fn: Any) -> None:
+        self._reach = Reach(fn)
         self._pieces: dict[tuple[str, str], Piece] = {}
         self._users: dict[int, str] = {}
         """By the id of a piece of code, the name of one that uses it."""
@@ -106,6 +107,9 @@ class _Reading:
                 self._put(Piece(code_notes.FUNCTION, name, _shown(value), _short(repr(value.__code__.co_code))), value)
                 return
             self._put(_piece_of(code_notes.FUNCTION, name, _shown(value), tree), value)
+        elif is_made(value):
+            content = self._reach.label(value).rpartition(" ")[2]
+            self._put(Piece(code_notes.CLASS, name, _shown(value), _short(content)), value)
         elif isinstance(value, type):
             tree = copy.copy(class_syntax(value))
             methods = [item for item in tree.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)]

@@ -1,0 +1,147 @@
+"""What functions and classes hold that their definitions do not say: attributes set later, registries that were filled,
+implementations that were registered.
+
+A definition is read as syntax, which says what it made. Where the object says something else by now, that counts too.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from types import FunctionType
+from typing import Any
+
+from penstock.digests.code.made_classes import is_made, is_slot, is_special, plain_member
+from penstock.digests.code.syntax import class_syntax
+from penstock.digests.functions import dispatched
+from penstock.digests.python import digest
+from penstock.errors import DigestError
+
+IsProject = Callable[[str], bool]
+_CONTAINERS = (list, dict, set, collections.deque)
+
+
+def asked_in(trees: Iterable[ast.AST]) -> frozenset[str]:
+    """The attributes that code asks for, of whatever object: `x.name`, and `getattr(x, "name")`."""
+    found = set()
+    for tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                found.add(node.attr)
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
+                found.update(a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
+    return frozenset(found)
+
+
+def attached(value: Any, is_project: IsProject) -> Iterator[tuple[str, Any]]:
+    """What was attached to a function or class after its definition, by name."""
+    if isinstance(value, FunctionType):
+        yield from ((name, item) for name, item in vars(value).items() if not is_special(name))
+    elif isinstance(value, type) and not is_made(value):
+        yield from _altered(value, class_syntax(value), is_project)
+
+
+def _altered(cls: type, tree: ast.ClassDef, is_project: IsProject) -> Iterator[tuple[str, Any]]:
+    stated = _bindings(tree)
+    for name, item in list(vars(cls).items()):
+        if is_special(name) or isinstance(item, cls) or is_slot(item):  # an enum's members are of its class
+            continue
+        if isinstance(item, functools.singledispatchmethod):
+            own = f"{cls.__qualname__}."
+            for kind, implementation in dispatched(item.dispatcher):
+                if not getattr(implementation, "__qualname__", "").startswith(own):
+                    yield f"{name} {kind}", implementation
+            continue
+        nodes = stated.get(name, [])
+        inner = next((node for node in nodes if isinstance(node, ast.ClassDef)), None)
+        if inner is not None and isinstance(item, type) and item.__qualname__ == f"{cls.__qualname__}.{name}":
+            yield from ((f"{name}.{other}", found) for other, found in _altered(item, inner, is_project))
+        elif not any(_says(node, cls, item, is_project) for node in nodes):
+            yield name, plain_member(item)
+
+
+def _bindings(tree: ast.ClassDef) -> dict[str, list[ast.AST]]:
+    """What a class body gives each name: a definition, an expression, or any other statement."""
+    found: dict[str, list[ast.AST]] = {}
+    stack: list[ast.AST] = list(tree.body)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.setdefault(node.name, []).append(node)
+            continue
+        if isinstance(node, ast.Assign) and all(isinstance(target, ast.Name) for target in node.targets):
+            for target in node.targets:
+                found.setdefault(target.id, []).append(node.value)  # type: ignore[attr-defined]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            if node.value is not None:
+                found.setdefault(node.target.id, []).append(node.value)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.setdefault(node.id, []).append(node)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:
+                found.setdefault(alias.asname or alias.name.partition(".")[0], []).append(node)
+        else:
+            stack.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def _says(node: ast.AST, cls: type, item: Any, is_project: IsProject) -> bool:
+    """Whether a class still holds what this part of its body gave it, as far as its syntax says."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if node.decorator_list or not isinstance(item, FunctionType):
+            return True
+        while hasattr(item, "__wrapped__"):
+            item = item.__wrapped__
+        home = getattr(item, "__globals__", {}).get("__name__", "")
+        if not isinstance(item, FunctionType) or not is_project(home):
+            return True
+        return (item.__code__.co_name, item.__code__.co_firstlineno) == (node.name, node.lineno)
+    if not isinstance(node, ast.expr) or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)):
+        return True
+    try:
+        literal = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError):
+        return _still_as_made(node, cls, item, is_project)
+    if hasattr(type(item), "__get__") and not isinstance(item, FunctionType | staticmethod | classmethod | property):
+        return True  # a descriptor that a class maker put there
+    try:
+        return digest(literal) == digest(item)
+    except DigestError:
+        return False
+
+
+def _still_as_made(node: ast.expr, cls: type, item: Any, is_project: IsProject) -> bool:
+    """Of a container that an expression made: whether it holds no function or class that the body does not name."""
+    if not isinstance(item, _CONTAINERS):
+        return True
+    if (
+        isinstance(node, ast.Call)
+        and not node.keywords
+        and (not node.args or isinstance(item, collections.defaultdict))
+    ):
+        made = getattr(node.func, "id", getattr(node.func, "attr", ""))
+        if made == type(item).__name__:
+            return not item  # made empty
+    names = {found.id for found in ast.walk(node) if isinstance(found, ast.Name)}
+    names |= {found.attr for found in ast.walk(node) if isinstance(found, ast.Attribute)}
+    own = f"{cls.__qualname__}."
+    return all(held.__name__ in names or held.__qualname__.startswith(own) for held in _code_in(item, is_project))
+
+
+def _code_in(item: Any, is_project: IsProject) -> Iterator[Any]:
+    stack, seen = [item], {id(item)}
+    while stack:
+        value = stack.pop()
+        if isinstance(value, FunctionType | type):
+            if is_project(value.__module__):
+                yield value
+            continue
+        inside: list[Any] = []
+        if isinstance(value, dict):
+            inside = [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set | frozenset | collections.deque):
+            inside = list(value)
+        stack += [part for part in inside if id(part) not in seen]
+        seen.update(map(id, inside))

@@ -1,0 +1,68 @@
+"""What a mention leads to: the object behind a dotted name, as the code that uses it would find it."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from penstock.digests.code.free_names import Mention
+
+IsProject = Callable[[str], bool]
+
+
+class Named:
+    """Something that counts by this text only."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+UNBOUND = Named("nothing")
+"""A name with nothing behind it (yet)."""
+BUILTIN = object()
+
+
+def find(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Any:
+    """The object that a dotted name leads to, through project modules; the first one outside of them ends it."""
+    name, *rest = mention.path
+    if mention.imported is not None:
+        found = _imported(mention, scope, is_project)
+    elif name in scope:
+        found = scope[name]
+    else:
+        return BUILTIN if hasattr(builtins, name) else UNBOUND
+    for attribute in rest:
+        if not (isinstance(found, ModuleType) and is_project(found.__name__)):
+            break
+        submodule = sys.modules.get(f"{found.__name__}.{attribute}", UNBOUND)
+        found = getattr(found, attribute, submodule)
+    return found
+
+
+def _imported(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Any:
+    """What an import inside a function gives. Only project modules are imported, as the function itself would."""
+    module, name = mention.imported or ("", None)
+    if module.startswith("."):
+        module = importlib.util.resolve_name(module, scope.get("__package__") or "")
+    if not is_project(module) or not (module in sys.modules or _can_be_found(module)):
+        # Also where it is loaded already: a key must not depend on what else the process has imported.
+        return Named(f"library {module}:{name}" if name else f"library {module}")
+    try:
+        found: Any = importlib.import_module(module)
+        if name is not None:
+            found = getattr(found, name, None) or importlib.import_module(f"{module}.{name}")
+    except ImportError:
+        return UNBOUND  # the function has a fallback, or will fail by itself
+    return found
+
+
+def _can_be_found(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
