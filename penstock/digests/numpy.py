@@ -12,16 +12,33 @@ _BLOCK = 1 << 20
 """Elements converted at a time where a value has to be copied."""
 
 
-def dtype_digest(value: Any) -> bytes:
+def dtype_digest(value: Any, walk: Walk) -> bytes:
+    found = _dtype(value, walk)
+    # What somebody attached to a dtype, and asks for again (h5py keeps kinds of text and enums there).
+    return found if value.metadata is None else hash_node(b"numpy.noted", (found, walk.of(dict(value.metadata))))
+
+
+def dtype_object(value: Any, walk: Walk) -> bytes:
+    """A dtype that is handed on, from which arrays are made: there padding is asked for, and counts."""
+    found = hash_node(b"numpy.dtypeobject", (dtype_digest(value, walk),))
+    return hash_node(b"numpy.aligned", (found,)) if value.isalignedstruct else found
+
+
+def _dtype(value: Any, walk: Walk) -> bytes:
     if value.names is not None:
-        fields = [label(name) + dtype_digest(value.fields[name][0]) for name in value.names]
-        return hash_node(b"numpy.struct", fields)
+        fields = [label(name) + dtype_digest(value.fields[name][0], walk) for name in value.names]
+        titles = {name: field[2] for name, field in value.fields.items() if len(field) > 2 and name in value.names}
+        found = hash_node(b"numpy.struct", fields)
+        return hash_node(b"numpy.titled", (found, walk.of(titles))) if titles else found
     if value.subdtype is not None:
-        return hash_node(
-            b"numpy.subarray", (dtype_digest(value.subdtype[0]), hash_leaf(b"shape", repr(value.subdtype[1]).encode()))
-        )
+        shape = hash_leaf(b"shape", repr(value.subdtype[1]).encode())
+        return hash_node(b"numpy.subarray", (dtype_digest(value.subdtype[0], walk), shape))
     if value.kind == "T":
-        return hash_leaf(b"numpy.dtype", b"T")
+        found = hash_leaf(b"numpy.dtype", b"T")
+        missing = [walk.of(value.na_object)] if hasattr(value, "na_object") else []
+        if missing or not value.coerce:
+            return hash_node(b"numpy.text", (found, walk.of(value.coerce), *missing))
+        return found
     if value.kind in "fc" and value.char.lower() == "g":
         raise UndigestibleError("numpy.longdouble has no portable representation")
     return hash_leaf(b"numpy.dtype", value.newbyteorder("<").str.encode())
@@ -36,7 +53,8 @@ def scalar(value: Any, walk: Walk) -> bytes:
 def ndarray(value: Any, walk: Walk) -> bytes:
     """The digest of a plain numpy array: dtype, shape, and the elements in C order."""
     return hash_node(
-        b"numpy.ndarray", (dtype_digest(value.dtype), walk.of(tuple(map(int, value.shape))), _elements(value, walk))
+        b"numpy.ndarray",
+        (dtype_digest(value.dtype, walk), walk.of(tuple(map(int, value.shape))), _elements(value, walk)),
     )
 
 
@@ -97,7 +115,8 @@ def masked(value: Any, walk: Walk) -> bytes:
 
     mask = np.ma.getmaskarray(value)
     data = np.where(mask, np.zeros((), value.dtype), value.data)
-    return hash_node(b"numpy.masked", (ndarray(data, walk), ndarray(mask, walk), walk.of(value.fill_value)))
+    found = hash_node(b"numpy.masked", (ndarray(data, walk), ndarray(mask, walk), walk.of(value.fill_value)))
+    return hash_node(b"numpy.hardmask", (found,)) if value.hardmask else found
 
 
 def function(value: Any, _: Walk) -> bytes:

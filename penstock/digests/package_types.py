@@ -32,7 +32,7 @@ TABLES: dict[str, dict[str, Branch]] = {
         "numpy.ndarray": arrays.ndarray,
         "numpy.memmap": arrays.ndarray,
         "numpy.MaskedArray": arrays.masked,
-        "numpy.dtype": lambda value, walk: hash_node(b"numpy.dtypeobject", (arrays.dtype_digest(value),)),
+        "numpy.dtype": arrays.dtype_object,
         "numpy.ufunc": arrays.ufunc,
         "numpy._ArrayFunctionDispatcher": arrays.function,
         "numpy.BitGenerator": randomness.bit_generator,

@@ -210,10 +210,18 @@ def _pattern(value: re.Pattern[Any], walk: Walk) -> bytes:
 def _alias(value: Any, walk: Walk) -> bytes:
     origin, arguments = typing.get_origin(value), typing.get_args(value)
     if origin is None:  # Any, a type variable
-        return hash_leaf(b"typing", f"{stable_module(importable_name(value)[0])}:{value!r}".encode())
+        found = hash_leaf(b"typing", f"{stable_module(importable_name(value)[0])}:{value!r}".encode())
+        says = [(name, getattr(value, name, None)) for name in _OF_TYPING]
+        if "__default__" in dir(value) and value.has_default():
+            says.append(("__default__", value.__default__))
+        says = [(name, item) for name, item in says if item not in (None, ())]
+        return found if not says else hash_node(b"bounded", (found, objects.fields(walk, says)))
     if origin in (typing.Union, types.UnionType):  # one class from Python 3.14 on
         return hash_node(b"union", [walk.at(".__args__", item) for item in arguments])
     return hash_node(b"alias", (walk.at(".__origin__", origin), walk.at(".__args__", arguments)))
+
+
+_OF_TYPING = ("__supertype__", "__bound__", "__constraints__")
 
 
 def _slice(value: slice, walk: Walk) -> bytes:

@@ -665,3 +665,38 @@ def test_a_column_that_arrow_does_not_know_is_an_error() -> None:
     with pytest.raises(DigestError, match="Int128") as caught:
         digest(pl.DataFrame({"a": pl.Series([1], dtype=pl.Int128)}))
     assert caught.value.where == "value['a']"
+
+
+@pytest.mark.needs("numpy")
+def test_what_an_array_does_counts_besides_what_it_holds() -> None:
+    import numpy as np
+
+    parts = [("a", "i1"), ("b", "i8")]
+    plain = np.dtype("i4")
+    pairs = [
+        (np.ma.array([1, 2], mask=[1, 0]), np.ma.array([1, 2], mask=[1, 0], hard_mask=True)),
+        (np.zeros(1, plain), np.zeros(1, np.dtype("i4", metadata={"a": 1}))),
+        (plain, np.dtype("i4", metadata={"a": 1})),
+        (np.dtype(parts), np.dtype(parts, align=True)),
+        (np.dtype([("a", "i1")]), np.dtype([(("title", "a"), "i1")])),
+    ]
+    if hasattr(np, "dtypes") and hasattr(np.dtypes, "StringDType"):
+        text = np.dtypes.StringDType
+        pairs += [
+            (np.array(["a"], text()), np.array(["a"], text(na_object=None))),
+            (np.array(["a"], text(na_object=np.nan)), np.array(["a"], text(na_object=None))),
+            (np.array(["a"], text()), np.array(["a"], text(coerce=False))),
+        ]
+    for one, other in pairs:
+        assert digest(one) != digest(other)
+        assert digest(other) == digest(other.copy() if isinstance(other, np.ndarray) else other)
+
+
+@pytest.mark.needs("pandas")
+def test_a_table_that_refuses_labels_that_are_there_twice_is_another_one() -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"a": [1]})
+    assert digest(frame) != digest(frame.set_flags(allows_duplicate_labels=False))
+    assert digest(frame["a"]) != digest(frame["a"].set_flags(allows_duplicate_labels=False))
+    assert digest(frame) == digest(frame.set_flags(allows_duplicate_labels=True))

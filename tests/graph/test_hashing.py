@@ -688,3 +688,18 @@ def test_the_examples_in_the_specification_are_true() -> None:
     scope = {"datetime": dt, "decimal": decimal, "pathlib": pathlib, "collections": collections}
     for expression, expected in rows:
         assert digest(eval(expression, scope)) == expected
+
+
+def test_what_a_type_variable_stands_for_counts() -> None:
+    import typing
+
+    kinds: Any = typing  # made at run time, as a library would
+    variables = [
+        kinds.TypeVar("T"),
+        kinds.TypeVar("T", bound=int),
+        kinds.TypeVar("T", bound=str),
+        kinds.TypeVar("T", int, str),
+        kinds.NewType("T", int),
+        kinds.NewType("T", str),
+    ]
+    assert len(set(map(digest, variables))) == len(variables)
