@@ -13,9 +13,9 @@ from penstock.driver.retries import delay_before
 from penstock.driver.state.run_state import RunState
 from penstock.driver.state.values import Result
 from penstock.errors import Cancelled, TaskTimeout, UpstreamFailed, WorkerLost, is_a
-from penstock.objects.texts import text_of
+from penstock.objects.texts import text_of, told
 from penstock.runtime import TaskRunInfo
-from penstock.worker.failures import FailedState, describe, to_exception
+from penstock.worker.failures import FailedState, describe, note, to_exception
 from penstock.worker.messages import Failure, Outcome
 
 MAX_WORKER_LOSSES = 3
@@ -89,7 +89,10 @@ class Completion:
             again = retry <= options.retries and self._may_retry(id, failure)
             delay = delay_before(options, retry, self._rng) if again else 0.0
         except BaseException as error:  # noqa: BLE001 (delays and conditions are the user's code)
-            self.fail(id, describe(error))
+            # What the task raised is what went wrong; that nobody could say whether to try again comes after it.
+            self.fail(id, failure)
+            if error is not failure.error:
+                note(self._run.progress[id].error, f"not tried again: its retry options raised {told(error)}")
             return
         if again:
             self._try_again(id, delay, f"{failure.type_name}: {failure.message}")

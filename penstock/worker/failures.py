@@ -108,12 +108,16 @@ def to_exception(failure: Failure, *, task: str, node: int, attempt: int) -> Bas
     notes = [f"in {where}"]
     if _TRACEBACK(error) is None:  # it was left in another process
         notes.append(f"There:\n{users_frames(failure.traceback).rstrip()}")
-    # What refuses to be noted on is raised as it is.
-    with contextlib.suppress(BaseException):
-        for note in notes:
-            if note not in getattr(error, "__notes__", ()):
-                BaseException.add_note(error, note)
+    for text in notes:
+        note(error, text)
     return error
+
+
+def note(error: BaseException | None, text: str) -> None:
+    """Add a note that is not there yet. What refuses to be noted on is raised as it is."""
+    with contextlib.suppress(BaseException):
+        if error is not None and text not in getattr(error, "__notes__", ()):
+            BaseException.add_note(error, text)
 
 
 class FailedState:

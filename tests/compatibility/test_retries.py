@@ -133,3 +133,39 @@ def test_a_flow_chooses_by_its_attempt() -> None:
 
     assert train() == "table on large"
     assert RAN == ["prepare"]
+
+
+def test_a_condition_that_raises_leaves_the_tasks_error() -> None:
+    def broken(task, task_run, state) -> bool:
+        raise LookupError("no such status")
+
+    @task(retries=3, retry_condition_fn=broken)
+    def call() -> int:
+        RAN.append("call")
+        raise Refused(503)
+
+    @flow
+    def calling() -> int:
+        return call()
+
+    with pytest.raises(Refused) as caught:
+        calling()
+    assert RAN == ["call"]
+    assert any("LookupError: no such status" in note for note in caught.value.__notes__)
+
+
+def test_delays_that_cannot_be_told_leave_the_tasks_error() -> None:
+    def delays(retries: int) -> list[float]:
+        raise LookupError("no delays")
+
+    @task(retries=3, retry_delay_seconds=delays)
+    def call() -> int:
+        raise Refused(503)
+
+    @flow
+    def calling() -> int:
+        return call()
+
+    with pytest.raises(Refused) as caught:
+        calling()
+    assert any("LookupError: no delays" in note for note in caught.value.__notes__)
