@@ -107,6 +107,7 @@ def check_retries(retries: Any, delays: Any) -> None:
 
 def check_names(name: str, parameters: Sequence[str]) -> None:
     """Raises `ConfigurationError` if calls could not pass these parameters: the words mean something else there."""
+    check_text("name", name)
     for word in RESERVED:
         if word in parameters:
             raise ConfigurationError(
@@ -115,6 +116,19 @@ def check_names(name: str, parameters: Sequence[str]) -> None:
                 hint="give the parameter another name",
                 name=word,
             )
+
+
+def check_text(option: str, text: str) -> None:
+    """Raises `ConfigurationError` for a name that cannot be written into a record."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(
+            f"{option} cannot be {text!r}",
+            because=f"the character at {error.start} is half of one (a lone surrogate), which no record can hold",
+            hint="give a name of whole characters",
+            name=option,
+        ) from None
 
 
 RESERVED = ("wait_for", "return_state")
@@ -154,6 +168,7 @@ class TaskDefinition:
         put(self, "signature", Signature(self.fn))
         if not self.derived:
             check_names(self.name, self.signature.parameters)
+        check_text("key_name", self.options.key_name or "")
         put(self, "identity", self.options.key_name or ":".join(importable_name(self.fn)))
         put(self, "is_async", inspect.iscoroutinefunction(self.fn))
 

@@ -532,3 +532,11 @@ def test_a_task_has_the_context_variables_of_its_caller() -> None:
     finally:
         request.reset(token)
     assert calls() == ("none", "inner", "none", "none")
+
+
+@pytest.mark.parametrize("option", ["name", "key_name"])
+def test_a_name_that_no_record_can_hold_is_refused_when_the_task_is_made(option: str) -> None:
+    with pytest.raises(ConfigurationError, match="lone surrogate"):
+        task(**{option: "k\ud800"})(max)
+    with pytest.raises(ConfigurationError, match="lone surrogate"):
+        flow(name="g\ud800")(max)
