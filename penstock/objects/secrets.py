@@ -1,7 +1,8 @@
 """What is secret among names and values, and how texts are written without it.
 
 A parameter is secret by its name (`password`, `api_key`, `hf_token`) or by its value (pydantic's SecretStr and
-SecretBytes, wherever in it). Secrets are not written into records, logs and kept parameters.
+SecretBytes, secret names and texts with credentials, wherever in it). Secrets are not written into records, logs and
+kept parameters.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _SHORTEST = 4
 """A shorter secret is not looked for in texts: half of every text would be hidden."""
 _MOST_VALUES = 1_000
 _LOOKED_AT = 200
+_LONGEST = 1 << 20
+"""Longer bytes are data."""
 
 
 def is_secret_name(name: str) -> bool:
@@ -76,8 +79,33 @@ def secret_parameters(parameters: Mapping[str, Any]) -> list[str]:
     return [
         name
         for name, value in parameters.items()
-        if (is_secret_name(name) and _says_something(value)) or holds_secret(value)
+        if (is_secret_name(name) and _says_something(value)) or holds_secret(value) or _names_secret(value)
     ]
+
+
+def _names_secret(value: object, depth: int = 0) -> bool:
+    """Whether a text in the value looks like a secret, or lies under a secret name, as far as plain containers and
+    objects with fields show it: what the record of a run would not show, either."""
+    if depth > 8 or isinstance(value, type) or type(value).__module__.partition(".")[0] in _TABLES:
+        return False
+    if isinstance(value, str):
+        return redacted_text(value) != value
+    if isinstance(value, bytes | bytearray):
+        return len(value) <= _LONGEST and _names_secret(value.decode("utf-8", "backslashreplace"))
+    if isinstance(value, Mapping):
+        return any(_is_named_secret(name, inner, depth) for name, inner in _some(value.items()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(_names_secret(inner, depth + 1) for inner in _some(value))
+    fields = getattr(value, "__dict__", None)
+    slots = {name: getattr(value, name, None) for name in getattr(type(value), "__dataclass_fields__", ())}
+    held = {**slots, **(fields if isinstance(fields, dict) else {})}
+    return any(_is_named_secret(name, inner, depth) for name, inner in _some(held.items()))
+
+
+def _is_named_secret(name: object, value: object, depth: int) -> bool:
+    if isinstance(name, str) and is_secret_name(name) and _says_something(value):
+        return True
+    return _names_secret(value, depth + 1)
 
 
 def _says_something(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -194,3 +195,53 @@ def test_what_was_signed_says_which_parameters_are_secret(tmp_path: Path) -> Non
     store.put(name, json.dumps(record | {"secrets": []}).encode())
     with pytest.raises(SignatureRefused):
         signed.resume(run.id, settings=settings)
+
+
+@dataclasses.dataclass
+class Account:
+    host: str
+    password: str
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    password: str
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Account("db", SECRET),
+        [Slotted(SECRET)],
+        {"headers": {"Authorization": f"Bearer {SECRET}"}},
+        f"postgres://me:{SECRET}@db/x",
+        {"urls": [f"https://x/?token={SECRET}&page=1"]},
+    ],
+)
+def test_a_parameter_in_which_a_secret_is_found_is_not_kept(tmp_path: Path, value: Any) -> None:
+    from penstock import flow
+    from penstock.settings import load_settings
+
+    seen = []
+
+    @flow
+    def loading(day: int, source: Any) -> int:
+        seen.append(source)
+        if len(seen) == 1:
+            raise ValueError("not yet")
+        return day
+
+    settings = load_settings(overrides={"store": str(tmp_path / "store")})
+    run = loading.run_with({"day": 7, "source": value}, settings=settings)
+    kept = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert any(path.name == "parameters.pkl" for path in kept)
+    assert [path for path in kept if SECRET.encode() in path.read_bytes()] == []
+    with pytest.raises(ParameterError, match="source is secret"):
+        loading.resume(run.id, settings=settings)
+    assert loading.resume(run.id, parameters={"source": value}, settings=settings).result() == 7
+
+
+def test_parameters_without_secrets_are_kept(tmp_path: Path) -> None:
+    from penstock.objects.secrets import secret_parameters
+
+    assert secret_parameters({"a": Account("db", ""), "url": "https://x/?page=1", "n": {"max_tokens": 3}}) == []
