@@ -109,7 +109,10 @@ class Environment:
                 False,
                 f"a key may be computed twice at once: the locks reach one {reach}, the store one {store.reach}",
             )
-        return True, f"a key is computed once among the runs of one {reach}, for {flight.manager!r} locks it"
+        return (
+            True,
+            f"runs of one {reach} compute a key once, also at the same time: {flight.manager!r} locks it",
+        )
 
     def locks_of_settings(self) -> LockManager:
         """The lock manager that the settings name, or the one that goes with their store."""

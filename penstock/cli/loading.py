@@ -172,6 +172,7 @@ def _import_error(place: str, error: BaseException) -> FlowImportError:
     hint = ""
     if isinstance(error, SyntaxError):
         because = f"{type(error).__name__}: {error.msg}"
+        hint = "correct this line; nothing of the file was run"
     elif isinstance(error, ImportError) and "relative import" in str(error):
         hint = f"it is part of a package: name it by its module, {_dotted(os.path.abspath(place))}"
     elif isinstance(error, ModuleNotFoundError):

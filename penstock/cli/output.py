@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from penstock.clocks import moment as moment
+from penstock.errors import UsageError
 from penstock.objects.texts import STEERING, all_encodable, clean, repr_of, text_of
 
 
@@ -118,3 +119,13 @@ def short(value: Any, *, limit: int = 500, lines: int = 12) -> str:
     if len(shown) > lines:
         text = "\n".join([*shown[:lines], "…"])
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def confirmed(question: str) -> bool:
+    """Whether whoever is at the terminal says yes. Raises `UsageError` if nobody answers."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin is not None and sys.stdin.isatty():
+            raise
+        raise UsageError("nobody answers this question", because="there is no terminal", hint="add --yes") from None

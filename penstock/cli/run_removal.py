@@ -9,7 +9,7 @@ import click
 
 from penstock.cli.failures import FAILED
 from penstock.cli.options import Invocation, json_option, shared_options
-from penstock.cli.output import print_document, say, size
+from penstock.cli.output import confirmed, print_document, say, size
 from penstock.cli.stored import find_run, may_go_on
 from penstock.errors import UsageError
 from penstock.journals import removal as run_removal
@@ -44,7 +44,7 @@ def rm(invocation: Invocation, run_ids: tuple[str, ...], dry_run: bool, force: b
                 where=f"process {record.pid} on {record.host}",
                 hint="stop it first; if it certainly is gone, add --force",
             )
-    if not (yes or dry_run) and not click.confirm(f"Remove {_runs(len(records))}?", err=True):
+    if not (yes or dry_run) and not confirmed(f"Remove {_runs(len(records))}?"):
         click.echo("nothing was removed", err=True)
         return FAILED
     _tell(invocation, "runs-rm", run_removal.remove_runs(store, records, dry_run=dry_run), dry_run=dry_run)

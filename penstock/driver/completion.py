@@ -68,7 +68,9 @@ class Completion:
         error = WorkerLost(
             f"the worker that ran {name} died, {losses} times in a row",
             because=outcome.failure.message if outcome.failure else "",
-            hint="look for out-of-memory kills; ask for more memory with resources=",
+            hint="see whether the task ends its process (os._exit, a crash in C code)"
+            if outcome.failure is not None and "it exited with status" in outcome.failure.message
+            else "look for out-of-memory kills; ask for more memory with resources=",
         )
         self.fail(outcome.node, describe(error))
 

@@ -118,7 +118,7 @@ def test_rm_removes_one_key_and_asks_first(store: Path, call) -> None:
     assert call("cache", "rm", train["key"], input="n\n").exit_code == 1
     assert len(listed(call)) == 3
     # Before click 8.2 the end of the input is a no.
-    assert call("cache", "rm", train["key"], input="").exit_code in (1, 130)
+    assert call("cache", "rm", train["key"], input="").exit_code in (1, 2)
     assert len(listed(call)) == 3
     assert call("cache", "rm", train["key"], input="y\n").exit_code == 0
     assert len(listed(call)) == 2
@@ -152,7 +152,7 @@ def test_rm_expired_leaves_what_has_not_expired(store: Path, write, call) -> Non
     )
     call("run", "expiring.py")
     assert "expired" in call("cache", "ls", "soon").stdout
-    assert call("cache", "rm", "--expired", "--yes").stdout == "removed 1 results\n"
+    assert call("cache", "rm", "--expired", "--yes").stdout == "removed 1 result\n"
     assert sorted({each["task"] for each in listed(call)}) == [
         "expiring:later",
         "pipelines:features",

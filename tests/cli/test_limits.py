@@ -7,11 +7,11 @@ import json
 
 def test_limits_are_set_listed_and_lifted(call) -> None:
     assert call("limits", "ls").stdout.startswith("no limits in ")
-    assert call("limits", "set", "db", "10").exit_code == 0
+    assert call("limits", "set", "db", "10").stdout == "db: at most 10 at once\n"
     assert call("limits", "set", "gpu", "2").exit_code == 0
     assert [line.split() for line in call("limits", "ls").stdout.splitlines()[1:]] == [["db", "10"], ["gpu", "2"]]
     assert json.loads(call("limits", "ls", "--json").stdout)["limits"] == {"db": 10, "gpu": 2}
-    assert call("limits", "set", "gpu", "5/30s").exit_code == 0
+    assert call("limits", "set", "gpu", "5/30s").stdout == "gpu: at most 5/30s\n"
     assert json.loads(call("limits", "ls", "--json").stdout)["rates"] == {"gpu": "5/30s"}
     assert call("limits", "set", "gpu", "many").exit_code == 2
     assert call("limits", "rm", "gpu").exit_code == 0

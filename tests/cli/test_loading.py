@@ -93,7 +93,7 @@ def test_what_is_not_there_is_said_with_a_way_out(write, target: str, what: str,
     ("text", "where", "because", "hint"),
     [
         ("import penstock\n\nVALUE = 1 / 0\n", ":3", "ZeroDivisionError: division by zero", ""),
-        ("def broken(:\n", ":1", "SyntaxError: ", ""),
+        ("def broken(:\n", ":1", "SyntaxError: ", "correct this line"),
         ("import json\n\njson.loads('{')\n", ":3", "JSONDecodeError: ", ""),
         ("import surely_not_installed.part\n", ":1", "ModuleNotFoundError: ", "install surely_not_installed"),
         ("raise SystemExit(3)\n", ":1", "SystemExit: 3", "__main__"),

@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 
+import click
 import pytest
 
 from penstock import load_settings
@@ -93,3 +94,17 @@ def test_parameters_go_with_the_last_run_that_has_them(store: Store, call, tmp_p
 
 def test_a_time_that_is_none_is_a_usage_error(call) -> None:
     assert call("runs", "gc", "--keep", "soon").exit_code == 2
+
+
+def test_without_a_terminal_a_question_names_the_option_that_answers_it(
+    store: Store, call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_the_end(*_: object, **__: object) -> bool:
+        raise click.Abort
+
+    monkeypatch.setattr(click, "confirm", at_the_end)
+    run_id = unfinished(store)
+    asked = call("runs", "rm", run_id, "--force")
+    assert asked.exit_code == 2
+    assert "add --yes" in asked.stderr
+    assert run_id in ids(store)

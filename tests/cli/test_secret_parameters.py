@@ -83,8 +83,9 @@ def test_a_secret_inside_of_a_parameter_is_not_shown(penstock: Any) -> None:
 
 def test_who_resumes_a_run_gives_its_secrets_again(penstock: Any, store: Path) -> None:
     (store.parent / "broken").touch()
-    penstock("run", "flows.py:loading", *GIVEN)
+    failed = penstock("run", "flows.py:loading", *GIVEN)
     (store.parent / "broken").unlink()
+    assert " -p token=…" in failed.output
     refused = penstock("resume", "last")
     assert refused.exit_code == 2
     assert "token is secret" in refused.output

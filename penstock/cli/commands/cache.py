@@ -11,7 +11,7 @@ import msgspec
 
 from penstock.cli.failures import FAILED
 from penstock.cli.options import Invocation, json_option, shared_options
-from penstock.cli.output import duration, moment, print_document, say, size, table
+from penstock.cli.output import confirmed, duration, moment, print_document, say, size, table
 from penstock.cli.stored import find_result, find_task
 from penstock.errors import UsageError
 from penstock.objects.texts import clean
@@ -100,14 +100,14 @@ def rm(invocation: Invocation, key: str | None, task: str | None, expired: bool,
     doomed = _doomed(results, key, task)
     if not yes and doomed:
         what = f"{doomed[0].key} of {doomed[0].task}" if len(doomed) == 1 else f"{len(doomed)} results"
-        if not click.confirm(clean(f"Remove {what} ({size(sum(each.size for each in doomed))})?"), err=True):
+        if not confirmed(clean(f"Remove {what} ({size(sum(each.size for each in doomed))})?")):
             say("nothing was removed", err=True)
             return FAILED
     removed = sum(maintenance.rm(results, each.task, each.key) for each in doomed)
     if invocation.json:
         print_document("cache-rm", {"store": results.store.url, "removed": removed})
     else:
-        say(f"removed {removed} results")
+        say(f"removed {removed} result{'' if removed == 1 else 's'}")
     return 0
 
 
@@ -143,7 +143,9 @@ def gc(invocation: Invocation, grace: float, purge: bool, dry_run: bool) -> None
         return
     verb = "would remove" if dry_run else "removed"
     say(f"{verb} {report.payloads} files ({size(report.bytes)}) and {report.leftovers} leftovers")
-    say(f"{'would close' if dry_run else 'closed'} {report.closed} generations")
+    if report.closed:
+        ended = "1 result that" if report.closed == 1 else f"{report.closed} results that"
+        say(f"{verb} {ended} expired or whose writer is gone")
     if purged is not None:
         what = f"{purged.records} old records, {purged.recipes} recipes and {purged.closings} closings"
         say(f"{'would purge' if dry_run else 'purged'} {what} ({size(purged.bytes)})")

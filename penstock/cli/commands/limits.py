@@ -30,10 +30,13 @@ def set_(invocation: Invocation, tag: str, limit: str) -> None:
     store = invocation.environment().results().store
     if "/" in limit:
         set_rate(store, tag, parse_rate(limit))
+        say(f"{tag}: at most {limit}")
     elif limit.isdecimal():
         set_limit(store, tag, int(limit))
         if not int(limit):
             say(f"{tag} is paused: nothing with this tag begins until it has another limit", err=True)
+        else:
+            say(f"{tag}: at most {int(limit)} at once")
     else:
         raise click.BadParameter(f"{limit!r} is neither a number nor a rate such as 10/second", param_hint="LIMIT")
 

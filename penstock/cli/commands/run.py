@@ -25,7 +25,7 @@ from penstock.flows.definition import Flow
 from penstock.journals.journal import RunRecord
 from penstock.journals.parameters import check_resumable
 from penstock.logs.visible import ErrorStream
-from penstock.objects.secrets import Redactor
+from penstock.objects.secrets import Redactor, secret_parameters
 from penstock.objects.texts import clean, kind_of, text_of
 from penstock.process.termination import EXIT_CODE, Terminated
 from penstock.runs import Run
@@ -237,7 +237,8 @@ def _carry_out(invocation: Invocation, settings: Settings, start: Callable[[Watc
     redact = Redactor(finished.parameters)
     say(redact(describe_failure(finished.error, watch.failures, debug=invocation.debug)), err=True)
     say(f"{finished.state}: {summary(finished)}  (run {finished.id})", err=True)
-    say(f"go on with: {again}", err=True)
+    secrets = "".join(f" -p {name}=…" for name in secret_parameters(finished.parameters))  # those were not kept
+    say(f"go on with: {again}{secrets}", err=True)
     return exit_code_of(finished.error) if isinstance(finished.error, Exception) else FAILED
 
 
