@@ -160,7 +160,7 @@ class _Reader:
         except Unfit as problem:
             raise ParameterError(
                 f"the parameter {name} of {self.flow.name} cannot be {_shown(name, texts, document.get(name))}",
-                where=f"-p {name}" if texts else f"--parameters, {name}",
+                where=f"--{name.replace('_', '-')} or -p {name}" if texts else f"--parameters, {name}",
                 because=str(problem),
                 hint=f"it is declared as {inspect.formatannotation(annotation)}",
                 name=name,

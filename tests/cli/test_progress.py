@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 
 import pytest
@@ -139,3 +140,23 @@ def test_a_bar_shows_how_much_is_done_and_about_how_long_the_rest_takes() -> Non
     for node in range(4, 8):
         watch(finished(node, "features"))
     assert watch.lines()[0].endswith("[████████████████████] 100 %")
+
+
+@pytest.mark.parametrize(("asked_for", "shown"), [((), False), (("distributed",), True)])
+def test_what_an_engine_logs_of_itself_is_shown_on_request(
+    asked_for: tuple[str, ...], shown: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from penstock.cli.commands.run import _logging
+
+    root, before = logging.getLogger(), logging.getLogger().handlers[:]
+    root.handlers.clear()  # as in a process of its own
+    try:
+        with _logging("INFO", asked_for):
+            logging.getLogger("distributed.scheduler").setLevel("INFO")
+            logging.getLogger("distributed.scheduler").info("Register worker")
+            logging.getLogger("distributed.scheduler").warning("Lost worker")
+    finally:
+        root.handlers[:] = before
+    said = capsys.readouterr().err
+    assert ("Register worker" in said) is shown
+    assert "Lost worker" in said

@@ -15,7 +15,7 @@ import click
 
 from penstock.cli.failures import INFRASTRUCTURE
 from penstock.cli.options import Invocation, json_option, shared_options
-from penstock.cli.output import print_document, say, size, table
+from penstock.cli.output import print_document, say, size
 from penstock.environments import Environment
 from penstock.errors import PenstockError, StoreError
 from penstock.explanations.producers import other_environments
@@ -73,9 +73,9 @@ def doctor(invocation: Invocation) -> int:
     if invocation.json:
         print_document("doctor", {"ok": not failed, "checks": [asdict(check) for check in checks]})
     else:
-        rows = [(check.state, check.name, check.said) for check in checks]
-        for check, line in zip(checks, table(("", "", ""), rows).splitlines()[1:], strict=True):
-            say(line)
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            say(f"{check.state:<4}  {check.name:<{width}}  {' '.join(check.said.split())}")
             if check.hint:
                 say(f"      hint: {check.hint}")
     return INFRASTRUCTURE if failed else 0

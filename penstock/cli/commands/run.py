@@ -297,10 +297,18 @@ def _tidy_output(invocation: Invocation) -> Iterator[None]:
         yield
 
 
+def _of_an_engine(logger: str, asked_for: Iterable[str]) -> bool:
+    return logger.partition(".")[0] in ("distributed", "ray") and not any(
+        logger == name or logger.startswith(f"{name}.") for name in asked_for
+    )
+
+
 @contextlib.contextmanager
 def _logging(level: str, extra: Iterable[str]) -> Iterator[None]:
     """What tasks and flows log is shown on standard error, from `level` on, and so is what other code logs."""
     handler = ErrorStream()
+    # What an engine says of its own comings and goings is no news of the run; who wants it names it in extra_loggers.
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or not _of_an_engine(record.name, extra))
     loggers = [logging.getLogger(name) for name in ("penstock", *extra)]
     if not (root := logging.getLogger()).handlers:
         loggers.append(root)  # the user's own `logging.info`
