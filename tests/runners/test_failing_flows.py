@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from typing import Any
 
 import pytest
 
 from penstock import INPUTS, flow, task
-from penstock.runners import ThreadRunner
+from penstock.errors import WorkerLost
+from penstock.runners import ProcessRunner, ThreadRunner
 from penstock.settings import load_settings
 
 RAN: list[Any] = []
@@ -165,3 +167,18 @@ def test_an_error_that_refuses_notes_stays_as_it_is() -> None:
         raise Silent(f"cannot take a Future, {value!r}")
 
     assert type(fails.run().error) is Silent
+
+
+@pytest.mark.slow
+def test_a_task_that_ends_its_worker_is_not_taken_for_one_without_memory() -> None:
+    @task(name="ends", key_name="ends")
+    def ends() -> None:
+        os._exit(3)
+
+    @flow(runner=ProcessRunner(1))
+    def work() -> Any:
+        return ends()
+
+    run = work.run()
+    assert isinstance(run.error, WorkerLost)
+    assert "os._exit" in run.error.hint
