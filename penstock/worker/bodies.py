@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from penstock.coroutines import run_coroutine
 from penstock.digests.large import PLAIN
+from penstock.worker.streams import collected_async
 
 R = TypeVar("R")
 
@@ -24,7 +25,7 @@ def returned(value: Any) -> Any:
     if inspect.iscoroutine(value):
         return returned(run_coroutine(value))
     if inspect.isasyncgen(value):
-        return _each(run_coroutine(_collected(value)))
+        return _each(run_coroutine(collected_async(value)))
     return value
 
 
@@ -43,7 +44,3 @@ def run_in_context(variables: Mapping[ContextVar[Any], Any] | None, body: Callab
 
 def _each(items: list[Any]) -> Iterator[Any]:
     yield from items
-
-
-async def _collected(items: AsyncIterator[Any]) -> list[Any]:
-    return [item async for item in items]

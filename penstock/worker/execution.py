@@ -50,6 +50,7 @@ from penstock.worker.printing import printing_to_log, to_be_routed
 from penstock.worker.result_digests import digest_of, digested, is_stream, no_digest, part_digests
 from penstock.worker.retention import retained
 from penstock.worker.shipping.values import refuse_live
+from penstock.worker.streams import collected
 from penstock.worker.value_cache import ValueCache
 
 
@@ -173,7 +174,7 @@ class Worker(Inputs):
         clock = time.perf_counter()
         made = [self.run_function(call, shipped_task, values)]
         if issubclass(type(made[0]), GeneratorType):
-            made = [list(made[0])]  # a stream could be read by one consumer only
+            made = [collected(made[0])]  # a stream could be read by one consumer only
         retained = self.is_retained(call, made)
         value = made[0]
         return Outcome(

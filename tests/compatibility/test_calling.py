@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from penstock import INPUTS, CachePolicy, flow, task, wait
-from penstock.errors import ConfigurationError, ParameterError, PolicyError, TracingError
+from penstock.errors import ConfigurationError, ParameterError, PolicyError, ResultError, TracingError
 from penstock.runtime import flow_run, task_run
 
 RAN: list[object] = []
@@ -540,3 +540,45 @@ def test_a_name_that_no_record_can_hold_is_refused_when_the_task_is_made(option:
         task(**{option: "k\ud800"})(max)
     with pytest.raises(ConfigurationError, match="lone surrogate"):
         flow(name="g\ud800")(max)
+
+
+@pytest.mark.parametrize("endless", ["plain", "async", "large"])
+def test_a_generator_without_an_end_is_refused(endless: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from penstock.runners import streams
+
+    monkeypatch.setattr(streams, "MOST_ITEMS", 1_000)
+    monkeypatch.setattr(streams, "memory_bytes", lambda: 100_000)
+
+    def plain() -> Any:
+        while True:
+            yield b""
+
+    async def waiting() -> Any:
+        while True:
+            yield b""
+
+    def large() -> Any:
+        while True:
+            yield list(range(1_000))
+
+    numbers = task({"plain": plain, "async": waiting, "large": large}[endless])
+
+    @flow
+    def counting() -> Any:
+        return numbers()
+
+    because = "bytes" if endless == "large" else "more than 1,000 items"
+    with pytest.raises(ResultError, match=f"(?s)has no end.*{because}"):
+        counting()
+
+
+def test_the_items_of_a_generator_are_collected() -> None:
+    @task
+    def numbers() -> Any:
+        yield from range(5)
+
+    @flow
+    def counting() -> Any:
+        return numbers()
+
+    assert counting() == [0, 1, 2, 3, 4]
