@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import CoroutineType
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 from penstock.environments import storage_of
 from penstock.errors import ConfigurationError, ParameterError
-from penstock.graph.futures import Future, FutureList
+from penstock.graph.futures import Future, FutureList, Futures
 from penstock.graph.policies import CacheKeyFnPolicy, CachePolicy
 from penstock.graph.tasks import Delays, Resources, TaskDefinition, TaskOptions
 from penstock.graph.tracing import current_trace
@@ -146,29 +146,6 @@ class Task(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"Task({self.task_key})"
-
-
-class Futures(Set[Future[Any]]):
-    """A set of futures, in order, that never asks for a value: which call it is tells them apart."""
-
-    def __init__(self, futures: Iterable[Future[Any]] = ()) -> None:
-        self._by_call = {_call_of(future): future for future in futures}
-
-    def __contains__(self, future: object) -> bool:
-        return isinstance(future, Future) and _call_of(future) in self._by_call
-
-    def __iter__(self) -> Iterator[Future[Any]]:
-        return iter(self._by_call.values())
-
-    def __len__(self) -> int:
-        return len(self._by_call)
-
-    def __repr__(self) -> str:
-        return f"Futures({list(self)})"
-
-
-def _call_of(future: Future[Any]) -> tuple[int, int]:
-    return id(future._source), future._node
 
 
 class Waited(NamedTuple):

@@ -23,11 +23,8 @@ from typing import Any
 
 from blake3 import blake3
 
-from penstock.digests.code.attached import asked_in, attached
 from penstock.digests.code.byte_code import byte_code_digest
 from penstock.digests.code.free_names import mentions
-from penstock.digests.code.made_classes import is_made, is_placeless, members
-from penstock.digests.code.mentioned import BUILTIN, Named, find
 from penstock.digests.code.syntax import (
     class_syntax,
     encode_tree,
@@ -35,6 +32,9 @@ from penstock.digests.code.syntax import (
     function_syntax,
     module_syntax,
 )
+from penstock.digests.definitions.attached import asked_in, attached
+from penstock.digests.definitions.made_classes import is_made, is_placeless, members
+from penstock.digests.definitions.mentioned import BUILTIN, Named, find
 from penstock.digests.functions import closure_items, dispatched, function_content
 from penstock.digests.names import (
     MAIN_NAMES,

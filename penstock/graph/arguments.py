@@ -13,7 +13,7 @@ from penstock.digests.large import FLAT_ITEMS, LARGE_BYTES, Large, is_flat
 from penstock.digests.large import PLAIN as _PLAIN
 from penstock.digests.refs import Ref
 from penstock.errors import TracingError
-from penstock.graph.futures import Future, FutureList
+from penstock.graph.futures import Future, FutureList, Futures
 
 SMALL = _PLAIN - {bytes, str}
 """Types of values that are kept as they are, without a look at them."""
@@ -68,6 +68,8 @@ def _walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
         return leaf(value)
     if kind is FutureList:
         return [_walk(v, leaf) for v in value]
+    if kind is Futures:
+        return {_walk(v, leaf) for v in value}
     if issubclass(kind, _CONTAINERS) or hasattr(kind, "__dataclass_fields__"):
         return _rebuilt(value, leaf) if stands_for_nodes(value) else leaf(value)
     return leaf(value)
@@ -100,7 +102,7 @@ def stands_for_nodes(value: Any) -> bool:
         inside: Iterable[Any] = ()
         if issubclass(type(item), dict):
             inside = (*item.keys(), *item.values())
-        elif issubclass(type(item), _CONTAINERS):
+        elif issubclass(type(item), (*_CONTAINERS, Futures)):
             inside = item
         elif hasattr(type(item), "__dataclass_fields__"):
             inside = _fields(item).values()

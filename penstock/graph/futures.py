@@ -6,7 +6,7 @@ import contextlib
 import math
 import operator
 import sys
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Set
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
 from penstock.errors import TracingError, is_a
@@ -299,3 +299,26 @@ Future.__array__ = _array  # type: ignore[attr-defined]
 Future.__array_ufunc__ = _array_ufunc  # type: ignore[attr-defined]
 Future.__array_function__ = _array_function  # type: ignore[attr-defined]
 Future.__pandas_priority__ = 1_000_000  # type: ignore[attr-defined]  # `series + future` is the future's to answer
+
+
+class Futures(Set[Future[Any]]):
+    """A set of futures, in order, that never asks for a value: which call it is tells them apart."""
+
+    def __init__(self, futures: Iterable[Future[Any]] = ()) -> None:
+        self._by_call = {_call_of(future): future for future in futures}
+
+    def __contains__(self, future: object) -> bool:
+        return isinstance(future, Future) and _call_of(future) in self._by_call
+
+    def __iter__(self) -> Iterator[Future[Any]]:
+        return iter(self._by_call.values())
+
+    def __len__(self) -> int:
+        return len(self._by_call)
+
+    def __repr__(self) -> str:
+        return f"Futures({list(self)})"
+
+
+def _call_of(future: Future[Any]) -> tuple[int, int]:
+    return id(future._source), future._node

@@ -544,7 +544,7 @@ def test_a_name_that_no_record_can_hold_is_refused_when_the_task_is_made(option:
 
 @pytest.mark.parametrize("endless", ["plain", "async", "large"])
 def test_a_generator_without_an_end_is_refused(endless: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from penstock.runners import streams
+    from penstock.worker import streams
 
     monkeypatch.setattr(streams, "MOST_ITEMS", 1_000)
     monkeypatch.setattr(streams, "memory_bytes", lambda: 100_000)

@@ -469,9 +469,11 @@ CELL_CLASSES = {
 }
 
 
+@pytest.mark.needs("IPython")
 @pytest.mark.parametrize("kind", CELL_CLASSES)
 def test_a_class_of_a_notebook_counts_as_its_latest_cell_has_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    interactive = pytest.importorskip("IPython.core.interactiveshell")
+    from IPython.core import interactiveshell as interactive
+
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the shell puts its own there
     shell = interactive.InteractiveShell(history_manager=None)
     monkeypatch.setattr(interactive.InteractiveShell, "_instance", shell)

@@ -16,8 +16,8 @@ from penstock.environments import Environment
 from penstock.flows import Flow
 from penstock.settings import current_settings, in_force, load_settings
 from penstock.storage import open_store
-from penstock.storage.results import ResultStore
 from penstock.storage.results.maintenance import current_records
+from penstock.storage.results.store import ResultStore
 
 RAN: list[int] = []
 

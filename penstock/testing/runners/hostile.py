@@ -137,14 +137,14 @@ class HostileTests(RunnerBench):
             run.result()
         assert self.value(lambda: self.outcomes([leaves(n) for n in range(3)])) == [0, "TaskFailed", 2]
 
-    def test_names_that_no_file_can_hold_break_no_log(self) -> None:
-        @task(name="bad \udcff")
+    def test_a_message_that_no_file_can_hold_breaks_no_log(self) -> None:
+        @task
         def misnamed(n: int) -> int:
             if n == 1:
                 raise ValueError("also \udcfe")
             return n
 
-        run = self.run(lambda: self.outcomes([misnamed(n) for n in range(3)]), name="flow \udcfd")
+        run = self.run(lambda: self.outcomes([misnamed(n) for n in range(3)]))
         assert run.result() == [0, "ValueError", 2]
         self.log_tells(run.id, failures=1)
 

@@ -53,7 +53,7 @@ def pack(ship: Ship) -> Shipment | None:
     import hashlib  # what packs is imported by those alone who ship
     import zipfile
 
-    from penstock.runners.loaded_sources import is_older, loaded_from_files
+    from penstock.worker.shipping.loaded_sources import is_older, loaded_from_files
 
     places = dict(_place(entry) for entry in ship)
     files = sorted((arcname, path) for name, place in places.items() for arcname, path in _files_of(name, place))

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType
 from typing import Any
 
-from penstock.digests.code.made_classes import is_made, is_slot, is_special, plain_member
 from penstock.digests.code.syntax import class_syntax
+from penstock.digests.definitions.made_classes import is_made, is_slot, is_special, plain_member
 from penstock.digests.functions import dispatched
 from penstock.digests.python import digest
 from penstock.errors import DigestError

@@ -1,0 +1,1 @@
+"""What belongs to a definition besides its source: what was attached to it, made without a statement, or mentioned."""
