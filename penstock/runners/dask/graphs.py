@@ -24,7 +24,7 @@ from penstock.worker.shipping.source_lines import pickled_task
 from penstock.worker.shipping.values import pickled
 from penstock.worker.shipping.wire import pack_bundle
 
-PERFORM = b"cpenstock.runners.dask_worker\nperform\n."
+PERFORM = b"cpenstock.runners.dask.worker\nperform\n."
 """`perform` as a pickle."""
 INLINE_TASK_BYTES = 8 * 1024
 """A task up to this size travels with each bundle; a larger one is a Dask value, which each worker gets once."""
