@@ -134,6 +134,8 @@ class Driver:
 
     def _turn(self) -> None:
         self._take_messages()
+        if self._stopping:
+            return
         self._fire_timers()
         if self.dropped:
             count = len(self.dropped)  # other threads append meanwhile

@@ -21,7 +21,8 @@ from penstock.runners.dask.capacity import ANYWHERE, Placement, Workers
 from penstock.runners.dask.connections import Connection
 from penstock.runners.dask.graphs import Graphs, InFlight, Key
 from penstock.runners.dask.notes import Drop, Fetch
-from penstock.runners.dask.unfinished import error_told, given_back, outcomes_of_all, scheduler_info
+from penstock.runners.dask.suspects import Suspects
+from penstock.runners.dask.unfinished import error_told, given_back, outcomes_of_all, promised_to, scheduler_info
 from penstock.runners.dask.worker import Kept, Promised, unwrapped
 from penstock.worker.failures import describe
 from penstock.worker.messages import (
@@ -31,6 +32,7 @@ from penstock.worker.messages import (
     Failure,
     Finished,
     Outcome,
+    OutcomeKind,
     Report,
     ShippedTask,
     Started,
@@ -71,6 +73,7 @@ class DaskEngine:
         self._notes: queue.SimpleQueue[_Note | None] = queue.SimpleQueue()
         self._flights: dict[int, InFlight] = {}
         self._held: list[InFlight] = []  # no worker can run them now
+        self._suspects = Suspects()
         self._nudge: Any = None
         self._broken: RunnerError | None = None
         self._closed = False
@@ -183,14 +186,19 @@ class DaskEngine:
         log_again(logs)
         self._workers.learn(len(calls), sum(outcome.busy for outcome in outcomes))
         kept = {outcome.handle.node for outcome in outcomes if isinstance(outcome.handle, Kept)}
-        self._end(flight.bundle.number, outcomes, kept=kept)
+        self._end(flight.bundle.number, outcomes, kept=kept, well=True)
 
-    def _end(self, number: int, outcomes: list[Outcome] | None = None, *, kept: set[int] | None = None) -> None:
+    def _end(
+        self, number: int, outcomes: list[Outcome] | None = None, *, kept: set[int] | None = None, well: bool = False
+    ) -> None:
         """The driver need not wait for the bundle any more; what Dask has of it goes, unless values are kept."""
         with self._guard:
             flight = self._flights.pop(number, None)
             if flight is None:
                 return
+            following = self._suspects.ended(flight, self._flights, well=well)
+            if following is not None:
+                self._notes.put(following)
             if kept:
                 self._graphs.leave(flight, kept)
         if not kept:
@@ -255,6 +263,12 @@ class DaskEngine:
         for flight in flights:
             if flight.bundle.number not in self._flights or self._broken is not None:
                 continue
+            with self._guard:
+                if self._suspects.hold_back(flight):
+                    continue
+                if any(self._suspects.waits(handle.bundle) for handle in promised_to(flight)):
+                    self._held.append(flight)
+                    continue
             if not self._can_follow(flight, sent):
                 self._end(flight.bundle.number, outcomes_of_all(flight.bundle, "not_started"))
                 continue
@@ -269,8 +283,7 @@ class DaskEngine:
 
     def _can_follow(self, flight: InFlight, sent: set[Key]) -> bool:
         """Whether Dask has, or gets just now, all tasks that the bundle was promised values of."""
-        promised = (s.handle for c in flight.bundle.calls for s in c.inputs.values() if isinstance(s.handle, Promised))
-        return all(handle.key in sent or self._graphs.knows(handle) for handle in promised)
+        return all(handle.key in sent or self._graphs.knows(handle) for handle in promised_to(flight))
 
     def _placement(self, flight: InFlight) -> Placement | None:
         """Where it may run; None if that is nowhere right now."""
@@ -363,15 +376,14 @@ class DaskEngine:
                     outcomes or outcomes_of_all(flight.bundle, "failed", describe(error_told(error))),
                 )
         for address, flights in died.items():
-            # Dask blames all that were at the worker. Only as many as it has threads can have been under way: those
-            # that came first, if it did not tell.
-            flights.sort(key=lambda flight: (not flight.started, flight.bundle.number))
-            threads = self._workers.threads(address)
+            with self._guard:
+                blamed = self._suspects.blamed(flights)
             lost = Failure("WorkerLost", f"the Dask worker {address} died", "")
-            for flight in flights[:threads]:
-                self._end(flight.bundle.number, outcomes_of_all(flight.bundle, "worker_lost", lost))
-            for flight in flights[threads:]:
-                self._end(flight.bundle.number, outcomes_of_all(flight.bundle, "not_started"))
+            for flight in flights:
+                # Calls of a bundle are tried apart from each other before any is to blame.
+                known = flight is blamed or len(flight.bundle.calls) > 1
+                kind: OutcomeKind = "worker_lost" if known else "not_started"
+                self._end(flight.bundle.number, outcomes_of_all(flight.bundle, kind, lost if known else None))
 
     def _refresh(self) -> None:
         self._workers.update(scheduler_info(self._client)["workers"], time.monotonic())

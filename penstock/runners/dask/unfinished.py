@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.errors import RunnerError, is_a
+from penstock.runners.dask.graphs import InFlight
+from penstock.runners.dask.worker import Promised
 from penstock.worker.messages import Bundle, Failure, Outcome, OutcomeKind
 
 
@@ -45,3 +47,9 @@ def given_back(bundle: Bundle, lost: Mapping[int, Mapping[int, int]]) -> list[Ou
         else Outcome(c.node, c.attempt, "not_started")
         for c in bundle.calls
     ]
+
+
+def promised_to(flight: InFlight) -> list[Promised]:
+    """What other bundles were promised to make for it."""
+    sources = (source for call in flight.bundle.calls for source in call.inputs.values())
+    return [source.handle for source in sources if isinstance(source.handle, Promised)]
