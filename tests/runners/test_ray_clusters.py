@@ -164,7 +164,7 @@ def test_an_address_where_no_ray_is_is_an_error_within_seconds(tmp_path: Path) -
         lines = outcome(
             tmp_path,
             f"""
-            from penstock.runners import ray_answers
+            from penstock.runners.ray import answers as ray_answers
 
             ray_answers.ANSWER_SECONDS = 1.0
             for address in {addresses!r}:
@@ -358,7 +358,7 @@ def test_a_driver_that_is_killed_takes_its_running_calls_along(cluster: dict[str
 def test_a_cluster_at_an_address_that_dies_is_one_error(ray_environment: None, tmp_path: Path) -> None:
     with one_cluster() as (addresses, cluster):
         text = f"""
-            from penstock.runners import ray_engine
+            from penstock.runners.ray import engine as ray_engine
 
             ray_engine.RETURN_SECONDS = 1.0
             one_error(loses.with_options(runner=RayRunner({addresses["direct"]!r})))

@@ -104,7 +104,7 @@ def test_a_connection_that_breaks_while_it_is_made_is_tried_again(cluster: dict[
         import ray
         import ray.util.client.worker as client
 
-        from penstock.runners import ray_clusters
+        from penstock.runners.ray import clusters as ray_clusters
 
         ray_clusters.CONNECT_SECONDS = 600
         client.INITIAL_TIMEOUT_SEC = 1  # it gives up sooner
@@ -151,7 +151,7 @@ def test_a_ray_that_does_not_start_is_no_matter_of_clients(tmp_path: Path) -> No
         TELLS
         + """
         import ray
-        from penstock.runners import ray_clusters
+        from penstock.runners.ray import clusters as ray_clusters
 
         ray_clusters.START_SECONDS = 0.1
         ray.init = lambda *args, **options: time.sleep(60)

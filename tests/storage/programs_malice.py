@@ -18,10 +18,11 @@ from penstock.errors import PenstockError
 from penstock.storage import MemoryStore
 from penstock.storage.records.encoding import encode
 from penstock.storage.records.names import slot_name
-from penstock.storage.records.records import MAX_RECORD_BYTES, PayloadFile, ResultRecord
+from penstock.storage.records.records import PayloadFile, ResultRecord
 from penstock.storage.records.signing import Signatures
 from penstock.storage.results.generations import Absent, Found
 from penstock.storage.results.store import ResultStore
+from penstock.storage.stores.base import MAX_RECORD_BYTES
 from penstock.testing.stores.faults import FlakyStore
 
 
