@@ -102,9 +102,6 @@ def compare(work: Flow[[], Any]) -> None:
     for n in runs - ran:  # only what is decided by the value of an input may turn out to be there
         above = ancestors(plan.graph, said[n].id)
         assert any(plan.steps[id].runs for id in above if id in plan.steps), (str(plan), ran)
-    counts = plan.counts
-    assert run.counts["pruned"] == counts["pruned"], (str(plan), run.counts)
-    assert run.counts["hit"] == counts["hit"] + len(runs - ran), (str(plan), run.counts)
 
 
 def ancestors(graph: Graph, id: int) -> set[int]:
