@@ -26,6 +26,7 @@ from penstock.imported import loaded
 from penstock.journals.journal import Journal
 from penstock.locks.single_flight import EVERYONE, Flight
 from penstock.logs.visible import visible_logs
+from penstock.objects.package_copies import CannotCopy
 from penstock.objects.tracebacks import without_ours
 from penstock.process.termination import Terminated, ends_orderly
 from penstock.runners.base import Runner
@@ -35,7 +36,6 @@ from penstock.settings import in_force, without_password
 from penstock.storage.results.store import ResultStore
 from penstock.storage.results.stored import StoredResult
 from penstock.storage.stores.base import Store
-from penstock.worker.copies import CannotCopy
 from penstock.worker.messages import WorkerContext
 from penstock.worker.nesting import Lending, Nesting, nesting
 from penstock.worker.reading import read_back

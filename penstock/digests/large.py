@@ -89,11 +89,11 @@ class Snapshots:
         self._known: dict[int, Large] = {}
         self._count = 0
 
-    def take(self, value: Any) -> Any:
-        """A `Large` that stands for the value, or a snapshot of it if it is small."""
+    def take(self, value: Any, shared: list[Any] | None = None) -> Any:
+        """A `Large` that stands for the value, or a snapshot of it if it is small; `shared` as of `snapshot`."""
         size = size_of(value)
         if size < LARGE_BYTES:
-            return snapshot(value)
+            return snapshot(value, shared)
         known = self._known.get(id(value))
         if known is None or not self._unchanged(value, known):
             known = self._known[id(value)] = Large(self._count, size, value=snapshot(value), digest=None)
@@ -151,35 +151,39 @@ def is_flat(value: Any) -> bool:
     )
 
 
-def snapshot(value: Any) -> Any:
-    """The value as it is now, whatever is done to it later; other objects than containers, arrays and frames are kept
-    as they are.
+def snapshot(value: Any, shared: list[Any] | None = None) -> Any:
+    """The value as it is now, whatever is done to it later; objects whose copying is not known stay the same ones, and
+    are added to `shared`.
     """
     kind = type(value)
     if kind is list or kind is dict or kind is set or kind is bytearray:
         return kind(value)
+    if kind in PLAIN:
+        return value
+    from penstock.objects.copies import copy_as_far  # the types it knows are for calls that are given some
+    from penstock.objects.package_copies import frozen
+
     numpy = loaded("numpy")
-    if numpy is not None and issubclass(kind, numpy.ndarray):
+    if numpy is not None and issubclass(kind, numpy.ndarray) and not (kind is numpy.ndarray and value.dtype == object):
         # What repeats one element for ever takes no memory, and its copy would.
         kept = frozen(numpy, value) or (not value.flags.writeable and 0 in value.strides)
+        if value.dtype.hasobject and value.dtype.kind != "T" and shared is not None:
+            shared.append(value)
         return value if kept else value.copy()
     pandas = loaded("pandas")
     if pandas is not None and issubclass(kind, (pandas.DataFrame, pandas.Series)):
+        if kind is pandas.DataFrame or kind is pandas.Series:
+            return copy_as_far(value, [] if shared is None else shared)
+        if shared is not None:
+            shared.append(value)
         # From pandas 3 on a shallow copy is a snapshot (copy on write); before that only a deep one is.
         return value.copy(deep=int(pandas.__version__.split(".")[0]) < 3)
     polars = loaded("polars")
     if polars is not None and issubclass(kind, (polars.DataFrame, polars.Series)):
+        if shared is not None and polars.Object in (value.dtypes if hasattr(value, "dtypes") else [value.dtype]):
+            shared.append(value)
         return value.clone()  # shares what is never written in place
-    return value
-
-
-def frozen(numpy: Any, array: Any) -> bool:
-    """Whether nobody can write into the memory of an array, by itself or by what it is a view of."""
-    while not array.flags.writeable:
-        if not isinstance(array.base, numpy.ndarray):
-            return not isinstance(array.base, memoryview) or array.base.readonly
-        array = array.base
-    return False
+    return copy_as_far(value, [] if shared is None else shared)
 
 
 def _same_items(value: Any, before: Any) -> bool:

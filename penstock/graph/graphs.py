@@ -97,6 +97,8 @@ class Graph:
         """Where tracing ended early, because the flow function needed a value that was not there."""
         self.large: dict[int, tuple[Large, ...]] = {}
         """The large arguments of those nodes that have some."""
+        self.witnesses: dict[int, str | None] = {}
+        """`KeyTemplate.witness` of those nodes whose arguments hold objects that stay the caller's own."""
         self._consumers = bytearray()  # 1 where some node uses the result, and not just a part that nobody takes
         self._last_use = array("q")  # the last node that uses the result, 0 if none does
         self.ambiguous = False

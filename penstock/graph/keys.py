@@ -20,7 +20,7 @@ from penstock.digests.names import main_module, main_module_name
 from penstock.digests.python import combine, digest, digest_bytes
 from penstock.digests.refs import Ref
 from penstock.digests.walk import LEAVES, SIZE, Resolve
-from penstock.errors import PolicyError
+from penstock.errors import DigestError, PolicyError
 from penstock.graph.arguments import fill_all
 from penstock.graph.carried import code_digests
 from penstock.graph.key_functions import Caller
@@ -254,6 +254,17 @@ class KeyTemplate:
             # On the driver, which sees an argument before any worker does: from here the salt travels along.
             object.__setattr__(self, "salt", self._ask_salt())
         return _keyed(found, self.salt) if self.salt else found
+
+    def witness(self, arguments: Mapping[str, Any]) -> str | None:
+        """A digest of what the arguments are now, as far as they count, without what stands for the Refs in them: it
+        tells later whether they are what the key was made from. None if something in them has no digest.
+        """
+        names = arguments if self.inputs is None else self.inputs
+        try:
+            with main_module(self.main):
+                return digest({name: arguments[name] for name in names}, lambda ref: combine("node", (str(ref.node),)))
+        except DigestError:
+            return None
 
     def _values(self, arguments: Mapping[str, Any], values: Mapping[str, Any] | None) -> Mapping[str, Any]:
         if values is not None:

@@ -103,8 +103,9 @@ class Trace:
         arguments = signature.bind(task.name, args, kwargs)
         deps: tuple[int, ...] = ()
         large: tuple[Large, ...] = ()
+        shared: list[Any] = []
         if not SMALL.issuperset(map(type, arguments.values())):
-            deps, large = self._capture(arguments)
+            deps, large = self._capture(arguments, shared)
         # Asking a future whether it is true would wait for its value.
         order = self._order(wait_for, deps) if isinstance(wait_for, Future) or wait_for else ()
         if frame.wait_for:
@@ -118,19 +119,23 @@ class Trace:
         if node.id == number:
             if signature.decorated:
                 node.style = signature.style(args, kwargs)
+            if shared and entry.template is not None:
+                graph.witnesses[number] = entry.template.witness(arguments)
             context = copy_context()
             if self._context or not _OURS.issuperset(context):
                 node.context = self._variables(context)
         return Future(node.id, self)
 
-    def _capture(self, arguments: dict[str, Any]) -> tuple[tuple[int, ...], tuple[Large, ...]]:
-        """Make arguments what a node keeps of them; the nodes whose results are in them, and what is large."""
+    def _capture(self, arguments: dict[str, Any], shared: list[Any]) -> tuple[tuple[int, ...], tuple[Large, ...]]:
+        """Make arguments what a node keeps of them; the nodes whose results are in them, and what is large. Objects
+        that stay the caller's own are added to `shared`.
+        """
         deps: dict[int, None] = {}  # ordered, and quick to ask for a fan-in of thousands
         large: dict[Large, None] = {}
 
         def keep(value: Any) -> Any:
             if type(value) is not Future:
-                taken = self._snapshots.take(value)
+                taken = self._snapshots.take(value, shared)
                 if type(taken) is Large:
                     large[taken] = None
                 return taken

@@ -21,6 +21,7 @@ from penstock.digests.refs import Ref
 from penstock.graph.agreement import as_claim
 from penstock.graph.tracing import tracing
 from penstock.input_files import file_digest
+from penstock.objects.package_copies import CannotCopy
 from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
 from penstock.settings import in_force
 from penstock.storage.records.records import RecipeEntry, ResultRecord
@@ -29,7 +30,7 @@ from penstock.storage.results.producers import this_process
 from penstock.storage.results.recipes import MAX_RECIPE_INPUTS, write_recipe
 from penstock.storage.results.store import Restart, ResultStore
 from penstock.worker.bodies import returned, run_in_context
-from penstock.worker.copies import CannotCopy, copied
+from penstock.worker.copies import copied
 from penstock.worker.failures import describe
 from penstock.worker.forks import end_if_forked
 from penstock.worker.inputs import InputLost, Inputs
@@ -52,10 +53,7 @@ from penstock.worker.retention import retained
 from penstock.worker.shipping.values import refuse_live
 from penstock.worker.streams import collected
 from penstock.worker.value_cache import ValueCache
-
-
-def _never() -> bool:
-    return False
+from penstock.worker.witnesses import check_arguments, hold_arguments
 
 
 class Worker(Inputs):
@@ -76,9 +74,8 @@ class Worker(Inputs):
         """`keep(value)` gives a handle to a value that stays in the engine; `fetch(handle)` gives the value back.
 
         With `shares_memory` handles are the objects that other calls see too, so each consumer gets a copy. Without
-        `keeps_published` a published value is not kept: others load it from the store. `cache` are shared by the
-        run's workers in this process, if there are several. With `report` the engine can lend a worker out whose call
-        waits for others.
+        `keeps_published` a published value is not kept: others load it from the store. `cache` is shared by the run's
+        workers in this process. With `report` the engine can lend a worker out whose call waits for others.
         """
         self._run = context.run
         self.run_id = context.run.id
@@ -89,14 +86,14 @@ class Worker(Inputs):
         self._open_results = open_results
         self._fetch = fetch
         self._keep = keep
-        self._shares_memory = shares_memory
+        self.shares_memory = shares_memory
         self.keeps_published = keeps_published
         self._cache = ValueCache() if cache is None else cache
         self._lazily = {}
         self.shipped_tasks = {}
         self.name = f"{platform.node()}:{os.getpid()}"
 
-    def perform_bundle(self, bundle: Bundle, stopped: Callable[[], bool] = _never) -> list[Outcome]:
+    def perform_bundle(self, bundle: Bundle, stopped: Callable[[], bool] = lambda: False) -> list[Outcome]:
         """Run the calls of a bundle one after the other, values passing from one to the next; an outcome for each.
 
         A call whose inner input did not come, or that would begin after the bundle's time or when it was `stopped`, is
@@ -226,7 +223,7 @@ class Worker(Inputs):
 
     def is_retained(self, call: Call, made: list[Any]) -> bool:
         """Whether the task may still change what it returned, and others get it as the object it is."""
-        stays = call.passes_on or (call.keep and self._shares_memory)
+        stays = call.passes_on or (call.keep and self.shares_memory)
         return stays and type(made[0]) not in PLAIN and retained(made)
 
     def keep(self, call: Call, value: Any, *, retained: bool, published: bool = False) -> Any:
@@ -237,8 +234,8 @@ class Worker(Inputs):
             except CannotCopy:
                 if published:
                     return None  # others load it from the store
-        if not published and (call.passes_on or self._shares_memory):
-            refuse_live(value, one_way=self._shares_memory)  # it must not depend on bundles whether it works
+        if not published and (call.passes_on or self.shares_memory):
+            refuse_live(value, one_way=self.shares_memory)  # it must not depend on bundles whether it works
         if call.passes_on:
             return Passed(value)
         return self._keep(value) if call.keep else None
@@ -266,10 +263,13 @@ class _CachedCall:
         self.digests: dict[int, str] = {n: s.digest for n, s in call.inputs.items() if s.digest is not None}
         self.inputs: dict[int, Any] = {}
         self.values: dict[str, Any] | None = None
+        self.lent = False  # whether its arguments hold objects that somebody else can change
 
     def settle(self) -> Outcome:
         """Hit, run and publish, or say why neither is possible yet."""
         call = self.call
+        if call.witness is not None:
+            self.lent = hold_arguments(call, self.shipped_task, shares_memory=self.worker.shares_memory)
         key = self._cache_key()
         if key is None:
             return self.worker._run_plain(call, self.shipped_task)  # the key function said: do not cache this call
@@ -314,6 +314,8 @@ class _CachedCall:
         clock = time.perf_counter()
         made = [self.worker.run_function(call, self.shipped_task, values)]
         seconds = time.perf_counter() - clock
+        if self.lent:
+            check_arguments(call, self.shipped_task)
         retained = self.worker.is_retained(call, made)
         value = made[0]
         if self._files_changed(key):

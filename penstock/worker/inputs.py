@@ -10,8 +10,10 @@ from penstock.digests.large import Large
 from penstock.digests.refs import Ref
 from penstock.errors import DamagedResult
 from penstock.graph.arguments import fill_all
+from penstock.objects.copies import own_copy
+from penstock.objects.package_copies import CannotCopy
 from penstock.storage.results.store import ResultStore
-from penstock.worker.copies import CannotCopy, copied, own_copy
+from penstock.worker.copies import copied
 from penstock.worker.lazy_inputs import filled_lazily, lazy_parameters, scanned
 from penstock.worker.messages import NO_GENERATION, Call, Input, ShippedTask
 from penstock.worker.passing import Passed, own_arguments
@@ -39,7 +41,7 @@ class Inputs:
     shipped_tasks: dict[int, ShippedTask]
     _open_results: Callable[[str | None], ResultStore]
     _fetch: Callable[[Any], Any]
-    _shares_memory: bool
+    shares_memory: bool
     _cache: ValueCache
     _lazily: dict[int, frozenset[str]]
 
@@ -48,7 +50,7 @@ class Inputs:
         shipped_task = self.shipped_tasks[call.task]
         lazy = self._lazy(shipped_task)
         arguments = call.arguments
-        if self._shares_memory and (shipped_task.template is not None or shipped_task.task.options.retries):
+        if self.shares_memory and (shipped_task.template is not None or shipped_task.task.options.retries):
             arguments = own_arguments(arguments)  # another attempt finds them as they were
         if not lazy and not call.inputs and not call.large:
             return dict(arguments)
@@ -67,7 +69,7 @@ class Inputs:
 
     def _reach(self, large: Large) -> None:
         """Have it take its value from what this process keeps, if it came here without."""
-        if large.handle is not None and not self._shares_memory:
+        if large.handle is not None and not self.shares_memory:
             place = ("argument", self.run_id, large.name)
             fetch = functools.partial(self._fetched, large.handle)
             large.load_by(lambda: self._cache.get(place, large.size, fetch, shared=True))
@@ -100,7 +102,7 @@ class Inputs:
     def _load(self, node: int, source: Input, *, reads: bool) -> Any:
         if source.handle is not None:
             value = self._fetched(source.handle)
-            shares = isinstance(source.handle, Passed) or self._shares_memory
+            shares = isinstance(source.handle, Passed) or self.shares_memory
             if not shares or source.sole or reads:
                 return value
             try:

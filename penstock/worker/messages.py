@@ -95,6 +95,8 @@ class Call:
     """If the driver knows it."""
     claims: bool = False
     """No other node of the run is computing its key, whatever that is."""
+    witness: str | None = None
+    """Of arguments that somebody else may have changed since the call: `KeyTemplate.witness` as it was then."""
     recipe_key: str | None = None
     """Where a recipe entry is to be written; None for leaves and below plain tasks."""
     attempt_id: str = ""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from penstock.digests.large import PLAIN, Large
 from penstock.digests.refs import Ref
 from penstock.graph.arguments import walk
-from penstock.worker.copies import CannotCopy, own_copy
+from penstock.objects.copies import own_copy
+from penstock.objects.package_copies import CannotCopy
 from penstock.worker.messages import Call, Input, Outcome
 
 
@@ -20,19 +21,19 @@ class Passed:
     value: Any
 
 
-def own_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments that nobody else has, with Refs and Larges as they are."""
+def own_arguments(arguments: Mapping[str, Any], copy: Callable[[Any], Any] = own_copy) -> dict[str, Any]:
+    """Arguments that nobody else has, with Refs and Larges, and what `copy` does not take, as they are."""
 
     def own(leaf: Any) -> Any:
         try:
-            return leaf if type(leaf) in (Ref, Large) else own_copy(leaf)
+            return leaf if type(leaf) in (Ref, Large) else copy(leaf)
         except CannotCopy:
             return leaf
 
-    return {name: value if type(value) in _STAY else walk(value, own, own) for name, value in arguments.items()}
+    return {name: value if type(value) in STAY else walk(value, own, own) for name, value in arguments.items()}
 
 
-_STAY = PLAIN | {Ref, Large}
+STAY = PLAIN | {Ref, Large}
 
 
 def part_of_whole(call: Call) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from penstock.objects.copies import IMMUTABLE
 from penstock.objects.texts import module_of
-from penstock.worker.copies import IMMUTABLE
 
 MOST_LOOKED_AT = 10_000
 """So many parts of a value are looked at; one with more counts as held."""

@@ -12,8 +12,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock.objects.copies import own_copy
+from penstock.objects.package_copies import CannotCopy
 from penstock.storage.formats.sizes import nbytes_of
-from penstock.worker.copies import CannotCopy, own_copy
 from penstock.worker.shipping.shared_buffers import pack, unpack
 
 KEPT_BYTES = 256 * 2**20

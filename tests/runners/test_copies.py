@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from penstock.errors import SerializationError
+from penstock.objects.copies import own_copy
+from penstock.objects.package_copies import CannotCopy
 from penstock.storage.formats.sizes import nbytes_of
-from penstock.worker.copies import CannotCopy, copied, own_copy
+from penstock.worker.copies import copied
 from penstock.worker.retention import retained
 
 

@@ -110,5 +110,6 @@ class Parcels:
                 each.digest(digest_bytes)  # once here, not with each call on a worker
         call.cache_key, call.seen = progress.key, progress.seen
         call.claims = bool(call.inner) and progress.key is None
+        call.witness = self._run.graph.witnesses.get(node.id)
         call.recipe_key = node.recipe_key if node.deps else None
         call.keep = not node.cached or self._run.values.wanted(node.id)

@@ -23,17 +23,27 @@ from penstock.process.former_homes import home_of
 from penstock.process.main_modules import MAIN_NAMES, living_names
 from penstock.storage.formats.classes import class_name
 from penstock.storage.formats.path_results import note_of_paths
+from penstock.storage.formats.trials import MOST_TRIALS, needs_trial, try_reading
 from penstock.storage.formats.versions import PYTHON, version_of
 
 
 def dump(value: Any, file: BinaryIO) -> dict[str, str]:
-    """Write a pickle; returns what a reader has to know of it. Raises what pickling raises."""
+    """Write a pickle; returns what a reader has to know of it. Raises what pickling raises, and
+    `SerializationError` for objects whose pickles do not load."""
     pickler = _Pickler(file, protocol=cloudpickle.DEFAULT_PROTOCOL)
     pickler.dump(value)
+    for part in pickler.untried:
+        try_reading(part, _again)
     facts = {"python": PYTHON, "packages": ", ".join(f"{name} {version_of(name)}" for name in sorted(pickler.packages))}
     if pickler.by_value:
         facts["code"] = "by value"
     return {key: fact for key, fact in facts.items() if fact} | note_of_paths(pickler.paths)
+
+
+def _again(part: Any) -> Any:
+    buffer = io.BytesIO()
+    _Pickler(buffer, protocol=cloudpickle.DEFAULT_PROTOCOL).dump(part)
+    return load(buffer.getvalue())
 
 
 def load(data: bytes | memoryview) -> Any:
@@ -50,8 +60,11 @@ class _Pickler(Pickler):
         self.packages: set[str] = set()
         self.paths: list[pathlib.Path] = []
         self.by_value = False
+        self.untried: list[Any] = []
 
     def reducer_override(self, obj: Any) -> Any:
+        if needs_trial(obj) and len(self.untried) < MOST_TRIALS:
+            self.untried.append(obj)
         if isinstance(obj, type | types.FunctionType | types.BuiltinFunctionType):
             module = getattr(obj, "__module__", None) or ""
             if module in MAIN_NAMES and isinstance(obj, type):

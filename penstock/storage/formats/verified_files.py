@@ -11,6 +11,7 @@ from typing import BinaryIO
 from penstock.checksums import new_hash
 from penstock.errors import DamagedResult, StoreUnreachable
 from penstock.storage.stores.base import Store
+from penstock.storage.stores.local_errors import NoOrdinaryFile
 
 _MAPPED_BYTES = 1 << 20
 """From this size on, files of this machine are memory-mapped."""
@@ -94,6 +95,8 @@ class StoredFile:
             return self.store.open(self.name)
         except FileNotFoundError:
             raise self.damaged("its payload is gone", gone=True) from None
+        except NoOrdinaryFile as error:
+            raise self.damaged(f"its payload is none: {error.what}") from error
         except OSError as error:
             raise self._unreachable(error) from error
 

@@ -13,6 +13,10 @@ _NO_FILE = {errno.ENXIO, errno.EISDIR, errno.EAGAIN, errno.EOPNOTSUPP}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
+class NoOrdinaryFile(StoreError):
+    """A link, a pipe, a folder or the like lies where a file has to be: nothing that a store writes."""
+
+
 def translated(error: OSError, doing: str, path: str) -> StoreError:
     """What an OSError means for the store: the one place that decides."""
     because = os.strerror(error.errno) if error.errno else str(error)
@@ -24,13 +28,13 @@ def translated(error: OSError, doing: str, path: str) -> StoreError:
             hint="free some space, then run it again",
         )
     if error.errno == errno.ELOOP:
-        return StoreError(
+        return NoOrdinaryFile(
             "refused to follow a symbolic link in the store",
             where=path,
             hint="remove the link",
         )
     if error.errno in _NO_FILE:
-        return StoreError(
+        return NoOrdinaryFile(
             "refused what is no ordinary file in the store",
             where=path,
             because="a pipe, a socket, a device or a folder lies where a file has to be",

@@ -1,0 +1,201 @@
+"""Copies that nobody else has: of values that pass from one call to the next, and of arguments as they are at the call.
+
+What nobody can change is not copied. Of which types that holds, and how others are copied, is known here by the type;
+what its own code would have to copy is not.
+"""
+
+from __future__ import annotations
+
+import array
+import copy
+import datetime
+import decimal
+import enum
+import fractions
+import gc
+import ipaddress
+import operator
+import pathlib
+import re
+import types
+import uuid
+import zoneinfo
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from penstock.errors import SerializationError
+from penstock.objects.package_copies import CannotCopy, package_copy
+
+IMMUTABLE: frozenset[type] = frozenset({
+    *(int, str, float, bool, type(None), bytes, complex, range, slice, type(...), type(NotImplemented)),
+    *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone, zoneinfo.ZoneInfo),
+    *(decimal.Decimal, fractions.Fraction, uuid.UUID, re.Pattern),
+    *(ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network),
+    *(type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
+})  # fmt: skip
+"""Types whose values nobody can change."""
+_IMMUTABLE_BASES = (enum.Enum, pathlib.PurePath, type)
+
+
+class _Done(dict[int, Any]):
+    """The copies of what was met already, by identity: what was one object stays one."""
+
+    def __init__(self, shared: list[Any] | None = None) -> None:
+        """With `shared`, what cannot be copied stays as it is and is noted there; else it is `CannotCopy`."""
+        super().__init__()
+        self.shared = shared
+
+
+def own_copy(value: Any) -> Any:
+    """The value itself if nobody can change it, else a copy; raises `CannotCopy` for types whose copying is not
+    known.
+    """
+    if type(value) in IMMUTABLE:
+        return value
+    try:
+        return _copy(value, _Done())
+    except RecursionError:
+        raise too_deep(value) from None
+
+
+def copy_as_far(value: Any, shared: list[Any]) -> Any:
+    """As `own_copy`, also of dataclasses; parts whose copying is not known stay the same objects, and are added to
+    `shared`.
+    """
+    kind = type(value)
+    if kind is types.FunctionType and (value.__closure__ or value.__defaults__ or value.__kwdefaults__):
+        shared.append(value)  # what it holds may change
+    return value if kind in IMMUTABLE else _copy(value, _Done(shared))
+
+
+def too_deep(value: Any) -> SerializationError:
+    """Why a value is not copied on whose levels Python gives up."""
+    return SerializationError(
+        f"a {type(value).__name__} is nested too deeply",
+        because="each of its consumers needs a copy of its own, and Python gives up on so many levels",
+        hint="pass flatter data, or text such as JSON",
+    )
+
+
+def _copy(value: Any, done: _Done) -> Any:
+    kind = type(value)
+    if kind in IMMUTABLE or issubclass(kind, _IMMUTABLE_BASES):
+        return value
+    if id(value) in done:
+        return done[id(value)]
+    if issubclass(kind, tuple) and hasattr(kind, "_make") and not kind.__dictoffset__:
+        return tuple.__new__(kind, _copy_tuple(tuple(value), done))
+    if done.shared is not None and hasattr(kind, "__dataclass_fields__"):
+        return _copy_dataclass(value, done)
+    of_kind = _CONTAINERS.get(kind)
+    try:
+        if of_kind is not None:
+            return of_kind(value, done)
+        new = package_copy(value, lambda part: part if type(part) in IMMUTABLE else _copy(part, done))
+    except CannotCopy:
+        if done.shared is None:
+            raise
+        done.shared.append(value)
+        new = value
+    return done.setdefault(id(value), new)
+
+
+def _parts(values: Iterable[Any], done: _Done) -> list[Any]:
+    return [v if type(v) in IMMUTABLE else _copy(v, done) for v in values]
+
+
+def _copy_list(value: Any, done: _Done) -> Any:
+    new = done[id(value)] = copy.copy(value)
+    if not IMMUTABLE.issuperset(map(type, value)):
+        new.clear()
+        new.extend(_parts(value, done))
+    return new
+
+
+def _copy_dict(value: Any, done: _Done) -> Any:
+    new = done[id(value)] = copy.copy(value)
+    if not IMMUTABLE.issuperset(map(type, value)) or not IMMUTABLE.issuperset(map(type, value.values())):
+        new.clear()
+        for key, part in zip(_parts(value, done), _parts(value.values(), done), strict=True):
+            new[key] = part  # a Counter's update would count
+    return new
+
+
+def _copy_set(value: Any, done: _Done) -> Any:
+    new = set(value) if IMMUTABLE.issuperset(map(type, value)) else set(_parts(value, done))
+    done[id(value)] = new
+    return new
+
+
+def _copy_tuple(value: Any, done: _Done) -> Any:
+    if IMMUTABLE.issuperset(map(type, value)):
+        return value
+    parts = _parts(value, done)
+    if all(map(operator.is_, parts, value)):
+        return value
+    return done.setdefault(id(value), type(value)(parts))  # a part may have led back to it
+
+
+def _copy_proxy(value: Any, done: _Done) -> Any:
+    """A read-only view of a copy: whoever holds the mapping itself can change what the view shows."""
+    (behind,) = gc.get_referents(value)
+    return done.setdefault(id(value), types.MappingProxyType(_copy(behind, done)))
+
+
+def _copy_view(value: Any, done: _Done) -> Any:
+    """The same view of a copy of the dict."""
+    (behind,) = gc.get_referents(value.mapping)
+    return done.setdefault(id(value), getattr(_copy(behind, done), _VIEWS[type(value)])())
+
+
+def _copy_memory(value: Any, done: _Done) -> Any:
+    """A view of a copy of the bytes, with the same format and shape."""
+    try:
+        if value.readonly and type(value.obj) is bytes:
+            return value
+        new = memoryview(bytearray(value.tobytes()))
+        if (value.format, value.ndim) != ("B", 1):
+            new = new.cast(value.format, value.shape)
+    except (ValueError, TypeError):  # released, or of a format that cannot be cast to
+        raise CannotCopy(value) from None
+    return done.setdefault(id(value), new.toreadonly() if value.readonly else new)
+
+
+def _copy_namespace(value: Any, done: _Done) -> Any:
+    new = done[id(value)] = types.SimpleNamespace()
+    vars(new).update(zip(vars(value), _parts(vars(value).values(), done), strict=True))
+    return new
+
+
+def _copy_dataclass(value: Any, done: _Done) -> Any:
+    assert done.shared is not None  # whoever wants it whole has it copied by its own code
+    try:
+        new = copy.copy(value)
+    except Exception:  # noqa: BLE001 (a __copy__ or __reduce__ is users' code)
+        new = value
+    if type(new) is not type(value) or new is value:
+        done.shared.append(value)
+        return value
+    done[id(value)] = new
+    held: dict[str, Any] = {
+        name: getattr(value, name) for name in type(value).__dataclass_fields__ if hasattr(value, name)
+    }
+    for name, part in (held | getattr(value, "__dict__", {})).items():
+        own = _copy(part, done)
+        if own is not part:
+            object.__setattr__(new, name, own)
+    return new
+
+
+_VIEWED: tuple[dict[Any, Any], ...] = ({}, OrderedDict())
+_VIEWS = {type(getattr(of, name)()): name for of in _VIEWED for name in ("keys", "values", "items")}
+
+_CONTAINERS: dict[type, Callable[[Any, _Done], Any]] = {
+    list: _copy_list, deque: _copy_list, dict: _copy_dict, OrderedDict: _copy_dict, defaultdict: _copy_dict,
+    Counter: _copy_dict, set: _copy_set, tuple: _copy_tuple, frozenset: _copy_tuple,
+    bytearray: lambda value, done: done.setdefault(id(value), value[:]),
+    array.array: lambda value, done: done.setdefault(id(value), value[:]),
+    types.MappingProxyType: _copy_proxy, types.SimpleNamespace: _copy_namespace, memoryview: _copy_memory,
+    **dict.fromkeys(_VIEWS, _copy_view),
+}  # fmt: skip

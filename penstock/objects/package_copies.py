@@ -1,0 +1,139 @@
+"""Copies of what packages make: arrays, data frames, tables, collections."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from penstock.imported import loaded
+from penstock.objects.texts import module_of, package_of
+
+Part = Callable[[Any], Any]
+"""Copies an object that is held by another: the same object if nobody can change it."""
+
+
+class CannotCopy(Exception):
+    """How to copy the `value` is not known, or it cannot be done."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CannotCopy, (None,)  # also where it travels as the cause of another error
+
+
+def package_copy(value: Any, part: Part) -> Any:
+    """The value itself if nobody can change it, else a copy, the objects in it copied by `part`; raises `CannotCopy`
+    for types whose copying is not known.
+    """
+    package = package_of(type(value))
+    of_package = _PACKAGES.get(package)
+    module = loaded(package) if of_package is not None else None
+    if of_package is None or module is None:
+        raise CannotCopy(value)
+    return of_package(module, value, part)
+
+
+def frozen(numpy: Any, array: Any) -> bool:
+    """Whether nobody can write into the memory of an array, by itself or by what it is a view of."""
+    while not array.flags.writeable:
+        if not isinstance(array.base, numpy.ndarray):
+            return not isinstance(array.base, memoryview) or array.base.readonly
+        array = array.base
+    return False
+
+
+def _copy_numpy(numpy: Any, value: Any, part: Part) -> Any:
+    if not issubclass(type(value), numpy.ndarray):
+        if issubclass(type(value), numpy.generic) and type(value) is not numpy.void:
+            return value
+        raise CannotCopy(value)
+    if value.dtype.hasobject and value.dtype.kind != "T":  # text of any length is no object: it copies as numbers do
+        if type(value) is not numpy.ndarray or value.dtype.kind != "O":
+            raise CannotCopy(value)
+        new = value.copy(order=_order(value))
+        for place, cell in numpy.ndenumerate(value):
+            own = part(cell)
+            if own is not cell:
+                _put(numpy, new, place, own)
+        return new
+    return value if frozen(numpy, value) else value.copy(order=_order(value))
+
+
+def _put(numpy: Any, cells: Any, place: tuple[int, ...], cell: Any) -> None:
+    """Make an object a cell, whatever it holds itself: numpy takes apart what is set where there are no dimensions."""
+    holder = numpy.empty((), object)
+    holder.fill(cell)
+    cells[(*place, ...)] = holder
+
+
+def _order(value: Any) -> Any:
+    """The order in memory that a stored array has when it is read: a consumer sees the same cold and warm."""
+    return "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
+
+
+def _copy_pandas(pandas: Any, value: Any, part: Part) -> Any:
+    kind = type(value)
+    if kind is pandas.DataFrame or kind is pandas.Series or issubclass(kind, pandas.Index):
+        # From pandas 3 on a shallow copy is a snapshot (copy on write); the objects in cells are shared even so.
+        new = value.copy(deep=int(pandas.__version__.split(".")[0]) < 3)
+        if kind is pandas.DataFrame:
+            for place in range(value.shape[1]):
+                if (cells := _changed_cells(value.iloc[:, place], part)) is not None:
+                    new.isetitem(place, _column(pandas, cells, new.index))
+        elif kind is pandas.Series and (cells := _changed_cells(value, part)) is not None:
+            new = _column(pandas, cells, new.index, name=value.name).__finalize__(value)
+        return new
+    if issubclass(kind, pandas.api.extensions.ExtensionArray):
+        return value.copy()
+    if kind in (pandas.Timestamp, pandas.Timedelta, pandas.Period, pandas.Interval, type(pandas.NaT), type(pandas.NA)):
+        return value
+    raise CannotCopy(value)
+
+
+def _column(pandas: Any, cells: Any, index: Any, **options: Any) -> Any:
+    """Cells as a Series of objects: pandas would look for a type of its own that they fit."""
+    return pandas.Series(cells, index, dtype=object, copy=False, **options)
+
+
+def _changed_cells(column: Any, part: Part) -> Any:
+    """Copies of a column's objects; None if there are none, or nobody can change them."""
+    if not getattr(column.dtype, "hasobject", False):
+        return None
+    cells = column.to_numpy()
+    own = list(map(part, cells))
+    if all(map(operator.is_, own, cells)):
+        return None
+    new = cells.copy()
+    for place, cell in enumerate(own):
+        if cell is not cells[place]:
+            _put(loaded("numpy"), new, (place,), cell)
+    return new
+
+
+def _copy_polars(polars: Any, value: Any, part: Part) -> Any:
+    if issubclass(type(value), polars.LazyFrame | polars.Expr | polars.DataType):
+        return value
+    dtypes = value.dtypes if type(value) is polars.DataFrame else [value.dtype] if type(value) is polars.Series else []
+    if (not dtypes and type(value) is not polars.DataFrame) or polars.Object in dtypes:
+        raise CannotCopy(value)
+    return value.clone()  # shares what is never written in place
+
+
+def _copy_arrow(pyarrow: Any, value: Any, part: Part) -> Any:
+    kinds = ("Table", "RecordBatch", "Array", "ChunkedArray", "Scalar", "Schema", "Field", "DataType")
+    if module_of(type(value)) == "pyarrow._dataset":
+        return value
+    if issubclass(type(value), tuple(getattr(pyarrow, kind) for kind in kinds)):
+        return value
+    raise CannotCopy(value)
+
+
+_PACKAGES: dict[str, Callable[[Any, Any, Part], Any]] = {
+    "numpy": _copy_numpy, "pandas": _copy_pandas, "polars": _copy_polars, "pyarrow": _copy_arrow,
+    "ray": lambda module, value, part: value,  # Datasets and references: what they stand for never changes
+    "dask": lambda module, value, part: copy.copy(value),  # a collection's graph is never changed, only replaced
+}  # fmt: skip

@@ -1,0 +1,111 @@
+"""What a call is given is what its key was made from, and no result is found under another key."""
+
+from __future__ import annotations
+
+import array
+import collections
+import dataclasses
+import types
+from typing import Any
+
+import pytest
+
+from penstock.digests.large import snapshot
+from penstock.imported import loaded
+from penstock.objects.copies import own_copy
+
+
+@dataclasses.dataclass
+class Held:
+    x: list[int]
+
+
+def _grow(value: Any) -> None:
+    if isinstance(value, Held):
+        value.x.append(9)
+    elif isinstance(value, dict):
+        value["z"] = 9
+    else:
+        value.append(9)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        collections.deque([1]),
+        collections.OrderedDict(a=1),
+        collections.defaultdict(int, a=1),
+        collections.Counter(a=2),
+        array.array("i", [1]),
+        Held([1]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_snapshot_does_not_change_with_the_value(value: Any) -> None:
+    before, taken = repr(value), snapshot(value)
+    _grow(value)
+    assert repr(taken) == before
+    assert type(taken) is type(value)
+
+
+@pytest.mark.needs("pandas")
+def test_a_snapshot_has_cells_of_its_own() -> None:
+    import numpy
+    import pandas
+
+    frame, cells = pandas.DataFrame({"a": [[1]]}), numpy.array([[1], [2, 3]], dtype=object)
+    taken = snapshot(frame), snapshot(cells)
+    frame.iloc[0, 0].append(9)
+    cells[0].append(9)
+    assert taken[0].iloc[0, 0] == [1]
+    assert list(taken[1]) == [[1], [2, 3]]
+
+
+def test_what_cannot_be_copied_is_noted() -> None:
+    inner, shared = object(), list[Any]()
+    assert snapshot(collections.deque([inner]), shared)[0] is inner
+    assert shared == [inner]
+
+
+def test_a_read_only_view_is_copied_as_a_view_of_a_copy() -> None:
+    behind = {"x": [1]}
+    twin = own_copy(types.MappingProxyType(behind))
+    keys = own_copy(behind.keys())
+    behind["x"].append(9)
+    behind["y"] = []
+    assert type(twin) is types.MappingProxyType
+    assert twin == {"x": [1]}
+    assert type(keys) is type(behind.keys())
+    assert list(keys) == ["x"]
+
+
+def test_a_view_of_memory_is_copied_with_its_memory() -> None:
+    memory = bytearray(b"abcd")
+    twin = own_copy(memoryview(memory).cast("H"))
+    memory[0] = 0
+    assert twin.tobytes() == b"abcd"
+    assert twin.format == "H"
+
+
+@pytest.mark.needs("pandas")
+def test_a_copy_keeps_columns_of_objects_as_they_are() -> None:
+    import pandas
+
+    cells = [
+        [pandas.Timestamp("2020"), pandas.NaT],
+        ["a", pandas.NA],
+        [pandas.Timedelta(1, "s"), pandas.Timedelta(2, "s")],
+        [[1], "a"],
+        [pandas.Timestamp("2020"), [1]],
+    ]
+    assert loaded("pandas") is not None
+    for each in cells:
+        series = pandas.Series(each, dtype=object)
+        frame = pandas.DataFrame({"s": series}).set_flags(allows_duplicate_labels=False)
+        frame.attrs["x"] = 1
+        twin = own_copy(frame)
+        for copy in (own_copy(series), twin["s"]):
+            assert copy.dtype == object
+            assert list(map(type, copy)) == list(map(type, each))
+        assert twin.attrs == {"x": 1}
+        assert not twin.flags.allows_duplicate_labels
