@@ -5,12 +5,17 @@ from __future__ import annotations
 import array
 import collections
 import dataclasses
+import os
 import types
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from penstock import INPUTS, flow, register_digest, task
 from penstock.digests.large import snapshot
+from penstock.errors import DigestError
 from penstock.imported import loaded
 from penstock.objects.copies import own_copy
 
@@ -109,3 +114,59 @@ def test_a_copy_keeps_columns_of_objects_as_they_are() -> None:
             assert list(map(type, copy)) == list(map(type, each))
         assert twin.attrs == {"x": 1}
         assert not twin.flags.allows_duplicate_labels
+
+
+class _Registered:
+    def __init__(self) -> None:
+        self.x = [1]
+
+
+register_digest(_Registered, lambda each: list(each.x))
+
+
+@task(cache_policy=INPUTS)
+def _told(value: _Registered) -> str:
+    return repr(value.x)
+
+
+def test_a_result_is_never_published_under_the_key_of_another_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+
+    @flow
+    def changes() -> str:
+        value = _Registered()
+        told = _told(value)
+        value.x.append(9)
+        return told
+
+    @flow
+    def keeps() -> str:
+        return _told(_Registered())
+
+    with pytest.raises(DigestError, match="changed after the call"):
+        changes()
+    assert keeps() == "[1]"
+
+
+@task(cache_policy=INPUTS)
+def _much() -> list[int]:
+    return [1] * 20_000
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_in_place_of_a_payload_is_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+
+    @flow
+    def counts() -> int:
+        return len(_much())
+
+    assert counts() == 20_000
+    (payload,) = [p for p in (tmp_path / "store" / "results").rglob("*.json") if not p.name.endswith("record.json")]
+    payload.unlink()
+    make(payload)
+    assert counts() == 20_000
