@@ -24,8 +24,8 @@ from typing import Any
 
 import cloudpickle
 
-from penstock.errors import ConfigurationError
-from penstock.runners.base import BindsFlows, Engine, checked_setup
+from penstock.runners.base import Engine, checked_setup
+from penstock.runners.local.machine import LocalRunner
 from penstock.runners.resources import local_machine, required
 from penstock.storage.stores.base import Reach
 from penstock.worker.failures import describe
@@ -42,7 +42,6 @@ from penstock.worker.messages import (
     WorkerContext,
 )
 from penstock.worker.remote import log_again
-from penstock.worker.shipping.code_packing import Ship, check_ship
 from penstock.worker.shipping.source_lines import pickled_task
 from penstock.worker.shipping.values import discard_value, read_value, spill_value
 from penstock.worker.shipping.wire import none_read, pack_bundle, unpack_outcomes, unpack_waits
@@ -54,28 +53,16 @@ _MAIN = (
 
 
 @dataclass(frozen=True)
-class ProcessRunner(BindsFlows):
+class ProcessRunner(LocalRunner):
     """Runs calls in `workers` processes. Functions travel by value, so a script needs no `__main__` guard."""
 
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    resources: Mapping[str, float | str] = field(default_factory=dict)
-    """What this machine has besides, or instead of, its `cpu` and `memory`, for tasks that ask for it: numbers and
-    sizes, such as `{"gpu": 1, "memory": "8GiB"}`."""
-    ship: Ship = ()
-    """As for clusters. Workers import here what the driver imports, so it is checked and nothing is sent."""
-    worker_setup: Preparation | None = None
+    worker_setup: Preparation | None = field(default=None, kw_only=True)
     """Called without arguments once in each worker process, before its first call."""
-    max_workers: int | None = field(default=None, repr=False, compare=False)
-    """Another word for `workers`."""
 
     def __post_init__(self) -> None:
-        check_ship(self.ship)
+        super().__post_init__()
         checked_setup(self.worker_setup)
-        if self.max_workers is not None:
-            object.__setattr__(self, "workers", self.max_workers)
-        object.__setattr__(self, "resources", required(self.resources, 1))
-        if self.workers < 1:
-            raise ConfigurationError(f"workers={self.workers}", because="nothing could ever run", hint="1 or more")
 
     @property
     def reach(self) -> Reach:

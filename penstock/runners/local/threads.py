@@ -10,14 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.errors import ConfigurationError
-from penstock.runners.base import BindsFlows, Engine
+from penstock.runners.base import Engine
+from penstock.runners.local.machine import LocalRunner
 from penstock.runners.resources import local_machine, required
 from penstock.storage.stores.base import Reach
 from penstock.worker.copies import copied
 from penstock.worker.execution import Worker
 from penstock.worker.messages import Bundle, Finished, Report, ShippedTask, Started, Waits, WorkerContext
-from penstock.worker.shipping.code_packing import Ship, check_ship
 
 GRACE_SECONDS = 1.0
 """A call that was interrupted has so long for its `finally` blocks before the run ends without it."""
@@ -29,28 +28,13 @@ def default_workers() -> int:
 
 
 @dataclass(frozen=True)
-class ThreadRunner(BindsFlows):
+class ThreadRunner(LocalRunner):
     """Runs calls in `workers` threads. A call that is timed out or cancelled is interrupted at its next line of Python.
 
     Code inside C extensions cannot be interrupted: its thread is left behind and replaced.
     """
 
     workers: int = field(default_factory=default_workers)
-    resources: Mapping[str, float | str] = field(default_factory=dict)
-    """What this machine has besides, or instead of, its `cpu` and `memory`, for tasks that ask for it: numbers and
-    sizes, such as `{"gpu": 1, "memory": "8GiB"}`."""
-    ship: Ship = ()
-    """As for clusters. Workers import here what the driver imports, so it is checked and nothing is sent."""
-    max_workers: int | None = field(default=None, repr=False, compare=False)
-    """Another word for `workers`."""
-
-    def __post_init__(self) -> None:
-        check_ship(self.ship)
-        if self.max_workers is not None:
-            object.__setattr__(self, "workers", self.max_workers)
-        object.__setattr__(self, "resources", required(self.resources, 1))
-        if self.workers < 1:
-            raise ConfigurationError(f"workers={self.workers}", because="nothing could ever run", hint="1 or more")
 
     @property
     def reach(self) -> Reach:
