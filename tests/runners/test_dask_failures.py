@@ -229,7 +229,7 @@ def separate_cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[
         listen = ("--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0")
         start("dask_scheduler", *listen, "--port", "0", "--scheduler-file", str(contact))
         deadline = time.monotonic() + PATIENCE / 2
-        while not contact.exists() and time.monotonic() < deadline:
+        while not (contact.exists() and contact.read_text()) and time.monotonic() < deadline:  # made, then written
             time.sleep(0.01)
         address: str = json.loads(contact.read_text())["address"]
         start("dask_worker", address, *listen, "--no-nanny", "--nthreads", "1")
