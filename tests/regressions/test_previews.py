@@ -21,6 +21,7 @@ from penstock.storage.results.maintenance import current_records
 from penstock.storage.results.store import ResultStore
 
 RAN: list[int] = []
+STATUSES = ("hit", "miss", "pruned", "bypass")
 
 
 def body(n: int, inputs: list[Any]) -> dict[str, int]:
@@ -102,6 +103,9 @@ def compare(work: Flow[[], Any]) -> None:
     for n in runs - ran:  # only what is decided by the value of an input may turn out to be there
         above = ancestors(plan.graph, said[n].id)
         assert any(plan.steps[id].runs for id in above if id in plan.steps), (str(plan), ran)
+    for n, node in said.items():
+        became = {status for status in STATUSES if run.tasks[node.task][status]}
+        assert became == {node.status} if n not in runs - ran else became <= {"hit", "pruned"}, (str(plan), run.tasks)
 
 
 def ancestors(graph: Graph, id: int) -> set[int]:
