@@ -13,7 +13,8 @@ from typing import Any
 
 from penstock.cli.output import say
 from penstock.errors import FlowImportError
-from penstock.flows.definition import Flow, noting_runs
+from penstock.flows.attempts import noting_runs
+from penstock.flows.definition import Flow
 from penstock.objects.tracebacks import is_users_file
 
 

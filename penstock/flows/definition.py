@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
-import itertools
 import os
-import random
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
-import msgspec
-
 from penstock import events
-from penstock.active_runs import ActiveRun, active_run
 from penstock.coroutines import named, run_coroutine
-from penstock.driver.retries import delay_before
 from penstock.environments import Environment
-from penstock.flows.entries import entry_of
-from penstock.flows.options import FlowOptions, check_flow, chosen, flow_options
+from penstock.flows.attempts import Attempts, JoinedAttempts, RunAttempts
+from penstock.flows.options import FlowOptions, check_flow, flow_options
 from penstock.graph.arguments import replace_futures
 from penstock.graph.binding import Signature
 from penstock.graph.futures import Future
 from penstock.graph.graphs import Graph
-from penstock.graph.tasks import TaskOptions, check_names
+from penstock.graph.tasks import check_names
 from penstock.graph.tracing import FlowFrame, Trace, current_trace
-from penstock.journals.journal import Journal, RunRecord, new_record, read_record
-from penstock.journals.parameters import KeptParameters, pickle_parameters, read_parameters
-from penstock.objects.secrets import Redactor
+from penstock.journals.journal import read_record
+from penstock.journals.parameters import read_parameters
 from penstock.runs import Run, key_context, new_run_id
-from penstock.runtime import FlowRunInfo, in_attempt, in_flow_run
+from penstock.runtime import FlowRunInfo, in_flow_run
 from penstock.settings import Settings, current_settings
-from penstock.worker.printing import printing_to_log
 
 if TYPE_CHECKING:
     from penstock.graph.plans import Plan
@@ -95,7 +83,9 @@ class Flow(Generic[P, R]):
         if self.is_async:
             coroutine = named(self._run_async(parameters), self.name)
             return cast(R, coroutine if trace is None or trace.frame.is_async else run_coroutine(coroutine))
-        return self._run(_resolved(parameters), current_settings(), None).result()
+        attempts = self._attempts(_resolved(parameters), current_settings())
+        self._call(attempts, attempts.parameters)
+        return cast(R, attempts.run.result())
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """As a call, but returns the `Run`: its state, counts, graph, and `result()` which raises if it failed."""
@@ -110,11 +100,12 @@ class Flow(Generic[P, R]):
         run_id: str | None = None,
     ) -> Run[R]:
         """`run` with parameters by name, settings of its own, and callbacks for each event as it happens."""
-        settings = settings or current_settings()
+        attempts = self._attempts(dict(parameters), settings or current_settings(), run_id, subscribers)
         if self.is_async:
-            attempts = self._run_attempts(dict(parameters), settings, run_id, tuple(subscribers))
-            return run_coroutine(attempts)
-        return self._run(dict(parameters), settings, run_id, tuple(subscribers))
+            run_coroutine(self._await(attempts, attempts.parameters))
+        else:
+            self._call(attempts, attempts.parameters)
+        return cast(Run[R], attempts.run)
 
     def resume(
         self,
@@ -145,7 +136,7 @@ class Flow(Generic[P, R]):
         """`plan` with parameters by name and settings of its own."""
         environment = self._environment(settings or current_settings())
         info = FlowRunInfo(id=new_run_id(), flow_name=self.name, run_count=1, parameters=parameters)
-        frame = self._frame(info.id, parameters, environment.salt(make=False))
+        frame = self.frame(info.id, parameters, environment.salt(make=False))
         with in_flow_run(info):
             from penstock.previews import preview  # a run needs none of it
 
@@ -156,7 +147,7 @@ class Flow(Generic[P, R]):
         parameters = self.signature.bind(self.name, args, kwargs)
         info = FlowRunInfo(id=new_run_id(), flow_name=self.name, run_count=1, parameters=parameters)
         environment = self._environment(current_settings())
-        frame = self._frame(info.id, parameters, environment.salt(make=False))
+        frame = self.frame(info.id, parameters, environment.salt(make=False))
         with in_flow_run(info):
             from penstock.previews import preview  # a run needs none of it
 
@@ -179,7 +170,8 @@ class Flow(Generic[P, R]):
             return Environment(settings.with_values(store=os.fspath(storage)))
         return Environment(settings.with_values(store=storage.url), store=storage)
 
-    def _frame(self, run_id: str, parameters: Mapping[str, Any], salt: Callable[[], bytes] | None) -> FlowFrame:
+    def frame(self, run_id: str, parameters: Mapping[str, Any], salt: Callable[[], bytes] | None) -> FlowFrame:
+        """What calls of tasks in this flow are told of it."""
         return FlowFrame(
             self.name,
             key_context(run_id, self.name, parameters, salt),
@@ -189,74 +181,36 @@ class Flow(Generic[P, R]):
             is_async=self.is_async,
         )
 
-    def _printing(self, enabled: bool | None) -> AbstractContextManager[None]:
-        return printing_to_log(self.name, enabled=enabled, kind="flow_runs")
-
     def _call_to_end(self, parameters: Mapping[str, Any]) -> Any:
         value = self.signature.call(self.fn, parameters)
         return run_coroutine(value) if inspect.iscoroutine(value) else value
 
     def _join(self, trace: Trace, parameters: Mapping[str, Any], wait_for: Iterable[Any]) -> Any:
+        attempts = JoinedAttempts(self.options, trace, lambda: self._frame_inside(trace, parameters, wait_for))
         if self.is_async:
-            coroutine = named(self._join_async(trace, parameters, wait_for, trace.expect(self.name)), self.name)
+            coroutine = named(self._join_async(attempts, parameters, trace.expect(self.name)), self.name)
             return coroutine if trace.frame.is_async else run_coroutine(coroutine)
-        for attempt in itertools.count(1):
-            frame, before = self._frame_inside(trace, parameters, wait_for), len(trace.graph)
-            failure: BaseException | None = None
-            with trace.inside(frame), self._printing(frame.log_prints), self._attempt(attempt):
-                try:
-                    value = self.signature.call(self.fn, parameters)
-                except Exception as error:
-                    if attempt > self.options.retries:
-                        raise
-                    failure = error
-            failure = self._failure_of(trace, frame, before) or failure
-            if failure is None:
-                return value
-            time.sleep(self._delay_or_raise(attempt, failure))
+        self._call(attempts, parameters)
+        return attempts.last.returned
 
-    async def _join_async(
-        self, trace: Trace, parameters: Mapping[str, Any], wait_for: Iterable[Any], expected: int
-    ) -> Any:
-        import asyncio  # the time it takes to import is for async flows
+    async def _join_async(self, attempts: JoinedAttempts, parameters: Mapping[str, Any], expected: int) -> Any:
+        attempts.trace.expected.pop(expected, None)
+        await self._await(attempts, parameters)
+        return attempts.last.returned
 
-        trace.expected.pop(expected, None)
-        for attempt in itertools.count(1):
-            frame, before = self._frame_inside(trace, parameters, wait_for), len(trace.graph)
-            failure: BaseException | None = None
-            with trace.inside(frame), self._printing(frame.log_prints), self._attempt(attempt):
-                try:
-                    value = await self.signature.call(self.fn, parameters)
-                except Exception as error:
-                    if attempt > self.options.retries:
-                        raise
-                    failure = error
-            failure = self._failure_of(trace, frame, before) or failure
-            if failure is None:
-                return value
-            await asyncio.sleep(self._delay_or_raise(attempt, failure))
+    def _call(self, attempts: Attempts[Any], parameters: Mapping[str, Any]) -> None:
+        for attempt in attempts:
+            with attempt:
+                attempt.returned = self.signature.call(self.fn, parameters)
 
-    def _attempt(self, count: int) -> AbstractContextManager[None]:
-        return in_attempt(count) if self.options.retries else contextlib.nullcontext()
-
-    def _failure_of(self, trace: Trace, frame: FlowFrame, before: int) -> BaseException | None:
-        """What failed in an attempt of a joined flow. One without retries need not wait to know."""
-        return trace.failure_inside(frame, before) if self.options.retries else None
-
-    def _delay_or_raise(self, attempt: int, failure: BaseException) -> float:
-        """Seconds until the next attempt; raises the failure of the last one."""
-        if attempt > self.options.retries:
-            raise failure
-        return self._delay(attempt)
-
-    def _delay(self, attempt: int) -> float:
-        options = self.options
-        delays = TaskOptions(retries=options.retries, retry_delay_seconds=options.retry_delay_seconds)
-        return delay_before(delays, attempt, random.Random())
+    async def _await(self, attempts: Attempts[Any], parameters: Mapping[str, Any]) -> None:
+        async for attempt in attempts:
+            async with attempt:
+                attempt.returned = await self.signature.call(self.fn, parameters)
 
     def _frame_inside(self, trace: Trace, parameters: Mapping[str, Any], wait_for: Iterable[Any]) -> FlowFrame:
         outer = trace.frame
-        frame = self._frame(outer.context.run_id, parameters, outer.context.salt)
+        frame = self.frame(outer.context.run_id, parameters, outer.context.salt)
         frame.wait_for = (*outer.wait_for, *([wait_for] if isinstance(wait_for, Future) else wait_for))
         if frame.persist_result is None:
             frame.persist_result = outer.persist_result
@@ -269,124 +223,18 @@ class Flow(Generic[P, R]):
         return frame
 
     async def _run_async(self, parameters: Mapping[str, Any]) -> R:
-        run = await self._run_attempts(_resolved(parameters), current_settings(), None, ())
-        return run.result()
+        attempts = self._attempts(_resolved(parameters), current_settings())
+        await self._await(attempts, attempts.parameters)
+        return cast(R, attempts.run.result())
 
-    def _run(
+    def _attempts(
         self,
         parameters: dict[str, Any],
         settings: Settings,
-        run_id: str | None,
-        subscribers: Sequence[Callable[[events.Event], None]] = (),
-    ) -> Run[R]:
-        attempts = _Attempts(self, parameters, self._environment(settings), run_id, subscribers)
-        while True:
-            active = attempts.begin()
-            with active_run(active), self._printing(self.options.log_prints):
-                active.run._value = active.finish(self.signature.call(self.fn, parameters))
-            delay = attempts.delay_before_next(active.run)
-            if delay is None:
-                return active.run
-            time.sleep(delay)
-
-    async def _run_attempts(
-        self,
-        parameters: dict[str, Any],
-        settings: Settings,
-        run_id: str | None,
-        subscribers: Sequence[Callable[[events.Event], None]],
-    ) -> Run[R]:
-        import asyncio  # the time it takes to import is for async flows
-
-        attempts = _Attempts(self, parameters, self._environment(settings), run_id, subscribers)
-        while True:
-            active = attempts.begin()
-            with active_run(active), self._printing(self.options.log_prints):
-                try:
-                    returned = await self.signature.call(self.fn, parameters)
-                    active.run._value = await asyncio.to_thread(active.finish, returned)
-                except Exception:
-                    await asyncio.to_thread(active.end_after_failure)  # and not in the loop, when the block ends
-                    raise
-            delay = attempts.delay_before_next(active.run)
-            if delay is None:
-                return active.run
-            await asyncio.sleep(delay)
-
-
-_begun: ContextVar[list[str] | None] = ContextVar("penstock_begun", default=None)
-
-
-@contextlib.contextmanager
-def noting_runs() -> Iterator[list[str]]:
-    """The names of the flows that begin to run in the block."""
-    names: list[str] = []
-    token = _begun.set(names)
-    try:
-        yield names
-    finally:
-        _begun.reset(token)
-
-
-class _Attempts:
-    """The attempts of one run of a flow: same id and record, a new graph each time."""
-
-    def __init__(
-        self,
-        flow: Flow[Any, Any],
-        parameters: dict[str, Any],
-        environment: Environment,
-        run_id: str | None,
-        subscribers: Sequence[Callable[[events.Event], None]],
-    ) -> None:
-        self.flow = flow
-        self.parameters = parameters
-        self.environment = environment
-        self.subscribers = tuple(subscribers)
-        self.count = 0
-        self.kept: KeptParameters | None = None
-        self.redact = Redactor(parameters)
-        self.record = self._record(run_id)
-
-    def _record(self, run_id: str | None) -> RunRecord:
-        if run_id is not None:
-            record = read_record(self.environment.results().store, run_id)
-            return msgspec.structs.replace(record, attempts=record.attempts + 1, state="running", error="")
-        signatures = self.environment.signatures()
-        name, entry = self.flow.name, entry_of(self.flow.fn)
-        self.kept = pickle_parameters(self.parameters)
-        return new_record(new_run_id(), name, entry, self.parameters, kept=self.kept, signatures=signatures)
-
-    def begin(self) -> ActiveRun:
-        self.count += 1
-        flow, record = self.flow, self.record
-        if (begun := _begun.get()) is not None:
-            begun.append(flow.name)
-        run: Run[Any] = Run(record.id, flow.name, self.parameters)
-        info = FlowRunInfo(
-            id=record.id,
-            name=record.id,
-            flow_name=flow.name,
-            run_count=self.count,
-            parameters=self.parameters,
-            tags=tuple(sorted(flow.options.tags)),
-        )
-        store, kept, self.kept = (
-            self.environment.results().store,
-            self.kept,
-            None,
-        )  # kept once, whatever attempts follow
-        journal = Journal(record, store, self.environment.clock, self.subscribers, parameters=kept, redact=self.redact)
-        with in_flow_run(info):
-            runner = self.environment.runner(chosen(flow.options.runner, self.count))
-        frame = flow._frame(record.id, self.parameters, self.environment.salt())
-        return ActiveRun(run, self.environment, runner=runner, info=info, frame=frame, journal=journal)
-
-    def delay_before_next(self, run: Run[Any]) -> float | None:
-        """Seconds until the next attempt, or None if there is none."""
-        if run.state != "failed" or self.count > self.flow.options.retries:
-            return None
-        return self.flow._delay(self.count)
+        run_id: str | None = None,
+        subscribers: Iterable[Callable[[events.Event], None]] = (),
+    ) -> RunAttempts:
+        return RunAttempts(self, parameters, self._environment(settings), run_id, subscribers)
 
 
 def _resolved(parameters: Mapping[str, Any]) -> dict[str, Any]:

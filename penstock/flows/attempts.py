@@ -1,0 +1,290 @@
+"""The attempts of one call of a flow: how many there are, what is around each, and what comes of the last."""
+
+from __future__ import annotations
+
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import msgspec
+
+from penstock import events
+from penstock.active_runs import ActiveRun, active_run
+from penstock.driver.retries import delay_before
+from penstock.environments import Environment
+from penstock.flows.entries import entry_of
+from penstock.flows.options import FlowOptions, chosen
+from penstock.graph.tasks import TaskOptions
+from penstock.graph.tracing import FlowFrame, Trace
+from penstock.journals.journal import Journal, RunRecord, new_record, read_record
+from penstock.journals.parameters import KeptParameters, pickle_parameters
+from penstock.objects.secrets import Redactor
+from penstock.runs import Run, new_run_id
+from penstock.runtime import FlowRunInfo, in_attempt, in_flow_run
+from penstock.worker.printing import printing_to_log
+
+_begun: ContextVar[list[str] | None] = ContextVar("penstock_begun", default=None)
+
+
+@contextmanager
+def noting_runs() -> Iterator[list[str]]:
+    """Collect the names of the flows that begin to run in the block."""
+    names: list[str] = []
+    token = _begun.set(names)
+    try:
+        yield names
+    finally:
+        _begun.reset(token)
+
+
+class Attempt(ABC):
+    """One attempt: a block, sync or async, in which the flow function is called; `returned` takes what it returned."""
+
+    returned: Any = None
+    _exits: ExitStack
+    _async_exits: AsyncExitStack
+
+    def __enter__(self) -> Self:
+        with ExitStack() as exits:
+            self._begin(exits)
+            exits.push(self._end)
+            self._exits = exits.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+        return bool(self._exits.__exit__(kind, error, at))
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as exits:
+            self._begin(exits)
+            exits.push_async_exit(self._end_async)
+            self._async_exits = exits.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> bool:
+        return bool(await self._async_exits.__aexit__(kind, error, at))
+
+    @abstractmethod
+    def _begin(self, exits: ExitStack | AsyncExitStack) -> None:
+        """Enter what is around the function."""
+
+    def _end(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+        """Settle what the function returned or raised, within all that `_begin` entered; True swallows its error."""
+        return False
+
+    async def _end_async(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> bool:
+        return self._end(kind, error, at)
+
+
+A = TypeVar("A", bound=Attempt)
+
+
+class Attempts(ABC, Generic[A]):
+    """Iterate to get one attempt after the other, with the pauses between them; afterwards `last` is the final one.
+
+    Not a generator: an exception of the user's function, `StopIteration` among them, passes through none of this.
+    """
+
+    last: A
+
+    def __init__(self, options: FlowOptions) -> None:
+        self.options = options
+        self.count = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> A:
+        if self._over():
+            raise StopIteration
+        if self.count:
+            time.sleep(self._delay())
+        return self._next()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> A:
+        if self._over():
+            raise StopAsyncIteration
+        if self.count:
+            import asyncio  # the time it takes to import is for async flows
+
+            await asyncio.sleep(self._delay())
+        return self._next()
+
+    @abstractmethod
+    def attempt(self) -> A:
+        """Make the attempt of number `count`."""
+
+    @abstractmethod
+    def again(self) -> bool:
+        """Whether the last attempt failed in a way that retries are for. May raise what ends them all."""
+
+    def _over(self) -> bool:
+        return self.count > 0 and not self.again()
+
+    def _next(self) -> A:
+        self.count += 1
+        self.last = self.attempt()
+        return self.last
+
+    def _delay(self) -> float:
+        options = self.options
+        delays = TaskOptions(retries=options.retries, retry_delay_seconds=options.retry_delay_seconds)
+        return delay_before(delays, self.count, random.Random())
+
+
+# -- a flow that joins the graph of the one that calls it -------------------------------------------------------------
+
+
+class JoinedAttempts(Attempts["JoinedAttempt"]):
+    """The attempts of a flow that was called inside of another: each has a frame of its own in the same graph."""
+
+    def __init__(self, options: FlowOptions, trace: Trace, frame: Callable[[], FlowFrame]) -> None:
+        super().__init__(options)
+        self.trace = trace
+        self._frame = frame
+
+    def attempt(self) -> JoinedAttempt:
+        return JoinedAttempt(self, self._frame())
+
+    def again(self) -> bool:
+        failure = self.last.failure
+        if failure is not None and self.count > self.options.retries:
+            raise failure
+        return failure is not None
+
+
+class JoinedAttempt(Attempt):
+    """A flow without retries lets its errors pass, and need not wait to know what its calls came to."""
+
+    def __init__(self, attempts: JoinedAttempts, frame: FlowFrame) -> None:
+        self.failure: BaseException | None = None
+        self._attempts = attempts
+        self._frame = frame
+        self._before = len(attempts.trace.graph)
+
+    def _begin(self, exits: ExitStack | AsyncExitStack) -> None:
+        attempts, frame = self._attempts, self._frame
+        if attempts.options.retries:
+            exits.push(self._judge)
+        exits.enter_context(attempts.trace.inside(frame))
+        exits.enter_context(printing_to_log(frame.name, enabled=frame.log_prints, kind="flow_runs"))
+        if attempts.options.retries:
+            exits.enter_context(in_attempt(attempts.count))
+
+    def _judge(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+        attempts = self._attempts
+        if error is not None and (not isinstance(error, Exception) or attempts.count > attempts.options.retries):
+            return False
+        self.failure = attempts.trace.failure_inside(self._frame, self._before) or error
+        return True
+
+
+# -- a flow that is a run of its own ----------------------------------------------------------------------------------
+
+
+class RunsByItself(Protocol):
+    """What a run needs of its flow."""
+
+    fn: Callable[..., Any]
+    options: FlowOptions
+
+    @property
+    def name(self) -> str: ...
+
+    def frame(self, run_id: str, parameters: Mapping[str, Any], salt: Callable[[], bytes] | None) -> FlowFrame: ...
+
+
+class RunAttempts(Attempts["RunAttempt"]):
+    """The attempts of a run: same id and record, a new graph each time."""
+
+    def __init__(
+        self,
+        flow: RunsByItself,
+        parameters: dict[str, Any],
+        environment: Environment,
+        run_id: str | None,
+        subscribers: Iterable[Callable[[events.Event], None]],
+    ) -> None:
+        super().__init__(flow.options)
+        self.flow = flow
+        self.parameters = parameters
+        self._environment = environment
+        self._subscribers = tuple(subscribers)
+        self._kept: KeptParameters | None = None
+        self._redact = Redactor(parameters)
+        self._record = self._begun(run_id)
+
+    @property
+    def run(self) -> Run[Any]:
+        return self.last.active.run
+
+    def again(self) -> bool:
+        return self.run.state == "failed" and self.count <= self.options.retries
+
+    def attempt(self) -> RunAttempt:
+        flow, record = self.flow, self._record
+        if (begun := _begun.get()) is not None:
+            begun.append(flow.name)
+        info = _told_of(record.id, flow, self.parameters, self.count)
+        kept, self._kept = self._kept, None  # they are written once, whatever attempts follow
+        environment, store = self._environment, self._environment.results().store
+        journal = Journal(record, store, environment.clock, self._subscribers, parameters=kept, redact=self._redact)
+        with in_flow_run(info):
+            runner = environment.runner(chosen(flow.options.runner, self.count))
+        run: Run[Any] = Run(record.id, flow.name, self.parameters)
+        frame = flow.frame(record.id, self.parameters, environment.salt())
+        return RunAttempt(ActiveRun(run, environment, runner=runner, info=info, frame=frame, journal=journal))
+
+    def _begun(self, run_id: str | None) -> RunRecord:
+        if run_id is not None:
+            record = read_record(self._environment.results().store, run_id)
+            return msgspec.structs.replace(record, attempts=record.attempts + 1, state="running", error="")
+        signatures = self._environment.signatures()
+        name, entry = self.flow.name, entry_of(self.flow.fn)
+        self._kept = pickle_parameters(self.parameters)
+        return new_record(new_run_id(), name, entry, self.parameters, kept=self._kept, signatures=signatures)
+
+
+class RunAttempt(Attempt):
+    """Its end is the run's: what the function returned is waited for, and what it raised is in `active.run`."""
+
+    def __init__(self, active: ActiveRun) -> None:
+        self.active = active
+
+    def _begin(self, exits: ExitStack | AsyncExitStack) -> None:
+        frame = self.active.trace.frame
+        exits.enter_context(active_run(self.active))
+        exits.enter_context(printing_to_log(frame.name, enabled=frame.log_prints, kind="flow_runs"))
+
+    def _end(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+        if error is None:
+            self.active.run._value = self.active.finish(self.returned)
+        return False
+
+    async def _end_async(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> bool:
+        import asyncio
+
+        if error is None:
+            return await asyncio.to_thread(self._end, kind, error, at)
+        if isinstance(error, Exception):
+            await asyncio.to_thread(self.active.end_after_failure)  # and not in the loop, when the run's block ends
+        return False
+
+
+def _told_of(id: str, flow: RunsByItself, parameters: Mapping[str, Any], count: int) -> FlowRunInfo:
+    tags = tuple(sorted(flow.options.tags))
+    return FlowRunInfo(id=id, name=id, flow_name=flow.name, run_count=count, parameters=parameters, tags=tags)
