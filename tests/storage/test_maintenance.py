@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,18 @@ def publish(
 
 def stage(results: ResultStore, key: str, attempt: str, value: Any = BIG) -> Any:
     return results.stage("t", key, value, after=NEVER, attempt=attempt, digest="d")
+
+
+def collecting(results: ResultStore, then: Callable[[], object] = lambda: None) -> Callable[[], str]:
+    """A digest that is asked for once a payload is written: it collects that, the first time."""
+    once = [lambda: maintenance.gc(results, grace_seconds=0), then]
+
+    def digest() -> str:
+        while once:
+            once.pop(0)()
+        return "d"
+
+    return digest
 
 
 def names(results: ResultStore) -> list[str]:
@@ -188,9 +201,7 @@ def test_gc_closes_odd_keys_that_nobody_published(results: ResultStore) -> None:
 
 
 def test_a_slow_writer_publishes_after_its_payload_was_collected(results: ResultStore) -> None:
-    staged = stage(results, "k", "slow")
-    maintenance.gc(results, grace_seconds=0)
-    published = results.commit(staged)
+    published = results.publish("t", "k", BIG, after=NEVER, attempt="slow", digest=collecting(results))
     assert isinstance(published, Published)
     assert (published.won, published.record.generation) == (True, 1)
     assert results.load(published.record) == BIG
@@ -210,12 +221,14 @@ def test_a_writer_that_commits_between_listing_and_closing_keeps_its_payload(res
 def test_a_refresh_in_flight_survives_a_collection(results: ResultStore) -> None:
     publish(results, "k", b"old")
     seen = results.look_up("t", "k")
-    staged = results.stage("t", "k", BIG, after=seen, attempt="b", digest="d")  # type: ignore[arg-type]
-    maintenance.gc(results, grace_seconds=0)
-    found = results.look_up("t", "k")
-    assert isinstance(found, Found)
-    assert results.load(found.record) == b"old"
-    assert isinstance(results.commit(staged), Published)
+
+    def read() -> None:
+        found = results.look_up("t", "k")
+        assert isinstance(found, Found)
+        assert results.load(found.record) == b"old"
+
+    outcome = results.publish("t", "k", BIG, after=seen, attempt="b", digest=collecting(results, read))
+    assert isinstance(outcome, Published)
     found = results.look_up("t", "k")
     assert isinstance(found, Found)
     assert results.load(found.record) == BIG
@@ -299,8 +312,7 @@ def test_collecting_without_grace_beside_writers_loses_no_result(tmp_path: Path,
         for i in range(40):
             key, value = str(i % 10), bytes([mine]) * 9000
             after = results.look_up("t", key)
-            staged = results.stage("t", key, value, after=after, attempt=f"w{mine}-{i}", digest="d")
-            outcome = results.commit(staged)
+            outcome = results.publish("t", key, value, after=after, attempt=f"w{mine}-{i}", digest="d")
             if isinstance(outcome, Published):
                 wins += outcome.won
                 try:

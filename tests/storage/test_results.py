@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from penstock.errors import (
     StoreVersionError,
 )
 from penstock.storage import LocalStore, MemoryStore
+from penstock.storage.formats.parts.manifests import remove_files
 from penstock.storage.records.encoding import encode
 from penstock.storage.records.names import recipe_name, slot_name
 from penstock.storage.records.records import FORMAT_NAME, PayloadFile, RecipeEntry, RedirectRecord, StoreFormat
@@ -451,8 +453,6 @@ def test_a_write_that_lands_late_is_refused(results: ResultStore, store: FlakySt
 @pytest.mark.parametrize("value", [1, BIG])
 def test_a_generation_closed_by_the_garbage_collector_costs_no_second_run(results: ResultStore, value: Any) -> None:
     staged = results.stage("t", "k", value, after=NEVER, attempt="a", digest="d")
-    if staged.record.payload_name:
-        results.store.delete(staged.record.payload_name)
     results.close("t", "k", 0, "gc")
     results.close("t", "k", 1, "gc")
     published = results.commit(staged)
@@ -460,12 +460,50 @@ def test_a_generation_closed_by_the_garbage_collector_costs_no_second_run(result
     assert (published.won, published.record.generation, current(results)) == (True, 2, value)
 
 
-def test_a_stream_whose_generation_was_closed_has_to_be_run_again(results: ResultStore) -> None:
+@pytest.mark.parametrize("value", [1, BIG])
+def test_a_value_whose_generation_is_closed_while_it_is_written_costs_no_second_run(
+    results: ResultStore, value: Any
+) -> None:
+    def digest() -> str:
+        results.close("t", "k", 0, "gc")
+        return "d"
+
+    published = publish(results, value, after=NEVER, digest=digest)
+    assert (published.won, published.record.generation, current(results)) == (True, 1, value)
+
+
+def batches(pa: Any) -> Any:
+    return (pa.record_batch({"a": [i]}) for i in range(3))
+
+
+def test_a_stream_that_has_gone_by_is_published_in_a_later_generation(results: ResultStore) -> None:
     pa = pytest.importorskip("pyarrow")
-    stream = (pa.record_batch({"a": [i]}) for i in range(3))
-    staged = results.stage("t", "k", stream, after=NEVER, attempt="a", digest="d")
+    staged = results.stage("t", "k", batches(pa), after=NEVER, attempt="a", digest="d")
     results.close("t", "k", 0, "gc")
-    assert results.commit(staged) == Restart(1, "gc")
+    published = results.commit(staged)
+    assert isinstance(published, Published)
+    assert results.load(published.record).to_pydict() == {"a": [0, 1, 2]}
+
+
+def test_a_stream_whose_bytes_were_collected_has_to_be_run_again(results: ResultStore) -> None:
+    pa = pytest.importorskip("pyarrow")
+
+    def digest() -> str:
+        remove_files(results.store, "results/")
+        results.close("t", "k", 0, "gc")
+        return "d"
+
+    outcome = results.publish("t", "k", batches(pa), after=NEVER, attempt="a", digest=digest)
+    assert outcome == Restart(1, "gc")
+
+
+def test_a_staged_result_travels_without_its_value(results: ResultStore) -> None:
+    staged = results.stage("t", "k", BIG, after=NEVER, attempt="a", digest="d")
+    sent = pickle.dumps(staged)
+    assert len(sent) < 2_000 < len(BIG)
+    published = results.commit(pickle.loads(sent))
+    assert isinstance(published, Published)
+    assert current(results) == BIG
 
 
 def test_a_slot_that_holds_damaged_bytes_is_passed_over(results: ResultStore, store: FlakyStore) -> None:

@@ -17,15 +17,12 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import msgspec
 
 from penstock.clocks import Clock
 from penstock.errors import DamagedResult, StoreError, StoreUnreachable
-from penstock.storage.formats.base import Serializer
 from penstock.storage.records.names import key_folder
 from penstock.storage.records.records import Reason, RedirectRecord, ResultRecord
 from penstock.storage.results.generations import Absent, Found, read_slot, redirect_seen
@@ -40,16 +37,16 @@ _FIRST_DELAY = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A result whose payload is durable and which nobody sees yet: `commit` it, or leave it to `gc`."""
+    """A result whose payload is durable and which nobody sees yet: `commit` it, or leave it to `gc`.
+
+    It holds no value and may travel: whoever has it may commit it.
+    """
 
     record: ResultRecord
     data: bytes
     """The record as it will be written."""
     closes: tuple[int, Reason] | None
     """The generation that the record replaces, and why; closed just before the commit."""
-    value: Any
-    """Kept so that the result can be staged again if its generation was closed meanwhile."""
-    serializer: Serializer
     sign: bool = True
     """Whether the record is to be signed, where results are."""
 
@@ -70,6 +67,11 @@ class Restart:
     generation: int
     """The one to go on in."""
     reason: Reason
+
+    @property
+    def value_stands(self) -> bool:
+        """Collecting garbage and replacing damaged bytes say nothing against a value; all else does."""
+        return self.reason in ("gc", "damaged")
 
 
 class Counters:
@@ -159,14 +161,11 @@ class Commits:
             slot = read_slot(self._store, mine.slot_name)
         except DamagedResult:
             redirect_seen(self._store, key_folder(mine.task, mine.key), mine.generation, "damaged", clock=self._clock)
-            return self._stage_again(staged, mine.generation + 1, "damaged")
+            return self._moved(staged, Restart(mine.generation + 1, "damaged"))
         if slot is None:
             return staged
         if isinstance(slot, RedirectRecord):
-            # Collecting garbage and replacing damaged bytes say nothing against the value; all else does.
-            if slot.reason in ("gc", "damaged"):
-                return self._stage_again(staged, slot.next, slot.reason)
-            return Restart(slot.next, slot.reason)
+            return self._moved(staged, Restart(slot.next, slot.reason))
         # Before anything else that it says: attempts can be read from a listing.
         if (refused := self._trust.refusal(slot)) is not None:
             raise refused
@@ -182,37 +181,26 @@ class Commits:
                 self._store.delete(mine.payload_name)
         return Published(slot, won=False)
 
-    def _stage_again(self, staged: Staged, generation: int, reason: Reason) -> Staged | Restart:
-        """The same value in a later generation."""
+    def _moved(self, staged: Staged, closed: Restart) -> Staged | Restart:
+        """The same value in a later generation, if that may be."""
+        if not closed.value_stands:
+            return closed
         record = staged.record
-        if record.payload is None:
-            again = msgspec.structs.replace(record, generation=generation)
-        elif isinstance(staged.value, Iterator) or record.lazy:
-            return Restart(generation, reason)  # a stream has gone by, and what is lazy is computed by running it again
-        else:
-            from penstock.storage.results.payloads import (  # formats are loaded with the first value
-                Place,
-                write_payload,
-            )
+        later = msgspec.structs.replace(record, generation=closed.generation)
+        if record.payload is not None:
+            from penstock.storage.results.payload_copying import copy_payload  # formats are loaded with the first value
 
-            place = Place(record.task, record.key, generation, record.attempt)
-            stored = write_payload(self._store, place, staged.value, staged.serializer)
-            again = msgspec.structs.replace(record, generation=generation, payload=stored.payload, about=stored.about)
-        return self.staged(again, None, staged.value, staged.serializer, sign=staged.sign)
+            try:
+                copy_payload(self._store, record, self._store, later)
+            except DamagedResult:  # the files were collected, too
+                return closed
+        return self.staged(later, None, sign=staged.sign)
 
-    def staged(
-        self,
-        record: ResultRecord,
-        closes: tuple[int, Reason] | None,
-        value: Any,
-        serializer: Serializer,
-        *,
-        sign: bool = True,
-    ) -> Staged:
+    def staged(self, record: ResultRecord, closes: tuple[int, Reason] | None, *, sign: bool = True) -> Staged:
         """What is to be committed, of a result whose payload is durable already."""
         record, data = self._trust.sealed(record, sign=sign)
         self._counters.add(bytes_written=len(data) + (record.size if record.payload else 0))
-        return Staged(record=record, data=data, closes=closes, value=value, serializer=serializer, sign=sign)
+        return Staged(record=record, data=data, closes=closes, sign=sign)
 
 
 def place(after: Found | Absent) -> tuple[int, tuple[int, Reason] | None]:

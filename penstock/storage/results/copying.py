@@ -7,20 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
-from blake3 import blake3
 
 from penstock.errors import DamagedResult, StoreVersionError
-from penstock.storage.formats.base import Serializer
-from penstock.storage.formats.parts.manifests import all_files, remove_files
 from penstock.storage.records.encoding import decode_recipe_at
 from penstock.storage.records.records import RecipeEntry, ResultRecord
 from penstock.storage.results.code_notes import code_digests, copy_notes
 from penstock.storage.results.generations import Found
 from penstock.storage.results.maintenance import current_records
+from penstock.storage.results.payload_copying import copy_payload
 from penstock.storage.results.salts import copy_salt
 from penstock.storage.results.store import Published, ResultStore, place
 
-_CHUNK = 16 << 20
 _BATCH = 256
 
 
@@ -90,30 +87,10 @@ def _copy_one(source: ResultStore, target: ResultStore, record: ResultRecord) ->
             return False
         generation, closes = place(found)
         copy = msgspec.structs.replace(record, generation=generation, attempt=uuid.uuid4().hex)
-        try:
-            _copy_payload(source, target, record, copy)
-        except BaseException:
-            remove_files(target.store, copy.files)
-            raise
-        # An iterator that has gone by: if the generation is closed meanwhile the copy starts again.
-        gone: Iterator[None] = iter(())
-        published = target.commit(
-            target.commits.staged(copy, closes, gone, _NONE, sign=source.trust.vouches_for(record))
-        )
+        copy_payload(source.store, record, target.store, copy)
+        published = target.commit(target.commits.staged(copy, closes, sign=source.trust.vouches_for(record)))
         if isinstance(published, Published):
             return published.won
-
-
-def _copy_payload(source: ResultStore, target: ResultStore, record: ResultRecord, copy: ResultRecord) -> None:
-    # The manifest comes last, as when it was written, and holds for the copies: their names end as the originals' do.
-    for file in all_files(source.store, record):
-        hasher = blake3()
-        with file.open() as data, target.store.create(copy.files + file.name.removeprefix(record.files)) as out:
-            while chunk := data.read(_CHUNK):
-                hasher.update(chunk)
-                out.write(chunk)
-            if hasher.hexdigest() != file.checksum:
-                raise file.damaged("its payload has another checksum")
 
 
 def _recipes(source: ResultStore, task: str | None) -> Iterator[RecipeEntry]:
@@ -127,12 +104,3 @@ def _recipes(source: ResultStore, task: str | None) -> Iterator[RecipeEntry]:
                 continue
             if entry is not None and task in (None, entry.task):
                 yield entry
-
-
-class _Nothing:
-    """Stands where a serializer would: bytes that are copied are not written by one."""
-
-    name, suffix, safe = "", "", True
-
-
-_NONE: Serializer = _Nothing()  # type: ignore[assignment]

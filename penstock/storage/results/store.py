@@ -186,8 +186,15 @@ class ResultStore:
     # -- publishing
 
     def publish(self, task: str, key: str, value: Any, **staging: Any) -> Published | Restart:
-        """`stage` and `commit` in one."""
-        return self.commit(self.stage(task, key, value, **staging))
+        """`stage` and `commit` in one, and again if what was staged is collected in between."""
+        while True:
+            staged = self.stage(task, key, value, **staging)
+            outcome = self.commit(staged)
+            if isinstance(outcome, Published) or not outcome.value_stands:
+                return outcome
+            if isinstance(value, Iterator) or staged.record.lazy:
+                return outcome  # a stream has gone by, and what is lazy is computed by running it again
+            staging["after"] = Absent(outcome.generation, "redirected")
 
     def stage(
         self,
@@ -255,7 +262,7 @@ class ResultStore:
             expires=expires,
             upstream_expires=upstream_expires,
         )
-        return self.commits.staged(record, closes, value, chosen)
+        return self.commits.staged(record, closes)
 
     def _tell_of_pickle(self, task: str, codec: str, value: Any) -> None:
         """Refuse one that the next run could not read; else say once of each task that its results are some."""
