@@ -54,6 +54,7 @@ __all__ = [
     "behind",
     "home_of",
     "importable_name",
+    "reached",
     "task_code",
     "task_source",
     "task_source_of_unnamed",
@@ -143,6 +144,15 @@ def task_code(fn: Callable[..., Any], is_project: Callable[[str], bool] | None =
     root = behind(fn, is_project or is_project_module)
     with own_module(home_of(root)):
         return Reach(fn, is_project).digest()
+
+
+def reached(fn: Callable[..., Any]) -> list[tuple[Any, list[tuple[str, Any]]]]:
+    """The functions, classes, modules and objects whose code counts in `task_code`, and what their names mean there.
+
+    Raises as `task_code`.
+    """
+    with own_module(home_of(behind(fn, is_project_module))):
+        return [(value, [(name, found) for name, found, _ in names]) for value, names in Reach(fn).pieces()]
 
 
 def behind(fn: Any, is_project: Callable[[str], bool]) -> Any:

@@ -50,6 +50,7 @@ from penstock.worker.passing import Passed, expiry_after, has_succeeded, part_of
 from penstock.worker.printing import printing_to_log, to_be_routed
 from penstock.worker.result_digests import digest_of, digested, is_stream, no_digest, part_digests
 from penstock.worker.retention import retained
+from penstock.worker.shipping.same_code import check_code
 from penstock.worker.shipping.values import refuse_live
 from penstock.worker.streams import collected
 from penstock.worker.value_cache import ValueCache
@@ -307,11 +308,11 @@ class _CachedCall:
 
     def _execute(self, key: str, found: Found | Absent) -> Outcome:
         call, options = self.call, self.shipped_task.task.options
+        check_code(self.shipped_task)
         values = self._loaded()
         parts = self._parts()
         computes(key)
-        started = SYSTEM_CLOCK.now()
-        clock = time.perf_counter()
+        started, clock = SYSTEM_CLOCK.now(), time.perf_counter()
         made = [self.worker.run_function(call, self.shipped_task, values)]
         seconds = time.perf_counter() - clock
         if self.lent:

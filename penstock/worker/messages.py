@@ -54,6 +54,8 @@ class ShippedTask:
     """One execution among all who ask: the driver must hold the key's lock."""
     store: str | None = None
     """Another store than the run's."""
+    code: dict[str, str] = field(default_factory=dict)
+    """Digests of the functions that count in its keys, until this process has compared its own with them."""
 
 
 @dataclass(slots=True, eq=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from types import CodeType
+from inspect import CO_NEWLOCALS
+from types import CodeType, FunctionType
 
 from blake3 import blake3
 
@@ -26,6 +27,24 @@ def byte_code_digest(code: CodeType) -> bytes:
         else:
             parts.append(_written(item).encode("utf-8", "surrogatepass"))
     return blake3(b"bytecode\0" + b"".join(b"%d:" % len(part) + part for part in parts)).digest(20)
+
+
+def behaviour_digest(fn: FunctionType) -> str:
+    """16 hexadecimal digits of what a function runs; docstrings do not count. Another Python minor has another one."""
+    return byte_code_digest(_without_docstrings(fn.__code__)).hex()[:16]
+
+
+def _without_docstrings(code: CodeType) -> CodeType:
+    inner = [_without_docstrings(each) if isinstance(each, CodeType) else each for each in code.co_consts]
+    # Until Python 3.12 a function's first constant is its docstring or None; later ones say whether there is one.
+    told = sys.version_info < (3, 13) or code.co_flags & _HAS_DOCSTRING
+    if inner and type(inner[0]) is str and told and not code.co_name.startswith("<") and code.co_flags & CO_NEWLOCALS:
+        inner[0] = None
+    return code.replace(co_consts=tuple(inner), co_flags=code.co_flags & ~_HAS_DOCSTRING)
+
+
+_HAS_DOCSTRING = 0x4000000
+"""`inspect.CO_HAS_DOCSTRING` of Python 3.13."""
 
 
 def _bare(code: CodeType) -> tuple[object, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import linecache
 import sys
+import uuid
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -12,10 +13,13 @@ import cloudpickle.cloudpickle
 
 from penstock.objects.live import Pickler
 from penstock.worker.messages import ShippedTask
+from penstock.worker.shipping.same_code import code_of
 from penstock.worker.shipping.values import pickled
 
 MAX_BYTES = 256 * 1024
 """A larger file does not travel."""
+_PROCESS = uuid.uuid4().hex
+"""A forked process has this one's code, so it may have its name."""
 
 
 def pickled_task(shipped_task: ShippedTask) -> bytes:
@@ -30,7 +34,8 @@ class _Shipped:
         self.shipped_task = shipped_task
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (self.shipped_task, _lines_of(self.shipped_task.task.fn))
+        code = code_of(self.shipped_task)
+        return _arrived, (self.shipped_task, _lines_of(self.shipped_task.task.fn), code, _PROCESS)
 
 
 def _lines_of(fn: Any) -> tuple[str, str]:
@@ -48,8 +53,9 @@ def _lines_of(fn: Any) -> tuple[str, str]:
     return code.co_filename, text if len(text) <= MAX_BYTES else ""
 
 
-def _arrived(shipped_task: ShippedTask, source: tuple[str, str]) -> ShippedTask:
+def _arrived(shipped_task: ShippedTask, source: tuple[str, str], code: dict[str, str], process: str) -> ShippedTask:
     name, text = source
+    shipped_task.code = code if process != _PROCESS else {}
     if text:
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)  # no time: never looked for
     return shipped_task
