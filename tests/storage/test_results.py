@@ -861,3 +861,14 @@ def test_readers_never_see_an_invalidated_value_while_writers_go_on(tmp_path: Pa
             other.result()
     assert closed == 40
     assert bad == []
+
+
+def test_a_plain_value_is_read_without_a_look_at_who_can_write_to_its_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = ResultStore(LocalStore(tmp_path))
+    publish(results, {"n": [1.5, "text", None]})
+    looks: list[object] = []
+    monkeypatch.setattr(LocalStore, "open_to", property(looks.append))
+    assert current(results) == {"n": [1.5, "text", None]}
+    assert looks == []

@@ -145,7 +145,7 @@ def test_a_name_in_a_record_never_imports(tmp_path: pathlib.Path, monkeypatch: p
         decode(data)
     assert "import planted_module" in caught.value.hint
     assert "planted_module" not in sys.modules
-    with reading("planted_module:task", believed=True):
+    with reading("planted_module:task", believed=lambda: True):
         assert decode(data).value == 1
 
 
@@ -157,7 +157,7 @@ def test_modules_that_the_tasks_own_module_imports_somewhere_are_imported_for_it
     monkeypatch.syspath_prepend(str(tmp_path))
     __import__("their_flows")
     assert "their_models" not in sys.modules
-    with reading("their_flows:make", believed=False):
+    with reading("their_flows:make", believed=lambda: False):
         assert decode(b'{"$enum":"their_models:E","name":"A"}').name == "A"
 
 

@@ -10,6 +10,7 @@ import ast
 import importlib
 import linecache
 import sys
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ class Reading:
 
     task: str = ""
     """Its importable name; the modules that its module imports may be imported."""
-    believed: bool = False
+    believed: Callable[[], bool] = lambda: False
     """Whether any module may be imported, since whoever wrote this could as well have written a pickle."""
 
 
@@ -33,7 +34,7 @@ class reading:
 
     __slots__ = ("_reading", "_token")
 
-    def __init__(self, task: str, *, believed: bool) -> None:
+    def __init__(self, task: str, *, believed: Callable[[], bool]) -> None:
         self._reading = Reading(task, believed)
 
     def __enter__(self) -> None:
@@ -45,7 +46,7 @@ class reading:
 
 def is_believed() -> bool:
     """Whether what is being read was written by somebody who might as well run code here."""
-    return _current.get().believed
+    return _current.get().believed()
 
 
 _current: ContextVar[Reading] = ContextVar("penstock_reading", default=Reading())  # noqa: B039 (it is frozen)
@@ -116,7 +117,7 @@ def _imported(module: str) -> Names | None:
     current = _current.get()
     if module in MAIN_NAMES or module.endswith(".__main__"):
         return None
-    if current.believed or module in _imports_of(current.task.partition(":")[0]):
+    if current.believed() or module in _imports_of(current.task.partition(":")[0]):
         try:
             importlib.import_module(module)
         except ImportError:

@@ -104,7 +104,14 @@ def _write_parts(
     return Stored(payload, serializer.about(manifest, kind), digest)
 
 
-def read_value(store: Store, record: ResultRecord, *, allow_pickle: bool, limit: int, believed: bool = False) -> Any:
+def read_value(
+    store: Store,
+    record: ResultRecord,
+    *,
+    allow_pickle: bool,
+    limit: int,
+    believed: Callable[[], bool] = lambda: False,
+) -> Any:
     """The value of a record, verified; of one in parts the manifest, and that the parts are there.
 
     Modules that the value's classes are from are imported if the record is `believed`; else they have to be there.

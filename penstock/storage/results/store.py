@@ -147,7 +147,7 @@ class ResultStore:
         allow_pickle = self.trust.allows_pickle(record)
         with self._looking_twice(record):
             believed = self.trust.believes_code(record)
-            limit = self._max_bytes or memory_bytes() // (1 if believed else 2)
+            limit = self._max_bytes or memory_bytes() // (1 if record.payload is not None and believed() else 2)
             from penstock.storage.results.payloads import read_value  # formats are loaded with the first value
 
             value = read_value(self.store, record, allow_pickle=allow_pickle, limit=limit, believed=believed)

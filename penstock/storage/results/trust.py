@@ -110,9 +110,19 @@ class Trust:
         verdict = "missing" if self.signatures is None else self.signatures.verdict(record)
         return verdict == "valid" or (verdict == "missing" and self.any_pickle)
 
-    def believes_code(self, record: ResultRecord) -> bool:
-        """Whether what a record names may be imported: as for a pickle, which could do it as well."""
-        return self.own_pickles and self.vouches_for(record)
+    def believes_code(self, record: ResultRecord) -> Callable[[], bool]:
+        """What tells whether a record's names may be imported: as for a pickle, which could do it as well.
+
+        Few values need to know, and a folder is looked at on all of the way to it: so it is found out when asked for.
+        """
+        answer: list[bool] = []
+
+        def believed() -> bool:
+            if not answer:
+                answer.append(self.own_pickles and self.vouches_for(record))
+            return answer[0]
+
+        return believed
 
     def sealed(self, record: ResultRecord, *, sign: bool) -> tuple[ResultRecord, bytes]:
         """The record as it is to be written, signed where results are, and its bytes."""
