@@ -70,7 +70,7 @@ def from_texts(texts: Sequence[str], annotation: Any) -> Any:
         kinds = _kinds_of_items(many[0], len(texts))
         return from_json([_raw(text, kind) for text, kind in zip(texts, kinds, strict=True)], annotation)
     if len(texts) > 1:
-        raise Unfit(f"it is given {len(texts)} times, and takes one value")
+        raise Unfit(f"it is given {len(texts)} times but takes one value")
     return _from_text(texts[0], annotation)
 
 
@@ -112,7 +112,7 @@ def from_json(value: Any, annotation: Any) -> Any:
     except (msgspec.ValidationError, ValueError) as error:
         raise Unfit(str(error)) from error
     except TypeError as error:
-        raise Unfit(f"such a type cannot be given on the command line ({error})") from error
+        raise Unfit(f"this type cannot be given on the command line ({error})") from error
 
 
 def _convert_other(kind: Any, value: Any) -> Any:
@@ -186,4 +186,4 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise Unfit(f"it is no JSON: {error}") from error
+        raise Unfit(f"it is not valid JSON: {error}") from error

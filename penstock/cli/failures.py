@@ -54,9 +54,9 @@ def describe_failure(error: BaseException, failures: Iterable[NodeFailed], *, de
         lines.append((of_error.traceback if debug else users_frames(of_error.traceback)).rstrip())
     if len(failed) > 1:
         others = ", ".join(f"{failure.task} (node {failure.node})" for failure in failed if failure is not of_error)
-        lines.append(f"failed as well: {others}")
+        lines.append(f"also failed: {others}")
     if of_error.skipped:
-        lines.append(f"{of_error.skipped} more never ran because of it")
+        lines.append(f"{of_error.skipped} dependent calls did not run")
     return "\n".join(lines)
 
 

@@ -34,7 +34,7 @@ def describe_parameters(target: str) -> str:
     try:
         flow = load_flow(target)
     except FlowImportError as error:
-        return f"Parameters of {target}: not known, {error.what}" + (f" ({error.because})" if error.because else "")
+        return f"Parameters of {target}: unknown, {error.what}" + (f" ({error.because})" if error.because else "")
     rows = [_row(flow, parameter) for parameter in flow.signature.inspected.parameters.values()]
     if not rows:
         return f"{flow.name} takes no parameters."
@@ -50,7 +50,7 @@ def _row(flow: Flow[..., Any], parameter: inspect.Parameter) -> tuple[str, str]:
     annotation = annotations_of(flow.fn, {parameter.name: parameter}).get(parameter.name, Any)
     option = f"--{parameter.name.replace('_', '-')}"
     if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-        return "--NAME VALUE", "any further ones"
+        return "--NAME VALUE", "any other parameters"
     if is_flag(annotation):
         option += f" / --no-{option[2:]}"
     kind = "" if parameter.annotation is inspect.Parameter.empty else inspect.formatannotation(annotation)

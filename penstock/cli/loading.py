@@ -32,8 +32,8 @@ def load_flow(target: str) -> Flow[..., Any]:
         module = _import_file(place) if _is_file(place) else _import_module(place)
     for flow in dict.fromkeys(begun):
         # What was asked for comes after that: `why` and `plan` would find everything there.
-        note = 'put the call below `if __name__ == "__main__":` to have it run only as a script'
-        say(f"note: importing {place} has run the flow {flow}; {note}", err=True)
+        note = 'put the call under `if __name__ == "__main__":` so that it only runs as a script'
+        say(f"note: importing {place} ran the flow {flow}; {note}", err=True)
     return _pick(module, place, name)
 
 
@@ -66,17 +66,19 @@ def _pick(module: ModuleType, place: str, name: str | None) -> Flow[..., Any]:
     if found is not None:
         because = f"it is a {type(found).__name__}"
         hint = "decorate it with @flow" if callable(found) else ""
-        raise FlowImportError(f"{name} is no flow", where=place, because=because, hint=hint)
+        raise FlowImportError(f"{name} is not a flow", where=place, because=because, hint=hint)
     hint = f"did you mean {place}:{close[0]}?" if close else _choices(flows)
-    raise FlowImportError(f"there is no flow called {name}", where=place, hint=hint)
+    raise FlowImportError(f"there is no flow {name}", where=place, hint=hint)
 
 
 def _only(flows: dict[str, Flow[..., Any]], place: str) -> Flow[..., Any]:
     different = {id(flow): flow for flow in flows.values()}
     if len(different) == 1:
         return next(iter(different.values()))
-    what = "more than one flow is there" if flows else "there is no flow"
-    hint = f"say which: {', '.join(f'{place}:{name}' for name in flows)}" if flows else "decorate a function with @flow"
+    what = "there is more than one flow" if flows else "there is no flow"
+    hint = (
+        f"name one of: {', '.join(f'{place}:{name}' for name in flows)}" if flows else "decorate a function with @flow"
+    )
     raise FlowImportError(what, where=place, hint=hint)
 
 
@@ -88,7 +90,7 @@ def _flows_of(module: ModuleType) -> dict[str, Flow[..., Any]]:
 
 
 def _choices(flows: dict[str, Flow[..., Any]]) -> str:
-    return f"the flows there are {', '.join(flows)}" if flows else "decorate a function with @flow"
+    return f"its flows are {', '.join(flows)}" if flows else "decorate a function with @flow"
 
 
 # -- importing --------------------------------------------------------------------------------------------------------
@@ -125,7 +127,7 @@ def _import_file(place: str) -> ModuleType:
             return known
         raise FlowImportError(
             f"{place} cannot be imported as {name}",
-            because="another module of that name is in use",
+            because="another module of that name is already imported",
             hint="give the file another name",
         )
     if folder not in sys.path:
@@ -137,7 +139,7 @@ def _execute(name: str, path: str, place: str) -> ModuleType:
     # Not by the import system's search: it could find another module of this name.
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise FlowImportError(f"{place} is no Python file", hint="its name ends in .py")
+        raise FlowImportError(f"{place} is not a Python file", hint="its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -173,13 +175,13 @@ def _import_error(place: str, error: BaseException) -> FlowImportError:
     hint = ""
     if isinstance(error, SyntaxError):
         because = f"{type(error).__name__}: {error.msg}"
-        hint = "correct this line; nothing of the file was run"
+        hint = "correct this line; no code of the file was run"
     elif isinstance(error, ImportError) and "relative import" in str(error):
         hint = f"it is part of a package: name it by its module, {_dotted(os.path.abspath(place))}"
     elif isinstance(error, ModuleNotFoundError):
-        hint = f"install {(error.name or '').partition('.')[0]}, or run where it is installed"
+        hint = f"install {(error.name or '').partition('.')[0]}, or use an environment that has it"
     elif isinstance(error, SystemExit):
-        hint = 'put what a script does below `if __name__ == "__main__":`'
+        hint = 'put the code of the script under `if __name__ == "__main__":`'
     return FlowImportError(f"{place} cannot be imported", where=where or place, because=because, hint=hint)
 
 

@@ -98,10 +98,10 @@ def _show(error: Exception, invocation: Invocation) -> int:
 @click.version_option(__version__, prog_name="penstock", message="%(prog)s %(version)s")
 @shared_options
 def main() -> None:
-    """Run flows, see what they would do and why, and look after their results.
+    """Run flows, plan and explain what they do, and manage their results.
 
     \b
-    Exit codes: 0 fine; 1 a task failed, or a check found problems; 2 the call or the
-    configuration has to change; 3 something outside is missing or out of reach;
-    4 `plan --exit-code` found work; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+    Exit codes: 0 success; 1 a task failed, or a check found problems; 2 the command line, code
+    or configuration must be changed; 3 something outside is missing or unreachable;
+    4 `plan --exit-code` found work; 130 interrupted (Ctrl-C); 143 terminated (SIGTERM).
     """

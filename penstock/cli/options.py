@@ -36,13 +36,13 @@ class Invocation:
 
 
 _SETTINGS = {
-    "--store": ("URL", "Where results are kept: a folder or a URL."),
-    "--locks": ("URL", "Who locks keys: a folder, `redis://host`, `store`, `memory`."),
+    "--store": ("URL", "The store of results: a folder or a URL."),
+    "--locks": ("URL", "The lock manager: a folder, `redis://host`, `store`, `memory`."),
     "--runner": (
         "ADDRESS",
         "Where tasks run: threads, processes, dask, ray, each with ?workers=N; dask+tcp://HOST:PORT, ray://HOST:PORT.",
     ),
-    "--profile": ("NAME", "Which profile of the settings files to use."),
+    "--profile": ("NAME", "The profile of the settings files."),
 }
 GLOBAL_OPTIONS = (*_SETTINGS, "--json", "--debug")
 
@@ -52,7 +52,12 @@ def shared_options(command: Command) -> Command:
     for name, (metavar, text) in reversed(_SETTINGS.items()):
         command = click.option(name, metavar=metavar, help=text, expose_value=False, callback=_note_flag)(command)
     return click.option(
-        "--debug", is_flag=True, help="Show whole tracebacks.", expose_value=False, is_eager=True, callback=_note_switch
+        "--debug",
+        is_flag=True,
+        help="Show complete tracebacks.",
+        expose_value=False,
+        is_eager=True,
+        callback=_note_switch,
     )(command)
 
 
@@ -75,7 +80,7 @@ def keep_going_option(command: Command) -> Command:
         "on_failure",
         flag_value="keep_going",
         default=None,
-        help="When the flow fails, run all that it has called nevertheless.",
+        help="If the flow fails, still run everything it has called.",
         expose_value=False,
         callback=_note_flag,
     )(command)

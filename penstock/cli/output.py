@@ -122,10 +122,10 @@ def short(value: Any, *, limit: int = 500, lines: int = 12) -> str:
 
 
 def confirmed(question: str) -> bool:
-    """Whether whoever is at the terminal says yes. Raises `UsageError` if nobody answers."""
+    """Whether the user confirms. Raises `UsageError` without a terminal."""
     try:
         return click.confirm(question, err=True)
     except click.Abort:
         if sys.stdin is not None and sys.stdin.isatty():
             raise
-        raise UsageError("nobody answers this question", because="there is no terminal", hint="add --yes") from None
+        raise UsageError("cannot ask for confirmation", because="there is no terminal", hint="add --yes") from None

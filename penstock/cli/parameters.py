@@ -38,9 +38,9 @@ def read_parameters(
     rest = reader.read_tokens(tokens)
     if len(rest) > words:
         raise ParameterError(
-            f"what is {rest[words]!r}?",
+            f"unexpected argument {rest[words]!r}",
             because="it belongs to no option",
-            hint="parameters are written --NAME VALUE; a list has its option before each item",
+            hint="write parameters as --NAME VALUE; repeat the option for each item of a list",
         )
     for assignment in assignments:
         reader.assign(assignment)

@@ -117,10 +117,10 @@ class Watch:
             self._unparked(event.task, event.node)
         elif isinstance(event, events.LocksDown):
             text = f"locks: cannot {event.doing}: {event.reason}"
-            text += "; tasks run without locks meanwhile" if event.unlocked else ""
+            text += "; tasks run without locks" if event.unlocked else ""
             self.notes[text] = self.notes.get(text, 0) + 1
         elif isinstance(event, events.LogLost):
-            text = f"the run's log is not complete: {event.reason}"
+            text = f"the log of the run is incomplete: {event.reason}"
             self.notes[text] = self.notes.get(text, 0) + 1
         elif isinstance(event, events.LocksLost):
             text = f"locks: the lease ran out, with {event.held} held"

@@ -21,28 +21,32 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value.strip())
     if match is None:
-        raise click.BadParameter(f"{value!r} is no time; give one such as 12h, 30d or 4w", context, parameter)
+        raise click.BadParameter(f"{value!r} is not a duration such as 12h, 30d or 4w", context, parameter)
     return float(match[1]) * _UNITS[match[2]]
 
 
 @click.command()
 @click.argument("run_ids", nargs=-1, required=True, metavar="RUN_ID...")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
-@click.option("--force", is_flag=True, help="Also a run that may still be going on, on a machine that is gone, say.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Also remove runs that may still be active, for example on a machine that no longer exists.",
+)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @json_option
 @shared_options
 @click.pass_obj
 def rm(invocation: Invocation, run_ids: tuple[str, ...], dry_run: bool, force: bool, yes: bool) -> int:
-    """Remove the records and logs of runs, by their ids, the ends of those, or `last`. Results stay."""
+    """Remove the records and logs of runs, named by id, end of an id, or `last`. Results stay."""
     store = invocation.environment().results().store
     records = {record.id: record for record in (find_run(store, each) for each in run_ids)}
     for record in records.values():
         if may_go_on(record) and not force:
             raise UsageError(
-                f"run {record.id} may still be going on",
+                f"run {record.id} may still be active",
                 where=f"process {record.pid} on {record.host}",
-                hint="stop it first; if it certainly is gone, add --force",
+                hint="stop it first; if you are sure it is gone, add --force",
             )
     if not (yes or dry_run) and not confirmed(f"Remove {_runs(len(records))}?"):
         click.echo("nothing was removed", err=True)
@@ -52,13 +56,19 @@ def rm(invocation: Invocation, run_ids: tuple[str, ...], dry_run: bool, force: b
 
 
 @click.command()
-@click.option("--keep", callback=_seconds, required=True, metavar="AGE", help="What ended later stays: 30d, 12h, 4w.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option(
+    "--keep",
+    callback=_seconds,
+    required=True,
+    metavar="AGE",
+    help="Keep runs that ended within this time: 30d, 12h, 4w.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @json_option
 @shared_options
 @click.pass_obj
 def gc(invocation: Invocation, keep: float, dry_run: bool) -> None:
-    """Remove the records and logs of all runs that ended long ago. Results stay, and so do runs that may go on."""
+    """Remove the records and logs of old runs. Results stay, and so do runs that may still be active."""
     store = invocation.environment().results().store
     removed = run_removal.collect_runs(store, before=time.time() - keep, goes_on=may_go_on, dry_run=dry_run)
     _tell(invocation, "runs-gc", removed, dry_run=dry_run)
@@ -72,7 +82,7 @@ def _tell(invocation: Invocation, name: str, removed: Removed, *, dry_run: bool)
     verb = "would remove" if dry_run else "removed"
     say(f"{verb} {_runs(removed.runs)}: {removed.files} files, {size(removed.bytes)}")
     if removed.going_on:
-        say(f"{_runs(removed.going_on)} may still be going on: `penstock runs rm RUN_ID --force` removes one")
+        say(f"{_runs(removed.going_on)} may still be active: `penstock runs rm RUN_ID --force` removes one")
 
 
 def _runs(number: int) -> str:

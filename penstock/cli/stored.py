@@ -70,5 +70,5 @@ def find_task(results: ResultStore, text: str) -> str:
     if found:
         raise UsageError(f"{len(found)} tasks are called {text}", hint=f"one of {', '.join(found)}")
     close = difflib.get_close_matches(text, [*tasks, *(task.rpartition(":")[2] for task in tasks)], 1)
-    hint = f"did you mean {close[0]}?" if close else "`penstock cache ls` lists what there is"
-    raise UsageError(f"there are no results of a task {text}", where=results.store.url, hint=hint)
+    hint = f"did you mean {close[0]}?" if close else "`penstock cache ls` lists all results"
+    raise UsageError(f"there are no results of task {text}", where=results.store.url, hint=hint)

@@ -123,7 +123,7 @@ def test_what_was_never_computed_says_so(flows: Path, call) -> None:
 
 
 def test_what_is_there_needs_no_explanation(ran: Path, call) -> None:
-    assert why(call, "pipelines.py:weekly", *DAY) == "weekly: every result is there\n"
+    assert why(call, "pipelines.py:weekly", *DAY) == "weekly: every result is stored\n"
     assert "train (node 1): hit" in why(call, "pipelines.py:weekly", *DAY, "train")
 
 

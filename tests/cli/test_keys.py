@@ -51,10 +51,10 @@ def test_doctor_tells_how_results_are_signed(call, folder: Path, monkeypatch: py
     call("keys", "new", "keys")
     monkeypatch.setenv("PENSTOCK_SIGNING_KEYS", "keys")
     assert checks()["store access"]["state"] == "ok"
-    assert "pickles need one" in checks()["signatures"]["said"]
+    assert "required for pickles" in checks()["signatures"]["said"]
     monkeypatch.setenv("PENSTOCK_REQUIRE_SIGNATURES", "true")
     call("keys", "rotate", "keys")
-    assert "1 more accepted; nothing unsigned" in checks()["signatures"]["said"]
+    assert "1 more accepted; unsigned results are refused" in checks()["signatures"]["said"]
     (folder / "keys").chmod(0o644)
     assert checks()["store"]["state"] == "fail"
     assert "chmod 600" in checks()["store"]["hint"]
@@ -79,6 +79,6 @@ def test_show_says_what_a_signature_is_worth_and_verify_what_is_wrong(
     assert again.exit_code != 0
     assert "result.signature-refused" in again.output
     copied = call("cache", "copy", "copy")
-    assert (copied.exit_code, "left out 1 that are not signed" in copied.output) == (1, True)
+    assert (copied.exit_code, "skipped 1 that have no valid signature" in copied.output) == (1, True)
     assert call("run", "pipelines.py:shaky", "--refresh", "--quiet").exit_code == 0
     assert call("cache", "verify").exit_code == 0

@@ -43,4 +43,4 @@ def test_a_limit_that_somebody_planted_does_not_break_the_list(call, folder) -> 
 
 def test_lifting_what_is_no_limit_says_so(call) -> None:
     done = call("limits", "rm", "db")
-    assert (done.exit_code, "no limit of db" in done.output) == (1, True)
+    assert (done.exit_code, "db has no limit" in done.output) == (1, True)

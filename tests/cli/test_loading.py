@@ -66,9 +66,9 @@ def test_a_flow_in_a_namespace_is_found_by_its_dotted_name(write) -> None:
 @pytest.mark.parametrize(
     ("target", "what", "hint"),
     [
-        ("flows_here.py:onyl", "no flow called onyl", "flows_here.py:only"),
-        ("flows_here.py:zzz", "no flow called zzz", "only, other"),
-        ("flows_here.py:plain", "plain is no flow", "@flow"),
+        ("flows_here.py:onyl", "no flow onyl", "flows_here.py:only"),
+        ("flows_here.py:zzz", "no flow zzz", "only, other"),
+        ("flows_here.py:plain", "plain is not a flow", "@flow"),
         ("flows_her.py:only", "no file", "flows_here.py"),
         ("nowhere/flows_here.py:only", "no file", ""),
         ("flows_there:only", "no module flows_there", "FILE.py:FLOW"),

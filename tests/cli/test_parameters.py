@@ -244,5 +244,5 @@ def test_words_that_belong_to_no_option_are_handed_back() -> None:
     parameters, rest = read_parameters(many, tokens, words=2)
     assert parameters["full"] is True
     assert rest == ["first", "last"]
-    with pytest.raises(ParameterError, match="what is 'last'"):
+    with pytest.raises(ParameterError, match="unexpected argument 'last'"):
         read_parameters(many, tokens, words=1)

@@ -76,7 +76,7 @@ def test_trouble_with_the_locks_is_a_note() -> None:
         events.LocksDown(at=0.0, doing="lock", reason="no answer", unlocked=True), events.LocksLost(at=0.0, held=3)
     )
     assert list(watch.notes) == [
-        "locks: cannot lock: no answer; tasks run without locks meanwhile",
+        "locks: cannot lock: no answer; tasks run without locks",
         "locks: the lease ran out, with 3 held",
     ]
 

@@ -73,8 +73,8 @@ def test_a_run_that_may_go_on_is_not_removed(store: Store, call) -> None:
     grow_old(store, run_id)
     done = call("runs", "rm", run_id, "--yes")
     assert done.exit_code == 2
-    assert "may still be going on" in done.stderr
-    assert "1 run may still be going on" in call("runs", "gc", "--keep", "30d").stdout
+    assert "may still be active" in done.stderr
+    assert "1 run may still be active" in call("runs", "gc", "--keep", "30d").stdout
     assert run_id in ids(store)
     assert call("runs", "rm", run_id, "--yes", "--force").exit_code == 0
     assert run_id not in ids(store)

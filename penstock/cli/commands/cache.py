@@ -25,7 +25,7 @@ from penstock.storage.stores.base import DiskStore
 @click.group()
 @shared_options
 def cache() -> None:
-    """Look after the results of a store."""
+    """Inspect, copy and remove the results of a store."""
 
 
 @cache.command()
@@ -34,7 +34,7 @@ def cache() -> None:
 @shared_options
 @click.pass_obj
 def ls(invocation: Invocation, task: str | None) -> None:
-    """List the current results of a store, or those of one TASK (with or without its module)."""
+    """List the current results of a store, or of one TASK (with or without its module)."""
     results = _results(invocation)
     summaries = list(maintenance.ls(results, task=find_task(results, task) if task else None))
     total = sum(summary.size for summary in summaries)
@@ -57,9 +57,9 @@ def ls(invocation: Invocation, task: str | None) -> None:
 @shared_options
 @click.pass_obj
 def show(invocation: Invocation, key: str) -> None:
-    """Show the record of one result, where its value lies, and how to read it without Penstock.
+    """Show the record of one result, the place of its value, and how to read it without Penstock.
 
-    KEY is a key or the beginning of one.
+    KEY is a cache key or its beginning.
     """
     results = _results(invocation)
     found = find_result(results, key)
@@ -86,14 +86,14 @@ def show(invocation: Invocation, key: str) -> None:
 
 @cache.command()
 @click.argument("key", required=False)
-@click.option("--task", help="All results of this task.")
-@click.option("--expired", is_flag=True, help="All results that have expired.")
+@click.option("--task", help="Remove all results of this task.")
+@click.option("--expired", is_flag=True, help="Remove all expired results.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @json_option
 @shared_options
 @click.pass_obj
 def rm(invocation: Invocation, key: str | None, task: str | None, expired: bool, yes: bool) -> int:
-    """Remove one result by KEY (or the beginning of one), all of a task, or all that have expired."""
+    """Remove the result of KEY (or of its beginning), all results of a task, or all expired results."""
     if sum((key is not None, task is not None, expired)) != 1:
         raise UsageError("it is not clear what to remove", hint="give either a KEY, or --task, or --expired")
     results = _results(invocation)
@@ -125,15 +125,15 @@ def _doomed(results: ResultStore, key: str | None, task: str | None) -> list[Sum
     type=click.FloatRange(min=0),
     default=maintenance.DAY,
     metavar="SECONDS",
-    help="What is younger stays. By default a day.",
+    help="Keep files younger than this. By default a day.",
 )
-@click.option("--purge", is_flag=True, help="Also forget what was removed or replaced more than 30 days ago.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--purge", is_flag=True, help="Also forget results that were removed or replaced more than 30 days ago.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @json_option
 @shared_options
 @click.pass_obj
 def gc(invocation: Invocation, grace: float, purge: bool, dry_run: bool) -> None:
-    """Delete files that no look-up leads to any more, and results that expired. Safe beside any number of runs."""
+    """Delete expired results and files that no look-up can reach any more. Safe beside running flows."""
     results = _results(invocation)
     report = maintenance.gc(results, grace_seconds=grace, dry_run=dry_run)
     purged = purging.purge(results, dry_run=dry_run) if purge else None
@@ -156,7 +156,7 @@ def gc(invocation: Invocation, grace: float, purge: bool, dry_run: bool) -> None
 @shared_options
 @click.pass_obj
 def verify(invocation: Invocation) -> int:
-    """Read every record and every byte of every result; exit with 1 if something is not as it was written."""
+    """Verify every record and every byte of every result; exit with 1 if anything is damaged or wrongly signed."""
     results = _results(invocation)
     report = maintenance.verify(results)
     if invocation.json:
@@ -166,11 +166,8 @@ def verify(invocation: Invocation) -> int:
             say(f"{problem.name}\n  {problem.what}")
         say(f"{report.records} records, {len(report.problems)} problems, {report.orphans} orphaned files")
         if report.problems:
-            say(
-                "what is damaged is computed again by the next run that wants it; what is not signed as it has",
-                err=True,
-            )
-            say("to be stays refused until it is removed or refreshed", err=True)
+            say("damaged results are computed again by the next run that needs them; results with a wrong or", err=True)
+            say("missing signature stay refused until you remove or refresh them", err=True)
     return FAILED if report.problems else 0
 
 
@@ -179,7 +176,7 @@ def verify(invocation: Invocation) -> int:
 @shared_options
 @click.pass_obj
 def du(invocation: Invocation) -> None:
-    """Say how much the files of each task take, closed generations and orphans included."""
+    """Show the size of the files of each task, including closed generations and orphans."""
     results = _results(invocation)
     usage = maintenance.du(results)
     if invocation.json:
@@ -202,14 +199,14 @@ def _on_disk(taken: int | None) -> str:
 
 @cache.command()
 @click.argument("target", metavar="STORE")
-@click.option("--task", help="Only the results of this task.")
+@click.option("--task", help="Copy only the results of this task.")
 @json_option
 @shared_options
 @click.pass_obj
 def copy(invocation: Invocation, target: str, task: str | None) -> int:
-    """Copy results with their records into another STORE (a folder or a URL), where they are hits then.
+    """Copy results to another STORE (a folder or a URL), so that they are hits there.
 
-    What is there already stays as it is.
+    Results that the other store already has are skipped.
     """
     results = _results(invocation)
     to = invocation.environment().results(target)
@@ -219,10 +216,10 @@ def copy(invocation: Invocation, target: str, task: str | None) -> int:
     if invocation.json:
         print_document("cache-copy", {"store": results.store.url, "target": to.store.url, **_plain(report)})
     else:
-        say(f"copied {report.results} results ({size(report.bytes)}), {report.kept} were there already")
-        for number, what in ((report.damaged, "are damaged"), (report.refused, "are not signed as they have to be")):
+        say(f"copied {report.results} results ({size(report.bytes)}), {report.kept} already existed")
+        for number, what in ((report.damaged, "are damaged"), (report.refused, "have no valid signature")):
             if number:
-                say(f"left out {number} that {what}: `penstock cache verify` names them", err=True)
+                say(f"skipped {number} that {what}: `penstock cache verify` lists them", err=True)
     return FAILED if report.damaged or report.refused else 0
 
 

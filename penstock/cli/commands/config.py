@@ -1,4 +1,4 @@
-"""`penstock config`: the settings that hold here, and where each was said."""
+"""`penstock config`: the current settings and their origins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstock.cli.output import print_document, say, table
 @click.group()
 @shared_options
 def config() -> None:
-    """Look at the settings."""
+    """Show the settings."""
 
 
 @config.command()
@@ -20,10 +20,10 @@ def config() -> None:
 @shared_options
 @click.pass_obj
 def show(invocation: Invocation) -> None:
-    """Show every setting with its origin. Secrets in URLs are left out."""
+    """Show every setting with its origin. Passwords in URLs are left out."""
     described = invocation.settings().describe()
     if invocation.json:
         print_document("config-show", {"settings": msgspec.to_builtins(described)})
         return
     rows = [(each.name, "-" if each.value is None else each.value, each.origin) for each in described]
-    say(table(("setting", "value", "said by"), rows))
+    say(table(("setting", "value", "origin"), rows))

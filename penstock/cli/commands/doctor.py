@@ -1,4 +1,4 @@
-"""`penstock doctor`: try what runs rely on (the store, the locks, the runner, the packages) and say what is wrong."""
+"""`penstock doctor`: check what runs rely on (store, locks, runner, packages) and report problems."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Check:
 @shared_options
 @click.pass_obj
 def doctor(invocation: Invocation) -> int:
-    """Try the store, the locks, the runner and the packages; exit with 3 if something does not work."""
+    """Check the store, locks, runner and packages; exit with 3 if something does not work."""
     environment: Environment = invocation.environment()
     checks = list(examine(environment))
     failed = any(check.state == "fail" for check in checks)
@@ -113,12 +113,12 @@ def _store(environment: Environment) -> Iterator[Check]:
     data = store.get(FORMAT_NAME)
     if data is not None:
         check_format(data)
-    yield Check("store version", "ok", "a new store" if data is None else "one that this Penstock reads and writes")
+    yield Check("store version", "ok", "a new store" if data is None else "supported by this Penstock")
     yield _conditional_writes(store)
     if isinstance(store, ProbedStore) and (found := store.conditions()).versioned is not None:
         if found.versioned:
-            hint = "a lifecycle rule for old versions keeps what `penstock cache gc` removes from costing money"
-            yield Check("store versions", "warn", "the bucket is versioned: what is deleted is kept", hint)
+            hint = "add a lifecycle rule for old versions, so that what `penstock cache gc` removes costs nothing"
+            yield Check("store versions", "warn", "the bucket is versioned: deleted objects are kept", hint)
         else:
             yield Check("store versions", "ok", "the bucket is not versioned")
     yield from _access(environment, store)
@@ -136,11 +136,11 @@ def _results(environment: Environment) -> Iterator[Check]:
     records = list(itertools.islice(current_records(environment.results()), _LOOKED_AT))
     found = other_environments((record.producer for record in records), here)
     if found:
-        more = f", and in {len(found) - 1} other ways" if len(found) > 1 else ""
-        hint = "keys over columns of text and over times may differ between them: docs/keys.md, section 8"
+        more = f", and in {len(found) - 1} other environments" if len(found) > 1 else ""
+        hint = "keys of text columns and of times may differ between these versions: docs/keys.md, section 8"
         yield Check("results", "warn", f"some were {found[0]}{more}", hint)
     elif records:
-        yield Check("results", "ok", "made with the versions that are here, as far as was looked")
+        yield Check("results", "ok", f"the {len(records)} that were checked were made with the versions installed here")
 
 
 def _access(environment: Environment, store: Store) -> Iterator[Check]:
@@ -149,15 +149,15 @@ def _access(environment: Environment, store: Store) -> Iterator[Check]:
     if signatures is not None:
         first, *others = signatures.keys.ids()
         accepted = f", {len(others)} more accepted" if others else ""
-        needed = "nothing unsigned is read" if signatures.required else "where others can write, pickles need one"
+        needed = "unsigned results are refused" if signatures.required else "required for pickles in shared stores"
         yield Check("signatures", "ok", f"by the key {first}{accepted}; {needed}")
     if store.trusted:
         return
     if signatures is None:
-        hint = "pickled results are refused: take the right away, or sign results (`penstock keys new`)"
+        hint = "pickled results are refused: remove the write permission, or sign results (`penstock keys new`)"
         yield Check("store access", "warn", f"others can write to it{_why_open(store)}", hint)
     else:
-        yield Check("store access", "ok", f"others can write to it, and cannot sign{_why_open(store)}")
+        yield Check("store access", "ok", f"others can write to it, but cannot sign{_why_open(store)}")
 
 
 def _why_open(store: Store) -> str:
@@ -176,24 +176,24 @@ def _conditional_writes(store: Store) -> Check:
     finally:
         store.delete(name)
     if first and not second and kept == b"{}":
-        return Check("store writes", "ok", "the first of two writers wins, and its bytes are kept")
+        return Check("store writes", "ok", "the first of two writers wins")
     return Check(
         "store writes",
         "fail",
         f"two writers of one name were told {first} and {second}",
-        "this store cannot keep results safe from concurrent writers: use another one",
+        "this store does not protect results from concurrent writers: use another one",
     )
 
 
 def _probed(found: Conditions) -> Check:
     if found.enforced:
-        return Check("store writes", "ok", "of 8 writers at once one wins, and its bytes are kept")
+        return Check("store writes", "ok", "one of 8 concurrent writers wins")
     because = ", as some services do in versioned buckets" if found.versioned else ""
     return Check(
         "store writes",
         "warn",
         f"conditional writes are {found.verdict}{because}",
-        "SERIALIZABLE tasks and locks in the store are refused; two runs at once may see different results of a key",
+        "SERIALIZABLE tasks and locks in the store are refused; concurrent runs may see different results of a key",
     )
 
 
@@ -206,7 +206,7 @@ def _index(environment: Environment) -> Iterator[Check]:
     if isinstance(environment.results().store, IndexableStore):
         yield Check("index", "ok", f"{index!r}")
     else:
-        yield Check("index", "warn", f"{index!r} is not used", "only stores in buckets use one")
+        yield Check("index", "warn", f"{index!r} is not used", "only stores in buckets use an index")
 
 
 def _free_space(path: str) -> Check:
@@ -219,7 +219,7 @@ def _free_space(path: str) -> Check:
             continue
         break
     if free < LITTLE_SPACE:
-        return Check("free space", "warn", size(free), "`penstock cache gc` removes what is no longer used")
+        return Check("free space", "warn", size(free), "`penstock cache gc` removes unused files")
     return Check("free space", "ok", size(free))
 
 
@@ -242,12 +242,12 @@ def _locks(environment: Environment) -> Iterator[Check]:
     finally:
         holder.close()
     if isinstance(first, Holder) or not isinstance(second, Holder):
-        yield Check("locks", "fail", f"{manager!r} does not exclude", "use another lock manager")
+        yield Check("locks", "fail", f"{manager!r} gave one lock to two sessions", "use another lock manager")
         return
-    yield Check("locks", "ok", f"{manager!r}, for one {manager.reach}")
+    yield Check("locks", "ok", f"{manager!r}, reach: {manager.reach}")
     if isinstance(manager, Repairable) and (damages := manager.repair(dry_run=True)):
         said = f"{len(damages)} cannot be read, such as {damages[0].name}: {damages[0].said}"
-        yield Check("lock files", "warn", said, "`penstock locks repair` mends them; they hold up nobody meanwhile")
+        yield Check("lock files", "warn", said, "`penstock locks repair` removes them; they block no run")
     if isinstance(manager, Examinable):
         for finding in manager.examine():
             yield Check(finding.name, finding.state, finding.said, finding.hint)
@@ -263,9 +263,7 @@ def _limits(environment: Environment) -> Iterator[Check]:
 def _single_flight(environment: Environment) -> Iterator[Check]:
     """Whether runs at the same time compute a key once, for tasks that say nothing of it."""
     once, said = environment.single_flight()
-    hint = (
-        "" if once else "PENSTOCK_LOCKS=redis://… keeps all apart that use it; SERIALIZABLE in a policy insists on it"
-    )
+    hint = "" if once else "set PENSTOCK_LOCKS=redis://…; a policy with SERIALIZABLE makes locks mandatory"
     yield Check("single flight", "ok" if once else "warn", said, hint)
 
 
@@ -277,8 +275,8 @@ def _runner(environment: Environment) -> Iterator[Check]:
         yield Check(
             "reach",
             "fail",
-            f"the locks reach one {manager.reach}, the workers are spread over a {runner.reach}",
-            "set locks to a manager that reaches as far as the runner",
+            f"the locks reach only one {manager.reach}, but the workers use a {runner.reach}",
+            "use a lock manager that reaches all workers",
         )
 
 

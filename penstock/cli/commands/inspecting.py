@@ -22,12 +22,12 @@ from penstock.objects.tracebacks import users_frames
 
 
 @click.group(invoke_without_command=True)
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="So many, the latest first.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The number of runs to list.")
 @json_option
 @shared_options
 @click.pass_obj
 def runs(invocation: Invocation, limit: int) -> None:
-    """List the runs of a store, the latest first; or remove some."""
+    """List the runs of a store, latest first, or remove runs."""
     context = click.get_current_context()
     if context.invoked_subcommand is not None:
         return
@@ -66,7 +66,7 @@ runs.add_command(run_removal.gc)
 def show(invocation: Invocation, run_id: str) -> None:
     """Show one run: its tasks, its failures, its slowest calls.
 
-    RUN_ID is a run's id, the end of one, or `last`, which is also meant where it is left out.
+    RUN_ID is the id of a run, the end of an id, or `last` (the default).
     """
     store = invocation.environment().results().store
     record = find_run(store, run_id)
@@ -175,7 +175,7 @@ def _failures(log: RunLog, *, debug: bool) -> str:
 def _failure(event: events.NodeFailed, *, debug: bool) -> str:
     head = f"{event.task} (node {event.node}, attempt {event.attempt}): {event.error}: {event.message}"
     if event.skipped:
-        head += f"\n{event.skipped} more never ran because of it"
+        head += f"\n{event.skipped} dependent calls did not run"
     text = event.traceback if debug else users_frames(event.traceback)
     return f"{head}\n{_indented(text.rstrip())}" if text else head
 
@@ -206,7 +206,7 @@ def _locks(lost: int, outages: Sequence[events.LocksDown]) -> str:
     for text in dict.fromkeys(f"cannot {event.doing}: {event.reason}" for event in outages):
         lines.append(text)
     if any(event.unlocked for event in outages):
-        lines.append("tasks ran without locks meanwhile")
+        lines.append("tasks ran without locks")
     return "\n".join(lines)
 
 

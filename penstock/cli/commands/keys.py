@@ -1,4 +1,4 @@
-"""`penstock keys`: make and replace the keys that sign results. A key itself is never printed."""
+"""`penstock keys`: create and rotate the keys that sign results. Keys are never printed."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from penstock.storage.records.signing_keys import SigningKeys, rotate_file, writ
 @click.group()
 @shared_options
 def keys() -> None:
-    """Make and replace the keys that sign results."""
+    """Create and rotate the keys that sign results."""
 
 
 @keys.command()
 @click.argument("file")
 @shared_options
 def new(file: str) -> None:
-    """Make FILE with one new key, readable for you alone. A file that is there is left as it is."""
+    """Create the private FILE with one new key. Never overwrites a file."""
     path = os.path.abspath(file)
     id = write_new_file(path)
-    say(f"wrote the key {id}\nsign with it: PENSTOCK_SIGNING_KEYS={path}, on every machine the same")
+    say(f"wrote the key {id}\nto use it, set PENSTOCK_SIGNING_KEYS={path} on every machine")
 
 
 @keys.command()
 @click.argument("file")
 @shared_options
 def rotate(file: str) -> None:
-    """Put a new key into FILE, which signs from now on. What older ones signed is still accepted.
+    """Add a new key to FILE that signs from now on. Older keys are still accepted.
 
-    Where machines have files of their own, give the new one to all of them first to accept: the first line signs.
+    If machines have separate files, first add the new key below the others on all machines: the first line signs.
     """
-    say(f"the key {rotate_file(os.path.abspath(file))} signs from now on")
+    say(f"key {rotate_file(os.path.abspath(file))} signs from now on")
 
 
 @keys.command()
@@ -44,7 +44,7 @@ def rotate(file: str) -> None:
 @shared_options
 @click.pass_obj
 def ls(invocation: Invocation, file: str | None) -> None:
-    """List the ids of the keys in FILE, or where the setting signing_keys says."""
+    """List the ids of the keys in FILE, or of those that the setting signing_keys names."""
     source = os.path.abspath(file) if file else invocation.settings().signing_keys
     ids = SigningKeys(source).ids() if source else []
     if invocation.json:

@@ -1,4 +1,4 @@
-"""`penstock limits`: how many tasks with a tag may run at once, or begin in a time, in all runs that share a store."""
+"""`penstock limits`: how many tasks with a tag may run at once, or start per period, in all runs that share a store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from penstock.limits.tables import all_limits, remove_limit, set_limit, set_rate
 @click.group()
 @shared_options
 def limits() -> None:
-    """Limit how many tasks with a tag run at once, or begin in a time, on all clusters together."""
+    """Limit how many tasks with a tag run at once, or start per period, across all runs and clusters."""
 
 
 @limits.command(name="set")
@@ -23,9 +23,9 @@ def limits() -> None:
 @shared_options
 @click.pass_obj
 def set_(invocation: Invocation, tag: str, limit: str) -> None:
-    """Let at most LIMIT tasks with TAG run at once, such as 10, or begin in a time, such as 100/minute. 0 pauses them.
+    """Limit tasks with TAG: LIMIT is how many may run at once (10), or start per period (100/minute). 0 pauses them.
 
-    A tag may have both. Runs under way see a changed number within seconds.
+    A tag may have a limit and a rate. Active runs notice a change within seconds.
     """
     store = invocation.environment().results().store
     if "/" in limit:
@@ -34,7 +34,7 @@ def set_(invocation: Invocation, tag: str, limit: str) -> None:
     elif limit.isdecimal():
         set_limit(store, tag, int(limit))
         if not int(limit):
-            say(f"{tag} is paused: nothing with this tag begins until it has another limit", err=True)
+            say(f"{tag} is paused: its tasks wait until the limit changes", err=True)
         else:
             say(f"{tag}: at most {int(limit)} at once")
     else:
@@ -46,7 +46,7 @@ def set_(invocation: Invocation, tag: str, limit: str) -> None:
 @shared_options
 @click.pass_obj
 def ls(invocation: Invocation) -> None:
-    """List the limits of a store."""
+    """List the limits and rates of a store."""
     store = invocation.environment().results().store
     found = list(all_limits(store))
     limits = {tag: limit for tag, limit in found if isinstance(limit, int)}
@@ -71,8 +71,8 @@ def ls(invocation: Invocation) -> None:
 @shared_options
 @click.pass_obj
 def rm(invocation: Invocation, tag: str) -> int | None:
-    """Lift the limit and the rate of TAG."""
+    """Remove the limit and the rate of TAG."""
     if remove_limit(invocation.environment().results().store, tag):
         return None
-    say(f"there is no limit of {tag}", err=True)
+    say(f"{tag} has no limit", err=True)
     return 1

@@ -17,9 +17,9 @@ from penstock.objects.texts import clean
 @click.group()
 @shared_options
 def locks() -> None:
-    """See who holds which locks, and take one away.
+    """List locks and their holders, take a lock away, or repair lock files.
 
-    These are the locks of the settings; `--locks` names others, such as those of a policy.
+    Uses the lock manager of the settings; use `--locks` for another one, such as that of a policy.
     """
 
 
@@ -28,7 +28,7 @@ def locks() -> None:
 @shared_options
 @click.pass_obj
 def ls(invocation: Invocation) -> None:
-    """List the locks that are held, the oldest first."""
+    """List the locks that are held, oldest first."""
     manager = _manager(invocation)
     held = sorted(manager.ls(), key=lambda holder: (holder.since, holder.key))
     if invocation.json:
@@ -55,16 +55,16 @@ def ls(invocation: Invocation) -> None:
 
 @locks.command(name="break")
 @click.argument("key")
-@click.option("--token", type=int, help="Only if the lock still is the one with this token.")
+@click.option("--token", type=int, help="Only break the lock if it still has this token.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @json_option
 @shared_options
 @click.pass_obj
 def break_(invocation: Invocation, key: str, token: int | None, yes: bool) -> int | None:
-    """Take the lock of KEY (or of the one key that begins so) away from its holder.
+    """Take the lock of KEY (or of the only key with this beginning) away from its holder.
 
-    Whoever waits takes over at once. The old holder goes on if it lives: the work may be done twice, and the result is
-    of whoever publishes first.
+    A waiting run takes over immediately. If the old holder is alive, it continues: the work may be done twice, and the
+    first published result wins.
     """
     manager = _manager(invocation)
     holder = _found(manager, key)
@@ -75,19 +75,19 @@ def break_(invocation: Invocation, key: str, token: int | None, yes: bool) -> in
     if invocation.json:
         print_document("locks-break", {"broken": broken, "lock": asdict(holder)})
     else:
-        say("taken away" if broken else "it is no longer that lock: nothing was done")
+        say("taken away" if broken else "the lock has changed: nothing was done")
     return None if broken else 1
 
 
 @locks.command()
-@click.option("--dry-run", is_flag=True, help="Say what is damaged, and leave it.")
+@click.option("--dry-run", is_flag=True, help="Only show what is damaged.")
 @json_option
 @shared_options
 @click.pass_obj
 def repair(invocation: Invocation, dry_run: bool) -> int:
-    """Say which lock files nobody can read, as a power cut may leave them, and free what they held.
+    """Remove unreadable lock files, for example after a power cut, and free their locks.
 
-    Runs may go on meanwhile. Exits with 1 if something is left.
+    Safe beside running flows. Exits with 1 if damaged files remain.
     """
     manager = _manager(invocation)
     damages = manager.repair(dry_run=dry_run) if isinstance(manager, Repairable) else []
@@ -107,9 +107,9 @@ def _found(manager: LockManager, key: str) -> Holder:
     found = [holder for holder in held if holder.key == key] or [h for h in held if h.key.startswith(key)]
     if len(found) != 1:
         raise UsageError(
-            f"{len(found) or 'no'} locks that are held begin with {key!r}",
+            f"{len(found) or 'no'} held locks begin with {key!r}",
             where=repr(manager),
-            hint="`penstock locks ls --json` shows them with their whole keys",
+            hint="`penstock locks ls --json` shows complete keys",
         )
     return found[0]
 

@@ -1,4 +1,4 @@
-"""`penstock run`, `resume` and `plan`: bring a flow forward, or say what that would do."""
+"""`penstock run`, `resume` and `plan`: run a flow, or show what a run would do."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def takes_flow(command: Command) -> Command:
     for decorate in (
         click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[PARAMETERS]..."),
         click.argument("target", metavar="FILE_OR_MODULE:FLOW"),
-        click.option("--parameters", "document", metavar="JSON", help="All parameters as JSON, or @FILE with it."),
+        click.option("--parameters", "document", metavar="JSON", help="All parameters as JSON, or @FILE."),
         click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="One parameter."),
     ):
         command = decorate(command)
@@ -71,8 +71,8 @@ def load_call(
 def check_flags(flow: Flow[..., Any], invocation: Invocation) -> None:
     """Raise `UsageError` if a flag contradicts what the flow's code says.
 
-    Code wins over flags. But who types one wants it, so it is not passed over in silence: what would run elsewhere,
-    or write to another store, does not begin.
+    Code wins over flags, but a flag must not be ignored silently: a run that would use another runner or store than the
+    flag says does not start.
     """
     from penstock.runners import runner_from
     from penstock.storage import open_store
@@ -92,15 +92,15 @@ def _contradiction(flow: Flow[..., Any], flag: str, in_code: str) -> UsageError:
     return UsageError(
         f"{flag} cannot be used with {flow.name}",
         because=f"its decorator says {in_code}, and code wins over flags",
-        hint="leave the flag out, or say it in the settings instead of in the code",
+        hint="omit the flag, or configure this in the settings instead of in the code",
     )
 
 
 @click.command(cls=FlowCommand, context_settings=TAKES_PARAMETERS)
 @takes_flow
-@click.option("--refresh", is_flag=True, help="Run every task even if there is a result.")
+@click.option("--refresh", is_flag=True, help="Run every task, even if its result is stored.")
 @keep_going_option
-@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@click.option("--quiet", "-q", is_flag=True, help="Do not show progress.")
 @json_option
 @shared_options
 @click.pass_obj
@@ -115,7 +115,7 @@ def run(
 ) -> int:
     """Run a flow and print what it returns.
 
-    Parameters are options named after the flow's own: --days 2024-01-01 --days 2024-01-02.
+    Each parameter of the flow is an option: --days 2024-01-01 --days 2024-01-02.
     """
     with _tidy_output(invocation):
         flow, parameters, _ = load_call(invocation, target, words, assignments, document)
@@ -129,17 +129,17 @@ def run(
 
 @click.command()
 @click.argument("run_id")
-@click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter that is secret.")
+@click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A secret parameter.")
 @keep_going_option
-@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@click.option("--quiet", "-q", is_flag=True, help="Do not show progress.")
 @json_option
 @shared_options
 @click.pass_obj
 def resume(invocation: Invocation, run_id: str, assignments: tuple[str, ...], quiet: bool) -> int:
-    """Continue a failed, cancelled or killed run: what it finished and recorded is not done again.
+    """Continue a failed, cancelled or killed run and reuse its published results.
 
-    RUN_ID is a run's id, the end of one, or `last`. Parameters that are secret were not kept: they are
-    asked for, or given with -p.
+    RUN_ID is the id of a run, the end of an id, or `last`. Secret parameters are not kept: enter them when asked, or
+    pass them with -p.
     """
     settings = invocation.settings()
     environment = invocation.environment()
@@ -151,8 +151,8 @@ def resume(invocation: Invocation, run_id: str, assignments: tuple[str, ...], qu
     if record.state == "completed":
         raise UsageError(
             f"run {record.id} is completed",
-            because="there is nothing left of it to do",
-            hint=f"`penstock show {record.id}` shows it; `penstock run {record.entry}` begins a new one",
+            because="nothing is left to do",
+            hint=f"`penstock show {record.id}` shows it; `penstock run {record.entry}` starts a new one",
         )
     with _tidy_output(invocation):
         flow = load_flow(record.entry)
@@ -176,7 +176,7 @@ def _secrets_of(record: RunRecord, flow: Flow[..., Any], assignments: tuple[str,
 
 @click.command(cls=FlowCommand, context_settings=TAKES_PARAMETERS)
 @takes_flow
-@click.option("--refresh", is_flag=True, help="As if no task had a result.")
+@click.option("--refresh", is_flag=True, help="Plan as if no result were stored.")
 @click.option("--exit-code", is_flag=True, help="Exit with 4 if a run would execute anything.")
 @json_option
 @shared_options
@@ -190,7 +190,7 @@ def plan(
     refresh: bool,
     exit_code: bool,
 ) -> int:
-    """Look every key of a flow up and say what a run would do. No task runs; the flow function itself does."""
+    """Show what a run would do. Looks up the keys of a flow; runs the flow function, but no tasks."""
     with _tidy_output(invocation):
         flow, parameters, _ = load_call(invocation, target, words, assignments, document)
         if refresh:
@@ -225,7 +225,7 @@ def _carry_out(invocation: Invocation, settings: Settings, start: Callable[[Watc
         if invocation.json:
             print_document("run", {"run": watch.run, "flow": watch.flow, "state": "cancelled"})
         said = "interrupted" if interrupted == INTERRUPTED else "terminated"
-        say(f"{said}; go on with: {again}" if watch.run else said, err=True)
+        say(f"{said}; continue with: {again}" if watch.run else said, err=True)
         return interrupted
     if invocation.json:
         print_document("run", _facts(finished))
@@ -238,7 +238,7 @@ def _carry_out(invocation: Invocation, settings: Settings, start: Callable[[Watc
     say(redact(describe_failure(finished.error, watch.failures, debug=invocation.debug)), err=True)
     say(f"{finished.state}: {summary(finished)}  (run {finished.id})", err=True)
     secrets = "".join(f" -p {name}=…" for name in secret_parameters(finished.parameters))  # those were not kept
-    say(f"go on with: {again}{secrets}", err=True)
+    say(f"continue with: {again}{secrets}", err=True)
     return exit_code_of(finished.error) if isinstance(finished.error, Exception) else FAILED
 
 

@@ -59,9 +59,9 @@ def why(
     assignments: tuple[str, ...],
     document: str | None,
 ) -> None:
-    """Say for each call that is no hit which part of its key changed.
+    """Show which part of the key changed, for each call that is not a hit.
 
-    A last word names one task, or one node by its number in the plan; hits are explained then, too.
+    Add the name of a task, or the number of a node in the plan, to explain only that one, including hits.
     """
     with output_for_people():
         flow, parameters, rest = load_call(invocation, target, words, assignments, document, further=1)
@@ -84,13 +84,13 @@ def _chosen(plan: Plan, wanted: str | None) -> list[PlannedNode]:
         tasks = {node.task for node in nodes}
         close = difflib.get_close_matches(wanted, tasks, 1)
         hint = f"did you mean {close[0]}?" if close else f"its tasks are {', '.join(sorted(tasks))}"
-        raise UsageError(f"no task or node of {plan.flow} is called {wanted}", hint=hint)
+        raise UsageError(f"{plan.flow} has no task or node {wanted}", hint=hint)
     return found
 
 
 def _print(plan: Plan, found: Sequence[_Explained], *, all_of_them: bool) -> None:
     if not found:
-        say(f"{plan.flow}: every result is there")
+        say(f"{plan.flow}: every result is stored")
     # Once for all calls of a task that have the same reasons.
     by_task: dict[str, dict[tuple[str, str], list[_Explained]]] = {}
     for each in found:
@@ -105,7 +105,7 @@ def _print(plan: Plan, found: Sequence[_Explained], *, all_of_them: bool) -> Non
         if left:
             say(f"  … and {left} more; name the task to see all")
     if plan.stopped_at is not None:
-        say(f"the plan ends at {plan.stopped_at}: a value is needed there that is not cached")
+        say(f"the plan ends at {plan.stopped_at}: the flow needs a value there that is not cached")
 
 
 def _print_alike(task: str, status: str, alike: Sequence[_Explained], told: set[str]) -> None:
