@@ -112,7 +112,7 @@ class Planning:
                     f"the result of {run.name(node)} cannot be read back",
                     where=f"node {node}, needed by node {id}",
                     because=f"it was made {MAX_REMAKES + 1} times, and each time its bytes were missing or damaged",
-                    hint="see whether something else writes to the store; `penstock verify` reads all of it",
+                    hint="see whether something else writes to the store; `penstock cache verify` checks all of it",
                 )
                 self._completion.fail(id, describe(error))
                 return
