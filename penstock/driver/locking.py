@@ -178,8 +178,8 @@ class Locking:
 
     def _in_vain(self, id: int) -> LockTimeout:
         return LockTimeout(
-            f"{self._run.name(id)}, called inside of a task, waited {PATIENCE_SECONDS:g} s for a slot of a limit",
+            f"{self._run.name(id)}, called inside a task, waited {PATIENCE_SECONDS:g} s for a permit of a limit",
             where=f"node {id}, tags {', '.join(sorted(self._run.graph.nodes[id].entry.task.options.tags))}",
-            because="the call around it keeps its worker meanwhile, which those that have the slots may need",
+            because="the outer call occupies a worker, which the calls that hold the permits may need",
             hint="call the task in the flow and pass its result on, or give the outer task the same tag",
         )

@@ -1,7 +1,7 @@
 """Nested work: what is held around a call, so that runs started inside of it know whom they must not wait for.
 
 A task that calls a task, or a flow, starts a run of its own inside of its call. That run must not wait for what the
-call itself holds: its key, the slots of its tags, a key that its run keeps for later, the worker it occupies.
+call itself holds: its key, the permits of its tags, a key that its run keeps for later, the worker it occupies.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Nesting:
     keys: tuple[tuple[str, str], ...] = ()
     """What is being computed: task and cache key."""
     tags: frozenset[str] = frozenset()
-    """Of those limits slots are held."""
+    """Tags whose limits have permits held."""
     reach: Reach = "process"
     """How far away from each other the workers of these runs are."""
     lend: tuple[Lend, ...] = ()

@@ -88,6 +88,6 @@ class Pipelining:
         if node.cached or len(node.deps) > MAX_INPUTS or not self._bundler.alone(id):
             return False
         if node.entry.task.options.resources is not None or run.progress[id].limited:
-            return False  # it would hold them, or the slot of a limit, while it waits
+            return False  # it would hold them, or the permit of a limit, while it waits
         here = all(d in self._promises or run.values.there(d) for d in node.deps)
         return here and all(run.scheduler.over(n) for n in node.order)
