@@ -100,18 +100,18 @@ class Environment:
         """Whether runs at the same time compute a key once where nothing else is said of a task, and why."""
         flight, store = self.flight(INPUTS), self.results().store
         if flight.manager is None or flight.after_seconds:
-            return False, f"a key may be computed twice at once: {flight.why}"
+            return False, f"runs may compute a key at the same time: {flight.why}"
         if isinstance(store, ProbedStore) and not store.conditions().enforced:
-            return False, "a key may be computed twice at once: the store does not enforce conditional writes"
+            return False, "runs may compute a key at the same time: the store does not enforce conditional writes"
         reach = flight.manager.reach
         if _nearer(reach, store.reach):
             return (
                 False,
-                f"a key may be computed twice at once: the locks reach one {reach}, the store one {store.reach}",
+                f"runs may compute a key at the same time: the locks reach one {reach}, the store one {store.reach}",
             )
         return (
             True,
-            f"runs of one {reach} compute a key once, also at the same time: {flight.manager!r} locks it",
+            f"concurrent runs within one {reach} compute a key once, with locks in {flight.manager!r}",
         )
 
     def locks_of_settings(self) -> LockManager:

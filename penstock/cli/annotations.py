@@ -148,7 +148,7 @@ def _kinds_of_items(container: Any, count: int) -> Sequence[Any]:
     if _origin(container) is not tuple or not items or Ellipsis in items:
         return [items[0] if items else Any] * count
     if len(items) != count:
-        raise Unfit(f"{len(items)} values are expected, {count} were given")
+        raise Unfit(f"expected {len(items)} values, got {count}")
     return items
 
 

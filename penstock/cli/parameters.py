@@ -1,9 +1,9 @@
 """Flow parameters from the command line: text and JSON, turned into what the flow's signature asks for.
 
 --days 2024-01-01 --days 2024-01-02      a list, an option for each item
---n 3    --n=3    -p n=3                 three ways to say the same
+--n 3    --n=3    -p n=3                 equivalent
 --full   --no-full                       a bool
---parameters '{"n": 3}'                  JSON, or @FILE with JSON in it; the others win over it
+--parameters '{"n": 3}'                  JSON, or @FILE with JSON in it; overridden by the others
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class _Reader:
 
 def _shown(name: str, texts: list[str] | None, value: Any) -> str:
     if is_secret_name(name):
-        return "what was given"
+        return "the given value"
     given = value if texts is None else texts[0] if len(texts) == 1 else texts
     text = repr(given)
     return text if len(text) <= 80 else text[:79] + "…"
@@ -189,7 +189,7 @@ def _read_document(document: str | None) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise ParameterError("the parameters are no JSON", where=where, because=str(error)) from error
+        raise ParameterError("the parameters are not valid JSON", where=where, because=str(error)) from error
     if not isinstance(value, dict):
-        raise ParameterError("the parameters are no JSON object", where=where, hint='write {"name": value, ...}')
+        raise ParameterError("the parameters are not a JSON object", where=where, hint='write {"name": value, ...}')
     return value

@@ -171,7 +171,7 @@ def test_a_wrong_value_for_a_secret_is_not_repeated(penstock: Any, write: Any) -
     )
     done = penstock("run", "typed.py:typed", "--token", SECRET)
     assert done.exit_code == 2
-    assert "cannot be what was given" in done.output
+    assert "cannot be the given value" in done.output
 
 
 def test_what_was_signed_says_which_parameters_are_secret(tmp_path: Path) -> None:
