@@ -29,6 +29,8 @@ class Descent:
         self._files = [os.open(root, _ROOT)]
         self._names: list[str] = []
         self._at = ""
+        self.made: list[str] = []
+        """The folders that were missing, and are there now."""
 
     def __enter__(self) -> Descent:
         return self
@@ -78,7 +80,7 @@ class Descent:
             os.close(self._files.pop())
 
     def _down(self, name: str, make: bool) -> None:
-        above = self._files[-1]
+        above, place = self._files[-1], f"{self._at}/{name}" if self._at else name
         try:
             file = os.open(name, _BELOW, dir_fd=above)
         except FileNotFoundError:
@@ -88,12 +90,13 @@ class Descent:
                 os.mkdir(name, 0o700, dir_fd=above)
             except FileExistsError:
                 pass  # another writer was quicker
+            self.made.append(place)
             file = os.open(name, _BELOW, dir_fd=above)
         except NotADirectoryError:
             raise _no_folder(above, name) from None
         self._files.append(file)
         self._names.append(name)
-        self._at = f"{self._at}/{name}" if self._at else name
+        self._at = place
 
 
 def _no_folder(above: int, name: str) -> OSError:

@@ -18,7 +18,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, TypeVar
 
 from penstock.errors import StoreError, StoreNotWritable
 from penstock.ownership import others_can_change, others_can_lead_elsewhere
@@ -26,12 +26,11 @@ from penstock.storage.stores.base import MAX_RECORD_BYTES, Listed, Reach, check_
 from penstock.storage.stores.folders import Descent
 from penstock.storage.stores.local_errors import NO_LINKS, translated
 from penstock.storage.stores.local_upkeep import disk_bytes, prune, sweep
-from penstock.storage.stores.local_writes import Temporary
+from penstock.storage.stores.local_writes import CREATE, Name, Temporary, new_file
 
 _Done = TypeVar("_Done")
 _TEMPORARY = ".tmp"
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _BUFFER = 1 << 20
 _TRIES = 8
 """Of a write whose folder is missing: an upkeep may remove it again while it is empty."""
@@ -195,9 +194,9 @@ class LocalStore:
             if durable:
                 self._sync(raw)
             try:
-                source, own = temporary
+                descent, source, own = temporary
                 self._in_folder(
-                    name, lambda at, last: os.rename(own, last, src_dir_fd=source, dst_dir_fd=at), sync=durable
+                    name, lambda at, last: os.rename(own, last, src_dir_fd=source, dst_dir_fd=at), descent, sync=durable
                 )
             except OSError as error:
                 raise translated(error, "writing", path) from error
@@ -219,8 +218,11 @@ class LocalStore:
     def append(self, name: str, data: bytes) -> None:
         path = self._path(name)
         try:
-            flags = _CREATE | os.O_APPEND
-            file = self._in_folder(name, lambda at, last: os.open(last, flags, 0o600, dir_fd=at), sync=False)
+            flags = CREATE | os.O_APPEND
+            with self._made() as descent:
+                file = self._in_folder(
+                    name, lambda at, last: os.open(last, flags, 0o600, dir_fd=at), descent, sync=False
+                )
             try:
                 _check_regular(file)
                 # One write call: the kernel keeps its bytes together among appenders.
@@ -261,7 +263,7 @@ class LocalStore:
         return f"{self._root}/{check_name(name)}"
 
     @contextmanager
-    def _temporary(self, path: str) -> Iterator[tuple[_Name, Temporary]]:
+    def _temporary(self, path: str) -> Iterator[tuple[Name, Temporary]]:
         """A new file of our own beside the names, gone when the block ends (a link to it stays)."""
         name = os.urandom(12).hex()
         try:
@@ -270,20 +272,25 @@ class LocalStore:
             raise translated(error, "writing", path) from error
         with descent:
             try:
-                temporary = _Name(descent.to(_TEMPORARY, make=True), name)
-                raw = Temporary(_new_file(temporary), path)
+                folder = os.dup(descent.to(_TEMPORARY, make=True))
             except OSError as error:
                 raise translated(error, "writing", path) from error
             try:
-                yield temporary, raw
+                temporary = Name(descent, folder, name)
+                with new_file(temporary, path) as raw:
+                    yield temporary, raw
             finally:
-                raw.close()
-                try:
-                    os.unlink(name, dir_fd=temporary.folder)
-                except FileNotFoundError:
-                    pass  # renamed into place, or swept
-                except OSError as error:
-                    raise translated(error, "writing", f"{self._root}/{_TEMPORARY}/{name}") from error
+                self._drop(temporary)
+
+    def _drop(self, temporary: Name) -> None:
+        try:
+            os.unlink(temporary.name, dir_fd=temporary.folder)
+        except FileNotFoundError:
+            pass  # renamed into place, or swept
+        except OSError as error:
+            raise translated(error, "writing", f"{self._root}/{_TEMPORARY}/{temporary.name}") from error
+        finally:
+            os.close(temporary.folder)
 
     def _made(self) -> Descent:
         """The root, made if it is missing."""
@@ -300,13 +307,15 @@ class LocalStore:
             except OSError as error:
                 raise translated(error, "writing", raw.path) from error
 
-    def _link(self, temporary: _Name, raw: Temporary, name: str) -> bool:
+    def _link(self, temporary: Name, raw: Temporary, name: str) -> bool:
         """Give the file the name `name` if that is free; True if it has it now."""
         path = f"{self._root}/{name}"
         try:
-            source, own = temporary
+            descent, source, own = temporary
             self._in_folder(
-                name, lambda at, last: os.link(own, last, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
+                name,
+                lambda at, last: os.link(own, last, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False),
+                descent,
             )
         except FileExistsError:
             # Over a network the answer to our own link may be lost and the call sent again. A second name of this
@@ -327,26 +336,25 @@ class LocalStore:
             raise translated(error, "writing", path) from error
         return True
 
-    def _in_folder(self, name: str, step: Callable[[int, str], _Done], *, sync: bool = True) -> _Done:
+    def _in_folder(self, name: str, step: Callable[[int, str], _Done], descent: Descent, *, sync: bool = True) -> _Done:
         """Do `step` with the open folder of `name`, which is made if it is missing; make the new entry durable."""
         folder, _, last = name.rpartition("/")
         for left in reversed(range(_TRIES)):
             try:
-                return self._stepped(folder, last, step, sync, make=left < _TRIES - 1)
+                at = descent.to(folder, make=True)
+                if not self._settled.isdisjoint(descent.made):
+                    self._settled.clear()  # somebody removed what was there
+                done = step(at, last)
             except FileNotFoundError:
-                self._settled.clear()  # somebody removed what was there, or it is all new
+                descent.to("")  # somebody removed a folder while it was open
+                self._settled.clear()
                 if not left:
                     raise
-        raise AssertionError("the last try returns or raises")
-
-    def _stepped(
-        self, folder: str, last: str, step: Callable[[int, str], _Done], sync: bool, *, make: bool = False
-    ) -> _Done:
-        with self._made() if make else Descent(self._root) as descent:
-            done = step(descent.to(folder, make=make), last)
+                continue
             if sync and self._durable:
                 self._sync_up(folder, descent.opened())
-        return done
+            return done
+        raise AssertionError("the last try returns or raises")
 
     def _sync_up(self, folder: str, opened: Sequence[int]) -> None:
         """Make the entries of `folder` durable, and those that lead to it from the root.
@@ -364,17 +372,6 @@ class LocalStore:
 
     def __repr__(self) -> str:
         return f"LocalStore({self._root!r})"
-
-
-class _Name(NamedTuple):
-    """A name in an open folder."""
-
-    folder: int
-    name: str
-
-
-def _new_file(at: _Name) -> int:
-    return os.open(at.name, _CREATE | os.O_EXCL, 0o600, dir_fd=at.folder)
 
 
 def _check_regular(file: int) -> os.stat_result:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+import os
+from typing import Any, NamedTuple
 
+from penstock.storage.stores.folders import Descent
 from penstock.storage.stores.local_errors import translated
+
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class Temporary(io.FileIO):
@@ -24,3 +28,19 @@ class Temporary(io.FileIO):
             return done
         except OSError as error:
             raise translated(error, "writing", self.path) from error
+
+
+class Name(NamedTuple):
+    """A name in an open folder, which is beside those that a descent has opened."""
+
+    descent: Descent
+    folder: int
+    name: str
+
+
+def new_file(at: Name, path: str) -> Temporary:
+    """A new file of that name, which is to become the file at `path`."""
+    try:
+        return Temporary(os.open(at.name, CREATE | os.O_EXCL, 0o600, dir_fd=at.folder), path)
+    except OSError as error:
+        raise translated(error, "writing", path) from error
