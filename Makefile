@@ -1,19 +1,19 @@
-# make demo     the example, from generated data to results reused across pipelines
-# make test     every test
-# make quick    the tests that take less than a second each
-# make check    lint, format, types, layers
-# make core     the quick tests against the built wheel, installed without any extra
-# make lowest   the quick tests with the oldest Python and the lowest versions that are allowed
-# make latest   the quick tests with Python 3.13 and the newest versions
-# make coverage every test, and which lines and branches none of them reaches
-# make evidence long campaigns that the tests leave out
-# make changelog  what the files in changes/ come to
-# make lock     the newest versions for the development environment (needs uv)
-# make bench    the benchmarks: figures beside their promises, kept for this version and written into the README
-# make audit    known advisories about what is installed, and about the lowest versions that are allowed
+# make demo     run the example, from generated data to results reused across pipelines
+# make test     run all tests
+# make quick    run the tests that take less than a second each
+# make check    check lint, format, types and layers
+# make core     run the quick tests against the built wheel, installed without extras
+# make lowest   run the quick tests with the oldest Python and the lowest allowed versions
+# make latest   run the quick tests with Python 3.13 and the newest versions
+# make coverage run all tests and report the lines and branches that none of them reaches
+# make evidence run the long campaigns that are not part of the tests
+# make changelog  print the changelog that the files in changes/ make
+# make lock     lock the newest versions for the development environment (needs uv)
+# make bench    run the benchmarks, save their results for this version and write them into the README
+# make audit    look up advisories for the installed and for the lowest allowed versions
 #
-# All of them work in a fresh clone: they make .venv and install what they need, again when pyproject.toml changes.
-# PYTHON=/path/to/python3.12 chooses an interpreter; where uv is on the PATH it does the installing.
+# All commands work in a fresh clone: they create .venv, install what they need, and repeat this when pyproject.toml changes.
+# PYTHON=/path/to/python3.12 selects an interpreter. If uv is on the PATH, it is used to install packages.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
