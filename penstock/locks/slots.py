@@ -13,15 +13,16 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.errors import LockError, LocksUnreachable, SessionLost, StoreError, StoreUnreachable
+from penstock.errors import LockError, LocksUnreachable, StoreError, StoreUnreachable
 from penstock.locks.base import DEFAULT_LEASE_SECONDS, Damage, Holder, Lease, Outcome, Session, Wakeup
 from penstock.locks.epochs import Epoch, Epochs
 from penstock.locks.liveness import SessionObject, SessionRegistry
 from penstock.locks.repairs import repair_objects
-from penstock.locks.sessions import Bell, Heartbeat, checked_lease, described, own_leases
+from penstock.locks.session_views import PollingView, latest
+from penstock.locks.sessions import Heartbeat, checked_lease, described
 from penstock.process.identity import ProcessIdentity
 from penstock.storage.stores.base import ProbedStore, Reach, SlotStore
 
@@ -144,42 +145,25 @@ def _rebuilt(
     return SlotLockManager(store, reach=reach, lease_seconds=lease_seconds, poll_seconds=polls)
 
 
-class _SlotSession:
+class _SlotSession(PollingView):
     """What a session and another process's view of it have in common."""
 
     def __init__(self, manager: SlotLockManager, session_id: str, info: dict[str, str]) -> None:
-        self._manager = manager
-        self._id = session_id
+        super().__init__(session_id, manager._clock, manager._poll_seconds)
         self._info = info
-        self._clock = manager._clock
         self._epochs = manager._epochs
         self._registry = manager._registry
-        self._bell = Bell()
-        self._closed = False
         # Epochs that are ours, or may be (a try without an answer): for `close` alone. Who holds what, only the store
         # says; another process may have acquired or released in this session's name.
         self._maybe_ours: dict[str, int] = {}
         # Epochs whose release got no answer: it may still arrive, so they are not taken up again.
         self._given_up: dict[str, int] = {}
 
-    @property
-    def id(self) -> str:
-        return self._id
-
-    @property
-    def lost(self) -> bool:
-        raise NotImplementedError
-
     @store_failures_are_lock_errors
-    def try_acquire(self, keys: Sequence[str]) -> list[Lease | Holder]:
-        if self._closed:
-            raise LockError("the session is closed", where=f"session {self._id}")
-        self._refuse_if_lost()
+    def _acquired(self, keys: Sequence[str]) -> list[Lease | Holder]:
         answers: dict[str, Lease | Holder] = {}
         while pending := [key for key in dict.fromkeys(keys) if key not in answers]:
             answers |= self._one_round(pending)
-        # Time has passed: what was taken is not ours if the lease ran out meanwhile.
-        self._refuse_if_lost()
         return [answers[key] for key in keys]
 
     def _one_round(self, keys: list[str]) -> dict[str, Lease | Holder]:
@@ -221,9 +205,7 @@ class _SlotSession:
 
     @store_failures_are_lock_errors
     def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
-        # Of an old and a new lease of one key, the new one counts.
-        in_order = sorted(own_leases(leases, self._id), key=lambda lease: lease.fencing_token)
-        mine = {lease.key: lease.fencing_token for lease in in_order}
+        mine = latest(leases, self._id)
         if mine and not self.lost:
             self._let_go(mine, outcome)
             # As many as are released, so that old epochs go as fast as they come and no call has much to do.
@@ -246,16 +228,8 @@ class _SlotSession:
 
     @store_failures_are_lock_errors
     def wait_any(self, keys: Sequence[str], timeout: float) -> list[Wakeup]:
-        deadline = self._clock.monotonic() + timeout
-        pause, longest = self._manager._poll_seconds
         seen: dict[str, Epoch] = {}
-        with self._bell.listening() as event:
-            while True:
-                wakeups, life = self._look(keys, seen)
-                left = deadline - self._clock.monotonic()
-                if wakeups or left <= 0 or self._clock.wait(event, min(pause, left, life)):
-                    return wakeups
-                pause = min(2 * pause, longest)
+        return self._poll(lambda: self._look(keys, seen), timeout)
 
     def _look(self, keys: Sequence[str], seen: dict[str, Epoch]) -> tuple[list[Wakeup], float]:
         """The keys worth another look, and how soon the next of their holders may turn out to be dead."""
@@ -268,23 +242,6 @@ class _SlotSession:
             elif not top.held or left[top.session_id] <= 0 or seen.setdefault(key, top).number != top.number:
                 wakeups.append(Wakeup(key, top.outcome))
         return wakeups, min(left.values(), default=float("inf"))
-
-    def wake(self) -> None:
-        self._bell.ring()
-
-    def _refuse_if_lost(self) -> None:
-        if self.lost:
-            raise SessionLost(
-                "the session's lease ran out",
-                where=f"session {self._id}",
-                hint="its locks may belong to others now; open a new session and look at the store again",
-            )
-
-    def __reduce__(self) -> NoReturn:
-        raise LockError("a session cannot be pickled", hint="send its id, and join_session() there")
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._id}>"
 
 
 class OwnSession(_SlotSession):
@@ -334,10 +291,6 @@ class JoinedSession(_SlotSession):
     @store_failures_are_lock_errors
     def lost(self) -> bool:
         return self._registry.seconds_left([self._id])[self._id] <= 0
-
-    def close(self) -> None:
-        self._closed = True
-        self._bell.ring()
 
 
 def probe(store: SlotStore) -> None:

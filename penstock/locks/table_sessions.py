@@ -33,14 +33,14 @@ import itertools
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from typing import NoReturn
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.errors import LockError, SessionLost
+from penstock.errors import LockError
 from penstock.locks.base import DEFAULT_LEASE_SECONDS, Damage, Holder, Lease, Outcome, Session, Wakeup
 from penstock.locks.documents import LAST_TOKEN
 from penstock.locks.repairs import repair_tables
-from penstock.locks.sessions import Bell, Heartbeat, checked_lease, described, own_leases
+from penstock.locks.session_views import PollingView, latest
+from penstock.locks.sessions import Heartbeat, checked_lease, described
 from penstock.locks.table_files import TableFiles
 from penstock.locks.table_set import Tables
 from penstock.locks.tables import BEAT, Opening, Table, gets, gives_up, releases, wants
@@ -118,38 +118,22 @@ class TableLocks:
         return False
 
 
-class _TableSession:
+class _TableSession(PollingView):
     """What a session and another process's view of it have in common."""
 
     def __init__(self, locks: TableLocks, session_id: str) -> None:
+        super().__init__(session_id, locks.clock, locks.poll_seconds)
         self._locks = locks
         self._tables = locks.tables
-        self._clock = locks.clock
-        self._id = session_id
-        self._bell = Bell()
-        self._closed = False
         self._taking = threading.Lock()
         # Names that no other view of the session has.
         self._batches = (f"{uuid.uuid4().hex[:12]}.{number}" for number in itertools.count())
         # Batches that may have been written in part, or not been decided: an answer is missing.
         self._doubtful: list[str] = []
 
-    @property
-    def id(self) -> str:
-        return self._id
-
-    @property
-    def lost(self) -> bool:
-        raise NotImplementedError
-
-    def try_acquire(self, keys: Sequence[str]) -> list[Lease | Holder]:
-        if self._closed:
-            raise LockError("the session is closed", where=f"session {self._id}")
-        self._refuse_if_lost()
+    def _acquired(self, keys: Sequence[str]) -> list[Lease | Holder]:
         with self._taking:
             answers = self._take(list(dict.fromkeys(keys)))
-        # Time has passed: what was taken is not ours if the lease ran out meanwhile.
-        self._refuse_if_lost()
         return [answers[key] for key in keys]
 
     def _take(self, keys: list[str]) -> dict[str, Lease | Holder]:
@@ -220,11 +204,9 @@ class _TableSession:
         return [wakeup.key for wakeup in self._look(keys, {})[0]]
 
     def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
-        in_order = sorted(own_leases(leases, self._id), key=lambda lease: lease.fencing_token)
-        if not in_order or self.lost:
+        tokens = latest(leases, self._id)
+        if not tokens or self.lost:
             return
-        # Of an old and a new lease of one key, the new one counts.
-        tokens = {lease.key: lease.fencing_token for lease in in_order}
         by_token: dict[int, list[str]] = {}
         for key, token in tokens.items():
             by_token.setdefault(token, []).append(key)
@@ -232,16 +214,8 @@ class _TableSession:
         self._locks.files.append(self._id, b"".join(releases(t, keys, outcome) for t, keys in by_token.items()))
 
     def wait_any(self, keys: Sequence[str], timeout: float) -> list[Wakeup]:
-        deadline = self._clock.monotonic() + timeout
-        pause, longest = self._locks.poll_seconds
         seen: dict[str, tuple[str, int]] = {}
-        with self._bell.listening() as event:
-            while True:
-                wakeups, life = self._look(keys, seen)
-                left = deadline - self._clock.monotonic()
-                if wakeups or left <= 0 or self._clock.wait(event, min(pause, left, life)):
-                    return wakeups
-                pause = min(2 * pause, longest)
+        return self._poll(lambda: self._look(keys, seen), timeout)
 
     def _look(self, keys: Sequence[str], seen: dict[str, tuple[str, int]]) -> tuple[list[Wakeup], float]:
         """The keys worth another look, and how soon the next of their holders may turn out to be dead.
@@ -269,9 +243,6 @@ class _TableSession:
         token, outcome = (None, None) if table is None else table.ended.get(key, (None, None))
         return outcome if by is not None and token == by[1] else None
 
-    def wake(self) -> None:
-        self._bell.ring()
-
     def _add(self, data: bytes) -> None:
         if not self._locks.files.append(self._id, data):
             raise self._loss()
@@ -281,23 +252,6 @@ class _TableSession:
         if table is None:
             raise self._loss()
         return table
-
-    def _refuse_if_lost(self) -> None:
-        if self.lost:
-            raise self._loss()
-
-    def _loss(self) -> SessionLost:
-        return SessionLost(
-            "the session's lease ran out",
-            where=f"session {self._id}",
-            hint="its locks may belong to others now; open a new session and look at the store again",
-        )
-
-    def __reduce__(self) -> NoReturn:
-        raise LockError("a session cannot be pickled", hint="send its id, and join_session() there")
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._id}>"
 
 
 def _used_up(folder: str) -> LockError:
@@ -340,7 +294,3 @@ class JoinedTableSession(_TableSession):
     @property
     def lost(self) -> bool:
         return self._tables.seconds_left([self._id])[self._id] <= 0
-
-    def close(self) -> None:
-        self._closed = True
-        self._bell.ring()

@@ -6,7 +6,7 @@ import json
 import random
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from penstock.clocks import Clock
 from penstock.errors import LockError, LocksUnreachable, SessionLost
@@ -14,7 +14,8 @@ from penstock.locks import documents
 from penstock.locks.base import Holder, Lease, Outcome, Wakeup
 from penstock.locks.redis.namespace import Namespace, batches, to_bytes
 from penstock.locks.redis.scripts import ACQUIRE, BEAT, KEEP_MS, LEFT, LOOK, RELEASE
-from penstock.locks.sessions import Bell, Heartbeat, own_leases
+from penstock.locks.session_views import SessionView
+from penstock.locks.sessions import Heartbeat, own_leases
 
 _LOOK_SECONDS = 5.0
 """A waiter looks this often, in case a message was lost."""
@@ -22,31 +23,17 @@ _JITTER_SECONDS = (0.005, 0.05)
 """Added to what is left of a holder's lease, so that waiters do not all come at once."""
 
 
-class _RedisSession:
+class _RedisSession(SessionView):
     """What a session and another process's view of it have in common."""
 
     def __init__(self, space: Namespace, session_id: str, clock: Clock) -> None:
+        super().__init__(session_id, clock)
         self._space = space
-        self._id = session_id
         self._client = space.client
-        self._clock = clock
-        self._bell = Bell()
-        self._closed = False
         # Tokens whose release got no answer: it may still arrive, so those leases are not taken up again.
         self._given_up: dict[str, int] = {}
 
-    @property
-    def id(self) -> str:
-        return self._id
-
-    @property
-    def lost(self) -> bool:
-        raise NotImplementedError
-
-    def try_acquire(self, keys: Sequence[str]) -> list[Lease | Holder]:
-        if self._closed:
-            raise LockError("the session is closed", where=f"session {self._id}")
-        self._refuse_if_lost()
+    def _acquired(self, keys: Sequence[str]) -> list[Lease | Holder]:
         answers: list[Lease | Holder] = []
         for batch in batches(keys):
             arguments = [part for key in batch for part in (to_bytes(key), self._given_up.get(key, 0))]
@@ -54,8 +41,6 @@ class _RedisSession:
             if not told[0]:
                 raise self._loss()
             answers += map(self._answer, batch, told[1:])
-        # Time has passed: what was taken is not ours if the lease ran out meanwhile.
-        self._refuse_if_lost()
         return answers
 
     def _answer(self, key: str, told: list[Any]) -> Lease | Holder:
@@ -108,25 +93,12 @@ class _RedisSession:
                     soonest = min(soonest, ms / 1000)
         return free, soonest
 
-    def wake(self) -> None:
-        self._bell.ring()
-
-    def _refuse_if_lost(self) -> None:
-        if self.lost:
-            raise self._loss()
-
     def _loss(self) -> SessionLost:
         return SessionLost(
             "the session's lease ran out, or Redis has forgotten it",
             where=f"session {self._id}",
             hint="its locks may belong to others now; open a new session and look at the store again",
         )
-
-    def __reduce__(self) -> NoReturn:
-        raise LockError("a session cannot be pickled", hint="send its id, and join_session() there")
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._id}>"
 
 
 class OwnSession(_RedisSession):
@@ -190,10 +162,6 @@ class JoinedSession(_RedisSession):
     @property
     def lost(self) -> bool:
         return bool(self._client.run(LEFT, [self._space.sessions], [self._id]) <= 0)
-
-    def close(self) -> None:
-        self._closed = True
-        self._bell.ring()
 
 
 def info_of(data: bytes | None) -> dict[str, str]:
