@@ -17,6 +17,7 @@ import hashlib
 import logging
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -40,7 +41,7 @@ Page = list[tuple[str, int, float]]
 _log = logging.getLogger("penstock.store")
 
 
-class ObjectStore:
+class ObjectStore(ABC):
     """A `Store` in a bucket, or in a folder of one. Subclasses say how to reach their service and what it answers.
 
     Safe for threads and after a fork; pickles to its address. With `trusted=true` in the address whoever can write
@@ -203,9 +204,9 @@ class ObjectStore:
 
     # -- calls of the service, for subclasses to replace
 
+    @abstractmethod
     def _new_filesystem(self, *, commits: bool) -> Any:
         """An fsspec file system without caches. With `commits` it repeats a request once at the most."""
-        raise NotImplementedError
 
     def _twin(self, *, commits: bool) -> Any:
         """The file system of this service with the other value of `commits`, if this process has it already."""
