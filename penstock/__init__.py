@@ -124,11 +124,11 @@ _HOMES = {
 }
 
 _MODULES = frozenset({"errors", "locks", "runners", "runtime", "settings", "transactions"})
-"""Parts that may be reached as attributes after `import penstock`, such as `penstock.runtime.flow_run`."""
+"""Modules available as attributes after `import penstock`, such as `penstock.runtime.flow_run`."""
 
 
 def __getattr__(name: str) -> Any:
-    # Names are loaded when they are first asked for: `penstock --version` and its like need none of them.
+    # Names are loaded on first use: `penstock --version`, for example, needs none of them.
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:

@@ -66,7 +66,7 @@ class ActiveRun:
         self._values: dict[int, Any] = {}
         self._observed: set[int] = set()
         self._taken: dict[int, Result] | None = None
-        """What the flow's value is put together from at its end, with the results it was taken from."""
+        """The results that make up the flow's return value, by node, while it is assembled."""
         self._flights: dict[int, Flight] = {}
         self._around = around = nesting()
         self._nesting = (around or Nesting()).run(run.id, runner.reach)
@@ -101,8 +101,8 @@ class ActiveRun:
         self.state = self.driver.run
 
     def _flight_of(self, node: Node) -> Flight:
-        """Who keeps others from computing the node's key at the same time."""
-        flight = self._flights.get(id(node.entry))  # asked for each node, and the same for all of a task
+        """Return how the node's key is protected from being computed twice at the same time."""
+        flight = self._flights.get(id(node.entry))  # the same for all nodes of a task
         if flight is None:
             flight = self._flights[id(node.entry)] = self._checked_flight(node)
         return flight
@@ -114,7 +114,7 @@ class ActiveRun:
         results = self.environment.results(storage)
         check_store(self.runner, results.store)
         check_annotation(results, node.entry.task)
-        # Whoever waits for a lock while it holds its caller's could wait for ever.
+        # A nested call that waits for a lock while its caller holds another could deadlock.
         nested = self._around is not None
         try:
             flight = self.environment.flight(policy, storage)
@@ -123,7 +123,7 @@ class ActiveRun:
         except PenstockError as error:
             if policy.isolation_level is IsolationLevel.SERIALIZABLE:
                 raise
-            logging.getLogger("penstock.locks").warning("%s may be computed twice at once: %s", node.name, error.what)
+            logging.getLogger("penstock.locks").warning("%s may be computed more than once: %s", node.name, error.what)
             self.driver.inbox.locks_down("lock", error, True)
             return EVERYONE
         if flight.required and flight.manager is not None:
@@ -131,7 +131,7 @@ class ActiveRun:
         return EVERYONE if nested and not flight.required else flight
 
     def _note_code(self, entry: Entry) -> None:
-        """Its first result is under way: what its code is made of is noted, for who asks why a later call is no hit."""
+        """Record the task's code with its first result, so that a later miss can be explained."""
         if entry.template is not None:
             results = self.environment.results(entry.task.options.result_storage)
             self.journal.beside(lambda redact: _write_notes(entry, results.store, redact))
@@ -141,7 +141,7 @@ class ActiveRun:
         if self._lending is not None:
             self._lending.note(event)
 
-    # -- what the trace asks (penstock.graph.tracing.Values) -----------------------------------------------------------
+    # -- penstock.graph.tracing.Values ---------------------------------------------------------------------------------
 
     def value(self, node: int, timeout: float | None) -> Any:
         if node in self._values:
@@ -162,20 +162,20 @@ class ActiveRun:
                     return value
 
     def _hand_out(self, node: int, result: Result) -> bool:
-        """Whether a value may be handed out: from then on the driver may not decide its node anew."""
+        """Return whether a value may be handed out. If so, the driver can no longer decide its node again."""
         if self._taken is not None:
             self._taken[node] = result
             return True
         self.state.handed_out.add(node)
         if self.state.results.get(node) is result:
             return True
-        self.state.handed_out.discard(node)  # it is being decided anew: the driver was first
+        self.state.handed_out.discard(node)  # the driver was first and is deciding it again
         return False
 
     def _result(self, node: int, timeout: float | None, *, afresh: bool = False) -> Result:
-        """How the node ended, once it has; raises its error. With `afresh` the driver is asked in any case."""
+        """Wait for the node's result and return it; raise its error. `afresh` always asks the driver."""
         while True:
-            # What is known needs no word with the driver: a flow may look at 10 000 values.
+            # Known results need no exchange with the driver: a flow may read 10 000 values.
             if afresh or self.driver.over or not self._known(node):
                 self.wait(node, timeout)
             error = self.state.error(node)
@@ -185,7 +185,7 @@ class ActiveRun:
             result = self.state.results.get(node)
             if result is not None:
                 return result
-            # else a worker found its bytes missing just now: it is being made again
+            # Otherwise a worker has just found its bytes missing, and it is being recomputed.
 
     def _known(self, node: int) -> bool:
         return self.state.over(node) and (self.state.values.there(node) or self.state.error(node) is not None)
@@ -201,13 +201,13 @@ class ActiveRun:
 
     def _too_late(self, node: int) -> TracingError:
         return TracingError(
-            f"the result of {self.trace.graph[node].name} was asked for after its run",
-            because="a future belongs to the run of its flow",
-            hint="call result() inside the flow, or return the future from it",
+            f"the result of {self.trace.graph[node].name} was requested after its run had ended",
+            because="a future is only valid during the run of its flow",
+            hint="call result() inside the flow, or return the future from the flow",
         )
 
     def _still_known(self, node: int) -> bool:
-        """Whether a run that is over can say how the node ended: by its error or its record."""
+        """Return whether a finished run still knows the node's error or record."""
         result = self.state.results.get(node)
         return self.state.error(node) is not None or (result is not None and result.record is not None)
 
@@ -215,7 +215,7 @@ class ActiveRun:
         return read_back(lambda: self._read(node, result), f"the result of {self.trace.graph[node].name}")
 
     def _read(self, node: int, result: Result) -> Any:
-        handle = result.handle  # the driver may let go of it when the run is over
+        handle = result.handle  # the driver may release it when the run is over
         if handle is not None and not self.driver.over:
             try:
                 return self.driver.fetch(handle)
@@ -226,7 +226,7 @@ class ActiveRun:
                 if result.record is None:
                     raise
         if result.record is None:
-            raise self._too_late(node)  # the run ended while another thread asked; its engine had the value
+            raise self._too_late(node)  # the run ended while another thread asked, and only its engine had the value
         return self._results_of(node).load(result.record)
 
     def stored(self, node: int) -> StoredResult:
@@ -267,12 +267,12 @@ class ActiveRun:
     # -- ending -------------------------------------------------------------------------------------------------------
 
     def finish(self, returned: Any) -> Any:
-        """Run what is left, then the flow's value with its futures resolved; raises the first unhandled failure."""
+        """Run what is left; return the flow's value with its futures resolved, or raise the first unhandled failure."""
         if self.trace.expected:
             raise TracingError(
                 f"{self.run.flow_name} called {sorted(set(self.trace.expected.values()))[0]} without awaiting it",
                 because="an async flow does nothing until it is awaited",
-                hint="write `await` before the call, or gather it with others",
+                hint="write `await` before the call, or pass it to asyncio.gather",
             )
         while True:
             self.driver.advance().wait()
@@ -287,15 +287,15 @@ class ActiveRun:
             if all(self.state.results.get(node) is result for node, result in taken.items()):
                 refuse_hidden_futures(value)
                 return value
-            for node in taken:  # bytes were lost in between, and what was made again came out differently
+            for node in taken:  # bytes were lost meanwhile, and recomputing gave another value
                 self._values.pop(node, None)
 
     def raised(self, error: BaseException) -> bool:
-        """Whether it is what a call of the run failed with."""
+        """Return whether a call of the run failed with this error."""
         return any(progress.error is error for progress in self.state.progress.values())
 
     def end_after_failure(self) -> None:
-        """The flow has failed: what others may need is finished first, as far as the settings say so."""
+        """Finish the other calls of a failed flow as far as the setting `on_failure` says so."""
         settings = self.environment.settings
         if settings.on_failure == "keep_going":
             self.driver.advance().wait()
@@ -303,14 +303,14 @@ class ActiveRun:
             self.driver.finish_running().wait(settings.finish_seconds)
 
     def close(self) -> None:
-        """Stop what is under way, and write down what became of the nodes."""
+        """Stop the driver and update the run's counts."""
         self.driver.close()
         if self._lending is not None:
             self._lending.close()
         self.tally()
 
     def tally(self) -> None:
-        """Write down in the run what became of its nodes."""
+        """Update the run's counts, results and statistics."""
         state = self.state
         steps = state.planner.steps
         names = ("hit", "miss", "pruned", "bypass", "executed", "contended", "retried", "failed")
@@ -346,14 +346,14 @@ class ActiveRun:
 
 
 def _write_notes(entry: Entry, store: Store, redact: Callable[[str], str]) -> None:
-    from penstock.explanations.notes import write_notes  # by the thread that writes, and where something runs
+    from penstock.explanations.notes import write_notes  # in the writing thread, and only if a task runs
 
     write_notes(entry, store, redact)
 
 
 @contextlib.contextmanager
 def active_run(active: ActiveRun) -> Iterator[ActiveRun]:
-    """A run from its start to its end, whatever ends it: the state, the record and the log are right afterwards."""
+    """Run from start to end; however the block ends, the state, record and log are correct afterwards."""
     run, began, settings = active.run, time.perf_counter(), active.environment.settings
     with ends_orderly():
         active.journal.started(repr(active.runner))
@@ -388,7 +388,7 @@ def active_run(active: ActiveRun) -> Iterator[ActiveRun]:
 
 
 def _state_after(error: BaseException) -> str:
-    # Ctrl-C reaches an async flow as asyncio's CancelledError; asyncio is only imported where there is one.
+    # Ctrl-C reaches an async flow as asyncio's CancelledError. asyncio is not imported for that alone.
     asyncio = loaded("asyncio")
     if (
         is_a(error, KeyboardInterrupt)

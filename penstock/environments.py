@@ -1,4 +1,4 @@
-"""Where a run happens, resolved from settings: its stores, its locks, its runner."""
+"""The environment of a run, resolved from settings: its stores, locks and runner."""
 
 from __future__ import annotations
 
@@ -29,10 +29,15 @@ from penstock.worker.nesting import nesting
 
 
 class Environment:
-    """The parts a run uses, opened on first need. One per run; nothing here is shared between runs."""
+    """The stores, lock managers and runner of a run, opened on first use. Not shared between runs.
+
+    Args:
+        settings: Where the parts are.
+        store: The run's store, if it was given as an object instead of an address.
+        clock: The time source for expiry.
+    """
 
     def __init__(self, settings: Settings, *, store: Store | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
-        """`store` is the run's own, if it was given as an object and not by an address."""
         self.settings = settings
         self._store = store
         self.clock = clock
@@ -41,7 +46,7 @@ class Environment:
         self._locks: dict[str, LockManager] = {}
 
     def results(self, address: Any = None) -> ResultStore:
-        """The results of a store, by address, path or store object; None is the run's own."""
+        """Return the results of a store, given as an address, path or object; None selects the run's own."""
         store = (self._store or self.settings.store) if address is None else address
         name = _name_of(store)
         opened = self._results.get(name)
@@ -53,9 +58,12 @@ class Environment:
         return opened
 
     def signatures(self) -> Signatures | None:
-        """What signs and judges results, as the settings say it. Raises `ConfigurationError` if the keys cannot be had.
+        """Return what signs and verifies results according to the settings, or None.
 
-        May be sent to workers: it holds where the keys are, and they read them there.
+        Can be sent to workers: it holds the location of the keys, which workers read there.
+
+        Raises:
+            ConfigurationError: The keys cannot be read.
         """
         if self._signatures is None:
             settings = self.settings
@@ -63,24 +71,24 @@ class Environment:
         return self._signatures
 
     def runner(self, chosen: Runner | str | None) -> Runner:
-        """The runner given in code, else the one of the settings; inside of a task, threads of its worker."""
+        """Return the runner given in code, or else that of the settings. Inside a task the default is threads."""
         if chosen is None and nesting() is not None:
             return ThreadRunner()
         return runner_from(chosen if chosen is not None else self.settings.runner)
 
     def salt(self, *, make: bool = True) -> Callable[[], bytes]:
-        """What gives the salt of the run's store when it is asked for: the same each time."""
+        """Return a function that reads the salt of the run's store once. `make` creates a missing salt."""
         return functools.cache(lambda: salt_of(self.results().store, make=make))
 
     def flight(self, policy: CachePolicy, storage: Any = None) -> Flight:
-        """How calls of one key treat each other, for a task of this policy that keeps its results in this storage."""
+        """Return how concurrent computations of one key are prevented, for a task's policy and result storage."""
         level = policy.isolation_level
         if level is IsolationLevel.SERIALIZABLE:
             return Flight(policy.lock_manager or self.locks_of(storage), required=True)
         if level is IsolationLevel.READ_COMMITTED:
             return Flight(None, why="the policy says READ_COMMITTED")
         if Part.RUN_ID in policy.parts:
-            return Flight(None, why="its keys are of one run alone")
+            return Flight(None, why="its keys belong to a single run")
         if self.settings.isolation == "read_committed":
             return Flight(None, why="the setting isolation says read_committed")
         if policy.lock_manager is not None:
@@ -88,16 +96,16 @@ class Environment:
         if self.settings.locks:
             return Flight(self.locks_of(storage))
         manager = self.locks_of(storage)
-        # Asked by what they say of themselves: no kind of manager is imported that is not used.
+        # By attribute, so that no class of lock manager is imported that is not used.
         far = getattr(manager, "near", True) is False
         if far or getattr(manager, "batched", True) is False:
             place = "bucket" if far else "network folder"
-            why = f"locks in a {place} cost requests: they are for calls that are known to take {FAR_SECONDS:g} s"
+            why = f"locks in a {place} cost requests, so only calls known to take {FAR_SECONDS:g} s are locked"
             return Flight(manager, after_seconds=FAR_SECONDS, why=why)
         return Flight(manager)
 
     def single_flight(self) -> tuple[bool, str]:
-        """Whether runs at the same time compute a key once where nothing else is said of a task, and why."""
+        """Return whether concurrent runs compute a key only once by default, and why."""
         flight, store = self.flight(INPUTS), self.results().store
         if flight.manager is None or flight.after_seconds:
             return False, f"runs may compute a key at the same time: {flight.why}"
@@ -115,12 +123,12 @@ class Environment:
         )
 
     def locks_of_settings(self) -> LockManager:
-        """The lock manager that the settings name, or the one that goes with their store."""
+        """Return the lock manager that the settings name, or the default one of their store."""
         return self.locks_of(None)
 
     def locks_of(self, storage: Any) -> LockManager:
-        """The lock manager that the settings name, or the one that goes with the store where results are kept."""
-        # Runs that share a store share its locks, whatever else they keep elsewhere.
+        """Return the lock manager that the settings name, or the default one of a result storage."""
+        # Runs that share a store share its locks, whatever other stores they use.
         store = self.results(None if self.settings.locks else storage).store
         address = self.settings.locks or _locks_beside(store)
         manager = self._locks.get(store.url)
@@ -138,7 +146,7 @@ def _nearer(one: Reach, other: Reach) -> bool:
 def _locks_beside(store: Store) -> str:
     path = store.local_path("locks")
     if path is None:
-        # What is reached over a network is shared, so its locks have to be.
+        # A store on a network is shared, so its locks must be, too.
         return "store" if isinstance(store, ProbedStore) else "memory"
     return path
 
@@ -147,13 +155,13 @@ def _name_of(store: Any) -> str:
     if isinstance(store, str | os.PathLike):
         return os.fspath(store)
     url: str = store.url
-    return f"{url} {id(store)}" if url == "memory://" else url  # stores in memory without a name are not one
+    return f"{url} {id(store)}" if url == "memory://" else url  # each unnamed memory store is a store of its own
 
 
 def storage_of(given: Any) -> Any:
-    """What was given as `result_storage=`, as an address, a path or a store: a `ResultStore` stands for its store, and
-    an object with a `basepath` (a file system block of Prefect's) for that folder.
+    """Return the address, path or store that a `result_storage=` argument stands for.
 
+    Accepts an object with a `store` or `result_storage` attribute, and Prefect's file system blocks (by `basepath`).
     Raises `ConfigurationError` for anything else.
     """
     if given is None or isinstance(given, os.PathLike):
@@ -162,12 +170,12 @@ def storage_of(given: Any) -> Any:
         if given.partition("/")[0] in _BLOCKS and given.count("/") == 1:
             raise ConfigurationError(
                 f"result_storage cannot be {given!r}",
-                because="that is the name of a saved block, and there are none here",
-                hint='give the address: "s3://bucket/folder", or the path of a folder',
+                because="it is the name of one of Prefect's saved blocks, which Penstock does not have",
+                hint='pass an address such as "s3://bucket/folder", or the path of a folder',
             )
         return given
     for name in ("store", "result_storage"):
-        if hasattr(given, name):  # a result store of ours, or of Prefect's
+        if hasattr(given, name):  # a result store of Penstock or Prefect
             return storage_of(getattr(given, name))
     if isinstance(getattr(given, "basepath", None), str | os.PathLike):
         return os.path.abspath(os.path.expanduser(os.fspath(given.basepath)))
@@ -175,8 +183,8 @@ def storage_of(given: Any) -> Any:
         return given
     raise ConfigurationError(
         f"result_storage cannot be a {type(given).__name__}",
-        because="results are kept at an address, in a folder or in a store",
-        hint='give "s3://bucket/folder", a path, or an object such as LocalStore(folder)',
+        because="it must be an address, a path or a store",
+        hint='pass "s3://bucket/folder", a path, or an object such as LocalStore(folder)',
     )
 
 
@@ -194,31 +202,41 @@ _BLOCKS = frozenset(
         "smb",
     }
 )
-"""Kinds of blocks that Prefect's flows keep results in."""
+"""The types of Prefect's blocks that can hold results."""
 
 
 def stored(task: Any, key: str, *, store: Any = None, settings: Settings | None = None) -> StoredResult | None:
-    """The current result of a task (or of `module:function`) under a key, without its value; None if there is none.
+    """Return the current result of a task under a key, without loading its value.
 
-    From the store of the settings, or from `store` (an address, a path or a store). `penstock cache ls --json` lists
-    tasks and keys. Raises `StoreError`.
+    Args:
+        task: A `Task`, or its identity as text: `module:function`, or its `key_name`.
+        key: The cache key, as `penstock cache ls --json` lists it.
+        store: The store: an address, a path or a `Store`. Defaults to that of the settings.
+        settings: The settings to use. Defaults to those that apply here.
+
+    Returns:
+        The result, or None if the store has none.
+
+    Raises:
+        StoreError: The store cannot be read.
+        SignatureRefused: The result's signature is missing or invalid.
     """
     identity: str = task if isinstance(task, str) else task.task_key
     return find_stored(Environment(settings or current_settings()).results(store), identity, key)
 
 
 def check_reach(runner: Runner, manager: LockManager, task: str, *, reach: Reach | None = None) -> None:
-    """Raise `ConfigurationError` if the runner's workers are further away than the locks reach.
+    """Raise `ConfigurationError` if the locks do not cover all of the runner's workers.
 
-    `reach` is how far away workers are if the run is inside of a task of another one.
+    `reach` replaces the runner's own reach if the run is nested in a task of another run.
     """
     reach = reach or runner.reach
     if _nearer(manager.reach, reach):
         raise ConfigurationError(
             f"{type(manager).__name__} cannot lock for {type(runner).__name__}",
             where=f"task {task}",
-            because=f"its locks reach one {manager.reach}, the workers are spread over a {reach}",
-            hint="use a lock manager that reaches as far, such as RedisLockManager, or PENSTOCK_LOCKS=store",
+            because=f"its locks cover one {manager.reach}, but the workers are spread over a {reach}",
+            hint="use a lock manager that covers all workers, such as RedisLockManager, or set PENSTOCK_LOCKS=store",
         )
 
 
@@ -228,35 +246,33 @@ def check_store(runner: Runner, store: Store) -> None:
         raise ConfigurationError(
             f"{type(runner).__name__} cannot use {type(store).__name__}",
             where=store.url,
-            because="its workers are other processes, and the store is in this one",
+            because="its workers are other processes, but the store exists only in this one",
             hint="use a folder or a bucket as the store, or the thread runner",
         )
 
 
 def check_conditions(store: Store, task: str) -> None:
-    """Raise `ConfigurationError` if the store cannot keep two writers of one key apart."""
+    """Raise `ConfigurationError` if the store does not enforce conditional writes."""
     if isinstance(store, ProbedStore) and not (found := store.conditions()).enforced:
         versioned = ", as some services do in versioned buckets" if found.versioned else ""
         raise ConfigurationError(
             "this store cannot be used for SERIALIZABLE tasks",
             where=f"task {task}, {store.url}",
-            because=f"conditional writes are {found.verdict} there{versioned}: two results of a key could be published",
-            hint="use a bucket that enforces them (`penstock doctor` tries it), or another isolation level",
+            because=f"conditional writes are {found.verdict} there{versioned}, so a key could be published twice",
+            hint="use a bucket that enforces them (`penstock doctor` checks it), or another isolation level",
         )
 
 
 def check_annotation(results: ResultStore, task: TaskDefinition) -> None:
-    """Raise `CodecRefused` if a task is said to return what only pickle keeps, and the store takes no pickles."""
-    from penstock.storage.formats.pickled import (
-        annotated_pickle,  # formats are loaded with the first task that is cached
-    )
+    """Raise `CodecRefused` if a task's annotated result needs pickle and the store does not accept pickles."""
+    from penstock.storage.formats.pickled import annotated_pickle  # formats are loaded with the first cached task
 
     if task.options.result_serializer is None and (parts := annotated_pickle(task.fn)):
         results.trust.refuse_pickle(task.name, "pickle", parts)
 
 
 def expand_files(pattern: str) -> list[str]:
-    """The files a `Files(...)` pattern names, sorted; the pattern itself if it names one file that is there."""
-    import glob  # for those tasks that read files
+    """Return the files that match a `Files(...)` pattern, sorted."""
+    import glob  # only needed by tasks that use Files
 
     return sorted(p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))

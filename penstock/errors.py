@@ -1,40 +1,40 @@
-"""Every error Penstock raises: one tree, each with a code, a place, a reason and a way out.
+"""All errors that Penstock raises, in one tree. Each has a code, a location, a reason and a hint.
 
     PenstockError
-    ├── UsageError                 the code or the configuration has to change           (exit 2)
-    │   ├── ConfigurationError         a setting, a profile, an option
-    │   ├── FlowImportError            a flow file or name that does not load
-    │   ├── ParameterError             arguments that do not fit the signature
-    │   ├── PolicyError                a cache policy that makes no sense
+    ├── UsageError                 the user's code or configuration must change           (exit 2)
+    │   ├── ConfigurationError         invalid setting, profile or option
+    │   ├── FlowImportError            a flow file or name that cannot be loaded
+    │   ├── ParameterError             arguments that do not match the signature
+    │   ├── PolicyError                an invalid cache policy
     │   ├── DigestError                a value without a stable digest
-    │   ├── TracingError               a use of futures or graphs that cannot work
-    │   └── CycleError                 nodes that wait for each other
-    ├── InfrastructureError        something outside is missing, full, old or out of reach (exit 3)
+    │   ├── TracingError               an invalid use of futures or graphs
+    │   └── CycleError                 nodes that depend on each other
+    ├── InfrastructureError        something external is missing, full, too new or unreachable (exit 3)
     │   ├── StoreError                 the result store
     │   │   ├── StoreUnreachable           no answer: *unknown*, never a miss
-    │   │   ├── StoreRefused               wrong credentials, no permission to read, no such bucket
-    │   │   ├── StoreNotWritable           no permission, read-only
+    │   │   ├── StoreRefused               wrong credentials, no read permission, no such bucket
+    │   │   ├── StoreNotWritable           no write permission, read-only
     │   │   ├── StoreFull                  no space or quota left
     │   │   └── StoreVersionError          written by a newer Penstock
     │   ├── LockError                  the lock manager
-    │   │   ├── LocksUnreachable           no answer: some of the locks may be ours
-    │   │   ├── LockTimeout                waited as long as was allowed
-    │   │   └── SessionLost                the lease ran out while we held locks
+    │   │   ├── LocksUnreachable           no answer: some locks may be held by this session
+    │   │   ├── LockTimeout                the lock was not free in time
+    │   │   └── SessionLost                the lease expired while locks were held
     │   └── RunnerError                the engine: no workers, not installed, broken
     ├── ResultError                one stored result
-    │   ├── SerializationError         the value does not fit its serializer
-    │   ├── DamagedResult              bytes missing or not the ones that were written
+    │   ├── SerializationError         the serializer cannot store this value
+    │   ├── DamagedResult              bytes are missing or differ from what was written
     │   ├── CodecRefused               the reader does not accept this codec
-    │   └── SignatureRefused           its record is not signed as it has to be
+    │   └── SignatureRefused           the record's signature is missing or invalid
     └── TaskError                  one call of a task                                     (exit 1)
-        ├── TaskFailed                 its function raised (used when the exception itself cannot travel)
+        ├── TaskFailed                 its function raised an exception that cannot be sent
         ├── TaskTimeout                it ran longer than `timeout_seconds`
-        ├── WorkerLost                 the worker died under it
-        ├── UpstreamFailed             it never ran: something it needs failed
+        ├── WorkerLost                 the worker died while running it
+        ├── UpstreamFailed             it never ran because a dependency failed
         ├── ValuesChanged              a value changed after the flow had used it
-        └── Cancelled                  it was cancelled
+        └── Cancelled                  the run was cancelled
 
-Every error survives pickling: a driver shows what a worker saw.
+All errors can be pickled, so the driver shows what happened on a worker.
 """
 
 from __future__ import annotations
@@ -45,14 +45,21 @@ E = TypeVar("E")
 
 
 class PenstockError(Exception):
-    """Base of all errors: *what* happened, *where*, *because* of what, and a *hint* what to do.
+    """Base class of all errors.
 
-    `code` is stable and meant for programs; `data` holds the plain facts (JSON-able values).
+    `code` is a stable identifier for programs. It never changes between versions.
+
+    Args:
+        what: What happened, in one line.
+        where: The file, address, task or setting concerned.
+        because: The cause.
+        hint: What the user can do. Defaults to the `usual_hint` of the class.
+        **data: Facts for programs, as JSON-compatible values.
     """
 
     code: ClassVar[str] = "penstock"
     usual_hint: ClassVar[str] = ""
-    """The hint where whoever raises the error knows no better one."""
+    """The hint used when none is passed."""
 
     def __init__(self, what: str, *, where: str = "", because: str = "", hint: str = "", **data: Any) -> None:
         super().__init__(what)
@@ -74,7 +81,7 @@ class PenstockError(Exception):
         return (_rebuild, (type(self), self.what, self.where, self.because, self.hint, self.data))
 
     def to_dict(self) -> dict[str, Any]:
-        """The error as plain data, for `--json` output and event logs."""
+        """Return the error as plain data, for `--json` output and event logs."""
         return {
             "code": self.code,
             "what": self.what,
@@ -92,230 +99,236 @@ def _rebuild(
 
 
 def is_a(error: object, kind: type[E]) -> TypeGuard[E]:
-    """As `isinstance`, which asks the object itself where its class says no: users' exceptions may raise then."""
+    """Return whether `type(error)` is a subclass of `kind`.
+
+    Unlike `isinstance`, this never runs code of the object, which may raise for users' exceptions.
+    """
     return issubclass(type(error), kind)
 
 
 class UsageError(PenstockError):
-    """The user's code or configuration has to change."""
+    """The user's code or configuration must change."""
 
     code = "usage"
 
 
 class ConfigurationError(UsageError):
-    """A setting, a profile or an option is wrong."""
+    """A setting, a profile or an option is invalid."""
 
     code = "usage.configuration"
-    usual_hint = "correct it where it is set"
+    usual_hint = "correct the value where it is set"
 
 
 class FlowImportError(UsageError):
-    """A flow file or module does not import, or has no such flow."""
+    """A flow file or module cannot be imported, or does not contain the flow."""
 
     code = "usage.flow-import"
-    usual_hint = "name it as file.py:flow or package.module:flow"
+    usual_hint = "name the flow as file.py:flow or package.module:flow"
 
 
 class ParameterError(UsageError, TypeError):
-    """Arguments that do not fit the signature of a flow or task."""
+    """Arguments do not match the signature of a flow or task."""
 
     code = "usage.parameters"
-    usual_hint = "call it as its signature says"
+    usual_hint = "pass the arguments that its signature declares"
 
 
 class PolicyError(UsageError, ValueError):
-    """A cache policy that cannot be computed: an unknown name, contradicting settings."""
+    """A cache policy is invalid, for example because of an unknown parameter name or conflicting settings."""
 
     code = "usage.policy"
-    usual_hint = "put the policy together from INPUTS, TASK_SOURCE and the like"
+    usual_hint = "build the policy from INPUTS, TASK_SOURCE and the other parts"
 
 
 class DigestError(UsageError):
     """A value has no stable digest, so no key can be computed from it."""
 
     code = "key.no-digest"
-    usual_hint = "leave it out of the key, register a digest for its type, or use NO_CACHE"
+    usual_hint = "exclude it from the key, register a digest for its type, or use NO_CACHE"
 
 
 class TracingError(UsageError):
-    """A future or a graph used in a way that cannot work."""
+    """A future or a graph is used in a way that cannot work."""
 
     code = "graph.tracing"
-    usual_hint = "pass the future itself to a task, or its result()"
+    usual_hint = "pass the future itself or its result() to a task"
 
 
 class CycleError(UsageError):
-    """Nodes of a graph wait for each other."""
+    """Nodes of a graph depend on each other."""
 
     code = "graph.cycle"
-    usual_hint = "call the task it waits for first"
+    usual_hint = "call the task that it depends on first"
 
 
 class InfrastructureError(PenstockError):
-    """Something outside the program is missing, full, too new or out of reach."""
+    """Something outside the program is missing, full, too new or unreachable."""
 
     code = "infrastructure"
 
 
 class StoreError(InfrastructureError):
-    """The result store refused or failed."""
+    """The result store rejected an operation or failed."""
 
     code = "store"
-    usual_hint = "look whether the store is where its address says, and as Penstock left it"
+    usual_hint = "check that the store's address is correct and that no other program changed its files"
 
 
 class StoreUnreachable(StoreError):
-    """The store did not answer. The state of the asked-for record is unknown, which is never a miss."""
+    """The store did not answer, so the state of the record is unknown. Never treated as a miss."""
 
     code = "store.unreachable"
-    usual_hint = "try again when the store answers: whatever was published is a hit then"
+    usual_hint = "run it again when the store is reachable; published results are reused"
 
 
 class StoreRefused(StoreError):
-    """The store answered, and will not let us in as we came: credentials, permissions or the address are wrong."""
+    """The store denied access: the credentials, the permissions or the address are wrong."""
 
     code = "store.refused"
-    usual_hint = "correct the address of the store, the credentials or what they are allowed"
+    usual_hint = "correct the store's address, the credentials or their permissions"
 
 
 class StoreNotWritable(StoreError):
-    """The store does not let us write."""
+    """The store cannot be written to."""
 
     code = "store.not-writable"
-    usual_hint = "let this user write there, or choose another store with PENSTOCK_STORE"
+    usual_hint = "grant this user write permission there, or choose another store with PENSTOCK_STORE"
 
 
 class StoreFull(StoreError):
-    """No space or no quota is left in the store."""
+    """The store has no space or quota left."""
 
     code = "store.full"
-    usual_hint = "make room there, or choose another store with PENSTOCK_STORE"
+    usual_hint = "free some space there, or choose another store with PENSTOCK_STORE"
 
 
 class StoreVersionError(StoreError):
-    """The store was written by a newer Penstock than this one."""
+    """The store was written by a newer version of Penstock."""
 
     code = "store.version"
-    usual_hint = "upgrade Penstock here"
+    usual_hint = "upgrade Penstock on this machine"
 
 
 class LockError(InfrastructureError):
-    """The lock manager refused or failed."""
+    """The lock manager rejected an operation or failed."""
 
     code = "lock"
-    usual_hint = "look whether the lock manager is where its address says"
+    usual_hint = "check that the lock manager's address is correct"
 
 
 class LocksUnreachable(LockError):
-    """The lock manager did not answer. Whether a lock was taken or released is unknown; leases settle it."""
+    """The lock manager did not answer.
+
+    Whether a lock was acquired or released is unknown until its lease expires.
+    """
 
     code = "lock.unreachable"
-    usual_hint = "try again when it answers: whatever was published is a hit then"
+    usual_hint = "run it again when the lock manager is reachable; published results are reused"
 
 
 class LockTimeout(LockError):
-    """A lock was not free within the time allowed."""
+    """A lock was not free in time."""
 
     code = "lock.timeout"
-    usual_hint = "look who holds the key, or allow more time"
+    usual_hint = "run `penstock locks ls` to see who holds the key, or allow more time"
 
 
 class SessionLost(LockError):
-    """The session's lease ran out, so its locks may belong to others now."""
+    """The session's lease expired, so other sessions may hold its locks now."""
 
     code = "lock.session-lost"
-    usual_hint = "run it again: whatever was published is a hit then"
+    usual_hint = "run it again; published results are reused"
 
 
 class RunnerError(InfrastructureError):
-    """The engine is missing, has no suitable worker, or broke."""
+    """The engine is not installed, has no suitable worker, or failed."""
 
     code = "runner"
-    usual_hint = "look whether the engine is installed and has workers"
+    usual_hint = "check that the engine is installed and has workers"
 
 
 class ResultError(PenstockError):
-    """One stored result cannot be written or read."""
+    """A stored result cannot be written or read."""
 
     code = "result"
 
 
 class SerializationError(ResultError):
-    """A value does not fit its serializer."""
+    """The serializer cannot store this value."""
 
     code = "result.serialization"
-    usual_hint = "return a value of another type, or choose a result_serializer that keeps this one"
+    usual_hint = "return a value of another type, or choose a result_serializer that supports this one"
 
 
 class DamagedResult(ResultError):
-    """The stored bytes are missing or are not the ones that were written."""
+    """The stored bytes are missing or differ from what was written."""
 
     code = "result.damaged"
-    usual_hint = "it is computed again where its task can run"
+    usual_hint = "run the flow again: it recomputes the result"
 
 
 class CodecRefused(ResultError):
-    """The record names a codec that this reader does not accept."""
+    """The reader does not accept the codec that the record names."""
 
     code = "result.codec-refused"
-    usual_hint = "import the module that registers its serializer"
+    usual_hint = "import the module that registers the serializer"
 
 
 class SignatureRefused(ResultError):
-    """The record's signature is missing, by a key that is not accepted, or wrong. Never treated as a miss.
+    """The record's signature is missing, wrong, or made with a key that is not accepted. Never treated as a miss.
 
-    `data` holds the `verdict` (`missing`, `unknown key` or `wrong`) and which result it is.
+    `data` holds the `verdict` (`missing`, `unknown key` or `wrong`) and identifies the result.
     """
 
     code = "result.signature-refused"
     usual_hint = (
-        "find out who wrote it; `penstock cache rm KEY`, or a run that refreshes it, puts a signed result in its place"
+        "find out who wrote it; then remove it with `penstock cache rm KEY`, or replace it by a run that refreshes it"
     )
 
 
 class TaskError(PenstockError):
-    """One call of a task did not succeed."""
+    """A call of a task did not succeed."""
 
     code = "task"
 
 
 class TaskFailed(TaskError):
-    """A task's function raised an exception that could not travel; its text and traceback are here."""
+    """A task's function raised an exception that cannot be pickled. This error holds its text and traceback."""
 
     code = "task.failed"
-    usual_hint = "the traceback of the task is in `data`"
+    usual_hint = "see the traceback of the task in `data`"
 
 
 class TaskTimeout(TaskError, TimeoutError):
     """A task ran longer than its `timeout_seconds`."""
 
     code = "task.timeout"
-    usual_hint = "raise timeout_seconds, or give the task retries"
+    usual_hint = "increase timeout_seconds, or set retries for the task"
 
 
 class WorkerLost(TaskError):
-    """The worker process died while it ran the task."""
+    """The worker process died while running the task."""
 
     code = "task.worker-lost"
-    usual_hint = "look for out-of-memory kills; ask for more memory with resources="
+    usual_hint = "check whether the system killed it for lack of memory; if so, request more memory with resources="
 
 
 class UpstreamFailed(TaskError):
-    """A task never ran because something it needs failed."""
+    """A task never ran because one of its dependencies failed."""
 
     code = "task.upstream-failed"
-    usual_hint = "see to that failure first; what finished and has a key is a hit then"
+    usual_hint = "fix that failure and run it again; published results are reused"
 
 
 class ValuesChanged(TaskError):
-    """A result came out differently when it was made again, after the flow had used it or what was made from it."""
+    """A recomputed result differs from the lost one, after the flow had used that one or a value made from it."""
 
     code = "task.values-changed"
-    usual_hint = "run the flow again: all of it will be made from the new value"
+    usual_hint = "run the flow again, so that everything is computed from the new value"
 
 
 class Cancelled(TaskError):
     """The run was cancelled before the task finished."""
 
     code = "task.cancelled"
-    usual_hint = "run it again: what finished and has a key is a hit then"
+    usual_hint = "run it again; published results are reused"

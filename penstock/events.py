@@ -1,7 +1,7 @@
-"""What happened in a run: small immutable events, written to the run's log as JSON lines and shown as progress.
+"""Events of a run: small immutable objects, written to the run's log as JSON lines and shown as progress.
 
-Names are past tense. Every event has the time (seconds since the epoch) and is self-contained, so a log cut off
-anywhere is still readable line by line.
+Names are in the past tense. Every event has a time and is self-contained, so that a truncated log stays readable line
+by line.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ class Event(msgspec.Struct, frozen=True, tag_field="event", kw_only=True, omit_d
 
 
 class RunStarted(Event, frozen=True, tag="run_started"):
+    """A run or a further attempt of it began."""
+
     run: str
     flow: str
     attempt: int
@@ -30,7 +32,7 @@ class RunStarted(Event, frozen=True, tag="run_started"):
 
 
 class NodesPlanned(Event, frozen=True, tag="nodes_planned"):
-    """A part of the graph was planned: at a sync point, or the rest of it when the flow function returned."""
+    """A part of the graph was planned, at a sync point or after the flow function returned."""
 
     nodes: int
     hit: int = 0
@@ -40,11 +42,11 @@ class NodesPlanned(Event, frozen=True, tag="nodes_planned"):
     rounds: int = 0
     lookups: int = 0
     tasks: dict[str, int] = {}
-    """Nodes that run, by task name."""
+    """The number of nodes that run, by task name."""
 
 
 class NodeFinished(Event, frozen=True, tag="node_finished"):
-    """A node has its value: its function ran, or a result was found when its inputs were known."""
+    """A node has its value: its function ran, or a stored result was found once its inputs were known."""
 
     node: int
     task: str
@@ -58,7 +60,7 @@ class NodeFinished(Event, frozen=True, tag="node_finished"):
 
 
 class NodeRetried(Event, frozen=True, tag="node_retried"):
-    """An attempt did not succeed and there will be another."""
+    """An attempt failed and will be retried."""
 
     node: int
     task: str
@@ -68,6 +70,8 @@ class NodeRetried(Event, frozen=True, tag="node_retried"):
 
 
 class NodeFailed(Event, frozen=True, tag="node_failed"):
+    """A node failed and will not be retried."""
+
     node: int
     task: str
     attempt: int
@@ -75,11 +79,11 @@ class NodeFailed(Event, frozen=True, tag="node_failed"):
     message: str
     traceback: str = ""
     skipped: int = 0
-    """Nodes that never run because of it."""
+    """The number of nodes that will not run because of it."""
 
 
 class NodeParked(Event, frozen=True, tag="node_parked"):
-    """Somebody else is computing the same key: the node waits in the driver and holds no slot."""
+    """Another session is computing the same key, so the node waits in the driver without occupying a worker."""
 
     node: int
     task: str
@@ -89,7 +93,7 @@ class NodeParked(Event, frozen=True, tag="node_parked"):
 
 
 class NodeUnparked(Event, frozen=True, tag="node_unparked"):
-    """A parked node goes on: its lock is its own now, or the result it waited for is there."""
+    """A parked node continues: it acquired the lock, or the result it waited for was published."""
 
     node: int
     task: str
@@ -98,7 +102,7 @@ class NodeUnparked(Event, frozen=True, tag="node_unparked"):
 
 
 class NodeRevived(Event, frozen=True, tag="node_revived"):
-    """A stored result turned out to be missing or damaged and is made again."""
+    """A stored result turned out to be missing or damaged and will be recomputed."""
 
     node: int
     task: str
@@ -106,35 +110,41 @@ class NodeRevived(Event, frozen=True, tag="node_revived"):
 
 
 class LocksLost(Event, frozen=True, tag="locks_lost"):
-    """The lock session's lease ran out; work goes on and the store decides whose result counts."""
+    """The lease of the lock session expired. Work continues; the first published result of a key is used."""
 
     held: int
+    """The number of locks that were held."""
 
 
 class LocksDown(Event, frozen=True, tag="locks_down"):
-    """The lock manager did not answer. Locks that could not be released are free when their lease is over."""
+    """The lock manager did not answer. Locks that could not be released become free when their lease expires."""
 
     doing: str
-    """What it was asked to do."""
+    """The operation that failed."""
     reason: str
     unlocked: bool = False
-    """Tasks run without locks meanwhile."""
+    """Whether tasks run without locks meanwhile."""
 
 
 class LogLost(Event, frozen=True, tag="log_lost"):
-    """The store did not take a part of the run's log, or its record. What it took of results is there."""
+    """A part of the run's log or its record could not be written. Published results are not affected."""
 
     reason: str
 
 
 class BundleSubmitted(Event, frozen=True, tag="bundle_submitted"):
+    """A bundle of calls was submitted to the engine."""
+
     bundle: int
     nodes: int
 
 
 class RunFinished(Event, frozen=True, tag="run_finished"):
+    """The run ended."""
+
     run: str
     state: str
+    """completed, failed, cancelled or crashed."""
     seconds: float
     counts: dict[str, int] = {}
     error: str = ""
@@ -162,14 +172,14 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode_event(event: Event) -> bytes:
-    """One line of the log, with its line feed."""
+    """Encode an event as one line of the log, including its line feed."""
     try:
         return _encoder.encode(event) + b"\n"
-    except UnicodeEncodeError:  # a name may hold what UTF-8 does not
+    except UnicodeEncodeError:  # a name may contain lone surrogates
         return _encoder.encode(all_encodable(msgspec.to_builtins(event))) + b"\n"
 
 
 def decode_event(line: bytes) -> Event:
-    """The event of one line; raises `msgspec.DecodeError` or `msgspec.ValidationError` for anything else."""
+    """Decode one line of a log. Raises `msgspec.DecodeError` or `msgspec.ValidationError` if it is not an event."""
     event: Event = _decoder.decode(line)
     return event

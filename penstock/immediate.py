@@ -1,4 +1,4 @@
-"""Tasks called outside of flows: a run of one call, at once."""
+"""Tasks called outside of flows: each call is a run of one node."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from penstock.settings import current_settings
 
 
 def call_now(definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What a call outside of a flow gives: the value, with the same look-up, locks, retries and record as in a flow.
+    """Run a task outside of a flow, with the same look-up, locks, retries and record as in a flow.
 
-    Of an async function it is a coroutine of the value, which leaves the running loop free. Items of generators come as
-    they are made, if nothing is to be done with them but to hand them on: no key, no second try, no time-out.
+    Returns the value, or a coroutine of it if the function is async. A generator yields its items as they are produced
+    if its task has no key, retries, time-out, log_prints or tags.
     """
     if definition.is_async:
         return named(_in_thread(definition, args, kwargs), definition.name)
@@ -54,7 +54,7 @@ def _passes_on(definition: TaskDefinition) -> bool:
 
 
 def _each(definition: TaskDefinition, items: Callable[[], Any], arguments: Mapping[str, Any]) -> Iterator[Any]:
-    """The items of a generator, each made in a context of its own: what is set there is not set for who takes them."""
+    """Yield the items of a generator that runs in its own context, so that its context variables do not leak."""
     run = contextvars.copy_context().run
     info = TaskRunInfo(name=definition.name, task_name=definition.name, run_count=1, parameters=arguments)
     inside = contextlib.ExitStack()
@@ -79,7 +79,7 @@ async def _items_of(definition: TaskDefinition, args: Sequence[Any], kwargs: Map
 
 
 async def _in_thread(definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    import asyncio  # the time it takes to import is for async functions
+    import asyncio  # slow to import, and only needed by async functions
 
     active = _active(definition)
     try:
@@ -92,7 +92,7 @@ async def _in_thread(definition: TaskDefinition, args: Sequence[Any], kwargs: Ma
 def _active(definition: TaskDefinition) -> ActiveRun:
     run: Run[Any] = Run(new_run_id(), definition.name, {})
     environment = Environment(current_settings())
-    info = current_flow_run()  # of the flow around, if it is called in a task
+    info = current_flow_run()  # the run around it, if it is called inside a task
     frame = FlowFrame(
         definition.name, key_context(info.id or run.id, info.flow_name or None, info.parameters, environment.salt())
     )

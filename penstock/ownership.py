@@ -1,7 +1,7 @@
-"""Who but this user (and root) can change a file or a folder of this machine: what is theirs is read with caution.
+"""Checks whether users other than this one (and root) can change a file or folder.
 
-The group's right to write counts as others', but for a user's own private group: where each user has a group of
-the same name with nobody else in it, systems let the group write by default, and that gives nothing to anybody.
+Group write permission counts, except for a user's private group: many systems create a group of the same name for each
+user, without other members, and make files writable by it.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ _MOST_LINKS = 40
 
 
 def others_can_change(found: os.stat_result) -> str:
-    """Why somebody else can change what was found there, in words; empty if nobody can."""
+    """Return the reason why another user can change a file or folder, or an empty string if none can."""
     if reason := _owned_by_another(found):
         return reason
     mode = stat.S_IMODE(found.st_mode)
     if mode & stat.S_IWOTH:
-        return f"everybody may write to it (its mode is {mode:04o})"
-    # The set-group-id bit makes what is created there the group's: the mark of a folder that is meant to be shared.
+        return f"everyone may write to it (its mode is {mode:04o})"
+    # The set-group-id bit passes the group on to new files, which marks a folder that is meant to be shared.
     if mode & stat.S_IWGRP and (mode & stat.S_ISGID or not _is_private_group(found.st_gid, found.st_uid)):
         return f"the group {_group(found.st_gid)} may write to it (its mode is {mode:04o})"
     return ""
 
 
 def others_can_lead_elsewhere(path: str) -> str:
-    """Why somebody else can change what lies at an absolute path, or what the path leads to; empty if nobody can.
+    """Return the reason why another user can change what an absolute path leads to, or an empty string if none can.
 
-    Every folder on the way counts, and so does every link: who may write to a folder can put another one in the place
-    of what is in it. Only of a sticky one, as /tmp is, others cannot take away what is not theirs. Nothing is said of
-    what is missing. Raises `OSError` for what cannot be looked at.
+    Checks every folder and link on the way, since write permission in a folder allows replacing its entries, except in
+    a sticky folder such as /tmp. Parts of the path that do not exist are ignored. Raises `OSError` for parts that
+    cannot be inspected.
     """
     for place, found in _way_to(path):
         if stat.S_ISLNK(found.st_mode):
@@ -54,7 +54,7 @@ def _owned_by_another(found: os.stat_result) -> str:
 
 
 def _way_to(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Every folder and link that the kernel passes on its way, as far as they are there."""
+    """Yield every folder and link that the kernel visits when it resolves the path, as far as they exist."""
     at, links, left = "/", 0, path.split("/")[::-1]
     yield at, os.lstat(at)
     while left:
@@ -83,7 +83,7 @@ def _way_to(path: str) -> Iterator[tuple[str, os.stat_result]]:
 
 @cache
 def _is_private_group(gid: int, uid: int) -> bool:
-    """Whether this is the group of that user alone, by the convention of systems that make one for each user."""
+    """Return whether the group is the private group of the user: same name, no other members."""
     import grp
     import pwd
 

@@ -1,6 +1,6 @@
-"""Stores, lock managers, runners and formats of other packages, found by their entry points.
+"""Plugins: stores, lock managers, runners and formats of other packages, found by their entry points.
 
-A package adds one by an entry point in its `pyproject.toml`; whoever installs it uses it by address:
+A package declares an entry point in its `pyproject.toml`; after installing it, users refer to the plugin by address:
 
     [project.entry-points."penstock.stores"]
     sqlite = "penstock_sqlite:open_store"        # open_store("sqlite:///data/results.db") -> Store
@@ -11,8 +11,8 @@ penstock.locks      scheme of the address    callable(address, *, lease_seconds)
 penstock.runners    scheme, or word          callable(address) -> Runner
 penstock.formats    any                      a Serializer, or a class of one that takes no arguments
 
-Names that Penstock has itself cannot be taken. An entry point is code of an installed package: it is loaded when an
-address asks for it, formats when a value is met that else only pickle keeps, or a codec that is not Penstock's.
+Plugins cannot replace what Penstock has itself. A plugin is only imported when it is needed: for an address with its
+scheme, and a format for a value that would otherwise be pickled, or for a codec that Penstock does not know.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ Group = Literal["penstock.stores", "penstock.locks", "penstock.runners", "pensto
 
 
 def plugin_names(group: Group) -> list[str]:
-    """The names other packages have registered in a group, sorted."""
+    """Return the names that other packages have registered in a group, sorted."""
     return sorted(_found(group))
 
 
 def load_plugin(group: Group, name: str) -> Any:
-    """Load what another package has registered under a name.
+    """Load the object that another package has registered under a name.
 
     Args:
-        group: The kind of thing.
-        name: The scheme of an address, or a word.
+        group: The group of entry points.
+        name: The scheme of an address, or the name of a runner.
 
     Returns:
-        The object of the entry point; None if nobody has registered the name.
+        The object of the entry point, or None if the name is not registered.
 
     Raises:
-        ConfigurationError: Two packages have registered the name, or the package fails while it is imported.
+        ConfigurationError: Two packages have registered the name, or importing the package fails.
     """
     points = _found(group).get(name, ())
     if not points:
         return None
     if len({point.value for point in points}) > 1:
         raise ConfigurationError(
-            f"two packages add {name!r} to {group}",
+            f"two packages register {name!r} in {group}",
             because=" and ".join(sorted(point.value for point in points)),
             hint="uninstall one of them",
         )
@@ -64,13 +64,13 @@ def load_plugin(group: Group, name: str) -> Any:
             f"{group} {name!r} cannot be loaded",
             where=point.value,
             because=f"{type(error).__name__}: {text_of(error)}",
-            hint="reinstall or uninstall the package that adds it",
+            hint="reinstall or uninstall the package that registers it",
         ) from error
 
 
 @functools.cache
 def _found(group: Group) -> dict[str, tuple[EntryPoint, ...]]:
-    # What is installed does not change under a process; looking through it takes milliseconds, and so does this import.
+    # Cached, because reading the metadata takes milliseconds, and lazy, because so does this import.
     from importlib.metadata import entry_points
 
     found: dict[str, tuple[EntryPoint, ...]] = {}

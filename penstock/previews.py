@@ -1,4 +1,4 @@
-"""Previews: a flow function traced without running any task, for `flow.plan` and `flow.trace`."""
+"""Previews: tracing a flow function without running any task, for `flow.plan` and `flow.trace`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from penstock.storage.results.stored import StoredResult
 
 
 class _NeedsValue(BaseException):
-    """The flow function needs a value that only a run can give. Not an Exception, so that no `except` swallows it."""
+    """The flow function needs a value that only a run can provide. A BaseException, so that no `except` swallows it."""
 
 
 class _Preview:
-    """Gives values of hits, and stops where there is none (penstock.graph.tracing.Values)."""
+    """Returns the values of hits and stops at the first value that is not cached (penstock.graph.tracing.Values)."""
 
     def __init__(self, frame: FlowFrame, environment: Environment, *, look_up: bool) -> None:
         self.trace = Trace(self, frame)
@@ -36,7 +36,7 @@ class _Preview:
         self._values: dict[int, Any] = {}
 
     def plan_all(self, *wanted: int) -> None:
-        """Decide everything traced so far."""
+        """Plan everything traced so far."""
         targets = [*self.trace.graph.outputs(self._planned, self.trace.held), *wanted]
         self._planned = len(self.trace.graph)
         if self._look_up:
@@ -58,17 +58,17 @@ class _Preview:
         return StoredResult(results, results.whole(step.answer.record))
 
     def returned(self, value: Any) -> None:
-        """Decide what the flow gives back and all that is left, as a run does at its end."""
+        """Plan what the flow returned and all that is left, as a run does at its end."""
         futures: list[Future[Any]] = []
         replace_futures(value, futures.append)
         self.plan_all(*(future._node for future in futures if future._source is self.trace))
 
     def wait(self, node: int, timeout: float | None) -> None:
-        """Whoever only waits goes on the same way however it ends. A run decides all that was called up to here."""
+        """Plan what was called so far, as a run does. The flow goes on the same way whatever the node's result."""
         self.plan_all(node)
 
     def failure(self, nodes: Sequence[int]) -> BaseException | None:
-        """Nothing ran, so nothing failed."""
+        """Return None: nothing ran, so nothing failed."""
         return None
 
     def failed(self, node: int) -> bool:
@@ -82,26 +82,32 @@ class _Preview:
 
 
 def preview(call: Callable[[], Any], frame: FlowFrame, environment: Environment, *, look_up: bool) -> Plan:
-    """Call the flow function for its graph, going on through sync points whose value is cached.
+    """Call the flow function to trace its graph, continuing past sync points whose value is cached.
 
-    Runs no task. The flow function itself does run, with whatever it does outside of tasks.
+    Runs no task, but runs the flow function itself with everything it does outside of tasks.
+
+    Args:
+        call: Calls the flow function.
+        frame: The flow's name, options and key context.
+        environment: Opens the stores.
+        look_up: Whether to look up keys. False only traces, up to the first sync point.
     """
     view = _Preview(frame, environment, look_up=look_up)
     try:
         with tracing(view.trace):
             value = call()
-        view.returned(value)  # while its futures are held: a run fetches the values of all of them
+        view.returned(value)  # while its futures exist: a run fetches the values of all of them
     except _NeedsValue:
         view.plan_all()
     view.trace.graph.stopped_at = view.stopped_at
-    from penstock.explanations.explainer import Explainer  # for those who plan
+    from penstock.explanations.explainer import Explainer  # only plans need it
 
     explains = Explainer(environment.results, environment.clock) if look_up else None
     return Plan(frame.name, view.trace.graph, view.planner.steps, view.planner.counters, view.stopped_at, explains)
 
 
 def _place_in_user_code() -> str:
-    """`file:line: text` of the innermost frame that is not Penstock's."""
+    """Return `file:line: text` of the innermost frame outside of Penstock."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "penstock":
         frame = frame.f_back

@@ -1,4 +1,4 @@
-"""Runs: a flow function traced, planned and brought to its end; what is known of it afterwards."""
+"""`Run`: the state, counts and results of one execution of a flow."""
 
 from __future__ import annotations
 
@@ -26,25 +26,37 @@ class Run(Generic[R]):
     """One run of a flow, as `flow.run(...)` returns it."""
 
     id: str
+    """Unique; ids sort by the time of the start (UTC)."""
     flow_name: str
     parameters: Mapping[str, Any]
     state: str = "running"
     """running, completed, failed, cancelled or crashed."""
     graph: Graph = field(default_factory=Graph)
+    """The calls of the flow."""
     seconds: float = 0.0
+    """The duration of the run."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Nodes by what became of them: hit, miss, pruned, bypass, executed, contended, retried, failed."""
+    """The number of nodes by result: hit, miss, pruned, bypass, executed, contended, retried, failed."""
     stats: dict[str, Any] = field(default_factory=dict)
-    """What it cost: nodes, rounds and look-ups of planning, round trips and bytes of the store."""
+    """Costs of planning: the number of nodes, rounds and look-ups."""
     error: BaseException | None = None
+    """What made the run fail."""
     tasks: dict[str, dict[str, int]] = field(default_factory=dict)
+    """`counts` by task name."""
     _value: Any = None
     _kept: dict[Any, dict[int, str]] = field(default_factory=dict)
-    """Cache keys of stored results by node, for each storage; None is the run's own."""
+    """Cache keys of stored results by node, for each storage. None stands for the run's own."""
     _environment: Environment | None = None
 
     def result(self, raise_on_failure: bool = True) -> R:
-        """What the flow function returned; raises what made the run fail."""
+        """Return the value of the flow function.
+
+        Args:
+            raise_on_failure: False returns the exception of a failed run instead of raising it.
+
+        Raises:
+            BaseException: Whatever made the run fail.
+        """
         __tracebackhide__ = True  # by pytest and IPython
         if self.error is not None:
             if raise_on_failure:
@@ -53,15 +65,21 @@ class Run(Generic[R]):
         return cast(R, self._value)
 
     def stored(self, task: Any = None) -> list[StoredResult]:
-        """The stored results that the run made or found, of one task (or of its name) or of all, in order of the calls.
+        """Return the stored results that the run computed or reused, in the order of the calls.
 
-        As they are in the store now: what was removed since is left out, and what was refreshed is the new one. A hit
-        stands for what it was made from: results that nobody needed are not among them. Raises as
-        `ResultStore.look_up`, and `SignatureRefused` for what must not be used.
+        They are read from the store now: results removed since are missing, refreshed ones are the new ones. Pruned
+        nodes have none.
+
+        Args:
+            task: A task or its name. None selects all tasks.
+
+        Raises:
+            StoreError: The store cannot be read.
+            SignatureRefused: A result's signature is missing or invalid.
         """
         found: list[tuple[int, StoredResult]] = []
         for storage, pairs in self._kept.items():
-            assert self._environment is not None  # it says where they are kept
+            assert self._environment is not None  # set before any result is known
             wanted = {node: key for node, key in pairs.items() if task is None or self._is_of(node, task)}
             results = self._environment.results(storage)
             identities = [(self.graph[node].entry.task.identity, key) for node, key in wanted.items()]
@@ -79,7 +97,7 @@ class Run(Generic[R]):
         return found.name == task if isinstance(task, str) else found.entry.task.identity == task.task_key
 
     def by_task(self) -> dict[str, dict[str, int]]:
-        """`counts` for each task name."""
+        """Return `counts` for each task name."""
         return self.tasks
 
     def __repr__(self) -> str:
@@ -88,14 +106,14 @@ class Run(Generic[R]):
 
 
 def new_run_id() -> str:
-    """Sorts by time, unique everywhere."""
+    """Return a globally unique id; ids sort by time."""
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + os.urandom(4).hex()
 
 
 def key_context(
     run_id: str, flow_name: str | None, parameters: Mapping[str, Any], salt: Callable[[], bytes] | None
 ) -> KeyContext:
-    """What the keys of a flow's tasks are read against."""
+    """Return the context in which the keys of a flow's tasks are computed."""
     return KeyContext(
         run_id=run_id,
         flow_parameters=parameters,

@@ -1,4 +1,4 @@
-"""What running code may ask about its run: `penstock.runtime.flow_run` and `penstock.runtime.task_run`."""
+"""Information for running code about its run: `penstock.runtime.flow_run` and `penstock.runtime.task_run`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class having:
-    """In the block a context variable has this value.
+    """Context manager that sets a context variable during its block.
 
-    A class of its own, since what users raise passes through: contextlib's generators set the traceback of each
-    exception, and one that cannot be changed (a frozen dataclass) would become another error on the way.
+    A class, because contextlib's generators set the traceback of every exception that passes; one that is immutable,
+    such as a frozen dataclass, would turn into another error.
     """
 
     __slots__ = ("_token", "_value", "_variable")
@@ -36,8 +36,9 @@ class FlowRunInfo:
     name: str = ""
     flow_name: str = ""
     run_count: int = 0
-    """The attempt, from 1; 0 outside of a run."""
+    """The number of the attempt, from 1; 0 outside of a run."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    """The arguments of the flow by name."""
     tags: tuple[str, ...] = ()
 
 
@@ -49,8 +50,9 @@ class TaskRunInfo:
     name: str = ""
     task_name: str = ""
     run_count: int = 0
-    """The attempt, from 1; 0 outside of a task."""
+    """The number of the attempt, from 1; 0 outside of a task."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    """The arguments of the call by name."""
     tags: tuple[str, ...] = ()
     flow_run_id: str = ""
 
@@ -60,9 +62,9 @@ _task: ContextVar[TaskRunInfo] = ContextVar("penstock_task_run", default=TaskRun
 
 
 class _Current:
-    """Reads its attributes from the run under way, so that `from penstock.runtime import flow_run` works anywhere.
+    """Reads its attributes from the current run, so that `from penstock.runtime import flow_run` works anywhere.
 
-    Outside of a run its texts are None and its counts 0.
+    Outside of a run, text attributes are None and `run_count` is 0.
     """
 
     def __init__(self, name: str, variable: ContextVar[Any]) -> None:
@@ -80,7 +82,7 @@ class _Current:
         return repr(self._variable.get())
 
     def __reduce__(self) -> str:
-        return self._name  # a function that uses it is sent to workers, where it means the run there
+        return self._name  # pickled by name: on a worker it refers to the run there
 
 
 flow_run: Any = _Current("flow_run", _flow)
@@ -88,20 +90,20 @@ task_run: Any = _Current("task_run", _task)
 
 
 def current_flow_run() -> FlowRunInfo:
-    """The run of a flow that code here is part of; one without an id outside of runs."""
+    """Return the run of a flow around this code. Outside of runs its id is empty."""
     return _flow.get()
 
 
 def in_flow_run(info: FlowRunInfo) -> having:
-    """Code in this block runs as part of the flow run."""
+    """Make code in the block part of a flow run."""
     return having(_flow, info)
 
 
 def in_attempt(count: int) -> having:
-    """Code in this block is an attempt of its own of a part of the flow run."""
+    """Set the number of the attempt for code in the block."""
     return having(_flow, replace(_flow.get(), run_count=count))
 
 
 def in_task_run(info: TaskRunInfo) -> having:
-    """Code in this block runs as one call of a task."""
+    """Make code in the block part of a call of a task."""
     return having(_task, info)

@@ -1,4 +1,4 @@
-"""`@task`: what a user's function becomes. Called in a flow it adds a node; called elsewhere it runs at once."""
+"""`@task`: functions that become nodes when called inside a flow, and run at once when called elsewhere."""
 
 from __future__ import annotations
 
@@ -23,22 +23,34 @@ T = TypeVar("T")
 
 
 class unmapped(Generic[R]):
-    """In `task.map(xs, unmapped(y))`: the same `y` for every call."""
+    """Marks an argument of `Task.map` that every call receives as it is.
+
+    `task.map(xs, unmapped(y))` calls the task once for each item of `xs`, each time with the same `y`.
+
+    Args:
+        value: The argument, usually a list or another iterable that must not be mapped over.
+    """
 
     def __init__(self, value: R) -> None:
         self.value = value
 
 
 class Task(Generic[P, R]):
-    """A function with options. Made by `@task`.
+    """A function with its task options, created by `@task`.
 
-    Of a method, `object.name` is the task with that object as the first argument.
+    A task may be a method: `object.name` is then the task with `object` as its first argument.
     """
 
     def __init__(
         self, definition: TaskDefinition, *, first: tuple[Any, ...] = (), binds: Literal["object", "class"] = "object"
     ) -> None:
-        """`first` are arguments that each call begins with; as an attribute of a class it `binds` one more."""
+        """Create a task; users call `@task` instead.
+
+        Args:
+            definition: The function and its options.
+            first: Positional arguments that precede those of each call.
+            binds: Which object precedes them when the task is an attribute of a class.
+        """
         self.definition = definition
         self._first = first
         self._binds = binds
@@ -50,16 +62,17 @@ class Task(Generic[P, R]):
 
     @property
     def fn(self) -> Callable[P, R]:
-        """The function as it was written."""
+        """The undecorated function."""
         return self.definition.fn
 
     @property
     def name(self) -> str:
+        """The name shown in messages, logs and plans."""
         return self.definition.name
 
     @property
     def task_key(self) -> str:
-        """The identity in cache keys."""
+        """The task's identity in cache keys: `module:qualified name`, or `key_name` if set."""
         return self.definition.identity
 
     @overload
@@ -69,10 +82,21 @@ class Task(Generic[P, R]):
     def __call__(self, *args: Any, wait_for: Iterable[Any], **kwargs: Any) -> R: ...
 
     def __call__(self, *args: Any, **kwargs: Any) -> R:
-        """In a flow: a node, and its future (which type checkers take for the value it stands for).
+        """Add a node inside a flow, or run the task at once outside of one.
 
-        Elsewhere the task runs at once, with the same caching, locking and retries, and the value is returned; of an
-        async function that is a coroutine, as of any.
+        Outside of a flow the task runs with the same caching, locking and retries.
+
+        Args:
+            *args: Positional arguments of the function. They may be or contain futures.
+            wait_for: Futures whose calls must finish before this one starts. Ignored outside of a flow.
+            **kwargs: Keyword arguments of the function.
+
+        Returns:
+            A `Future` inside a flow; type checkers see it as the value. Outside of a flow the value, or a coroutine of
+            it if the function is async.
+
+        Raises:
+            ParameterError: The arguments do not match the function's signature.
         """
         wait_for = kwargs.pop("wait_for", ())
         trace = current_trace()
@@ -95,16 +119,25 @@ class Task(Generic[P, R]):
     def submit(self, *args: Any, wait_for: Iterable[Any], **kwargs: Any) -> Future[R]: ...
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:
-        """The node of this call, typed as the future it is. `wait_for=[...]` names calls that must have finished first.
+        """Add a node like a call inside a flow does, and return its future typed as a `Future`.
 
-        Only inside a flow: outside of one there is no graph to add to (`ParameterError`).
+        Args:
+            *args: Positional arguments of the function. They may be or contain futures.
+            wait_for: Futures whose calls must finish before this one starts.
+            **kwargs: Keyword arguments of the function.
+
+        Returns:
+            The future of the new node.
+
+        Raises:
+            ParameterError: There is no flow around the call, or the arguments do not match the function's signature.
         """
         trace = current_trace()
         if trace is None:
             raise ParameterError(
                 f"{self.name}.submit() was called outside of a flow",
                 because="a future belongs to the graph of a running flow",
-                hint=f"call {self.name}(...) to run it at once, or submit it inside a @flow function",
+                hint=f"call {self.name}(...) to run it at once, or call submit() inside a @flow function",
             )
         wait_for = kwargs.pop("wait_for", ())
         return trace.call(self.definition, (*self._first, *args), kwargs, wait_for=wait_for)
@@ -119,10 +152,22 @@ class Task(Generic[P, R]):
     def map(self, *args: Any, **kwargs: Any) -> FutureList[R]: ...
 
     def map(self, *args: Any, **kwargs: Any) -> Any:
-        """One call for each item: iterables are walked together, `unmapped(x)` and plain scalars go to every call.
+        """Call the task once for each item of the given iterables, which advance together as in `zip`.
 
-        Lists, tuples and other sequences and iterables are mapped over; strings, bytes, mappings and futures of unknown
-        length are not (a future is waited for and then mapped over). Raises `ParameterError` if lengths differ.
+        Strings, bytes, mappings, `unmapped(x)` and values that are not iterable are passed to every call. A future is
+        waited for; its value is then treated like any other argument.
+
+        Args:
+            *args: Positional arguments: iterables of equal length, or values for every call.
+            wait_for: Futures whose calls must finish before any of these starts.
+            **kwargs: Keyword arguments, treated like the positional ones.
+
+        Returns:
+            The futures of the calls, in the order of the items.
+
+        Raises:
+            ParameterError: The iterables differ in length, no argument is an iterable, or there is no flow around the
+                call.
         """
         wait_for = kwargs.pop("wait_for", ())
         positional = [_items(a) for a in args]
@@ -130,8 +175,10 @@ class Task(Generic[P, R]):
         lengths = {len(i) for i in (*positional, *named.values()) if i is not None}
         if len(lengths) != 1:
             raise ParameterError(
-                f"{self.name}.map() got iterables of {sorted(lengths) or 'no'} lengths",
-                hint="give iterables of one length, and unmapped(x) for what stays the same",
+                f"{self.name}.map() got iterables of different lengths: {', '.join(map(str, sorted(lengths)))}"
+                if lengths
+                else f"{self.name}.map() got no iterable",
+                hint="pass iterables of equal length, and unmapped(x) for arguments that every call shares",
             )
         calls: list[R] = []
         for n in range(lengths.pop()):
@@ -141,7 +188,14 @@ class Task(Generic[P, R]):
         return FutureList(calls)
 
     def with_options(self, **changes: Any) -> Task[P, R]:
-        """The same function with some options replaced; takes what `@task` takes."""
+        """Return a task of the same function with some options replaced.
+
+        Args:
+            **changes: Options of `@task`. The others keep their values.
+
+        Raises:
+            ConfigurationError: An option is unknown or has an invalid value.
+        """
         return Task(self.definition.with_options(**_options(changes)), first=self._first, binds=self._binds)
 
     def __repr__(self) -> str:
@@ -149,14 +203,22 @@ class Task(Generic[P, R]):
 
 
 class Waited(NamedTuple):
-    """What `wait` found."""
+    """The result of `wait`: the futures that have finished and those that have not."""
 
     done: Futures
     not_done: Futures
 
 
 def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> Waited:
-    """Wait until all of these calls have finished, however they ended, or `timeout` seconds have passed."""
+    """Wait until all calls have finished, successfully or not, without fetching their values.
+
+    Args:
+        futures: The futures to wait for.
+        timeout: The longest time to wait, in seconds. None waits without limit.
+
+    Returns:
+        Two sets of futures, `done` and `not_done`. `not_done` is empty unless the timeout expired.
+    """
     asked = list(futures)
     deadline = None if timeout is None else time.monotonic() + timeout
     for future in asked:
@@ -166,7 +228,7 @@ def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> Waited
 
 
 def _items(argument: Any) -> Sequence[Any] | None:
-    """What `map` walks through, or None for an argument that goes to every call."""
+    """Return the items that `map` iterates over, or None for an argument that every call receives."""
     if isinstance(argument, Future):
         argument = argument.result()
     if isinstance(argument, unmapped | str | bytes | Mapping) or not hasattr(argument, "__iter__"):
@@ -181,15 +243,15 @@ def _nth(argument: Any, items: Sequence[Any] | None, n: int) -> Any:
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as `TaskOptions` keeps them, from what users write."""
+    """Convert the options that users write to those of `TaskOptions`."""
     options = dict(given)
     key_fn = options.pop("cache_key_fn", None)
     if key_fn is not None:
         if options.get("cache_policy") is not None:
             raise ConfigurationError(
                 "both cache_policy and cache_key_fn are given",
-                because="each says what the key is made of",
-                hint="add them up: cache_policy=INPUTS + CachePolicy.from_cache_key_fn(fn)",
+                because="each of them defines the whole cache key",
+                hint="combine them: cache_policy=INPUTS + CachePolicy.from_cache_key_fn(fn)",
             )
         options["cache_policy"] = CacheKeyFnPolicy(cache_key_fn=key_fn)
     if "tags" in options:
@@ -200,7 +262,7 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _WITHOUT_EFFECT = frozenset({"cache_result_in_memory", "description", "version"})
-"""Options of Prefect that need nothing done here: values are never kept in memory longer than somebody may ask."""
+"""Options of Prefect that are accepted and ignored. Values never stay in memory after their last use."""
 
 
 @overload
@@ -234,10 +296,43 @@ def task(
 
 
 def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Make a function a task, with `@task` or `@task(option=...)`.
+    """Turn a function into a task, as `@task` or `@task(option=...)`.
 
-    The options are those of `penstock.graph.tasks.TaskOptions`, with two short forms: `cache_key_fn(ctx, params)` for
-    a key function, and any iterable of `tags`. Raises `ConfigurationError` for options that make no sense together.
+    Args:
+        fn: The function: sync or async, a generator, a method, or any other callable. The items of a generator are
+            collected in a list, batches of records in a table.
+        name: The name shown in messages, logs and plans. Defaults to the function's name.
+        key_name: The identity in cache keys, in place of the module and qualified name. Results then survive renaming
+            and moving the function.
+        description: Accepted for Prefect's sake and ignored, like `version` and `cache_result_in_memory`.
+        version: Ignored.
+        cache_policy: What the cache key consists of, for example `INPUTS + TASK_SOURCE`. By default results are not
+            cached unless `persist_result` is set here or on the flow.
+        cache_key_fn: A function `fn(context, parameters)` that returns the key, or None not to cache the call.
+            Excludes `cache_policy`.
+        cache_expiration: How long a result may be reused after it was computed.
+        refresh_cache: Run even if a result exists, and replace that result.
+        persist_result: Store the results, under the policy `DEFAULT` if no other is given. False disables caching.
+        result_storage: The store of the results, in place of the run's: an address, a path or a `Store`.
+        result_serializer: The name of a serializer or a `Serializer`. By default the type of the value decides.
+        cache_result_in_memory: Ignored.
+        retries: How many times to retry a failed call.
+        retry_delay_seconds: The wait before each retry in seconds: a number, a list with one number for each retry
+            (the last one repeats), or a function of `retries` that returns such a list.
+        retry_jitter_factor: Lengthens each wait by a random fraction between 0 and this factor.
+        retry_condition_fn: A function `fn(task, task_run, state)`. If it returns a false value, the call is not
+            retried.
+        timeout_seconds: A call that runs longer than this fails with `TaskTimeout`.
+        log_prints: Send what the function prints to its logger instead of standard output.
+        tags: Labels. Limits apply to tags.
+        resources: What a call needs, for example `{"cpu": 2, "memory": "4GiB"}`, or a function that returns this for
+            the number of the attempt, starting at 1.
+
+    Returns:
+        A `Task`, or a decorator that creates one if `fn` is not given.
+
+    Raises:
+        ConfigurationError: An option is unknown, has an invalid value, or conflicts with another one.
     """
     checked = TaskOptions().merged(_options(options))
     return (lambda function: _made(function, checked)) if fn is None else _made(fn, checked)
@@ -250,7 +345,7 @@ def _made(fn: Any, options: TaskOptions) -> Any:
         return Task(TaskDefinition(fn.__func__, options), binds="class")
     if isinstance(fn, Task):
         raise ConfigurationError(
-            f"{fn.name} is a task already",
+            f"{fn.name} is already a task",
             because="a task of a task would have two sets of options",
             hint="use one @task, or with_options(...)",
         )

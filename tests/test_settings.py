@@ -187,7 +187,7 @@ def test_a_working_folder_that_is_gone_is_said(tmp_path: Path, monkeypatch: pyte
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(ConfigurationError, match="the working folder is gone"):
+    with pytest.raises(ConfigurationError, match="the working folder no longer exists"):
         load_settings()
 
 
@@ -308,7 +308,7 @@ def test_a_profile_is_chosen_by_file_then_variable_then_flag_then_call(places: P
 def test_a_profile_that_no_file_has_is_refused_and_a_near_one_is_named(places: Places) -> None:
     places.project_file(PROFILES)
     error = refusal(places, flags={"profile": "labtop"})
-    assert (error.what, error.where, error.hint) == ("no profile is called labtop", "flag", "did you mean laptop?")
+    assert (error.what, error.where, error.hint) == ("there is no profile labtop", "flag", "did you mean laptop?")
 
 
 def test_a_profile_without_any_file_is_refused(places: Places) -> None:
@@ -319,7 +319,7 @@ def test_a_profile_without_any_file_is_refused(places: Places) -> None:
 
 def test_a_profile_does_not_choose_a_profile(places: Places) -> None:
     places.project_file('[profiles.a]\nprofile = "b"')
-    assert refusal(places).what == "no setting is called profile"
+    assert refusal(places).what == "there is no setting profile"
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
@@ -328,7 +328,7 @@ def test_a_profile_does_not_choose_a_profile(places: Places) -> None:
 def test_an_unknown_key_is_refused_with_its_file_and_the_near_one(places: Places) -> None:
     path = places.project_file('stroe = "x"')
     error = refusal(places)
-    assert (error.what, error.where) == ("no setting is called stroe", f"project file {path}")
+    assert (error.what, error.where) == ("there is no setting stroe", f"project file {path}")
     assert error.hint == "did you mean store?"
 
 
@@ -345,13 +345,13 @@ def test_every_profile_is_checked_even_if_it_is_not_chosen(places: Places, profi
 
 @pytest.mark.parametrize("said", ["flags", "overrides"])
 def test_an_unknown_flag_or_argument_is_refused(places: Places, said: str) -> None:
-    assert refusal(places, **{said: {"lease": 3}}).what == "no setting is called lease"
+    assert refusal(places, **{said: {"lease": 3}}).what == "there is no setting lease"
 
 
 def test_a_mistyped_variable_is_refused(places: Places) -> None:
     places.environ["PENSTOCK_LOCK"] = "redis://cache"
     error = refusal(places)
-    assert (error.what, error.hint) == ("no variable is called PENSTOCK_LOCK", "did you mean PENSTOCK_LOCKS?")
+    assert (error.what, error.hint) == ("there is no variable PENSTOCK_LOCK", "did you mean PENSTOCK_LOCKS?")
 
 
 def test_variables_that_others_set_are_none_of_our_business(places: Places) -> None:
@@ -386,7 +386,7 @@ def test_a_value_that_does_not_fit_is_refused_with_its_file(places: Places, line
     path = places.project_file(line)
     error = refusal(places)
     assert error.where == f"project file {path}"
-    assert error.because.startswith("it has to be ")
+    assert error.because.startswith("it must be ")
 
 
 def test_a_number_in_the_environment_that_is_none_is_refused_with_its_variable(places: Places) -> None:
@@ -416,12 +416,12 @@ def test_a_settings_file_that_cannot_be_read_is_not_passed_over(places: Places) 
 @pytest.mark.parametrize("text", ["profiles = 1", "[profiles]\nlaptop = 1"])
 def test_profiles_that_are_no_tables_are_refused(places: Places, text: str) -> None:
     places.project_file(text)
-    assert refusal(places).what == "profiles are tables"
+    assert refusal(places).what == "a profile must be a table"
 
 
 def test_a_tool_table_that_is_none_is_refused(places: Places) -> None:
     places.project_file("[tool]\npenstock = 1", "pyproject.toml")
-    assert refusal(places).what == "tool.penstock is a table"
+    assert refusal(places).what == "tool.penstock must be a table"
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------

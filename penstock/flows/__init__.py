@@ -1,4 +1,4 @@
-"""What users call flows: the decorator, its options, and what it makes of a function."""
+"""Flows: the decorator, its options and the `Flow` class."""
 
 from penstock.flows.decorator import flow
 from penstock.flows.definition import Flow

@@ -1,4 +1,4 @@
-"""`@flow`: a function whose task calls become a graph, run on Dask, Ray or this machine."""
+"""`@flow`: functions whose task calls become a graph that runs on Dask, Ray or this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ R = TypeVar("R")
 def _made(fn: Any, options: FlowOptions) -> Any:
     if isinstance(fn, Flow):
         raise ConfigurationError(
-            f"{fn.name} is a flow already", because="it would have two sets of options", hint="use with_options(...)"
+            f"{fn.name} is already a flow",
+            because="a flow of a flow would have two sets of options",
+            hint="use one @flow, or with_options(...)",
         )
     if isinstance(fn, staticmethod):
         return staticmethod(Flow(fn.__func__, options))
@@ -54,10 +56,33 @@ def flow(
 
 
 def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Make a function a flow, with `@flow` or `@flow(option=...)`.
+    """Turn a function into a flow, as `@flow` or `@flow(option=...)`.
 
-    The options are those of `FlowOptions`; `task_runner` is another name of `runner`. Raises `ConfigurationError` for
-    unknown ones.
+    Options that are not given are decided by the settings.
+
+    Args:
+        fn: The function, sync or async, or a method.
+        name: The name shown in messages, logs and run records. Defaults to the function's name.
+        description: Accepted for Prefect's sake and ignored, like `version` and `cache_result_in_memory`.
+        version: Ignored.
+        cache_result_in_memory: Ignored.
+        runner: Where the tasks run: a runner, an address such as `threads?workers=8`, or a function that returns
+            either for the number of the attempt, starting at 1.
+        task_runner: Another name for `runner`.
+        persist_result: Store the results of all tasks, so that a failed or killed run can be resumed.
+        refresh_cache: Run every task even if a result exists.
+        result_storage: The store of the flow's results: an address, a path or a `Store`.
+        retries: How many times to retry the whole flow if it fails. Published results are reused.
+        retry_delay_seconds: The wait before each retry in seconds: a number, a list with one number for each retry
+            (the last one repeats), or a function of `retries` that returns such a list.
+        log_prints: Send what the flow and its tasks print to their loggers instead of standard output.
+        tags: Labels of the run.
+
+    Returns:
+        A `Flow`, or a decorator that creates one if `fn` is not given.
+
+    Raises:
+        ConfigurationError: An option is unknown or has an invalid value, or `fn` cannot be a flow.
     """
     checked = FlowOptions().merged(flow_options(options))
     return (lambda function: _made(function, checked)) if fn is None else _made(fn, checked)

@@ -1,4 +1,4 @@
-"""Where a flow is imported from, as the command line and `resume` write it."""
+"""The entry point of a flow, as the command line and run records write it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from penstock.digests.sources import importable_name
 
 
 def entry_of(fn: Callable[..., Any]) -> str:
-    """Where a flow is imported from, as the command line writes it."""
+    """Return `module:name` or `/path/to/file.py:name` for a flow function."""
     module, qualname = importable_name(fn)
     source = getattr(sys.modules.get(fn.__module__), "__file__", None)
     if source is not None and (fn.__module__ == "__main__" or "." not in module):

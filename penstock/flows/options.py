@@ -1,4 +1,4 @@
-"""What `@flow` takes: options of flows, checked when they are given."""
+"""The options of flows, checked when they are set."""
 
 from __future__ import annotations
 
@@ -13,36 +13,38 @@ from penstock.graph.tasks import Delays, check_retries
 from penstock.runners.base import Runner
 
 Choice = Runner | str | Callable[[int], Runner | str] | None
-"""Of where a flow runs. A function is called with the number of the attempt, from 1."""
+"""Where a flow runs. A function receives the number of the attempt, starting at 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowOptions:
-    """How a flow runs. `None`: not said here, so the settings decide."""
+    """The options of `@flow`. None leaves a decision to the settings."""
 
     name: str | None = None
     runner: Choice = None
-    """Where it runs: a runner, an address such as `threads?workers=8`, or a function that gives one for the attempt."""
+    """A runner, an address such as `threads?workers=8`, or a function that returns either for an attempt."""
     persist_result: bool | None = None
-    """Keep the results of all its tasks, so that a failed or killed run can be resumed."""
+    """Whether to store the results of all tasks, so that a failed or killed run can be resumed."""
     refresh_cache: bool = False
-    """Run every task even if there is a result."""
+    """Whether to run every task even if a result exists."""
     result_storage: Any = None
-    """The store of this flow, as an address or a path."""
+    """The store of this flow: an address, a path or a store."""
     retries: int = 0
-    """How often the whole flow is tried again; finished tasks with a key are hits then."""
+    """How many times to retry the whole flow. Published results are reused."""
     retry_delay_seconds: Delays = 0.0
+    """The wait before each retry, in seconds."""
     log_prints: bool | None = None
-    """Send what its tasks print to the log."""
+    """Whether to send what the flow and its tasks print to their loggers."""
     tags: frozenset[str] = frozenset()
+    """Labels of the run."""
 
     def merged(self, changes: Mapping[str, Any]) -> FlowOptions:
-        """A copy with some options replaced; an unknown name is a `ConfigurationError`."""
+        """Return a copy with some options replaced. Raises `ConfigurationError` for an unknown or invalid option."""
         known = {f.name for f in fields(self)}
         for name in changes:
             if name not in known:
                 raise ConfigurationError(
-                    f"a flow has no option {name!r}", hint=f"the options are {', '.join(sorted(known))}"
+                    f"flows have no option {name!r}", hint=f"the options are {', '.join(sorted(known))}"
                 )
         merged = replace(self, **changes)
         check_retries(merged.retries, merged.retry_delay_seconds)
@@ -50,7 +52,7 @@ class FlowOptions:
 
 
 def flow_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as `FlowOptions` keeps them, from what users write."""
+    """Convert the options that users write to those of `FlowOptions`."""
     without_effect = ("description", "version", "cache_result_in_memory")
     options = {name: value for name, value in given.items() if name not in without_effect}
     if "task_runner" in options:
@@ -63,19 +65,24 @@ def flow_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_flow(fn: Any) -> None:
-    """Raises `ConfigurationError` for what cannot be a flow."""
+    """Raise `ConfigurationError` if `fn` cannot be a flow."""
     if not callable(fn):
-        raise ConfigurationError(f"{fn!r} cannot be a flow", because=f"a {type(fn).__name__} cannot be called")
+        raise ConfigurationError(
+            f"{fn!r} cannot be a flow",
+            because=f"a {type(fn).__name__} cannot be called",
+            hint="put @flow above the `def` of a function",
+        )
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise ConfigurationError(
             f"{fn.__name__} cannot be a flow",
-            because="it is a generator: its body would run after the run, whenever somebody takes an item",
-            hint="return a list, or yield from a task: that may be a generator",
+            because="it is a generator, so its body would run after the run has ended",
+            hint="return a list, or yield in a task: tasks may be generators",
         )
 
 
 def chosen(runner: Choice, count: int) -> Runner | str | None:
-    """The runner of an attempt. Runners can be called too: with a flow, to bind it."""
+    """Return the runner of an attempt, which may be given as a function of the attempt's number."""
+    # Runners are callable too: calling one binds a flow to it.
     if callable(runner) and not isinstance(runner, Runner):
         return runner(count)
     return runner

@@ -1,4 +1,4 @@
-"""Future: a value that is not here yet. Passing it on does not wait; using it as a value does."""
+"""Future: stands for a value that may not exist yet. Passing it on does not wait; using it as a value does."""
 
 from __future__ import annotations
 
@@ -19,70 +19,70 @@ R_co = TypeVar("R_co", covariant=True)
 _put = object.__setattr__
 _LABELLED = frozenset({"pandas", "polars", "pyarrow"})
 _TABLE_PROTOCOLS = frozenset({"__arrow_c_array__", "__arrow_c_schema__", "__arrow_c_stream__", "__dataframe__"})
-"""Libraries of tables ask for these: a future has those that its value has."""
+"""Protocols of table libraries. A future has those that its value has."""
 
 
 class WaitedInVain(TimeoutError):
-    """The call did not finish in the time that was given to wait for it."""
+    """The call did not finish within the timeout."""
 
 
 class Source(Protocol):
-    """Where futures get their values: the trace that made them."""
+    """Where futures get their values: the trace that created them."""
 
     def value(self, node: int, timeout: float | None) -> Any:
-        """The node's value, after a sync point if need be. Raises what the task raised."""
+        """Return the node's value, after a sync point if needed. Raises what the task raised."""
         ...
 
     def wait(self, node: int, timeout: float | None) -> None:
-        """Return once the node has finished, however it ended, without bringing its value here.
+        """Return once the node has finished, successfully or not, without fetching its value.
 
         Raises `WaitedInVain` after `timeout` seconds, as `value` does.
         """
         ...
 
     def settled(self, node: int) -> bool:
-        """Whether the value (or the failure) is known without waiting."""
+        """Return whether the value or the failure is known without waiting."""
         ...
 
     def part(self, node: int, how: str, what: Any) -> Future[Any]:
-        """A lazy node for an item or an attribute of the value."""
+        """Return the future of an item or attribute of the value, without waiting."""
         ...
 
     def stored(self, node: int) -> Any:
-        """The node's stored result, after a sync point, without its value. Raises what the task raised."""
+        """Return the node's stored result without its value, after a sync point. Raises what the task raised."""
         ...
 
     def describe(self, node: int) -> str:
-        """The task's name and the node's state, without waiting."""
+        """Return the task's name and the node's state, without waiting."""
         ...
 
     def hold(self, node: int, change: int) -> None:
-        """One more (1) or one less (-1) future of this node is alive."""
+        """Count one more (1) or one less (-1) living future of this node."""
         ...
 
     def values_in(self, arguments: Any) -> Any:
-        """Arguments (a tuple or a dict) with the values of the futures in them."""
+        """Return arguments (a tuple or a dict) with their futures replaced by values."""
         ...
 
     def call_value(
         self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], changed: Callable[[], Exception]
     ) -> Any:
-        """Call what a value offers, with values for futures. Raises `changed()` if it changed what it belongs to."""
+        """Call a method of a value, with futures replaced by values. Raises `changed()` if it modified the value."""
         ...
 
     def awaitable(self, node: int) -> Generator[Any, None, Any]:
-        """What `await future` runs: it waits without blocking the event loop."""
+        """Implement `await future`: wait without blocking the event loop."""
         ...
 
 
 class Future(Generic[R_co]):
     """The result of a task called inside a flow.
 
-    Pass it to other tasks, inside lists and dicts too: that adds an edge to the graph and waits for nothing.
-    `future["column"]` and `future.name` are futures themselves. `.result()`, `if`, `for`, `len()`, comparison,
-    arithmetic, `str()` and f-strings need the value: everything called so far is then planned and submitted, the flow
-    waits for this one value and goes on. `repr()` never waits. Futures compare and hash as their values do. What a
-    task returned is not changed through its future: take a value of your own with `.result()`.
+    Passing a future to another task, also inside lists and dicts, adds an edge to the graph without waiting.
+    `future["column"]` and `future.name` are futures, too. `.result()`, `if`, `for`, `len()`, comparison, arithmetic,
+    `str()` and f-strings need the value: everything called so far is then planned and submitted, and the flow waits for
+    this value only. `repr()` never waits. Futures compare and hash like their values. A task's result cannot be
+    modified through its future: get a value of your own with `.result()`.
     """
 
     __slots__ = ("__weakref__", "_node", "_source")
@@ -91,21 +91,31 @@ class Future(Generic[R_co]):
 
     def __init__(self, node: int, source: Source | None = None) -> None:
         if source is None:
-            raise TypeError("a Future cannot be made of a value, only by calling a task in a flow")
+            raise TypeError("a Future cannot be created from a value; call a task inside a flow instead")
         _put(self, "_node", node)
         _put(self, "_source", source)
         source.hold(node, 1)
 
     def __del__(self) -> None:
-        # The driver keeps a plain value only as long as somebody could still ask for it.
+        # The driver keeps the value of a plain task only while a future of it exists.
         source = getattr(self, "_source", None)
         if source is not None:
             source.hold(self._node, -1)
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R_co:
-        """The value. Waits at most `timeout` seconds (`TimeoutError` after that); raises what the task raised.
+        """Wait for the task and return its value.
 
-        With `raise_on_failure=False` a failure is returned as the exception instead of raised.
+        Args:
+            timeout: The longest time to wait, in seconds. None waits without limit.
+            raise_on_failure: False returns the exception of a failed task instead of raising it.
+
+        Returns:
+            The value that the task returned.
+
+        Raises:
+            TimeoutError: The task did not finish within the timeout.
+            UpstreamFailed: The task did not run because one of its dependencies failed.
+            Exception: Whatever the task's function raised.
         """
         try:
             value: R_co = self._source.value(self._node, timeout)
@@ -116,30 +126,37 @@ class Future(Generic[R_co]):
         return value
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the task has finished, however it ended, or `timeout` seconds have passed; `done()` tells which.
+        """Wait until the task has finished, successfully or not, without fetching its value.
 
-        The value stays where it is. A failure that nobody asks for with `result` fails the flow at its end.
+        Call `done()` afterwards to see whether it has. A failure that the flow never retrieves with `result` makes the
+        flow fail at its end.
+
+        Args:
+            timeout: The longest time to wait, in seconds. None waits without limit.
         """
         with contextlib.suppress(WaitedInVain):
             self._source.wait(self._node, timeout)
 
     def stored(self) -> Any:
-        """The stored result, as a `penstock.StoredResult`, without bringing the value here.
+        """Wait for the task and return its `penstock.StoredResult`, without fetching the value.
 
-        Waits as `result` does, and raises what the task raised; `TracingError` if its result is not kept in a store.
-        For a value so called use `future.result().stored`.
+        To read an attribute of the value that is called `stored`, write `future.result().stored`.
+
+        Raises:
+            TracingError: The task's result is not stored.
+            Exception: Whatever the task's function raised.
         """
         return self._source.stored(self._node)
 
     def done(self) -> bool:
-        """Whether the task has finished, however it ended."""
+        """Return whether the task has finished, successfully or not. Never waits."""
         return self._source.settled(self._node)
 
     def __getitem__(self, item: Any) -> Future[Any]:
         return self._source.part(self._node, "item", item)
 
     def __getattr__(self, name: str) -> Future[Any]:
-        # Dunder and private names are asked for by copy, pickle, notebooks and debuggers; none of them wants a node.
+        # copy, pickle, notebooks and debuggers look up dunder and private names; these must not create nodes.
         if name.startswith("_"):
             if name in _TABLE_PROTOCOLS:
                 return cast("Future[Any]", getattr(self.result(), name))
@@ -154,7 +171,7 @@ class Future(Generic[R_co]):
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         if name.startswith("_"):
-            raise AttributeError(f"a Future takes no attribute {name}")
+            raise AttributeError(f"cannot set the attribute {name} of a Future")
         raise self._not_changed(f"the attribute {name} was set")
 
     def __delattr__(self, name: str) -> NoReturn:
@@ -163,20 +180,20 @@ class Future(Generic[R_co]):
     def _not_changed(self, how: str) -> TracingError:
         return TracingError(
             f"{how} in {self!r}",
-            because="who uses a result gets it as the task returned it, so a change through its future would be lost",
-            hint="take a value of your own with .result(), change that, and pass it on",
+            because="every user of a result receives it as the task returned it, so the change would be lost",
+            hint="get a value of your own with .result(), modify that, and pass it on",
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         function: Any = self.result()
         if not callable(function):
-            raise TypeError(f"{self!r} was called, and its value is no function; use .result() for the value itself")
+            raise TypeError(f"cannot call {self!r}: its value is not callable; use .result() to get the value itself")
         return self._source.call_value(
             function, args, kwargs, lambda: self._not_changed("the value was changed by a call")
         )
 
     def __await__(self) -> Generator[Any, None, R_co]:
-        # Not a plain return: this frame keeps the future, and with it the value, while it is waited for.
+        # Not a plain return: this frame keeps the future, and therefore the value, alive during the wait.
         value: R_co = yield from self._source.awaitable(self._node)
         return value
 
@@ -184,10 +201,10 @@ class Future(Generic[R_co]):
         return f"Future({self._source.describe(self._node)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("a Future belongs to its run; pass it to a task, or pass future.result()")
+        raise TypeError("cannot pickle a Future, which belongs to its run; pass it to a task, or use future.result()")
 
     def __hash__(self) -> int:
-        # asyncio only tells awaitables apart, in its event loop, which must not stand still.
+        # asyncio only needs to distinguish awaitables, and its event loop must not block.
         if sys._getframe(1).f_globals.get("__name__") == "asyncio.tasks":
             return object.__hash__(self)
         value: Any = self.result()
@@ -195,8 +212,8 @@ class Future(Generic[R_co]):
             return hash(value)
         except TypeError as error:
             raise TypeError(
-                f"{self!r} hashes as its value does, and that cannot: {error}; "
-                "keep futures in a list, or use a part of .result() that can be hashed"
+                f"cannot hash {self!r}, which hashes like its value: {error}; "
+                "keep futures in a list, or use a hashable part of .result()"
             ) from error
 
     def __bool__(self) -> bool:
@@ -230,18 +247,18 @@ def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class FutureList(list[R]):
-    """The futures of a `map`, in order. Type checkers take them for the values they stand for, as with calls."""
+    """The futures of a `map`, in order. Type checkers see them as the values, as they do for calls."""
 
     def futures(self) -> list[Future[R]]:
-        """The same futures, typed as what they are."""
+        """Return the same futures, typed as futures."""
         return cast("list[Future[R]]", list(self))
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
-        """All values, in order."""
+        """Wait for all calls and return their values in order. Takes and raises what `Future.result` does."""
         return [f.result(timeout, raise_on_failure) for f in self.futures()]
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until each has finished, however it ended."""
+        """Wait until every call has finished, successfully or not; at most `timeout` seconds for each."""
         for future in self.futures():
             future.wait(timeout)
 
@@ -268,16 +285,16 @@ Future.__rdivmod__ = _reflected(divmod)  # type: ignore[attr-defined]
 
 
 def _array(self: Future[Any], *args: Any, **kwargs: Any) -> Any:
-    # numpy asks for this when a future is handed to np.asarray and friends: a use of the value.
+    # numpy calls this when np.asarray and the like receive a future, which is a use of the value.
     import numpy
 
     value: Any = self.result()
     caller = sys._getframe(1).f_globals.get("__name__", "")
     if caller.partition(".")[0] == "pandas" and package_of(type(value)) in _LABELLED:
-        # It takes what it does not know for an array, and would lose the labels without a word.
+        # pandas treats unknown objects as arrays and would silently drop the labels.
         raise TracingError(
-            f"{self!r} was given to pandas, and its value is a {kind_name(type(value))}",
-            because="pandas takes a future for an array and would lose the names of columns and the index",
+            f"cannot pass {self!r} to pandas: its value is a {kind_name(type(value))}",
+            because="pandas treats a future as an array and would lose the column names and the index",
             hint="pass .result()",
         )
     return numpy.asarray(value, *args, **kwargs)
@@ -298,11 +315,11 @@ def _array_function(self: Future[Any], function: Any, types: Any, args: Any, kwa
 Future.__array__ = _array  # type: ignore[attr-defined]
 Future.__array_ufunc__ = _array_ufunc  # type: ignore[attr-defined]
 Future.__array_function__ = _array_function  # type: ignore[attr-defined]
-Future.__pandas_priority__ = 1_000_000  # type: ignore[attr-defined]  # `series + future` is the future's to answer
+Future.__pandas_priority__ = 1_000_000  # type: ignore[attr-defined]  # makes `series + future` call the future
 
 
 class Futures(Set[Future[Any]]):
-    """A set of futures, in order, that never asks for a value: which call it is tells them apart."""
+    """An ordered set of futures that are compared by their calls, not by their values."""
 
     def __init__(self, futures: Iterable[Future[Any]] = ()) -> None:
         self._by_call = {_call_of(future): future for future in futures}

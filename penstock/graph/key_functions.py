@@ -1,4 +1,4 @@
-"""What a task's own `cache_key_fn` is given, and how it is asked."""
+"""The arguments of a task's own `cache_key_fn`, and its call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from penstock.graph.policies import KeyFunction
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
-    """What a key function sees of the task."""
+    """The task, as a key function sees it."""
 
     name: str
     fn: Callable[..., Any]
@@ -22,7 +22,7 @@ class TaskView:
 
 
 class TaskRunView:
-    """What a key function sees of the call."""
+    """The call, as a key function sees it."""
 
     def __init__(self, flow_run_id: str, task_key: str, parameters: Mapping[str, Any]) -> None:
         self.flow_run_id = flow_run_id
@@ -31,12 +31,19 @@ class TaskRunView:
 
     @property
     def id(self) -> str:
-        """Names this call within this run: the same on the driver and on a worker."""
+        """Identifies the call within the run; the same on the driver and on a worker."""
         return combine("task run", (self.flow_run_id, self._task_key, digest(dict(self._parameters))))
 
 
 class TaskRunContext:
-    """The first argument of a key function."""
+    """The first argument of a key function.
+
+    Attributes:
+        task: The task: its `name`, function `fn` and identity `task_key`.
+        task_run: The call: its `id` and `flow_run_id`.
+        parameters: The arguments of the call, by name.
+        flow_parameters: The arguments of the flow, by name. Empty outside of a flow.
+    """
 
     def __init__(
         self,
@@ -52,15 +59,25 @@ class TaskRunContext:
 
     @property
     def flow_run_id(self) -> str:
+        """The id of the run."""
         return self.task_run.flow_run_id
 
     @property
     def task_run_id(self) -> str:
+        """The id of the call within the run."""
         return self.task_run.id
 
 
 def task_input_hash(context: Any, arguments: dict[str, Any]) -> str | None:
-    """A key function over the task and all of its arguments: their digests, as INPUTS takes them."""
+    """Return a key of the task's identity and the digests of all arguments. To be passed as `cache_key_fn`.
+
+    Args:
+        context: The `TaskRunContext` of the call.
+        arguments: The arguments by name.
+
+    Raises:
+        DigestError: An argument has no stable digest.
+    """
     task: str = context.task.task_key
     return combine("task_input_hash", (task, digest(arguments, where="arguments")))
 
@@ -77,6 +94,7 @@ class Caller:
     flow_parameters: Mapping[str, object]
 
     def answer(self, parameters: dict[str, Any]) -> str | None:
+        """Return the key, or None not to cache the call. Raises `PolicyError` if the function returns neither."""
         task = TaskView(self.name, self.fn, self.identity)
         run = TaskRunView(self.run_id, self.identity, parameters)
         context = TaskRunContext(task, run, parameters, self.flow_parameters)
@@ -84,7 +102,7 @@ class Caller:
         if answer is None or isinstance(answer, str):
             return answer
         raise PolicyError(
-            f"the cache key function of {self.identity!r} answered {type(answer).__qualname__}",
-            because="a key is a string, or None for a call that is not to be cached",
-            hint="turn the answer into a string",
+            f"the cache key function of {self.identity!r} returned {type(answer).__qualname__}",
+            because="a key is a string, or None not to cache the call",
+            hint="convert the result to a string",
         )

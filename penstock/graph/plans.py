@@ -1,4 +1,4 @@
-"""Plan: what a run would do, as something to read: `str`, HTML for notebooks, a dict for programs."""
+"""Plan: what a run would do, as text, as HTML for notebooks and as a dict for programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN_REASONS = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlannedNode:
-    """One node and what the plan says of it."""
+    """One node of a plan."""
 
     id: int
     task: str
@@ -27,20 +27,23 @@ class PlannedNode:
     """hit, miss, pruned, bypass or unknown."""
     reason: str
     key: str | None
-    """The cache key, if it is known before the run."""
+    """The cache key; None if it depends on values that are not known before the run."""
     size: int | None
-    """Bytes of the stored result."""
+    """The size of the stored result in bytes, for hits."""
     seconds: float | None
-    """How long it took when it last ran: saved by a hit, expected of a miss."""
+    """The duration of its last execution: what a hit saves, or what a miss is expected to take."""
     deps: tuple[int, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the node as JSON-compatible data."""
         return {name: getattr(self, name) for name in self.__slots__} | {"deps": list(self.deps)}
 
 
 class Plan:
-    """What a run would do with each node, decided by look-ups alone."""
+    """What a run would do with each node, decided by look-ups only.
+
+    `str(plan)` is a table with one line per task and status; notebooks show it as HTML.
+    """
 
     def __init__(
         self,
@@ -51,18 +54,34 @@ class Plan:
         stopped_at: str | None,
         explains: Explains | None = None,
     ) -> None:
-        """`explains` finds out why nodes are no hits, when somebody reads of it."""
+        """Create a plan; users call `Flow.plan` instead.
+
+        Args:
+            flow: The flow's name.
+            graph: The traced calls.
+            steps: The decisions by node id. Nodes without one are pruned.
+            counters: The number of planning rounds and look-ups.
+            stopped_at: The place of the first value that is not cached, if the flow function needs one.
+            explains: Finds out on request why nodes are not hits.
+        """
         self.flow = flow
         self.graph = graph
         self.steps = steps
         self.counters = counters
         self.stopped_at = stopped_at
-        """Where the flow function needs a value that is not cached; what it calls after that is not in the plan."""
+        """Where the flow function needs a value that is not cached; the plan contains no calls after that."""
         self._explains = explains
         self._explained: dict[int, Explanation] = {}
 
     def explain(self, node: int) -> Explanation:
-        """Why a node is what the plan says of it. Looks into the store for earlier results of its task."""
+        """Return the reason for a node's status, based on earlier results of its task in the store.
+
+        Args:
+            node: The id of the node.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
         found = self._explained.get(node)
         if found is None:
             found = self._explained[node] = self._find_out(self.graph[node])
@@ -76,7 +95,7 @@ class Plan:
 
     @property
     def changes(self) -> dict[str, list[CodeChange]]:
-        """By task, what was changed in its code since the nearest earlier results of its calls, each once."""
+        """The code changes since the most similar earlier results, by task name, each listed once."""
         found: dict[str, dict[CodeChange, None]] = {}
         for node in self.graph:
             if changes := self.explain(node.id).changes:
@@ -90,18 +109,18 @@ class Plan:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Nodes by status."""
+        """The number of nodes by status."""
         tally = Counter(str(self._status(node)) for node in self.graph)
         return {str(status): tally[str(status)] for status in Status}
 
     @property
     def work(self) -> bool:
-        """Whether a run would execute any task: to take a part of what is stored is no work."""
+        """Whether a run would execute any task. Taking an item of a stored value does not count."""
         tasks = (step for id, step in self.steps.items() if not self.graph[id].entry.task.derived)
         return any(step.runs for step in tasks) or self.stopped_at is not None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, for `--json` and tests."""
+        """Return the plan as JSON-compatible data, as `penstock plan --json` prints it."""
         return {
             "flow": self.flow,
             "counts": self.counts,
@@ -154,7 +173,7 @@ class Plan:
             took = f"{seconds:8.2f} s" if seconds else " " * 10
             lines.append(f"  {task:<{width}}  {status:<7} {number:>6} {took}  {reasons}")
         if self.stopped_at is not None:
-            lines.append(f"  the plan ends at {self.stopped_at}: a value is needed there that is not cached")
+            lines.append(f"  the plan ends at {self.stopped_at}: the flow needs a value there that is not cached")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -174,5 +193,5 @@ class Plan:
 
 
 def _counted(reason: str, nodes: int, *, of: int) -> str:
-    """One of several reasons, with the number of nodes that it holds for."""
+    """Format one of several reasons with the number of its nodes."""
     return reason if of == 1 else f"{reason} ({nodes} node{'' if nodes == 1 else 's'})"

@@ -1,8 +1,8 @@
-"""Cache policies: what the cache key of a task is made of. Immutable values with `+`, `-` and `configure`.
+"""Cache policies: immutable values that define what the cache key of a task consists of.
 
-A policy is a *set* of parts. `a + b` is the union, so order, grouping and repetition do not matter; each further part
-makes keys easier to miss, never easier to hit. `- "name"` leaves an input out. `NO_CACHE` is the empty set: adding it
-changes nothing, and a task that has nothing else is not cached.
+A policy is a *set* of parts. `a + b` is the union, so order, grouping and repetition do not matter; every added part
+can only turn hits into misses. `- "name"` excludes an input. `NO_CACHE` is the empty set: adding it changes nothing,
+and a task with no other policy is not cached.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Any, Self, TypeVar
 from penstock.errors import PolicyError
 
 KeyFunction = Callable[[Any, dict[str, Any]], str | None]
-"""`fn(context, parameters)`: a string to be part of the key, or None for "do not cache this call"."""
+"""`fn(context, parameters)` returns a string that becomes part of the key, or None not to cache the call."""
 
 T = TypeVar("T")
 
 
 class IsolationLevel(StrEnum):
-    """How calls with one key treat each other."""
+    """Whether several runs may compute the same key at the same time."""
 
     READ_COMMITTED = "READ_COMMITTED"
-    """Everyone may compute; the first published result counts."""
+    """Every run may compute it; the first published result is used by all."""
     SERIALIZABLE = "SERIALIZABLE"
-    """One computes under a lock while the others wait for its result."""
+    """One run computes it under a lock; the others wait for its result."""
 
 
 class Part(Enum):
-    """The parts of a key that need no argument."""
+    """The parts of a key that take no argument."""
 
     INPUTS = "inputs"
     TASK_SOURCE = "task_source"
@@ -48,7 +48,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """The content of files: those a pattern finds, or those a parameter names."""
+    """The content of the files that match a pattern or that a parameter names."""
 
     pattern: str | None = None
     parameter: str | None = None
@@ -56,14 +56,14 @@ class FileContent:
 
 @dataclass(frozen=True, slots=True)
 class KeyFunctionPart:
-    """What a user's function answers."""
+    """The string that a user's function returns."""
 
     fn: KeyFunction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ComputedKey:
-    """The method `compute_key` of a user's policy class, as a key function."""
+    """Adapts the `compute_key` method of a user's policy class to a key function."""
 
     policy: Any
 
@@ -76,33 +76,36 @@ AnyPart = Part | Constant | FileContent | KeyFunctionPart
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CachePolicy:
-    """A set of key parts, the inputs left out, and where records and locks live.
+    """A set of key parts, excluded inputs, and the places of records and locks.
 
-    Policies are equal if they say the same, however they were put together. Adding two policies whose isolation
-    level, lock manager or key storage are set and differ is a PolicyError.
+    Policies with the same parts and settings are equal, in whatever order they were combined. Adding two policies that
+    set the isolation level, lock manager or key storage to different values raises `PolicyError`.
 
-    A class of your own with a method `compute_key(self, task_ctx, inputs, flow_parameters, **kwargs)` is a policy whose
-    key is what that answers: a string, or None for a call that is not to be cached.
+    A subclass with a method `compute_key(self, task_ctx, inputs, flow_parameters, **kwargs)` is a policy whose key is
+    the string that this method returns; None means not to cache the call.
     """
 
     parts: frozenset[AnyPart] = frozenset()
+    """What the key consists of. Empty for `NO_CACHE`."""
     excluded: frozenset[str] = frozenset()
-    """Parameters that INPUTS leaves out."""
+    """Parameters that INPUTS ignores."""
     isolation_level: IsolationLevel | None = None
+    """None leaves it to the settings."""
     lock_manager: Any = None
+    """The `LockManager` for keys of this policy. None leaves it to the settings."""
     key_storage: Any = None
-    """Where records live if not beside the results: a path, an address or a store."""
+    """The store of the records if it is not the store of the results: a path, an address or a `Store`."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         policy = object.__new__(cls)
-        if cls is not CachePolicy:  # a class that may not call our __init__ from its own
+        if cls is not CachePolicy:  # the __init__ of a subclass may not call ours
             for name, value in _UNSET.items():
                 object.__setattr__(policy, name, value)
             policy.__post_init__()
         return policy
 
     def __init_subclass__(cls) -> None:
-        # Its objects are the user's, and may have attributes of their own.
+        # Objects of users' subclasses may have attributes of their own.
         cls.__setattr__ = object.__setattr__  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
@@ -111,12 +114,12 @@ class CachePolicy:
 
     @staticmethod
     def from_cache_key_fn(cache_key_fn: KeyFunction) -> CachePolicy:
-        """A policy whose key is what a function answers (and the task's identity)."""
+        """Return a policy whose key is the result of a function; see `CacheKeyFnPolicy`."""
         return CacheKeyFnPolicy(cache_key_fn=cache_key_fn)
 
     @property
     def caches(self) -> bool:
-        """Whether there is a key at all."""
+        """Whether the policy produces a key."""
         return bool(self.parts)
 
     @property
@@ -131,7 +134,7 @@ class CachePolicy:
 
     @property
     def file_patterns(self) -> tuple[str, ...]:
-        """The paths and patterns written down in the policy, sorted."""
+        """The paths and patterns that the policy contains, sorted."""
         return tuple(sorted(p.pattern for p in self.parts if isinstance(p, FileContent) and p.pattern is not None))
 
     @property
@@ -146,7 +149,16 @@ class CachePolicy:
         lock_manager: Any = None,
         key_storage: Any = None,
     ) -> CachePolicy:
-        """A copy with these settings; what is None stays as it is. Raises PolicyError for an unknown level."""
+        """Return a copy with other settings. Arguments that are None keep the present value.
+
+        Args:
+            isolation_level: An `IsolationLevel` or its name.
+            lock_manager: The `LockManager` that locks keys of this policy.
+            key_storage: The store of the records: a path, an address or a `Store`.
+
+        Raises:
+            PolicyError: The isolation level is unknown.
+        """
         return self._with(
             isolation_level=self.isolation_level if isolation_level is None else _level(isolation_level),
             lock_manager=self.lock_manager if lock_manager is None else lock_manager,
@@ -159,8 +171,8 @@ class CachePolicy:
         parts = self.parts | other.parts
         if sum(isinstance(part, KeyFunctionPart) for part in parts) > 1:
             raise PolicyError(
-                "two cache key functions were added",
-                because="their answers could not be told apart",
+                "cannot add two policies that each have a cache key function",
+                because="a policy takes one key function",
                 hint="write one function that calls both",
             )
         return CachePolicy(
@@ -180,7 +192,7 @@ class CachePolicy:
         return CachePolicy(**{name: changes.get(name, getattr(self, name)) for name in _UNSET})
 
     def check_parameters(self, parameters: Collection[str], *, task: str) -> None:
-        """Raises PolicyError if the policy names a parameter that the task does not have."""
+        """Raise `PolicyError` if the policy names a parameter that the task does not have."""
         for name in sorted(self.excluded):
             _check_name(name, parameters, f'- "{name}"', task)
         for name in self.file_parameters:
@@ -218,15 +230,15 @@ def _level(level: IsolationLevel | str) -> IsolationLevel:
         return IsolationLevel(level)
     except ValueError:
         names = ", ".join(IsolationLevel)
-        raise PolicyError(f"{level!r} is no isolation level", hint=f"use one of {names}") from None
+        raise PolicyError(f"unknown isolation level {level!r}", hint=f"use one of {names}") from None
 
 
 def _merged(what: str, one: T | None, other: T | None) -> T | None:
     if one is not None and other is not None and one != other:
         raise PolicyError(
-            f"policies with different {what} were added",
-            because=f"{one!r} is not {other!r}",
-            hint="add the policies first and configure the sum",
+            f"cannot add policies with different {what}",
+            because=f"one has {one!r}, the other {other!r}",
+            hint="add the policies first, then call configure() on the sum",
         )
     return other if one is None else one
 
@@ -234,7 +246,7 @@ def _merged(what: str, one: T | None, other: T | None) -> T | None:
 def _check_name(name: str, parameters: Collection[str], where: str, task: str) -> None:
     if name in parameters:
         return
-    import difflib  # for mistakes alone
+    import difflib  # only needed for error messages
 
     close = difflib.get_close_matches(name, parameters, n=1)
     known = f"its parameters are {', '.join(parameters)}" if parameters else "it has no parameters"
@@ -251,44 +263,78 @@ def _check_name(name: str, parameters: Collection[str], where: str, task: str) -
 INPUTS = CachePolicy(frozenset({Part.INPUTS}))
 """The arguments, by value."""
 TASK_SOURCE = CachePolicy(frozenset({Part.TASK_SOURCE}))
-"""The task's function: syntax, defaults, closure values."""
+"""The task's function: its syntax, defaults and closure values."""
 TASK_CODE = CachePolicy(frozenset({Part.TASK_CODE}))
-"""The task's function and all project code it reaches."""
+"""The task's function and all project code that it uses."""
 FLOW_PARAMETERS = CachePolicy(frozenset({Part.FLOW_PARAMETERS}))
 """The arguments of the flow that calls the task."""
 RUN_ID = CachePolicy(frozenset({Part.RUN_ID}))
-"""The run: results are shared within it and never beyond."""
+"""The id of the run: results are shared within the run only."""
 NO_CACHE = CachePolicy()
-"""No key: the task runs each time. Neutral in sums."""
+"""No key: the task runs every time. Has no effect in a sum."""
 NONE = NO_CACHE
 DEFAULT = INPUTS + TASK_SOURCE + RUN_ID
-"""The policy of tasks that persist their result and name no policy."""
+"""The policy of tasks that persist their result and set no policy."""
 
 _NAMED = {part.name: part for part in Part}
 
 
 def CacheKey(value: str) -> CachePolicy:
-    """A fixed string in the key: change it to start afresh (`INPUTS + CacheKey("v2")`)."""
+    """Return a policy that adds a fixed string to the key.
+
+    Change the string to invalidate all results, for example `INPUTS + CacheKey("v2")`.
+
+    Args:
+        value: The string.
+
+    Raises:
+        PolicyError: The value is not a string.
+    """
     if not isinstance(value, str):
-        raise PolicyError(f"CacheKey({value!r})", because="it is not a string", hint=f"write CacheKey({str(value)!r})")
+        raise PolicyError(
+            f"CacheKey({value!r}) is invalid",
+            because="its argument is not a string",
+            hint=f"write CacheKey({str(value)!r})",
+        )
     return CachePolicy(frozenset({Constant(value)}))
 
 
 def Files(pattern: str | None = None, *, parameter: str | None = None) -> CachePolicy:
-    """The content of files in the key: those a path or pattern finds, or those that a parameter names.
+    """Return a policy that adds the content of files to the key.
 
-    `Files("data/*.csv")` is read once per run; the pattern as written and the names below its first wildcard count
-    too. `Files(parameter="path")` reads the file (or the list of files) given in that parameter, and only its content
-    counts. INPUTS still holds the path itself: with `INPUTS - "path" + Files(parameter="path")` equal data under
-    another path is a hit.
+    Exactly one argument must be given. INPUTS still contains the path itself: use
+    `INPUTS - "path" + Files(parameter="path")` to reuse results for equal files at another path.
+
+    Args:
+        pattern: A path or a glob pattern, such as `"data/*.csv"`. The files are read once in a run. The pattern itself
+            and the file names below its first wildcard are part of the key, too.
+        parameter: The name of a parameter of the task whose argument is a path or a list of paths. Only the content
+            of the files is part of the key.
+
+    Raises:
+        PolicyError: Both arguments are given, or neither.
     """
     if (pattern is None) == (parameter is None):
-        raise PolicyError("Files takes a path or pattern, or the name of a parameter", hint='Files("data/*.csv")')
+        raise PolicyError(
+            "Files takes either a pattern or parameter=",
+            because="both are given" if parameter is not None else "neither is given",
+            hint='write Files("data/*.csv") or Files(parameter="path")',
+        )
     return CachePolicy(frozenset({FileContent(None if pattern is None else str(pattern), parameter)}))
 
 
 def CacheKeyFnPolicy(cache_key_fn: KeyFunction) -> CachePolicy:
-    """A policy whose key is what `cache_key_fn(context, parameters)` answers (and the task's identity)."""
+    """Return a policy whose key is the result of a function, together with the task's identity.
+
+    Args:
+        cache_key_fn: A function `fn(context, parameters)` that receives a `TaskRunContext` and the arguments by name.
+            It returns the key as a string, or None not to cache the call.
+
+    Raises:
+        PolicyError: `cache_key_fn` cannot be called.
+    """
     if not callable(cache_key_fn):
-        raise PolicyError(f"cache_key_fn={cache_key_fn!r}", because="it cannot be called", hint="give a function")
+        raise PolicyError(
+            f"cache_key_fn cannot be {cache_key_fn!r}", because="it cannot be called", hint="pass a function"
+        )
     return CachePolicy(frozenset({KeyFunctionPart(cache_key_fn)}))

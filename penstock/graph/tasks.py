@@ -1,4 +1,4 @@
-"""What a task is: a function, an identity and options. Pure data; calling and running are done elsewhere."""
+"""Task definitions: a function, an identity and options. Pure data; other modules call and run them."""
 
 from __future__ import annotations
 
@@ -20,57 +20,57 @@ Resources = Mapping[str, Any] | Callable[[int], Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOptions:
-    """How a task is cached, retried and placed. `None` means: not said here, so the flow or the settings decide."""
+    """The options of `@task`. None leaves a decision to the flow or the settings."""
 
     name: str | None = None
-    """What people see; the function's name if not given."""
+    """The name that people see. Defaults to the function's name."""
     key_name: str | None = None
-    """The identity in cache keys instead of module and qualified name: shares results across renames and moves."""
+    """The identity in cache keys, in place of module and qualified name, so that the function can be renamed."""
     cache_policy: CachePolicy | None = None
-    """What the cache key is made of."""
+    """What the cache key consists of."""
     cache_expiration: timedelta | None = None
-    """How long a result may be used after it was made."""
+    """How long a result may be reused after it was computed."""
     refresh_cache: bool = False
-    """Run even if there is a result, and publish the new one over it."""
+    """Whether to run even if a result exists, and to replace that result."""
     persist_result: bool | None = None
-    """Keep the result in the store. With no policy, DEFAULT is used."""
+    """Whether to store the result, under the policy DEFAULT if no other is set."""
     result_storage: Any = None
-    """Another store than the run's, as an address, a path or a store."""
+    """The store of the results if it is not the run's: an address, a path or a store."""
     result_serializer: Any = None
-    """A serializer's name or object; chosen by the value's type if not given."""
+    """The name of a serializer or a `Serializer`. By default the type of the value decides."""
     retries: int = 0
-    """How often a failed call is tried again."""
+    """How many times to retry a failed call."""
     retry_delay_seconds: Delays = 0.0
-    """Seconds before each new try: one number, one per try, or a function of the number of retries that gives a
-    list.
-    """
+    """The wait before each retry in seconds: a number, one number per retry, or a function of `retries` that returns
+    a list."""
     retry_jitter_factor: float = 0.0
-    """Each delay is stretched by a random share of up to this factor."""
+    """Lengthens each wait by a random fraction between 0 and this factor."""
     retry_condition_fn: Callable[..., bool] | None = None
-    """Called as `fn(task, task_run, state)`; a false answer ends the tries."""
+    """Called as `fn(task, task_run, state)`; a false result ends the retries."""
     timeout_seconds: float | None = None
-    """A call that runs longer fails with TaskTimeout."""
+    """A call that runs longer than this fails with `TaskTimeout`."""
     log_prints: bool | None = None
-    """Send what the function prints to the log."""
+    """Whether to send what the function prints to its logger."""
     tags: frozenset[str] = frozenset()
-    """Labels for people and limits."""
+    """Labels. Limits apply to tags."""
     resources: Resources | None = None
-    """What a call needs (`{"cpu": 2, "memory": "4GiB"}`), or a function of the attempt (from 1) that says so."""
+    """What a call needs, for example `{"cpu": 2, "memory": "4GiB"}`, or a function of the attempt (from 1)."""
 
     def merged(self, changes: Mapping[str, Any]) -> TaskOptions:
-        """A copy with some options replaced; an unknown name is a `ConfigurationError`."""
+        """Return a copy with some options replaced. Raises `ConfigurationError` for an unknown or invalid option."""
         known = {f.name for f in fields(self)}
         for name in changes:
             if name not in known:
                 raise ConfigurationError(
-                    f"a task has no option {name!r}", hint=f"the options are {', '.join(sorted(known))}"
+                    f"tasks have no option {name!r}", hint=f"the options are {', '.join(sorted(known))}"
                 )
         return replace(self, **changes).checked()
 
     def checked(self) -> TaskOptions:
-        """The options themselves; `ConfigurationError` for one that makes no sense."""
+        """Return the options unchanged. Raises `ConfigurationError` if one has an invalid value."""
         check_retries(self.retries, self.retry_delay_seconds)
-        _check("retry_jitter_factor", self.retry_jitter_factor, _is_number(self.retry_jitter_factor, 0), "0 or more")
+        jitter = self.retry_jitter_factor
+        _check("retry_jitter_factor", jitter, _is_number(jitter, 0), "a number that is not negative")
         timeout = self.timeout_seconds
         fits = timeout is None or (_is_number(timeout, 0) and timeout > 0)
         _check("timeout_seconds", timeout, fits, "a number of seconds above 0")
@@ -86,7 +86,7 @@ class TaskOptions:
         return self
 
     def policy(self, *, persist_by_default: bool | None) -> CachePolicy | None:
-        """The policy that holds for a run, or None for a plain task (no key, no look-up, no record)."""
+        """Return the policy that applies in a run, or None for a plain task: no key, no look-up, no record."""
         if self.persist_result is False:
             return None
         if self.cache_policy is not None:
@@ -95,9 +95,9 @@ class TaskOptions:
 
 
 def check_retries(retries: Any, delays: Any) -> None:
-    """Raises `ConfigurationError` if these cannot be `retries` and `retry_delay_seconds`, of a task or of a flow."""
+    """Raise `ConfigurationError` if `retries` or `retry_delay_seconds` of a task or flow is invalid."""
     counted = isinstance(retries, int) and not isinstance(retries, bool) and retries >= 0
-    _check("retries", retries, counted, "the number of further tries, 0 or more")
+    _check("retries", retries, counted, "the number of retries, 0 or more")
     if isinstance(delays, list | tuple):
         fits = all(_is_number(delay, 0) for delay in delays)
     else:
@@ -106,33 +106,33 @@ def check_retries(retries: Any, delays: Any) -> None:
 
 
 def check_names(name: str, parameters: Sequence[str]) -> None:
-    """Raises `ConfigurationError` if calls could not pass these parameters: the words mean something else there."""
+    """Raise `ConfigurationError` if a parameter has a name that Penstock reserves in calls."""
     check_text("name", name)
     for word in RESERVED:
         if word in parameters:
             raise ConfigurationError(
                 f"{name} cannot have a parameter named {word!r}",
-                because=f"{word}= in a call is for Penstock, so the function would never get it",
-                hint="give the parameter another name",
+                because=f"Penstock itself takes {word}= in calls, so the function would never receive it",
+                hint="rename the parameter",
                 name=word,
             )
 
 
 def check_text(option: str, text: str) -> None:
-    """Raises `ConfigurationError` for a name that cannot be written into a record."""
+    """Raise `ConfigurationError` if a name cannot be written into a record."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise ConfigurationError(
             f"{option} cannot be {text!r}",
-            because=f"the character at {error.start} is half of one (a lone surrogate), which no record can hold",
-            hint="give a name of whole characters",
+            because=f"the character at position {error.start} is a lone surrogate, which UTF-8 cannot encode",
+            hint="choose a name of valid Unicode characters",
             name=option,
         ) from None
 
 
 RESERVED = ("wait_for", "return_state")
-"""What calls of tasks and flows take besides the parameters of the function."""
+"""Keyword arguments that calls of tasks and flows take in addition to the function's parameters."""
 
 
 def _is_number(value: Any, least: float) -> bool:
@@ -141,20 +141,20 @@ def _is_number(value: Any, least: float) -> bool:
 
 def _check(name: str, value: Any, fits: bool, hint: str) -> None:
     if not fits:
-        raise ConfigurationError(f"{name} cannot be {value!r}", hint=f"give {hint}", name=name)
+        raise ConfigurationError(f"{name} cannot be {value!r}", hint=f"pass {hint}", name=name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskDefinition:
-    """A function with its options: what `@task` makes. Nodes are calls of it."""
+    """A function with its options. Nodes are calls of it."""
 
     fn: Callable[..., Any]
     options: TaskOptions = field(default_factory=TaskOptions)
     derived: bool = False
-    """Made by Penstock to take a part of a result (`future["x"]`): no record of its own, as certain as its input."""
+    """Whether it takes a part of a result (`future["x"]`): it has no record, and its key is as certain as its input."""
     signature: Signature = field(init=False)
     identity: str = field(init=False)
-    """`module:qualified name` or `key_name`: the part of every cache key that keeps two tasks apart."""
+    """`module:qualified name` or `key_name`. Part of every cache key, so that tasks never share a key."""
     is_async: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -162,7 +162,7 @@ class TaskDefinition:
             raise ConfigurationError(
                 f"{self.fn!r} cannot be a task",
                 because=f"a {type(self.fn).__name__} cannot be called",
-                hint="make a function a task: @task above `def`",
+                hint="put @task above the `def` of a function",
             )
         put = object.__setattr__
         put(self, "signature", Signature(self.fn))
@@ -174,19 +174,19 @@ class TaskDefinition:
 
     @property
     def name(self) -> str:
-        """What people see."""
+        """The name that people see."""
         return self.options.name or str(getattr(self.fn, "__name__", type(self.fn).__name__))
 
     def with_options(self, **changes: Any) -> TaskDefinition:
-        """The same function with some options replaced."""
+        """Return a definition of the same function with some options replaced."""
         return TaskDefinition(self.fn, self.options.merged(changes), self.derived)
 
     def for_workers(self) -> TaskDefinition:
-        """The definition without what only the driver uses: policies hold locks, delays and conditions hold code."""
+        """Return the definition without the options that only the driver uses: they may hold locks and code."""
         kept = replace(
             self.options,
             cache_policy=None,
-            result_storage=None,  # they are told where, by call
+            result_storage=None,  # each call says where
             retry_delay_seconds=0.0,
             retry_condition_fn=None,
             resources=None,
@@ -205,8 +205,8 @@ class TaskDefinition:
 def _rebuild(
     fn: Callable[..., Any], options: TaskOptions, derived: bool, identity: str, code: Mapping[str, str]
 ) -> TaskDefinition:
-    # The identity is kept as the driver computed it, and so is what its code digests to: in a worker the function may
-    # have neither a module nor a source to ask. A function that reaches itself is not complete yet: nothing is read.
+    # Keeps the identity and the digest of the code as the driver computed them: on a worker the function may have
+    # neither module nor source. Reads nothing of the function: one that refers to itself is still incomplete here.
     carry_code(fn, code)
     task = object.__new__(TaskDefinition)
     made = {

@@ -1,1 +1,1 @@
-"""Logs of users' code: the loggers it writes to, and how they are seen."""
+"""Logs of users' code: its loggers, and showing their records."""

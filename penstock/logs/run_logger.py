@@ -1,4 +1,4 @@
-"""Loggers for users' code: named after what is running, so that one handler on `penstock` sees everything."""
+"""Loggers for users' code. All are children of `penstock`, so one handler there receives everything."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from penstock.runtime import flow_run, task_run
 
 
 def get_run_logger() -> logging.Logger:
-    """The logger of the task or flow under way: `penstock.task_runs.<task>` or `penstock.flow_runs.<flow>`.
+    """Return the logger of the task or flow that is running.
 
-    Outside of both it is the logger `penstock`.
+    Its name is `penstock.task_runs.<task>` inside a task, `penstock.flow_runs.<flow>` inside a flow, and `penstock`
+    elsewhere.
     """
     if task_run.run_count:
         return logging.getLogger(f"penstock.task_runs.{task_run.task_name}")

@@ -1,4 +1,4 @@
-"""Logs that are seen: what flows and tasks say is shown where nobody else listens."""
+"""Visible logs: records of flows and tasks are shown if the program has no handlers of its own."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from penstock.objects.texts import clean, text_of
 
 
 class VisibleLogs:
-    """Shows what flows and tasks log on standard error while runs are under way, where nobody else listens.
+    """Shows records of flows and tasks on standard error during runs if no handler is installed.
 
-    Scripts and notebooks have no handler for logs, and a program that says nothing for a minute looks hung. Where the
-    root logger or `penstock` has handlers, those decide. One for the process: runs at the same time show a line once.
+    Scripts and notebooks usually have no log handler, and a program that is silent for a minute looks hung. If the root
+    logger or `penstock` has handlers, this does nothing. One instance serves the process, so that concurrent runs show
+    a line once.
     """
 
     def __init__(self) -> None:
@@ -26,11 +27,11 @@ class VisibleLogs:
         self._before: dict[str, int] = {}
 
     def shown(self, level: str, extra: Iterable[str] = ()) -> AbstractContextManager[None]:
-        """Show `penstock` and the loggers named by `extra` from a level on, as long as the block lasts."""
+        """Show records of `penstock` and the `extra` loggers from a level upwards, during the block."""
         return _Shown(self, level, ("penstock", *extra))
 
     def begin(self, level: str, names: Iterable[str]) -> None:
-        """A run begins whose logs are to be seen."""
+        """Count a starting run, and install the handler where there is none."""
         with self._guard:
             self._runs += 1
             for name in names:
@@ -41,7 +42,7 @@ class VisibleLogs:
                     logger.setLevel(level)
 
     def end(self) -> None:
-        """A run that began is over."""
+        """Count an ended run, and restore the loggers after the last one."""
         with self._guard:
             self._runs -= 1
             if self._runs:
@@ -53,7 +54,7 @@ class VisibleLogs:
 
 
 class _Shown:
-    """The block. No generator: in one, contextlib sets the traceback of an exception, which some do not let it."""
+    """The block of `shown`. A class, because contextlib's generators set tracebacks, which some exceptions refuse."""
 
     __slots__ = ("_level", "_logs", "_names")
 
@@ -68,7 +69,7 @@ class _Shown:
 
 
 class ErrorStream(logging.Handler):
-    """Writes to what standard error is at the moment: a live view, or a notebook, puts its own in place."""
+    """Writes to the current `sys.stderr`, which a live view or a notebook may have replaced."""
 
     def __init__(self) -> None:
         super().__init__()

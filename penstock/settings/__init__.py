@@ -1,18 +1,17 @@
-"""The settings of a run: one frozen value, read from where they were said, each with its origin.
+"""The settings of a run: one frozen value, read from several sources, with the origin of each setting.
 
-The last of these that says something wins: default, user file, project file, environment, flag (of the command line),
-call (in code). Each field of `Settings` is a key in the files and a variable `PENSTOCK_…` of the environment.
+Sources, later ones overriding earlier ones: default, user file, project file, environment, flag (of the command line),
+call (in code). Each field of `Settings` is a key in the files and an environment variable `PENSTOCK_…`.
 
-* The **home folder** is `~/.penstock`, or where `PENSTOCK_HOME` says. The user file is its `penstock.toml`, and its
-  `store` is where results go if nothing else is said.
-* The **project file** is the nearest `penstock.toml`, or `pyproject.toml` with a table `[tool.penstock]`, from the
-  working folder upwards; of two in one folder it is `penstock.toml`.
-* A **profile** is a table `[profiles.NAME]` of either file (`[tool.penstock.profiles.NAME]`). The chosen one wins over
-  the plain keys of its own file.
-* A folder is meant from where it is said: in a file from that file's folder, else from the working folder.
-* An empty variable of the environment says nothing, and neither does None in a flag or a call.
-* A file that belongs to somebody else, or that others can write to, is refused, but in folders that the variable
-  PENSTOCK_SAFE_FOLDERS names.
+* The **home folder** is `~/.penstock`, or the value of `PENSTOCK_HOME`. It holds the user file `penstock.toml`, and the
+  folder `store`, which is the default store.
+* The **project file** is the nearest `penstock.toml`, or `pyproject.toml` with a table `[tool.penstock]`, in the
+  working folder or a folder above it. `penstock.toml` takes precedence within a folder.
+* A **profile** is a table `[profiles.NAME]` of either file (`[tool.penstock.profiles.NAME]`). The selected profile
+  overrides the other keys of its own file.
+* Relative paths resolve against the folder of the file that sets them, else against the working folder.
+* Empty environment variables are ignored, and so is None in a flag or a call.
+* Files that another user owns or can write to are refused, except in the folders that PENSTOCK_SAFE_FOLDERS lists.
 """
 
 from __future__ import annotations
@@ -61,78 +60,88 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One setting as people see it."""
+    """One setting, safe to print."""
 
     name: str
     value: str | float | bool | tuple[str, ...] | None
-    """Without the secrets that a URL may hold."""
+    """The value, without the secrets of a URL."""
     origin: str
+    """Where it was set, as in `Settings.origin`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Settings:
-    """What `load_settings` found. A frozen value that is passed on; there is no global one."""
+    """All settings of a run, as `load_settings` returns them. Immutable; there is no global instance."""
 
     store: str
-    """Where results are kept: a URL, or the absolute path of a folder. By default `store` in the home folder."""
+    """Where results are stored: a URL, or the absolute path of a folder. Defaults to `store` in the home folder."""
     locks: str | None = None
-    """Who locks keys: a URL, a folder's absolute path, `store`, `memory`. None: the folder `locks` of a local store."""
+    """The lock manager: a URL, a folder's absolute path, `store` or `memory`. None: the folder `locks` of a local
+    store, else locks in the store."""
     index: str | None = None
-    """A look-up index for stores in buckets: the URL of a Redis. None: every record is read from the store."""
+    """The URL of a Redis that indexes the records of a bucket. None: every record is read from the bucket."""
     runner: str = "threads"
     """Where tasks run: `threads`, `processes`, `dask`, `dask+tcp://…`, `ray`, `ray://…`."""
     lease_seconds: float = 30.0
-    """The locks of a driver that gives no sign of life are free after so many seconds."""
+    """How long locks outlive the last heartbeat of their driver, in seconds."""
     bundle_seconds: float = 0.1
-    """Small tasks travel to workers in bundles that take about so long; 0 (or `off`) sends each by itself."""
+    """The target duration of a bundle of small tasks, in seconds; 0 or `off` sends each task by itself."""
     bundle_nodes: int = 4096
-    """A bundle holds no more tasks than this, however small they are."""
+    """The most tasks in a bundle."""
     on_unknown: OnUnknown = "fail"
-    """What happens when the store does not answer a look-up: the run fails, or the value is computed again."""
+    """If the store does not answer a look-up: fail the run, or recompute the value."""
     on_locks_down: OnLocksDown = "fail"
-    """What happens when the lock manager stays out of reach: the run fails, or tasks run without locks meanwhile."""
+    """If the lock manager stays unreachable: fail the run, or run tasks without locks meanwhile."""
     isolation: Isolation = "serializable"
-    """Tasks whose policy names no isolation level: of the runs that want a key one computes it, or each of them may."""
+    """For policies without an isolation level: one of several concurrent runs computes a key, or each of them may."""
     lock_wait_seconds: float | None = None
-    """A task that waits so long for somebody else to compute its key fails. None: as long as the other one lives."""
+    """How long a task may wait for another run to compute its key before it fails. None: while that run is alive."""
     on_failure: OnFailure = "finish"
-    """What becomes of other calls when a flow fails: those that run are finished or cancelled, or all are run."""
+    """If a flow fails: finish the calls that are running, cancel them, or run all remaining calls."""
     finish_seconds: float = 600.0
-    """So long at most calls that run may take to finish when their flow has failed."""
+    """How long running calls of a failed flow may take to finish, in seconds."""
     signing_keys: str | None = None
-    """Where the keys are that sign results: a private file, or `module:function`. Never a key itself."""
+    """Where the keys that sign results are: a private file, or `module:function`. Never a key itself."""
     require_signatures: bool = False
-    """Nothing is read that is not signed, not even a table."""
+    """Refuse every result without a valid signature, whatever its format."""
     log_level: LogLevel = "INFO"
-    """From which level on logs are shown where the program itself handles none."""
+    """The lowest level of records that are shown if the program has no log handler."""
     extra_loggers: tuple[str, ...] = ()
-    """Other loggers whose records are shown with those of tasks and flows, and brought from worker processes."""
+    """Other loggers whose records are shown like those of tasks, and forwarded from worker processes."""
     profile: str | None = None
     """The profile these settings were read with."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Where values were said, by name. What is not here is a default."""
+    """Where settings were set, by name. Names that are missing have their default."""
 
     def origin(self, name: str) -> str:
-        """Where a value comes from: `default`, `user file …`, `project file …`, `environment …`, `flag` or `call`."""
+        """Return where a setting was set.
+
+        Returns:
+            `default`, `user file …`, `project file …`, `environment …`, `flag` or `call`.
+        """
         return self.origins.get(name, "default")
 
     def describe(self) -> list[Described]:
-        """Every setting with its origin, safe to print."""
+        """Return every setting with its origin, safe to print."""
         return [Described(name, shown(getattr(self, name)), self.origin(name)) for name in READERS]
 
     def with_values(self, **values: Any) -> Settings:
-        """A copy with some values replaced, whose origin is then `call`. A None leaves a value as it is.
+        """Return a copy with some settings replaced. Their origin is `call`.
 
-        Raises `ConfigurationError` for an unknown name or a value that does not fit. `profile` is not among the names:
-        it only means something where files are read.
+        Args:
+            **values: Settings by name, except `profile`, which only has a meaning when files are read. None keeps the
+                present value.
+
+        Raises:
+            ConfigurationError: A name is unknown or a value is invalid.
         """
         said = said_as(values, "call", working_folder(), known=ALL_BUT_PROFILE)
         origins = {**self.origins, **{name: origin for name, (_, origin) in said.items()}}
         return replace(self, **{name: value for name, (value, _) in said.items()}, origins=origins)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Settings go to workers, and a password must not: there it comes from the workers' own environment. Not by
-        # `__getstate__`, which dataclasses with slots replace by their own before Python 3.11.4.
+        # Settings are sent to workers without passwords, which workers read from their own environment. Not as
+        # `__getstate__`, which dataclasses with slots replace with their own before Python 3.11.4.
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         for name in ("locks", "index"):
             values[name] = without_password(values[name])
@@ -153,13 +162,17 @@ def load_settings(
     flags: Mapping[str, Any] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """The settings that hold now, read anew on every call.
+    """Read the settings from all sources. Every call reads them again.
 
-    `flags` are what the command line was given and `overrides` what code was given, by name; `cwd` and `environ` take
-    the place of the working folder and of `os.environ`.
+    Args:
+        cwd: The folder in which the search for a project file starts. Defaults to the working folder.
+        environ: The environment variables. Defaults to `os.environ`.
+        flags: Settings by name from the command line. They override all but `overrides`.
+        overrides: Settings by name from code. They override everything else.
 
-    Raises `ConfigurationError` that names the place: for a name nobody knows, a value that does not fit, a file that
-    cannot be read, is no TOML or somebody else's, a profile that no file has.
+    Raises:
+        ConfigurationError: A name is unknown, a value is invalid, a file is unreadable, is not TOML or belongs to
+            another user, or the profile does not exist. The error says where.
     """
     folder = os.path.abspath(cwd) if cwd is not None else working_folder()
     variables = os.environ if environ is None else environ
@@ -190,10 +203,10 @@ _in_force: ContextVar[Settings | None] = ContextVar("penstock_settings", default
 
 
 def current_settings() -> Settings:
-    """The settings of the run under way here, so that what it starts uses the same store; else as loaded."""
+    """Return the settings of the run around this code, or else those that `load_settings` reads."""
     return _in_force.get() or load_settings()
 
 
 def in_force(settings: Settings | None) -> having:
-    """What is started in this block uses these settings; None leaves it to `load_settings`."""
+    """Make the settings those of the block; None leaves them to `load_settings`."""
     return having(_in_force, settings)

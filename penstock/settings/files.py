@@ -1,7 +1,7 @@
-"""The files of settings: where they are, whose they are, what is in them, and which profiles.
+"""Settings files: finding them, checking their owner, and reading their keys and profiles.
 
-Settings decide where results go, what runs them and which function is imported for the signing keys, and a file may lie
-in any folder above the working one. So one that somebody else wrote, or can write to, is refused and not obeyed.
+Settings decide where results are stored, where tasks run and which function is imported for the signing keys, and a
+file may be in any folder above the working folder. Therefore a file that another user owns or can write to is refused.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from penstock.settings.values import ALL_BUT_PROFILE, Said, said_as, unknown
 
 FILE = "penstock.toml"
 SAFE_FOLDERS = "PENSTOCK_SAFE_FOLDERS"
-"""The variable that names folders whose settings are read whoever wrote them, with `:` between them; `*` for all."""
+"""The variable that lists folders, separated by `:`, whose settings are read whoever owns them; `*` allows all."""
 _MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A settings file: its plain keys and its profiles, checked."""
+    """The validated keys and profiles of a settings file."""
 
     path: str
     plain: Said
@@ -34,7 +34,7 @@ class File:
 
 
 def files_of(home: str, folder: str, safe: str) -> list[File]:
-    """The files there are: the user's, then the project's. `safe` is what `SAFE_FOLDERS` says."""
+    """Read the user file and the project file, those that exist. `safe` is the value of `SAFE_FOLDERS`."""
     user = os.path.join(home, FILE)
     found = [(user, "user file", _table(user, safe))]
     for parent in _upwards(folder):
@@ -55,7 +55,7 @@ def _checked(path: str, origin: str, table: Mapping[str, Any]) -> File:
     profiles = table.get("profiles", {})
     if not isinstance(profiles, dict) or not all(isinstance(values, dict) for values in profiles.values()):
         raise ConfigurationError(
-            "profiles are tables", where=origin, hint="write [profiles.NAME] and below it the keys"
+            "a profile must be a table", where=origin, hint="write [profiles.NAME] and its keys below it"
         )
     return File(
         path,
@@ -68,7 +68,7 @@ def _checked(path: str, origin: str, table: Mapping[str, Any]) -> File:
 
 
 def _table(path: str, safe: str) -> dict[str, Any] | None:
-    """The file as a table; None if there is none."""
+    """Read and parse a file. Returns None if it does not exist."""
     read = _read(path)
     if read is None:
         return None
@@ -85,32 +85,35 @@ def _tool_table(path: str, safe: str) -> dict[str, Any] | None:
     table = tools.get("penstock") if isinstance(tools, dict) else None
     if table is None:
         return None
-    _refuse_foreign(path, read[1], safe)  # not before: a foreign file that does not speak of us is nobody's concern
+    _refuse_foreign(path, read[1], safe)  # only now: a foreign file without settings for Penstock is harmless
     if not isinstance(table, dict):
         raise ConfigurationError(
-            "tool.penstock is a table", where=path, hint="write [tool.penstock] and below it the keys"
+            "tool.penstock must be a table", where=path, hint="write [tool.penstock] and its keys below it"
         )
     return table
 
 
 def _read(path: str) -> tuple[bytes, os.stat_result] | None:
-    """What the file holds and whose it is; None if there is none, or a folder."""
+    """Return the content and status of a file, or None if there is no file at the path."""
     try:
-        # Without waiting, should it be a pipe.
+        # Non-blocking, in case it is a pipe.
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         with os.fdopen(file, "rb") as opened:
             found = os.fstat(file)
             if not stat.S_ISREG(found.st_mode):
-                raise OSError(errno.ENXIO, "it is no file")
+                raise OSError(errno.ENXIO, "it is not a regular file")
             data = opened.read(_MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
         raise ConfigurationError(
-            "cannot read a settings file", where=path, because=error.strerror or str(error)
+            "cannot read a settings file",
+            where=path,
+            because=error.strerror or str(error),
+            hint="make the file readable, or remove it",
         ) from error
     if len(data) > _MAX_BYTES:
-        raise ConfigurationError("a settings file is too long", where=path, because=f"{_MAX_BYTES} bytes are the limit")
+        raise ConfigurationError("a settings file is too large", where=path, because=f"the limit is {_MAX_BYTES} bytes")
     return data, found
 
 
@@ -122,25 +125,27 @@ def _refuse_foreign(path: str, found: os.stat_result, safe: str) -> None:
     ):
         return
     raise ConfigurationError(
-        "refused the settings of somebody else",
+        "refused a settings file that another user can change",
         where=path,
-        because=f"{reason}, and settings say where results go and what code is imported",
-        hint=f"if you trust them, export {SAFE_FOLDERS}={folder} (several with a : between them, * for all); or "
-        "make the file your own (chown, chmod go-w)",
+        because=f"{reason}, and settings decide where results are stored and what code is imported",
+        hint=f"if you trust it, export {SAFE_FOLDERS}={folder} (separate several folders with :, or use * for all); "
+        "otherwise make the file your own (chown, chmod go-w)",
     )
 
 
 def _parsed(path: str, data: bytes) -> dict[str, Any]:
-    import tomllib  # only where there is a file to read
+    import tomllib  # only needed if there is a file
 
     try:
         return tomllib.loads(data.decode())
     except RecursionError as error:
-        raise ConfigurationError("a settings file is no TOML", where=path, because="it is nested too deep") from error
-    except ValueError as error:  # TOMLDecodeError names line and column, UnicodeDecodeError the byte
+        raise ConfigurationError(
+            "a settings file is not valid TOML", where=path, because="it is nested too deeply"
+        ) from error
+    except ValueError as error:  # a TOMLDecodeError with line and column, or a UnicodeDecodeError
         line = re.search(r"line (\d+)", str(error))
         where = f"{path}:{line[1]}" if line else path
-        raise ConfigurationError("a settings file is no TOML", where=where, because=str(error)) from error
+        raise ConfigurationError("a settings file is not valid TOML", where=where, because=str(error)) from error
 
 
 def _upwards(folder: str) -> Iterable[str]:
@@ -153,15 +158,15 @@ def _upwards(folder: str) -> Iterable[str]:
 
 
 def no_such_profile(name: str, origin: str, files: list[File]) -> ConfigurationError:
-    """For a profile that none of the files has."""
+    """Return the error for a profile that none of the files has."""
     known = sorted({profile for file in files for profile in file.profiles})
     if known:
         return unknown("profile", name, known, origin)
     read = ", ".join(file.path for file in files)
     return ConfigurationError(
-        f"no profile is called {name}",
+        f"there is no profile {name}",
         where=origin,
-        because=f"no profiles are in {read}" if read else "there is no settings file",
+        because=f"{read} defines no profiles" if read else "there is no settings file",
         hint=f"add a table [profiles.{name}] to {FILE}",
         name=name,
     )

@@ -1,4 +1,4 @@
-"""URLs of settings without the secrets that they may hold."""
+"""URLs in settings without their secrets."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 
 
 def redacted(url: str) -> str:
-    """A URL without the password of its user part and without the values of parameters that sound secret.
+    """Return a URL without its password and without the values of parameters whose names suggest a secret.
 
-    Where `/`, `?` or `@` in a password make the end of it doubtful, too much is left out rather than too little.
+    If `/`, `?` or `@` in a password make its end ambiguous, the longest possible part is removed.
     """
     if "://" not in url:
         return url
@@ -16,11 +16,11 @@ def redacted(url: str) -> str:
 
 
 def without_password(url: str | None) -> str | None:
-    """A URL as it may travel: where it arrives, the password comes from the environment."""
+    """Return a URL that can be sent to workers, which read the password from their environment."""
     return re.sub(_USER, r"\1@", url) if url and "://" in url else url
 
 
-# Texts, which `re` compiles when they are first asked for: most settings hold no URL.
+# Not compiled here but on first use: most settings contain no URL.
 _PASSWORD = r"(?is)^([a-z][a-z0-9+.-]*://[^:/?#@]*:).*@"
 _USER = r"(?i)^([a-z][a-z0-9+.-]*://[^:/?#@]*):[^/?#]*@"
 _SECRET_PARAMETER = r"(?i)([?&](?:[^=&#]*(?:pass|pwd|secret|token|credential|signature|key)[^=&#]*|sig)=)[^&#]*"

@@ -1,4 +1,4 @@
-"""What may be said for each setting, how it is read, and what is wrong with what cannot be."""
+"""Validation of settings: the allowed values of each one, and the errors for all others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 PREFIX = "PENSTOCK_"
 
 Said = dict[str, tuple[Any, str]]
-"""Checked values by name, each with its origin."""
+"""Validated values by name, each with its origin."""
 
 
 def _store(value: Any, folder: str) -> str:
@@ -29,7 +29,7 @@ def _store(value: Any, folder: str) -> str:
 
 def _locks(value: Any, folder: str) -> str:
     address = _address(value)
-    # A bare word is a kind of lock manager, never a folder: a mistyped one must not lock in a new place of its own.
+    # A bare word names a kind of lock manager, never a folder: a typo must not create locks in a new folder.
     is_folder = "://" not in address and (os.sep in address or address.startswith((".", "~")))
     return path_from(address, folder) if is_folder else address
 
@@ -44,12 +44,12 @@ def _address(value: Any) -> str:
 
 def _text(value: Any, folder: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError("a text that is not empty")
+        raise ValueError("a non-empty string")
     return value
 
 
 def _is_number(value: Any) -> bool:
-    """Whether this is a number, and one that somebody may mean."""
+    """Return whether this is a finite number of plausible size."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _BEYOND
 
 
@@ -58,7 +58,7 @@ _BEYOND = 1e15
 
 def _seconds(value: Any, folder: str) -> float:
     if not _is_number(value) or value <= 0:
-        raise ValueError("a number of seconds above 0")
+        raise ValueError("a number of seconds greater than 0")
     return float(value)
 
 
@@ -80,7 +80,7 @@ _SWITCHES = {"true": True, "1": True, "yes": True, "on": True, "false": False, "
 def _signing_keys(value: Any, folder: str) -> str:
     place = _address(value)
     if re.search(_KEY, place) and os.sep not in place:
-        raise ValueError("where the keys are, not a key: a file, or module:function")
+        raise ValueError("the location of the keys, not a key: a file, or module:function")
     return place if ":" in place and os.sep not in place else path_from(place, folder)
 
 
@@ -89,7 +89,7 @@ _KEY = r"[0-9A-Fa-f]{32,}"
 
 def _count(value: Any, folder: str) -> int:
     if not _is_number(value) or value < 1 or value != int(value):
-        raise ValueError("a whole number from 1")
+        raise ValueError("a whole number of at least 1")
     return int(value)
 
 
@@ -116,7 +116,7 @@ def _log_level(value: Any, folder: str) -> str:
 def _names(value: Any, folder: str) -> tuple[str, ...]:
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise ValueError("names of loggers, in a list or separated by commas")
+        raise ValueError("a list of logger names, or names separated by commas")
     return tuple(name.strip() for name in names if name.strip())
 
 
@@ -146,12 +146,12 @@ READERS: dict[str, Callable[[Any, str], Any]] = {
     "extra_loggers": _names,
     "profile": _text,
 }
-"""What checks the value of each setting; the second argument is the folder that relative paths are meant from."""
+"""The validator of each setting. Its second argument is the folder against which relative paths resolve."""
 ALL_BUT_PROFILE = [name for name in READERS if name != "profile"]
 
 
 def said_as(values: Mapping[str, Any], origin: str, folder: str, *, known: Iterable[str] = READERS) -> Said:
-    """Checked values of one origin. Raises `ConfigurationError` for an unknown name or a value that does not fit."""
+    """Return the validated values of one origin. Raises `ConfigurationError` for an unknown name or invalid value."""
     said: Said = {}
     for name, value in values.items():
         if name not in known:
@@ -162,17 +162,20 @@ def said_as(values: Mapping[str, Any], origin: str, folder: str, *, known: Itera
             said[name] = (READERS[name](value, folder), origin)
         except ValueError as error:
             raise ConfigurationError(
-                # What is no place of keys may be a key.
-                f"the setting {name} cannot be {'what it is' if name == 'signing_keys' else repr(shown(value))}",
+                # An invalid signing_keys may be a key, which must not be printed.
+                f"the setting {name} cannot be {'the given value' if name == 'signing_keys' else repr(shown(value))}",
                 where=origin,
-                because=f"it has to be {error}",
+                because=f"it must be {error}",
                 name=name,
             ) from None
     return said
 
 
 def said_in(variables: Mapping[str, str], folder: str) -> Said:
-    """What the environment says. Other programs' variables may begin alike; only near misses are refused."""
+    """Return the settings in environment variables.
+
+    Unknown variables with the prefix may belong to other programs. Only likely misspellings are refused.
+    """
     by_variable = {PREFIX + name.upper(): name for name in READERS}
     near = [*by_variable, f"{PREFIX}HOME", f"{PREFIX}SAFE_FOLDERS"]
     said: Said = {}
@@ -197,33 +200,35 @@ def _number(text: str) -> float | str:
 
 
 def shown(value: Any) -> Any:
-    """A value as it may be printed."""
+    """Return a value without secrets, for printing."""
     return redacted(value) if isinstance(value, str) else value
 
 
 def path_from(path: str, folder: str) -> str:
-    """The absolute path that `path` means in `folder`."""
+    """Return the absolute path of `path` relative to `folder`."""
     return os.path.normpath(os.path.join(folder, os.path.expanduser(path)))
 
 
 def working_folder() -> str:
-    """Where this process works. Raises `ConfigurationError` if that is gone."""
+    """Return the working folder. Raises `ConfigurationError` if it no longer exists."""
     try:
         return os.getcwd()
     except OSError as error:
         raise ConfigurationError(
-            "the working folder is gone", because=error.strerror or str(error), hint="cd to a folder that is there"
+            "the working folder no longer exists",
+            because=error.strerror or str(error),
+            hint="cd to a folder that exists",
         ) from error
 
 
 def unknown(kind: str, name: str, known: Iterable[str], where: str) -> ConfigurationError:
-    """For a name that nobody knows, with the one that was meant, perhaps."""
+    """Return the error for an unknown name, with the closest known one as the hint."""
     close = _alike(name, list(known), 0.6)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
-    return ConfigurationError(f"no {kind} is called {name}", where=where, hint=hint, name=name)
+    hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(sorted(known))}"
+    return ConfigurationError(f"there is no {kind} {name}", where=where, hint=hint, name=name)
 
 
 def _alike(name: str, known: list[str], cutoff: float) -> list[str]:
-    import difflib  # for names that nobody knows
+    import difflib  # only needed for error messages
 
     return difflib.get_close_matches(name, known, 1, cutoff)

@@ -1,4 +1,4 @@
-"""Where results live: stores of bytes, records over them, serializers. Knows nothing of graphs and locks."""
+"""Storage: stores of bytes, records of results, and serializers. Independent of graphs and locks."""
 
 from penstock.storage.formats.base import Serializer
 from penstock.storage.records.records import About

@@ -112,7 +112,7 @@ def test_an_exception_of_the_flow_function_exits_with_1(flows: Path, call) -> No
         (["run", "pipelines.py:weakly"], "did you mean pipelines.py:weekly?"),
         (["run", "pipelines.py:weekly", *DAY, "--runner", "thread"], "no runner is called"),
         (["run", "pipelines.py:weekly", *DAY, "--store", "ftp://x"], "ftp://"),
-        (["run", "pipelines.py:weekly", *DAY, "--profile", "none"], "no profile is called none"),
+        (["run", "pipelines.py:weekly", *DAY, "--profile", "none"], "there is no profile none"),
         (["run"], "Missing argument"),
         (["runn"], "runn"),
         (["runs", "--limit", "0"], "--limit"),

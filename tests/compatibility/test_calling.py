@@ -267,7 +267,7 @@ def test_a_policy_class_has_attributes_of_its_own_and_adds_up() -> None:
 
 
 def test_a_policy_error_is_a_value_error() -> None:
-    with pytest.raises(ValueError, match="no isolation level"):
+    with pytest.raises(ValueError, match="unknown isolation level"):
         INPUTS.configure(isolation_level="sometimes")
     assert issubclass(PolicyError, ValueError)
 

@@ -147,7 +147,7 @@ def test_an_unknown_isolation_level_is_an_error_that_lists_the_known() -> None:
 
 
 def test_two_key_functions_cannot_be_added() -> None:
-    with pytest.raises(PolicyError, match="two cache key functions"):
+    with pytest.raises(PolicyError, match="each have a cache key function"):
         CacheKeyFnPolicy(my_key) + CachePolicy.from_cache_key_fn(lambda context, parameters: "k")
     assert CacheKeyFnPolicy(my_key) + CacheKeyFnPolicy(cache_key_fn=my_key) == CachePolicy.from_cache_key_fn(my_key)
 

@@ -441,7 +441,7 @@ def test_tables_keep_their_labels_where_a_future_meets_them(holding: Holding) ->
 
 
 def test_a_library_that_makes_one_of_a_value_is_told_what_a_future_is() -> None:
-    with pytest.raises(TypeError, match="cannot be made of a value"):
+    with pytest.raises(TypeError, match="cannot be created from a value"):
         Future(4)
 
 

@@ -1,4 +1,4 @@
-"""StoredResult: what users hold of a published result without having its value."""
+"""StoredResult: a published result without its value."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from penstock.storage.results.store import ResultStore
 
 
 class StoredResult:
-    """A published result: its record, where it lies, and its value, whole or lazily.
+    """A published result: its record, its location, and access to its value.
 
-    From `run.stored(...)`, from `future.stored()` in a flow, or from `penstock.stored(task, key)`. It pickles to the
-    address of its store and the record. Passed to a task it counts, in the task's cache key, as the value it is of.
+    `run.stored(...)`, `future.stored()` in a flow and `penstock.stored(task, key)` return these. Pickling keeps the
+    address of the store and the record, not the value. As an argument of a task it has the digest of its value.
     """
 
     __slots__ = ("_results", "record")
@@ -21,45 +21,62 @@ class StoredResult:
     def __init__(self, results: ResultStore, record: ResultRecord) -> None:
         self._results = results
         self.record = record
-        """What is known about it: codec, size in bytes, rows, columns, digest, producer, times."""
+        """The stored facts: codec, size in bytes, rows, columns, digest, producer, times."""
 
     @property
     def url(self) -> str | None:
-        """The address of its file (of a partitioned dataset: of its manifest); None for a value inside the record."""
+        """The address of its file, or of the manifest of a value in parts; None for a value inside the record."""
         name = self.record.payload_name
         return None if name is None else self._address(name)
 
     @property
     def path(self) -> str | None:
-        """The path of that file, if it is on this machine."""
+        """The path of that file if it is on this machine, else None."""
         name = self.record.payload_name
         return None if name is None else self._results.store.local_path(name)
 
     @property
     def files(self) -> list[str]:
-        """The files that other programs read the value from: paths on this machine, else addresses.
+        """The files from which other programs can read the value: paths on this machine, else addresses.
 
-        One, the parts of a partitioned dataset in order, or none for a value inside the record. Raises `DamagedResult`,
-        `StoreUnreachable`.
+        One file, the parts of a value in parts in order, or none for a value inside the record.
+
+        Raises:
+            DamagedResult: The manifest is missing or damaged.
+            StoreUnreachable: The store did not answer.
         """
-        from penstock.storage.formats.parts.manifests import value_files  # not before somebody asks for files
+        from penstock.storage.formats.parts.manifests import value_files  # only if files are requested
 
         store = self._results.store
         return [store.local_path(f.name) or self._address(f.name) for f in value_files(store, self.record)]
 
     def load(self) -> Any:
-        """The value, verified: a new object each time. Raises as `ResultStore.load`."""
+        """Read and verify the value. Every call returns a new object.
+
+        Raises:
+            DamagedResult: The stored bytes are missing or changed.
+            CodecRefused: The reader does not accept the codec, for example a pickle in an untrusted store.
+            StoreUnreachable: The store did not answer.
+        """
         return self._results.load(self.record)
 
     def scan(self) -> Any:
-        """The table as a `pyarrow.dataset.Dataset`, of which only the columns and rows that are asked for are read.
+        """Open the table lazily, so that only the columns and rows that are used are read.
 
-        For `.to_table(columns=[...], filter=...)`, `.to_batches(...)`, DuckDB and polars (`pl.scan_pyarrow_dataset`).
-        Works for all that is stored as Parquet or Arrow, in one file or in parts; anything else is a
-        `SerializationError`. Sizes are verified when a file is opened and checksums page by page as they are read, not
-        the checksum of the whole file, as `load` does: damage to what was not read goes unnoticed. Tables from polars
-        have no checksums of pages. Arrow files neither: on this machine they are verified as a whole and mapped into
-        memory, in a bucket not at all.
+        Use it with `.to_table(columns=[...], filter=...)`, `.to_batches(...)`, DuckDB or polars
+        (`pl.scan_pyarrow_dataset`).
+
+        Unlike `load`, this does not verify the checksum of a whole file. Opening a file verifies its size. Pages of
+        Parquet files have checksums that are verified when read, except in tables written by polars. Arrow files are
+        verified as a whole and memory-mapped on this machine, and not verified in a bucket.
+
+        Returns:
+            A `pyarrow.dataset.Dataset`.
+
+        Raises:
+            SerializationError: The value is not stored as Parquet or Arrow.
+            DamagedResult: A file is missing or has the wrong size.
+            StoreUnreachable: The store did not answer.
         """
         return self._results.scan(self.record)
 
@@ -75,13 +92,13 @@ class StoredResult:
 
 
 def find_stored(results: ResultStore, task: str, key: str) -> StoredResult | None:
-    """The current result of a key; None if there is none.
+    """Return the current result of a key, or None.
 
-    Raises as `ResultStore.look_up`, and `SignatureRefused` if what is there must not be used.
+    Raises the errors of `ResultStore.look_up`, and `SignatureRefused` if the signature is missing or invalid.
     """
     found = results.look_up(task, key)
     if not isinstance(found, Found):
         return None
     if found.refused is not None:
-        raise found.refused  # its digest, too, is somebody else's word
+        raise found.refused  # its digest cannot be trusted either
     return StoredResult(results, found.record)

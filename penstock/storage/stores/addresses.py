@@ -1,4 +1,4 @@
-"""From an address to the store behind it: `open_store`."""
+"""`open_store`: from an address to the store behind it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from penstock.storage.stores.memory import MemoryStore
 
 
 def open_store(url: str | os.PathLike[str]) -> Store:
-    """The store at `url`: a folder (`/data/store`, `~/store`, `file:///data/store`), a bucket or a folder in one
-    (`s3://bucket/folder`, `gs://…`, `az://…`), `memory://name`, or what another package adds
-    (penstock.plugins). A folder or a bucket whose address ends in `?trusted=true` is trusted like one's own code,
-    whoever can write there.
+    """Return the store at an address, without accessing it yet.
 
-    Touches nothing: a folder is made on the first write, a bucket has to exist. Raises `ConfigurationError` for an
-    address of no known kind.
+    A folder is created by the first write; a bucket must exist.
+
+    Args:
+        url: A folder (`/data/store`, `~/store`, `file:///data/store`), a bucket or a folder in one
+            (`s3://bucket/folder`, `gs://…`, `az://…`), `memory://name`, or a scheme that a plugin registers. With
+            `?trusted=true` at its end, a folder or bucket is trusted like one's own code, whoever can write there.
+
+    Raises:
+        ConfigurationError: The scheme is unknown, or the address has invalid options.
     """
     address = os.fspath(url)
     scheme, separator, _ = address.partition("://")
@@ -32,10 +36,10 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     if opener is None:
         known = sorted([*_OPENERS, *plugin_names("penstock.stores")])
         raise ConfigurationError(
-            f"no store for addresses that begin with {scheme}://",
+            f"there is no store for addresses that begin with {scheme}://",
             where=_without_secrets(address),
-            because=f"there are folders and {', '.join(f'{each}://' for each in known)}",
-            hint="give a folder, for example PENSTOCK_STORE=/data/penstock, or install the package that adds the store",
+            because=f"stores are folders and {', '.join(f'{each}://' for each in known)}",
+            hint="set a folder, for example PENSTOCK_STORE=/data/penstock, or install the package with that store",
         )
     store: Store = opener(address)
     return store
@@ -46,21 +50,21 @@ def _open_file(address: str) -> Store:
     parts = urlsplit(address)
     if parts.query or parts.fragment:
         raise ConfigurationError(
-            "a file address has one option alone, ?trusted=true",
+            "the only option of a file address is ?trusted=true",
             where=_without_secrets(address),
             hint="write %3F for a ? and %23 for a # in the name of a folder",
         )
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise ConfigurationError(
-            "a file address names an absolute path",
+            "a file address must contain an absolute path",
             where=address,
-            hint="three slashes: file:///data/penstock",
+            hint="write three slashes: file:///data/penstock",
         )
     return LocalStore(unquote(parts.path), trusted=trusted)
 
 
 def _without_trust(address: str) -> tuple[str, bool]:
-    """The address of a folder, and whether it said that who can write there is trusted."""
+    """Split `?trusted=…` off the address of a folder."""
     folder, mark, said = address.rpartition("?trusted=")
     return (folder, said in ("true", "1", "yes")) if mark else (address, False)
 
@@ -70,7 +74,7 @@ def _open_memory(address: str) -> Store:
 
 
 def _open_bucket(address: str) -> Store:
-    # On use: what is about a service is loaded only where it is wanted.
+    # The module of a service is only loaded on use.
     scheme = address.partition("://")[0]
     module, name = _SERVICES[scheme]
     opener: Callable[[str], Store] = getattr(importlib.import_module(f"penstock.storage.stores.{module}"), name)

@@ -1,17 +1,18 @@
-"""What a store of small records and large payloads must do: the one interface file of storage.
+"""The interface of stores, which hold small records and large payloads.
 
-Two halves with different needs meet here:
+A store has two halves:
 
-* A **SlotStore** keeps small records (at most `MAX_RECORD_BYTES`). Everything Penstock promises rests on one of its
-  calls, `put_if_absent`; see docs/protocol.md. There is no default for it: a racy one would break the promise silently.
-* A **PayloadStore** keeps the bytes of results under names that are written once and never changed.
+* A **SlotStore** holds small records (at most `MAX_RECORD_BYTES`). All guarantees of Penstock rest on its method
+  `put_if_absent`; see docs/protocol.md. It has no default implementation: one with a race would silently break them.
+* A **PayloadStore** holds the bytes of results, under names that are written once and never changed.
 
-What only some stores can do is a Protocol of its own: **AppendStore** (logs), **SweepStore** (leftovers of killed
-writers), **DiskStore** (bytes on a disk), **ProbedStore** (services that may not do what they say),
-**RememberedStore** (records that others remember).
+Optional abilities have protocols of their own: **AppendStore** (logs), **SweepStore** (leftovers of killed writers),
+**DiskStore** (disk usage), **ProbedStore** (services that may not do what they say), **RememberedStore** (records that
+are cached elsewhere), **ExplainedStore** (the reason why a store is not trusted).
 
-Names are relative, `/`-separated and made by Penstock (`results/…`), never by users. A store must treat any
-name alike and refuses what `check_name` refuses. A name is never also the folder of another name.
+Names are relative and `/`-separated. Penstock makes them (`results/…`), never users. A store must accept every name
+that `check_name` accepts, and refuse all others. A name is never also the folder of another name. Implementations are
+verified by `penstock.testing.stores.StoreTests`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import BinaryIO, Literal, Protocol, runtime_checkable
 from penstock.errors import StoreError
 
 Reach = Literal["process", "host", "network"]
-"""Who can share something: threads of one process, processes of one machine, or any machine."""
+"""Who can share a resource: threads of one process, processes of one machine, or any machine."""
 
 MAX_RECORD_BYTES = 64 * 1024
 """The largest record a slot may hold, in bytes."""
@@ -38,145 +39,199 @@ class Listed:
     name: str
     """The name, relative to the store's root."""
     size: int
-    """Bytes."""
+    """The size in bytes."""
     modified: float
-    """Seconds since the epoch, by the store's clock. For grace periods only, never for correctness."""
+    """The time of the last write, in seconds since the epoch by the store's clock. Used for grace periods only."""
 
 
 class SlotStore(Protocol):
-    """Small records under names; the memory implementation is the specification.
+    """Small records under names. `MemoryStore` is the reference implementation.
 
-    Errors: `StoreUnreachable` when the outcome is not known (time-out, throttled, connection lost),
-    `StoreNotWritable`, `StoreFull`. A name that is not there is never an error of `get` or `delete`.
+    Every method may raise `StoreUnreachable` if the outcome is unknown (time-out, throttling, lost connection);
+    methods that write may raise `StoreNotWritable` and `StoreFull`. A missing name is never an error.
     """
 
     def get(self, name: str) -> bytes | None:
-        """The whole record as it is now, or None if there is none. Sees every write that returned before it began.
+        """Return a whole record, or None if the name is not taken.
 
-        At most `MAX_RECORD_BYTES` + 1 bytes are read: an answer longer than the limit was not written as a record.
+        The result reflects every write that returned before this call began.
+
+        Args:
+            name: The name of the record.
+
+        Returns:
+            At most `MAX_RECORD_BYTES` + 1 bytes. More than the limit means that it was not written as a record.
         """
         ...
 
     def get_many(self, names: Sequence[str]) -> list[bytes | None]:
-        """As `get` for each name, in the order given, in as few round trips as the store can."""
+        """Return what `get` returns for each name, in the order given, in as few round trips as possible."""
         ...
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
-        """Write `data` if there is nothing under `name`; True if this call's bytes are there now and were not before.
+        """Write a record if its name is not taken.
 
-        Atomic among any number of processes and machines: for each name at most one call ever returns True, and no
-        reader sees a part of the bytes. Durable when it returns. False means that the name was taken, which
-        may be by an earlier try of the same caller: look at the record to know. More than `MAX_RECORD_BYTES` is a
-        `StoreError`, here and in `put`.
+        Atomic among all processes and machines: for each name at most one call ever returns True, and no reader sees a
+        part of the bytes. The record is durable when the call returns.
+
+        Args:
+            name: The name of the record.
+            data: At most `MAX_RECORD_BYTES`.
+
+        Returns:
+            True if this call wrote the record. False if the name was taken, possibly by an earlier attempt of the same
+            caller whose answer was lost; read the record to find out.
+
+        Raises:
+            StoreError: The record is too large.
         """
         ...
 
     def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
-        """Write or replace. Atomic for readers (old bytes or new bytes, whole). Durable when it returns, unless the
-        caller says that a power cut may take it: for what can be computed again.
+        """Write or replace a record. Readers see either the old or the new bytes, never a mixture.
+
+        Args:
+            name: The name of the record.
+            data: At most `MAX_RECORD_BYTES`.
+            durable: Whether the record must survive a power cut once the call has returned. False is for data that can
+                be recomputed.
+
+        Raises:
+            StoreError: The record is too large.
         """
         ...
 
     def delete(self, name: str) -> None:
-        """Remove; nothing happens if it is not there."""
+        """Remove a name. Does nothing if it is not taken."""
         ...
 
     def list(self, prefix: str) -> Iterator[Listed]:
-        """Everything below the folder `prefix` (which ends in `/`, or is empty for all), in order of names.
+        """List all names below a folder, sorted by name.
 
-        What is written or deleted while the listing goes on may be in it or not.
+        Names that are written or deleted during the listing may or may not be included.
+
+        Args:
+            prefix: The folder with a trailing `/`, or an empty string for the whole store.
         """
         ...
 
 
 class PayloadStore(Protocol):
-    """Large immutable files under names, written once, streamed both ways."""
+    """Large immutable files under names. They are written once, and streamed in both directions."""
 
     def create(self, name: str) -> AbstractContextManager[BinaryIO]:
-        """A file to write to. Leaving the block makes the file visible under `name`, whole and durable; leaving it by
-        an exception leaves nothing. A name is written once (names carry their attempt): a taken name is a `StoreError`.
-        Errors of the store come as in `SlotStore`; exceptions of the block pass as they are."""
+        """Return a context manager that yields a file to write to.
+
+        Leaving the block publishes the whole file under its name, durably. If the block raises, nothing is published
+        and the exception passes unchanged.
+
+        Args:
+            name: A new name. Names contain the attempt, so that every file has a name of its own.
+
+        Raises:
+            StoreError: The name is taken, or one of the errors of `SlotStore` occurred.
+        """
         ...
 
     def open(self, name: str) -> BinaryIO:
-        """A seekable file to read from. Raises `FileNotFoundError` if there is none, `StoreUnreachable` if unknown."""
+        """Open a file for reading. The returned file is seekable.
+
+        Raises:
+            FileNotFoundError: The name is not taken.
+            StoreUnreachable: Whether the name is taken is unknown.
+        """
         ...
 
     def local_path(self, name: str) -> str | None:
-        """The file's path where the payload is a file of this machine (so it may be memory-mapped), else None."""
+        """Return the path of the payload if it is a file on this machine, which can be memory-mapped, else None."""
         ...
 
 
 class Store(SlotStore, PayloadStore, Protocol):
-    """Both halves over one root, as `open_store(url)` returns it."""
+    """A complete store: both halves over one root. `open_store(url)` returns one."""
 
     @property
     def url(self) -> str:
-        """The address that opens the same store again, without secrets in it."""
+        """The address that opens the same store again. Contains no secrets."""
         ...
 
     @property
     def reach(self) -> Reach:
-        """Who gets the same store by its address. Workers that look at another store find out by themselves."""
+        """Who can open the same store by its address: this process, this machine, or the network.
+
+        It need not be exact: workers verify that they see the driver's store.
+        """
         ...
 
     @property
     def trusted(self) -> bool:
-        """True if only this process, this user or whom this user let in can write here, so that pickles may be read."""
+        """Whether only this user, or users whom this one trusts, can write here. Pickles are read from trusted stores
+        only."""
         ...
 
 
 @runtime_checkable
 class ExplainedStore(Protocol):
-    """A store that can say why it is not trusted."""
+    """A store that explains why it is not trusted."""
 
     @property
     def open_to(self) -> str:
-        """Why others can change what is read there; empty if they cannot."""
+        """The reason why other users can change the data; empty if they cannot."""
         ...
 
 
 @runtime_checkable
 class AppendStore(Protocol):
-    """A store that also keeps logs: files that grow at their end."""
+    """A store that can append to files, for logs."""
 
     def append(self, name: str, data: bytes) -> None:
-        """Add `data` at the end of the file `name`, which begins empty. Read it with `open`, not with `get`.
+        """Append bytes to a file, creating it if needed. The file is read with `open`, not with `get`.
 
-        The bytes of one call stay together, whoever else appends. Visible when it returns; what was appended just
-        before a power cut may be missing.
+        The bytes of one call stay contiguous even if several processes append. They are visible when the call returns,
+        but may be lost in a power cut shortly after it.
+
+        Args:
+            name: The name of the file.
+            data: Any number of bytes.
         """
         ...
 
 
 @runtime_checkable
 class SweepStore(Protocol):
-    """A store in which killed writers leave files that no name leads to."""
+    """A store in which killed writers can leave temporary files behind."""
 
     def sweep(self, *, older_than: float) -> int:
-        """Remove leftovers last written more than `older_than` seconds ago; returns how many. Never touches a name."""
+        """Remove old temporary files. Files that have a name are never touched.
+
+        Args:
+            older_than: The minimum age in seconds, counted from the last write.
+
+        Returns:
+            The number of files removed.
+        """
         ...
 
 
 @runtime_checkable
 class DiskStore(Protocol):
-    """A store that knows what it takes on a disk: small files take whole blocks, and so do folders."""
+    """A store that knows its disk usage, which exceeds the sizes of its files: files and folders take whole blocks."""
 
     def disk_bytes(self, prefix: str) -> int:
-        """Bytes on disk of everything below the folder `prefix` (empty for all), folders included."""
+        """Return the bytes that the folder `prefix` (or everything, if it is empty) takes on disk."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a service did when it was told to write only where nothing is."""
+    """How a service handled a test of conditional writes."""
 
     verdict: Literal["enforced", "ignored", "unsupported"]
-    """`ignored`: it said yes to a second writer. `unsupported`: it refused the condition itself."""
+    """`ignored`: it accepted a second writer. `unsupported`: it rejected the condition itself."""
     versioned: bool | None = None
-    """Whether the bucket keeps old versions; None where the service does not tell us."""
+    """Whether the bucket keeps old versions; None if the service does not say."""
     seen: float = 0.0
-    """When it was tried, in seconds since the epoch."""
+    """The time of the test, in seconds since the epoch."""
 
     @property
     def enforced(self) -> bool:
@@ -185,55 +240,65 @@ class Conditions:
 
 @runtime_checkable
 class ProbedStore(Protocol):
-    """A store whose `put_if_absent` is as good as the service behind it, which is tried before it is trusted.
+    """A store whose `put_if_absent` depends on the service behind it, which is tested before use.
 
-    Where conditions are not enforced, `put_if_absent` looks and then writes. Two writers at the same time may both be
-    told True then, so nothing that has to exclude may rest on it.
+    If the service does not enforce conditions, `put_if_absent` reads and then writes. Two concurrent writers may then
+    both receive True, so nothing that requires mutual exclusion may rely on it.
     """
 
     def conditions(self, *, afresh: bool = False) -> Conditions:
-        """What the service does, from a verdict of the last day if there is one and `afresh` does not forbid it.
+        """Return how the service handles conditional writes. Raises the errors of `put_if_absent`.
 
-        Raises as `put_if_absent`.
+        Args:
+            afresh: Whether to test again instead of using a verdict of the last day.
         """
         ...
 
 
 @runtime_checkable
 class RememberedStore(Protocol):
-    """A store of which a look-up index may remember records (penstock.storage.stores.indexing)."""
+    """A store whose records may be cached by a look-up index (penstock.storage.stores.indexing)."""
 
     def note_closing(self, name: str) -> None:
-        """To be called before the record `name` is replaced: from when it returns, nobody who begins to read takes that
-        record from memory. Raises as `put`."""
+        """Announce that a record is about to be replaced. Raises the errors of `put`.
+
+        Reads that begin after this returns do not take the record from the cache.
+        """
         ...
 
 
 def check_name(name: str) -> str:
-    """The name itself if it stays inside the store; raises `StoreError` otherwise."""
-    # This runs for every name of a look-up of 10 000, and nearly every one is a usual one.
+    """Return the name unchanged if it stays inside the store.
+
+    Every store must call this. Refused are empty names and segments, segments that begin with a dot, NUL, backslashes
+    and lone surrogates.
+
+    Raises:
+        StoreError: The name is refused.
+    """
+    # The fast path: this runs for every name of a look-up of 10 000.
     if not _USUAL.fullmatch(name) and (not name or _UNSAFE.search(name)):
         raise StoreError(
             f"refused the name {name[:200]!r}",
             because="it could leave the store",
-            hint="names are made by Penstock",
+            hint="only use names that Penstock has made",
         )
     return name
 
 
 _USUAL = re.compile(r"[a-z0-9_~-][a-z0-9_.~-]*+(?:/[a-z0-9_~-][a-z0-9_.~-]*+)*+")
 
-# A segment that is empty or begins with a dot (`..`, and hidden files such as the local store's own), NUL, backslash,
-# and lone surrogates, which no file system stores.
+# Segments that begin with a dot are `..` and hidden files such as the local store's own. No file system stores lone
+# surrogates.
 _UNSAFE = re.compile(r"(?:^|/)(?:\.|/|\Z)|[\0\\\ud800-\udfff]")
 
 
 def check_record(name: str, data: bytes) -> bytes:
-    """The bytes themselves if a slot may hold them; raises `StoreError` otherwise."""
+    """Return the bytes of a record unchanged. Raises `StoreError` if there are more than `MAX_RECORD_BYTES`."""
     if len(data) > MAX_RECORD_BYTES:
         raise StoreError(
             f"a record of {len(data)} bytes is too large",
             where=name,
-            because=f"{MAX_RECORD_BYTES} is the limit",
+            because=f"the limit is {MAX_RECORD_BYTES} bytes",
         )
     return data

@@ -1,8 +1,8 @@
-"""Folders below a root, opened one inside the other: no link on the way down is followed, whoever plants one and when.
+"""Folders below a root, opened one inside the other, so that symbolic links below the root are never followed.
 
-A path is looked up by the kernel anew each time, and whoever may write into one of its folders can put a link there
-between a check and the use. So there is no check: each folder is opened from the one above it, without following links,
-and everything is read, written and deleted by a name inside an open folder.
+The kernel resolves a path anew on every use, so a user who can write to one of its folders could place a link there
+between a check and the use. Instead of checking, each folder is opened relative to its parent without following links,
+and files are read, written and deleted by name inside an open folder.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from types import TracebackType
 _ROOT = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 _BELOW = _ROOT | os.O_NOFOLLOW
 _PASSED = _BELOW | getattr(os, "O_PATH", 0)
-"""For a folder in which one name is looked up; on Linux it costs less not to open it for reading."""
+"""For a folder in which a single name is looked up; on Linux, O_PATH is cheaper than opening it for reading."""
 
 
 class Descent:
-    """Open folders from a root down to one of them. The next one that is asked for reuses what it shares with it.
+    """A chain of open folders from a root downwards. Going to another folder reuses the common part of the chain.
 
-    For one thread, and to be closed: it is a context manager.
+    A context manager, for use by one thread.
     """
 
     def __init__(self, root: str) -> None:
-        """The root itself may be a link. Raises `OSError`."""
+        """Open the root, which may itself be a link. Raises `OSError`."""
         self._files = [os.open(root, _ROOT)]
         self._names: list[str] = []
         self._at = ""
@@ -41,9 +41,10 @@ class Descent:
         self._up(-1)
 
     def to(self, folder: str, *, make: bool = False) -> int:
-        """The folder (`a/b`, empty for the root), open until the next call; with `make` it is made if it is missing.
+        """Return the descriptor of a folder (`a/b`; empty for the root), valid until the next call.
 
-        Raises `OSError`: `FileNotFoundError` where it is missing, `ELOOP` where a link is in its place.
+        `make` creates missing folders. Raises `OSError`: `FileNotFoundError` if the folder is missing, `ELOOP` if it is
+        a link.
         """
         if folder != self._at:
             wanted = folder.split("/") if folder else []
@@ -54,7 +55,7 @@ class Descent:
         return self._files[-1]
 
     def open(self, name: str, flags: int) -> int:
-        """The file `name`, opened. Quick where names are in folders beside each other. Raises as `to`."""
+        """Open a file. Fast for successive names in sibling folders. Raises the errors of `to`."""
         folder, _, last = name.rpartition("/")
         above, _, own = folder.rpartition("/")
         file = self._files[-1] if above == self._at else self.to(above)
@@ -70,7 +71,7 @@ class Descent:
             os.close(inner)
 
     def opened(self) -> list[int]:
-        """Every open folder, the deepest first and the root last."""
+        """Return the descriptors of all open folders, from the deepest to the root."""
         return self._files[::-1]
 
     def _up(self, depth: int) -> None:
@@ -89,7 +90,7 @@ class Descent:
             try:
                 os.mkdir(name, 0o700, dir_fd=above)
             except FileExistsError:
-                pass  # another writer was quicker
+                pass  # created by another writer meanwhile
             self.made.append(place)
             file = os.open(name, _BELOW, dir_fd=above)
         except NotADirectoryError:
@@ -100,10 +101,10 @@ class Descent:
 
 
 def _no_folder(above: int, name: str) -> OSError:
-    """What it means that a folder cannot be opened because it is none: of a link, too, some systems say that."""
+    """Return the error for a name that is not a folder. Some systems report ENOTDIR for a link, too."""
     try:
         is_link = stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
     except FileNotFoundError as error:
-        return error  # it is gone
+        return error  # deleted meanwhile
     code = errno.ELOOP if is_link else errno.ENOTDIR
     return OSError(code, os.strerror(code), name)

@@ -1,4 +1,4 @@
-"""A store in this process's memory: the specification that every other store is compared with."""
+"""`MemoryStore`: a store in this process's memory, and the reference implementation for all others."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from penstock.storage.stores.base import MAX_RECORD_BYTES, Listed, Reach, check_
 
 
 class MemoryStore:
-    """Records and payloads in a dictionary: for tests, and for flows whose results need not outlive the process.
+    """Records and payloads in a dictionary, for tests and for flows whose results need not outlive the process.
 
-    Safe for threads. A named one (`MemoryStore.named("a")`, `open_store("memory://a")`) is the same store wherever
-    this process asks for it. It does not travel to other processes: unpickling it elsewhere is a `ConfigurationError`.
+    Safe for use by several threads. `MemoryStore.named("a")` and `open_store("memory://a")` return the same store
+    everywhere in the process. It cannot be sent to other processes: unpickling it there raises `ConfigurationError`.
     """
 
     trusted = True
@@ -30,7 +30,7 @@ class MemoryStore:
 
     @classmethod
     def named(cls, name: str) -> MemoryStore:
-        """The one store of this process under `name`."""
+        """Return the process's store with this name, creating it if needed."""
         with _named_lock:
             store = _named.setdefault(name, cls())
             store._name = name
@@ -79,7 +79,7 @@ class MemoryStore:
         yield file
         with self._lock:
             if name in self._files:
-                raise StoreError("a payload is written once", where=name, because="the name is taken")
+                raise StoreError("cannot write a payload twice", where=name, because="the name is taken")
             self._files[name] = (file.getvalue(), time.time())
 
     def open(self, name: str) -> BinaryIO:
@@ -105,7 +105,7 @@ class MemoryStore:
         return f"MemoryStore({self.url!r}, {len(self._files)} files)"
 
 
-# A memory store lives as long as its process, so its table does too.
+# Named stores live as long as the process.
 _named: dict[str, MemoryStore] = {}
 _named_lock = threading.Lock()
 
@@ -113,8 +113,8 @@ _named_lock = threading.Lock()
 def _same_process(pid: int, name: str | None) -> MemoryStore:
     if name is None or pid != os.getpid():
         raise ConfigurationError(
-            "a memory store does not travel between processes",
+            "a memory store cannot be sent to another process",
             where=f"memory://{name or ''}",
-            hint="give the flow a store that its workers can reach: a folder they share, or an object store",
+            hint="use a store that the workers can reach: a shared folder or a bucket",
         )
     return MemoryStore.named(name)
