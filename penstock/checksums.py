@@ -1,4 +1,4 @@
-"""blake3 with as many cores as pay, and only where its threads work."""
+"""blake3 hashes that use several cores for large inputs, except in forked processes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 from blake3 import blake3
 
 PARALLEL_BYTES = 1024 * 1024
-"""Less than this is hashed quicker by one core."""
+"""One core hashes less than this faster than several."""
 
-# blake3's thread pool does not survive a fork: a child that used it would wait for ever.
+# blake3's thread pool does not survive a fork: a child that used it would hang.
 _forked = False
 
 
@@ -23,5 +23,5 @@ if hasattr(os, "register_at_fork"):
 
 
 def new_hash(*, nbytes: int) -> blake3:
-    """A hash for about so many bytes."""
+    """Return a new hash that is suited to about `nbytes` bytes."""
     return blake3(max_threads=blake3.AUTO if nbytes >= PARALLEL_BYTES and not _forked else 1)

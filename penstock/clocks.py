@@ -1,4 +1,4 @@
-"""Time as an argument: the clocks everything that waits or expires is given."""
+"""Clocks: the time source that everything that waits or expires receives as an argument."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where a part gets its time from. Leases use `monotonic`, records and expiry use `now`."""
+    """A source of time. Leases use `monotonic`, records and expiry use `now`."""
 
     def now(self) -> float:
-        """Seconds since the epoch (UTC), as the wall clock says."""
+        """Return the wall-clock time in seconds since the epoch (UTC)."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never jumps; only differences mean anything."""
+        """Return seconds on a clock that never jumps. Only differences are meaningful."""
         ...
 
     def wait(self, event: threading.Event, timeout: float) -> bool:
-        """Wait until `event` is set or `timeout` seconds have passed; True if it was set."""
+        """Wait until `event` is set or `timeout` seconds have passed. Return whether it was set."""
         ...
 
 
@@ -43,8 +43,8 @@ SYSTEM_CLOCK = SystemClock()
 
 
 def moment(at: float | None) -> str:
-    """A time, as local date and time."""
+    """Format seconds since the epoch as local date and time; empty for None or 0, `?` for an invalid time."""
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else ""
     except (ValueError, OverflowError, OSError):
-        return "?"  # no number, or no time
+        return "?"

@@ -1,4 +1,4 @@
-"""Async functions run to their end, in whatever thread one is."""
+"""Running async functions to completion from synchronous code, in any thread."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ R = TypeVar("R")
 
 
 def named(coroutine: Coroutine[Any, Any, R], name: str) -> Coroutine[Any, Any, R]:
-    """The coroutine under the name of the function it stands for: errors and warnings show it."""
+    """Return the coroutine, renamed to the function it stands for, as errors and warnings show it."""
     itself: Any = coroutine
     itself.__name__ = itself.__qualname__ = name
     return coroutine
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, R]) -> R:
-    """An async function's result, from an event loop of its own.
+    """Run a coroutine in a new event loop and return its result.
 
-    In a thread of its own where this one runs a loop already (a notebook, an async function): that loop stands still
-    meanwhile, as it does during any function that is not async.
+    If this thread already runs a loop (in a notebook or an async function), the new loop runs in another thread; this
+    one blocks meanwhile, as with any synchronous function.
     """
-    import asyncio  # the time it takes to import is for async functions
+    import asyncio  # slow to import, and only needed by async functions
 
     if not loop_runs():
         return asyncio.run(coroutine)
@@ -47,7 +47,7 @@ def run_coroutine(coroutine: Coroutine[Any, Any, R]) -> R:
 
 
 def loop_runs() -> bool:
-    """Whether an event loop runs in this thread."""
+    """Return whether an event loop is running in this thread."""
     asyncio = loaded("asyncio")
     return asyncio is not None and asyncio._get_running_loop() is not None
 

@@ -1,4 +1,4 @@
-"""Telling which packages are there to be used without importing them: of one nobody imported there are no values."""
+"""Looking up packages without importing them: there are no values of a package that was never imported."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def loaded(name: str) -> Any:
-    """The module, if it was imported; None if nobody did, or another thread is in the middle of it.
+    """Return a module if it is fully imported; None if it is not, or another thread is just importing it.
 
-    A module stands in `sys.modules` before its classes are there, so a look at that alone fails now and then.
+    `sys.modules` alone is not enough: it contains modules whose import has not finished.
     """
     module = sys.modules.get(name)
     if module is None or getattr(getattr(module, "__spec__", None), "_initializing", False):

@@ -1,4 +1,4 @@
-"""Digests of users' input files, for keys that follow what a file holds."""
+"""Digests of input files, for keys that contain their content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DIGEST_BYTES = 20
 
 
 def file_digest(path: str) -> str:
-    """The digest of a file's content: 40 hex digits. Raises `ParameterError` if it cannot be read."""
+    """Return the digest of a file's content: 40 hex digits. Raises `ParameterError` if it cannot be read."""
     try:
         hasher = new_hash(nbytes=os.path.getsize(path))
         hasher.update_mmap(path)
@@ -19,6 +19,6 @@ def file_digest(path: str) -> str:
         raise ParameterError(
             f"cannot read the input file {path}",
             because=error.strerror or str(error),
-            hint="the cache key is made of what the file holds, so it has to be there when the task is called",
+            hint="create the file before the task is called: its content is part of the cache key",
         ) from None
     return hasher.hexdigest(length=DIGEST_BYTES)

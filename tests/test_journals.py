@@ -123,7 +123,7 @@ def test_what_waits_is_bounded_and_the_loss_is_told_once() -> None:
     sink.open.set()
     assert writer.close(60)
     assert len(sink.lines) == 10
-    assert sink.troubles == ["15 events came faster than the store took them"]
+    assert sink.troubles == ["15 events were lost because the store was too slow"]
 
 
 def test_lines_and_jobs_keep_their_order() -> None:
@@ -199,7 +199,7 @@ def test_small_parameters_lie_with_their_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "because"),
     [
-        pytest.param(lambda: bytes(MOST_BYTES), "are kept with a run", id="large"),
+        pytest.param(lambda: bytes(MOST_BYTES), "and the limit is", id="large"),
         pytest.param(threading.Lock, "could not be pickled", id="not picklable"),
     ],
 )

@@ -90,5 +90,5 @@ def test_a_future_of_dask_is_refused_and_a_collection_that_holds_some_is_not() -
         future = client.submit(abs, -1)
         error = why_unpicklable({"model": future})
         assert isinstance(error, LiveValue)
-        assert "future of Dask" in str(error)
+        assert "Dask future" in str(error)
         assert why_unpicklable(bag.from_sequence([1, 2]).persist()) is None

@@ -1,1 +1,1 @@
-"""What equal values have in common: digests of values and functions, the same everywhere for ever."""
+"""Stable digests of values and functions: equal values have equal digests, on every machine and in every release."""

@@ -1,4 +1,4 @@
-"""Canonical digests of Arrow values: types, nulls and content count; chunks, offsets and bytes under nulls do not."""
+"""Canonical digests of Arrow values. Types, nulls and content count; chunks, offsets and bytes under nulls do not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def type_digest(kind: Any) -> bytes:
         return hash_node(b"arrow.map", (type_digest(kind.key_type), type_digest(kind.item_type)))
     if types.is_fixed_size_list(kind):
         return hash_node(b"arrow.fixed_size_list", (hash_int(kind.list_size), type_digest(kind.value_type)))
-    if _is_list(kind):  # how the items are called ("item", "element") is layout
+    if _is_list(kind):  # the name of the items ("item", "element") is layout
         return hash_node(f"arrow.{str(kind).partition('<')[0]}".encode(), (type_digest(kind.value_type),))
     if types.is_struct(kind) or types.is_union(kind):
         fields = [kind.field(number) for number in range(kind.num_fields)]
@@ -51,7 +51,7 @@ def _is_list(kind: Any) -> bool:
 
 
 def column_digest(kind: Any, chunks: list[Any], walk: Walk) -> bytes:
-    """The digest of a column: type, length, which entries are null, and the content of those that are not."""
+    """Return the digest of a column: its type, length, nulls, and the content of all other entries."""
     length = sum(map(len, chunks))
     parts = (type_digest(kind), hash_int(length), *_content(kind, [c for c in chunks if len(c)], walk))
     return hash_node(b"arrow.column", parts)
@@ -87,7 +87,7 @@ def _content(kind: Any, chunks: list[Any], walk: Walk) -> Iterator[bytes]:
     elif types.is_fixed_size_list(kind):
         yield column_digest(kind.value_type, [chunk.drop_null().flatten() for chunk in chunks], walk)
     elif types.is_struct(kind):
-        children = [chunk.flatten() for chunk in chunks]  # hands the parent's nulls down
+        children = [chunk.flatten() for chunk in chunks]  # applies the parent's nulls to the children
         for number in range(kind.num_fields):
             yield column_digest(kind.field(number).type, [child[number] for child in children], walk)
     else:
@@ -116,11 +116,11 @@ def _as_list(chunk: Any) -> Any:
 
     if types.is_map(chunk.type):
         return chunk.cast(pa.list_(_items_type(chunk.type)))
-    return chunk  # list views stay what they are: casting them to lists loses items in some releases
+    return chunk  # list views are not cast to lists, which loses items in some releases
 
 
 def _validity(chunks: list[Any]) -> bytes:
-    """One byte per entry; nothing where there is no null."""
+    """Return one byte per entry, or nothing if there is no null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -152,7 +152,7 @@ def _binary(chunks: list[Any]) -> Iterator[bytes]:
 
 
 def text_digest(array: Any) -> bytes:
-    """The digest of text as a column of type large_string; texts that are no UTF-8 included, which Arrow refuses."""
+    """Return the digest of text as a large_string column, including lone surrogates, which Arrow refuses."""
     import pyarrow as pa
 
     kind = pa.large_string()
@@ -198,7 +198,7 @@ def _one_nan(chunk: Any) -> Any:
 
 
 def _one_half_nan(bits: Any) -> Any:
-    """As `_one_nan`, for half floats given as their bits: not every pyarrow calculates with them."""
+    """Do the same as `_one_nan` for half floats given as bits, since not every pyarrow computes with them."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -226,7 +226,7 @@ def _metadata(metadata: Any, walk: Walk) -> bytes:
 
 
 def _pandas_document(document: dict[str, Any]) -> dict[str, Any]:
-    """How to rebuild an index; who wrote it, and how his pandas holds labels of text, are no part of that."""
+    """Return how to rebuild an index, without the writer's versions and how its pandas holds text labels."""
     kept = {name: item for name, item in document.items() if name not in ("creator", "pandas_version")}
     if not kept.get("attributes"):  # written by newer releases only
         kept.pop("attributes", None)
@@ -254,7 +254,7 @@ def schema_digest(value: Any, walk: Walk) -> bytes:
 
 
 def table_digest(value: Any, walk: Walk) -> bytes:
-    """Table and RecordBatch, told apart by their type."""
+    """Return the digest of a Table or RecordBatch, which differ by their type."""
     tag = f"arrow.{type(value).__name__.lower()}".encode()
     columns = []
     for number, name in enumerate(value.schema.names):

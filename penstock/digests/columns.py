@@ -1,6 +1,6 @@
-"""Which type of which package is digested how: arrays, tables, random number generators, addresses, collections.
+"""Selects how types of other packages are digested: arrays, tables, random number generators, addresses, collections.
 
-Nothing is imported to find out: a value's class names its package.
+By the name of a value's class and package, so that nothing is imported.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from penstock.digests.walk import Branch
 
 
 def branch_for(cls: type) -> Branch | None:
-    """How values of a class of one of these packages are digested; None for all others."""
+    """Return how values of a class of one of these packages are digested, or None for other classes."""
     package, _, _ = (getattr(cls, "__module__", None) or "").partition(".")
     if package not in _PACKAGES:
         return None
-    from penstock.digests.package_types import TABLES  # not before there is a value of one of these packages
+    from penstock.digests.package_types import TABLES  # only needed for values of these packages
 
     table = TABLES[package]
     for base in cls.__mro__:
@@ -26,10 +26,10 @@ def branch_for(cls: type) -> Branch | None:
 _PACKAGES = frozenset(
     {"numpy", "dask", "toolz", "ray", "scipy", "pytz", "random", "ipaddress", "pyarrow", "pandas", "polars"}
 )
-"""Those whose types have a table."""
+"""The packages whose types have a table."""
 _OPEN = frozenset(
     {"generic", "dtype", "BitGenerator", "BaseTzInfo", "_spbase", "spmatrix", "DaskMethodsMixin"}
     | {"Array", "Scalar", "DataType"}
     | {"Index", "ExtensionArray", "ExtensionDtype"}
 )
-"""Base classes whose subclasses say in their digest which they are; for all others a subclass is not its base."""
+"""Base classes whose digests contain the subclass. Subclasses of other types are not digested as their base."""

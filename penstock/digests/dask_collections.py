@@ -1,8 +1,8 @@
-"""Digests of Dask collections by recipe: the tasks of their graph and what these are given, whatever Dask calls them.
+"""Digests of Dask collections by the tasks in their graph and the arguments of these.
 
-Dask's own tokens are not used. They change with its version, and some are random (`delayed`), so that equal collections
-would never share a key. Here each key of the graph stands for the task behind it, as a Ref stands for a node. What
-files a task reads does not count beyond their paths.
+Dask's own tokens are not used: they change with its version, and some are random (`delayed`), so that equal collections
+would never share a key. Instead each key of the graph stands for the task behind it, like a Ref for a node. Of the
+files that a task reads, only the paths count.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 from penstock.digests.refs import Made
 from penstock.digests.walk import UndigestibleError, Walk, hash_int, hash_node, hash_type
 
-_HINT = "computing it, passing its source, or making it in a task gives it one"
+_HINT = "compute it, pass its source, or create it in a task instead"
 
 
 def collection(value: Any, walk: Walk) -> bytes:
-    """The digest of a DataFrame, Series, Array, Bag, Delayed and the like."""
+    """Return the digest of a DataFrame, Series, Array, Bag, Delayed and the like."""
     recipe = _Recipe(value.__dask_graph__(), walk)
     outputs = [recipe.digest(key) for key in _flat(value.__dask_keys__())]
     about = [
@@ -29,12 +29,12 @@ def collection(value: Any, walk: Walk) -> bytes:
 def ray_dataset(value: Any, _: Walk) -> bytes:
     raise UndigestibleError(
         f"a Ray {type(value).__name__} has no stable digest",
-        because=f"its blocks live in one cluster and its plan in Ray; {_HINT}",
+        because=f"its blocks exist only in its cluster; {_HINT}",
     )
 
 
 def _has(value: Any, name: str) -> bool:
-    # `delayed` objects answer every name with another task
+    # `delayed` objects return another task for every attribute
     return name in dir(type(value)) or name in getattr(value, "__dict__", {})
 
 
@@ -49,7 +49,7 @@ def _flat(keys: Any) -> Iterable[Any]:
 
 
 class _Recipe:
-    """The tasks of one graph, and the digests of those that were met."""
+    """The tasks of one graph, and the digests computed so far."""
 
     def __init__(self, graph: Mapping[Any, Any], walk: Walk) -> None:
         from dask._task_spec import convert_legacy_graph
@@ -59,7 +59,7 @@ class _Recipe:
         self.known: dict[Any, bytes] = {}
 
     def digest(self, key: Any) -> bytes:
-        """Of what a key stands for. Graphs are deep: no recursion from task to task."""
+        """Return the digest of the task behind a key. Iterative, because graphs are deep."""
         stack = [key]
         while stack:
             top = stack[-1]
@@ -85,7 +85,7 @@ class _Recipe:
         return hash_node(b"dask.task", parts)
 
     def _filled(self, item: Any) -> Any:
-        """An argument with the digests of tasks in place of references to them."""
+        """Return an argument with references to tasks replaced by their digests."""
         from dask._task_spec import GraphNode, TaskRef
 
         if isinstance(item, TaskRef):

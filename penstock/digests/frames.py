@@ -1,4 +1,4 @@
-"""Canonical digests of pandas values: labels, index, dtypes and content count."""
+"""Canonical digests of pandas values, based on labels, index, dtypes and content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from penstock.digests.zones import zone_name
 
 
 def _values(value: Any, walk: Walk) -> bytes:
-    """The content of a Series, an Index or an extension array, with its dtype."""
+    """Return the digest of the content and dtype of a Series, an Index or an extension array."""
     array = value.array if hasattr(value, "array") else value
     dtype = array.dtype
     kind = type(dtype).__name__
@@ -28,7 +28,7 @@ def _values(value: Any, walk: Walk) -> bytes:
     elif kind == "SparseDtype":
         parts = (arrays.ndarray(array.to_numpy(), walk), _fill_value(dtype, walk))
     elif kind == "StringDtype":
-        parts = (text_digest(array),)  # wherever pandas keeps it: which dtype it is says the name
+        parts = (text_digest(array),)  # however pandas stores it; the name distinguishes dtypes
     elif hasattr(array, "__arrow_array__"):
         parts = (_through_arrow(array, walk),)
     else:
@@ -37,17 +37,17 @@ def _values(value: Any, walk: Walk) -> bytes:
 
 
 def _dtype_name(dtype: Any) -> str:
-    # The name of a category dtype lists its values, and of an Arrow one Arrow's own types: both are digested apart.
+    # The names of category dtypes list values, and those of Arrow dtypes Arrow types: both are digested separately.
     kind = type(dtype).__name__
-    if kind == "DatetimeTZDtype":  # pandas 2 and 3 name the same zones by objects of different packages
+    if kind == "DatetimeTZDtype":  # pandas 2 and 3 use zone objects of different packages
         return f"datetime64[{dtype.unit}, {zone_name(dtype.tz)}]"
-    if kind == "SparseDtype":  # its own name says how the fill value is written
+    if kind == "SparseDtype":  # its own name contains the notation of the fill value
         return f"Sparse[{dtype.subtype}]"
     return {"CategoricalDtype": "category", "ArrowDtype": "arrow"}.get(kind) or str(dtype)
 
 
 def _fill_value(dtype: Any, walk: Walk) -> bytes:
-    """As a number of the dtype, where it is one: pandas hands out `0` or `numpy.int64(0)`, as it comes."""
+    """Return the digest of a fill value, converted to the dtype: pandas returns either `0` or `numpy.int64(0)`."""
     import numpy as np
 
     try:
@@ -67,12 +67,12 @@ def _through_arrow(array: Any, walk: Walk) -> bytes:
 
 
 def pandas_index(value: Any, walk: Walk) -> bytes:
-    """The digest of an index, row or column labels, of all kinds."""
+    """Return the digest of an index of any kind, of rows or columns."""
     return _labels(value, walk, True)
 
 
 def _labels(value: Any, walk: Walk, frequency: bool) -> bytes:
-    # Of a level the frequency does not count: pandas hands out that of the values it was made of, now and then.
+    # The frequency of a level does not count: pandas sometimes keeps that of the original values.
     kind = type(value).__name__
     if kind == "RangeIndex":
         parts = (hash_int(value.start), hash_int(value.step), hash_int(len(value)), walk.at(".name", value.name))
@@ -91,7 +91,7 @@ def _labels(value: Any, walk: Walk, frequency: bool) -> bytes:
 
 
 def _are_texts(index: Any) -> bool:
-    """Whether labels are all text: which dtype holds them (`object`, `str`, `string`) changes with pandas' version."""
+    """Return whether all labels are text, whose dtype (`object`, `str`, `string`) depends on the version of pandas."""
     import pandas as pd
 
     if index.dtype != object and type(index.dtype).__name__ != "StringDtype":
@@ -118,12 +118,12 @@ def pandas_frame(value: Any, walk: Walk) -> bytes:
 
 
 def _flagged(value: Any, found: bytes) -> bytes:
-    """The digest of what refuses labels that are there twice is another one: its methods raise where others' do not."""
+    """Return another digest for objects that refuse duplicate labels: their methods raise where others do not."""
     return found if value.flags.allows_duplicate_labels else hash_node(b"pandas.uniquelabels", (found,))
 
 
 def _column_labels(value: Any, walk: Walk) -> bytes:
-    """As an index, a range as the numbers in it: whether pandas makes ranges of numbers changes with its version."""
+    """Return the digest of an index, with ranges as numbers: whether pandas creates ranges depends on its version."""
     import pandas as pd
 
     if type(value) is pd.RangeIndex:
@@ -133,7 +133,7 @@ def _column_labels(value: Any, walk: Walk) -> bytes:
 
 def pandas_time(value: Any, walk: Walk) -> bytes:
     zone = getattr(value, "tzinfo", None)
-    # The instant and the zone say which of two equal wall clock times is meant; without a zone `fold` does.
+    # With a zone, the instant determines which of two equal wall-clock times is meant; without one, `fold` does.
     which = hash_int(getattr(value, "fold", 0)) if zone is None else hash_str(zone_name(zone))
     return hash_node(b"pandas.time", (hash_type(type(value)), arrays.scalar(value.asm8, walk), which))
 

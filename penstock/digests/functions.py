@@ -1,7 +1,7 @@
-"""Digests of code as a value: functions, methods, builtins, partials, modules.
+"""Digests of functions, methods, builtins, partials and modules.
 
-The user's functions are digested by their syntax tree, the values of their defaults and those of their closure
-variables; installed ones by name, because their source changes with versions and Pythons. So are modules.
+Users' functions are digested by their syntax tree and the values of their defaults and closure variables; installed
+ones and modules by name, because their source changes with their version and that of Python.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from penstock.errors import DigestError
 
 
 def function(value: types.FunctionType, walk: Walk) -> bytes:
-    if value in walk.functions:  # a function that reaches itself through a closure
+    if value in walk.functions:  # a function that refers to itself through a closure
         return hash_leaf(b"recursion", b"%x" % (len(walk.functions) - walk.functions.index(value)))
     home = value.__globals__.get("__name__") or value.__module__
     if is_project_module(home):
@@ -26,10 +26,10 @@ def function(value: types.FunctionType, walk: Walk) -> bytes:
     if implementations := list(dispatched(value)):
         inner = walk.at(".__wrapped__", value.__wrapped__)  # type: ignore[attr-defined]
         return hash_node(b"dispatch", (inner, _constants(walk, ".registry", implementations)))
-    # Installed code changes with versions and Pythons: its name says what it does, its closure what to.
+    # Installed code changes with versions, so its name stands for it; its closure counts, too.
     walk.functions.append(value)
     qualname = value.__code__.co_qualname
-    # Behind the name of a decorated function is the decorator's own: `functools.wraps` copies only what people see.
+    # A decorated function counts under the decorator's name: `functools.wraps` only copies the visible one.
     name = stable_name(value) if qualname == value.__qualname__ else f"{stable_module(home)}:{qualname}"
     closure = _constants(walk, ".__closure__", closure_items(value))
     walk.functions.pop()
@@ -37,7 +37,7 @@ def function(value: types.FunctionType, walk: Walk) -> bytes:
 
 
 def function_content(fn: types.FunctionType, walk: Walk) -> bytes:
-    """A function without its name: syntax tree, values of defaults, values of closure variables."""
+    """Return the digest of a function without its name: its syntax tree, defaults and closure variables."""
     walk.functions.append(fn)
     try:
         syntax = walk.code(fn)
@@ -54,7 +54,7 @@ def function_content(fn: types.FunctionType, walk: Walk) -> bytes:
 
 
 def dispatched(value: Any) -> Iterator[tuple[str, Any]]:
-    """The implementations that were registered with a `singledispatch` function, by class."""
+    """Yield the implementations registered with a `singledispatch` function, by class."""
     registry = getattr(value, "registry", None) if isinstance(value, types.FunctionType) else None
     if registry is None or not hasattr(value, "dispatch") or value.__globals__.get("__name__") != "functools":
         return
@@ -64,7 +64,7 @@ def dispatched(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def closure_items(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """Names and values of closure variables. One that has no value yet counts as an empty cell."""
+    """Yield the names and values of closure variables. One without a value yet counts as an empty cell."""
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
         try:
             yield name, cell.cell_contents
@@ -79,7 +79,7 @@ def _constants(walk: Walk, step: str, items: Iterable[tuple[str, Any]]) -> bytes
 
 
 def _constant(walk: Walk, step: str, value: Any) -> bytes:
-    # `object()` as a marker in code has no content; the syntax tree names which one is meant.
+    # An `object()` used as a marker has no content; the syntax tree says which one is meant.
     return _MARKER if type(value) is object else walk.at(step, value)
 
 
@@ -108,7 +108,7 @@ def partial(value: functools.partial[Any], walk: Walk) -> bytes:
 
 
 def module(value: types.ModuleType, _: Walk) -> bytes:
-    """An installed module by name, one of the project by its source too (what it imports does not count)."""
+    """Return the digest of a module: its name, and the source of project modules without their imports."""
     name = stable_module(value.__name__)
     if not is_project_module(value.__name__) or not getattr(value, "__file__", None):
         return hash_leaf(b"module", name.encode())

@@ -1,7 +1,7 @@
-"""Large arguments: one snapshot, one digest and one transfer, however many calls of a run are given the same object.
+"""Large arguments: one snapshot, one digest and one transfer for all calls of a run that receive the same object.
 
-A `Large` stands in a node's arguments for such a value, as a `Ref` stands for another node's result. Whoever runs the
-call takes a value of its own from it.
+A `Large` stands for such a value in a node's arguments, as a `Ref` stands for another node's result. Each call takes a
+value of its own from it.
 """
 
 from __future__ import annotations
@@ -14,51 +14,51 @@ from penstock.imported import loaded
 from penstock.objects.texts import package_of
 
 LARGE_BYTES = 256 * 1024
-"""Smaller values are copied and sent with each call, which costs less than to know them again."""
+"""Smaller values are copied and sent with each call, which costs less than recognising them."""
 FLAT_ITEMS = 8192
-"""So many numbers and strings in one list, tuple, dict or set are large."""
+"""A list, tuple, dict or set of at least this many numbers and strings is large."""
 _COMPARED = 1 << 20
-"""Bytes of two arrays that are compared at a time: in the cache, and without large temporary values."""
+"""How many bytes of two arrays are compared at a time: they fit into the cache and need little temporary memory."""
 
 PLAIN = frozenset({int, str, float, bool, type(None), bytes, complex})
-"""Types whose values nobody can change."""
+"""Types of immutable values."""
 
 
 class Large:
-    """A large value among the arguments of calls. It pickles without the value: `handle` says where workers get it."""
+    """A large value among the arguments of calls. Pickled without the value, which workers get through `handle`."""
 
     __slots__ = ("_digest", "_load", "_value", "handle", "name", "size", "uses")
 
     def __init__(
         self, name: int, size: int, *, value: Any = None, load: Callable[[], Any] | None = None, digest: bytes | None
     ) -> None:
-        """`load` gives a new value each time; without it there is `value`, which nobody changes."""
+        """`load` returns a new value on every call; without it, `value` is never modified."""
         self.name = name
         """Its number in the run."""
         self.size = size
-        """About so many bytes."""
+        """Its approximate size in bytes."""
         self.handle: Any = None
         """Where an engine's workers find it."""
         self.uses = 0
-        """By calls that are not over."""
+        """The number of unfinished calls that use it."""
         self._value = value
         self._load = load
         self._digest = digest
 
     def take(self) -> Any:
-        """The value, as one that nobody else can change."""
+        """Return a private copy of the value."""
         return snapshot(self._value) if self._load is None else self._load()
 
     def shared(self) -> Any:
-        """The value itself: only to be read."""
+        """Return the value itself, for reading only."""
         return self._value if self._load is None else self._load()
 
     def load_by(self, load: Callable[[], Any]) -> None:
-        """On a worker: from where to take it."""
+        """Set the function that loads the value on a worker."""
         self._load = load
 
     def digest(self, compute: Callable[[Any], bytes]) -> bytes:
-        """Its digest, computed the first time it is asked for."""
+        """Return its digest, computed on first use."""
         if self._digest is None:
             self._digest = compute(self.shared())
         return self._digest
@@ -79,18 +79,18 @@ def _arrived(name: int, size: int, digest: bytes | None, handle: Any) -> Large:
 class Snapshots:
     """The large arguments of one trace, each as it was when it was passed.
 
-    The same object is known again if it did not change since; that is looked up by its identity and decided by its
-    content, so an object that was changed, or took the place of another, is a new value.
+    An object is recognised by its identity and then compared by content, so that a modified object, or another one
+    with the same id, counts as a new value.
     """
 
     def __init__(self, digest: Callable[[Any], bytes]) -> None:
-        """`digest` raises for what has none."""
+        """`digest` raises for values without a digest."""
         self._digest = digest
         self._known: dict[int, Large] = {}
         self._count = 0
 
     def take(self, value: Any, shared: list[Any] | None = None) -> Any:
-        """A `Large` that stands for the value, or a snapshot of it if it is small; `shared` as of `snapshot`."""
+        """Return a `Large` for a large value, else a snapshot. `shared` is that of `snapshot`."""
         size = size_of(value)
         if size < LARGE_BYTES:
             return snapshot(value, shared)
@@ -103,7 +103,7 @@ class Snapshots:
     def _unchanged(self, value: Any, known: Large) -> bool:
         before = known.shared()
         if value is before:
-            return True  # nobody can change it, or it would have been copied
+            return True  # it is immutable, otherwise it would have been copied
         if type(value) is not type(before):
             return False
         if type(value) in _FLAT:
@@ -115,17 +115,17 @@ class Snapshots:
             return _same_array(numpy, value, before)
         try:
             return known.digest(self._digest) == self._digest(value)
-        except Exception:  # noqa: BLE001 (cells are users' objects; what has no digest is not known again)
+        except Exception:  # noqa: BLE001 (cells are users' objects; without a digest the value counts as changed)
             return False
 
 
 def size_of(value: Any) -> int:
-    """About how many bytes a value takes if it is of a kind that can be known again, else 0."""
+    """Return the approximate size of a value in bytes if it can be recognised again, else 0."""
     kind = type(value)
     if kind is bytes or kind is str or kind is bytearray:
         return len(value)
     if kind in _FLAT:
-        return 40 * len(value)  # they come here if they are flat
+        return 40 * len(value)  # flat containers only
     package = package_of(kind)
     if package == "numpy" and kind.__name__ == "ndarray":
         return 0 if value.dtype.hasobject or 0 in value.strides else int(value.nbytes)
@@ -143,7 +143,7 @@ _OF_ARROW = frozenset({"Table", "RecordBatch", "ChunkedArray"})
 
 
 def is_flat(value: Any) -> bool:
-    """Whether a list, tuple, dict or set holds many things, and only such as nobody can change."""
+    """Return whether a list, tuple, dict or set holds many values, all of them immutable."""
     if len(value) < FLAT_ITEMS:
         return False
     return PLAIN.issuperset(map(type, value)) and (
@@ -152,20 +152,20 @@ def is_flat(value: Any) -> bool:
 
 
 def snapshot(value: Any, shared: list[Any] | None = None) -> Any:
-    """The value as it is now, whatever is done to it later; objects whose copying is not known stay the same ones, and
-    are added to `shared`.
+    """Return the value as it is now, independent of later changes. Parts of unknown types are kept and added to
+    `shared`.
     """
     kind = type(value)
     if kind is list or kind is dict or kind is set or kind is bytearray:
         return kind(value)
     if kind in PLAIN:
         return value
-    from penstock.objects.copies import copy_as_far  # the types it knows are for calls that are given some
+    from penstock.objects.copies import copy_as_far  # only needed by calls with such arguments
     from penstock.objects.package_copies import frozen
 
     numpy = loaded("numpy")
     if numpy is not None and issubclass(kind, numpy.ndarray) and not (kind is numpy.ndarray and value.dtype == object):
-        # What repeats one element for ever takes no memory, and its copy would.
+        # An array that repeats one element (stride 0) takes no memory, but its copy would.
         kept = frozen(numpy, value) or (not value.flags.writeable and 0 in value.strides)
         if value.dtype.hasobject and value.dtype.kind != "T" and shared is not None:
             shared.append(value)
@@ -176,18 +176,18 @@ def snapshot(value: Any, shared: list[Any] | None = None) -> Any:
             return copy_as_far(value, [] if shared is None else shared)
         if shared is not None:
             shared.append(value)
-        # From pandas 3 on a shallow copy is a snapshot (copy on write); before that only a deep one is.
+        # Since pandas 3 a shallow copy is a snapshot (copy on write); before that only a deep copy is.
         return value.copy(deep=int(pandas.__version__.split(".")[0]) < 3)
     polars = loaded("polars")
     if polars is not None and issubclass(kind, (polars.DataFrame, polars.Series)):
         if shared is not None and polars.Object in (value.dtypes if hasattr(value, "dtypes") else [value.dtype]):
             shared.append(value)
-        return value.clone()  # shares what is never written in place
+        return value.clone()  # shares the buffers, which are never written in place
     return copy_as_far(value, [] if shared is None else shared)
 
 
 def _same_items(value: Any, before: Any) -> bool:
-    """Whether they hold the same objects in the same order; equal ones may be of another type."""
+    """Return whether two containers hold the identical objects in the same order; equal ones may differ in type."""
     if type(value) is set:
         return set(map(id, value)) == set(map(id, before))
     if len(value) != len(before) or not _all_same(value, before):
@@ -200,7 +200,7 @@ def _all_same(value: Iterable[Any], before: Iterable[Any]) -> bool:
 
 
 def _same_array(numpy: Any, value: Any, before: Any) -> bool:
-    """Whether two arrays have the same bytes. (Equal numbers may have others: -0.0 and 0.0, one NaN and another.)"""
+    """Return whether two arrays have the same bytes. (Equal numbers may differ in bytes, such as -0.0 and 0.0.)"""
     if value.dtype != before.dtype or value.shape != before.shape or value.dtype.metadata != before.dtype.metadata:
         return False
     if not value.ndim or not value.size:

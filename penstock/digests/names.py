@@ -1,4 +1,4 @@
-"""Importable names: what a function or class is called in any process and release, `__main__` included."""
+"""Importable names: names of functions and classes that are valid in every process and release."""
 
 from __future__ import annotations
 
@@ -27,20 +27,19 @@ _own_module: ContextVar[str | None] = ContextVar("own_module", default=None)
 
 
 def importable_name(value: Any) -> tuple[str, str]:
-    """The module and qualified name of a function or class, with `__main__` replaced by its importable name."""
+    """Return the module and qualified name of a function or class, with `__main__` replaced by its importable name."""
     module = str(getattr(value, "__module__", None) or "builtins")
     qualname = str(getattr(value, "__qualname__", None) or getattr(value, "__name__", type(value).__qualname__))
     return importable_module(module), qualname
 
 
 def stable_name(value: Any) -> str:
-    """`module:qualname` as it enters digests.
+    """Return `module:qualname` in the form that enters digests.
 
-    Where a class or function lies in a library changes from one release to the next, so a name is the shortest one
-    that the library promises: of the standard library and of Penstock only the top-level name counts
-    (`pathlib.Path` was `pathlib._local.Path` in 3.13), and of an installed package the outermost module that offers
-    the very same object (`pandas:DataFrame`, not `pandas.core.frame:DataFrame`). What the module of the `own_module`
-    block defines is called by its qualified name alone.
+    Libraries move classes and functions between releases, so the shortest public name is used: for the standard library
+    and Penstock the top-level module (`pathlib.Path` was `pathlib._local.Path` in 3.13), and for installed packages the
+    outermost module with the identical object (`pandas:DataFrame`, not `pandas.core.frame:DataFrame`). Definitions of
+    the module in an `own_module` block only have their qualified name.
     """
     module, qualname = importable_name(value)
     if module == _own_module.get():
@@ -49,7 +48,7 @@ def stable_name(value: Any) -> str:
 
 
 def stable_module(module: str) -> str:
-    """The module name as it enters digests: see `stable_name`."""
+    """Return a module name in the form that enters digests; see `stable_name`."""
     if module in MAIN_NAMES:
         return main_module_name()
     root = module.partition(".")[0]
@@ -62,7 +61,7 @@ def stable_module(module: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _public_module(module: str, qualname: str) -> str:
-    """The outermost module of an installed package that offers what `module` calls `qualname`."""
+    """Return the outermost module of an installed package that has the object `qualname` of `module`."""
     stable = stable_module(module)
     if stable != module or "." not in module or "<" in qualname or is_project_module(module):
         return stable
@@ -73,18 +72,18 @@ def _public_module(module: str, qualname: str) -> str:
 
 
 def _offered(module: str, qualname: str) -> Any:
-    """What a loaded module gives for a dotted name; None if it has none."""
+    """Return the object behind a dotted name in a loaded module, or None."""
     found: Any = sys.modules.get(module)
     for name in qualname.split("."):
         try:
             found = getattr(found, name, None)
-        except Exception:  # noqa: BLE001 - a package's own __getattr__ may fail in any way: the name is not offered
+        except Exception:  # noqa: BLE001 - a package's own __getattr__ may raise anything
             return None
     return found
 
 
 class own_module:
-    """Within the block, what a project module defines is called by its qualified name alone, so it can move.
+    """Name the definitions of a project module by their qualified name only during the block, so that it can move.
 
     Installed modules keep their names.
     """
@@ -103,9 +102,10 @@ class own_module:
 
 
 def is_project_module(module: str) -> bool:
-    """Whether a module is the user's own code: neither standard library, nor Penstock, nor installed in site-packages.
+    """Return whether a module is the user's own code: not standard library, Penstock, or installed in site-packages.
 
-    What has no file (a notebook, a prompt, a module made at run time) is the user's own. So is an editable install.
+    Modules without a file (a notebook, a prompt, a module created at run time) and editable installs are the user's
+    own.
     """
     root = module.partition(".")[0]
     if module in MAIN_NAMES:
@@ -115,7 +115,7 @@ def is_project_module(module: str) -> bool:
     found = sys.modules.get(module) or sys.modules.get(root)
     file = getattr(found, "__file__", None) or next(iter(getattr(found, "__path__", ())), None)
     if found is None:
-        file = _file_of_unloaded(root)  # asked without importing it, which may take seconds
+        file = _file_of_unloaded(root)  # without importing it, which may take seconds
     if not file:
         return True
     path = os.path.abspath(file)

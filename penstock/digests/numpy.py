@@ -1,4 +1,4 @@
-"""Canonical digests of numpy values: dtype, shape and elements count, layout and byte order do not."""
+"""Canonical digests of numpy values, based on dtype, shape and elements, not on layout and byte order."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from penstock.digests.walk import UndigestibleError, Walk, hash_buffers, hash_leaf, hash_node, label
 
 _BLOCK = 1 << 20
-"""Elements converted at a time where a value has to be copied."""
+"""How many elements are converted at a time if a value must be copied."""
 
 
 def dtype_digest(value: Any, walk: Walk) -> bytes:
     found = _dtype(value, walk)
-    # What somebody attached to a dtype, and asks for again (h5py keeps kinds of text and enums there).
+    # Metadata attached to a dtype (h5py uses it for strings and enums).
     return found if value.metadata is None else hash_node(b"numpy.noted", (found, walk.of(dict(value.metadata))))
 
 
 def dtype_object(value: Any, walk: Walk) -> bytes:
-    """A dtype that is handed on, from which arrays are made: there padding is asked for, and counts."""
+    """Return the digest of a dtype as a value. Its padding counts, since arrays created from it have it."""
     found = hash_node(b"numpy.dtypeobject", (dtype_digest(value, walk),))
     return hash_node(b"numpy.aligned", (found,)) if value.isalignedstruct else found
 
@@ -51,7 +51,7 @@ def scalar(value: Any, walk: Walk) -> bytes:
 
 
 def ndarray(value: Any, walk: Walk) -> bytes:
-    """The digest of a plain numpy array: dtype, shape, and the elements in C order."""
+    """Return the digest of a plain numpy array: dtype, shape, and the elements in C order."""
     return hash_node(
         b"numpy.ndarray",
         (dtype_digest(value.dtype, walk), walk.of(tuple(map(int, value.shape))), _elements(value, walk)),
@@ -77,7 +77,7 @@ def object_digests(items: Iterable[Any], walk: Walk) -> list[bytes]:
 
 
 def _pieces(value: Any) -> Iterator[Any]:
-    """The elements in C order and little-endian, some at a time, whatever the layout of the array."""
+    """Yield blocks of the elements in C order and little-endian, whatever the layout of the array."""
     import numpy as np
 
     if value.size == 0 or value.dtype.itemsize == 0:
@@ -95,12 +95,12 @@ def _has_nan(value: Any) -> bool:
     if value.size == 0:
         return False
     with np.errstate(all="ignore"):
-        # The minimum passes a NaN on, and needs no memory.
+        # The minimum propagates NaN and needs no memory.
         return bool(np.isnan(value.min() if value.dtype.kind == "f" else value.real.min() + value.imag.min()))
 
 
 def _nan_free(value: Any) -> Iterator[Any]:
-    """All NaNs are one NaN: which bits it has depends on the processor that made it."""
+    """Replace all NaNs by a single one, since their bits depend on the processor."""
     import numpy as np
 
     real = {2: "<f2", 4: "<f4", 8: "<f8", 16: "<f8"}[value.dtype.itemsize]
@@ -120,12 +120,12 @@ def masked(value: Any, walk: Walk) -> bytes:
 
 
 def function(value: Any, _: Walk) -> bytes:
-    """numpy's own functions, by name."""
+    """Return the digest of one of numpy's own functions: its name."""
     return hash_leaf(b"builtin", f"{value.__module__}:{value.__name__}".encode())
 
 
 def ufunc(value: Any, _: Walk) -> bytes:
-    """A universal function of numpy or scipy, by name. One that was made at run time has no such name."""
+    """Return the digest of a universal function of numpy or scipy: its name. One created at run time has none."""
     import numpy as np
 
     for package in (np, sys.modules.get("scipy.special")):

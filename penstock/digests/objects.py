@@ -1,8 +1,8 @@
 """Digests of objects with fields: enums, named tuples, dataclasses, models, estimators, subclasses of built-in types.
 
-Each counts by its class and by all that it holds, also where its own `==` looks away: fields that are not compared,
-attributes beside the fields, which fields of a model were set. Classes are recognised by what they carry; nothing is
-imported to find out.
+Each is digested by its class and everything it holds, even if its `==` ignores it: fields that are not compared,
+attributes besides the fields, which fields of a model were set. Classes are recognised by their attributes, so that
+nothing is imported.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from penstock.digests.walk import (
 
 
 def branch_for(cls: type) -> Branch | None:
-    """How objects of exactly this class are digested; None if it is of no kind that is known here."""
+    """Return how objects of exactly this class are digested, or None if its kind is unknown."""
     return next((branch for fits, branch in _KINDS if fits(cls)), None)
 
 
 def fields(walk: Walk, items: Iterable[tuple[str, Any]]) -> bytes:
-    """The node of named parts, in whatever order they come."""
+    """Return the node of named parts, independent of their order."""
     parts = []
     for name, item in items:
         parts.append(label(name) + walk.at(f".{name}", item))
@@ -42,7 +42,7 @@ def fields(walk: Walk, items: Iterable[tuple[str, Any]]) -> bytes:
 
 
 def record(tag: bytes, items_of: Callable[[Any], Iterable[tuple[str, Any]]]) -> Branch:
-    """A class and its named parts."""
+    """Return the branch of a class with named parts."""
 
     def branch(value: Any, walk: Walk) -> bytes:
         return hash_node(tag, (hash_type(type(value)), fields(walk, items_of(value))))
@@ -58,7 +58,7 @@ def _held(value: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _pydantic(value: Any, walk: Walk) -> bytes:
-    # `Patch(id=7)` and `Patch(id=7, name=None)` are equal, and `exclude_unset` tells them apart.
+    # `Patch(id=7)` and `Patch(id=7, name=None)` are equal, but `exclude_unset` distinguishes them.
     was_set = sorted(hash_str(name) for name in getattr(value, "__pydantic_fields_set__", ()))
     parts = (hash_type(type(value)), fields(walk, _pydantic_items(value)), hash_node(b"set", was_set))
     return hash_node(b"pydantic", parts)
@@ -88,12 +88,12 @@ def _struct_items(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _estimator_items(value: Any) -> Iterator[tuple[str, Any]]:
-    # How many threads this machine had is no part of what was learned.
+    # The number of threads of the machine is not part of the fitted model.
     yield from ((name, item) for name, item in attributes(value).items() if name != "_n_threads")
 
 
 def _library_object(value: Any, walk: Walk) -> bytes:
-    """What an estimator of scikit-learn holds of its library's own: by its attributes, else by what pickle keeps."""
+    """Return the digest of a scikit-learn object inside an estimator: of its attributes, or else its pickled state."""
     if hasattr(value, "__dict__"):
         return hash_node(b"object", (hash_type(type(value)), fields(walk, _held(value))))
     try:
@@ -110,7 +110,7 @@ def _library_object(value: Any, walk: Walk) -> bytes:
 
 
 def _enum(value: enum.Enum, walk: Walk) -> bytes:
-    # A combination of flags is named differently by different Pythons: its number says it all.
+    # Versions of Python name combinations of flags differently, so only the number counts.
     member = "" if isinstance(value, enum.Flag) else value.name
     return hash_node(b"enum", (hash_type(type(value)), label(member), walk.at(".value", value.value)))
 
@@ -138,14 +138,14 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
 
 
 def _subclass(value: Any, walk: Walk) -> bytes:
-    """A subclass of a built-in type: its class, its plain content, and what its instance holds besides."""
+    """Return the digest of an instance of a subclass of a built-in type: its class, content and attributes."""
     plain = next(take for base, take in _PLAIN.items() if isinstance(value, base))
     content = walk.of(plain(value))
     return hash_node(b"subclass", (hash_type(type(value)), content, fields(walk, _held(value))))
 
 
 def _penstock(value: Any, walk: Walk) -> bytes:
-    """Penstock's objects: a task or flow counts by its function."""
+    """Return the digest of an object of Penstock. A task or flow is digested by its function."""
     if callable(getattr(value, "fn", None)):
         return walk.at(".fn", value.fn)
     if dataclasses.is_dataclass(value):

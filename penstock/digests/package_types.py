@@ -1,6 +1,6 @@
-"""The tables of packages' types: how arrays, tables, random number generators, addresses and collections are digested.
+"""Tables that say how types of other packages are digested.
 
-Read when the first value of one of these packages is digested (columns): most runs have none.
+Loaded with the first value of one of these packages (see columns), since most runs have none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Canonical digests of polars values: names, dtypes and content count; chunks and physical categories do not."""
+"""Canonical digests of polars values, based on names, dtypes and content, not on chunks and physical categories."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def dtype(value: Any, _: Walk) -> bytes:
 
 
 def dtype_digest(value: Any) -> bytes:
-    """A dtype, nested ones included. How categories are numbered and ordered inside is polars' own affair."""
+    """Return the digest of a dtype, including nested ones. The internal numbers of categories do not count."""
     kind = value.base_type().__name__
     tag = f"polars.{kind.lower()}".encode()
     if not hasattr(value, "__dict__") or isinstance(value, type):
@@ -61,7 +61,7 @@ def _values(value: Any, walk: Walk) -> bytes:
 
 
 def _without_categories(value: Any) -> Any:
-    """The dtype with text in place of categories."""
+    """Return the dtype with categories replaced by text."""
     import polars as pl
 
     kind = value.base_type()

@@ -1,14 +1,14 @@
-"""digest(value): the one algorithm that turns values into stable digests, specified in docs/keys.md.
+"""`digest(value)`: stable digests of values, specified in docs/keys.md.
 
 Rules for editors
 
-* There is one algorithm for ever. A change of any digest is a bug, and the golden vectors in the tests say so.
+* The algorithm never changes. Any changed digest is a bug that the golden vectors in the tests detect.
 * Every hash is over `tag NUL payload`, and no two kinds of value share a tag, so they cannot collide.
-* It is a Merkle digest: a leaf hashes its bytes, a container hashes the digests of its parts. So a `Ref` can stand
-  for a value anywhere in a structure: it contributes the digest of the value it stands for.
-* A value without a stable digest is an error, never a weaker digest. Nothing is consumed, mutated or imported.
+* It is a Merkle digest: a leaf hashes its bytes, a container hashes the digests of its parts. So a `Ref` can replace
+  a value anywhere in a structure: it contributes the digest of that value.
+* A value without a stable digest raises an error, never gets a weaker digest. Nothing is consumed, mutated or imported.
 
-The registry of user types is a module-level table by necessity: a digest must not depend on who asks for it.
+The registry of user types is global, because a digest must not depend on the caller.
 """
 
 from __future__ import annotations
@@ -56,21 +56,30 @@ __all__ = ["MAX_DEPTH", "SIZE", "combine", "digest", "digest_bytes", "register_d
 
 
 def digest(value: object, resolve: Resolve | None = None, *, where: str = "value", name: str = "name") -> str:
-    """The digest of a value: 40 lower-case hexadecimal digits, the same on every Python, system and process.
+    """Return the digest of a value, which is the same on every Python version, system and process.
 
     Equal values of one type have equal digests; values of different types differ (`True`, `1` and `1.0` are three
-    values). The order of dicts and sets, the layout of arrays and the chunks of tables do not matter. `resolve` gives
-    the digest of what a `Ref` stands for. `where` and `name` only serve the error message: they name the root of the
-    value and the parameter to exclude.
+    values). The order of dicts and sets, the layout of arrays and the chunks of tables do not matter. docs/keys.md
+    specifies the algorithm.
 
-    Raises DigestError, with the place inside the value, for what has no stable digest (generators, files, locks,
-    unknown types), for a Ref without `resolve`, and for nesting deeper than `MAX_DEPTH`.
+    Args:
+        value: The value. It is neither modified nor consumed.
+        resolve: Returns the digest of the value that a `Ref` stands for.
+        where: The name of the value in error messages.
+        name: The parameter that error messages suggest to exclude from the key.
+
+    Returns:
+        40 lower-case hexadecimal digits (160 bits of BLAKE3).
+
+    Raises:
+        DigestError: A part has no stable digest (a generator, file, lock or unknown type), is a `Ref` without
+            `resolve`, or is nested deeper than `MAX_DEPTH`. The error says where it is inside the value.
     """
     return digest_bytes(value, resolve, where=where, name=name).hex()
 
 
 def digest_bytes(value: object, resolve: Resolve | None = None, *, where: str = "value", name: str = "name") -> bytes:
-    """The 20 bytes of `digest(value, resolve)`."""
+    """Return the 20 bytes of `digest(value, resolve)`."""
     leaf = LEAVES.get(type(value))
     if leaf is not None:
         return leaf(value)
@@ -79,21 +88,29 @@ def digest_bytes(value: object, resolve: Resolve | None = None, *, where: str = 
 
 
 def combine(tag: str, parts: Iterable[str]) -> str:
-    """One digest (40 hexadecimal digits) over strings in order, in the domain named by `tag`."""
+    """Return one digest (40 hexadecimal digits) of several strings in order. Different tags give different digests."""
     encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
     framed = b"".join(b"%d:" % len(part) + part for part in encoded)
     return blake3(b"combine\0%d:" % len(tag.encode()) + tag.encode() + framed).digest(SIZE).hex()
 
 
 def register_digest(cls: type, fn: Callable[[Any], object]) -> None:
-    """Give the instances of `cls` and its subclasses a digest: that of `fn(instance)`, any value that has one.
+    """Define the digest of instances of a class and its subclasses.
 
-    The class's importable name is part of the digest. The most specific registered class wins. `fn` must not change
-    or use up the instance, and must mean the same in every process. Register in the module that defines the class or
-    the task, so that drivers and workers agree. Types that already have a digest here keep it: TypeError.
+    The digest consists of the class's importable name and the digest of `fn(instance)`. For subclasses, the most
+    specific registered class applies. Call this in the module that defines the class or the task, so that drivers and
+    workers agree.
+
+    Args:
+        cls: The class.
+        fn: Returns a value that has a digest and represents the instance in every process. It must not modify or
+            consume the instance.
+
+    Raises:
+        TypeError: The class has a digest that cannot be replaced.
     """
     if cls in LEAVES or cls in _BUILT_IN or cls is object:
-        raise TypeError(f"{cls.__qualname__} has one digest for ever; it cannot be registered")
+        raise TypeError(f"{cls.__qualname__} has a fixed digest, so none can be registered for it")
     _REGISTERED[cls] = fn
     for known in [known for known in _BRANCHES if known not in _BUILT_IN and issubclass(known, cls)]:
         del _BRANCHES[known]
@@ -125,7 +142,7 @@ _tuple = _sequence(b"tuple")
 
 def _unordered(tag: bytes) -> Branch:
     def branch(value: Any, walk: Walk) -> bytes:
-        parts = set()  # two Refs in a set may stand for one value: the set holds it once
+        parts = set()  # two Refs in a set may stand for the same value, which then counts once
         for item in value:
             parts.add(walk.at(".<element>", item))
         return hash_node(tag, sorted(parts))
@@ -147,7 +164,7 @@ def _dict(value: Mapping[Any, Any], walk: Walk) -> bytes:
 
 
 def _short(value: object) -> str:
-    # Only plain values are shown: the repr of a user's object may be long, slow or secret.
+    # Shows plain values only: the repr of a user's object may be long, slow or secret.
     text = repr(value) if type(value) in LEAVES else type(value).__qualname__
     return text if len(text) <= 40 else text[:37] + "..."
 
@@ -229,7 +246,7 @@ def _slice(value: slice, walk: Walk) -> bytes:
 
 
 def _orderly(tag: bytes, *names: str, items: Branch) -> Branch:
-    """A container with attributes besides its items."""
+    """Return the branch of a container with attributes besides its items."""
 
     def branch(value: Any, walk: Walk) -> bytes:
         return hash_node(tag, (*(walk.at(f".{name}", getattr(value, name)) for name in names), items(value, walk)))
@@ -284,7 +301,7 @@ _BUILT_IN: dict[type, Branch] = {
     operator.methodcaller: functions.operator_object,
     types.GenericAlias: _alias,
     types.UnionType: _alias,
-    # A logger says what happens and changes nothing: its name is enough.
+    # A logger does not affect results, so its name is enough.
     logging.Logger: lambda value, _: hash_leaf(b"logger", value.name.encode()),
     logging.RootLogger: lambda value, _: hash_leaf(b"logger", value.name.encode()),
     **dict.fromkeys(
@@ -293,7 +310,7 @@ _BUILT_IN: dict[type, Branch] = {
 }
 
 _BRANCHES: dict[type, Branch] = dict(_BUILT_IN)
-"""How to digest a value by its exact type: the built-in ones, and what was learned of installed packages."""
+"""How to digest values by their exact type: built-in ones, and those of installed packages found so far."""
 _REGISTERED: dict[type, Callable[[Any], object]] = {}
 
 
@@ -301,7 +318,7 @@ _REGISTERED: dict[type, Callable[[Any], object]] = {}
 
 
 def find_branch(cls: type) -> Branch:
-    """How values of exactly this class are digested; the answer for unknown types refuses."""
+    """Return how values of exactly this class are digested. For unknown types the returned function raises."""
     branch = _BRANCHES.get(cls)
     if branch is not None:
         return branch
@@ -326,9 +343,9 @@ def _registered(fn: Callable[[Any], object]) -> Branch:
 def _refuse(value: Any, _: Walk) -> bytes:
     kind = stable_name(type(value)).replace(":", ".")
     if isinstance(value, io.IOBase):
-        because = "an open file is not its content (pass its path, and name it with Files(parameter=...))"
+        because = "an open file is not its content (pass its path, and use Files(parameter=...))"
     elif hasattr(value, "__next__") or hasattr(value, "__anext__"):
-        because = "reading it would use it up"
+        because = "reading it would consume it"
     else:
-        because = "nothing says what of it is the same in another process"
+        because = "nothing defines which parts of it are the same in another process"
     raise UndigestibleError(f"a value of type {kind} has no stable digest", because=because)

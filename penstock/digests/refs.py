@@ -1,19 +1,19 @@
-"""Ref: how a node names another node's result."""
+"""Ref: a reference to another node's result."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 
-@dataclass(slots=True, unsafe_hash=True)  # made for each input of each call, and never changed
+@dataclass(slots=True, unsafe_hash=True)  # never modified; not frozen, because many are created
 class Ref:
-    """Stands in arguments wherever a Future stood: the result of node number `node` of the same graph."""
+    """Replaces a Future in arguments: the result of node number `node` of the same graph."""
 
     node: int
 
 
 class Made:
-    """Stands in the arguments of a task of Dask for what another task of its graph gives."""
+    """Replaces a reference to another task in the arguments of a Dask task."""
 
     __slots__ = ("digest",)
 

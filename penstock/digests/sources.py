@@ -1,8 +1,9 @@
-"""TASK_SOURCE and TASK_CODE: the digest of a function, and of all project code it reaches.
+"""TASK_SOURCE and TASK_CODE: the digest of a function, and of all project code that it uses.
 
-`task_source` looks at one function: normalised syntax, defaults, closure values. `task_code` follows the global names
-a function uses into project modules: functions, classes and constants, however deep. Installed packages and the
-standard library count by name only, so upgrading one is not a miss. (To make it one, add a `CacheKey("pandas-3")`.)
+`task_source` covers one function: normalised syntax, defaults, closure values. `task_code` also follows the global
+names that a function uses into project modules: functions, classes and constants, at any depth. Installed packages and
+the standard library only count by name, so that an upgrade causes no misses. (To force them, add
+`CacheKey("pandas-3")`.)
 """
 
 from __future__ import annotations
@@ -63,20 +64,20 @@ __all__ = [
 
 _VALUE_HINT = "make it an argument, give its type a digest with register_digest(), or use CacheKey('v1') for the code"
 _NAME_HINT = (
-    'say which task it is with @task(key_name="..."), make what it holds an argument, or give its type a digest with '
+    'name the task with @task(key_name="..."), pass what it holds as an argument, or give its type a digest with '
     "register_digest()"
 )
 
 
 def task_source(fn: Callable[..., Any]) -> str:
-    """The digest (40 hex digits) of one function, the same on every supported Python.
+    """Return the digest (40 hex digits) of one function, the same on every supported Python.
 
     Comments, formatting, docstrings, annotations, decorator lines and the function's own name do not matter; values of
-    defaults and closure variables do. What it calls does not count: see `task_code`. Of a function wrapped by an
-    installed decorator (`functools.lru_cache`, `tenacity.retry`), the wrapped one counts; a wrapper written in the
-    project counts with what it closes over.
+    defaults and closure variables do. Functions that it calls do not count; see `task_code`. For a function wrapped by
+    an installed decorator (`functools.lru_cache`, `tenacity.retry`), the wrapped function counts; a wrapper written in
+    the project counts together with its closure.
 
-    Raises DigestError for code without source, and for a closure or default value without a digest.
+    Raises `DigestError` if the source, or the digest of a closure or default value, is not available.
     """
     root = behind(fn, is_project_module)
     with own_module(home_of(root)):
@@ -84,11 +85,11 @@ def task_source(fn: Callable[..., Any]) -> str:
 
 
 def told_by_name(fn: Callable[..., Any]) -> bool:
-    """Whether module and qualified name say which code this is, so that keys need not look into it.
+    """Return whether module and qualified name identify a callable, so that keys need not contain its code.
 
-    They do for functions and classes at the top of a module that lies in a package or is installed. A script's or
-    notebook's `load` may be any project's; a lambda, a function made in a function, a partial, a bound method and an
-    object that is called share their names with others that hold something else.
+    True for functions and classes at the top level of a module that is installed or in a package. The name `load` of a
+    script or notebook may occur in any project; lambdas, nested functions, partials, bound methods and callable objects
+    share their names with others that hold different values.
     """
     root = behind(fn, is_project_module)
     if isinstance(root, FunctionType):
@@ -108,10 +109,10 @@ _LIBRARY_CALLABLES = (BuiltinFunctionType, MethodDescriptorType, WrapperDescript
 
 
 def task_source_of_unnamed(fn: Callable[..., Any]) -> str:
-    """As `task_source`, for callables whose name does not tell them apart.
+    """Return the `task_source` of a callable whose name does not identify it.
 
-    Where there is no source (a prompt, `exec`), the byte code stands in for it: right as well, though of one Python.
-    Raises DigestError for what the callable is bound to if that has no digest.
+    Without a source (a prompt, `exec`), the byte code is used, which is valid for one version of Python only. Raises
+    `DigestError` if an object that the callable is bound to has no digest.
     """
     root = behind(fn, is_project_module)
     try:
@@ -119,7 +120,7 @@ def task_source_of_unnamed(fn: Callable[..., Any]) -> str:
             return _content(root, code=_source_or_byte_code)
     except DigestError as error:
         raise DigestError(
-            f"{importable_name(fn)[1]!r} needs more than its name in keys, and holds what has no stable digest",
+            f"{importable_name(fn)[1]!r} is not identified by its name, and holds a value without a stable digest",
             where=error.where, because=error.what, hint=_NAME_HINT,
         ) from error  # fmt: skip
 
@@ -132,14 +133,19 @@ def _source_or_byte_code(fn: FunctionType) -> bytes:
 
 
 def task_code(fn: Callable[..., Any], is_project: Callable[[str], bool] | None = None) -> str:
-    """The digest of a function and of every project function, class and constant it reaches.
+    """Return the digest of a function and of every project function, class and constant that it uses.
 
-    Reached is what global names, attributes of project modules and imports inside functions lead to, from there on
-    again, through nested functions, decorators, defaults, closures, and whole classes. What only an argument leads to
-    (a method of a value passed in) is not. `is_project` says of a module's name whether its code is followed; by
-    default, modules of the task's own top-level package and all that are neither standard library nor installed.
+    Follows global names, attributes of project modules and imports inside functions, recursively, through nested
+    functions, decorators, defaults, closures and whole classes. Code that is only reachable through an argument (a
+    method of a value passed in) is not included.
 
-    Raises DigestError as `task_source` does, and for a reached constant without a digest, naming it.
+    Args:
+        fn: The function.
+        is_project: Returns whether to follow the code of a module, by name. By default modules of the task's own
+            top-level package, and all that are neither standard library nor installed.
+
+    Raises:
+        DigestError: Raised as by `task_source`, and for a constant without a digest.
     """
     root = behind(fn, is_project or is_project_module)
     with own_module(home_of(root)):
@@ -156,7 +162,7 @@ def reached(fn: Callable[..., Any]) -> list[tuple[Any, list[tuple[str, Any]]]]:
 
 
 def behind(fn: Any, is_project: Callable[[str], bool]) -> Any:
-    """The function behind Penstock's own objects and behind installed decorators."""
+    """Return the function behind Penstock's own objects and installed decorators."""
     while True:
         if _is_ours(fn):
             fn = fn.fn
@@ -171,7 +177,7 @@ def _is_ours(value: Any) -> bool:
 
 
 def home_of(value: Any) -> str:
-    """The module whose code this is (`functools.wraps` copies `__module__`, so it does not say)."""
+    """Return the module that contains the code. (`__module__` does not say, since `functools.wraps` copies it.)"""
     if isinstance(value, FunctionType):
         return str(value.__globals__.get("__name__") or value.__module__)
     if isinstance(value, type):
@@ -180,7 +186,7 @@ def home_of(value: Any) -> str:
 
 
 def _content(value: Any, code: Callable[[FunctionType], bytes] = function_code_digest) -> str:
-    """What a function or class says by itself, without its name."""
+    """Return the digest of a function or class itself, without its name."""
     walk = Walk(None, find_branch, code)
     if isinstance(value, FunctionType):
         try:
@@ -197,16 +203,16 @@ def _content(value: Any, code: Callable[[FunctionType], bytes] = function_code_d
     if isinstance(value, ModuleType):
         return blake3(b"module\0" + encode_tree(module_syntax(value))).digest(20).hex()
     held = walk.run(walk.of, value, type(value).__qualname__, "name").hex()
-    call = getattr(type(value), "__call__", None)  # noqa: B004 - the function is wanted, not whether there is one
-    if isinstance(call, FunctionType) and is_project_module(home_of(call)):  # an object that is called: state and code
+    call = getattr(type(value), "__call__", None)  # noqa: B004 - the function itself is needed
+    if isinstance(call, FunctionType) and is_project_module(home_of(call)):  # a callable object: its state and code
         return combine("callable", (held, _content(call, code)))
     return held
 
 
 class Reach:
-    """What a function reaches: a flat set of pieces, each with the names that lead on, so cycles do not matter.
+    """The code that a function uses, as a flat set of pieces with their names, so that cycles do not matter.
 
-    To be used within `own_module(home_of(behind(fn, …)))`.
+    Must be used inside `own_module(home_of(behind(fn, …)))`.
     """
 
     def __init__(self, fn: Any, is_project: Callable[[str], bool] | None = None) -> None:
@@ -223,7 +229,7 @@ class Reach:
         self.labels: dict[int, str] = {}
         self.trees: list[ast.AST] = []
         self.dispatchers: dict[int, Any] = {}
-        """By the id of a function, the `singledispatch` of it."""
+        """The `singledispatch` objects by the id of their function."""
         self.note_dispatcher(fn)
 
     def digest(self) -> str:
@@ -237,9 +243,9 @@ class Reach:
         return combine("task_code", sorted(found))
 
     def pieces(self) -> Iterator[tuple[Any, list[tuple[str, Any, str]]]]:
-        """Each piece with the names that it uses: the name, what is behind it, and what that counts as.
+        """Yield each piece with the names it uses, the objects behind them, and what represents these in the digest.
 
-        What was attached to a piece after its definition is a further one of the same code, each by itself.
+        Everything that was attached to a piece after its definition is a further piece.
         """
         told: set[tuple[int, str]] = set()
         while self.open:
@@ -253,13 +259,13 @@ class Reach:
                     told.add((id(value), name))
                     try:
                         yield value, [(name, item, self.meaning(item, name, value))]
-                    except DigestError:  # a lock or a client beside the code: nothing to compare
+                    except DigestError:  # for example a lock or a client attached to the code
                         if not isinstance(item, _CODE):
                             continue
                         raise
 
     def added_to(self, value: Any) -> list[tuple[str, Any]]:
-        """What a function or class holds that its definition does not say."""
+        """Return what was attached to a function or class after its definition."""
         dispatcher = self.dispatchers.get(id(value))
         return [*attached(value, self.is_project), *(dispatched(dispatcher) if dispatcher is not None else ())]
 
@@ -269,22 +275,22 @@ class Reach:
         found = list(dispatched(value))
         if found and self.is_project(home_of(inner := behind(value, self.is_project))):
             self.dispatchers[id(inner)] = value
-        for name, implementation in found:  # also those that the project gives to an installed function
+        for name, implementation in found:  # including those that the project registers with an installed function
             if isinstance(implementation, _CODE):
                 self.meaning(implementation, name, value)
 
     def label(self, value: Any) -> str:
-        # The task's own name is part of its identity, and not of its code: so a renamed task can keep its keys.
+        # The task's own name is part of its identity, not of its code, so that a renamed task can keep its keys.
         name = "the task" if value is self.root else stable_name(value)
         known = self.labels.get(id(value))
         if known is None:
             known = self.labels[id(value)] = f"{name} {_content(value)}"
         return known
 
-    # -- what a name leads to
+    # -- names
 
     def names_of(self, value: Any) -> Iterator[tuple[str, Any]]:
-        """Each name that a piece of code uses from outside of itself, and the object behind it."""
+        """Yield the free names of a piece of code and the objects behind them."""
         if isinstance(value, FunctionType):
             tree, scope = function_syntax(value), value.__globals__
             yield from closure_items(value)
@@ -308,17 +314,17 @@ class Reach:
             if found is not BUILTIN:
                 yield ".".join(mention.path), found
 
-    # -- what an object contributes
+    # -- objects
 
     def meaning(self, value: Any, name: str, user: Any) -> str:
-        """What stands for an object in the piece that names it. Project code is followed later, as a piece."""
+        """Return what represents an object in the piece that uses it. Project code is followed later, as a piece."""
         if isinstance(value, Named):
             return value.text
         self.note_dispatcher(value)
         value = behind(value, self.is_project)
         if isinstance(value, ModuleType):
             if self.is_project(value.__name__):
-                self.follow(value)  # used as a whole: passed on, or asked with getattr
+                self.follow(value)  # used as a whole: passed on, or read with getattr
             return f"module {stable_module(value.__name__)}"
         if isinstance(value, (FunctionType, type)):
             if not (self.is_project(home_of(value)) or is_placeless(value)):
@@ -335,7 +341,7 @@ class Reach:
             self.open.append(value)
 
     def held_by(self, value: Any) -> Iterator[tuple[str, Any]]:
-        """Functions and classes inside a constant, a partial, a bound method or a project object."""
+        """Yield the functions and classes inside a constant, a partial, a bound method or a project object."""
         stack, seen = [value], {id(value): value}
         while stack:
             item = stack.pop()
@@ -374,7 +380,7 @@ class Reach:
 
 
 def enumerate_names(prefix: str, values: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
-    """Names for things that have a place and no name."""
+    """Yield numbered names for values that have none."""
     for number, value in enumerate(values):
         yield f"{prefix} {number}", value
 

@@ -1,4 +1,4 @@
-"""Canonical digests of SciPy's sparse arrays: format, shape, dtype and entries count, the order of entries does not."""
+"""Canonical digests of SciPy's sparse arrays, based on format, shape, dtype and entries, not on their order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from penstock.digests.walk import Walk, hash_node, hash_type
 
 
 def sparse_array(value: Any, walk: Walk) -> bytes:
-    """The entries that are stored, sorted by place, those of one place added up: what the array says."""
+    """Return the digest of the stored entries, sorted by position, with duplicates summed."""
     import numpy as np
 
     entries = value.tocoo(copy=True)

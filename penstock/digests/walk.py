@@ -1,7 +1,8 @@
-"""The Merkle walk under all digests: leaves, nodes, and the path to a value that has no digest.
+"""The Merkle walk behind all digests: leaves, nodes, and the path to a value that has no digest.
 
-A leaf hashes `tag NUL bytes`; a node hashes `tag NUL` and the digests of its parts. Tags hold no NUL and no two kinds
-of value share one. What each type contributes is said in `hashing` (Python's own types) and `columns` (arrays, tables).
+A leaf hashes `tag NUL bytes`; a node hashes `tag NUL` and the digests of its parts. Tags contain no NUL, and no two
+kinds of value share one. The modules `python` (Python's own types) and `columns` (arrays, tables) define what each type
+contributes.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ from penstock.digests.refs import Ref
 from penstock.errors import DigestError
 
 SIZE = 20
-"""Bytes of a digest."""
+"""The number of bytes in a digest."""
 MAX_DEPTH = 200
-"""Values nested deeper than this are refused. (Pickle and JSON give up on them a little later.)"""
+"""Values nested deeper than this are refused. (Pickle and JSON fail at a slightly greater depth.)"""
 
 Resolve = Callable[[Ref], str]
 Leaf = Callable[[Any], bytes]
 Branch = Callable[[Any, "Walk"], bytes]
 
-# Sharing is only remembered below this depth: broad and flat values would fill memory for nothing.
+# Digests are only cached below this depth: broad, flat values would use much memory without a benefit.
 _REMEMBER_BELOW = 6
 _SHOWN_STEPS = 12
 _CONTAINS_ITSELF = "the value contains itself"
-_TOO_DEEP = "the value is nested too deeply for the stack that is left"
+_TOO_DEEP = "the value is nested too deeply for the remaining stack"
 _WAYS_OUT = 'exclude it from the key with `- "{name}"`, give its type a digest with register_digest(), or use NO_CACHE'
 
 
 class UndigestibleError(Exception):
-    """Internal: something without a digest. The steps towards it are added while the stack unwinds."""
+    """Internal: a part has no digest. The path to it is added while the stack unwinds."""
 
     def __init__(self, what: str, *, because: str = "") -> None:
         super().__init__(what)
@@ -56,7 +57,7 @@ class UndigestibleError(Exception):
 
 
 class Walk:
-    """One computation of a digest: where we are, and what was seen."""
+    """The state of one computation of a digest."""
 
     __slots__ = ("code", "find", "functions", "memo", "resolve", "stack")
 
@@ -74,12 +75,12 @@ class Walk:
         self.functions: list[object] = []
 
     def of(self, value: Any) -> bytes:
-        """The digest of any value inside the one being digested."""
+        """Return the digest of a part of the value being digested."""
         leaf = LEAVES.get(type(value))
         return leaf(value) if leaf is not None else self.visit(value)
 
     def at(self, step: str, value: Any) -> bytes:
-        """Like `of`, and names the step in an error."""
+        """Return what `of` returns, and name the step in errors."""
         try:
             leaf = LEAVES.get(type(value))
             return leaf(value) if leaf is not None else self.visit(value)
@@ -88,7 +89,8 @@ class Walk:
             raise
 
     def run(self, compute: Callable[[Any], bytes], value: Any, where: str, name: str) -> bytes:
-        """What `compute(value)` gives, which uses this walk; what has no digest, or lies too deep, is a DigestError."""
+        """Return `compute(value)`, which uses this walk. Raises `DigestError` for parts that have no digest or are
+        nested too deeply."""
         try:
             return compute(value)
         except UndigestibleError as problem:
@@ -98,7 +100,7 @@ class Walk:
             raise UndigestibleError(_CONTAINS_ITSELF if again else _TOO_DEEP).as_error(where, name) from None
 
     def visit(self, value: Any) -> bytes:
-        """The digest of a value that is no leaf."""
+        """Return the digest of a value that is not a leaf."""
         branch = self.find(type(value))
         stack = self.stack
         if len(stack) < _REMEMBER_BELOW:
@@ -114,7 +116,7 @@ class Walk:
             stack.append(id(value))
             result = branch(value, self)
             if not self.functions:  # inside a function, a digest may depend on the functions around it
-                self.memo[id(value)] = (value, result)  # holds the value, so its id stays its own
+                self.memo[id(value)] = (value, result)  # keeps the value alive, so that its id stays unique
         stack.pop()
         return result
 
@@ -123,17 +125,17 @@ class Walk:
 
 
 def hash_node(tag: bytes, parts: Iterable[bytes]) -> bytes:
-    """A container: the hash of its tag and its parts' digests."""
+    """Return the digest of a container: the hash of its tag and the digests of its parts."""
     return blake3(tag + b"\0" + b"".join(parts)).digest(SIZE)
 
 
 def hash_leaf(tag: bytes, payload: bytes) -> bytes:
-    """A leaf: the hash of its tag and its bytes."""
+    """Return the digest of a leaf: the hash of its tag and its bytes."""
     return blake3(tag + b"\0" + payload).digest(SIZE)
 
 
 def hash_buffers(tag: bytes, buffers: Iterable[Any], *, nbytes: int) -> bytes:
-    """A leaf over `nbytes` bytes given as contiguous buffers, without copies; by all cores if they are many."""
+    """Return the digest of a leaf given as contiguous buffers of `nbytes` in total, without copying them."""
     hasher = new_hash(nbytes=nbytes)
     hasher.update(tag + b"\0")
     for buffer in buffers:
@@ -142,7 +144,7 @@ def hash_buffers(tag: bytes, buffers: Iterable[Any], *, nbytes: int) -> bytes:
 
 
 def attributes(value: Any) -> dict[str, Any]:
-    """What an instance holds, in its `__dict__` and its slots. Cached properties are derived, and left out."""
+    """Return the attributes of an instance from its `__dict__` and slots, without cached properties."""
     cls = type(value)
     found = {
         name: item
@@ -152,12 +154,12 @@ def attributes(value: Any) -> dict[str, Any]:
     for base in cls.__mro__:
         if "__slots__" not in base.__dict__:
             continue
-        # By descriptor, since the name of a private slot is not the one it is asked by.
+        # By descriptor, because the names of private slots are mangled.
         for name, member in base.__dict__.items():
             if type(member) is MemberDescriptorType:
                 try:
                     found.setdefault(name, member.__get__(value))
-                except AttributeError:  # nothing was put there
+                except AttributeError:  # an empty slot
                     continue
     return found
 
@@ -175,12 +177,12 @@ _SMALL_INTS: dict[int, bytes] = {number: blake3(b"int\0%x" % number).digest(SIZE
 def hash_str(value: str) -> bytes:
     try:
         return blake3(b"str\0" + value.encode()).digest(SIZE)
-    except UnicodeEncodeError:  # lone surrogates, as in file names that are no UTF-8
+    except UnicodeEncodeError:  # lone surrogates, as in file names that are not valid UTF-8
         return blake3(b"str\0" + value.encode("utf-8", "surrogatepass")).digest(SIZE)
 
 
 label = functools.lru_cache(maxsize=4096)(hash_str)
-"""The digest of a string that is met again and again: a field, a column, a key."""
+"""The digest of a string that occurs often: a field, a column, a key."""
 
 CANONICAL_NAN = bytes.fromhex("7ff8000000000000")
 

@@ -1,4 +1,4 @@
-"""Time zones that are no part of the standard library, and the names of zones behind pandas' columns."""
+"""Digests of time zones outside the standard library, and the zone names of pandas' columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from penstock.digests.walk import UndigestibleError, Walk, hash_node, hash_type
 
 
 def zone_name(zone: Any) -> str:
-    """The name of a zone, the same for `zoneinfo` and pytz: `Europe/Berlin`, `UTC`, `UTC+02:00`."""
+    """Return the name of a zone, the same for `zoneinfo` and pytz: `Europe/Berlin`, `UTC`, `UTC+02:00`."""
     name = getattr(zone, "key", None) or getattr(zone, "zone", None)
     if isinstance(name, str):
         return name
@@ -19,16 +19,16 @@ def zone_name(zone: Any) -> str:
             return str(datetime.timezone(offset))
     raise UndigestibleError(
         f"a time zone of type {type(zone).__qualname__} has no stable digest",
-        because="it names no zone that is the same on another machine",
+        because="it has no name that means the same zone on another machine",
     )
 
 
 def pytz_zone(value: Any, walk: Walk) -> bytes:
-    """A zone of pytz: one object for each offset that it ever had, so the offset counts."""
+    """Return the digest of a pytz zone, which has one object for each of its offsets, so the offset counts."""
     offset = (getattr(value, "_utcoffset", None) or value.utcoffset(None), getattr(value, "_dst", None))
     return hash_node(b"pytz", (hash_type(_class(value)), walk.of(value.zone), walk.of(offset)))
 
 
 def _class(value: Any) -> type:
-    # pytz makes a class for each zone
+    # pytz creates a class for each zone
     return next(base for base in type(value).__mro__ if base.__module__.startswith("pytz"))

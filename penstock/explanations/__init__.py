@@ -1,1 +1,1 @@
-"""Why results are not found: keys beside the nearest earlier ones, and code beside what was noted of it then."""
+"""Explanations of misses: comparing keys with the most similar earlier ones, and code with notes of it."""

@@ -1,4 +1,4 @@
-"""The components of a key, beside those of another."""
+"""Comparing the components of two keys."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from penstock.storage.results.code_notes import COMPONENTS
 
 
 def flattened(parts: Mapping[str, Any]) -> dict[str, str | None]:
-    """Key parts as `component → value`, with `inputs.<parameter>` for each input.
+    """Return key parts as `component → value`, with `inputs.<parameter>` for each input.
 
-    What is no text is left out: a stranger wrote that.
+    Values that are not strings are omitted: they do not come from Penstock.
     """
     inputs = parts.get("inputs")
     flat = {name: value for name, value in parts.items() if name != "inputs"}
@@ -22,12 +22,12 @@ def flattened(parts: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
-    """What is different between the parts of two keys, code first. A None in `new` is a component not known yet."""
+    """Return the differences between the parts of two keys, code first. None in `new` is a component not yet known."""
     return flat_differences(flattened(old), flattened(new))
 
 
 def flat_differences(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> list[Difference]:
-    """As `differences`, for parts that are `flattened`."""
+    """Return the `differences` between parts that are `flattened`."""
     found = []
     for component in sorted(before.keys() | after.keys(), key=lambda name: (name not in COMPONENTS, name)):
         was, now = before.get(component), after.get(component)

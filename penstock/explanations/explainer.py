@@ -1,7 +1,7 @@
-"""Explains planned calls: each beside the nearest earlier key of its task, and its code beside what was noted then.
+"""Explains planned calls by comparing each with the most similar earlier key of its task, and code with notes of it.
 
-`plan` and `why` tell what is found here, and so do the objects behind them. Nothing is read before somebody asks, each
-task's earlier results once, and only those that were there when the plan was made.
+Used by `plan` and `why`. Reads lazily: the earlier results of each task once, and only those that existed when the plan
+was made.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from penstock.storage.results.producers import this_process
 from penstock.storage.results.store import ResultStore
 
 _COMPARED_REASONS = (NEVER_COMPUTED, NO_RESULT_FOR_RECIPE)
-"""What the look-ups say where the comparison says more."""
+"""Reasons of look-ups that a comparison replaces by better ones."""
 Steps = dict[int, Step]
 
 
@@ -41,10 +41,10 @@ class Explainer:
         self._here: Producer | None = None
         self._earlier: dict[tuple[str, Any], Earlier[ResultRecord]] = {}
         self._changes: dict[tuple[int, str, str], list[CodeChange] | None] = {}
-        self._entries: dict[int, Entry] = {}  # kept, so that their ids stay their own
+        self._entries: dict[int, Entry] = {}  # kept alive, so that their ids stay unique
 
     def explain(self, graph: Graph, steps: Steps, node: Node) -> Explanation:
-        """Why the node is what the plan says of it."""
+        """Return the reason for the node's status."""
         step = steps.get(node.id)
         template = node.entry.template
         decided = step is None or step.status in (Status.HIT, Status.PRUNED, Status.UNKNOWN) or node.entry.refresh
@@ -79,14 +79,14 @@ class Explainer:
                 continue
             elif each.kind == "open" and each.component.startswith("inputs."):
                 waits = call.open_reason(each.component.removeprefix("inputs."))
-                reasons.append(Reason("" if reasons else waits, waits))  # in short, what is certain comes first
+                reasons.append(Reason("" if reasons else waits, waits))  # the summary shows certain reasons first
             else:
                 reasons.append(told_difference(each, node, call.sources))
         if not differences:
-            reasons.append(Reason("its parts are those of a stored result, but it was made from another recipe"))
+            reasons.append(Reason("a stored result has the same key parts, but was made from another recipe"))
         if template.private:
-            reasons.append(Reason("its policy holds the run's id: nothing is shared between runs"))
-        # What equal code and values digest to may depend on it: docs/keys.md, section 8.
+            reasons.append(Reason("its policy contains RUN_ID, so runs share no results"))
+        # The digests of equal code and values may depend on the environment: docs/keys.md, section 8.
         self._here = self._here or this_process()
         elsewhere = other_environment(record.producer, self._here) if differences else None
         return Explanation(
@@ -107,16 +107,16 @@ class Explainer:
         return self._earlier[place]
 
     def _code(self, entry: Entry, changed: Difference) -> tuple[list[Reason], list[CodeChange]]:
-        """What is another in the code; the same for all calls of a task."""
+        """Return how the code changed; the same for all calls of a task."""
         place = id(entry), changed.old or "", changed.new or ""
         if place not in self._changes:
             self._entries[id(entry)] = entry
             self._changes[place] = self._code_changes(entry, changed)
         found = self._changes[place]
         if found is None:
-            return [Reason("its code changed", "its code changed (no note was kept of what it was)")], []
+            return [Reason("its code changed", "its code changed (there is no note of the earlier code)")], []
         if not found:
-            return [Reason("its code changed", "its code changed in a way that no note shows")], []
+            return [Reason("its code changed", "its code changed in a way that the notes do not show")], []
         diffs = [change.diff for change in found]
         texts = list(told_changes(found))
         return [Reason(text, diff=diff) for text, diff in zip(texts, [*diffs, ""], strict=False)], found
@@ -129,14 +129,14 @@ class Explainer:
 
 
 class _Call:
-    """The parts of the key that a call would have, None for what is not known yet, and the nodes it waits for."""
+    """The parts of the key that a call would have, None for those not yet known, and the nodes it waits for."""
 
     def __init__(self, graph: Graph, steps: Steps, node: Node, template: KeyTemplate) -> None:
         self._graph = graph
         self._steps = steps
         self.open_inputs: dict[str, list[int]] = {}
         self.sources: dict[str, list[str]] = {}
-        """By input, the tasks whose results are in it."""
+        """The tasks whose results each input contains."""
         self.parts = self._parts(node, template)
 
     def open_reason(self, name: str) -> str:
@@ -147,7 +147,7 @@ class _Call:
         if template.needs_values and not node.deps:
             return template.parts(node.arguments) or {}
         parts: dict[str, Any] = dict(template.static)
-        # What is made from values is open as long as one of them is.
+        # Parts that depend on values are unknown as long as one of the values is.
         parts |= {f"files({name})": None for name in template.file_parameters}
         if template.caller is not None:
             parts["cache_key_fn"] = None
@@ -176,7 +176,7 @@ class _Call:
 
 
 def _known_answer(step: Step) -> str | None:
-    """What the look-up itself said, where that is all there is to say."""
+    """Return the reason of the look-up if nothing needs to be compared, else None."""
     answer = step.answer
     if not isinstance(answer, NoHit) or step.reason != answer.reason:
         return None

@@ -1,4 +1,4 @@
-"""The nearest of a task's earlier keys, for any number of calls at the price of one look at each key."""
+"""Finding the most similar of a task's earlier keys, for any number of calls with one pass over the keys."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.base import DiskStore
 
 COMPARED, LISTED = 2_000, 50_000
-"""Earlier results of a task that are looked at, the latest ones; names that are listed for that."""
+"""How many earlier results of a task are compared, the latest ones, and how many names are listed for that."""
 COMPARED_AFAR, LISTED_AFAR = 256, 10_000
-"""In a store where each of them is a request."""
+"""The same for stores in which each is a request."""
 _LATEST = 8
-"""With so many a key is compared that no other one is close to."""
+"""How many records a key is compared with if none is close to it."""
 _MAX_INDEXES = 16
 _BATCH = 256
 _SLOT_SUFFIX = ".record.json"
 
 
 class Keyed(Protocol):
-    """A stored result, as far as it matters here."""
+    """The part of a stored result that is compared."""
 
     @property
     def key_parts(self) -> Mapping[str, Any]: ...
@@ -39,7 +39,7 @@ class Keyed(Protocol):
 
 K = TypeVar("K", bound=Keyed)
 _Index = dict[tuple[str, int], int]
-"""By what `_ways` gives for the parts of a key, the place of the latest record that has it."""
+"""The index of the latest record by each value that `_ways` returns for its key parts."""
 
 
 class Earlier(Generic[K]):
@@ -54,10 +54,10 @@ class Earlier(Generic[K]):
         return bool(self._records)
 
     def nearest(self, parts: Mapping[str, Any]) -> tuple[K, list[Difference]] | None:
-        """The record whose key is nearest to one of these parts, the latest among equals; None without any.
+        """Return the record with the most similar key and the differences; None if there are no records.
 
-        One that differs in no more than its code and another component is found whichever it is. Others are compared
-        with the latest ones only.
+        The latest of equally similar ones is returned. A record that differs in at most its code and one other
+        component is always found; apart from that, only the latest records are compared.
         """
         flat = flattened(parts)
         open_ = frozenset(name for name, value in flat.items() if value is None)
@@ -84,7 +84,7 @@ class Earlier(Generic[K]):
 
 
 def _ways(flat: Mapping[str, str | None]) -> Iterator[tuple[str, int]]:
-    """A number for the parts of a key without one of them, each in turn, with and without those of code."""
+    """Yield a hash of the key parts without each one of them in turn, with and without those of code."""
     hashes = {name: hash((name, value)) for name, value in flat.items()}
     code = whole = 0
     for name, each in hashes.items():
@@ -102,7 +102,7 @@ def _ways(flat: Mapping[str, str | None]) -> Iterator[tuple[str, int]]:
 
 
 def records_of(results: ResultStore, task: str) -> Iterator[ResultRecord]:
-    """The published records of a task, the latest ones; damaged ones are passed over."""
+    """Yield the latest published records of a task. Damaged ones are skipped."""
     store = results.store
     compared, most = (COMPARED, LISTED) if isinstance(store, DiskStore) else (COMPARED_AFAR, LISTED_AFAR)
     entries = islice(store.list(f"results/{segment(task)}/"), most)

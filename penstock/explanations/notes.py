@@ -1,4 +1,4 @@
-"""Notes of code, into a store and from it."""
+"""Writing notes of code to a store, and reading them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from penstock.storage.stores.base import Store
 _log = logging.getLogger("penstock.store")
 _MAX_REMEMBERED = 10_000
 _AGAIN_SECONDS = 600.0
-"""A note is written again after so long: somebody may have emptied the store meanwhile."""
+"""After this time a note is written again, in case the store was emptied."""
 
 
 class _Written:
-    """What this process wrote lately: store and digest."""
+    """The notes that this process has written recently, by store and digest."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._when: dict[tuple[str, str], float] = {}
 
     def is_due(self, store: str, digest: str) -> bool:
-        """Whether a note is to be written; whoever asks next is told no."""
+        """Return whether a note is due, and count it as written."""
         now = time.monotonic()
         with self._lock:
             before = self._when.get((store, digest))
@@ -47,23 +47,23 @@ _written = _Written()
 
 
 def current_note(entry: Entry, component: str, digest: str) -> CodeNote | None:
-    """The note of the code of a task as it is here, if it has this digest."""
+    """Return a note of a task's present code if that has this digest, else None."""
     main = entry.template.main if entry.template is not None else ""
     try:
         with main_module(main):
             return read_code(entry.task.fn, component, digest)
-    except Exception as error:  # noqa: BLE001 (constants are users' objects, which may do anything when they are asked)
+    except Exception as error:  # noqa: BLE001 (constants are users' objects, whose methods may raise anything)
         _log.debug("no note of the code of %s: %s", entry.task.name, type(error).__name__)
         return None
 
 
 def write_notes(entry: Entry, store: Store, redact: Callable[[str], str]) -> None:
-    """Note what the code of a task is made of, unless this process did lately. Never raises: it is for people."""
+    """Write a note of a task's code unless this process did so recently. Never raises: notes are only informative."""
     try:
         for component, digest in entry.template.static if entry.template is not None else ():
             if component in COMPONENTS and _written.is_due(store.url, digest):
                 _write(entry, component, digest, store, redact)
-    except BaseException as error:  # noqa: BLE001 (as above; and whatever the store says, the run goes on)
+    except BaseException as error:  # noqa: BLE001 (as above; errors of the store must not fail the run either)
         _log.debug("no note of the code of %s: %s", entry.task.name, text_of(error))
 
 
@@ -75,5 +75,5 @@ def _write(entry: Entry, component: str, digest: str, store: Store, redact: Call
 
 
 def read_note(store: Store, digest: str) -> CodeNote | None:
-    """What is noted of the code with this digest; None if nothing that can be used is."""
+    """Return the note of the code with this digest, or None if there is no usable one."""
     return decode_note(get_note(store, digest), digest)

@@ -1,4 +1,4 @@
-"""In what the environment that made a result differs from this one, as far as keys can depend on it."""
+"""Differences between the environment that computed a result and this one, as far as keys depend on them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from penstock.storage.records.records import Producer
 
 
 def other_environment(there: Producer, here: Producer) -> str | None:
-    """`made with pandas 2.2.3, here it is 3.1.1`; None if Python's minor and the shared packages are the same."""
+    """Return a text such as `made with pandas 2.2.3, here it is 3.1.1`.
+
+    None if Python's minor version and the packages that both environments have are the same.
+    """
     found = []
     if there.python and _minor(there.python) != _minor(here.python):
         found.append(f"made with Python {there.python}, here it is {here.python}")
@@ -19,7 +22,7 @@ def other_environment(there: Producer, here: Producer) -> str | None:
 
 
 def other_environments(producers: Iterable[Producer], here: Producer) -> list[str]:
-    """What `other_environment` says of them, each once."""
+    """Return the distinct results of `other_environment`."""
     return sorted({said for producer in producers if (said := other_environment(producer, here)) is not None})
 
 

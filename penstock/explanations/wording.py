@@ -1,4 +1,4 @@
-"""How differences between keys are told."""
+"""The wording of differences between keys."""
 
 from __future__ import annotations
 
@@ -15,29 +15,27 @@ _DIGEST_SHOWN = 8
 _SHOWN = 80
 _COUNTED = {
     "task_source": "the code of its function",
-    "task_code": "its code, and what that reaches",
+    "task_code": "its code and the code it uses",
     "cache_key": "a CacheKey",
-    "cache_key_fn": "the answer of its key function",
+    "cache_key_fn": "the result of its key function",
 }
-"""What a policy may count, where its component does not say it."""
+"""Descriptions of components whose names do not speak for themselves."""
 
 
 def told_difference(difference: Difference, node: Node, sources: Mapping[str, Sequence[str]]) -> Reason:
-    """One component that differs, in words. `sources` are the tasks whose results are in an input."""
+    """Describe a component that differs. `sources` are the tasks whose results each input contains."""
     component, kind = difference.component, difference.kind
     scope, _, name = component.partition(".")
     what = clean(_what(component))
     if kind in ("added", "removed"):
-        return Reason(
-            f"its policy counts {what} now" if kind == "added" else f"its policy does not count {what} any more"
-        )
+        return Reason(f"its policy now includes {what}" if kind == "added" else f"its policy no longer includes {what}")
     if kind == "open":
         return Reason(f"{what} is not known yet")
     if scope != "inputs":
         values = f": {shortened(difference.old)} → {shortened(difference.new)}"
         return Reason(f"{what} changed" if _is_digest(difference.new) else what + values)
     if sources.get(name):
-        text = f"{what} changed: it comes from {', '.join(sources[name])}, whose result is another"
+        text = f"{what} changed: it comes from {', '.join(sources[name])}, whose result changed"
         return Reason(text)
     value = node.arguments.get(name)
     now = "" if isinstance(value, Large) else told(name, value)
@@ -45,7 +43,7 @@ def told_difference(difference: Difference, node: Node, sources: Mapping[str, Se
 
 
 def _what(component: str) -> str:
-    """What a component of keys is of."""
+    """Describe a component of keys."""
     scope, _, name = component.partition(".")
     if scope == "inputs":
         return f"input {name}"
@@ -59,7 +57,7 @@ def _what(component: str) -> str:
 
 
 def shortened(value: str | None, most: int = _SHOWN) -> str:
-    """A component's value, which a stranger may have written."""
+    """Return a component's value for display, shortened and without control characters."""
     text = value or ""
     if _is_digest(text):
         return f"{text[:_DIGEST_SHOWN]}…"

@@ -1,1 +1,1 @@
-"""What runs write down: their records, logs and parameters, and how these are removed."""
+"""Journals of runs: their records, logs and parameters, and the removal of these."""

@@ -1,4 +1,4 @@
-"""The written trace of a run: its record (`run.json`) and its log of events, in the store under `runs/<run id>/`."""
+"""The journal of a run: its record (`run.json`) and its log of events, in the store under `runs/<run id>/`."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ from penstock.storage.records.signing import Signatures
 from penstock.storage.stores.base import AppendStore, Store
 
 FLUSH_SECONDS = 0.5
-"""Events reach the store at the latest so long after they happened: what a killed run loses of its log."""
+"""The longest delay before an event is written, and so the most that a killed run loses of its log."""
 PART_SECONDS = 3.0
-"""The same where files cannot grow, so that each time is a new object."""
+"""The same for stores that cannot append, in which every write creates an object."""
 RECORD_SECONDS = 2.0
-"""A run begins when its record is written, or after so long, if the store is slow to take it."""
+"""How long the start of a run waits for its record to be written."""
 END_SECONDS = 30.0
-"""A run that is over waits so long for its log to be written."""
+"""How long the end of a run waits for its log to be written."""
 MAX_ERROR = 4000
-"""A record keeps so many characters of an error; the log has all of it."""
+"""The most characters of an error in a record; the log has the full text."""
 
 
 class RunRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What is kept about a run, readable as JSON."""
+    """The stored record of a run, readable as JSON."""
 
     v: int = 1
     id: str
     flow: str
-    """What people see."""
+    """The name that people see."""
     entry: str = ""
     """Where the flow is imported from: `module:name` or `file.py:name`."""
     parameters: dict[str, str] = {}
-    """For people: each argument's repr, cut short and without secrets."""
+    """For people: the repr of each argument, shortened and without secrets."""
     resumable: bool = False
-    """Its parameters are kept (penstock.journals.parameters)."""
+    """Whether its parameters are stored (penstock.journals.parameters)."""
     not_resumable: str = ""
-    """Why not, if not."""
+    """The reason why they are not."""
     parameters_checksum: str = ""
-    """blake3 of the kept parameters, hex."""
+    """blake3 of the stored parameters, hex."""
     secrets: list[str] = []
-    """Parameters that are secret: they are not kept, and who resumes the run has to give them again."""
+    """The names of secret parameters, which are not stored and must be passed again to resume the run."""
     signature: Signature | None = None
-    """Of what resuming it runs: its id, flow and entry, the checksum of its parameters and which are secret."""
+    """Covers what resuming runs: the id, flow, entry, checksum of the parameters and names of the secret ones."""
     state: str = "running"
     runner: str = ""
     host: str = ""
@@ -62,12 +62,12 @@ class RunRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     boot: str = ""
     namespace: str = ""
     process_started: str = ""
-    """With host, pid, boot and namespace: which process drives the run (`process_of`)."""
+    """Identifies the driver's process together with host, pid, boot and namespace (`process_of`)."""
     started: float = 0.0
     finished: float | None = None
     seconds: float | None = None
     attempts: int = 1
-    """How often it was started: 1, and one more for each resume."""
+    """How many times it was started: 1, plus one for each resume."""
     counts: dict[str, int] = {}
     tasks: dict[str, dict[str, int]] = {}
     stats: dict[str, Any] = {}
@@ -75,14 +75,14 @@ class RunRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def run_name(run_id: str, name: str) -> str:
-    """The name of a run's file in the store."""
+    """Return the name of a run's file in the store."""
     return f"runs/{run_id}/{name}"
 
 
 class Journal:
-    """Writes one run's record and events; subscribers see each event when it happens.
+    """Writes the record and events of a run, and passes each event to subscribers.
 
-    What cannot be written is told and lost: the run goes on.
+    If something cannot be written, it is lost with a warning and the run continues.
     """
 
     def __init__(
@@ -95,11 +95,13 @@ class Journal:
         parameters: KeptParameters | None = None,
         redact: Callable[[str], str] = redacted_text,
     ) -> None:
-        """`parameters` are to be kept beside the record. `redact` takes secrets out of the texts of events and
-        errors."""
+        """Create a journal.
+
+        `parameters` are stored beside the record. `redact` removes secrets from texts of events and errors.
+        """
         self.record = record
         self._store = store
-        self._appends = _appending(store)  # a look at a protocol takes long: once
+        self._appends = _appending(store)  # checked once, because checking a protocol is slow
         self._clock = clock
         self._subscribers = subscribers
         self._parameters = parameters
@@ -112,7 +114,7 @@ class Journal:
             self._writer = JournalWriter(self._write_lines, seconds=wait, on_trouble=self._tell_loss)
 
     def emit(self, event: events.Event) -> None:
-        """Note one event. From any thread."""
+        """Record an event. May be called from any thread."""
         event = _redacted(event, self._redact)
         for subscriber in self._subscribers:
             subscriber(event)
@@ -120,15 +122,15 @@ class Journal:
             self._writer.add(events.encode_event(event))
 
     def beside(self, job: Callable[[Callable[[str], str]], None]) -> None:
-        """Have something written beside the log, without waiting for it, and nothing where no log is kept.
+        """Run a job in the writer's thread without waiting for it. Does nothing if there is no log.
 
-        `job(redact)` must not raise; `redact` takes secrets out of texts.
+        `job(redact)` must not raise; `redact` removes secrets from texts.
         """
         if self._writer is not None:
             self._writer.do(lambda: job(self._redact))
 
     def started(self, runner: str) -> None:
-        """The run begins: from here on it can be found, and resumed if it is killed."""
+        """Write the record of a starting run, so that it can be listed, and resumed if it is killed."""
         record = self.record
         if record is None:
             return
@@ -152,13 +154,13 @@ class Journal:
         )
 
     def recorded(self) -> bool:
-        """Whether the record of the run that has started is in the store. Waits until that is known."""
+        """Return whether the record of the started run is in the store. Waits until that is known."""
         if self._writer is not None:
             self._writer.wait(None)
         return self._recorded
 
     def finished(self, state: str, seconds: float, error: BaseException | None) -> None:
-        """The run is over; `counts`, `tasks` and `stats` of the record were filled in before."""
+        """Complete the record and the log. `counts`, `tasks` and `stats` of the record must be set before."""
         record = self.record
         if record is None:
             return
@@ -177,7 +179,7 @@ class Journal:
         if self._writer is not None:
             self._writer.do(self._write_record)
             if not self._writer.close(END_SECONDS):
-                self._tell_loss(f"the store did not take the rest of it within {END_SECONDS:.0f} s")
+                self._tell_loss(f"the rest of it was not written within {END_SECONDS:.0f} s")
 
     # -- the writer's thread
 
@@ -191,7 +193,7 @@ class Journal:
             keep(self._store, self.record.id, parameters)
         except Exception:
             self.record.resumable = False
-            self.record.not_resumable = "its parameters could not be written when it began"
+            self.record.not_resumable = "its parameters could not be written when it started"
             raise
 
     def _write_record(self) -> None:
@@ -213,7 +215,7 @@ class Journal:
     def _tell_loss(self, reason: str) -> None:
         run = self.record.id if self.record is not None else ""
         reason = self._redact(reason)
-        _log.warning("the log of run %s is not complete: %s", run, reason)
+        _log.warning("the log of run %s is incomplete: %s", run, reason)
         event = events.LogLost(at=self._clock.now(), reason=reason)
         for subscriber in self._subscribers:
             subscriber(event)
@@ -222,7 +224,7 @@ class Journal:
 def _encoded(record: RunRecord) -> bytes:
     try:
         return msgspec.json.encode(record)
-    except UnicodeEncodeError:  # a task's name, or a runner's repr, may hold what UTF-8 does not
+    except UnicodeEncodeError:  # a task's name or a runner's repr may contain lone surrogates
         return msgspec.json.encode(all_encodable(msgspec.to_builtins(record)))
 
 
@@ -239,7 +241,7 @@ def new_record(
     kept: KeptParameters,
     signatures: Signatures | None = None,
 ) -> RunRecord:
-    """The record of a run that begins in this process."""
+    """Return the record of a run that starts in this process."""
     flow, entry = encodable(flow), encodable(entry)
     record = RunRecord(
         id=run_id,
@@ -263,7 +265,7 @@ def _shown(name: str, value: Any, secrets: Sequence[str]) -> str:
 
 
 def _redacted(event: events.Event, redact: Callable[[str], str]) -> events.Event:
-    """The event with nothing secret in what somebody else worded."""
+    """Return the event without secrets in texts that do not come from Penstock."""
     changes: dict[str, Any] = {}
     for name in _WORDED.get(type(event), ()):
         said = getattr(event, name)
@@ -282,34 +284,34 @@ _WORDED: dict[type[events.Event], tuple[str, ...]] = {
     events.NodeRevived: ("reason",),
     events.LocksDown: ("reason",),
 }
-"""Which fields of events hold texts of errors."""
+"""The fields of events that contain texts of errors."""
 _log = logging.getLogger("penstock.store")
 _LOG = "events.jsonl"
 _LOG_PARTS = "events/"
-"""A folder of parts, in order, where a store cannot append."""
+"""The folder of the log's parts in stores that cannot append."""
 _BATCH = 256
 _CHUNK = 1 << 20
 MAX_LINE = 16 << 20
-"""No event is as long as this: its traceback is cut before."""
+"""Longer than any event, whose traceback is cut before."""
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = 8
 
 
 def _note_process(record: RunRecord) -> None:
-    """This process drives the run: when it begins, and again when it is resumed."""
+    """Write the identity of this process into the record, at the start and at each resume."""
     process = ProcessIdentity.current()
     record.host, record.pid = process.host, process.pid
     record.boot, record.namespace, record.process_started = process.boot, process.namespace, process.started
 
 
 def process_of(record: RunRecord) -> ProcessIdentity:
-    """The process that drives the run, or drove it."""
+    """Return the process that drives or drove the run."""
     return ProcessIdentity(record.host, record.boot, record.namespace, record.pid, record.process_started)
 
 
 def read_record(store: Store, run_id: str) -> RunRecord:
-    """The record of one run; raises `StoreError` if there is none, it cannot be read, or it is another run's."""
+    """Read the record of a run. Raises `StoreError` if it does not exist, is damaged, or belongs to another run."""
     data = store.get(run_name(run_id, "run.json"))
     if data is None:
         raise StoreError(f"there is no run {run_id}", where=store.url, hint="`penstock runs` lists the runs of a store")
@@ -320,7 +322,7 @@ def read_record(store: Store, run_id: str) -> RunRecord:
 
 
 def _decoded(data: bytes, run_id: str) -> RunRecord:
-    """Raises one of `_UNREADABLE` for what is no record of this run."""
+    """Decode a record. Raises one of `_UNREADABLE` if it is not a record of this run."""
     record = msgspec.json.decode(data, type=RunRecord)
     if record.id != run_id:
         raise ValueError(f"it is the record of {record.id}")
@@ -328,11 +330,11 @@ def _decoded(data: bytes, run_id: str) -> RunRecord:
 
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError, ValueError)
-"""What is raised for bytes that are no JSON of the right shape, however they are not."""
+"""The exceptions for bytes that are not JSON of the right shape."""
 
 
 def list_records(store: Store) -> Iterator[RunRecord]:
-    """The records of all runs in a store, latest first; damaged ones are passed over (`read_record` tells why)."""
+    """Yield the records of all runs in a store, latest first. Damaged ones are skipped (`read_record` says why)."""
     names = [entry.name for entry in store.list("runs/") if entry.name.endswith("/run.json")]
     names.sort(reverse=True)
     for start in range(0, len(names), _BATCH):
@@ -346,7 +348,7 @@ def list_records(store: Store) -> Iterator[RunRecord]:
 
 
 def _each(store: Store, names: list[str]) -> list[bytes | None]:
-    """The bytes under the names; None also for one that cannot be read though the others can."""
+    """Return the bytes under each name; None also for a name that alone cannot be read."""
     try:
         return store.get_many(names)
     except StoreUnreachable:
@@ -359,9 +361,9 @@ def _each(store: Store, names: list[str]) -> list[bytes | None]:
 
 
 def read_events(store: Store, run_id: str) -> Iterator[events.Event]:
-    """The log of a run as far as it was written, read as it is asked for: a log may be longer than memory.
+    """Yield the events in the log of a run. Reads lazily, because a log may exceed the memory.
 
-    Lines that are no events are passed over, such as a last one that was cut off by a crash. Raises `StoreError`.
+    Invalid lines are skipped, such as a last one truncated by a crash. Raises `StoreError`.
     """
     if isinstance(store, AppendStore):
         names = [run_name(run_id, _LOG)]
@@ -379,7 +381,7 @@ def read_events(store: Store, run_id: str) -> Iterator[events.Event]:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file but for those that are too long for an event."""
+    """Yield the lines of a file, except those that are too long for an event."""
     rest, skipping = b"", False
     while chunk := file.read(_CHUNK):
         first, *others = chunk.split(b"\n")

@@ -1,5 +1,5 @@
-"""The parameters of a run, kept so that it can be resumed by its id: small ones beside its record, large ones once for
-all runs that were given the same.
+"""The parameters of a run, stored so that it can be resumed by its id: small ones beside its record, large ones once
+for all runs with the same parameters.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from penstock.storage.records.signing import Signatures, Verdict
 from penstock.storage.stores.base import Store
 
 BESIDE_BYTES = 64 * 1024
-"""Up to so many bytes lie in the run's own folder."""
+"""Parameters up to this size are stored in the run's own folder."""
 MOST_BYTES = 128 * 2**20
-"""With more, a run cannot be resumed by its id: what a flow is given is better a path, or made by a task."""
+"""A run with larger parameters cannot be resumed by its id. Pass a path, or create large data in a task."""
 SHARED = "parameters/"
-"""The folder of those that runs share, by their checksum."""
-_AGAIN = "run the flow again with the same arguments: finished tasks with a key are hits"
+"""The folder of parameters that runs share, named by their checksum."""
+_AGAIN = "run the flow again with the same arguments; published results are reused"
 
 
 class Kept(Protocol):
-    """What a run's record says of its parameters (penstock.journals.journal)."""
+    """The fields of a run's record that describe its parameters (penstock.journals.journal)."""
 
     id: str
     flow: str
@@ -41,37 +41,37 @@ class Kept(Protocol):
 
 
 class KeptParameters(msgspec.Struct, frozen=True):
-    """Parameters as they are kept."""
+    """Parameters in their stored form."""
 
     pickled: bytes = b""
     checksum: str = ""
     """blake3, hex."""
     why_not: str = ""
-    """Why they cannot be kept."""
+    """The reason why they cannot be stored."""
     secrets: tuple[str, ...] = ()
-    """The names of those that are not among them."""
+    """The names of secret parameters, which are not stored."""
 
 
 def pickle_parameters(parameters: Mapping[str, Any]) -> KeptParameters:
-    """The parameters as bytes but for those that are secret, or why they cannot be kept."""
+    """Pickle the parameters that are not secret, or return the reason why they cannot be stored."""
     secrets = tuple(secret_parameters(parameters))
     try:
         kept = {name: value for name, value in parameters.items() if name not in secrets}
         pickled = cloudpickle.dumps(kept, protocol=5)
     except BaseException as error:  # noqa: BLE001 (a parameter's __reduce__ may raise anything; the run is then not resumable by id)
         return KeptParameters(
-            why_not=f"its parameters could not be pickled when it began ({type(error).__name__})", secrets=secrets
+            why_not=f"its parameters could not be pickled when it started ({type(error).__name__})", secrets=secrets
         )
     if len(pickled) > MOST_BYTES:
         return KeptParameters(
-            why_not=f"its parameters take {len(pickled):,} bytes, and up to {MOST_BYTES:,} are kept with a run",
+            why_not=f"its parameters take {len(pickled):,} bytes, and the limit is {MOST_BYTES:,}",
             secrets=secrets,
         )
     return KeptParameters(pickled, blake3(pickled).hexdigest(), secrets=secrets)
 
 
 def keep(store: Store, run_id: str, kept: KeptParameters) -> None:
-    """Write them where `read_parameters` looks for them. Raises what the store raises."""
+    """Write parameters to the place where `read_parameters` reads them. Raises the store's errors."""
     own = len(kept.pickled) <= BESIDE_BYTES
     name = _beside(run_id) if own else shared_name(kept.checksum)
     if not own and _is_there(store, name):
@@ -80,7 +80,7 @@ def keep(store: Store, run_id: str, kept: KeptParameters) -> None:
         with store.create(name) as file:
             file.write(kept.pickled)
     except StoreError:
-        if not _is_there(store, name):  # else another run has written the same just now
+        if not _is_there(store, name):  # otherwise another run has just written the same
             raise
 
 
@@ -100,11 +100,11 @@ def _is_there(store: Store, name: str) -> bool:
     return True
 
 
-# -- reading them again -----------------------------------------------------------------------------------------------
+# -- reading ----------------------------------------------------------------------------------------------------------
 
 
 def what_resuming_runs(record: Kept) -> bytes:
-    """What the signature of a record is over."""
+    """Return the bytes that the signature of a record covers."""
     said: list[Any] = [record.id, record.flow, record.entry, record.parameters_checksum]
     if record.secrets:
         said.append(record.secrets)
@@ -112,22 +112,22 @@ def what_resuming_runs(record: Kept) -> bytes:
 
 
 def check_resumable(store: Store, record: Kept, signatures: Signatures | None) -> None:
-    """Before anything that the record names is imported or read.
+    """Check a record before anything it names is imported or read.
 
-    Raises `ParameterError` if its parameters were not kept, or may not be read here, and `SignatureRefused` for a
-    signature that is not as it has to be.
+    Raises `ParameterError` if its parameters were not stored or may not be read here, and `SignatureRefused` if its
+    signature is missing or invalid.
     """
     if not record.resumable:
-        because = record.not_resumable or "its parameters could not be pickled when it began"
+        because = record.not_resumable or "its parameters could not be pickled when it started"
         raise _cannot_resume(record, because)
     verdict: Verdict = (
         "missing" if signatures is None else signatures.judge(what_resuming_runs(record), record.signature)
     )
     if signatures is not None and signatures.refuses(verdict):
         raise SignatureRefused(
-            f"the record of run {record.id} has no right signature",
+            f"the record of run {record.id} has no valid signature",
             where=store.url,
-            because=f"it is {verdict}",
+            because=f"the verdict is: {verdict}",
             hint=_AGAIN,
             verdict=verdict,
             run=record.id,
@@ -135,40 +135,41 @@ def check_resumable(store: Store, record: Kept, signatures: Signatures | None) -
     if not store.trusted and verdict != "valid":
         raise _cannot_resume(
             record,
-            "its parameters are pickled, and reading them runs code that whoever can write there has chosen",
+            "its parameters are pickled, and reading them could run code of anyone who can write to the store",
             where=store.url,
-            hint=f"{_AGAIN}; runs that begin with signing keys can be resumed (docs/security.md)",
+            hint=f"{_AGAIN}; runs that are started with signing keys can be resumed (docs/security.md)",
         )
 
 
 def read_parameters(
     store: Store, record: Kept, signatures: Signatures | None = None, *, given: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The parameters a run began with; `given` are those that were not kept because they are secret.
+    """Read the parameters a run started with. `given` are the secret ones, which were not stored.
 
-    Raises as `check_resumable`, and `ParameterError` where one of them is missing, or was not secret.
+    Raises the errors of `check_resumable`, and `ParameterError` if a secret is missing, or a given parameter is not
+    one of the secrets.
     """
     check_resumable(store, record, signatures)
     given = given or {}
     if missing := [name for name in record.secrets if name not in given]:
         raise _cannot_resume(
             record,
-            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} secret, and secrets are not kept with a run",
-            hint="give it again: `penstock resume` asks for it on a terminal, and takes -p NAME=VALUE; in code, "
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} secret, and secrets are not stored",
+            hint="pass it again: `penstock resume` asks for it on a terminal, or takes -p NAME=VALUE; in code, "
             f"flow.resume({record.id!r}, parameters={{{missing[0]!r}: ...}})",
         )
     if others := [name for name in given if name not in record.secrets]:
         raise _cannot_resume(
             record,
-            f"it began with a value for {', '.join(others)}, which a run keeps to its end",
-            hint="leave it out; to run with another value, begin a new run",
+            f"it was started with a value for {', '.join(others)}, which cannot be changed",
+            hint="omit it; to use another value, start a new run",
         )
     pickled = _read(store, record)
     if pickled is None:
-        raise _cannot_resume(record, "its parameters are not in the store any more", where=store.url)
+        raise _cannot_resume(record, "its parameters are no longer in the store", where=store.url)
     if record.parameters_checksum and blake3(pickled).hexdigest() != record.parameters_checksum:
-        raise _cannot_resume(record, "its parameters are not the ones that it began with", where=store.url)
-    from penstock.storage.formats.pickles import load  # on use: only who resumes a run reads them
+        raise _cannot_resume(record, "its stored parameters were changed", where=store.url)
+    from penstock.storage.formats.pickles import load  # only needed to resume a run
 
     parameters: dict[str, Any] = load(pickled)
     return {**parameters, **given}

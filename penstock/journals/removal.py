@@ -1,6 +1,6 @@
-"""Removing what runs leave in a store: their records, their logs, and parameters that no run needs any more.
+"""Removing the records and logs of runs from a store, and parameters that no run needs any more.
 
-Results are another matter: they belong to nobody's run, and `penstock.storage.results.maintenance` looks after them.
+Results are not affected: they do not belong to runs, see `penstock.storage.results.maintenance`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ RECORD = "run.json"
 
 @dataclass(slots=True)
 class Removed:
-    """What was removed, or would be."""
+    """What was removed, or would be removed in a dry run."""
 
     runs: int = 0
     files: int = 0
     bytes: int = 0
     going_on: int = 0
-    """Runs that would be old enough, and may still be going on: they stay."""
+    """The number of old runs that were kept because they may still be running."""
 
 
 def remove_runs(store: Store, ids: Iterable[str], *, dry_run: bool = False) -> Removed:
-    """Remove these runs, whatever their state, and the parameters that only they had."""
+    """Remove runs, whatever their state, and the parameters that only they used."""
     removed = Removed()
     found = _runs(store)
     for run_id in ids:
@@ -41,10 +41,13 @@ def remove_runs(store: Store, ids: Iterable[str], *, dry_run: bool = False) -> R
 def collect_runs(
     store: Store, *, before: float, goes_on: Callable[[RunRecord], bool], dry_run: bool = False
 ) -> Removed:
-    """Remove the runs that ended before that moment (seconds since the epoch), or were killed before it.
+    """Remove the runs that ended or were killed before a time, and old files of runs without a record.
 
-    `goes_on(record)` says of one whose end was never written whether it may still be running: then it stays. What is
-    left of runs that have no record goes when it is as old.
+    Args:
+        store: The store.
+        before: The time in seconds since the epoch.
+        goes_on: Returns whether a run whose end was never recorded may still be running. Such runs are kept.
+        dry_run: Whether to only report what would be removed.
     """
     removed = Removed()
     found = _runs(store)
@@ -54,7 +57,7 @@ def collect_runs(
         try:
             record = read_record(store, run_id)
         except StoreError:
-            record = None  # there is none, or it is damaged: nothing can be done with it
+            record = None  # missing or damaged
         if record is not None and record.state == "running" and goes_on(record):
             removed.going_on += 1
             continue
@@ -65,7 +68,7 @@ def collect_runs(
 
 
 def _runs(store: Store) -> dict[str, list[Listed]]:
-    """The files of each run, by its id."""
+    """Return the files of each run, by its id."""
     found: dict[str, list[Listed]] = {}
     for file in store.list("runs/"):
         found.setdefault(file.name.split("/")[1], []).append(file)
@@ -73,7 +76,7 @@ def _runs(store: Store) -> dict[str, list[Listed]]:
 
 
 def _remove(store: Store, files: Iterable[Listed], removed: Removed, *, dry_run: bool) -> None:
-    # The record last: a run that is removed half is still listed, and can be removed again.
+    # The record last, so that a partly removed run is still listed and can be removed again.
     for file in sorted(files, key=lambda file: file.name.endswith(f"/{RECORD}")):
         removed.files += 1
         removed.bytes += file.size
@@ -82,13 +85,13 @@ def _remove(store: Store, files: Iterable[Listed], removed: Removed, *, dry_run:
 
 
 def _remove_unused(store: Store, left: Iterable[str], removed: Removed, *, before: float | None, dry_run: bool) -> None:
-    """Remove shared parameters that no run has that is left, and none that began just now."""
+    """Remove shared parameters that no remaining or just started run uses."""
     shared = [file for file in store.list(SHARED) if before is None or file.modified < before]
     if not shared:
         return
     used = {_checksum(store, run_id) for run_id in left}
     if not dry_run:
-        # A run that began meanwhile may have found its parameters there.
+        # A run that started meanwhile may use parameters that were already there.
         used |= {_checksum(store, run_id) for run_id in _runs(store).keys() - set(left)}
     for file in shared:
         if file.name.rpartition("/")[2].removesuffix(".pkl") not in used:

@@ -1,6 +1,6 @@
-"""What a run has to say reaches its store by a thread of its own: a slow, full or read-only store never holds a run up.
+"""A thread that writes a run's log, so that a slow, full or read-only store never delays the run.
 
-What waits is bounded, and what the store does not take is lost and told, once: the results count, the log does not.
+The queue is bounded. What cannot be written is lost with a single warning: results matter more than the log.
 """
 
 from __future__ import annotations
@@ -12,19 +12,23 @@ from collections.abc import Callable
 from penstock.errors import PenstockError, is_a
 
 FLUSH_EVENTS = 512
-"""So many lines are written at once, without waiting for more."""
+"""This many lines are written at once, without waiting for more."""
 QUEUED_BYTES = 32 * 2**20
-"""So many bytes wait at most; lines that come when there are more are lost."""
+"""The most bytes in the queue; lines beyond that are lost."""
 
 Job = Callable[[], None]
 
 
 class JournalWriter:
-    """Writes lines in batches, and does other jobs between them, in the order in which they came."""
+    """Writes lines in batches and runs other jobs, in the order in which they were added."""
 
     def __init__(self, write: Callable[[bytes], None], *, seconds: float, on_trouble: Callable[[str], None]) -> None:
-        """`write(lines)` is called for lines that are `seconds` old. `on_trouble(reason)` is called the first time that
-        something is lost. Both are called by the writer's thread.
+        """Create a writer. Both callbacks run in the writer's thread.
+
+        Args:
+            write: Called with a batch of lines, at most `seconds` after the first was added.
+            seconds: The longest delay of a line.
+            on_trouble: Called with a reason the first time that something is lost.
         """
         self._write = write
         self._seconds = seconds
@@ -42,8 +46,8 @@ class JournalWriter:
         self._thread: threading.Thread | None = None
 
     def add(self, line: bytes) -> None:
-        """Have a line written soon. Never waits."""
-        with self._guard:  # without a detour by the condition: there are many lines
+        """Queue a line. Never waits."""
+        with self._guard:  # not through the condition, for speed: there are many lines
             if self._size + len(line) > QUEUED_BYTES:
                 self._lost += 1
                 return
@@ -55,25 +59,25 @@ class JournalWriter:
                 self._wake()
 
     def do(self, job: Job) -> None:
-        """Have something done after what was added so far."""
+        """Queue a job that runs after everything added so far."""
         with self._changed:
             self._gather()
             self._jobs.append(job)
             self._wake()
 
     def _gather(self) -> None:
-        """Make a job of the lines that wait."""
+        """Turn the waiting lines into a job."""
         if self._lines:
             lines, self._lines, self._size = b"".join(self._lines), [], 0
             self._jobs.append(lambda: self._write(lines))
 
     def wait(self, seconds: float | None) -> bool:
-        """Wait until all jobs are done, for so long at most; whether they are."""
+        """Wait until all jobs are done, at most `seconds`. Return whether they are."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._jobs and not self._busy, seconds)
 
     def close(self, seconds: float) -> bool:
-        """Have everything written, and wait for that, for so long at most; whether it was."""
+        """Write everything and stop, waiting at most `seconds`. Return whether everything was written."""
         with self._changed:
             self._closing = True
             self._wake()
@@ -97,7 +101,7 @@ class JournalWriter:
                 self._changed.notify_all()
 
     def _next(self) -> list[Job] | None:
-        """What is to be done now; None if that is nothing for ever."""
+        """Wait for the next jobs and return them, or None once the writer is closed."""
         with self._changed:
             while True:
                 left = self._oldest + self._seconds - time.monotonic() if self._lines else None
@@ -113,10 +117,10 @@ class JournalWriter:
     def _attempt(self, job: Job) -> None:
         try:
             job()
-        except Exception as error:  # noqa: BLE001 (whatever a store raises, the run goes on; it is told below)
+        except Exception as error:  # noqa: BLE001 (whatever a store raises, the run continues; reported below)
             self._trouble(_reason(error))
         if self._lost:
-            self._trouble(f"{self._lost} events came faster than the store took them")
+            self._trouble(f"{self._lost} events were lost because the store was too slow")
 
     def _trouble(self, reason: str) -> None:
         if not self._troubled:

@@ -1,1 +1,1 @@
-"""Named limits and rates: how many tasks with a tag may run, or begin in a time."""
+"""Limits and rates of tags: how many tasks may run at once, or start within a period."""

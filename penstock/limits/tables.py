@@ -1,6 +1,6 @@
-"""Named limits: how many tasks with a tag may run at once, and how many may begin in a time, wherever they run.
+"""Limits: how many tasks with a tag may run at once, and how many may start within a period, wherever they run.
 
-One small record each, in the store: `limits/tag-<tag>.json` for those at once, `limits/rate-<tag>.json` for rates.
+Each is a small record in the store: `limits/tag-<tag>.json` for tasks at once, `limits/rate-<tag>.json` for rates.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from penstock.storage.stores.base import SlotStore
 _FOLDER = "limits/"
 _FRESH_SECONDS = 10.0
 MOST_AT_ONCE = 100_000
-"""A higher limit is none: each slot of it is a lock."""
+"""The highest limit: each slot of a limit is a lock."""
 MOST_STARTS, SHORTEST_PERIOD, LONGEST_PERIOD = 10**9, 1e-6, 366 * 86400.0
 _NAME = r"(?P<kind>tag|rate)-(?P<tag>[^/]+)\.json"
 
@@ -35,44 +35,41 @@ class _Rate(msgspec.Struct):
 
 
 def read_limits(store: SlotStore) -> dict[str, int]:
-    """How many may run at once, by tag; 0: none, it is paused. Raises `StoreError`."""
+    """Return how many tasks may run at once, by tag; 0 means paused. Raises `StoreError`."""
     return {tag: limit for tag, limit in _sound(store) if isinstance(limit, int)}
 
 
 def read_rates(store: SlotStore) -> dict[str, Rate]:
-    """How many may begin in a time, by tag. Raises `StoreError`."""
+    """Return the rates by tag. Raises `StoreError`."""
     return {tag: rate for tag, rate in _sound(store) if isinstance(rate, Rate)}
 
 
 def set_limit(store: SlotStore, tag: str, limit: int) -> None:
-    """From now on at most `limit` tasks with this tag run at once; 0 pauses them.
-
-    Raises `UsageError` for what is no limit.
-    """
+    """Limit how many tasks with a tag run at once; 0 pauses them. Raises `UsageError` for an invalid limit."""
     if not tag or type(limit) is not int or not 0 <= limit <= MOST_AT_ONCE:
         raise UsageError(
             f"{tag!r} cannot be limited to {limit}",
             because=f"a limit is a tag and a whole number from 0 (paused) to {MOST_AT_ONCE}",
-            hint="`limits rm` lifts it",
+            hint="to remove a limit, use `penstock limits rm`",
         )
     store.put(_name("tag", tag), msgspec.json.encode(_Limit(limit)))
 
 
 def set_rate(store: SlotStore, tag: str, rate: Rate) -> None:
-    """From now on at most so many tasks with this tag begin in each period. Raises `UsageError` for what is no rate."""
+    """Limit how many tasks with a tag start in each period. Raises `UsageError` for an invalid rate."""
     if not tag:
-        raise UsageError("nothing can be limited without a tag", hint="penstock limits set TAG 10/second")
+        raise UsageError("a rate needs a tag", hint="for example: penstock limits set TAG 10/second")
     if not 1 <= rate.starts <= MOST_STARTS or not SHORTEST_PERIOD <= rate.seconds <= LONGEST_PERIOD:
         raise UsageError(
             f"{tag!r} cannot have the rate {rate}",
-            because=f"a rate is from 1 to {MOST_STARTS} starts in a period of at most a year",
-            hint="penstock limits set TAG 10/second; `penstock limits set TAG 0` pauses a tag",
+            because=f"a rate is 1 to {MOST_STARTS} starts in a period of at most a year",
+            hint="for example: penstock limits set TAG 10/second. To pause a tag: penstock limits set TAG 0",
         )
     store.put(_name("rate", tag), msgspec.json.encode(_Rate(rate.starts, rate.seconds)))
 
 
 def remove_limit(store: SlotStore, tag: str) -> bool:
-    """Lift the limit and the rate of a tag; False if there was neither."""
+    """Remove the limit and the rate of a tag. Return whether there was one."""
     names = [_name("tag", tag), _name("rate", tag)]
     there = [name for name, data in zip(names, store.get_many(names), strict=True) if data is not None]
     for name in there:
@@ -81,7 +78,7 @@ def remove_limit(store: SlotStore, tag: str) -> bool:
 
 
 class LimitTable:
-    """The limits of a store as a run sees them: read when they are needed first, and again every few seconds."""
+    """The limits of a store for a run, read on first use and again every few seconds."""
 
     def __init__(self, store: SlotStore, clock: Clock) -> None:
         self._store = store
@@ -91,17 +88,17 @@ class LimitTable:
         self._read_at = -_FRESH_SECONDS
 
     def at_once(self) -> Mapping[str, int]:
-        """How many may run at once, by tag. Raises `StoreError`, as all of these."""
+        """Return how many tasks may run at once, by tag. Raises `StoreError`, like the other methods."""
         self._refresh()
         return self._limits
 
     def rates(self) -> Mapping[str, Rate]:
-        """How many may begin in a time, by tag."""
+        """Return the rates by tag."""
         self._refresh()
         return self._rates
 
     def tags(self) -> Iterable[str]:
-        """Every tag that is limited."""
+        """Return every tag that has a limit or a rate."""
         self._refresh()
         return self._limits.keys() | self._rates.keys()
 
@@ -115,7 +112,7 @@ class LimitTable:
 
 
 def _sound(store: SlotStore) -> Iterator[tuple[str, int | Rate]]:
-    """Every limit and rate with its tag. Raises the first one's error that cannot be read: it might be any number."""
+    """Yield every limit and rate with its tag. Raises `StoreError` if one is unreadable: it may be any number."""
     for tag, limit in all_limits(store):
         if isinstance(limit, StoreError):
             raise limit
@@ -123,7 +120,7 @@ def _sound(store: SlotStore) -> Iterator[tuple[str, int | Rate]]:
 
 
 def all_limits(store: SlotStore) -> Iterator[tuple[str, int | Rate | StoreError]]:
-    """Every limit and rate with its tag, in order, and what is wrong with those that cannot be read."""
+    """Yield every limit and rate with its tag, in order; unreadable ones as errors."""
     matches = [
         match for entry in store.list(_FOLDER) if (match := re.fullmatch(_NAME, entry.name.removeprefix(_FOLDER)))
     ]
@@ -145,7 +142,7 @@ def _decoded(kind: str, name: str, data: bytes) -> int | Rate | StoreError:
             f"the {'limit' if kind == 'tag' else 'rate'} of a tag cannot be read",
             where=name,
             because=str(error),
-            hint="set it again with `penstock limits set`, or lift it with `penstock limits rm`",
+            hint="set it again with `penstock limits set`, or remove it with `penstock limits rm`",
         )
 
 

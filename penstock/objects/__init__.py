@@ -1,1 +1,1 @@
-"""Users' objects as they come: their texts, what in them is secret, live or to be found where."""
+"""Users' objects: their texts and copies, and finding secret or live parts in them."""

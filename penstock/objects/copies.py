@@ -1,7 +1,7 @@
-"""Copies that nobody else has: of values that pass from one call to the next, and of arguments as they are at the call.
+"""Private copies of values that pass from one call to the next, and snapshots of arguments.
 
-What nobody can change is not copied. Of which types that holds, and how others are copied, is known here by the type;
-what its own code would have to copy is not.
+Immutable values are not copied. The type decides whether and how a value is copied; values that could only be copied
+by their own code are refused.
 """
 
 from __future__ import annotations
@@ -34,23 +34,21 @@ IMMUTABLE: frozenset[type] = frozenset({
     *(ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network),
     *(type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
 })  # fmt: skip
-"""Types whose values nobody can change."""
+"""Types of immutable values."""
 _IMMUTABLE_BASES = (enum.Enum, pathlib.PurePath, type)
 
 
 class _Done(dict[int, Any]):
-    """The copies of what was met already, by identity: what was one object stays one."""
+    """The copies made so far, by the identity of the originals, so that shared objects stay shared."""
 
     def __init__(self, shared: list[Any] | None = None) -> None:
-        """With `shared`, what cannot be copied stays as it is and is noted there; else it is `CannotCopy`."""
+        """With `shared`, parts that cannot be copied are added to it and kept; without it they raise `CannotCopy`."""
         super().__init__()
         self.shared = shared
 
 
 def own_copy(value: Any) -> Any:
-    """The value itself if nobody can change it, else a copy; raises `CannotCopy` for types whose copying is not
-    known.
-    """
+    """Return the value itself if it is immutable, else a copy. Raises `CannotCopy` for unknown types."""
     if type(value) in IMMUTABLE:
         return value
     try:
@@ -60,21 +58,19 @@ def own_copy(value: Any) -> Any:
 
 
 def copy_as_far(value: Any, shared: list[Any]) -> Any:
-    """As `own_copy`, also of dataclasses; parts whose copying is not known stay the same objects, and are added to
-    `shared`.
-    """
+    """Return a copy like `own_copy`, also of dataclasses. Parts of unknown types are kept and added to `shared`."""
     kind = type(value)
     if kind is types.FunctionType and (value.__closure__ or value.__defaults__ or value.__kwdefaults__):
-        shared.append(value)  # what it holds may change
+        shared.append(value)  # its parts may be mutable
     return value if kind in IMMUTABLE else _copy(value, _Done(shared))
 
 
 def too_deep(value: Any) -> SerializationError:
-    """Why a value is not copied on whose levels Python gives up."""
+    """Return the error for a value that exceeds Python's recursion limit."""
     return SerializationError(
         f"a {type(value).__name__} is nested too deeply",
-        because="each of its consumers needs a copy of its own, and Python gives up on so many levels",
-        hint="pass flatter data, or text such as JSON",
+        because="every consumer needs its own copy, and copying it exceeds Python's recursion limit",
+        hint="pass flatter data, or a text format such as JSON",
     )
 
 
@@ -118,7 +114,7 @@ def _copy_dict(value: Any, done: _Done) -> Any:
     if not IMMUTABLE.issuperset(map(type, value)) or not IMMUTABLE.issuperset(map(type, value.values())):
         new.clear()
         for key, part in zip(_parts(value, done), _parts(value.values(), done), strict=True):
-            new[key] = part  # a Counter's update would count
+            new[key] = part  # a Counter's update would add
     return new
 
 
@@ -134,30 +130,30 @@ def _copy_tuple(value: Any, done: _Done) -> Any:
     parts = _parts(value, done)
     if all(map(operator.is_, parts, value)):
         return value
-    return done.setdefault(id(value), type(value)(parts))  # a part may have led back to it
+    return done.setdefault(id(value), type(value)(parts))  # a part may refer back to it
 
 
 def _copy_proxy(value: Any, done: _Done) -> Any:
-    """A read-only view of a copy: whoever holds the mapping itself can change what the view shows."""
+    """Return a read-only view of a copy: the underlying mapping can be modified."""
     (behind,) = gc.get_referents(value)
     return done.setdefault(id(value), types.MappingProxyType(_copy(behind, done)))
 
 
 def _copy_view(value: Any, done: _Done) -> Any:
-    """The same view of a copy of the dict."""
+    """Return the same kind of view of a copy of the dict."""
     (behind,) = gc.get_referents(value.mapping)
     return done.setdefault(id(value), getattr(_copy(behind, done), _VIEWS[type(value)])())
 
 
 def _copy_memory(value: Any, done: _Done) -> Any:
-    """A view of a copy of the bytes, with the same format and shape."""
+    """Return a view of a copy of the bytes, with the same format and shape."""
     try:
         if value.readonly and type(value.obj) is bytes:
             return value
         new = memoryview(bytearray(value.tobytes()))
         if (value.format, value.ndim) != ("B", 1):
             new = new.cast(value.format, value.shape)
-    except (ValueError, TypeError):  # released, or of a format that cannot be cast to
+    except (ValueError, TypeError):  # released, or of a format that does not support casting
         raise CannotCopy(value) from None
     return done.setdefault(id(value), new.toreadonly() if value.readonly else new)
 
@@ -169,10 +165,10 @@ def _copy_namespace(value: Any, done: _Done) -> Any:
 
 
 def _copy_dataclass(value: Any, done: _Done) -> Any:
-    assert done.shared is not None  # whoever wants it whole has it copied by its own code
+    assert done.shared is not None  # own_copy does not copy dataclasses
     try:
         new = copy.copy(value)
-    except Exception:  # noqa: BLE001 (a __copy__ or __reduce__ is users' code)
+    except Exception:  # noqa: BLE001 (a __copy__ or __reduce__ is the user's code)
         new = value
     if type(new) is not type(value) or new is value:
         done.shared.append(value)

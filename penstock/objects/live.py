@@ -1,7 +1,7 @@
-"""Live things are more than their data: references into a running cluster, open files, views of memory.
+"""Live values, which are more than their data: references into a running cluster, open files, views of memory.
 
-Their copies in another process or at another time would be dead, or something else, so none is kept or sent. Most say
-so themselves when they are pickled; here is what would be pickled without a word, and what is met most often.
+A copy in another process or at a later time would not work, so live values are neither stored nor sent. Most refuse to
+be pickled; this module lists those that do not, and the most common ones, for better messages.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from penstock.objects.places import parts, place_of
 from penstock.objects.texts import kind_name, module_of, text_of, told
 
 _LIVE = {
-    ("ray", "ObjectRef"): "a reference to an object of Ray, which goes when nobody holds it any more",
-    ("ray", "ObjectRefGenerator"): "a stream of references to objects of Ray, which go when nobody holds them",
-    ("ray.actor", "ActorHandle"): "a handle to an actor of Ray, which ends when nobody holds it any more",
-    ("ray.util.client.common", "ClientActorHandle"): "a handle to an actor of Ray, which ends with its client",
-    ("distributed.client", "Future"): "a future of Dask, whose value goes when nobody holds it any more",
-    ("distributed.actor", "Actor"): "an actor of Dask, which ends when nobody holds it any more",
+    ("ray", "ObjectRef"): "a reference to a Ray object, which is deleted with its last reference",
+    ("ray", "ObjectRefGenerator"): "a stream of references to Ray objects, which are deleted with their last reference",
+    ("ray.actor", "ActorHandle"): "a handle to a Ray actor, which ends with its last handle",
+    ("ray.util.client.common", "ClientActorHandle"): "a handle to a Ray actor, which ends with its client",
+    ("distributed.client", "Future"): "a Dask future, whose value is deleted with its last future",
+    ("distributed.actor", "Actor"): "a Dask actor, which ends with its last reference",
     ("builtins", "generator"): "a generator, which can be read only once",
     ("builtins", "async_generator"): "a generator, which can be read only once",
     **{("_io", name): "an open file" for name in ("TextIOWrapper", "BufferedReader", "BufferedWriter", "FileIO")},
     **{("_thread", name): "a lock of its process" for name in ("lock", "RLock")},
     **{(module, "socket"): "an open connection" for module in ("socket", "_socket")},
     ("sqlite3", "Connection"): "an open connection",
-    ("subprocess", "Popen"): "a process under way",
+    ("subprocess", "Popen"): "a running process",
     ("threading", "Thread"): "a thread of its process",
     ("builtins", "memoryview"): "a view of memory that belongs to something else",
     ("penstock.graph.futures", "Future"): "a future, which belongs to its run",
 }
-_COLLECTION = "a collection of Dask"
-"""Its graph may hold futures, which whoever made it holds: Dask finds them again."""
+_COLLECTION = "a Dask collection"
+"""Its graph may contain futures that its creator keeps alive; Dask resolves them."""
 MOST_LEVELS = 32
 
 
 class LiveValue(TypeError):
-    """Something in a value is live."""
+    """A part of a value is live."""
 
     def __init__(self, part: Any, what: str) -> None:
         super().__init__(f"it is {what}")
@@ -49,12 +49,12 @@ class LiveValue(TypeError):
         self._what = what
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Without the part, also where it travels as the cause of another error.
+        # Without the part, which cannot be pickled, for example as the cause of another error.
         return LiveValue, (None, self._what)
 
 
 def _what(kind: type) -> str | None:
-    """What values of this class are that are pickled in no usual way; None for most."""
+    """Return a description of a class whose values are live, or None."""
     for base in kind.__mro__:
         why = _LIVE.get((module_of(base), kind_name(base)))
         if why is not None:
@@ -65,7 +65,7 @@ def _what(kind: type) -> str | None:
 
 
 class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # untyped
-    """Cloudpickle's, which refuses what is live with `LiveValue`."""
+    """A cloudpickle pickler that raises `LiveValue` for live parts."""
 
     def __init__(self, file: Any, **options: Any) -> None:
         super().__init__(file, **options)
@@ -77,7 +77,7 @@ class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # untyped
             why = self._known[kind]
         except KeyError:
             why = self._known[kind] = _what(kind)
-        if why is None or obj is sys.stdout or obj is sys.stderr:  # these two are everywhere
+        if why is None or obj is sys.stdout or obj is sys.stderr:  # these two exist in every process
             return super().reducer_override(obj)
         if why is _COLLECTION:
             return cloudpickle.loads, (cloudpickle.dumps(obj),)
@@ -85,14 +85,14 @@ class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # untyped
 
 
 def dumps(value: Any) -> bytes:
-    """The value as a pickle. Raises `LiveValue`, and what pickling raises."""
+    """Pickle a value. Raises `LiveValue`, and whatever pickling raises."""
     file = io.BytesIO()
     Pickler(file, protocol=5).dump(value)
     return file.getvalue()
 
 
 def find_live(value: Any, *, most: int, one_way: bool = False) -> LiveValue | None:
-    """Something live in a value, if it is among so many parts of it; with `one_way`, only what can be read once."""
+    """Find a live part among the first `most` parts of a value; with `one_way`, only one that can be read once."""
     found: list[LiveValue] = []
 
     def is_live(part: Any) -> bool:
@@ -107,7 +107,7 @@ def find_live(value: Any, *, most: int, one_way: bool = False) -> LiveValue | No
 
 
 def culprit(value: Any, error: BaseException) -> tuple[str, Any]:
-    """The innermost part that cannot be pickled, and the way to it."""
+    """Return the path of the innermost part that cannot be pickled, and that part."""
     if is_a(error, LiveValue):
         path = place_of(value, lambda part: part is error.part)
         return path or "", error.part
@@ -123,12 +123,12 @@ def culprit(value: Any, error: BaseException) -> tuple[str, Any]:
 
 
 def why_not(error: BaseException) -> str:
-    """Why something cannot be pickled, in one line where that is known here."""
+    """Return the reason why something cannot be pickled, in one line if possible."""
     return text_of(error) if is_a(error, LiveValue) else told(error)
 
 
 def why_unpicklable(value: Any) -> BaseException | None:
-    """What is raised when the value is to be kept or sent; None if it can be."""
+    """Return what pickling the value raises, or None if it succeeds."""
     try:
         dumps(value)
     except BaseException as error:  # noqa: BLE001 (a __reduce__ may raise anything, or exit)

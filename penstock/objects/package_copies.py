@@ -1,4 +1,4 @@
-"""Copies of what packages make: arrays, data frames, tables, collections."""
+"""Copies of objects of data packages: arrays, data frames, tables, collections."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from penstock.imported import loaded
 from penstock.objects.texts import module_of, package_of
 
 Part = Callable[[Any], Any]
-"""Copies an object that is held by another: the same object if nobody can change it."""
+"""Copies an object inside another one; returns it unchanged if it is immutable."""
 
 
 class CannotCopy(Exception):
-    """How to copy the `value` is not known, or it cannot be done."""
+    """There is no known way to copy the `value`."""
 
     def __init__(self, value: Any) -> None:
         super().__init__()
         self.value = value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return CannotCopy, (None,)  # also where it travels as the cause of another error
+        return CannotCopy, (None,)  # it may be pickled as the cause of another error
 
 
 def package_copy(value: Any, part: Part) -> Any:
-    """The value itself if nobody can change it, else a copy, the objects in it copied by `part`; raises `CannotCopy`
-    for types whose copying is not known.
+    """Return the value itself if it is immutable, else a copy whose inner objects are copied by `part`.
+
+    Raises `CannotCopy` for unknown types.
     """
     package = package_of(type(value))
     of_package = _PACKAGES.get(package)
@@ -38,7 +39,7 @@ def package_copy(value: Any, part: Part) -> Any:
 
 
 def frozen(numpy: Any, array: Any) -> bool:
-    """Whether nobody can write into the memory of an array, by itself or by what it is a view of."""
+    """Return whether the memory of an array is read-only, also for the arrays it is a view of."""
     while not array.flags.writeable:
         if not isinstance(array.base, numpy.ndarray):
             return not isinstance(array.base, memoryview) or array.base.readonly
@@ -51,7 +52,7 @@ def _copy_numpy(numpy: Any, value: Any, part: Part) -> Any:
         if issubclass(type(value), numpy.generic) and type(value) is not numpy.void:
             return value
         raise CannotCopy(value)
-    if value.dtype.hasobject and value.dtype.kind != "T":  # text of any length is no object: it copies as numbers do
+    if value.dtype.hasobject and value.dtype.kind != "T":  # variable-length strings copy like numbers
         if type(value) is not numpy.ndarray or value.dtype.kind != "O":
             raise CannotCopy(value)
         new = value.copy(order=_order(value))
@@ -64,21 +65,21 @@ def _copy_numpy(numpy: Any, value: Any, part: Part) -> Any:
 
 
 def _put(numpy: Any, cells: Any, place: tuple[int, ...], cell: Any) -> None:
-    """Make an object a cell, whatever it holds itself: numpy takes apart what is set where there are no dimensions."""
+    """Assign an object to a cell. Plain assignment would unpack sequences in arrays without dimensions."""
     holder = numpy.empty((), object)
     holder.fill(cell)
     cells[(*place, ...)] = holder
 
 
 def _order(value: Any) -> Any:
-    """The order in memory that a stored array has when it is read: a consumer sees the same cold and warm."""
+    """Return the memory order that the array would have after storing, so that consumers always see the same."""
     return "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
 
 
 def _copy_pandas(pandas: Any, value: Any, part: Part) -> Any:
     kind = type(value)
     if kind is pandas.DataFrame or kind is pandas.Series or issubclass(kind, pandas.Index):
-        # From pandas 3 on a shallow copy is a snapshot (copy on write); the objects in cells are shared even so.
+        # Since pandas 3 a shallow copy is a snapshot (copy on write), but objects in cells are still shared.
         new = value.copy(deep=int(pandas.__version__.split(".")[0]) < 3)
         if kind is pandas.DataFrame:
             for place in range(value.shape[1]):
@@ -95,12 +96,12 @@ def _copy_pandas(pandas: Any, value: Any, part: Part) -> Any:
 
 
 def _column(pandas: Any, cells: Any, index: Any, **options: Any) -> Any:
-    """Cells as a Series of objects: pandas would look for a type of its own that they fit."""
+    """Return cells as a Series of dtype object, so that pandas infers no other type."""
     return pandas.Series(cells, index, dtype=object, copy=False, **options)
 
 
 def _changed_cells(column: Any, part: Part) -> Any:
-    """Copies of a column's objects; None if there are none, or nobody can change them."""
+    """Return copies of a column's objects, or None if there are none or all are immutable."""
     if not getattr(column.dtype, "hasobject", False):
         return None
     cells = column.to_numpy()
@@ -120,7 +121,7 @@ def _copy_polars(polars: Any, value: Any, part: Part) -> Any:
     dtypes = value.dtypes if type(value) is polars.DataFrame else [value.dtype] if type(value) is polars.Series else []
     if (not dtypes and type(value) is not polars.DataFrame) or polars.Object in dtypes:
         raise CannotCopy(value)
-    return value.clone()  # shares what is never written in place
+    return value.clone()  # shares the buffers, which are never written in place
 
 
 def _copy_arrow(pyarrow: Any, value: Any, part: Part) -> Any:
@@ -134,6 +135,6 @@ def _copy_arrow(pyarrow: Any, value: Any, part: Part) -> Any:
 
 _PACKAGES: dict[str, Callable[[Any, Any, Part], Any]] = {
     "numpy": _copy_numpy, "pandas": _copy_pandas, "polars": _copy_polars, "pyarrow": _copy_arrow,
-    "ray": lambda module, value, part: value,  # Datasets and references: what they stand for never changes
-    "dask": lambda module, value, part: copy.copy(value),  # a collection's graph is never changed, only replaced
+    "ray": lambda module, value, part: value,  # Datasets and references are immutable
+    "dask": lambda module, value, part: copy.copy(value),  # a collection's graph is replaced, never modified
 }  # fmt: skip

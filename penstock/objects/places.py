@@ -1,4 +1,4 @@
-"""Where in a value something is, in words: `["model"].ref`. No code of the value's classes runs to find out."""
+"""Paths of parts inside values, such as `["model"].ref`, found without running code of the values' classes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from penstock.objects.texts import package_of, repr_of
 
 MOST = 20_000
-"""So many parts are looked at."""
+"""The most parts that are searched."""
 _SHORT = 60
 
 
 def place_of(value: object, is_it: Callable[[Any], bool], *, most: int = MOST) -> str | None:
-    """The way to the nearest part that is it, empty for the value itself; None if none is found."""
+    """Return the path of the nearest part for which `is_it` is true; empty for the value itself, None if none is."""
     waiting: deque[tuple[str, Any]] = deque([("", value)])
     met = {id(value)}
     while waiting:
@@ -31,7 +31,7 @@ def place_of(value: object, is_it: Callable[[Any], bool], *, most: int = MOST) -
 
 
 def parts(value: Any) -> Iterable[tuple[str, Any]]:
-    """What a value is made of: items of containers, attributes of objects, what a function is bound to."""
+    """Yield the parts of a value with their paths: items, attributes, and what a function is bound to."""
     kind = type(value)
     if kind in _NO_PARTS or package_of(kind) in _DATA or value is sys.stdout or value is sys.stderr:
         return
@@ -52,7 +52,7 @@ def parts(value: Any) -> Iterable[tuple[str, Any]]:
             try:
                 yield f".<closure {name}>", cell.cell_contents
             except ValueError:
-                continue  # not filled yet
+                continue  # an empty cell
         return
     elif kind is types.MethodType:
         yield ".__self__", value.__self__
@@ -69,7 +69,7 @@ _NO_PARTS = frozenset({int, str, float, bool, type(None), bytes, complex, bytear
 
 _ARGS: Callable[[BaseException], tuple[Any, ...]] = BaseException.__dict__["args"].__get__
 _DATA = frozenset({"numpy", "pandas", "polars", "pyarrow"})
-"""Packages whose objects hold data and nothing that is looked for."""
+"""Packages whose objects contain only data and are not searched."""
 
 
 def _shown(key: object) -> str:
@@ -84,7 +84,7 @@ def _of_sequence(kind: type, value: Any) -> Iterable[Any]:
 
 
 def _attributes(kind: type, value: Any) -> dict[str, Any]:
-    """Attributes that an object holds, in its dict or in slots."""
+    """Return the attributes of an object from its `__dict__` and its slots."""
     found: dict[str, Any] = {}
     for base in kind.__mro__:
         for name, member in list(vars(base).items()):
@@ -94,5 +94,5 @@ def _attributes(kind: type, value: Any) -> dict[str, Any]:
                 elif name == "__dict__" and type(member) is types.GetSetDescriptorType:
                     found.update({n: v for n, v in dict.items(member.__get__(value)) if type(n) is str})
             except (AttributeError, TypeError):
-                continue  # an empty slot, or a class that only looks like having it
+                continue  # an empty slot, or not a real slot
     return found

@@ -1,8 +1,8 @@
-"""What is secret among names and values, and how texts are written without it.
+"""Finding secrets in names and values, and removing them from texts.
 
-A parameter is secret by its name (`password`, `api_key`, `hf_token`) or by its value (pydantic's SecretStr and
-SecretBytes, secret names and texts with credentials, wherever in it). Secrets are not written into records, logs and
-kept parameters.
+A parameter is secret because of its name (`password`, `api_key`, `hf_token`) or its value (which contains pydantic's
+SecretStr or SecretBytes, secret names or texts with credentials). Secrets are never written to records, logs or stored
+parameters.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _WORDS = (
     r"pass(?:word|wd|phrase|code)?|pwd|secrets?|token|credentials?|auth|authorization|"
     r"(?:api|access|secret|private|signing|encryption|auth|account|shared|master)_?keys?"
 )
-# Patterns are texts, which `re` compiles when they are first asked for and keeps: most runs ask for few of them.
+# Patterns are strings, which `re` compiles and caches on first use: most runs use few of them.
 _NAME = rf"(?i)(?:.*_)?(?:{_WORDS})(?:_?(?:text|str|bytes|value))?"
 _SHORTEST = 4
-"""A shorter secret is not looked for in texts: half of every text would be hidden."""
+"""Shorter secrets are not searched for in texts: too much of every text would be hidden."""
 _MOST_VALUES = 1_000
 _LOOKED_AT = 200
 _LONGEST = 1 << 20
-"""Longer bytes are data."""
+"""Longer bytes are assumed to be data."""
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a parameter, a key or a variable of this name holds a secret: `token` does, `tokens` and `max_tokens`
-    do not, and neither does `token_path`."""
+    """Return whether a parameter, key or variable of this name is secret: `token`, but not `tokens`, `max_tokens` or
+    `token_path`."""
     return re.fullmatch(_NAME, re.sub(_CAMEL, "_", name)) is not None
 
 
@@ -42,13 +42,13 @@ _CAMEL = r"(?<=[a-z0-9])(?=[A-Z])"
 
 
 def is_secret(value: object) -> bool:
-    """Whether the value itself says that it is secret, without a look inside."""
+    """Return whether the value itself is marked as secret, without searching its parts."""
     kinds = _secret_kinds()
     return bool(kinds) and isinstance(value, kinds)
 
 
 def holds_secret(value: object) -> bool:
-    """Whether the value, or anything inside of it, says that it is secret."""
+    """Return whether the value or any part of it is marked as secret."""
     kinds = _secret_kinds()
     if not kinds or type(value) in _PLAIN or type(value).__module__.partition(".")[0] in _TABLES:
         return False
@@ -56,7 +56,7 @@ def holds_secret(value: object) -> bool:
 
 
 def shows_secret(value: object) -> bool:
-    """As `holds_secret`, quick and not deep: for what is asked of every argument of every call."""
+    """Return a fast, shallow answer to `holds_secret`, for every argument of every call."""
     kinds = _secret_kinds() if "pydantic" in sys.modules else ()
     if not kinds:
         return False
@@ -75,7 +75,7 @@ def shows_secret(value: object) -> bool:
 
 
 def secret_parameters(parameters: Mapping[str, Any]) -> list[str]:
-    """The names of those that are secret, in order."""
+    """Return the names of the secret parameters, in order."""
     return [
         name
         for name, value in parameters.items()
@@ -84,8 +84,8 @@ def secret_parameters(parameters: Mapping[str, Any]) -> list[str]:
 
 
 def _names_secret(value: object, depth: int = 0) -> bool:
-    """Whether a text in the value looks like a secret, or lies under a secret name, as far as plain containers and
-    objects with fields show it: what the record of a run would not show, either."""
+    """Return whether a text in plain containers or fields looks like a secret or has a secret name. The record of a run
+    hides the same."""
     if depth > 8 or isinstance(value, type) or type(value).__module__.partition(".")[0] in _TABLES:
         return False
     if isinstance(value, str):
@@ -109,18 +109,18 @@ def _is_named_secret(name: object, value: object, depth: int) -> bool:
 
 
 def _says_something(value: object) -> bool:
-    """False for None, a switch and an empty text: there is no secret in them."""
+    """Return False for None, booleans and empty texts, which contain no secret."""
     return not (value is None or isinstance(value, bool) or (isinstance(value, str | bytes) and not value))
 
 
 class Redactor:
-    """Writes texts without the secrets of a run: those that are known, and what looks like one."""
+    """Removes the secrets of a run from texts: known ones, and whatever looks like one."""
 
     def __init__(self, parameters: Mapping[str, Any] | None = None) -> None:
         known: set[str] = set()
         for name, value in (parameters or {}).items():
             _collect(value, known, secret=is_secret_name(name))
-        # The longest first: one may be the beginning of another.
+        # The longest first: one may be a prefix of another.
         ordered = sorted(known, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
@@ -128,7 +128,7 @@ class Redactor:
         return redacted_text(text if self._known is None else self._known.sub(HIDDEN, text))
 
     def facts(self, value: Any) -> Any:
-        """The same for all texts of a JSON-able value."""
+        """Redact all texts in a JSON-compatible value."""
         if isinstance(value, str):
             return self(value)
         if isinstance(value, dict):
@@ -137,9 +137,9 @@ class Redactor:
 
 
 def redacted_text(text: str) -> str:
-    """A text without passwords of URLs, and without what stands behind `password=` and the like.
+    """Return a text without the passwords in URLs and the values of `password=` and the like.
 
-    Where the end of one is in doubt, too much is left out rather than too little.
+    If the end of a secret is ambiguous, the longest possible part is removed.
     """
     if "://" in text:
         text = re.sub(_TOKEN_OF_URL, rf"\1{HIDDEN}@", re.sub(_PASSWORD_OF_URL, rf"\1{HIDDEN}@", text))
@@ -147,7 +147,7 @@ def redacted_text(text: str) -> str:
     return re.sub(_NAMED, _hidden, text) if "=" in text or ":" in text else text
 
 
-# Every repetition has a bound, so that no text takes long.
+# Every repetition is bounded, so that no text takes long to match.
 _SCHEME = r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,20}://"
 _PASSWORD_OF_URL = rf"""(?i)({_SCHEME}[^\s:/?\#@"'<>]{{0,200}}:)[^\s"'<>]{{0,400}}@"""
 _TOKEN_OF_URL = rf"""(?i)({_SCHEME})[^\s:/?\#@"'<>]{{16,400}}@"""
@@ -172,7 +172,7 @@ _TABLES = ("numpy", "pandas", "pyarrow", "polars", "dask", "torch")
 
 
 def _secret_kinds() -> tuple[type, ...]:
-    pydantic = loaded("pydantic")  # where nobody imported it there is none of its secrets
+    pydantic = loaded("pydantic")  # its secrets only exist if it was imported
     if pydantic is None:
         return ()
     return _kinds_in(pydantic)
@@ -185,11 +185,11 @@ def _kinds_in(pydantic: Any) -> tuple[type, ...]:
 
 
 class _Found(Exception):
-    """A secret was met."""
+    """A secret was found."""
 
 
 def _found_in(value: object, kinds: tuple[type, ...]) -> bool:
-    """By pickling it into nothing: that meets whatever a value holds, as keeping it would."""
+    """Search by pickling to nowhere, which visits every part of a value, as storing it would."""
     import cloudpickle
 
     class Watch(cloudpickle.Pickler):  # type: ignore[misc]
@@ -212,7 +212,7 @@ class _Nowhere(io.RawIOBase):
 
 
 def _collect(value: object, known: set[str], *, secret: bool, depth: int = 0) -> None:
-    """The texts of secrets in a value, as far as plain containers and models show them."""
+    """Collect the texts of secrets in a value from plain containers and models."""
     if len(known) >= _MOST_VALUES or depth > 8:
         return
     if is_secret(value):

@@ -1,7 +1,7 @@
-"""Any object as text, whatever its own methods do: no report breaks on what a user's object says of itself.
+"""Text of any object, whatever its own methods do, so that users' objects never break a message.
 
-What is asked of an object here may raise anything, exit, or give something that is no text; that is then told in its
-place. All texts can be written as UTF-8.
+If a method of an object raises, exits or returns something other than text, the result says so instead. All returned
+texts can be encoded as UTF-8.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from collections.abc import Callable
 from typing import Any
 
 MAX_TEXT = 200_000
-"""A longer text is cut in the middle: it would travel to the driver and stand in the log."""
+"""Longer texts are cut in the middle, since they are sent to the driver and logged."""
 
 
 def kind_of(value: object) -> str:
-    """The name of the object's class."""
+    """Return the name of the object's class."""
     return kind_name(type(value))
 
 
 def kind_name(kind: type) -> str:
-    """The name of a class, as the class itself knows it."""
+    """Return the qualified name of a class, without calling its metaclass."""
     return encodable(str.__str__(_QUALNAME(kind)))
 
 
 def module_of(kind: type) -> str:
-    """The name of the module of a class; empty if the class has something else in its place."""
+    """Return the name of the module of a class, or an empty string if the class has no valid one."""
     try:
         module = kind.__module__
     except BaseException:  # noqa: BLE001 (its metaclass is the user's code)
@@ -35,32 +35,32 @@ def module_of(kind: type) -> str:
 
 
 def package_of(kind: type) -> str:
-    """The name of the package that a class comes from."""
+    """Return the name of the top-level package of a class."""
     return module_of(kind).partition(".")[0]
 
 
 def text_of(value: object, how: Callable[[Any], Any] = str) -> str:
-    """`str(value)`, or what came of it."""
+    """Return `str(value)`, or a text that says why it failed."""
     try:
-        text = str.__str__(how(value))  # a plain one, also of a class derived from str
-    except BaseException as error:  # noqa: BLE001 (it is the user's code; even an exit there ends no report)
-        text = f"<{kind_of(value)}, whose text cannot be had: {kind_of(error)}>"
+        text = str.__str__(how(value))  # a plain str, also from subclasses of str
+    except BaseException as error:  # noqa: BLE001 (it is the user's code; even an exit must not break a message)
+        text = f"<{kind_of(value)} whose text is unavailable: {kind_of(error)}>"
     return encodable(_cut(text))
 
 
 def repr_of(value: object) -> str:
-    """`repr(value)`, or what came of it."""
+    """Return `repr(value)`, or a text that says why it failed."""
     return text_of(value, repr)
 
 
 def told(error: BaseException) -> str:
-    """An exception in one piece: its class, and what it says."""
+    """Format an exception as its class and message."""
     text = text_of(error)
     return f"{kind_of(error)}: {text}" if text else kind_of(error)
 
 
 def traceback_of(error: BaseException) -> str:
-    """An exception with its traceback, as Python shows it."""
+    """Format an exception with its traceback, as Python does."""
     trace = _TRACEBACK(error)
     try:
         lines = traceback.format_exception(type(error), error, trace)
@@ -70,12 +70,12 @@ def traceback_of(error: BaseException) -> str:
 
 
 def encodable(text: str) -> str:
-    """The text with what UTF-8 cannot hold, lone surrogates, written as escapes."""
+    """Return the text with lone surrogates, which UTF-8 cannot encode, written as escapes."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def all_encodable(value: Any) -> Any:
-    """The same for all texts in lists and dicts."""
+    """Apply `encodable` to all texts in lists and dicts."""
     if isinstance(value, str):
         return encodable(value)
     if isinstance(value, dict):
@@ -90,14 +90,14 @@ def _cut(text: str) -> str:
     return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
 
 
-# What the object's class says of these attributes is not asked.
+# Bypasses whatever the object's class defines for these attributes.
 _QUALNAME: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 _TRACEBACK: Callable[[BaseException], Any] = BaseException.__dict__["__traceback__"].__get__
 
 
 def clean(text: str) -> str:
-    """Text with control characters but line feeds and tabs, and those that turn the direction of writing or are not
-    seen at all, written as escapes."""
+    """Return the text with control characters other than line feeds and tabs, bidirectional controls and invisible
+    characters written as escapes."""
     return STEERING.sub(_escaped, text)
 
 

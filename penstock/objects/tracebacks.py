@@ -1,4 +1,4 @@
-"""Tracebacks as users want them: their own frames, without Penstock's."""
+"""Tracebacks that show users' own frames without Penstock's."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _FRAME = r'^  File "(?P<path>[^"]*)", line \d+'
 
 
 def is_users_file(path: str) -> bool:
-    """Whether code in this file is the user's own."""
+    """Return whether a file is the user's own code."""
     return path.startswith(_TESTING) or not path.startswith((OURS, *_LIBRARIES))
 
 
 def without_ours(error: BaseException, *, of_task: bool) -> None:
-    """Take Penstock's frames out of the traceback of an error; if it has no others, only of one that a task raised."""
+    """Remove Penstock's frames from the traceback of an error. If it has no others, only if a task raised it."""
     kept: list[TracebackType] = []
     trace: TracebackType | None = _TRACEBACK(error)
     while trace is not None:
@@ -38,9 +38,9 @@ def without_ours(error: BaseException, *, of_task: bool) -> None:
 
 
 def users_frames(text: str) -> str:
-    """A traceback without the frames of Penstock, of installed packages and of the standard library.
+    """Return a traceback without the frames of Penstock, installed packages and the standard library.
 
-    Where that leaves no frame at all only Penstock's are left out; a traceback of those alone stays whole.
+    If no frame would be left, only Penstock's are removed; a traceback with only those stays unchanged.
     """
     for hidden in ((OURS, *_LIBRARIES), (OURS,)):
         kept, frames = _without(text, hidden)
@@ -50,7 +50,7 @@ def users_frames(text: str) -> str:
 
 
 def _without(text: str, hidden: tuple[str, ...]) -> tuple[str, int]:
-    """The traceback without the frames of files below `hidden`, and how many frames are left."""
+    """Return the traceback without frames of files below `hidden`, and the number of frames left."""
     kept, frames, skipping = [], 0, False
     for line in text.splitlines(keepends=True):
         if frame := re.match(_FRAME, line):
@@ -63,5 +63,5 @@ def _without(text: str, hidden: tuple[str, ...]) -> tuple[str, int]:
     return "".join(kept), frames
 
 
-# What the error's class says of it is not asked.
+# Bypasses whatever the error's class defines for it.
 _TRACEBACK = BaseException.__dict__["__traceback__"].__get__

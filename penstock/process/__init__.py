@@ -1,1 +1,1 @@
-"""The process we run in: its identity, its end, and what `__main__` is in it."""
+"""The current process: its identity, its termination, and its `__main__` module."""

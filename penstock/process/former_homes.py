@@ -1,7 +1,7 @@
-"""Where our own classes lay in earlier versions: what these pickled says so, and is read for ever.
+"""Former modules of Penstock's own classes, so that pickles of earlier versions stay readable.
 
-Parameters of runs and results name the modules of what they hold. A module that moves, and that such a name may lead
-to, is added here; tests/frozen has what earlier versions wrote.
+Stored parameters and results name the modules of the classes in them. Add a module here when it moves and stored data
+may name it; tests/frozen contains data of earlier versions.
 """
 
 from __future__ import annotations
@@ -34,5 +34,5 @@ _FORMER = {
 
 
 def home_of(module: str) -> str:
-    """Where what a stored name calls `module` is now."""
+    """Return the present name of a module that stored data calls `module`."""
     return _FORMER.get(module, module)

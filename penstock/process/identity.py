@@ -1,6 +1,6 @@
-"""Which process is behind a session, and whether that process is certainly gone.
+"""The identity of the process behind a session, and whether it has certainly ended.
 
-Only Linux tells enough; elsewhere nothing is certain, and sessions are judged by their heartbeats alone.
+Only Linux provides enough information; elsewhere nothing is certain, and only heartbeats count.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from dataclasses import dataclass
 
 UNKNOWN = ""
 _PIDS = 1 << 31
-"""No process has this number, or one beyond: a record that says so is no record of ours."""
+"""Process ids are smaller than this; a record with a larger one is not ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """Enough to recognise a process from another one of the same machine, whatever became of its pid since."""
+    """Identifies a process of a machine uniquely, even if its pid is reused."""
 
     host: str
-    """The machine's name; for people, and against machines cloned from one running image."""
+    """The machine's name, for people and to distinguish machines cloned from one running image."""
     boot: str
-    """The kernel's boot id, or empty where there is none."""
+    """The kernel's boot id; empty if there is none."""
     namespace: str
-    """The pid namespace: two containers of one machine both have a process 7."""
+    """The pid namespace: two containers on one machine can each have a process 7."""
     pid: int
     started: str
-    """The start time in clock ticks since boot: a pid is given away again, this pair is not."""
+    """The start time in clock ticks since boot: pids are reused, but not together with this."""
 
     def __post_init__(self) -> None:
-        # Identities are read from what others wrote; one of another shape is nobody's.
+        # Identities are read from records that other programs may have written.
         if type(self.pid) is not int or not all(type(each) is str for each in (self.host, self.boot, self.namespace)):
-            raise TypeError("an identity of a process is a number and texts")
+            raise TypeError("the identity of a process consists of a number and strings")
         if type(self.started) is not str:
-            raise TypeError("the start of a process is a text")
+            raise TypeError("the start time of a process is a string")
 
     @classmethod
     def current(cls) -> ProcessIdentity:
@@ -46,7 +46,7 @@ class ProcessIdentity:
         )
 
     def is_gone(self) -> bool:
-        """True only if the process certainly no longer runs. False says nothing: judge by its heartbeat then."""
+        """Return True only if the process has certainly ended. False means nothing: check its heartbeat then."""
         if UNKNOWN in (self.boot, self.namespace, self.started) or not 0 < self.pid < _PIDS:
             return False
         here = (
@@ -57,7 +57,7 @@ class ProcessIdentity:
         if (self.host, self.boot, self.namespace) != here:
             return False
         try:
-            # Not only /proc: it may hide other users' processes, and a hidden process is not a dead one.
+            # /proc alone is not enough: it may hide the processes of other users.
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return True
@@ -68,8 +68,8 @@ class ProcessIdentity:
 
 
 def _state_and_start(pid: int) -> tuple[str, str]:
-    """The state letter and the start time of a process; empty where they cannot be read."""
-    # The command's name comes second, in parentheses, and may itself hold blanks and parentheses.
+    """Return the state letter and the start time of a process; empty strings if they cannot be read."""
+    # The second field is the command in parentheses, which may itself contain blanks and parentheses.
     fields = _line(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return (fields[0], fields[19]) if len(fields) > 19 else (UNKNOWN, UNKNOWN)
 

@@ -1,8 +1,8 @@
-"""What `__main__` stands for: the name under which the running script would be imported, and the classes behind it.
+"""The name under which `__main__` would be imported, and the classes of the running script.
 
 A script, its import, `python -m` and a worker must agree on names, so `__main__` is replaced by the name under which
-the same file would be imported. On a worker, `__main__` is the engine's own program, and says nothing of the driver's;
-there the driver's answer, and the classes of its script, are carried along and put in place with `main_module(...)`.
+the same file would be imported. On a worker, `__main__` is the engine's own program; there `main_module(...)` sets the
+driver's name and the classes of its script.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from penstock.imported import loaded
 
 MAIN_NAMES = frozenset({"__main__", "__mp_main__"})
 Names = Mapping[str, Any]
-"""What a module defines, by name."""
+"""The names that a module defines."""
 
 
 class main_module:
-    """Within the block, `__main__` stands for `name`: a worker uses it for a driver's functions, classes and values.
+    """Make `__main__` stand for `name` during the block: workers use it for a driver's functions, classes and values.
 
-    `names` gives what the driver's script defines, where this is another process.
+    `names` returns the definitions of the driver's script if this is another process.
     """
 
     __slots__ = ("_name", "_names", "_token")
@@ -42,23 +42,23 @@ _carried: ContextVar[tuple[str, Callable[[], Names] | None] | None] = ContextVar
 
 
 def main_module_name() -> str:
-    """The name under which the running script would be imported.
+    """Return the name under which the running script would be imported.
 
-    In a notebook it is the name of its file, where the kernel knows it, and else `__main__`.
+    In a notebook it is the name of its file if the kernel knows it, else `__main__`.
     """
     carried = _carried.get()
     return _own_name() if carried is None else carried[0]
 
 
 def importable_module(module: str) -> str:
-    """The module's name in any process."""
+    """Return the name of a module that is valid in every process."""
     return main_module_name() if module in MAIN_NAMES else module
 
 
 def living_names(module: str) -> Names | None:
-    """What the module of an importable name defines here, the running script included; None if it is not here.
+    """Return what a module, or the running script, defines in this process; None if it is not imported.
 
-    Nothing is imported, and a module whose import is under way in another thread is not here yet.
+    Imports nothing. A module that another thread is just importing counts as not imported.
     """
     carried = _carried.get()
     if carried is not None and module == carried[0] and carried[1] is not None:
@@ -68,7 +68,7 @@ def living_names(module: str) -> Names | None:
 
 
 def carried_names() -> Callable[[], Names] | None:
-    """What was given to `main_module(...)` here."""
+    """Return the `names` that were passed to `main_module(...)`."""
     carried = _carried.get()
     return None if carried is None else carried[1]
 
@@ -85,8 +85,8 @@ def _own_name() -> str:
 
 
 def _notebook_name(main: Any) -> str | None:
-    if "ipykernel" not in sys.modules:  # a program started by a notebook inherits its variables
+    if "ipykernel" not in sys.modules:  # a program that a notebook starts inherits its environment variables
         return None
-    # VS Code leaves the path among the notebook's own names, a Jupyter server in the kernel's environment.
+    # VS Code stores the path in the notebook's namespace, a Jupyter server in the kernel's environment.
     path = getattr(main, "__vsc_ipynb_file__", None) or os.environ.get("JPY_SESSION_NAME")
     return os.path.basename(path) if isinstance(path, str) and path.endswith(".ipynb") else None

@@ -1,6 +1,6 @@
-"""SIGTERM ends a run as orderly as Ctrl-C: `finally` blocks run, the record says "cancelled", nothing is left behind.
+"""SIGTERM ends a run as cleanly as Ctrl-C: `finally` blocks run, and the run is recorded as cancelled.
 
-Only where nobody else decided what it does: with the system's own handler in place, in the main thread.
+Only in the main thread, and only if no other handler is installed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ EXIT_CODE = 128 + signal.SIGTERM
 
 
 class Terminated(SystemExit):
-    """The process was told to end. Uncaught it ends as shells expect it, with status 143."""
+    """The process received SIGTERM. If it is not caught, the process exits with status 143, as shells expect."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_CODE)
 
 
 class ends_orderly:
-    """In the block SIGTERM raises `Terminated` in the main thread; a second one ends the process at once."""
+    """Make SIGTERM raise `Terminated` in the main thread during the block. A second one ends the process at once."""
 
     def __init__(self) -> None:
         self._ours = False

@@ -1,1 +1,1 @@
-"""A Redis: its address, its credentials and the one client that all parts use."""
+"""Redis: addresses, credentials and the client that all parts share."""

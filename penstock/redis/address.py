@@ -1,4 +1,4 @@
-"""Where a Redis is: its address, read from a URL or from arguments, and its credentials, which never travel with it."""
+"""Redis addresses, read from URLs or arguments, and their credentials, which are never sent with them."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _PARAMETERS = ("prefix", "timeout", *_TLS_PARAMETERS)
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """Which server, without its password."""
+    """The location of a Redis server, without its password."""
 
     kind: Kind = "one"
     hosts: tuple[tuple[str, int], ...] = (("localhost", 6379),)
     path: str = ""
-    """Of the socket."""
+    """The path of the socket."""
     master: str = ""
-    """What the sentinels call it."""
+    """The name of the master among the sentinels."""
     db: int = 0
     tls: bool = False
     tls_options: tuple[tuple[str, str], ...] = ()
     username: str | None = None
     had_password: bool = False
-    """A password was given where this was made; elsewhere it has to come from the environment."""
+    """Whether a password was given. In another process it must come from the environment."""
     extras: tuple[tuple[str, str], ...] = field(default=(), compare=False)
-    """Parameters of the URL that are the lock manager's: prefix, timeout."""
+    """Parameters of the URL for the lock manager: prefix, timeout."""
 
     def __str__(self) -> str:
         user = f"{quote(self.username or '', safe='')}{':***' if self.had_password else ''}@"
@@ -54,7 +54,7 @@ class RedisAddress:
 
 
 def parse_url(url: str) -> tuple[RedisAddress, str | None]:
-    """The address a URL names, and the password it holds. Raises `ConfigurationError`, which never shows it."""
+    """Return the address and the password in a URL. Raises `ConfigurationError`, which never shows the password."""
     try:
         parts = urlsplit(url)
         scheme = parts.scheme.replace("rediss", "redis")
@@ -72,17 +72,17 @@ def parse_url(url: str) -> tuple[RedisAddress, str | None]:
             raise ValueError
     except (KeyError, IndexError, ValueError):
         raise ConfigurationError(
-            "this is no address of a Redis",
+            "invalid Redis address",
             where=_without_user(url),
-            because="redis://host:6379/0, rediss://…, unix:///path/to/socket, redis+sentinel://host,host/master/0 and "
-            "redis+cluster://host,host are",
+            hint="write redis://host:6379/0, rediss://…, unix:///path/to/socket, redis+sentinel://host,host/master/0 "
+            "or redis+cluster://host,host",
         ) from None
     for name in parameters:
         if name not in _PARAMETERS:
             raise ConfigurationError(
-                f"an address of a Redis has no parameter {name}",
+                f"Redis addresses have no parameter {name}",
                 where=_without_user(url),
-                hint=f"there are {', '.join(_PARAMETERS)}",
+                hint=f"the parameters are {', '.join(_PARAMETERS)}",
             )
     address = RedisAddress(
         kind=kind,
@@ -99,16 +99,16 @@ def parse_url(url: str) -> tuple[RedisAddress, str | None]:
 
 
 def with_password(address: RedisAddress, password: str | None) -> tuple[RedisAddress, str | None]:
-    """The address marked as having a password, if there is one."""
+    """Return the address, marked as having a password if there is one, and the password."""
     return replace(address, had_password=password is not None), password
 
 
 def credentials(address: RedisAddress, password: str | None) -> tuple[str, ...]:
-    """What to log in with, as Redis' AUTH takes it: nothing, a password, or a user and a password.
+    """Return the arguments of Redis' AUTH: nothing, a password, or a user and a password.
 
-    Without a password given in code it is what the environment says: PENSTOCK_REDIS_PASSWORD, or the content of the
-    file PENSTOCK_REDIS_PASSWORD_FILE, read again for every connection so that a changed one is used. Raises
-    `ConfigurationError` if one is needed and there is none.
+    If no password was given in code, it is read from PENSTOCK_REDIS_PASSWORD, or from the file that
+    PENSTOCK_REDIS_PASSWORD_FILE names, again for every connection so that changes take effect. Raises
+    `ConfigurationError` if a password is required and none is set.
     """
     username = address.username or os.environ.get(USERNAME_VARIABLE) or None
     if password is None:
@@ -117,10 +117,10 @@ def credentials(address: RedisAddress, password: str | None) -> tuple[str, ...]:
         password = _read(path)
     if password is None and (username is not None or address.had_password):
         raise ConfigurationError(
-            "the password of Redis is not known here",
+            "the Redis password is not known in this process",
             where=str(address),
             because="passwords are not sent to other processes",
-            hint=f"set {PASSWORD_VARIABLE} or {PASSWORD_FILE_VARIABLE} there",
+            hint=f"set {PASSWORD_VARIABLE} or {PASSWORD_FILE_VARIABLE} on the machine of this process",
         )
     if password is None:
         return ()
@@ -128,7 +128,7 @@ def credentials(address: RedisAddress, password: str | None) -> tuple[str, ...]:
 
 
 def tls_arguments(address: RedisAddress) -> dict[str, Any]:
-    """The options of TLS as redis-py takes them."""
+    """Return the TLS options for redis-py."""
     options: dict[str, Any] = dict(address.tls_options)
     if "ssl_check_hostname" in options:
         options["ssl_check_hostname"] = options["ssl_check_hostname"].lower() in ("1", "true", "yes")
@@ -141,7 +141,7 @@ def _read(path: str) -> str:
             return file.read().strip()
     except (OSError, UnicodeError) as error:
         raise ConfigurationError(
-            "the file with the password of Redis cannot be read",
+            "cannot read the file with the Redis password",
             where=path,
             because=f"{type(error).__name__}: {error}",
             hint=f"correct {PASSWORD_FILE_VARIABLE}",

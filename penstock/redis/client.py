@@ -1,4 +1,4 @@
-"""Calls of Redis that are bounded in time, made of one process, and fail with errors of ours."""
+"""A Redis client with bounded call times that survives forks and raises Penstock's errors."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ R = TypeVar("R")
 
 
 class RedisClient:
-    """A Redis as one process sees it: connections are opened on first use, and anew after a fork.
+    """A client for one process. Connections are opened on first use, and again after a fork.
 
-    A call takes at most about twice `timeout` seconds: one try to connect and ask, and a second one if the connection
-    turned out to be broken. It is never tried again after a time-out.
+    A call takes at most about twice `timeout` seconds: it is tried a second time if the connection turned out to be
+    broken, but never after a time-out.
     """
 
     def __init__(self, address: RedisAddress, password: str | None, timeout: float) -> None:
@@ -30,10 +30,10 @@ class RedisClient:
         self._mutex = threading.Lock()
         self._pid = os.getpid()
         self._clients: dict[int, Any] = {}
-        """By how often a call is tried again on a broken connection."""
+        """Clients by the number of retries on a broken connection."""
 
     def run(self, script: Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
-        """Run a script, one round trip if Redis knows it already. Raises `LockError`."""
+        """Run a script, in one round trip if Redis has it cached. Raises `LockError`."""
 
         def run(client: Any, redis: Any) -> Any:
             try:
@@ -44,7 +44,7 @@ class RedisClient:
         return self.call(run)
 
     def call(self, work: Callable[[Any, Any], R]) -> R:
-        """What `work` gets out of a client (it is given the package `redis` as well). Raises `LockError`."""
+        """Return `work(client, redis)`, where `redis` is the package. Raises `LockError`."""
         redis = imported()
         try:
             return work(self._connected(redis, retries=1), redis)
@@ -52,11 +52,11 @@ class RedisClient:
             raise self.as_lock_error(error) from error
 
     def subscription(self) -> Any:
-        """A subscription with a connection of its own, which is not made anew when it breaks: that is noticed."""
+        """Return a subscription with its own connection, which does not reconnect, so that failures are noticed."""
         return self._connected(imported(), retries=0).pubsub()
 
     def as_lock_error(self, error: Exception) -> LockError:
-        """An error of redis-py as one of ours."""
+        """Convert an error of redis-py."""
         redis = imported()
         errors = redis.exceptions
         because = f"{type(error).__name__}: {error}"
@@ -65,32 +65,32 @@ class RedisClient:
             isinstance(error, errors.ResponseError) and str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM"))
         ):
             return LockError(
-                "Redis does not let us in",
+                "Redis denied access",
                 where=where,
                 because=because,
-                hint="see which user and password are used; docs/locks.md lists the rights a user needs",
+                hint="check the user and password; docs/locks.md lists the permissions that the user needs",
             )
         if isinstance(error, errors.OutOfMemoryError):
             return LockError(
                 "Redis has no memory left for locks",
                 where=where,
                 because=because,
-                hint="raise maxmemory, or give locks a Redis of their own",
+                hint="increase maxmemory, or use a separate Redis for locks",
             )
         if isinstance(error, errors.ResponseError) and not isinstance(
             error, errors.ReadOnlyError | errors.ClusterDownError
         ):
-            return LockError("Redis refused a call", where=where, because=because)
+            return LockError("Redis rejected a command", where=where, because=because)
         return LocksUnreachable(
             "Redis did not answer",
             where=where,
             because=because,
-            hint='see whether it runs there, or set on_locks_down="run_unlocked" to run without locks meanwhile',
+            hint='check that it is running there, or set on_locks_down="run_unlocked" to run without locks meanwhile',
         )
 
     def _connected(self, redis: Any, *, retries: int) -> Any:
         if self._pid != os.getpid():
-            # A fork: the parent's sockets are not ours, and its mutex may be held by a thread that is not here.
+            # Forked: the sockets belong to the parent, and a thread that does not exist here may hold the mutex.
             self._mutex, self._pid, self._clients = threading.Lock(), os.getpid(), {}
         with self._mutex:
             if retries not in self._clients:
@@ -104,7 +104,7 @@ class RedisClient:
             "socket_timeout": self.timeout,
             "socket_connect_timeout": self.timeout,
             "socket_keepalive": True,
-            # Only what broke at once: a call without an answer has had its time.
+            # Only connections that failed at once: after a time-out there is no time left.
             "retry": redis.retry.Retry(
                 redis.backoff.NoBackoff(), retries, supported_errors=(redis.exceptions.ConnectionError,)
             ),
@@ -132,7 +132,7 @@ class RedisClient:
 
 def _provider(redis: Any, address: RedisAddress, password: str | None) -> Any:
     class Provider(redis.credentials.CredentialProvider):  # type: ignore[misc]
-        """Asked for every new connection."""
+        """Provides the credentials of every new connection."""
 
         def get_credentials(self) -> tuple[str, ...]:
             return credentials(address, password)
@@ -141,7 +141,7 @@ def _provider(redis: Any, address: RedisAddress, password: str | None) -> Any:
 
 
 def imported() -> Any:
-    """The package `redis`; raises `ConfigurationError` where it is not installed."""
+    """Return the package `redis`. Raises `ConfigurationError` if it is not installed."""
     try:
         import redis
         import redis.backoff
@@ -152,7 +152,7 @@ def imported() -> Any:
         import redis.sentinel
     except ImportError as error:
         raise ConfigurationError(
-            "locks in Redis need the package redis",
+            "using Redis requires the package redis",
             because=str(error),
             hint='pip install "penstock[redis]"',
         ) from error
@@ -161,7 +161,7 @@ def imported() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script and the name Redis knows it by."""
+    """A Lua script and the SHA-1 by which Redis identifies it."""
 
     text: str
     sha: str = field(init=False)

@@ -1,4 +1,4 @@
-"""How addresses begin that mean a Redis."""
+"""The schemes of Redis addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How strongly the work behind a key is isolated: the levels a cache policy is configured with."""
+"""Isolation levels of cache policies."""
 
 from __future__ import annotations
 

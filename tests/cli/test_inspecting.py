@@ -254,7 +254,7 @@ def test_other_reasons_than_changes_are_said_in_words(write, call) -> None:
     for said in (
         "short_lived (node 0): miss\n    expired at ",
         "refreshed (node 1): miss\n    refresh_cache is set\n",
-        "    its policy holds the run's id: nothing is shared between runs\n",
+        "    its policy contains RUN_ID, so runs share no results\n",
         "plain (2 nodes): bypass\n    no cache policy\n",
         "removed (node 4): miss\n    its result was removed (invalidated)\n",
         "keyed (node 5): miss\n    the answer of its key function: one → two\n",

@@ -264,7 +264,7 @@ def test_another_policy_is_told_by_what_it_counts(edited: Project) -> None:
     edited(flows=flows("x + 1")).weekly()
     other = flows("x + 1").replace("INPUTS + TASK_CODE", "INPUTS + TASK_CODE + CacheKey('v1')")
     plan = edited(flows="from penstock import CacheKey\n" + textwrap.dedent(other)).weekly.plan()
-    assert plan.nodes[0].reason == "its policy counts a CacheKey now"
+    assert plan.nodes[0].reason == "its policy now includes a CacheKey"
 
 
 def test_an_input_from_another_task_is_told_by_the_task(edited: Project) -> None:
@@ -289,7 +289,7 @@ def test_an_input_from_another_task_is_told_by_the_task(edited: Project) -> None
     ]
     module.read(1)
     reasons = [node.reason for node in module.weekly.plan().nodes]
-    assert reasons[1].endswith("input rows changed: it comes from read, whose result is another")
+    assert reasons[1].endswith("input rows changed: it comes from read, whose result changed")
 
 
 def test_a_constant_that_cannot_be_asked_twice_costs_a_note_and_nothing_else(

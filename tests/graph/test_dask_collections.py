@@ -88,11 +88,11 @@ def test_a_collection_that_reads_files_is_refused_and_says_what_else_to_do(tmp_p
     frame().compute().to_parquet(tmp_path / "t.parquet")
     with pytest.raises(DigestError) as caught:
         digest(dd.read_parquet(tmp_path / "t.parquet"))
-    assert "passing its source" in caught.value.because
+    assert "pass its source" in caught.value.because
 
 
 def test_a_dataset_of_ray_is_refused_with_what_else_to_do() -> None:
     dataset = type("Dataset", (), {"__module__": "ray.data.dataset"})
     with pytest.raises(DigestError, match="Ray Dataset") as caught:
         digest(dataset())
-    assert "making it in a task" in caught.value.because
+    assert "create it in a task" in caught.value.because

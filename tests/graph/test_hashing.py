@@ -388,7 +388,7 @@ def test_a_generator_is_left_as_it_was() -> None:
     items = iter([1, 2, 3])
     with pytest.raises(DigestError, match="list_iterator") as caught:
         digest(items)
-    assert "use it up" in caught.value.because
+    assert "consume it" in caught.value.because
     assert list(items) == [1, 2, 3]
 
 

@@ -42,7 +42,7 @@ def test_a_rate_is_a_number_of_starts_and_a_period(text: str, rate: Rate) -> Non
 
 @pytest.mark.parametrize("text", ["", "10", "/s", "0/s", "10/0s", "-1/s", "10/fortnight", "1.5/s", "10/s/s"])
 def test_what_is_no_rate_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is no rate"):
+    with pytest.raises(UsageError, match="is not a rate"):
         parse_rate(text)
 
 

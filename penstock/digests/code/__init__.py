@@ -1,1 +1,1 @@
-"""Source code as it counts in digests: syntax trees, compiled code, and the names it uses."""
+"""Source code in digests: syntax trees, compiled code, and the names that code uses."""

@@ -1,4 +1,4 @@
-"""Compiled code: whether two code objects do the same, and a digest of one that is good for this Python minor only."""
+"""Compiled code: comparing code objects, and digests of them that are valid for one minor version of Python."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from blake3 import blake3
 
 
 def same_code(a: CodeType, b: CodeType) -> bool:
-    """Whether two code objects do the same; where they were written does not matter."""
+    """Return whether two code objects are equal apart from their positions in the source."""
     return _bare(a) == _bare(b) and len(a.co_consts) == len(b.co_consts) and all(map(_same, a.co_consts, b.co_consts))
 
 
 def byte_code_digest(code: CodeType) -> bytes:
-    """20 bytes over what the interpreter runs, without positions. Another Python minor compiles to something else."""
+    """Return a digest (20 bytes) of compiled code without positions. It differs between minor versions of Python."""
     parts = [f"{sys.implementation.cache_tag}".encode()]
     stack: list[object] = [code]
     while stack:
@@ -54,7 +54,7 @@ def _bare(code: CodeType) -> tuple[object, ...]:
 def _same(a: object, b: object) -> bool:
     if isinstance(a, CodeType) and isinstance(b, CodeType):
         return same_code(a, b)
-    # repr tells 1 from True and 0.0 from -0.0, but a frozenset has no order
+    # repr distinguishes 1 from True and 0.0 from -0.0, but the order of a frozenset is undefined
     return type(a) is type(b) and (a == b if isinstance(a, frozenset) else repr(a) == repr(b))
 
 

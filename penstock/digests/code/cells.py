@@ -1,4 +1,4 @@
-"""Cells: the texts of a notebook or an interactive prompt, and which of them made a class."""
+"""Cells: the source texts of a notebook or an interactive prompt, and finding the one that defined a class."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from penstock.imported import loaded
 
 
 def cell_texts() -> list[str]:
-    """The texts that never were files, in the order in which they were run."""
+    """Return the source texts that are not files, in the order in which they were run."""
     entries: list[tuple[str, Any]] = list(linecache.cache.items())
     numbers = _execution_numbers()
-    # A cell that is run again unchanged may keep its place among the lines: IPython knows its number.
+    # A cell that is run again unchanged may keep its place in linecache; IPython knows its execution number.
     texts = [
         (numbers.get(name, 0), place, "".join(entry[2]))
         for place, (name, entry) in enumerate(entries)
@@ -32,7 +32,7 @@ def _execution_numbers() -> Mapping[str, int]:
 
 
 def newest_fit(cls: type, statements: Sequence[ast.ClassDef]) -> list[ast.ClassDef]:
-    """The latest of the statements that may have made the class, as a list; empty if none may."""
+    """Return a list with the latest of the statements that may have defined the class; empty if none may have."""
     return [each for each in statements if _may_have_made(each, cls)][-1:]
 
 
@@ -60,12 +60,12 @@ def _may_have_made(statement: ast.ClassDef, cls: type) -> bool:
 
 
 def _annotated(cls: type) -> set[str] | None:
-    """The names that the class annotates itself; None if it does not say."""
+    """Return the names that the class itself annotates, or None if they are unknown."""
     if "_fields" in vars(cls):
         return set(vars(cls)["_fields"])
     try:
         own = vars(cls).get("__annotations__") or (cls.__annotations__ if "__annotate_func__" in vars(cls) else {})
-    except NameError:  # of a type that is not there: Python 3.14 looks for it only now
+    except NameError:  # an undefined type: Python 3.14 evaluates annotations only now
         return None
     return set(own)
 
@@ -80,7 +80,7 @@ def _attribute(cls: type, name: str, default: Any) -> Any:
 
 
 def _same(constant: Any, found: Any) -> bool:
-    # What is no constant was made of one by a base class or decorator: it says nothing.
+    # A base class or decorator may have replaced the constant by something else, which proves nothing.
     return type(found) not in _CONSTANTS or (type(found) is type(constant) and bool(found == constant))
 
 

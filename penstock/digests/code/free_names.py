@@ -1,6 +1,6 @@
-"""Which names a piece of code uses from outside of itself: global names, with the attributes asked of them.
+"""The free names of a piece of code: the global names it uses, with their attributes.
 
-Read from the syntax tree and not from byte code, which differs between Pythons.
+Read from the syntax tree, because byte code differs between versions of Python.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A dotted name, such as `helpers.clean`: the global `helpers`, asked for `clean`."""
+    """A dotted name such as `helpers.clean`: the global `helpers` and its attribute `clean`."""
 
     path: tuple[str, ...]
     imported: tuple[str, str | None] | None = None
-    """Set if the first name was bound by an import inside a function: module, and the name taken from it."""
+    """Set if an import inside a function binds the first name: the module, and the name imported from it."""
 
 
 Imports = dict[str, tuple[str, str | None]]
 
 
 def mentions(root: ast.AST, *, known: frozenset[str] = frozenset()) -> Iterator[Mention]:
-    """Every use of a name that is bound neither in `root` nor in `known` (its closure variables).
+    """Yield every use of a name that is bound neither in `root` nor in `known` (its closure variables).
 
-    Of the outermost function, decorators and defaults are left out: they were evaluated when it was defined.
+    Decorators and defaults of the outermost function are excluded: they were evaluated when it was defined.
     """
     start: list[ast.AST] = list(ast.iter_child_nodes(root))
     imports: Imports = {}
@@ -67,7 +67,7 @@ def mentions(root: ast.AST, *, known: frozenset[str] = frozenset()) -> Iterator[
 
 
 def _dotted(node: ast.AST) -> tuple[str, ...] | None:
-    """`a.b.c` as a path, if it starts with a name that is read."""
+    """Return `a.b.c` as a path if it starts with a name that is read."""
     path: list[str] = []
     while isinstance(node, ast.Attribute):
         path.append(node.attr)
@@ -78,7 +78,7 @@ def _dotted(node: ast.AST) -> tuple[str, ...] | None:
 
 
 def _inside(root: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a function's own scope: nested functions and classes are met but not entered."""
+    """Yield the nodes of a function's own scope, including nested functions and classes but not their contents."""
     body: Any = root.body  # type: ignore[attr-defined]
     stack: list[ast.AST] = list(body) if isinstance(body, list) else [body]
     while stack:
@@ -93,7 +93,8 @@ def _stored(target: ast.AST) -> set[str]:
 
 
 def _bound_in(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> frozenset[str]:
-    """Names a function binds, imports apart: arguments, assignments, definitions, caught exceptions, captures."""
+    """Return the names a function binds other than by imports: arguments, assignments, definitions, caught exceptions,
+    captures."""
     given = function.args
     names = {arg.arg for arg in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg) if arg}
     of_comprehensions: set[int] = set()

@@ -1,7 +1,6 @@
-"""The syntax tree of a function, class or module: found in its source, checked to be what runs, and remembered.
+"""Syntax trees of functions, classes and modules: found in the source, checked against the running code, and cached.
 
-Whatever is asked of a file is answered from an index of it that is made once, so the functions of a module cost as
-much together as its text is long.
+Each file is indexed once, so that the cost for all functions of a module is proportional to its length.
 """
 
 from __future__ import annotations
@@ -28,22 +27,24 @@ from penstock.errors import DigestError
 __all__ = ["class_syntax", "encode_tree", "function_code_digest", "function_syntax", "has_statement", "module_syntax"]
 
 _NO_SOURCE_HINT = (
-    "define it in a file, pass it by name, or leave the code out of the key and use CacheKey('v1') instead"
+    "define it in a file, pass it by name, or exclude the code from the key and use CacheKey('v1') instead"
 )
 
 
 def function_syntax(fn: FunctionType) -> ast.AST:
-    """The syntax tree of `fn` itself, as the parser gave it.
+    """Return the syntax tree of a function as the parser produces it.
 
-    Raises DigestError if there is no source, if the source is no longer the one that runs, or if one of several
-    lambdas cannot be told from its neighbours.
+    Raises `DigestError` if there is no source, if the source has changed since it was loaded, or if several lambdas on
+    one line cannot be distinguished.
     """
     return _known(fn).tree
 
 
 def function_code_digest(fn: FunctionType) -> bytes:
-    """20 bytes over the normalised syntax tree of `fn`; the same on every supported Python. Raises as
-    `function_syntax`."""
+    """Return a digest (20 bytes) of a function's normalised syntax tree, which is the same on every supported Python.
+
+    Raises the errors of `function_syntax`.
+    """
     return _known(fn).digest
 
 
@@ -53,7 +54,7 @@ class _Known:
     digest: bytes
 
 
-# Pure memos. They also keep what was true of code whose file was edited after it was loaded and digested.
+# Caches. They also preserve digests of code whose file was edited after it was loaded and digested.
 _functions: dict[tuple[str, CodeType], _Known] = {}
 _classes: WeakKeyDictionary[type, ast.ClassDef] = WeakKeyDictionary()
 _MAX_REMEMBERED = 10_000
@@ -72,10 +73,10 @@ def _known(fn: FunctionType) -> _Known:
 
 
 def class_syntax(cls: type) -> ast.ClassDef:
-    """The syntax tree of a class statement.
+    """Return the syntax tree of a class statement.
 
-    Raises DigestError if it cannot be found, or if the source of one of its methods is no longer the one that runs.
-    (A class without methods leaves nothing to compare with.)
+    Raises `DigestError` if it cannot be found, or if the source of one of its methods has changed since it was loaded.
+    (For a class without methods there is nothing to compare.)
     """
     known = _classes.get(cls)
     if known is None:
@@ -84,7 +85,7 @@ def class_syntax(cls: type) -> ast.ClassDef:
 
 
 def has_statement(cls: type) -> bool:
-    """False if the source of the class's module is there and has no class statement of this name: a call made it."""
+    """Return False if the module's source is available and has no such class statement: a call created the class."""
     if cls in _classes:
         return True
     module = sys.modules.get(cls.__module__)
@@ -94,12 +95,12 @@ def has_statement(cls: type) -> bool:
 
 
 def module_syntax(module: Any) -> ast.Module:
-    """The syntax tree of a whole module. Raises DigestError if it has no source."""
+    """Return the syntax tree of a whole module. Raises `DigestError` if it has no source."""
     filename = getattr(module, "__file__", None) or ""
     text = _source_text(filename, vars(module))
-    if not text and not os.path.isfile(filename):  # an empty file is a source, too
+    if not text and not os.path.isfile(filename):  # an empty file is a valid source
         raise DigestError(f"the source of module {module.__name__!r} is not available", where=module.__name__,
-                          hint="use the names it holds instead of the module")  # fmt: skip
+                          hint="use the names it contains instead of the module")  # fmt: skip
     return _parse(text)
 
 
@@ -120,9 +121,9 @@ def _find_function(fn: FunctionType) -> ast.AST:
     if len({encode_tree(node) for node in found}) == 1:
         return found[0]
     raise DigestError(
-        f"the source of {fn.__qualname__!r} cannot be told from its neighbours" if found
+        f"the source of {fn.__qualname__!r} is ambiguous" if found
         else f"the source of {fn.__qualname__!r} is not where its code says", where=where,
-        because=f"{len(found)} definitions fit", hint="give it a line of its own, or define it with `def`",
+        because=f"{len(found)} definitions match", hint="put it on a line of its own, or define it with `def`",
     )  # fmt: skip
 
 
@@ -140,13 +141,13 @@ def _find_class(cls: type) -> ast.ClassDef:
         return found[0]
     raise DigestError(
         f"the source of class {cls.__qualname__!r} " + ("is ambiguous" if found else "is not available"),
-        where=where, because=f"{len(found)} definitions fit",
+        where=where, because=f"{len(found)} definitions match",
         hint="define it once, in a file",
     )  # fmt: skip
 
 
 def _statements_in_files(cls: type, where: str) -> list[ast.ClassDef]:
-    """In the file of its module; where that has none of it, in those that its methods are of: a notebook's cells."""
+    """Search the file of its module, and if that fails, the files of its methods, such as a notebook's cells."""
     module = sys.modules.get(cls.__module__)
     scope = vars(module) if module else {}
     own = getattr(module, "__file__", None)
@@ -161,7 +162,7 @@ def _statements_in_files(cls: type, where: str) -> list[ast.ClassDef]:
 
 
 def _may_be_of_a_cell(cls: type) -> bool:
-    """A class without methods does not say which cell it is of."""
+    """Return whether a class may come from any cell: without methods it does not say from which."""
     module = sys.modules.get(cls.__module__)
     return module is None or not hasattr(module, "__file__") or cls.__module__ == "__main__"
 
@@ -174,23 +175,23 @@ def _statements_in(text: str, cls: type) -> Sequence[ast.ClassDef]:
 
 
 def _check_loaded(text: str, fn: FunctionType, where: str) -> None:
-    """Raises DigestError if the file says something else by now than the code that was loaded from it."""
+    """Raise `DigestError` if the file no longer contains the code that was loaded from it."""
     code = fn.__code__
     if _is_plain_file(code.co_filename, fn.__globals__) and not _still_the_source(text, code):
         raise DigestError(
             f"the source of {fn.__qualname__!r} has changed since it was loaded",
             where=where,
-            because="the code that would run is not the code in the file, so a key of the file would be wrong",
-            hint="start the program again, or reload the module",
+            because="the loaded code is not the code in the file, so a key made from the file would be wrong",
+            hint="restart the program, or reload the module",
         )
 
 
 def _source_text(filename: str, module_globals: dict[str, Any]) -> str:
-    # linecache also knows notebook cells and modules in zip files. checkcache makes it forget a file that changed.
+    # linecache also knows notebook cells and modules in zip files. checkcache drops files that changed.
     linecache.checkcache(filename)
     lines = linecache.getlines(filename, module_globals)
     known = _texts.get(filename)
-    if known is None or known[0] is not lines:  # linecache hands out one list for as long as the file is the same
+    if known is None or known[0] is not lines:  # linecache returns the same list as long as the file is unchanged
         if len(_texts) >= _MAX_TEXTS:
             _texts.clear()
         known = _texts[filename] = (lines, "".join(lines))
@@ -209,7 +210,7 @@ def _parse(text: str) -> ast.Module:
 
 
 def _is_plain_file(filename: str, module_globals: dict[str, Any]) -> bool:
-    # Other loaders (test runners, type checkers at run time) compile something else than the file: no comparison.
+    # Other loaders (test runners, runtime type checkers) modify the code, so it cannot be compared with the file.
     loader = module_globals.get("__loader__")
     return type(loader) is SourceFileLoader and os.path.basename(loader.path) == os.path.basename(filename)
 
@@ -242,7 +243,7 @@ def _candidates(text: str, code: CodeType) -> list[ast.AST]:
 
 @lru_cache(maxsize=_MAX_TEXTS)
 def _definitions(text: str) -> dict[tuple[int, str], list[Definition]]:
-    """Functions and lambdas by the line they begin on and their name."""
+    """Return functions and lambdas by their first line and name."""
     found: dict[tuple[int, str], list[Definition]] = {}
     for node in ast.walk(_parse(text)):
         if isinstance(node, DEFINITIONS):
@@ -252,7 +253,7 @@ def _definitions(text: str) -> dict[tuple[int, str], list[Definition]]:
 
 @lru_cache(maxsize=_MAX_TEXTS)
 def _classes_in(text: str) -> dict[str, list[ast.ClassDef]]:
-    """Class statements by qualified name."""
+    """Return class statements by qualified name."""
     found: dict[str, list[ast.ClassDef]] = {}
     for name, node in _qualified_classes(_parse(text)):
         found.setdefault(name, []).append(node)
@@ -274,7 +275,7 @@ def _argument_names(node: Definition, *, mangled: tuple[str, ...]) -> tuple[str,
 
 
 def _at_position(lambdas: list[ast.AST], code: CodeType) -> list[ast.AST]:
-    """Of several lambdas that begin on one line, the innermost one that holds every instruction of `code`."""
+    """Return, of several lambdas on one line, the innermost one that contains every instruction of `code`."""
     spans = [p for p in code.co_positions() if None not in p and p[3] != 0]
     if not spans:
         return lambdas
@@ -290,7 +291,7 @@ def _at_position(lambdas: list[ast.AST], code: CodeType) -> list[ast.AST]:
 
 
 def _filenames_of_methods(cls: type) -> list[str]:
-    # An enum's class holds methods of `enum` itself, and a data class some that are made by `dataclasses`.
+    # Enums contain methods of `enum` itself, and dataclasses some that `dataclasses` generates.
     own = [m for m in vars(cls).values() if isinstance(m, FunctionType) and m.__module__ == cls.__module__]
     names = dict.fromkeys(member.__code__.co_filename for member in own)
     return [name for name in names if not name.startswith("<string>")]

@@ -1,8 +1,8 @@
-"""The normalised form of a syntax tree, and its canonical bytes.
+"""Normalised syntax trees and their canonical bytes.
 
-The tree is walked by our own encoder, because `ast.dump` and the node classes themselves change between Python
-minors. What stays out: positions, comments, formatting, docstrings, the decorators and the name of the outermost
-function, annotations of parameters, results and local variables, type parameters, and every empty field.
+Uses its own encoder, because `ast.dump` and the node classes change between minor versions of Python. Excluded are
+positions, comments, formatting, docstrings, the decorators and the name of the outermost function, annotations of
+parameters, results and local variables, type parameters, and all empty fields.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SKIPPED_FIELDS = frozenset({"ctx", "type_comment", "type_ignores", "type_params
 
 
 def normalise(tree: ast.AST) -> None:
-    """Take out of a tree, in place, what does not change what the code does."""
+    """Remove from a tree, in place, whatever does not affect the behaviour of the code."""
     stack: list[tuple[ast.AST, bool]] = [(tree, False)]
     while stack:
         node, in_class = stack.pop()
@@ -54,7 +54,7 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _without_annotations(block: list[ast.stmt]) -> list[ast.stmt]:
-    """`x: int = 5` becomes `x = 5`, and `x: int` goes. In class bodies annotations are data (fields) and stay."""
+    """Turn `x: int = 5` into `x = 5` and drop `x: int`. Annotations in class bodies are data (fields) and stay."""
     plain: list[ast.stmt] = []
     for statement in block:
         if not isinstance(statement, ast.AnnAssign):
@@ -65,7 +65,7 @@ def _without_annotations(block: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _merged(values: list[ast.expr]) -> list[ast.expr]:
-    """The parts of an f-string with neighbouring literals merged: Pythons differ in how they cut them."""
+    """Merge adjacent literals of an f-string, which versions of Python split differently."""
     merged: list[ast.expr] = []
     for value in values:
         last = merged[-1] if merged else None
@@ -82,10 +82,10 @@ def _merged(values: list[ast.expr]) -> list[ast.expr]:
 
 
 def encode_tree(root: ast.AST) -> bytes:
-    """The canonical bytes of a normalised tree: `(`, class, then name and value of each field that is not empty, `)`.
+    """Return the canonical bytes of a normalised tree: `(`, class, name and value of each non-empty field, `)`.
 
-    The name and decorators of `root` itself are left out. Iterative: a sum of a thousand terms is a tree a
-    thousand levels deep.
+    The name and decorators of `root` itself are excluded. Iterative, because a sum of a thousand terms is a tree of a
+    thousand levels.
     """
     out: list[bytes] = []
     stack: list[Any] = [root]

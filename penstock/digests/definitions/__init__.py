@@ -1,1 +1,1 @@
-"""What belongs to a definition besides its source: what was attached to it, made without a statement, or mentioned."""
+"""Parts of a definition outside its source: attached attributes, generated classes, and the objects it mentions."""

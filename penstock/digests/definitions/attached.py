@@ -1,7 +1,6 @@
-"""What functions and classes hold that their definitions do not say: attributes set later, registries that were filled,
-implementations that were registered.
+"""Changes to functions and classes after their definition: attributes set, registries filled, implementations added.
 
-A definition is read as syntax, which says what it made. Where the object says something else by now, that counts too.
+The syntax of a definition says what it created. If the object differs from that by now, the difference counts, too.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _CONTAINERS = (list, dict, set, collections.deque)
 
 
 def asked_in(trees: Iterable[ast.AST]) -> frozenset[str]:
-    """The attributes that code asks for, of whatever object: `x.name`, and `getattr(x, "name")`."""
+    """Return the names of all attributes that code reads: `x.name` and `getattr(x, "name")`."""
     found = set()
     for tree in trees:
         for node in ast.walk(tree):
@@ -36,7 +35,7 @@ def asked_in(trees: Iterable[ast.AST]) -> frozenset[str]:
 
 
 def attached(value: Any, is_project: IsProject) -> Iterator[tuple[str, Any]]:
-    """What was attached to a function or class after its definition, by name."""
+    """Yield what was attached to a function or class after its definition, by name."""
     if isinstance(value, FunctionType):
         yield from ((name, item) for name, item in vars(value).items() if not is_special(name))
     elif isinstance(value, type) and not is_made(value):
@@ -46,7 +45,7 @@ def attached(value: Any, is_project: IsProject) -> Iterator[tuple[str, Any]]:
 def _altered(cls: type, tree: ast.ClassDef, is_project: IsProject) -> Iterator[tuple[str, Any]]:
     stated = _bindings(tree)
     for name, item in list(vars(cls).items()):
-        if is_special(name) or isinstance(item, cls) or is_slot(item):  # an enum's members are of its class
+        if is_special(name) or isinstance(item, cls) or is_slot(item):  # members of an enum are instances of it
             continue
         if isinstance(item, functools.singledispatchmethod):
             own = f"{cls.__qualname__}."
@@ -63,7 +62,7 @@ def _altered(cls: type, tree: ast.ClassDef, is_project: IsProject) -> Iterator[t
 
 
 def _bindings(tree: ast.ClassDef) -> dict[str, list[ast.AST]]:
-    """What a class body gives each name: a definition, an expression, or any other statement."""
+    """Return what a class body assigns to each name: a definition, an expression, or any other statement."""
     found: dict[str, list[ast.AST]] = {}
     stack: list[ast.AST] = list(tree.body)
     while stack:
@@ -88,7 +87,7 @@ def _bindings(tree: ast.ClassDef) -> dict[str, list[ast.AST]]:
 
 
 def _says(node: ast.AST, cls: type, item: Any, is_project: IsProject) -> bool:
-    """Whether a class still holds what this part of its body gave it, as far as its syntax says."""
+    """Return whether an attribute of a class is still what this part of its body assigned, judging by the syntax."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         if node.decorator_list or not isinstance(item, FunctionType):
             return True
@@ -105,7 +104,7 @@ def _says(node: ast.AST, cls: type, item: Any, is_project: IsProject) -> bool:
     except (ValueError, TypeError, SyntaxError, RecursionError):
         return _still_as_made(node, cls, item, is_project)
     if hasattr(type(item), "__get__") and not isinstance(item, FunctionType | staticmethod | classmethod | property):
-        return True  # a descriptor that a class maker put there
+        return True  # a descriptor that a base class or decorator has set
     try:
         return digest(literal) == digest(item)
     except DigestError:
@@ -113,7 +112,7 @@ def _says(node: ast.AST, cls: type, item: Any, is_project: IsProject) -> bool:
 
 
 def _still_as_made(node: ast.expr, cls: type, item: Any, is_project: IsProject) -> bool:
-    """Of a container that an expression made: whether it holds no function or class that the body does not name."""
+    """Return whether a container made by an expression holds no function or class that the body does not name."""
     if not isinstance(item, _CONTAINERS):
         return True
     if (
@@ -123,7 +122,7 @@ def _still_as_made(node: ast.expr, cls: type, item: Any, is_project: IsProject) 
     ):
         made = getattr(node.func, "id", getattr(node.func, "attr", ""))
         if made == type(item).__name__:
-            return not item  # made empty
+            return not item  # created empty
     names = {found.id for found in ast.walk(node) if isinstance(found, ast.Name)}
     names |= {found.attr for found in ast.walk(node) if isinstance(found, ast.Attribute)}
     own = f"{cls.__qualname__}."

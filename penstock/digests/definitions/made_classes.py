@@ -1,6 +1,6 @@
-"""Classes without a class statement: `namedtuple`, `NamedTuple`, `Enum`, `TypedDict`, `make_dataclass`, `type`.
+"""Classes created by calls: `namedtuple`, `NamedTuple`, `Enum`, `TypedDict`, `make_dataclass`, `type`.
 
-There is no source to read: what they are says what was written.
+They have no class statement, so their attributes are digested instead.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from typing import Any
 from penstock.digests.code.syntax import has_statement
 
 _KINDS = (type, abc.ABCMeta, enum.EnumType, typing._TypedDictMeta)  # type: ignore[attr-defined]
-"""Metaclasses whose classes hold nothing else than what is read here."""
+"""Metaclasses whose classes contain nothing but what is read here."""
 _OF_FIELDS = ("name", "type", "default", "default_factory", "init", "repr", "hash", "compare", "kw_only", "metadata")
 _OF_DATACLASSES = ("init", "repr", "eq", "order", "unsafe_hash", "frozen", "match_args", "kw_only", "slots")
 
 
 def is_made(value: object) -> bool:
-    """Whether it is a class that a call has made, of a kind that can be read."""
+    """Return whether a value is a class that was created by a call and can be digested."""
     return isinstance(value, type) and type(value) in _KINDS and not has_statement(value)
 
 
 def is_placeless(value: object) -> bool:
-    """Whether it is a class that does not say whose it is: `make_dataclass` puts those of Python 3.11 into `types`."""
+    """Return whether a value is a class with the wrong module: `make_dataclass` of Python 3.11 sets it to `types`."""
     return isinstance(value, type) and value.__module__ == "types" and not hasattr(types, value.__name__)
 
 
 def members(cls: type) -> Iterator[tuple[str, Any]]:
-    """What such a class is made of, by name: bases, fields with their defaults, members, attributes, methods."""
+    """Yield the parts of such a class by name: bases, fields with their defaults, members, attributes, methods."""
     for number, base in enumerate(cls.__bases__):
         yield f"<base {number}>", base
     held = vars(cls)
@@ -67,14 +67,14 @@ def _enum_members(cls: Any) -> list[tuple[str, Any]]:
 
 
 def _plain(part: Any) -> Any:
-    """A part of a field; `...` says that there is none."""
+    """Return a part of a field; `...` if it is missing."""
     if part is dataclasses.MISSING:
         return ...
     return dict(part) if isinstance(part, collections.abc.Mapping) else part
 
 
 def plain_member(item: Any) -> Any:
-    """The functions behind the descriptors that classes hold."""
+    """Return the functions behind a descriptor, or the item itself."""
     if isinstance(item, staticmethod | classmethod):
         return [type(item).__name__, item.__func__]
     if isinstance(item, property):
@@ -83,7 +83,7 @@ def plain_member(item: Any) -> Any:
 
 
 def _is_machinery(name: str, item: Any, *, generated: bool) -> bool:
-    """What Python and its class makers add by themselves, which is another in each version."""
+    """Return whether Python or a class decorator generated the attribute; these differ between versions."""
     inner = item.__func__ if isinstance(item, staticmethod | classmethod) else item
     if isinstance(inner, FunctionType) and generated:
         by_maker = inner.__code__.co_filename.startswith("<") or inner.__module__ in ("collections", "dataclasses")
@@ -94,7 +94,7 @@ def _is_machinery(name: str, item: Any, *, generated: bool) -> bool:
 
 
 def is_slot(item: object) -> bool:
-    """Whether it is what a class holds in the place of its instances' field."""
+    """Return whether an item is the descriptor of a slot."""
     return isinstance(item, MemberDescriptorType | GetSetDescriptorType) or type(item).__name__ == "_tuplegetter"
 
 

@@ -1,4 +1,4 @@
-"""What a mention leads to: the object behind a dotted name, as the code that uses it would find it."""
+"""Resolving mentions: the object behind a dotted name, as the code that uses it would find it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ IsProject = Callable[[str], bool]
 
 
 class Named:
-    """Something that counts by this text only."""
+    """Something that is represented by a text only."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
 
 UNBOUND = Named("nothing")
-"""A name with nothing behind it (yet)."""
+"""A name that is not bound, at least not yet."""
 BUILTIN = object()
 
 
 def find(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Any:
-    """The object that a dotted name leads to, through project modules; the first one outside of them ends it."""
+    """Return the object behind a dotted name. Stops at the first object outside of project modules."""
     name, *rest = mention.path
     if mention.imported is not None:
         found = _imported(mention, scope, is_project)
@@ -45,19 +45,19 @@ def find(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Any:
 
 
 def _imported(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Any:
-    """What an import inside a function gives. Only project modules are imported, as the function itself would."""
+    """Return what an import inside a function binds. Imports project modules only, as the function itself would."""
     module, name = mention.imported or ("", None)
     if module.startswith("."):
         module = importlib.util.resolve_name(module, scope.get("__package__") or "")
     if not is_project(module) or not (module in sys.modules or _can_be_found(module)):
-        # Also where it is loaded already: a key must not depend on what else the process has imported.
+        # Even if it is loaded: a key must not depend on what else the process has imported.
         return Named(f"library {module}:{name}" if name else f"library {module}")
     try:
         found: Any = importlib.import_module(module)
         if name is not None:
             found = getattr(found, name, None) or importlib.import_module(f"{module}.{name}")
     except ImportError:
-        return UNBOUND  # the function has a fallback, or will fail by itself
+        return UNBOUND  # the function has a fallback, or will fail
     return found
 
 
