@@ -1,4 +1,4 @@
-"""The driver: what brings a traced graph forward, on any engine.
+"""The driver: executes a traced graph on any engine.
 
-`core` decides: events in, instructions out, no thread, no clock, no engine, no store. `loop` is the thread around it.
+`core` decides: events in, instructions out, without threads, clock, engine or store. `loop` is the thread around it.
 """

@@ -1,6 +1,6 @@
-"""Admission: what a ready node still has to pass before it is handed to a runner.
+"""Admission: the checks that a ready node must pass before it is submitted to a runner.
 
-inputs there? → cache key → does another node of this run compute it? → look up → lock → a permit of each limit
+inputs available? → cache key → computed by another node of this run? → look-up → lock → a permit of each limit
 → a start of each rate
 """
 
@@ -24,14 +24,14 @@ from penstock.worker.messages import Outcome
 
 @dataclass(slots=True)
 class Admitted:
-    """What became of a batch of ready nodes; those in none of the lists wait for somebody else."""
+    """The result for a batch of ready nodes. Nodes in none of the lists are parked."""
 
     run: list[int] = field(default_factory=list)
     hits: list[Outcome] = field(default_factory=list)
     lacking: list[tuple[int, list[int]]] = field(default_factory=list)
-    """Nodes with the inputs that have no value anywhere (any more)."""
+    """Nodes with those of their inputs whose value is missing."""
     waited: list[tuple[int, PenstockError]] = field(default_factory=list)
-    """Nodes that have waited for somebody else as long as they may, or would wait for ever."""
+    """Nodes whose wait for another holder timed out or could never end."""
 
 
 class Admission:
@@ -50,7 +50,7 @@ class Admission:
         self._followers: dict[str, list[int]] = {}
 
     def admit(self, ready: Iterable[int]) -> Steps[Admitted]:
-        """Decide these nodes as far as it is possible now."""
+        """Decide these nodes as far as possible now."""
         run, admitted = self._run, Admitted()
         leaders = [id for id in ready if not run.graph.nodes[id].cached or self._leads_its_key(id)]
         errors = self._locking.around_themselves(leaders)
@@ -80,11 +80,11 @@ class Admission:
         return admitted
 
     def rest(self, id: int) -> None:
-        """The node's attempt is over: until the next one it takes no permit of a limit."""
+        """Release the node's permits of limits until its next attempt."""
         self._limits.release(id)
 
     def leave(self, id: int) -> None:
-        """The node is over, or is to be decided again: so are others of this run that waited for its key."""
+        """Wake other nodes of this run that wait for the key of a node that is over or will be decided again."""
         self._limits.release(id)
         key = self._run.progress[id].key
         if key is None or self._leaders.get(key) != id:
@@ -94,17 +94,17 @@ class Admission:
             self._run.wake(follower)
 
     def over(self, id: int, outcome: LockOutcome) -> None:
-        """The node is over: as `leave`, and its lock is free."""
+        """Do what `leave` does for a node that is over, and release its lock."""
         self._locking.release(id, outcome)
         self.leave(id)
 
     def forget(self, id: int) -> None:
-        """The node's key, and its lock, may be another once its inputs are made again."""
+        """Discard the key and lock of a node whose inputs are recomputed and may change."""
         self.over(id, "abandoned")
         self._run.key_forgotten(id)
 
     def abandon(self, ids: Iterable[int]) -> None:
-        """The run is cancelled: these are over without a value, and nobody waits for anything any more."""
+        """Give up these nodes of a cancelled run, and all waiting."""
         self._followers.clear()
         self._leaders.clear()
         for id in ids:
@@ -115,17 +115,17 @@ class Admission:
         self._rates.clear()
 
     def let_locks_go(self, ids: Iterable[int]) -> None:
-        """Nobody is to wait for what these would compute: they will come back."""
+        """Release the locks of nodes that the engine will return, so that others need not wait for them."""
         for id in ids:
             self._locking.release(id, "abandoned")
 
     def give_all_up(self) -> None:
-        """The run cannot go on: others need not wait for it."""
+        """Release all locks and permits of a run that cannot continue."""
         leased = [id for id, progress in self._run.progress.items() if progress.leased]
         self._out.extend(Release(holder, "abandoned") for holder in (*leased, *self._limits.held()))
 
     def woken(self, key: str) -> Steps[None]:
-        """Whoever held the key is done with it, or may be."""
+        """Wake the nodes that wait for a key, whose holder may be done."""
         limited, rated = self._limits.knows(key), self._rates.knows(key)
         if limited or rated:
             in_force = yield ReadLimits()
@@ -139,7 +139,7 @@ class Admission:
             self.forget(id)
         key = run.key_found(id)
         if key is None:
-            return True  # known on the worker only, when it has the values
+            return True  # only the worker, which has the values, can compute it
         if self._fusion.must_wait(id):
             run.park(id)
             return False
@@ -179,10 +179,10 @@ class Admission:
         return Outcome(id, attempt, "hit", hit.cache_key, hit.digest, hit.record, expires=expires)
 
     def _within_limits(self, ids: list[int]) -> Steps[list[int]]:
-        """Those of the nodes that need no permit and no start, or have theirs; the others are parked."""
+        """Return the nodes that have all permits and starts they need. The others are parked."""
         in_force = yield ReadLimits()
         permitted = yield from self._limits.acquire(ids, in_force)
         run, parked = yield from self._rates.use(permitted, in_force)
         for id in parked:
-            self._limits.release(id)  # nobody waits for one kind while holding another
+            self._limits.release(id)  # never wait for one kind while holding another
         return run

@@ -1,4 +1,4 @@
-"""Assembly: the driver of one run, put together from the parts of its core and those that work for it."""
+"""Assembly: creates the driver of a run from its parts."""
 
 from __future__ import annotations
 
@@ -50,9 +50,10 @@ def make_driver(
     on_task: Callable[[Entry], None],
     around: Nesting | None,
 ) -> Driver:
-    """The driver of a run whose results are opened by `open_results`, and its permits kept by `permits()`.
+    """Create the driver of a run.
 
-    `info` is what the run says of itself to lock managers; `around` are the calls that it is inside of, if it is.
+    `open_results` opens stores, `permits()` returns the lock manager for limits, `info` describes the run to lock
+    managers, and `around` are the calls around a nested run.
     """
     inbox = Inbox()
     leases = Leases(
@@ -89,12 +90,12 @@ def make_core(
     around: Nesting | None = None,
     rng: random.Random | None = None,
 ) -> Core:
-    """What decides for a run: no thread, no clock, no engine, no store."""
+    """Create the core of a run, which needs no thread, clock, engine or store."""
     out: Out = []
     rng = rng or random.Random()
 
     def flight_now(node: Node) -> Flight:
-        """As things stand: locks that cost much are for calls that are known to take long."""
+        """Return the flight of a node at present: expensive locks are only used for calls known to take long."""
         flight = flight_of(node)
         cheap = flight.after_seconds and run.durations.usual(node.id) < flight.after_seconds
         return EVERYONE if cheap else flight
@@ -120,7 +121,7 @@ def make_core(
             flight_of=flight_now,
             bundle_seconds=settings.bundle_seconds,
             bundle_nodes=settings.bundle_nodes,
-            # Asked where the run begins: the driver's thread has no context of a worker.
+            # Determined here, because the driver's thread does not have a worker's context.
             main=main_module_name(),
         ),
         completion=completion,

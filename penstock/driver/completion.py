@@ -1,4 +1,4 @@
-"""Completion: what follows when an attempt is over. It gave a value, there is another one, or its node has failed."""
+"""Completion: the end of an attempt. It gave a value, is retried, or its node has failed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from penstock.worker.failures import FailedState, describe, note, to_exception
 from penstock.worker.messages import Failure, Outcome
 
 MAX_WORKER_LOSSES = 3
-"""A node is run again this often after its worker died, besides its own retries."""
+"""How many times a node is run again after its worker died, in addition to its own retries."""
 
 
 class Completion:
-    """Ends attempts and nodes: the run's state, the locks, the engine's values and the log all hear of it here."""
+    """Ends attempts and nodes, updating the run's state, the locks, the engine's values and the log."""
 
     def __init__(self, run: RunState, out: Out, *, admission: Admission, rng: random.Random) -> None:
         self._run = run
@@ -32,7 +32,7 @@ class Completion:
         self._rng = rng
 
     def succeeded(self, outcome: Outcome) -> None:
-        """The node has its value."""
+        """Complete a node that has its value."""
         id, run = outcome.node, self._run
         executed, whole = outcome.kind == "executed", outcome.record
         record = whole.light() if whole is not None else None
@@ -59,7 +59,7 @@ class Completion:
         )
 
     def worker_lost(self, outcome: Outcome) -> None:
-        """The worker died under the attempt."""
+        """Retry a node whose worker died, or fail it after too many losses."""
         name, losses = self._run.name(outcome.node), self._run.worker_lost(outcome.node)
         if losses <= MAX_WORKER_LOSSES:
             why = f": {outcome.failure.message}" if outcome.failure is not None else ""
@@ -68,33 +68,33 @@ class Completion:
         error = WorkerLost(
             f"the worker that ran {name} died, {losses} times in a row",
             because=outcome.failure.message if outcome.failure else "",
-            hint="see whether the task ends its process (os._exit, a crash in C code)"
+            hint="check whether the task ends its process (os._exit, a crash in C code)"
             if outcome.failure is not None and "it exited with status" in outcome.failure.message
-            else "look for out-of-memory kills; ask for more memory with resources=",
+            else "check for out-of-memory kills; if so, request more memory with resources=",
         )
         self.fail(outcome.node, describe(error))
 
     def timed_out(self, outcome: Outcome) -> None:
-        """The attempt ran longer than it may."""
+        """Retry or fail a node whose attempt exceeded its time-out."""
         error = TaskTimeout(
             f"{self._run.name(outcome.node)} ran longer than {outcome.seconds:g} s",
             where=f"node {outcome.node}, attempt {outcome.attempt}",
-            hint="raise timeout_seconds, or give the task retries",
+            hint="increase timeout_seconds, or set retries for the task",
         )
         self.attempt_failed(outcome.node, describe(error))
 
     def attempt_failed(self, id: int, failure: Failure) -> None:
-        """The attempt did not succeed: there is another one, or the node has failed."""
+        """Retry a node whose attempt failed, or fail it."""
         options, progress = self._run.graph.nodes[id].entry.task.options, self._run.progress[id]
         retry = progress.attempt - progress.losses
         try:
             again = retry <= options.retries and self._may_retry(id, failure)
             delay = delay_before(options, retry, self._rng) if again else 0.0
         except BaseException as error:  # noqa: BLE001 (delays and conditions are the user's code)
-            # What the task raised is what went wrong; that nobody could say whether to try again comes after it.
+            # The task's own error is the cause; the error of the retry options is only a note.
             self.fail(id, failure)
             if error is not failure.error:
-                note(self._run.progress[id].error, f"not tried again: its retry options raised {told(error)}")
+                note(self._run.progress[id].error, f"not retried: its retry options raised {told(error)}")
             return
         if again:
             self._try_again(id, delay, f"{failure.type_name}: {failure.message}")
@@ -120,7 +120,7 @@ class Completion:
             self._out.append(Later(delay, Rested(id)))
 
     def fail(self, id: int, failure: Failure) -> None:
-        """The node has no value and will not get one."""
+        """Fail a node that will not get a value."""
         run, attempt = self._run, self._run.progress[id].attempt
         self._admission.over(id, "failed")
         skipped = run.fail(id, to_exception(failure, task=run.name(id), node=id, attempt=attempt))
@@ -139,7 +139,7 @@ class Completion:
         self._out.append(Tell(event))
 
     def skip(self, skipped: Iterable[int], cause: int) -> None:
-        """Nodes that never run: their error names the node that failed."""
+        """Fail nodes that never run, with an error that names the node that failed."""
         run = self._run
         for id in skipped:
             root = next(n for n in run.needs_of(id) if run.error(n) is not None) if id == cause else cause
@@ -158,10 +158,10 @@ class Completion:
             forget(self._out, run.values.inputs_used(id))
 
     def stop_all(self) -> None:
-        """The run is cancelled: whatever is not over is stopped."""
+        """Stop all unfinished nodes of a cancelled run."""
         run = self._run
         unfinished = run.scheduler.unfinished()
         for id in unfinished:
-            if not run.scheduler.over(id):  # else it needs one that was stopped before
+            if not run.scheduler.over(id):  # otherwise it was skipped with a node that was stopped before
                 run.stop(id, Cancelled(f"{run.name(id)} did not finish", where=f"node {id}", because="cancelled"))
         self._admission.abandon(unfinished)

@@ -1,9 +1,9 @@
-"""The driver's core: what happened goes in, what is to be done comes out. No thread, no clock, no engine, no store.
+"""The driver's core: receives events and returns instructions, without threads, clock, engine or store.
 
     plan → ready → admit → dispatch → outcome → finished | retried | failed | parked | made again
 
-An event is decided wholly before the next one. Where that takes an answer (a look-up, a lock, a place in the engine),
-the question is the last instruction, and the next event has to be its answer: `asking` says so.
+Each event is handled completely before the next one. If that needs an answer (a look-up, a lock, a place in the
+engine), the question is the last instruction, and the next event must be its answer: `asking` is true then.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from penstock.worker.messages import Finished, Started, Waits
 
 
 class Core:
-    """Brings one graph forward. `assembly.make_core` puts one together."""
+    """Decides what happens to one graph. `assembly.make_core` creates one."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Core:
         completion: Completion,
         planning: Planning,
     ) -> None:
-        """All parts write what is to be done into `out`."""
+        """All parts append their instructions to `out`."""
         self.run = run
         self._out = out
         self._admission = admission
@@ -93,16 +93,16 @@ class Core:
 
     @property
     def asking(self) -> bool:
-        """Whether the next event has to be the answer to a question."""
+        """Whether the next event must be the answer to a question."""
         return self._steps is not None
 
     @property
     def has_ready(self) -> bool:
-        """Whether another turn would bring something forward."""
+        """Whether another turn would make progress."""
         return self.run.scheduler.has_ready and not (self._waiters.finishing or self._cancelled or self._crashed)
 
     def handle(self, event: Event, now: Moment) -> list[Instruction]:
-        """What is to be done because of the event. Raises nothing: if the run cannot go on, `Crash` is among it."""
+        """Return the instructions for an event. Never raises: if the run cannot continue, they contain a `Crash`."""
         self.run.now = now
         try:
             if isinstance(event, Broken):
@@ -121,13 +121,13 @@ class Core:
         steps = self._steps
         try:
             if isinstance(event, Answered):
-                assert steps is not None  # nobody answers what was not asked
+                assert steps is not None  # there was a question
                 question = steps.send(event.answer)
             elif isinstance(event, Refused):
                 assert steps is not None
                 question = steps.throw(event.error)
             else:
-                assert steps is None  # the answer comes first
+                assert steps is None  # there is no open question
                 self._steps = steps = self._handlers[type(event)](event)
                 if steps is None:
                     return
@@ -137,14 +137,14 @@ class Core:
         else:
             self._out.append(question)
 
-    # -- what follows from what -----------------------------------------------------------------------------------
+    # -- events ---------------------------------------------------------------------------------------------------
 
     def _on_extend(self, event: Extend) -> Steps[None]:
         self._waiters.wait_for(event.want, event.waiter)
         return self._planning.extend(event)
 
     def _on_go_on(self, event: GoOn) -> Steps[None]:
-        """Decide what is ready, and hand over what there is room for."""
+        """Decide ready nodes, and submit as many as there is room for."""
         if not self._waiters.finishing and not self._cancelled:
             ready = self.run.take_ready()
             if ready:
@@ -183,17 +183,17 @@ class Core:
         at, doing, reason, unlocked = self.run.now.at, event.doing, event.reason, event.unlocked
         self._out.append(Tell(log.LocksDown(at=at, doing=doing, reason=reason, unlocked=unlocked)))
 
-    # -- when nothing goes forward any more -----------------------------------------------------------------------
+    # -- crashes --------------------------------------------------------------------------------------------------
 
     def _crash(self, error: BaseException) -> None:
-        """Others need not wait until the flow notices, nor whoever waits for nodes."""
+        """Release locks and wake waiters at once, without waiting for the flow to notice."""
         self._crashed, self._steps = True, None
         self._out.append(Crash(error))
         self._admission.give_all_up()
         self._waiters.answer_all()
 
     def _after_crash(self, event: Event) -> None:
-        """Whoever still comes to wait is told, and what is under way can be stopped."""
+        """Answer waiters that still arrive, and stop calls that are running."""
         if isinstance(event, Extend | FinishRunning):
             self._out.append(Answer(event.waiter))
         elif isinstance(event, Cancel | Stop):

@@ -1,6 +1,6 @@
-"""What the driver's core is told. Reports of the engine (`Started`, `Waits`, `Finished`) are events as they are.
+"""The events that the driver's core receives. Reports of the engine (`Started`, `Waits`, `Finished`) are events, too.
 
-Each is put into the driver's inbox by whoever knows of it, from any thread, or answers a question of the core.
+Any thread can put events into the driver's inbox. Others are the answers to the core's questions.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from typing import Any
 from penstock.worker.messages import Finished, Started, Waits
 
 Waiter = Any
-"""Whoever is to be told of an end; the core only hands it back."""
+"""An opaque object that is passed back when its wait is over."""
 
 
 @dataclass(slots=True, eq=False)
 class Extend:
-    """Bring everything forward that was traced so far, up to this node."""
+    """Execute everything traced so far, up to a node."""
 
     upto: int
     want: tuple[int, ...]
-    """The waiter waits for these; for everything if there are none."""
+    """The nodes that the waiter waits for; all if empty."""
     waiter: Waiter
 
 
 @dataclass(slots=True, eq=False)
 class GiveUp:
-    """Whoever asked does not wait any longer."""
+    """The waiter stopped waiting."""
 
     waiter: Waiter
 
 
 @dataclass(slots=True, eq=False)
 class Remake:
-    """A stored value that was handed out turned out to be unusable: make it again."""
+    """A stored value turned out to be unusable and must be recomputed."""
 
     node: int
     reason: str
@@ -43,31 +43,31 @@ class Remake:
 
 @dataclass(slots=True, eq=False)
 class FinishRunning:
-    """Begin nothing more; the waiter waits for what is under way."""
+    """Start nothing more; the waiter waits for running calls."""
 
     waiter: Waiter
 
 
 @dataclass(slots=True, eq=False)
 class Cancel:
-    """Stop running work and start no more; what is unfinished fails with `Cancelled`."""
+    """Stop running calls and start no more. Unfinished nodes fail with `Cancelled`."""
 
 
 @dataclass(slots=True, eq=False)
 class Stop:
-    """As `Cancel`, and whoever waits is told: there will be no other event."""
+    """Cancel, and answer all waiters. No other event follows."""
 
 
 @dataclass(slots=True, eq=False)
 class Dropped:
-    """Nobody holds a future of these nodes any more."""
+    """The last futures of these nodes are gone."""
 
     nodes: Sequence[int]
 
 
 @dataclass(slots=True, eq=False)
 class Woken:
-    """A lock, a permit or a period that nodes wait for may be there."""
+    """A lock or permit that nodes wait for may be free, or a period may have begun."""
 
     key: str
 
@@ -81,7 +81,7 @@ class Rested:
 
 @dataclass(slots=True, eq=False)
 class TimedOut:
-    """The time has passed that the calls of a bundle may take."""
+    """The time-out of a bundle has expired."""
 
     bundle: int
     seconds: float
@@ -89,14 +89,14 @@ class TimedOut:
 
 @dataclass(slots=True, eq=False)
 class LocksLost:
-    """A lock session's lease ran out, under so many locks."""
+    """The lease of a lock session with this number of locks expired."""
 
     held: int
 
 
 @dataclass(slots=True, eq=False)
 class LocksDown:
-    """The lock manager did not answer, or cannot lock, which was not fatal."""
+    """The lock manager did not answer or cannot lock, which is not fatal."""
 
     doing: str
     reason: str
@@ -105,29 +105,29 @@ class LocksDown:
 
 @dataclass(slots=True, eq=False)
 class GoOn:
-    """Nothing else has come: decide what is ready, and hand over what there is room for."""
+    """No other event is pending: decide ready nodes and submit what there is room for."""
 
     capacity: Mapping[str, float] | None
-    """Of the engine, as it is now; None before it was opened."""
+    """The engine's present capacity; None before it is opened."""
 
 
 @dataclass(slots=True, eq=False)
 class Answered:
-    """The answer to the question that the core has asked."""
+    """The answer to the core's question."""
 
     answer: Any
 
 
 @dataclass(slots=True, eq=False)
 class Refused:
-    """Why there is no answer to the question that the core has asked."""
+    """The error instead of an answer to the core's question."""
 
     error: BaseException
 
 
 @dataclass(slots=True, eq=False)
 class Broken:
-    """An instruction could not be carried out, or something around the core does not work."""
+    """An instruction could not be carried out, or something else in the driver failed."""
 
     error: BaseException
 

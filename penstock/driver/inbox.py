@@ -1,4 +1,4 @@
-"""The inbox of a driver: everything that other threads have to say to it, one event after the other."""
+"""The inbox of a driver: a queue of events from other threads."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from penstock.errors import PenstockError
 
 
 class Inbox:
-    """Filled from any thread, emptied by the driver's."""
+    """A queue that any thread fills and the driver's thread empties."""
 
     def __init__(self) -> None:
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self.put = self._events.put
-        """An event; None: the driver is to stop."""
+        """Add an event. None stops the driver."""
         self.get = self._events.get
-        """The next one; raises `queue.Empty` when there was none for so long."""
+        """Return the next event. Raises `queue.Empty` after the timeout."""
         self.get_nowait = self._events.get_nowait
 
     def wake(self, key: str) -> None:
-        """A key that nodes wait for may be free or published."""
+        """Report that a key may be free or published."""
         self.put(Woken(key))
 
     def locks_lost(self, held: int) -> None:
-        """A lock session's lease ran out, under so many locks."""
+        """Report that the lease of a lock session with this number of locks expired."""
         self.put(LocksLost(held))
 
     def locks_down(self, doing: str, error: PenstockError, unlocked: bool) -> None:
-        """The lock manager did not answer, or cannot lock, which was not fatal."""
+        """Report that the lock manager did not answer or cannot lock, which is not fatal."""
         reason = ": ".join(text for text in (error.what, error.because) if text)
         self.put(LocksDown(doing, reason, unlocked))

@@ -1,7 +1,7 @@
-"""What the driver's core wants done. The loop does it: with the engine, the locks, the store, the clock, the log.
+"""The instructions of the driver's core. The loop carries them out with the engine, locks, store, clock and log.
 
-Instructions are carried out in order. A *question* is the last one of its list, and the next thing the core is told is
-the answer to it, or why there is none.
+Instructions are carried out in order. A *question* is the last one of its list, and the core's next event is the answer
+or an error.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from penstock.worker.messages import Bundle, ShippedTask
 
 
 class Instruction:
-    """Something to be done."""
+    """Something to do."""
 
     __slots__ = ()
 
 
 @dataclass(slots=True, eq=False)
 class Tell(Instruction):
-    """Write the event into the log, and show it."""
+    """Log the event and show it."""
 
     event: log.Event
 
 
 @dataclass(slots=True, eq=False)
 class Answer(Instruction):
-    """What the waiter waits for is there, or will never be."""
+    """End the wait of a waiter."""
 
     waiter: Waiter
 
 
 @dataclass(slots=True, eq=False)
 class Later(Instruction):
-    """Tell the core this event after so many seconds."""
+    """Send the core this event after a number of seconds."""
 
     seconds: float
     event: Woken | Rested | TimedOut
@@ -50,30 +50,30 @@ class Later(Instruction):
 
 @dataclass(slots=True, eq=False)
 class StopBundle(Instruction):
-    """Stop a bundle that is under way."""
+    """Stop a running bundle."""
 
     bundle: int
 
 
 @dataclass(slots=True, eq=False)
 class ForgetValues(Instruction):
-    """Nobody will ask the engine for these values again."""
+    """Release values in the engine that are no longer needed."""
 
     handles: Sequence[Any]
 
 
 @dataclass(slots=True, eq=False)
 class Release(Instruction):
-    """Let a lock go. Nothing is to happen if it is not held (any more)."""
+    """Release a lock, if it is still held."""
 
     holder: Hashable
-    """A node, or a node and the tag it has a permit of."""
+    """A node, or a node and the tag of its permit."""
     outcome: Outcome
 
 
 @dataclass(slots=True, eq=False)
 class Waive(Instruction):
-    """The node runs without the lock of its key."""
+    """Let the node run without the lock of its key."""
 
     node: int
     key: str
@@ -81,14 +81,14 @@ class Waive(Instruction):
 
 @dataclass(slots=True, eq=False)
 class Watch(Instruction):
-    """Say when one of these permits may be free."""
+    """Report when one of these permits may be free."""
 
     keys: Sequence[str]
 
 
 @dataclass(slots=True, eq=False)
 class NoteRecipe(Instruction):
-    """Write down which result a recipe leads to; `told` says whether a refusal is worth a word."""
+    """Write a recipe entry. `told` says whether to warn if that fails."""
 
     store: str | None
     entry: RecipeEntry
@@ -97,14 +97,14 @@ class NoteRecipe(Instruction):
 
 @dataclass(slots=True, eq=False)
 class NoteTask(Instruction):
-    """The engine has a first call of the task: note what its code is made of."""
+    """Write a note of a task's code, since the engine has its first call."""
 
     entry: Entry
 
 
 @dataclass(slots=True, eq=False)
 class Crash(Instruction):
-    """The core cannot go on: nothing is decided any more, and this is why."""
+    """Report the error because of which the core cannot continue."""
 
     error: BaseException
 
@@ -113,28 +113,28 @@ class Crash(Instruction):
 
 
 class Question(Instruction):
-    """Something to be done that has an answer."""
+    """An instruction that has an answer."""
 
     __slots__ = ()
 
 
 @dataclass(slots=True, eq=False)
 class LookUp(Question):
-    """What does the store know? Answered by one `planning.Answer` for each query, in order."""
+    """Look up queries in the store. Answered by one `planning.Answer` for each query, in order."""
 
     queries: Sequence[Query]
 
 
 @dataclass(slots=True, eq=False)
 class ReadLimits(Question):
-    """Which tags are limited? Answered by `InForce`."""
+    """Read the limits of tags. Answered by `InForce`."""
 
 
 @dataclass(slots=True, eq=False)
 class Acquire(Question):
-    """Try for the lock of each holder. Answered by a `Lease`, `Holder` or None (no answer) for each.
+    """Try to acquire a lock for each holder. Answered by a `Lease`, `Holder` or None (no answer) for each.
 
-    Who has its lock already gets it again. Without a manager it is the one that keeps permits.
+    A holder that already has its lock gets it again. Without a manager, the one for permits is used.
     """
 
     manager: LockManager | None
@@ -144,7 +144,7 @@ class Acquire(Question):
 
 @dataclass(slots=True, eq=False)
 class Borrow(Question):
-    """Use the locks of the run around this one, which holds these. Answered as `Acquire`."""
+    """Use locks that the run around this one holds. Answered like `Acquire`."""
 
     manager: LockManager
     held: Mapping[int, Holder]
@@ -152,16 +152,16 @@ class Borrow(Question):
 
 @dataclass(slots=True, eq=False)
 class FindFree(Question):
-    """Which permits does nobody hold just now? Answered by a list of those for each tag."""
+    """Find free permits. Answered by a list of them for each tag."""
 
     permits: Mapping[str, Sequence[str]]
 
 
 @dataclass(slots=True, eq=False)
 class TakeStarts(Question):
-    """Use a start of each of these rates for each node, or none.
+    """Take one start of each of these rates for each node, or none.
 
-    Answered for each node by the tag that has none left, or by None if one of each was used.
+    Answered for each node by the tag without a start left, or by None if all starts were taken.
     """
 
     wanted: Mapping[int, Mapping[str, Rate]]
@@ -169,24 +169,24 @@ class TakeStarts(Question):
 
 @dataclass(slots=True, eq=False)
 class OpenEngine(Question):
-    """There are calls to be made. Answered by `Opened`."""
+    """Open the engine. Answered by `Opened`."""
 
 
 @dataclass(slots=True, eq=False)
 class Submit(Question):
-    """Hand a bundle to the engine. Answered by `Submitted`; refused, nothing of it is under way."""
+    """Submit a bundle to the engine. Answered by `Submitted`. After an error, nothing of it is running."""
 
     bundle: Bundle
     shipped_tasks: Sequence[ShippedTask]
     """The tasks of its calls."""
 
 
-# -- answers that have a type of their own ------------------------------------------------------------------------
+# -- answers ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True, eq=False)
 class InForce:
-    """The limits as they are now, by tag."""
+    """The present limits, by tag."""
 
     at_once: Mapping[str, int]
     rates: Mapping[str, Rate]
@@ -198,28 +198,28 @@ class Opened:
 
     capacity: Mapping[str, float]
     held_back: int = 0
-    """So many bundles it takes besides those that could run."""
+    """How many bundles it accepts in addition to those that can run."""
 
 
 @dataclass(slots=True, eq=False)
 class Submitted:
-    """The bundle is under way."""
+    """The bundle was submitted."""
 
     size: int = 0
-    """Bytes it travels as, where it does."""
+    """Its size in bytes when sent; 0 if it is not serialised."""
     promise: Any = None
-    """A handle to what a call will make that was `promised`."""
+    """A handle to the future value of a call that was `promised`."""
 
 
 T = TypeVar("T")
 Steps = Generator[Question, Any, T]
-"""A decision that needs answers: yields questions, is sent the answers, and comes to a result."""
+"""A decision that needs answers: yields questions, receives the answers, and returns a result."""
 Out = list[Instruction]
 """Instructions so far, in order."""
 
 
 def forget(out: Out, handles: Iterable[Any]) -> None:
-    """Have the engine forget these values, if there are any."""
+    """Release these values in the engine, if there are any."""
     handles = list(handles)
     if handles:
         out.append(ForgetValues(handles))

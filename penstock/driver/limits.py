@@ -1,7 +1,7 @@
-"""Named limits: a node whose task has a limited tag runs only while its driver holds one of the tag's permits.
+"""Limits: a node whose task has a limited tag runs only while its driver holds one of the tag's permits.
 
-A permit is a lock like any other, so limits hold wherever the locks reach, permits of a dead driver come back within
-its lease, and whoever waits is woken by a release. A limit of 0 pauses: what waits is looked at again now and then.
+A permit is a lock like any other: limits apply wherever the locks do, permits of a dead driver become free within its
+lease, and a release wakes waiting nodes. A limit of 0 pauses a tag: its nodes are checked again from time to time.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from penstock.worker.nesting import Nesting
 
 _PREFIX = "penstock limit "
 _PAUSED = "paused"
-"""In place of a permit's number: of a tag that is paused there is no permit to watch."""
+"""Replaces the permit's number for a paused tag, which has no permit to watch."""
 PAUSE_SECONDS = 10.0
-"""A tag that is paused is looked at so often."""
+"""The interval at which paused tags are checked."""
 
 
 class Limits:
     """The permits that the nodes of one driver hold or wait for."""
 
     def __init__(self, run: RunState, out: Out, *, rng: random.Random, around: Nesting | None = None) -> None:
-        """`around` are the calls that the run is inside of, if it is: it runs under their permits."""
+        """`around` are the calls around a nested run, which runs under their permits."""
         self._run = run
         self._out = out
         self._rng = rng
         self._paused: set[str] = set()
-        """Tags that are looked at again later."""
+        """Tags that will be checked again later."""
         self._around = around
         self._held: dict[int, tuple[str, ...]] = {}
         self._parked: dict[str, deque[int]] = {}
 
     def acquire(self, ids: Iterable[int], in_force: InForce) -> Steps[list[int]]:
-        """The nodes that need no permit, and those that have theirs now; the others are parked until one is free."""
+        """Return the nodes that have all permits they need. The others are parked until one is free."""
         run = []
         wanted: dict[int, tuple[str, ...]] = {}
         for id in ids:
@@ -54,7 +54,7 @@ class Limits:
         return sorted(run + granted)
 
     def release(self, id: int) -> None:
-        """The node's attempt is over: its permits are free, and others of this driver that wait for them try again."""
+        """Release the permits of a node whose attempt is over, and wake other nodes of this driver."""
         if id not in self._held:
             return
         for tag in self._held.pop(id):
@@ -62,20 +62,20 @@ class Limits:
             self._resume(tag)
 
     def held(self) -> list[tuple[int, str]]:
-        """Every permit: its node and its tag."""
+        """Return the node and tag of every permit held."""
         return [(id, tag) for id, tags in self._held.items() for tag in tags]
 
     def clear(self) -> None:
-        """Nobody waits for a permit any more."""
+        """Forget all waiting nodes."""
         self._parked.clear()
         self._paused.clear()
 
     def knows(self, key: str) -> bool:
-        """Whether the key is that of a permit."""
+        """Return whether a key is that of a permit."""
         return key.startswith(_PREFIX)
 
     def woken(self, key: str, in_force: InForce) -> None:
-        """A permit may be free."""
+        """Wake the nodes that wait for a permit."""
         tag, _, permit = key.removeprefix(_PREFIX).rpartition(" ")
         if permit == _PAUSED:
             self._paused.discard(tag)
@@ -87,7 +87,7 @@ class Limits:
         tags = {tag for tags in wanted.values() for tag in tags}
         free = yield FindFree({tag: _permits(tag, limits[tag]) for tag in sorted(tags) if limits[tag]})
         for keys in free.values():
-            self._rng.shuffle(keys)  # contenders for the same few permits had better not all begin with the first
+            self._rng.shuffle(keys)  # so that contenders for the same few permits do not all begin with the first
         tried: dict[tuple[int, str], str] = {}
         for id, tags_of in wanted.items():
             full = next((tag for tag in tags_of if not free.get(tag)), None)
@@ -103,7 +103,7 @@ class Limits:
                 self._held[id] = wanted[id]
                 granted.append(id)
                 continue
-            # All or none: who holds one kind of permit never waits for another.
+            # All or none, so that a node that holds one kind of permit never waits for another.
             self._out.extend(Release((id, tag), "abandoned") for tag in wanted[id])
             self._park(id, refused, limits[refused])
         return granted

@@ -1,4 +1,4 @@
-"""Locking: which ready nodes have the lock of their key, and which are parked until somebody else lets it go."""
+"""Locking: ready nodes acquire the lock of their key, or are parked until its holder releases it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from penstock.worker.nesting import PATIENCE_SECONDS, Nesting
 
 _log = logging.getLogger("penstock.locks")
 MAX_DEPTH = 50
-"""So often a call that needs no lock may ask for its own key, one inside of the other."""
+"""How deeply a call without a lock may be nested in calls with the same key."""
 
 Waited = list[tuple[int, PenstockError]]
-"""Nodes that have waited for somebody else as long as they may, and what they fail with."""
+"""Nodes that have waited too long for another holder, and the errors with which they fail."""
 
 
 class Locking:
-    """The locks of one run's nodes, and who waits for which."""
+    """The locks of one run's nodes, and the nodes that wait for each."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Locking:
         lock_wait_seconds: float | None = None,
         around: Nesting | None = None,
     ) -> None:
-        """`around` are the calls that the run is inside of, if it is."""
+        """`around` are the calls around a nested run."""
         self._run = run
         self._out = out
         self._flight_of = flight_of
@@ -44,7 +44,7 @@ class Locking:
         self._parked: dict[str, list[int]] = {}
 
     def lock(self, ids: Iterable[int]) -> Steps[tuple[list[int], Waited]]:
-        """The nodes that need no lock, and those that have theirs; the others are parked, or have waited too long."""
+        """Return the nodes that need no lock or have theirs, and those that waited too long. The others are parked."""
         run, waited = self._run, Waited()
         wanted: dict[tuple[int, bool], tuple[LockManager, dict[int, str]]] = {}
         free: dict[int, None] = {}
@@ -77,36 +77,36 @@ class Locking:
         return list(free), waited
 
     def release(self, id: int, outcome: Outcome) -> None:
-        """The node lets its lock go, if it has one."""
+        """Release the node's lock, if it has one."""
         if self._run.progress[id].leased:
             self._run.leased(id, False)
             self._out.append(Release(id, outcome))
 
     def woken(self, key: str) -> None:
-        """Whoever held the key is done with it, or may be."""
+        """Wake the nodes that wait for a key, whose holder may be done."""
         for id in self._parked.pop(key, ()):
             self._run.wake(id)
 
     def clear(self) -> None:
-        """Nobody waits for a lock any more."""
+        """Forget all waiting nodes."""
         self._parked.clear()
 
     def unpark(self, id: int) -> None:
-        """The node goes on, if it was parked."""
+        """Let a node continue, if it was parked."""
         seconds = self._run.unpark(id)
         if seconds is not None:
             name = self._run.name(id)
             self._out.append(Tell(log.NodeUnparked(at=self._run.now.at, node=id, task=name, seconds=seconds)))
 
     def around_themselves(self, ids: Iterable[int]) -> dict[int, PenstockError]:
-        """The nodes whose keys are being computed by calls that the run is inside of, and what is wrong with that."""
+        """Return the nodes whose keys are being computed by calls around this run, with the errors for them."""
         around, found = self._around, dict[int, PenstockError]()
         if around is None or not around.keys:
             return found
         for id in ids:
             node, key = self._run.graph.nodes[id], self._run.progress[id].key
             times = 0 if key is None else around.keys.count((node.entry.task.identity, key))
-            # Without a lock it does not wait, and may know what it does; but not for ever.
+            # Without a lock it does not wait, so recursion is allowed up to a limit.
             if times and (times >= MAX_DEPTH or self._flight_of(node).manager is not None):
                 found[id] = self._around_itself(id, key)
         return found
@@ -116,15 +116,15 @@ class Locking:
         return TracingError(
             f"{name} would wait for itself",
             where=f"key {key}",
-            because=f"while that key was being computed, {name} was called for the same key again",
-            hint="call it with other arguments, or have the cache policy tell the two calls apart",
+            because=f"{name} was called again with the same key while that key was being computed",
+            hint="call it with other arguments, or use a cache policy that distinguishes the two calls",
         )
 
     def _acquired(
         self, manager: LockManager, keys: Mapping[int, str], required: bool
     ) -> Steps[dict[int, Lease | Holder | None]]:
-        """One try for each node's key. What a run around this one holds is computed under its lock: to wait for that
-        run would be to wait for ourselves."""
+        """Try once for each node's key. Keys held by a run around this one are computed under its lock, since waiting
+        for that run would be a deadlock."""
         answers: dict[int, Lease | Holder | None] = dict((yield Acquire(manager, keys, required)))
         around = self._around
         if around is not None:
@@ -134,7 +134,7 @@ class Locking:
         return answers
 
     def _hopeless(self, id: int, holder: Holder) -> bool:
-        """Whether the node runs without a lock in the end: what it waits for may be waiting for the call around it."""
+        """Return whether the node should run without a lock, because the holder may be waiting for the outer call."""
         around = self._around
         if around is None or not self._run.waited(id, PATIENCE_SECONDS):
             return False
@@ -147,16 +147,16 @@ class Locking:
         return not around.lends
 
     def _park(self, id: int, key: str, holder: Holder | None) -> None:
-        """The node waits for the holder, or (without one) for the lock manager to answer again."""
+        """Park a node until the holder is done or, without a holder, until the lock manager answers again."""
         run = self._run
-        # Of a borrowed lock another one says when it is free.
+        # The key of a borrowed lock differs from the node's.
         self._parked.setdefault(holder.key if holder is not None else key, []).append(id)
         if holder is None:
             run.park(id)
             return
         if run.park_behind(id):
             run.counts["contended"] += 1
-        # A node is looked at every few seconds while it is parked: said once for each holder.
+        # A parked node is checked every few seconds, but each holder is reported once.
         if run.told_of(id, (holder.session_id, holder.fencing_token)):
             named: dict[str, Any] = {"node": id, "task": run.name(id), "key": key}
             self._out.append(Tell(log.NodeParked(at=run.now.at, holder=holder.info, since=holder.since, **named)))
@@ -166,14 +166,14 @@ class Locking:
 
     def _timeout(self, id: int, holder: Holder) -> LockTimeout:
         return LockTimeout(
-            f"{self._run.name(id)} waited {self._lock_wait_seconds:g} s for a result that somebody else computes",
+            f"{self._run.name(id)} waited {self._lock_wait_seconds:g} s for a result that another run computes",
             where=f"node {id}, key {holder.key}",
             because=f"it is held by {holder.described()}",
-            hint="`penstock locks ls` shows who holds what; set lock_wait_seconds to wait longer",
+            hint="`penstock locks ls` lists all locks; increase lock_wait_seconds to wait longer",
         )
 
     def _waits_in_vain(self, id: int) -> bool:
-        """Whether the node has waited for a permit of a call that may be waiting for the worker of the call around."""
+        """Return whether the node has waited too long for a permit whose holder may need the outer call's worker."""
         return self._run.progress[id].limited and self._run.waited(id, PATIENCE_SECONDS)
 
     def _in_vain(self, id: int) -> LockTimeout:

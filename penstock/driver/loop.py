@@ -1,7 +1,7 @@
-"""The driver's loop: the one thread around the core. It has the time and the inbox, and sees to it that all is done.
+"""The driver's loop: the thread around the core, with the clock and the inbox.
 
-Whatever reaches the driver (more graph, outcomes, woken locks, timers) is an event in its inbox. Each turn of the loop
-tells the core what has come, and then has it go on with all that is ready together.
+Everything that reaches the driver (more graph, outcomes, woken locks, timers) is an event in its inbox. Each turn of
+the loop passes these events to the core, and then lets it decide all ready nodes together.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from penstock.driver.state.progress import Moment
 
 
 class Driver:
-    """Brings one graph forward. Public methods may be called from any thread; `start` first, `close` last."""
+    """Executes one graph. Public methods may be called from any thread; `start` first, `close` last."""
 
     def __init__(self, core: Core, performer: Performer, inbox: Inbox, *, clock: Clock) -> None:
         self.run = core.run
         self.inbox = inbox
         self.crash: BaseException | None = None
         self.over = False
-        """The loop has ended: nothing goes forward any more."""
-        self.dropped: list[int] = []  # nodes nobody holds a future of any more; appended by other threads
+        """Whether the loop has ended."""
+        self.dropped: list[int] = []  # nodes whose last future is gone; appended by other threads
         self._core = core
         self._performer = performer
         self._clock = clock
         self._thread = threading.Thread(target=self._loop, name="penstock-driver", daemon=True)
-        self._asked: list[threading.Event] = []  # by threads whose message the loop has not taken yet
+        self._asked: list[threading.Event] = []  # waiters whose events the loop has not taken yet
         self._timers: list[tuple[float, int, Event]] = []
         self._timer_number = 0
         self._stopping = False
@@ -65,48 +65,48 @@ class Driver:
         self._thread.start()
 
     def advance(self, *, want: tuple[int, ...] = ()) -> threading.Event:
-        """Plan and run everything traced so far; the event is set when all of `want` (default: everything) is over.
+        """Plan and run everything traced so far.
 
-        It is set as well when the loop ends before that.
+        The returned event is set when all nodes in `want` (or all nodes, if it is empty) are over, or the loop ends.
         """
         done = threading.Event()
         return self._ask(done, Extend(len(self.run.graph), want, done))
 
     def give_up(self, done: threading.Event) -> None:
-        """Whoever called `advance` does not wait any longer."""
+        """Stop waiting for an event that `advance` returned."""
         self.inbox.put(GiveUp(done))
 
     def remake(self, node: int, reason: str, generation: int | None) -> None:
-        """A stored value that was handed out turned out to be unusable: make it again."""
+        """Recompute a stored value that turned out to be unusable."""
         self.inbox.put(Remake(node, reason, generation))
 
     def finish_running(self) -> threading.Event:
-        """Begin nothing more; the event is set when all that is under way has ended, or the loop has."""
+        """Start nothing more. The returned event is set when all running calls, or the loop, have ended."""
         ended = threading.Event()
         return self._ask(ended, FinishRunning(ended))
 
     def cancel(self) -> None:
-        """Stop running work and start no more; what is unfinished fails with `Cancelled`."""
+        """Stop running calls and start no more. Unfinished nodes fail with `Cancelled`."""
         self.inbox.put(Cancel())
 
     def fetch(self, handle: Any) -> Any:
-        """A value out of the engine."""
+        """Fetch a value from the engine."""
         engine = self._performer.engine
-        assert engine is not None  # it gave the handle
+        assert engine is not None  # it created the handle
         return engine.fetch(handle)
 
     def close(self) -> None:
-        """Stop the loop, the locks and the engine. Running work is cancelled."""
+        """Stop the loop, the locks and the engine. Running calls are cancelled."""
         self.inbox.put(None)
         if self._thread.ident is not None:
             self._thread.join()
-        # Nobody can ask the engine for values any more.
+        # No value can be requested from the engine any more.
         self._performer.close(self.run.values.let_all_go())
 
     def _ask(self, waiter: threading.Event, event: Extend | FinishRunning) -> threading.Event:
         self._asked.append(waiter)
         self.inbox.put(event)
-        if self.over:  # asked after: either this sees that the loop ended, or the ending loop sees the waiter
+        if self.over:  # checked last: either this sees that the loop ended, or the ending loop sees the waiter
             waiter.set()
         return waiter
 
@@ -125,9 +125,9 @@ class Driver:
             waiter.set()
 
     def _end(self, event: Broken | Stop) -> None:
-        """Do what follows as far as it can be done: something of it may be what does not work."""
+        """Carry out the last instructions as far as possible: one of them may be what failed."""
         for instruction in self._core.handle(event, self._now()):
-            with contextlib.suppress(Exception):  # what is not released runs out
+            with contextlib.suppress(Exception):  # locks that are not released expire
                 self._instructions[type(instruction)](instruction)
         with contextlib.suppress(Exception):
             self._performer.leases.flush()
@@ -171,7 +171,7 @@ class Driver:
             self._handle(heapq.heappop(self._timers)[2])
 
     def _handle(self, event: Event) -> None:
-        """Tell the core, and do what it says, until it has no question any more."""
+        """Pass an event to the core and carry out its instructions, until it has no more questions."""
         following: Event | None = event
         while following is not None:
             instructions, following = self._core.handle(following, self._now()), None

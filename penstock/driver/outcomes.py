@@ -1,4 +1,4 @@
-"""Outcomes: what an engine's reports mean for the nodes they are about."""
+"""Outcomes: handling an engine's reports about calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from penstock.worker.messages import Finished, Outcome, Started, Waits
 
 
 class Outcomes:
-    """Takes reports, and has the rest of the core do what follows."""
+    """Translates reports into actions of the other parts of the core."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Outcomes:
         self._planning = planning
 
     def started(self, report: Started) -> None:
-        """A worker took a bundle up: from now on its time counts."""
+        """Start the time-out of a bundle that a worker has started."""
         bundle = self._dispatch.under_way(report.bundle)
         if bundle is not None:
             seconds = self._run.graph.nodes[bundle.calls[0].node].entry.task.options.timeout_seconds
@@ -43,14 +43,14 @@ class Outcomes:
                 self._out.append(Later(seconds, TimedOut(bundle.number, seconds)))
 
     def waits(self, report: Waits) -> None:
-        """Calls behind the one that waits will come back: nobody is to wait meanwhile for what they would compute."""
+        """Release the locks of calls behind one that waits, because the engine will return them."""
         bundle = self._dispatch.under_way(report.bundle)
         if bundle is not None and report.waits:
             places = [call.node for call in bundle.calls]
             self._admission.let_locks_go(places[places.index(report.node) + 1 :])
 
     def timed_out(self, event: TimedOut) -> Steps[None]:
-        """A bundle ran longer than it may, if it still does."""
+        """Stop a bundle whose time-out expired, if it is still running."""
         bundle = self._dispatch.under_way(event.bundle)
         if bundle is not None:
             self._dispatch.stop(bundle)
@@ -58,14 +58,14 @@ class Outcomes:
             yield from self._settle([Outcome(c.node, c.attempt, "timeout", seconds=seconds) for c in bundle.calls])
 
     def finished(self, report: Finished) -> Steps[None]:
-        """A bundle is over."""
+        """Handle the outcomes of a bundle that is over."""
         bundle = self._dispatch.under_way(report.bundle)
         if bundle is not None:
             self._dispatch.end(bundle)
             yield from self._settle(report.outcomes)
 
     def have_values(self, outcomes: Sequence[Outcome]) -> Steps[None]:
-        """These nodes have their values: found, or computed."""
+        """Record the values of nodes that were found or computed."""
         for outcome in outcomes:
             if self._planning.changed(outcome):
                 yield from self._planning.revise([outcome.node])
@@ -75,11 +75,11 @@ class Outcomes:
         run, learn = self._run, self._dispatch.bundler.learn
         for outcome in outcomes:
             if run.scheduler.over(outcome.node):
-                continue  # something it needs failed in the same bundle
+                continue  # a dependency failed in the same bundle
             if outcome.kind in ("executed", "hit"):
                 learn(run.graph.nodes[outcome.node], outcome.busy)
                 if run.made_of_others(outcome.node):
-                    # Made from values that are others now.
+                    # Computed from values that have changed since.
                     absent = run.values.absent(outcome.node)
                     yield from self._planning.decide_again(outcome.node, absent)
                 else:
@@ -94,7 +94,7 @@ class Outcomes:
     def _no_value(self, outcome: Outcome, *, alone: bool) -> None:
         id, kind = outcome.node, outcome.kind
         if kind == "apart" or (kind == "worker_lost" and not alone):
-            # Nobody can say whose fault it was: each of them is tried by itself.
+            # The cause is unknown, so each call is tried by itself.
             self._run.travel_alone(id)
             self._hand_back(outcome)
         elif kind == "failed" and outcome.failure is not None:
@@ -107,6 +107,6 @@ class Outcomes:
             self._hand_back(outcome)
 
     def _hand_back(self, outcome: Outcome) -> None:
-        """The call did not run: its node is decided again, with what is known now, once its inputs are there."""
+        """Decide the node of a call that did not run again, once its inputs are available."""
         self._admission.leave(outcome.node)
         self._completion.skip(self._run.handed_back(outcome.node, outcome.cache_key), outcome.node)

@@ -1,4 +1,4 @@
-"""Planning: seeing to it that nodes get a value. By a hit, by running, or by running again what was lost or let go."""
+"""Planning: how nodes get a value, which is by a hit, by running, or by recomputing lost and released values."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from penstock.worker.failures import describe
 from penstock.worker.messages import NO_GENERATION, Outcome
 
 MAX_REMAKES = 3
-"""A value that cannot be read back is made again this often."""
+"""How many times an unreadable value is recomputed."""
 
 
 class Planning:
-    """From what somebody wants to nodes that run."""
+    """Turns requested values into nodes that run."""
 
     def __init__(
         self, run: RunState, out: Out, *, admission: Admission, completion: Completion, recompute_unknown: bool
     ) -> None:
-        """With `recompute_unknown` a node runs although the store did not say whether there is a result of it."""
+        """With `recompute_unknown`, a node runs if the store does not answer whether it has a result."""
         self._run = run
         self._out = out
         self._admission = admission
@@ -36,25 +36,25 @@ class Planning:
         self._recompute_unknown = recompute_unknown
         self._revision = Revision(run)
         self.stopped = False
-        """The run is cancelled: nothing is to run any more."""
+        """Whether the run is cancelled, so that nothing may run any more."""
 
     def extend(self, event: Extend) -> Steps[None]:
-        """More of the graph was traced."""
+        """Plan what was traced since the last call."""
         run, values = self._run, self._run.values
         before, upto = values.planned, event.upto
         targets = [t for t in run.graph.outputs(before, values.held) if t < upto]
         values.planned = max(before, upto)
         yield from self.bring([*targets, *event.want])
-        # What was kept for these nodes alone, and turns out not to be needed by them.
+        # Values that were kept for these nodes only, and are not needed.
         forget(self._out, values.let_go(dep for node in run.graph.nodes[before:upto] for dep in node.deps))
 
     def bring(self, ids: Sequence[int]) -> Steps[None]:
-        """See to it that these nodes get a value."""
+        """Provide these nodes with values."""
         run, planner, counters = self._run, self._run.planner, self._run.planner.counters
         new = [id for id in ids if planner.lacks_value(id)]
         for id in ids:
             if run.over(id) and not run.values.there(id) and run.error(id) is None:
-                yield from self._run_again(id, "its value was let go")
+                yield from self._run_again(id, "its value was released")
         if not new:
             return
         before = (counters.rounds, counters.lookups)
@@ -68,51 +68,51 @@ class Planning:
         for id in planner.reconciled():
             hit = planner.steps[id].answer
             assert isinstance(hit, Hit)  # it was found by its recipe
-            # That it belongs to what this run has: the next one need not compare them.
+            # Records that it agrees with this run's values, so that the next run need not compare them.
             self._note_recipe(id, hit, hit.expires, told=False)
         self._tell_plan(fresh, counters.rounds - before[0], counters.lookups - before[1])
 
     def decide_again(self, id: int, needs: Sequence[int]) -> Steps[None]:
-        """The node waits for inputs that have to be made (again), and its key for their values."""
+        """Let a node wait for inputs that must be computed, and discard its key."""
         self._admission.forget(id)
         yield from self.bring(needs)
         self._completion.skip(self._run.decide_again(id, needs), id)
 
     def changed(self, outcome: Outcome) -> bool:
-        """Whether a node that has a value again has another one than before; then `revise` has to follow."""
+        """Return whether a recomputed value differs from the earlier one. If so, `revise` must follow."""
         return self._revision.changed(outcome)
 
     def revise(self, changed: Sequence[int]) -> Steps[None]:
-        """Values of the run are others now: what was made from the old ones is decided anew."""
+        """Decide again all nodes whose values were computed from values that have changed."""
         for id in changed:
             self._run.take_hit_back(id)
         for id in self._revision.outdated(changed):
-            yield from self._run_again(id, "an input came out differently")
+            yield from self._run_again(id, "an input changed when it was recomputed")
         self._revision.check_unseen(changed)
 
     def remake(self, id: int, reason: str, generation: int | None) -> Steps[None]:
-        """A node's stored value is unusable: it runs again in this run, with whatever was pruned above it."""
+        """Run a node with an unusable stored value again, with everything that was pruned above it."""
         run, result = self._run, self._run.results.get(id)
         if result is None or (result.record is not None and generation not in (None, result.record.generation)):
-            return  # made again already
+            return  # already recomputed
         self._out.append(Tell(log.NodeRevived(at=run.now.at, node=id, task=run.name(id), reason=reason)))
         self._revision.made_again(id)
         yield from self._run_again(id, reason)
         run.must_not_use(id, generation)
 
     def input_lost(self, id: int, lost: Mapping[int, int]) -> Steps[None]:
-        """Values of these inputs could not be had, each of this generation."""
+        """Recompute inputs whose values, of the given generations, could not be read."""
         run = self._run
         made_since = run.progress[id].key_age != run.age(id)
         for node, generation in lost.items():
             if generation == NO_GENERATION and made_since:
-                continue  # others had missed it too, and it is there again
+                continue  # already recomputed for another node
             if run.remade.get(node, 0) >= MAX_REMAKES:
                 error = DamagedResult(
                     f"the result of {run.name(node)} cannot be read back",
                     where=f"node {node}, needed by node {id}",
-                    because=f"it was made {MAX_REMAKES + 1} times, and each time its bytes were missing or damaged",
-                    hint="see whether something else writes to the store; `penstock cache verify` checks all of it",
+                    because=f"it was computed {MAX_REMAKES + 1} times, and each time its bytes were missing or damaged",
+                    hint="check whether another program writes to the store; `penstock cache verify` checks all of it",
                 )
                 self._completion.fail(id, describe(error))
                 return
@@ -124,7 +124,7 @@ class Planning:
     # -- inside ---------------------------------------------------------------------------------------------------
 
     def _plan(self, targets: Sequence[int]) -> Steps[None]:
-        """Let the planner decide the targets, with the answers that it asks for."""
+        """Plan the targets, passing the planner's queries on."""
         rounds, answers = self._run.planner.plan(targets), None
         while True:
             try:
@@ -138,7 +138,7 @@ class Planning:
         self._completion.skip(self._run.made_again(id, reason), id)
 
     def _read_limits(self, ids: Iterable[int]) -> Steps[None]:
-        """Learn which tags are limited, if it matters for any of these nodes."""
+        """Read which tags are limited, if any of these nodes has tags."""
         if any(self._run.graph.nodes[id].entry.task.options.tags for id in ids):
             in_force = yield ReadLimits()
             self._run.limits_are(in_force.at_once.keys() | in_force.rates.keys())
@@ -147,15 +147,15 @@ class Planning:
         run, step = self._run, self._run.planner.steps[id]
         answer = step.answer
         if isinstance(answer, NoAnswer) and answer.generation is not None:
-            raise answer.error  # whatever `on_unknown` says: it would hide that somebody else wrote there
+            raise answer.error  # whatever `on_unknown` says, so as not to hide that others wrote to the store
         if step.status is Status.UNKNOWN and not self._recompute_unknown:
             raise StoreUnreachable(
-                f"the store did not say whether there is a result of {run.name(id)}",
+                f"the store did not answer whether it has a result of {run.name(id)}",
                 because=str(getattr(answer, "error", "")),
-                hint='try again when it answers, or set on_unknown="recompute" to run without knowing',
+                hint='run it again when the store is reachable, or set on_unknown="recompute" to compute it anyway',
             )
         if step.status is Status.PRUNED:
-            return  # only looked at, to see whether others agree
+            return  # only looked up to compare other decisions
         if isinstance(answer, Hit) and not step.runs:
             run.note_hit(id, answer)
             if run.planner.found_by_content(id):
@@ -173,7 +173,7 @@ class Planning:
         run = self._run
         tally = dict.fromkeys(("hit", "miss", "bypass", "unknown"), 0)
         calls: dict[Entry, int] = {}
-        for id in fresh:  # tasks are told in the order of their first calls
+        for id in fresh:  # so that tasks are in the order of their first calls
             status = run.planner.steps[id].status
             if status is Status.PRUNED:
                 continue

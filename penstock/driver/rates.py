@@ -1,7 +1,7 @@
-"""Named rates: a node whose task has a tag with a rate goes on only with one of the period's starts.
+"""Rates: a node whose task has a tag with a rate needs one of the period's starts to run.
 
-A start is used up when the node is handed to its runner, whatever becomes of it; each attempt takes one. Who finds none
-left is parked until the next period begins, and holds no permit meanwhile.
+A start is used when the node is submitted, whatever its outcome; each attempt takes one. If there is none left, the
+node is parked until the next period begins and holds no permit meanwhile.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from penstock.limits.rates import Rate
 
 _PREFIX = "penstock rate "
 _JITTER = 0.05
-"""Of a period: so that drivers do not all come at once."""
+"""A fraction of the period, so that drivers do not all start at the same time."""
 
 
 class Rates:
@@ -31,7 +31,7 @@ class Rates:
         self._parked: dict[str, deque[int]] = {}
 
     def use(self, ids: list[int], in_force: InForce) -> Steps[tuple[list[int], list[int]]]:
-        """The nodes that may begin now, and those that were parked."""
+        """Return the nodes that may start now, and those that were parked."""
         wanted = {id: rates for id in ids if (rates := self._rates(id, in_force))}
         lacking = (yield TakeStarts(wanted)) if wanted else {}
         parked = {id: tag for id, tag in lacking.items() if tag is not None}
@@ -40,18 +40,18 @@ class Rates:
         return [id for id in ids if id not in parked], list(parked)
 
     def clear(self) -> None:
-        """Nobody waits for a period any more."""
+        """Forget all waiting nodes."""
         self._parked.clear()
 
     def knows(self, key: str) -> bool:
-        """Whether the key is that of a rate."""
+        """Return whether a key is that of a rate."""
         return key.startswith(_PREFIX)
 
     def woken(self, key: str, in_force: InForce) -> None:
-        """A period has begun."""
+        """Wake nodes at the start of a period."""
         tag = key.removeprefix(_PREFIX)
         waiting, rate = self._parked.get(tag, deque()), in_force.rates.get(tag)
-        # No more than can begin: of ten thousand, the others are not looked at before it is their turn.
+        # No more nodes than can start, since there may be ten thousand.
         left = len(waiting) if rate is None else rate.starts
         while waiting and left:
             left -= self._run.wake(waiting.popleft(), look_up=False)
@@ -70,7 +70,7 @@ class Rates:
             self._out.append(Tell(event))
 
     def _wake(self, tag: str, rate: Rate) -> None:
-        """Look at those that wait for the tag again when the next period has begun."""
+        """Wake the nodes that wait for the tag when the next period begins."""
         seconds = rate.seconds_left(self._run.now.at)
         jitter = self._rng.uniform(0.0, _JITTER * min(rate.seconds, 10.0))
         self._out.append(Later(seconds + jitter, Woken(_PREFIX + tag)))

@@ -1,4 +1,4 @@
-"""Recipe entries that the driver writes: of results found by what went into them, or looked at together. Pure."""
+"""Recipe entries that the driver writes, for results found by the values of their inputs or checked together. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from penstock.storage.results.recipes import MAX_RECIPE_INPUTS
 
 
 def earliest_expiry(run: RunState, node: Node, hit: Hit) -> float | None:
-    """When the result, or anything it was made from, expires first."""
+    """Return the earliest expiry of the result and everything it was computed from."""
     results = run.results
     expiries = [e for d in node.deps if d in results and (e := results[d].expires) is not None]
     return min([*expiries, hit.expires] if hit.expires is not None else expiries, default=None)
 
 
 def recipe_entry(run: RunState, node: Node, hit: Hit, expires: float | None) -> RecipeEntry | None:
-    """What is to be noted for the node's recipe, now that its result is known; None if it has none."""
+    """Return the entry of the node's recipe with its known result, or None if the node has no recipe."""
     if node.recipe_key is None or not node.deps:
         return None
     claims = [run.planner.claim(d) for d in node.deps]

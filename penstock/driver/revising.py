@@ -1,8 +1,8 @@
-"""Revising: what follows when a value that others of the run have used turns out to be another one.
+"""Revising: what happens if a value changes after other nodes of the run have used it.
 
-That happens when stored bytes are lost and the value comes out differently when it is made again, or when somebody
-refreshed it meanwhile. Whatever was made from the old value is decided anew, unless the flow has seen it: then the run
-ends, since no value that it could go on with would belong to those it has.
+This happens if stored bytes are lost and recomputing gives another value, or if another run refreshed it. Everything
+that was computed from the old value is decided again, unless the flow has seen such a value: then the run fails, since
+it could not continue with consistent values.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from penstock.worker.messages import Outcome
 
 
 class Revision:
-    """Knows which values may have changed. Touched by the driver's thread only."""
+    """Tracks which values may have changed. Used by the driver's thread only."""
 
     def __init__(self, run: RunState) -> None:
         self._run = run
-        self._before: dict[int, Result] = {}  # of values that are made again
+        self._before: dict[int, Result] = {}  # of values that are being recomputed
         self._below: set[int] = set()
 
     def made_again(self, id: int) -> None:
-        """The node has a value and runs again."""
+        """Remember the value of a node that runs again."""
         self._before.setdefault(id, self._run.results[id])
 
     def changed(self, now: Outcome) -> bool:
-        """Whether a node that has a value again has another one than before."""
+        """Return whether a recomputed value differs from the earlier one."""
         before = self._before.pop(now.node, None) if self._before else None
         if before is None or before.digest is None or now.digest in (None, before.digest):
             return False
-        # What has no stable digest is known by its attempt, and may be the same nevertheless.
+        # A value without a stable digest is identified by its attempt, but may be equal nevertheless.
         return before.record is None or now.record is None or not _same_bytes(before.record, now.record)
 
     def outdated(self, changed: Iterable[int]) -> list[int]:
-        """The nodes that have a value made from one that changed, in order; they have to be decided anew."""
+        """Return the nodes whose values were computed from one that changed, in order. They must be decided again."""
         run, steps = self._run, self._run.planner.steps
         first = set(changed)
         below = set(first)
@@ -50,13 +50,13 @@ class Revision:
             if id not in steps or steps[id].status is Status.PRUNED:
                 run.planner.forget(id)
         again = [id for id in sorted(below - first) if run.over(id) and id in run.results]
-        run.revised([*first, *again])  # what is made of these just now is outdated too
+        run.revised([*first, *again])  # values being computed from these are outdated, too
         return again
 
     def check_unseen(self, changed: Iterable[int]) -> None:
-        """Raise `ValuesChanged` if the flow has seen a value that changed, or one that was outdated by it.
+        """Raise `ValuesChanged` if the flow has seen a value that changed, or one computed from it.
 
-        To be called when these can be handed out no more, and before the new ones can be.
+        Call this when the old values can no longer be handed out, and before the new ones can be.
         """
         seen = self._below & self._run.handed_out
         if seen:
@@ -64,11 +64,11 @@ class Revision:
 
     def _seen(self, seen: int, changed: int) -> ValuesChanged:
         run = self._run
-        what = "the flow has used it" if seen == changed else f"the flow has used {run.name(seen)}, made from it,"
+        what = "it" if seen == changed else f"{run.name(seen)}, which was computed from it"
         return ValuesChanged(
-            f"the result of {run.name(changed)} is not what it was when the run began to use it",
+            f"the result of {run.name(changed)} changed while the run was using it",
             where=f"node {changed}" + (f", node {seen}" if seen != changed else ""),
-            because=f"its stored bytes were lost or replaced, it came out differently, and {what} already",
+            because=f"its stored bytes were lost or replaced, and the flow had already used {what}",
         )
 
 

@@ -1,4 +1,4 @@
-"""Waiters: who waits for which nodes, and is told when these are over."""
+"""Waiters: those that wait for nodes, and are answered when these are over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from penstock.driver.state.run_state import RunState
 
 
 class Waiters:
-    """Those who wait for nodes, and those who wait for what is under way to end."""
+    """The waiters for nodes, and those for the end of all running calls."""
 
     def __init__(self, run: RunState, out: Out) -> None:
         self._run = run
@@ -16,23 +16,23 @@ class Waiters:
         self._waiting: list[tuple[tuple[int, ...], Waiter]] = []
         self._last: list[Waiter] = []
         self.finishing = False
-        """Somebody waits for what is under way, or did: nothing more is begun."""
+        """Whether nothing more may be started, since a waiter waits, or waited, for the running calls."""
 
     def wait_for(self, want: tuple[int, ...], waiter: Waiter) -> None:
-        """The waiter waits until all of `want` (or of the run, if that is empty) are over."""
+        """Register a waiter for the nodes in `want`, or for all nodes if it is empty."""
         self._waiting.append((want, waiter))
 
     def wait_for_the_last(self, waiter: Waiter) -> None:
-        """Nothing more is to be begun; the waiter waits until nothing is under way."""
+        """Start nothing more, and register a waiter for the end of all running calls."""
         self.finishing = True
         self._last.append(waiter)
 
     def forget(self, waiter: Waiter) -> None:
-        """The waiter does not wait any longer."""
+        """Remove a waiter."""
         self._waiting = [each for each in self._waiting if each[1] is not waiter]
 
     def answer(self, *, idle: bool) -> None:
-        """Tell those whose wait is over. `idle`: nothing is under way."""
+        """Answer the waiters whose wait is over. `idle` says that no call is running."""
         run, still = self._run, []
         for want, waiter in self._waiting:
             if all(run.over(n) for n in want) if want else run.scheduler.idle:
@@ -45,7 +45,7 @@ class Waiters:
             self._last.clear()
 
     def answer_all(self) -> None:
-        """Nothing goes forward any more: whoever waits is told."""
+        """Answer all waiters, since there will be no more progress."""
         self._out.extend(Answer(waiter) for waiter in (*(waiter for _, waiter in self._waiting), *self._last))
         self._waiting.clear()
         self._last.clear()

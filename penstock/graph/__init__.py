@@ -1,1 +1,1 @@
-"""The task graph and its keys: pure, no file, no network, no thread."""
+"""The task graph and its keys. Pure: no files, network or threads."""

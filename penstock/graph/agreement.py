@@ -1,8 +1,8 @@
-"""Whether decisions agree: what each hit was made from, beside what was decided of its inputs.
+"""Checks that decisions agree: the inputs from which each hit was computed against what was decided about them.
 
-A hit *claims* a digest for each of its inputs. Of an input that is decided the claim is compared with its digest, of
-one that is pruned with the claims of others. A part of a result (`future["n"]`) stands for the result: whoever uses
-the part claims the digests of both, written `part/result`.
+A hit *claims* a digest for each of its inputs. For a decided input, the claim is compared with its digest; for a pruned
+one, with the claims of other hits. A part of a result (`future["n"]`) stands for the result: a hit that uses the part
+claims the digests of both, written `part/result`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CHANGED = "an input has another value now"
 
 
 class Decision(Protocol):
-    """What is looked at of a planner's step."""
+    """The part of a planner's step that is checked."""
 
     @property
     def runs(self) -> bool: ...
@@ -34,44 +34,45 @@ class Agreement:
     def __init__(self, graph: Graph, steps: Mapping[int, Decision]) -> None:
         self._graph = graph
         self._steps = steps
-        self._new: dict[int, Sequence[str] | None] = {}  # decided, and not compared with anything yet
+        self._new: dict[int, Sequence[str] | None] = {}  # decided, but not yet compared
         self._origins: dict[int, str | None] = {}
         self._between = Between(graph, steps, self._origins)
-        self._claims: dict[int, dict[int, str] | None] = {}  # by hit: input to digest; None: it does not say
-        self._claimants: dict[int, list[int]] = {}  # by input: the hits that were made from it
-        self._stated: dict[int, str] = {}  # of inputs, as the first claim has it
-        self._parts: dict[int, tuple[str, tuple[str | None, ...]]] = {}  # of parts: digest, and those of the results
+        self._claims: dict[int, dict[int, str] | None] = {}  # by hit: input to digest; None if unknown
+        self._claimants: dict[int, list[int]] = {}  # by input: the hits computed from it
+        self._stated: dict[int, str] = {}  # by input: the digest in the first claim
+        self._parts: dict[int, tuple[str, tuple[str | None, ...]]] = {}  # by part: its digest, and those of the results
         self._doubted: list[int] = []
 
     def decided(self, id: int, stated: Sequence[str] | None, origin: str | None) -> None:
-        """A node was decided (anew).
+        """Note that a node was decided, or decided again.
 
         Args:
-            stated: What a hit says of its deps; None if it does not.
-            origin: Which run said so; None if that is not known.
+            id: The node.
+            stated: The digests of its deps that a hit claims, or None if it claims none.
+            origin: The run that made the claim, or None if it is unknown.
         """
         self._origins[id] = None if self._steps[id].runs else origin
         if self._graph[id].deps or id in self._claimants or self._between.active:
             self._new[id] = stated
 
     def part_taken(self, id: int, digest: str) -> None:
-        """A part of a result has this digest, as long as the result is what it is now."""
+        """Note the digest of a part of a result, valid as long as the result does not change."""
         self._parts[id] = digest, self._known_sources(id)
 
     def withdrawn(self, id: int) -> None:
-        """The node is no hit any more: it claims nothing."""
+        """Note that a node is no longer a hit and claims nothing."""
         self._claims.pop(id, None)
         self._new.pop(id, None)
 
     def forgotten(self, id: int) -> None:
-        """What hits state of the node, and what it claims itself, counts no more."""
+        """Forget the claims about a node and those it makes itself."""
         self.withdrawn(id)
         self._stated.pop(id, None)
 
     def to_look_at(self) -> list[int]:
-        """The pruned nodes that have to say what they were made from before the decisions can be compared."""
+        """Return the pruned nodes whose inputs must be known before the decisions can be compared."""
         if len(self._steps) == 1:
-            return []  # a single result agrees with itself: nothing above it has to be walked
+            return []  # a single result agrees with itself
         new, self._new = self._new, {}
         for id in new:
             self._between.decided(id)
@@ -110,9 +111,9 @@ class Agreement:
         return claims
 
     def broken(self) -> Iterator[tuple[int, str]]:
-        """Hits that do not agree with what was decided of their inputs, and why.
+        """Yield hits that disagree with the decisions about their inputs, and the reasons.
 
-        Each has to be decided anew before the next is asked for: what was made from it is doubted then.
+        Each must be decided again before the next one is requested, since hits computed from it are then in doubt.
         """
         doubted = list(set(self._doubted))
         self._doubted.clear()
@@ -141,7 +142,7 @@ class Agreement:
         return ""
 
     def stated(self, id: int) -> str | None:
-        """The digest of an undecided node's value (or of a part of a result), as hits state it."""
+        """Return the digest of an undecided node's value, or of a part of a result, that hits claim."""
         part = self._parts.get(id)
         if part is None:
             return self._stated.get(id)
@@ -157,5 +158,5 @@ class Agreement:
 
 
 def as_claim(part: str, results: Sequence[str]) -> str:
-    """What is claimed of a part of a result, by the digests of both; empty if one is not known."""
+    """Return the claim about a part of a result, with the digests of both; empty if one is unknown."""
     return f"{part}/{'+'.join(results)}" if part and all(results) else ""

@@ -1,4 +1,4 @@
-"""Walking through a call's arguments: futures become Refs when a call is made, Refs become values when it runs."""
+"""Walking through a call's arguments: futures become Refs when the call is made, and Refs values when it runs."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ from penstock.errors import TracingError
 from penstock.graph.futures import Future, FutureList, Futures
 
 SMALL = _PLAIN - {bytes, str}
-"""Types of values that are kept as they are, without a look at them."""
+"""Types of values that are kept unchanged without further checks."""
 _TEXTS = frozenset({bytes, str})
 _BUILT_IN = frozenset({list, tuple, dict, set, frozenset})
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 
 
 def walk(value: Any, leaf: Callable[[Any], Any], whole: Callable[[Any], Any] = lambda value: value) -> Any:
-    """The value rebuilt, with `leaf` applied to whatever is neither a plain value nor a list, tuple, dict or set.
+    """Rebuild a value, applying `leaf` to everything that is neither a plain value nor a list, tuple, dict or set.
 
-    Large bytes and texts, and long containers of plain values, are leaves as a whole.
+    Large bytes and strings, and long containers of plain values, are single leaves. Dataclasses and containers of other
+    types are rebuilt only if they contain futures (or Refs). The list that `task.map` returns becomes a plain list.
 
-    Dataclasses and containers of other types are rebuilt only if futures (or Refs) are in them. A list of futures as
-    `task.map` gives it becomes a plain list.
+    Args:
+        value: The value.
+        leaf: Returns the replacement of a leaf.
+        whole: Returns the replacement of a value that contains itself or exceeds Python's recursion limit.
 
-    What leads back to itself, or is nested deeper than Python goes, is what `whole` makes of it, if no future (or Ref)
-    is in it; else it is a `TracingError`.
+    Raises:
+        TracingError: Such a value contains a future (or Ref).
     """
     try:
         return _walk(value, leaf)
@@ -39,8 +42,8 @@ def walk(value: Any, leaf: Callable[[Any], Any], whole: Callable[[Any], Any] = l
         if not stands_for_nodes(value):
             return whole(value)
         raise TracingError(
-            "a future stands in a value that contains itself, or is nested too deeply",
-            because="such a value cannot be made again with the future's value in its place",
+            "a future is inside a value that contains itself or is nested too deeply",
+            because="such a value cannot be rebuilt with the future's value in its place",
             hint="pass the future by itself, or in a flatter list, tuple or dict",
         ) from error
 
@@ -61,7 +64,7 @@ def _walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
         return {_walk(k, leaf): v if type(v) in SMALL else _walk(v, leaf) for k, v in value.items()}
     if kind is set or kind is frozenset:
         return kind([_walk(v, leaf) for v in value])
-    # The class is asked, not the value: what that says of itself may be anything.
+    # By the class, since the value's own attributes may be anything.
     if issubclass(kind, tuple) and hasattr(kind, "_make"):
         return value._make([_walk(v, leaf) for v in value])  # a named tuple
     if kind is Future or kind is Ref or kind is Large:
@@ -76,7 +79,7 @@ def _walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
 
 
 def _rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    """A dataclass, or a container of a type of its own, with other contents."""
+    """Rebuild a dataclass, or a container of a user's type, with other contents."""
     if isinstance(value, tuple | set | frozenset):
         return type(value)(_walk(v, leaf) for v in value)
     twin = copy.copy(value)
@@ -93,7 +96,7 @@ def _rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
 
 
 def stands_for_nodes(value: Any) -> bool:
-    """Whether there is a future, a Ref or a Large in it. Objects may lead back to themselves here."""
+    """Return whether a value, which may contain itself, contains a future, a Ref or a Large."""
     stack, seen = [value], set()
     while stack:
         item = stack.pop()
@@ -120,11 +123,10 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def capture(value: Any, keep: Callable[[Any], Any]) -> Any:
-    """The argument as a node keeps it: as it is now, with `keep(part)` for each future, array, data frame and other
-    object in it.
+    """Return a snapshot of an argument, with `keep(part)` for each future, array, data frame and other object in it.
 
-    Containers are rebuilt, so that appending to one after the call changes nothing. Raises `TracingError` for
-    generators and other one-way streams.
+    Containers are rebuilt, so that later changes to them have no effect. Raises `TracingError` for generators and other
+    values that can be read only once.
     """
     if type(value) in _TEXTS and len(value) < LARGE_BYTES:
         return value
@@ -132,7 +134,7 @@ def capture(value: Any, keep: Callable[[Any], Any]) -> Any:
 
 
 def replace_futures(value: Any, resolve: Callable[[Future[Any]], Any]) -> Any:
-    """The value with each future in it replaced; everything else is passed on uncopied."""
+    """Return the value with its futures replaced. Everything else is not copied."""
 
     def replaced(leaf: Any) -> Any:
         if type(leaf) is not Future:
@@ -150,7 +152,7 @@ def replace_futures(value: Any, resolve: Callable[[Future[Any]], Any]) -> Any:
 
 
 class _OfTask(Exception):
-    """A task's own `RecursionError`, which says nothing about the value that its future stands in."""
+    """A task's own `RecursionError`, which is not caused by the value around its future."""
 
     def __init__(self, failure: RecursionError) -> None:
         super().__init__()
@@ -158,34 +160,34 @@ class _OfTask(Exception):
 
 
 def fill(value: Any, resolve: Callable[[Ref], Any]) -> Any:
-    """The argument as the function gets it: every Ref and every Large replaced."""
+    """Return the argument that the function receives: with every Ref and Large replaced."""
     return walk(value, lambda leaf: resolve(leaf) if type(leaf) is Ref else taken(leaf))
 
 
 def taken(leaf: Any) -> Any:
-    """A value of one's own instead of a `Large`; everything else as it is."""
+    """Return a private copy of the value of a `Large`; anything else unchanged."""
     return leaf.take() if type(leaf) is Large else leaf
 
 
 def fill_all(arguments: Mapping[str, Any], resolve: Callable[[Ref], Any]) -> dict[str, Any]:
-    """`fill` for each argument of a call."""
+    """Apply `fill` to each argument of a call."""
     return {name: v if type(v) in _PLAIN else fill(v, resolve) for name, v in arguments.items()}
 
 
 def _copied_whole(value: Any) -> Any:
-    """A copy of what leads back to itself, as it is now."""
+    """Return a snapshot of a value that contains itself."""
     try:
         return copy.deepcopy(value)
     except RecursionError as error:
         raise TracingError(
             f"a {type(value).__name__} that is passed to a task is nested too deeply",
-            because="Python gives up on so many levels",
-            hint="pass flatter data, or text such as JSON",
+            because="it exceeds Python's recursion limit",
+            hint="pass flatter data, or a text format such as JSON",
         ) from error
 
 
 def close_coroutines(value: Any) -> None:
-    """Close those in a value that nobody has begun to await: the error says so, and no warning need say it again."""
+    """Close the unawaited coroutines in a value, since an error is about to report them and no warning is needed."""
 
     def closed(leaf: Any) -> Any:
         if type(leaf) is CoroutineType and getcoroutinestate(leaf) == CORO_CREATED:
@@ -199,13 +201,13 @@ def _checked(value: Any) -> Any:
     if type(value) is CoroutineType:
         raise TracingError(
             f"a coroutine of {value.__qualname__} was passed to a task",
-            because="it was not awaited, so there is no value yet",
+            because="it was not awaited, so it has no value yet",
             hint=f"await it: pass `await {value.__qualname__}(...)`",
         )
     if issubclass(type(value), Iterator) and not hasattr(type(value), "__arrow_c_stream__"):
         raise TracingError(
             f"a {type(value).__name__} was passed to a task",
-            because="it can be read only once, so it could be neither hashed nor retried nor sent to a worker",
-            hint="pass list(...) of it, or let a task produce the items",
+            because="it can be read only once, so it cannot be hashed, retried or sent to a worker",
+            hint="pass list(...) of it, or produce the items in a task",
         )
     return value

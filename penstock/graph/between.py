@@ -1,18 +1,18 @@
-"""Which pruned nodes lie between decisions, so that only a look at them tells whether the decisions agree.
+"""Finds the pruned nodes between decisions that must be looked up to know whether the decisions agree.
 
-A stored result states the digests of its direct inputs. What lies further up is pruned and stays unseen, which is fine
-as long as nothing else depends on it: the result was made from one consistent graph. As soon as a node above it is
-decided by itself, or lies above another result too, the two could have been made from different values of it. Then
-the nodes on the way have to state what they were made from.
+A stored result states the digests of its direct inputs. Nodes further up are pruned and not looked up. That is correct
+as long as nothing else depends on them, since the result was computed from one consistent graph. But if a node above it
+is itself decided, or is also above another result, the two may have been computed from different values of that node.
+Then the nodes in between must state their inputs.
 
-    decided ──▶ pruned ──▶ hit         the pruned node is looked at
-    pruned ──▶ pruned ──▶ hit          the second one is
+    decided ──▶ pruned ──▶ hit         the pruned node is looked up
+    pruned ──▶ pruned ──▶ hit          the second one is looked up
        └────▶ hit
 
-Hits of one **origin** were written by one run, whose values all belonged together: there is nothing to compare between
-them. The pruned nodes above the hits of one origin are its *cone*. They are walked once and never looked at. A cone
-that something else turns out to share is *opened*: from then on each use of each of its nodes is known. Every node and
-every edge is visited at most twice, however often a graph grows.
+Hits of one **origin** were written by one run, whose values all belong together, so they need not be compared. The
+pruned nodes above the hits of one origin are its *cone*. They are walked once and not looked up. A cone that turns out
+to be shared with something else is *opened*: each use of each of its nodes is recorded from then on. Every node and
+edge is visited at most twice, however often the graph grows.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from penstock.graph.graphs import Graph
 
 
 class Between:
-    """Finds the undecided nodes to be looked at, while more and more nodes of a graph are decided."""
+    """Finds the undecided nodes that must be looked up, while nodes of a graph are being decided."""
 
     def __init__(self, graph: Graph, decided: Container[int], origins: Mapping[int, str | None]) -> None:
-        """`origins` are those of decided nodes; None is one of its own."""
+        """`origins` are those of decided nodes; None is a different origin for each node."""
         self._graph = graph
         self._decided = decided
         self._origins = origins
-        self._owner: dict[int, Hashable] = {}  # of the nodes in closed cones
-        self._indirect: set[int] = set()  # those of them that another pruned node uses
+        self._owner: dict[int, Hashable] = {}  # the origins of nodes in closed cones
+        self._indirect: set[int] = set()  # those of these nodes that another pruned node uses
         self._cones: dict[Hashable, list[int]] = {}  # hits and pruned nodes, by origin
-        self._passed: dict[int, set[Hashable]] = {}  # decided nodes of an origin, above pruned ones of the same
+        self._passed: dict[int, set[Hashable]] = {}  # decided nodes above pruned ones of the same origin
         self._walked: set[int] = set()
-        self._silent: set[int] = set()  # hits that do not state their inputs, and these inputs
+        self._silent: set[int] = set()  # hits that do not state their inputs, and those inputs
         self._noted: set[int] = set()  # the nodes of opened cones
-        self._uses: dict[int, list[int]] = {}  # of their inputs: which of them use it
+        self._uses: dict[int, list[int]] = {}  # by input of these: the nodes of opened cones that use it
         self._needed: set[int] = set()
 
     @property
     def active(self) -> bool:
-        """Whether anything is known of pruned nodes, so that each further decision counts."""
+        """Return whether any pruned nodes are known, so that further decisions must be reported."""
         return bool(self._walked)
 
     def decided(self, id: int) -> None:
-        """A node has been decided (anew): what it lies above has to agree with it."""
+        """Note that a node was decided, or decided again: everything below it must agree with it."""
         owner, origin = self._owner.get(id), self._origin(id)
         if owner is not None and owner != origin and id in self._indirect:
             self._open(owner)
@@ -57,11 +57,11 @@ class Between:
             self._need(user)
 
     def claimed(self, id: int, *, silent: bool) -> None:
-        """A decided node stands by what it was made from; a `silent` one does not say what that was."""
+        """Note that a decided node claims its inputs; a `silent` one does not state them."""
         if silent:
             self._silent.update((id, *self._graph.sources(id)))
         if id in self._walked or id in self._noted:
-            return  # what is above it is known already
+            return  # the nodes above it are already known
         self._walked.add(id)
         origin = self._origin(id)
         cone, others, alone = self._walk(id, origin)
@@ -71,11 +71,11 @@ class Between:
                 self._open(each)
 
     def need(self, id: int) -> None:
-        """A look has to be taken at an undecided node, and then at whatever uses it."""
+        """Request the look-up of an undecided node and of everything that uses it."""
         self._need(id)
 
     def take_needed(self) -> list[int]:
-        """The undecided nodes to be looked at, found since the last call."""
+        """Return the undecided nodes to look up that were found since the last call."""
         found = sorted(id for id in self._needed if id not in self._decided)
         self._needed.clear()
         return found
@@ -87,8 +87,11 @@ class Between:
         return id if origin is None else origin
 
     def _walk(self, hit: int, origin: Hashable) -> tuple[list[int], list[Hashable], bool]:
-        """The pruned nodes above a hit that are in no cone yet; origins that it shares nodes with; whether no pruned
-        node above it uses a decided one of another origin, or one of an opened cone."""
+        """Walk the pruned nodes above a hit.
+
+        Returns the nodes that are in no cone yet; the origins with which it shares nodes; and whether no pruned node
+        above it uses a decided node of another origin or a node of an opened cone.
+        """
         owner, indirect = self._owner, self._indirect
         cone: list[int] = []
         others: list[Hashable] = []
@@ -116,7 +119,7 @@ class Between:
         return cone, others, alone
 
     def _open(self, origin: Hashable) -> None:
-        """Note each use of the nodes of a cone, and of those cones that it shares nodes with."""
+        """Record each use of the nodes of a cone, and of the cones with which it shares nodes."""
         todo = [origin]
         while todo:
             users = [user for user in self._cones.pop(todo.pop(), ()) if user not in self._noted]
@@ -135,7 +138,7 @@ class Between:
         if dep in self._decided or dep in self._needed:
             self._need(user)
         elif len(users) > 1:
-            # What several nodes use may have been another value for each of them.
+            # A node with several users may have had a different value for each of them.
             for each in users if len(users) == 2 else (user,):
                 self._need(each)
             if dep in self._silent:

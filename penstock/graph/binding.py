@@ -1,4 +1,4 @@
-"""Binding a call's arguments to parameter names, and calling with them: quick for the usual shapes."""
+"""Binding arguments to parameter names and calling functions with them, optimised for common signatures."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _ANY = inspect.Signature(
         inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
     ]
 )
-"""Of what says nothing about its parameters: some functions and classes that are written in C."""
+"""The signature of callables that do not declare their parameters: some functions and classes written in C."""
 
 
 class Style(NamedTuple):
-    """How a caller wrote the arguments: the first so many by position, and these by name."""
+    """How a caller passed the arguments: the number of positional ones, and the names of the others."""
 
     positional: int
     named: frozenset[str]
 
 
 class Signature:
-    """A function's parameters, ready to bind many calls.
+    """A function's parameters, prepared for binding many calls.
 
-    `bind` gives a mapping from parameter name to value with defaults filled in; `call` runs the function with such a
+    `bind` returns a mapping from parameter name to value with defaults applied; `call` runs the function with such a
     mapping. A variadic parameter is one entry: a tuple for `*args`, a dict for `**kwargs`.
 
-    It is read from the function when it is first needed: what was just unpickled may not have its defaults yet.
+    The signature is read on first use: a function that is being unpickled may not have its defaults yet.
     """
 
     __slots__ = (
@@ -49,7 +49,7 @@ class Signature:
     inspected: inspect.Signature
     parameters: tuple[str, ...]
     decorated: bool
-    """What is called is not what the parameters are of: a wrapper says whose they are (`functools.wraps`)."""
+    """Whether the callable is a wrapper that declares the parameters of another function (`functools.wraps`)."""
 
     def __init__(self, fn: Callable[..., Any]) -> None:
         self._fn = fn
@@ -58,7 +58,7 @@ class Signature:
     def _read(self) -> None:
         try:
             self.inspected = inspect.signature(self._fn)
-        except ValueError:  # a builtin that does not say
+        except ValueError:  # a builtin without a signature
             self.inspected = _ANY
         parameters = self.inspected.parameters.values()
         self.parameters = tuple(p.name for p in parameters)
@@ -70,7 +70,7 @@ class Signature:
         self._rest = [self._defaults_from(position) for position in range(len(self._positional) + 1)]
 
     def _defaults_from(self, position: int) -> tuple[Any, ...] | None:
-        """Those of the parameters from a position on; None if one has none."""
+        """Return the defaults of the parameters from a position on, or None if one has no default."""
         rest = self.parameters[position:]
         return tuple(map(self._defaults.get, rest)) if self._defaults.keys() >= set(rest) else None
 
@@ -81,11 +81,11 @@ class Signature:
         return getattr(self, name)
 
     def style(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Style | None:
-        """How the arguments were written, where that matters: a wrapper sees what its caller wrote."""
+        """Return how the arguments were passed if that matters, as it does for wrappers; else None."""
         return Style(len(args), frozenset(kwargs)) if self.decorated else None
 
     def bind(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments by parameter name, in the order of the parameters; raises `ParameterError` if they do not fit."""
+        """Return the arguments by name, in the order of the parameters. Raises `ParameterError` if they mismatch."""
         if self._simple and len(args) <= len(self._positional):
             rest = self._rest[len(args)]
             if rest is not None and not kwargs:
@@ -101,17 +101,17 @@ class Signature:
         try:
             bound = self.inspected.bind(*args, **kwargs)
         except TypeError as error:
-            hint = "call it as the signature says"
+            hint = "pass the arguments that its signature declares"
             if self.decorated:
-                hint += "; if a decorator adds arguments of its own, have it set `__signature__` to what callers pass"
+                hint += "; if a decorator adds arguments of its own, set its `__signature__` to what callers pass"
             raise ParameterError(
-                f"the arguments do not fit {name}{self.inspected}", because=str(error), hint=hint
+                f"the arguments do not match {name}{self.inspected}", because=str(error), hint=hint
             ) from None
         bound.apply_defaults()
         return dict(bound.arguments)
 
     def call(self, fn: Callable[..., Any], arguments: Mapping[str, Any], style: Style | None = None) -> Any:
-        """`fn` called with arguments as `bind` gives them, written as the caller wrote them if `style` says how."""
+        """Call `fn` with arguments as `bind` returns them, passed in the caller's style if it is given."""
         if self._simple:
             return fn(**arguments)
         args: list[Any] = []
@@ -127,7 +127,7 @@ class Signature:
                 args.append(value)
             elif style is None or parameter.name in style.named:
                 kwargs[parameter.name] = value
-            # else the function, or what wraps it, has a default for it
+            # otherwise the function or its wrapper has a default
         return fn(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -135,7 +135,7 @@ class Signature:
 
 
 def signature_of(fn: Callable[..., Any]) -> Signature:
-    """The signature of a function that is still being unpickled."""
+    """Return the signature of a function that is still being unpickled."""
     signature = Signature.__new__(Signature)
     signature._fn = fn
     return signature

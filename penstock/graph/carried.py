@@ -1,4 +1,4 @@
-"""What the code of tasks digests to, carried to workers: functions that travel by value come there without a source."""
+"""Sends the digests of tasks' code to workers, where functions pickled by value arrive without their source."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _READERS: dict[str, tuple[str, _Read]] = {
     "task_code": ("task_code", task_code),
     "unnamed": ("task_source", task_source_of_unnamed),
 }
-"""By what is carried: the component of keys that it is, and what reads it."""
+"""By part of a policy: the component of keys, and the function that computes it."""
 _carried: dict[int, tuple[ref[Callable[..., Any]], dict[str, str]]] = {}
-"""By identity, since an object that is called may have no hash; as long as it lives."""
+"""By id, since callables may be unhashable; entries live as long as the callable."""
 
 
 def code_digests(fn: Callable[..., Any], policy: CachePolicy, identity: str) -> dict[str, str]:
-    """The components that its code adds to keys under the policy; raises `DigestError`."""
+    """Return the components that a function's code adds to keys under a policy. Raises `DigestError`."""
     carried = _carried_by(fn)
     found = {}
     for what in _wanted(fn, policy, identity):
@@ -39,8 +39,8 @@ def code_digests(fn: Callable[..., Any], policy: CachePolicy, identity: str) -> 
 
 
 def code_to_carry(fn: Callable[..., Any], policy: CachePolicy, identity: str) -> dict[str, str]:
-    """What `carry_code` takes, where the function arrives; nothing if something has no digest: whoever calls the task
-    then learns why."""
+    """Return the argument of `carry_code` for the receiving process; empty if something has no digest, which a call of
+    the task then reports."""
     carried = _carried_by(fn)
     try:
         return {what: carried.get(what) or _READERS[what][1](fn) for what in _wanted(fn, policy, identity)}
@@ -49,20 +49,20 @@ def code_to_carry(fn: Callable[..., Any], policy: CachePolicy, identity: str) ->
 
 
 def carry_code(fn: Callable[..., Any], code: Mapping[str, str]) -> None:
-    """From now on these are the digests of the function's code in this process."""
+    """Set the digests of a function's code in this process."""
     key = id(fn)
 
     def forget(_: object) -> None:
         _carried.pop(key, None)
 
     if code:
-        with contextlib.suppress(TypeError):  # of what cannot be referred to weakly, the code is read here
+        with contextlib.suppress(TypeError):  # callables without weak references have their code read here
             _carried[key] = ref(fn, forget), {**_carried_by(fn), **code}
 
 
 def _wanted(fn: Callable[..., Any], policy: CachePolicy, identity: str) -> list[str]:
     parts = [part.value for part in (Part.TASK_SOURCE, Part.TASK_CODE) if part in policy.parts]
-    if parts or identity != ":".join(importable_name(fn)):  # which its author gave, with `key_name`
+    if parts or identity != ":".join(importable_name(fn)):  # set with `key_name`
         return parts
     return [] if told_by_name(fn) else ["unnamed"]
 

@@ -1,4 +1,4 @@
-"""Why a call is what the plan says of it: reasons, as `plan` and `why` tell them."""
+"""Explanations of planned calls, as `plan` and `why` show them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from penstock.graph.code.changes import CodeChange
 
 SHOWN_REASONS = 4
-"""So many stand in one line."""
+"""The most reasons in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One component that keeps two keys apart."""
+    """One component in which two keys differ."""
 
     component: str
     """`task_source`, `inputs.day`, …"""
     kind: str
-    """changed, added, removed, or open: not known before the run."""
+    """changed, added, removed, or open (not known before the run)."""
     old: str | None = None
     new: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the difference as JSON-compatible data."""
         return {"component": self.component, "kind": self.kind, "old": self.old, "new": self.new}
 
 
@@ -37,49 +37,51 @@ class Reason:
     """One reason, in one line."""
 
     text: str
-    """What holds for many calls of a task alike; empty for what only a closer look tells."""
+    """The reason in a form that is the same for many calls of a task; empty to omit it from summaries."""
     detail: str = ""
-    """The same, or what is of this call alone."""
+    """The reason with details of this call."""
     diff: str = ""
-    """Lines of code that differ."""
+    """The lines of code that differ."""
 
     @property
     def whole(self) -> str:
-        """All there is to say."""
+        """The most detailed text."""
         return self.detail or self.text
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why one call is what the plan says, and with what it was compared."""
+    """The reasons for the status of a call, and the earlier key with which it was compared."""
 
     reasons: Sequence[Reason]
     nearest_key: str | None = None
     """The key it was compared with."""
     nearest_created: float | None = None
-    """Seconds since the epoch."""
+    """When that result was published, in seconds since the epoch."""
     differences: Sequence[Difference] = ()
     changes: Sequence[CodeChange] = ()
-    """Of the code behind it."""
+    """Changes of the code."""
     notes: Sequence[str] = field(default=())
-    """What else is worth knowing, such as another environment."""
+    """Other information, such as differences between environments."""
 
     @property
     def summary(self) -> str:
-        """In one line, without what is of this call alone."""
+        """The reasons in one line, without details of this call."""
         texts = [reason.text for reason in self.reasons if reason.text]
         more = [f"{len(texts) - SHOWN_REASONS} more reasons"] if len(texts) > SHOWN_REASONS else []
         return "; ".join([*texts[:SHOWN_REASONS], *more, *self.notes])
 
 
 class Explains(Protocol):
-    """Looks for the reasons; may ask a store."""
+    """Finds the reasons for the status of nodes. May read from a store."""
 
-    def explain(self, graph: Graph, steps: dict[int, Step], node: Node) -> Explanation: ...
+    def explain(self, graph: Graph, steps: dict[int, Step], node: Node) -> Explanation:
+        """Return the reason for a node's status."""
+        ...
 
 
 def planned_reason(step: Step | None) -> str:
-    """What the look-ups alone say of a node."""
+    """Return the reason of a node's status that the look-ups alone give."""
     if step is None:
         return "upstream of a hit"
     if isinstance(step.answer, NoAnswer):

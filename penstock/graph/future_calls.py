@@ -1,4 +1,4 @@
-"""Calling what a future's value offers: futures among the arguments are values too, and the value must not change."""
+"""Calling methods of a future's value: futures among the arguments become values, and the value must not change."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _UNCHANGING = SMALL | {str, bytes, frozenset}
 
 
 def call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], changed: Callable[[], Exception]) -> Any:
-    """What the function gives. Raises `changed()` if it is a method that changed what it belongs to.
+    """Return the function's result. Raises `changed()` if it is a method that modified its object.
 
-    A change would be seen by the flow alone, or by nobody: tasks get the result as it was returned. Which methods
-    change something cannot be known, so the value is compared with what it was.
+    Only the flow, or nobody, would see the modification, since tasks receive the result as it was returned. Which
+    methods modify their object cannot be known, so its state is compared before and after.
     """
     owner = getattr(function, "__self__", None)
     before = _state(owner)
@@ -28,7 +28,7 @@ def call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], changed: 
 
 
 def values_in(arguments: Any) -> Any:
-    """Arguments of a call with the values of the futures in them. What has none in it stays the object it is."""
+    """Return the arguments of a call with futures replaced by values. Arguments without futures are not copied."""
     if isinstance(arguments, dict):
         return {name: _value(each) for name, each in arguments.items()}
     return tuple(_value(each) for each in arguments)
@@ -41,7 +41,7 @@ def _value(argument: Any) -> Any:
 
 
 def _state(owner: Any) -> bytes | None:
-    """What a change of the value would change; None if it cannot change, or nothing tells."""
+    """Return bytes that reflect the state of a value; None if it is immutable or its state cannot be determined."""
     if type(owner) in _UNCHANGING or isinstance(owner, type | ModuleType):
         return None
     try:
@@ -51,9 +51,9 @@ def _state(owner: Any) -> bytes | None:
 
 
 def _pickled(owner: Any) -> bytes | None:
-    from penstock.objects.live import dumps  # for values of users' classes
+    from penstock.objects.live import dumps  # only needed for values of users' classes
 
     try:
         return dumps(owner)
-    except Exception:  # noqa: BLE001 (a __reduce__ may raise anything; such a value never left this process)
+    except Exception:  # noqa: BLE001 (a __reduce__ may raise anything)
         return None

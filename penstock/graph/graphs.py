@@ -1,4 +1,4 @@
-"""The graph of a run: nodes in the order they were called, what they need, and who needs them."""
+"""The graph of a run: nodes in the order of their calls, with their dependencies and consumers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from penstock.graph.tasks import TaskDefinition
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """A task as one flow uses it: the definition with everything about keys that is the same for each of its calls."""
+    """A task as used by one flow: the definition, and the parts of keys that all of its calls share."""
 
     task: TaskDefinition
     template: KeyTemplate | None
@@ -29,11 +29,11 @@ class Entry:
     flow: str
     """The flow (or subflow) that calls it."""
     policy: CachePolicy | None = None
-    """What the template was compiled from."""
+    """The policy from which the template was compiled."""
     refresh: bool = False
-    """Run even if there is a result."""
+    """Whether to run even if a result exists."""
     log_prints: bool = False
-    """What the call prints goes to the log."""
+    """Whether to send what the call prints to the log."""
 
 
 class Node:
@@ -53,35 +53,34 @@ class Node:
     ) -> None:
         self.id = id
         self.entry = entry
-        # As a dict they would take three times as much, in each of perhaps a million nodes.
+        # A dict would take three times the memory, and there may be a million nodes.
         self._values = tuple(arguments.values())
         self.deps = deps
-        """Nodes whose results are arguments, each once, in order of first appearance."""
+        """The nodes whose results are arguments, each once, in order of first appearance."""
         self.order = order
-        """Nodes that must have finished first although their results are not used."""
+        """The nodes that must finish first although their results are not used."""
         self.cache_key = cache_key
         """Known from the start if no argument comes from another node."""
         self.style: Style | None = None
-        """How the caller wrote the arguments, where that matters."""
+        """How the caller passed the arguments, if that matters."""
         self.context: Mapping[ContextVar[Any], Any] | None = None
-        """The caller's context variables, if there were any."""
+        """The caller's context variables, if any were set."""
         self.recipe_key = recipe_key
-        """None if something upstream is never the same twice (a plain task). Equals the cache key where there are no
-        deps.
-        """
+        """None below a plain task, whose results may differ each time. Equals the cache key if there are no deps."""
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """By parameter name; a `Ref` stands wherever another node's result goes, a `Large` for a large value."""
+        """The arguments by name, with a `Ref` for each result of another node and a `Large` for each large value."""
         return dict(zip(self.entry.task.signature.parameters, self._values, strict=True))
 
     @property
     def name(self) -> str:
+        """The name of the task."""
         return self.entry.task.name
 
     @property
     def cached(self) -> bool:
-        """Whether results of this node are looked up and recorded; a key function may have said no to this call."""
+        """Whether results of this node are looked up and recorded. False also if a key function returned None."""
         return self.entry.template is not None and (self.cache_key is not None or bool(self.deps))
 
     def __repr__(self) -> str:
@@ -89,20 +88,20 @@ class Node:
 
 
 class Graph:
-    """Nodes by number. A node can name only nodes that are there already, so the numbers are a topological order."""
+    """Nodes by number. A node can only refer to earlier ones, so the numbers are a topological order."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.stopped_at: str | None = None
-        """Where tracing ended early, because the flow function needed a value that was not there."""
+        """Where tracing ended early because the flow function needed a value that was not available."""
         self.large: dict[int, tuple[Large, ...]] = {}
-        """The large arguments of those nodes that have some."""
+        """The large arguments, by node."""
         self.witnesses: dict[int, str | None] = {}
-        """`KeyTemplate.witness` of those nodes whose arguments hold objects that stay the caller's own."""
-        self._consumers = bytearray()  # 1 where some node uses the result, and not just a part that nobody takes
-        self._last_use = array("q")  # the last node that uses the result, 0 if none does
+        """`KeyTemplate.witness` of the nodes whose arguments contain objects that the caller could still modify."""
+        self._consumers = bytearray()  # 1 if a node uses the result, other than for a part that is not used
+        self._last_use = array("q")  # the last node that uses the result, or 0
         self.ambiguous = False
-        """Whether one recipe has several nodes, so that it could have several results in one run."""
+        """Whether several nodes have one recipe, which could then have several results in one run."""
         self._parts = False  # whether any node takes a part of a result
         self._by_recipe: dict[str, int] = {}
         self._apart: dict[tuple[str, tuple[int, ...], tuple[int, ...]], int] = {}
@@ -130,30 +129,36 @@ class Graph:
         order: tuple[int, ...] = (),
         large: tuple[Large, ...] = (),
     ) -> Node:
-        """A node for this call; the one that is there already if it has the same key (its work is done once).
+        """Add a node for a call, or return the existing node with the same key, so that the work is done once.
 
-        `arguments` are as `Signature.bind` gives them, `large` the large values in them.
+        Args:
+            entry: The task.
+            arguments: The arguments as `Signature.bind` returns them.
+            deps: The nodes whose results are arguments.
+            order: The nodes that must finish first although their results are not used.
+            large: The large values among the arguments.
 
-        Raises `CycleError` if the node would wait for one that is not there yet, and `DigestError` if an argument
-        has no stable digest.
+        Raises:
+            CycleError: The node would wait for one that does not exist yet.
+            DigestError: An argument has no stable digest.
         """
         id = len(self.nodes)
         for needed in deps if not order else (*deps, *order):
             if not 0 <= needed < id:
                 raise CycleError(
                     f"{entry.task.name} would wait for node {needed}, which comes after it",
-                    because="a node can wait only for calls made before it; anything else could be a cycle",
-                    hint="call the task it waits for first",
+                    because="a node can only wait for calls made before it; anything else could be a cycle",
+                    hint="call the task that it waits for first",
                 )
         cache_key, recipe_key = self._keys(entry, arguments, deps)
         if recipe_key is None:
             pass
         elif recipe_key not in self._by_recipe and not entry.refresh and not self._refreshed:
-            self._by_recipe[recipe_key] = id  # by far the most common
+            self._by_recipe[recipe_key] = id  # by far the most common case
         else:
             refreshed = self._refreshed.get(recipe_key, -1)
             if refreshed >= 0 and order and not entry.refresh and self.nodes[refreshed].deps == deps:
-                order = (*order, refreshed)  # whatever else it waits for, it sees what the refresh made
+                order = (*order, refreshed)  # so that it sees the refreshed result
             same = self._same(entry, recipe_key, deps, order)
             if same is not None:
                 return self.nodes[same]
@@ -173,12 +178,12 @@ class Graph:
         return node
 
     def _same(self, entry: Entry, recipe: str, deps: tuple[int, ...], order: tuple[int, ...]) -> int | None:
-        """The node that does this work already; if there is none, the next one will be found for later calls."""
+        """Return the node that already does this work. If there is none, register the next node for later calls."""
         refreshed = self._refreshed.get(recipe, -1)
-        # A call that refreshes runs each time; a flow that does makes each result anew once.
+        # A call with refresh_cache always runs; a flow with refresh_cache recomputes each result once.
         again = entry.refresh and entry.task.options.refresh_cache
         if refreshed >= 0 and not again and self._fits(refreshed, deps, order):
-            return refreshed  # calls after a refresh see what it made
+            return refreshed  # calls after a refresh see its result
         if entry.refresh:
             self.ambiguous = self.ambiguous or refreshed >= 0 or recipe in self._by_recipe
             self._refreshed[recipe] = len(self.nodes)
@@ -189,7 +194,7 @@ class Graph:
             return None
         if first > refreshed and self._fits(first, deps, order):
             return first
-        # The same recipe over other nodes: one of those was refreshed in between, or it waits for something else.
+        # The same recipe with other nodes: one of these was refreshed in between, or it waits for other calls.
         other = self._apart.get((recipe, deps, order), -1)
         if other > refreshed:
             return other
@@ -198,16 +203,16 @@ class Graph:
         return None
 
     def _fits(self, id: int, deps: tuple[int, ...], order: tuple[int, ...]) -> bool:
-        # A call that has to wait for something is another one: it may fail where the first does not.
+        # A call with additional nodes to wait for is a different one: it may fail where the first does not.
         node = self.nodes[id]
         return node.deps == deps and node.order == order
 
     def follows_refresh(self, node: Node) -> bool:
-        """Whether a node waits for one that refreshes the very result it asks for."""
+        """Return whether a node waits for one that refreshes the same result."""
         return any(self.nodes[n].entry.refresh and self.nodes[n].recipe_key == node.recipe_key for n in node.order)
 
     def forget_refresh(self, id: int) -> None:
-        """A node that was to refresh its result failed: later calls of the same go back to what is stored."""
+        """Note that a refresh failed, so that later calls with the same key use the stored result again."""
         recipe = self.nodes[id].recipe_key
         if recipe is not None and self._refreshed.get(recipe) == id:
             del self._refreshed[recipe]
@@ -217,7 +222,7 @@ class Graph:
         if template is None:
             if not entry.task.derived or self.nodes[deps[0]].recipe_key is None:
                 return None, None
-            # A part of a result is as certain as the result: its recipe is what is taken from what.
+            # The recipe of a part consists of the item and the recipe of the result.
             part = digest(dict(arguments), self._resolve_recipe)
             return None, combine("part", (entry.task.identity, part))
         if not deps:
@@ -230,40 +235,40 @@ class Graph:
 
     def _resolve_recipe(self, ref: Ref) -> str:
         key = self.nodes[ref.node].recipe_key
-        assert key is not None  # callers asked for the recipes of all deps first
+        assert key is not None  # callers check the recipes of all deps first
         return key
 
     def _consume(self, id: int) -> None:
-        # Whoever takes a part of a result uses the result.
+        # Using a part of a result uses the result.
         while not self._consumers[id]:
             self._consumers[id] = 1
             if self.nodes[id].entry.task.derived:
                 (id,) = self.nodes[id].deps
 
     def used_from(self, id: int, start: int) -> bool:
-        """Whether a node from number `start` on uses this one's result."""
+        """Return whether a node from number `start` on uses this node's result."""
         return self._last_use[id] >= max(start, 1)
 
     def targets(self, start: int = 0) -> list[int]:
-        """Nodes from number `start` on that no other node consumes, and those to be refreshed, which run in any case.
+        """Return the nodes from number `start` on that no other node consumes, and those that refresh their result.
 
-        A part of a result that nobody takes is none.
+        Parts of results that are not used are not included.
         """
         nodes, used = self.nodes, self._consumers
         candidates = (i for i in range(start, len(nodes)) if not used[i] or nodes[i].entry.refresh)
         return [i for i in candidates if not nodes[i].entry.task.derived]
 
     def outputs(self, start: int, held: Callable[[int], bool]) -> list[int]:
-        """The targets from number `start` on, and the nodes of which a future is held.
+        """Return the targets from number `start` on, and the nodes with living futures, except parts of results.
 
-        A flow may ask for the values of all of them, so they are judged together. A part of a result follows from it.
+        A flow may request the values of all of them, so they are planned together.
         """
         used = self._consumers
         candidates = (i for i in range(start, len(self.nodes)) if used[i] and held(i))
         return sorted({*self.targets(start), *(i for i in candidates if not self.nodes[i].entry.task.derived)})
 
     def sources(self, id: int) -> tuple[int, ...]:
-        """The nodes whose results a node uses, where a part of a result stands for that result."""
+        """Return the nodes whose results a node uses, with parts of results replaced by these results."""
         deps = self.nodes[id].deps
         if not self._parts or not any(self.nodes[dep].entry.task.derived for dep in deps):
             return deps

@@ -1,8 +1,8 @@
-"""Cache keys and recipe keys: a policy, compiled once per task, turned into a key per call.
+"""Cache keys and recipe keys: a policy is compiled once per task and then gives a key for each call.
 
 A key is the hash of named components: the task's identity, whatever the policy adds, and the digests of the inputs.
-The **cache key** is computed from values; the **recipe key** from the graph, where an input that is another node
-contributes that node's recipe key. The components are what a record stores, and the key is computed from exactly them.
+The **cache key** is computed from values; the **recipe key** from the graph, where an input from another node
+contributes that node's recipe key. A record stores exactly the components from which the key was computed.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from penstock.graph.policies import CachePolicy, ComputedKey, Part
 from penstock.objects.secrets import is_secret_name, shows_secret
 
 Parts = dict[str, Any]
-"""Component name to string, or for "inputs" a dict of parameter name to digest. JSON-able."""
+"""Component name to string, or for "inputs" a dict of parameter name to digest. JSON-compatible."""
 
 _CACHE = b"cache key 2\0"
 _RECIPE = b"recipe key 2\0"
-# The 2 is the version of the specification: a key of one version is never a key of another.
+# The 2 is the version of the specification, so that keys of different versions never collide.
 _WILDCARDS = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
 class KeyContext:
-    """What keys are read against: the run, and how to look at files (the graph itself opens none)."""
+    """The context of keys: the run, and access to files (the graph itself opens none)."""
 
     run_id: str
     flow_parameters: Mapping[str, object]
     flow_name: str | None
     file_digest: Callable[[str], str]
-    """The digest of a file's content, 40 hexadecimal digits; raises if it cannot be read."""
+    """Returns the digest of a file's content, 40 hexadecimal digits. Raises if it cannot be read."""
     expand: Callable[[str], list[str]]
-    """The files a pattern finds, in any order, as `glob.glob(pattern, recursive=True)` gives them: paths begin as the
-    pattern does."""
+    """Returns the files that match a pattern, in any order, like `glob.glob(pattern, recursive=True)`: with the
+    pattern's prefix."""
     salt: Callable[[], bytes] | None = None
-    """The 32 bytes with which digests of secrets are keyed, so that nobody can try which secret has this digest; asked
-    for where there is one. None: they are left as they are."""
+    """Returns 32 bytes that key the digests of secrets, so that secrets cannot be guessed from them. Called only if
+    there is a secret. None leaves the digests unkeyed."""
 
 
 def compile_template(
@@ -62,12 +62,23 @@ def compile_template(
     context: KeyContext,
     name: str | None = None,
 ) -> KeyTemplate | None:
-    """Everything about a task's keys that is the same for each of its calls; None for NO_CACHE.
+    """Compute the parts of a task's keys that all of its calls share.
 
-    `identity` is part of every key. `name` is what key functions see as the task's name.
+    Args:
+        policy: The cache policy.
+        identity: The task's identity, part of every key.
+        fn: The task's function.
+        parameters: The names of its parameters.
+        context: The run and the access to files.
+        name: The task's name, as key functions see it.
 
-    Raises PolicyError if the policy names a parameter that is not in `parameters`, DigestError if the function, a
-    constant it reaches or a flow parameter has no digest, and what `context.file_digest` raises.
+    Returns:
+        The template of the task's keys, or None for NO_CACHE.
+
+    Raises:
+        PolicyError: The policy names a parameter that the task does not have.
+        DigestError: The function, a constant that it uses or a flow parameter has no digest.
+        Exception: Whatever `context.file_digest` raises.
     """
     policy.check_parameters(parameters, task=name or identity)
     if not policy.caches:
@@ -122,30 +133,30 @@ def compile_template(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeyTemplate:
-    """Computes the keys of one task's calls. Pickles small; with cloudpickle if there is a user's key function."""
+    """Computes the keys of one task's calls. Small when pickled. Needs cloudpickle if there is a key function."""
 
     identity: str
     static: tuple[tuple[str, str], ...]
-    """Components that are the same for each call, sorted by name."""
+    """The components that are the same for all calls, sorted by name."""
     inputs: tuple[str, ...] | None
-    """Parameters whose digests are components, sorted; None without INPUTS."""
+    """The parameters whose digests are components, sorted; None without INPUTS."""
     private: bool
-    """Whether the run's id is part of the key, so that nothing is shared with other runs."""
+    """Whether the run's id is part of the key, so that runs share no results."""
     needs_values: bool
-    """Whether the cache key needs the values themselves (a key function, files named by a parameter), not digests."""
+    """Whether the cache key needs values, not only digests (for a key function, or files named by a parameter)."""
     files: tuple[tuple[str, str], ...]
-    """Paths and digests of the files written down in the policy, to be compared again after the task ran."""
+    """The paths and digests of the files in the policy, to be compared again after the task ran."""
     main: str
-    """What `__main__` stood for where the template was made: worker processes have another one."""
+    """The importable name of the driver's `__main__`."""
     file_parameters: tuple[str, ...] = ()
     context: KeyContext | None = None
-    """Only there if parameters name files."""
+    """Set if parameters name files."""
     caller: Caller | None = None
-    """Only there if the user gave a key function."""
+    """Set if there is a user's key function."""
     secret: frozenset[str] = frozenset()
-    """Parameters whose names say that they are secret."""
+    """The parameters with secret names."""
     salt: bytes = field(default=b"", repr=False)
-    """What their digests are keyed with; empty as long as there is no secret."""
+    """The key of their digests; empty as long as there is no secret."""
     _ask_salt: Callable[[], bytes] | None = field(init=False, repr=False, default=None)
     _prefix: bytes = field(init=False, repr=False)
     _labels: tuple[tuple[str, bytes], ...] = field(init=False, repr=False)
@@ -157,18 +168,25 @@ class KeyTemplate:
         put(self, "_labels", tuple((name, _frame(name)) for name in inputs))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The encoded prefix can be made again, and would double the size of the pickle.
+        # Without the encoded prefix, which would double the size of the pickle and can be recomputed.
         names = [name for name in self.__dataclass_fields__ if not name.startswith("_")]
         return KeyTemplate, tuple(getattr(self, name) for name in names)
 
     def cache_key(
         self, arguments: Mapping[str, Any], resolve: Resolve | None = None, values: Mapping[str, Any] | None = None
     ) -> str | None:
-        """The cache key (40 hexadecimal digits) of one call; None if the user's key function says not to cache it.
+        """Return the cache key of one call.
 
-        `arguments` are the bound arguments, defaults applied, possibly with Refs inside; `resolve` gives the digest of
-        a Ref's value. `values` are the same arguments without Refs: asked for if `needs_values` and there are Refs.
-        Raises DigestError for an argument without a digest.
+        Args:
+            arguments: The bound arguments with defaults, possibly containing Refs.
+            resolve: Returns the digest of a Ref's value.
+            values: The same arguments without Refs. Required if `needs_values` is true and there are Refs.
+
+        Returns:
+            40 hexadecimal digits, or None if the user's key function returned None.
+
+        Raises:
+            DigestError: An argument has no stable digest.
         """
         if self.needs_values:
             parts = self.parts(arguments, resolve, values)
@@ -176,11 +194,10 @@ class KeyTemplate:
         return self._key(_CACHE, arguments, resolve)
 
     def recipe_key(self, arguments: Mapping[str, Any], resolve: Resolve) -> str | None:
-        """The recipe key of one call, where `resolve` gives the recipe key of a Ref's node.
+        """Return the recipe key of one call, where `resolve` returns the recipe key of a Ref's node.
 
-        None if the recipe does not say what the key will be: the user's key function said not to cache, or the key
-        needs a value that another node has not computed yet (what a key function will answer, or a file will hold, is
-        not known from the graph).
+        None if the recipe does not determine the cache key: the user's key function returned None, or it (or a file
+        named by a parameter) needs a value that another node has not computed yet.
         """
         if not self.needs_values:
             return self._key(_RECIPE, arguments, resolve)
@@ -192,7 +209,7 @@ class KeyTemplate:
     def parts(
         self, arguments: Mapping[str, Any], resolve: Resolve | None = None, values: Mapping[str, Any] | None = None
     ) -> Parts | None:
-        """The named components of the cache key, as a record stores them; None if the call is not to be cached."""
+        """Return the named components of the cache key, as a record stores them; None if the call is not cached."""
         parts: Parts = dict(self.static)
         with main_module(self.main):
             if self.needs_values:
@@ -212,14 +229,14 @@ class KeyTemplate:
 
     @staticmethod
     def key_from_parts(parts: Mapping[str, Any]) -> str:
-        """The cache key that these components make."""
+        """Return the cache key of these components."""
         return _hash(_CACHE, parts)
 
     def files_of(self, values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-        """Paths and digests of all files whose content is in the key of a call with these values.
+        """Return the paths and digests of all files whose content is part of the key of a call with these values.
 
-        `files` as they were when the template was made, and those named by parameters as they are now: call it where
-        the key is computed, and compare with the files after the task ran.
+        Contains `files` as of the template's creation, and files named by parameters as they are now. Call it together
+        with the computation of the key, and compare the files again after the task ran.
         """
         found = dict(self.files)
         for name in self.file_parameters:
@@ -228,7 +245,7 @@ class KeyTemplate:
 
     def _key(self, kind: bytes, arguments: Mapping[str, Any], resolve: Resolve | None) -> str:
         pieces = [kind, self._prefix]
-        others: list[tuple[int, str, Any]] = []  # what takes more than a look at its type, and where it goes
+        others: list[tuple[int, str, Any]] = []  # values that are not leaves, and their positions
         for name, label in self._labels:
             value, part = arguments[name], b""
             leaf, open_ = LEAVES.get(type(value)), name not in self.secret
@@ -246,18 +263,19 @@ class KeyTemplate:
         return blake3(b"".join(pieces)).digest(SIZE).hex()
 
     def input_digest(self, name: str, value: Any, resolve: Resolve | None) -> bytes:
-        """The digest of an argument, keyed if it is secret by its name or by what it holds."""
+        """Return the digest of an argument, keyed if it is secret by its name or content."""
         found = digest_bytes(value, resolve, where=_place(name), name=name)
         if name not in self.secret and not shows_secret(value):
             return found
         if not self.salt and self._ask_salt is not None:
-            # On the driver, which sees an argument before any worker does: from here the salt travels along.
+            # Only on the driver, which sees every argument first; workers receive the salt with the template.
             object.__setattr__(self, "salt", self._ask_salt())
         return _keyed(found, self.salt) if self.salt else found
 
     def witness(self, arguments: Mapping[str, Any]) -> str | None:
-        """A digest of what the arguments are now, as far as they count, without what stands for the Refs in them: it
-        tells later whether they are what the key was made from. None if something in them has no digest.
+        """Return a digest of the present arguments that are part of the key, ignoring the values of Refs.
+
+        Comparing it later shows whether they changed since the key was computed. None if an argument has no digest.
         """
         names = arguments if self.inputs is None else self.inputs
         try:
@@ -273,13 +291,13 @@ class KeyTemplate:
             raise PolicyError(
                 f"the key of {self.identity!r} needs the values of its arguments",
                 because="it has a cache key function or Files(parameter=...), and an argument is not computed yet",
-                hint="compute the key where the values are",
+                hint="compute the key where the values are available",
             )
-        return fill_all(arguments, lambda ref: ref)  # there is none: what is filled in are large arguments
+        return fill_all(arguments, lambda ref: ref)  # there are no Refs; this fills in large arguments
 
     def _content(self, name: str, values: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
-        """The digest of the file or files that a parameter names, and what was read for it."""
-        assert self.context is not None  # there is one if there are file parameters
+        """Return the digest of the file or files that a parameter names, and the paths and digests of these."""
+        assert self.context is not None  # set if there are file parameters
         given = values[name]
         if given is None:
             return combine("no file", ()), []
@@ -308,7 +326,7 @@ def _inputs_head(count: int) -> bytes:
 
 
 def _encode(components: Mapping[str, str]) -> bytes:
-    """Components but the inputs: their number, then name and value of each, sorted by name."""
+    """Encode the components without the inputs: their number, then name and value of each, sorted by name."""
     framed = (_frame(name) + _frame(value) for name, value in sorted(components.items()))
     return b"%d:" % len(components) + b"".join(framed)
 
@@ -332,7 +350,7 @@ def _keyed(found: bytes, salt: bytes) -> bytes:
 
 
 def _files(pattern: str, context: KeyContext) -> tuple[str, list[tuple[str, str]]]:
-    """The digest of a file, or of all files a pattern finds with their names below the first wildcard."""
+    """Return the digest of a file, or of all files that match a pattern and their names below the first wildcard."""
     if _WILDCARDS.isdisjoint(pattern):
         known = context.file_digest(pattern)
         return known, [(pattern, known)]
@@ -343,14 +361,14 @@ def _files(pattern: str, context: KeyContext) -> tuple[str, list[tuple[str, str]
 
 
 def _below(fixed: str, path: str) -> str:
-    """The name of a found file without what the pattern says already, so that it is the same on each machine."""
+    """Return the name of a file without the pattern's fixed prefix, so that it is the same on every machine."""
     if not path.startswith(fixed):
-        raise ValueError(f"KeyContext.expand found {path!r}, which does not begin with {fixed!r} as its pattern does")
+        raise ValueError(f"KeyContext.expand returned {path!r}, which does not begin with its pattern's {fixed!r}")
     return path[len(fixed) :].replace("\\", "/")
 
 
 def _holds_ref(arguments: Mapping[str, Any]) -> bool:
-    """Whether a Ref stands in the arguments or in the plain containers among them."""
+    """Return whether there is a Ref in the arguments or in plain containers among them."""
     stack: list[Any] = list(arguments.values())
     seen: set[int] = set()
     while stack:

@@ -1,4 +1,4 @@
-"""Telling what probably went wrong: a future that was taken for its value, or hidden where nobody resolves it."""
+"""Hints about likely mistakes: a future used as if it were its value, or hidden where it is not resolved."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ MAX_ITEMS = 50
 
 
 def note_futures(error: BaseException) -> None:
-    """Add a note to an error that has to do with a Future: which one it may be, and what to do.
+    """Add a note to an error that a Future probably caused: which future, and what to do.
 
-    That is an error that speaks of one, or that a library raised which was given one.
+    Applies to errors that mention a Future, or that were raised by a library that received one.
     """
-    with contextlib.suppress(BaseException):  # an error of the user's may refuse anything, or exit
+    with contextlib.suppress(BaseException):  # a user's error may raise anything, or exit
         if is_a(error, TracingError):
-            return  # it says so itself
+            return  # its message is already clear
         frames = _frames(error)
         given, by_library = _given(frames)
-        # Its text is made last: that of `ValueError(future)` would wait for the value.
+        # Checks the text last: that of `ValueError(future)` would wait for the value.
         speaks = any(type(each) is Future for each in error.args) or "Future" in text_of(error)
         found = _own(frames, given) if speaks or (given is not None and by_library) else None
         if found is not None:
@@ -35,25 +35,25 @@ def note_futures(error: BaseException) -> None:
             task = future._source.describe(future._node).rsplit(", ", 2)[0]
             BaseException.add_note(
                 error,
-                f"{name} is a Future of {task}: its value is not here yet. "
+                f"{name} is a Future of {task}, not its value. "
                 f"Pass it to a task, or use {name if name.isidentifier() else 'its '}.result().",
             )
 
 
 def refuse_hidden_futures(value: Any) -> None:
-    """Raises `TracingError` for a future in what a flow returned, in an object where it was not seen."""
+    """Raise `TracingError` if a flow returned an object that hides a future."""
     place = place_of(value, lambda part: type(part) is Future)
     if place is not None:
         raise TracingError(
             "the flow returns a future that is hidden in an object",
             where=f"result{place}",
-            because="futures are seen in lists, tuples, dicts, sets and dataclasses only",
-            hint="put future.result() there",
+            because="futures are only resolved in lists, tuples, dicts, sets and dataclasses",
+            hint="store future.result() there instead",
         )
 
 
 def _frames(error: BaseException) -> list[FrameType]:
-    """Those that the error came through, innermost first."""
+    """Return the frames that the error passed, innermost first."""
     frames: list[FrameType] = []
     trace = error.__traceback__
     while trace is not None:
@@ -63,9 +63,9 @@ def _frames(error: BaseException) -> list[FrameType]:
 
 
 def _given(frames: list[FrameType]) -> tuple[Future[Any] | None, bool]:
-    """A future that a library has which the user's code called, and whether that library itself raised the error.
+    """Return a future that the user's code passed to a library, and whether that library raised the error.
 
-    What was raised on the way to a value, as the failure of a task is, has nothing to do with who waited for it.
+    Errors raised while waiting for a value, such as the failure of a task, do not count.
     """
     given, by_library = None, True
     for frame in frames:
@@ -80,10 +80,10 @@ def _given(frames: list[FrameType]) -> tuple[Future[Any] | None, bool]:
 
 
 def _own(frames: list[FrameType], given: Future[Any] | None) -> tuple[str, Future[Any]] | None:
-    """The first future in the local variables of the user's functions, innermost first; the one that was given."""
+    """Return the first future among local variables of the user's functions, innermost first, or the given one."""
     own = [frame for frame in frames if is_project_module(frame.f_globals.get("__name__", ""))]
     found = [each for frame in own for each in _held(frame) if given is None or each[1] is given]
-    return found[0] if found else ("what was passed", given) if given is not None else None
+    return found[0] if found else ("an argument", given) if given is not None else None
 
 
 def _held(frame: FrameType) -> Iterator[tuple[str, Future[Any]]]:

@@ -1,12 +1,12 @@
-"""The planner: decides for each node whether it is a hit, runs, or is not needed. Asks for look-ups, does none itself.
+"""The planner: decides for each node whether it is a hit, runs, or is not needed. Requests look-ups, but performs none.
 
-    targets → look up → whatever a miss needs → look up in one batch → prune → check that all decisions agree
+    targets → look up → inputs of misses → look up in one batch → prune → check that all decisions agree
 
-A **recipe hit** says: this call of this code on that recipe gave this result. It stands only while it is consistent
-with every other decision. If something upstream has to run, or was resolved to another digest than the one the
-result was made from, the node is decided by its cache key instead, as soon as the digests of its inputs are known. So
-a re-run upstream is never mixed with results of its older value, and where its value comes out unchanged, what is
-below it is a hit after all (early cutoff). Nodes between two decisions are looked at for this alone (between.py).
+A **recipe hit** means that a call with this recipe gave this result. It is valid only while it is consistent with every
+other decision. If something upstream must run, or has another digest than the one from which the result was computed,
+the node is decided by its cache key instead, as soon as the digests of its inputs are known. So new values are never
+mixed with results computed from older ones, and if a value is recomputed without a change, the nodes below it are hits
+after all (early cutoff). Nodes between two decisions are looked up for this check only (between.py).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from penstock.graph.agreement import Agreement, as_claim
 from penstock.graph.graphs import Graph, Node
 from penstock.graph.steps import Answer, Counters, Hit, NoAnswer, NoHit, Query, Rounds, Status, Step
 
-# What there is one of for each node is not frozen, which would make each one cost four times as much.
+# Objects that exist for each node are not frozen, which would make creating them four times as expensive.
 
 
-_STATING = (Hit, NoHit)  # a union would be made anew for each node
+_STATING = (Hit, NoHit)  # evaluating a union for each node would be slow
 
 
 class Planner:
     """Plans a graph that may still grow: each call of `plan` decides what the given targets need.
 
-    `plan` is a generator that yields batches of queries and is sent their answers in the same order, so the same code
-    runs against any store, a scripted one included.
+    `plan` is a generator that yields batches of queries and receives their answers in the same order, so that the same
+    code works with any store, including a simulated one.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -36,37 +36,37 @@ class Planner:
         self.steps: dict[int, Step] = {}
         self.counters = Counters()
         self._answers: dict[int, Answer] = {}
-        self._by_cache_key: set[int] = set()  # nodes whose answer came from the cache key
+        self._by_cache_key: set[int] = set()  # nodes that were looked up by cache key
         self._agreement = Agreement(graph, self.steps)
-        self._fresh: dict[int, None] = {}  # decided by the plan under way, in order
+        self._fresh: dict[int, None] = {}  # decided by the current plan, in order
         self._revised: list[int] = []
         self._compared = False
 
     @property
     def fresh(self) -> list[int]:
-        """The nodes that the latest plan decided."""
+        """Return the nodes that the latest plan decided."""
         return list(self._fresh)
 
     @property
     def revised(self) -> list[int]:
-        """Hits of earlier plans that the latest plan took back: they do not agree with what it found."""
+        """Return hits of earlier plans that the latest plan revoked because they disagree with its findings."""
         return self._revised
 
     def reconciled(self) -> list[int]:
-        """Hits by recipe of the latest plan that were written by several runs, and turned out to belong together."""
+        """Return recipe hits of the latest plan that were written by several runs and agree with each other."""
         if not self._compared:
             return []
         hits = (i for i in self._fresh if self.steps[i].status is Status.HIT and i not in self._by_cache_key)
         return [i for i in hits if self.graph[i].deps]
 
     def found_by_content(self, id: int) -> bool:
-        """Whether a hit was found by the values of its inputs, so that its recipe is not known to lead to it yet."""
+        """Return whether a hit was found by the values of its inputs, so that no recipe entry leads to it yet."""
         return id in self._by_cache_key and bool(self.graph[id].deps)
 
     # -- planning -------------------------------------------------------------------------------------------------
 
     def plan(self, targets: Iterable[int]) -> Rounds:
-        """Decide the targets and everything they need; afterwards `steps` has an entry for each of those."""
+        """Decide the targets and everything they need. Afterwards `steps` has an entry for each of these nodes."""
         self._fresh, self._revised, self._compared = {}, [], False
         needed: list[int] | None = [t for t in dict.fromkeys(targets) if self.lacks_value(t)]
         yield from self._ask(self._queries(needed or ()))
@@ -82,13 +82,13 @@ class Planner:
                 yield from self._ask(self._queries(to_compare))
                 needed = self._compare(to_compare)
                 continue
-            # Doubts first: a key may be computed only from digests of hits that stand.
+            # First, because keys may only be computed from digests of valid hits.
             needed = self._doubtful()
             if needed is None and (yield from self._decide_by_content()):
                 needed = []
 
     def lacks_value(self, id: int) -> bool:
-        """Whether nobody has decided yet where the node's value comes from."""
+        """Return whether it is still undecided where the node's value comes from."""
         step = self.steps.get(id)
         return step is None or step.status is Status.PRUNED
 
@@ -121,7 +121,7 @@ class Planner:
                 self._by_cache_key.add(query.node)
 
     def _with_undecided_inputs(self, ids: Iterable[int]) -> list[int]:
-        """The nodes and everything undecided above them: what runs needs its inputs, and one round asks for all."""
+        """Return the nodes and all undecided nodes above them, so that one round looks up all possible inputs."""
         found = set(ids)
         stack = list(found)
         while stack:
@@ -132,7 +132,7 @@ class Planner:
         return sorted(found)
 
     def _descend(self, needed: Iterable[int]) -> set[int]:
-        """Decide what has an answer, going on to the inputs of what runs; the nodes that still lack an answer."""
+        """Decide nodes that have an answer and the inputs of those that run. Return the nodes without an answer."""
         undecided: set[int] = set()
         steps, nodes = self.steps, self.graph.nodes
         stack = list(needed)
@@ -179,21 +179,21 @@ class Planner:
     # -- agreement of hits --------------------------------------------------------------------------------------------
 
     def _compare(self, ids: Iterable[int]) -> list[int]:
-        """Decide nodes whose values nobody asks for, to know what they were made from; those that have to run."""
+        """Decide nodes whose values are not needed, to learn their inputs. Return those that must run."""
         needed = []
         for id in ids:
             answer = self._answers.get(id)
             if isinstance(answer, Hit) or (isinstance(answer, NoHit) and answer.digest is not None):
-                # Its result is not needed, and may be gone: what it once led to and was made from is enough.
-                self._decide(id, Step(Status.PRUNED, "only what was made of it is needed", answer, answer.digest))
+                # Its result is not needed and may be gone: its digest and inputs are enough.
+                self._decide(id, Step(Status.PRUNED, "only results computed from it are needed", answer, answer.digest))
             else:
                 needed.append(id)
         return needed
 
     def _doubtful(self) -> list[int] | None:
-        """Turn hits that may not stand into nodes decided by cache key; what has to be looked at for that.
+        """Revoke hits that may be invalid, so that they are decided by cache key.
 
-        None when nothing changed, so the plan stands.
+        Returns the nodes to look up for that, or None if nothing changed and the plan is complete.
         """
         needed: dict[int, None] = {}
         turned = False
@@ -214,17 +214,17 @@ class Planner:
     # ---------------------------------------------------------------------
 
     def digest_of(self, id: int) -> str | None:
-        """The digest of a node's value, if it is known without running anything."""
+        """Return the digest of a node's value if it is known without running anything, else None."""
         step = self.steps.get(id)
         if step is None or self.graph[id].entry.task.derived:
             return self._agreement.stated(id)
         return step.digest
 
     def claim(self, id: int) -> str:
-        """What a consumer's recipe entry states of this input; empty if it is not known.
+        """Return what a consumer's recipe entry states about this input; empty if it is unknown.
 
-        The digest of its value; behind a part of a result, the digests of what it is a part of: with these it is
-        known to be the same without a look at it.
+        This is the digest of its value. For a part of a result, the digests of the results follow, so that later plans
+        can compare it without a look-up.
         """
         digest = self.digest_of(id)
         if digest is None or not self.graph[id].entry.task.derived:
@@ -232,7 +232,7 @@ class Planner:
         return as_claim(digest, [self.digest_of(source) or "" for source in self.graph.sources(id)])
 
     def content_key(self, node: Node) -> str | None:
-        """The node's cache key, if the digests of all its inputs are known."""
+        """Return the node's cache key if the digests of all its inputs are known, else None."""
         if node.cache_key is not None:
             return node.cache_key
         template = node.entry.template
@@ -251,9 +251,9 @@ class Planner:
         return template.cache_key(node.arguments, resolve)
 
     def _decide_by_content(self) -> Generator[list[Query], list[Answer], bool]:
-        """Ask by cache key, one wavefront after the other, for what would run but whose inputs are all known.
+        """Look up, by cache key, the nodes that would run but whose inputs are all known, wave by wave.
 
-        Returns whether any of it is a hit after all.
+        Returns whether any of them is a hit after all.
         """
         open_nodes = [i for i in self._fresh if self._open(i)]
         turned = False
@@ -291,7 +291,7 @@ class Planner:
             if all(claims):
                 self._agreement.decided(query.node, claims, None)
             else:
-                self._agreement.withdrawn(query.node)  # parts of plain values: nothing takes those back
+                self._agreement.withdrawn(query.node)  # its inputs are parts of plain values, which are never revoked
             return True
         if isinstance(answer, NoAnswer):
             self.steps[query.node] = _unknown(answer)
@@ -299,23 +299,23 @@ class Planner:
             step.answer = answer
         return False
 
-    # -- what happens later ---------------------------------------------------------------------------------------
+    # -- during the run -------------------------------------------------------------------------------------------
 
     def finished(self, id: int, digest: str | None) -> None:
-        """A node that ran has a value now."""
+        """Note that a node ran and has a value with this digest."""
         self.steps[id].digest = digest
         if digest is not None and self.graph[id].entry.task.derived:
             self._agreement.part_taken(id, digest)
 
     def forget(self, id: int) -> None:
-        """What was decided or stated of a node, and what the store said of it, is out of date."""
+        """Discard what was decided, claimed and looked up about a node."""
         self.steps.pop(id, None)
         self._answers.pop(id, None)
         self._by_cache_key.discard(id)
         self._agreement.forgotten(id)
 
     def revive(self, id: int, reason: str) -> None:
-        """A node's stored value turned out to be unusable: forget what was decided, so that it is planned again."""
+        """Discard the decision about a node whose stored value is unusable, so that it is planned again."""
         self.steps[id] = Step(Status.MISS, reason, NoHit(reason))
         self._answers[id] = NoHit(reason)
         self._by_cache_key.discard(id)

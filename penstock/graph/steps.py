@@ -1,4 +1,4 @@
-"""What a planner asks for, what it is told, and what it decides of each node."""
+"""The planner's queries, the answers to these, and its decisions about nodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Status(StrEnum):
-    """What the plan says of a node."""
+    """The status of a node in a plan."""
 
     HIT = "hit"
     MISS = "miss"
@@ -20,7 +20,7 @@ class Status(StrEnum):
 
 @dataclass(slots=True)
 class Query:
-    """One look-up the planner wants: by cache key where it is known, else by recipe key. Nobody changes one."""
+    """A look-up that the planner requests: by cache key if it is known, else by recipe key. Never modified."""
 
     node: int
     task: str
@@ -31,45 +31,47 @@ class Query:
 
 @dataclass(slots=True, eq=False)
 class Hit:
-    """A stored result for a node. Nobody changes one."""
+    """A stored result for a node. Never modified."""
 
     cache_key: str
     digest: str
-    """Of the value."""
+    """The digest of the value."""
     record: Any
-    """What the store gave; nothing here looks into it."""
+    """The store's record, which the planner does not inspect."""
     inputs: Sequence[str] | None = None
-    """For a recipe hit: what it was made from, as `Planner.claim` writes it, in the order of the node's deps."""
+    """For a recipe hit, the claims about its inputs in the form of `Planner.claim`, in the order of the node's deps."""
     expires: float | None = None
-    """The earliest expiry of the result and of all it was made from, seconds since the epoch."""
+    """The earliest expiry of the result and everything it was computed from, in seconds since the epoch."""
     origin: str | None = None
-    """Which run made it, or noted it for its recipe: the values of one run belong together."""
+    """The run that computed it or wrote its recipe entry. The values of one run belong together."""
     size: int | None = None
+    """The size of the stored value in bytes."""
     seconds: float | None = None
+    """The duration of its computation."""
 
 
 @dataclass(slots=True, eq=False)
 class NoHit:
-    """No usable result. `record` is an expired or damaged one that was seen instead. Nobody changes one."""
+    """No usable result. `record` is an expired or damaged one that was found instead. Never modified."""
 
     reason: str
     record: Any = None
     seconds: float | None = None
     digest: str | None = None
-    """Of the value that the node's recipe once led to: the result is gone, what was made of what is still known."""
+    """The digest to which the node's recipe led before: the result is gone, but its recipe entry remains."""
     inputs: Sequence[str] | None = None
-    """What that value was made from, as in `Hit`."""
+    """The inputs of that result, as in `Hit`."""
     origin: str | None = None
-    """As in `Hit`, of this statement."""
+    """The run that wrote the recipe entry."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NoAnswer:
-    """The store did not say, or has what must not be used. Never the same as a miss."""
+    """The store did not answer, or its result must not be used. Never treated as a miss."""
 
     error: Exception
     generation: int | None = None
-    """Of the result that must not be used."""
+    """The generation of the result that must not be used."""
 
 
 Answer = Hit | NoHit | NoAnswer
@@ -77,28 +79,28 @@ Answer = Hit | NoHit | NoAnswer
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """What was decided for one node."""
+    """The decision about one node."""
 
     status: Status
     reason: str
     answer: Answer | None = None
     digest: str | None = None
-    """Of the node's value, once it is known: a hit's, or a finished run's."""
+    """The digest of the node's value, once it is known."""
 
     @property
     def runs(self) -> bool:
-        """Whether the node has to be handed to a runner (or decided by its cache key when its inputs are there)."""
+        """Whether the node must run, unless its cache key turns out to be a hit once its inputs are known."""
         return self.status is not Status.HIT and self.status is not Status.PRUNED
 
 
 @dataclass(slots=True)
 class Counters:
-    """What planning cost."""
+    """The costs of planning."""
 
     rounds: int = 0
-    """Batches of look-ups."""
+    """The number of batches of look-ups."""
     lookups: int = 0
-    """Nodes asked for."""
+    """The number of nodes looked up."""
 
 
 Rounds = Generator[list[Query], list[Answer], None]

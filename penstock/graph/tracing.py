@@ -1,4 +1,4 @@
-"""Tracing: while a flow function runs, each task call becomes a node and gives a Future."""
+"""Tracing: while a flow function runs, each task call becomes a node and returns a Future."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ from penstock.runtime import having, task_run
 
 
 class Values(Protocol):
-    """What a trace asks when a value is needed: the run behind it."""
+    """The run behind a trace, which provides values."""
 
     def value(self, node: int, timeout: float | None) -> Any:
-        """Bring everything traced so far forward until this node's value is here; raises what the task raised."""
+        """Execute everything traced so far until this node's value is known. Raises what the task raised."""
         ...
 
     def wait(self, node: int, timeout: float | None) -> None:
-        """As `value`, without bringing the value here or looking at how it ended."""
+        """Wait like `value`, without fetching the value or raising the failure."""
         ...
 
     def stored(self, node: int) -> Any:
-        """As `value`, but the stored result instead of the value."""
+        """Return the stored result instead of the value."""
         ...
 
     def failure(self, nodes: Sequence[int]) -> BaseException | None:
-        """Why the first of them failed that nobody looked at yet; from now on they all count as looked at."""
+        """Return the first unhandled failure among the nodes, and mark all of them as handled."""
         ...
 
     def failed(self, node: int) -> bool:
-        """Whether the node is known to have no value."""
+        """Return whether the node is known to have failed."""
         ...
 
     def settled(self, node: int) -> bool:
-        """Whether `value` would answer at once."""
+        """Return whether `value` would return or raise at once."""
         ...
 
     def released(self, node: int) -> None:
-        """No future of the node is left: nobody can ask for its value any more, except other nodes."""
+        """Note that the last future of the node is gone, so that only other nodes can use its value."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class FlowFrame:
-    """One flow (or subflow) being traced: what its tasks' keys and options are read against."""
+    """A flow or subflow that is being traced: the context of its tasks' keys and options."""
 
     name: str
     context: KeyContext
@@ -65,16 +65,16 @@ class FlowFrame:
     refresh_cache: bool = False
     log_prints: bool | None = None
     result_storage: Any = None
-    """Where a joined flow's tasks keep their results, if not in the run's store."""
+    """The store of a subflow's results, if it is not the run's."""
     is_async: bool = False
-    """Its function can await."""
+    """Whether its function is async."""
     wait_for: tuple[Any, ...] = ()
-    """Calls that must have succeeded before any of its own begins."""
+    """Calls that must succeed before any of its own starts."""
     entries: dict[TaskDefinition, Entry] = field(default_factory=dict)
 
 
 class Trace:
-    """The tracing of one run: the graph so far and the flow function that is adding to it."""
+    """The trace of one run: the graph so far and the flow that is adding to it."""
 
     def __init__(self, values: Values, frame: FlowFrame) -> None:
         self.graph = Graph()
@@ -84,9 +84,9 @@ class Trace:
         self._snapshots = Snapshots(digest_bytes)
         self._numbers = itertools.count()
         self.expected: dict[int, str] = {}
-        """Async subflows that were called and not awaited yet, by number."""
+        """Async subflows that were called but not awaited yet, by number."""
         self._context: Mapping[ContextVar[Any], Any] = {}
-        self._wholes: dict[int, int] = {}  # of parts that are held: whoever may ask for one may ask for the whole
+        self._wholes: dict[int, int] = {}  # by part with living futures: its whole, which is kept as well
 
     # -- adding nodes ---------------------------------------------------------------------------------------------
 
@@ -98,7 +98,10 @@ class Trace:
         *,
         wait_for: Iterable[Any] = (),
     ) -> Future[Any]:
-        """The node for this call, as a future. Raises what does not fit: arguments, policy, values without a digest."""
+        """Add a node for a call and return its future.
+
+        Raises `ParameterError`, `PolicyError`, `DigestError` or `TracingError` for invalid arguments or policies.
+        """
         signature, frame = task.signature, self.frame
         arguments = signature.bind(task.name, args, kwargs)
         deps: tuple[int, ...] = ()
@@ -106,7 +109,7 @@ class Trace:
         shared: list[Any] = []
         if not SMALL.issuperset(map(type, arguments.values())):
             deps, large = self._capture(arguments, shared)
-        # Asking a future whether it is true would wait for its value.
+        # The truth value of a future would wait for its value.
         order = self._order(wait_for, deps) if isinstance(wait_for, Future) or wait_for else ()
         if frame.wait_for:
             order = tuple(dict.fromkeys((*order, *self._order(frame.wait_for, deps))))
@@ -127,10 +130,11 @@ class Trace:
         return Future(node.id, self)
 
     def _capture(self, arguments: dict[str, Any], shared: list[Any]) -> tuple[tuple[int, ...], tuple[Large, ...]]:
-        """Make arguments what a node keeps of them; the nodes whose results are in them, and what is large. Objects
-        that stay the caller's own are added to `shared`.
+        """Replace arguments by snapshots. Return the nodes whose results they contain, and the large values.
+
+        Objects that could not be copied are added to `shared`.
         """
-        deps: dict[int, None] = {}  # ordered, and quick to ask for a fan-in of thousands
+        deps: dict[int, None] = {}  # an ordered set, fast for a fan-in of thousands
         large: dict[Large, None] = {}
 
         def keep(value: Any) -> Any:
@@ -140,7 +144,7 @@ class Trace:
                     large[taken] = None
                 return taken
             if value._source is not self:
-                return value.result()  # of another run: a plain value here
+                return value.result()  # a future of another run: its value is a plain argument
             deps[value._node] = None
             return Ref(value._node)
 
@@ -156,7 +160,7 @@ class Trace:
         return tuple(deps), tuple(large)
 
     def _variables(self, context: Context) -> Mapping[ContextVar[Any], Any] | None:
-        """The context variables that the caller has set; the same mapping as long as they do not change."""
+        """Return the context variables that the caller has set; the same mapping as long as they do not change."""
         known = self._context
         found = {variable: value for variable, value in context.items() if not _is_ours(variable)}
         if len(found) == len(known) and all(known.get(variable, known) is value for variable, value in found.items()):
@@ -183,29 +187,29 @@ class Trace:
 
     @property
     def frame(self) -> FlowFrame:
-        """The innermost flow being traced. Each asyncio task has one of its own: subflows may be gathered."""
+        """The innermost flow that is being traced. Each asyncio task has its own, since subflows may be gathered."""
         trace, frame = _current.get() or (None, None)
         return frame if trace is self and frame is not None else self._outermost
 
     def inside(self, frame: FlowFrame) -> having:
-        """Calls in this block belong to a subflow; its nodes join the same graph."""
+        """Make calls in the block part of a subflow, whose nodes join the same graph."""
         return having(_current, (self, frame))
 
     def expect(self, flow: str) -> int:
-        """An async subflow was called, and has to be awaited."""
+        """Note that an async subflow was called and must be awaited."""
         number = next(self._numbers)
         self.expected[number] = flow
         return number
 
     def failure_inside(self, frame: FlowFrame, before: int) -> BaseException | None:
-        """Wait for the calls of a subflow among the nodes from `before` on: the first failure nobody looked at."""
+        """Wait for the calls of a subflow among the nodes from `before` on. Return the first unhandled failure."""
         own = set(map(id, frame.entries.values()))
         for node in self.graph.targets(before):
             if id(self.graph[node].entry) in own:
                 self._values.wait(node, None)
         return self._values.failure([node.id for node in self.graph.nodes[before:] if id(node.entry) in own])
 
-    # -- what futures ask (penstock.graph.futures.Source) -------------------------------------------------------------
+    # -- penstock.graph.futures.Source --------------------------------------------------------------------------------
 
     def value(self, node: int, timeout: float | None) -> Any:
         self._refuse_in_tasks(node)
@@ -220,13 +224,13 @@ class Trace:
         return self._values.stored(node)
 
     def _refuse_in_tasks(self, node: int) -> None:
-        # A task holds a worker while it waits, perhaps the one that its future needs.
+        # A waiting task occupies a worker, perhaps the one that its future needs.
         if _current.get() is None and task_run.run_count:
             place = place_of(task_run.parameters, lambda part: type(part) is Future and part._node == node)
             raise TracingError(
                 f"a future of {self.graph[node].name} was used inside of {task_run.task_name}",
                 where=f"arguments{place}" if place else "",
-                because="it came there hidden in an object, where it is not seen as an input",
+                because="it is hidden in an object, where it is not recognised as an input",
                 hint="pass the future itself as an argument, or in a list, tuple, dict or set",
             )
 
@@ -253,7 +257,7 @@ class Trace:
         return f"{self._named(node)}, node {node}, {state}"
 
     def _named(self, node: int) -> str:
-        """The task's name, followed by the way to a part of its result: `rows[0].name`."""
+        """Return the task's name, followed by the path of a part of its result: `rows[0].name`."""
         steps: list[str] = []
         while (found := self.graph[node]).entry.task.derived and type(found.arguments["value"]) is Ref:
             if "name" in found.arguments:
@@ -278,11 +282,11 @@ class Trace:
             node, change = self._wholes.pop(node), -1
 
     def held(self, node: int) -> bool:
-        """Whether a future of the node is alive, so its value may still be asked for."""
+        """Return whether a future of the node exists, so that its value may still be requested."""
         return node in self._held
 
     def awaitable(self, node: int) -> Generator[Any, None, Any]:
-        import asyncio  # the time it takes to import is for those who await
+        import asyncio  # slow to import, and only needed for await
 
         waiting = asyncio.get_running_loop().run_in_executor(None, self._value_for_await, node)
         return waiting.__await__()
@@ -291,7 +295,7 @@ class Trace:
         try:
             return self.value(node, None)
         except StopIteration as error:
-            # A future of asyncio cannot carry it and would never end; coroutines turn it into the same.
+            # asyncio futures cannot carry a StopIteration. Coroutines turn it into a RuntimeError, too.
             raise RuntimeError(f"{self.graph[node].name} raised StopIteration") from error
 
 
@@ -334,18 +338,18 @@ def _is_ours(variable: ContextVar[Any]) -> bool:
 
 
 _OURS: set[ContextVar[Any]] = set()
-"""Those that were met: a set is asked more quickly than a name."""
+"""Penstock's variables found so far: checking a set is faster than comparing names."""
 
 
 _current: ContextVar[tuple[Trace, FlowFrame] | None] = ContextVar("penstock_trace", default=None)
 
 
 def current_trace() -> Trace | None:
-    """The trace that a task call here would join, or None outside of flows (and inside of running tasks)."""
+    """Return the trace that a task call here would join, or None outside of flows and inside running tasks."""
     current = _current.get()
     return None if current is None else current[0]
 
 
 def tracing(trace: Trace | None) -> having:
-    """Task calls in this block become nodes of the trace; with None they run at once, as outside of flows."""
+    """Make task calls in the block nodes of a trace. With None they run at once, as outside of flows."""
     return having(_current, None if trace is None else (trace, trace.frame))

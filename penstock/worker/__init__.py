@@ -1,1 +1,1 @@
-"""What happens to calls on a worker, the same on every engine."""
+"""Performing calls on a worker, the same way on every engine."""

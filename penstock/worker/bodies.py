@@ -1,4 +1,4 @@
-"""Running the body of a user's function to its end: coroutines, async generators, the caller's context variables."""
+"""Running the body of a user's function to completion: coroutines, async generators, context variables."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ R = TypeVar("R")
 
 
 def returned(value: Any) -> Any:
-    """What a function returned, once it is a value: a coroutine is run to its end.
+    """Return the value of a function, running a coroutine to completion.
 
-    The items of an async generator are collected and come as those of a generator do, so that both are treated alike.
+    The items of an async generator are collected and returned as a generator, so that both kinds are treated alike.
     """
     if type(value) in PLAIN:
         return value
@@ -30,7 +30,7 @@ def returned(value: Any) -> Any:
 
 
 def run_in_context(variables: Mapping[ContextVar[Any], Any] | None, body: Callable[[], R]) -> R:
-    """What `body` returns, run with these values of the caller's context variables besides those that are set here."""
+    """Run `body` with the caller's context variables, in addition to those that are set here, and return its result."""
     if not variables:
         return body()
 

@@ -1,8 +1,7 @@
-"""Each consumer gets a value of its own, as on a cluster: what one task does to it never reaches another or the
-cache.
+"""Private copies of values for each consumer, so that modifications by one task never affect others or the cache.
 
-Copies are made where values stay objects of one process: between threads, and inside of a bundle. What nobody can
-change is not copied, nor is a value that nobody else will see.
+Copies are made where values remain objects of one process: between threads, and inside a bundle. Immutable values, and
+values without other users, are not copied.
 """
 
 from __future__ import annotations
@@ -15,8 +14,9 @@ from penstock.objects.package_copies import CannotCopy
 
 
 def copied(value: Any) -> Any:
-    """As `own_copy`, and other objects as they copy themselves; raises `CannotCopy` for those that do not: locks,
-    connections and the like.
+    """Return a copy like `own_copy`, using `copy.deepcopy` for other objects.
+
+    Raises `CannotCopy` for objects that cannot be copied, such as locks and connections.
     """
     try:
         return own_copy(value)

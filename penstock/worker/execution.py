@@ -1,4 +1,4 @@
-"""What happens on a worker: one call of one node, the same code on every engine.
+"""Execution of calls on a worker, with the same code on every engine.
 
 inputs → cache key → look up ─ hit  → the stored result's record
                          └ miss → may it run? (a serializable key must be locked) → run → digest → publish
@@ -58,7 +58,7 @@ from penstock.worker.witnesses import check_arguments, hold_arguments
 
 
 class Worker(Inputs):
-    """One worker's view of a run: opened stores, tasks by number, and how to reach values inside the engine."""
+    """A worker of one run, with opened stores, tasks by number, and access to values inside the engine."""
 
     def __init__(
         self,
@@ -72,11 +72,11 @@ class Worker(Inputs):
         cache: ValueCache | None = None,
         report: Callable[[Waits], None] | None = None,
     ) -> None:
-        """`keep(value)` gives a handle to a value that stays in the engine; `fetch(handle)` gives the value back.
+        """Create a worker. `keep(value)` returns a handle of a value in the engine; `fetch(handle)` returns the value.
 
-        With `shares_memory` handles are the objects that other calls see too, so each consumer gets a copy. Without
-        `keeps_published` a published value is not kept: others load it from the store. `cache` is shared by the run's
-        workers in this process. With `report` the engine can lend a worker out whose call waits for others.
+        With `shares_memory`, handles refer to objects that other calls see, so each consumer gets a copy. Without
+        `keeps_published`, published values are not kept in the engine but loaded from the store. `cache` is shared by
+        the run's workers in this process. With `report`, the engine can lend out a worker whose call waits for others.
         """
         self._run = context.run
         self.run_id = context.run.id
@@ -95,10 +95,10 @@ class Worker(Inputs):
         self.name = f"{platform.node()}:{os.getpid()}"
 
     def perform_bundle(self, bundle: Bundle, stopped: Callable[[], bool] = lambda: False) -> list[Outcome]:
-        """Run the calls of a bundle one after the other, values passing from one to the next; an outcome for each.
+        """Run the calls of a bundle in order, passing values between them. Return an outcome for each.
 
-        A call whose inner input did not come, or that would begin after the bundle's time or when it was `stopped`, is
-        handed back untouched.
+        A call is handed back untouched if one of its inner inputs failed, the bundle's time is over, or `stopped()` is
+        true.
         """
         began = time.perf_counter()
         limit = bundle.seconds
@@ -125,20 +125,20 @@ class Worker(Inputs):
         return [done[call.node] for call in bundle.calls]
 
     def _settled(self, call: Call, outcome: Outcome, in_vain: bool) -> Outcome:
-        """A value passed on inside the bundle stays in the engine only if somebody may still ask for it."""
+        """Keep a value that was passed on inside the bundle in the engine only if it may still be requested."""
         if not isinstance(outcome.handle, Passed):
             return outcome
         keep = call.keep and self.keeps_published if outcome.record is not None else call.keep or in_vain
         try:
             outcome.handle = self._keep(outcome.handle.value) if keep else None
-        except BaseException as error:  # noqa: BLE001 (pickling is users' code)
+        except BaseException as error:  # noqa: BLE001 (pickling runs users' code)
             if outcome.record is None:
                 return self.outcome(call, "failed", failure=describe(error))
             outcome.handle = None  # others load it from the store
         return outcome
 
     def _lending(self, bundle: Bundle, current: Calls) -> list[int]:
-        """Have the worker lent out while a run inside of a call waits. Returns the list of calls that have waited."""
+        """Lend out the worker while a run nested in a call waits. Return the list of calls that have waited."""
         report, waited = self._report, list[int]()
         if report is not None:
 
@@ -150,7 +150,7 @@ class Worker(Inputs):
         return waited
 
     def perform(self, call: Call) -> Outcome:
-        """Run one call as far as it goes. Never raises: whatever happens is in the outcome."""
+        """Run one call. Never raises: errors are part of the outcome."""
         shipped_task = self.shipped_tasks[call.task]
         try:
             for large in call.large:
@@ -188,10 +188,10 @@ class Worker(Inputs):
             seconds=time.perf_counter() - clock,
         )
 
-    # -- shared by plain and cached calls ------------------------------------------------------------------------------
+    # -- plain and cached calls ----------------------------------------------------------------------------------------
 
     def run_function(self, call: Call, shipped_task: ShippedTask, values: Mapping[str, Any]) -> Any:
-        """The user's function, run with its context; async functions are run to their end."""
+        """Run the user's function with its runtime context; async functions are run to completion."""
         task = shipped_task.task
         name, tags = task.name, task.options.tags
         info = TaskRunInfo(
@@ -217,18 +217,18 @@ class Worker(Inputs):
         return value
 
     def _run_as_asked(self, call: Call, shipped_task: ShippedTask, values: Mapping[str, Any], name: str) -> Any:
-        """The function's value, run with the caller's context variables, and its prints going where they are wanted."""
+        """Run the function with the caller's context variables, and route its prints."""
         task = shipped_task.task
         with printing_to_log(name, enabled=shipped_task.log_prints):
             return run_in_context(call.context, lambda: returned(task.signature.call(task.fn, values, call.style)))
 
     def is_retained(self, call: Call, made: list[Any]) -> bool:
-        """Whether the task may still change what it returned, and others get it as the object it is."""
+        """Return whether the task may still modify the value it returned, and others would see that object."""
         stays = call.passes_on or (call.keep and self.shares_memory)
         return stays and type(made[0]) not in PLAIN and retained(made)
 
     def keep(self, call: Call, value: Any, *, retained: bool, published: bool = False) -> Any:
-        """A handle for other calls to reach the value by; None if nobody will."""
+        """Return a handle by which other calls get the value, or None if none will."""
         if retained:
             try:
                 value = copied(value)
@@ -236,20 +236,20 @@ class Worker(Inputs):
                 if published:
                     return None  # others load it from the store
         if not published and (call.passes_on or self.shares_memory):
-            refuse_live(value, one_way=self.shares_memory)  # it must not depend on bundles whether it works
+            refuse_live(value, one_way=self.shares_memory)  # so that the result does not depend on bundling
         if call.passes_on:
             return Passed(value)
         return self._keep(value) if call.keep else None
 
     def keep_published(self, call: Call, value: Any, *, retained: bool) -> Any:
-        """As `keep`; None as well if the engine cannot take the value: it is in the store."""
+        """Return a handle like `keep`; None if the engine cannot hold the value, which is in the store."""
         try:
             return self.keep(call, value, retained=retained, published=True)
-        except BaseException:  # noqa: BLE001 (pickling is users' code, and the result is published already)
+        except BaseException:  # noqa: BLE001 (pickling runs users' code, and the result is already published)
             return None
 
     def outcome(self, call: Call, kind: OutcomeKind, **facts: Any) -> Outcome:
-        """An outcome of this worker."""
+        """Create an outcome of this worker."""
         return Outcome(call.node, call.attempt, kind, worker=self.name, **facts)
 
 
@@ -264,23 +264,23 @@ class _CachedCall:
         self.digests: dict[int, str] = {n: s.digest for n, s in call.inputs.items() if s.digest is not None}
         self.inputs: dict[int, Any] = {}
         self.values: dict[str, Any] | None = None
-        self.lent = False  # whether its arguments hold objects that somebody else can change
+        self.lent = False  # whether its arguments contain objects that other code can modify
 
     def settle(self) -> Outcome:
-        """Hit, run and publish, or say why neither is possible yet."""
+        """Find the result, or run and publish, or return why neither is possible yet."""
         call = self.call
         if call.witness is not None:
             self.lent = hold_arguments(call, self.shipped_task, shares_memory=self.worker.shares_memory)
         key = self._cache_key()
         if key is None:
-            return self.worker._run_plain(call, self.shipped_task)  # the key function said: do not cache this call
+            return self.worker._run_plain(call, self.shipped_task)  # the key function returned None
         found = self.results.look_up(self.task, key)
         there = found if isinstance(found, Found) and found.generation != call.seen else None
         if there is not None and there.refused is None:
             return self._adopt(there.record, "hit", started=0.0, seconds=0.0)
         unclaimed = call.cache_key is None and not call.claims
         if there is not None and there.refused is not None and not unclaimed:
-            raise there.refused  # an unclaimed one may be a refresh, which the driver knows
+            raise there.refused  # an unclaimed call may be a refresh, which only the driver knows
         if unclaimed or (self.shipped_task.serializable and call.session_id is None):
             return self.worker.outcome(call, "unclaimed", cache_key=key)
         return self._execute(key, found)
@@ -288,7 +288,7 @@ class _CachedCall:
     def _resolve(self, ref: Ref) -> str:
         known = self.digests.get(ref.node)
         if known is None:
-            # Plain tasks' values come without a digest; it is computed here, where the value is needed anyway.
+            # Values of plain tasks have no digest yet; it is computed here, where the value is needed anyway.
             value = self.inputs[ref.node] = self.worker.load(ref.node, self.call.inputs[ref.node])
             known = self.digests[ref.node] = digest(value)
         return known
@@ -320,7 +320,7 @@ class _CachedCall:
         retained = self.worker.is_retained(call, made)
         value = made[0]
         if self._files_changed(key):
-            # The key says what the files held before; a result made from what they hold now must not be found under it.
+            # The key contains the files' earlier content, so this result must not be published under it.
             note = "not published: an input file changed while the task ran"
             handle = self.worker.keep(call, value, retained=retained)
             return self.worker.outcome(call, "executed", handle=handle, started=started, seconds=seconds, notes=(note,))

@@ -1,7 +1,7 @@
-"""Exceptions as they travel from a worker to the driver and on to the user.
+"""Exceptions on their way from a worker to the driver and the user.
 
-What users raise may refuse everything that is done with exceptions: to say what it is, to be pickled, to take a note.
-Then it travels as far as it can, and its text and traceback always.
+Users' exceptions may fail at everything: converting to text, pickling, adding notes. As much as possible is sent, and
+always the text and traceback.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from penstock.worker.messages import Failure
 
 
 def describe(error: BaseException) -> Failure:
-    """The exception with its text and traceback; the object itself travels along where it can."""
+    """Describe an exception by its text, traceback and the object itself."""
     return Failure(kind_of(error), text_of(error), traceback_of(error), error)
 
 
 def portable(failure: Failure) -> Failure:
-    """The failure as another process can read it: without the exception if that does not survive pickling."""
+    """Return the failure in a form for other processes: without the exception if that cannot be pickled."""
     pickled = None
     if failure.error is not None:
         pickled = _survives(failure.error, failure.error) or _survives(_Bare(failure.error), failure.error)
@@ -32,9 +32,9 @@ def portable(failure: Failure) -> Failure:
 
 
 def _survives(sent: object, error: BaseException) -> bytes | None:
-    """What is sent as bytes, if they become an exception of the same class again."""
+    """Return the pickled exception if it can be unpickled as one of the same class, else None."""
     try:
-        # As it will be sent: exceptions of a script's own travel with their class, and come back as that class.
+        # With cloudpickle, as it will be sent: exceptions defined in a script are pickled with their class.
         data: bytes = cloudpickle.dumps(sent)
         return data if type(cloudpickle.loads(data)) is type(error) else None
     except BaseException:  # noqa: BLE001 (a user's __reduce__ may raise anything, or exit; the text stays)
@@ -42,9 +42,9 @@ def _survives(sent: object, error: BaseException) -> bytes | None:
 
 
 class _Bare:
-    """An exception by what all have, its class, `args` and attributes.
+    """Pickles an exception by its class, `args` and attributes.
 
-    For those whose own way does not lead back: an `__init__` with other arguments than `args`, attributes that cannot
+    For exceptions whose own pickling fails, because `__init__` takes other arguments than `args` or attributes cannot
     be set.
     """
 
@@ -62,14 +62,14 @@ def _from_bare(kind: type[BaseException], args: tuple[Any, ...], attributes: dic
     return error
 
 
-# What the exception's class says of these attributes is not asked.
+# Bypasses whatever the exception's class defines for these attributes.
 _ARGS = BaseException.__dict__["args"].__get__
 _TRACEBACK = BaseException.__dict__["__traceback__"].__get__
 _ATTRIBUTES = BaseException.__dict__["__dict__"].__get__
 
 
 def arrived(failure: Failure) -> Failure:
-    """A portable failure in the driver: with its exception again, if that can be read here too."""
+    """Restore the exception of a portable failure in the driver, if it can be unpickled here."""
     if failure.pickled is None:
         return failure
     error: Any = None
@@ -81,22 +81,22 @@ def arrived(failure: Failure) -> Failure:
 
 
 def is_exception(thing: object) -> bool:
-    """Whether it can be raised, whatever it says of its class."""
+    """Return whether an object can be raised, regardless of its `__class__`."""
     return issubclass(type(thing), BaseException)
 
 
 def to_exception(failure: Failure, *, task: str, node: int, attempt: int) -> BaseException:
-    """What the flow raises: the task's own exception with a note where it came from, or `TaskFailed` with its text.
+    """Return the exception for the flow: the task's own, with a note of its origin, or `TaskFailed` with its text.
 
-    `TaskFailed` also for what would end the program (`SystemExit`, `KeyboardInterrupt` and all else that is no
-    `Exception`): a task's end is not the flow's.
+    `TaskFailed` is also used for exceptions that would end the program (`SystemExit`, `KeyboardInterrupt` and others
+    that are not an `Exception`), since the end of a task must not end the flow.
     """
     where = f"task {task}, node {node}, attempt {attempt}"
     error = failure.error
     if error is None or not issubclass(type(error), Exception):
-        because = "it is no error but an order to end the program, which a task cannot give"
+        because = "this exception ends a program, and a task cannot end the program of its flow"
         if error is None:
-            because = "the exception itself could not be sent back; its traceback is in `data`"
+            because = "the exception itself could not be pickled; its traceback is in `data`"
         failed = TaskFailed(
             f"{failure.type_name}: {failure.message}" if failure.message else failure.type_name,
             where=where,
@@ -106,22 +106,22 @@ def to_exception(failure: Failure, *, task: str, node: int, attempt: int) -> Bas
         failed.__cause__ = error
         return failed
     notes = [f"in {where}"]
-    if _TRACEBACK(error) is None:  # it was left in another process
-        notes.append(f"There:\n{users_frames(failure.traceback).rstrip()}")
+    if _TRACEBACK(error) is None:  # it stayed in another process
+        notes.append(f"Traceback on the worker:\n{users_frames(failure.traceback).rstrip()}")
     for text in notes:
         note(error, text)
     return error
 
 
 def note(error: BaseException | None, text: str) -> None:
-    """Add a note that is not there yet. What refuses to be noted on is raised as it is."""
+    """Add a note to an exception, once. Does nothing if the exception does not accept notes."""
     with contextlib.suppress(BaseException):
         if error is not None and text not in getattr(error, "__notes__", ()):
             BaseException.add_note(error, text)
 
 
 class FailedState:
-    """What `retry_condition_fn(task, task_run, state)` gets: `state.result()` raises the task's exception."""
+    """The `state` argument of `retry_condition_fn(task, task_run, state)`."""
 
     name = "Failed"
 
@@ -129,7 +129,7 @@ class FailedState:
         self._error = error
 
     def result(self, raise_on_failure: bool = True) -> Any:
-        """Raises the exception, or returns it if told not to raise."""
+        """Raise the task's exception, or return it if `raise_on_failure` is False."""
         if raise_on_failure:
             raise self._error
         return self._error

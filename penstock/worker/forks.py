@@ -1,4 +1,4 @@
-"""Processes that a task forks off: none of them takes part in what only the worker does."""
+"""Processes forked by tasks, which must not continue as workers."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from penstock.objects.texts import encodable, traceback_of
 
 
 def end_if_forked(process: int, task: str, error: BaseException | None = None) -> None:
-    """End this process here if it is not `process`, where the task began: a child that came back from the task.
+    """End this process if it is not `process`, in which the task started, but a forked child that left the task.
 
-    It would go on as a second worker, with the first one's connections, locks and files.
+    It would continue as a second worker with the first one's connections, locks and files.
     """
     if os.getpid() == process:
         return
     code = 0
     if error is not None:
         code = _code(error)
-    with contextlib.suppress(Exception):  # the child's own prints; whatever becomes of them, it ends
+    with contextlib.suppress(Exception):  # flushes the child's own prints if possible
         sys.stdout.flush()
         sys.stderr.flush()
-    text = f"penstock: a process that {task} forked came back from the task; it was ended here with status {code}\n"
+    text = f"penstock: a process forked by {task} returned from the task and was ended with status {code}\n"
     if error is not None and type(error) is not SystemExit:
         text += traceback_of(error)
     with contextlib.suppress(OSError):
@@ -31,7 +31,7 @@ def end_if_forked(process: int, task: str, error: BaseException | None = None) -
 
 
 def _code(error: BaseException) -> int:
-    """The status that the interpreter would end with."""
+    """Return the exit status that the interpreter would use."""
     if type(error) is not SystemExit:
         return 1
     return error.code & 0xFF if isinstance(error.code, int) else int(error.code is not None)

@@ -1,4 +1,4 @@
-"""The inputs of calls, brought to their worker."""
+"""Loading the inputs of calls on a worker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from penstock.worker.value_cache import ValueCache
 
 
 class InputLost(Exception):
-    """Stored bytes of an input are gone or damaged: the driver has it made again."""
+    """Stored bytes of an input are missing or damaged, so that the driver must recompute it."""
 
     def __init__(self, node: int, generation: int) -> None:
         super().__init__(node, generation)
@@ -31,11 +31,11 @@ class InputLost(Exception):
 
 
 _PASSES = (InputLost, OSError)
-"""What reading an input raises that is not its own doing."""
+"""Errors of reading an input that its own code has not caused."""
 
 
 class Inputs:
-    """How a worker comes by the values that calls are given."""
+    """Provides the values of a worker's calls."""
 
     run_id: str
     shipped_tasks: dict[int, ShippedTask]
@@ -46,12 +46,15 @@ class Inputs:
     _lazily: dict[int, frozenset[str]]
 
     def values(self, call: Call, loaded: dict[int, Any]) -> dict[str, Any]:
-        """The call's arguments with every input brought here; `loaded` has those that are. Raises `InputLost`."""
+        """Return the call's arguments with all inputs loaded; `loaded` contains those that already are.
+
+        Raises `InputLost`.
+        """
         shipped_task = self.shipped_tasks[call.task]
         lazy = self._lazy(shipped_task)
         arguments = call.arguments
         if self.shares_memory and (shipped_task.template is not None or shipped_task.task.options.retries):
-            arguments = own_arguments(arguments)  # another attempt finds them as they were
+            arguments = own_arguments(arguments)  # so that another attempt finds them unmodified
         if not lazy and not call.inputs and not call.large:
             return dict(arguments)
 
@@ -68,14 +71,14 @@ class Inputs:
         return {n: filled[n] if n in filled else filled_lazily(a, scan) for n, a in arguments.items()}
 
     def _reach(self, large: Large) -> None:
-        """Have it take its value from what this process keeps, if it came here without."""
+        """Let a large argument without a value take it from this process's cache."""
         if large.handle is not None and not self.shares_memory:
             place = ("argument", self.run_id, large.name)
             fetch = functools.partial(self._fetched, large.handle)
             large.load_by(lambda: self._cache.get(place, large.size, fetch, shared=True))
 
     def _lazy(self, shipped_task: ShippedTask) -> frozenset[str]:
-        """The parameters that take stored tables to scan, instead of their values."""
+        """Return the parameters that receive stored tables as Datasets instead of values."""
         known = self._lazily.get(shipped_task.number)
         if known is None:
             known = self._lazily[shipped_task.number] = lazy_parameters(shipped_task.task.fn)
@@ -94,8 +97,8 @@ class Inputs:
     def load(self, node: int, source: Input, *, reads: bool = False) -> Any:
         """One input's value: from the engine if it is there, else from the store.
 
-        It is the caller's own, except for one that only `reads`. What is in no store and cannot be copied, such as a
-        lock or a connection, is shared: between threads, and inside of a bundle.
+        The caller may modify it, unless it only `reads`. A value that is in no store and cannot be copied, such as a
+        lock or a connection, is shared between threads and inside a bundle.
         """
         return read_back(lambda: self._load(node, source, reads=reads), f"the result of node {node}", passes=_PASSES)
 
@@ -117,7 +120,7 @@ class Inputs:
                 (source.store, record.slot_name, record.attempt),
                 record.size,
                 lambda: self._open_results(source.store).load(record),
-                shared=source.shared and not record.lazy,  # of which there is next to nothing to share
+                shared=source.shared and not record.lazy,  # lazy values are cheap to open again
             )
         except DamagedResult as error:
             raise InputLost(node, record.generation) from error

@@ -1,12 +1,12 @@
-"""Inputs that a task takes lazily: a parameter annotated as a pyarrow Dataset gets a stored table to scan, not to hold.
+"""Lazy inputs: a parameter annotated as a pyarrow Dataset receives a stored table that is scanned, not loaded.
 
     @task
     def total(table: pyarrow.dataset.Dataset) -> float: ...
 
-    total(large())      # `large` may have returned a table of any size: no worker ever holds it
+    total(large())      # `large` may return a table of any size: no worker ever holds all of it
 
-`list[Dataset]`, `dict[str, Dataset]`, `Dataset | None` and `*tables: Dataset` mean the same. Keys do not change with
-it: the input counts by the digest of its value.
+The same applies to `list[Dataset]`, `dict[str, Dataset]`, `Dataset | None` and `*tables: Dataset`. The annotation does
+not change keys, which contain the digest of the value.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from penstock.storage.results.store import ResultStore
 from penstock.storage.results.stored import StoredResult
 from penstock.worker.messages import Call, Input
 
-# What is stored is known by its value's digest, wherever it lies.
+# A stored result has the digest of its value, wherever it is stored.
 register_digest(StoredResult, lambda stored: stored.record.digest)
 
 _WRITTEN = r"\b(?:pyarrow\.dataset|ds|pads|pa_ds)\.Dataset\b"
-"""In annotations that cannot be evaluated, since their imports are for type checkers only."""
+"""Matches annotations that cannot be evaluated because their imports are for type checkers only."""
 
 
 _SAID = "checksum verification failed"
-"""What pyarrow says of a damaged page, whoever passes it on (DuckDB has errors of its own)."""
+"""Pyarrow's message for a damaged page, also inside errors of other libraries such as DuckDB."""
 
 
 def lazy_parameters(fn: Callable[..., Any]) -> frozenset[str]:
-    """The parameters of a function that are annotated as pyarrow Datasets, or as containers of them."""
+    """Return the parameters of a function that are annotated as pyarrow Datasets or containers of them."""
     annotations = _annotations(fn)
     return frozenset(name for name, each in annotations.items() if name != "return" and _is_lazy(each, fn))
 
@@ -47,7 +47,7 @@ def lazy_parameters(fn: Callable[..., Any]) -> frozenset[str]:
 def _annotations(fn: Callable[..., Any]) -> Mapping[str, Any]:
     try:
         return getattr(fn, "__annotations__", None) or {}
-    except NameError:  # from Python 3.14 on they are evaluated now, and a name may be for type checkers only
+    except NameError:  # since Python 3.14 they are evaluated here, and names may exist for type checkers only
         library: Any = importlib.import_module("annotationlib")
         found: Mapping[str, Any] = library.get_annotations(fn, format=library.Format.STRING)
         return found
@@ -59,7 +59,7 @@ def _is_lazy(annotation: Any, fn: Callable[..., Any]) -> bool:
             return False
         try:
             annotation = eval(annotation, getattr(fn, "__globals__", {}))
-        except Exception:  # noqa: BLE001 (whatever stands there, it is the user's)
+        except Exception:  # noqa: BLE001 (annotations are the user's code)
             return re.search(_WRITTEN, annotation) is not None
     return _names_dataset(annotation)
 
@@ -71,7 +71,7 @@ def _names_dataset(annotation: Any) -> bool:
 
 
 def filled_lazily(argument: Any, scan_input: Callable[[int], Any]) -> Any:
-    """An argument with what it stands for as Datasets: other nodes' results, and stored results that were passed."""
+    """Return an argument with results of other nodes and stored results opened as Datasets."""
 
     def leaf(value: Any) -> Any:
         if type(value) is Ref:
@@ -82,13 +82,13 @@ def filled_lazily(argument: Any, scan_input: Callable[[int], Any]) -> Any:
 
 
 def scanned(source: Input, open_results: Callable[[str | None], ResultStore], fetch: Callable[[Any], Any]) -> Any:
-    """One input as a Dataset: over its files if it is stored, else over the value in memory.
+    """Open an input as a Dataset: over its files if it is stored, else over the value in memory.
 
-    Raises `DamagedResult`, and `SerializationError` for what is no table.
+    Raises `DamagedResult`, and `SerializationError` if it is not a table.
     """
     if source.record is not None:
         return open_results(source.store).scan(source.record)
-    from penstock.storage.formats.parts.scanning import dataset_of_value  # with pyarrow, for those who scan
+    from penstock.storage.formats.parts.scanning import dataset_of_value  # imports pyarrow
 
     return dataset_of_value(fetch(source.handle))
 
@@ -96,19 +96,19 @@ def scanned(source: Input, open_results: Callable[[str | None], ResultStore], fe
 def lost_input(
     call: Call, error: BaseException, lazy: bool, open_results: Callable[[str | None], ResultStore]
 ) -> tuple[int, ResultRecord] | None:
-    """The input whose stored bytes a task found missing or damaged while it read them itself; None if it is not that.
+    """Return the input whose stored bytes a task found missing or damaged while reading them itself, or None.
 
-    Such values are read where they are used: by scans, and by Dask and Ray.
+    This concerns lazy values, which scans, Dask and Ray read during use.
     """
     stored = [(n, source) for n, source in call.inputs.items() if source.record is not None]
     damaged = _chained(error, DamagedResult)
     if damaged is not None:
         for node, source in stored:
-            assert source.record is not None  # chosen so
+            assert source.record is not None  # selected above
             if damaged.where.startswith(source.record.files):
                 return node, source.record
         return None
-    # What pyarrow says of a page with another checksum, or one that does not unpack. Only the bytes tell whose it is.
+    # Pyarrow reports a wrong checksum or corrupt page without the file, so the files must be checked.
     if not lazy or not (_of_arrow(error) or _SAID in text_of(error)):
         return None
     from penstock.storage.formats.parts.manifests import value_files
@@ -124,7 +124,7 @@ def lost_input(
 
 
 def _chained(error: BaseException | None, kind: type[DamagedResult]) -> DamagedResult | None:
-    """The error, or the one it came from, of a kind."""
+    """Return the error or its cause that is of the given kind."""
     for _ in range(8):
         if error is None or is_a(error, kind):
             return error
@@ -133,13 +133,13 @@ def _chained(error: BaseException | None, kind: type[DamagedResult]) -> DamagedR
     return None
 
 
-# What the error's class says of these attributes is not asked.
+# Bypasses whatever the error's class defines for this attribute.
 _CAUSE: Callable[[BaseException], BaseException | None] = BaseException.__dict__["__cause__"].__get__
 _CONTEXT: Callable[[BaseException], BaseException | None] = BaseException.__dict__["__context__"].__get__
 
 
 def _of_arrow(error: BaseException) -> bool:
-    """Whether it was raised in pyarrow about what it read."""
+    """Return whether pyarrow raised the error about data it read."""
     if not issubclass(type(error), OSError | ValueError):
         return False
     trace = error.__traceback__

@@ -1,4 +1,4 @@
-"""What a driver and its workers say to each other: tasks and calls one way, outcomes the other."""
+"""Messages between a driver and its workers: tasks and calls in one direction, outcomes in the other."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ OutcomeKind = Literal[
     "executed",  # the function ran (and, for a cached node, a result of this or another attempt is published)
     "hit",  # a result was found before the function ran
     "failed",  # the function, a serializer or the store raised
-    "unclaimed",  # the cache key became known on the worker; the driver may have it computed, or locked, already
-    "input_lost",  # values of inputs are gone or damaged
-    "closed",  # the generation was closed meanwhile (invalidated, refreshed): to be decided again
+    "unclaimed",  # the key was computed on the worker; the driver must check whether another node computes it
+    "input_lost",  # values of inputs are missing or damaged
+    "closed",  # the generation was closed meanwhile (invalidated, refreshed); the node is decided again
     "worker_lost",  # the worker died
-    "timeout",  # it ran longer than it may
+    "timeout",  # it ran longer than its time-out
     "not_started",  # handed back untouched
-    "apart",  # the bundle could not be read: each of its calls is tried by itself, to tell which one is to blame
+    "apart",  # the bundle could not be read, so each of its calls is tried by itself
 ]
 
 
 NO_GENERATION = -1
-"""Instead of the generation of a result that is not stored."""
+"""Replaces the generation of a result that is not stored."""
 
 
 @dataclass(slots=True, eq=False)
 class ShippedTask:
-    """A task as workers need it, shipped to each of them once per run."""
+    """A task in the form workers need, sent to each of them once per run."""
 
     number: int
-    """What calls name it by."""
+    """The number by which calls refer to it."""
     task: TaskDefinition
     template: KeyTemplate | None
     """None for a plain task."""
     flow: str
     log_prints: bool
     main: str
-    """What `__main__` stands for where the flow was called: workers have another one."""
+    """The importable name of the driver's `__main__`, which differs from a worker's."""
     serializable: bool
-    """One execution among all who ask: the driver must hold the key's lock."""
+    """Whether the driver must hold the lock of a key before it may be computed."""
     store: str | None = None
-    """Another store than the run's."""
+    """The store of its results, if it is not the run's."""
     code: dict[str, str] = field(default_factory=dict)
     """Digests of the functions that count in its keys, until this process has compared its own with them."""
 
@@ -63,19 +63,19 @@ class Input:
     """Where a call finds the result of another node. At least one of `record` and `handle` is set."""
 
     digest: str | None = None
-    """Of the value; None if nobody computed it yet (a plain task's)."""
+    """The digest of the value; None if it is not computed yet, as for plain tasks."""
     record: ResultRecord | None = None
     """The stored result."""
     store: str | None = None
     """The address of the store that holds it; None is the run's own."""
     handle: Any = None
-    """The value inside the engine; only the engine looks into it."""
+    """The value inside the engine; opaque to all others."""
     shared: bool = False
-    """Several calls of the run need it: whoever loads it may keep it for the others."""
+    """Whether several calls of the run need it, so that workers may cache it."""
     sole: bool = False
-    """Nobody but this attempt will see the value any more: it may have the very object."""
+    """Whether this attempt is the last use of the value, so that it need not be copied."""
     part_of: str = ""
-    """For a part of a result: the digest of that result (of each, joined by `+`), if it is known."""
+    """For a part of a result, the digests of the results (joined by `+`), if they are known."""
 
 
 @dataclass(slots=True, eq=False)
@@ -84,79 +84,79 @@ class Call:
 
     node: int
     attempt: int
-    """From 1."""
+    """The number of the attempt, from 1."""
     task: int
     """The number of its `ShippedTask`."""
     arguments: Mapping[str, Any]
-    """By parameter name, with a Ref for each input."""
+    """The arguments by name, with a Ref for each input."""
     inputs: Mapping[int, Input]
     large: tuple[Large, ...] = ()
-    """The large values in the arguments. They pickle without the value: an engine whose workers are elsewhere sees to
-    it that these have it once, and sets the `handle` by which they `fetch` it."""
+    """The large values in the arguments. They are pickled without their value: an engine with remote workers sends it
+    once and sets the `handle` with which workers `fetch` it."""
     cache_key: str | None = None
-    """If the driver knows it."""
+    """The key, if the driver knows it."""
     claims: bool = False
-    """No other node of the run is computing its key, whatever that is."""
+    """Whether no other node of the run is computing its key, whatever the key is."""
     witness: str | None = None
-    """Of arguments that somebody else may have changed since the call: `KeyTemplate.witness` as it was then."""
+    """The `KeyTemplate.witness` at the time of the call, for arguments that other code may have modified since."""
     recipe_key: str | None = None
-    """Where a recipe entry is to be written; None for leaves and below plain tasks."""
+    """The key of the recipe entry to write; None for leaves and below plain tasks."""
     attempt_id: str = ""
-    """Unique among all attempts ever made: names the payload and settles who published."""
+    """Unique among all attempts ever made. Names the payload and identifies the publisher."""
     session_id: str | None = None
     """The driver's session that holds the lock of `cache_key`."""
     fencing_token: int | None = None
     seen: int | None = None
     """A generation whose result must not be used: expired, damaged, or to be refreshed."""
     upstream_expires: float | None = None
-    """The earliest expiry among everything it was made from, seconds since the epoch."""
+    """The earliest expiry of everything it is computed from, in seconds since the epoch."""
     inner: tuple[int, ...] = ()
-    """Inputs that earlier calls of the same bundle make; their places in `inputs` are filled on the worker."""
+    """Inputs that earlier calls of the same bundle compute; the worker adds them to `inputs`."""
     after: tuple[int, ...] = ()
-    """Earlier calls of the same bundle that must have succeeded although their values are not used."""
+    """Earlier calls of the same bundle that must succeed although their values are not used."""
     passes_on: bool = False
-    """Later calls of the same bundle use the value."""
+    """Whether later calls of the same bundle use the value."""
     keep: bool = True
-    """Somebody will ask the engine for the value: another node, or the flow."""
+    """Whether another node or the flow will request the value from the engine."""
     digest: bool = False
-    """Of a plain task: a cached node uses the value, so its digest is wanted."""
+    """Whether the digest of a plain task's value is needed, because a cached node uses the value."""
     style: Style | None = None
-    """How the caller wrote the arguments, where that matters."""
+    """How the caller passed the arguments, if that matters."""
     context: Mapping[ContextVar[Any], Any] | None = None
-    """The caller's context variables, for engines that share this process."""
+    """The caller's context variables, for engines in the driver's process."""
     promised: bool = False
-    """Calls that are submitted before it is over may use the value: it goes where `HoldsBack.promise` says."""
+    """Whether calls submitted before it is over may use the value, through the handle of `HoldsBack.promise`."""
 
 
 @dataclass(slots=True, eq=False)
 class Bundle:
-    """Calls that travel together. Outcomes stay one per call."""
+    """Calls that are submitted together. Each has its own outcome."""
 
     number: int
     calls: list[Call]
     resources: Mapping[str, float] = field(default_factory=dict)
-    """What it needs while it runs, in canonical units (`cpu` cores, `memory` bytes, others by count)."""
+    """The resources it needs while it runs, in canonical units (`cpu` cores, `memory` bytes, others by count)."""
     seconds: float | None = None
-    """After so long no further call is begun: the rest goes back to the driver."""
+    """After this time no further call is started, and the rest is handed back to the driver."""
     size: int = 0
-    """Bytes it travels as, where it does; set by the engine that submits it."""
+    """Its size in bytes when sent, set by the engine; 0 if it is not serialised."""
 
 
 @dataclass(slots=True, eq=False)
 class Failure:
-    """An exception as it travels: the object where it pickles, its text and traceback always."""
+    """An exception in transit: its text and traceback, and the object if it can be pickled."""
 
     type_name: str
     message: str
     traceback: str
     error: BaseException | None = None
     pickled: bytes | None = None
-    """The object between processes: as bytes of its own, so that one that cannot be read spoils nothing else."""
+    """The pickled object, separate from the message, so that one that cannot be unpickled affects nothing else."""
 
 
 @dataclass(slots=True, eq=False)
 class Outcome:
-    """What came of one call."""
+    """The outcome of one call."""
 
     node: int
     attempt: int
@@ -166,42 +166,42 @@ class Outcome:
     record: ResultRecord | None = None
     handle: Any = None
     expires: float | None = None
-    """The earliest expiry of the value and of all it was made from."""
+    """The earliest expiry of the value and everything it was computed from."""
     part_of: str = ""
     """As `Input.part_of`."""
     failure: Failure | None = None
     lost: Mapping[int, int] = field(default_factory=dict)
-    """Nodes whose values could not be had, each with the generation of the stored result that was tried, or with
-    NO_GENERATION if only the engine had the value."""
+    """Nodes whose values could not be loaded, with the generation of the stored result, or NO_GENERATION if only the
+    engine had the value."""
     started: float = 0.0
-    """Seconds since the epoch, by the worker's clock."""
+    """The time of the start, in seconds since the epoch by the worker's clock."""
     seconds: float = 0.0
-    """How long the function ran."""
+    """The duration of the function."""
     busy: float = 0.0
     """How long the worker was busy with the call: inputs, look-up, function, publishing."""
     won: bool = True
-    """False if another attempt had published first and its value was adopted."""
+    """False if another attempt had published first, and its value was adopted."""
     worker: str = ""
     notes: tuple[str, ...] = ()
-    """Warnings worth telling: a fall-back to pickle, a task that is not deterministic, changed input files."""
+    """Warnings: a fall-back to pickle, a task that is not deterministic, changed input files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A worker took the bundle up."""
+    """A worker started the bundle."""
 
     bundle: int
 
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """A call of the bundle waits, by a run inside of it, for others: its worker is lent out, and calls behind it in the
-    bundle will come back untouched."""
+    """A run nested in a call of the bundle waits for others. Its worker is lent out, and calls behind it in the bundle
+    will be handed back untouched."""
 
     bundle: int
     node: int
     waits: bool
-    """False when it goes on."""
+    """False when it continues."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -220,32 +220,32 @@ Preparation = Callable[[], object]
 
 @dataclass(slots=True, eq=False)
 class WorkerContext:
-    """What every call of a run needs to know. Ships no credentials: workers open stores by address, and read keys
-    where those are."""
+    """The context that all calls of a run share. Contains no credentials: workers open stores by address, and read
+    signing keys on their own machine."""
 
     run: FlowRunInfo
     store: str
     """The result store's address."""
     signatures: Signatures | None = None
-    """What signs and judges results. It names the place of the keys, and each worker reads them there."""
+    """Signs and verifies results. Contains the location of the keys, which each worker reads there."""
     open_results: Callable[[str | None], Any] | None = None
-    """Results of a store by address (None: the run's), for engines that share this process."""
+    """Opens the results of a store by address (None: the run's), for engines in the driver's process."""
     index: str | None = None
     """The address of a look-up index, without its password."""
     settings: Settings | None = None
-    """The run's settings, for what a task itself starts. They travel without passwords."""
+    """The run's settings, for nested runs. Sent without passwords."""
     recorded: Callable[[], bool] | None = None
-    """Whether the run's record is in its store, so that workers can see whether they look at the same; waits for that.
-    For the driver's process."""
+    """Waits and returns whether the run's record is in its store, by which workers verify that they see that store.
+    Only in the driver's process."""
     script: ScriptClasses | None = None
     """The classes of the driver's script, for engines in other processes."""
     setup: Preparation | None = None
-    """What prepares each worker process for the run."""
+    """Prepares each worker process for the run."""
     nesting: Nesting = field(default_factory=Nesting)
-    """This run, and what is around it."""
+    """This run and the calls around it."""
 
     def travelling(self) -> WorkerContext:
-        """Without what only this process can use."""
+        """Return a copy for other processes, without parts that only this process can use."""
         return replace(
             self,
             open_results=None,
@@ -256,17 +256,17 @@ class WorkerContext:
         )
 
     def evidence(self) -> str | None:
-        """The name of something that is in the run's store; None if there may be nothing."""
+        """Return a name that exists in the run's store, or None if there may be none."""
         return f"runs/{self.run.id}/run.json" if self.run.id and self.recorded is not None and self.recorded() else None
 
 
 def new_origin() -> str:
-    """How the ids of all attempts begin that one run makes: its *origin*."""
+    """Return a new *origin*: the prefix of the ids of all attempts of one run."""
     return os.urandom(_ORIGIN // 2).hex()
 
 
 def origin_of(attempt_id: str) -> str:
-    """The origin of an attempt."""
+    """Return the origin of an attempt."""
     return attempt_id[:_ORIGIN]
 
 

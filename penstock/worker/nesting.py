@@ -1,6 +1,6 @@
-"""Nested work: what is held around a call, so that runs started inside of it know whom they must not wait for.
+"""Nested work: tracks what is held around a call, so that nested runs do not wait for it.
 
-A task that calls a task, or a flow, starts a run of its own inside of its call. That run must not wait for what the
+A task that calls a task or a flow starts a nested run inside its call. That run must not wait for anything that the
 call itself holds: its key, the permits of its tags, a key that its run keeps for later, the worker it occupies.
 """
 
@@ -16,48 +16,48 @@ from penstock.locks.base import Holder
 from penstock.storage.stores.base import Reach
 
 PATIENCE_SECONDS = 60.0
-"""Where a call cannot lend its worker to others, a run inside of it waits so long for what others compute."""
+"""How long a nested run waits for other runs if its worker cannot be lent out."""
 _REACHES: tuple[Reach, ...] = ("process", "host", "network")
 
 Lend = Callable[[bool], None]
-"""Called with True when a run inside of a call waits for others, so that its worker may take up something else, and
-with False when it goes on."""
+"""Called with True when a nested run waits for others, so that its worker may do other work, and with False when it
+continues."""
 
 
 @dataclass(frozen=True, slots=True)
 class Nesting:
-    """The calls around some code, and their runs, outermost first."""
+    """The calls around some code and their runs, outermost first."""
 
     runs: tuple[str, ...] = ()
-    """The runs, by id, as they name themselves to lock managers."""
+    """The ids of the runs, as lock managers know them."""
     keys: tuple[tuple[str, str], ...] = ()
-    """What is being computed: task and cache key."""
+    """The tasks and cache keys that are being computed."""
     tags: frozenset[str] = frozenset()
-    """Tags whose limits have permits held."""
+    """The tags of which permits are held."""
     reach: Reach = "process"
-    """How far away from each other the workers of these runs are."""
+    """How far the workers of these runs are spread."""
     lend: tuple[Lend, ...] = ()
 
     def run(self, id: str, reach: Reach) -> Nesting:
-        """Inside of one more run."""
+        """Return the nesting inside one more run."""
         return replace(self, runs=(*self.runs, id), reach=max(self.reach, reach, key=_REACHES.index))
 
     def travelling(self) -> Nesting:
-        """Without what only this process can use."""
+        """Return a copy for other processes, without parts that only this process can use."""
         return replace(self, lend=())
 
     def holds(self, holder: Holder) -> bool:
-        """Whether it is one of these runs that holds the lock."""
+        """Return whether one of these runs holds the lock."""
         return holder.info.get("run") in self.runs
 
     @property
     def lends(self) -> bool:
-        """Whether the worker does something else while a run inside of the call waits."""
+        """Whether the worker does other work while a nested run waits."""
         return bool(self.lend)
 
 
 class Calls:
-    """The call that a worker runs just now, as one inside of its run. Cheap to change from call to call."""
+    """The call that a worker is running, inside its run. Cheap to change from call to call."""
 
     __slots__ = ("key", "lend", "node", "run", "tags", "task")
 
@@ -70,11 +70,11 @@ class Calls:
         self.tags: frozenset[str] = frozenset()
 
     def begin(self, node: int, task: str, tags: frozenset[str]) -> None:
-        """This call runs now. Its key is noted where it is known."""
+        """Set the call that runs now. Its key is added once it is known."""
         self.node, self.task, self.tags, self.key = node, task, tags, None
 
     def nesting(self) -> Nesting:
-        """What is around code of the call."""
+        """Return the nesting of code inside the call."""
         run = self.run
         return replace(
             run,
@@ -88,13 +88,13 @@ _calls: ContextVar[Calls | None] = ContextVar("penstock_nesting", default=None)
 
 
 def nesting() -> Nesting | None:
-    """What is around the code that asks; None outside of tasks."""
+    """Return the nesting of the calling code, or None outside of tasks."""
     calls = _calls.get()
     return None if calls is None else calls.nesting()
 
 
 def computes(key: str) -> None:
-    """The call that runs here computes the result of this key."""
+    """Record that the current call computes the result of this key."""
     calls = _calls.get()
     if calls is not None:
         calls.key = key
@@ -102,7 +102,7 @@ def computes(key: str) -> None:
 
 @contextlib.contextmanager
 def within(calls: Calls) -> Iterator[None]:
-    """Runs that are started in this block are inside of the call that runs."""
+    """Make runs started in the block nested in the current call."""
     token = _calls.set(calls)
     try:
         yield
@@ -111,14 +111,14 @@ def within(calls: Calls) -> Iterator[None]:
 
 
 class Lending:
-    """Lends the worker of the call around a run whenever nodes of the run wait for others."""
+    """Lends out the worker of the call around a nested run while nodes of that run wait for others."""
 
     def __init__(self, around: Nesting) -> None:
         self._lend = around.lend
         self._parked: set[int] = set()
 
     def note(self, event: events.Event) -> None:
-        """An event of the run, in order."""
+        """Handle an event of the nested run, in order."""
         before = bool(self._parked)
         if isinstance(event, events.NodeParked):
             self._parked.add(event.node)
@@ -127,7 +127,7 @@ class Lending:
         self._tell(before)
 
     def close(self) -> None:
-        """The run is over."""
+        """Take the worker back when the run is over."""
         before = bool(self._parked)
         self._parked.clear()
         self._tell(before)

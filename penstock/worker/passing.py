@@ -1,4 +1,4 @@
-"""Values on their way to a call: its arguments, and what earlier calls of its bundle made."""
+"""Values passed to a call: its arguments, and values from earlier calls of its bundle."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from penstock.worker.messages import Call, Input, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A value on its way to a later call of the same bundle."""
+    """A value that is passed to a later call of the same bundle."""
 
     value: Any
 
 
 def own_arguments(arguments: Mapping[str, Any], copy: Callable[[Any], Any] = own_copy) -> dict[str, Any]:
-    """Arguments that nobody else has, with Refs and Larges, and what `copy` does not take, as they are."""
+    """Return private copies of arguments. Refs, Larges and parts that `copy` refuses are kept."""
 
     def own(leaf: Any) -> Any:
         try:
@@ -37,7 +37,7 @@ STAY = PLAIN | {Ref, Large}
 
 
 def part_of_whole(call: Call) -> str:
-    """The digests of the results that the call takes a part of; empty if one has none."""
+    """Return the digests of the results of which the call takes a part; empty if one is unknown."""
     known = [source.part_of or source.digest or "" for source in call.inputs.values()]
     return "+".join(known) if all(known) else ""
 
@@ -47,7 +47,7 @@ def has_succeeded(outcome: Outcome) -> bool:
 
 
 def take_over(call: Call, done: Mapping[int, Outcome]) -> bool:
-    """Fill in the inputs that earlier calls of the bundle made; False if one it needs did not succeed."""
+    """Fill in the inputs from earlier calls of the bundle. Return False if one of them failed."""
     if not call.inner and not call.after:
         return True
     if not all(has_succeeded(done[node]) for node in (*call.inner, *call.after)):

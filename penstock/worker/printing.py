@@ -1,4 +1,4 @@
-"""`log_prints`: what a task or flow prints goes to the log, for the threads that ask for it and no others."""
+"""`log_prints`: sends what a task or flow prints to the log, separately for each thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class _PrintRouter:
-    """Stands in for sys.stdout while anything logs its prints: only the threads that do are redirected."""
+    """Replaces sys.stdout while prints are being logged, and redirects only the threads concerned."""
 
     def __init__(self, stdout: Any) -> None:
         self.stdout = stdout
@@ -25,11 +25,11 @@ class _PrintRouter:
         *lines, rest = (self._parts.get(thread, "") + text).split("\n")
         self._parts[thread] = rest
         for line in lines:
-            logger.info("%s", line, stacklevel=2)  # it is said by whoever prints
+            logger.info("%s", line, stacklevel=2)  # attributed to the caller of print
         return len(text)
 
     def finish(self) -> None:
-        """The block ends: a line without its end is logged too."""
+        """Log an unfinished line at the end of the block."""
         thread = threading.get_ident()
         logger = self.loggers[thread][-1]
         if logger is not None and (rest := self._parts.pop(thread, "")):
@@ -43,14 +43,14 @@ _routing = threading.Lock()
 
 
 def to_be_routed(enabled: bool | None) -> bool:
-    """Whether `printing_to_log` has anything to do: no thread's prints are turned away where nothing stands in."""
+    """Return whether `printing_to_log` has any effect."""
     return enabled or (enabled is False and isinstance(sys.stdout, _PrintRouter))
 
 
 class printing_to_log:
-    """What this thread prints in the block goes to the logger `penstock.<kind>.<name>`, a record per line.
+    """Send what this thread prints in the block to the logger `penstock.<kind>.<name>`, one record per line.
 
-    With False it goes where prints go, also inside of a block that logs; with None nothing changes.
+    False restores normal printing, also inside a block that logs; None changes nothing.
     """
 
     __slots__ = ("_enabled", "_logger", "_router")

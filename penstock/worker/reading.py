@@ -1,4 +1,4 @@
-"""Bringing a value back runs its own code, which may raise anything or exit: that is told as what it is."""
+"""Reading values back, which may run users' code that raises or exits; such errors are reported clearly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ V = TypeVar("V")
 
 
 def read_back(read: Callable[[], V], what: str, *, passes: tuple[type[BaseException], ...] = ()) -> V:
-    """What `read` gives; raises Penstock's own errors and what `passes` as they are, else `SerializationError`."""
+    """Return `read()`. Errors of Penstock and those in `passes` are unchanged; others become `SerializationError`."""
     try:
         return read()
     except BaseException as error:
@@ -25,5 +25,5 @@ def read_back(read: Callable[[], V], what: str, *, passes: tuple[type[BaseExcept
         raise SerializationError(
             f"{what} cannot be read back",
             because=told(error),
-            hint="that is what its own code raised while it was unpickled or copied; return plain data instead",
+            hint="its own code raised this while being unpickled or copied; return plain data instead",
         ) from error

@@ -1,4 +1,4 @@
-"""What the worker processes of all engines have in common: opened stores, collected logs, outcomes that can travel."""
+"""Common parts of the worker processes of all engines: opened stores, collected logs, portable outcomes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from penstock.worker.messages import Outcome, WorkerContext
 
 
 def stores_of(context: WorkerContext, *, check: Callable[[Store], None] | None = None) -> Callable[[Any], ResultStore]:
-    """Results by the address of their store (None is the run's), each opened once.
+    """Return a function that opens the results of a store by address (None is the run's), each once.
 
-    `check` looks at the run's own store before it is used.
+    `check` is called with the run's own store before it is used.
     """
     opened: dict[Any, ResultStore] = {}
     index = index_from(context.index) if context.index else None
@@ -41,7 +41,7 @@ def stores_of(context: WorkerContext, *, check: Callable[[Store], None] | None =
 
 
 def prepare(context: WorkerContext) -> None:
-    """Have this process prepared as the run's `worker_setup` says. Raises `RunnerError` if that fails."""
+    """Call the run's `worker_setup` in this process. Raises `RunnerError` if it fails."""
     if context.settings is not None:
         for handler in logging.getLogger("penstock").handlers:
             if isinstance(handler, CollectedLogs):
@@ -52,15 +52,15 @@ def prepare(context: WorkerContext) -> None:
         context.setup()
     except Exception as error:
         raise RunnerError(
-            "a worker process could not be prepared",
+            "the worker_setup function failed in a worker process",
             where=f"{platform.node()}:{os.getpid()}, worker_setup={getattr(context.setup, '__qualname__', '')}",
             because=f"{type(error).__name__}: {error}",
-            hint="see its traceback above",
+            hint="see the traceback above",
         ) from error
 
 
 def portable_outcomes(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """The outcomes as another process can read them."""
+    """Return the outcomes in a form for other processes."""
     travelling = list(outcomes)
     for outcome in travelling:
         if outcome.failure is not None:
@@ -69,7 +69,7 @@ def portable_outcomes(outcomes: Iterable[Outcome]) -> list[Outcome]:
 
 
 class CollectedLogs(logging.Handler):
-    """Collects what tasks log, to be shown by the driver. One for each process."""
+    """Collects log records of tasks for the driver. One instance for each process."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class CollectedLogs(logging.Handler):
         logger.propagate = False
 
     def collect(self, names: Iterable[str]) -> None:
-        """Collect what these loggers are told as well."""
+        """Also collect the records of these loggers."""
         for name in names:
             logger = logging.getLogger(name)
             if self not in logger.handlers:
@@ -92,17 +92,17 @@ class CollectedLogs(logging.Handler):
         self._records.append(plain(record))
 
     def take(self) -> list[tuple[str, int, str]]:
-        """What was logged since the last time: the logger's name, the level and the text of each record."""
+        """Return the records since the last call: the logger's name, the level and the text of each."""
         records, self._records = self._records, []
         return records
 
 
 def plain(record: logging.LogRecord) -> tuple[str, int, str]:
-    """The logger's name, the level and the text of a record; what is logged may be any object."""
+    """Return the logger's name, the level and the text of a record, which may contain any object."""
     return text_of(record.name), int(record.levelno), text_of(record, logging.LogRecord.getMessage)
 
 
 def log_again(records: Iterable[tuple[str, int, str]]) -> None:
-    """In the driver: log what was collected on a worker."""
+    """Log records in the driver that were collected on a worker."""
     for name, level, text in records:
         logging.getLogger(name).log(level, "%s", text)

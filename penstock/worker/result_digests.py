@@ -1,4 +1,4 @@
-"""Digests of results: at once, while they are written, or part by part where they are."""
+"""Digests of results: computed at once, while the result is written, or part by part."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ if TYPE_CHECKING:
     from penstock.storage.formats.parts.manifests import Digests
 
 LARGE_BYTES = 8 * 2**20
-"""From this size on a result is digested and written at the same time."""
+"""Results of at least this size are digested while they are written."""
 
 
 def digested(value: Any) -> Callable[[], str | None]:
-    """The digest of a result, or None if it has none; of a large one it is computed while the value is written."""
+    """Return a function that returns the digest of a result, or None if it has none.
+
+    The digest of a large result is computed in another thread while the value is written.
+    """
     if nbytes_of(value) < LARGE_BYTES:
         known = digest_of(value)
         return lambda: known
-    from concurrent.futures import ThreadPoolExecutor  # the time it takes to import is for large results
+    from concurrent.futures import ThreadPoolExecutor  # slow to import, and only needed by large results
 
     pool = ThreadPoolExecutor(1, "penstock-digest")
     digested = pool.submit(contextvars.copy_context().run, digest_of, value)
@@ -32,33 +35,33 @@ def digested(value: Any) -> Callable[[], str | None]:
 
 
 def digest_of(value: Any) -> str | None:
-    """The digest of a result, or None if it has none."""
+    """Return the digest of a result, or None if it has none."""
     try:
         return digest(value)
     except DigestError:
-        return None  # the result is known by its attempt instead: sound, only without early cutoff
+        return None  # the attempt identifies the result instead, which is correct but prevents early cutoff
 
 
 def is_stream(value: Any) -> bool:
-    """Whether only the stored form of a result has a digest: it is read once, or nobody has it as a whole."""
+    """Return whether a result only has a digest in its stored form: it is read once, or never whole in memory."""
     if issubclass(type(value), GeneratorType) or hasattr(value, "read_next_batch"):
         return True
     if type(value).__module__.partition(".")[0] not in ("dask", "ray", "pyarrow"):
         return False
     from penstock.storage.formats.parts.datasets import (
-        is_dataset,  # the formats of tables are for those who have tables
+        is_dataset,  # only needed by tables
     )
 
     return is_dataset(value)
 
 
 def no_digest() -> None:
-    """Of a stream: its digest would be known when it is gone."""
+    """Return None, the digest of a stream: it would only be known once the stream is consumed."""
 
 
 def part_digests() -> Digests:
-    """How a value that nobody has as a whole is digested: by its parts, each where it is written."""
-    from penstock.storage.formats.parts.manifests import Digests  # files in parts are for large results
+    """Return how to digest a value in parts: each part where it is written."""
+    from penstock.storage.formats.parts.manifests import Digests  # only needed by values in parts
 
     return Digests(digest_of, _whole_digest)
 

@@ -1,4 +1,4 @@
-"""Whether a task still holds what it returned: a cache of its own, a global. Then it may change it later."""
+"""Detects whether a task still holds the value it returned, in a cache or a global, and might modify it later."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from penstock.objects.copies import IMMUTABLE
 from penstock.objects.texts import module_of
 
 MOST_LOOKED_AT = 10_000
-"""So many parts of a value are looked at; one with more counts as held."""
+"""The most parts of a value that are checked; values with more count as held."""
 
 
 def retained(made: list[Any]) -> bool:
-    """Whether anybody but this list holds its one value, or a part of it that can be changed: a cache of the task's
-    own, a global.
+    """Return whether anything but this list refers to its single value or to a mutable part of it.
 
-    The caller must not hold it itself, by a name of its own.
+    The caller must not hold a reference to the value itself.
     """
     return _holders(made, 0) > _ALONE or _parts_retained(made[0])
 
@@ -38,7 +37,7 @@ def _parts_retained(value: Any) -> bool:
         if kind is list or kind is tuple or kind is set:
             parts = list(container)
         elif kind is dict:
-            parts = list(container.values())  # keys can hardly be changed
+            parts = list(container.values())  # keys are practically immutable
         elif module_of(kind) == "numpy" and getattr(container, "base", None) is not None:
             parts = [container.base]
         else:
@@ -46,7 +45,7 @@ def _parts_retained(value: Any) -> bool:
         looked_at += len(parts)
         if looked_at > MOST_LOOKED_AT and not IMMUTABLE.issuperset(map(type, parts)):
             return True
-        for place in range(len(parts)):  # what enumerates holds a part, too
+        for place in range(len(parts)):  # enumerate would hold a reference, too
             if type(parts[place]) in IMMUTABLE:
                 continue
             if _holders(parts, place) > _ALONE + 1:  # the container

@@ -1,6 +1,6 @@
-"""The classes of a driver's script, for workers: results name them, and nothing else there would be found by that name.
+"""The classes of a driver's script, for workers, where results refer to them by name.
 
-Functions of a script travel by value, and with them the classes that they mention. A result may hold others.
+Functions of a script are pickled by value together with the classes they mention, but results may contain others.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import cloudpickle
 from penstock.process.main_modules import MAIN_NAMES, carried_names
 
 _MOST_BYTES = 1 << 18
-"""Of one class: a larger one has data of the script in it, which its methods mention."""
+"""The limit for one class. Larger ones contain data of the script that their methods mention."""
 
 
 class ScriptClasses(Mapping[str, Any]):
-    """Names to classes. Pickled it is what this process defines; each class is unpickled when it is asked for."""
+    """Classes by name. Pickling it includes this process's classes; each one is unpickled on first use."""
 
     def __init__(self, pickled: Mapping[str, bytes] | None = None) -> None:
         self._pickled = pickled
@@ -27,7 +27,7 @@ class ScriptClasses(Mapping[str, Any]):
         return vars(sys.modules["__main__"]) if self._pickled is None else self
 
     def __getitem__(self, name: str) -> Any:
-        # cloudpickle knows a class again that it has made before, so this is the one of the script's functions.
+        # cloudpickle recognises classes it has created before, so this is the class that the script's functions use.
         return cloudpickle.loads((self._pickled or {})[name])
 
     def __contains__(self, name: object) -> bool:
@@ -44,7 +44,7 @@ class ScriptClasses(Mapping[str, Any]):
 
 
 def script_classes() -> ScriptClasses:
-    """Those of this process's script, or of the driver's on a worker."""
+    """Return the classes of this process's script, or on a worker those of the driver's."""
     names = carried_names()
     return names if isinstance(names, ScriptClasses) else ScriptClasses()
 
@@ -57,7 +57,7 @@ def _of_script() -> dict[str, bytes]:
             file = _Bounded()
             try:
                 cloudpickle.dump(held, file)
-            except Exception:  # noqa: BLE001, S112 (it is then not found on workers, and told if a result needs it)
+            except Exception:  # noqa: BLE001, S112 (workers report it if a result needs the class)
                 continue
             found[name] = b"".join(file.chunks)
     return found
@@ -68,7 +68,7 @@ class _TooLarge(Exception):
 
 
 class _Bounded:
-    """A file that takes so much and no more."""
+    """A file with a size limit."""
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []

@@ -1,4 +1,4 @@
-"""The items of plain tasks that are generators, collected into a list: up to a bound, since some have no end."""
+"""Collecting the items of plain tasks that are generators, up to a limit, since some are endless."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from penstock.storage.formats.sizes import nbytes_of
 from penstock.storage.results.producers import memory_bytes
 
 MOST_ITEMS = 10_000_000
-"""A generator that yields more is taken for an endless one."""
+"""A generator that yields more is considered endless."""
 MOST_OF_MEMORY = 0.5
-"""So much of the machine's memory its items may take."""
+"""The share of the machine's memory that its items may take."""
 
 
 def collected(stream: Iterator[Any]) -> list[Any]:
-    """All items. Raises `ResultError` for a stream without an end, or of more than memory holds."""
+    """Return all items. Raises `ResultError` if there are too many."""
     found = _Collection()
     for item in stream:
         found.add(item)
@@ -25,7 +25,7 @@ def collected(stream: Iterator[Any]) -> list[Any]:
 
 
 async def collected_async(stream: AsyncIterator[Any]) -> list[Any]:
-    """The same for an async generator."""
+    """Return all items of an async generator. Raises `ResultError` if there are too many."""
     found = _Collection()
     async for item in stream:
         found.add(item)
@@ -36,7 +36,7 @@ _PYTHONS_OWN = frozenset({str, bytes, bytearray, list, tuple, dict, set, frozens
 
 
 def _size_of(item: Any) -> int:
-    # What a class of the user's says of its size is not asked.
+    # Without calling `__sizeof__` of users' classes.
     return sys.getsizeof(item) if type(item) in _PYTHONS_OWN else object.__sizeof__(item)
 
 
@@ -53,13 +53,13 @@ class _Collection:
             raise _endless(f"it has yielded more than {MOST_ITEMS:,} items")
         if self._bytes > self._most_bytes:
             raise _endless(
-                f"its {len(self.items):,} items take {self._bytes:,} bytes, and up to {self._most_bytes:,} are kept"
+                f"its {len(self.items):,} items take {self._bytes:,} bytes, and the limit is {self._most_bytes:,}"
             )
 
 
 def _endless(because: str) -> ResultError:
     return ResultError(
-        "a generator has no end, or too many items to be kept",
-        because=f"{because}; within a flow all items are collected before others get them",
-        hint="end it, yield larger pieces, or return a list; record batches of a cached task are written as they come",
+        "a generator is endless or has too many items",
+        because=f"{because}; inside a flow, all items are collected before other tasks receive them",
+        hint="end it, yield larger pieces, or return a list; a cached task may stream record batches to the store",
     )

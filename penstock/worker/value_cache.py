@@ -1,6 +1,6 @@
-"""Stored values that several calls of a run need, read from the store once in a worker process.
+"""A cache of stored values that several calls of a run need, each read once per worker process.
 
-What is kept is never handed out: each consumer gets a copy of its own, as if it had read the value itself.
+Cached values are never handed out: each consumer gets its own copy, as if it had read the value itself.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from penstock.storage.formats.sizes import nbytes_of
 from penstock.worker.shipping.shared_buffers import pack, unpack
 
 KEPT_BYTES = 256 * 2**20
-"""So much is kept in a process, the latest used: a share that any worker can spare. What is larger each call reads."""
+"""The size of the cache of a process, which keeps the last used values. Larger values are read by each call."""
 IDLE_SECONDS = 10.0
-"""In processes that outlive a run, what nobody asked for in so long is let go of."""
+"""In processes that outlive a run, the cache is cleared after this time without a request."""
 
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """A value that is being read, or was."""
+    """A value that is being read or was read."""
 
     loaded: Future[Callable[[], Any] | None] = field(default_factory=Future)
-    """What makes a copy; None if each has to read it."""
+    """Returns a copy; None if each consumer must read the value."""
     size: int = 0
 
 
 class ValueCache:
-    """The values that one run shares in this process. For any number of threads."""
+    """The values that one run shares in this process. Safe for use by several threads."""
 
     def __init__(self, *, most: int = KEPT_BYTES, idle_seconds: float | None = None) -> None:
-        """With `idle_seconds`, everything goes when nothing was asked for in that time."""
+        """With `idle_seconds`, the cache is cleared after that time without a request."""
         self._most = most
         self._idle_seconds = idle_seconds
         self._guard = threading.Lock()
@@ -46,10 +46,15 @@ class ValueCache:
         self._timer: threading.Timer | None = None
 
     def get(self, key: Hashable, size: int, load: Callable[[], Any], *, shared: bool) -> Any:
-        """A value that nobody else has, by `load` if it is not known; raises what that raises.
+        """Return a private copy of a value, loading it if needed. Raises whatever `load` raises.
 
-        It is kept if others will ask for it (`shared`). `size` are its stored bytes. Several that ask at the same time
-        wait for one of them to load it.
+        Concurrent requests for one key wait for a single load.
+
+        Args:
+            key: Identifies the value.
+            size: The number of stored bytes.
+            load: Reads the value.
+            shared: Whether other calls will request it, so that it should be cached.
         """
         with self._guard:
             self._used += 1
@@ -76,7 +81,7 @@ class ValueCache:
             entry.loaded.set_exception(error)
             raise
         finally:
-            if not entry.loaded.done():  # also if this thread was interrupted: that is not the others' affair
+            if not entry.loaded.done():  # also if this thread was interrupted, which must not affect the others
                 self._settle(key, entry, copy, size)
 
     def _settle(self, key: Hashable, entry: _Entry, copy: Callable[[], Any] | None, size: int) -> None:
@@ -101,7 +106,7 @@ class ValueCache:
                 del self._entries[key]
 
     def _watch(self) -> None:
-        """See to it that everything goes once nobody asks any more."""
+        """Clear the cache once there are no more requests."""
         if self._idle_seconds is None or self._timer is not None:
             return
         self._timer = threading.Timer(self._idle_seconds, self._let_go_if_idle, (self._used,))
@@ -119,14 +124,14 @@ class ValueCache:
 
 
 def _bytes_of(value: Any) -> int:
-    """What arrays and tables say they take in memory; compressed, they are smaller in the store."""
+    """Return the size of arrays and tables in memory, where they are larger than compressed in the store."""
     if hasattr(value, "memory_usage") and hasattr(value, "columns"):
         return int(value.memory_usage().sum())
     return nbytes_of(value)
 
 
 def _copier(value: Any) -> Callable[[], Any] | None:
-    """What makes copies of the value, which is kept for that; None if there is no way."""
+    """Return a function that copies the value, or None if it cannot be copied."""
     try:
         own_copy(value)
     except CannotCopy:
@@ -136,6 +141,6 @@ def _copier(value: Any) -> Callable[[], Any] | None:
     try:
         packed: Any = pack(value, inline=-1)
         unpack(packed)
-    except Exception:  # noqa: BLE001 (pickling is users' code; then each reads the value from the store)
+    except Exception:  # noqa: BLE001 (pickling runs users' code; each consumer then reads the value from the store)
         return None
     return lambda: unpack(packed)

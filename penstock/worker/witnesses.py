@@ -1,8 +1,8 @@
-"""Arguments that somebody else may change between the call and its body: a result is never published under the key of
-what they were before.
+"""Detects arguments that were modified between a call and its execution, so that no result is published under the key
+of their earlier state.
 
-Most arguments are copied at the call. Of objects whose copying is not known the graph keeps a *witness*, a digest of
-what they were then (`KeyTemplate.witness`), and a worker compares.
+Most arguments are copied when the call is made. For objects that cannot be copied, the graph keeps a *witness*, a
+digest of their state at that time (`KeyTemplate.witness`), which the worker compares.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from penstock.worker.passing import STAY, own_arguments
 
 
 def hold_arguments(call: Call, task: ShippedTask, *, shares_memory: bool) -> bool:
-    """Make the arguments the call's own, if they are still what they were at the call.
+    """Check that the arguments are unmodified since the call, and replace them by private copies if possible.
 
     Args:
         call: A call with a witness.
         task: Its task, which has a template.
-        shares_memory: Whether the arguments are the very objects that the flow has.
+        shares_memory: Whether the arguments are the flow's own objects.
 
     Returns:
-        Whether they stay objects that somebody else can change: they have to be checked again when the body is done.
+        Whether other code can still modify them, so that they must be checked again after the task ran.
 
     Raises:
-        DigestError: They were changed.
+        DigestError: The arguments were modified.
     """
     assert task.template is not None
     lent, given = False, call.arguments
@@ -44,18 +44,18 @@ def hold_arguments(call: Call, task: ShippedTask, *, shares_memory: bool) -> boo
     if shares_memory:
         call.arguments = own_arguments(given, own)
         if not lent and task.template.witness(call.arguments) != call.witness:
-            call.arguments, lent = given, True  # a copy is not always the same
+            call.arguments, lent = given, True  # the copy has another digest
     check_arguments(call, task)
     return lent
 
 
 def check_arguments(call: Call, task: ShippedTask) -> None:
-    """Raise `DigestError` if the arguments are not what they were at the call."""
+    """Raise `DigestError` if the arguments were modified since the call."""
     assert task.template is not None
     if task.template.witness(call.arguments) != call.witness:
         raise DigestError(
             f"an argument of {task.task.name} changed after the call",
             where=", ".join(f"arguments[{n!r}]" for n, v in call.arguments.items() if type(v) not in STAY),
-            because="it is an object of the flow's own, and the result would be found by what it was at the call",
-            hint="pass a copy (copy.deepcopy), or change it only when the result is there",
+            because="the flow modified the object, but the result would be published under a key of its earlier state",
+            hint="pass a copy (copy.deepcopy), or modify it only after the result is available",
         )

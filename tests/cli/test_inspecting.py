@@ -257,9 +257,9 @@ def test_other_reasons_than_changes_are_said_in_words(write, call) -> None:
         "    its policy contains RUN_ID, so runs share no results\n",
         "plain (2 nodes): bypass\n    no cache policy\n",
         "removed (node 4): miss\n    its result was removed (invalidated)\n",
-        "keyed (node 5): miss\n    the answer of its key function: one → two\n",
+        "keyed (node 5): miss\n    the result of its key function: one → two\n",
         "keyed (node 6): bypass\n    its key function says: do not cache this call\n",
         "keyed_below (node 8): miss\n    an input changes with every run: decided by its value\n",
-        "    the answer of its key function is not known yet\n",
+        "    the result of its key function is not known yet\n",
     ):
         assert said in text, text

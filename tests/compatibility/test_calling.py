@@ -568,7 +568,7 @@ def test_a_generator_without_an_end_is_refused(endless: str, monkeypatch: pytest
         return numbers()
 
     because = "bytes" if endless == "large" else "more than 1,000 items"
-    with pytest.raises(ResultError, match=f"(?s)has no end.*{because}"):
+    with pytest.raises(ResultError, match=f"(?s)is endless.*{because}"):
         counting()
 
 

@@ -185,7 +185,7 @@ def test_what_is_new_and_what_is_gone_is_told(edited: Project) -> None:
     assert changes_of(plan) == [
         "function flows.clean changed",
         "function flows.two is new",
-        "function flows.one is not used any more",
+        "function flows.one is no longer used",
     ]
 
 

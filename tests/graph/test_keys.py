@@ -385,7 +385,7 @@ def test_none_from_a_key_function_means_do_not_cache() -> None:
 
 
 def test_a_key_function_that_answers_no_string_is_an_error() -> None:
-    with pytest.raises(PolicyError, match="answered int"):
+    with pytest.raises(PolicyError, match="returned int"):
         key(CacheKeyFnPolicy(lambda context, parameters: 5))  # type: ignore[arg-type,return-value]
 
 

@@ -136,11 +136,11 @@ def test_the_digest_tells_contents_not_times(hidden: Path, tmp_path: Path) -> No
     ("entry", "because"),
     [
         ("no_such_package_anywhere", "no package or module of that name"),
-        ("./no/such/folder", "nothing at that path"),
+        ("./no/such/folder", "the path does not exist"),
         ("xml.dom", "only whole packages"),
         ("sys", "not come from files"),
         ("penstock", "has to be there before"),
-        ("__main__", "travel with their tasks"),
+        ("__main__", "always sent with their tasks"),
     ],
 )
 def test_what_cannot_be_shipped_is_one_clear_error(entry: str, because: str) -> None:

@@ -1,1 +1,1 @@
-"""Which ready calls travel together, and when."""
+"""Dispatching: grouping ready calls into bundles, and submitting these."""

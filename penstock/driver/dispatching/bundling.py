@@ -1,9 +1,9 @@
-"""Bundling: which nodes travel together. Engines cost far more per task than a small task takes.
+"""Bundling: grouping nodes, because an engine's overhead per task far exceeds the duration of small tasks.
 
-A bundle is several ready nodes, each with those that need nothing else: a chain, a small subtree. How many is
-decided by how long nodes of each task took so far: a bundle aims at `seconds`, and holds no more than a fair share of
-what is left, so that workers finish together; but always as much as an engine takes to carry it. A task nobody has
-timed yet travels alone, or as a chain's next link.
+A bundle consists of ready nodes and of nodes that need nothing but these: a chain, or a small subtree. Its size depends
+on how long nodes of each task took so far: it aims at `seconds`, but takes at most a fair share of the remaining work,
+so that workers finish together, and at least as long as the engine's overhead. Tasks without timings travel alone, or
+as the next link of a chain.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from penstock.graph.graphs import Entry, Node
 from penstock.worker.messages import Bundle
 
 UNTIMED_SECONDS = 0.01
-"""What a node of a task that was never timed is taken for at the end of a chain."""
+"""The assumed duration of a node at the end of a chain whose task was never timed."""
 LONG_SHARE = 0.5
 """A node that takes more than this share of a bundle's time travels alone."""
 LEAST_SECONDS = 0.005
-"""A bundle is filled up to this whatever its share: to carry it costs an engine as much (2 to 5 ms in Dask and Ray)."""
+"""A bundle is filled up to this duration in any case: an engine's overhead is similar (2 to 5 ms in Dask and Ray)."""
 MOST_BYTES = 16 * 2**20
-"""Calls join a bundle as long as their arguments and inputs are not more than this when they travel: a driver holds
-several bundles at a time, and each is held more than once on its way."""
+"""The most bytes of arguments and inputs in a bundle when it is sent: a driver holds several bundles at a time, and
+each exists more than once on its way."""
 NEWEST_WEIGHT = 0.3
-"""How much the newest timing of a task counts beside what was known."""
+"""The weight of the newest timing of a task in its average."""
 CAUTION = 2.0
-"""A node is taken to need the task's usual time and so many times its usual deviation: where times vary much, one slow
-node must not hold up many others."""
+"""The estimate for a node is the task's average plus this many times its deviation, so that one slow node does not
+delay many others."""
 
 
 class Bundler:
-    """Chooses bundles for one run and learns from what they took."""
+    """Chooses the bundles of one run and learns from their durations."""
 
     def __init__(self, run: RunState, *, fusion: Fusion, seconds: float, most: int) -> None:
-        """`seconds` is what a bundle aims at; 0 puts every node into a bundle of its own. It holds `most` nodes."""
+        """`seconds` is the target duration of a bundle; 0 gives every node its own. `most` limits its nodes."""
         self._run = run
         self._fusion = fusion
         self._seconds = seconds
@@ -45,7 +45,7 @@ class Bundler:
         self._weights: dict[Entry, float] = {}
 
     def learn(self, node: Node, seconds: float) -> None:
-        """A worker was busy with the node for so long."""
+        """Record how long a worker was busy with a node."""
         pace = self._pace.get(node.entry)
         if pace is None:
             self._pace[node.entry] = _Pace(seconds)
@@ -53,20 +53,20 @@ class Bundler:
             pace.learn(seconds)
 
     def weigh(self, bundle: Bundle, size: int) -> None:
-        """The bundle was submitted, and travels as so many bytes."""
+        """Record the size of a submitted bundle in bytes."""
         if size and len({call.task for call in bundle.calls}) == 1:
             entry = self._run.graph.nodes[bundle.calls[0].node].entry
             self._weights[entry] = size / len(bundle.calls)
 
     def _most_of(self, id: int) -> int:
-        """How many calls like this one may travel together."""
+        """Return how many calls like this one may travel together."""
         weight = self._weights.get(self._run.graph.nodes[id].entry, 0.0) if self._weights else 0.0
         return min(self._most, max(1, int(MOST_BYTES / weight))) if weight else self._most
 
     def choose(self, first: int, waiting: list[int], workers: float) -> list[int]:
-        """The bundle that begins with node `first`; the ready nodes that join it are taken from the heap `waiting`.
+        """Return a bundle that starts with node `first`. Ready nodes that join it are removed from the heap `waiting`.
 
-        Each node comes after those of the bundle that it needs.
+        Nodes are in topological order.
         """
         time = self._time(first)
         chosen = [first]
@@ -97,7 +97,7 @@ class Bundler:
         return chosen
 
     def alone(self, id: int) -> bool:
-        """Whether the node travels by itself in any case."""
+        """Return whether the node must travel by itself."""
         time = self._time(id)
         long = time is not None and time > self._seconds * LONG_SHARE
         return self._seconds <= 0 or long or self._solitary(id)
@@ -105,7 +105,7 @@ class Bundler:
     def _extend(
         self, chosen: list[int], inside: set[int], own: set[str], start: int, filled: float, workers: float
     ) -> float:
-        """Add what needs nothing but nodes of the bundle, as long as there is time; returns the time it fills."""
+        """Add nodes that need only nodes of the bundle while there is time. Return the bundle's duration."""
         scheduler = self._run.scheduler
         position = start
         while position < len(chosen) and len(chosen) < self._most:
@@ -115,7 +115,7 @@ class Bundler:
                 continue
             dependents = dict.fromkeys(waiting)
             if len(dependents) > max(1.0, workers):
-                continue  # more than one for each worker: better spread over them
+                continue  # more than one for each worker: spread them
             for id in dependents:
                 time = self._time(id)
                 short = time is not None
@@ -133,15 +133,15 @@ class Bundler:
         return filled
 
     def _may_join(self, id: int, inside: set[int], own: set[str], short: bool) -> bool:
-        # Of a cached node the driver has to know the key, since another may be computing it, or know that none is.
+        # For a cached node, the driver must know the key, or know that no other node is computing it.
         return not self._run.graph.nodes[id].cached or self._fusion.may_join(id, inside, own, short=short)
 
     def _needs_only(self, id: int, inside: set[int]) -> bool:
-        """Whether the node could run once the bundle's nodes are done."""
+        """Return whether the node could run once the bundle's nodes are done."""
         run = self._run
         needs = len(run.graph.nodes[id].deps) + len(run.graph.nodes[id].order)
         if needs > len(inside) and run.scheduler.waits(id) > len(inside):
-            return False  # of a thousand inputs not all need be looked at with each of them
+            return False  # avoids checking all of a thousand inputs with each of them
         waits_for_none = all(n in inside or run.scheduler.over(n) for n in run.needs_of(id))
         return waits_for_none and all(d in inside or run.values.there(d) for d in run.graph.nodes[id].deps)
 
@@ -155,7 +155,7 @@ class Bundler:
 
 
 class _Pace:
-    """How long nodes of a task take, the last ones counting most."""
+    """A moving average of the durations of a task's nodes."""
 
     __slots__ = ("deviation", "seconds")
 

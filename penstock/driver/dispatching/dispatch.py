@@ -24,7 +24,7 @@ Refusals = list[tuple[int, Failure]]
 
 
 class Dispatch:
-    """What is waiting for room and what is under way."""
+    """The nodes that wait for room, and the bundles that are running."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Dispatch:
         bundle_nodes: int,
         main: str,
     ) -> None:
-        """A bundle aims at `bundle_seconds` and holds at most `bundle_nodes`; `main` as in `Parcels`."""
+        """Bundles aim at `bundle_seconds` and have at most `bundle_nodes` nodes; for `main`, see `Parcels`."""
         self._run = run
         self._out = out
         self._fusion = fusion
@@ -52,14 +52,14 @@ class Dispatch:
         self._parcels = Parcels(run, pipelining=self._pipelining, flight_of=flight_of, main=main)
 
     def push(self, id: int) -> None:
-        """The node may be handed over as soon as there is room; lower numbers go first."""
+        """Queue a node for submission. Lower numbers go first."""
         self._waiting.push(id)
 
     def hand_over(self, capacity: Mapping[str, float] | None) -> Steps[tuple[Refusals, list[int]]]:
-        """Submit what there is room for. The engine is opened with the first call: a run of hits needs none.
+        """Submit as many nodes as there is room for. Opens the engine with the first call: a run of hits needs none.
 
-        Returns the nodes that can never be submitted, with the reason, and those that have to be decided again because
-        an input was lost, or made again, while they waited here.
+        Returns the nodes that can never be submitted, with the reason, and those that must be decided again because an
+        input was lost or recomputed while they waited here.
         """
         refused: Refusals = []
         again: list[int] = []
@@ -70,7 +70,7 @@ class Dispatch:
         self._capacity = capacity
         while self._waiting and self._room("slots", 1.0) and (id := self._waiting.pop(self._fits)) is not None:
             if run.scheduler.state(id) is not State.QUEUED:
-                continue  # something it needs has failed meanwhile
+                continue  # a dependency has failed meanwhile
             if run.remade and (run.outdated(id) or run.values.absent(id)):
                 again.append(id)
                 continue
@@ -90,15 +90,15 @@ class Dispatch:
 
     @property
     def idle(self) -> bool:
-        """Nothing is under way."""
+        """Return whether no bundle is running."""
         return not self._bundles
 
     def under_way(self, number: int) -> Bundle | None:
-        """The bundle of this number; None if it is over, was cancelled or timed out."""
+        """Return the running bundle with this number; None if it is over, was cancelled or timed out."""
         return self._bundles.get(number)
 
     def end(self, bundle: Bundle) -> None:
-        """The bundle is over and its room is free."""
+        """Free the room of a bundle that is over."""
         del self._bundles[bundle.number]
         for name, amount in bundle.resources.items():
             self._in_use[name] -= amount
@@ -106,19 +106,19 @@ class Dispatch:
         self._fusion.ended(bundle)
 
     def stop(self, bundle: Bundle) -> None:
-        """Stop the bundle, which is under way."""
+        """Stop a running bundle."""
         self.end(bundle)
         self._out.append(StopBundle(bundle.number))
 
     def stop_all(self) -> None:
-        """Stop everything under way, and hand over nothing more."""
+        """Stop all running bundles, and submit nothing more."""
         self._waiting.clear()
         for bundle in list(self._bundles.values()):
             self.stop(bundle)
 
     @property
     def _there(self) -> Mapping[str, float]:
-        assert self._capacity is not None  # nothing is looked at before there is an engine
+        assert self._capacity is not None  # the engine is open
         return self._capacity
 
     @property
@@ -126,7 +126,7 @@ class Dispatch:
         return self._there.get("workers", self._there["slots"])
 
     def _fits(self, needs: Mapping[str, float]) -> bool:
-        """Whether there is room; also where there never can be, so that `_needs` tells it when it is its turn."""
+        """Return whether there is room. Also true if there never can be, so that `_needs` reports it in turn."""
         never = bool(missing(needs, self._there))
         return never or all(self._room(name, amount) for name, amount in needs.items())
 
@@ -134,7 +134,7 @@ class Dispatch:
         return self._in_use.get(name, 0.0) + amount <= self._there[name]
 
     def _room_behind(self) -> bool:
-        """Whether the engine takes calls that cannot run yet."""
+        """Return whether the engine accepts another call that cannot run yet."""
         return len(self._bundles) < self._in_use.get("slots", 0.0) + self._pipelining.held_back
 
     def _needs(self, id: int) -> Mapping[str, float]:
@@ -144,13 +144,13 @@ class Dispatch:
         if lacking:
             raise RunnerError(
                 f"no worker can ever run {task.name}",
-                because=f"it asks for {lacking}",
-                hint="ask for less, or use a runner that has it",
+                because=f"it requests {lacking}",
+                hint="request less with resources=, or use a runner whose workers have it",
             )
         return needs
 
     def _submit(self, ids: Sequence[int], needs: Mapping[str, float], refused: Refusals) -> Steps[None]:
-        """Submit a bundle; if it cannot be shipped, each of its nodes by itself, to tell which one is to blame."""
+        """Submit a bundle. If it cannot be shipped, submit each node by itself, to find the one that is the cause."""
         self._number += 1
         try:
             calls = self._parcels.calls(ids)
@@ -184,4 +184,4 @@ class Dispatch:
             if run.scheduler.state(id) is State.QUEUED:
                 self._waiting.push(id)
             else:
-                run.decide_again(id, run.needs_of(id))  # what it needs was to be made on the way
+                run.decide_again(id, run.needs_of(id))  # its inputs would have been computed in the bundle

@@ -1,10 +1,10 @@
-"""Owning a task while a bundle is under way: when may a worker compute a cached result whose key nobody knows yet?
+"""Fusion: when a worker may compute a cached result whose key the driver does not know yet.
 
-The driver sees to it that no two nodes of a run compute the same key: it knows the key of each node before it hands it
-over. Links of a chain of cached nodes travel in one bundle, though, and their keys come about on the worker. That is
-safe for a task of which every other unfinished node comes later: it lies downstream of the bundle's first one, or in
-the bundle behind it, where it is looked up before it runs. Nodes of an owned task that are traced meanwhile wait for
-the bundle's end.
+The driver ensures that no two nodes of a run compute the same key, since it knows the key of each node before it
+submits the node. But a chain of cached nodes can travel in one bundle, and their keys are then computed on the worker.
+That is safe for a task if every other unfinished node of it comes later: downstream of the bundle's first node, or
+behind it in the bundle, where it is looked up before it runs. The bundle then *owns* the task. Nodes of an owned task
+that are traced meanwhile wait for the end of the bundle.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from penstock.locks.single_flight import FlightOf
 from penstock.worker.messages import Bundle
 
 MAX_VISITS = 100_000
-"""So many nodes are looked at to see who comes later."""
+"""The most nodes that are visited to find out which come later."""
 FEWER = 0.9
-"""A task that cannot be owned is looked at again when only this share of its nodes is left unfinished."""
+"""A task that cannot be owned is checked again when this share of its nodes is left unfinished."""
 
 
 class Fusion:
-    """Which tasks are owned by bundles under way."""
+    """Tracks the tasks that running bundles own."""
 
     def __init__(self, run: RunState, *, flight_of: FlightOf) -> None:
         self._run = run
@@ -32,9 +32,9 @@ class Fusion:
         self._contested: dict[str, int] = {}
 
     def may_join(self, id: int, inside: set[int], own: set[str], *, short: bool) -> bool:
-        """Whether a cached node may travel in a bundle, behind the nodes `inside` it; its task is then among `own`.
+        """Return whether a cached node may join a bundle behind the nodes `inside` it, and add its task to `own`.
 
-        Behind others it runs without a lock, for nobody knows its key: so only what is known to be `short` does.
+        It then runs without a lock, since its key is unknown, so only nodes known to be `short` may.
         """
         run, node = self._run, self._run.graph.nodes[id]
         progress = run.progress[id]
@@ -43,7 +43,7 @@ class Fusion:
         try:
             flight = self._flight_of(node)
         except PenstockError:
-            return False  # by itself it hears why
+            return False  # submitted by itself, it gets the error
         if flight.manager is not None and (flight.required or not short):
             return False
         task = node.entry.task.identity
@@ -53,21 +53,21 @@ class Fusion:
         return True
 
     def began(self, bundle: Bundle) -> None:
-        """The bundle was submitted."""
+        """Register a submitted bundle."""
         tasks = {self._run.graph.nodes[call.node].entry.task.identity for call in bundle.calls if call.claims}
         if tasks:
             self._bundles[bundle.number] = sorted(tasks)
             self._owned.update(dict.fromkeys(tasks, bundle.number))
 
     def ended(self, bundle: Bundle) -> None:
-        """The bundle is over: the nodes that waited for that go on."""
+        """Wake the nodes that waited for the end of a bundle."""
         for task in self._bundles.pop(bundle.number, ()):
             del self._owned[task]
             for id in self._waiting.pop(task, ()):
                 self._run.wake(id, look_up=False)
 
     def must_wait(self, id: int) -> bool:
-        """Whether a bundle under way may be computing the node's key; `ended` then wakes the node."""
+        """Return whether a running bundle may be computing the node's key. If so, `ended` wakes the node."""
         task = self._run.graph.nodes[id].entry.task.identity
         if task not in self._owned:
             return False
@@ -86,7 +86,7 @@ class Fusion:
         return True
 
     def _all_later(self, id: int, task: str, others: int) -> bool:
-        """Whether so many unfinished nodes of the task lie downstream of the node."""
+        """Return whether `others` unfinished nodes of the task are downstream of the node."""
         run, seen, stack = self._run, {id}, [id]
         while stack and others and len(seen) < MAX_VISITS:
             for later in run.scheduler.dependents(stack.pop()):

@@ -1,4 +1,4 @@
-"""Parcels: nodes as the calls of a bundle, and tasks as workers need them. What is in a message to an engine."""
+"""Parcels: the contents of messages to an engine, which are nodes as calls, and tasks in the form workers need."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from penstock.worker.messages import Call, ShippedTask
 
 
 class Parcels:
-    """Makes the messages of one run. The tokens of locks are filled in by whoever holds the locks."""
+    """Creates the messages of one run. Fencing tokens are filled in later, by the holder of the locks."""
 
     def __init__(self, run: RunState, *, pipelining: Pipelining, flight_of: FlightOf, main: str) -> None:
-        """`main` is what `__main__` stands for where the run began."""
+        """`main` is the importable name of the driver's `__main__`."""
         self._run = run
         self._pipelining = pipelining
         self._flight_of = flight_of
         self._main = main
         self._shipped_tasks: dict[Entry, ShippedTask] = {}
-        self._unknown: dict[int, tuple[ShippedTask, Entry]] = {}  # by number: those that the engine has not taken yet
+        self._unknown: dict[int, tuple[ShippedTask, Entry]] = {}  # by number: those not yet sent to the engine
 
     def calls(self, ids: Sequence[int]) -> list[Call]:
-        """The calls of a bundle."""
+        """Return the calls of a bundle."""
         inside = set(ids) if len(ids) > 1 else set()
         calls = [self._call(id, inside) for id in ids]
         calls[0].promised = len(ids) == 1 and self._pipelining.promises(ids[0])
@@ -41,14 +41,14 @@ class Parcels:
         return calls
 
     def unknown(self, calls: Iterable[Call]) -> list[ShippedTask]:
-        """The tasks of these calls that the engine does not know yet."""
+        """Return the tasks of these calls that the engine does not know yet."""
         if not self._unknown:
             return []
         numbers = {call.task: None for call in calls}
         return [self._unknown[number][0] for number in numbers if number in self._unknown]
 
     def known(self, shipped_tasks: Iterable[ShippedTask]) -> list[Entry]:
-        """The engine has taken these, which are of these entries."""
+        """Mark tasks as known to the engine, and return their entries."""
         return [self._unknown.pop(shipped_task.number)[1] for shipped_task in shipped_tasks]
 
     def _shipped_task(self, node: Node) -> ShippedTask:
@@ -106,8 +106,8 @@ class Parcels:
 
     def _fill_in_keys(self, call: Call, node: Node, progress: Progress) -> None:
         for each in call.large if node.cached else ():
-            with contextlib.suppress(DigestError):  # then the worker says so, if it is asked for
-                each.digest(digest_bytes)  # once here, not with each call on a worker
+            with contextlib.suppress(DigestError):  # the worker reports it if the digest is needed
+                each.digest(digest_bytes)  # once here instead of for each call on a worker
         call.cache_key, call.seen = progress.key, progress.seen
         call.claims = bool(call.inner) and progress.key is None
         call.witness = self._run.graph.witnesses.get(node.id)

@@ -1,4 +1,4 @@
-"""Ready nodes that wait for room, lowest number first; those that did not fit are kept apart by what they ask for."""
+"""The queue of ready nodes, lowest number first. Nodes that did not fit are kept apart by the resources they need."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ Needs = Mapping[str, float]
 
 
 class ReadyQueue:
-    """A heap of nodes, and one for each combination of resources that nodes asked for in vain.
+    """A heap of nodes, and one for each combination of resources for which there was no room.
 
-    So a node that does not fit is not looked at again until something like it does, however many there are.
+    So nodes that do not fit are not checked again until one with the same needs fits, however many there are.
     """
 
     def __init__(self) -> None:
@@ -23,15 +23,15 @@ class ReadyQueue:
         return bool(self.ready or self._aside)
 
     def push(self, id: int) -> None:
-        """The node waits."""
+        """Add a node."""
         heapq.heappush(self.ready, id)
 
     def set_aside(self, id: int, needs: Needs) -> None:
-        """There is no room for the node, which needs so much."""
+        """Put a node aside for which there is no room."""
         heapq.heappush(self._aside.setdefault(tuple(sorted(needs.items())), []), id)
 
     def pop(self, fits: Callable[[Needs], bool]) -> int | None:
-        """The first node that may fit; `fits(needs)` says whether there is room for so much. None if there is none."""
+        """Remove and return the first node that may fit, or None. `fits(needs)` returns whether there is room."""
         heaps = [heap for needs, heap in self._aside.items() if fits(dict(needs))]
         if self.ready:
             heaps.append(self.ready)
@@ -44,6 +44,6 @@ class ReadyQueue:
         return id
 
     def clear(self) -> None:
-        """Nobody waits any more."""
+        """Remove all nodes."""
         self.ready.clear()
         self._aside.clear()

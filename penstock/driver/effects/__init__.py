@@ -1,1 +1,1 @@
-"""What a driver decides, carried out: look-ups, locks, starts of limited tasks."""
+"""The effects of a driver's decisions: look-ups, locks, starts of limited tasks."""

@@ -1,8 +1,8 @@
-"""The driver's locks: sessions opened on first need, all ready keys tried in one call, contended keys watched.
+"""The driver's locks: sessions are opened on first use, all ready keys tried in one call, and contended keys watched.
 
-Nobody waits here: a contended node is parked in the driver, and one thread per lock manager waits for all of its keys
-together. A lock manager that does not answer for a while is asked again in the background; if it stays away the run
-fails, or goes on without locks where the settings say so. A release that got no answer is sent again.
+Nothing here blocks: a contended node is parked in the driver, and one thread per lock manager waits for all of its
+keys. A lock manager that does not answer is asked again in the background; if it stays unreachable, the run fails, or
+continues without locks if the settings allow it. Releases without an answer are sent again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from penstock.errors import LockError, LocksUnreachable, PenstockError, SessionL
 from penstock.locks.base import Holder, Lease, LockManager, Outcome
 
 N = TypeVar("N", bound=Hashable)
-"""Who holds a lock in a driver: a node, or a node and what it holds."""
+"""The holder of a lock in a driver: a node, or a node and the kind of lock."""
 
 LOOK_AGAIN_SECONDS = 5.0
-"""A parked key is looked at this often even if nobody says anything: messages may be lost, holders may die."""
+"""How often a parked key is checked without a message: messages may be lost, and holders may die."""
 _SESSIONS = 3
-"""Sessions tried in a row: each may turn out to be lost when it is used."""
+"""How many sessions are tried in a row, since each may turn out to be lost when it is used."""
 
 _BORROWED = "penstock borrowed"
 
@@ -47,13 +47,12 @@ class Leases:
         lease_seconds: float | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`on_wake(key)`, `on_lost(number of leases)` and `on_down(what was to be done, why not, whether nodes run
-        without locks)` are called from any thread.
+        """Create the leases of a driver. The callbacks may be called from any thread.
 
-        `lease_seconds` is for managers that name none themselves.
-
-        A manager that has answered before may be out of reach for `patience` seconds. With `run_unlocked` nodes run
-        without a lock meanwhile, and also where it never answered.
+        `on_wake` receives a key, `on_lost` a number of leases, and `on_down` the failed operation, the error and
+        whether nodes run without locks. `lease_seconds` is for managers that do not set it. A manager that has answered
+        before may be unreachable for `patience` seconds. With `run_unlocked`, nodes run without locks meanwhile, also
+        if it never answered.
         """
         self._on_wake = on_wake
         self._on_lost = on_lost
@@ -82,11 +81,11 @@ class Leases:
     def acquire(
         self, manager: LockManager, wanted: Mapping[N, str], *, required: bool = True
     ) -> dict[N, Lease | Holder | None]:
-        """One try for the key of each node, in one call. Leases are kept until `release`; who has one gets it again.
+        """Try once for the key of each node, in one call. Leases are kept until `release`; holders get theirs again.
 
-        None: the manager does not answer just now, and the key is woken when it is to be tried again. A lease of no
-        session: the node runs without a lock. Raises `LockError`; where locks are not `required`, nothing: a manager
-        that cannot lock is not asked again.
+        None means that the manager does not answer at present; the key is woken when it should be tried again. A lease
+        without a session means that the node runs without a lock. Raises `LockError`, but only if locks are `required`;
+        otherwise a manager that cannot lock is not asked again.
         """
         self.flush()
         mine = {node: self._leases[node][1] for node in wanted if node in self._leases}
@@ -121,8 +120,7 @@ class Leases:
         return result
 
     def borrow(self, manager: LockManager, held: Mapping[int, Holder]) -> dict[int, Lease | Holder | None]:
-        """For nodes whose keys a run around this one holds: each runs under that lock, one at a time of all that
-        borrow it. Answers as `acquire` does."""
+        """Let nodes run under locks that a run around this one holds, one at a time. Returns what `acquire` does."""
         wanted = {(node, _BORROWED): f"{_BORROWED} {holder.session_id} {holder.key}" for node, holder in held.items()}
         answers: dict[int, Lease | Holder | None] = {}
         for (node, _), answer in self.acquire(manager, wanted).items():
@@ -135,35 +133,34 @@ class Leases:
         return answers
 
     def waive(self, node: Hashable, key: str) -> None:
-        """The node runs without a lock."""
+        """Let the node run without a lock."""
         self._leases[node] = (None, Lease(key, "", 0))
 
     def free(self, manager: LockManager, keys: Sequence[str]) -> list[str]:
-        """Those of the keys that nobody holds just now; all of them if the manager does not answer."""
+        """Return the keys that are not held at present; all of them if the manager does not answer."""
         self.flush()
         outage = self._outages.get(id(manager))
         if outage is not None and outage.asking:
-            return list(keys)  # `acquire` knows what to do
+            return list(keys)  # `acquire` handles it
         try:
             return self._presences.of(manager).session.free(keys)
         except LocksUnreachable:
-            return list(keys)  # `acquire` meets the same trouble, and knows what to do
+            return list(keys)  # `acquire` gets the same error and handles it
 
     def watch(self, manager: LockManager, keys: Iterable[str]) -> None:
-        """Have the keys woken when they may be free."""
+        """Wake the keys when they may be free."""
         presence = self._presences.known(manager)
         if presence is not None:
             for key in keys:
                 presence.watch(key, self._on_wake)
 
     def lease(self, node: int) -> Lease | None:
-        """What the node holds."""
+        """Return the lease that the node holds, or None."""
         held = self._leases.get(node)
         return held[1] if held else None
 
     def release(self, node: Hashable, outcome: Outcome) -> None:
-        """Let the node's lock go with the next `flush`, and tell waiters how it ended. Nothing happens if it holds
-        none."""
+        """Release the node's lock, if it holds one, with the next `flush`, and tell waiters the outcome."""
         if not self._leases:
             return
         manager, lease = self._borrowed.pop(node, (None, None))
@@ -175,7 +172,7 @@ class Leases:
                 self._releasing.setdefault((id(presence.manager), outcome), []).append(lease)
 
     def flush(self) -> None:
-        """Send the releases that were noted. Those that get no answer are sent again, as long as the lease runs."""
+        """Send all pending releases. Those without an answer are sent again until the lease expires."""
         done, self._done = self._done, []
         for borrowed_from, lease in done:
             self._give_back(borrowed_from, lease)
@@ -184,13 +181,13 @@ class Leases:
             presence = self._presences.by_id(manager)
             mine = [lease for lease in leases if presence and lease.session_id == presence.session.id]
             if presence is None or not mine:
-                continue  # the session was lost, and they with it
+                continue  # the session was lost, and its leases with it
             if not self._released(presence, mine, outcome):
-                # Never to be taken up before this is sent: `acquire` flushes first, and waits for the answer as well.
+                # Their keys must not be acquired before this is sent: `acquire` flushes first and waits for the answer.
                 self._releasing[manager, outcome] = mine
 
     def _give_back(self, manager: LockManager, lease: Lease) -> None:
-        """The result is published, so whoever waits for the lock need not wait until the run that holds it is there."""
+        """Release a borrowed lock early: its result is published, so waiters need not wait for the outer run."""
         try:
             owner = manager.join_session(lease.session_id)
             owner.release([lease], "published")
@@ -199,7 +196,7 @@ class Leases:
             self._tell("release a lock of the run around this one", error)
 
     def _released(self, presence: Presence, leases: list[Lease], outcome: Outcome) -> bool:
-        """One try to release; False if it has to be tried again."""
+        """Try to release leases once. Return False if this must be tried again."""
         manager, keys = presence.manager, [lease.key for lease in leases]
         outage = self._outages.get(id(manager))
         if outage is not None and outage.join(keys):
@@ -207,7 +204,7 @@ class Leases:
         try:
             presence.session.release(leases, outcome)
         except LockError as error:
-            # Their results are published, or their failures told: that locks stay for a while harms neither.
+            # Their results are published, or their failures known, so locks that stay for a while do no harm.
             self._tell("release locks", error)
             if isinstance(error, LocksUnreachable):
                 self._ask_again(manager, keys)
@@ -239,14 +236,14 @@ class Leases:
         raise AssertionError("unreachable")
 
     def _lost(self, presence: Presence | None) -> None:
-        """The session's lease ran out. From any thread."""
+        """Handle an expired session. May be called from any thread."""
         self._on_lost(sum(1 for held in list(self._leases.values()) if held[0] is presence))
 
     def _gone(self, presence: Presence) -> None:
-        """What the session held may belong to others now."""
+        """Drop the leases of a session that others may hold now."""
         self._leases = {n: held for n, held in self._leases.items() if held[0] is not presence}
 
-    # -- a manager that does not answer ----------------------------------------------------------------------------
+    # -- outages ---------------------------------------------------------------------------------------------------
 
     def _without(
         self, manager: LockManager, wanted: Mapping[N, str], error: LocksUnreachable, unlocked: bool
@@ -276,7 +273,7 @@ class Leases:
             return
         outage = self._outages.get(id(manager))
         if outage is None:
-            # Without locks a run can go on for ever.
+            # Without locks a run can continue indefinitely.
             patience = math.inf if self._run_unlocked else self._patience
             outage = self._outages[id(manager)] = Outage(
                 lambda: self._ask(manager), on_wake=self._on_wake, patience=patience, clock=self._clock
@@ -284,7 +281,7 @@ class Leases:
         outage.ask_for(keys)
 
     def _ask(self, manager: LockManager) -> None:
-        """One call of the manager, from the thread that asks. Raises `LockError`."""
+        """Call the manager once, in the thread that retries. Raises `LockError`."""
         if self._presences.known(manager) is None:
             self._presences.try_one(manager)
         else:

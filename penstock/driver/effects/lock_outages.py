@@ -1,4 +1,4 @@
-"""A lock manager that does not answer: it is asked again by a thread of its own, so that no driver waits for it."""
+"""Outages of a lock manager: a separate thread asks again, so that the driver does not wait."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from penstock.clocks import Clock
 from penstock.errors import LockError, LocksUnreachable
 
 ASK_AGAIN_SECONDS = 1.0
-"""Between two tries of a lock manager that does not answer."""
+"""The interval between two attempts, in seconds."""
 
 
 class Outage:
-    """How long a manager has not answered, and the keys that are to be woken when it does."""
+    """An outage of a lock manager, and the keys to wake when it ends."""
 
     def __init__(
         self,
@@ -23,8 +23,8 @@ class Outage:
         patience: float,
         clock: Clock,
     ) -> None:
-        """`ask` makes one call of the manager, from any thread. After `patience` seconds the keys are woken in any
-        case, so that whoever wants them learns the error."""
+        """`ask` calls the manager once, from any thread. After `patience` seconds the keys are woken in any case, so
+        that their nodes get the error."""
         self._ask = ask
         self._on_wake = on_wake
         self._patience = patience
@@ -37,23 +37,23 @@ class Outage:
 
     @property
     def too_long(self) -> bool:
-        """True if the patience is over."""
+        """Whether the outage lasts longer than the patience."""
         return self._clock.monotonic() - self._since > self._patience
 
     @property
     def asking(self) -> bool:
-        """True while there is no answer, and a call would be in vain."""
+        """Whether there is no answer yet, so that a call would be pointless."""
         return self._asking
 
     def join(self, keys: Iterable[str]) -> bool:
-        """Have the keys woken with the others; False if nobody is asking any more: then a call is worth a try."""
+        """Wake these keys with the others. Return False if the outage is over, so that a call should be tried."""
         with self._mutex:
             if self._asking:
                 self._keys.update(keys)
             return self._asking
 
     def ask_for(self, keys: Iterable[str]) -> None:
-        """A call has failed: ask until there is an answer, and wake the keys then."""
+        """Start asking after a failed call, and wake the keys when there is an answer."""
         with self._mutex:
             self._keys.update(keys)
             if self._asking or self._closed.is_set():
@@ -62,7 +62,7 @@ class Outage:
         threading.Thread(target=self._run, name="penstock-asking", daemon=True).start()
 
     def close(self) -> None:
-        """Wake nobody any more."""
+        """Stop asking and waking."""
         self._closed.set()
 
     def _run(self) -> None:
@@ -73,7 +73,7 @@ class Outage:
                 if not self.too_long:
                     continue
             except LockError:
-                pass  # whoever is woken meets the same trouble, and reports it
+                pass  # the nodes that are woken get the same error and report it
             break
         with self._mutex:
             self._asking = False

@@ -1,4 +1,4 @@
-"""From the planner's queries to the store's answers, in as few round trips as the store can."""
+"""Look-ups: answers the planner's queries from stores, in as few round trips as possible."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from penstock.worker.messages import origin_of
 NEVER_COMPUTED = "never computed"
 NO_RESULT_FOR_RECIPE = "no result for this recipe"
 OpenResults = Callable[[Any], ResultStore]
-"""Results of a store by its address; None is the run's own store."""
+"""Opens the results of a store by its address; None is the run's own store."""
 
 
 class Lookups:
-    """Answers queries about one graph. Metadata only: no payload is read."""
+    """Answers queries about one graph from metadata only. Payloads are not read."""
 
     def __init__(self, graph: Graph, open_results: OpenResults, clock: Clock) -> None:
         self._graph = graph
@@ -32,7 +32,7 @@ class Lookups:
         self._clock = clock
 
     def drive(self, planner: Planner, targets: Sequence[int]) -> None:
-        """Let the planner decide the targets, answering whatever it asks."""
+        """Plan the targets, answering the planner's queries."""
         rounds = planner.plan(targets)
         try:
             queries = next(rounds)
@@ -42,7 +42,7 @@ class Lookups:
             return
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
-        """One answer per query, in order. One batch per store, two where recipes are asked for."""
+        """Return one answer per query, in order. Takes one batch per store, or two with recipes."""
         answers: dict[int, Answer] = {}
         by_store: dict[Any, list[Query]] = {}
         for query in queries:
@@ -68,12 +68,12 @@ class Lookups:
             answers[query.node] = _as_answer(key, what, entry)
 
     def note(self, store: Any, entry: RecipeEntry, *, told: bool) -> None:
-        """Write down which result a recipe leads to: it is only an index, and saves look-ups."""
+        """Write a recipe entry. It is only an index that saves look-ups."""
         results = self._open_results(store)
         if told:
             write_recipe(results, entry)
             return
-        with contextlib.suppress(StoreError):  # also where nobody may write
+        with contextlib.suppress(StoreError):  # for example in a read-only store
             results.put_recipe(entry)
 
 
@@ -82,7 +82,7 @@ def _as_answer(key: str, what: Found | Absent | Unknown, entry: RecipeEntry | No
         record = what.record.light(key)
         if what.refused is not None:
             return NoAnswer(what.refused, record.generation)
-        # A record newer than the recipe entry was made from inputs that the entry does not know.
+        # A record newer than the recipe entry was computed from inputs that the entry does not contain.
         stated = entry.inputs if entry is not None and entry.digest == record.digest else None
         limits = [e for e in (record.expires, entry.expires if entry is not None else None) if e is not None]
         expires = min(limits, default=None)
@@ -107,4 +107,4 @@ _REASONS = {
     "redirected": "invalidated",
 }
 _NEVER_COMPUTED = NoHit(_REASONS[NEVER.reason], NEVER)
-"""One for all nodes that it is the answer for."""
+"""A single instance for all nodes."""

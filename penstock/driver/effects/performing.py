@@ -1,4 +1,4 @@
-"""Performing: the core's instructions carried out, with the engine, the locks, the store and the log."""
+"""Performing the core's instructions with the engine, the locks, the store and the log."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from penstock.runners.base import Engine, HoldsBack
 
 
 class Performer:
-    """Does what the core says, in the driver's thread."""
+    """Carries out the core's instructions in the driver's thread."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Performer:
         emit: log.Emit,
         on_task: Callable[[Entry], None],
     ) -> None:
-        """`permits()` is who keeps the permits of limits; `on_task` hears of each task that the engine has taken."""
+        """`permits()` returns the lock manager for limits; `on_task` is called for each task sent to the engine."""
         self.engine: Engine | None = None
         self.leases = leases
         self._lookups = lookups
@@ -84,18 +84,18 @@ class Performer:
         }
 
     def answer(self, question: Instruction) -> Answered | Refused:
-        """The answer, or why there is none."""
+        """Return the answer to a question, or the error."""
         try:
             return Answered(self._answers[type(question)](question))
         except BaseException as error:  # noqa: BLE001 (the core decides whose failure it is)
             return Refused(error)
 
     def capacity(self) -> Mapping[str, float] | None:
-        """Of the engine, as it is now; None before it was opened."""
+        """Return the engine's present capacity, or None before it is opened."""
         return None if self.engine is None else self.engine.capacity
 
     def close(self, handles: list[Any]) -> None:
-        """Release all locks; then stop the workers, which may forget these values."""
+        """Release all locks; then release these values and stop the workers."""
         self.leases.close()
         if self.engine is not None:
             if handles:
@@ -104,12 +104,12 @@ class Performer:
 
     @property
     def _engine(self) -> Engine:
-        assert self.engine is not None  # it has values and bundles
+        assert self.engine is not None  # it is open
         return self.engine
 
     def _open(self, asked: OpenEngine) -> Opened:
         engine = self.engine = self._open_engine()
-        if isinstance(engine, HoldsBack):  # a look at a protocol takes long: once
+        if isinstance(engine, HoldsBack):  # checked once, because checking a protocol is slow
             self._holds_back = engine
             return Opened(engine.capacity, engine.held_back)
         return Opened(engine.capacity)

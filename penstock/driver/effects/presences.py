@@ -1,4 +1,4 @@
-"""Presences: a driver's session with each lock manager, and the thread that waits there for contended keys."""
+"""Presences: a driver's session with each lock manager, and its thread that waits for contended keys."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Presence:
         self.session.wake()
 
     def watched(self) -> list[str]:
-        """The keys that nobody was woken for."""
+        """Return the keys that are still being watched."""
         with self._guard:
             return sorted(self._watched)
 
@@ -51,7 +51,7 @@ class Presence:
             try:
                 woken = [w.key for w in self.session.wait_any(keys, self.look_again)]
             except PenstockError:
-                # The driver meets the same trouble when it tries the key, and reports it there.
+                # The driver gets the same error when it tries the key, and reports it then.
                 woken = keys
             with self._guard:
                 changed = not woken and set(keys) != self._watched
@@ -72,7 +72,7 @@ class Presence:
 
 
 class Presences:
-    """One presence for each manager, opened on first need; a new one where the session was lost."""
+    """One presence for each manager, opened on first use, and replaced when its session is lost."""
 
     def __init__(
         self,
@@ -85,10 +85,10 @@ class Presences:
         on_gone: Callable[[Presence], None],
         on_error: Callable[[str, LockError], None],
     ) -> None:
-        """`lease_seconds` is for managers that name none themselves.
+        """Create the presences of a driver. `lease_seconds` is for managers that do not set it.
 
-        `on_lost` hears once of each session whose lease ran out, from any thread; `on_gone` when another takes its
-        place; `on_error(what was to be done, why not)` of one that cannot be closed.
+        `on_lost` is called once for each expired session, from any thread; `on_gone` when another one replaces it;
+        `on_error(operation, error)` if one cannot be closed.
         """
         self._info = dict(info)
         self._lease_seconds = lease_seconds
@@ -101,7 +101,7 @@ class Presences:
         self._closing: list[threading.Thread] = []
 
     def of(self, manager: LockManager) -> Presence:
-        """The presence at the manager. Raises `LockError`."""
+        """Return the presence with a manager, opening it if needed. Raises `LockError`."""
         presence = self.known(manager)
         if presence is not None and presence.session.lost:
             self.drop(presence)
@@ -114,24 +114,24 @@ class Presences:
         return presence
 
     def known(self, manager: LockManager) -> Presence | None:
-        """The presence at the manager, if there is one."""
+        """Return the presence with a manager if there is one."""
         return self._presences.get(id(manager))
 
     def by_id(self, manager: int) -> Presence | None:
-        """As `known`, for the manager with this identity."""
+        """Return the presence with the manager of this `id()` if there is one."""
         return self._presences.get(manager)
 
     def try_one(self, manager: LockManager) -> None:
-        """Open a session and close it, to see whether the manager answers. Raises `LockError`; from any thread."""
+        """Open and close a session to find out whether the manager answers. From any thread. Raises `LockError`."""
         manager.open_session(info=self._info, lease_seconds=self._lease_of(manager)).close()
 
     def drop(self, presence: Presence) -> None:
-        """What it held may belong to others now; new work goes on under a new session."""
+        """Drop a lost session, whose locks others may hold. New work uses a new session."""
         if not presence.told:
             self._report_loss(presence.manager)
         del self._presences[id(presence.manager)]
         self._on_gone(presence)
-        # Not here: a manager that does not answer would have the driver wait for each of its calls.
+        # In another thread, since the driver must not wait for a manager that does not answer.
         thread = threading.Thread(target=self._end, args=[presence], name="penstock-closing", daemon=True)
         self._closing = [thread, *(each for each in self._closing if each.is_alive())]
         thread.start()
@@ -147,7 +147,7 @@ class Presences:
         self._presences.clear()
 
     def _lease_of(self, manager: LockManager) -> float | None:
-        """The lease to ask for; None where the manager has one of its own."""
+        """Return the lease to request, or None if the manager sets its own."""
         asks = isinstance(manager, LeaseNaming) and manager.lease_seconds is None
         return self._lease_seconds if asks else None
 

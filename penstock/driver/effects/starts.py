@@ -1,4 +1,4 @@
-"""Starts: those of each rate that one driver takes out of the store for its nodes."""
+"""Starts: those that a driver takes from the store for its nodes with rates."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from penstock.limits.rates import Rate, RateTable
 
 
 class Starts:
-    """Takes a start of each rate that a node needs, or none."""
+    """Takes one start of every rate that a node needs, or none at all."""
 
     def __init__(self, table: RateTable) -> None:
         self._table = table
 
     def take(self, wanted: Mapping[int, Mapping[str, Rate]]) -> dict[int, str | None]:
-        """For each node the tag that has no start left, or None if one of each was used. Raises `StoreError`."""
+        """Return, for each node, the tag without a start left, or None if all were taken. Raises `StoreError`."""
         return {node: self._lacking(rates) for node, rates in wanted.items()}
 
     def _lacking(self, rates: Mapping[str, Rate]) -> str | None:

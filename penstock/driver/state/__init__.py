@@ -1,1 +1,1 @@
-"""What a driver knows of its run, and how it may change."""
+"""The state of a run in its driver, and its transitions."""

@@ -1,4 +1,4 @@
-"""How far one node has come, and when: what `RunState` keeps of each node that runs."""
+"""The progress of one node, which `RunState` keeps for each node that runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Moment(NamedTuple):
-    """When something happened."""
+    """A point in time on two clocks."""
 
     at: float
     """Seconds since the epoch."""
@@ -16,29 +16,29 @@ class Moment(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Progress:
-    """How far a node that runs has come. Written by `RunState` alone."""
+    """The progress of a node that runs. Written by `RunState` only."""
 
     attempt: int = 1
     losses: int = 0
-    """Attempts that ended with the death of the worker."""
+    """The number of attempts whose worker died."""
     key: str | None = None
     """The cache key, once it is known."""
     key_age: int = 0
-    """`RunState.age` of the inputs that the key was computed from."""
+    """The `RunState.age` of the inputs from which the key was computed."""
     inputs_age: int = 0
-    """`RunState.inputs_age` of the node when the attempt was handed over."""
+    """The `RunState.inputs_age` of the node when the attempt was submitted."""
     looked_up: bool = False
-    """The key was looked up since the node became ready."""
+    """Whether the key was looked up since the node became ready."""
     seen: int | None = None
     """A generation that must not be used: damaged, or to be refreshed."""
     leased: bool = False
-    """It has the lock of its key, or was let off it."""
+    """Whether it has the lock of its key, or needs none."""
     parked_since: float | None = None
-    """When it was parked, as `Moment.monotonic`; None if it does not wait for anybody."""
+    """When it was parked, as `Moment.monotonic`; None if it is not waiting."""
     parked_on: tuple[str, int] | None = None
-    """The session and token of the holder it was last said to wait for."""
+    """The session and fencing token of the holder that was last reported."""
     error: BaseException | None = None
     limited: bool = False
-    """Its task has a tag of which only so many may run at once, or begin in a time."""
+    """Whether its task has a tag with a limit or a rate."""
     alone: bool = False
-    """It was in a bundle whose worker died: from now on it travels by itself."""
+    """Whether it must travel by itself, since it was in a bundle whose worker died."""

@@ -1,6 +1,6 @@
-"""The scheduler: in which state each node is, and what it waits for. Pure: events in, node numbers out.
+"""The scheduler: the state of each node, and the nodes it waits for. Pure: events in, node numbers out.
 
-`transitions.py` has the states and the moves between them; here is what moves make ready, and what never runs.
+`transitions.py` defines the states and moves; this module determines which nodes become ready and which never run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from penstock.driver.state.transitions import OVER, Move, State
 
 
 class _Work:
-    """`waits` is how often the node is among the `dependents` of others: this holds after every event."""
+    """A node's state. Invariant: `waits` is the number of times the node is among the `dependents` of others."""
 
     __slots__ = ("dependents", "kind", "state", "waits")
 
@@ -20,11 +20,11 @@ class _Work:
         self.kind = kind
         self.state = State.WAITING
         self.waits = 0
-        self.dependents: list[int] | tuple[()] = ()  # most nodes have none, and a list for each takes memory
+        self.dependents: list[int] | tuple[()] = ()  # most nodes have none, and a list for each would take memory
 
 
 class Scheduler:
-    """Nodes that have to run and what they wait for. Nodes never added (hits, pruned) count as done."""
+    """Nodes that must run, and the nodes they wait for. Nodes never added (hits, pruned) count as done."""
 
     def __init__(self) -> None:
         self._work: dict[int, _Work] = {}
@@ -37,64 +37,64 @@ class Scheduler:
 
     @property
     def idle(self) -> bool:
-        """Whether everything that was added is over."""
+        """Whether all added nodes are over."""
         return self._unfinished == 0
 
     @property
     def has_ready(self) -> bool:
-        """Whether `take_ready` might give something."""
+        """Whether `take_ready` may return nodes."""
         return bool(self._ready)
 
     def state(self, node: int) -> State:
-        """Raises `KeyError` for a node that was never added."""
+        """Return the state of a node. Raises `KeyError` if it was never added."""
         return self._work[node].state
 
     def over(self, node: int) -> bool:
-        """Whether the node is done, failed or skipped (or never had to run)."""
+        """Return whether the node is done, failed or skipped, or never had to run."""
         work = self._work.get(node)
         return work is None or work.state in OVER
 
     def dependents(self, node: int) -> Sequence[int]:
-        """Nodes that wait for this one now."""
+        """Return the nodes that wait for this one now."""
         return self._work[node].dependents
 
     def waits(self, node: int) -> int:
-        """For how many nodes this one waits, each as often as it is needed."""
+        """Return how many nodes this one waits for, each counted as many times as it is needed."""
         return self._work[node].waits
 
     def unfinished(self) -> list[int]:
-        """Nodes that are not over, in order of their numbers."""
+        """Return the nodes that are not over, in the order of their numbers."""
         return sorted(n for n, w in self._work.items() if w.state not in OVER)
 
     def unfinished_of(self, kind: str) -> int:
-        """How many nodes of a kind are not over."""
+        """Return how many nodes of a kind are not over."""
         return self._unfinished_of.get(kind, 0)
 
     # -- events ---------------------------------------------------------------------------------------------------
 
     def add(self, node: int, needs: Iterable[int], kind: str = "") -> list[int]:
-        """A node that has to run once all of `needs` are done. Returns [node] if one of them failed: it never will."""
+        """Add a node that must run once all of `needs` are done. Return [node] if one of them failed, else []."""
         work = self._work[node] = _Work(kind)
         self._count(work, 1)
         return self._wait_for(node, work, needs)
 
     def take_ready(self) -> list[int]:
-        """All nodes that may be decided now, lowest number first."""
+        """Take all nodes that may be decided now, lowest number first."""
         taken = []
         while self._ready:
             node = heapq.heappop(self._ready)
             work = self._work[node]
-            if work.state is State.READY:  # else it was skipped or stopped meanwhile
+            if work.state is State.READY:  # otherwise it was skipped or stopped meanwhile
                 self._move(node, work, Move.TAKEN)
                 taken.append(node)
         return taken
 
     def move(self, node: int, move: Move) -> None:
-        """What happened to the node, if no other node has to do with it."""
+        """Apply a move that affects no other node."""
         self._move(node, self._work[node], move)
 
     def finished(self, node: int) -> None:
-        """The node has its value; what waited only for it becomes ready."""
+        """Finish a node. Nodes that waited only for it become ready."""
         work = self._work[node]
         self._move(node, work, Move.FINISHED)
         for dependent in work.dependents:
@@ -105,18 +105,18 @@ class Scheduler:
         work.dependents = ()
 
     def failed(self, node: int, move: Move = Move.FAILED) -> list[int]:
-        """The node will never have a value. Returns the nodes that therefore never run, now SKIPPED."""
+        """Fail a node. Return the nodes that therefore never run, which are now SKIPPED."""
         self._move(node, self._work[node], move)
         return self._skip_dependents(node)
 
     def wait_again(self, node: int, needs: Iterable[int]) -> list[int]:
-        """A node that ran in vain waits for inputs that are made again. As `add`, returns what never runs."""
+        """Let a node wait again for inputs that are recomputed. Returns what `add` does."""
         work = self._work[node]
         self._move(node, work, Move.DECIDED_AGAIN)
         return self._wait_for(node, work, needs)
 
     def reopen(self, node: int, needs: Iterable[int]) -> list[int]:
-        """A node that was done has to run again. As `add`, returns what never runs."""
+        """Make a node that was done run again. Returns what `add` does."""
         work = self._work[node]
         self._move(node, work, Move.MADE_AGAIN)
         return self._wait_for(node, work, needs)

@@ -1,1 +1,1 @@
-"""The code of tasks as people are told of it: what was noted, and what differs."""
+"""Notes of tasks' code for people, and the differences between them."""

@@ -1,4 +1,4 @@
-"""Which functions, classes and constants differ between two notes of code."""
+"""The functions, classes and constants that differ between two notes of code."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from penstock.objects.secrets import HIDDEN
 from penstock.objects.texts import clean
 
 MAX_CHANGES = 20
-"""More are counted only."""
+"""Further changes are only counted."""
 DIFF_LINES = 16
 _COMPARED_LINES = 400
-"""Comparing takes the product of both."""
+"""The most lines of each side that are compared, since the cost is their product."""
 
 
 @dataclass(frozen=True, slots=True)
 class CodeChange:
-    """One piece of code that is another than it was, or is there on one side only."""
+    """One piece of code that was changed, added or removed."""
 
     kind: str
     """function, method, class, module, object, constant, closure variable, default, name."""
@@ -27,19 +27,19 @@ class CodeChange:
     how: str
     """changed, added or removed."""
     old: str = ""
-    """What a constant was, as it was told."""
+    """The earlier value of a constant, as noted."""
     new: str = ""
     used_by: str = ""
     """A piece of code that uses it; empty for the task's own."""
     diff: str = ""
-    """Of code: the lines that differ, if both sources are known."""
+    """The lines of code that differ, if both sources are known."""
 
     def __str__(self) -> str:
         used = f" (used by {self.used_by})" if self.used_by else ""
         if self.how == "added":
             return f"{self.kind} {self.name} is new{self._value(self.new)}{used}"
         if self.how == "removed":
-            return f"{self.kind} {self.name} is not used any more"
+            return f"{self.kind} {self.name} is no longer used"
         if self.kind in CODE_KINDS and self.kind != OBJECT:
             return f"{self.kind} {self.name} changed{used}"
         if self.old == self.new:
@@ -50,19 +50,19 @@ class CodeChange:
         return "" if self.kind in CODE_KINDS or text in ("", HIDDEN) else f" ({text})"
 
     def to_dict(self) -> dict[str, str]:
-        """As plain data."""
+        """Return the change as JSON-compatible data."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 def code_changes(old: CodeNote, new: CodeNote) -> list[CodeChange]:
-    """What differs, changed code first. Empty if the notes do not show it."""
+    """Return the differences between two notes, changed code first; empty if the notes do not show any."""
     before = {(piece.kind, piece.name): piece for piece in old.pieces}
     after = {(piece.kind, piece.name): piece for piece in new.pieces}
     users = {name: piece for (kind, name), piece in after.items() if kind in CODE_KINDS}
     found = [_change(each, before.get(each), after.get(each), users) for each in {**after, **before}]
     differing = [change for change in found if change is not None]
-    # An edit that begins to use a module changes what names there are: it is told by the edit.
-    # So are defaults; where those of an unchanged function differ, it is because of what they are computed from.
+    # Names and defaults of edited code are not listed, since the edit shows them. Defaults of unedited functions
+    # differ because of the values from which they are computed.
     edited = {change.name for change in differing if change.how == "changed" and change.kind in CODE_KINDS}
     telling = [change for change in differing if not _told_by_edit(change, edited)] or differing
     return sorted(telling, key=lambda change: (_HOW[change.how], change.kind not in CODE_KINDS, change.kind == NAME))
@@ -75,7 +75,7 @@ def _change(key: tuple[str, str], was: Piece | None, now: Piece | None, users: d
     if was is not None and now is not None and was.digest == now.digest:
         return None
     piece = now or was
-    assert piece is not None  # the key is of one of them
+    assert piece is not None  # the key comes from one of them
     how = "added" if was is None else "removed" if now is None else "changed"
     is_code = piece.kind in CODE_KINDS
     diff = _diff(was.text, now.text) if is_code and was is not None and now is not None else ""
@@ -102,12 +102,12 @@ def _diff(old: str, new: str) -> str:
 
 
 def _line(text: str) -> str:
-    """What a stranger may have written, as part of one line."""
+    """Return untrusted text in a form that is safe within one line."""
     return clean(text[:MAX_TOLD]).replace("\n", " ").replace("\t", " ")
 
 
 def told_changes(changes: list[CodeChange]) -> Iterator[str]:
-    """One line for each of the first `MAX_CHANGES`."""
+    """Yield one line for each of the first `MAX_CHANGES` changes."""
     yield from map(str, changes[:MAX_CHANGES])
     if len(changes) > MAX_CHANGES:
         yield f"… and {len(changes) - MAX_CHANGES} more changes of its code"

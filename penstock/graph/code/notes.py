@@ -1,8 +1,8 @@
-"""What is noted of the code behind a key, for people: of which functions, classes and constants its digest is made.
+"""Notes of the code behind a key, for people: the functions, classes and constants that its digest covers.
 
-A note says nothing that a key depends on, and nobody acts on it: it lets a later plan say which function changed. It
-lies in the store under the digest that it explains, so it is written once for many results. Whoever can write there
-can write anything into it: what is read is checked for its shape and size, and cleaned where it is shown.
+Keys do not depend on notes; a note only lets a later plan say which function changed. It is stored under the digest
+that it explains, so it is written once for many results. Anyone who can write to the store can write anything into it,
+so its shape and size are checked when it is read, and its texts are cleaned when they are shown.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import msgspec
 
 VERSION = 1
 MAX_BYTES = 64 * 1024
-"""A larger note is neither written nor read."""
+"""Larger notes are neither written nor read."""
 MAX_PIECES = 400
 MAX_SOURCE = 8 * 1024
-"""Characters of a function's source; a longer one is noted without."""
+"""The most characters of a function's source; longer ones are omitted."""
 MAX_TOLD = 200
-"""Characters of a constant."""
+"""The most characters of a constant."""
 
 FUNCTION, METHOD, CLASS, MODULE, OBJECT = "function", "method", "class", "module", "object"
 CONSTANT, CLOSURE, DEFAULT, NAME = "constant", "closure variable", "default", "name"
 CODE_KINDS = frozenset({FUNCTION, METHOD, CLASS, MODULE, OBJECT})
 THE_TASK = "the task"
-"""The name of the piece that is the task's own function, whatever that is called."""
+"""The name of the piece for the task's own function, whatever the function is called."""
 
 
 class Piece(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,23 +30,23 @@ class Piece(msgspec.Struct, frozen=True, omit_defaults=True):
 
     kind: str
     name: str
-    """The same in every process, and where the task's module was renamed."""
+    """The same in every process, and after the task's module is renamed."""
     shown: str
-    """What people call it."""
+    """The name that people see."""
     digest: str
-    """Of this piece alone, shortened. It is only compared."""
+    """The shortened digest of this piece alone, for comparison only."""
     text: str = ""
-    """Its source without comments and annotations; of a constant, how it is told."""
+    """Its source without comments and annotations, or the value of a constant."""
     user: str = ""
     """The name of a piece that uses it."""
 
 
 class CodeNote(msgspec.Struct, frozen=True):
-    """All that one digest of code is made of."""
+    """The pieces that one digest of code covers."""
 
     v: int
     digest: str
-    """The component of keys that is explained, 40 hexadecimal digits."""
+    """The key component that is explained, 40 hexadecimal digits."""
     pieces: list[Piece]
 
 
@@ -55,7 +55,7 @@ _decoder = msgspec.json.Decoder(CodeNote)
 
 
 def encode_note(note: CodeNote) -> bytes:
-    """The bytes of a note, at most `MAX_BYTES`: left out are the longest sources, and then the last pieces."""
+    """Encode a note in at most `MAX_BYTES`, omitting the longest sources and then the last pieces."""
     pieces = note.pieces[:MAX_PIECES]
     longest_last = sorted(range(len(pieces)), key=lambda number: len(pieces[number].text))
     while True:
@@ -72,7 +72,7 @@ def encode_note(note: CodeNote) -> bytes:
 
 
 def decode_note(data: bytes | None, digest: str) -> CodeNote | None:
-    """The note of this digest; None for anything else, such as what somebody put in its place."""
+    """Decode the note of a digest. Returns None for anything else, such as data that others have put there."""
     if data is None or len(data) > MAX_BYTES:
         return None
     try:

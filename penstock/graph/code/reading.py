@@ -1,5 +1,5 @@
-"""Reads a task's code once more, to note what its digest is made of. Only where a result is about to be made, and where
-somebody asks why there is none: keys are made without it.
+"""Reads a task's code to note what its digest covers. Used before a result is computed, and to explain a miss; keys do
+not need it.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _SHORT_DIGEST = 20
 
 
 def read_code(fn: Callable[..., Any], component: str, code_digest: str) -> CodeNote | None:
-    """What the component `task_code` or `task_source` with this digest is made of.
+    """Return what the component `task_code` or `task_source` with this digest covers.
 
-    None if the code cannot be read, or says something else by now than when the digest was made.
+    None if the code cannot be read, or has changed since the digest was computed.
     """
     root = behind(fn, is_project_module)
     try:
@@ -60,10 +60,10 @@ class _Reading:
         self._reach = Reach(fn)
         self._pieces: dict[tuple[str, str], Piece] = {}
         self._users: dict[int, str] = {}
-        """By the id of a piece of code, the name of one that uses it."""
+        """By the id of a piece of code: the name of one that uses it."""
 
     def reached(self) -> tuple[str, list[Piece]]:
-        """The task and all that it reaches, and its digest: constants may be large, and are digested once."""
+        """Return the digest and pieces of the task and all code it uses, digesting constants once."""
         found = list(self._reach.pieces())
         for value, names in found:
             for _, used, meaning in names:
@@ -77,7 +77,7 @@ class _Reading:
         return self._reach.digest_of(found), list(self._pieces.values())
 
     def alone(self) -> tuple[str, list[Piece]]:
-        """The task's function with what it holds: defaults and closure variables, and functions in these."""
+        """Return the digest and pieces of the task's function with its defaults and closure variables."""
         open_ = [self._reach.root]
         seen = {id(self._reach.root)}
         while open_:
@@ -117,7 +117,7 @@ class _Reading:
             self._put(_piece_of(code_notes.CLASS, name, _shown(value), tree), value)
             for method in methods:
                 named, shown = f"{name}.{method.name}", f"{_shown(value)}.{method.name}"
-                alone = ast.Module([method], [])  # in which its decorators count
+                alone = ast.Module([method], [])  # so that its decorators count
                 piece = _piece_of(code_notes.METHOD, named, shown, alone)
                 before = self._pieces.get((code_notes.METHOD, named))
                 if before is not None:  # a property and its setter share a name
@@ -128,7 +128,7 @@ class _Reading:
         elif isinstance(value, ModuleType):
             self._put(_piece_of(code_notes.MODULE, name, value.__name__, module_syntax(value)), value)
         else:
-            # A partial, a bound method, an object that is called: told by what it holds.
+            # A partial, a bound method or a callable object: described by what it holds.
             self._put(
                 Piece(code_notes.OBJECT, name, kind_of(value), _short(_digest_of(value, name)), told("", value)), value
             )
@@ -143,18 +143,18 @@ class _Reading:
             piece = msgspec.structs.replace(piece, user=user)
         self._pieces[piece.kind, piece.name] = piece
 
-    # -- what the code uses
+    # -- names
 
     def _add_name(self, user: Any, name: str, value: Any, meaning: str) -> None:
         kind, label, of = _kind_of_name(user, name)
         how, _, what = meaning.partition(" ")
         if how == "value":
             text = told(label, value)
-        elif how == "code":  # that is a piece of its own: here only which one it is
+        elif how == "code":  # a piece of its own: only its name is noted here
             kind, what, text = code_notes.NAME, what.rpartition(" ")[0], _shown(behind(value, is_project_module))
         else:
             kind, text = code_notes.NAME, meaning.replace(" :", " ")
-        # A constant of a module is the same for all functions of it; what a function holds is its own.
+        # Constants belong to modules, and defaults and closure variables to functions.
         owner = self._name(user) if kind in (code_notes.CLOSURE, code_notes.DEFAULT) else _module_label(user)
         piece = Piece(kind, f"{owner} {label}", f"{label} of {of}", _short(what or how), text, self._name(user))
         if (kind, piece.name) not in self._pieces:
@@ -162,7 +162,7 @@ class _Reading:
 
 
 def _kind_of_name(user: Any, name: str) -> tuple[str, str, str]:
-    """What a name in a piece of code is: kind, what people call it, and of what it is one."""
+    """Return the kind of a name in a piece of code, the name that people see, and its owner."""
     if isinstance(user, FunctionType):
         if name.startswith("default "):
             return code_notes.DEFAULT, _parameter(user, int(name.removeprefix("default "))), _shown(user)
@@ -181,7 +181,7 @@ def _module_of(user: Any) -> str:
 
 
 def _parameter(fn: FunctionType, number: int) -> str:
-    """The parameter that a default belongs to: positional ones first, from the last one back, then keywords."""
+    """Return the parameter that a default belongs to: positional ones first, from the last backwards, then keywords."""
     count = fn.__code__.co_argcount
     with_default = fn.__code__.co_varnames[count - len(fn.__defaults__ or ()) : count]
     names = [*with_default, *(fn.__kwdefaults__ or {})]
@@ -216,19 +216,19 @@ def _piece_of(kind: str, name: str, shown: str, tree: ast.AST) -> Piece:
 
 
 def _source(tree: ast.AST) -> str:
-    """The source as Python would write it, without what looks like a secret; empty if it is long."""
+    """Return the source as `ast.unparse` writes it, without secrets; empty if it is too long."""
     try:
         tree = _Hiding().visit(copy.deepcopy(tree))
         if hasattr(tree, "decorator_list"):
             tree.decorator_list = []
         text = ast.unparse(ast.fix_missing_locations(tree))
-    except (RecursionError, ValueError):  # too deep, or a tree that has no text
+    except (RecursionError, ValueError):  # too deep, or a tree that cannot be written as text
         return ""
     return encodable(redacted_text(text)) if len(text) <= code_notes.MAX_SOURCE else ""
 
 
 class _Hiding(ast.NodeTransformer):
-    """Takes the values out of what is assigned to a secret name."""
+    """Replaces values assigned to secret names."""
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         if any(_secret_target(target) for target in node.targets):
@@ -286,7 +286,7 @@ def _hidden(value: ast.expr) -> ast.expr:
 
 
 def told(name: str, value: Any) -> str:
-    """A value in a few words, without secrets; of what is no plain value, its class alone."""
+    """Describe a value briefly, without secrets. For other than plain values, only the class is shown."""
     if is_secret_name(name.rpartition(".")[2]):
         return HIDDEN
     text = Redactor({name: value})(text_of(value, _SHORT.repr))
@@ -300,7 +300,7 @@ _TELLING = (
 
 
 class _Short(reprlib.Repr):
-    """Says only of Python's own types what is in them: another's repr may be long, slow, or another each time."""
+    """Shows the contents of Python's own types only: other reprs may be long, slow or unstable."""
 
     def repr_instance(self, x: Any, level: int) -> str:
         if type(x) in _TELLING or isinstance(x, enum.Enum | pathlib.PurePath):
@@ -312,7 +312,7 @@ class _Short(reprlib.Repr):
         return f"<{kind_of(x)}>"
 
     def repr1(self, x: Any, level: int) -> str:
-        # Of a class that is derived from one of these the repr is its author's.
+        # The repr of a subclass of these is its author's.
         return super().repr1(x, level) if type(x) in _SHORTENED else self.repr_instance(x, level)
 
 

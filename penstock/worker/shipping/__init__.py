@@ -1,1 +1,1 @@
-"""What travels between a driver and its workers: code, values, bundles and outcomes."""
+"""Serialising what is sent between a driver and its workers: code, values, bundles and outcomes."""

@@ -1,8 +1,8 @@
-"""`ship=["pkg"]`: packages of the project that travel with a run, for workers that cannot import them.
+"""`ship=["pkg"]`: sends packages of the project with a run, for workers that cannot import them.
 
-The driver packs the files of a package or module as bytes, which reach workers by the means of the engine. A worker
-process unpacks them once for each content, into a folder of its own that is found before all others. What was packed of
-other contents under the same names is forgotten first, so no run meets the modules of another one's sources.
+The driver packs the files of a package or module into bytes, which the engine sends to workers. A worker process
+unpacks each version once, into a folder of its own at the front of the import path. Modules of other versions are
+removed first, so that no run uses modules from another one's sources.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from penstock.errors import ConfigurationError
 
 MAX_BYTES = 64 * 2**20
-"""All files together. Each worker gets them once for each run, so what is larger is better installed there."""
+"""The limit for all files together. Each worker receives them once per run, so larger packages should be installed."""
 _LEFT_OUT = frozenset({"__pycache__", "node_modules"})
 _COMPILED = (*importlib.machinery.EXTENSION_SUFFIXES, ".so", ".pyd", ".dylib", ".dll")
 _TIME = (1980, 1, 1, 0, 0, 0)
@@ -29,28 +29,28 @@ Ship = Sequence[str | os.PathLike[str]]
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """Files that travel with a run."""
+    """Files that are sent with a run."""
 
     names: frozenset[str]
     """The packages and modules in it."""
     digest: str
-    """Of names and contents of its files."""
+    """The digest of the names and contents of its files."""
     archive: bytes
-    """A zip."""
+    """A zip archive."""
     platform: str
-    """What its compiled extensions were built for; empty if it has none."""
+    """The platform of its compiled extensions; empty if it has none."""
 
 
 def pack(ship: Ship) -> Shipment | None:
-    """What is to travel, read from disk now; None if that is nothing.
+    """Pack packages and modules as they are on disk now; None if `ship` is empty.
 
-    Raises `ConfigurationError` for a name that cannot be found or is no package of files, for too many bytes, and for a
-    module that is loaded here from older source: workers would run some of either.
-    Compiled extensions travel as the files they are, and only to workers of the same system and version of Python.
+    Compiled extensions are included as files, for workers with the same system and version of Python. Raises
+    `ConfigurationError` if a name cannot be found or is not a package of files, if there are too many bytes, or if a
+    module was loaded here from older source: workers would run a mixture of both.
     """
     if not ship:
         return None
-    import hashlib  # what packs is imported by those alone who ship
+    import hashlib  # only needed for shipping
     import zipfile
 
     from penstock.worker.shipping.loaded_sources import is_older, loaded_from_files
@@ -75,48 +75,48 @@ def pack(ship: Ship) -> Shipment | None:
 
 
 def this_platform() -> str:
-    """What compiled extensions have to be built for to be imported here."""
+    """Return the platform for which compiled extensions must be built to be imported here."""
     import sysconfig
 
     return f"{sysconfig.get_platform()}, {sys.implementation.cache_tag}"
 
 
 def check_ship(ship: Ship) -> tuple[str | os.PathLike[str], ...]:
-    """What was given as `ship=`, as a tuple; raises `ConfigurationError` if it is no list of names and paths."""
+    """Return a `ship=` argument as a tuple. Raises `ConfigurationError` if it is not a list of names and paths."""
     if isinstance(ship, str | os.PathLike) or not all(isinstance(entry, str | os.PathLike) for entry in ship):
         raise ConfigurationError(
-            f"ship={ship!r}", because="it is a list of names and paths", hint='ship=["my_package"]'
+            f"ship cannot be {ship!r}", because="it must be a list of names and paths", hint='pass ship=["my_package"]'
         )
     return tuple(ship)
 
 
 def _place(entry: str | os.PathLike[str]) -> tuple[str, list[str]]:
-    """The name that an entry is imported by, and its folders, or its one file."""
+    """Return the import name of an entry, and its folders or its single file."""
     said = os.fspath(entry)
     if isinstance(entry, str) and os.sep not in said and not said.endswith(".py"):
         return said, _found(said)
     path = os.path.abspath(os.path.expanduser(said))
     name = os.path.basename(path).removesuffix(".py")
     if not os.path.exists(path):
-        raise _cannot(said, "there is nothing at that path")
+        raise _cannot(said, "the path does not exist")
     if not name.isidentifier() or (os.path.isfile(path) and not path.endswith(".py")):
         raise _cannot(said, "it is neither the folder of a package nor the .py file of a module")
     return _refuse_penstock(name), [path]
 
 
 def _found(name: str) -> list[str]:
-    """Where a package or module is that can be imported here; it is not imported for that."""
+    """Return the location of a package or module that can be imported here, without importing it."""
     if "." in name:
-        raise _cannot(name, "only whole packages travel", hint=f"ship {name.partition('.')[0]!r}")
+        raise _cannot(name, "only whole packages can be shipped", hint=f"ship {name.partition('.')[0]!r}")
     if _refuse_penstock(name) == "__main__":
-        raise _cannot(name, "functions of the program itself travel with their tasks anyway")
+        raise _cannot(name, "functions of the program itself are always sent with their tasks")
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         spec = None
     if spec is None:
         raise _cannot(
-            name, "no package or module of that name can be imported here", hint="see sys.path, or give its path"
+            name, "no package or module of that name can be imported here", hint="check sys.path, or pass its path"
         )
     places = list(spec.submodule_search_locations or ([spec.origin] if spec.has_location and spec.origin else []))
     if not places or not all(os.path.exists(place) for place in places):
@@ -126,7 +126,7 @@ def _found(name: str) -> list[str]:
 
 def _refuse_penstock(name: str) -> str:
     if name == "penstock":
-        raise _cannot(name, "what unpacks the others has to be there before", hint="install Penstock on the workers")
+        raise _cannot(name, "workers need it to unpack the others", hint="install Penstock on the workers")
     return name
 
 
@@ -139,13 +139,13 @@ def _cannot(
 def _outdated(module: str, path: str) -> ConfigurationError:
     return _cannot(
         module,
-        f"it was loaded before {path} became what it is now, and workers would run some of either",
-        hint="start the program again; if that does not help, remove __pycache__ beside the file, which is out of date",
+        f"it was loaded before {path} changed, and workers would run a mixture of both versions",
+        hint="restart the program; if that does not help, delete the outdated __pycache__ next to the file",
     )
 
 
 def _files_of(name: str, places: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """The files of a package or module, each by its name in the archive."""
+    """Yield the files of a package or module with their names in the archive."""
     for place in places:
         if os.path.isfile(place):
             yield os.path.basename(place), place
@@ -166,6 +166,6 @@ def _check_size(files: Sequence[tuple[str, str]], names: Iterable[str]) -> None:
         size, largest = max(sizes)
         raise ConfigurationError(
             f"{', '.join(sorted(names))}: too large to be shipped",
-            because=f"{total:,} bytes are more than {MAX_BYTES:,}; the largest file is {largest} with {size:,}",
-            hint="install it on the workers, or keep data outside of the package",
+            because=f"{total:,} bytes exceed the limit of {MAX_BYTES:,}; the largest file is {largest} with {size:,}",
+            hint="install it on the workers, or keep data outside the package",
         )

@@ -1,5 +1,5 @@
-"""Shipped packages on the side of workers: unpacked once for each content, found before all others, and forgotten
-when a run brings other contents under the same names.
+"""Shipped packages on workers: each version is unpacked once, put at the front of the import path, and removed when a
+run sends another version.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from penstock.worker.shipping.code_packing import Shipment, this_platform
 _PREFIX = "penstock-shipped-"
 _FILES = "files"
 _WAIT_SECONDS = 0.2
-"""A thread that waits for its turn can be interrupted so often."""
+"""The interval at which a waiting thread can be interrupted."""
 
 
 @contextlib.contextmanager
 def in_use(shipment: Shipment | None) -> Iterator[int]:
-    """In the block, imports find what was shipped.
+    """Make imports find the shipped packages during the block.
 
-    Gives a number that is another one whenever modules have been forgotten since: what was unpickled before belongs to
-    the old ones. Blocks with other contents of the same names wait for this one's end, in this process: a module's name
-    stands for one module at a time. Modules that were not shipped keep what they imported from older contents.
+    Yields a number that changes whenever modules were removed: objects unpickled before belong to the old modules.
+    Blocks of this process with other versions of the same packages wait for the end of this one, since a name stands
+    for one module at a time. Modules that were not shipped keep what they imported from older versions.
 
-    Raises `RunnerError` where compiled extensions do not fit, or would have to be loaded a second time.
+    Raises `RunnerError` if compiled extensions do not match the platform, or would have to be loaded a second time.
     """
     if shipment is None:
         yield 0
@@ -60,7 +60,7 @@ def in_use(shipment: Shipment | None) -> Iterator[int]:
 
 
 def explained(error: BaseException) -> BaseException:
-    """What to tell of an error in unpickling tasks and arguments: a package that is not here has its way out."""
+    """Return the error to report for an error in unpickling; a missing package becomes a `RunnerError` with a hint."""
     if not is_a(error, ModuleNotFoundError) or not error.name:
         return error
     name = error.name.partition(".")[0]
@@ -68,7 +68,7 @@ def explained(error: BaseException) -> BaseException:
         f"a worker cannot import {error.name}",
         where=f"{platform.node()}:{os.getpid()}",
         because=str(error),
-        hint=f"install it there, or send it along if it is a package of your project: ship=[{name!r}]",
+        hint=f"install it on the workers, or ship it if it is a package of your project: ship=[{name!r}]",
     )
     told.__cause__ = error
     return told
@@ -86,12 +86,12 @@ def _rivals(one: Shipment, other: Shipment) -> bool:
 
 
 def _activate(shipment: Shipment) -> None:
-    """Have imports find these files, and nothing else under their names."""
+    """Make imports find these files, and nothing else under their names."""
     if shipment.platform not in ("", this_platform()):
         raise RunnerError(
             f"{', '.join(sorted(shipment.names))} cannot be shipped to this worker",
             where=f"{platform.node()}:{os.getpid()}",
-            because=f"compiled extensions are for {shipment.platform}, this is {this_platform()}",
+            because=f"its compiled extensions are for {shipment.platform}, but this is {this_platform()}",
             hint="install the package on the workers",
         )
     folder = _folders.get(shipment.digest) or _unpack(shipment)
@@ -109,16 +109,16 @@ def _activate(shipment: Shipment) -> None:
 
 
 def _forget(names: frozenset[str], *, but: str) -> None:
-    """Forget the modules of these names that come from elsewhere."""
+    """Remove modules of these names that come from other folders."""
     found = [name for name in sys.modules if name.partition(".")[0] in names]
     old = [name for name in found if not (getattr(sys.modules[name], "__file__", None) or "").startswith(but)]
     for name in old:
         file = getattr(sys.modules[name], "__file__", None) or ""
         if file.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)):
             raise RunnerError(
-                f"another {name} is loaded in this worker already",
+                f"another version of {name} is already loaded in this worker",
                 where=f"{platform.node()}:{os.getpid()}",
-                because="a compiled extension cannot be loaded a second time by one process",
+                because="a process cannot load a compiled extension twice",
                 hint="restart the workers after changing compiled code",
             )
     for name in old:
@@ -126,15 +126,15 @@ def _forget(names: frozenset[str], *, but: str) -> None:
 
 
 def _unpack(shipment: Shipment) -> str:
-    """The folder with the files, which goes when this process ends."""
+    """Unpack the files into a folder that is removed when this process ends, and return it."""
     base = tempfile.gettempdir()
     _remove_left(base)
     new = tempfile.mkdtemp(prefix="penstock-shipping-", dir=base)
     lock = os.open(os.path.join(new, "lock"), os.O_CREAT | os.O_RDWR)
-    fcntl.flock(lock, fcntl.LOCK_EX)  # until this process ends, however it does
+    fcntl.flock(lock, fcntl.LOCK_EX)  # held until this process ends
     with zipfile.ZipFile(io.BytesIO(shipment.archive)) as archive:
         archive.extractall(os.path.join(new, _FILES))
-    # Under the name that others look for only now: with the lock, nobody takes it for one that was left.
+    # Renamed only after locking, so that other processes do not remove it as a leftover.
     kept = os.path.join(base, _PREFIX + os.path.basename(new).rpartition("-")[2])
     os.rename(new, kept)
     atexit.register(_remove, kept, os.getpid())
@@ -143,14 +143,14 @@ def _unpack(shipment: Shipment) -> str:
 
 
 def _remove(folder: str, owner: int) -> None:
-    if os.getpid() == owner:  # not in a process that was forked off
+    if os.getpid() == owner:  # not in a forked process
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_left(base: str) -> None:
     """Remove the folders of processes that were killed."""
     for folder in glob.glob(os.path.join(glob.escape(base), _PREFIX + "*")):
-        with contextlib.suppress(OSError):  # another user's, or just gone
+        with contextlib.suppress(OSError):  # owned by another user, or just removed
             lock = os.open(os.path.join(folder, "lock"), os.O_RDWR)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""Values in an engine's shared memory: a pickle with its large buffers beside it.
+"""Values in an engine's shared memory: a pickle with separate large buffers.
 
-A consumer gets a value of its own: buffers that could be written where the value was made are copied when it is loaded.
-What nobody can write (Arrow's buffers, arrays made read-only) stays in shared memory.
+Every consumer gets a value of its own: buffers that were writable in the producer are copied when the value is loaded.
+Read-only buffers (those of Arrow and of read-only arrays) stay in shared memory.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from penstock.objects.live import Pickler
 from penstock.worker.shipping.values import INLINE_VALUE_BYTES, Pickled, pickle_simple, unsendable
 
 Packed = tuple[tuple[bool, ...], list[Any]]
-"""Which buffers may be shared, and the pickle followed by the buffers."""
+"""Whether each buffer may be shared, and the pickle followed by the buffers."""
 
 
 def pack(value: Any, *, inline: int = INLINE_VALUE_BYTES) -> Pickled | Packed:
-    """The value as bytes if there are at most `inline` of them, else packed; raises what pickling raises."""
+    """Pickle a value: as bytes if there are at most `inline` of them, else packed. Raises `SerializationError`."""
     simple = pickle_simple(value)
     if simple is not None and len(simple) <= inline:
         return Pickled(simple)
@@ -38,12 +38,12 @@ def pack(value: Any, *, inline: int = INLINE_VALUE_BYTES) -> Pickled | Packed:
 
 
 def unpack(packed: Packed) -> Any:
-    """The value, as a new one that shares with others only what nobody writes."""
+    """Return a new value that shares only read-only buffers with others."""
     shared, (pickled, *buffers) = packed
     own = [buffer if keep else bytearray(buffer) for keep, buffer in zip(shared, buffers, strict=True)]
     return pickle.loads(pickled, buffers=own)
 
 
 def _never_written(view: memoryview) -> bool:
-    # Arrow's memory is immutable by contract, whatever the buffer says.
+    # Arrow's memory is immutable by convention, even if the buffer is writable.
     return view.readonly or type(view.obj).__module__.partition(".")[0] == "pyarrow"

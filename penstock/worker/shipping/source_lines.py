@@ -1,4 +1,4 @@
-"""Tracebacks of shipped code show its lines: what travels by value knows its file, and its lines travel along."""
+"""Sends the source lines of functions that are pickled by value, so that tracebacks on workers show them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from penstock.worker.shipping.same_code import code_of
 from penstock.worker.shipping.values import pickled
 
 MAX_BYTES = 256 * 1024
-"""A larger file does not travel."""
+"""Larger files are not sent."""
 _PROCESS = uuid.uuid4().hex
 """A forked process has this one's code, so it may have its name."""
 
 
 def pickled_task(shipped_task: ShippedTask) -> bytes:
-    """A task as workers get it; raises `RunnerError` if it cannot be sent."""
+    """Pickle a task for workers. Raises `RunnerError` if it cannot be sent."""
     return pickled(_Shipped(shipped_task), f"task {shipped_task.task.name}", pickler=_TaskPickler)
 
 
 class _Shipped:
-    """A task that brings the lines of its function's file along."""
+    """A task together with the lines of its function's file."""
 
     def __init__(self, shipped_task: ShippedTask) -> None:
         self.shipped_task = shipped_task
@@ -39,7 +39,7 @@ class _Shipped:
 
 
 def _lines_of(fn: Any) -> tuple[str, str]:
-    """The file of a function that travels by value, and what is in it; empty for others: workers import those."""
+    """Return the file and source of a function that is pickled by value; empty for those that workers import."""
     fn = inspect.unwrap(fn)
     if type(fn) is not FunctionType:
         return "", ""
@@ -57,12 +57,12 @@ def _arrived(shipped_task: ShippedTask, source: tuple[str, str], code: dict[str,
     name, text = source
     shipped_task.code = code if process != _PROCESS else {}
     if text:
-        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)  # no time: never looked for
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)  # no time: never checked
     return shipped_task
 
 
 class _TaskPickler(Pickler):
-    """Cloudpickle forgets of which file code is, so that equal code is equal bytes; to a traceback it matters."""
+    """Keeps the file names of code, which cloudpickle drops and tracebacks need."""
 
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is CodeType:

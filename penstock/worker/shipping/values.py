@@ -1,4 +1,4 @@
-"""Values as they travel to and between worker processes: small ones as bytes inside messages, large ones as files."""
+"""Values sent to and between worker processes: small ones as bytes inside messages, large ones as files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Spilled:
 
 
 def write_value(value: Any, folder: str) -> Pickled | Spilled:
-    """A handle to the value; raises what pickling raises."""
+    """Write a value and return its handle. Raises `SerializationError`."""
     data = pickle_simple(value) or pickled_result(value)
     if len(data) <= INLINE_VALUE_BYTES:
         return Pickled(data)
@@ -45,7 +45,7 @@ def write_value(value: Any, folder: str) -> Pickled | Spilled:
 
 
 def spill_value(value: Any, folder: str) -> Spilled:
-    """A handle to a large value, which is written without another copy in memory. Raises `RunnerError`."""
+    """Write a large value without another copy in memory, and return its handle. Raises `RunnerError`."""
     path = os.path.join(folder, os.urandom(8).hex())
     with open(path, "xb") as file:
         _pickle_into(Pickler(file, protocol=5), value, "an argument")
@@ -53,7 +53,7 @@ def spill_value(value: Any, folder: str) -> Spilled:
 
 
 def pickle_simple(value: Any) -> bytes | None:
-    """A number, a text, … as bytes, in a tenth of the time that cloudpickle takes; None for all other values."""
+    """Pickle a number, string and the like in a tenth of cloudpickle's time. Returns None for all other values."""
     return pickle.dumps(value, protocol=5) if type(value) in _SIMPLE else None
 
 
@@ -61,7 +61,7 @@ _SIMPLE = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
 def read_value(handle: Pickled | Spilled) -> Any:
-    """The value behind a handle."""
+    """Return the value of a handle."""
     if isinstance(handle, Pickled):
         return cloudpickle.loads(handle.data)
     with open(handle.path, "rb") as file:
@@ -69,14 +69,14 @@ def read_value(handle: Pickled | Spilled) -> Any:
 
 
 def discard_value(handle: Pickled | Spilled) -> None:
-    """Remove what the handle keeps outside of messages."""
+    """Remove the file of a handle, if it has one."""
     if isinstance(handle, Spilled):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(handle.path)
 
 
 def pickled_result(value: Any) -> bytes:
-    """What a call returned, as bytes; raises `SerializationError` if it cannot leave its process."""
+    """Pickle the result of a call. Raises `SerializationError` if it cannot leave its process."""
     try:
         return dumps(value)
     except BaseException as error:  # a __reduce__ may raise anything, or exit
@@ -84,13 +84,13 @@ def pickled_result(value: Any) -> bytes:
 
 
 LOOKED_AT = 64
-"""So many parts of a value that stays in its process are looked at for what could not leave it."""
+"""How many parts of a value that stays in its process are searched for live values."""
 
 
 def refuse_live(value: Any, *, one_way: bool) -> None:
-    """Raises `SerializationError` for a result that could be passed on in this process, and in no other.
+    """Raise `SerializationError` for a live result, which could be passed on inside this process only.
 
-    With `one_way` only for what a second consumer would find empty.
+    With `one_way`, only for one that a second consumer would find empty.
     """
     error = None if type(value) in _SIMPLE else find_live(value, most=LOOKED_AT, one_way=one_way)
     if error is not None:
@@ -98,11 +98,11 @@ def refuse_live(value: Any, *, one_way: bool) -> None:
 
 
 def unsendable(value: Any, error: BaseException) -> SerializationError:
-    """Why a result cannot leave its process, and what in it is to blame."""
+    """Return the error for a result that cannot leave its process, naming the part that is the cause."""
     path, part = culprit(value, error)
     what = f"result{path} is of {kind_of(part)}" if path else f"a {kind_of(part)}"
     return SerializationError(
-        f"a result cannot leave the process that made it: {what}",
+        f"a result cannot leave the process that computed it: {what}",
         where=f"result{path}",
         because=why_not(error),
         hint="return its data instead, or use the thread runner",
@@ -112,9 +112,9 @@ def unsendable(value: Any, error: BaseException) -> SerializationError:
 def pickled(
     thing: Any, what: str, *, named: Callable[[], Mapping[str, Any]] = dict, pickler: type[Pickler] = Pickler
 ) -> bytes:
-    """What travels to a worker process, as bytes.
+    """Pickle something for a worker process.
 
-    `what` names it in the `RunnerError` if it cannot be sent, and `named` gives its parts, to say which is to blame.
+    `what` describes it in the `RunnerError` if it cannot be sent, and `named` returns its parts, to find the cause.
     """
     buffer = io.BytesIO()
     _pickle_into(pickler(buffer, protocol=5), thing, what, named)
@@ -124,14 +124,14 @@ def pickled(
 def _pickle_into(pickler: Pickler, thing: Any, what: str, named: Callable[[], Mapping[str, Any]] = dict) -> None:
     try:
         pickler.dump(thing)
-    except BaseException as error:  # what a user's __reduce__ raises is no order to end the driver
+    except BaseException as error:  # a user's __reduce__ must not end the driver
         broken = {name: why for name, part in named().items() if (why := why_unpicklable(part))}
         found = [(name, *culprit(named()[name], why)) for name, why in broken.items()]
-        # What is live the user's code has to replace; what does not pickle another runner may take.
+        # Live values must be replaced by the user; other values may work with another runner.
         kind = SerializationError if is_a(error, LiveValue) else RunnerError
         raise kind(
             f"{what} cannot be sent to a worker process",
             where=", ".join(f"{name}{path} is of {kind_of(part)}" for name, path, part in found),
             because=why_not(error),
-            hint="pass values that pickle, or use the thread runner",
+            hint="pass values that can be pickled, or use the thread runner",
         ) from error

@@ -1,6 +1,6 @@
-"""Bundles and outcomes as bytes between a driver and its workers.
+"""Serialisation of bundles and outcomes between a driver and its workers.
 
-Flat tuples instead of objects: to pickle one object takes longer than many a task, since cloudpickle asks about each.
+Uses flat tuples instead of objects, since cloudpickle takes longer for one object than many tasks run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from penstock.worker.messages import Bundle, Call, Failure, Input, Outcome, Outc
 from penstock.worker.shipping.values import Pickled, pickled
 
 Logs = list[tuple[str, int, str]]
-"""What was logged: the logger's name, the level and the text of each record."""
+"""Log records: the logger's name, the level and the text of each."""
 
 
 _WAITS = b"waits "
@@ -34,10 +34,7 @@ _HANDLE = [field.name for field in dataclasses.fields(Outcome)].index("handle")
 
 
 def pack_bundle(bundle: Bundle) -> bytes:
-    """What `unpack_bundle` reads; notes in the bundle how much it is.
-
-    Raises `RunnerError` if an argument does not pickle.
-    """
+    """Serialise a bundle and set its size. Raises `RunnerError` if an argument cannot be pickled."""
     data = pickled(
         (bundle.number, [_flat_call(call) for call in bundle.calls], dict(bundle.resources), bundle.seconds),
         "the arguments of a call",
@@ -48,18 +45,18 @@ def pack_bundle(bundle: Bundle) -> bytes:
 
 
 def unpack_bundle(data: bytes) -> Bundle:
-    """Raises what unpickling the arguments raises."""
+    """Deserialise a bundle. Raises whatever unpickling the arguments raises."""
     number, calls, resources, seconds = cloudpickle.loads(data)
     return Bundle(number, [_call(flat) for flat in calls], resources, seconds)
 
 
 def pack_waits(waits: Waits) -> bytes:
-    """A word of a worker in the middle of a bundle; no pickle begins like it."""
+    """Serialise a worker's message in the middle of a bundle. Cannot be confused with a pickle."""
     return _WAITS + b"%d %d" % (waits.node, waits.waits)
 
 
 def unpack_waits(data: bytes, bundle: Bundle) -> Waits | bytes:
-    """What `pack_waits` packed, of this bundle; the bytes themselves if they are something else."""
+    """Deserialise a message of `pack_waits` about this bundle. Returns other bytes unchanged."""
     if not data.startswith(_WAITS):
         return data
     node, waits = data.removeprefix(_WAITS).split()
@@ -67,27 +64,30 @@ def unpack_waits(data: bytes, bundle: Bundle) -> Waits | bytes:
 
 
 def pack_outcomes(outcomes: Sequence[Outcome] | Failure, logs: Logs) -> bytes:
-    """What came of a bundle's calls, or why none of them could be tried, and what they logged."""
+    """Serialise the outcomes of a bundle, or the failure because of which none could be tried, and the logs."""
     flat = outcomes if isinstance(outcomes, Failure) else [_flat_outcome(outcome) for outcome in outcomes]
     packed: bytes = cloudpickle.dumps((flat, logs))
     return packed
 
 
 def unpack_outcomes(data: bytes) -> tuple[list[Outcome] | Failure, Logs]:
-    """Raises what unpickling raises if the bytes are damaged; nothing in them is the user's, except inside of bytes."""
+    """Deserialise the result of `pack_outcomes`. Runs no user's code, whose objects stay bytes.
+
+    Raises whatever unpickling raises if the bytes are damaged.
+    """
     flat, logs = cloudpickle.loads(data)
     return arrived(flat) if isinstance(flat, Failure) else [_outcome(each) for each in flat], logs
 
 
 def none_read(bundle: Bundle, failure: Failure) -> list[Outcome]:
-    """Outcomes of a bundle that its worker could not read."""
+    """Return the outcomes of a bundle that its worker could not read."""
     kind: OutcomeKind = "failed" if len(bundle.calls) == 1 else "apart"
     return [Outcome(call.node, call.attempt, kind, failure=failure) for call in bundle.calls]
 
 
 def _flat_call(call: Call) -> tuple[Any, ...]:
     if call.context is not None:
-        call = dataclasses.replace(call, context=None)  # context variables mean nothing elsewhere
+        call = dataclasses.replace(call, context=None)  # context variables have no meaning in other processes
     if not call.inputs:
         return _of_call(call)
     flat = list(_of_call(call))
