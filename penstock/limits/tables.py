@@ -20,7 +20,7 @@ from penstock.storage.stores.base import SlotStore
 _FOLDER = "limits/"
 _FRESH_SECONDS = 10.0
 MOST_AT_ONCE = 100_000
-"""The highest limit: each slot of a limit is a lock."""
+"""The highest limit: each permit of a limit is a lock."""
 MOST_STARTS, SHORTEST_PERIOD, LONGEST_PERIOD = 10**9, 1e-6, 366 * 86400.0
 _NAME = r"(?P<kind>tag|rate)-(?P<tag>[^/]+)\.json"
 
