@@ -139,7 +139,7 @@ def test_the_digest_tells_contents_not_times(hidden: Path, tmp_path: Path) -> No
         ("./no/such/folder", "the path does not exist"),
         ("xml.dom", "only whole packages"),
         ("sys", "not come from files"),
-        ("penstock", "has to be there before"),
+        ("penstock", "workers need it to unpack"),
         ("__main__", "always sent with their tasks"),
     ],
 )
