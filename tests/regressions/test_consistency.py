@@ -395,7 +395,7 @@ def test_a_value_that_comes_out_differently_when_it_is_made_again_ends_a_run_tha
     assert pipeline() == (1, 1)
     for path in payloads(store):
         path.unlink()
-    with pytest.raises(ValuesChanged, match="the result of draw is not what it was"):
+    with pytest.raises(ValuesChanged, match="the result of draw changed while the run was using it"):
         pipeline()
     assert pipeline() == (2, 2)
 
