@@ -184,7 +184,7 @@ def test_a_store_that_keeps_no_writers_apart_fails_no_run_that_did_not_ask_for_i
     settings = settings_for(tmp_path, locks="memory")
     with caplog.at_level(logging.WARNING, "penstock.locks"):
         assert simple(result_storage=Weak()).run_with({}, settings=settings).result() == [0, 1, 2]
-    assert ["work may be computed twice at once" in record.getMessage() for record in caplog.records] == [True]
+    assert ["work may be computed more than once" in record.getMessage() for record in caplog.records] == [True]
     with pytest.raises(PenstockError):
         simple(ONCE, result_storage=Weak()).run_with({}, settings=settings).result()
 
