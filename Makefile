@@ -6,6 +6,7 @@
 # make lowest   run the quick tests with the oldest Python and the lowest allowed versions
 # make latest   run the quick tests with Python 3.13 and the newest versions
 # make coverage run all tests and report the lines and branches that none of them reaches
+# make mutants  make small changes in the source and see whether a test notices each
 # make evidence run the long campaigns that are not part of the tests
 # make changelog  print the changelog that the files in changes/ make
 # make lock     lock the newest versions for the development environment (needs uv)
@@ -30,7 +31,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # Tests of several processes wait more than they compute, so two at a time pay even on a small machine.
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: help demo test quick lowest latest coverage evidence check core bench changelog lock audit clean
+.PHONY: help demo test quick lowest latest coverage mutants evidence check core bench changelog lock audit clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -58,6 +59,11 @@ coverage: $(VENV)/.dev
 	failed=0; $(BIN)/python -m coverage run -m pytest -n 2 || failed=1; \
 	$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report | tee build/coverage.txt || failed=1; \
 	exit $$failed
+
+# About an hour. `$(BIN)/python -m tests.mutants --known --again` tries only what survived, see there.
+mutants: $(VENV)/.dev
+	$(call install,$(VENV)) --group coverage
+	$(BIN)/python -m tests.mutants
 
 evidence: $(VENV)/.dev
 	PENSTOCK_EVIDENCE=1 $(PYTEST) -m evidence

@@ -1,0 +1,161 @@
+"""Are the tests any good? Change the source in small ways, one at a time, and see whether a test fails.
+
+    python -m tests.mutants [--count 300] [--seed penstock] [--processes 2]
+
+First the quick tests run once with what each of them reaches; `--reach TEST …` looks again at some only, `--known` at
+none. Then each sampled mutant meets the tests that reach it. `--again` tries only those that survived the last time.
+The exit code is 1 if less than 95 % of the mutants that are not equivalent were caught.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import queue
+import sys
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from tests.mutants.changes import Change
+from tests.mutants.lane import Lane
+from tests.mutants.reach import FOLDER, HELPING, Reach, measure
+from tests.mutants.sample import ROOMS, ROOT, room, sample
+from tests.mutants.survivors import entry, kept
+
+WANTED = 0.95
+OUTCOMES = FOLDER / "outcomes.json"
+
+
+class Judges:
+    """Tries mutants, several at a time, each lane in a tree of its own."""
+
+    def __init__(self, reach: Reach, processes: int) -> None:
+        self._reach = reach
+        self._lanes: queue.Queue[Lane] = queue.Queue()
+        for number in range(processes):
+            self._lanes.put(Lane(FOLDER / f"tree{number}"))
+        self._sound: dict[str, bool] = {}
+        """Whether a test that failed passes with the source as it is."""
+        self._outcomes: dict[str, str] = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {}
+        self._writing = threading.Lock()
+
+    def close(self) -> None:
+        while not self._lanes.empty():
+            self._lanes.get().close()
+
+    def outcome(self, change: Change) -> str | None:
+        return self._outcomes.get(_name(change))
+
+    def judge(self, change: Change) -> None:
+        lane = self._lanes.get()
+        try:
+            outcome = self._judged(lane, change)
+        finally:
+            self._lanes.put(lane)
+        with self._writing:
+            self._outcomes[_name(change)] = outcome
+            OUTCOMES.write_text(json.dumps(self._outcomes, indent=1))
+        print(
+            ("survived" if outcome == "survived" else "caught  "), outcome[:100], change.file, change.line, flush=True
+        )
+
+    def _judged(self, lane: Lane, change: Change) -> str:
+        tests = self._reach.tests(change)
+        mutant = change.applied((ROOT / change.file).read_bytes())
+        unsound: set[str] = set()
+        while True:
+            left = [test for test in tests if test not in unsound]
+            for helping in (left[:HELPING], left[HELPING:]):
+                if not helping:
+                    continue
+                answer = self._asked(lane, change.file, mutant, helping)
+                if answer["how"] == "passed":
+                    continue
+                blamed = [answer["failed"]] if answer["failed"] else helping
+                bad = [test for test in blamed if not self._passes(lane, change.file, test)]
+                if not bad:
+                    return f"{answer['how']}: {answer['failed'] or helping[0]}"
+                unsound.update(bad)
+                break
+            else:
+                return "survived"
+
+    def _asked(self, lane: Lane, file: str, mutant: bytes | None, tests: list[str]) -> dict[str, Any]:
+        seconds = 60 + 15 * sum(self._reach.times.get(test, 1) for test in tests)
+        return lane.ask(file, mutant, tests, seconds)
+
+    def _passes(self, lane: Lane, file: str, test: str) -> bool:
+        """Whether it fails because of the mutant alone."""
+        if test not in self._sound:
+            self._sound[test] = self._asked(lane, file, None, [test])["how"] == "passed"
+            if not self._sound[test]:
+                print(f"fails without a mutant: {test}", flush=True)
+        return self._sound[test]
+
+
+def _name(change: Change) -> str:
+    return "\n".join(change.name)
+
+
+def report(sampled: list[Change], judges: Judges, reach: Reach) -> int:
+    reasons = kept()
+    rows = {each: Counter[str]() for each in ROOMS}
+    survivors = []
+    for change in sampled:
+        outcome = judges.outcome(change) or "not tried"
+        if outcome not in ("survived", "not tried"):
+            outcome = "caught"
+        elif change.name in reasons:
+            outcome = "equivalent"
+        else:
+            survivors.append(change)
+        rows[room(change.file)][outcome] += 1
+    columns = ["caught", "survived", "equivalent", "not tried"]
+    print(f"\n{'':26}" + "".join(f"{column:>12}" for column in columns))
+    total = sum(rows.values(), Counter[str]())
+    for name, row in [*rows.items(), ("all", total)]:
+        print(f"{name:26}" + "".join(f"{row[column]:12}" for column in columns))
+    for change in survivors:
+        print(f"\n{change}")
+        if reach.left_out(change):
+            print(f"      (tried with {len(reach.tests(change))} tests; {reach.left_out(change)} more reach it)")
+    (FOLDER / "survivors.toml").write_text("\n".join(entry(change) for change in survivors), encoding="utf-8")
+    counted = len(sampled) - total["equivalent"]
+    caught = total["caught"] / max(1, counted)
+    print(f"\n{caught:.1%} of {counted} mutants that are not equivalent were caught; wanted: {WANTED:.0%}")
+    return 0 if caught >= WANTED else 1
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(prog="python -m tests.mutants")
+    options.add_argument("--count", type=int, default=300)
+    options.add_argument("--seed", default="penstock")
+    options.add_argument("--processes", type=int, default=2)
+    options.add_argument("--seconds", type=float, default=40, help="what the tests for one mutant may take in all")
+    options.add_argument("--reach", nargs="*", metavar="TEST", help="measure these tests again, and only them")
+    options.add_argument("--known", action="store_true", help="measure nothing: what tests reach is known")
+    options.add_argument("--again", action="store_true", help="only what survived the last time, or was not tried")
+    options.add_argument("--of", default="", help="only modules whose path begins so")
+    given = options.parse_args()
+    if not given.known:
+        measure(given.reach or [], given.processes)
+    sampled = [change for change in sample(given.count, given.seed) if change.file.startswith(given.of)]
+    if not given.again:
+        OUTCOMES.unlink(missing_ok=True)
+    reach = Reach(sampled, given.seconds)
+    judges = Judges(reach, given.processes)
+    reasons = kept()
+    asked = [
+        change for change in sampled if judges.outcome(change) in (None, "survived") and change.name not in reasons
+    ]
+    with ThreadPoolExecutor(given.processes) as pool:
+        for done in [pool.submit(judges.judge, change) for change in asked]:
+            done.result()
+    judges.close()
+    return report(sampled, judges, reach)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
