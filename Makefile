@@ -6,6 +6,7 @@
 # make lowest   run the quick tests with the oldest Python and the lowest allowed versions
 # make latest   run the quick tests with Python 3.13 and the newest versions
 # make coverage run all tests and report the lines and branches that none of them reaches
+# make driver-coverage  check that tests without threads reach every branch of the driver's core
 # make mutants  make small changes in the source and see whether a test notices each
 # make evidence run the long campaigns that are not part of the tests
 # make changelog  print the changelog that the files in changes/ make
@@ -31,7 +32,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # Tests of several processes wait more than they compute, so two at a time pay even on a small machine.
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: help demo test quick lowest latest coverage mutants evidence check core bench changelog lock audit clean
+.PHONY: help demo test quick lowest latest coverage driver-coverage mutants evidence check core bench changelog lock audit clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -59,6 +60,16 @@ coverage: $(VENV)/.dev
 	failed=0; $(BIN)/python -m coverage run -m pytest -n 2 || failed=1; \
 	$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report | tee build/coverage.txt || failed=1; \
 	exit $$failed
+
+# Quick. The loop around the core and what it has carried out have threads, and are not in it.
+driver-coverage: $(VENV)/.dev
+	$(call install,$(VENV)) --group coverage
+	mkdir -p build
+	rm -f build/driver-coverage*
+	export COVERAGE_FILE=build/driver-coverage; \
+	$(BIN)/python -m coverage run -m pytest -q tests/driver && $(BIN)/python -m coverage combine --quiet && \
+	$(BIN)/python -m coverage report --fail-under=100 \
+		--include='penstock/driver/*' --omit='penstock/driver/effects/*,penstock/driver/loop.py,penstock/driver/inbox.py'
 
 # About an hour. `$(BIN)/python -m tests.mutants --known --again` tries only what survived, see there.
 mutants: $(VENV)/.dev

@@ -21,7 +21,7 @@ from typing import Any
 from tests.mutants.changes import Change
 from tests.mutants.lane import Lane
 from tests.mutants.reach import FOLDER, HELPING, Reach, measure
-from tests.mutants.sample import ROOMS, ROOT, room, sample
+from tests.mutants.sample import ROOMS, ROOT, modules, room, sample
 from tests.mutants.survivors import entry, kept
 
 WANTED = 0.95
@@ -36,8 +36,8 @@ class Judges:
         self._lanes: queue.Queue[Lane] = queue.Queue()
         for number in range(processes):
             self._lanes.put(Lane(FOLDER / f"tree{number}"))
-        self._sound: dict[str, bool] = {}
-        """Whether a test that failed passes with the source as it is."""
+        self._unsound: set[str] = set()
+        """Tests that fail with the source as it is, here or beside others: they prove nothing."""
         self._outcomes: dict[str, str] = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {}
         self._writing = threading.Lock()
 
@@ -57,42 +57,41 @@ class Judges:
         with self._writing:
             self._outcomes[_name(change)] = outcome
             OUTCOMES.write_text(json.dumps(self._outcomes, indent=1))
-        print(
-            ("survived" if outcome == "survived" else "caught  "), outcome[:100], change.file, change.line, flush=True
-        )
+        print(f"{change.file}:{change.line} {outcome}", flush=True)
 
     def _judged(self, lane: Lane, change: Change) -> str:
-        tests = self._reach.tests(change)
         mutant = change.applied((ROOT / change.file).read_bytes())
-        unsound: set[str] = set()
+        tests = [test for test in self._reach.tests(change) if test not in self._unsound]
+        for helping in (tests[:HELPING], tests[HELPING:]):
+            if not helping:
+                continue
+            answer = self._asked(lane, change.file, mutant, helping)
+            if answer["failed"]:
+                return f"failed: {answer['failed']}"
+            if answer["how"] != "passed":
+                without = self._asked(lane, change.file, None, helping)["how"]
+                return f"{answer['how']}: {helping[0]}" if without == "passed" else "not tried"
+        return "survived"
+
+    def prove(self) -> set[str]:
+        """Run every test that caught something with the source as it is: which mutants are open again."""
+        lane = self._lanes.get()
         while True:
-            left = [test for test in tests if test not in unsound]
-            for helping in (left[:HELPING], left[HELPING:]):
-                if not helping:
-                    continue
-                answer = self._asked(lane, change.file, mutant, helping)
-                if answer["how"] == "passed":
-                    continue
-                blamed = [answer["failed"]] if answer["failed"] else helping
-                bad = [test for test in blamed if not self._passes(lane, change.file, test)]
-                if not bad:
-                    return f"{answer['how']}: {answer['failed'] or helping[0]}"
-                unsound.update(bad)
+            blamed = {outcome.removeprefix("failed: ") for outcome in self._outcomes.values() if "::" in outcome}
+            tests = sorted(test for test in blamed - self._unsound if test in self._reach.times)
+            failed = self._asked(lane, modules()[0], None, tests)["failed"]
+            if failed is None:
                 break
-            else:
-                return "survived"
+            self._unsound.add(failed)
+            print(f"fails without a mutant: {failed}", flush=True)
+        self._lanes.put(lane)
+        again = {name for name, outcome in self._outcomes.items() if outcome.removeprefix("failed: ") in self._unsound}
+        self._outcomes = {name: outcome for name, outcome in self._outcomes.items() if name not in again}
+        return again
 
     def _asked(self, lane: Lane, file: str, mutant: bytes | None, tests: list[str]) -> dict[str, Any]:
         seconds = 60 + 15 * sum(self._reach.times.get(test, 1) for test in tests)
         return lane.ask(file, mutant, tests, seconds)
-
-    def _passes(self, lane: Lane, file: str, test: str) -> bool:
-        """Whether it fails because of the mutant alone."""
-        if test not in self._sound:
-            self._sound[test] = self._asked(lane, file, None, [test])["how"] == "passed"
-            if not self._sound[test]:
-                print(f"fails without a mutant: {test}", flush=True)
-        return self._sound[test]
 
 
 def _name(change: Change) -> str:
@@ -148,11 +147,16 @@ def main() -> int:
     judges = Judges(reach, given.processes)
     reasons = kept()
     asked = [
-        change for change in sampled if judges.outcome(change) in (None, "survived") and change.name not in reasons
+        change
+        for change in sampled
+        if judges.outcome(change) in (None, "survived", "not tried") and change.name not in reasons
     ]
-    with ThreadPoolExecutor(given.processes) as pool:
-        for done in [pool.submit(judges.judge, change) for change in asked]:
-            done.result()
+    while asked:
+        with ThreadPoolExecutor(given.processes) as pool:
+            for done in [pool.submit(judges.judge, change) for change in asked]:
+                done.result()
+        again = judges.prove()
+        asked = [change for change in asked if _name(change) in again]
     judges.close()
     return report(sampled, judges, reach)
 

@@ -23,7 +23,7 @@ import pytest
 from tests.mutants.sample import ROOT
 
 WARM = ["hypothesis", "numpy", "pandas", "pyarrow", "pyarrow.parquet", "pyarrow.dataset", "msgspec", "blake3"]
-WARM += ["cloudpickle", "click", "rich", "rich.progress", "fsspec", "psutil", "xdist", "pytest_timeout", "asyncio"]
+WARM += ["cloudpickle", "click", "rich", "rich.progress", "fsspec", "psutil", "asyncio"]
 TEST_SECONDS = 30
 """After so long a quick test hangs, on a busy machine too."""
 
@@ -112,7 +112,9 @@ def _forked(tests: list[str], seconds: float) -> dict[str, Any]:
         for number, target in ((0, nothing), (1, log), (2, log)):
             os.dup2(target, number)
         recorder = _Recorder()
+        # What is loaded already cannot have its assertions rewritten, which is said as a warning, here an error.
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--timeout={TEST_SECONDS}"]
+        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
         code = 99
         try:
             code = int(pytest.main([*options, *tests], plugins=[recorder]))

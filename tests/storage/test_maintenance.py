@@ -272,6 +272,17 @@ def test_gc_leaves_damaged_records_and_their_payloads_alone(results: ResultStore
     assert names(results) == before
 
 
+def test_gc_goes_on_behind_a_damaged_generation(results: ResultStore) -> None:
+    for attempt in "abc":
+        publish(results, "k", attempt=attempt)
+        results.invalidate("t", "k")
+    results.store.put("results/t/k/000001.record.json", b"{")
+    maintenance.gc(results, grace_seconds=0)
+    # Nobody knows what the damaged one says of its payload; those before it and behind it are garbage.
+    payloads = [name for name in names(results) if ".record." not in name]
+    assert [name.removeprefix("t/k/")[:6] for name in payloads] == ["000001"]
+
+
 def test_gc_sweeps_old_unfinished_files_and_no_new_ones(tmp_path: Path) -> None:
     results = ResultStore(LocalStore(tmp_path))
     publish(results, "k")
@@ -548,6 +559,15 @@ def test_a_purge_leaves_one_small_record_of_a_removed_result(results: ResultStor
     assert results.get_recipes(["11" * 20, "22" * 20])[0] is None
     assert results.get_recipes(["22" * 20])[0] is not None
     assert isinstance(results.look_up("t", "other"), Found)
+
+
+def test_a_purge_passes_over_what_it_cannot_read(results: ResultStore) -> None:
+    results.put_recipe(RecipeEntry(recipe="11" * 20, key="gone", task="t", digest="d"))
+    results.put_recipe(RecipeEntry(recipe="33" * 20, key="gone", task="t", digest="d"))
+    (damaged,) = [file.name for file in results.store.list("recipes/") if "11" * 20 in file.name]
+    results.store.put(damaged, b"{")
+    assert purging.purge(aged(results)).recipes == 1
+    assert [file.name for file in results.store.list("recipes/")] == [damaged]
 
 
 def test_a_purge_bounds_what_refreshes_leave(results: ResultStore) -> None:

@@ -139,8 +139,7 @@ class Bundler:
     def _needs_only(self, id: int, inside: set[int]) -> bool:
         """Return whether the node could run once the bundle's nodes are done."""
         run = self._run
-        needs = len(run.graph.nodes[id].deps) + len(run.graph.nodes[id].order)
-        if needs > len(inside) and run.scheduler.waits(id) > len(inside):
+        if run.scheduler.waits(id) > len(inside):
             return False  # avoids checking all of a thousand inputs with each of them
         waits_for_none = all(n in inside or run.scheduler.over(n) for n in run.needs_of(id))
         return waits_for_none and all(d in inside or run.values.there(d) for d in run.graph.nodes[id].deps)
