@@ -211,6 +211,7 @@ def test_secrets_do_not_get_into_notes(edited: Project, tmp_path: Path) -> None:
 
         def connect(url="https://user:url-secret@host", token="default-secret"):
             password = "local-secret"
+            client_secret: str = "annotated-secret"
             return url, dict(secret="keyword-secret"), password == "compared-secret", {"token": "dict-secret"}
     """
     edited(flows=flows("(connect(), api_key, SETTINGS)", before)).weekly()
@@ -386,3 +387,15 @@ def test_the_note_of_a_large_program_fits_and_keeps_what_it_can() -> None:
     assert found is not None
     assert [piece.name for piece in found.pieces] == [piece.name for piece in pieces]
     assert found.pieces[-1].text == "1"
+
+
+def test_the_note_of_a_program_with_very_many_parts_fits_without_their_sources() -> None:
+    from penstock.graph.code.notes import FUNCTION, MAX_BYTES, CodeNote, Piece, decode_note, encode_note
+
+    pieces = [Piece(FUNCTION, f"{n}" + "f" * 3_000, "f", "d", "") for n in range(400)]
+    data = encode_note(CodeNote(1, "a" * 40, pieces))
+    assert len(data) <= MAX_BYTES
+    found = decode_note(data, "a" * 40)
+    assert found is not None
+    assert 0 < len(found.pieces) < len(pieces)
+    assert [piece.name for piece in found.pieces] == [piece.name for piece in pieces[: len(found.pieces)]]

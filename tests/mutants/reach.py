@@ -27,6 +27,16 @@ TIMES = FOLDER / "times.json"
 HELPING = 12
 """So many tests are tried first: most mutants fall to one of them."""
 
+SLOW_TOO = [
+    "tests/locks/test_conformance.py",
+    "tests/locks/test_redis_faults.py",
+    "tests/locks/test_redis_model.py",
+    "tests/locks/test_simulation.py",
+    "tests/locks/test_table_simulation.py",
+    "tests/storage/test_generations.py",
+]
+"""Whose slow tests run as well: what only a real Redis or many simulated worlds find."""
+
 _times: dict[str, float] = defaultdict(float)
 
 
@@ -81,7 +91,9 @@ def measure(tests: list[str], processes: int) -> None:
         "tests.mutants.reach",
     ]
     command += ["-q", "-p", "no:cacheprovider", "-n", str(processes)]
-    subprocess.run([*command, *(tests or ["-m", "not slow"])], cwd=ROOT, env={**os.environ, "CI": "true"}, check=False)
+    for selected in [tests] if tests else [["-m", "not slow"], ["-m", "slow", *SLOW_TOO]]:
+        # A test that fails while it is traced is left in: it proves something only if it passes untraced.
+        subprocess.run([*command, *selected], cwd=ROOT, env={**os.environ, "CI": "true"}, check=False)
     combine = [sys.executable, "-m", "coverage", "combine", f"--rcfile={config}", "--quiet"]
     subprocess.run([*combine, *(["--append"] if tests else [])], cwd=ROOT, check=True)
 
@@ -103,9 +115,10 @@ class Reach:
             lines = data.contexts_by_lineno(str(ROOT / file))
             anywhere = {test for tests in lines.values() for test in tests} - {""}
             for change in its:
-                tests = {test for line in change.reached for test in lines.get(line, [])} - {""}
+                tests = {test for line in change.reached for test in lines.get(line, [])}
                 # What runs when a module is imported concerns whoever uses the module.
-                self._tests[change] = (tests if change.function else tests or anywhere) & self.times.keys()
+                concerned = anywhere if tests <= {""} and (tests or not change.function) else tests
+                self._tests[change] = concerned & self.times.keys()
                 self._reached.update(self._tests[change])
 
     def tests(self, change: Change) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 
 from penstock.driver.effects.leases import Leases
 from penstock.driver.effects.lock_outages import ASK_AGAIN_SECONDS
-from penstock.errors import LocksUnreachable
+from penstock.errors import LocksUnreachable, SessionLost
 from penstock.locks import Holder, Lease, MemoryLockManager
 from penstock.testing.clocks import FakeClock
 
@@ -60,11 +60,10 @@ class Scene:
         self.claims = Leases(
             info={},
             on_wake=self.woken.put,
-            on_lost=lambda held: None,
             on_down=lambda doing, error, unlocked: self.told.append(doing),
             patience=PATIENCE,
             clock=self.clock,
-            **options,
+            **{"on_lost": lambda held: None, **options},
         )
 
     def let_it_be_asked(self) -> None:
@@ -103,6 +102,38 @@ def make() -> Iterator[Callable[..., Scene]]:
 def held(scene: Scene, keys: Sequence[str] = ("k",)) -> Scene:
     assert all(isinstance(answer, Lease) for answer in scene.acquire(*keys))
     return scene
+
+
+def test_a_session_that_is_lost_takes_its_locks_along_and_that_is_told(make: Callable[..., Scene]) -> None:
+    lost: list[int] = []
+    scene = held(make(on_lost=lost.append), ["a", "b"])
+    before = scene.claims.lease("a")
+    (presence,) = scene.claims._presences._presences.values()
+    presence.session.try_acquire = _raises(SessionLost("its lease ran out"))  # type: ignore[method-assign]
+    (answer,) = scene.acquire("c")
+    assert isinstance(answer, Lease)
+    assert before is not None
+    assert answer.session_id != before.session_id
+    assert lost == [2]
+    assert (scene.claims.lease("a"), scene.claims.lease("b")) == (None, None)
+    assert scene.claims.lease("c") == answer
+
+
+def test_a_loss_that_the_heartbeat_told_is_not_told_again(make: Callable[..., Scene]) -> None:
+    lost: list[int] = []
+    scene = held(make(on_lost=lost.append))
+    (presence,) = scene.claims._presences._presences.values()
+    scene.claims._presences._report_loss(scene.manager)
+    presence.session.try_acquire = _raises(SessionLost("its lease ran out"))  # type: ignore[method-assign]
+    scene.acquire("c")
+    assert lost == [1]
+
+
+def _raises(error: Exception) -> Callable[..., Any]:
+    def raises(*args: Any, **options: Any) -> Any:
+        raise error
+
+    return raises
 
 
 def test_a_release_without_an_answer_is_sent_again(make: Callable[..., Scene]) -> None:

@@ -1,0 +1,232 @@
+"""Small promises of the core that larger tests pass by: what travels with a call, what is told, what is the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from penstock import events as log
+from penstock.digests.python import digest
+from penstock.driver import instructions as do
+from penstock.driver.effects.lookups import NEVER_COMPUTED, _as_answer
+from penstock.driver.events import Remake
+from penstock.driver.rates import _JITTER
+from penstock.driver.revising import _same_bytes
+from penstock.driver.state.transitions import State
+from penstock.graph.steps import Hit, NoHit
+from penstock.limits.rates import Rate
+from penstock.storage.records.records import RecipeEntry
+from penstock.storage.results.generations import NEVER, Absent, Found
+from penstock.worker.failures import describe
+from penstock.worker.messages import NO_GENERATION, origin_of
+from tests.driver.world import World, made, record_of
+
+D1, D2 = digest(1), digest(2)
+
+
+@pytest.mark.parametrize(("seconds", "together"), [(0.05, True), (0.0501, False)])
+def test_only_what_takes_more_than_half_of_a_bundle_travels_alone(seconds: float, together: bool) -> None:
+    world = World(slots=1, options={"bundle_seconds": 0.1})
+    timed = world.call("t", n=99)
+    world.run()
+    world.end(timed, busy=seconds)
+    nodes = [world.call("t", n=n) for n in range(6)]
+    world.run()
+    assert (world.submissions[1] == nodes[:2]) is together
+
+
+def test_what_takes_very_different_times_does_not_travel_together() -> None:
+    world = World(slots=1, options={"bundle_seconds": 0.1})
+    for number, busy in enumerate([0.001, 0.08] * 5):
+        node = world.call("t", n=number + 100)
+        world.run()
+        world.end(node, busy=busy)
+    nodes = [world.call("t", n=n) for n in range(6)]
+    world.run()
+    assert world.submissions[-1] == nodes[:1]
+
+
+def test_a_call_carries_its_recipe_only_if_it_has_inputs_that_the_recipe_stands_for() -> None:
+    world = World(slots=1)
+    source = world.call(made("source", cached=True))
+    node = world.call(made("t", cached=True), source)
+    world.run()
+    recipe = world.state.graph[node].recipe_key
+    assert recipe is not None
+    assert [call.recipe_key for call in world.bundle_of(source).calls] == [None, recipe]
+
+
+def test_a_plan_tells_how_many_calls_of_each_task_will_run() -> None:
+    world = World()
+    key = world.state.graph[world.call(made("hit", cached=True))].cache_key or ""
+    world.store[key] = record_of(key, D1)
+    for number in range(3):
+        world.call("many", n=number)
+    world.call("one")
+    world.run()
+    (told,) = world.told(log.NodesPlanned)
+    assert told.tasks == {"many": 3, "one": 1}
+
+
+def test_why_a_value_is_made_again_is_told() -> None:
+    world = World(slots=9)
+    stored, plain = world.call(made("stored", cached=True)), world.call("plain")
+    world.held.add(plain)
+    key = world.state.graph[stored].cache_key or ""
+    world.store[key] = record_of(key, D1)
+    world.run()
+    world.end(plain)
+    of_stored, of_plain = world.call("a", stored), world.call("b", plain)
+    world.run()
+    world.end(of_stored, kind="input_lost", lost={stored: 0})
+    world.end(of_plain, kind="input_lost", lost={plain: NO_GENERATION})
+    reasons = {event.node: event.reason for event in world.told(log.NodeRevived)}
+    assert reasons == {stored: "its stored bytes are missing or damaged", plain: "its value is lost"}
+
+
+def test_drivers_do_not_all_come_at_once_when_a_period_begins() -> None:
+    def woken_after(seed: int) -> float:
+        world = World(seed=seed)
+        world.rates = {"api": Rate(1, 60.0)}
+        world.call(made("t", tags=frozenset({"api"})))
+        world.run()
+        ((due, _, _),) = world.timers
+        return due - Rate(1, 60.0).seconds_left(1_000.0)
+
+    late = [woken_after(seed) for seed in range(20)]
+    assert len(set(late)) == len(late)
+    assert all(0.0 <= each <= _JITTER * 10.0 for each in late)
+
+
+def test_results_that_are_kept_in_their_records_are_the_same_if_bytes_and_format_are() -> None:
+    record: Any = record_of("k", D1)
+    assert _same_bytes(record, record_of("k", D1))
+    assert not _same_bytes(record, record_of("k", D2))
+    assert not _same_bytes(record, msgspec.structs.replace(record, codec="pickle"))
+
+
+def test_what_is_made_after_a_value_became_another_is_marked_as_not_belonging_to_what_came_before() -> None:
+    world = World(slots=9)
+    first = world.call(made("a", cached=True))
+    key = world.state.graph[first].cache_key or ""
+    world.store[key] = record_of(key, D1, attempt="e" * 17)
+    second = world.call(made("b", cached=True), first)
+    world.run()
+    before = world.bundle_of(second).calls[0].attempt_id
+    world.end(second)
+    world.tell(Remake(first, "damaged", 0))
+    world.go()
+    world.end(first, digest=D2, record=record_of("k", D2))
+    assert world.states()[second] is State.RUNNING
+    assert origin_of(world.bundle_of(second).calls[0].attempt_id) != origin_of(before)
+
+
+def test_a_turn_that_breaks_ends_the_run_and_tells_why() -> None:
+    from penstock import flow, task
+    from penstock.runners import ThreadRunner
+
+    class Breaks(ThreadRunner):
+        def open(self, *args: Any, **options: Any) -> Any:
+            raise ZeroDivisionError("no engine")
+
+    @task
+    def one() -> int:
+        return 1
+
+    @flow(runner=Breaks(1))
+    def ones() -> int:
+        return one()
+
+    with pytest.raises(ZeroDivisionError, match="no engine"):
+        ones()
+
+
+def test_a_retry_condition_that_raises_what_the_task_raised_adds_nothing_to_it() -> None:
+    def raises(task: Any, run: Any, state: Any) -> bool:
+        raise failed.error  # type: ignore[misc]
+
+    world = World()
+    node = world.call(made("t", retries=1, retry_condition_fn=raises))
+    world.run()
+    failed = describe(ValueError("mine"))
+    world.end(node, kind="failed", failure=failed)
+    error = world.state.error(node)
+    assert error is failed.error
+    assert not any("not tried again" in note for note in getattr(error, "__notes__", ()))
+
+
+def found_by_content(world: World, node: int, *inputs: str, value: str) -> None:
+    """The store knows a result of the node by the values of its inputs."""
+    graph_node = world.state.graph[node]
+    assert graph_node.entry.template is not None
+    by_node = dict(zip(graph_node.deps, inputs, strict=True))
+    key = graph_node.entry.template.cache_key(graph_node.arguments, lambda ref: by_node[ref.node])
+    world.store[key] = record_of(key, value)
+
+
+def test_a_whole_chain_is_found_by_its_inputs_while_planning() -> None:
+    world = World()
+    source = world.call(made("source", cached=True))
+    key = world.state.graph[source].cache_key or ""
+    world.store[key] = record_of(key, D1)
+    middle = world.call(made("middle", cached=True), source)
+    last = world.call(made("last", cached=True), middle)
+    found_by_content(world, middle, D1, value=D2)
+    found_by_content(world, last, D2, value=D1)
+    world.run()
+    assert world.states() == {}
+    assert [event.hit for event in world.told(log.NodesPlanned)] == [3]
+
+
+def test_hits_that_nobody_compared_with_others_are_not_noted_again() -> None:
+    world = World()
+    source = world.call(made("source", cached=True))
+    node = world.call(made("t", cached=True), source)
+    recipe = world.state.graph[node].recipe_key or ""
+    record = record_of("k", D2)
+    world.answers[recipe] = Hit(record.key, D2, record, [D1], origin="another run")
+    world.run()
+    assert world.states() == {}
+    assert world.recipes == []
+
+
+# -- what the store's answers become ----------------------------------------------------------------------------------
+
+ENTRY = RecipeEntry(recipe="1" * 40, key="k", task="t", digest=D1, inputs=["i"], origin="noted")
+
+
+def test_a_result_says_which_run_made_it_and_one_found_by_its_recipe_which_run_noted_it() -> None:
+    found = Found(record_of("k", D1, attempt="a" * 17), 0)
+    by_key, by_recipe = _as_answer("k", found, None), _as_answer("k", found, ENTRY)
+    assert isinstance(by_key, Hit)
+    assert isinstance(by_recipe, Hit)
+    assert (by_key.origin, by_key.inputs) == (origin_of("a" * 17), None)
+    assert (by_recipe.origin, by_recipe.inputs) == ("noted", ["i"])
+
+
+def test_of_a_newer_result_the_recipe_does_not_say_what_it_was_made_of() -> None:
+    answer = _as_answer("k", Found(record_of("k", D2), 1), ENTRY)
+    assert isinstance(answer, Hit)
+    assert (answer.origin, answer.inputs) == (None, None)
+
+
+def test_of_a_result_that_is_gone_the_recipe_still_says_what_it_was_made_of() -> None:
+    answer = _as_answer("k", NEVER, ENTRY)
+    assert isinstance(answer, NoHit)
+    assert (answer.digest, answer.inputs, answer.origin) == (D1, ["i"], "noted")
+    plain = _as_answer("k", NEVER, None)
+    assert isinstance(plain, NoHit)
+    assert (plain.reason, plain.record) == (NEVER_COMPUTED, NEVER)
+    assert _as_answer("another", NEVER, None) is plain  # one object for all of a new flow
+    expired = _as_answer("k", Absent(0, "expired", record_of("k", D1)), None)
+    assert isinstance(expired, NoHit)
+    assert expired.reason == "expired"
+
+
+def test_limits_are_read_only_if_a_task_has_tags() -> None:
+    world = World()
+    world.call("plain")
+    world.run()
+    assert not any(isinstance(question, do.ReadLimits) for question in world.asked)

@@ -1,0 +1,103 @@
+"""Digests where something is as small as it can be: one element, one byte, no dimension, the last bytes of a block."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import types
+
+import pytest
+
+from penstock.digests.code.byte_code import same_code
+from penstock.digests.code.free_names import _imports_in
+from penstock.digests.code.trees import encode_tree, normalise
+from penstock.digests.large import _same_array
+from penstock.digests.python import digest
+from penstock.digests.zones import zone_name
+
+
+@pytest.mark.needs("numpy")
+def test_arrays_of_one_element_differ_by_it() -> None:
+    import numpy as np
+
+    assert digest(np.array([1])) != digest(np.array([2]))
+    assert digest(np.array(1)) != digest(np.array(2))
+    assert digest(np.array([], dtype="i8")) == digest(np.array([], dtype="i8")) != digest(np.array([0]))
+
+
+@pytest.mark.needs("numpy")
+@pytest.mark.parametrize("dtype", ["u1", "i1", "?", "S1"])
+def test_arrays_of_single_bytes_differ_by_them(dtype: str) -> None:
+    import numpy as np
+
+    one, other = np.array([0, 1, 1], dtype=dtype), np.array([1, 0, 1], dtype=dtype)
+    assert digest(one) == digest(one.copy()) != digest(other)
+
+
+@pytest.mark.needs("numpy")
+def test_a_change_in_the_last_bytes_of_an_array_is_seen() -> None:
+    import numpy as np
+
+    array = np.arange(19, dtype="u1")
+    changed = array.copy()
+    changed[-1] += 1
+    assert _same_array(np, array, array.copy())
+    assert not _same_array(np, array, changed)
+
+
+@pytest.mark.needs("numpy")
+def test_arrays_without_a_dimension_or_an_element_are_not_compared_but_digested() -> None:
+    import numpy as np
+
+    for array in (np.array(1.5), np.zeros((0, 3))):
+        assert not _same_array(np, array, array.copy())
+
+
+def test_code_with_another_zero_is_other_code() -> None:
+    def constants(text: str) -> types.CodeType:
+        return compile(text, "there", "exec")
+
+    assert same_code(constants("x = 0.0"), constants("x = 0.0"))
+    assert not same_code(constants("x = 0.0"), constants("x = -0.0"))
+    assert not same_code(constants("x = (0.0, 1)"), constants("x = (-0.0, 1)"))
+    assert same_code(constants("x in {'a', 'b', 'c'}"), constants("x in {'c', 'b', 'a'}"))
+
+
+def test_an_import_of_a_submodule_in_a_function_binds_its_package() -> None:
+    function = ast.parse(
+        "def f():\n    import os.path\n    import xml.dom as dom\n    return os.path.sep, dom.Node\n"
+    ).body[0]
+    assert _imports_in(function) == {"os": ("os", None), "dom": ("xml.dom", None)}
+
+
+def test_how_a_python_cuts_the_text_of_an_f_string_does_not_count() -> None:
+    def text(*parts: str) -> ast.Module:
+        tree = ast.parse("x = f'{a}'")
+        node = tree.body[0]
+        assert isinstance(node, ast.Assign)
+        assert isinstance(node.value, ast.JoinedStr)
+        node.value.values += [ast.Constant(part) for part in parts]
+        return tree
+
+    def encoded(tree: ast.Module) -> bytes:
+        tree = copy.deepcopy(tree)
+        normalise(tree)
+        return encode_tree(tree)
+
+    assert encoded(text("one", "two")) == encoded(text("onetwo")) == encoded(text("", "one", "", "two"))
+    assert encoded(text("one")) != encoded(text("two"))
+
+
+def test_a_zone_of_pytz_without_a_name_is_known_by_its_offset() -> None:
+    import datetime
+
+    class Fixed(datetime.tzinfo):
+        """As `pytz.FixedOffset`, which need not be installed."""
+
+        zone = None
+
+        def utcoffset(self, when: datetime.datetime | None) -> datetime.timedelta:
+            return datetime.timedelta(hours=2)
+
+    Fixed.__module__ = "pytz"
+    assert zone_name(Fixed()) == zone_name(datetime.timezone(datetime.timedelta(hours=2))) == "UTC+02:00"
