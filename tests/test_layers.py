@@ -62,6 +62,7 @@ def test_every_contract_is_kept() -> None:
         ("runners/base.py", "def _():\n    import dask", "Engines and services"),
         ("storage/stores/base.py", "import penstock.storage.records.names", "Results know formats"),
         ("runners/ray/capacity.py", "import penstock.runners.dask.capacity", "Engines know nothing"),
+        ("runners/remote/machines.py", "import penstock.runners.local.threads", "What engines for clusters share"),
         ("driver/loop.py", "import penstock.runners.prefetch", "The driver knows what an engine is"),
     ],
 )

@@ -292,11 +292,11 @@ class TestDask(RunnerBench):
     # -- values
 
     def test_large_values_stay_with_the_workers(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from penstock.runners.dask import engine as dask_engine
+        from penstock.runners.remote import batching
 
         heard: list[int] = []
-        real = dask_engine.unwrapped
-        monkeypatch.setattr(dask_engine, "unwrapped", lambda data: (heard.append(len(data)), real(data))[1])
+        real = batching.expanded
+        monkeypatch.setattr(batching, "expanded", lambda data: (heard.append(len(data)), real(data))[1])
         monkeypatch.setattr("distributed.Client.gather", None)
         log = self.log
 
@@ -387,7 +387,7 @@ class TestDask(RunnerBench):
         naps, value = self.value(asks)
         assert (len(naps), value) == (4, 7)
         two = t.double.with_options(resources={"gpu": 2})
-        with pytest.raises(RunnerError, match="no worker has what the call asks for"):
+        with pytest.raises(RunnerError, match="no worker can ever run"):
             self.value(lambda: two(log, 1))
 
     # -- drivers and schedulers that die

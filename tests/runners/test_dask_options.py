@@ -93,7 +93,7 @@ def test_memory_that_no_worker_declares_keeps_calls_off_smaller_workers() -> Non
 
 def test_what_only_several_workers_have_together_is_refused() -> None:
     there = workers(worker("a", GPU=1), worker("b", GPU=1))
-    with pytest.raises(RunnerError, match="no worker has what the call asks for"):
+    with pytest.raises(RunnerError, match=r"no worker of the cluster has all of gpu 2 \(the most is 1\)"):
         there.place({"gpu": 2.0})
 
 

@@ -255,13 +255,13 @@ class TestRayItself(RunnerBench):
 
         log = self.log
         engine = engine_class()
-        explain = engine._explain
+        settle = engine.settle
 
-        def for_memory(self: Any, flight: Any, error: BaseException) -> Any:
+        def for_memory(self: Any, flight: Any, error: BaseException, *, in_vain: bool) -> Any:
             assert isinstance(error, ray.exceptions.WorkerCrashedError)  # it is killed as Ray's monitor kills
-            return explain(self, flight, ray.exceptions.OutOfMemoryError("killed by the monitor"))
+            return settle(self, flight, ray.exceptions.OutOfMemoryError("killed by the monitor"), in_vain=in_vain)
 
-        monkeypatch.setattr(engine, "_explain", for_memory)
+        monkeypatch.setattr(engine, "settle", for_memory)
         greedy = die_hungry.with_options(resources=lambda attempt: {"memory": f"{50 * attempt}MB"})
 
         def grows() -> Any:
@@ -310,14 +310,14 @@ class TestRayItself(RunnerBench):
         assert capacity["memory"] > 0
 
     def test_what_no_single_machine_has_is_an_error_at_once(self) -> None:
-        from penstock.runners.ray.capacity import Capacity
+        from penstock.runners.ray.capacity import Nodes
 
         node = {"NodeID": "1", "Alive": True, "Resources": {"CPU": 4.0, "memory": 8e9}}
         gone = {"NodeID": "3", "Alive": False, "Resources": {"CPU": 64.0}}
-        capacity = Capacity([node, node | {"NodeID": "2"}, gone], patience=60.0)
-        capacity.check_fits("small", {"slots": 1.0, "cpu": 4.0, "memory": 1e9})
+        nodes = Nodes([node, node | {"NodeID": "2"}, gone], patience=60.0)
+        nodes.check_fits("small", {"slots": 1.0, "cpu": 4.0, "memory": 1e9})
         with pytest.raises(RunnerError, match=r"no machine of the cluster has all of cpu 8 \(the most is 4\)"):
-            capacity.check_fits("large", {"slots": 1.0, "cpu": 8.0})
+            nodes.check_fits("large", {"slots": 1.0, "cpu": 8.0})
 
     # -- where
 
@@ -335,13 +335,13 @@ class TestRayItself(RunnerBench):
             self.value(lambda: t.double(log, 1))
 
     def test_a_worker_that_looks_at_another_store_says_so(self, tmp_path: Path) -> None:
-        from penstock.runners.ray.worker import _check_store
+        from penstock.runners.remote.setup import check_store
 
         store = open_store(str(tmp_path / "elsewhere"))
         with pytest.raises(RunnerError, match="does not see the run's store"):
-            _check_store(store, "runs/1/run.json")
+            check_store(store, "runs/1/run.json")
         store.put("runs/1/run.json", b"{}")
-        _check_store(store, "runs/1/run.json")
+        check_store(store, "runs/1/run.json")
 
     @pytest.mark.parametrize(
         ("address", "runner"),

@@ -6,12 +6,10 @@ import os
 import signal
 import socket
 import textwrap
-import threading
 from pathlib import Path
 
 import pytest
 
-from penstock.errors import RunnerError
 from tests.servers.rays import (
     LOSES,
     PATIENCE,
@@ -369,20 +367,6 @@ def test_a_cluster_at_an_address_that_dies_is_one_error(ray_environment: None, t
             kill_with_children(cluster)
             said = program.communicate(timeout=PATIENCE)[0]
     assert "> RunnerError - the Ray cluster is lost" in said, said
-
-
-def test_a_connection_that_never_comes_about_is_given_up() -> None:
-    from penstock.runners.ray.clusters import _Keeper
-
-    answers, disconnected = threading.Event(), threading.Event()
-
-    def connect() -> None:
-        answers.wait()
-
-    with pytest.raises(RunnerError, match="cannot connect to Ray"):
-        _Keeper(connect, disconnected.set, 0.01, "a hint")
-    answers.set()
-    assert disconnected.wait(PATIENCE)  # what comes too late is not kept
 
 
 def test_ray_address_says_where(cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,11 +47,11 @@ def test_a_cluster_that_wants_another_token_says_so(
 
 
 def test_a_long_token_is_sent_whole() -> None:
-    from penstock.runners.ray.answers import _text
+    from penstock.runners.remote.grpc_calls import encoded
 
-    assert _text("x" * 126) == b"\x7e" + b"x" * 126
-    assert _text("x" * 127) == b"\x7f\x00" + b"x" * 127
-    assert _text("x" * 1337) == b"\x7f\xba\x09" + b"x" * 1337
+    assert encoded("x" * 126) == b"\x7e" + b"x" * 126
+    assert encoded("x" * 127) == b"\x7f\x00" + b"x" * 127
+    assert encoded("x" * 1337) == b"\x7f\xba\x09" + b"x" * 1337
 
 
 # -- addresses that a Ray left behind

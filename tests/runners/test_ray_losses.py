@@ -102,19 +102,19 @@ def test_a_machine_that_is_gone_counts_for_a_while(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(ray_capacity.time, "monotonic", lambda: now)
     head = {"NodeID": "head", "Alive": True, "Resources": {"memory": 1e9}}
     far = {"NodeID": "far", "Alive": True, "Resources": {"CPU": 4.0, "far": 1.0}}
-    capacity = ray_capacity.Capacity([head, far], patience=60.0)
+    nodes = ray_capacity.Nodes([head, far], patience=60.0)
     for now in (50.0, 110.0):
-        capacity.update([head, far | {"Alive": now < 60}])
-        capacity.check_fits("call", {"slots": 1.0, "far": 1.0})
-        assert capacity.now()["far"] == 1.0
-    assert capacity.now()["workers"] == 1.0  # at least: what waits is looked at only when there is room
+        nodes.update([head, far | {"Alive": now < 60}])
+        nodes.check_fits("call", {"slots": 1.0, "far": 1.0})
+        assert nodes.capacity["far"] == 1.0
+    assert nodes.capacity["workers"] == 1.0  # at least: what waits is looked at only when there is room
     now = 111.0
-    capacity.update([head])
+    nodes.update([head])
     with pytest.raises(RunnerError, match=r"cpu 1 \(the most is 0\), far 1 \(the most is 0\)"):
-        capacity.check_fits("call", {"slots": 1.0, "far": 1.0})
+        nodes.check_fits("call", {"slots": 1.0, "far": 1.0})
     with pytest.raises(RunnerError, match=r"cpu 1 \(the most is 0\)"):
-        capacity.check_fits("call", {"slots": 1.0})  # a call without needs takes a processor
-    assert "far" not in capacity.now()
+        nodes.check_fits("call", {"slots": 1.0})  # a call without needs takes a processor
+    assert nodes.capacity["far"] == 0.0
 
 
 DIES = """

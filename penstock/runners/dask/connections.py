@@ -1,25 +1,24 @@
-"""Connections to Dask: a client of our own, with the versions checked, that one or several runs use."""
+"""A connection to Dask: a client of our own, with the versions checked, that one or several runs use."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 import sys
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from penstock.errors import RunnerError
-from penstock.runners.dask.event_batching import EVENT
+from penstock.runners.dask.internals import connected_client
+from penstock.runners.dask.worker import EVENT
+from penstock.runners.remote.batching import Listeners
+from penstock.runners.remote.probing import check_speaks_first
+from penstock.runners.remote.refusals import other_version
 
 CONNECT_SECONDS = 5.0
 """A scheduler that does not answer within so long counts as dead."""
 CLOSE_SECONDS = 10.0
-
-Listen = Callable[[str, int, bytes], None]
-"""Called with what happened, to which bundle, and the outcomes; in the thread of the client."""
 
 
 class Connection:
@@ -27,77 +26,46 @@ class Connection:
 
     def __init__(self, distributed: Any, address: str, options: Mapping[str, Any]) -> None:
         """Raises `RunnerError` if nobody answers at the address, or with other versions than this process."""
-        self.client = _connect(distributed, address, options)
-        self._listeners: dict[str, Listen] = {}
+        fixed = {"set_as_default": False, "name": "penstock"}
+        try:
+            options = {"timeout": CONNECT_SECONDS, **options, **fixed}
+            self.client = connected_client(distributed, address, close_seconds=CLOSE_SECONDS, **options)
+        except Exception as error:
+            raise _no_answer(address, f"{type(error).__name__}: {error}") from error
+        self.listeners = Listeners()
         try:
             scheduler_python = _check_versions(self.client)
             _count_attempts_ourselves(distributed, self.client, scheduler_python)
-            self.client.subscribe_topic(self.topic, self._on_event)
+            self.client.subscribe_topic(self.client.id, self._on_event)
         except BaseException:
             self.close()
             raise
 
     @property
-    def topic(self) -> str:
-        """Where workers tell of bundles."""
-        topic: str = self.client.id
-        return topic
+    def address(self) -> str:
+        """The scheduler's."""
+        return self.client.scheduler.address if self.client.scheduler is not None else ""
 
     @property
     def alive(self) -> bool:
         """Whether it can still be used."""
         return bool(self.client.status == "running")
 
-    def listen(self, run: str, listener: Listen) -> None:
-        """Hear of the bundles of a run until `leave`."""
-        self._listeners[run] = listener
-
-    def leave(self, run: str) -> None:
-        """Nobody wants to hear of the run's bundles any more."""
-        self._listeners.pop(run, None)
+    def workers(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the scheduler says of all its workers."""
+        workers: Mapping[str, Mapping[str, Any]] = self.client.scheduler_info(n_workers=-1)["workers"]
+        return workers
 
     def close(self) -> None:
         """End the connection and its threads."""
         with contextlib.suppress(Exception):  # the scheduler may be gone
-            self.client.unsubscribe_topic(self.topic)
+            self.client.unsubscribe_topic(self.client.id)
         self.client.close(timeout=CLOSE_SECONDS)
 
     def _on_event(self, event: tuple[float, Any]) -> None:
         message = event[1]
-        if not isinstance(message, list | tuple) or message[0] != EVENT:
-            return  # the scheduler tells things of its own on this topic
-        for run, what, bundle, content in message[1]:
-            listener = self._listeners.get(run)
-            if listener is not None:
-                listener(what, bundle, content)
-
-
-class KeptConnection:
-    """A connection that stays from one run to the next, and is made anew if it broke."""
-
-    def __init__(self, connect: Callable[[], Connection]) -> None:
-        self._connect = connect
-        self._guard = threading.Lock()
-        self._connection: Connection | None = None
-
-    def get(self) -> Connection:
-        """Raises what connecting raises."""
-        with self._guard:
-            if self._connection is not None and not self._connection.alive:
-                self._close()
-            if self._connection is None:
-                self._connection = self._connect()
-            return self._connection
-
-    def close(self) -> None:
-        """End the connection, if there is one."""
-        with self._guard:
-            self._close()
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if isinstance(message, list | tuple) and message[0] == EVENT:  # the scheduler tells things of its own, too
+            self.listeners.hear(message[1])
 
 
 def check_answers(address: str, timeout: Any) -> None:
@@ -106,9 +74,7 @@ def check_answers(address: str, timeout: Any) -> None:
         place = urlsplit(address)
         if place.scheme != "tcp" or not place.hostname or not place.port or not isinstance(timeout, int | float):
             return
-        with socket.create_connection((place.hostname, place.port), timeout=timeout) as connection:
-            if not connection.recv(1):
-                raise ConnectionError("what listens there hangs up")
+        check_speaks_first((place.hostname, place.port), timeout)
     except (OSError, ValueError) as error:
         raise _no_answer(address, f"{type(error).__name__}: {error}") from error
 
@@ -120,19 +86,6 @@ def _no_answer(address: str, because: str) -> RunnerError:
         because=because,
         hint="look whether it runs there, and whether this machine may reach it",
     )
-
-
-def _connect(distributed: Any, address: str, options: Mapping[str, Any]) -> Any:
-    # Its __init__ starts a thread and connects; who has no hold of it cannot end the thread if that fails.
-    client = distributed.Client.__new__(distributed.Client)
-    try:
-        client.__init__(address, **{"timeout": CONNECT_SECONDS, **options, "set_as_default": False, "name": "penstock"})
-    except Exception as error:
-        with contextlib.suppress(Exception):
-            client.close(timeout=CLOSE_SECONDS)
-            client._loop_runner.stop()  # a client that never was connected counts as closed, and leaves it running
-        raise _no_answer(address, f"{type(error).__name__}: {error}") from error
-    return client
 
 
 def _check_versions(client: Any) -> str:
@@ -148,12 +101,7 @@ def _check_versions(client: Any) -> str:
         for name in names:
             there, here = (_version(each, name) for each in (facts, ours))
             if there != here:
-                raise RunnerError(
-                    f"{who} has another version of {name} than this process",
-                    where=client.scheduler.address,
-                    because=f"{there} there, {here} here",
-                    hint="install the same Python, distributed and Penstock everywhere",
-                )
+                raise other_version(who, name, there, here, where=client.scheduler.address)
     return _version(found["scheduler"], "python")
 
 

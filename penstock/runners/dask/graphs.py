@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import itertools
 import operator
-import os
 import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dask._task_spec import DataNode, Task, TaskRef
-
-from penstock.objects.texts import encodable
 from penstock.runners.dask.capacity import ANYWHERE, Placement
-from penstock.runners.dask.worker import Argument, Blob, Kept, Parcel, Promised
-from penstock.worker.messages import Bundle, ShippedTask
-from penstock.worker.shipping.source_lines import pickled_task
-from penstock.worker.shipping.values import pickled
-from penstock.worker.shipping.wire import pack_bundle
+from penstock.runners.dask.internals import DataNode, Task, TaskRef, as_graph
+from penstock.runners.remote.handles import Argument, Kept, Promised
+from penstock.runners.remote.parcels import Blob, Parcel
+from penstock.runners.remote.queueing import QueuedFlight
+from penstock.runners.remote.under_way import Left
 
 PERFORM = b"cpenstock.runners.dask.worker\nperform\n."
 """`perform` as a pickle."""
@@ -35,34 +31,18 @@ Key = tuple[str, int] | tuple[str, int, int]
 
 
 @dataclass(slots=True, eq=False)
-class InFlight:
-    """A bundle that the driver waits for."""
+class DaskFlight(QueuedFlight):
+    """A bundle under way in Dask."""
 
-    bundle: Bundle
-    key: tuple[str, int]
-    """Of its Dask task."""
-    data: bytes
-    """The bundle, pickled."""
-    arguments: tuple[int, ...] = ()
-    """Numbers of its large arguments, as they were sent."""
     placement: Placement = ANYWHERE
-    started: bool = False
-    """Told only of bundles with a time-out."""
-    waits_since: float | None = None
-    """There is no worker at all since."""
     finished_at: float | None = None
     """Dask said so first; the report of what came of it may be under way."""
 
-
-@dataclass(slots=True, eq=False)
-class _Left:
-    """What a bundle left in Dask."""
-
-    key: tuple[str, int]
-    alone: bool
-    """It is one value."""
-    nodes: set[int]
-    """Whose values are not released yet."""
+    @property
+    def key(self) -> tuple[str, int]:
+        """Of its Dask task, which returns the values by node."""
+        key: tuple[str, int] = self.left.key
+        return key
 
 
 @dataclass(slots=True, eq=False)
@@ -76,56 +56,33 @@ class _Graph:
 class Graphs:
     """Dask tasks of one run by their keys, which are never used twice."""
 
-    def __init__(self, client: Any, *, run: str, setup: bytes) -> None:
+    def __init__(
+        self, client: Any, run: str, setup: bytes, tasks: Mapping[int, bytes], arguments: dict[Argument, bytes]
+    ) -> None:
+        """`tasks` and large `arguments`, pickled, are added by the engine; arguments go once they are sent."""
         self._client = client
-        self.run = run
+        self._run = run
         self._setup = setup
-        self._tasks: dict[int, bytes] = {}
-        self._names: dict[int, str] = {}
-        self._timed: set[int] = set()
-        self._left: dict[int, _Left] = {}
+        self._tasks = tasks
+        self._arguments = arguments
         self._futures: dict[Key, Any] = {}
         self._shared: dict[str, tuple[Key, ...]] = {}
-        self._arguments: dict[int, bytes] = {}  # pickled, until they are sent
-        self._sent = itertools.count()
         self._parts = 0
         self._perform = Task(None, pickle.loads, PERFORM)
 
     # -- from any thread ----------------------------------------------------------------------------------------------
-
-    def register(self, shipped_task: ShippedTask) -> None:
-        """A task that bundles will name. Raises `RunnerError` if it does not pickle."""
-        self._tasks[shipped_task.number] = pickled_task(shipped_task)
-        self._names[shipped_task.number] = encodable(shipped_task.task.name)
-        if shipped_task.task.options.timeout_seconds is not None:
-            self._timed.add(shipped_task.number)
-
-    def flight(self, bundle: Bundle) -> InFlight:
-        """The bundle, ready to be submitted. Raises `RunnerError` if it does not pickle."""
-        for large in {large for call in bundle.calls for large in call.large if large.handle is None}:
-            data = pickled(large.shared(), "an argument")
-            large.handle = Argument(next(self._sent))
-            self._arguments[large.handle.number] = data
-        key = (f"{self._names[bundle.calls[0].task]}-{self.run}", bundle.number)
-        arguments = {large.handle.number: None for call in bundle.calls for large in call.large}
-        return InFlight(bundle, key, pack_bundle(bundle), tuple(arguments))
-
-    def leave(self, flight: InFlight, nodes: set[int]) -> None:
-        """Values of these nodes stay in Dask."""
-        self._left[flight.bundle.number] = _Left(flight.key, len(nodes) == 1, nodes)
 
     def released(self, handles: Iterable[Any]) -> tuple[Key, ...]:
         """Nobody needs these values any more: what to let go."""
         keys: list[Key] = []
         for handle in handles:
             if isinstance(handle, Argument):
-                keys.append((_argument(handle.number), 0))
-            left = self._left.get(handle.bundle) if isinstance(handle, Kept) else None
-            if left is not None:
-                keys.append(self._picked(handle))
-                left.nodes.discard(handle.node)
+                keys.append((_argument(handle), 0))
+            elif isinstance(handle, Kept) and not isinstance(handle, Promised):
+                left: Left = handle.ref
+                keys.append(self._picked(left, handle.item))
+                left.nodes.discard(handle.item)
                 if not left.nodes:
-                    del self._left[handle.bundle]
                     keys.append(left.key)
         return tuple(keys)
 
@@ -133,14 +90,14 @@ class Graphs:
         """Whether it is a handle of a value that Dask does not have and cannot make again."""
         if not isinstance(handle, Kept) or isinstance(handle, Promised):
             return False
-        left = self._left.get(handle.bundle)
-        return left is None or any(
-            self.status(key) in ("error", "cancelled") for key in (left.key, self._picked(handle))
+        left: Left = handle.ref
+        return handle.item not in left.nodes or any(
+            self.status(key) in ("error", "cancelled") for key in (left.key, self._picked(left, handle.item))
         )
 
-    def knows(self, promised: Promised) -> bool:
-        """Whether the Dask task of a promised value can be depended on. For the engine's thread."""
-        return promised.key in self._futures
+    def knows(self, flight: DaskFlight) -> bool:
+        """Whether its Dask task can be depended on. For the engine's thread."""
+        return flight.key in self._futures
 
     def status(self, key: Key) -> str:
         """pending, finished, error, lost or cancelled, as Dask has it."""
@@ -149,7 +106,7 @@ class Graphs:
 
     # -- submitting ---------------------------------------------------------------------------------------------------
 
-    def submit(self, flights: Iterable[InFlight]) -> None:
+    def submit(self, flights: Iterable[DaskFlight]) -> None:
         """Submit bundles, in as few messages as can be."""
         graphs: dict[Placement, _Graph] = {ANYWHERE: _Graph()}  # first: the others need what is picked there
         parts: list[Key] = []
@@ -169,7 +126,7 @@ class Graphs:
         self._send({ANYWHERE: _Graph(picks)})
         return self._futures[key]
 
-    def exception(self, flight: InFlight) -> BaseException | None:
+    def exception(self, flight: DaskFlight) -> BaseException | None:
         """What the Dask task of a bundle failed with."""
         error: BaseException | None = self._futures[flight.key].exception()
         return error
@@ -185,16 +142,17 @@ class Graphs:
         """Dask may forget everything."""
         self.let_go(list(self._futures))
 
-    def _task(self, flight: InFlight, *, picks: dict[Key, Any], parts: list[Key]) -> Any:
+    def _task(self, flight: DaskFlight, *, picks: dict[Key, Any], parts: list[Key]) -> Any:
         """The Dask task of a bundle; what it needs besides is added to `picks` and `parts`."""
-        brought: dict[Key, int] = {}
+        brought = [self._value_key(handle, picks) for handle in flight.sources]
 
-        def place(key: Key) -> int:
-            return brought.setdefault(key, len(brought))
+        def brought_along(keys: Iterable[Key]) -> tuple[int, ...]:
+            first = len(brought)
+            brought.extend(keys)
+            return tuple(range(first, len(brought)))
 
         def blob(data: bytes, name: str = "") -> Blob:
-            most = INLINE_TASK_BYTES if name else PART_BYTES
-            if len(data) <= most:
+            if len(data) <= (INLINE_TASK_BYTES if name else PART_BYTES):
                 return data
             keys = self._shared.get(name)
             if keys is None:
@@ -203,55 +161,47 @@ class Graphs:
                     self._shared[name] = keys
                 else:
                     parts.extend(keys)
-            return tuple(place(key) for key in keys)
+            return brought_along(keys)
 
-        def argument(number: int) -> Blob:
-            name = _argument(number)
+        def argument(handle: Argument) -> Blob:
+            name = _argument(handle)
             if name not in self._shared:
-                self._shared[name] = self._ship(self._arguments.pop(number))
-            return tuple(place(key) for key in self._shared[name])
+                self._shared[name] = self._ship(self._arguments.pop(handle))
+            return brought_along(self._shared[name])
 
-        values: dict[tuple[int, int], int] = {}
-        for call in flight.bundle.calls:
-            for source in call.inputs.values():
-                if isinstance(source.handle, Kept):
-                    values[source.handle.bundle, source.handle.node] = place(self._value_key(source.handle, picks))
-        numbers = {call.task for call in flight.bundle.calls}
         parcel = Parcel(
-            run=self.run,
-            key=flight.key,
-            topic=self._client.id,
+            run=self._run,
             setup=blob(self._setup, "setup"),
-            tasks={number: blob(self._tasks[number], str(number)) for number in numbers},
+            tasks={n: blob(self._tasks[n], str(n)) for n in {call.task for call in flight.bundle.calls}},
             bundle=blob(flight.data),
-            arguments={n: argument(n) for n in flight.arguments},
-            values=values,
-            tells=not self._timed.isdisjoint(numbers),
+            arguments={handle.number: argument(handle) for handle in flight.arguments},
+            extras=(flight.key, self._client.id, flight.timed),
         )
         return Task(
             flight.key,
             operator.call,
             self._perform,
-            pickle.dumps(tuple(parcel)),
+            parcel.packed(),
             *map(TaskRef, brought),
             # What has no inputs waits at the scheduler until a worker is free, not at one that may be busy for long.
-            _data_producer=not values,
+            _data_producer=not flight.sources,
         )
 
     def _value_key(self, handle: Kept, picks: dict[Key, Any]) -> Key:
         """What to depend on to get a value: the bundle's task if it left no other, else a task that picks it out."""
-        if isinstance(handle, Promised) and handle.key is not None:
-            return handle.key
-        picked = self._picked(handle)
-        left = self._left.get(handle.bundle)
-        if left is not None and left.alone:
-            return left.key
-        if left is not None and picked not in self._futures:
-            picks[picked] = Task(picked, dict.get, TaskRef(left.key), handle.node)
+        if isinstance(handle, Promised) and isinstance(handle.flight, DaskFlight):
+            return handle.flight.key
+        left: Left = handle.ref
+        if left.alone:
+            alone: Key = left.key
+            return alone
+        picked = self._picked(left, handle.item)
+        if picked not in self._futures:
+            picks[picked] = Task(picked, dict.get, TaskRef(left.key), handle.item)
         return picked
 
-    def _picked(self, handle: Kept) -> Key:
-        return (f"value-{self.run}", handle.bundle, handle.node)
+    def _picked(self, left: Left, node: int) -> Key:
+        return (f"value-{self._run}", left.key[1], node)
 
     def _ship(self, data: bytes) -> tuple[Key, ...]:
         """Make bytes Dask values, in parts."""
@@ -259,7 +209,7 @@ class Graphs:
         for start in range(0, len(data), PART_BYTES):
             self._parts += 1
             # Of three items, as those of values: a bundle's key has two, and begins with what its task is called.
-            key: Key = (f"data-{self.run}", self._parts, 0)
+            key: Key = (f"data-{self._run}", self._parts, 0)
             self._send({ANYWHERE: _Graph({key: DataNode(key, data[start : start + PART_BYTES])})})
             keys.append(key)
         return tuple(keys)
@@ -270,7 +220,7 @@ class Graphs:
                 continue
             keys = list(graph.tasks)
             futures = self._client.get(
-                _as_expression(graph.tasks),
+                as_graph(graph.tasks),
                 keys,
                 sync=False,
                 resources=dict(placement.resources) or None,
@@ -282,15 +232,6 @@ class Graphs:
             graph.tasks, graph.size = {}, 0
 
 
-def _argument(number: int) -> str:
+def _argument(handle: Argument) -> str:
     """What the keys of a large argument go by."""
-    return f"argument {number}"
-
-
-def _as_expression(tasks: dict[Key, Any]) -> Any:
-    """The graph as Dask takes it, without the time it takes to hash it: the keys are unique anyway."""
-    try:
-        from dask._expr import LLGExpr
-    except ImportError:  # Dask before 2025.4
-        return tasks
-    return LLGExpr(tasks, _determ_token=os.urandom(16).hex())  # type: ignore[no-untyped-call]
+    return f"argument {handle.number}"

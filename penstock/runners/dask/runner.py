@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import multiprocessing.process
-import os
-import pickle
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigurationError, RunnerError
-from penstock.runners.base import BindsFlows, Engine, checked_setup
-from penstock.runners.resources import WORKER_TIMEOUT, checked_timeout
+from penstock.runners.base import Engine
+from penstock.runners.remote.connecting import KeptConnection
+from penstock.runners.remote.packages import imported
+from penstock.runners.remote.settings import ClusterRunner
+from penstock.runners.resources import WORKER_TIMEOUT
 from penstock.storage.stores.base import Reach
 from penstock.worker.messages import Preparation, Report, WorkerContext
-from penstock.worker.shipping.code_packing import Ship, check_ship, pack
-from penstock.worker.shipping.values import pickled
+from penstock.worker.shipping.code_packing import Ship
 
 if TYPE_CHECKING:
-    from penstock.runners.dask.connections import Connection, KeptConnection
+    from penstock.runners.dask.connections import Connection
 
 
-class DaskRunner(BindsFlows):
+class DaskRunner(ClusterRunner):
     """Runs calls on Dask.
 
     * `DaskRunner()` starts a `LocalCluster` of processes for each run and closes it afterwards; `workers=` says how
@@ -65,6 +63,7 @@ class DaskRunner(BindsFlows):
         **options: Any,
     ) -> None:
         """Raises `ConfigurationError` for arguments that contradict each other."""
+        super().__init__(ship=ship, worker_setup=worker_setup, worker_timeout=worker_timeout)
         given = {"address": address, "cluster": cluster, "client": client, "cluster_class": cluster_class}
         named = [name for name, value in given.items() if value is not None]
         if len(named) > 1:
@@ -80,17 +79,12 @@ class DaskRunner(BindsFlows):
         self.client = client
         self.cluster_class = cluster_class
         self.workers = workers
-        self.worker_timeout = checked_timeout(worker_timeout)
-        self.ship = check_ship(ship)
-        self.worker_setup = checked_setup(worker_setup)
         self.options = options
         self._kept: Any = None
-        self._connection: KeptConnection | None = None
+        self._connection: KeptConnection[Connection] | None = None
         self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> DaskRunner:
-        from penstock.runners.dask.connections import KeptConnection
-
         if self._starts_cluster:
             self._kept = self._start_cluster(_import_distributed(), self._undo)
         self._connection = KeptConnection(lambda: self._connect(_import_distributed(), self._undo))
@@ -142,33 +136,19 @@ class DaskRunner(BindsFlows):
                 undo.callback(connection.close)
             from penstock.runners.dask.capacity import Workers
             from penstock.runners.dask.engine import DaskEngine
-            from penstock.runners.dask.graphs import Graphs
+            from penstock.runners.remote.engine import run_name
 
-            # A run that is resumed has its old id, and begins anew to number its bundles.
-            run = f"{context.run.id or 'call'}-{os.urandom(4).hex()}"
             closing = contextlib.ExitStack()
             engine = DaskEngine(
                 connection,
                 report,
-                graphs=Graphs(connection.client, run=run, setup=self._setup(context)),
+                run=run_name(context),
+                setup=self.packed_setup(context),
                 workers=Workers(patience=self.worker_timeout, this_machine=self.reach != "network"),
                 on_close=closing.close,
             )
             closing.callback(undo.pop_all().close)
         return engine
-
-    def _setup(self, context: WorkerContext) -> bytes:
-        from penstock.runners.dask.worker import THIS_PROCESS, WorkerSetup, versions
-
-        setup = WorkerSetup(
-            versions=versions(),
-            process=THIS_PROCESS,
-            paths=tuple(path for path in sys.path if path),
-            evidence=context.evidence() if self.reach == "network" else None,
-            context=pickled(replace(context.travelling(), setup=self.worker_setup), "the run"),
-            shipped=pack(self.ship),
-        )
-        return pickle.dumps(tuple(setup))
 
     def _connect(self, distributed: Any, undo: contextlib.ExitStack) -> Connection:
         """A connection of our own, whoever the cluster belongs to; `undo` closes what was started for it."""
@@ -204,7 +184,8 @@ class DaskRunner(BindsFlows):
             if self.workers is not None:
                 options.setdefault("threads_per_worker", 1)
             if options.get("processes", True) and not {"security", "protocol", "host"} & options.keys():
-                options["security"] = _own_credentials(distributed)
+                # Credentials of its own, where the package is there that makes them.
+                options["security"] = distributed.Security.temporary() if find_spec("cryptography") else None
         if self.workers is not None:
             options["n_workers"] = self.workers
         try:
@@ -220,23 +201,8 @@ class DaskRunner(BindsFlows):
         return cluster
 
 
-def _own_credentials(distributed: Any) -> Any:
-    """Credentials for one cluster; None where the package that makes them is missing."""
-    if importlib.util.find_spec("cryptography") is None:
-        return None
-    return distributed.Security.temporary()
-
-
 def _import_distributed() -> Any:
-    try:
-        import distributed
-    except ImportError as error:
-        raise RunnerError(
-            "Dask is not installed",
-            because=str(error),
-            hint='pip install "penstock[dask]"',
-        ) from error
-    return distributed
+    return imported("distributed", engine="Dask", extra="dask")
 
 
 def _address_of(there: Any) -> str:

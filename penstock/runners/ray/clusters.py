@@ -14,14 +14,16 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from typing import Any
 
 from penstock.errors import RunnerError
 from penstock.imported import loaded
 from penstock.runners.ray.answers import check_answers, host_and_port, of_this_machine
+from penstock.runners.ray.internals import on_loopback, raylet_socket
 from penstock.runners.ray.prints import PRINTS
+from penstock.runners.remote.connecting import Keeper
+from penstock.runners.remote.packages import imported
 
 CONNECT_SECONDS = 120.0
 """A connection that takes longer is given up; a try over `ray://` takes up to 30 s."""
@@ -41,7 +43,7 @@ class _Process:
         self._guard = threading.Lock()
         self._users: set[object] = set()
         self._address: str | None = None
-        self._keeper: _Keeper | None = None
+        self._keeper: Keeper | None = None
         self._is_lost = False
 
     @property
@@ -61,7 +63,7 @@ class _Process:
 
     def join(self, address: str | None, options: Mapping[str, Any]) -> object:
         """Be connected from now on; what is returned is for `leave`. Raises `RunnerError`."""
-        ray = _import_ray()
+        ray = imported("ray", engine="Ray", extra="ray")
         with self._guard:
             user = object()
             if self._keeper is not None and (self._is_lost or not ray.is_initialized()):
@@ -75,8 +77,13 @@ class _Process:
                 if "://" not in (wanted or ""):
                     PRINTS.begin(prints=bool(options.get("log_to_driver", True)))
                 try:
-                    self._keeper = _Keeper(
-                        lambda: _connect(ray, wanted, options), lambda: _disconnect(ray), patience, hint
+                    self._keeper = Keeper(
+                        lambda: _connect(ray, wanted, options),
+                        lambda: _disconnect(ray),
+                        patience=patience,
+                        # Where a server for clients cannot start, Ray's own client waits for it without end.
+                        refusal=lambda because: RunnerError("cannot connect to Ray", because=because, hint=hint),
+                        name="penstock-ray",
                     )
                 except BaseException:
                     PRINTS.end()
@@ -111,9 +118,7 @@ class _Process:
             address = self._address if self._keeper is not None else None
             return {"head": address and host_and_port(address), "node": None, "raylet": None}
         context = ray.get_runtime_context()
-        here: Any = ray._private.worker._global_node  # there is no public way
-        raylet = getattr(here, "raylet_socket_name", None)
-        return {"head": context.gcs_address, "node": context.get_node_id(), "raylet": raylet}
+        return {"head": context.gcs_address, "node": context.get_node_id(), "raylet": raylet_socket()}
 
     def _check_same(self, ray: Any, address: str) -> None:
         if address == "auto" or (self._keeper is not None and address == self._address):
@@ -132,53 +137,6 @@ class _Process:
 PROCESS = _Process()
 
 
-class _Keeper:
-    """A thread that connects, stays, and disconnects."""
-
-    def __init__(self, connect: Callable[[], None], disconnect: Callable[[], None], patience: float, hint: str) -> None:
-        """Raises what connecting raises, and `RunnerError` with the hint if it takes longer than `patience` seconds:
-        where a server for clients cannot start, Ray's own client waits for it without end."""
-        self._connect, self._disconnect = connect, disconnect
-        self._connected: Future[None] = Future()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="penstock-ray", daemon=True)
-        self._thread.start()
-        try:
-            self._connected.result(patience if patience < math.inf else None)
-        except TimeoutError as error:
-            self._over.set()  # if it comes about after all, it ends at once
-            raise RunnerError(
-                "cannot connect to Ray", because=f"no connection came about within {patience:g} s", hint=hint
-            ) from error
-
-    def end(self) -> None:
-        """Disconnect; returns when that is done."""
-        self._over.set()
-        self._thread.join()
-
-    def _keep(self) -> None:
-        try:
-            self._connect()
-        except BaseException as error:  # noqa: BLE001 (raised where the connection is asked for)
-            self._connected.set_exception(error)
-            return
-        self._connected.set_result(None)
-        self._over.wait()
-        self._disconnect()
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise RunnerError(
-            "Ray is not installed",
-            because=str(error),
-            hint="pip install 'penstock[ray]'",
-        ) from error
-    return ray
-
-
 def _is_initialized() -> bool:
     ray = loaded("ray")  # if nobody imported it, nobody is connected
     return ray is not None and bool(ray.is_initialized())
@@ -195,7 +153,7 @@ def _connect(ray: Any, address: str | None, options: Mapping[str, Any], tries: i
     quiet = {"log_to_driver": True, "logging_level": logging.ERROR}
     try:
         if address is None:
-            with contextlib.nullcontext() if _LISTENS & options.keys() else _loopback():
+            with on_loopback(options):
                 ray.init("local", **{"include_dashboard": False, **quiet, **options})
             return
         told = f"{address} (RAY_ADDRESS)" if address == os.environ.get("RAY_ADDRESS") else address
@@ -229,32 +187,6 @@ def _disconnect(ray: Any) -> None:
         ray.shutdown()
     finally:
         PRINTS.end()
-
-
-_LISTENS = {"_node_ip_address", "_system_config"}
-"""Options of ray.init that say, or may say, where the Ray that is started listens."""
-_IS_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-
-
-@contextlib.contextmanager
-def _loopback() -> Iterator[None]:
-    """A Ray that is started in this block has this machine for all of its world, and listens on 127.0.0.1.
-
-    Ray does so by itself where firewalls would ask (on macOS and Windows), and has one switch for it: a variable for
-    the processes that it starts, read into a constant in this one. Whoever set the variable has decided.
-    """
-    if _IS_CLUSTER in os.environ:
-        yield
-        return
-    from ray._private import ray_constants as constants  # there is no public way
-
-    before = constants.ENABLE_RAY_CLUSTER
-    os.environ[_IS_CLUSTER], constants.ENABLE_RAY_CLUSTER = "0", False
-    try:
-        yield
-    finally:
-        constants.ENABLE_RAY_CLUSTER = before
-        del os.environ[_IS_CLUSTER]
 
 
 def _explained(error: Exception, address: str | None) -> RunnerError:

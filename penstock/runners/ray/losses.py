@@ -7,8 +7,7 @@ from typing import Any
 
 from ray import exceptions
 
-from penstock.runners.ray.in_flight import InFlight, Kept
-from penstock.worker.messages import NO_GENERATION, Failure, Outcome, OutcomeKind
+from penstock.worker.messages import Failure
 
 _LOSSES = (
     exceptions.WorkerCrashedError,
@@ -34,17 +33,3 @@ def why_lost(cause: BaseException) -> Failure | None:
     if isinstance(cause, _LOSSES):
         return Failure("WorkerLost", str(cause).strip().partition("\n")[0], str(cause))
     return None
-
-
-def without(flight: InFlight, lost: set[Any]) -> list[Outcome]:
-    """Outcomes of a bundle that did not run because values it was given are lost: they are loaded from the store
-    instead, or have to be made again."""
-    outcomes = []
-    for call in flight.bundle.calls:
-        gone = {n: i for n, i in call.inputs.items() if isinstance(i.handle, Kept) and i.handle.ref in lost}
-        for source in gone.values():
-            source.handle = None
-        unstored = {node: NO_GENERATION for node, source in gone.items() if source.record is None}
-        kind: OutcomeKind = "input_lost" if unstored else "not_started"
-        outcomes.append(Outcome(call.node, call.attempt, kind, lost=unstored))
-    return outcomes

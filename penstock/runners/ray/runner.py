@@ -6,18 +6,18 @@ go from worker to worker. The driver only holds references to them, until nobody
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from penstock.runners.base import BindsFlows, Engine, checked_setup
+from penstock.runners.base import Engine
 from penstock.runners.ray.clusters import PROCESS
-from penstock.runners.resources import WORKER_TIMEOUT, checked_timeout
+from penstock.runners.remote.settings import ClusterRunner
+from penstock.runners.resources import WORKER_TIMEOUT
 from penstock.storage.stores.base import Reach
 from penstock.worker.messages import Preparation, Report, WorkerContext
-from penstock.worker.shipping.code_packing import Ship, check_ship, pack
+from penstock.worker.shipping.code_packing import Ship
 
 
-class RayRunner(BindsFlows):
+class RayRunner(ClusterRunner):
     """Runs calls on Ray.
 
     On the Ray that this process is connected to; else on the cluster at `address` (`ray://host:10001`, `host:6379`,
@@ -47,10 +47,8 @@ class RayRunner(BindsFlows):
         worker_timeout: float = WORKER_TIMEOUT,
         **init_options: Any,
     ) -> None:
+        super().__init__(ship=ship, worker_setup=worker_setup, worker_timeout=worker_timeout)
         self.address = address
-        self.ship = check_ship(ship)
-        self.worker_setup = checked_setup(worker_setup)
-        self.worker_timeout = checked_timeout(worker_timeout)
         self.init_options = init_options
         self._kept_open: list[object] = []
 
@@ -72,14 +70,13 @@ class RayRunner(BindsFlows):
         return "host" if PROCESS.is_own(self.address) else "network"
 
     def open(self, context: WorkerContext, report: Report) -> Engine:
-        shipped = pack(self.ship)
         seat = PROCESS.join(self.address, self.init_options)
         try:
             from penstock.runners.ray.engine import RayEngine
 
             own = PROCESS.is_own(self.address)
-            context = replace(context, setup=self.worker_setup)
-            return RayEngine(context, report, seat, own=own, shipped=shipped, patience=self.worker_timeout)
+            setup = self.packed_setup(context)
+            return RayEngine(context, report, seat, own=own, setup=setup, patience=self.worker_timeout)
         except BaseException:
             PROCESS.leave(seat)
             raise

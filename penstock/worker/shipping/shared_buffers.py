@@ -44,6 +44,30 @@ def unpack(packed: Packed) -> Any:
     return pickle.loads(pickled, buffers=own)
 
 
+class PackedValue:
+    """A packed value as engines keep, move and spill it: it knows its size, and its buffers travel without a copy."""
+
+    __slots__ = ("packed",)
+
+    def __init__(self, packed: Packed) -> None:
+        shared, (pickle_, *buffers) = packed
+        # As bytes: what is a view into a BytesIO cannot be freed in any order when the worker ends.
+        self.packed: Packed = (shared, [bytes(pickle_), *buffers])
+
+    def __sizeof__(self) -> int:
+        return sum(memoryview(buffer).nbytes for buffer in self.packed[1])
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        shared, buffers = self.packed
+        # An engine may use an older protocol for some of its ways.
+        travelling = pickle.PickleBuffer if protocol >= 5 else bytes
+        return _packed_again, (shared, [travelling(buffer) for buffer in buffers])
+
+
+def _packed_again(shared: tuple[bool, ...], buffers: list[Any]) -> PackedValue:
+    return PackedValue((shared, buffers))
+
+
 def _never_written(view: memoryview) -> bool:
     # Arrow's memory is immutable by convention, even if the buffer is writable.
     return view.readonly or type(view.obj).__module__.partition(".")[0] == "pyarrow"

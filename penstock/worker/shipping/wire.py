@@ -33,10 +33,14 @@ _SOURCE = [field.name for field in dataclasses.fields(Input)].index("handle")
 _HANDLE = [field.name for field in dataclasses.fields(Outcome)].index("handle")
 
 
-def pack_bundle(bundle: Bundle) -> bytes:
-    """Serialise a bundle and set its size. Raises `RunnerError` if an argument cannot be pickled."""
+def pack_bundle(bundle: Bundle, on_the_way: Callable[[int, Any], Any] | None = None) -> bytes:
+    """Serialise a bundle and set its size. Raises `RunnerError` if an argument cannot be pickled.
+
+    `on_the_way(node, handle)` returns what replaces the handle of an input on the worker.
+    """
+    calls = [_flat_call(call, on_the_way) for call in bundle.calls]
     data = pickled(
-        (bundle.number, [_flat_call(call) for call in bundle.calls], dict(bundle.resources), bundle.seconds),
+        (bundle.number, calls, dict(bundle.resources), bundle.seconds),
         "the arguments of a call",
         named=lambda: {name: part for call in bundle.calls for name, part in call.arguments.items()},
     )
@@ -85,13 +89,13 @@ def none_read(bundle: Bundle, failure: Failure) -> list[Outcome]:
     return [Outcome(call.node, call.attempt, kind, failure=failure) for call in bundle.calls]
 
 
-def _flat_call(call: Call) -> tuple[Any, ...]:
+def _flat_call(call: Call, on_the_way: Callable[[int, Any], Any] | None) -> tuple[Any, ...]:
     if call.context is not None:
         call = dataclasses.replace(call, context=None)  # context variables have no meaning in other processes
     if not call.inputs:
         return _of_call(call)
     flat = list(_of_call(call))
-    flat[_INPUTS] = {node: _flat_input(source) for node, source in call.inputs.items()}
+    flat[_INPUTS] = {node: _flat_input(node, source, on_the_way) for node, source in call.inputs.items()}
     return tuple(flat)
 
 
@@ -102,9 +106,13 @@ def _call(flat: Sequence[Any]) -> Call:
     return call
 
 
-def _flat_input(source: Input) -> tuple[Any, ...]:
-    flat = _of_input(source)
-    return flat if type(source.handle) is not Pickled else (*flat[:_SOURCE], source.handle.data, *flat[_SOURCE + 1 :])
+def _flat_input(node: int, source: Input, on_the_way: Callable[[int, Any], Any] | None) -> tuple[Any, ...]:
+    flat, handle = _of_input(source), source.handle
+    if type(handle) is Pickled:
+        return (*flat[:_SOURCE], handle.data, *flat[_SOURCE + 1 :])
+    if handle is None or on_the_way is None:
+        return flat
+    return (*flat[:_SOURCE], on_the_way(node, handle), *flat[_SOURCE + 1 :])
 
 
 def _input(flat: tuple[Any, ...]) -> Input:

@@ -1,7 +1,8 @@
 """Calls that were at a worker when it died, of which nobody can tell which one killed it: they are tried one at a time.
 
-What a worker tells is on its way in batches, so the report of a call that ended well may die with it, and Dask blames
-whatever was there. Blaming the first would convict a neighbour again and again.
+For workers that run several calls at a time. What one of them tells is on its way in batches, so the report of a call
+that ended well may die with it, and the engine blames whatever was there. Blaming the first would convict a neighbour
+again and again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Container, Sequence
 
-from penstock.runners.dask.graphs import InFlight
+from penstock.runners.remote.under_way import InFlight
 
 
 class Suspects:

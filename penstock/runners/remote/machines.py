@@ -1,0 +1,108 @@
+"""What the machines (or workers) of a cluster have: each, to see where a call could run, and all together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from penstock.errors import RunnerError
+from penstock.runners.prefetch import Prefetch
+
+Amounts = Mapping[str, float]
+"""Resources by our names, in canonical units."""
+
+
+class _Unknown(Amounts):
+    """The capacity of a cluster that has no machine yet: anything may come."""
+
+    def __getitem__(self, name: str) -> float:
+        return 1.0 if name == "slots" else math.inf
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("slots",))
+
+    def __len__(self) -> int:
+        return 1
+
+
+class Machines:
+    """The machines as somebody saw them last, and for `patience` seconds those that were there before: one that is
+    gone is usually replaced, and asking for what it had is no error meanwhile.
+    """
+
+    one = "machine"
+    """What is said of one of them."""
+
+    def __init__(self, *, patience: float) -> None:
+        self.patience = patience
+        self.there: Mapping[str, Amounts] = {}
+        """What each has that is there now."""
+        self.capacity: Amounts = _Unknown()
+        """As `Engine.capacity`: the most that all had together within `patience` seconds."""
+        self._lately: dict[str, tuple[float, Amounts]] = {}
+        self._most: dict[str, tuple[float, float]] = {}
+        self._prefetch = Prefetch()
+        self._workers = 1.0
+
+    @property
+    def known(self) -> bool:
+        """Whether there ever was one."""
+        return bool(self._most)
+
+    def see(self, there: Mapping[str, Amounts], *, workers: float, now: float, cpu: float | None = None) -> None:
+        """Take in what there is; `workers` bundles run at a time, and `cpu` overrides the sum of what each has."""
+        self.there = there
+        self._workers = max(1.0, workers)
+        self._lately.update((name, (now, machine)) for name, machine in there.items())
+        self._lately = {name: seen for name, seen in self._lately.items() if now - seen[0] <= self.patience}
+        if there or self.known:
+            together = {name: sum(machine.get(name, 0.0) for machine in there.values()) for name in self._names()}
+            if cpu is not None:
+                together["cpu"] = cpu
+            for name, amount in together.items():
+                most, seen = self._most.get(name, (0.0, now))
+                if amount >= most or now - seen > self.patience:
+                    self._most[name] = (amount, now)
+            self._tell()
+
+    def learn(self, calls: int, seconds: float) -> None:
+        """A bundle of so many calls took so long. From any thread."""
+        if self._prefetch.learn(calls, seconds) and self.known:
+            self._tell()
+
+    def fitting(self, asked: Amounts) -> list[str]:
+        """The machines that have it all now."""
+        return [name for name, machine in self.there.items() if has(machine, asked)]
+
+    def check_fits(self, name: str, needs: Amounts) -> None:
+        """Raise `RunnerError` if no machine alone has, or had lately, what a cluster would wait for without end."""
+        asked = asked_of(needs)
+        lately = [machine for _, machine in self._lately.values()]
+        if not self.known or any(has(machine, asked) for machine in lately):
+            return
+        most = {resource: max((m.get(resource, 0.0) for m in lately), default=0.0) for resource in asked}
+        told = ", ".join(
+            f"{resource} {amount:g} (the most is {most[resource]:g})" for resource, amount in asked.items()
+        )
+        raise RunnerError(
+            f"no worker can ever run {name}",
+            because=f"no {self.one} of the cluster has all of {told}",
+            hint=f"ask for less, add a larger {self.one}, or raise worker_timeout= if they come back later",
+        )
+
+    def _names(self) -> set[str]:
+        return self._most.keys() | {name for machine in self.there.values() for name in machine}
+
+    def _tell(self) -> None:
+        most = {name: amount for name, (amount, _) in self._most.items()}
+        self.capacity = {"slots": self._prefetch.slots(self._workers), "workers": self._workers, **most}
+
+
+def asked_of(needs: Amounts) -> Amounts:
+    """What a bundle needs of a machine besides a slot."""
+    return {name: amount for name, amount in needs.items() if name != "slots" and amount > 0}
+
+
+def has(machine: Amounts, asked: Amounts) -> bool:
+    """Whether it has all of that."""
+    return all(machine.get(name, 0.0) >= amount for name, amount in asked.items())
