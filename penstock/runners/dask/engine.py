@@ -123,8 +123,11 @@ class DaskEngine(QueueingEngine[DaskFlight]):
         return placement is not None
 
     def _refresh(self) -> None:
+        """See which workers there are."""
+        if self.broken is not None:
+            return
         self.machines.update(self._connection.workers(), time.monotonic())
-        waiting = self.look_again()
+        waiting = self.look_again(self._connection.address)
         if self.machines.there:
             self._nudge = None
         elif waiting and self._nudge is None:

@@ -15,10 +15,10 @@ from typing import Any
 
 from penstock.runners.dask.capacity import ANYWHERE, Placement
 from penstock.runners.dask.internals import DataNode, Task, TaskRef, as_graph
-from penstock.runners.remote.handles import Argument, Kept, Promised
+from penstock.runners.remote.handles import Argument
 from penstock.runners.remote.parcels import Blob, Parcel
 from penstock.runners.remote.queueing import QueuedFlight
-from penstock.runners.remote.under_way import Left
+from penstock.runners.remote.under_way import Kept, Left, Promised
 
 PERFORM = b"cpenstock.runners.dask.worker\nperform\n."
 """`perform` as a pickle."""
@@ -189,10 +189,8 @@ class Graphs:
 
     def _value_key(self, handle: Kept, picks: dict[Key, Any]) -> Key:
         """What to depend on to get a value: the bundle's task if it left no other, else a task that picks it out."""
-        if isinstance(handle, Promised) and isinstance(handle.flight, DaskFlight):
-            return handle.flight.key
         left: Left = handle.ref
-        if left.alone:
+        if left.alone or isinstance(handle, Promised):
             alone: Key = left.key
             return alone
         picked = self._picked(left, handle.item)

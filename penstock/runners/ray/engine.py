@@ -21,8 +21,9 @@ from penstock.runners.ray.losses import lost_among, why_lost
 from penstock.runners.ray.prints import PRINTS, logger
 from penstock.runners.remote.collecting import CollectedFlight, CollectingEngine
 from penstock.runners.remote.engine import run_name
-from penstock.runners.remote.handles import Argument, Kept, Placed, Promised
+from penstock.runners.remote.handles import Argument, Placed
 from penstock.runners.remote.refusals import could_not_run
+from penstock.runners.remote.under_way import Kept, Promised
 from penstock.runners.remote.watching import LOOK_SECONDS
 from penstock.worker.failures import describe
 from penstock.worker.messages import Outcome, Report, Started, WorkerContext

@@ -68,7 +68,11 @@ class BundleWorker(Worker):
 
         As many calls as began before it was `stopped`. The handles of outcomes say which of the values is whose.
         """
-        outcomes = portable_outcomes(self.perform_bundle(bundle, stopped))
+        try:
+            outcomes = portable_outcomes(self.perform_bundle(bundle, stopped))
+        finally:
+            # They lead back to this worker, and it to all that was brought: that would stay until somebody cleans up.
+            del self._fetch, self._keep, self._delivery
         values: dict[int, Pickled | Packed] = {}
         for call, outcome in zip(bundle.calls, outcomes, strict=True):
             if isinstance(outcome.handle, _Staying):

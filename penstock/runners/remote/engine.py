@@ -16,10 +16,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 from penstock.digests.large import Large
 from penstock.errors import DamagedResult, PenstockError, RunnerError
 from penstock.objects.texts import text_of
-from penstock.runners.remote.handles import Argument, Brought, Kept, Placed, Promised
+from penstock.runners.remote.handles import Argument, Brought, Placed
 from penstock.runners.remote.machines import Machines
 from penstock.runners.remote.parcels import Parcel
-from penstock.runners.remote.under_way import InFlight, outcomes_of_all, promised_to, without_lost
+from penstock.runners.remote.under_way import InFlight, Kept, Promised, outcomes_of_all, promised_to, without_lost
 from penstock.worker.failures import describe
 from penstock.worker.messages import Bundle, Failure, Finished, Outcome, OutcomeKind, Report, ShippedTask, WorkerContext
 from penstock.worker.remote import log_again
@@ -175,6 +175,8 @@ class RemoteEngine(ABC, Generic[F]):
 
     def landed(self, flight: F, data: bytes) -> None:
         """A worker told what came of a bundle. Raises nothing: what unpickling raises is the calls' failure."""
+        if flight.bundle.number not in self.flights:
+            return
         try:
             outcomes = self._read(flight, data)
         except Exception as error:  # noqa: BLE001 (what unpickling runs is the user's code)
@@ -193,6 +195,7 @@ class RemoteEngine(ABC, Generic[F]):
                 return
             self.ended(flight)
             self.changed.notify_all()
+        flight.forget_followed()
         if outcomes is not None:
             self.report(Finished(flight.bundle.number, outcomes))
 
@@ -210,9 +213,9 @@ class RemoteEngine(ABC, Generic[F]):
         except Exception as error:  # noqa: BLE001 (told as the calls' end)
             self.report(Finished(flight.bundle.number, none_read(flight.bundle, describe(error))))
 
-    def break_off(self, because: str | Exception) -> None:
+    def break_off(self, because: str | BaseException) -> None:
         """The cluster is lost: tell it whoever waits, now and from now on."""
-        if isinstance(because, Exception):
+        if isinstance(because, BaseException):
             because = f"{type(because).__name__}: {because}"
         with self.changed:
             self.broken = broken = self.why_broken(because)

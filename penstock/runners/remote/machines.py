@@ -77,8 +77,10 @@ class Machines:
     def check_fits(self, name: str, needs: Amounts) -> None:
         """Raise `RunnerError` if no machine alone has, or had lately, what a cluster would wait for without end."""
         asked = asked_of(needs)
+        if not asked or not self.known:
+            return
         lately = [machine for _, machine in self._lately.values()]
-        if not self.known or any(has(machine, asked) for machine in lately):
+        if any(has(machine, asked) for machine in lately):
             return
         most = {resource: max((m.get(resource, 0.0) for m in lately), default=0.0) for resource in asked}
         told = ", ".join(

@@ -14,11 +14,10 @@ from typing import Any, TypeVar
 
 from penstock.errors import RunnerError
 from penstock.runners.remote.engine import RemoteEngine
-from penstock.runners.remote.handles import Promised
 from penstock.runners.remote.machines import Machines
 from penstock.runners.remote.service_thread import ServiceThread
 from penstock.runners.remote.suspects import Suspects
-from penstock.runners.remote.under_way import InFlight, without_lost
+from penstock.runners.remote.under_way import InFlight, Promised, without_lost
 from penstock.worker.messages import Failure, Report, Started
 
 
@@ -72,7 +71,8 @@ class QueueingEngine(RemoteEngine[Q]):
 
     def promise(self, bundle: int, node: int) -> Promised:
         """See `HoldsBack.promise`."""
-        return Promised(None, node, self.flights.get(bundle))
+        flight = self.flights.get(bundle)
+        return Promised(flight.left if flight is not None else None, node, flight)
 
     def cancel(self, bundle: int) -> None:
         flight = self.flights.get(bundle)
@@ -98,13 +98,13 @@ class QueueingEngine(RemoteEngine[Q]):
         if following is not None:
             self.send(following)
 
-    def look_again(self) -> list[Q]:
+    def look_again(self, where: str) -> list[Q]:
         """There may be other workers now: try again what is held. Returns that."""
         held, self._held = self._held, []
         waiting = [flight for flight in held if flight.bundle.number in self.flights]
         if not self.machines.known:
             for flight in waiting:
-                self.wait_for_workers(flight, "")
+                self.wait_for_workers(flight, where)
         self._ready += waiting
         return waiting
 

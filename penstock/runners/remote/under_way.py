@@ -1,4 +1,4 @@
-"""Bundles under way, and outcomes that all calls of one share."""
+"""In the driver: bundles under way, handles to the values that they leave, and outcomes that all calls of one share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.runners.remote.handles import Argument, Promised
+from penstock.runners.remote.handles import Argument
 from penstock.worker.messages import NO_GENERATION, Bundle, Failure, Outcome, OutcomeKind
 
 
@@ -45,6 +45,31 @@ class InFlight:
     follows: list[InFlight] = field(default_factory=list)
     """What it was promised values of."""
     left: Left = field(default_factory=Left)
+
+    def forget_followed(self) -> None:
+        """It is over. Else the last of a long chain would hold all before it."""
+        if self.follows:
+            self.follows = []
+            for handle in promised_to(self.bundle):
+                handle.flight = None
+
+
+@dataclass(slots=True, eq=False)
+class Kept:
+    """A handle to a value that stays with the workers."""
+
+    ref: Any
+    """What the engine has it by: what its bundle `Left`, or a reference of the engine's own."""
+    item: int
+    """Which of the values there it is: by node, if it is among what a bundle left."""
+
+
+@dataclass(slots=True, eq=False)
+class Promised(Kept):
+    """A handle to a value that a bundle under way will make."""
+
+    flight: InFlight | None
+    """None if the bundle was over already."""
 
 
 def promised_to(bundle: Bundle) -> list[Promised]:
