@@ -187,7 +187,7 @@ def test_ray_that_is_not_installed_is_an_error_that_says_how_to_install_it(tmp_p
             say(type(error).__name__, error.what, "-", error.hint)
         """,
     )
-    assert lines == ["RayRunner()", "RunnerError Ray is not installed - pip install 'penstock[ray]'"]
+    assert lines == ["RayRunner()", 'RunnerError Ray is not installed - pip install "penstock[ray]"']
 
 
 # -- a Ray that is there

@@ -58,8 +58,8 @@ class DaskEngine(QueueingEngine[DaskFlight]):
         self._on_close = on_close
         self._nudge: Any = None
         self._refresh()
-        connection.listeners.listen(run, self.heard)
         self.start("penstock-dask")
+        connection.listeners.listen(run, self.heard)
         self.service.every(TICK_SECONDS, self._look_after)
         self.service.every(REFRESH_SECONDS, self._refresh)
 
