@@ -58,8 +58,8 @@ def outcome_of(package: Path, names: str) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("suite", ["TestSqliteStore", "TestSqliteLockManager", "TestPlainRunner", "TestPoolRunner"])
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("suite", ["TestSqliteStore", "TestSqliteLockManager", "TestPlainRunner", "TestJobRunner"])
 def test_what_a_newcomer_adds_passes_the_suite_it_is_told_of(package: Path, suite: str) -> None:
     assert " passed" in outcome_of(package, suite)
 
