@@ -59,7 +59,7 @@ def outcome_of(package: Path, names: str) -> str:
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("suite", ["TestSqliteStore", "TestSqliteLockManager", "TestPlainRunner", "TestJobRunner"])
+@pytest.mark.parametrize("suite", ["TestSqliteStore", "TestSqliteLockManager", "TestPlainRunner", "TestBatchRunner"])
 def test_what_a_newcomer_adds_passes_the_suite_it_is_told_of(package: Path, suite: str) -> None:
     assert " passed" in outcome_of(package, suite)
 
