@@ -66,7 +66,7 @@ def by_results(url: str, doomed: bool) -> dict[str, Any]:
             record = found.record
         else:
             value = os.urandom(100 if n % FILES else 10_000).hex()
-            done = results.commit(staged(results, n, value, found))
+            done = results.publish("noise", str(n), value, after=found, **named(value))
             assert isinstance(done, Published)
             record, won = done.record, won + done.won
         values[n] = digest(results.load(record).encode())
@@ -74,8 +74,12 @@ def by_results(url: str, doomed: bool) -> dict[str, Any]:
 
 
 def staged(results: ResultStore, n: int, value: str, after: Any) -> Staged:
-    attempt = uuid.uuid4().hex
-    return results.stage("noise", str(n), value, after=after, attempt=attempt, digest=digest(value.encode()))
+    return results.stage("noise", str(n), value, after=after, **named(value))
+
+
+def named(value: str) -> dict[str, Any]:
+    """What an attempt says of itself and of its value."""
+    return {"attempt": uuid.uuid4().hex, "digest": digest(value.encode())}
 
 
 def digest(value: bytes) -> str:

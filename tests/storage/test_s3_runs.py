@@ -198,7 +198,7 @@ def test_doctor_tells_what_the_bucket_enforces(bucket: Bucket) -> None:
     answer = CliRunner().invoke(main, ["doctor", "--store", bucket.url, "--locks", "memory", "--json"])
     checks = {each["name"]: each for each in json.loads(answer.stdout)["checks"]}
     assert checks["store writes"]["state"] == "ok"
-    assert "one wins" in checks["store writes"]["said"]
+    assert "concurrent writers wins" in checks["store writes"]["said"]
     assert checks["store versions"]["state"] == "ok"
 
 
