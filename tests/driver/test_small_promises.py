@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from typing import Any
 
 import msgspec
@@ -190,6 +191,46 @@ def test_hits_that_nobody_compared_with_others_are_not_noted_again() -> None:
     world.run()
     assert world.states() == {}
     assert world.recipes == []
+
+
+# -- what is traced ---------------------------------------------------------------------------------------------------
+
+
+def test_a_call_carries_the_context_variables_that_were_set_and_nothing_if_none_were() -> None:
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable")
+    world = World()
+
+    def with_variable(value: int) -> int:
+        variable.set(value)
+        return world.call("t", n=value)
+
+    nodes = [contextvars.Context().run(with_variable, n) for n in (1, 2, 2)]
+    assert [world.state.graph[node].context for node in nodes] == [{variable: 1}, {variable: 2}, {variable: 2}]
+    bare = contextvars.Context().run(world.call, "t", n=3)
+    assert world.state.graph[bare].context is None
+
+
+def test_results_of_one_recipe_are_told_apart_only_if_there_may_be_two_of_them() -> None:
+    def ambiguous(*refreshing: bool) -> bool:
+        world = World()
+        task = made("t", cached=True)
+        for refresh in refreshing:
+            world.call(task.with_options(refresh_cache=True) if refresh else task)
+        return world.state.graph.ambiguous
+
+    assert [ambiguous(False), ambiguous(True), ambiguous(True, False)] == [False] * 3
+    assert [ambiguous(True, True), ambiguous(False, True)] == [True] * 2
+
+
+def test_a_call_that_waits_for_something_sees_what_a_refresh_before_it_made() -> None:
+    world = World(slots=9)
+    task = made("t", cached=True)
+    first, other = (world.call(made(name, cached=True)) for name in ("first", "other"))
+    refreshing = world.call(task.with_options(refresh_cache=True), first)
+    later = world.call(task, first, after=(other,))
+    elsewhere = world.call(task, other, after=(other,))
+    assert refreshing in world.state.graph[later].order
+    assert refreshing not in world.state.graph[elsewhere].order
 
 
 # -- what the store's answers become ----------------------------------------------------------------------------------

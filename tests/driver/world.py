@@ -49,6 +49,9 @@ class NoValues:
     def settled(self, node: int) -> bool:
         return False
 
+    def failed(self, node: int) -> bool:
+        return False
+
     def released(self, node: int) -> None:
         return
 

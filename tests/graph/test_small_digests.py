@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
+import gc
 import types
 
 import pytest
 
 from penstock.digests.code.byte_code import same_code
+from penstock.digests.code.cells import newest_fit
 from penstock.digests.code.free_names import _imports_in
 from penstock.digests.code.trees import encode_tree, normalise
 from penstock.digests.large import _same_array
 from penstock.digests.python import digest
+from penstock.digests.sources import Reach
 from penstock.digests.zones import zone_name
+from penstock.graph.carried import _carried, carry_code
 
 
 @pytest.mark.needs("numpy")
@@ -101,3 +106,46 @@ def test_a_zone_of_pytz_without_a_name_is_known_by_its_offset() -> None:
 
     Fixed.__module__ = "pytz"
     assert zone_name(Fixed()) == zone_name(datetime.timezone(datetime.timedelta(hours=2))) == "UTC+02:00"
+
+
+def test_of_the_cells_that_define_a_class_the_newest_that_may_have_made_it_counts() -> None:
+    def cell(value: object) -> ast.ClassDef:
+        (statement,) = ast.parse(f"class Shop:\n    tax = {value!r}").body
+        assert isinstance(statement, ast.ClassDef)
+        return statement
+
+    def made(tax: object) -> type:
+        return type("Shop", (), {"tax": tax})
+
+    one, two, again = cell(1), cell(2), cell(1)
+    assert newest_fit(made(1), [one, two]) == [one]
+    assert newest_fit(made(1), [one, two, again]) == [again]
+    assert newest_fit(made(True), [one, two]) == []
+    # A decorator made something else of the constant: it says nothing.
+    assert newest_fit(made(property(lambda self: 1)), [one, two]) == [two]
+
+
+def test_what_a_dispatching_function_was_given_is_part_of_it() -> None:
+    @functools.singledispatch
+    def area(shape: object) -> float:
+        return 0.0
+
+    before = Reach(area).digest()
+
+    @area.register
+    def _(shape: int) -> float:
+        return 1.0
+
+    assert Reach(area).digest() != before
+
+
+def test_digests_that_were_carried_go_with_their_function() -> None:
+    def there() -> None:
+        return
+
+    carry_code(there, {"unnamed": "c" * 40})
+    known = id(there)
+    assert known in _carried
+    del there
+    gc.collect()
+    assert known not in _carried
