@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import ast
 import copy
+import dataclasses
 import functools
 import gc
 import types
 
 import pytest
 
+from penstock import task
 from penstock.digests.code.byte_code import same_code
 from penstock.digests.code.cells import newest_fit
 from penstock.digests.code.free_names import _imports_in
 from penstock.digests.code.trees import encode_tree, normalise
 from penstock.digests.large import _same_array
+from penstock.digests.names import is_project_module
 from penstock.digests.python import digest
-from penstock.digests.sources import Reach
+from penstock.digests.sources import Reach, behind
 from penstock.digests.zones import zone_name
 from penstock.graph.carried import _carried, carry_code
 
@@ -123,6 +126,34 @@ def test_of_the_cells_that_define_a_class_the_newest_that_may_have_made_it_count
     assert newest_fit(made(True), [one, two]) == []
     # A decorator made something else of the constant: it says nothing.
     assert newest_fit(made(property(lambda self: 1)), [one, two]) == [two]
+
+
+def test_behind_a_task_and_an_installed_decorator_is_the_function() -> None:
+    def body(x: int) -> int:
+        return x
+
+    wrapped = functools.lru_cache(body)
+    assert behind(task(body), is_project_module) is body
+    assert behind(task(wrapped), is_project_module) is body
+    assert behind(body, is_project_module) is body
+    # An object with an `fn` of its own is no task, and is looked at as a whole.
+    other = types.SimpleNamespace(fn=body)
+    assert behind(other, is_project_module) is other
+
+
+def test_a_callable_object_of_the_project_is_its_state_and_its_code() -> None:
+    @dataclasses.dataclass
+    class Adds:
+        number: int
+
+        def __call__(self, x: int) -> int:
+            return x + self.number
+
+    def uses(number: int) -> str:
+        adds = Adds(number)
+        return Reach(lambda x: adds(x)).digest()
+
+    assert uses(1) == uses(1) != uses(2)
 
 
 def test_what_a_dispatching_function_was_given_is_part_of_it() -> None:

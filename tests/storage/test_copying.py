@@ -130,3 +130,17 @@ def test_a_flow_finds_everything_in_the_copy_by_one_look_up(tmp_path: Path) -> N
     run = there.run(1)
     assert run.result() == 4
     assert (run.counts["executed"], run.counts["hit"], run.counts["pruned"]) == (0, 1, 1)
+
+
+def test_of_a_store_without_results_nothing_is_copied_and_that_is_what_is_told(
+    source: ResultStore, target: ResultStore
+) -> None:
+    done = copy(source, target)
+    assert (done.results, done.bytes, done.kept, done.damaged, done.refused, done.recipes) == (0,) * 6
+
+
+def test_when_the_work_on_a_result_began_is_kept_if_it_was_said(source: ResultStore) -> None:
+    publish(source, 1, "k")
+    found = source.look_up("task", "k")
+    assert isinstance(found, Found)
+    assert found.record.started == 0.0
