@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from penstock import events as log
+from penstock import flow, task
 from penstock.digests.python import digest
 from penstock.driver import instructions as do
 from penstock.driver.effects.lookups import NEVER_COMPUTED, _as_answer
@@ -18,6 +19,7 @@ from penstock.driver.revising import _same_bytes
 from penstock.driver.state.transitions import State
 from penstock.graph.steps import Hit, NoHit
 from penstock.limits.rates import Rate
+from penstock.runners import ThreadRunner
 from penstock.storage.records.records import RecipeEntry
 from penstock.storage.results.generations import NEVER, Absent, Found
 from penstock.worker.failures import describe
@@ -124,23 +126,41 @@ def test_what_is_made_after_a_value_became_another_is_marked_as_not_belonging_to
     assert origin_of(world.bundle_of(second).calls[0].attempt_id) != origin_of(before)
 
 
-def test_a_turn_that_breaks_ends_the_run_and_tells_why() -> None:
-    from penstock import flow, task
-    from penstock.runners import ThreadRunner
+class BrokenEngine:
+    """One that cannot say what it has room for."""
 
-    class Breaks(ThreadRunner):
-        def open(self, *args: Any, **options: Any) -> Any:
-            raise ZeroDivisionError("no engine")
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
 
+    @property
+    def capacity(self) -> Any:
+        raise ZeroDivisionError("broken")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+class DoesNotOpen(ThreadRunner):
+    def open(self, *args: Any, **options: Any) -> Any:
+        raise ZeroDivisionError("broken")
+
+
+class OpensBroken(ThreadRunner):
+    def open(self, *args: Any, **options: Any) -> Any:
+        return BrokenEngine(super().open(*args, **options))
+
+
+@pytest.mark.parametrize("runner", [DoesNotOpen, OpensBroken])
+def test_a_turn_that_breaks_ends_the_run_and_tells_why(runner: type[ThreadRunner]) -> None:
     @task
     def one() -> int:
         return 1
 
-    @flow(runner=Breaks(1))
+    @flow(runner=runner(1))
     def ones() -> int:
         return one()
 
-    with pytest.raises(ZeroDivisionError, match="no engine"):
+    with pytest.raises(ZeroDivisionError, match="broken"):
         ones()
 
 

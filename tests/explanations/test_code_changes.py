@@ -403,17 +403,17 @@ def test_the_note_of_a_program_with_very_many_parts_fits_without_their_sources()
 
 def test_defaults_of_two_functions_are_told_apart_and_a_constant_of_both_is_told_once(edited: Project) -> None:
     text = """
-        RATE = {rate}
+        RATE, NET, GROSS = {rate}, {net}, {gross}
 
-        def net(x={net}):
+        def net(x=NET):
             return x * RATE
 
-        def gross(x={gross}):
+        def gross(x=GROSS):
             return x + RATE
     """
     before, after = text.format(rate=1, net=2, gross=3), text.format(rate=4, net=5, gross=6)
     plan = after_edit(edited, {"flows": flows("net() + gross()", before)}, {"flows": flows("net() + gross()", after)})
     told = "\n".join(changes_of(plan))
-    assert told.count("RATE") == 1
-    assert told.count("default x of flows.net") == 1
-    assert told.count("default x of flows.gross") == 1
+    assert told.count("RATE of flows: 1 → 4") == 1
+    assert told.count("default x of flows.net: 2 → 5") == 1
+    assert told.count("default x of flows.gross: 3 → 6") == 1
