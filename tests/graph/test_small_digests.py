@@ -12,7 +12,7 @@ import types
 import pytest
 
 from penstock import task
-from penstock.digests.code.byte_code import same_code
+from penstock.digests.code.byte_code import behaviour_digest, same_code
 from penstock.digests.code.cells import newest_fit
 from penstock.digests.code.free_names import _imports_in
 from penstock.digests.code.trees import encode_tree, normalise
@@ -30,6 +30,10 @@ def test_arrays_of_one_element_differ_by_it() -> None:
 
     assert digest(np.array([1])) != digest(np.array([2]))
     assert digest(np.array(1)) != digest(np.array(2))
+    for big in ([1], [2]):  # read element by element: the machine has them the other way round
+        assert digest(np.array(big, dtype=">i4")) == digest(np.array(big, dtype="<i4"))
+    nans = [np.array([complex(real, float("nan"))]) for real in (1, 2)]
+    assert digest(nans[0]) == digest(nans[0].copy()) != digest(nans[1])
     assert digest(np.array([], dtype="i8")) == digest(np.array([], dtype="i8")) != digest(np.array([0]))
 
 
@@ -40,6 +44,7 @@ def test_arrays_of_single_bytes_differ_by_them(dtype: str) -> None:
 
     one, other = np.array([0, 1, 1], dtype=dtype), np.array([1, 0, 1], dtype=dtype)
     assert digest(one) == digest(one.copy()) != digest(other)
+    assert digest(one[::2]) == digest(one[::2].copy()) != digest(other[::2])
 
 
 @pytest.mark.needs("numpy")
@@ -69,6 +74,18 @@ def test_code_with_another_zero_is_other_code() -> None:
     assert not same_code(constants("x = 0.0"), constants("x = -0.0"))
     assert not same_code(constants("x = (0.0, 1)"), constants("x = (-0.0, 1)"))
     assert same_code(constants("x in {'a', 'b', 'c'}"), constants("x in {'c', 'b', 'a'}"))
+
+
+def test_docstrings_are_no_behaviour_and_constants_are() -> None:
+    def made(text: str) -> types.FunctionType:
+        scope: dict[str, types.FunctionType] = {}
+        exec(text, scope)
+        return scope["f"]
+
+    plain = behaviour_digest(made("def f(x):\n    def g(y): return y + 1\n    return g(x)\n"))
+    told = made("def f(x):\n    'Tell.'\n    def g(y):\n        'More.'\n        return y + 1\n    return g(x)\n")
+    assert behaviour_digest(told) == plain
+    assert behaviour_digest(made("def f(x):\n    def g(y): return y + 2\n    return g(x)\n")) != plain
 
 
 def test_an_import_of_a_submodule_in_a_function_binds_its_package() -> None:
