@@ -67,7 +67,7 @@ driver-coverage: $(VENV)/.dev
 	mkdir -p build
 	rm -f build/driver-coverage*
 	export COVERAGE_FILE=build/driver-coverage; \
-	$(BIN)/python -m coverage run -m pytest -q tests/driver && $(BIN)/python -m coverage combine --quiet && \
+	$(BIN)/python -m coverage run -m pytest tests/driver && $(BIN)/python -m coverage combine --quiet && \
 	$(BIN)/python -m coverage report --fail-under=100 \
 		--include='penstock/driver/*' --omit='penstock/driver/effects/*,penstock/driver/loop.py,penstock/driver/inbox.py'
 
