@@ -205,7 +205,8 @@ def test_hits_that_nobody_compared_with_others_are_not_noted_again() -> None:
     world = World()
     source = world.call(made("source", cached=True))
     node = world.call(made("t", cached=True), source)
-    recipe = world.state.graph[node].recipe_key or ""
+    key, recipe = world.state.graph[source].cache_key or "", world.state.graph[node].recipe_key or ""
+    world.answers[key] = Hit(key, D1, record_of(key, D1))
     record = record_of("k", D2)
     world.answers[recipe] = Hit(record.key, D2, record, [D1], origin="another run")
     world.run()
