@@ -16,10 +16,12 @@ from penstock.digests.code.byte_code import behaviour_digest, same_code
 from penstock.digests.code.cells import newest_fit
 from penstock.digests.code.free_names import _imports_in
 from penstock.digests.code.trees import encode_tree, normalise
+from penstock.digests.dask_collections import ray_dataset
 from penstock.digests.large import _same_array
 from penstock.digests.names import is_project_module
 from penstock.digests.python import digest
 from penstock.digests.sources import Reach, behind
+from penstock.digests.walk import UndigestibleError, Walk
 from penstock.digests.zones import zone_name
 from penstock.graph.carried import _carried, carry_code
 
@@ -197,3 +199,8 @@ def test_digests_that_were_carried_go_with_their_function() -> None:
     del there
     gc.collect()
     assert known not in _carried
+
+
+def test_a_dataset_of_ray_has_no_digest() -> None:
+    with pytest.raises(UndigestibleError, match="no stable digest"):
+        ray_dataset(types.SimpleNamespace(), Walk(None, lambda value: None))  # type: ignore[arg-type]
