@@ -127,14 +127,18 @@ def test_what_is_made_after_a_value_became_another_is_marked_as_not_belonging_to
 
 
 class BrokenEngine:
-    """One that cannot say what it has room for."""
+    """One that says so many times what it has room for, and then cannot."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Any, times: int) -> None:
         self._engine = engine
+        self._left = times
 
     @property
     def capacity(self) -> Any:
-        raise ZeroDivisionError("broken")
+        self._left -= 1
+        if self._left < 0:
+            raise ZeroDivisionError("broken")
+        return self._engine.capacity
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -147,21 +151,30 @@ class DoesNotOpen(ThreadRunner):
 
 class OpensBroken(ThreadRunner):
     def open(self, *args: Any, **options: Any) -> Any:
-        return BrokenEngine(super().open(*args, **options))
+        return BrokenEngine(super().open(*args, **options), 0)
 
 
-@pytest.mark.parametrize("runner", [DoesNotOpen, OpensBroken])
-def test_a_turn_that_breaks_ends_the_run_and_tells_why(runner: type[ThreadRunner]) -> None:
+class Breaks(ThreadRunner):
+    def open(self, *args: Any, **options: Any) -> Any:
+        return BrokenEngine(super().open(*args, **options), 1)
+
+
+@pytest.mark.parametrize("runner", [DoesNotOpen, OpensBroken, Breaks])
+def test_a_turn_that_breaks_ends_the_run_and_tells_why(
+    runner: type[ThreadRunner], monkeypatch: pytest.MonkeyPatch
+) -> None:
     @task
-    def one() -> int:
-        return 1
+    def more(x: int) -> int:
+        return x + 1
+
+    monkeypatch.setenv("PENSTOCK_BUNDLE_SECONDS", "0")  # each call needs a turn of its own
 
     @flow(runner=runner(1))
-    def ones() -> int:
-        return one()
+    def chain() -> int:
+        return more(more(0))
 
     with pytest.raises(ZeroDivisionError, match="broken"):
-        ones()
+        chain()
 
 
 def test_a_retry_condition_that_raises_what_the_task_raised_adds_nothing_to_it() -> None:

@@ -79,9 +79,12 @@ class Judges:
         while True:
             blamed = {outcome.removeprefix("failed: ") for outcome in self._outcomes.values() if "::" in outcome}
             tests = sorted(test for test in blamed - self._unsound if test in self._reach.times)
-            failed = self._asked(lane, modules()[0], None, tests)["failed"]
-            if failed is None:
+            answer = self._asked(lane, modules()[0], None, tests)
+            failed = answer["failed"]
+            if answer["how"] == "passed":
                 break
+            if failed is None:
+                raise RuntimeError(f"the tests that caught something cannot be run without a mutant: {answer['how']}")
             self._unsound.add(failed)
             print(f"fails without a mutant: {failed}", flush=True)
         self._lanes.put(lane)
