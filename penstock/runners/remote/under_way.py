@@ -89,14 +89,18 @@ def without_lost(bundle: Bundle, is_lost: Callable[[Any], bool]) -> list[Outcome
     Returns outcomes for a bundle that does not run because of that; none if nothing is lost. Those of calls that can
     be tried again as they are now have nothing `lost`.
     """
-    outcomes = []
-    found = False
+    lost: dict[int, dict[int, int]] = {}
     for call in bundle.calls:
-        gone = {node: source for node, source in call.inputs.items() if is_lost(source.handle)}
+        gone = {node: source for node, source in call.inputs.items() if is_lost(source.handle)} if call.inputs else {}
         for source in gone.values():
             source.handle = None
-        found = found or bool(gone)
-        unstored = {node: NO_GENERATION for node, source in gone.items() if source.record is None}
+        if gone:
+            lost[call.node] = {node: NO_GENERATION for node, source in gone.items() if source.record is None}
+    if not lost:
+        return []
+    outcomes = []
+    for call in bundle.calls:
+        unstored = lost.get(call.node, {})
         kind: OutcomeKind = "input_lost" if unstored else "not_started"
         outcomes.append(Outcome(call.node, call.attempt, kind, lost=unstored))
-    return outcomes if found else []
+    return outcomes
