@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from penstock.clocks import SystemClock
 from penstock.errors import ConfigurationError, LockError
-from penstock.locks import FileSystemLockManager, Lease, MemoryLockManager, RedisLockManager, documents
+from penstock.locks import FileSystemLockManager, Holder, Lease, MemoryLockManager, RedisLockManager, documents
 from penstock.locks.liveness import SessionRegistry
 from penstock.locks.redis.health import _clock, _version
 from penstock.locks.sessions import checked_lease
@@ -92,6 +95,51 @@ def test_what_was_written_just_now_is_not_removed_by_a_repair() -> None:
     assert "perhaps by somebody who lives" in damage.said
     assert [file.name for file in store.list("sessions/")] == ["sessions/" + "ab" * 16]
     assert list(SessionRegistry(store, clock=clock).unreadable())
+
+
+class TellingClock(SystemClock):
+    """Says when somebody pauses."""
+
+    def __init__(self) -> None:
+        self.paused = threading.Event()
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        self.paused.set()
+        return super().wait(event, seconds)
+
+
+def test_whoever_may_still_get_a_lock_is_waited_for(tmp_path: Path) -> None:
+    manager = FileSystemLockManager(tmp_path / "locks")
+    if not manager.batched:
+        pytest.skip("temporary files are on no disk of this machine alone")
+    sessions: list[Any] = [manager.open_session() for _ in range(2)]
+    low, high = sorted(sessions, key=lambda session: str(session.id))
+    low._clock = clock = TellingClock()
+    writes, looked = iter(range(100)), threading.Event()
+    tried: list[Future[Any]] = []
+    add_low, add_high = low._add, high._add
+
+    def when_nobody_was_seen(data: bytes) -> None:
+        if not tried:  # it has looked, and is about to say that it wants the lock
+            tried.append(pool.submit(high.try_acquire, ["k"]))
+            assert looked.wait(60)
+        else:  # about to say that it has it
+            clock.paused.set()
+        add_low(data)
+
+    def when_the_other_has_looked_too(data: bytes) -> None:
+        if next(writes):  # it has seen nobody, and is about to say that it has the lock
+            looked.set()
+            assert clock.paused.wait(60)
+        add_high(data)
+
+    low._add, high._add = when_nobody_was_seen, when_the_other_has_looked_too
+    with ThreadPoolExecutor(1) as pool:
+        (of_low,) = low.try_acquire(["k"])
+        (of_high,) = tried[0].result(60)
+    assert isinstance(of_high, Lease)
+    assert isinstance(of_low, Holder)
+    assert of_low.session_id == high.id
 
 
 # -- Redis without a Redis --------------------------------------------------------------------------------------------
