@@ -44,6 +44,21 @@ def test_every_folder_of_modules_is_a_package() -> None:
     assert [str(path.parent) for path in MODULES if not (path.parent / "__init__.py").exists()] == []
 
 
+def test_modules_and_packages_are_small_enough_to_be_read_in_one_go() -> None:
+    for folder in {module.parent for module in MODULES}:
+        modules = list(folder.glob("*.py"))
+        assert len(modules) <= 20, folder
+        for module in modules:
+            lines = len(module.read_text(encoding="utf-8").splitlines())
+            assert lines <= (300 if "driver" in module.parts else 400), module
+
+
+@pytest.mark.parametrize("engine", ["dask", "ray"])
+def test_an_engine_says_only_what_is_its_own(engine: str) -> None:
+    modules = (PACKAGE / "runners" / engine).rglob("*.py")
+    assert sum(len(module.read_text(encoding="utf-8").splitlines()) for module in modules) < 1_000
+
+
 def test_every_requirement_has_a_lower_bound_and_no_upper_one() -> None:
     # Without lower bounds a resolver that is cornered goes back ten years; with upper ones others cannot install us.
     project = PROJECT["project"]

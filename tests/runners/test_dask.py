@@ -292,7 +292,7 @@ class TestDask(RunnerBench):
     # -- values
 
     def test_large_values_stay_with_the_workers(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from penstock.runners.remote import batching
+        from penstock.runners.remote.workers import batching
 
         heard: list[int] = []
         real = batching.expanded

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 
 from penstock.errors import RunnerError
-from penstock.runners.remote import batching, watching
-from penstock.runners.remote.batching import Batcher, Listeners, Told, compressed
+from penstock.runners.remote import watching
 from penstock.runners.remote.connecting import Keeper, KeptConnection
-from penstock.runners.remote.interrupting import Interrupted, interrupt, interruptible
 from penstock.runners.remote.machines import Machines
 from penstock.runners.remote.printed import Marks
 from penstock.runners.remote.service_thread import ServiceThread
 from penstock.runners.remote.setup import WorkerSetup, check_versions, versions
 from penstock.runners.remote.under_way import InFlight, Kept, Promised, without_lost
 from penstock.runners.remote.watching import Away, Gone, Watch
+from penstock.runners.remote.workers import batching
+from penstock.runners.remote.workers.batching import Batcher, Listeners, Told, compressed
+from penstock.runners.remote.workers.interrupting import Interrupted, interrupt, interruptible
 from penstock.testing.runners.support import PATIENCE
 from penstock.worker.messages import NO_GENERATION, Bundle, Call, Input
 

@@ -19,8 +19,8 @@ from penstock.runners.remote import (
     run_name,
     unpacked_parcel,
 )
-from penstock.runners.remote.interrupting import Interrupted, interrupt, interruptible
 from penstock.runners.remote.under_way import Kept, Promised
+from penstock.runners.remote.workers.interrupting import Interrupted, interrupt, interruptible
 from penstock.storage import Reach
 from penstock.testing.runners import RunnerTests
 from penstock.worker.shipping.shared_buffers import Packed, PackedValue

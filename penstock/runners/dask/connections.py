@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from penstock.errors import RunnerError
 from penstock.runners.dask.internals import connected_client
 from penstock.runners.dask.worker import EVENT
-from penstock.runners.remote.batching import Listeners
 from penstock.runners.remote.probing import check_speaks_first
 from penstock.runners.remote.refusals import other_version
+from penstock.runners.remote.workers.batching import Listeners
 
 CONNECT_SECONDS = 5.0
 """A scheduler that does not answer within so long counts as dead."""

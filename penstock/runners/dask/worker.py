@@ -10,10 +10,10 @@ import threading
 import weakref
 from typing import Any
 
-from penstock.runners.remote.batching import Batcher, Told, compressed
-from penstock.runners.remote.bundle_worker import BundleWorker
-from penstock.runners.remote.interrupting import Interrupted, interrupt, interruptible
 from penstock.runners.remote.parcels import performed, unpacked_parcel
+from penstock.runners.remote.workers.batching import Batcher, Told, compressed
+from penstock.runners.remote.workers.bundle_worker import BundleWorker
+from penstock.runners.remote.workers.interrupting import Interrupted, interrupt, interruptible
 from penstock.worker.shipping.shared_buffers import PackedValue
 from penstock.worker.shipping.values import Pickled
 

@@ -12,12 +12,12 @@ import ray
 
 from penstock.objects.texts import encodable
 from penstock.runners.ray.internals import task_name_line
-from penstock.runners.remote.bundle_worker import BundleWorker, opened
 from penstock.runners.remote.delivery import Delivery
 from penstock.runners.remote.handles import Argument, Brought
-from penstock.runners.remote.interrupting import BySignal
-from penstock.runners.remote.known_runs import KnownRun, forget_runs
 from penstock.runners.remote.printed import STREAMS, Printed
+from penstock.runners.remote.workers.bundle_worker import BundleWorker, opened
+from penstock.runners.remote.workers.interrupting import BySignal
+from penstock.runners.remote.workers.known_runs import KnownRun, forget_runs
 from penstock.worker.messages import Call, Failure, Outcome
 from penstock.worker.remote import CollectedLogs
 from penstock.worker.shipping.shared_buffers import Packed, unpack

@@ -10,7 +10,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from penstock.runners.remote.bundle_worker import BundleWorker, InlineWorker
     from penstock.runners.remote.collecting import CollectedFlight, CollectingEngine
     from penstock.runners.remote.delivery import Delivery
     from penstock.runners.remote.engine import RemoteEngine, run_name
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from penstock.runners.remote.queueing import QueuedFlight, QueueingEngine
     from penstock.runners.remote.settings import ClusterRunner
     from penstock.runners.remote.under_way import InFlight
+    from penstock.runners.remote.workers.bundle_worker import BundleWorker, InlineWorker
 
 __all__ = [
     "BundleWorker",
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "bundle_worker": ("BundleWorker", "InlineWorker"),
+    "workers.bundle_worker": ("BundleWorker", "InlineWorker"),
     "collecting": ("CollectedFlight", "CollectingEngine"),
     "delivery": ("Delivery",),
     "engine": ("RemoteEngine", "run_name"),

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
-from penstock.runners.remote.bundle_worker import BundleWorker, opened
 from penstock.runners.remote.delivery import Delivery
 from penstock.runners.remote.handles import Argument, Brought
+from penstock.runners.remote.workers.bundle_worker import BundleWorker, opened
+from penstock.runners.remote.workers.thread_logs import collected_logs
 from penstock.worker.messages import Failure
 from penstock.worker.shipping.shared_buffers import Packed, PackedValue
 from penstock.worker.shipping.values import Pickled
 from penstock.worker.shipping.wire import pack_outcomes
-from penstock.worker.thread_logs import collected_logs
 
 Blob = bytes | tuple[int, ...]
 """Bytes, or where they are, in parts, among what the engine brought along."""

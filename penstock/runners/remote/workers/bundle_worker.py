@@ -10,8 +10,8 @@ from typing import Any
 
 from penstock.runners.remote.delivery import Delivery
 from penstock.runners.remote.handles import Argument, Brought, Placed
-from penstock.runners.remote.interrupting import Interrupted
-from penstock.runners.remote.known_runs import KnownRun, known_run
+from penstock.runners.remote.workers.interrupting import Interrupted
+from penstock.runners.remote.workers.known_runs import KnownRun, known_run
 from penstock.worker.execution import Worker
 from penstock.worker.failures import describe, portable
 from penstock.worker.inputs import InputLost

@@ -1,4 +1,4 @@
-"""What the thread of one call logs on a Dask worker, collected for the driver."""
+"""What the thread of one call logs on a worker of a cluster, collected for the driver."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""What the workers of every cluster do with bundles."""
