@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from penstock.errors import ConfigurationError
 from penstock.storage import LocalStore, MemoryStore, open_store
+from penstock.storage.stores import objects
 
 
 @pytest.mark.parametrize("address", [str, Path, lambda path: path.as_uri()])
@@ -44,3 +46,16 @@ def test_an_unknown_scheme_is_refused_without_showing_its_password() -> None:
 def test_a_file_url_that_names_a_host_is_refused(address: str) -> None:
     with pytest.raises(ConfigurationError, match="absolute"):
         open_store(address)
+
+
+@pytest.mark.parametrize(("scheme", "extra"), [("s3", "s3"), ("gs", "gcs"), ("az", "azure")])
+def test_a_bucket_without_its_packages_names_the_extra_to_install(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, extra: str
+) -> None:
+    for package in ("fsspec", "fsspec.asyn", "fsspec.config", "s3fs", "gcsfs", "adlfs"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(objects, "_filesystems", {})
+    store = open_store(f"{scheme}://bucket/folder")
+    with pytest.raises(ConfigurationError, match="not installed") as caught:
+        store.get("name")
+    assert f"penstock[{extra}]" in caught.value.hint

@@ -34,13 +34,14 @@ LITTLE_SPACE = 1 << 30
 _LOOKED_AT = 200
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 _REACHES = ("process", "host", "network")
-_CORE = ("blake3", "click", "cloudpickle", "fsspec", "msgspec", "pyarrow", "rich")
+_CORE = ("blake3", "click", "cloudpickle", "msgspec", "pyarrow", "rich")
 _OPTIONAL = (
     "dask",
     "distributed",
     "ray",
     "cryptography",
     "redis",
+    "fsspec",
     "s3fs",
     "gcsfs",
     "adlfs",

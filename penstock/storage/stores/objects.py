@@ -305,9 +305,9 @@ class ObjectStore(ABC):
 
     def _call(self, make: Callable[[Any], Coroutine[Any, Any, _Answer]], *, commits: bool = False) -> _Answer:
         """Run a coroutine on fsspec's loop and wait for it."""
-        from fsspec.asyn import sync  # on use: fsspec takes longer to import than a local look-up
+        fs = self._filesystem(commits=commits)  # first: it names the extra to install if the packages are missing
+        from fsspec.asyn import sync  # on use: only buckets need it
 
-        fs = self._filesystem(commits=commits)
         answer: _Answer = sync(fs.loop, make, fs)
         return answer
 
