@@ -59,13 +59,14 @@ def load_call(
     assignments: tuple[str, ...],
     document: str | None,
     *,
+    refresh: bool = False,
     further: int = 0,
 ) -> tuple[Flow[..., Any], dict[str, Any], list[str]]:
-    """The flow, its parameters, and up to `further` words that are neither."""
+    """The flow, its parameters, and up to `further` words that are neither. With `refresh` it reuses no results."""
     flow = load_flow(target)
     check_flags(flow, invocation)
     parameters, rest = read_parameters(flow, words, assignments=assignments, document=document, words=further)
-    return flow, parameters, rest
+    return (flow.with_options(refresh_cache=True) if refresh else flow), parameters, rest
 
 
 def check_flags(flow: Flow[..., Any], invocation: Invocation) -> None:
@@ -118,9 +119,7 @@ def run(
     Each parameter of the flow is an option: --days 2024-01-01 --days 2024-01-02.
     """
     with _tidy_output(invocation):
-        flow, parameters, _ = load_call(invocation, target, words, assignments, document)
-        if refresh:
-            flow = flow.with_options(refresh_cache=True)
+        flow, parameters, _ = load_call(invocation, target, words, assignments, document, refresh=refresh)
     settings = invocation.settings()
     return _carry_out(
         invocation, settings, lambda watch: flow.run_with(parameters, settings=settings, subscribers=(watch,)), quiet
@@ -192,9 +191,7 @@ def plan(
 ) -> int:
     """Show what a run would do. Looks up the keys of a flow; runs the flow function, but no tasks."""
     with _tidy_output(invocation):
-        flow, parameters, _ = load_call(invocation, target, words, assignments, document)
-        if refresh:
-            flow = flow.with_options(refresh_cache=True)
+        flow, parameters, _ = load_call(invocation, target, words, assignments, document, refresh=refresh)
         planned = flow.plan_with(parameters, settings=invocation.settings())
     if invocation.json:
         print_document("plan", {"work": planned.work, **planned.to_dict()})
