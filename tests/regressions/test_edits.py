@@ -244,3 +244,29 @@ def test_edits_that_change_nothing_of_what_runs_do_not_stop_workers(project: Pro
     edit(sys.modules["spread_helpers"], '"Multiply."', '"Multiply, and nothing else."')
     edit(sys.modules["spread_helpers"], 'FOLDER = "/here"', 'FOLDER = "/there"')
     assert spread.pipeline(["reaching"]) == [2]
+
+
+@pytest.mark.slow
+def test_a_function_that_was_replaced_here_alone_is_told_and_not_passed_over(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread = project(spread=PATCHED, spread_helpers=SPREAD_HELPERS)
+    assert spread.pipeline() == 2
+    monkeypatch.setattr(sys.modules["spread_helpers"], "times", lambda n: -n)
+    with pytest.raises(RunnerError, match=re.escape("than the driver: spread_helpers.times [")):
+        spread.pipeline()
+
+
+PATCHED = """
+    from penstock import INPUTS, TASK_CODE, flow, task
+    from penstock.runners import ProcessRunner
+    import spread_helpers
+
+    @task(cache_policy=INPUTS + TASK_CODE)
+    def by_name(n):
+        return spread_helpers.times(n)
+
+    @flow(runner=ProcessRunner(1))
+    def pipeline():
+        return by_name(1)
+"""

@@ -13,7 +13,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FunctionType, ModuleType, NoneType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -83,16 +83,30 @@ def _importable(counting: list[tuple[Any, list[tuple[str, Any]]]]) -> Iterator[t
             module, qualname = module_of(value), kind_name(value)
         else:
             continue
-        if module in MAIN_NAMES or module not in sys.modules or _attribute(sys.modules[module], qualname) is not value:
+        loaded = sys.modules.get(module)
+        yield from _replaced(names, vars(loaded) if loaded is not None else {})
+        if module in MAIN_NAMES or loaded is None or _attribute(loaded, qualname) is not value:
             continue  # it travels by value
         members = {f".{name}": member for name, member in vars(value).items()} if isinstance(value, type) else {}
         for name, member in ({"": value} | members).items():
             if (fn := _function(member)) is not None and fn.__globals__.get("__name__") == module:
                 yield f"{module}:{qualname}{name}", behaviour_digest(fn)
-        scope = vars(sys.modules[module])
-        for name, constant in names:
-            if name in scope and scope[name] is constant and _is_everywhere_the_same(constant):
-                yield f"{module}={name}", digest(constant)
+        for name, found in names:
+            if vars(loaded).get(name, ...) is not found:
+                continue
+            if _is_everywhere_the_same(found):
+                yield f"{module}={name}", digest(found)
+            elif type(found) is FunctionType:
+                yield f"{module}:{name}", behaviour_digest(found)
+
+
+def _replaced(names: list[tuple[str, Any]], scope: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is used as `module.function`: another function may have been put there, as tests do."""
+    for name, found in names:
+        head, _, rest = name.partition(".")
+        module = scope.get(head)
+        if rest and type(module) is ModuleType and type(found) is FunctionType and _attribute(module, rest) is found:
+            yield f"{module.__name__}:{rest}", behaviour_digest(found)
 
 
 def _found(place: str) -> str | None:
