@@ -61,7 +61,7 @@ _flow: ContextVar[FlowRunInfo] = ContextVar("penstock_flow_run", default=FlowRun
 _task: ContextVar[TaskRunInfo] = ContextVar("penstock_task_run", default=TaskRunInfo())  # noqa: B039 (frozen)
 
 
-class _Current:
+class Current:
     """Reads its attributes from the current run, so that `from penstock.runtime import flow_run` works anywhere.
 
     Outside of a run, text attributes are None and `run_count` is 0.
@@ -85,8 +85,8 @@ class _Current:
         return self._name  # pickled by name: on a worker it refers to the run there
 
 
-flow_run: Any = _Current("flow_run", _flow)
-task_run: Any = _Current("task_run", _task)
+flow_run: Any = Current("flow_run", _flow)
+task_run: Any = Current("task_run", _task)
 
 
 def current_flow_run() -> FlowRunInfo:

@@ -13,7 +13,7 @@ from penstock.environments import storage_of
 from penstock.errors import ConfigurationError, ParameterError
 from penstock.graph.futures import Future, FutureList, Futures
 from penstock.graph.policies import CacheKeyFnPolicy, CachePolicy
-from penstock.graph.tasks import Delays, Resources, TaskDefinition, TaskOptions
+from penstock.graph.tasks import Delays, Resources, TaskDefinition, TaskOptions, checked_tags
 from penstock.graph.tracing import current_trace
 from penstock.immediate import call_now
 
@@ -255,7 +255,7 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
             )
         options["cache_policy"] = CacheKeyFnPolicy(cache_key_fn=key_fn)
     if "tags" in options:
-        options["tags"] = frozenset(options["tags"] or ())
+        options["tags"] = checked_tags(options["tags"])
     if "result_storage" in options:
         options["result_storage"] = storage_of(options["result_storage"])
     return {name: value for name, value in options.items() if name not in _WITHOUT_EFFECT}

@@ -49,6 +49,7 @@ from penstock.digests.names import (
 from penstock.digests.python import combine, digest, find_branch
 from penstock.digests.walk import Walk, attributes
 from penstock.errors import DigestError
+from penstock.runtime import Current
 
 __all__ = [
     "Reach",
@@ -320,6 +321,8 @@ class Reach:
         """Return what represents an object in the piece that uses it. Project code is followed later, as a piece."""
         if isinstance(value, Named):
             return value.text
+        if type(value) is Current:
+            return f"library penstock.runtime.{value.__reduce__()}"
         self.note_dispatcher(value)
         value = behind(value, self.is_project)
         if isinstance(value, ModuleType):

@@ -6,7 +6,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -47,42 +47,57 @@ class Attempt(ABC):
 
     returned: Any = None
     _exits: ExitStack
-    _async_exits: AsyncExitStack
 
     def __enter__(self) -> Self:
         with ExitStack() as exits:
             self._begin(exits)
-            exits.push(self._end)
             self._exits = exits.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
-        return bool(self._exits.__exit__(kind, error, at))
+        if error is not None:
+            return bool(self._exits.__exit__(kind, error, at))
+        try:
+            self._finish()
+        except BaseException as failure:  # noqa: BLE001 (what is around the function judges it)
+            return self._ends_with(failure)
+        self._exits.__exit__(None, None, None)
+        return False
 
     async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as exits:
-            self._begin(exits)
-            exits.push_async_exit(self._end_async)
-            self._async_exits = exits.pop_all()
-        return self
+        return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> bool:
-        return bool(await self._async_exits.__aexit__(kind, error, at))
-
-    @abstractmethod
-    def _begin(self, exits: ExitStack | AsyncExitStack) -> None:
-        """Enter what is around the function."""
-
-    def _end(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
-        """Settle what the function returned or raised, within all that `_begin` entered; True swallows its error."""
+        if error is not None:
+            await self._failed_async(error)
+            return bool(self._exits.__exit__(kind, error, at))
+        try:
+            await self._finish_async()
+        except BaseException as failure:  # noqa: BLE001 (what is around the function judges it)
+            return self._ends_with(failure)
+        self._exits.__exit__(None, None, None)
         return False
 
-    async def _end_async(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> bool:
-        return self._end(kind, error, at)
+    def _ends_with(self, failure: BaseException) -> bool:
+        """Leave what is around the function with this error; raise it if nothing there settles it."""
+        if not self._exits.__exit__(type(failure), failure, failure.__traceback__):
+            raise failure
+        return False
+
+    @abstractmethod
+    def _begin(self, exits: ExitStack) -> None:
+        """Enter what is around the function."""
+
+    def _finish(self) -> None:  # noqa: B027 (most need not)
+        """Wait for what the function returned, within all that `_begin` entered."""
+
+    async def _finish_async(self) -> None:  # noqa: B027 (most need not)
+        """As `_finish`, without holding the event loop up."""
+
+    async def _failed_async(self, error: BaseException) -> None:  # noqa: B027 (most need not)
+        """Wait for what goes on after the function has raised, without holding the event loop up."""
 
 
 A = TypeVar("A", bound=Attempt)
@@ -174,7 +189,7 @@ class JoinedAttempt(Attempt):
         self._frame = frame
         self._before = len(attempts.trace.graph)
 
-    def _begin(self, exits: ExitStack | AsyncExitStack) -> None:
+    def _begin(self, exits: ExitStack) -> None:
         attempts, frame = self._attempts, self._frame
         if attempts.options.retries:
             exits.push(self._judge)
@@ -263,26 +278,24 @@ class RunAttempt(Attempt):
     def __init__(self, active: ActiveRun) -> None:
         self.active = active
 
-    def _begin(self, exits: ExitStack | AsyncExitStack) -> None:
+    def _begin(self, exits: ExitStack) -> None:
         frame = self.active.trace.frame
         exits.enter_context(active_run(self.active))
         exits.enter_context(printing_to_log(frame.name, enabled=frame.log_prints, kind="flow_runs"))
 
-    def _end(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
-        if error is None:
-            self.active.run._value = self.active.finish(self.returned)
-        return False
+    def _finish(self) -> None:
+        self.active.run._value = self.active.finish(self.returned)
 
-    async def _end_async(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> bool:
+    async def _finish_async(self) -> None:
         import asyncio
 
-        if error is None:
-            return await asyncio.to_thread(self._end, kind, error, at)
+        await asyncio.to_thread(self._finish)
+
+    async def _failed_async(self, error: BaseException) -> None:
+        import asyncio
+
         if isinstance(error, Exception):
             await asyncio.to_thread(self.active.end_after_failure)  # and not in the loop, when the run's block ends
-        return False
 
 
 def _told_of(id: str, flow: RunsByItself, parameters: Mapping[str, Any], count: int) -> FlowRunInfo:

@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.environments import storage_of
 from penstock.errors import ConfigurationError
-from penstock.graph.tasks import Delays, check_retries
+from penstock.graph.tasks import Delays, check_retries, checked_tags
 from penstock.runners.base import Runner
 
 Choice = Runner | str | Callable[[int], Runner | str] | None
@@ -58,7 +58,7 @@ def flow_options(given: Mapping[str, Any]) -> dict[str, Any]:
     if "task_runner" in options:
         options["runner"] = options.pop("task_runner")
     if "tags" in options:
-        options["tags"] = frozenset(options["tags"] or ())
+        options["tags"] = checked_tags(options["tags"])
     if "result_storage" in options:
         options["result_storage"] = storage_of(options["result_storage"])
     return options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any
@@ -103,6 +103,15 @@ def check_retries(retries: Any, delays: Any) -> None:
     else:
         fits = callable(delays) or _is_number(delays, 0)
     _check("retry_delay_seconds", delays, fits, "seconds, a list of them, or a function such as exponential_backoff(2)")
+
+
+def checked_tags(tags: Iterable[str] | None) -> frozenset[str]:
+    """Return the tags as a set; raise `ConfigurationError` for a single text, whose letters would be the tags."""
+    if isinstance(tags, str):
+        raise ConfigurationError(
+            f"tags={tags!r}", because="it has to be several texts, such as a list", hint=f"tags=[{tags!r}]"
+        )
+    return frozenset(tags or ())
 
 
 def check_names(name: str, parameters: Sequence[str]) -> None:

@@ -206,13 +206,15 @@ def test_wrong_arguments(call, sound) -> None:
         lambda: task(cache_policy=INPUTS, cache_expiration=timedelta(days=-1))(lambda: 1),
         lambda: task(timeout_seconds="10")(lambda: 1),
         lambda: flow(retries=-1)(lambda: 1),
+        lambda: task(tags="etl")(lambda: 1),
+        lambda: flow(tags="etl")(lambda: 1),
         lambda: ThreadRunner(0),
         lambda: ProcessRunner(0),
     ],
     ids=[
         "task option", "task.with_options", "flow option", "flow.with_options", "retries", "timeout 0", "timeout -1",
         "expiration in seconds", "policy by name", "retries as text", "jitter", "delay", "expiration in the past",
-        "timeout as text", "flow retries", "no threads", "no processes",
+        "timeout as text", "flow retries", "one tag", "one tag of a flow", "no threads", "no processes",
     ],
 )  # fmt: skip
 def test_options_that_make_no_sense(make, sound) -> None:

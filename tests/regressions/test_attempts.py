@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -141,3 +142,16 @@ def test_a_function_may_raise_what_ends_iterators(made: Any, retries: int) -> No
 
     with pytest.raises(StopIteration, match="of the user"):
         made(body, retries=retries)()
+
+
+@ways
+def test_a_traceback_of_a_run_has_nothing_between_the_call_and_the_code_of_the_user(made: Any) -> None:
+    def body() -> int:
+        future: Any = fails(1)
+        return future
+
+    with pytest.raises(LookupError) as caught:
+        made(body)()
+    files = [frame.filename for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert not [file for file in files if "contextlib" in file]
+    assert files[-1] == __file__

@@ -270,3 +270,25 @@ PATCHED = """
     def pipeline():
         return by_name(1)
 """
+
+
+def test_a_task_may_ask_for_its_run_whatever_counts_in_its_key(project: Project) -> None:
+    asking = project(asking=ASKING)
+    run = asking.pipeline.run()
+    assert run.result() == ["task_id", "pipeline"]
+    assert asking.pipeline.run().counts["executed"] == 0
+    assert not asking.pipeline.plan().work
+
+
+ASKING = """
+    from penstock import INPUTS, TASK_CODE, flow, task
+    from penstock.runtime import flow_run, task_run
+
+    @task(cache_policy=INPUTS + TASK_CODE)
+    def named():
+        return ["task_id" if task_run.id else "", flow_run.flow_name]
+
+    @flow
+    def pipeline():
+        return named()
+"""
