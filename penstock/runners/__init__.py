@@ -40,7 +40,7 @@ __all__ = [
 
 
 def _processes(**options: Any) -> Runner:
-    from penstock.runners.local.processes import ProcessRunner  # what it imports costs time that most runs need not pay
+    from penstock.runners.local.processes import ProcessRunner  # slow to import
 
     return ProcessRunner(**options)
 
@@ -87,14 +87,19 @@ _CLUSTERS: dict[str, Callable[..., Runner]] = {
     **{f"dask+{protocol}": _dask_at for protocol in _DASK_PROTOCOLS},
     "ray": _ray,
 }
-"""By the scheme of a cluster's address."""
+"""Runners by the scheme of a cluster's address."""
 
 
 def runner_from(chosen: Runner | str) -> Runner:
-    """The runner itself, or the one an address names: `threads`, `processes`, `dask`, `ray`, each with
-    `?workers=N`, or the address of a cluster: `dask+tcp://host:8786`, `ray://host:10001`. All take `?ship=pkg,other`.
+    """Return the runner at an address; a runner is returned unchanged.
 
-    Raises `ConfigurationError` for an address of no known kind or with options it does not have.
+    Args:
+        chosen: A `Runner`; or `threads`, `processes`, `dask` or `ray`, each optionally with `?workers=N`; or the
+            address of a cluster, `dask+tcp://host:8786` or `ray://host:10001`; or an address that a plugin registers.
+            All accept `?ship=pkg,other`.
+
+    Raises:
+        ConfigurationError: The kind of runner or an option is unknown.
     """
     if not isinstance(chosen, str):
         return chosen
@@ -111,18 +116,22 @@ def runner_from(chosen: Runner | str) -> Runner:
             return runner
         known = [*_RUNNERS, *(f"{scheme}://" for scheme in _CLUSTERS), *plugin_names("penstock.runners")]
         raise ConfigurationError(
-            f"no runner is called {chosen!r}",
-            hint=f"there are {', '.join(sorted(known))}, such as threads?workers=8",
+            f"there is no runner {chosen!r}",
+            hint=f"use one of {', '.join(sorted(known))}, for example threads?workers=8",
         )
     options = dict(parse_qsl(query, keep_blank_values=True))
     workers = options.pop("workers", None)
     if options or (workers is not None and not workers.isdigit()):
-        raise ConfigurationError(f"cannot read the runner {chosen!r}", hint="write threads?workers=8")
+        raise ConfigurationError(
+            f"invalid runner {chosen!r}",
+            because="the only options are workers, a whole number, and ship",
+            hint="write, for example, threads?workers=8",
+        )
     return _RUNNERS[kind](workers=int(workers), **shipped) if workers is not None else _RUNNERS[kind](**shipped)
 
 
 def _without_ship(address: str) -> tuple[str, dict[str, Any]]:
-    """The address without `ship=`, and that as an option."""
+    """Split `ship=` off an address, and return it as an option."""
     base, _, query = address.partition("?")
     pairs = query.split("&") if query else []
     ship = [unquote_plus(pair.removeprefix("ship=")) for pair in pairs if pair.startswith("ship=")]

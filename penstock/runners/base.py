@@ -1,8 +1,9 @@
-"""What a runner must do: the one interface file of runners, read top to bottom.
+"""The interface of runners.
 
-The driver hands an engine **bundles** of calls and gets back one outcome per call. A runner only turns bundles into
-whatever its engine runs and reports what came of them; what happens inside a call is `penstock.worker.execution`, the
-same everywhere. Order, retries, delays, locks, caching and events belong to the driver and exist once.
+The driver submits **bundles** of calls to an engine and receives one outcome per call. A runner only turns bundles into
+tasks of its engine and reports their outcomes. `penstock.worker.execution` implements the calls themselves for all
+runners, and the driver handles order, retries, delays, locks, caching and events. Implementations are verified by
+`penstock.testing.runners.RunnerTests`.
 
     Runner (settings, may be pickled)  --open(context, report)-->  Engine (live workers)
     Engine.submit(bundle) ... report(Started(bundle)) ... report(Finished(bundle, outcomes))
@@ -19,10 +20,12 @@ from penstock.worker.messages import Bundle, Preparation, Report, ShippedTask, W
 
 
 def checked_setup(given: Any) -> Preparation | None:
-    """What was given as `worker_setup=`; raises `ConfigurationError` if it cannot be called."""
+    """Return a `worker_setup=` argument unchanged. Raises `ConfigurationError` if it cannot be called."""
     if given is not None and not callable(given):
         raise ConfigurationError(
-            f"worker_setup={given!r}", because="it cannot be called", hint="give a function without parameters"
+            f"worker_setup cannot be {given!r}",
+            because="it cannot be called",
+            hint="pass a function without parameters",
         )
     setup: Preparation | None = given
     return setup
@@ -30,35 +33,48 @@ def checked_setup(given: Any) -> Preparation | None:
 
 @runtime_checkable
 class Engine(Protocol):
-    """Live workers of one run. Methods are called from the driver's thread only and must not block for long."""
+    """The running workers of one run.
+
+    All methods except `fetch` are called from the driver's thread only. They must not block for long.
+    """
 
     @property
     def capacity(self) -> Mapping[str, float]:
-        """What all workers together have, resources in canonical units, and `slots`: how many bundles they take at a
-        time. If that is more than run at a time, because some wait at the workers, `workers` says how many run."""
+        """The resources of all workers together, in canonical units.
+
+        `slots` is the number of bundles that may be submitted at a time. If some of these wait at the workers,
+        `workers` is the number that run at a time.
+        """
         ...
 
     def register(self, shipped_task: ShippedTask) -> None:
-        """Make a task known before its first call. Raises `RunnerError` if it cannot be shipped."""
+        """Register a task before its first call. Raises `RunnerError` if it cannot be sent to workers."""
         ...
 
     def submit(self, bundle: Bundle) -> None:
-        """Start it as soon as a worker is free. Its end is reported exactly once, whatever happens."""
+        """Start a bundle as soon as a worker is free.
+
+        Exactly one `Finished` is reported for it, with an outcome for each call, whatever happens.
+
+        Raises:
+            RunnerError: The bundle cannot be sent. Nothing of it runs then.
+        """
         ...
 
     def cancel(self, bundle: int) -> None:
-        """Stop it, by force where the engine can. A report that comes later is ignored by the driver."""
+        """Stop a bundle, by force if the engine can. The driver ignores later reports about it."""
         ...
 
     def fetch(self, handle: Any) -> Any:
-        """The value behind a handle, brought to the driver as one that no call has. May be called from any thread.
+        """Return the value of a handle as a private copy. May be called from any thread.
 
-        Raises `DamagedResult` if the engine lost it.
+        Raises:
+            DamagedResult: The engine has lost the value.
         """
         ...
 
     def release(self, handles: Iterable[Any]) -> None:
-        """Values nobody will ask for again."""
+        """Release values that are no longer needed."""
         ...
 
     def close(self) -> None:
@@ -68,32 +84,40 @@ class Engine(Protocol):
 
 @runtime_checkable
 class HoldsBack(Protocol):
-    """An engine that may be given calls before their inputs are made, and holds them back until then."""
+    """An engine that accepts calls before their inputs are computed, and holds them back until then."""
 
     @property
     def held_back(self) -> int:
-        """So many bundles may be under way besides those that could run."""
+        """How many bundles may be submitted in addition to those that can run."""
         ...
 
     def promise(self, bundle: int, node: int) -> Any:
-        """A handle, for other calls only, to what a call will make that was submitted as `promised`.
+        """Return a handle, for other calls only, to the future value of a call that was submitted as `promised`.
 
-        If nothing comes of that call, those that were given the handle are `not_started`.
+        If that call gives no value, the outcome of calls with this handle is `not_started`.
         """
         ...
 
 
 @runtime_checkable
 class Runner(Protocol):
-    """Where a flow runs: settings that open an engine for each run. `runner(flow)` binds a flow to it."""
+    """The settings of where flows run. Opens an engine for each run; `runner(flow)` binds a flow to it."""
 
     @property
     def reach(self) -> Reach:
-        """How far away its workers are: locks and stores have to reach as far."""
+        """How far its workers are spread: this process, this machine or the network. Locks and stores must cover it."""
         ...
 
     def open(self, context: WorkerContext, report: Report) -> Engine:
-        """Live workers for one run. Raises `RunnerError` if there are none to be had."""
+        """Open an engine for one run.
+
+        Args:
+            context: What all calls of the run share.
+            report: To be called with `Started`, `Waits` and `Finished`, from any thread.
+
+        Raises:
+            RunnerError: There are no workers.
+        """
         ...
 
 
@@ -105,14 +129,14 @@ F = TypeVar("F", bound=_HasOptions)
 
 
 class BindsFlows:
-    """Mixin of runners: calling one with a flow gives the same flow, bound to the runner."""
+    """A mixin for runners: calling one with a flow returns the flow bound to the runner."""
 
     def __enter__(self) -> Self:
-        """Runners with something to keep from one run to the next keep it in this block."""
+        """Keep reusable parts of the runner, if it has any, from one run to the next during the block."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """What was kept is let go."""
+        """Release the reusable parts."""
 
     def __call__(self, flow: F) -> F:
         bound: F = flow.with_options(runner=self)

@@ -1,4 +1,4 @@
-"""Resources: what a call asks for, in canonical units, and whether an engine has it."""
+"""Resources: what a call needs, in canonical units, and whether an engine has it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIZE = r"(?i)\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?i?)b?\s*"
 
 
 def parse_bytes(size: float | str) -> float:
-    """`"4GiB"`, `"500MB"` or a number of bytes, as bytes."""
+    """Return the number of bytes of a size such as `"4GiB"`, `"500MB"` or a number."""
     if isinstance(size, int | float):
         return float(size)
     match = re.fullmatch(_SIZE, size)
@@ -25,24 +25,30 @@ def parse_bytes(size: float | str) -> float:
 
 
 def required(resources: Resources | None, attempt: int) -> dict[str, float]:
-    """What this attempt (from 1) needs. Raises `ConfigurationError` for what is not a mapping of numbers."""
+    """Return what an attempt, numbered from 1, needs. Raises `ConfigurationError` for an invalid mapping."""
     if resources is None:
         return {}
     asked: Any = resources(attempt) if callable(resources) else resources
     if not isinstance(asked, Mapping):
-        raise ConfigurationError(f"resources={asked!r}", hint='give a mapping such as {"cpu": 2, "memory": "4GiB"}')
+        raise ConfigurationError(
+            f"resources cannot be {asked!r}", hint='pass a mapping such as {"cpu": 2, "memory": "4GiB"}'
+        )
     needs: dict[str, float] = {}
     for name, amount in asked.items():
         if not isinstance(amount, int | float | str):
-            raise ConfigurationError(f"resources[{name!r}] is {amount!r}", hint="give a number")
+            raise ConfigurationError(
+                f"resources[{name!r}] cannot be {amount!r}", hint='pass a number, or a size such as "4GiB"'
+            )
         needs[str(name)] = parse_bytes(amount)
         if not needs[str(name)] >= 0:
-            raise ConfigurationError(f"resources[{name!r}] is {amount!r}", hint="give a number that is 0 or more")
+            raise ConfigurationError(
+                f"resources[{name!r}] cannot be {amount!r}", hint="pass a number that is not negative"
+            )
     return needs
 
 
 def missing(needs: Mapping[str, float], capacity: Mapping[str, float]) -> str:
-    """Why an engine of this capacity can never run it; empty if it can."""
+    """Describe what an engine of this capacity lacks; empty if it lacks nothing."""
     lacking = [
         f"{name} {amount:g} (there is {capacity.get(name, 0):g})"
         for name, amount in needs.items()
@@ -52,17 +58,19 @@ def missing(needs: Mapping[str, float], capacity: Mapping[str, float]) -> str:
 
 
 WORKER_TIMEOUT = 60.0
-"""So many seconds a call waits for a worker that has what it asks for, if there was one lately or may be soon."""
+"""How long a call waits for a suitable worker, in seconds, if there was one recently or may be soon."""
 
 
 def checked_timeout(worker_timeout: float) -> float:
-    """Raises `ConfigurationError` for what is no number of seconds above 0."""
+    """Return a time-out unchanged. Raises `ConfigurationError` if it is not a number of seconds greater than 0."""
     if not worker_timeout > 0:
-        raise ConfigurationError(f"worker_timeout={worker_timeout}", hint="give a number of seconds above 0")
+        raise ConfigurationError(
+            f"worker_timeout cannot be {worker_timeout}", hint="pass a number of seconds greater than 0"
+        )
     return float(worker_timeout)
 
 
 def local_machine(workers: int) -> dict[str, float]:
-    """The capacity of this machine for so many calls at a time."""
+    """Return the capacity of this machine for a number of concurrent calls."""
     memory = float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
     return {"slots": float(workers), "cpu": float(max(workers, os.cpu_count() or 1)), "memory": memory}

@@ -1,1 +1,1 @@
-"""What users and implementers of Penstock test with: conformance suites, and time and failure as arguments."""
+"""Tools for tests: conformance suites for implementers, and fake clocks and stores."""

@@ -1,4 +1,4 @@
-"""A clock that moves only when a test says so."""
+"""`FakeClock`: a clock that a test controls."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# How often a waiter looks whether the time was moved. Setting its event wakes it at once; moving the time has no hook
-# into somebody else's `threading.Event`, short of its private parts.
+# How often a waiter checks whether the time was moved. Setting its event wakes it at once, but moving the time cannot
+# wake a `threading.Event` without using its private parts.
 _LOOK_SECONDS = 0.001
 
 
@@ -20,10 +20,14 @@ class _Waiter:
 
 
 class FakeClock:
-    """A `penstock.clocks.Clock` for tests, usable from any number of threads.
+    """A `penstock.clocks.Clock` for tests, which any number of threads may use.
 
-    Time stands still until `advance` (a jump: everything due comes late and at once, as after a pause of the machine)
-    or `run_for` (time that passes: each waiter wakes when it is due, and acts before time goes on).
+    Time stands still until `advance` (a jump, as after a suspend of the machine: all waiters that are due wake late and
+    at once) or `run_for` (time passes: each waiter wakes when it is due, and acts before time continues).
+
+    Args:
+        now: The wall-clock time at the start, in seconds since the epoch.
+        monotonic: The monotonic time at the start, in seconds.
     """
 
     def __init__(self, *, now: float = 1_700_000_000.0, monotonic: float = 1_000.0) -> None:
@@ -41,7 +45,7 @@ class FakeClock:
             return self._monotonic
 
     def wait(self, event: threading.Event, timeout: float) -> bool:
-        """Until `event` is set or the time was moved by `timeout` seconds; True if it was set."""
+        """Wait until `event` is set or the clock has moved by `timeout` seconds. Return whether it was set."""
         with self._changed:
             waiter = _Waiter(threading.current_thread(), event, self._monotonic + timeout)
             self._waiters.append(waiter)
@@ -57,37 +61,51 @@ class FakeClock:
 
     @property
     def waiting(self) -> int:
-        """How many threads wait for this clock, not counting those that are due to go on."""
+        """The number of threads that wait for this clock, without those that are due."""
         with self._changed:
             return len(self._asleep())
 
     def wait_until_waiting(self, count: int, *, timeout: float = 10.0) -> None:
-        """Wait (in real time) until at least `count` threads wait for this clock; `TimeoutError` otherwise."""
+        """Wait until at least `count` threads wait for this clock.
+
+        Args:
+            count: The number of threads.
+            timeout: The longest wait in real seconds.
+
+        Raises:
+            TimeoutError: There were not enough threads in time.
+        """
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._asleep()) >= count, timeout):
-                raise TimeoutError(f"{len(self._asleep())} threads wait for the clock, not {count}")
+                raise TimeoutError(f"{len(self._asleep())} threads wait for the clock instead of {count}")
 
     def advance(self, seconds: float) -> None:
-        """Jump ahead: both clocks move by `seconds` at once, and whoever is due wakes."""
+        """Move both clocks by `seconds` at once, and wake the threads that are due."""
         with self._changed:
             self._now += seconds
             self._monotonic += seconds
 
     def set_now(self, now: float) -> None:
-        """Set the wall clock alone, as an administrator or a time server does."""
+        """Set the wall clock only, as an administrator or a time server may do."""
         with self._changed:
             self._now = now
 
     def run_for(self, seconds: float, *, settle: float = 10.0) -> None:
-        """Let `seconds` pass: stop at each deadline until the threads that wake there wait again or have ended.
+        """Let time pass, stopping at each deadline until the threads that wake there wait again or have ended.
 
-        For threads that do nothing but wait for this clock between their deeds, such as heartbeats. `TimeoutError` if
-        one of them does not within `settle` real seconds.
+        This is for threads that wait for nothing but this clock, such as heartbeats.
+
+        Args:
+            seconds: How much time passes.
+            settle: How long to wait for each thread, in real seconds.
+
+        Raises:
+            TimeoutError: A thread neither waited again nor ended in time.
         """
         end = self.monotonic() + seconds
         while True:
             with self._changed:
-                # Not back, if a thread moved the time on while it was awake.
+                # Never backwards: a thread may have moved the time while it was awake.
                 due = max(self._monotonic, min([end, *(waiter.deadline for waiter in self._asleep())]))
                 woken = [waiter.thread for waiter in self._waiters if waiter.deadline <= due]
                 self._now += due - self._monotonic
@@ -97,12 +115,12 @@ class FakeClock:
                 return
 
     def settle(self, threads: Iterable[threading.Thread], *, timeout: float = 10.0) -> None:
-        """Wait (in real time) until each of `threads` waits for this clock or has ended; `TimeoutError` otherwise."""
+        """Wait, in real time, until each thread waits for this clock or has ended. Raises `TimeoutError`."""
         limit = time.monotonic() + timeout
         for thread in threads:
             while thread.is_alive() and not self._waits(thread):
                 if time.monotonic() > limit:
-                    raise TimeoutError(f"{thread.name} neither waits for the clock nor has it ended")
+                    raise TimeoutError(f"{thread.name} neither waits for the clock nor has ended")
                 thread.join(_LOOK_SECONDS)
 
     def _waits(self, thread: threading.Thread) -> bool:

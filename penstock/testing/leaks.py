@@ -1,4 +1,4 @@
-"""What a run that is over must not have left in its driver: waiters, parked keys, leases, slots, values, timers."""
+"""Detects leftovers in the driver of a finished run: waiters, parked keys, leases, permits, values, timers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def left_over(driver: Any) -> dict[str, Any]:
-    """What is left in a `Driver` that was closed, by name; nothing if all is well. It looks behind the interfaces."""
+    """Return what is left in a closed `Driver`, by name; empty if nothing is. Inspects private attributes."""
     core, leases, run = driver._core, driver._performer.leases, driver.run
     admission, dispatch, values = core._admission, core._dispatch, run.values
     limits, rates, locking = admission._limits, admission._rates, admission._locking

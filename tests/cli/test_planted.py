@@ -163,7 +163,7 @@ def test_the_log_that_cannot_be_read_is_told_beside_its_run(penstock: Any, store
     os.mkfifo(store.local_path(f"runs/{GOOD}/events.jsonl") or "")
     done = penstock("show", GOOD)
     assert done.exit_code == 0
-    assert "no ordinary file" in done.stdout
+    assert "not a regular file" in done.stdout
 
 
 def test_texts_for_people_show_what_they_hold() -> None:

@@ -110,7 +110,7 @@ def test_an_exception_of_the_flow_function_exits_with_1(flows: Path, call) -> No
         (["run", "pipelines.py:weekly"], "needs the parameter days"),
         (["run", "pipelines.py:weekly", "2024-01-01"], "unexpected argument '2024-01-01'"),
         (["run", "pipelines.py:weakly"], "did you mean pipelines.py:weekly?"),
-        (["run", "pipelines.py:weekly", *DAY, "--runner", "thread"], "no runner is called"),
+        (["run", "pipelines.py:weekly", *DAY, "--runner", "thread"], "there is no runner"),
         (["run", "pipelines.py:weekly", *DAY, "--store", "ftp://x"], "ftp://"),
         (["run", "pipelines.py:weekly", *DAY, "--profile", "none"], "there is no profile none"),
         (["run"], "Missing argument"),

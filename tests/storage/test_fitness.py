@@ -103,7 +103,7 @@ def test_a_result_that_holds_a_path_is_a_miss_once_the_file_is_gone_or_changed(
     run()
     assert len(ran) == 1
     file.unlink()
-    assert "is gone" in str(run.plan())
+    assert "no longer exists" in str(run.plan())
     run()
     assert (len(ran), file.read_text()) == (2, "content")
     file.write_text("changed")
@@ -122,7 +122,7 @@ def test_a_folder_has_to_be_there_and_a_large_file_has_to_be_untouched(
     folder.rmdir()
     found = results.look_up("t", "k")
     assert isinstance(found, Absent)
-    assert found.because == f"{folder} is gone"
+    assert found.because == f"{folder} no longer exists"
     folder.mkdir()
     os.utime(large, (1, 1))
     found = results.look_up("t", "k")

@@ -104,7 +104,7 @@ def test_a_changed_byte_is_damage_for_whoever_loads_or_scans(results: ResultStor
 
 
 def test_what_is_no_arrow_value_is_refused(results: ResultStore) -> None:
-    with pytest.raises(SerializationError, match="'arrow' does not keep a list"):
+    with pytest.raises(SerializationError, match="'arrow' cannot store this list"):
         publish(results, [1])
 
 

@@ -173,7 +173,7 @@ def test_a_file_address_with_another_option_is_refused(root: Path) -> None:
 def test_a_payload_of_somebody_else_in_ones_own_folder_is_refused(store: LocalStore, root: Path) -> None:
     record = publish(ResultStore(store)).record
     (root / record.payload_name).chmod(0o666)
-    with pytest.raises(StoreError, match="others can change"):
+    with pytest.raises(StoreError, match="other users can change"):
         ResultStore(store).load(record)
 
 

@@ -334,7 +334,7 @@ def test_parts_whose_schemas_differ_have_one_that_fits_all(results: ResultStore)
     assert schema == pa.schema([("a", pa.int64()), ("b", pa.string())])
     with pytest.raises(SerializationError, match="without parts"):
         sink.manifest([])
-    with pytest.raises(SerializationError, match="do not fit together"):
+    with pytest.raises(SerializationError, match="have different schemas"):
         sink.manifest([*written, sink.write(2, pa.table({"a": ["text"]}))])
 
 

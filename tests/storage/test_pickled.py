@@ -148,7 +148,7 @@ def test_a_registered_serializer_keeps_no_other_task_from_being_refused(monkeypa
     assert [bool(annotated_pickle(function)) for function in functions] == [False, False, True]
     register_serializer(AnySerializer())
     assert not any(map(annotated_pickle, functions))
-    with pytest.raises(ConfigurationError, match="no tuple of classes"):
+    with pytest.raises(ConfigurationError, match="not a tuple of classes"):
         register_serializer(VagueSerializer())
 
 

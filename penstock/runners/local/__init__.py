@@ -1,1 +1,1 @@
-"""Runs on this machine: in threads or in processes."""
+"""Runners on this machine: threads and processes."""

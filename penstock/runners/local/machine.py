@@ -1,4 +1,4 @@
-"""What the runners of this machine are told alike: how many calls at a time, and what the machine has."""
+"""The common settings of the runners on this machine."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from penstock.worker.shipping.code_packing import Ship, check_ship
 
 @dataclass(frozen=True)
 class LocalRunner(BindsFlows):
-    """Settings of a runner whose workers are on this machine. Raises `ConfigurationError` for what cannot be."""
+    """The settings of a runner on this machine. Creating it raises `ConfigurationError` for invalid values."""
 
     workers: int
     resources: Mapping[str, float | str] = field(default_factory=dict)
-    """What this machine has besides, or instead of, its `cpu` and `memory`, for tasks that ask for it: numbers and
-    sizes, such as `{"gpu": 1, "memory": "8GiB"}`."""
+    """Resources of this machine in addition to, or in place of, its `cpu` and `memory`: numbers and sizes, such as
+    `{"gpu": 1, "memory": "8GiB"}`."""
     ship: Ship = ()
-    """As for clusters. Workers import here what the driver imports, so it is checked and nothing is sent."""
+    """Packages to ship, as for clusters. Only checked: workers on this machine import what the driver imports."""
     max_workers: int | None = field(default=None, repr=False, compare=False)
-    """Another word for `workers`."""
+    """Another name for `workers`."""
 
     def __post_init__(self) -> None:
         check_ship(self.ship)
@@ -30,4 +30,6 @@ class LocalRunner(BindsFlows):
             object.__setattr__(self, "workers", self.max_workers)
         object.__setattr__(self, "resources", required(self.resources, 1))
         if self.workers < 1:
-            raise ConfigurationError(f"workers={self.workers}", because="nothing could ever run", hint="1 or more")
+            raise ConfigurationError(
+                f"workers cannot be {self.workers}", because="no task could run", hint="pass 1 or more"
+            )

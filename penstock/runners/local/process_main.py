@@ -1,4 +1,4 @@
-"""The other side of ProcessRunner: a worker process that performs bundles until its driver is gone."""
+"""The worker process of ProcessRunner, which runs bundles until its driver ends."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from penstock.worker.shipping.wire import pack_outcomes, pack_waits, unpack_bund
 
 
 def main(descriptor: int, life: int, scratch: str) -> None:
-    """Serve one driver over an inherited socket; `life` ends when the driver's process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; stopping is the driver's decision
+    """Serve one driver over an inherited socket. `life` is a pipe that closes when the driver's process ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, but the driver decides when to stop
     stop = _Stop()
     signal.signal(signal.SIGTERM, stop)
     os.register_at_fork(after_in_child=lambda: _leave_to_parent(descriptor, life))
     threading.Thread(target=_exit_with_driver, args=(life, scratch), daemon=True).start()
-    with contextlib.suppress(_Interrupted):  # that came between two calls
+    with contextlib.suppress(_Interrupted):  # between two calls
         _serve(multiprocessing.connection.Connection(descriptor), scratch, stop)
 
 
@@ -44,7 +44,7 @@ def _serve(connection: multiprocessing.connection.Connection, scratch: str, stop
     broken: Failure | None = None
     try:
         prepare(context)
-    except Exception as error:  # noqa: BLE001 (told with each bundle that would have run here)
+    except Exception as error:  # noqa: BLE001 (reported for each bundle that would have run here)
         broken = portable(describe(error))
     connection.send_bytes(b"up")
     while not stop.asked:
@@ -64,11 +64,11 @@ def _serve(connection: multiprocessing.connection.Connection, scratch: str, stop
 
 
 class _Interrupted(BaseException):
-    """Raised inside of a call to stop it."""
+    """Raised inside a call to stop it."""
 
 
 class _Stop:
-    """The driver cancels what runs here: the call ends with its `finally` blocks, and the process after it."""
+    """The signal handler for cancelling: ends the call after its `finally` blocks, and then the process."""
 
     asked = False
 
@@ -79,9 +79,9 @@ class _Stop:
 
 
 def _leave_to_parent(*descriptors: int) -> None:
-    """In a process that a task forks: what leads to the driver is the worker's alone.
+    """Close the connections to the driver in a process that a task has forked.
 
-    While a child held it open nobody would see the worker end.
+    If a child kept them open, the driver would not notice the end of the worker.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for descriptor in descriptors:
@@ -90,14 +90,14 @@ def _leave_to_parent(*descriptors: int) -> None:
 
 
 def _receive(connection: multiprocessing.connection.Connection, worker: Worker) -> Bundle | Failure:
-    """The next bundle, with the tasks in it that were not sent before; why it cannot be read, if it cannot."""
+    """Receive the next bundle and its new tasks. Return a failure if it cannot be read."""
     *tasks, data = [connection.recv_bytes() for _ in range(int(connection.recv_bytes()) + 1)]
     try:
         for task in tasks:
             shipped_task: ShippedTask = cloudpickle.loads(task)
             worker.shipped_tasks[shipped_task.number] = shipped_task
         return unpack_bundle(data)
-    except BaseException as error:  # noqa: BLE001 (what unpickling imports and runs is the user's code)
+    except BaseException as error:  # noqa: BLE001 (unpickling imports and runs the user's code)
         return portable(describe(error))
 
 
@@ -114,6 +114,6 @@ def _make_worker(context: WorkerContext, scratch: str, report: Callable[[Waits],
 
 
 def _exit_with_driver(life: int, scratch: str) -> None:
-    os.read(life, 1)  # nothing is ever written: this returns when the last writer is gone
+    os.read(life, 1)  # nothing is ever written, so this returns when the driver has ended
     shutil.rmtree(scratch, ignore_errors=True)
     os._exit(1)

@@ -1,8 +1,8 @@
-"""ProcessRunner: calls run in processes of this machine, one thread here for each worker process there.
+"""`ProcessRunner`: runs calls in processes of this machine, with one thread of the driver for each worker process.
 
-A worker that dies takes only its own call with it and is replaced; a call that is cancelled or timed out is
-interrupted, and its worker killed if that does not end it. Values that only other calls need stay out of this process:
-small ones travel as bytes, large ones as files.
+If a worker dies, only its own call is affected, and the worker is replaced. A call that is cancelled or timed out is
+interrupted, and its worker is killed if that does not end it. Values that only other calls need do not enter this
+process: small ones are sent as bytes, large ones as files.
 """
 
 from __future__ import annotations
@@ -54,11 +54,25 @@ _MAIN = (
 
 @dataclass(frozen=True)
 class ProcessRunner(LocalRunner):
-    """Runs calls in `workers` processes. Functions travel by value, so a script needs no `__main__` guard."""
+    """Runs calls in processes of this machine.
+
+    Functions are pickled by value, so scripts need no `__main__` guard.
+
+    Args:
+        workers: The number of processes. Defaults to the number of cores.
+        resources: Resources of the machine in addition to, or in place of, `cpu` and `memory`, for tasks that request
+            them, for example `{"gpu": 1}`.
+        ship: Packages to ship. Only checked on this machine.
+        max_workers: Another name for `workers`.
+        worker_setup: A function without parameters that is called once in each process, before its first call.
+
+    Raises:
+        ConfigurationError: A setting is invalid.
+    """
 
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     worker_setup: Preparation | None = field(default=None, kw_only=True)
-    """Called without arguments once in each worker process, before its first call."""
+    """Called once in each worker process, before its first call."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,18 +88,18 @@ class ProcessRunner(LocalRunner):
 
 @dataclass(slots=True, eq=False)
 class _Seat:
-    """One worker process and the thread that talks to it."""
+    """A worker process and the thread that communicates with it."""
 
     process: subprocess.Popen[bytes] | None = None
     connection: multiprocessing.connection.Connection | None = None
     known: set[int] = field(default_factory=set)
     bundle: int | None = None
     killing: threading.Timer | None = None
-    """The bundle was cancelled: kills the process if it does not end by itself."""
+    """Kills the process of a cancelled bundle if it does not end by itself."""
 
 
 GRACE_SECONDS = 1.0
-"""A call that is cancelled has so long for its `finally` blocks before its process is killed."""
+"""How long a cancelled call may run its `finally` blocks before its process is killed."""
 
 
 class _ProcessEngine:
@@ -97,12 +111,12 @@ class _ProcessEngine:
         self._queue: queue.SimpleQueue[tuple[Bundle, bytes] | None] = queue.SimpleQueue()
         self._guard = threading.Lock()
         self._seats: list[_Seat] = []
-        self._threads: set[threading.Thread] = set()  # those of seats that were given up, too, until they are done
+        self._threads: set[threading.Thread] = set()  # including those of abandoned seats, until they end
         self._unfinished = 0
         self._cancelled: set[int] = set()
         self._shipped_tasks: dict[int, bytes] = {}
         self._scratch = tempfile.mkdtemp(prefix="penstock-")
-        # Workers hold the reading end: when this process dies, however it dies, they see the end of it and exit.
+        # Workers hold the reading end, and exit when this process ends for any reason.
         self._life_read, self._life_write = os.pipe()
         self._closing = False
 
@@ -150,7 +164,7 @@ class _ProcessEngine:
             for seat in self._seats:
                 if seat.bundle is not None and seat.process is not None:
                     self._stop(seat, seat.process)
-            threads = list(self._threads)  # a seat whose call ends just now may be given up meanwhile
+            threads = list(self._threads)  # a copy, since seats may be abandoned meanwhile
         for _ in threads:
             self._queue.put(None)
         for thread in threads:
@@ -160,7 +174,7 @@ class _ProcessEngine:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _stop(self, seat: _Seat, process: subprocess.Popen[bytes]) -> None:
-        """Interrupt what the process does, so that its `finally` blocks run; kill it if that takes too long."""
+        """Interrupt the process's call, so that its `finally` blocks run; kill the process if that takes too long."""
         if seat.killing is not None:
             return
         process.terminate()
@@ -169,7 +183,7 @@ class _ProcessEngine:
         seat.killing.start()
 
     def _lend(self, report: Waits) -> None:
-        """One worker more may run a call while one waits for others by a run inside of its call."""
+        """Allow one more running call while a worker waits in a nested run."""
         change = 1 if report.waits else -1
         with self._guard:
             self._limit += change
@@ -228,20 +242,20 @@ class _ProcessEngine:
                 self._lend(data)
                 lent = [*lent, data] if data.waits else lent[1:]
         finally:
-            for waits in lent:  # it died while it was lent out
+            for waits in lent:  # the worker died while it was lent out
                 self._lend(replace(waits, waits=False))
         try:
             outcomes, logs = unpack_outcomes(data)
-        except Exception as error:  # noqa: BLE001 (what unpickling runs is the user's code)
+        except Exception as error:  # noqa: BLE001 (unpickling runs the user's code)
             outcomes, logs = describe(error), []
         if isinstance(outcomes, Failure):
-            seat.known.clear()  # a task may be what could not be read
+            seat.known.clear()  # possibly a task could not be read
             outcomes = none_read(bundle, outcomes)
         log_again(logs)
         return list(outcomes)
 
     def _hire(self, seat: _Seat) -> multiprocessing.connection.Connection:
-        """The seat's worker, started if there is none."""
+        """Return the connection to the seat's worker, starting one if needed."""
         if seat.connection is not None:
             return seat.connection
         ours, theirs = socket.socketpair()
@@ -253,15 +267,15 @@ class _ProcessEngine:
         with self._guard:
             seat.process = process
             if self._closing or seat.bundle in self._cancelled:
-                process.kill()  # whoever cancelled it found no process to kill yet
+                process.kill()  # it was cancelled before the process existed
         seat.connection = multiprocessing.connection.Connection(ours.detach())
         seat.known = set()
         seat.connection.send_bytes(self._context)
-        seat.connection.recv_bytes()  # it is up: the time that a call may take begins here, not with its imports
+        seat.connection.recv_bytes()  # the worker is ready, so that time-outs of calls do not include its start
         return seat.connection
 
     def _dismiss(self, seat: _Seat) -> str:
-        """End the seat's worker and say how it ended."""
+        """End the seat's worker, and describe how it ended."""
         connection, seat.connection = seat.connection, None
         if connection is not None:
             connection.close()
@@ -269,7 +283,7 @@ class _ProcessEngine:
         if process is None:
             return ""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=5)  # it exits by itself when its connection closes
+            process.wait(timeout=5)  # it exits when its connection closes
         if process.poll() is None:
             process.kill()
         code = process.wait()

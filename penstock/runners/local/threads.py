@@ -1,4 +1,4 @@
-"""ThreadRunner: calls run in threads of this process. The default: no start-up cost, values are shared objects."""
+"""`ThreadRunner`: runs calls in threads of this process. The default, since it has no start-up cost."""
 
 from __future__ import annotations
 
@@ -19,19 +19,30 @@ from penstock.worker.execution import Worker
 from penstock.worker.messages import Bundle, Finished, Report, ShippedTask, Started, Waits, WorkerContext
 
 GRACE_SECONDS = 1.0
-"""A call that was interrupted has so long for its `finally` blocks before the run ends without it."""
+"""How long an interrupted call may run its `finally` blocks before the run ends without waiting for it."""
 
 
 def default_workers() -> int:
-    """As many as there are cores, and four more for calls that wait for disks and networks."""
+    """Return the number of cores plus four, for calls that wait for disks and networks."""
     return min(32, (os.cpu_count() or 1) + 4)
 
 
 @dataclass(frozen=True)
 class ThreadRunner(LocalRunner):
-    """Runs calls in `workers` threads. A call that is timed out or cancelled is interrupted at its next line of Python.
+    """Runs calls in threads of this process.
 
-    Code inside C extensions cannot be interrupted: its thread is left behind and replaced.
+    A call that is timed out or cancelled is interrupted at its next line of Python. Code inside C extensions cannot be
+    interrupted; its thread is abandoned and replaced.
+
+    Args:
+        workers: The number of concurrent calls. Defaults to the number of cores plus four.
+        resources: Resources of the machine in addition to, or in place of, `cpu` and `memory`, for tasks that request
+            them, for example `{"gpu": 1}`.
+        ship: Packages to ship. Only checked on this machine.
+        max_workers: Another name for `workers`.
+
+    Raises:
+        ConfigurationError: A setting is invalid.
     """
 
     workers: int = field(default_factory=default_workers)
@@ -68,7 +79,7 @@ class _ThreadEngine:
         self._seats: list[_Seat] = []
         self._unfinished = 0
         self._cancelled: set[int] = set()
-        self._leaving: list[tuple[threading.Thread, float]] = []  # interrupted ones, and until when they are waited for
+        self._leaving: list[tuple[threading.Thread, float]] = []  # interrupted threads, and their deadlines
         self._worker = Worker(
             context,
             open_results=context.open_results,
@@ -104,7 +115,7 @@ class _ThreadEngine:
         return copied(_open_box(handle))
 
     def release(self, handles: Iterable[Any]) -> None:
-        """Nothing to do: the values go with the last reference to their boxes."""
+        """Do nothing: values are freed with the last reference to their boxes."""
 
     def close(self) -> None:
         with self._guard:
@@ -121,7 +132,7 @@ class _ThreadEngine:
                 seat.thread.join()
 
     def _lend(self, report: Waits) -> None:
-        """One call more may run while one waits for others by a run inside of it."""
+        """Allow one more running call while another one waits in a nested run."""
         change = 1 if report.waits else -1
         with self._guard:
             self._limit += change
@@ -140,11 +151,11 @@ class _ThreadEngine:
         seat.abandoned = True
         self._seats.remove(seat)
         self._unfinished -= 1
-        import ctypes  # for attempts that take too long
+        import ctypes  # only needed for interrupting
 
         assert seat.thread is not None
-        assert seat.thread.ident is not None  # it has taken a bundle up
-        # The seat is abandoned, so the exception may arrive late: it then ends a thread that would end anyway.
+        assert seat.thread.ident is not None  # it has started a bundle
+        # The seat is abandoned, so if the exception arrives late, it only ends a thread that would end anyway.
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(seat.thread.ident), ctypes.py_object(_Interrupted))
         self._leaving.append((seat.thread, time.monotonic() + GRACE_SECONDS))
         if replace:

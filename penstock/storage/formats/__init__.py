@@ -1,1 +1,1 @@
-"""Formats of values: what turns a value into bytes and back."""
+"""Formats: serializers that turn values into bytes and back."""

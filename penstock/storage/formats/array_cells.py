@@ -1,4 +1,4 @@
-"""numpy arrays of Python objects and of text of any length as typed JSON, and masked arrays as records in .npy."""
+"""numpy arrays of Python objects and variable-length strings as typed JSON, and masked arrays as records in .npy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from penstock.storage.records.records import About
 
 
 class CellsSerializer:
-    """Arrays of objects that typed JSON keeps, and of numpy's StringDType, cell by cell."""
+    """Arrays of objects that typed JSON can store, and of numpy's StringDType, cell by cell."""
 
     name = "json/array"
     suffix = ".json"
@@ -35,9 +35,9 @@ class CellsSerializer:
             file.write(_document(value))
         except Unkept as unkept:
             raise SerializationError(
-                "an array of objects does not survive typed JSON",
+                "typed JSON cannot store an array of objects",
                 where=f"result{unkept.where}",
-                because=unkept.because or f"a {type_name(unkept.leaf)} has no form there",
+                because=unkept.because or f"it has no form for a {type_name(unkept.leaf)}",
             ) from None
         return About(rows=len(value) if value.ndim else None, details={"dtype": str(value.dtype)})
 
@@ -48,7 +48,9 @@ class CellsSerializer:
         shape, cells = tuple(said["shape"]), said["cells"]
         order: Any = "F" if said["order"] == "F" else "C"
         if math.prod(shape) != len(cells):
-            raise SerializationError("an array claims another number of elements than it has", because=f"{shape}")
+            raise SerializationError(
+                "a stored array has the wrong number of elements", because=f"its shape should be {shape}"
+            )
         flat = numpy.empty(len(cells), dtype=object)
         for number, cell in enumerate(cells):
             flat[number] = cell
@@ -66,7 +68,7 @@ def _document(value: Any) -> bytes:
 
 
 class MaskedSerializer:
-    """Masked arrays: records of the data and the mask, so that `numpy.load` has both."""
+    """Masked arrays, as records of data and mask that `numpy.load` can read."""
 
     name = "npy/masked"
     suffix = ".npy"

@@ -13,15 +13,15 @@ from penstock.storage.records.records import About
 
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 4 << 20
-"""Bytes: numpy's own limit is so low that its structured arrays of a few hundred fields are above it."""
+"""In bytes. numpy's own limit is exceeded by structured arrays of a few hundred fields."""
 _MAX_FIRST = 60_000
-"""Characters that the first version of the format has room for, besides the shape."""
+"""The number of characters for which the first version of the format has room, besides the shape."""
 _KINDS = ("ndarray", "memmap", "matrix", "recarray")
 _SHOWN = 200
 
 
 class NumpySerializer:
-    """Arrays of numpy's own classes without objects in them; shape, dtype and memory order are kept."""
+    """Arrays of numpy's own classes without objects. Shape, dtype and memory order are preserved."""
 
     name = "npy"
     suffix = ".npy"
@@ -34,7 +34,7 @@ class NumpySerializer:
             return False
         if type(value).__module__.partition(".")[0] != "numpy" or value.dtype.hasobject or value.dtype.metadata:
             return False
-        # Numpy writes types that are not its own (such as its variable-length strings) as pickles.
+        # numpy pickles arrays of other types, such as its variable-length strings.
         if value.dtype.kind == "T" or numpy.lib.format.descr_to_dtype(_descr(value.dtype)) != value.dtype:
             return False
         return len(repr(_descr(value.dtype))) < _MAX_HEADER // 2
@@ -54,16 +54,16 @@ class NumpySerializer:
 
         if about.details.get("longdouble", _long_float()) != _long_float():
             raise SerializationError(
-                "an array of long doubles cannot be read here",
-                because=f"it was written where they are {about.details['longdouble']}; here they are {_long_float()}",
-                hint="have the task return float64",
+                "an array of long doubles cannot be read on this machine",
+                because=f"it was written with {about.details['longdouble']}, and this machine has {_long_float()}",
+                hint="return float64 from the task",
             )
         start, shape, order, dtype = _header(data)
-        # The header says how much there is before a byte of the array is read.
+        # Checked before any byte of the array is read.
         if math.prod(shape) * dtype.itemsize > len(data) - start:
             raise SerializationError(
-                "an array claims more elements than its file holds",
-                because=f"{shape} of {dtype}",
+                "a stored array has fewer elements than its header says",
+                because=f"its shape should be {shape}, of {dtype}",
             )
         array = numpy.ndarray(shape, dtype, buffer=data, offset=start, order=order)
         if data.readonly:
@@ -75,14 +75,14 @@ def _of_class(array: Any, name: str) -> Any:
     import numpy
 
     if name not in _KINDS:
-        raise SerializationError(f"numpy has no class {name!r} of arrays")
+        raise SerializationError(f"numpy has no array class {name!r}")
     if name == "recarray":
         return array.view(numpy.recarray)
     return array.view(getattr(numpy, name))
 
 
 def _header(data: memoryview) -> tuple[int, tuple[int, ...], Any, Any]:
-    """Where the array begins, its shape, order and dtype. Raises `SerializationError` for anything else."""
+    """Return the start, shape, order and dtype of the array. Raises `SerializationError` for an invalid header."""
     import numpy
 
     try:
@@ -91,12 +91,12 @@ def _header(data: memoryview) -> tuple[int, tuple[int, ...], Any, Any]:
         (size,) = struct.unpack_from("<H" if version == 1 else "<I", data, 8)
         text = bytes(data[start : start + size])
         if bytes(data[:6]) != _MAGIC or version not in (1, 2, 3) or size > _MAX_HEADER or len(text) != size:
-            raise SerializationError("an array does not read back", because="it has no header of numpy's")
+            raise SerializationError("a stored array cannot be read", because="it has no numpy header")
         said = ast.literal_eval(text.decode("utf-8" if version == 3 else "latin-1"))
         shape, order, descr = said["shape"], "F" if said["fortran_order"] is True else "C", said["descr"]
         dtype = numpy.lib.format.descr_to_dtype(descr)
         if dtype.hasobject or not all(type(length) is int and length >= 0 for length in shape):
-            raise SerializationError("an array does not read back", because="its header is of no plain array")
+            raise SerializationError("a stored array cannot be read", because="its header is not that of a plain array")
     except (
         ValueError,
         SyntaxError,
@@ -107,7 +107,7 @@ def _header(data: memoryview) -> tuple[int, tuple[int, ...], Any, Any]:
         RecursionError,
         MemoryError,
     ) as error:
-        raise SerializationError("an array does not read back", because=f"its header is damaged: {error}") from error
+        raise SerializationError("a stored array cannot be read", because=f"its header is damaged: {error}") from error
     return start + size, tuple(shape), order, dtype
 
 
@@ -118,7 +118,7 @@ def _descr(dtype: Any) -> Any:
 
 
 def _version(dtype: Any) -> tuple[int, int]:
-    """The format's, told to numpy, which else warns of all but the first."""
+    """Return the version of the format. numpy warns of all but the first unless it is given."""
     said = repr(_descr(dtype))
     if not said.isascii():
         return (3, 0)
@@ -134,7 +134,7 @@ def _has_long_floats(dtype: Any) -> bool:
 
 
 def _long_float() -> str:
-    """What a long double is on this machine: their bytes mean something else on others."""
+    """Describe long doubles of this machine, since their representation differs between machines."""
     import numpy
 
     info = numpy.finfo(numpy.longdouble)

@@ -1,7 +1,7 @@
-"""Which class a stored value's class is here: by importable name, among what this process has imported.
+"""Finds the classes of stored values by importable name among the modules that this process has imported.
 
-What a record says is anyone's word where a store is shared. So a name in it never leads to an import, except of a
-module that the task's own module imports somewhere, and where the record is believed like our own code.
+In a shared store, anyone may have written a record. So a name in it never causes an import, except of a module that the
+task's own module imports somewhere, or if the record is trusted like the user's own code.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from penstock.process.main_modules import MAIN_NAMES, Names, importable_module, 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """On whose behalf something is read."""
+    """The task whose result is being read, and how far the result is trusted."""
 
     task: str = ""
-    """Its importable name; the modules that its module imports may be imported."""
+    """Its importable name. The modules that its module imports may be imported."""
     believed: Callable[[], bool] = lambda: False
-    """Whether any module may be imported, since whoever wrote this could as well have written a pickle."""
+    """Returns whether any module may be imported, because the writer could have stored a pickle as well."""
 
 
 class reading:
-    """Within the block, classes are looked for on behalf of a task."""
+    """Look up classes on behalf of a task during the block."""
 
     __slots__ = ("_reading", "_token")
 
@@ -45,7 +45,7 @@ class reading:
 
 
 def is_believed() -> bool:
-    """Whether what is being read was written by somebody who might as well run code here."""
+    """Return whether the data being read come from a writer who is trusted to run code here."""
     return _current.get().believed()
 
 
@@ -53,20 +53,20 @@ _current: ContextVar[Reading] = ContextVar("penstock_reading", default=Reading()
 
 
 def class_name(cls: type) -> str:
-    """`module:qualname`, if that leads to this class here and in any process that has its module; else empty."""
+    """Return `module:qualname` if it identifies this class in every process with its module; else an empty string."""
     module, qualname = importable_module(cls.__module__), cls.__qualname__
     names = living_names(module)
     if _named(names, qualname) is cls:
         return f"{module}:{qualname}"
-    # The classes inside of others lose their qualified names when a script's classes travel to a worker.
+    # Nested classes of a script lose their qualified names when they are sent to a worker.
     inner = _inner_name(cls, names or {}) if cls.__module__ in MAIN_NAMES else ""
     return f"{module}:{inner}" if inner else ""
 
 
 def find_class(name: str) -> type:
-    """The class of a name that `class_name` gave.
+    """Return the class for a name of `class_name`.
 
-    Raises `CodecRefused` if it is not here. Runs nothing of the module's: no `__getattr__`, no property.
+    Runs no code of the module: no `__getattr__`, no property. Raises `CodecRefused` if the class is not found.
     """
     module, _, qualname = name.partition(":")
     module = home_of(module)
@@ -75,15 +75,16 @@ def find_class(name: str) -> type:
         living = _imported(module)
     if living is None:
         raise CodecRefused(
-            f"a result holds a {module}.{qualname}, and the module {module!r} is not imported",
-            because="a name in a stored result imports nothing by itself",
+            f"a result contains a {module}.{qualname}, but the module {module!r} is not imported",
+            because="names in stored results never import modules by themselves",
             hint=f"import {module} where the task is defined, or name it in the task's return annotation",
         )
     found = _named(living, qualname)
     if found is None:
         raise CodecRefused(
-            f"a result holds a {module}.{qualname}, and there is no such class",
-            hint="it was renamed, moved, or is defined under the script's `if __name__` only: refresh the result",
+            f"a result contains a {module}.{qualname}, but there is no such class",
+            because="it was renamed, moved, or is only defined under the script's `if __name__`",
+            hint="restore the class, or refresh the result",
         )
     return found
 
@@ -91,7 +92,7 @@ def find_class(name: str) -> type:
 def _named(names: Names | None, qualname: str) -> type | None:
     if names is None:
         return None
-    # A parametrised generic of pydantic may have dots in its name, and lies in its module as a whole.
+    # The name of a parametrised pydantic generic may contain dots, and is one name in its module.
     found = names.get(qualname)
     for part in () if found is not None else qualname.split("."):
         found = (names if found is None else vars(found)).get(part)
@@ -101,7 +102,7 @@ def _named(names: Names | None, qualname: str) -> type | None:
 
 
 def _inner_name(cls: type, names: Names, deep: int = 4) -> str:
-    """Where a class of a script is inside of its other classes."""
+    """Return the qualified name of a class nested in other classes of a script."""
     for name in list(names):
         held = names[name]
         if isinstance(held, type) and held.__module__ in MAIN_NAMES and "." not in name:
@@ -127,7 +128,7 @@ def _imported(module: str) -> Names | None:
 
 
 def _imports_of(module: str) -> set[str]:
-    """The modules that the source of an imported module imports anywhere, in functions and for type checkers too."""
+    """Return the modules that a module's source imports anywhere, including in functions and for type checkers."""
     living = living_names(module) if module else None
     if living is None:
         return set()

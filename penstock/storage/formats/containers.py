@@ -1,9 +1,9 @@
-"""Containers that hold tables, arrays or objects: a manifest with the container, and each part in a format of its own.
+"""Containers of tables, arrays or objects: a manifest with the container, and each part in its own format.
 
-The container (tuples, dicts, dataclasses, models, at any depth) is typed JSON in the manifest; a table is a Parquet
-file beside it, an array an .npy file, small ones lie in the manifest itself. Objects that only pickle keeps are in one
-.pkl file together, so that what is one object in the value stays one; then the whole is under the rules for pickles.
-Unlike datasets, which have the same files, containers are read whole.
+The container (tuples, dicts, dataclasses, models, at any depth) is typed JSON in the manifest. A table is a Parquet
+file and an array an .npy file next to it; small ones are in the manifest itself. Objects that need pickle are together
+in one .pkl file, so that shared objects stay shared; the rules for pickles then apply to the whole container. Unlike
+datasets, which use the same kinds of files, containers are read whole.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from penstock.storage.records.records import CONTAINER, About
 SMALL_BYTES = 2 << 10
 """Arrays and the like up to this size have no file of their own."""
 _AT_ONCE = 8
-"""Parts that are written or fetched at the same time."""
+"""The number of parts that are written or fetched concurrently."""
 Choose = Callable[[Any], Serializer]
 ReaderOf = Callable[[str, bool], Serializer]
 
 
 @dataclass(slots=True)
 class EncodedContainer:
-    """One container, taken apart: the serializer of this value alone."""
+    """An encoded container: a serializer for this value only."""
 
     name: str
     safe: bool
@@ -54,16 +54,16 @@ class EncodedContainer:
     document: bytes = b""
     leaves: list[tuple[Any, Serializer]] = field(default_factory=list)
     pickled: list[int] = field(default_factory=list)
-    """The numbers of the leaves that only pickle keeps."""
+    """The numbers of the leaves that need pickle."""
     paths: list[Any] = field(default_factory=list)
-    """Those that the container itself holds."""
+    """The paths that the container itself holds."""
     suffix: str = MANIFEST_SUFFIX
 
     def can(self, value: Any) -> bool:
         return True
 
     def write_parts(self, value: Any, sink: PartSink) -> tuple[Manifest, str]:
-        """Have all parts written; their manifest, and the name of the container's type."""
+        """Write all parts. Return their manifest and the name of the container's type."""
         places: list[Leaf | None] = [None] * len(self.leaves)
         files: list[tuple[Any, Serializer, list[int]]] = []
         for number, (leaf, serializer) in enumerate(self.leaves):
@@ -97,7 +97,7 @@ class EncodedContainer:
 
 
 class ContainerSerializer:
-    """Containers of which parts have formats of their own: without pickles, or with some."""
+    """Containers whose parts have formats of their own, with or without pickles."""
 
     suffix = MANIFEST_SUFFIX
 
@@ -110,7 +110,7 @@ class ContainerSerializer:
         return self.prepare(value) is not None
 
     def prepare(self, value: Any) -> EncodedContainer | None:
-        """The container, taken apart once; None for what is none, or has no part with a format of its own."""
+        """Encode a container. Returns None for other values, and for containers without a separate part."""
         if isinstance(value, _LEAVES) or not _may_hold_parts(value):
             return None
         made = EncodedContainer(self.name, self.safe, value)
@@ -121,7 +121,7 @@ class ContainerSerializer:
             if known is not None:
                 return known
             if leaf is value:
-                return None  # an object, and no container
+                return None  # an object, not a container
             serializer = self._choose(leaf)
             if not serializer.safe and (self.safe or serializer.name != "pickle"):
                 return None
@@ -138,7 +138,7 @@ class ContainerSerializer:
         return made if len(made.pickled) < len(made.leaves) and self.safe is not bool(made.pickled) else None
 
     def load(self, parts: StoredParts, *, limit: int) -> Any:
-        """The container again, whole. Raises as reading each of its parts does."""
+        """Read the whole container. Raises the errors of reading its parts."""
         manifest = parts.manifest
         serializers = [self._reader_of(part.codec, not self.safe) for part in manifest.parts]
         left = limit - sum(part.size for part in manifest.parts)
@@ -174,12 +174,12 @@ _LEAVES = (str, bytes, bytearray, int, float, complex, type(None))
 
 
 def _may_hold_parts(value: Any) -> bool:
-    """Whether it is worth to look: arrays and tables themselves are no containers."""
+    """Return whether a value should be searched for parts. Arrays and tables themselves are not containers."""
     return type(value).__module__.partition(".")[0] not in ("numpy", "pandas", "polars", "pyarrow", "dask", "ray")
 
 
 def _small(leaf: Any, serializer: Serializer) -> Leaf | None:
-    """A leaf that goes into the manifest; None if it is too large for that."""
+    """Return a leaf for the manifest itself, or None if it is too large."""
     if _size_of(leaf) > SMALL_BYTES or serializer.suffix == ".parquet":
         return None
     buffer = io.BytesIO()
@@ -202,7 +202,7 @@ def _contents(file: StoredFile, serializer: Serializer) -> memoryview:
 
 
 def _all_at_once(works: list[Callable[[], Any]]) -> list[Any]:
-    """What each returns, several of them at work at the same time."""
+    """Run functions concurrently and return their results."""
     if len(works) < 2:
         return [work() for work in works]
     with ThreadPoolExecutor(min(_AT_ONCE, len(works)), "penstock-parts") as pool:
@@ -211,4 +211,4 @@ def _all_at_once(works: list[Callable[[], Any]]) -> list[Any]:
 
 
 def _no_file(name: str) -> SerializationError:
-    return SerializationError(f"{name!r} is not one file", because="it is written in parts")
+    return SerializationError(f"{name!r} is not a single file", because="it is written in parts")

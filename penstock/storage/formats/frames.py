@@ -1,7 +1,7 @@
-"""Tables by whose they are: pyarrow, pandas, polars, and streams of record batches written with bounded memory.
+"""Tables of pyarrow, pandas and polars, and streams of record batches, which are written with bounded memory.
 
-Parquet, wherever the file says all of the value; what it has no type for goes into an Arrow file, which keeps every
-type there is. Only what holds Python objects that no format knows is left to pickle.
+Tables are stored as Parquet if that preserves everything, else as an Arrow file, which supports every type. Only tables
+with Python objects that no format supports are left to pickle.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Form = Literal["parquet", "arrow"]
 
 @dataclass(frozen=True, slots=True)
 class EncodedTable:
-    """One value that is an Arrow table already: the serializer of this value alone."""
+    """A value that is already converted to an Arrow table: a serializer for this value only."""
 
     name: str
     suffix: str
@@ -45,11 +45,11 @@ class EncodedTable:
         return self.about
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
-        raise SerializationError(f"{self.name!r} is read by its codec")
+        raise SerializationError("an encoded table is only for writing", because=f"{self.name!r} is read by its codec")
 
 
 class ArrowSerializer:
-    """pyarrow Tables and RecordBatches; a RecordBatchReader or generator of batches is written as it comes."""
+    """pyarrow Tables and RecordBatches, and RecordBatchReaders and generators of batches, which are streamed."""
 
     name = "parquet/arrow"
     suffix = ".parquet"
@@ -83,7 +83,7 @@ class ArrowSerializer:
 
 
 class PandasSerializer:
-    """pandas DataFrames, Series, Indexes and arrays, with all that belongs to them."""
+    """pandas DataFrames, Series, Indexes and arrays, with all their attributes."""
 
     safe = True
 
@@ -95,7 +95,7 @@ class PandasSerializer:
         return self.prepare(value) is not None
 
     def prepare(self, value: Any) -> EncodedTable | None:
-        """The value, encoded once; None if this form does not keep it."""
+        """Encode the value. Returns None if this format cannot store it without loss."""
         if type(value).__module__.partition(".")[0] != "pandas" or "pandas" not in sys.modules:
             return None
         from penstock.storage.formats.pandas import tables as pandas_tables
@@ -105,7 +105,7 @@ class PandasSerializer:
         try:
             table = pandas_tables.encode_value(value)
         except Unkept as unkept:
-            if self.suffix == ".arrow":  # which is asked last
+            if self.suffix == ".arrow":  # tried last
                 _warn(value, f"{unkept.where or 'it'} is a {type_name(unkept.leaf)} ({unkept.because or 'an object'})")
             return None
         if self.suffix == ".parquet" and pandas_tables.lost_by_parquet(table):
@@ -116,7 +116,7 @@ class PandasSerializer:
     def write(self, value: Any, file: BinaryIO) -> About:
         prepared = self.prepare(value)
         if prepared is None:
-            raise SerializationError(f"{self.name!r} does not keep a {type_name(value)} as it is")
+            raise SerializationError(f"{self.name!r} cannot store this {type_name(value)} without loss")
         return prepared.write(value, file)
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
@@ -131,7 +131,7 @@ class PandasSerializer:
 
 
 class PolarsSerializer:
-    """polars DataFrames and Series. A LazyFrame is refused: it is a plan, and its files may change under it."""
+    """polars DataFrames and Series. A LazyFrame is refused: it is a plan, and the files it reads may change."""
 
     safe = True
 
@@ -155,7 +155,7 @@ class PolarsSerializer:
 
         kept = polars_files.keeps(value, self.suffix)
         if not kept and self.suffix == ".arrow":
-            _warn(value, "it holds objects that no format of polars keeps")
+            _warn(value, "it contains objects that no format of polars supports")
         return kept
 
     def write(self, value: Any, file: BinaryIO) -> About:
@@ -174,6 +174,6 @@ def _warn(value: Any, why: str) -> None:
 
 
 def is_arrow_table(value: Any) -> bool:
-    """Whether it is a Table or RecordBatch, and no class of somebody's that extends them."""
+    """Return whether a value is a Table or RecordBatch, not an instance of a user's subclass."""
     kind = type(value)
     return kind.__module__.partition(".")[0] == "pyarrow" and kind.__name__ in ("Table", "RecordBatch")

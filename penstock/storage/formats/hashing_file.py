@@ -1,4 +1,4 @@
-"""Files whose bytes are counted and hashed on their way to the store."""
+"""Files whose bytes are counted and hashed while they are written to a store."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any, BinaryIO
 from blake3 import blake3
 
 LARGE_BYTES = 1 << 20
-"""From this size on, files are hashed while the next part is made."""
+"""Larger files are hashed in a thread of their own."""
 _PARTS_AHEAD = 4
 _PART_BYTES = 1 << 20
-"""Parts have about this size, however much is written at once: half of what Parquet writes is a few bytes."""
+"""The approximate size of a part, whatever the size of single writes: half of Parquet's writes are a few bytes."""
 
 
 class HashedFile(io.RawIOBase):
-    """Passes bytes on to a file, and counts and hashes them on the way.
+    """Passes bytes on to a file, counting and hashing them.
 
-    What is large is passed on and hashed by a thread of its own, while the writer makes the next part: then a
-    verified payload takes no longer than a bare file.
+    For large files, a thread writes and hashes one part while the caller produces the next, so that a verified payload
+    takes no longer than a plain file.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -61,7 +61,7 @@ class HashedFile(io.RawIOBase):
         return size
 
     def finish(self) -> None:
-        """Wait until all is passed on; raises what went wrong with that."""
+        """Wait until everything is written. Raises the error of a failed write."""
         if self._parts is not None and self._thread is not None:
             self._parts.put(self._pending)
             self._parts.put(None)
@@ -72,7 +72,7 @@ class HashedFile(io.RawIOBase):
             raise self.error
 
     def _work(self, parts: queue.Queue[bytearray | None]) -> None:
-        # Takes all there is even after an error, or the writer would wait for ever.
+        # Empties the queue even after an error; otherwise the writer would block.
         while (part := parts.get()) is not None:
             if self.error is None:
                 self._pass_on(part)

@@ -1,8 +1,8 @@
-"""Results that are paths, or hold some: what the files were like, and whether they still are.
+"""Results that are or contain paths: notes of the files, and checking whether these are unchanged.
 
-A path is only worth what lies there. Of a `Path` to an existing file the record has its size, its time of change and,
-if it is small, a digest of its content; a look-up that finds another file, or none, is a miss. Where the file lived on
-another machine, it is not there. A str is a str, whatever it names.
+For a `Path` to an existing file, the record contains the size and modification time of the file and, if it is small, a
+digest of its content. If a look-up finds a different file or none, it is a miss; so also on a machine without the file.
+A str is never treated as a path.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 from blake3 import blake3
 
 _SMALL = 1 << 20
-"""Bytes up to which content counts as well: a file that was only touched is the same."""
+"""The content of files up to this size is digested, so that one that was only touched counts as unchanged."""
 _MOST = 100
-"""Paths that are noted of one result; of more, the first."""
+"""How many paths of a result are noted; further ones are ignored."""
 
 
 def note_of_paths(paths: Iterable[pathlib.Path]) -> dict[str, str]:
-    """What a record says of the files and folders that a value's paths lead to, as they are now."""
+    """Return the record's note of the files and folders of a value's paths as they are now."""
     notes = {os.fsdecode(path): note for path in list(paths)[:_MOST] if (note := _note(path)) is not None}
     try:
         return {"files": json.dumps(notes, ensure_ascii=True)} if notes else {}
@@ -32,7 +32,7 @@ def note_of_paths(paths: Iterable[pathlib.Path]) -> dict[str, str]:
 
 
 def merged_facts(facts: Iterable[dict[str, str]]) -> dict[str, str]:
-    """What records say of several parts, as what is said of the whole."""
+    """Merge the notes about several parts into one about the whole value."""
     merged: dict[str, str] = {}
     for each in facts:
         files = json.loads(merged.get("files", "{}")) | json.loads(each.get("files", "{}"))
@@ -41,14 +41,14 @@ def merged_facts(facts: Iterable[dict[str, str]]) -> dict[str, str]:
 
 
 def lost_path(noted: str) -> str | None:
-    """Why a result must not be used, by what its record says of files; None if all are as they were."""
+    """Return the reason why a result cannot be used, based on its note of files; None if all are unchanged."""
     for path, (kind, size, changed, digest) in json.loads(noted).items():
         try:
             found = os.stat(path)
         except (OSError, ValueError):
-            return f"{path} is gone"
+            return f"{path} no longer exists"
         if _kind(found) != kind:
-            return f"{path} is no {kind} any more"
+            return f"{path} is no longer a {kind}"
         touched = kind == "file" and (found.st_size, found.st_mtime_ns) != (size, changed)
         if touched and (found.st_size != size or not digest or _digest(path, size) != digest):
             return f"{path} has changed"
@@ -63,7 +63,7 @@ def _note(path: pathlib.Path) -> list[Any] | None:
             return [kind, 0, 0, ""] if kind else None
         return [kind, found.st_size, found.st_mtime_ns, _digest(os.fspath(path), found.st_size)]
     except (OSError, ValueError):
-        return None  # there is nothing, or nothing that we may look at: then there is nothing to go, either
+        return None  # missing or inaccessible, so there is nothing to check later
 
 
 def _kind(found: os.stat_result) -> str:
@@ -71,7 +71,7 @@ def _kind(found: os.stat_result) -> str:
 
 
 def _digest(path: str, size: int) -> str:
-    """Of a small file's content; empty for a large one."""
+    """Return the digest of a small file's content; empty for a large file."""
     if size > _SMALL:
         return ""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

@@ -1,6 +1,6 @@
-"""What of a value only pickle keeps: for whoever is told so, by the place and type of the part.
+"""Describes the parts of a value that need pickle, by location and type, for messages.
 
-Of a task's return annotation it is known before anything runs, where the class it names is made for anything but data.
+The same is known from a task's return annotation before it runs, if that names a class that is not made for data.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from penstock.storage.formats.registry import may_be_taken, serializer_for
 from penstock.storage.formats.typed.json import Unkept, encode, has_form
 
 _NAMED = 3
-"""So many parts are named, and the others counted as more."""
+"""The most parts that are named."""
 _OPEN_PACKAGES = frozenset({"numpy", "pandas", "polars", "pyarrow", "dask", "ray", "penstock", "typing", "abc"})
 
 
 def pickled_parts(value: Any) -> str:
-    """The parts of a value that is stored with a pickle, such as `result['model']: sklearn.pipeline.Pipeline`."""
+    """Describe the parts that need pickle, for example `result['model']: sklearn.pipeline.Pipeline`."""
     found = list(_parts(value))
     more = ", and more" if len(found) > _NAMED else ""
     return ", ".join(found[:_NAMED]) + more
@@ -41,16 +41,16 @@ def _parts(value: Any) -> Iterator[str]:
             yield f"result{unkept.where}: {type_name(unkept.leaf)}"
             if unkept.leaf is value or known.get(id(unkept.leaf)) is not False:
                 return
-            known[id(unkept.leaf)] = True  # it is named: on to the next one
+            known[id(unkept.leaf)] = True  # so that the next one is found
         else:
             return
 
 
 def annotated_pickle(function: Callable[..., Any]) -> str:
-    """As `pickled_parts`, of what a function is annotated to return; empty where the annotation does not tell."""
+    """Describe the parts of a function's annotated return type that need pickle; empty if there are none."""
     try:
         hints = typing.get_type_hints(function)
-    except Exception:  # noqa: BLE001 (annotations are users' code, and may name what is only there for type checkers)
+    except Exception:  # noqa: BLE001 (annotations are users' code, and may need imports for type checkers only)
         return ""
     return _named_by(hints.get("return", Any), "result")
 
@@ -68,13 +68,13 @@ def _named_by(annotation: Any, where: str) -> str:
 
 
 def _is_opaque(kind: type) -> bool:
-    """Whether instances are objects like any other, whatever extends the class."""
+    """Return whether instances of a class and all of its subclasses need pickle."""
     if kind.__module__.partition(".")[0] in _OPEN_PACKAGES or kind.__module__ == "builtins":
         return False
     if inspect.isabstract(kind) or getattr(kind, "_is_protocol", False):
         return False
     if any(base.__module__ in ("collections.abc", "_collections_abc") for base in kind.__mro__):
-        return False  # a stream, perhaps
+        return False  # may be a stream
     if may_be_taken(kind):
         return False
     return not has_form(kind) and all(map(_is_opaque, _subclasses(kind)))
@@ -83,5 +83,5 @@ def _is_opaque(kind: type) -> bool:
 def _subclasses(kind: type) -> list[type]:
     try:
         return type.__subclasses__(kind)
-    except TypeError:  # of a metaclass
+    except TypeError:  # the class is a metaclass
         return []

@@ -1,9 +1,9 @@
-"""Pickles of results: classes of a script by their importable names, and a note of what else a reader needs.
+"""Pickles of results, with classes of a script by importable name, and a note of what a reader needs.
 
-cloudpickle writes what `__main__` defines by value. Read again in the next process, such an object would be of a class
-of its own: `==`, `isinstance` and `match` would fail. So a class that its importable name leads to is written as
-`getattr(import_module(…), …)`, which any unpickler understands, and read as the class that lives here, in `__main__` or
-in the imported module.
+cloudpickle pickles the classes of `__main__` by value. In the next process, an unpickled object would have a class of
+its own, so that `==`, `isinstance` and `match` fail. Therefore a class with an importable name is pickled as
+`getattr(import_module(…), …)`, which every unpickler understands, and unpickled as the class of this process, in
+`__main__` or in the imported module.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ from penstock.storage.formats.versions import PYTHON, version_of
 
 
 def dump(value: Any, file: BinaryIO) -> dict[str, str]:
-    """Write a pickle; returns what a reader has to know of it. Raises what pickling raises, and
-    `SerializationError` for objects whose pickles do not load."""
+    """Write a pickle and return what a reader must know about it.
+
+    Raises whatever pickling raises, and `SerializationError` for objects whose pickles cannot be loaded.
+    """
     pickler = _Pickler(file, protocol=cloudpickle.DEFAULT_PROTOCOL)
     pickler.dump(value)
     for part in pickler.untried:
@@ -47,7 +49,7 @@ def _again(part: Any) -> Any:
 
 
 def load(data: bytes | memoryview) -> Any:
-    """The value of a pickle. Runs what it names."""
+    """Load a pickle. Runs the code that it names."""
     return _Unpickler(io.BytesIO(data) if len(data) < _SMALL else _Source(data)).load()
 
 
@@ -84,7 +86,7 @@ class _Pickler(Pickler):
 
 
 class _Module:
-    """Stands for a module that is to be imported by the reader."""
+    """Represents a module that the reader must import."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -113,7 +115,7 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("importlib", "import_module"):
             return _living
         if module not in sys.modules:
-            names = living_names(module)  # the script's, under the name by which others import it
+            names = living_names(module)  # the script's, under its importable name
             root = name.partition(".")[0]
             if names is not None and root in names:
                 found = names[root]
@@ -132,7 +134,7 @@ def _living(module: str) -> Any:
 
 
 class _Names:
-    """The names of a module that lives here under another name, or only in part; the rest is imported."""
+    """The names of a module that exists here under another name, or partly; other names are imported."""
 
     def __init__(self, names: Any, module: str) -> None:
         self._names, self._module = names, module
@@ -144,7 +146,7 @@ class _Names:
 
 
 class _Source:
-    """A buffer as the file that an unpickler wants, without a copy of the whole."""
+    """A buffer as a file for an unpickler, without copying it."""
 
     def __init__(self, data: bytes | memoryview) -> None:
         self._data, self._at = memoryview(data), 0

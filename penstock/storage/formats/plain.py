@@ -1,4 +1,4 @@
-"""Serializers of plain values: JSON, models, numpy pickles, and the compressed forms of them."""
+"""Serializers of plain values: JSON, models, bytes, pickles, and their compressed forms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from penstock.storage.records.records import About
 
 
 class JsonSerializer:
-    """Plain values whose JSON reads back as the same value; tuples, sets and other keys than strings do not."""
+    """Plain values that JSON preserves. Tuples, sets and keys other than strings are not."""
 
     name = "json"
     suffix = ".json"
@@ -36,9 +36,9 @@ class JsonSerializer:
     def write(self, value: Any, file: BinaryIO) -> None:
         if not self.can(value):
             raise SerializationError(
-                f"a {type_name(value)} does not survive JSON",
-                because="only None, bool, int, finite float, str, and lists and str-keyed dicts of them do",
-                hint='leave out result_serializer, or use result_serializer="pickle"',
+                f"JSON cannot store this {type_name(value)} without loss",
+                because="it only supports None, bool, int, finite float, str, and lists and str-keyed dicts of them",
+                hint='omit result_serializer, or use result_serializer="pickle"',
             )
         file.write(msgspec.json.encode(value))
 
@@ -47,7 +47,7 @@ class JsonSerializer:
 
 
 def _is_json(value: Any, seen: set[int]) -> bool:
-    """`seen` are the containers met before: one that is in two places would come back as two."""
+    """Return whether JSON preserves a value. `seen` are the visited containers, since JSON would copy shared ones."""
     kind = type(value)
     if kind is str:
         return is_text(value)
@@ -71,7 +71,7 @@ _LONG_INT = 10**MAX_DIGITS
 
 
 class PydanticSerializer:
-    """Models as pydantic writes them: on request, and what earlier versions stored. A trial tells if one survives."""
+    """pydantic models in their own JSON: on request, and for results of earlier versions. Each is tried first."""
 
     name = "json/pydantic"
     suffix = ".json"
@@ -97,7 +97,7 @@ class PydanticSerializer:
 
 
 class StructSerializer:
-    """Dataclasses and msgspec structs as msgspec writes them, likewise."""
+    """Dataclasses and msgspec structs in msgspec's JSON: on request, and for results of earlier versions."""
 
     name = "json/struct"
     suffix = ".json"
@@ -121,18 +121,18 @@ class StructSerializer:
 
 
 def _model_class(name: str, base: type | None) -> Any:
-    """The class that a record names, if it is one that the codec reads. The name may be anyone's, so it is narrow."""
+    """Return the class that a record names if the codec accepts it. Strict, since the name cannot be trusted."""
     found = find_class(name)
     fits = (
         issubclass(found, base) if base else hasattr(found, "__dataclass_fields__") or issubclass(found, msgspec.Struct)
     )
     if not fits:
-        raise CodecRefused(f"{name} is not a model", because="the record's codec reads only models")
+        raise CodecRefused(f"{name} is not a model", because="the codec of the record only reads models")
     return found
 
 
 class BytesSerializer:
-    """Bytes as they are: in a file of their own, since they are too many for JSON."""
+    """Large bytes, unchanged in a file of their own."""
 
     name = "bytes"
     suffix = ".bin"
@@ -152,7 +152,7 @@ _MANY_BYTES = 64 << 10
 
 
 class PickleSerializer:
-    """Anything that cloudpickle takes. Reading runs code that the bytes name: for stores that only we can write."""
+    """Anything that cloudpickle supports. Reading runs code that the bytes name, so it needs a trusted store."""
 
     name = "pickle"
     suffix = ".pkl"
@@ -174,7 +174,7 @@ class PickleSerializer:
 
 
 class CompressedSerializer:
-    """Another serializer's bytes behind gzip, under the codec `compressed/<its codec>`."""
+    """Another serializer's bytes compressed with gzip, under the codec `compressed/<its codec>`."""
 
     def __init__(self, inner: Serializer) -> None:
         self.inner = inner

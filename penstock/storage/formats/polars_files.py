@@ -1,7 +1,7 @@
-"""polars' values in Parquet and Arrow files of its own writing.
+"""polars values in Parquet and Arrow files written by polars.
 
-The types that it wrote are kept beside the file and compared with those that are read: another version of polars may
-know less of them, and then gives another type, or panics.
+The original types are stored in the record and compared with those that are read: another version of polars may not
+support some of them and return another type, or panic.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from penstock.storage.formats.classes import is_believed
 from penstock.storage.records.records import About
 
 _WHOLE_BYTES = 8 << 10
-"""Schemas up to this size are kept as they are; of larger ones a digest tells whether they are the same."""
+"""Schemas up to this size are stored; larger ones are compared by digest."""
 _Made = TypeVar("_Made")
 
 
 def keeps(value: Any, suffix: str) -> bool:
-    """Whether a file of this kind brings back the types of a frame or series."""
+    """Return whether a file of this kind preserves the types of a frame or series."""
     frame = _frame(value)
     if suffix == ".parquet" and frame.width == 0 and frame.height:
         return False
@@ -36,7 +36,7 @@ def keeps(value: Any, suffix: str) -> bool:
         _calm(lambda: _write(frame.clear(), sink, suffix))
         back = _calm(lambda: _read(io.BytesIO(sink.getvalue()), suffix))
         if suffix == ".parquet":
-            pq.ParquetFile(pa.BufferReader(sink.getvalue()))  # which other programs go by
+            pq.ParquetFile(pa.BufferReader(sink.getvalue()))  # as other programs do
     except (SerializationError, pl.exceptions.PolarsError, pa.ArrowException, OSError):
         return False
     return bool(back.schema == frame.schema)
@@ -51,7 +51,7 @@ def write(value: Any, file: BinaryIO, suffix: str) -> About:
 
 
 def read(data: memoryview, about: About, suffix: str, limit: int) -> Any:
-    """The frame or series again. Raises `SerializationError` if it does not have the types that it had."""
+    """Read a frame or series. Raises `SerializationError` if its types differ from the original ones."""
     if suffix == ".parquet":
         check_unpacked(data, limit, believed=is_believed())
     frame = _as_written(_calm(lambda: _read(io.BytesIO(data), suffix)), about.details)
@@ -76,13 +76,13 @@ def _read(file: io.BytesIO, suffix: str) -> Any:
 
 
 def _calm(work: Callable[[], _Made]) -> _Made:
-    """Do it; a panic of polars, which is no Exception, becomes an error like others."""
+    """Run a function of polars, turning a panic, which is not an Exception, into a `SerializationError`."""
     try:
         return work()
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
-        raise SerializationError("polars cannot do this", because=" ".join(str(error).split())[:200]) from error
+        raise SerializationError("polars failed", because=" ".join(str(error).split())[:200]) from error
 
 
 # -- the types
@@ -94,10 +94,10 @@ def _details(frame: Any) -> dict[str, str]:
 
 
 def _as_written(frame: Any, details: dict[str, str]) -> Any:
-    """The frame with the types that it was written with: cast where that is possible."""
+    """Return the frame with its original types, casting columns if possible."""
     found = _details(frame)
     if "schema" in details and not hasattr(pl.Categorical(), "ordering"):
-        # From 1.32 on there is one order of categories: what the task would have made here.
+        # Since 1.32 there is only one order of categories, which the task would produce here.
         details = {"schema": details["schema"].replace('["Categorical","physical"]', '["Categorical","lexical"]')}
     if found == details or not ("schema" in details or "schema_digest" in details):
         return frame
@@ -108,14 +108,14 @@ def _as_written(frame: Any, details: dict[str, str]) -> Any:
             if _details(cast) == details:
                 return cast
     raise SerializationError(
-        "a polars frame comes back with other types than it was written with",
+        "a stored polars frame cannot be read with its original types",
         because=f"polars {pl.__version__} reads {', '.join(map(str, frame.dtypes[:5]))}",
         hint="use the version of polars that wrote it, or refresh the result",
     )
 
 
 def _node(kind: Any) -> Any:
-    """A type in JSON, the same in every version of polars."""
+    """Return a type as JSON, which is the same in every version of polars."""
     name = kind.base_type().__name__
     if name == "List":
         return [name, _node(kind.inner)]
@@ -136,7 +136,7 @@ def _node(kind: Any) -> Any:
     if name == "Enum":
         return [name, list(kind.categories)]
     if name == "Categorical":
-        return [name, getattr(kind, "ordering", None) or "lexical"]  # which is the only one since polars 1.32
+        return [name, getattr(kind, "ordering", None) or "lexical"]  # the only order since polars 1.32
     return [name]
 
 

@@ -1,4 +1,4 @@
-"""Which serializer a value gets, and which one reads a codec."""
+"""The registry of serializers: which one writes a value, and which one reads a codec."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from penstock.storage.formats.plain import (
 from penstock.storage.formats.typed.json import TypedSerializer
 
 _registry: dict[str, Serializer] = {}
-"""By codec; what was registered last is asked first. Shared by the process, as the types it is about are."""
+"""The serializers by codec. The last registered is tried first. Global, like the types."""
 _registry_lock = threading.Lock()
 
 
@@ -36,15 +36,21 @@ def _are_classes(classes: Any) -> bool:
 
 
 def register_serializer(serializer: Serializer) -> None:
-    """Use `serializer` for the values it `can` write, before those registered earlier, and to read its codec.
+    """Register a serializer, which takes precedence over those registered earlier.
 
-    Workers need the same registration: do it where the task's module is imported. Raises `ConfigurationError` if the
-    codec is another serializer's, or its `classes` are no classes.
+    It writes the values for which its `can` is true, and reads its codec. Workers need the same registration, so call
+    this in a module that they import with the task.
+
+    Args:
+        serializer: A `Serializer`. Its name must not be the codec of another one.
+
+    Raises:
+        ConfigurationError: The codec is taken, or the attribute `classes` is not a tuple of classes.
     """
     if isinstance(serializer, NarrowSerializer) and not _are_classes(serializer.classes):
         raise ConfigurationError(
-            f"the classes of the serializer {serializer.name!r} are no tuple of classes",
-            hint="write classes = (MyClass,), or leave it out",
+            f"the classes of the serializer {serializer.name!r} are not a tuple of classes",
+            hint="write classes = (MyClass,), or omit the attribute",
         )
     with _registry_lock:
         taken = _registry.get(serializer.name)
@@ -58,10 +64,17 @@ def register_serializer(serializer: Serializer) -> None:
 
 
 def serializer_for(value: Any, wanted: str | Serializer | None = None) -> Serializer:
-    """The serializer for `value`: the wanted one (an instance, a codec, or `parquet`), else the first that can.
+    """Return the serializer for a value.
 
-    Raises `SerializationError` if the wanted one cannot, and for values that are no values (generators of anything but
-    record batches, lazy frames); `ConfigurationError` for an unknown name.
+    Args:
+        value: The value to write.
+        wanted: A `Serializer`, the name of a codec, or its first part, such as `parquet`. None selects the first
+            serializer that can write the value.
+
+    Raises:
+        SerializationError: The wanted serializer cannot write the value, or no serializer can: generators of anything
+            but record batches, lazy frames.
+        ConfigurationError: The name is unknown.
     """
     if wanted is None:
         return next(found for each in _candidates() if (found := prepared(each, value)) is not None)
@@ -72,15 +85,15 @@ def serializer_for(value: Any, wanted: str | Serializer | None = None) -> Serial
     if not choices:
         known = ", ".join(sorted(each.name for each in every))
         raise ConfigurationError(
-            f"no serializer is called {wanted!r}",
-            hint=f"one of {known}, or a Serializer instance",
+            f"there is no serializer {wanted!r}",
+            hint=f"use one of {known}, or an instance of Serializer",
         )
     found = next((found for each in choices if (found := prepared(each, value)) is not None), None)
     return found or _checked(choices[0], value)
 
 
 def prepared(serializer: Serializer, value: Any) -> Serializer | None:
-    """The serializer, if it can write the value: for some of them one that has it encoded already."""
+    """Return the serializer, or one with the encoded value, if it can write the value; else None."""
     prepare = getattr(serializer, "prepare", None)
     if prepare is not None:
         found: Serializer | None = prepare(value)
@@ -89,20 +102,20 @@ def prepared(serializer: Serializer, value: Any) -> Serializer | None:
 
 
 def reader_of(codec: str, *, allow_unsafe: bool) -> Serializer:
-    """The serializer that reads `codec`; decided before a byte is parsed. Raises `CodecRefused`."""
+    """Return the serializer that reads a codec, before any byte is parsed. Raises `CodecRefused`."""
     serializer = _found(codec)
     if serializer is None:
         raise CodecRefused(
             f"no serializer reads the codec {codec!r}",
-            hint="import the module that registers it, install the package that adds it, or upgrade Penstock",
+            hint="import the module that registers it, install the package that provides it, or upgrade Penstock",
             codec=codec,
         )
     if not serializer.safe and not allow_unsafe:
         raise CodecRefused(
             f"refused to read a result stored as {codec!r}",
-            because="reading it runs code that whoever can write to this store has chosen",
-            hint="sign results (docs/security.md), or add ?trusted=true to the store's address if all who can write "
-            "there are trusted like your own code",
+            because="reading it could run code of anyone who can write to this store",
+            hint="sign results (docs/security.md), or add ?trusted=true to the store's address if you trust everyone "
+            "who can write there like your own code",
             codec=codec,
         )
     return serializer
@@ -113,7 +126,7 @@ def _reader_of_part(codec: str, allow_unsafe: bool) -> Serializer:
 
 
 def is_safe(codec: str) -> bool:
-    """Whether reading `codec` runs no code that the bytes name; True also for one that nobody reads."""
+    """Return whether reading a codec never runs code that the bytes name. True also for unknown codecs."""
     serializer = _found(codec)
     return serializer is None or serializer.safe
 
@@ -132,14 +145,17 @@ def _of_other_packages() -> dict[str, Serializer]:
                 f"the codec {each.name!r} is taken",
                 where=f"{type(each).__module__}.{type(each).__qualname__}",
                 because="it is one of Penstock's own",
-                hint="the package that adds this format has to give it another name",
+                hint="uninstall the package with this format, or use a version that names it differently",
             )
     return {each.name: each for each in formats}
 
 
 def _candidates() -> Iterator[Serializer]:
-    """What is asked in turn. Formats of other packages come before pickle alone: what other values are stored as does
-    not depend on what is installed, and few results pay for looking it up."""
+    """Yield the serializers in the order in which they are tried.
+
+    Formats of other packages only precede pickle, so that the format of other values does not depend on installed
+    packages, and few results pay for looking these up.
+    """
     with _registry_lock:
         *own, pickle = reversed(_registry.values())
     yield from own
@@ -150,13 +166,13 @@ def _candidates() -> Iterator[Serializer]:
 def _checked(serializer: Serializer, value: Any) -> Serializer:
     if not serializer.can(value):
         raise SerializationError(
-            f"the serializer {serializer.name!r} does not keep a {type_name(value)} as it is",
-            hint="leave out result_serializer to let Penstock choose",
+            f"the serializer {serializer.name!r} cannot store this {type_name(value)} without loss",
+            hint="omit result_serializer to let Penstock choose",
         )
     return serializer
 
 
-# Asked from the last to the first: pickle takes anything, JSON is by far the most common.
+# Tried from the last to the first: pickle takes anything, JSON is by far the most common.
 for _each in (
     PickleSerializer(),
     ContainerSerializer(serializer_for, _reader_of_part, safe=False),
@@ -178,8 +194,7 @@ for _each in (
     JsonSerializer(),
 ):
     register_serializer(_each)
-# Only on request: what is compressed cannot be read by other tools as it lies, and what models write of themselves is
-# not all of them.
+# Only on request: other tools cannot read compressed files directly, and the JSON of models may omit parts of them.
 _ON_REQUEST: dict[str, Serializer] = {
     each.name: each
     for each in (
@@ -194,8 +209,7 @@ _OURS = frozenset(_registry)
 
 
 def may_be_taken(kind: type) -> bool:
-    """Whether a serializer that somebody has registered may take instances of `kind`: one that does not say of which
-    classes its values are may take any."""
+    """Return whether a serializer registered by users may take instances of `kind`. One without `classes` may."""
     with _registry_lock:
         others = [each for codec, each in _registry.items() if codec not in _OURS]
     others += _of_other_packages().values()

@@ -1,4 +1,4 @@
-"""What values say they take in memory."""
+"""Sizes of values in memory, as reported by the values."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 
 def nbytes_of(value: Any) -> int:
-    """The value's `nbytes`; 0 if it has none or cannot tell, as sparse tensors and classes of numpy."""
+    """Return the value's `nbytes`, or 0 if it has none or raises, as sparse tensors and numpy classes do."""
     try:
         size = arrow_bytes(value)
-    except Exception:  # noqa: BLE001 - it is asked of any object, and may do anything
+    except Exception:  # noqa: BLE001 - any object may be passed, and its attribute may raise anything
         return 0
     return size if isinstance(size, int) else 0
 
 
 def arrow_bytes(value: Any) -> Any:
-    """The bytes that Arrow's arrays, batches and tables say they take."""
+    """Return the size of an Arrow array, batch or table in bytes."""
     try:
         return value.nbytes
-    except TypeError:  # of views of text and bytes, before pyarrow 20
+    except TypeError:  # views of text and bytes before pyarrow 20
         return value.get_total_buffer_size()

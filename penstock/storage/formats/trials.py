@@ -1,6 +1,7 @@
-"""Trials: objects that pickle in a way of their own are read back once, before anybody relies on their pickles.
+"""Trials: objects with their own pickling are unpickled once, to prove that their pickles can be loaded.
 
-A pickle may be written and never load: an exception is made again from `args`, which its `__init__` may not take.
+Some objects can be pickled but not unpickled: for example, an exception is restored from `args`, which its `__init__`
+may not accept.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from penstock.errors import SerializationError
 from penstock.objects.texts import kind_of, module_of, told
 
 MOST_TRIALS = 64
-"""So many objects of one result are tried."""
+"""The most objects of one result that are tried."""
 _PROVEN = frozenset({"numpy", "pandas", "polars", "pyarrow", "dask", "distributed", "ray", "penstock", "cloudpickle"})
 _tried: dict[type, bool] = {}
 """Whether objects of a class need no further trial."""
 
 
 def needs_trial(obj: Any) -> bool:
-    """Whether the class of an object has a say in how it is made again, and none was tried yet.
+    """Return whether the class of an object defines its own pickling, and no instance was tried yet.
 
-    Each exception is tried: its pickle depends on how it was raised.
+    Exceptions are always tried, since their pickles depend on how they were raised.
     """
     kind = type(obj)
     known = _tried.get(kind)
@@ -44,24 +45,24 @@ def _is_usual(kind: type) -> bool:
 
 
 def _is_builtin(kind: type, name: str) -> bool:
-    """Whether what a class inherits under this name is no Python function."""
+    """Return whether the attribute that a class inherits under this name is not a Python function."""
     return next(not hasattr(vars(base)[name], "__code__") for base in kind.__mro__ if name in vars(base))
 
 
 def try_reading(obj: Any, again: Callable[[Any], Any]) -> None:
-    """Raises `SerializationError` if `again`, which pickles and reads an object, raises for this one."""
+    """Raise `SerializationError` if `again`, which pickles and unpickles an object, raises for this one."""
     kind = type(obj)
     if _tried.get(kind):
         return
     try:
         again(obj)
-    except BaseException as error:  # what a class does when it is read is users' code
+    except BaseException as error:  # unpickling runs users' code
         raised = issubclass(kind, BaseException)
         raise SerializationError(
-            f"a {kind_of(obj)} pickles, but its pickle does not load",
+            f"a {kind_of(obj)} can be pickled, but not unpickled",
             because=told(error),
-            hint="pass all arguments of its __init__ on to super().__init__(), or give it a __reduce__"
+            hint="pass all arguments of its __init__ on to super().__init__(), or define __reduce__"
             if raised
-            else "give its class a __reduce__ that fits, or return its data instead",
+            else "define a matching __reduce__ in its class, or return its data instead",
         ) from error
     _tried[kind] = not issubclass(kind, BaseException)

@@ -1,4 +1,4 @@
-"""The files of results as they were written: read whole and verified, or opened for whoever reads parts of them."""
+"""The files of results: read as a whole and verified, or opened for partial reads."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from penstock.storage.stores.base import Store
 from penstock.storage.stores.local_errors import NoOrdinaryFile
 
 _MAPPED_BYTES = 1 << 20
-"""From this size on, files of this machine are memory-mapped."""
+"""Local files of at least this size are memory-mapped."""
 _CHUNK = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One file of a result, and what it was when it was written. Pickles, if its store does."""
+    """A file of a result with its original size and checksum. Can be pickled if its store can."""
 
     store: Store
     name: str
@@ -31,9 +31,9 @@ class StoredFile:
     task: str
 
     def contents(self, *, own: bool = False) -> memoryview:
-        """All of it, read-only; with `own` in memory that is the caller's to write to.
+        """Read and verify the whole file. The result is read-only, or with `own` writable private memory.
 
-        Raises `DamagedResult` if it is not what was written, `StoreUnreachable`.
+        Raises `DamagedResult` if the bytes differ from what was written, and `StoreUnreachable`.
         """
         with self._opened() as file:
             try:
@@ -49,7 +49,7 @@ class StoredFile:
         return data
 
     def verify(self) -> None:
-        """As `contents`, without ever holding more than a few parts of it in memory."""
+        """Verify the file like `contents`, with only a few parts of it in memory at a time."""
         hasher, size = new_hash(nbytes=self.size), 0
         with self._opened() as file:
             try:
@@ -64,9 +64,9 @@ class StoredFile:
             raise self.damaged("its payload has another checksum")
 
     def open(self) -> BinaryIO:
-        """To read parts of it, which are not verified but for its size. Raises as `contents`."""
+        """Open the file for partial reads. Only its size is verified. Raises the errors of `contents`."""
         file = self._opened()
-        # What is read here and there must not be read a buffer at a time.
+        # Unbuffered, for random access.
         raw = file.detach() if isinstance(file, io.BufferedReader) else file
         try:
             if raw.seek(0, os.SEEK_END) != self.size:
@@ -78,12 +78,12 @@ class StoredFile:
         return raw  # type: ignore[return-value]
 
     def damaged(self, because: str, *, gone: bool = False) -> DamagedResult:
-        """The error that says so."""
+        """Return the error for this damaged file."""
         return DamagedResult(
             f"a stored result of {self.task} is damaged",
             where=self.name,
             because=because,
-            hint="it is computed again where its task can run",
+            hint="run the flow again: it recomputes the result",
             gone=gone,
         )
 
@@ -94,41 +94,41 @@ class StoredFile:
         try:
             return self.store.open(self.name)
         except FileNotFoundError:
-            raise self.damaged("its payload is gone", gone=True) from None
+            raise self.damaged("its payload is missing", gone=True) from None
         except NoOrdinaryFile as error:
-            raise self.damaged(f"its payload is none: {error.what}") from error
+            raise self.damaged(f"its payload is not a regular file: {error.what}") from error
         except OSError as error:
             raise self._unreachable(error) from error
 
     def _all_of(self, file: BinaryIO) -> memoryview:
-        """The whole file; a byte more or less than its size only where it has another size.
+        """Return the whole file. The length differs from `size` only if the file has another size.
 
-        What others can write to is not mapped but copied: bytes of a map may change once they have been verified.
+        Files in untrusted stores are copied instead of mapped, since mapped bytes could change after verification.
         """
         if self.size >= _MAPPED_BYTES and self.store.trusted:
             try:
-                # What was verified is what is parsed, without a copy. Maps all that is there, so that the size tells.
+                # The verified bytes are parsed without a copy. Maps the whole file, so that its size is verified, too.
                 return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             except (io.UnsupportedOperation, ValueError):
-                pass  # not a file of this machine, or an empty one
+                pass  # not a local file, or an empty one
         return memoryview(file.read(self.size + 1))
 
     def _of_another_size(self) -> DamagedResult:
-        return self.damaged(f"its payload is not the {self.size} bytes that were written")
+        return self.damaged(f"its payload does not have the {self.size} bytes that were written")
 
     def _unreachable(self, error: OSError) -> StoreUnreachable:
-        return StoreUnreachable("reading a payload failed", where=self.name, because=str(error))
+        return StoreUnreachable("cannot read a payload", where=self.name, because=str(error))
 
 
 def _own_contents(file: BinaryIO, size: int) -> memoryview:
-    """All of the file, filled in place: what is there is there once."""
+    """Read the whole file into one buffer."""
     buffer = bytearray(size)
     view, at = memoryview(buffer), 0
     while at < size and (count := _read_into(file, view[at : at + _CHUNK])):
         at += count
     if at == size and not file.read(1):
         return view
-    return memoryview(bytes(size + 1 if at == size else at))  # of another size, which is all that counts
+    return memoryview(bytes(size + 1 if at == size else at))  # of another size, which is an error anyway
 
 
 def _read_into(file: BinaryIO, view: memoryview) -> int:

@@ -1,4 +1,4 @@
-"""Versions that count for pickles: of this Python, and of the packages that are imported."""
+"""Versions that matter for pickles: of Python and of imported packages."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import platform
 import sys
 
 PYTHON = ".".join(platform.python_version_tuple()[:2])
-"""Byte code is of one minor version of Python."""
+"""The minor version, which byte code depends on."""
 
 
 def version_of(package: str) -> str:
-    """The version of an imported package; empty if it has none (a project's own module)."""
+    """Return the version of an imported package; empty if it has none, like a project's own module."""
     found = getattr(sys.modules.get(package), "__version__", None)
     if isinstance(found, str):
         return found
@@ -20,7 +20,7 @@ def version_of(package: str) -> str:
 
 @functools.cache
 def _installed(package: str) -> str:
-    from importlib import metadata  # takes longer to import than most pickles to write
+    from importlib import metadata  # slow to import
 
     try:
         return metadata.version(package)

@@ -1,1 +1,1 @@
-"""Records of results: what they say, what they are called, how they are signed."""
+"""Records of results: their contents, names and signatures."""

@@ -1,4 +1,4 @@
-"""Records as bytes: written so that they fit, read back strictly."""
+"""Records as bytes: encoding them within the size limit, and decoding them strictly."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ _header_decoder = msgspec.json.Decoder(_Header)
 
 
 def encode(record: Slot | RecipeEntry | StoreFormat) -> bytes:
-    """The bytes of a record. What is only for people to read is left out where it cannot be written or does not fit.
+    """Encode a record. Information for people is omitted if it cannot be encoded or exceeds the size limit.
 
-    Raises `StoreError` if the rest does not either.
+    Raises `StoreError` if that is not enough.
     """
     return _fitting(record, lambda form: form)[1]
 
 
 def encode_signed(record: _Signed, sign: Callable[[_Signed], _Signed]) -> tuple[_Signed, bytes]:
-    """As `encode`: the record as it was signed, and its bytes. Signed is what a reader will see."""
+    """Encode a record with a signature of what a reader will see. Return the signed record and its bytes."""
 
     def signed(form: _Signed) -> _Signed:
         return sign(msgspec.json.decode(_encoder.encode(form), type=type(form)))
@@ -59,14 +59,14 @@ def encode_signed(record: _Signed, sign: Callable[[_Signed], _Signed]) -> tuple[
 
 
 def canonical(record: ResultRecord | RecipeEntry) -> bytes:
-    """What a signature is over: every field of a record but the signature, in order, and of which kind it is.
+    """Return the bytes that a signature covers: the kind of record, and every field except the signature, in order.
 
-    The same for equal records, whether they were read or unpickled. A field that is added later may only join where it
-    says something, or older signatures would be void.
+    Equal records have the same bytes, whether they were read or unpickled. A field added in a later version must only
+    be included if it is set; otherwise older signatures would become invalid.
     """
     said = list(msgspec.structs.astuple(record)[:-1])
     if isinstance(record, ResultRecord):
-        said[_INLINE] = record.inline if bytes(record.inline) else None  # nothing, which is no JSON
+        said[_INLINE] = record.inline if bytes(record.inline) else None  # an empty value is not valid JSON
         return b"penstock result 1\n" + _encoder.encode(said)
     return b"penstock recipe 1\n" + _encoder.encode(said)
 
@@ -85,7 +85,7 @@ def _fitting(record: _Written, finished: Callable[[_Written], _Written]) -> tupl
             continue
         if len(data) <= MAX_RECORD_BYTES:
             return whole, data
-        problem = f"it is too large: {len(data)} bytes, and {MAX_RECORD_BYTES} is the limit"
+        problem = f"it has {len(data)} bytes, and the limit is {MAX_RECORD_BYTES}"
     raise StoreError("a record cannot be written", because=problem)
 
 
@@ -103,9 +103,10 @@ def _with_check(record: msgspec.Struct) -> bytes:
 
 
 def decode_slot(data: bytes, *, task: str, key: str, generation: int) -> Slot:
-    """The record in a slot, if it is whole and belongs there.
+    """Decode the record in a slot.
 
-    Raises `DamagedResult` if not, and `StoreVersionError` if a newer Penstock wrote it.
+    Raises `DamagedResult` if it is damaged or belongs elsewhere, and `StoreVersionError` if a newer version of Penstock
+    wrote it.
     """
     record = _decode(data, _slot_decoder)
     if isinstance(record, RedirectRecord):
@@ -118,7 +119,7 @@ def decode_slot(data: bytes, *, task: str, key: str, generation: int) -> Slot:
 
 
 def decode_slot_at(data: bytes, name: str) -> Slot:
-    """As `decode_slot` where only the file's name is known."""
+    """Decode the record in a slot of which only the name is known. Raises the errors of `decode_slot`."""
     record = _decode(data, _slot_decoder)
     if (record.slot if isinstance(record, RedirectRecord) else record.slot_name) != name:
         raise _misplaced(record, name)
@@ -127,27 +128,27 @@ def decode_slot_at(data: bytes, name: str) -> Slot:
 
 def _misplaced(record: Slot, name: str) -> DamagedResult:
     home = record.slot if isinstance(record, RedirectRecord) else record.slot_name
-    return DamagedResult("a record lies under another's name", where=name, because=f"it belongs at {home}")
+    return DamagedResult("a record is stored under the wrong name", where=name, because=f"it belongs at {home}")
 
 
 def decode_recipe(data: bytes, *, recipe: str) -> RecipeEntry:
-    """Raises `DamagedResult` and `StoreVersionError` as `decode_slot`."""
+    """Decode a recipe entry. Raises the errors of `decode_slot`."""
     entry = _decode(data, _recipe_decoder)
     if entry.recipe != recipe:
-        raise DamagedResult("a recipe entry lies under another recipe's name", where=recipe_name(recipe))
+        raise DamagedResult("a recipe entry is stored under the name of another recipe", where=recipe_name(recipe))
     return entry
 
 
 def decode_recipe_at(data: bytes, name: str) -> RecipeEntry:
-    """As `decode_recipe` where only the file's name is known."""
+    """Decode a recipe entry of which only the name is known. Raises the errors of `decode_slot`."""
     entry = _decode(data, _recipe_decoder)
     if recipe_name(entry.recipe) != name:
-        raise DamagedResult("a recipe entry lies under another recipe's name", where=name)
+        raise DamagedResult("a recipe entry is stored under the name of another recipe", where=name)
     return entry
 
 
 def check_format(data: bytes) -> None:
-    """Raises `StoreVersionError` for a store that a newer Penstock laid out, `DamagedResult` for no such file."""
+    """Check the description of a store. Raises `StoreVersionError` for a newer layout, `DamagedResult` if invalid."""
     _decode(data, _format_decoder)
 
 
@@ -157,17 +158,17 @@ def _decode(data: bytes, decoder: msgspec.json.Decoder[_Decoded]) -> _Decoded:
         _refuse_newer(data)
         raise DamagedResult(
             "a record is damaged",
-            because="its bytes are not the ones that were written",
+            because="its bytes differ from what was written",
         )
     try:
         record = decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _refuse_newer(data)
-        # Whole and yet not understood: another version's, and not ours to call damaged and replace.
+        # Intact but unknown: from another version, so it must not be treated as damaged and replaced.
         raise StoreVersionError(
-            "a record is of a kind that this Penstock does not know",
+            "a record has a kind that this version of Penstock does not know",
             because=str(error),
-            hint="upgrade Penstock here",
+            hint="upgrade Penstock on this machine",
         ) from error
     if isinstance(record, StoreFormat):
         if record.format > FORMAT_VERSION:
@@ -178,7 +179,7 @@ def _decode(data: bytes, decoder: msgspec.json.Decoder[_Decoded]) -> _Decoded:
 
 
 def _refuse_newer(data: bytes) -> None:
-    """Raise `StoreVersionError` if what can be read of these bytes says that a newer Penstock wrote them."""
+    """Raise `StoreVersionError` if a newer version of Penstock wrote these bytes."""
     try:
         header = _header_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -191,7 +192,7 @@ def _refuse_newer(data: bytes) -> None:
             raise StoreVersionError(
                 f"the {what} has version {found}",
                 because=f"this Penstock reads versions up to {known}",
-                hint="upgrade Penstock here, or point PENSTOCK_STORE at another store",
+                hint="upgrade Penstock on this machine, or choose another store with PENSTOCK_STORE",
                 found=found,
                 known=known,
             )

@@ -1,4 +1,4 @@
-"""Names in a store: what records, payloads and recipe entries are called."""
+"""Names of records, payloads and recipe entries in a store."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MARK = re.compile(r"[0-9a-f]{8}")
 
 
 def segment(text: str) -> str:
-    """A path segment for any string: different segments for different strings, also where case does not count.
+    """Return a path segment for any string, different for different strings even if case is ignored.
 
-    Plain lower-case text (dots, dashes and underscores inside) and hex keys stand for themselves. Anything else is a
-    readable beginning, `~`, and 128 bits of its hash; a plain one never has a `~`.
+    Plain lower-case text (with dots, dashes and underscores inside) and hex keys are unchanged. Anything else becomes a
+    readable prefix, `~` and 128 bits of its hash; plain text never contains `~`.
     """
     if _PLAIN.fullmatch(text):
         return text
@@ -29,7 +29,7 @@ def segment(text: str) -> str:
 
 
 _task_segment = functools.lru_cache(maxsize=1024)(segment)
-"""Thousands of keys are of one task."""
+"""Cached, since a task may have thousands of keys."""
 
 
 def key_folder(task: str, key: str) -> str:
@@ -41,33 +41,35 @@ def slot_name(task: str, key: str, generation: int) -> str:
 
 
 def slot_in(folder: str, generation: int) -> str:
-    """As `slot_name`, for the folder that `key_folder` named."""
+    """Return the `slot_name` in a folder of `key_folder`."""
     return f"{folder}{generation:06d}.record.json"
 
 
 def payload_name(task: str, key: str, generation: int, attempt: str, suffix: str) -> str:
-    """Raises `StoreError` for an attempt or suffix that cannot be part of a file name."""
+    """Return the name of a payload. Raises `StoreError` if the attempt or suffix is not valid in a file name."""
     if not _ATTEMPT.fullmatch(attempt) or not _SUFFIX.fullmatch(suffix):
         raise _refused(attempt, suffix)
     return f"results/{segment(task)}/{segment(key)}/{generation:06d}.{attempt}{suffix}"
 
 
 def attempt_prefix(task: str, key: str, generation: int, attempt: str) -> str:
-    """How the names of all files of one attempt begin. Raises as `payload_name`."""
+    """Return the prefix of the names of all files of an attempt. Raises the error of `payload_name`."""
     if not _ATTEMPT.fullmatch(attempt):
         raise _refused(attempt, "")
     return f"results/{segment(task)}/{segment(key)}/{generation:06d}.{attempt}."
 
 
 def part_name(prefix: str, number: int, mark: str, suffix: str = ".parquet") -> str:
-    """The name of a part among the files of the attempt that `attempt_prefix` named. Raises as `payload_name`."""
+    """Return the name of a part, given the `attempt_prefix`. Raises the error of `payload_name`."""
     if not _MARK.fullmatch(mark) or number < 0 or not _PART_SUFFIX.fullmatch(suffix):
         raise _refused(mark, f"{number}{suffix}")
     return f"{prefix}{number:06d}-{mark}{suffix}"
 
 
 def _refused(attempt: str, suffix: str) -> StoreError:
-    return StoreError(f"refused the payload name {attempt!r} + {suffix!r}", because="it could be another file's")
+    return StoreError(
+        f"refused the payload name {attempt!r} + {suffix!r}", because="it could be the name of another file"
+    )
 
 
 def recipe_name(recipe: str) -> str:

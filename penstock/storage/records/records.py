@@ -1,16 +1,15 @@
-"""The records of the store: what is written about a result, under which name, and how it is read back strictly.
+"""The records of a store: the JSON objects that describe results.
 
-A record is one JSON object of at most `MAX_RECORD_BYTES`, for people and programs to read. Its last field, `check`, is
-a blake3 of everything before it, so that a record that lost or changed a byte is known for damaged before a field of
-it is used.
+A record is a JSON object of at most `MAX_RECORD_BYTES`, readable by people and programs. Its last field, `check`, is a
+blake3 of everything before it, so that a damaged record is detected before any of its fields is used.
 
     results/<task>/<key>/000000.record.json      the slot of generation 0: a ResultRecord or a RedirectRecord
     results/<task>/<key>/000000.<attempt>.<ext>  the payload of one attempt in that generation (parts: see manifests.py)
     recipes/<2 hex>/<recipe key>.json            a RecipeEntry
-    code/<2 hex>/<digest>.json                   a note of what code a digest is of (code_notes.py)
+    code/<2 hex>/<digest>.json                   a note of the code behind a digest (code_notes.py)
     penstock.json                                the version of the layout
 
-Tasks and keys are any strings; `segment` makes a path segment of each, a different one for different strings.
+Tasks and keys are arbitrary strings; `segment` converts each to a unique path segment.
 """
 
 from __future__ import annotations
@@ -24,45 +23,48 @@ import msgspec
 from penstock.storage.records.names import attempt_prefix, payload_name, slot_name
 
 RECORD_VERSION = 1
-"""The version of records this Penstock writes, and the newest one it reads."""
+"""The version of records that this Penstock writes, and the newest one it reads."""
 FORMAT_VERSION = 1
-"""The version of the layout of a whole store."""
+"""The version of the layout of a store."""
 FORMAT_NAME = "penstock.json"
 INLINE_BYTES = 8 * 1024
-"""JSON values up to this size live inside their record."""
+"""JSON values up to this size are stored inside their record."""
 
 Reason = Literal["refreshed", "expired", "invalidated", "damaged", "gc", "rollback"]
 """Why a generation was closed."""
 
 
 class PayloadFile(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The file that holds a value. Its name is computed, never read from a record: a record must not lead elsewhere."""
+    """The file of a value. Its name is computed, so that a record cannot refer to other files."""
 
     suffix: str
-    """Of the file's name, with its dot."""
+    """The suffix of the file's name, including the dot."""
     size: int
     """Bytes."""
     checksum: str
     """blake3 of the bytes, hex."""
     parts: int | None = None
-    """The value lies in so many files, and this one is the manifest that tells them; None: it is the value."""
+    """The number of parts if this file is a manifest; None if it is the value itself."""
     parts_bytes: int = 0
-    """Of all parts together."""
+    """The total size of all parts."""
 
 
 class About(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a serializer wrote down beside the bytes, to make the same value of them again."""
+    """What a serializer needs in addition to the bytes to read a value.
+
+    `Serializer.write` returns it, and `Serializer.read` receives it.
+    """
 
     type: str = ""
-    """Which of the types that share a codec: `Table`, `Series`, or a model's `module:qualname`."""
+    """The type among those of the codec: `Table`, `Series`, or a model's `module:qualname`."""
     rows: int | None = None
     columns: dict[str, str] = {}
-    """Of tables: column to type, for people to read."""
+    """The columns of a table with their types, for people."""
     details: dict[str, str] = {}
 
 
 class Producer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who computed a result, for people to read."""
+    """The process that computed a result, for people."""
 
     host: str = ""
     pid: int = 0
@@ -71,21 +73,21 @@ class Producer(msgspec.Struct, frozen=True, omit_defaults=True):
     python: str = ""
     penstock: str = ""
     packages: dict[str, str] = {}
-    """The versions of what values are made of, of those that were imported."""
+    """The versions of the imported data packages."""
 
 
 class Signature(msgspec.Struct, frozen=True):
-    """Who vouches for a record (penstock.storage.records.signing)."""
+    """The signature of a record (penstock.storage.records.signing)."""
 
     key: str
-    """Which key, by its id."""
+    """The id of the signing key."""
     mac: str
     """HMAC-SHA256 of the record without its signature, hex."""
 
 
 NOT_INLINE = msgspec.Raw(b"")
 CONTAINER = "parts"
-"""The codec of containers, each part of which has a codec of its own."""
+"""The codec of containers, whose parts have codecs of their own."""
 
 
 class ResultRecord(
@@ -103,10 +105,10 @@ class ResultRecord(
     task: str
     generation: int
     attempt: str
-    """Unique to one attempt to publish: says whose record this is when the answer to a write was lost."""
+    """Unique to one attempt to publish. Identifies the writer of the record if the answer to a write was lost."""
     codec: str
     digest: str
-    """Of the value, as the caller computed it."""
+    """The digest of the value, computed by the caller."""
     payload: PayloadFile | None = None
     inline: msgspec.Raw = NOT_INLINE
     """The value as JSON if it is small, else empty."""
@@ -119,25 +121,24 @@ class ResultRecord(
     seconds: float = 0.0
     created: float = 0.0
     expires: float | None = None
-    """None: never."""
+    """None if it never expires."""
     upstream_expires: float | None = None
     """The earliest expiry anywhere upstream."""
     signature: Signature | None = None
-    """Over all that stands before it."""
+    """Covers all other fields."""
 
     def light(self, key: str | None = None) -> ResultRecord:
-        """The record without what only people read: who made it, when, and from what. A run holds one for each node.
+        """Return the record without information for people (producer, times, key parts), since runs keep one per node.
 
-        `key` is its key as the caller has it: one string less.
-
-        One that is signed stays whole: the signature is over all of it.
+        `key` is an equal string to use as the key, which saves memory. A signed record is returned unchanged, because
+        the signature covers all of it.
         """
         if self.signature is not None:
             return self
         return msgspec.structs.replace(
             self,
             key=self.key if key is None else key,
-            inline=self.inline.copy(),  # or it would keep all the bytes that it was read from
+            inline=self.inline.copy(),  # otherwise it would keep all the bytes it was decoded from
             task=sys.intern(self.task),
             codec=sys.intern(self.codec),
             about=_NO_ABOUT if self.about == _NO_ABOUT else self.about,
@@ -151,7 +152,7 @@ class ResultRecord(
 
     @property
     def size(self) -> int:
-        """Bytes of the stored value."""
+        """The size of the stored value in bytes."""
         return self.payload.size + self.payload.parts_bytes if self.payload else len(bytes(self.inline))
 
     @property
@@ -161,24 +162,24 @@ class ResultRecord(
 
     @property
     def payload_name(self) -> str | None:
-        """The name of the payload in the store, None for an inline value."""
+        """The name of the payload in the store; None for an inline value."""
         if self.payload is None:
             return None
         return payload_name(self.task, self.key, self.generation, self.attempt, self.payload.suffix)
 
     @property
     def in_parts(self) -> bool:
-        """Whether the value lies in several files, with a manifest for its payload."""
+        """Whether the value is stored in several files, with a manifest as its payload."""
         return self.payload is not None and self.payload.parts is not None
 
     @property
     def lazy(self) -> bool:
-        """Whether its parts are read when somebody computes with it; those of a container are read at once."""
+        """Whether its parts are read only when they are used. Parts of containers are read at once."""
         return self.in_parts and self.codec.partition("/")[0] != CONTAINER
 
     @property
     def files(self) -> str:
-        """How the names of all files of its value begin."""
+        """The prefix of the names of all files of its value."""
         return attempt_prefix(self.task, self.key, self.generation, self.attempt)
 
 
@@ -188,7 +189,7 @@ _NO_PARTS: dict[str, Any] = {}
 
 @functools.lru_cache(maxsize=256)
 def _made_by(run_id: str) -> Producer:
-    """Which run made it, and no more: one object for all results of a run."""
+    """Return a producer with the run id only, shared by all results of a run."""
     return Producer(run_id=run_id)
 
 
@@ -200,11 +201,11 @@ class RedirectRecord(
     tag="redirect",
     kw_only=True,
 ):
-    """A closed generation: whoever wants the result looks in generation `next`."""
+    """A closed generation. The result is looked up in generation `next` instead."""
 
     v: int
     slot: str
-    """Its own name. Not the task and key: the garbage collector closes what nobody published, where only names tell."""
+    """Its own name, instead of task and key, which the garbage collector does not know for unpublished results."""
     generation: int
     next: int
     reason: Reason
@@ -212,25 +213,25 @@ class RedirectRecord(
 
 
 class RecipeEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a recipe led: an index only, always checked against records and always allowed to be missing.
+    """The cache key of a recipe. Only an index: always checked against records, and allowed to be missing.
 
-    It is signed nevertheless: a record that it leads to is of the right task, and only the entry says of which inputs.
+    It is signed nevertheless: the record proves the task, but only the entry states the inputs.
     """
 
     v: int = RECORD_VERSION
     recipe: str
-    """The recipe key, compared on read."""
+    """The recipe key, which is compared when the entry is read."""
     key: str
     """The cache key."""
     task: str
     digest: str
-    """Of the value."""
+    """The digest of the value."""
     inputs: list[str] | None = None
-    """The digests of other nodes' values this one was made from, in the order of its arguments; None: not stated."""
+    """The digests of the values of other nodes it was computed from, in the order of its arguments; None if unknown."""
     expires: float | None = None
-    """The earliest expiry of the result and of everything it was made from."""
+    """The earliest expiry of the result and everything it was computed from."""
     origin: str = ""
-    """Which attempt of a run says so: what one says of several recipes belongs together."""
+    """The origin of the run that wrote it. Entries with the same origin belong together."""
     signature: Signature | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -1,9 +1,9 @@
-"""Signatures of records: who can write to a store is not who is believed.
+"""Signatures of records, so that write access to a store is not enough to forge results.
 
-A signature is an HMAC-SHA256 over all of a record (task, key, generation, attempt, codec, digest, the size and checksum
-of the payload, …), so a record stands for exactly its bytes in exactly its place: nothing of it can be changed, and it
-cannot be moved to another name or generation. It is checked before a byte of the value is parsed. What it does not
-say is that a record is the *latest* one: whoever can write to a store can put back an older one that was signed there.
+A signature is an HMAC-SHA256 of a whole record (task, key, generation, attempt, codec, digest, size and checksum of the
+payload, …). So the record cannot be changed or moved to another name or generation. It is verified before any byte of
+the value is parsed. It does not prove that a record is the *latest* one: anyone who can write to the store can restore
+an older record that was signed for the same place.
 """
 
 from __future__ import annotations
@@ -22,27 +22,29 @@ _Signed = TypeVar("_Signed", ResultRecord, RecipeEntry)
 
 
 class Signatures:
-    """Signs what is written and judges what is read, with the keys of one place. Safe for threads.
+    """Signs and verifies records with the keys of one location. Safe for use by several threads.
 
-    May be pickled and printed: what travels is where the keys come from, and each process reads them for itself.
-    With `required`, nothing is read that is not signed, whatever its codec.
+    Can be pickled and printed: only the location of the keys is included, and each process reads them itself. With
+    `required`, records without a valid signature are refused, whatever their codec.
     """
 
     def __init__(self, keys: SigningKeys | str, *, required: bool = False) -> None:
-        """`keys` is, as a text, the path of a file or `module:function`."""
+        """`keys` may be the path of a file or `module:function`."""
         self.keys = SigningKeys(keys) if isinstance(keys, str) else keys
         self.required = required
 
     @classmethod
     def of(cls, keys: str | None, *, required: bool = False) -> Signatures | None:
-        """As the settings say it: None without keys. Raises `ConfigurationError` if signatures are required all the
-        same, or the keys cannot be had."""
+        """Return the signatures for the settings, or None without keys.
+
+        Raises `ConfigurationError` if signatures are required without keys, or the keys cannot be read.
+        """
         if keys is None:
             if required:
                 raise ConfigurationError(
-                    "signatures are required, and there are no keys to check them with",
+                    "signatures are required, but there are no keys to verify them",
                     where="require_signatures",
-                    hint="name a file of keys with PENSTOCK_SIGNING_KEYS; `penstock keys new FILE` makes one",
+                    hint="set PENSTOCK_SIGNING_KEYS to a file of keys; `penstock keys new FILE` creates one",
                 )
             return None
         signatures = cls(keys, required=required)
@@ -50,45 +52,45 @@ class Signatures:
         return signatures
 
     def signed(self, record: _Signed) -> _Signed:
-        """The record with a signature by the key that signs now."""
+        """Return the record with a signature by the current key."""
         return msgspec.structs.replace(record, signature=self.sign(canonical(record)))
 
     def verdict(self, record: ResultRecord | RecipeEntry) -> Verdict:
-        """What the record's signature is worth."""
+        """Verify the record's signature."""
         signature = record.signature
         return self.judge(canonical(record), signature if isinstance(signature, Signature) else None)
 
     def sign(self, message: bytes) -> Signature:
-        """Of bytes that say of what kind they are, so that one thing's signature is not another's."""
+        """Sign bytes. They must state their kind, so that a signature cannot be used for another kind of object."""
         id, key = self.keys.current()
         return Signature(id, _mac(key, message))
 
     def judge(self, message: bytes, signature: Signature | None) -> Verdict:
-        """What a signature of such bytes is worth. Compared in constant time."""
+        """Verify a signature of bytes, comparing in constant time."""
         if signature is None:
             return "missing"
         key = self.keys.get(signature.key)
         if key is None:
             return "unknown key"
-        import hmac  # on use: most processes sign nothing
+        import hmac  # only needed by processes that sign or verify
 
         right = hmac.compare_digest(_mac(key, message).encode(), signature.mac.encode("utf-8", "surrogatepass"))
         return "valid" if right else "wrong"
 
     def refuses(self, verdict: Verdict) -> bool:
-        """Whether a record of this verdict must not be used, however harmless its codec is.
+        """Return whether a record with this verdict must not be used, even if its codec is safe.
 
-        A signature that is wrong is told even where none is needed: somebody has changed the record.
+        A wrong signature is always refused, because the record was changed.
         """
         return verdict == "wrong" or (self.required and verdict != "valid")
 
     def refusal(self, record: ResultRecord, verdict: Verdict, *, store: str) -> SignatureRefused:
-        """The error that tells of it."""
+        """Return the error for a record that is refused."""
         why = "signatures are required here" if self.required else _RUNS_CODE
         what, because = {
             "missing": ("is not signed", why),
             "unknown key": (f"is signed with the key {_id(record)!r}, which is not accepted here", why),
-        }.get(verdict, ("has a wrong signature", "somebody without the key changed the record, or moved it there"))
+        }.get(verdict, ("has a wrong signature", "someone without the key changed or moved the record"))
         return SignatureRefused(
             f"a result of {record.task} {what}",
             where=f"{store} {record.slot_name}",
@@ -103,7 +105,7 @@ class Signatures:
         return f"Signatures({self.keys!r}{', required=True' if self.required else ''})"
 
 
-_RUNS_CODE = "reading it back would run code that whoever can write there has chosen"
+_RUNS_CODE = "reading it could run code of anyone who can write to the store"
 
 
 def _id(record: ResultRecord) -> str:

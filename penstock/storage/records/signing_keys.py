@@ -1,4 +1,4 @@
-"""Where signing keys come from: a private file, or a function of the user's own. Only that place ever travels.
+"""Signing keys, read from a private file or by a user's function. Only their location is ever sent to other processes.
 
     # a file: the first key signs, all of them are accepted
     20260301-5f0c9a 9d1c…          an id, and the key in hex: 32 bytes or more
@@ -6,7 +6,7 @@
     # a function, named by `module:function`
     def keys() -> Mapping[str, bytes]: ...        the same: the first one signs
 
-Keys are kept in memory only. What is pickled, printed or put into an error is where they come from, and their ids.
+Keys are kept in memory only. Pickles, printed texts and errors only contain their location and ids.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from penstock.errors import ConfigurationError
 from penstock.ownership import others_can_change
 
 KEY_BYTES = 32
-"""New keys are as long, and none may be shorter."""
+"""The length of new keys, and the minimum for all."""
 _MAX_FILE_BYTES = 64 * 1024
 _READ_AGAIN_SECONDS = 10.0
 _ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
 def is_import_path(source: str) -> bool:
-    """Whether this is `module:function`, and not a file."""
+    """Return whether the source is `module:function`, not a file."""
     return ":" in source and os.sep not in source
 
 
 class SigningKeys:
-    """The keys of one place, read on first need. Safe for threads; pickles and prints as the place alone.
+    """The keys of one location, read on first use. Safe for use by several threads; pickled as the location only.
 
-    An id that is not known has the place read again, at most every ten seconds, so that a new key is accepted without
+    An unknown id causes the location to be read again, at most every ten seconds, so that new keys are accepted without
     a restart.
     """
 
@@ -52,20 +52,20 @@ class SigningKeys:
         self._read_at = 0.0
 
     def current(self) -> tuple[str, bytes]:
-        """The id of the key that signs, and the key. Raises `ConfigurationError` as `ids`."""
+        """Return the id of the key that signs, and the key. Raises the error of `ids`."""
         return next(iter(self._known().items()))
 
     def get(self, id: str) -> bytes | None:
-        """The key with this id, None if there is none."""
+        """Return the key with this id, or None."""
         found = self._known().get(id)
         if found is None and self._clock.monotonic() - self._read_at >= _READ_AGAIN_SECONDS:
             found = self._read().get(id)
         return found
 
     def ids(self) -> list[str]:
-        """The ids of all keys, the one that signs first.
+        """Return the ids of all keys, starting with the one that signs.
 
-        Raises `ConfigurationError` if there is no such place, others can read it, or what it holds are no keys.
+        Raises `ConfigurationError` if the location does not exist, is readable by others, or does not contain keys.
         """
         return list(self._known())
 
@@ -89,9 +89,9 @@ class SigningKeys:
 
 
 def read_key_file(path: str) -> dict[str, bytes]:
-    """The keys of a file by id. Raises `ConfigurationError`, which never shows what a line holds."""
+    """Read the keys of a file by id. Raises `ConfigurationError`, which never shows the content of a line."""
     try:
-        # Without waiting, should it be a pipe. Links are followed: secrets are often mounted as such.
+        # Non-blocking, in case it is a pipe. Links are followed, since secrets are often mounted as links.
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             _check_private(path, os.fstat(file))
@@ -100,38 +100,38 @@ def read_key_file(path: str) -> dict[str, bytes]:
             os.close(file)
     except OSError as error:
         because = error.strerror or str(error)
-        hint = "make one with `penstock keys new FILE`, on every machine the same"
-        raise ConfigurationError("the signing keys cannot be read", where=path, because=because, hint=hint) from error
+        hint = "create a file with `penstock keys new FILE`, and use the same one on every machine"
+        raise ConfigurationError("cannot read the signing keys", where=path, because=because, hint=hint) from error
     keys: dict[str, bytes] = {}
     for number, line in enumerate(data[:_MAX_FILE_BYTES].splitlines(), 1):
         words = line.split()
         if words and not words[0].startswith(b"#"):
             id, key = _parsed(path, number, words)
             if id in keys:
-                raise _no_keys(path, f"line {number} has the id of an earlier one")
+                raise _no_keys(path, f"line {number} repeats the id of an earlier line")
             keys[id] = key
     if not keys or len(data) > _MAX_FILE_BYTES:
-        raise _no_keys(path, "there is no key in it" if not keys else "it is too long")
+        raise _no_keys(path, "the file contains no key" if not keys else "the file is too large")
     return keys
 
 
 def _check_private(path: str, found: os.stat_result) -> None:
     mode = found.st_mode
     if not stat.S_ISREG(mode):
-        raise _no_keys(path, "it is no file")
+        raise _no_keys(path, "it is not a regular file")
     if mode & 0o077:
         raise ConfigurationError(
             "the signing keys are not private",
             where=path,
-            because=f"others than its owner may open the file (its mode is {stat.S_IMODE(mode):04o})",
-            hint=f"chmod 600 {path}; if others could read it before, make new keys: `penstock keys rotate {path}`",
+            because=f"users other than the owner may open the file (its mode is {stat.S_IMODE(mode):04o})",
+            hint=f"chmod 600 {path}; if others could read it before, create a new key: `penstock keys rotate {path}`",
         )
     if reason := others_can_change(found):
         raise ConfigurationError(
-            "the signing keys are somebody else's",
+            "another user can change the signing keys",
             where=path,
-            because=f"{reason}: who knows a key can sign anything",
-            hint="use a file of your own, or one of root's",
+            because=f"{reason}, and anyone who knows a key can sign any result",
+            hint="use a file that you or root own",
         )
 
 
@@ -141,41 +141,41 @@ def _parsed(path: str, number: int, words: list[bytes]) -> tuple[str, bytes]:
         (text,) = words[1:]
         key = bytes.fromhex(text.decode("ascii"))
     except ValueError:
-        raise _no_keys(path, f"line {number} is not an id and a key in hex") from None
+        raise _no_keys(path, f"line {number} does not consist of an id and a hexadecimal key") from None
     return _checked(path, id, key, f"line {number}")
 
 
 def _checked(where: str, id: str, key: bytes, which: str) -> tuple[str, bytes]:
     if not re.fullmatch(_ID, id):
-        raise _no_keys(where, f"{which} has no id of letters, digits, `.`, `_` and `-`")
+        raise _no_keys(where, f"{which} has no id that consists of letters, digits, `.`, `_` and `-`")
     if len(key) < KEY_BYTES:
-        raise _no_keys(where, f"{which} has a key of {len(key)} bytes, and {KEY_BYTES} are the least")
+        raise _no_keys(where, f"{which} has a key of {len(key)} bytes, and the minimum is {KEY_BYTES}")
     return id, key
 
 
 def _no_keys(where: str, because: str) -> ConfigurationError:
     return ConfigurationError(
-        "these are no signing keys",
+        "invalid signing keys",
         where=where,
         because=because,
-        hint="`penstock keys new FILE` makes a file of them",
+        hint="create a valid file with `penstock keys new FILE`",
     )
 
 
 def new_key() -> tuple[str, bytes]:
-    """A fresh id and a fresh random key."""
+    """Return a new id and a new random key."""
     return f"{time.strftime('%Y%m%d', time.gmtime())}-{os.urandom(3).hex()}", os.urandom(KEY_BYTES)
 
 
 def write_new_file(path: str) -> str:
-    """Make a file with one new key, for this user alone; returns the key's id. Raises `ConfigurationError`."""
+    """Create a file with one new key, readable by this user only. Return the key's id. Raises `ConfigurationError`."""
     id, key = new_key()
     _write(path, {id: key})
     return id
 
 
 def rotate_file(path: str) -> str:
-    """Put a new key in front, which signs from now on; the older ones are still accepted. Returns its id."""
+    """Insert a new key at the front, which signs from then on. Older keys are still accepted. Return the new id."""
     older, path = read_key_file(path), os.path.realpath(path)
     id, key = new_key()
     temporary = f"{path}.{os.urandom(6).hex()}"
@@ -204,9 +204,9 @@ _HEAD = "# Keys that sign Penstock's results: the first one signs, all of them a
 
 
 def _not_written(path: str, error: OSError) -> ConfigurationError:
-    hint = "`penstock keys rotate FILE` puts a new key into a file that is there" if os.path.exists(path) else ""
+    hint = "`penstock keys rotate FILE` adds a new key to an existing file" if os.path.exists(path) else ""
     return ConfigurationError(
-        "the signing keys cannot be written", where=path, because=error.strerror or str(error), hint=hint
+        "cannot write the signing keys", where=path, because=error.strerror or str(error), hint=hint
     )
 
 
@@ -214,7 +214,7 @@ def _not_written(path: str, error: OSError) -> ConfigurationError:
 
 
 def _called(source: str) -> dict[str, bytes]:
-    """What the user's function says."""
+    """Call the user's function and check its result."""
     module, _, name = source.partition(":")
     try:
         found: Any = importlib.import_module(module)
@@ -224,16 +224,16 @@ def _called(source: str) -> dict[str, bytes]:
         said: Any = function()
     except Exception as error:
         raise ConfigurationError(
-            "the function that gives the signing keys does not",
+            "the function for the signing keys failed",
             where=source,
             because=f"{type(error).__name__}: {error}",
-            hint="it is named as module:function, is called without arguments, and each worker has to import it",
+            hint="name it as module:function; it takes no arguments, and every worker must be able to import it",
         ) from error
     if not isinstance(said, Mapping) or not said:
         raise _no_keys(source, f"it returned a {type(said).__name__}, not a mapping of ids to keys")
     keys: dict[str, bytes] = {}
     for number, (id, key) in enumerate(said.items(), 1):
         if not isinstance(id, str) or not isinstance(key, bytes):
-            raise _no_keys(source, f"entry {number} is not a str and bytes")
+            raise _no_keys(source, f"entry {number} does not consist of a str and bytes")
         keys.update([_checked(source, id, key, f"entry {number}")])
     return keys

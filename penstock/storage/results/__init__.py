@@ -1,1 +1,1 @@
-"""Results over a store: found, published once per generation, read back, looked after."""
+"""Results in a store: looking up, publishing, reading and maintaining them."""

@@ -1,15 +1,16 @@
-"""Committing staged results: one visible result for each key and generation, whoever crashes when.
+"""Committing staged results: one visible result for each key and generation, whatever crashes.
 
-The rules (docs/protocol.md has the argument):
+The rules (see docs/protocol.md for the proof):
 
-* R1 a slot goes from absent to a record or a redirect by `put_if_absent` only.
-* R2 a record becomes a redirect by a plain put, and only by someone who saw that record. A redirect stays one.
-* R3 the payload is durable before the record that names its attempt.
-* R4 every outcome but a clean success is settled by reading the slot: own attempt = won, another's = adopted, a
+* R1 A slot changes from absent to a record or a redirect by `put_if_absent` only.
+* R2 A record is replaced by a redirect with a plain put, and only by a writer that has read that record. A redirect
+  never changes back.
+* R3 The payload is durable before the record that names its attempt.
+* R4 Every outcome but a clean success is settled by reading the slot: own attempt = won, another attempt = adopted, a
   redirect = start again, nothing = send again.
-* R5 an attempt removes its own payload only after it *read* another attempt's record in that slot.
+* R5 An attempt removes its own payload only after it has *read* the record of another attempt in that slot.
 
-(R6 is about transactions, which decide over staged results together.)
+(R6 concerns transactions, which commit several staged results together.)
 """
 
 from __future__ import annotations
@@ -30,63 +31,63 @@ from penstock.storage.results.trust import Trust
 from penstock.storage.stores.base import Store
 
 COMMIT_SECONDS = 30.0
-"""How long a commit tries to learn its outcome before it is unknown."""
+"""How long a commit tries to find out its outcome before it reports it as unknown."""
 COMMIT_TRIES = 6
 _FIRST_DELAY = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A result whose payload is durable and which nobody sees yet: `commit` it, or leave it to `gc`.
+    """A result with a durable payload that is not visible yet: `commit` it, or leave it to `gc`.
 
-    It holds no value and may travel: whoever has it may commit it.
+    It contains no value and can be sent to another process, which may commit it.
     """
 
     record: ResultRecord
     data: bytes
-    """The record as it will be written."""
+    """The encoded record."""
     closes: tuple[int, Reason] | None
-    """The generation that the record replaces, and why; closed just before the commit."""
+    """The generation that the record replaces, and the reason. It is closed just before the commit."""
     sign: bool = True
-    """Whether the record is to be signed, where results are."""
+    """Whether to sign the record, if results are signed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The result of this key and generation, which every caller gets."""
+    """The result of a key and generation, which every caller receives."""
 
     record: ResultRecord
     won: bool
-    """False: another attempt was first and `record` is its. Another digest: the task is not deterministic."""
+    """False if another attempt was first and wrote `record`. If its digest differs, the task is not deterministic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Nothing was published: the generation was closed meanwhile (invalidated, say). Look up again, and run again."""
+    """Nothing was published, since the generation was closed meanwhile. Look up again, and run again."""
 
     generation: int
-    """The one to go on in."""
+    """The generation to continue with."""
     reason: Reason
 
     @property
     def value_stands(self) -> bool:
-        """Collecting garbage and replacing damaged bytes say nothing against a value; all else does."""
+        """Whether the value is still valid: garbage collection and damaged bytes do not invalidate it."""
         return self.reason in ("gc", "damaged")
 
 
 class Counters:
-    """What a ResultStore asked of its store. Safe for threads; a copy in another process counts for itself."""
+    """Statistics of a `ResultStore`. Safe for use by several threads. A copy in another process starts at 0."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.lookups = 0
-        """Results asked for."""
+        """The number of results looked up."""
         self.round_trips = 0
-        """Batches that look-ups and recipes took."""
+        """The number of batches of look-ups and recipes."""
         self.bytes_read = 0
-        """Of values loaded."""
+        """The bytes of loaded values."""
         self.bytes_written = 0
-        """Of payloads and records staged."""
+        """The bytes of staged payloads and records."""
 
     def add(self, *, lookups: int = 0, round_trips: int = 0, bytes_read: int = 0, bytes_written: int = 0) -> None:
         with self._lock:
@@ -103,7 +104,7 @@ class Counters:
 
 
 class Commits:
-    """What it takes to commit in one store."""
+    """Commits results in one store."""
 
     def __init__(self, store: Store, trust: Trust, counters: Counters, clock: Clock) -> None:
         self._store = store
@@ -122,7 +123,7 @@ class Commits:
                 step, unclear = staged, error
             if not isinstance(step, Staged):
                 return step
-            # A taken name with nothing under it, too, is no answer.
+            # A taken name without a record does not settle the outcome either.
             failures += unclear is not None or step is staged
             staged = step
             if failures >= COMMIT_TRIES or self._clock.monotonic() >= deadline:
@@ -130,14 +131,14 @@ class Commits:
                     f"it is unknown whether a result of {staged.record.task} was published",
                     where=staged.record.slot_name,
                     because=(unclear.because or unclear.what) if unclear else "its slot kept changing",
-                    hint="run it again: if the result was published it is found",
+                    hint="run it again; if the result was published, it is reused",
                 ) from unclear
             if failures:
                 delay = _FIRST_DELAY * 2.0**failures * random.uniform(0.5, 1.0)
                 self._clock.wait(threading.Event(), delay)
 
     def _try_commit(self, staged: Staged) -> Published | Restart | Staged:
-        """One try; what is to be committed instead if the generation is gone. Raises `StoreUnreachable` if unclear."""
+        """Try once. Return what to commit instead if the generation is closed. Raises `StoreUnreachable` if unclear."""
         record = staged.record
         if staged.closes is not None:
             generation, reason = staged.closes
@@ -147,7 +148,7 @@ class Commits:
             if self._store.put_if_absent(record.slot_name, staged.data):
                 return Published(record, won=True)
         except StoreUnreachable:
-            # It may have landed all the same. If the slot is still empty the error stands.
+            # The write may have succeeded. If the slot is still empty, the error is raised.
             step = self._settle(staged)
             if step is staged:
                 raise
@@ -155,7 +156,7 @@ class Commits:
         return self._settle(staged)
 
     def _settle(self, staged: Staged) -> Published | Restart | Staged:
-        """Read the slot to learn what a write came to (R4)."""
+        """Read the slot to find out the outcome of a write (R4)."""
         mine = staged.record
         try:
             slot = read_slot(self._store, mine.slot_name)
@@ -166,23 +167,23 @@ class Commits:
             return staged
         if isinstance(slot, RedirectRecord):
             return self._moved(staged, Restart(slot.next, slot.reason))
-        # Before anything else that it says: attempts can be read from a listing.
+        # Verified first, since others can find attempts in a listing and forge a record.
         if (refused := self._trust.refusal(slot)) is not None:
             raise refused
         if slot.attempt == mine.attempt:
             return Published(slot, won=True)
         if mine.in_parts:
-            from penstock.storage.formats.parts.manifests import remove_files  # the loser of a race needs it
+            from penstock.storage.formats.parts.manifests import remove_files  # only needed after a lost race
 
             remove_files(self._store, mine.files)
         elif mine.payload_name is not None:
-            # The garbage collector would do it too.
+            # Otherwise the garbage collector removes them.
             with contextlib.suppress(StoreError):
                 self._store.delete(mine.payload_name)
         return Published(slot, won=False)
 
     def _moved(self, staged: Staged, closed: Restart) -> Staged | Restart:
-        """The same value in a later generation, if that may be."""
+        """Stage the same value in a later generation, if possible."""
         if not closed.value_stands:
             return closed
         record = staged.record
@@ -192,19 +193,19 @@ class Commits:
 
             try:
                 copy_payload(self._store, record, self._store, later)
-            except DamagedResult:  # the files were collected, too
+            except DamagedResult:  # its files were collected, too
                 return closed
         return self.staged(later, None, sign=staged.sign)
 
     def staged(self, record: ResultRecord, closes: tuple[int, Reason] | None, *, sign: bool = True) -> Staged:
-        """What is to be committed, of a result whose payload is durable already."""
+        """Return a staged result whose payload is already durable."""
         record, data = self._trust.sealed(record, sign=sign)
         self._counters.add(bytes_written=len(data) + (record.size if record.payload else 0))
         return Staged(record=record, data=data, closes=closes, sign=sign)
 
 
 def place(after: Found | Absent) -> tuple[int, tuple[int, Reason] | None]:
-    """The generation of a result that follows `after`, and what it closes."""
+    """Return the generation of a result that follows `after`, and the generation it closes."""
     if isinstance(after, Found):
         return after.generation + 1, (after.generation, "refreshed")
     if after.reason == "expired" or after.reason == "damaged":

@@ -1,4 +1,4 @@
-"""Results from one store into another, with their records: what is published here becomes a hit there."""
+"""Copying results with their records from one store to another, where they become hits."""
 
 from __future__ import annotations
 
@@ -23,28 +23,36 @@ _BATCH = 256
 
 @dataclass(slots=True)
 class Copied:
-    """What `copy` did."""
+    """The result of `copy`."""
 
     results: int = 0
     bytes: int = 0
-    """Of the values copied."""
+    """The total size of the copied values."""
     kept: int = 0
-    """Results that were there already; the other store's stay as they are."""
+    """Results that the target already had, which are not replaced."""
     damaged: int = 0
-    """Results whose bytes are not as they were written, which are not copied."""
+    """Damaged results, which are not copied."""
     refused: int = 0
-    """Results that may not be used here or there, by their signature, which are not copied."""
+    """Results that must not be used in one of the stores because of their signature, which are not copied."""
     recipes: int = 0
 
 
 def copy(source: ResultStore, target: ResultStore, *, task: str | None = None) -> Copied:
-    """Copy the current results of one task or of all, bytes verified, and what leads to them.
+    """Copy the current results of one task or all tasks, verifying their bytes, together with recipes and code notes.
 
-    A result that `target` has is kept. Each is published there as any other would be, so it may run beside readers and
-    writers of both stores, and again after it was interrupted. Raises what the stores raise.
+    Results that `target` already has are kept. Each copy is published like any other result, so this can run
+    concurrently with readers and writers of both stores, and be repeated after an interruption.
 
-    Where `target` signs, copies are signed anew, since a record is bound to its place; but only what `source` vouches
-    for: what is signed there, or lies in a trusted store. All else stays without a signature.
+    If `target` signs results, copies are signed again, since a signature is bound to its place. This only applies to
+    results with a valid signature in `source`, or if `source` is trusted. Other copies are not signed.
+
+    Args:
+        source: The results to copy.
+        target: Where to publish them.
+        task: The identity of a task. None copies the results of all tasks.
+
+    Raises:
+        StoreError: One of the stores failed.
     """
     done = Copied()
     now = source.clock.now()
@@ -80,7 +88,7 @@ def _takes_unsigned(target: ResultStore) -> bool:
 
 
 def _copy_one(source: ResultStore, target: ResultStore, record: ResultRecord) -> bool:
-    """False if it is there already, or somebody published it meanwhile."""
+    """Copy one result. Return False if the target already has it, or another writer published it meanwhile."""
     while True:
         found = target.look_up(record.task, record.key)
         if isinstance(found, Found):

@@ -1,7 +1,7 @@
 """Finding the current generation of many results at once, and closing generations.
 
-A look-up starts at slot 0 and follows redirects. Whoever closes a later generation also points slot 0 ahead, so a
-result costs one read, or two once it has been refreshed, however often that was.
+A look-up starts at slot 0 and follows redirects. Closing a later generation also updates slot 0 to point ahead, so a
+look-up takes one read, or two if the result was refreshed, however often.
 """
 
 from __future__ import annotations
@@ -22,53 +22,53 @@ from penstock.storage.stores.base import RememberedStore, SlotStore
 
 @dataclass(slots=True)
 class Found:
-    """A published result that has not expired, and can be used here. Nobody changes one."""
+    """A published result that has not expired and can be used here. Never modified."""
 
     record: ResultRecord
     generation: int
     refused: ResultError | None = None
-    """Why nothing of the record may be used: publish after it, or raise this."""
+    """Set if the record must not be used: publish after it, or raise this error."""
 
     def damaged(self) -> Absent:
-        """What this is once its payload turned out to be gone or damaged: publish after it."""
+        """Return what replaces this if its payload turns out to be missing or damaged: publish after it."""
         return Absent(self.generation, "damaged", self.record)
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """No usable result: the store answered, and the next one is published `after` this."""
+    """The store answered, but has no usable result. The next one is published `after` this."""
 
     generation: int
-    """The one that is looked at last."""
+    """The last generation that was read."""
     reason: Literal["never", "expired", "damaged", "unfit", "redirected"]
-    """`redirected`: there was a result, its generation is closed, and the next one is not there yet. `unfit`: what is
-    there is of no use here."""
+    """`redirected`: the previous generation is closed, and there is no new result yet. `unfit`: the result cannot be
+    used in this environment."""
     seen: ResultRecord | None = None
-    """What is there, where it expired or its payload is damaged."""
+    """The record, if it expired or its payload is damaged."""
     redirect: RedirectRecord | None = None
-    """What led here, if anything: says why the generation before was closed."""
+    """The redirect to this generation, if any, with the reason why the previous one was closed."""
     because: str = ""
     """Why it is unfit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The store did not answer, or answered what this version does not understand. Never the same as absent."""
+    """The store did not answer, or has a record that this version does not understand. Never treated as absent."""
 
     error: StoreError
 
 
 NEVER = Absent(0, "never")
-"""What most look-ups of a new flow say: one object for all of them."""
+"""A shared instance for the most common answer."""
 
 Refusal = Callable[[ResultRecord], ResultError | None]
-"""Says why a record may not be used, None if it may."""
+"""Returns the error for a record that must not be used, or None."""
 
 
 def find(
     store: SlotStore, pairs: Sequence[tuple[str, str]], *, now: float, refusal: Refusal | None = None
 ) -> tuple[list[Found | Absent | Unknown], int]:
-    """Where each (task, key) stands, and how many round trips that took: one, and one for each redirect on the way."""
+    """Look up each (task, key). Also return the number of round trips: one, and one more for each redirect."""
     found: list[Found | Absent | Unknown | None] = [None] * len(pairs)
     pending: list[tuple[int, int, RedirectRecord | None]] = [(i, 0, None) for i in range(len(pairs))]
     trips = 0
@@ -77,7 +77,7 @@ def find(
         try:
             answers = store.get_many([slot_name(*pairs[i], generation) for i, generation, _ in pending])
         except StoreRefused:
-            raise  # it is known what is wrong, and no other look-up will fare better
+            raise  # not temporary, and the same for all look-ups
         except StoreError as error:
             for i, _, _ in pending:
                 found[i] = Unknown(error)
@@ -109,7 +109,7 @@ def _judge(
     except DamagedResult:
         return Absent(generation, "damaged", None, redirect)
     if isinstance(slot, RedirectRecord):
-        # Only ever ahead: a forged or damaged one must not send us in circles.
+        # Only forward, so that a forged or damaged redirect cannot cause a loop.
         return slot if slot.next > generation else Absent(generation, "damaged", None, redirect)
     if slot.expires is not None and slot.expires <= now:
         return Absent(generation, "expired", slot, redirect)
@@ -119,25 +119,25 @@ def _judge(
 
 
 def read_slot(store: SlotStore, name: str) -> Slot | None:
-    """What is in one slot now. Raises as the store, `DamagedResult`, `StoreVersionError`."""
+    """Read a slot. Raises the store's errors, `DamagedResult` and `StoreVersionError`."""
     data = store.get(name)
     return None if data is None else decode_slot_at(data, name)
 
 
 def redirect_seen(store: SlotStore, folder: str, generation: int, reason: Reason, *, clock: Clock) -> None:
-    """Close a generation whose record the caller saw (R2), damaged or not. Doing it twice does no harm."""
+    """Close a generation whose record, damaged or not, the caller has read (R2). Idempotent."""
     if isinstance(store, RememberedStore):
         store.note_closing(slot_in(folder, generation))
     store.put(slot_in(folder, generation), encode(_redirect(folder, generation, generation, reason, clock)))
     if generation > 0:
-        # All below is closed, or nobody would have come here. A short cut only, so failing is no harm; but what it
-        # replaces is needed, so it is durable: a power cut must not leave a torn one.
+        # All earlier generations are closed. This is only a short cut, so it may fail; but the record it replaces is
+        # needed, so it must be written durably.
         with contextlib.suppress(StoreError):
             store.put(slot_in(folder, 0), encode(_redirect(folder, 0, generation, reason, clock)))
 
 
 def close_absent(store: SlotStore, folder: str, generation: int, reason: Reason, *, clock: Clock) -> bool:
-    """Close a generation in which nothing is published (R1); False if something is there."""
+    """Close a generation in which nothing is published (R1). Return False if there is a record."""
     record = _redirect(folder, generation, generation, reason, clock)
     return store.put_if_absent(slot_in(folder, generation), encode(record))
 

@@ -1,9 +1,9 @@
-"""Looking after a store: list, show, remove, collect garbage, verify, measure.
+"""Maintenance of a store: listing, showing, removing, garbage collection, verification and disk usage.
 
-All of it may run beside any number of writers and readers, at any time. What is deleted was closed before: a
-generation that holds nothing is closed by `put_if_absent`, so a slow writer that comes back learns of it and publishes
-in the next one, and a reader that finds a payload gone looks a second time. No rule here rests on a clock but the
-grace periods, which only decide how soon.
+Everything may run concurrently with any number of writers and readers. Generations are closed before their files are
+deleted: an empty generation is closed by `put_if_absent`, so that a slow writer notices and publishes in the next one,
+and a reader that misses a payload looks up again. Correctness does not depend on clocks; grace periods only decide how
+soon files are deleted.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ class Summary:
     generation: int
     codec: str
     size: int
-    """Bytes of the value as stored."""
+    """The size of the stored value in bytes."""
     created: float
-    """Seconds since the epoch."""
+    """The time of publication, in seconds since the epoch."""
     expires: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in the store that is not as it was written."""
+    """A damaged or forged object in the store."""
 
     name: str
     what: str
@@ -54,41 +54,41 @@ class Problem:
 
 @dataclass(slots=True)
 class Verified:
-    """What `verify` saw."""
+    """The result of `verify`."""
 
     records: int = 0
     problems: list[Problem] = field(default_factory=list)
     orphans: int = 0
-    """Payloads that no record leads to, left by killed or slow writers. Not a problem: `gc` removes them."""
+    """Payloads without a record, left by killed or slow writers. Harmless: `gc` removes them."""
 
 
 @dataclass(slots=True)
 class Collected:
-    """What `gc` removed, or would remove."""
+    """What `gc` removed, or would remove in a dry run."""
 
     payloads: int = 0
     bytes: int = 0
     closed: int = 0
-    """Generations closed because their writer is gone or their result expired."""
+    """Generations that were closed because they were never published or their result expired."""
     leftovers: int = 0
     """Unfinished files of killed writers."""
     notes: int = 0
-    """Notes of code that no result here is made by any more."""
+    """Code notes that no result refers to any more."""
 
 
 @dataclass(slots=True)
 class Usage:
-    """Bytes and files, of one task or of all."""
+    """Bytes and files of one task or of all tasks."""
 
     results: int = 0
     bytes: int = 0
     disk: int | None = None
-    """What they take on disk, with their folders, where the store knows."""
+    """Their disk usage including folders, if the store knows it."""
 
 
 @dataclass(slots=True)
 class Folder:
-    """All files of one (task, key)."""
+    """The files of one (task, key)."""
 
     name: str
     slots: dict[int, Listed]
@@ -96,7 +96,7 @@ class Folder:
 
 
 def ls(results: ResultStore, *, task: str | None = None) -> Iterator[Summary]:
-    """The current result of every key, of one task or of all, in order of their names. Expired ones are among them."""
+    """Yield the current result of every key of one task or all tasks, including expired ones, sorted by name."""
     for record in current_records(results, task=task):
         yield _summary(record)
 
@@ -114,7 +114,7 @@ def _summary(record: ResultRecord) -> Summary:
 
 
 def find(results: ResultStore, key: str) -> list[Summary]:
-    """The current results whose key is `key` or begins so. Only their records are read; the names tell which."""
+    """Return the current results whose key is `key` or starts with it. Reads only their records."""
     whole = segment(key)
     named = ((folder.name.split("/")[2], folder) for folder in folders(results, "results/"))
     found = (folder for name, folder in named if name == whole or name.startswith(key))
@@ -122,7 +122,7 @@ def find(results: ResultStore, key: str) -> list[Summary]:
 
 
 def tasks(results: ResultStore) -> list[str]:
-    """The tasks that have results, from one record of each."""
+    """Return the tasks that have results, reading one record of each."""
     found = []
     for _, of_task in itertools.groupby(folders(results, "results/"), key=lambda folder: folder.name.split("/")[1]):
         record = next(_current_of(results, of_task, batch=1), None)
@@ -132,7 +132,7 @@ def tasks(results: ResultStore) -> list[str]:
 
 
 def show(results: ResultStore, task: str, key: str) -> list[Slot]:
-    """Every generation of a key that can be read, oldest first."""
+    """Return every readable generation of a key, oldest first."""
     slots = []
     for folder in folders(results, key_folder(task, key)):
         for generation in sorted(folder.slots):
@@ -146,7 +146,16 @@ def show(results: ResultStore, task: str, key: str) -> list[Slot]:
 
 
 def rm(results: ResultStore, task: str, key: str | None = None) -> int:
-    """Invalidate one result, or all of a task, and delete the payloads; returns how many. The closed slots stay."""
+    """Invalidate one result, or all results of a task, and delete their payloads. The closed slots stay.
+
+    Args:
+        results: The results.
+        task: The identity of the task.
+        key: The cache key. None removes all results of the task.
+
+    Returns:
+        The number of results removed.
+    """
     keys = [key] if key is not None else [record.key for record in current_records(results, task=task)]
     removed = 0
     for each in keys:
@@ -157,17 +166,25 @@ def rm(results: ResultStore, task: str, key: str | None = None) -> int:
 
 
 def gc(results: ResultStore, *, grace_seconds: float = DAY, dry_run: bool = False) -> Collected:
-    """Delete the payloads that no reader can be led to any more, and close what its writer left open.
+    """Delete payloads that no reader can reach any more, and close generations that were never published.
 
-    Gone are payloads of closed generations and of attempts that lost at once; unpublished payloads, expired results and
-    unfinished files after `grace_seconds` (unfinished files after an hour at the least). Safe with a grace of 0:
-    a slow writer then publishes again in the next generation.
+    Payloads of closed generations and of attempts that lost a race are deleted at once. Unpublished payloads, expired
+    results and unfinished files are deleted after `grace_seconds`.
+
+    Args:
+        results: The results.
+        grace_seconds: The minimum age of unpublished files, at least an hour for unfinished ones. 0 is safe: a slow
+            writer then publishes again in the next generation.
+        dry_run: Whether to only report what would be deleted.
+
+    Returns:
+        What was deleted.
     """
     collecting = _Collecting(results, grace_seconds=grace_seconds, dry_run=dry_run)
     began = results.clock.now()
     for folder in folders(results, "results/"):
         collecting.collect(folder)
-    # A note is written when its first result is under way: what was written since the beginning may be one's.
+    # A code note is written before its first result, so notes written since the start may still be needed.
     collecting.collect_notes(began - grace_seconds)
     report = collecting.report
     if isinstance(results.store, SweepStore) and not dry_run:
@@ -176,7 +193,7 @@ def gc(results: ResultStore, *, grace_seconds: float = DAY, dry_run: bool = Fals
 
 
 def verify(results: ResultStore) -> Verified:
-    """Read every record and every byte of every published payload, and say what is not as it was written or signed."""
+    """Verify every record and every byte of every published payload, including signatures."""
     seen = Verified()
     for folder in folders(results, "results/"):
         for generation in sorted(folder.slots.keys() | folder.payloads.keys()):
@@ -194,7 +211,7 @@ def verify(results: ResultStore) -> Verified:
 
 
 def du(results: ResultStore) -> dict[str, Usage]:
-    """Bytes and number of current results by task; bytes are those of all files of the task's folder."""
+    """Return the number of current results and the bytes of all files, by task."""
     usage: dict[str, Usage] = {}
     names: dict[str, str] = {}
     for record in current_records(results):
@@ -214,7 +231,7 @@ def du(results: ResultStore) -> dict[str, Usage]:
 
 
 def folders(results: ResultStore, prefix: str) -> Iterator[Folder]:
-    """The files of each (task, key) below `prefix`; names that are not ours are passed over."""
+    """Yield the files of each (task, key) below `prefix`. Other files are skipped."""
     for name, files in itertools.groupby(results.store.list(prefix), key=lambda file: file.name.rpartition("/")[0]):
         folder = Folder(f"{name}/", {}, {})
         for file in files:
@@ -229,7 +246,7 @@ def folders(results: ResultStore, prefix: str) -> Iterator[Folder]:
 
 
 def current_records(results: ResultStore, *, task: str | None = None) -> Iterator[ResultRecord]:
-    """The published record of the last generation of each key; damaged ones are passed over."""
+    """Yield the published record of the last generation of each key. Damaged ones are skipped."""
     prefix = "results/" if task is None else f"results/{segment(task)}/"
     yield from _current_of(results, folders(results, prefix))
 
@@ -247,16 +264,16 @@ def _current_of(results: ResultStore, found: Iterable[Folder], *, batch: int = _
 
 
 def in_batches(names: Iterable[str], most: int = _BATCH) -> Iterator[list[str]]:
-    """The names, some at a time, as many as one call of a store should read."""
+    """Yield batches of names of a suitable size for one call of a store."""
     remaining = iter(names)
     while batch := list(itertools.islice(remaining, most)):
         yield batch
 
 
 def _verify_slot(results: ResultStore, name: str) -> set[str]:
-    """Check one record and its files; returns their names.
+    """Verify a record and its files. Return their names.
 
-    Raises `DamagedResult`, `SignatureRefused`, `StoreVersionError`.
+    Raises `DamagedResult`, `SignatureRefused` and `StoreVersionError`.
     """
     slot = read_slot(results.store, name)
     if not isinstance(slot, ResultRecord):
@@ -266,7 +283,7 @@ def _verify_slot(results: ResultStore, name: str) -> set[str]:
     try:
         return verify_payload(results.store, slot)
     except DamagedResult:
-        # Closed and collected since we read it?
+        # It may have been closed and collected since it was read.
         if isinstance(read_slot(results.store, name), RedirectRecord):
             return set()
         raise
@@ -276,7 +293,7 @@ def _verify_slot(results: ResultStore, name: str) -> set[str]:
 
 
 class _Collecting:
-    """One collection of garbage, and what it has met."""
+    """The state of one garbage collection."""
 
     def __init__(self, results: ResultStore, *, grace_seconds: float, dry_run: bool) -> None:
         self.report = Collected()
@@ -284,7 +301,7 @@ class _Collecting:
         self._grace = grace_seconds
         self._dry_run = dry_run
         self._code: set[str] = set()
-        """The digests of code that results which stay were made by."""
+        """The digests of code in the keys of results that stay."""
 
     def collect(self, folder: Folder) -> None:
         for generation in sorted(folder.slots.keys() | folder.payloads.keys()):
@@ -308,21 +325,18 @@ class _Collecting:
             self._results.store.delete(file.name)
 
     def _kept(self, folder: Folder, generation: int) -> set[str] | None:
-        """The files of a generation that stay (empty: none does), after closing the generation if it is time to.
-
-        None: leave all of them alone.
-        """
+        """Close the generation if it is time to. Return those of its files that stay, or None to leave it alone."""
         results, report = self._results, self.report
         now, store = results.clock.now(), results.store
         try:
-            # Read after the listing: whatever is published later has a payload that is not in the list.
+            # Read after the listing, so that the payloads of later records are not in the list.
             slot = read_slot(store, slot_in(folder.name, generation))
         except (DamagedResult, StoreVersionError):
-            return None  # `verify` reports it, and the next run that wants the result replaces it
+            return None  # `verify` reports it, and the next run that needs the result replaces it
         if slot is None:
             if any(now - file.modified < self._grace for file in folder.payloads[generation]):
                 return None
-            # Somebody staged these and never published. If he is alive after all, his commit meets the redirect.
+            # Staged but never published. If the writer is still alive, its commit will find the redirect.
             if not self._dry_run and not close_absent(store, folder.name, generation, "gc", clock=results.clock):
                 return None
             report.closed += 1
@@ -339,12 +353,12 @@ class _Collecting:
 
 
 def _files_of(results: ResultStore, folder: Folder, record: ResultRecord) -> set[str]:
-    """The names of a published value's files."""
+    """Return the names of the files of a published value."""
     if not record.in_parts:
         return {record.payload_name} if record.payload_name is not None else set()
     try:
         return {file.name for file in all_files(results.store, record)}
     except (DamagedResult, StoreVersionError):
-        # Nobody knows which parts it has: `verify` reports it, and whoever wants the result replaces it.
+        # Its parts are unknown: `verify` reports it, and the next run that needs the result replaces it.
         files = folder.payloads.get(record.generation, [])
         return {file.name for file in files if file.name.startswith(record.files)}

@@ -1,4 +1,4 @@
-"""Copy the files of a value to where another record has them: to another generation, or into another store."""
+"""Copying the files of a value to another generation or another store."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ _CHUNK = 16 << 20
 
 
 def copy_payload(source: Store, record: ResultRecord, target: Store, copy: ResultRecord) -> None:
-    """Copy what `record` names in `source` to where `copy` names it in `target`; durable when it returns.
+    """Copy the files that `record` names in `source` to the names that `copy` gives them in `target`, durably.
 
-    Leaves nothing behind if it raises: `DamagedResult` for bytes that are gone or not as they were written, and what
-    the stores raise.
+    Raises `DamagedResult` if bytes are missing or changed, and the stores' errors. Leaves no files behind then.
     """
     try:
-        # The manifest comes last, as when it was written. It holds for the copies: their names end as the originals'.
+        # The manifest is copied last, and is valid for the copies, since their names have the same suffixes.
         for file in all_files(source, record):
             hasher = blake3()
             with file.open() as data, target.create(copy.files + file.name.removeprefix(record.files)) as out:

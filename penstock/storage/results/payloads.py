@@ -1,4 +1,4 @@
-"""The bytes of values: hashed while they are written, verified before they are read."""
+"""The bytes of values, hashed while they are written and verified before they are read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from penstock.storage.stores.base import Store
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Whose files are to be written."""
+    """The attempt whose files are written."""
 
     task: str
     key: str
@@ -44,16 +44,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What was written."""
+    """A written payload."""
 
     payload: PayloadFile
     about: About
     digest: str | None = None
-    """Of a value in parts, if all parts have one."""
+    """The digest of a value in parts, if all parts have one."""
 
 
 def as_inline(value: Any, serializer: Serializer) -> tuple[msgspec.Raw, About] | None:
-    """The value as JSON inside a record, if it is stored as JSON and small."""
+    """Return a small value that is stored as JSON in its inline form, or None."""
     if serializer.name.partition("/")[0] != "json":
         return None
     buffer = io.BytesIO()
@@ -65,10 +65,10 @@ def as_inline(value: Any, serializer: Serializer) -> tuple[msgspec.Raw, About] |
 def write_payload(
     store: Store, place: Place, value: Any, serializer: Serializer, digests: Digests | None = None
 ) -> Stored:
-    """Write `value`, durable when it returns.
+    """Write a value durably.
 
-    Raises `SerializationError` for a value that does not fit, what the store raises, and what a stream's or lazy
-    value's own code raises, as it is. Leaves nothing behind then.
+    Raises `SerializationError` if the serializer cannot store it, the store's errors, and unchanged whatever the code
+    of a stream or lazy value raises. Leaves no files behind then.
     """
     name = payload_name(place.task, place.key, place.generation, place.attempt, serializer.suffix)
     if isinstance(serializer, DatasetSerializer | EncodedContainer):
@@ -112,13 +112,12 @@ def read_value(
     limit: int,
     believed: Callable[[], bool] = lambda: False,
 ) -> Any:
-    """The value of a record, verified; of one in parts the manifest, and that the parts are there.
+    """Read and verify the value of a record. For a value in parts, verify the manifest and the existence of the parts.
 
-    Modules that the value's classes are from are imported if the record is `believed`; else they have to be there.
+    Modules of the value's classes are imported if the record is `believed`; otherwise they must be imported already.
 
-    Raises `CodecRefused` before any byte is read, `DamagedResult` if the bytes are not the ones that were written,
-    `SerializationError` if they are and still do not read back (or need more than `limit` bytes), and
-    `StoreUnreachable`.
+    Raises `CodecRefused` before any byte is read, `DamagedResult` if the bytes differ from what was written,
+    `SerializationError` if they cannot be read or need more than `limit` bytes of memory, and `StoreUnreachable`.
     """
     with reading(record.task, believed=believed):
         return _value(store, record, reader_of(record.codec, allow_unsafe=allow_pickle), limit)
@@ -127,7 +126,9 @@ def read_value(
 def _value(store: Store, record: ResultRecord, serializer: Serializer, limit: int) -> Any:
     if record.payload is not None and record.payload.size > limit:
         raise SerializationError(
-            f"a result of {record.payload.size} bytes is too large", because=f"{limit} is the limit"
+            f"a result of {record.payload.size} bytes is too large to load",
+            because=f"the limit is {limit} bytes",
+            hint="scan it if it is a table, or load it on a machine with more memory",
         )
     if isinstance(serializer, ContainerSerializer):
         return _read(record, lambda: serializer.load(read_parts(store, record), limit=limit))
@@ -149,18 +150,18 @@ def _read(record: ResultRecord, read: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         raise SerializationError(
-            f"a stored result of {record.task} does not read back",
+            f"a stored result of {record.task} cannot be read",
             where=record.payload_name or "inline",
             because=f"{type(error).__name__}: {error}",
             hint=f"it was stored with {versions}" if (versions := other_versions(record)) else _REFRESH,
         ) from error
 
 
-_REFRESH = "the code or a package it was made with may have changed: refresh the result"
+_REFRESH = "its code or a package may have changed: refresh the result"
 
 
 def verify_payload(store: Store, record: ResultRecord) -> set[str]:
-    """The names of a value's files. Raises `DamagedResult` unless their bytes are the ones that were written."""
+    """Verify a value's files and return their names. Raises `DamagedResult` if bytes are missing or changed."""
     files = all_files(store, record)
     for file in files:
         file.verify()

@@ -1,4 +1,4 @@
-"""Who makes a result: this process, as records say it."""
+"""The producer of results: a description of this process for records."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from penstock.imported import loaded
 from penstock.storage.records.records import Producer
 
 VALUE_PACKAGES = ("numpy", "pandas", "polars", "pyarrow", "pydantic", "scipy", "sklearn")
-"""What values are made of: records hold the versions."""
+"""Data packages whose versions are stored in records."""
 
 
 def this_process(*, run_id: str = "", flow: str = "") -> Producer:
-    """Who we are, for records."""
+    """Return a description of this process."""
     return Producer(
         host=_host(),
         pid=os.getpid(),
@@ -37,18 +37,18 @@ def _packages() -> dict[str, str]:
 
 @cache
 def memory_bytes() -> int:
-    """What this machine has, or what this process may use of it."""
+    """Return the memory of this machine, or the part of it that this process may use."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
             return min(whole, int(file.read()))
     except (OSError, ValueError):
-        return whole  # no such group, or `max`
+        return whole  # no cgroup limit
 
 
 @cache
 def _version() -> str:
-    from importlib import metadata  # takes longer to import than a look-up, and is asked once
+    from importlib import metadata  # slower to import than a look-up
 
     try:
         return metadata.version("penstock")

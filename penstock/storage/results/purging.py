@@ -1,13 +1,13 @@
-"""What a store may forget for good: `gc --purge`. The one place whose safety rests on time.
+"""Purging a store (`gc --purge`): the only maintenance whose safety depends on time.
 
-A generation that was closed is passed over for ever: slot 0 of its key points past it, and never points back. So the
-records between can go, and so can what somebody published there who was away while they were closed. Slot 0 itself
-stays: it keeps generations from being counted anew, and with that a result that was removed from being brought back by
-a writer who began before. What remains of a removed result is that one small file.
+A closed generation is never read again: slot 0 of its key points past it and never back. So the records in between can
+be deleted, and so can results that a suspended writer published there after they were closed. Slot 0 itself stays: it
+prevents generations from being counted from 0 again, so that a writer that started earlier cannot restore a removed
+result. This small file is all that remains of a removed result.
 
-Time is what tells a closed generation from one that somebody is still at: a writer who looked a result up before it was
-replaced, and publishes after all that lay between was purged, would be believed. So nothing goes that is younger than
-`PURGE_SECONDS`, and no task may run for longer than that beside a purge.
+A writer that looked up a result before it was replaced, and publishes after everything in between was purged, would
+succeed. Therefore nothing younger than `PURGE_SECONDS` is purged, and no task may run longer than that concurrently
+with a purge.
 """
 
 from __future__ import annotations
@@ -24,23 +24,31 @@ from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.base import Listed
 
 PURGE_SECONDS = 30 * 24 * 3600.0
-"""How long ago something must have been written before it is purged."""
+"""The minimum age of purged files."""
 
 
 @dataclass(slots=True)
 class Purged:
-    """What was purged, or would be."""
+    """What was purged, or would be purged in a dry run."""
 
     records: int = 0
-    """Of generations that no look-up comes to any more."""
+    """Records of generations that no look-up reaches any more."""
     recipes: int = 0
-    """Entries that lead to no result."""
+    """Recipe entries without a result."""
     closings: int = 0
     bytes: int = 0
 
 
 def purge(results: ResultStore, *, older_than: float = PURGE_SECONDS, dry_run: bool = False) -> Purged:
-    """Delete what has led nowhere for so many seconds. Run it after `gc`, beside any number of runs."""
+    """Delete records and recipe entries that have been unreachable for a long time.
+
+    Run it after `gc`. It may run concurrently with any number of runs.
+
+    Args:
+        results: The results.
+        older_than: The minimum age of deleted files in seconds.
+        dry_run: Whether to only report what would be deleted.
+    """
     report = Purged()
     now = results.clock.now()
     live: set[str] = set()
@@ -57,7 +65,7 @@ def purge(results: ResultStore, *, older_than: float = PURGE_SECONDS, dry_run: b
                 _delete(results, files, report, dry_run=dry_run)
     _purge_recipes(results, live, now - older_than, report, dry_run=dry_run)
     for file in results.store.list("closings/"):
-        # An index remembers a record for a week after a reader told it, who may have been slow: for far less than this.
+        # A look-up index may keep a record for a week, which is far less than this.
         if file.modified < now - older_than:
             report.closings += 1
             _delete(results, [file], report, dry_run=dry_run)
@@ -65,7 +73,7 @@ def purge(results: ResultStore, *, older_than: float = PURGE_SECONDS, dry_run: b
 
 
 def _leads_to(results: ResultStore, folder: str) -> int:
-    """The generation that slot 0 points to; 0 if it does not point anywhere."""
+    """Return the generation that slot 0 points to, or 0 if it is not a redirect."""
     try:
         slot = read_slot(results.store, slot_in(folder, 0))
     except (DamagedResult, StoreVersionError):
@@ -74,7 +82,7 @@ def _leads_to(results: ResultStore, folder: str) -> int:
 
 
 def _purge_recipes(results: ResultStore, live: set[str], before: float, report: Purged, *, dry_run: bool) -> None:
-    """Entries of results that are not there any more. Without one a result is found by its cache key."""
+    """Delete recipe entries of results that no longer exist. Results without one are found by their cache key."""
     old = {file.name: file for file in results.store.list("recipes/") if file.modified < before}
     for names in in_batches(old):
         for name, data in zip(names, results.store.get_many(names), strict=True):

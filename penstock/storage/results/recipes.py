@@ -1,4 +1,4 @@
-"""Recipe entries: an index from the graph's keys to results, written where the store lets us."""
+"""Recipe entries: an index from recipe keys to results."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from penstock.storage.records.records import RecipeEntry
 from penstock.storage.results.store import ResultStore
 
 MAX_RECIPE_INPUTS = 256
-"""A recipe entry states the digests of at most so many inputs; with more, a plan looks them up."""
+"""The most inputs whose digests a recipe entry states; with more, plans look them up."""
 
 
 def write_recipe(results: ResultStore, entry: RecipeEntry) -> None:
-    """Write a recipe entry if the store lets us: it is only an index, and without it results are found by cache key."""
+    """Write a recipe entry. Failures are only logged, since results without an entry are found by their cache key."""
     try:
         results.put_recipe(entry)
     except StoreError as error:

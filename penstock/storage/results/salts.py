@@ -1,8 +1,8 @@
-"""The salt of a store: with it digests of secrets are keyed, so that a record alone does not tell which secret it was.
+"""The salt of a store, which keys the digests of secrets, so that a record does not reveal a secret.
 
-Without it anybody could digest all likely passwords and compare. It lies in the store, for all who share its results;
-who reads that too can try again, one store at a time. Made when the first secret is met, and never changed: results of
-tasks that take secrets would be found no more.
+Without it, anyone could digest likely passwords and compare. It is in the store, for all who share its results; an
+attacker who can also read the salt can still guess, but only for one store at a time. It is created with the first
+secret and never changed, since results of tasks with secrets would no longer be found.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ _BYTES = 32
 
 
 def salt_of(store: SlotStore, *, make: bool) -> bytes:
-    """The store's salt. Where there is none it is made, or with `make` False, or where nothing can be written, one that
-    nobody keeps: no result can be there that was keyed with another. Raises `StoreError`."""
+    """Return the store's salt, creating it if needed.
+
+    If `make` is False or the store is read-only, a missing salt is replaced by a temporary one: no stored result can
+    depend on another. Raises `StoreError`.
+    """
     found = store.get(SALT_NAME)
     fresh = os.urandom(_BYTES)
     if found is None and make:
@@ -32,7 +35,7 @@ def salt_of(store: SlotStore, *, make: bool) -> bytes:
 
 
 def copy_salt(source: SlotStore, target: SlotStore) -> None:
-    """So that copies of results which took secrets are found in the other store, if that has no salt yet."""
+    """Copy the salt to a store without one, so that copies of results of tasks with secrets are found there."""
     found = source.get(SALT_NAME)
     if found is not None:
         _decoded(found)
@@ -45,6 +48,6 @@ def _decoded(data: bytes) -> bytes:
             "the salt of the store is damaged",
             where=SALT_NAME,
             because="it is not 64 hexadecimal digits",
-            hint="delete this one file: it is made again, and results of tasks that take secrets are computed again",
+            hint="delete this file: a new one is created, and results of tasks with secrets are recomputed",
         )
     return bytes.fromhex(data.decode())

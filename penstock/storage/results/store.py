@@ -1,6 +1,6 @@
-"""Results over a store: looked up in batches, published once per generation, read back verified, closed.
+"""`ResultStore`: looks up, publishes, reads and closes the results in a store.
 
-`commits` has the rules by which one result of a generation becomes visible.
+The module `commits` contains the rules by which a single result of a generation becomes visible.
 """
 
 from __future__ import annotations
@@ -77,15 +77,19 @@ _log = logging.getLogger("penstock.results")
 
 
 class ResultStore:
-    """The results in a store, by task and key (any strings). Safe for threads; may be pickled if its store may be.
+    """The results in a store, by task and key (arbitrary strings).
 
-    Promised: at most one visible result per key and generation, and every caller gets that one, whoever crashes when,
-    with the bytes that were written. Not promised: which of several attempts that is.
+    Guarantees at most one visible result per key and generation, with the bytes that were written, which every caller
+    receives, whatever crashes. Which of several attempts that is, is not defined. Safe for use by several threads. Can
+    be pickled if its store can.
 
-    `allow_pickle` None accepts pickles where the store is trusted, and signed ones; False accepts none. With
-    `signatures` everything that is written is signed; they also say what is read (docs/security.md). `max_bytes`
-    bounds what one value may need to be read, by default this machine's memory, or half of it for what anyone may have
-    written.
+    Args:
+        store: Where the results are.
+        clock: The time source for expiry.
+        allow_pickle: None accepts signed pickles, and all pickles in a trusted store; False accepts none.
+        signatures: Signs everything that is written, and decides what is read (docs/security.md).
+        max_bytes: The most memory for reading one value. Defaults to this machine's memory, or half of it for results
+            that are not trusted.
     """
 
     def __init__(
@@ -104,7 +108,7 @@ class ResultStore:
         self._max_bytes = max_bytes
         self.commits = Commits(store, self.trust, self.counters, clock)
         self._told: set[str] = set()
-        """Tasks of whose pickles was said already."""
+        """Tasks whose pickles were already reported."""
         self._format_read = False
         self._format_written = False
         self._remembered = store if isinstance(store, RememberedStore) else None
@@ -112,18 +116,25 @@ class ResultStore:
     # -- looking up
 
     def look_up(self, task: str, key: str) -> Found | Absent:
-        """Where one result stands. Raises `StoreError` where `look_up_many` says `Unknown`."""
+        """Look up one result. Raises `StoreError` where `look_up_many` returns `Unknown`."""
         (found,) = self.look_up_many([(task, key)])
         if isinstance(found, Unknown):
             raise found.error
         return found
 
     def look_up_many(self, pairs: Sequence[tuple[str, str]]) -> list[Found | Absent | Unknown]:
-        """Where each (task, key) stands, in the order given, without reading any value.
+        """Look up results without reading their values, in one round trip, or two if some were refreshed.
 
-        One round trip, and one more where results have been refreshed. Raises `StoreVersionError` if a newer Penstock
-        laid out the store and `StoreRefused` if it will not let us read; other trouble is `Unknown`, for all that it
-        concerns. A result whose signature is not as it has to be is `Found` and `refused`.
+        Args:
+            pairs: Tasks and keys.
+
+        Returns:
+            An answer for each pair, in order. Errors of the store are `Unknown` for all pairs concerned. A result
+            with a missing or invalid signature is `Found` and `refused`.
+
+        Raises:
+            StoreVersionError: A newer version of Penstock created the store.
+            StoreRefused: The store denies access.
         """
         try:
             self._check_format()
@@ -137,12 +148,14 @@ class ResultStore:
         return found
 
     def load(self, record: ResultRecord) -> Any:
-        """The value of a record: a new object each time, equal to what was published.
+        """Read and verify the value of a record. Every call returns a new object, equal to the published value.
 
-        Raises `DamagedResult` if the bytes are gone or not the ones written (publish after `Found.damaged()`; its data
-        say `closed=True` if the generation was closed since the look-up: then look up again), `CodecRefused` and
-        `SignatureRefused` (both before a byte is read), `SerializationError` if the code to read it back is missing,
-        and `StoreUnreachable`.
+        Raises:
+            DamagedResult: The bytes are missing or changed; publish after `Found.damaged()`. If its data contain
+                `closed=True`, the generation was closed since the look-up; look up again.
+            CodecRefused: The codec is not accepted. This and `SignatureRefused` are raised before any byte is read.
+            SerializationError: The code or a package to read the value is missing, or it needs too much memory.
+            StoreUnreachable: The store did not answer.
         """
         allow_pickle = self.trust.allows_pickle(record)
         with self._looking_twice(record):
@@ -151,22 +164,22 @@ class ResultStore:
             from penstock.storage.results.payloads import read_value  # formats are loaded with the first value
 
             value = read_value(self.store, record, allow_pickle=allow_pickle, limit=limit, believed=believed)
-        # Of a lazy value only the list of its parts was read.
+        # Only the manifest of a lazy value was read.
         self.counters.add(bytes_read=record.payload.size if record.lazy and record.payload else record.size)
         return value
 
     def whole(self, record: ResultRecord) -> ResultRecord:
-        """The record with all that was written in it, of one that may be `light`; itself if it is closed meanwhile."""
+        """Return the complete record of one that may be `light`, or itself if it was closed meanwhile."""
         slot = read_slot(self.store, record.slot_name)
         return slot if isinstance(slot, ResultRecord) and slot.attempt == record.attempt else record
 
     def scan(self, record: ResultRecord) -> Any:
-        """The table of a record as a `pyarrow.dataset.Dataset`, of which only what is asked for is read.
+        """Return the table of a record as a lazy `pyarrow.dataset.Dataset`; see `StoredResult.scan`.
 
-        See `StoredResult.scan` for what is verified. Raises `SerializationError` for what is no table,
-        `SignatureRefused` also where that is not enough, and else as `load`.
+        Raises `SerializationError` if the value is not a table, `SignatureRefused` also if signatures are required,
+        which do not cover partial reads, and the errors of `load`.
         """
-        from penstock.storage.formats.parts.scanning import scan  # with pyarrow's datasets, for those who scan
+        from penstock.storage.formats.parts.scanning import scan  # imports pyarrow's datasets
 
         self.trust.allow_scan(record)
         with self._looking_twice(record):
@@ -177,7 +190,7 @@ class ResultStore:
         try:
             yield
         except DamagedResult as error:
-            # A second look: whoever closes a generation may delete its payloads right after.
+            # The payload may have been deleted because the generation was closed.
             with contextlib.suppress(DamagedResult):
                 slot = read_slot(self.store, record.slot_name)
                 error.data["closed"] = isinstance(slot, RedirectRecord)
@@ -186,14 +199,14 @@ class ResultStore:
     # -- publishing
 
     def publish(self, task: str, key: str, value: Any, **staging: Any) -> Published | Restart:
-        """`stage` and `commit` in one, and again if what was staged is collected in between."""
+        """Stage and commit a result, and repeat this if the staged payload was collected in between."""
         while True:
             staged = self.stage(task, key, value, **staging)
             outcome = self.commit(staged)
             if isinstance(outcome, Published) or not outcome.value_stands:
                 return outcome
             if isinstance(value, Iterator) or staged.record.lazy:
-                return outcome  # a stream has gone by, and what is lazy is computed by running it again
+                return outcome  # a stream is consumed, and a lazy value must be recomputed
             staging["after"] = Absent(outcome.generation, "redirected")
 
     def stage(
@@ -216,15 +229,30 @@ class ResultStore:
         serializer: str | Serializer | None = None,
         digests: Digests | None = None,
     ) -> Staged:
-        """Write the payload of a result that follows `after`, the look-up that the work began with.
+        """Write the payload of a result, without publishing it.
 
-        After a `Found` it replaces that result (a refresh), after an expired or damaged one likewise. `attempt` is
-        unique to this call: lower-case letters, digits, `-` and `_`, such as a uuid4's hex. `digest` may be a
-        function, called once the value was written, for streams that are digested as they pass; of a value in parts
-        `digests` make one, if all of its parts have one. `expires` and `started` are seconds since the epoch.
+        Args:
+            task: The task's identity.
+            key: The cache key.
+            value: The value.
+            after: The look-up from which the work started. The result replaces one that was found, expired or damaged.
+            attempt: An id unique to this call of lower-case letters, digits, `-` and `_`, such as the hex of a uuid4.
+            digest: The digest of the value, or a function that returns it after the value was written, for streams.
+            session: The lock session of the writer.
+            fence: The fencing token of its lock.
+            key_parts: The components of the key.
+            expires: When the result expires, in seconds since the epoch; None for never.
+            upstream_expires: The earliest expiry of everything it was computed from.
+            producer: The process that computed it. Defaults to this one.
+            started: When the computation started, in seconds since the epoch; it took `seconds`.
+            serializer: The serializer or its name. By default the value's type decides.
+            digests: How to digest a value in parts.
 
-        Raises `SerializationError`, `CodecRefused` for a pickle where pickles are not read and results not signed,
-        `StoreError`s, and what a stream's own code raises; nothing is published then.
+        Raises:
+            SerializationError: The value cannot be stored.
+            CodecRefused: It needs pickle, but pickles are not accepted here and results are not signed.
+            StoreError: The store failed.
+            Exception: Whatever a stream's own code raises.
         """
         self._write_format()
         from penstock.storage.formats.registry import serializer_for  # formats are loaded with the first value
@@ -265,7 +293,7 @@ class ResultStore:
         return self.commits.staged(record, closes)
 
     def _tell_of_pickle(self, task: str, codec: str, value: Any) -> None:
-        """Refuse one that the next run could not read; else say once of each task that its results are some."""
+        """Refuse a pickle that the next run could not read; else log once per task that its results are pickles."""
         if task in self._told:
             self.trust.refuse_pickle(task, codec, "result")
             return
@@ -277,20 +305,22 @@ class ResultStore:
         _log.info("results of %s are stored as pickles: %s", task, parts)
 
     def commit(self, staged: Staged) -> Published | Restart:
-        """Publish a staged result, or adopt the one that was first.
+        """Publish a staged result, or adopt the result of another attempt that was first.
 
-        Raises `StoreUnreachable` if the outcome stays unknown for `COMMIT_SECONDS` (it may have been published: a later
-        look-up tells), and at once `StoreFull`, `StoreNotWritable`, `StoreVersionError`, and `SignatureRefused` if what
-        was first may not be used.
+        Raises:
+            StoreUnreachable: The outcome stayed unknown for `COMMIT_SECONDS`. A later look-up shows whether it was
+                published.
+            SignatureRefused: The result that was first must not be used.
+            StoreError: The store is full, not writable, or of a newer version. Raised at once.
         """
         return self.commits.commit(staged)
 
     # -- closing
 
     def invalidate(self, task: str, key: str, reason: Reason = "invalidated") -> bool:
-        """Close the current result of a key; False if there is none. No look-up that begins later yields it.
+        """Close the current result of a key, so that no later look-up finds it. Return False if there is none.
 
-        Work that began before it may not publish into the closed generation any more (`Restart`).
+        Work that started earlier can no longer publish into the closed generation (`Restart`).
         """
         found = self.look_up(task, key)
         if isinstance(found, Absent) and found.reason in ("never", "redirected"):
@@ -299,7 +329,7 @@ class ResultStore:
         return True
 
     def close(self, task: str, key: str, generation: int, reason: Reason) -> None:
-        """Close one generation, whether something is published in it or not."""
+        """Close a generation, whether it has a result or not."""
         self._write_format()
         folder = key_folder(task, key)
         if not close_absent(self.store, folder, generation, reason, clock=self.clock):
@@ -311,10 +341,10 @@ class ResultStore:
     # -- recipes
 
     def get_recipes(self, recipes: Sequence[str]) -> list[RecipeEntry | None]:
-        """The entry of each recipe key, None where there is none or it is damaged, in one round trip.
+        """Return the entry of each recipe key in one round trip.
 
-        None, too, where records that are signed so would be refused: without it a result is found by its cache key.
-        Raises `StoreUnreachable`: whether there is an entry is unknown then.
+        Missing, damaged and insufficiently signed entries are None: results without one are found by their cache key.
+        Raises `StoreUnreachable`.
         """
         self._check_format()
         self.counters.add(round_trips=1)
@@ -325,7 +355,7 @@ class ResultStore:
         ]
 
     def put_recipe(self, entry: RecipeEntry, *, sign: bool = True) -> None:
-        """Write or replace an entry. A power cut may take it: it is an index and comes back with the next run."""
+        """Write or replace an entry, not durably, since the next run would write it again."""
         self._write_format()
         name, data = recipe_name(entry.recipe), self.trust.sealed_entry(entry, sign=sign)
         if self._remembered is not None:
@@ -347,7 +377,7 @@ class ResultStore:
                         "the store's own description is damaged",
                         where=f"{self.store.url} {FORMAT_NAME}",
                         because=error.because,
-                        hint="delete this one file; it is written again",
+                        hint="delete this file; it will be written again",
                     ) from error
             self._format_read = True
 
@@ -365,5 +395,5 @@ def _recipe(data: bytes, recipe: str, believed: Callable[[RecipeEntry], bool]) -
     try:
         entry = decode_recipe(data, recipe=recipe)
     except (DamagedResult, StoreVersionError):
-        return None  # an index entry that we cannot use is as good as none
+        return None  # an unusable index entry is treated as missing
     return entry if believed(entry) else None

@@ -1,4 +1,4 @@
-"""What is believed of a store: which records and pickles are read from it, and what is signed before it goes there."""
+"""Trust in a store: which records and pickles are read from it, and what is signed when it is written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from penstock.storage.stores.base import ExplainedStore, Store
 
 
 class Trust:
-    """One store's: whoever can write there is trusted, or is not, and then signatures tell what is."""
+    """The rules for one store: all writers are trusted, or only signed records."""
 
     def __init__(self, store: Store, *, signatures: Signatures | None, allow_pickle: bool | None) -> None:
         self._store = store
@@ -23,20 +23,20 @@ class Trust:
 
     @property
     def any_pickle(self) -> bool:
-        """Whether pickles are read, signed or not."""
+        """Whether pickles are read even without a signature."""
         return self._store.trusted if self._allow_pickle is None else self._allow_pickle
 
     @property
     def own_pickles(self) -> bool:
-        """Whether pickles that are written here will be read here."""
+        """Whether pickles written by this process will be readable."""
         return self.any_pickle or (self.signatures is not None and self._allow_pickle is None)
 
     def allows_pickle(self, record: ResultRecord) -> bool:
-        """Whether this record may be a pickle.
+        """Return whether this record may be a pickle.
 
-        Raises `SignatureRefused` for one that must not be used at all, or not as the pickle that it is.
+        Raises `SignatureRefused` if it must not be used at all, or is a pickle that must not be used.
         """
-        # Whether the store is trusted is asked for pickles only: a folder is looked at on all of the way to it.
+        # Only for pickles, since checking whether a folder is trusted inspects its whole path.
         from penstock.storage.formats.registry import is_safe  # formats are loaded with the first value
 
         safe = is_safe(record.codec)
@@ -49,30 +49,33 @@ class Trust:
         return not safe and (needed or self.any_pickle)
 
     def refuse_pickle(self, task: str, codec: str, parts: str) -> None:
-        """Raises `CodecRefused` where a pickle that is written here would not be read here; `parts` need it."""
+        """Raise `CodecRefused` if a pickle written here could not be read. `parts` describes what needs it."""
         if self.own_pickles:
             return
         open_to = self.why_open()
         raise CodecRefused(
             f"refused to store a result of {task} as {codec!r}",
             where=f"{parts}, {self._store.url}",
-            because="reading it back would run code that whoever can write to this store has chosen"
+            because="reading it could run code of anyone who can write to this store"
             + (f" ({open_to})" if open_to else ""),
             hint="return tables, arrays and plain data (docs/values.md); or sign results (docs/security.md); or add "
-            "?trusted=true to the address if all who can write there are trusted like your own code",
+            "?trusted=true to the address if you trust everyone who can write there like your own code",
             codec=codec,
         )
 
     def allow_scan(self, record: ResultRecord) -> None:
-        """Raises `SignatureRefused` for a record that must not be used, and for any where nothing but what is signed
-        may be read: a scan reads parts of a file, and the signature is over the checksum of the whole."""
+        """Raise `SignatureRefused` if a record must not be scanned.
+
+        If signatures are required, no record may: a scan reads parts of a file, but the signature covers the checksum
+        of the whole file.
+        """
         self.allows_pickle(record)
         if self.signatures is not None and self.signatures.required and not self._store.trusted:
             raise SignatureRefused(
                 f"a result of {record.task} cannot be scanned where signatures are required",
                 where=f"{self._store.url} {record.slot_name}",
-                because="a scan reads parts of a file, and what is signed is the checksum of the whole",
-                hint="use load(), which compares it",
+                because="a scan reads parts of a file, but the signature covers the checksum of the whole file",
+                hint="use load(), which verifies the whole file",
                 verdict="valid",
                 task=record.task,
                 key=record.key,
@@ -80,7 +83,7 @@ class Trust:
             )
 
     def refusal(self, record: ResultRecord) -> SignatureRefused | None:
-        """Why a record must not be used whatever its codec: its signature is wrong, or one is required."""
+        """Return the error if a record must not be used, whatever its codec: a wrong or missing required signature."""
         if self.signatures is None:
             return None
         verdict = self.signatures.verdict(record)
@@ -88,10 +91,10 @@ class Trust:
         return self.signatures.refusal(record, verdict, store=self._store.url) if refused else None
 
     def believing(self) -> Callable[[RecipeEntry], bool]:
-        """What tells whether an index entry may be used. One that may not is as good as none, so nothing is said.
+        """Return a function that decides whether an index entry may be used. Others are silently ignored.
 
-        Where others can write only a valid signature counts: an entry that somebody made up leads to results that are
-        signed, of other inputs.
+        In an untrusted store, only entries with a valid signature may: a forged entry could lead to a signed result of
+        other inputs.
         """
         if self.signatures is None:
             return lambda entry: True
@@ -102,18 +105,18 @@ class Trust:
         return lambda entry: judge(entry) in accepted
 
     def why_open(self) -> str:
-        """Why others can write to the store, where it can say so."""
+        """Return the reason why others can write to the store, if it is known."""
         return self._store.open_to if isinstance(self._store, ExplainedStore) else ""
 
     def vouches_for(self, record: ResultRecord | RecipeEntry) -> bool:
-        """Whether what was read here may be signed anew for another store."""
+        """Return whether a record that was read here may be signed again for another store."""
         verdict = "missing" if self.signatures is None else self.signatures.verdict(record)
         return verdict == "valid" or (verdict == "missing" and self.any_pickle)
 
     def believes_code(self, record: ResultRecord) -> Callable[[], bool]:
-        """What tells whether a record's names may be imported: as for a pickle, which could do it as well.
+        """Return a function that decides whether a record's names may be imported, by the rules for pickles.
 
-        Few values need to know, and a folder is looked at on all of the way to it: so it is found out when asked for.
+        The decision is made on first use, since few values need it and it may inspect the whole path of a folder.
         """
         answer: list[bool] = []
 
@@ -125,14 +128,14 @@ class Trust:
         return believed
 
     def sealed(self, record: ResultRecord, *, sign: bool) -> tuple[ResultRecord, bytes]:
-        """The record as it is to be written, signed where results are, and its bytes."""
+        """Return the record to write, signed if results are, and its bytes."""
         if self.signatures is not None and sign:
             return encode_signed(record, self.signatures.signed)
         plain = msgspec.structs.replace(record, signature=None)
         return plain, encode(plain)
 
     def sealed_entry(self, entry: RecipeEntry, *, sign: bool) -> bytes:
-        """As `sealed`, the bytes alone."""
+        """Return the bytes of an entry, signed if results are."""
         if self.signatures is not None and sign:
             return encode_signed(entry, self.signatures.signed)[1]
         return encode(msgspec.structs.replace(entry, signature=msgspec.UNSET))

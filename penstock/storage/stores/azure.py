@@ -1,7 +1,7 @@
 """A store in a container of Azure Blob Storage: `az://container/folder`.
 
-adlfs creates with `If-None-Match: *`, which the service documents as atomic. Tested on Azurite, the service's emulator,
-and not against the service; the probe tries it there before anything rests on it.
+adlfs creates blobs with `If-None-Match: *`, which the service documents as atomic. Tested with the emulator Azurite,
+not with the service itself; the probe tests the service before Penstock relies on it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 from penstock.errors import StoreError
 from penstock.storage.stores.objects import ObjectStore
 
-# adlfs takes paths for URLs: it would write such a name under another one.
+# adlfs treats paths as URLs, and would write such a name under another one.
 _CHANGED = re.compile(r"[?\0-\x1f]")
 
 
 class AzureStore(ObjectStore):
-    """Records and payloads below `az://container/folder`; account and credentials from `AZURE_STORAGE_…`."""
+    """Records and payloads below `az://container/folder`. Account and credentials come from `AZURE_STORAGE_…`."""
 
     options: ClassVar = ("account_name", "trusted")
     extra: ClassVar = "azure"
@@ -28,8 +28,8 @@ class AzureStore(ObjectStore):
             raise StoreError(
                 f"refused the name {name[:200]!r}",
                 where=self.url,
-                because="it would be written under another one",
-                hint="names that Penstock makes have no question marks and control characters",
+                because="it would be written under another name",
+                hint="only use names without question marks and control characters",
             )
         return super()._key(name, data)
 

@@ -1,7 +1,7 @@
-"""A deadline for each request to a service as a whole, and a warning, within seconds, of one that does not end.
+"""Deadlines for whole requests to a service, and early warnings of requests that stall.
 
-The clients' own time-outs are about silence on a socket: a service that takes a request in and never answers, or stops
-reading it, is silent without end.
+The time-outs of clients concern silence on a socket, and do not apply if a service accepts a request and never answers,
+or stops reading it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import TypeVar
 from penstock.errors import StoreUnreachable
 
 REQUEST_SECONDS = 60.0
-"""A request that is not over after so long, repeats included, has failed."""
+"""The deadline of a request, including repetitions."""
 LEAST_BYTES_PER_SECOND = 64 * 1024
-"""One with many bytes has as much longer as they take at this pace."""
+"""The deadline is extended by the time that its bytes take at this rate."""
 STALL_SECONDS = 5.0
-"""After so long without an end it is told that the store stalls."""
+"""A warning is logged if a request takes longer than this."""
 TOLD_SECONDS = 30.0
-"""And not again for so long: many requests wait for the same reason."""
+"""The minimum interval between warnings, since many requests stall for the same reason."""
 
 _Answer = TypeVar("_Answer")
 _log = logging.getLogger("penstock.store")
@@ -36,9 +36,9 @@ class Deadlines:
         self._told = float("-inf")
 
     async def keep(self, request: Awaitable[_Answer], doing: str, where: str, *, size: int = 0) -> _Answer:
-        """The request's answer. `size` are the bytes that it moves.
+        """Return the request's answer. `size` is the number of bytes that it transfers.
 
-        Raises `StoreUnreachable` at the deadline: what became of the request is not known then.
+        Raises `StoreUnreachable` at the deadline. The outcome of the request is then unknown.
         """
         seconds = REQUEST_SECONDS + size / LEAST_BYTES_PER_SECOND
         notice = asyncio.get_running_loop().call_later(STALL_SECONDS, self._tell, doing, where, seconds)
@@ -51,8 +51,8 @@ class Deadlines:
             raise StoreUnreachable(
                 f"{doing} did not end within {seconds:.0f} s",
                 where=where,
-                because="the service took the request and did not answer",
-                hint="see whether it is overloaded, or its disk full; what was published before is there",
+                because="the service accepted the request but did not answer",
+                hint="check whether the service is overloaded or its disk is full; published results are not affected",
             ) from error
         finally:
             notice.cancel()

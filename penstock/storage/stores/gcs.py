@@ -1,7 +1,7 @@
 """A store in a bucket of Google Cloud Storage: `gs://bucket/folder`.
 
-gcsfs creates with `ifGenerationMatch=0`, which the service documents as atomic. Tested against the shared code only,
-not against the service; the probe tries it there before anything rests on it.
+gcsfs creates objects with `ifGenerationMatch=0`, which the service documents as atomic. Only the common code is tested,
+not the service itself; the probe tests the service before Penstock relies on it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from penstock.storage.stores.objects import CALL_SECONDS, ObjectStore
 
 
 class GoogleStore(ObjectStore):
-    """Records and payloads below `gs://bucket/folder`; credentials as `google.auth` finds them."""
+    """Records and payloads below `gs://bucket/folder`. Credentials are those that `google.auth` finds."""
 
     options: ClassVar = ("endpoint_url", "project", "trusted")
     extra: ClassVar = "gcs"

@@ -1,17 +1,17 @@
-"""A look-up index beside a store: large batches of records come from a quick place, which may forget or lag behind.
+"""Look-up indexes: a fast cache for large batches of records, which may lose entries or be outdated.
 
-The store stays the truth. What may be remembered are records of results and recipes, which do not change until they are
-closed or replaced. Whoever is about to do that, with an index or without, first leaves a *closing* in the store
-(`note_closing`): one small object named after the record's key. A reader lists the closings of the tasks it asks
-about, each time, and takes those keys from the store itself. So an index need not know what was closed, may be
-filled late by a slow reader, and may be lost or flushed at any moment. One that several stores share tells them apart
-by an id that lies in each store (a bucket that was emptied has none, or another one).
+The store remains authoritative. An index caches records of results and recipes, which do not change until they are
+closed or replaced. Before a writer does that, with or without an index, it writes a *closing* to the store
+(`note_closing`): a small object named after the record's key. On every look-up, readers list the closings of the tasks
+concerned and read those keys from the store. So an index need not know what was closed, may be filled late by a slow
+reader, and may be lost or flushed at any time. An index that several stores share distinguishes them by an id inside
+each store (a bucket that was emptied has none or a new one).
 
-    penstock-index.json                  the id, made by the first reader that has an index
-    closings/results/<task>/<key>        a result of this key was closed, once or often
+    penstock-index.json                  the id, created by the first reader with an index
+    closings/results/<task>/<key>        a result of this key was closed, once or more
     closings/recipes/<recipe key>.json   this recipe entry was replaced
 
-Closings stay, one for each key at the most.
+Closings are kept; there is at most one for each key.
 """
 
 from __future__ import annotations
@@ -27,23 +27,22 @@ from penstock.storage.stores.base import Listed, Store
 
 ID_NAME = "penstock-index.json"
 MIN_BATCH = 16
-"""Fewer records of one task are read from the store: a listing, the id and the index would cost as much."""
+"""Smaller batches of records of one task are read from the store: a listing, the id and the index cost as much."""
 
 
 class LookupIndex(Protocol):
-    """Records by name, in spaces that do not see each other. Reads and writes never raise: what it cannot tell is not
-    there."""
+    """A cache of records by name, in separate spaces. Reads and writes never raise; failures count as misses."""
 
     def get_many(self, space: str, names: Sequence[str]) -> list[bytes | None]:
-        """What was put last under each name, or nothing."""
+        """Return the last record put under each name, or None."""
         ...
 
     def put_many(self, space: str, records: Mapping[str, bytes]) -> None:
-        """Remember records, or do not."""
+        """Store records, if possible."""
         ...
 
     def check(self) -> None:
-        """See whether it answers. The one call that raises if it does not, a `PenstockError`."""
+        """Check whether the index answers. Raises a `PenstockError` if it does not."""
         ...
 
 
@@ -52,7 +51,7 @@ class IndexableStore(Protocol):
     """A store that can use an index."""
 
     def use_index(self, index: LookupIndex) -> None:
-        """From now on large batches of records are asked of the index first, and new ones are told to it."""
+        """Use an index for large batches of records, and add new records to it."""
         ...
 
 
@@ -64,7 +63,7 @@ class _Store(Protocol):
 
 
 class IndexedReads:
-    """Reads of one store that ask an index first. Safe for threads."""
+    """Reads of one store that try an index first. Safe for use by several threads."""
 
     def __init__(self, store: _Store, index: LookupIndex) -> None:
         self._store = store
@@ -72,7 +71,7 @@ class IndexedReads:
         self._space: str | None = None
 
     def get_many(self, names: Sequence[str]) -> list[bytes | None]:
-        """As of a store, and as true. Raises what the store raises: an index alone answers nothing."""
+        """Return what `Store.get_many` returns, with the same guarantees. Raises the store's errors."""
         shards: dict[str, dict[int, str]] = {}
         for i, name in enumerate(names):
             if (place := _closing_of(name)) is not None:
@@ -92,12 +91,12 @@ class IndexedReads:
         return found
 
     def wrote(self, name: str, data: bytes) -> None:
-        """A record was written where there was none: remember it."""
+        """Add a record to the index that was written under a new name."""
         if _closing_of(name) is not None:
             self._index.put_many(self._space or self._read_space(), {name: data})
 
     def _open(self, names: Sequence[str], shards: Mapping[str, Mapping[int, str]]) -> list[int]:
-        """The positions of names that the index may be asked for: what nobody has closed."""
+        """Return the positions of names that may be read from the index because they are not closed."""
         asked: list[int] = []
         for shard, keys in shards.items():
             closed = {entry.name.removeprefix(shard) for entry in self._store.list(shard)}
@@ -105,7 +104,7 @@ class IndexedReads:
         return asked
 
     def _read_space(self) -> str:
-        """The store's id, asked for each time: the bucket may have been emptied since."""
+        """Read the store's id every time, since the bucket may have been emptied."""
         data = self._store.get(ID_NAME)
         if data is None:
             made = uuid.uuid4().hex.encode()
@@ -116,13 +115,13 @@ class IndexedReads:
 
 
 def closing_name(record: str) -> str | None:
-    """The name of the closing that has to be there before this record changes; None if nobody remembers such ones."""
+    """Return the name of the closing that must exist before this record changes; None if it is never cached."""
     place = _closing_of(record)
     return None if place is None else "".join(place)
 
 
 def _closing_of(name: str) -> tuple[str, str] | None:
-    """The folder of a record's closing, and its name there."""
+    """Return the folder and name of a record's closing."""
     kind, _, rest = name.partition("/")
     if kind == "results" and name.endswith(".record.json"):
         task, _, below = rest.partition("/")
@@ -133,20 +132,21 @@ def _closing_of(name: str) -> tuple[str, str] | None:
 
 
 def index_from(address: str) -> LookupIndex:
-    """The index at an address, which is the URL of a Redis. Touches nothing yet; raises `ConfigurationError`."""
+    """Return the index at an address, which is a Redis URL, without connecting yet. Raises `ConfigurationError`."""
     if address.partition("://")[0] not in REDIS_SCHEMES:
         raise ConfigurationError(
-            "this is no address of a look-up index",
+            "invalid address of a look-up index",
             where=redacted(address),
-            because=f"those begin with {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}",
+            because=f"it must begin with {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}",
+            hint="write, for example, redis://host:6379/0",
         )
-    from penstock.storage.stores.redis_index import RedisIndex  # on use, as all that needs an extra
+    from penstock.storage.stores.redis_index import RedisIndex  # needs an optional package
 
     return RedisIndex.from_url(address)
 
 
 def with_index(store: Store, index: LookupIndex | None) -> Store:
-    """The same store, which from now on uses the index if it is one in a bucket; others are as quick by themselves."""
+    """Make a store in a bucket use the index, and return it. Other stores are fast without one."""
     if index is not None and isinstance(store, IndexableStore):
         store.use_index(index)
     return store

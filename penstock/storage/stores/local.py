@@ -1,12 +1,11 @@
-"""A store in a folder of this machine, or of a file system that several machines mount.
+"""`LocalStore`: a store in a local folder, or in a folder on a file system that several machines mount.
 
-How the promises are kept: bytes are written to a file of their own in `<root>/.tmp`, synced, and then given their name
-in one step, `link` where the name must be free and `rename` where it may be replaced. So a name leads to whole
-bytes or to nothing, whoever is killed when. The store has no state in the process: it is safe for any number of threads
-and processes, and after a fork.
+Bytes are written to a new file in `<root>/.tmp`, synced, and then named in one step: by `link` if the name must be
+free, or `rename` if it may be replaced. So a name always refers to complete bytes or to nothing, even if a writer is
+killed. The store keeps no state in the process: it is safe for any number of threads and processes, and after a fork.
 
-Below the root no link is followed, whoever put it there and when (penstock.storage.stores.folders), and nothing is
-read or written that is no ordinary file: a pipe or a device is refused without waiting for it.
+Symbolic links below the root are never followed (penstock.storage.stores.folders), and only regular files are read and
+written: pipes and devices are refused without blocking.
 """
 
 from __future__ import annotations
@@ -33,25 +32,27 @@ _TEMPORARY = ".tmp"
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _BUFFER = 1 << 20
 _TRIES = 8
-"""Of a write whose folder is missing: an upkeep may remove it again while it is empty."""
+"""How often a write to a missing folder is tried, since pruning may remove the folder again while it is empty."""
 
 
 class LocalStore:
-    """Records and payloads as files below `root`, readable and writable for this user only.
+    """Records and payloads as files in a folder, readable and writable by this user only.
 
-    `root` is made on the first write. It may itself be a symbolic link; below it links are not followed.
-    `durable=False` leaves out every fsync: a power cut may then lose what was just written (never tear it), which is
-    right for locks and wrong for results.
+    Needs a file system with hard links. On network file systems, `link` must be atomic.
 
-    Needs a file system with hard links. Measured on ext4; network file systems must keep `link` atomic.
+    Args:
+        root: The folder. It is created by the first write. It may be a symbolic link, but links below it are not
+            followed.
+        durable: False omits all fsync calls. A power cut may then lose, but never corrupt, what was just written. This
+            is meant for locks, not for results.
+        trusted: Whether everyone who can write to the folder is trusted like one's own code, so that pickles are read.
     """
 
     def __init__(self, root: str | os.PathLike[str], *, durable: bool = True, trusted: bool = False) -> None:
-        """With `trusted` whoever can write there is trusted like one's own code, as in buckets."""
         self._root = os.path.abspath(os.path.expanduser(os.fspath(root)))
         self._durable = durable
         self._said_trusted = trusted
-        self._settled: set[str] = set()  # folders that many files share and whose own entries are on disk
+        self._settled: set[str] = set()  # shared folders whose own entries are durable
 
     @property
     def url(self) -> str:
@@ -59,16 +60,16 @@ class LocalStore:
 
     @property
     def reach(self) -> Reach:
-        return "host"  # at least: folders of network file systems look the same
+        return "host"  # at least; network file systems look the same
 
     @property
     def trusted(self) -> bool:
-        """True if nobody but this user and root can change what is read here, or if the address says so."""
+        """Whether only this user and root can change the files, or the address says `?trusted=true`."""
         return self._said_trusted or not self.open_to
 
     @property
     def open_to(self) -> str:
-        """Why others can change what is read here; empty if they cannot."""
+        """The reason why other users can change the files; empty if they cannot."""
         try:
             if reason := others_can_lead_elsewhere(self._root):
                 return reason
@@ -78,7 +79,7 @@ class LocalStore:
                     if stat.S_ISDIR(found.st_mode) and (reason := others_can_change(found)):
                         return f"{entry.path}: {reason}"
         except FileNotFoundError:
-            pass  # nothing yet
+            pass  # the store does not exist yet
         except OSError as error:
             raise translated(error, "looking at", self._root) from error
         return ""
@@ -89,7 +90,7 @@ class LocalStore:
         return self.get_many((name,))[0]
 
     def get_many(self, names: Sequence[str]) -> list[bytes | None]:
-        # Bare calls and one loop: a warm run of 10 000 nodes spends most of its time here.
+        # Optimised, since a warm run of 10 000 nodes spends most of its time here.
         read, close = os.read, os.close
         records: list[bytes | None] = []
         name = ""
@@ -104,12 +105,12 @@ class LocalStore:
                     try:
                         data = read(file, MAX_RECORD_BYTES + 1)
                         if not data:
-                            _check_regular(file)  # what is never empty needs no look: nothing waits for a pipe
+                            _check_regular(file)  # only needed if nothing was read, as from a pipe
                     finally:
                         close(file)
                     records.append(data)
         except FileNotFoundError:
-            return [None for name in names if check_name(name)]  # there is no store
+            return [None for name in names if check_name(name)]  # the store does not exist
         except OSError as error:
             raise translated(error, "reading", f"{self._root}/{name}") from error
         return records
@@ -130,13 +131,13 @@ class LocalStore:
         except OSError as error:
             raise translated(error, "reading", path) from error
         if (reason := others_can_change(found)) and self.trusted and not self._said_trusted:
-            # The folder is this user's alone, and yet somebody else can change this, or left it here once.
+            # The folder belongs to this user only, but another user can change this file, or created it earlier.
             opened.close()
             raise StoreError(
-                "refused to read a file that others can change from a store that only this user can write to",
+                "refused to read a file that other users can change, in a store that only this user can write to",
                 where=path,
                 because=reason,
-                hint="make it your own (chown, chmod go-w) if you know where it comes from, or delete it",
+                hint="make the file your own (chown, chmod go-w) if you know its origin, or delete it",
             )
         return opened
 
@@ -159,15 +160,15 @@ class LocalStore:
             folder = descent.to(prefix.removesuffix("/"))
             with os.scandir(folder) as found:
                 entries = [entry for entry in found if not entry.name.startswith(".")]
-                # A folder sorts as its contents do: with the slash. A link to one is passed over. What is neither a
-                # folder nor a file has a name all the same: that is taken, and reading it says what it is.
+                # Folders sort with a trailing slash, like their contents. Links to folders are skipped. Other entries
+                # are listed, since their names are taken, and reading them raises an error.
                 named = sorted(
                     entry.name + "/" * entry.is_dir()
                     for entry in entries
                     if entry.is_dir(follow_symlinks=False) or not entry.is_dir()
                 )
         except FileNotFoundError:
-            return  # deleted since the folder above was read
+            return  # deleted since its parent was read
         for name in named:
             if name.endswith("/"):
                 yield from self._walk(descent, prefix + name)
@@ -213,7 +214,7 @@ class LocalStore:
                 file.detach()
             self._sync(raw)
             if not self._link(temporary, raw, name):
-                raise StoreError("a payload is written once", where=path, because="the name is taken")
+                raise StoreError("cannot write a payload twice", where=path, because="the name is taken")
 
     def append(self, name: str, data: bytes) -> None:
         path = self._path(name)
@@ -225,7 +226,7 @@ class LocalStore:
                 )
             try:
                 _check_regular(file)
-                # One write call: the kernel keeps its bytes together among appenders.
+                # A single write call, whose bytes the kernel keeps contiguous.
                 if os.write(file, data) < len(data):
                     raise OSError(errno.ENOSPC, "only a part was written")
             finally:
@@ -257,14 +258,14 @@ class LocalStore:
     def disk_bytes(self, prefix: str) -> int:
         return disk_bytes(self._path(prefix.removesuffix("/")) if prefix else self._root)
 
-    # -- one step each
+    # -- steps
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{check_name(name)}"
 
     @contextmanager
     def _temporary(self, path: str) -> Iterator[tuple[Name, Temporary]]:
-        """A new file of our own beside the names, gone when the block ends (a link to it stays)."""
+        """Create a temporary file, which is removed when the block ends; links to it stay."""
         name = os.urandom(12).hex()
         try:
             descent = self._made()
@@ -293,7 +294,7 @@ class LocalStore:
             os.close(temporary.folder)
 
     def _made(self) -> Descent:
-        """The root, made if it is missing."""
+        """Open the root, creating it if needed."""
         try:
             return Descent(self._root)
         except FileNotFoundError:
@@ -308,7 +309,7 @@ class LocalStore:
                 raise translated(error, "writing", raw.path) from error
 
     def _link(self, temporary: Name, raw: Temporary, name: str) -> bool:
-        """Give the file the name `name` if that is free; True if it has it now."""
+        """Link the file to a name if that is free. Return whether the file has the name."""
         path = f"{self._root}/{name}"
         try:
             descent, source, own = temporary
@@ -318,11 +319,11 @@ class LocalStore:
                 descent,
             )
         except FileExistsError:
-            # Over a network the answer to our own link may be lost and the call sent again. A second name of this
-            # file can only be `path`.
+            # On a network, the answer to our own link may be lost and the call repeated. The only possible second name
+            # of this file is `path`.
             if os.fstat(raw.fileno()).st_nlink > 1:
                 return True
-            if os.path.isdir(path):  # a name that no listing shows would be tried for ever
+            if os.path.isdir(path):  # listings do not show it, so the name would be tried endlessly
                 raise translated(OSError(errno.EISDIR, os.strerror(errno.EISDIR)), "writing", path) from None
             return False
         except OSError as error:
@@ -337,7 +338,7 @@ class LocalStore:
         return True
 
     def _in_folder(self, name: str, step: Callable[[int, str], _Done], descent: Descent, *, sync: bool = True) -> _Done:
-        """Do `step` with the open folder of `name`, which is made if it is missing; make the new entry durable."""
+        """Run `step` with the open folder of `name`, creating the folder if needed; make the new entry durable."""
         folder, _, last = name.rpartition("/")
         for left in reversed(range(_TRIES)):
             try:
@@ -357,10 +358,10 @@ class LocalStore:
         raise AssertionError("the last try returns or raises")
 
     def _sync_up(self, folder: str, opened: Sequence[int]) -> None:
-        """Make the entries of `folder` durable, and those that lead to it from the root.
+        """Make the entries of `folder` durable, and those of its parents up to the root.
 
-        Another writer may have made a folder above and not have synced it yet. But once an entry is on disk it stays
-        there, unless an upkeep removes folders that are empty, and whoever then misses one forgets what is settled.
+        Another writer may have created a parent without having synced it yet. Durable entries stay durable, unless
+        pruning removes empty folders; a writer that misses one clears `_settled`.
         """
         os.fsync(opened[0])
         for file in opened[1:]:
@@ -375,7 +376,7 @@ class LocalStore:
 
 
 def _check_regular(file: int) -> os.stat_result:
-    """What is known of an open file; raises `OSError` for what is none, such as a folder or a pipe."""
+    """Return the status of an open file. Raises `OSError` if it is not a regular file."""
     found = os.fstat(file)
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))

@@ -1,4 +1,4 @@
-"""What an error of the operating system means for a store in a folder."""
+"""Translating errors of the operating system for stores in folders."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class NoOrdinaryFile(StoreError):
-    """A link, a pipe, a folder or the like lies where a file has to be: nothing that a store writes."""
+    """There is a link, pipe, folder or the like in place of a file."""
 
 
 def translated(error: OSError, doing: str, path: str) -> StoreError:
-    """What an OSError means for the store: the one place that decides."""
+    """Translate an OSError to an error of the store."""
     because = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in _FULL:
         return StoreFull(
@@ -35,16 +35,16 @@ def translated(error: OSError, doing: str, path: str) -> StoreError:
         )
     if error.errno in _NO_FILE:
         return NoOrdinaryFile(
-            "refused what is no ordinary file in the store",
+            "refused an entry of the store that is not a regular file",
             where=path,
-            because="a pipe, a socket, a device or a folder lies where a file has to be",
+            because="there is a pipe, socket, device or folder in place of a file",
             hint="remove it",
         )
     if error.errno == errno.ENOTDIR or (doing == "writing" and error.errno in _READ_ONLY):
         return StoreNotWritable(
-            "the store cannot be written",
+            "the store is not writable",
             where=path,
             because=because,
-            hint="choose a folder that this user may write",
+            hint="grant this user write permission, or choose another store with PENSTOCK_STORE",
         )
     return StoreUnreachable(f"{doing} failed", where=path, because=because)

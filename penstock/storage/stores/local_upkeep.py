@@ -1,4 +1,4 @@
-"""Looking after the folder of a store: what killed writers left, folders that became empty, what it takes on disk."""
+"""Maintenance of a store's folder: leftovers of killed writers, empty folders, disk usage."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import time
 from penstock.storage.stores.folders import Descent
 
 _BLOCK = 512
-"""Bytes of `st_blocks`, whatever the file system's own are."""
+"""The unit of `st_blocks` in bytes, independent of the file system."""
 
 
 def sweep(root: str, temporary: str, *, older_than: float) -> int:
-    """Remove files of the folder `temporary` that were last written so many seconds ago; returns how many."""
+    """Remove files in the folder `temporary` that are older than a number of seconds. Return how many."""
     removed = 0
     with Descent(root) as descent:
         folder = descent.to(temporary)
@@ -26,22 +26,22 @@ def sweep(root: str, temporary: str, *, older_than: float) -> int:
                     os.unlink(name, dir_fd=folder)
                     removed += 1
             except FileNotFoundError:
-                continue  # its writer, or another sweep, was quicker
+                continue  # removed meanwhile by its writer or another sweep
     return removed
 
 
 def prune(root: str, *, older_than: float) -> int:
-    """Remove folders below the root that have been empty for so many seconds; returns how many.
+    """Remove folders below the root that have been empty for a number of seconds. Return how many.
 
-    A writer that finds its folder gone makes it again.
+    Writers recreate folders that are missing.
     """
     removed = 0
-    with contextlib.suppress(FileNotFoundError):  # somebody else prunes as well
+    with contextlib.suppress(FileNotFoundError):  # removed by another process
         for path, folders, _, here in os.fwalk(root, topdown=False):
             for name in folders:
                 if "/." in f"{path}/{name}"[len(root) :]:
                     continue  # the store's own
-                with contextlib.suppress(OSError):  # it is not empty, or gone
+                with contextlib.suppress(OSError):  # not empty, or removed meanwhile
                     found = os.stat(name, dir_fd=here, follow_symlinks=False)
                     if time.time() - found.st_mtime >= older_than:
                         os.rmdir(name, dir_fd=here)
@@ -50,7 +50,7 @@ def prune(root: str, *, older_than: float) -> int:
 
 
 def disk_bytes(path: str) -> int:
-    """What a folder and all that is below it take on disk; nothing if it is not there."""
+    """Return the disk usage of a folder and everything below it; 0 if it does not exist."""
     total = 0
     with contextlib.suppress(FileNotFoundError):
         for _, _, files, here in os.fwalk(path):

@@ -1,4 +1,4 @@
-"""Files of a folder's store while they are written."""
+"""Files of a folder's store while they are being written."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ CREATE = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Temporary(io.FileIO):
-    """An open temporary file whose failing writes say what they mean to the store."""
+    """An open temporary file whose write errors are translated to errors of the store."""
 
     def __init__(self, file: int, path: str) -> None:
         super().__init__(file, "wb")
         self.path = path
 
     def write(self, data: Any) -> int:
-        # Translated here and not around the caller's block: the caller's own OSErrors are not ours to rename.
+        # Here rather than around the caller's block, whose own OSErrors must pass unchanged.
         try:
             view, done = memoryview(data).cast("B"), 0
             while done < len(view):
@@ -31,7 +31,7 @@ class Temporary(io.FileIO):
 
 
 class Name(NamedTuple):
-    """A name in an open folder, which is beside those that a descent has opened."""
+    """A name in an open folder, in addition to the folders of a descent."""
 
     descent: Descent
     folder: int
@@ -39,7 +39,7 @@ class Name(NamedTuple):
 
 
 def new_file(at: Name, path: str) -> Temporary:
-    """A new file of that name, which is to become the file at `path`."""
+    """Create a file of that name, which will become the file at `path`."""
     try:
         return Temporary(os.open(at.name, CREATE | os.O_EXCL, 0o600, dir_fd=at.folder), path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The address of a bucket or of a folder in one, taken apart and put together."""
+"""Parsing and formatting addresses of buckets and folders in them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from penstock.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A bucket, a folder in it, and how to get there."""
+    """A bucket, a folder in it, and options."""
 
     scheme: str
     bucket: str
     prefix: str
-    """Empty, or ends in `/`."""
+    """The folder: empty, or ending in `/`."""
     options: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -25,7 +25,7 @@ class Location:
         return self.path(self.prefix).rstrip("/") + query
 
     def path(self, key: str) -> str:
-        """The address of an object, as fsspec, DuckDB and others take it."""
+        """Return the address of an object for fsspec, DuckDB and others."""
         return f"{self.scheme}://{self.bucket}/{key}"
 
     def option(self, name: str) -> str | None:
@@ -33,28 +33,28 @@ class Location:
 
 
 def parse_location(address: str, *, known: Sequence[str]) -> Location:
-    """The parts of `s3://bucket/folder?option=value`. Raises `ConfigurationError`, also for secrets in an address."""
+    """Parse `s3://bucket/folder?option=value`. Raises `ConfigurationError`, also if the address contains secrets."""
     parts = urlsplit(address)
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if "@" in parts.netloc:
         raise ConfigurationError(
-            "credentials do not belong into the address of a store",
+            "the address of a store must not contain credentials",
             where=shown,
-            because="addresses are written into records and logs",
-            hint="put them where the service's own tools look for them, such as AWS_PROFILE or ~/.aws/credentials",
+            because="addresses are written to records and logs",
+            hint="put them where the service's own tools find them, such as AWS_PROFILE or ~/.aws/credentials",
         )
-    prefix = parts.path.strip("/")  # as it stands: no tool decodes %20 in such an address
+    prefix = parts.path.strip("/")  # not decoded: no tool decodes %20 in such an address
     options = parse_qsl(parts.query, keep_blank_values=True)
     if not parts.netloc or parts.fragment or any(segment in ("", ".", "..") for segment in prefix.split("/") if prefix):
         raise ConfigurationError(
-            "the address of a store names a bucket and a folder in it",
+            "the address of a store must consist of a bucket and a folder in it",
             where=shown,
             hint=f"for example {parts.scheme}://my-bucket/penstock",
         )
     for name, value in options:
         if name not in known or not value or "@" in value:
             raise ConfigurationError(
-                f"a store's address has no option {name}" if name not in known else f"{name} has no such value",
+                f"addresses of this store have no option {name}" if name not in known else f"invalid value of {name}",
                 where=shown,
                 hint=f"the options are {', '.join(known)}",
             )

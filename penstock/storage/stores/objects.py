@@ -1,12 +1,12 @@
-"""What stores in object services have in common: addresses, one client a process, batches in flight, the probe.
+"""The common base of stores in object services: addresses, one client per process, concurrent batches, the probe.
 
-The calls of a service are coroutines of an fsspec file system, run on fsspec's own loop, so a thousand small reads are
-in flight at once without a thread for each. What is here calls fsspec only, which is enough for services whose
-file system creates with a condition (`mode="create"`); `s3` says its own.
+Calls of a service are coroutines of an fsspec file system that run on fsspec's own loop, so that many small reads are
+concurrent without a thread for each. This module only uses fsspec, which is enough for services whose file system
+supports conditional creation (`mode="create"`); `s3` has its own implementation.
 
-Nothing is cached: a listing or record is asked for each time. A client belongs to the process that made it; a
-forked child makes its own. Credentials are the service's usual ones (environment, files, instance roles) and are never
-part of an address.
+Nothing is cached: every listing and record is requested from the service. A client belongs to the process that created
+it; a forked child creates its own. Credentials are found in the service's usual ways (environment, files, instance
+roles) and are never part of an address.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from penstock.storage.stores.locations import parse_location
 from penstock.storage.stores.probing import VERDICT_NAME, probe, read_verdict, written_verdict
 
 IN_FLIGHT = 64
-"""Requests of one batch that are under way at the same time."""
+"""The number of concurrent requests of a batch."""
 CALL_SECONDS = 20.0
-"""A service that says nothing for so long has not answered."""
+"""The time-out for silence of a service."""
 
 _Answer = TypeVar("_Answer")
 _Records = list[bytes | None]
@@ -42,18 +42,18 @@ _log = logging.getLogger("penstock.store")
 
 
 class ObjectStore(ABC):
-    """A `Store` in a bucket, or in a folder of one. Subclasses say how to reach their service and what it answers.
+    """A `Store` in a bucket or a folder of one. Subclasses implement the access to their service.
 
-    Safe for threads and after a fork; pickles to its address. With `trusted=true` in the address whoever can write
-    to the bucket is trusted like one's own code, so that pickles are read (penstock.storage.stores.base).
+    Safe for use by several threads and after a fork. Pickled as its address. With `trusted=true` in the address,
+    everyone who can write to the bucket is trusted like one's own code, so that pickles are read.
     """
 
     options: ClassVar[Sequence[str]] = ("trusted",)
-    """What may follow the `?` of an address."""
+    """The options that an address may have after the `?`."""
     extra: ClassVar[str] = ""
-    """Of this package, with what the service needs."""
+    """The extra of Penstock with the packages for the service."""
     variables: ClassVar[str] = ""
-    """The beginning of the environment variables that the service's client reads."""
+    """The prefix of the environment variables that the service's client reads."""
 
     def __init__(self, address: str) -> None:
         self._location = parse_location(address, known=self.options)
@@ -62,9 +62,9 @@ class ObjectStore(ABC):
         self._deadlines = Deadlines(self._location.url)
 
     def use_index(self, index: LookupIndex) -> None:
-        """From now on large batches of records are asked of the index first, and new ones are told to it.
+        """Use an index for large batches of records, and add new records to it.
 
-        Of this object only: it does not travel with a pickle.
+        Applies to this object only; the index is not pickled.
         """
         self._indexed = IndexedReads(self, index)
 
@@ -93,7 +93,7 @@ class ObjectStore(ABC):
         return self.read_many(names) if self._indexed is None else self._indexed.get_many(names)
 
     def read_many(self, names: Sequence[str]) -> list[bytes | None]:
-        """As `get_many`, of the service itself."""
+        """Return what `get_many` returns, reading from the service itself."""
         keys = [self._key(name) for name in names]
         return self._call(lambda fs: self._read_many(fs, keys)) if keys else []
 
@@ -111,7 +111,7 @@ class ObjectStore(ABC):
     def _put_if_absent(self, name: str, data: bytes) -> bool:
         key = self._key(name, data)
         if not self.conditions().enforced:
-            # The best that is left. Whatever must exclude has asked `conditions` itself.
+            # Not atomic. Callers that need mutual exclusion check `conditions` themselves.
             if self.get(name) is not None:
                 return False
             self.put(name, data)
@@ -137,7 +137,7 @@ class ObjectStore(ABC):
             page, mark = self._call(functools.partial(self._page, prefix=root + prefix, mark=mark))
             for key, size, modified in page:
                 name = key[len(root) :]
-                # What begins with a dot is the store's own; a "folder" some tools make is an empty object.
+                # Names with a dot are the store's own. Some tools create empty objects as "folders".
                 if not name.startswith(".") and "/." not in name and not name.endswith("/"):
                     yield Listed(name, size, modified)
             if mark is None:
@@ -202,18 +202,18 @@ class ObjectStore(ABC):
         self._call(lambda fs: self._write(fs, root + VERDICT_NAME, written_verdict(found)))
         return found
 
-    # -- calls of the service, for subclasses to replace
+    # -- calls of the service, which subclasses may override
 
     @abstractmethod
     def _new_filesystem(self, *, commits: bool) -> Any:
-        """An fsspec file system without caches. With `commits` it repeats a request once at the most."""
+        """Create an fsspec file system without caches. With `commits`, it repeats requests at most once."""
 
     def _twin(self, *, commits: bool) -> Any:
-        """The file system of this service with the other value of `commits`, if this process has it already."""
+        """Return the file system with the other value of `commits`, if this process already has one."""
         return _filesystems.get(self._client_key(not commits))
 
     def _meaning(self, error: BaseException, doing: str, key: str) -> StoreError:
-        """What an exception of the service's client says about the store."""
+        """Translate an exception of the service's client to an error of the store."""
         if isinstance(error, StoreError):
             return error
         where, because = self._location.path(key), f"{type(error).__name__}: {error}"
@@ -223,7 +223,7 @@ class ObjectStore(ABC):
         return StoreUnreachable(f"{doing} failed", where=where, because=because)
 
     async def _read(self, fs: Any, key: str) -> bytes | None:
-        """At most a byte more than a record may have, None if there is no such object."""
+        """Read at most one byte more than a record may have. Returns None if the object does not exist."""
         try:
             data: bytes = await self._in_time(fs._cat_file(self._location.path(key)), "reading", key)
         except FileNotFoundError:
@@ -239,7 +239,7 @@ class ObjectStore(ABC):
             raise self._meaning(error, "writing", key) from error
 
     async def _create(self, fs: Any, key: str, data: bytes) -> bool:
-        """Write on the condition that nothing is there; False if something is."""
+        """Write an object if it does not exist. Return False if it does."""
         try:
             request = fs._pipe_file(self._location.path(key), data, mode="create")
             await self._in_time(request, "writing", key, len(data))
@@ -258,7 +258,7 @@ class ObjectStore(ABC):
             raise self._meaning(error, "deleting", key) from error
 
     async def _page(self, fs: Any, prefix: str, mark: Any) -> tuple[Page, Any]:
-        """Keys with size and time from `mark` on, in order, and the mark of the next page."""
+        """Return keys with sizes and times from `mark` on, in order, and the mark of the next page."""
         folder, stem = self._location.path(prefix).rstrip("/"), f"{self._location.bucket}/"
         try:
             found = await fs._find(folder, detail=True)
@@ -273,13 +273,13 @@ class ObjectStore(ABC):
         return None
 
     def _upload(self, key: str) -> Any:
-        """A file to write to with `finish` and `abandon`."""
+        """Return a file to write to with the methods `finish` and `abandon`."""
         return _FileUpload(self, self._filesystem(commits=False), key)
 
-    # -- running them
+    # -- running calls
 
     async def _in_time(self, request: Awaitable[_Answer], doing: str, key: str, size: int = 0) -> _Answer:
-        """The answer to one request; raises `StoreUnreachable` at its deadline."""
+        """Return the answer to a request. Raises `StoreUnreachable` at its deadline."""
         return await self._deadlines.keep(request, doing, self._location.path(key), size=size)
 
     def _key(self, name: str, data: bytes | None = None) -> str:
@@ -313,7 +313,7 @@ class ObjectStore(ABC):
 
     def _filesystem(self, *, commits: bool) -> Any:
         key = self._client_key(commits)
-        # Of two threads that are here at once one makes a client that nobody uses and that has opened nothing.
+        # Two concurrent threads may create a client each; the unused one has no connections.
         found = _filesystems.get(key)
         if found is None:
             found = _filesystems.setdefault(key, self._made_filesystem(commits))
@@ -328,7 +328,7 @@ class ObjectStore(ABC):
             return self._new_filesystem(commits=commits)
         except ImportError as error:
             raise ConfigurationError(
-                f"{self._location.scheme}:// needs a package that is not installed",
+                f"stores at {self._location.scheme}:// need a package that is not installed",
                 where=self.url,
                 because=str(error),
                 hint=f"pip install 'penstock[{self.extra}]'",
@@ -343,8 +343,9 @@ class ObjectStore(ABC):
         return f"{type(self).__name__}({self.url!r})"
 
 
-# A client is a pool of connections and takes a tenth of a second to make: a process has one for each service, whatever
-# number of runs opens the store. Another process's are left alone, and changed variables lead to another client.
+# A client is a pool of connections and takes a tenth of a second to create, so a process has one for each service,
+# whatever number of runs open the store. Clients of a parent process are not used, and changed variables lead to
+# another client.
 _filesystems: dict[tuple[Any, ...], Any] = {}
 
 
@@ -353,7 +354,7 @@ def _fingerprint(variables: Mapping[str, str]) -> str:
 
 
 def modified_of(info: Mapping[str, Any]) -> float:
-    """When an object was written, of what fsspec's file systems say about it."""
+    """Return the modification time in fsspec's information about an object."""
     for name in ("LastModified", "last_modified", "mtime", "updated"):
         moment = info.get(name)
         if isinstance(moment, datetime):
@@ -362,7 +363,7 @@ def modified_of(info: Mapping[str, Any]) -> float:
 
 
 class _FileUpload:
-    """A payload by way of fsspec's own file, which is visible only once it was committed."""
+    """A payload written through fsspec's own file, which becomes visible only when it is committed."""
 
     def __init__(self, store: ObjectStore, fs: Any, key: str) -> None:
         self._store, self._key = store, key
@@ -377,7 +378,7 @@ class _FileUpload:
 
     def abandon(self) -> None:
         self._file.discard()
-        self._file.closed = True  # or fsspec would commit what it holds when the object goes
+        self._file.closed = True  # otherwise fsspec would commit its buffer when the object is deleted
 
     def _do(self, step: Callable[[], _Answer]) -> _Answer:
         try:
@@ -389,5 +390,5 @@ class _FileUpload:
 
 
 def taken(where: str) -> StoreError:
-    """A payload's name that is not free."""
-    return StoreError("a payload is written once", where=where, because="the name is taken")
+    """Return the error for a payload whose name is taken."""
+    return StoreError("cannot write a payload twice", where=where, because="the name is taken")

@@ -1,7 +1,7 @@
-"""Does a service write conditionally, as it says? Tried once a day and store, with four names that are removed again.
+"""Tests whether a service enforces conditional writes, once a day for each store, with four temporary names.
 
-Some clones of S3 take the header and ignore it, some refuse it, and some look first and write then, which only shows
-when several write at once. So it is tried in sequence and in a race.
+Some S3-compatible services ignore the header, some reject it, and some check before they write, which only fails for
+concurrent writers. So writes are tested in sequence and concurrently.
 """
 
 from __future__ import annotations
@@ -32,17 +32,15 @@ def probe(
     get: Callable[[str], bytes | None],
     delete: Callable[[str], None],
 ) -> Verdict:
-    """Try it. Raises what the calls raise where that says nothing about conditions: no permission, no answer."""
+    """Test conditional writes. Raises errors of the calls that have other causes, such as missing permissions."""
     mine = f".penstock/probes/{os.urandom(12).hex()}"
     names: list[str] = []
     try:
         names.append(mine)
         try:
-            create(
-                mine, b"first"
-            )  # if the answer is lost and the request sent again, it is told that the name is taken
+            create(mine, b"first")  # if the answer is lost, the repeated request finds the name taken
         except StoreRefused:
-            put(mine, b"first")  # raises the same if it is not about the condition
+            put(mine, b"first")  # raises the same error if the condition is not its cause
             return "unsupported"
         if create(mine, b"second") or get(mine) != b"first":
             return "ignored"
@@ -53,7 +51,7 @@ def probe(
         return "enforced"
     finally:
         for name in names:
-            # Who may write but not delete can publish all the same, and leaves a few bytes where nobody looks.
+            # Users who may write but not delete can still publish; a few bytes stay behind.
             with contextlib.suppress(StoreError):
                 delete(name)
 
@@ -67,7 +65,8 @@ def _one_wins(name: str, create: Callable[[str, bytes], bool], get: Callable[[st
 
     with ThreadPoolExecutor(RACERS) as pool:
         won = list(pool.map(race, range(RACERS)))
-    # A winner whose answer was lost and whose request was sent again is told no: then nobody won, and there are bytes.
+    # If the winner's answer is lost, its repeated request finds the name taken: then there is no winner, but there are
+    # bytes.
     found = get(name)
     return won.count(True) <= 1 and found is not None and (True not in won or found == b"%d" % won.index(True))
 
@@ -78,7 +77,7 @@ def written_verdict(found: Conditions) -> bytes:
 
 
 def read_verdict(data: bytes, *, now: float) -> Conditions | None:
-    """The verdict of the last day; None for an older one and for what is none."""
+    """Decode a verdict. Returns None if it is older than a day or invalid."""
     try:
         facts = json.loads(data)
         found = Conditions(facts["verdict"], facts["versioned"], float(facts["seen"]))

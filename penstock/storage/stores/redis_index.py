@@ -1,4 +1,4 @@
-"""A look-up index in a Redis, which may evict, expire or lose any of it."""
+"""A look-up index in Redis, which may evict, expire or lose entries."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from penstock.redis.address import RedisAddress, parse_url
 from penstock.redis.client import RedisClient
 
 KEEP_SECONDS = 7 * 24 * 3600
-"""What was not told again for so long is forgotten."""
+"""Entries expire after this time."""
 TIMEOUT_SECONDS = 1.0
-"""Of one call: a store answers in that time too."""
+"""The time-out of a call, in which a store would have answered, too."""
 QUIET_SECONDS = 10.0
-"""So long an index that did not answer is left alone."""
+"""How long an index that did not answer is not used."""
 _BATCH = 1_000
 
 _T = TypeVar("_T")
@@ -24,14 +24,15 @@ _log = logging.getLogger("penstock.store")
 
 
 class RedisIndex:
-    """A `penstock.storage.stores.indexing.LookupIndex` for all who use the same Redis and the same `prefix`. Safe for
-    threads and after a fork; opens connections on first use.
+    """A `penstock.storage.stores.indexing.LookupIndex` shared by all users of the same Redis and `prefix`.
 
-    Its keys are `{PREFIX:index}:SPACE:NAME`, each with the bytes of a record, for a week. All of them are in one slot
-    of a Redis Cluster. A Redis of its own with `maxmemory-policy allkeys-lru` suits it best; one that locks are kept
-    in must not evict.
+    Safe for use by several threads and after a fork. Connections are opened on first use.
 
-    Whoever can write to it can make runs believe in results that are not there, as whoever can write to the store can.
+    Its keys are `{PREFIX:index}:SPACE:NAME`, with the bytes of a record as their value, for a week. All of them are in
+    one hash slot of a Redis Cluster. A separate Redis with `maxmemory-policy allkeys-lru` is best; a Redis with locks
+    must not evict keys.
+
+    Anyone who can write to it can forge results, like anyone who can write to the store.
     """
 
     def __init__(self, address: RedisAddress, password: str | None, *, prefix: str, clock: Clock) -> None:
@@ -42,7 +43,7 @@ class RedisIndex:
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str | None = None, clock: Clock = SYSTEM_CLOCK) -> RedisIndex:
-        """The index in the Redis at `url`, as of `RedisLockManager.from_url`. Raises `ConfigurationError`."""
+        """Return the index in the Redis at a URL, as for `RedisLockManager.from_url`. Raises `ConfigurationError`."""
         address, password = parse_url(url)
         return cls(address, password, prefix=prefix or dict(address.extras).get("prefix", "penstock"), clock=clock)
 
@@ -67,14 +68,14 @@ class RedisIndex:
             self._try(put)
 
     def check(self) -> None:
-        """As of any index; raises `LockError`, as all that is told to a Redis does."""
+        """Check whether Redis answers. Raises `LockError` if it does not."""
         self._client.call(lambda client, redis: client.ping())
 
     def _key(self, space: str, name: str) -> str:
         return f"{self._prefix}:{space}:{name}"
 
     def _try(self, work: Callable[[Any], _T]) -> _T | None:
-        """What `work` gets out of Redis; None if it does not answer, which is told once in a while."""
+        """Return `work(client)`, or None if Redis does not answer, which is logged from time to time."""
         if self._clock.monotonic() < self._quiet_until:
             return None
         try:

@@ -1,4 +1,4 @@
-"""What lock managers are tested with: the suite, by what it is about."""
+"""The conformance suite for lock managers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ __all__ = ["LockManagerTests"]
 def __getattr__(name: str) -> Any:
     if name != "LockManagerTests":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from penstock.testing.locks.suite import LockManagerTests  # on use: what else is here is imported by workers
+    from penstock.testing.locks.suite import LockManagerTests  # on use: workers import other modules of this package
 
     return LockManagerTests

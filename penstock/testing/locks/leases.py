@@ -1,4 +1,4 @@
-"""Tests of leases: kept, lost, seen by workers, given up."""
+"""Tests of leases: keeping, losing, sharing with workers, and closing them."""
 
 from __future__ import annotations
 

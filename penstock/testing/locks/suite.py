@@ -1,11 +1,11 @@
-"""What every lock manager has to do: a conformance suite to subclass.
+"""The conformance suite for lock managers, as a class to subclass.
 
     class TestMyLocks(LockManagerTests):
         def make_manager(self, clock):
             return MyLockManager(..., clock=clock)
 
-Tests of leases run in fake time. A manager whose leases are timed elsewhere (by a server) sets `fake_time = False`, a
-short `lease_seconds`, and says in `starve` how a session's renewals are made to fail.
+Tests of leases use a fake clock. A manager whose leases are timed by a server sets `fake_time = False` and a short
+`lease_seconds`, and overrides `starve` to make a session's renewals fail.
 """
 
 from __future__ import annotations
@@ -45,14 +45,16 @@ ODD_KEYS = [
     "\0" * 10_000,
     "🔒" * 10_000,
 ]
-"""Keys that are a folder, a device, a way out, each other's spelling, or too long, to somebody who makes names of
-them."""
+"""Keys that are difficult as file names: folders, devices, parent folders, case variants, or too long."""
 
 
 class LockManagerTests(WaitingTests, LeaseTests):
-    """Subclass it as `Test…` and override `make_manager`."""
+    """Tests that every `LockManager` must pass.
 
-    # -- the test's own tools
+    Subclass it as `Test…` and override `make_manager`; see `LockSupport` for the other hooks.
+    """
+
+    # -- ping
 
     def test_a_manager_that_answers_is_pinged_without_a_word(self, manager: LockManager) -> None:
         manager.ping()
@@ -61,7 +63,7 @@ class LockManagerTests(WaitingTests, LeaseTests):
         manager.ping()
         assert [holder.fencing_token for holder in manager.ls()] == [lease.fencing_token]
 
-    # -- taking and letting go
+    # -- acquiring and releasing
 
     def test_it_is_what_the_interface_says(self, manager: LockManager) -> None:
         assert isinstance(manager, LockManager)
@@ -207,7 +209,7 @@ class LockManagerTests(WaitingTests, LeaseTests):
         holder.release([lease], "published")
         assert self.refused(third, "k").session_id == other.id
 
-    # -- travelling
+    # -- pickling
 
     def test_a_manager_travels_or_says_why_not(self, manager: LockManager) -> None:
         if not self.travels:

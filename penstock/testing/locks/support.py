@@ -1,4 +1,4 @@
-"""What the suite of lock managers is written with: managers, sessions, and time that passes."""
+"""The hooks and tools of the suite for lock managers: managers, sessions, and passing time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from penstock.locks.base import Holder, Lease, LockManager, Session
 from penstock.testing.clocks import FakeClock
 
 PATIENCE = 120.0
-"""Seconds a test waits for what must happen; never waited for when all is well."""
+"""How long a test waits for an event before it fails, in seconds."""
 
 
 class LockSupport:
-    """What a suite for lock managers overrides, and what its tests are written with."""
+    """The methods and attributes that subclasses of the suite override, and the tools of its tests."""
 
     fake_time: ClassVar[bool] = True
 
@@ -28,21 +28,21 @@ class LockSupport:
     entries_per_thread: ClassVar[int] = 200
 
     travels: ClassVar[bool] = True
-    """Whether the manager may be pickled; else pickling must be a `PenstockError`."""
+    """Whether the manager can be pickled. If not, pickling it must raise a `PenstockError`."""
 
     clock: Clock
 
     def make_manager(self, clock: Clock) -> LockManager:
-        """A manager whose locks nobody else has touched."""
+        """Return a manager with unused locks. Must be overridden."""
         raise NotImplementedError
 
     def make_twin(self, manager: LockManager, clock: Clock) -> LockManager:
-        """Another manager over the same locks, as another process would make it; the same one if there is no such
-        thing."""
+        """Return another manager of the same locks, as another process would create it, or the same one if there is
+        none."""
         return manager
 
     def starve(self, session: Session) -> None:
-        """Make all further renewals of this session fail, as if it were cut off."""
+        """Make all further renewals of a session fail, as if it had lost its connection."""
 
         def fail() -> bool:
             raise LockError("cut off by the test")
@@ -51,16 +51,16 @@ class LockSupport:
 
     def pass_time(self, seconds: float) -> None:
         if isinstance(self.clock, FakeClock):
-            # A thread that was just started is not yet in its first wait, and would sleep through the time.
+            # A thread that was just started may not be waiting yet, and would miss the time.
             self.clock.settle(set(threading.enumerate()) - self._before)
             self.clock.run_for(seconds)
         else:
             time.sleep(seconds)
 
     def let_threads_wait(self, count: int) -> None:
-        """Go on when `count` threads wait in `wait_any` (in real time: when they have had the time to)."""
+        """Return when `count` threads wait in `wait_any`, or in real time, when they have had enough time to."""
         if isinstance(self.clock, FakeClock):
-            self.clock.wait_until_waiting(count + len(self._sessions))  # each session's heartbeat waits as well
+            self.clock.wait_until_waiting(count + len(self._sessions))  # the heartbeat of each session waits, too
         else:
             time.sleep(0.2)
 
@@ -81,7 +81,7 @@ class LockSupport:
 
     @pytest.fixture
     def live_manager(self) -> LockManager:
-        """A manager in real time, for tests in which threads wait for each other."""
+        """Return a manager in real time, for tests in which threads wait for each other."""
         return self.make_manager(SYSTEM_CLOCK)
 
     def open(self, manager: LockManager, **options: object) -> Session:

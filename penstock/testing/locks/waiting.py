@@ -15,10 +15,10 @@ from penstock.testing.locks.support import PATIENCE, LockSupport
 
 
 class WaitingTests(LockSupport):
-    """Whoever waits is woken, by what ends the wait."""
+    """Waiting threads are woken by everything that may free a lock."""
 
     def in_thread(self, work: Callable[[], list[Wakeup]]) -> Callable[[], list[Wakeup]]:
-        """Start `work`; the answer waits for what it returned."""
+        """Start `work` in a thread, and return a function that waits for its result."""
         results: list[list[Wakeup]] = []
         thread = threading.Thread(target=lambda: results.append(work()))
         thread.start()
@@ -35,7 +35,7 @@ class WaitingTests(LockSupport):
         holder, *waiters = (self.open(manager) for _ in range(4))
         lease = self.take(holder, "k")
         results = [self.in_thread(functools.partial(waiter.wait_any, ["k"], PATIENCE)) for waiter in waiters]
-        # Not before all of them wait: one that comes later may hear no more than that the key is free.
+        # Only when all of them wait: a later one may only learn that the key is free.
         self.let_threads_wait(3)
         holder.release([lease], outcome)
         self.pass_time(0.2 * self.lease_seconds)
@@ -91,8 +91,8 @@ class WaitingTests(LockSupport):
         self.take(waiter, "k")
 
     def test_no_two_threads_are_inside_at_once(self, live_manager: LockManager) -> None:
-        """Nobody comes in while somebody is inside whose lease is valid: on a machine that is too busy to renew them
-        leases run out, and their holders know."""
+        """No session acquires a lock while another one has a valid lease for it. On a very busy machine leases may
+        expire, but then their holders know."""
         inside: dict[str, list[Session]] = {"a": [], "b": []}
         overlaps, entries, errors = 0, 0, []
         tally = threading.Lock()
@@ -103,10 +103,10 @@ class WaitingTests(LockSupport):
                 session.wait_any([key], PATIENCE)
             with tally:
                 entries += 1
-                # In this order: who came in before us, and is not lost now, was not when we were not.
+                # In this order: a session that is valid now was also valid when this one was.
                 overlaps += not session.lost and not all(other.lost for other in inside[key])
                 inside[key].append(session)
-            time.sleep(0)  # give the others a chance to come in where they should not
+            time.sleep(0)  # give the others a chance to enter
             with tally:
                 inside[key].remove(session)
             session.release([answer], "failed")

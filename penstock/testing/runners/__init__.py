@@ -1,4 +1,4 @@
-"""What runners are tested with: the suite, its tasks and what watches over them."""
+"""The conformance suite for runners, and its tasks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ __all__ = ["RunnerTests"]
 def __getattr__(name: str) -> Any:
     if name != "RunnerTests":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from penstock.testing.runners.suite import RunnerTests  # on use: what else is here is imported by workers
+    from penstock.testing.runners.suite import RunnerTests  # on use: workers import other modules of this package
 
     return RunnerTests

@@ -1,4 +1,4 @@
-"""Runners: what fails, dawdles or dies takes nothing else with it."""
+"""Tests of runners: failures, time-outs and dying workers do not affect other calls."""
 
 from __future__ import annotations
 

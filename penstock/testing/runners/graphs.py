@@ -1,4 +1,4 @@
-"""Runners: graphs of every shape give the values that the flow function says."""
+"""Tests of runners: graphs of all shapes give the right values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ t: Any = tasks  # to type checkers calls give values; here many give futures, wh
 
 
 class GraphTests(RunnerBench):
-    """Graphs, sync points, subflows, and what tasks may be."""
+    """Graphs, sync points, subflows, and kinds of tasks."""
 
     # -- shapes of graphs
 

@@ -1,4 +1,4 @@
-"""Runners: nothing that a user's object does can hurt the machinery."""
+"""Tests of runners: users' objects cannot break the runner, whatever they do."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ t: Any = tasks  # to type checkers calls give values; here many give futures, wh
 
 
 class HostileTests(RunnerBench):
-    """Exceptions that refuse what is done with exceptions, tasks that exit, fork, or are named as no file can be."""
+    """Exceptions with failing methods, and tasks that exit, fork, or have names that no file can have."""
 
     def outcomes(self, calls: list[Any]) -> list[Any]:
-        """The value of each call, or the name of what it failed with."""
+        """Return the value of each call, or the name of its exception."""
         ended = [call.result(raise_on_failure=False) for call in calls]
         return [type(each).__name__ if isinstance(each, BaseException) else each for each in ended]
 
@@ -198,7 +198,7 @@ class HostileTests(RunnerBench):
         assert "<dynamic-code>" not in failed.traceback
 
     def log_tells(self, run: str, *, failures: int) -> None:
-        """The run's record and its log are whole."""
+        """Check that the run's record and log are complete."""
         store = open_store(self.settings.store)
         (record,) = [each for each in list_records(store) if each.id == run]
         assert record.state == "completed"

@@ -1,4 +1,4 @@
-"""Runners: random flows come to what a model says while their worker processes are killed.
+"""Tests of runners: random flows give the values of a model while their worker processes are killed.
 
     class TestKills(KillTests):
         def make_runner(self, workers):
@@ -7,12 +7,12 @@
         def worker_pids(self):
             return children_named("my_worker")    # the processes that perform calls now
 
-Every call leaves a mark with its process id when its function begins, and says so if its result was published by then.
-So what is checked is exact, whatever was killed when:
+Every call leaves a mark with its process id when its function starts, and notes whether its result was already
+published. So the checks are exact, whatever is killed:
 
-* each value is the one the model comes to;
-* no function begins while the result of its key is published;
-* a function begins again only if a process that it had begun in was killed.
+* each value is that of the model;
+* no function starts while the result of its key is published;
+* a function starts again only if a process in which it had started was killed.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from penstock.testing.runners import tasks
 from penstock.testing.runners.support import RunnerBench
 
 LARGE = 100_000
-"""Characters of a value that engines do not send inside of messages."""
+"""The number of characters of a value that engines do not send inside messages."""
 FLOWS = int(os.environ.get("PENSTOCK_KILL_FLOWS", "0"))
 LONGEST_NAP = 0.02
 LONGEST_WAIT = 0.15
-"""Seconds before a kill, at most."""
+"""The longest wait before a kill, in seconds."""
 
 
 # -- the random flow and its model
@@ -55,7 +55,7 @@ LONGEST_WAIT = 0.15
 
 @dataclass(frozen=True)
 class Step:
-    """One call: of which task, with the values of which earlier steps, and what makes it different from all others."""
+    """One call: its task, the earlier steps that are its inputs, and a label that makes it unique."""
 
     kind: str
     inputs: tuple[int, ...]
@@ -63,11 +63,11 @@ class Step:
     large: bool
     nap: float
     look: bool
-    """The flow uses its value before it goes on."""
+    """Whether the flow uses its value before it continues."""
 
 
 def random_steps(rng: random.Random) -> list[Step]:
-    """Chains, fan-outs that come together again, single calls, and calls that were made before."""
+    """Return random steps: chains, fan-outs with joins, single calls, and repeated calls."""
     steps: list[Step] = []
 
     def add(inputs: tuple[int, ...]) -> int:
@@ -96,13 +96,13 @@ def random_steps(rng: random.Random) -> list[Step]:
 
 
 def come_to(inputs: list[Any], label: int, large: bool) -> Any:
-    """The value of a call: a number, or a text too long for an engine's messages."""
+    """Return the value of a call: a number, or a text that is too long for an engine's messages."""
     total = (sum(each if isinstance(each, int) else len(each) for each in inputs) + label) % 100_003
     return "y" * (LARGE + total % 7) if large else total
 
 
 def expected_of(steps: list[Step]) -> list[Any]:
-    """The values of all steps, by the model."""
+    """Return the values of all steps by the model."""
     values: list[Any] = []
     for step in steps:
         values.append(come_to([values[n] for n in step.inputs], step.label, step.large))
@@ -110,7 +110,7 @@ def expected_of(steps: list[Step]) -> list[Any]:
 
 
 def traced(steps: list[Step], log: str, store: str) -> Callable[[], list[Any]]:
-    """The flow function that calls them and returns their values."""
+    """Return a flow function that makes the calls and returns their values."""
 
     def function() -> list[Any]:
         futures: list[Any] = []
@@ -125,7 +125,7 @@ def traced(steps: list[Step], log: str, store: str) -> Callable[[], list[Any]]:
     return function
 
 
-# -- what the calls do
+# -- the calls
 
 
 def body(log: str, store: str, inputs: list[Any], label: int, large: bool, nap: float) -> Any:
@@ -156,21 +156,21 @@ class _Inputs(msgspec.Struct):
 
 
 class _Record(msgspec.Struct):
-    """What is read here of a result's record. One that was closed has none of it."""
+    """The fields of a result's record that are read here. Redirects have none of them."""
 
     key_parts: _Inputs = msgspec.field(default_factory=_Inputs)
     producer: _Producer = msgspec.field(default_factory=_Producer)
 
 
 def records(address: str) -> dict[str, _Record]:
-    """The records of all results in the store, by name."""
+    """Return the records of all results in the store, by name."""
     store = open_store(address)
     names = [each.name for each in store.list("results/") if each.name.endswith(".record.json")]
     return {name: msgspec.json.decode(data, type=_Record) for name in names if (data := store.get(name)) is not None}
 
 
 def published(address: str) -> set[int]:
-    """The labels of all calls whose results are in the store."""
+    """Return the labels of all calls whose results are in the store."""
     digests = {record.key_parts.inputs.get("label") for record in records(address).values()}
     return {label for label, its in _labels() if its in digests}
 
@@ -184,8 +184,8 @@ def _labels() -> list[tuple[int, str]]:
 
 
 class Killer:
-    """Kills worker processes during the block that it is the context manager of: at random moments any of them, or
-    one that has just published a result, before it can tell.
+    """A context manager that kills worker processes during its block: at random times, or right after one has published
+    a result, before it can report it.
     """
 
     def __init__(self, pids: Callable[[], list[int]], store: str, rng: random.Random, *, limit: int) -> None:
@@ -227,11 +227,11 @@ class Killer:
 
 
 def children_named(text: str) -> list[int]:
-    """The living children of this process, and theirs, that have `text` in their command line. Needs psutil."""
+    """Return the running descendants of this process with `text` in their command line. Needs psutil."""
     psutil: Any = importlib.import_module("psutil")
     found = []
     for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):  # as of a zombie
+        with contextlib.suppress(psutil.NoSuchProcess):  # also raised for a zombie
             if text in " ".join(child.cmdline()):
                 found.append(child.pid)
     return found
@@ -241,15 +241,18 @@ def children_named(text: str) -> list[int]:
 
 
 class KillTests(RunnerBench):
-    """Subclass it as `Test…` and override `make_runner` and `worker_pids`; give it a Ray or a cluster that stays."""
+    """A slow test with random flows and kills.
+
+    Subclass it as `Test…` and override `make_runner` and `worker_pids`. Clusters should outlive single runs.
+    """
 
     kills_workers = True
     keeps_processes = True
     flows: ClassVar[int] = 25
-    """`PENSTOCK_KILL_FLOWS=100` in the environment says another number for all."""
+    """The number of flows. The environment variable `PENSTOCK_KILL_FLOWS` overrides it."""
 
     def worker_pids(self) -> list[int]:
-        """The processes that perform calls now; any of them may be killed."""
+        """Return the processes that perform calls now, any of which may be killed. Must be overridden."""
         raise NotImplementedError
 
     @pytest.mark.slow
@@ -258,7 +261,7 @@ class KillTests(RunnerBench):
         seed = random.SystemRandom().randrange(2**32)
         kills = retried = 0
         for number in range(FLOWS or self.flows):
-            print(f"seed {seed + number}")  # noqa: T201 (shown if it fails)
+            print(f"seed {seed + number}")  # noqa: T201 (shown if the test fails)
             rng = random.Random(seed + number)
             steps = random_steps(rng)
             folder = tmp_path / str(number)
@@ -268,11 +271,11 @@ class KillTests(RunnerBench):
         assert retried > 0, f"{kills} kills, and none of them met a call"
 
     def run_under_fire(self, steps: list[Step], rng: random.Random, folder: Path) -> tuple[int, int]:
-        """One flow while its workers are killed, and checked; how many were killed, and how many calls ran again."""
+        """Run and check one flow while its workers are killed. Return the number of kills and of repeated calls."""
         log, store = str(folder / "log"), self.make_store(folder)
         os.mkdir(log)
         self.settings = load_settings(overrides={"store": store})
-        # Few at a time, as a call is given up whose worker dies too often; and to start another takes a second.
+        # Only a few, since a call fails if its workers die too often, and starting a worker takes a second.
         with Killer(self.worker_pids, store, rng, limit=rng.choice((0, 0, 1, 1, 1, 2))) as killer:
             run = self.run(traced(steps, log, store))
         assert run.result() == expected_of(steps)
@@ -287,7 +290,7 @@ class KillTests(RunnerBench):
 
 
 def begun_in(log: str) -> Iterator[tuple[int, list[str]]]:
-    """By call, what was marked: the processes that it began in, and `published` if its result was there by then."""
+    """Yield the marks of each call: the processes in which it started, and `published` if its result existed then."""
     found: dict[int, list[str]] = {}
     for name in os.listdir(log):
         label, what = name.partition("@")[0].split()

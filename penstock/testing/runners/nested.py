@@ -1,4 +1,4 @@
-"""Part of the suite of runners: tasks that call tasks and flows, which run inside of their calls."""
+"""Tests of runners: tasks that call tasks and flows, which run inside their calls."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def wide(log: str, x: int) -> int:
 
 
 class NestedWorkTests(RunnerBench):
-    """What runs inside of a call is looked up, locked and published as everywhere, and never waits for that call."""
+    """Nested work is looked up, locked and published as usual, and never waits for the call around it."""
 
     def test_tasks_and_flows_run_inside_of_a_task(self) -> None:
         log = self.log

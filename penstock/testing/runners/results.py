@@ -1,4 +1,4 @@
-"""Runners: what was computed is not computed again."""
+"""Tests of runners: results are reused."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ class ResultTests(RunnerBench):
         assert self.value(scanned, 2_500) == 2_500
         assert self.executions() == {"table": 2, "rows_of": 2}
 
-    # -- ending early, and going on
+    # -- ending early and resuming
 
     def test_a_flow_that_raises_stops_what_runs_where_the_settings_say_so(self) -> None:
         log = self.log

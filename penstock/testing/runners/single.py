@@ -1,4 +1,4 @@
-"""Part of the suite of runners: calls that travel one by one, and may wait in the engine for what others make."""
+"""Tests of runners: single calls, which may wait in the engine for the values of others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SingleCallTests(RunnerBench):
 
     @pytest.fixture
     def single(self, _tools: None) -> Settings:
-        """Settings by which no two calls travel together."""
+        """Return settings without bundles."""
         self.settings = self.settings.with_values(bundle_seconds=0)
         return self.settings
 

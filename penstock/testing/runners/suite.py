@@ -1,4 +1,4 @@
-"""What every runner has to do: a conformance suite to subclass.
+"""The conformance suite for runners, as a class to subclass.
 
     class TestMyRunner(RunnerTests):
         kills_workers = True    # its workers are processes, and a dead one is noticed
@@ -6,9 +6,9 @@
         def make_runner(self, workers):
             return MyRunner(workers)
 
-The flows, the values and the counts are the same on every runner. Tasks leave a mark in a folder each time they run, so
-that executions are counted wherever they happen; a store that workers of other machines should reach is given by
-overriding `make_store`. `penstock.testing.runners.kills` has what takes longer: random flows while workers are killed.
+The flows, values and counts are the same on every runner. Tasks leave a mark in a folder whenever they run, so that
+executions are counted wherever they happen. Override `make_store` for a store that workers on other machines can reach.
+`penstock.testing.runners.kills` contains slower tests: random flows while workers are killed.
 """
 
 from __future__ import annotations
@@ -23,4 +23,7 @@ from penstock.testing.runners.values import ValueTests
 
 
 class RunnerTests(GraphTests, ResultTests, FailureTests, HostileTests, ValueTests, SingleCallTests, NestedWorkTests):
-    """Subclass it as `Test…` and override `make_runner`."""
+    """Tests that every `Runner` must pass.
+
+    Subclass it as `Test…` and override `make_runner`; see `RunnerBench` for the other hooks.
+    """

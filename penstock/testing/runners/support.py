@@ -1,4 +1,4 @@
-"""What the tests of runners stand on."""
+"""The hooks and tools of the suite for runners."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from penstock.settings import Settings, load_settings
 from penstock.testing.leaks import left_over
 
 PATIENCE = 240.0
-"""Seconds a run may take before the test fails as hanging; never waited for when all is well."""
+"""How long a run may take before the test fails, in seconds."""
 
 
 class RunnerBench:
-    """What the parts of the suite share: a runner and a store of their own, and runs that cannot hang."""
+    """The attributes and methods that subclasses of the suite override, and the tools of its tests."""
 
     kills_workers: ClassVar[bool] = False
     """Whether workers are processes whose death is noticed."""
@@ -35,17 +35,17 @@ class RunnerBench:
     """Whether the engine outlives runs, so that its processes and threads may stay."""
 
     lends_workers: ClassVar[bool] = False
-    """Whether a worker runs something else while a run inside of its call waits."""
+    """Whether a worker does other work while a nested run on it waits."""
 
     def make_runner(self, workers: int) -> Runner:
-        """A runner for this many calls at a time (or as many as it has, if that cannot be chosen)."""
+        """Return a runner for a number of concurrent calls, or its own number if that is fixed. Must be overridden."""
         raise NotImplementedError
 
     def make_store(self, folder: Path) -> str:
-        """The address of an empty store that the workers reach."""
+        """Return the address of an empty store that the workers can reach."""
         return str(folder / "store")
 
-    # -- the test's own tools
+    # -- tools
 
     @pytest.fixture(autouse=True)
     def _tools(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -65,12 +65,12 @@ class RunnerBench:
             started = [thread for thread in threading.enumerate() if thread not in before]
             ours = [thread for thread in started if thread.name.startswith("penstock-")]
             for thread in ours:
-                thread.join(PATIENCE)  # one that was interrupted ends at its next line of Python
+                thread.join(PATIENCE)  # an interrupted thread ends at its next line of Python
             assert [thread.name for thread in ours if thread.is_alive()] == []
             assert list(scratch.iterdir()) == []
 
     def _watch_drivers(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """See what the driver of each run leaves when it is closed."""
+        """Check each driver for leftovers when it is closed."""
         self.left: list[dict[str, Any]] = []
         close = Driver.close
 
@@ -82,7 +82,7 @@ class RunnerBench:
         monkeypatch.setattr(Driver, "close", closed)
 
     def run(self, fn: Callable[..., Any], *args: Any, workers: int = 2, **options: Any) -> Run[Any]:
-        """The run of `fn` as a flow, over; fails the test if it hangs."""
+        """Run `fn` as a flow, and return the finished run. Fails the test if it hangs."""
         bound: Flow[Any, Any] = flow(runner=self.make_runner(workers), **options)(fn)
         run: Run[Any] = self.within(functools.partial(self._run, bound, args))
         return run
@@ -92,7 +92,7 @@ class RunnerBench:
         return bound.run_with(parameters, settings=self.settings, subscribers=[self.seen.append])
 
     def within(self, call: Callable[[], Any]) -> Any:
-        """What `call` returns or raises, in a thread that may hang without taking the tests along."""
+        """Return or raise what `call` does, running it in a thread so that the tests do not hang with it."""
         ended: list[tuple[Any, BaseException | None]] = []
 
         def body() -> None:
@@ -105,22 +105,22 @@ class RunnerBench:
         thread.start()
         thread.join(PATIENCE)
         if not ended:
-            pytest.fail(f"hangs: not over after {PATIENCE:g} s")
+            pytest.fail(f"not finished after {PATIENCE:g} s")
         value, error = ended[0]
         if error is not None:
             raise error
         return value
 
     def value(self, fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """What the flow returns; raises what it raises."""
+        """Return or raise what the flow does."""
         return self.run(fn, *args, **options).result()
 
     def executions(self) -> dict[str, int]:
-        """How often each task ran so far, by the name it was marked with."""
+        """Return how many times each task ran so far, by the name of its mark."""
         return dict(Counter(name.rpartition("@")[0] for name in os.listdir(self.log)))
 
     def finished(self) -> dict[str, list[str]]:
-        """By task, how its nodes got their values."""
+        """Return how the nodes of each task got their values."""
         found: dict[str, list[str]] = {}
         for event in self.seen:
             if isinstance(event, events.NodeFinished):
@@ -128,7 +128,7 @@ class RunnerBench:
         return found
 
     def damage_payloads(self) -> None:
-        """Remove the bytes of every stored value, past the store. Override it together with `make_store`."""
+        """Remove the bytes of every stored value, bypassing the store. Override this together with `make_store`."""
         for payload in Path(self.settings.store).glob("results/*/*/*"):
             if not payload.name.endswith(".record.json"):
                 payload.unlink()

@@ -1,4 +1,4 @@
-"""Tasks for the conformance suite of runners. Each leaves a mark in a folder when it runs, wherever that is."""
+"""Tasks for the conformance suite of runners. Each leaves a mark in a folder when it runs."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from penstock.runtime import flow_run, task_run
 from penstock.tasks import task
 
-if TYPE_CHECKING:  # workers that have nothing to do with tables need not load it
+if TYPE_CHECKING:  # not imported by workers without tables
     import pyarrow.dataset
 
 
 def mark(log: str, name: str) -> None:
-    """Note that `name` runs: a file of its own, so that no process can overwrite the mark of another."""
+    """Record that `name` runs, in a file of its own, so that no process can overwrite the mark of another."""
     path = os.path.join(log, f"{name}@{uuid.uuid4().hex}")
     os.close(os.open(path, os.O_CREAT | os.O_EXCL))
 
 
 def marks(log: str, name: str) -> int:
-    """How often `name` was marked."""
+    """Return how many times `name` was marked."""
     return sum(each.startswith(f"{name}@") for each in os.listdir(log))
 
 
 def until_marked(log: str, name: str, seconds: float) -> bool:
-    """Wait for a mark; False if there is none after so many seconds."""
+    """Wait for a mark. Return False if there is none after `seconds`."""
     deadline = time.monotonic() + seconds
     while not marks(log, name):
         if time.monotonic() > deadline:
@@ -39,21 +39,21 @@ def until_marked(log: str, name: str, seconds: float) -> bool:
 
 
 class Unpicklable(Exception):
-    """Cannot be made again from its arguments."""
+    """An exception that cannot be restored from its arguments."""
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(f"{one} {two}")
 
 
 class BreaksWhenLoaded:
-    """Pickles, and does not unpickle."""
+    """An object that can be pickled but not unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (divmod, (1, 0))
 
 
 class MarksReading:
-    """A text, to whoever reads it from a store; each time it leaves a mark with the process."""
+    """An object that is unpickled as a text, and leaves a mark with the process id each time."""
 
     def __init__(self, log: str) -> None:
         self.log = log
@@ -75,7 +75,7 @@ def marks_reading(log: str) -> Any:
 
 @task
 def count_and_clear(log: str, data: bytearray, numbers: list[int], n: Any) -> tuple[int, int, int]:
-    """What was in them, which it then takes out."""
+    """Return what the arguments contain, and then clear them."""
     found = len(data), data[0], sum(numbers)
     data.clear()
     numbers.clear()
@@ -84,7 +84,7 @@ def count_and_clear(log: str, data: bytearray, numbers: list[int], n: Any) -> tu
 
 @task
 def reads(log: str, value: str, n: int) -> tuple[int, int]:
-    """The process, and the length of the value."""
+    """Return the process id and the length of the value."""
     time.sleep(0.02)  # so that one worker does not take all of them
     return os.getpid(), len(value) + n
 
@@ -181,7 +181,7 @@ def nap(log: str, name: str, seconds: float) -> float:
 
 @task
 def spin(log: str, seconds: float) -> None:
-    """Busy in Python, so that it can be interrupted on every engine."""
+    """Run Python code for some time, so that every engine can interrupt it."""
     mark(log, "spin")
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -199,7 +199,7 @@ def slow_at_first(log: str, seconds: float) -> int:
 
 @task
 def meet(log: str, me: str, other: str, seconds: float) -> bool:
-    """True if the call named `other` runs at the same time."""
+    """Return whether the call named `other` runs at the same time."""
     mark(log, me)
     return until_marked(log, other, seconds)
 
@@ -211,7 +211,7 @@ def wait_for_mark(log: str, name: str, seconds: float) -> bool:
 
 @task
 def alone(log: str, n: int) -> int:
-    """Fails if another call of it runs at the same time."""
+    """Fail if another call runs at the same time."""
     path = os.path.join(log, "alone@now")
     os.close(os.open(path, os.O_CREAT | os.O_EXCL))
     time.sleep(0.02)
@@ -233,7 +233,7 @@ def fail_unpicklably(log: str) -> NoReturn:
 
 @task
 def flaky(log: str, name: str, succeeds_at: int) -> int:
-    """Fails until the attempt `succeeds_at`."""
+    """Fail until the attempt `succeeds_at`."""
     mark(log, "flaky")
     attempt = int(task_run.run_count)
     if attempt < succeeds_at:
@@ -243,7 +243,7 @@ def flaky(log: str, name: str, succeeds_at: int) -> int:
 
 @task
 def make_lock(log: str) -> Any:
-    """Something nobody can pickle."""
+    """Return an object that cannot be pickled."""
     mark(log, "make_lock")
     return threading.Lock()
 
@@ -289,7 +289,7 @@ def leave(log: str) -> NoReturn:
 
 
 def caught(future: Any) -> str:
-    """The type of what a future raises."""
+    """Return the name of the type of what a future raises."""
     try:
         future.result()
     except BaseException as error:  # noqa: BLE001 (its type is asked for)
@@ -299,7 +299,7 @@ def caught(future: Any) -> str:
 
 @task
 def die_at_first(log: str) -> int:
-    """Kills its process, unless it was tried before."""
+    """Kill the process in the first attempt."""
     tried = marks(log, "die_at_first")
     mark(log, "die_at_first")
     if not tried:

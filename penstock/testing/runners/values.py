@@ -1,4 +1,4 @@
-"""Runners: every consumer of a result has a value of its own, whoever else has it and whatever they do to it."""
+"""Tests of runners: every consumer of a result has its own value, whatever others do to theirs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from penstock.tasks import task
 from penstock.testing.runners.support import RunnerBench
 
 _KEPT: dict[str, Any] = {}
-"""What tasks keep of what they return."""
+"""Values that tasks keep after returning them."""
 
 
 class Items:
-    """A value of a class that nobody knows how to copy but itself."""
+    """An object of a class unknown to Penstock."""
 
     def __init__(self, *items: Any) -> None:
         self.items = list(items)
@@ -30,7 +30,7 @@ class Items:
 
 
 def make(kind: str) -> Any:
-    """A value that can be changed."""
+    """Return a mutable value."""
     new: dict[str, Any] = {
         "list": [1, [2]],
         "dict": {"a": [1]},
@@ -42,7 +42,7 @@ def make(kind: str) -> Any:
 
 
 def spoil(kind: str, value: Any) -> None:
-    """Change it in place."""
+    """Modify a value in place."""
     if kind == "list":
         value[1].append("spoilt")
     elif kind == "bytearray":
@@ -54,7 +54,7 @@ def spoil(kind: str, value: Any) -> None:
 
 
 class Linked:
-    """Has parts in slots."""
+    """An object with slots."""
 
     __slots__ = ("link",)
 
@@ -63,7 +63,7 @@ class Linked:
 
 
 def make_live(kind: str) -> Any:
-    """A value that must not leave its process."""
+    """Return a value that must not leave its process."""
     if kind == "file":
         file = open(os.devnull)  # noqa: SIM115 (it stays open)
         _OPEN.append(file)
@@ -87,7 +87,7 @@ KINDS = ("list", "dict", "tuple", "bytearray", "object")
 
 
 class ValueTests(RunnerBench):
-    """Results that are changed in place by those who get them."""
+    """Results that consumers modify in place."""
 
     @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
     def test_what_one_consumer_does_to_a_result_no_other_sees(self, cached: bool) -> None:

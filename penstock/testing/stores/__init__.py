@@ -1,4 +1,4 @@
-"""What stores are tested with: the suite, and stores that fail as they are told."""
+"""The conformance suite for stores, and stores with scripted faults."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ __all__ = ["StoreTests"]
 def __getattr__(name: str) -> Any:
     if name != "StoreTests":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from penstock.testing.stores.suite import StoreTests  # on use: what else is here is imported by workers
+    from penstock.testing.stores.suite import StoreTests  # on use: workers import other modules of this package
 
     return StoreTests

@@ -1,4 +1,4 @@
-"""Stores that fail, lose answers, or take their time, as a test says; and a clock on which waiting takes none."""
+"""Stores that fail, lose answers or are slow, as a test requests, and a clock that never waits."""
 
 from __future__ import annotations
 
@@ -26,11 +26,15 @@ class _Scripted:
 
 
 class FlakyStore:
-    """A store over another, on which chosen calls go wrong.
+    """A wrapper around a store in which selected calls fail.
 
-    `fail("put_if_absent", StoreUnreachable(...), when="after")` loses one answer: the write has landed, and the caller
-    gets the error. `interrupt` runs a function at that point instead: a rival's commit, or waiting for an event.
-    Methods are those of a store; `write` is a write to a file that `create` gave. `calls` has each call and its name.
+    `fail("put_if_absent", StoreUnreachable(...), when="after")` loses one answer: the write succeeds, but the caller
+    gets the error. `interrupt` runs a function at that point instead, such as a rival's commit, or waiting for an
+    event. Methods are those of a store; `write` is a write to a file from `create`. `calls` lists all calls with their
+    names.
+
+    Args:
+        store: The wrapped store.
     """
 
     def __init__(self, store: Store) -> None:
@@ -40,7 +44,15 @@ class FlakyStore:
         self._lock = threading.Lock()
 
     def fail(self, method: str, error: BaseException, *, when: When = "before", times: int = 1, name: str = "") -> None:
-        """Raise `error` in the next `times` calls of `method` whose names contain `name`, before or after the deed."""
+        """Make the next calls of a method raise an error.
+
+        Args:
+            method: The method.
+            error: The error to raise.
+            when: Whether to raise it before or after the operation.
+            times: How many calls fail.
+            name: Only calls whose name contains this text fail.
+        """
 
         def act() -> None:
             raise error
@@ -50,12 +62,12 @@ class FlakyStore:
     def interrupt(
         self, method: str, act: Callable[[], None], *, when: When = "before", times: int = 1, name: str = ""
     ) -> None:
-        """Call `act` in the next `times` calls of `method` whose names contain `name`, before or after the deed."""
+        """Run a function in the next calls of a method. The other arguments are those of `fail`."""
         with self._lock:
             self._script.append(_Scripted(method, when, act, times, name))
 
     def count(self, method: str, name: str = "") -> int:
-        """How often `method` was called for names that contain `name`."""
+        """Return how many times a method was called with names that contain `name`."""
         return sum(1 for called, its in self.calls if called == method and name in its)
 
     @property
@@ -108,7 +120,7 @@ class FlakyStore:
         return answer
 
     def _begin(self, method: str, name: str) -> Sequence[_Scripted]:
-        """Note the call and do what comes before it; returns what comes after."""
+        """Record a call and run what precedes it. Return what follows it."""
         with self._lock:
             self.calls.append((method, name))
             due = [each for each in self._script if each.method == method and each.part in name and each.times > 0]
@@ -134,7 +146,10 @@ class _FlakyFile:
 
 
 class SlowStore:
-    """A store over another, where every call takes `seconds` longer, as over a network. `round_trips` counts them."""
+    """A wrapper around a store in which every call takes `seconds` longer, as on a network.
+
+    `round_trips` counts the calls.
+    """
 
     def __init__(self, store: Store, *, seconds: float, clock: Clock = SYSTEM_CLOCK) -> None:
         self.inner = store
@@ -200,7 +215,7 @@ class SlowStore:
 
 
 class HastyClock(FakeClock):
-    """A fake clock for one thread at a time that jumps ahead whenever it is asked to wait."""
+    """A fake clock for one thread that jumps ahead instead of waiting."""
 
     def wait(self, event: threading.Event, timeout: float) -> bool:
         if not event.is_set():

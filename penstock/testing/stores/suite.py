@@ -1,14 +1,14 @@
-"""What every store has to do: a conformance suite to subclass.
+"""The conformance suite for stores, as a class to subclass.
 
     class TestMyStore(StoreTests):
         def make_store(self, folder):
             return MyStore(...)
 
-        def raw_put(self, store, name, data): ...   # past the store, as another program would
+        def raw_put(self, store, name, data): ...   # bypassing the store, as another program would
         def raw_get(self, store, name): ...
 
-The back door matters: a store that forgets its writes in the same way in which its reads make them up would pass any
-test that only goes in and out by the front.
+The raw access matters: a store that consistently mishandles both writes and reads would pass any test that only uses
+its own methods.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ REFUSED_NAMES = [
     "a\\b",
     "\ud800",
 ]
-"""Names that lead out of a store, are not normal, or cannot be written down."""
+"""Names that lead out of a store, are not normalised, or cannot be encoded."""
 
 ODD_NAMES = [
     "a b",
@@ -62,27 +62,30 @@ ODD_NAMES = [
     "con",
     "a/b/c/d/e/f",
 ]
-"""Names that are fine and look as if they were not."""
+"""Valid names that look invalid."""
 
 
 class StoreTests:
-    """Subclass it as `Test…` and override `make_store`, `raw_put` and `raw_get`."""
+    """Tests that every `Store` must pass.
+
+    Subclass it as `Test…` and override `make_store`, `raw_put` and `raw_get`.
+    """
 
     travels: ClassVar[bool] = True
-    """False if a store does not survive pickling, on purpose."""
+    """False if the store intentionally cannot be pickled."""
     rounds: ClassVar[int] = 30
-    """How often races are run."""
+    """How many times races are run."""
 
     def make_store(self, folder: Path) -> Store:
-        """A new, empty store; `folder` is an empty folder for whatever it needs."""
+        """Return a new, empty store. It may use `folder`, which is empty. Must be overridden."""
         raise NotImplementedError
 
     def raw_put(self, store: Store, name: str, data: bytes) -> None:
-        """Write past the store, whatever is there."""
+        """Write or replace the bytes under a name, bypassing the store. Must be overridden."""
         raise NotImplementedError
 
     def raw_get(self, store: Store, name: str) -> bytes | None:
-        """Read past the store."""
+        """Read the bytes under a name, bypassing the store; None if there are none. Must be overridden."""
         raise NotImplementedError
 
     @pytest.fixture

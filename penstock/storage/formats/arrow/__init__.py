@@ -1,1 +1,1 @@
-"""Arrow and Parquet files: written one way, checked before they are parsed."""
+"""Arrow and Parquet files: writing them, and checking them before they are parsed."""

@@ -1,4 +1,4 @@
-"""Streams of record batches, which are read once and never held as a whole."""
+"""Streams of record batches, which are read once and never held in memory as a whole."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from penstock.storage.formats.base import type_name
 
 
 def is_reader(value: Any) -> bool:
-    """Whether it is a pyarrow RecordBatchReader."""
-    # It may be in the middle of being imported by another thread.
+    """Return whether a value is a pyarrow RecordBatchReader."""
+    # Another thread may be importing pyarrow at the moment.
     reader = getattr(sys.modules.get("pyarrow"), "RecordBatchReader", None)
     return reader is not None and isinstance(value, reader)
 
 
 def is_stream(value: Any) -> bool:
-    """Generators, maps and the like: they could not be pickled, and only running them tells what they yield."""
+    """Return whether a value is a generator, map or the like, whose items are only known by running it."""
     return isinstance(value, Iterator) and type(value).__module__ in (
         "builtins",
         "itertools",
@@ -27,9 +27,9 @@ def is_stream(value: Any) -> bool:
 
 
 def batches_of(stream: Any) -> tuple[Any, Iterator[Any]]:
-    """The schema of a stream and its batches (or tables), none of them read but the first.
+    """Return the schema of a stream and an iterator of its batches (or tables). Reads only the first one.
 
-    Raises `SerializationError` if it is empty or of anything else, also while it is read.
+    Raises `SerializationError`, also during iteration, if the stream is empty or yields anything else.
     """
     if is_reader(stream):
         return stream.schema, iter(stream)
@@ -37,7 +37,7 @@ def batches_of(stream: Any) -> tuple[Any, Iterator[Any]]:
     if first is None:
         raise SerializationError(
             "an empty stream cannot be stored",
-            because="nothing says which columns it has",
+            because="its columns are unknown",
             hint="yield one empty batch, or return a list",
         )
     return _batch(first).schema, map(_batch, itertools.chain([first], stream))
@@ -49,7 +49,7 @@ def _batch(value: Any) -> Any:
     if not isinstance(value, (pa.RecordBatch, pa.Table)):
         raise SerializationError(
             f"an iterator of {type_name(value)} cannot be stored",
-            because="only iterators of record batches are, as one table",
+            because="only iterators of record batches can be stored, as one table",
             hint="return a list",
         )
     return value

@@ -1,7 +1,7 @@
-"""Files that others can write to, opened for pyarrow: what they say of their columns is checked, and stays as checked.
+"""Files that other users can write, opened for pyarrow with a checked schema.
 
-The end of a Parquet or Arrow file holds its schema. It is read once, checked, and from then on served from memory: who
-changes the file in between changes nothing of what was let through.
+The schema is at the end of a Parquet or Arrow file. It is read and checked once, and then served from memory, so that
+later changes of the file cannot affect it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from penstock.storage.formats.arrow.schemas import check_file, check_parquet
 
 _TAIL_BYTES = 64 << 10
 _ENDS = {b"PAR1": ("<I", 8, check_parquet), b"ROW1": ("<i", 10, check_file)}
-"""By the last four bytes: how long the footer is, what follows it, and what checks it."""
+"""By the last four bytes: the format of the footer's length, the bytes after the footer, and the check."""
 
 
 class CheckedFile(io.RawIOBase):
-    """A file of a known size whose schema names nothing that could run. Raises `CodecRefused` when it is made."""
+    """A file of known size whose schema names no type that could run code. Creating it raises `CodecRefused`."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         super().__init__()
@@ -77,9 +77,9 @@ def _checked_tail(file: BinaryIO, size: int) -> bytes:
     tail = _last(file, size, _TAIL_BYTES)
     form, after, check = _ENDS.get(tail[-4:], ("", 0, None))
     if check is None or len(tail) < after:
-        raise SerializationError("a stored table does not read back", because="it does not end as one")
+        raise SerializationError("a stored table cannot be read", because="its end is not that of a table")
     (length,) = struct.unpack_from(form, tail, len(tail) - after)
-    whole = length + after + 12  # and what stands before it in the smallest of files
+    whole = length + after + 12  # including the start of the smallest possible file
     if whole > len(tail) and len(tail) < size:
         tail = _last(file, size, whole)
     check(memoryview(tail))

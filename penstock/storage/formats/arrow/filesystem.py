@@ -1,8 +1,8 @@
-"""The files of a store as pyarrow's file system: opened through the store, by threads of pyarrow's own.
+"""The files of a store as a pyarrow file system, which pyarrow's own threads open through the store.
 
-Those threads hold what they read from, and let go of it when they come to it, which may be when the program is over. A
-thread that then calls into Python takes the process down (`terminate called without an active exception`). So file
-systems are made once and kept, and at its end a program waits a moment until all files are let go of.
+These threads release files late, possibly when the program is ending. A thread that calls into Python then crashes the
+process (`terminate called without an active exception`). Therefore file systems are created once and kept, and at exit
+the program waits a moment until all files are released.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _EXIT_SECONDS = 1.0
 
 
 def filesystem_of(store: Store) -> Any:
-    """The one file system of a store in this process."""
-    # Stores in buckets are unpickled by the thousand, and equal if their addresses are.
+    """Return the file system of a store, one for each store in this process."""
+    # Thousands of stores in buckets may be unpickled; those with the same address are equal.
     key = (type(store), store.url) if isinstance(store, ObjectStore) else (type(store), id(store))
     with _guard:
         found = _filesystems.get(key)
@@ -38,14 +38,14 @@ def filesystem_of(store: Store) -> Any:
 
 
 def path_of(file: StoredFile) -> str:
-    """What the file system calls a file: all that it has to know about it."""
+    """Return the path of a file in the file system, which contains its size."""
     return f"{file.size}/{file.name}"
 
 
 _guard = threading.Lock()
 _filesystems: dict[tuple[type, Any], Any] = {}
 _opened: dict[int, weakref.ref[Any]] = {}
-"""Files that pyarrow has not let go of, by their number."""
+"""Files that pyarrow has not released, by id."""
 _let_go = threading.Condition(threading.RLock())
 
 
@@ -53,7 +53,7 @@ def _watched(file: Any) -> Any:
     number = id(file)
 
     def gone(_: Any) -> None:
-        # Wherever the last reference went; the lock may be held by this very thread.
+        # May run anywhere, even in a thread that holds the lock.
         with _let_go:
             _opened.pop(number, None)
             _let_go.notify_all()
@@ -65,7 +65,7 @@ def _watched(file: Any) -> Any:
 
 @atexit.register
 def _wait_until_let_go() -> None:
-    """A program may end while it still holds a Dataset's reader: then this waits in vain, not for long."""
+    """Wait until all files are released, but not long: the program may still hold a reader of a Dataset."""
     deadline = time.monotonic() + _EXIT_SECONDS
     with _let_go:
         while _opened and (left := deadline - time.monotonic()) > 0:
@@ -73,7 +73,7 @@ def _wait_until_let_go() -> None:
 
 
 class _StoredFiles(pafs.FileSystemHandler):  # type: ignore[misc]
-    """The files of a store that somebody knows name and size of; nothing can be listed or written."""
+    """Files of a store, accessible by name and size only. Cannot list or write."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -107,7 +107,7 @@ class _StoredFiles(pafs.FileSystemHandler):  # type: ignore[misc]
     __hash__ = None  # type: ignore[assignment]
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise StoreError("a stored result cannot be changed", because="its files are written once")
+        raise StoreError("cannot change a stored result", because="its files are written once")
 
     create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = delete_file = move = _refuse
     copy_file = open_output_stream = open_append_stream = _refuse

@@ -1,4 +1,4 @@
-"""Tables as Arrow files, on request: as they are in memory, so that files of this machine are mapped, not read."""
+"""Tables as Arrow files, on request: stored as in memory, so that local files are memory-mapped instead of read."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from penstock.storage.records.records import About
 class ArrowFileSerializer:
     """pyarrow Tables, RecordBatches and streams of them in the Arrow IPC file format, uncompressed.
 
-    Several times as large as Parquet, and of every type that Arrow has. Read back from a folder of this machine, the
-    table is the file, mapped into memory and verified: nothing is copied, and the system loads and drops its pages as
-    they are used. A store never changes a file; who else cuts it while it is mapped takes the reader's process down.
+    Files are several times as large as Parquet and support every Arrow type. A table read from a local folder is the
+    verified, memory-mapped file: nothing is copied, and the system loads and drops pages on demand. Stores never change
+    files; if another program truncates a mapped file, the reading process crashes.
     """
 
     name = "arrow"
@@ -54,7 +54,7 @@ class ArrowFileSerializer:
 
 
 def write_arrow(table: Any, file: BinaryIO) -> None:
-    """One Arrow file of a table, compressed, for whoever asked for no format."""
+    """Write a table as one compressed Arrow file, for tables without a requested format."""
     import pyarrow as pa
 
     options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True, unify_dictionaries=True, compression="zstd")
@@ -63,10 +63,10 @@ def write_arrow(table: Any, file: BinaryIO) -> None:
 
 
 def read_arrow(data: memoryview, limit: int, *, believed: bool = True) -> Any:
-    """The table in an Arrow file: the file itself, where it is mapped into memory and not compressed.
+    """Read the table in an Arrow file, without copying it if it is memory-mapped and not compressed.
 
-    Raises `SerializationError` if it unpacks to more than `limit` bytes. What is not `believed` is validated, too: what
-    lies where in a file is anyone's word.
+    Raises `SerializationError` if it unpacks to more than `limit` bytes. Validates the offsets in files that are not
+    `believed`, since other users may have written them.
     """
     import pyarrow as pa
 

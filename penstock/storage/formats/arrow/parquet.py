@@ -1,4 +1,4 @@
-"""Parquet files as all of ours are written and read, and what Parquet does not keep."""
+"""Writing Parquet files, and detecting what Parquet would lose."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from penstock.storage.formats.arrow.batches import batches_of
 from penstock.storage.formats.arrow.parquet_reading import read_parquet
 from penstock.storage.formats.arrow.schemas import unknown_extensions
 
-# Parquet's own name for the items of a list is not Arrow's: keep the one that the value has.
-# Whoever reads only some columns cannot check the whole file: each page has a checksum of its own for that.
+# Keeps Arrow's names of list items, which differ from Parquet's. Page checksums verify partial reads, which cannot use
+# the checksum of the whole file.
 _OPTIONS: dict[str, Any] = {"compression": "zstd", "use_compliant_nested_type": False, "write_page_checksum": True}
 
 
 def write_parquet(table: Any, file: Any) -> None:
-    """One Parquet file, as all of ours are written."""
+    """Write a table as a Parquet file with the common options."""
     import pyarrow.parquet as pq
 
     pq.write_table(table.unify_dictionaries(), file, **_OPTIONS)
 
 
 def write_stream(stream: Any, file: Any) -> tuple[Any, int]:
-    """One Parquet file of a stream, a row group for each batch, however large the whole is; its schema and rows.
+    """Write a stream of any size as a Parquet file with a row group for each batch. Return its schema and rows.
 
-    Raises `SerializationError` for an empty stream, for one of anything else, and where Parquet would lose something.
+    Raises `SerializationError` if the stream is empty, yields anything but batches, or would lose data in Parquet.
     """
     import pyarrow.parquet as pq
 
@@ -41,7 +41,7 @@ def write_stream(stream: Any, file: Any) -> tuple[Any, int]:
 
 
 def lost_of_schema(schema: Any) -> str:
-    """What Parquet does not keep of an Arrow schema, in words; empty if it keeps all."""
+    """Describe what Parquet would lose of an Arrow schema; empty if nothing."""
     import pyarrow as pa
 
     extension = unknown_extensions(schema)
@@ -55,16 +55,16 @@ def lost_of_schema(schema: Any) -> str:
         return "columns"
     for before, after in zip(schema, back, strict=True):
         if not before.equals(after, check_metadata=True):
-            return f"column {before.name!r} comes back as {after.type}, not {before.type}"
+            return f"the type of column {before.name!r} ({before.type} would become {after.type})"
     return "" if (schema.metadata or {}) == (back.metadata or {}) else "the schema's metadata"
 
 
 def lost_of_table(table: Any) -> str:
-    """As `lost_of_schema`, of a Table or RecordBatch: of dictionaries their content tells."""
+    """Describe what Parquet would lose of a Table or RecordBatch, including dictionaries; empty if nothing."""
     import pyarrow as pa
 
     if not table.num_columns and table.num_rows:
-        return "rows, where there are no columns"
+        return "the number of rows, since there are no columns"
     table = pa.table(table)
     lost = lost_of_schema(table.schema)
     if lost:
@@ -86,7 +86,7 @@ def _has_dictionary(kind: Any) -> bool:
 
 
 def _keeps_dictionary(column: Any) -> bool:
-    """Whether its values are there again, in order, used or not: not null ones, nor those of no rows."""
+    """Return whether Parquet preserves the dictionary's values in order: not if it has nulls or there are no rows."""
     import pyarrow as pa
 
     if len(column) == 0:
@@ -100,19 +100,19 @@ def _keeps_dictionary(column: Any) -> bool:
 
 
 def check_kept(schema: Any) -> None:
-    """Raises `SerializationError` for a stream whose schema Parquet does not keep: it cannot be pickled instead."""
+    """Raise `SerializationError` if Parquet would lose a part of a stream's schema, since streams cannot be pickled."""
     lost = lost_of_schema(schema)
     if lost:
         raise SerializationError("a stream of record batches cannot be stored", because=f"Parquet would lose {lost}")
 
 
 def through_parquet(table: Any) -> Any:
-    """The table, written and read again."""
+    """Return the table after writing and reading it."""
     sink = io.BytesIO()
     write_parquet(table, sink)
     return read_parquet(memoryview(sink.getvalue()), sys.maxsize)
 
 
 def columns_of(schema: Any) -> dict[str, str]:
-    """Names and types, for people to read."""
+    """Return column names and types, for people."""
     return {field.name: str(field.type) for field in schema}

@@ -1,7 +1,7 @@
-"""Reading Parquet files that anyone may have written: checked before they are parsed, unpacked no further than allowed.
+"""Reading untrusted Parquet files: checked before they are parsed, and unpacked only up to a limit.
 
-A few hundred bytes may stand for gigabytes. What a footer says of that is checked first, but only what is unpacked
-tells, so a file is read in batches, and text that is encoded by a dictionary is measured before it is spread out.
+A few hundred bytes may unpack to gigabytes. The sizes in the footer are checked first, but cannot be relied on.
+Therefore files are read in batches, and dictionary-encoded text is measured before it is expanded.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from penstock.storage.formats.sizes import arrow_bytes
 
 _BATCH_ROWS = 1 << 16
 _SLACK = 1 << 28
-"""Bytes that a batch may need beyond the limit, at worst."""
+"""The bytes that a batch may exceed the limit by, at worst."""
 
 
 def read_parquet(data: memoryview, limit: int, *, believed: bool = True) -> Any:
-    """The table in a file, unless it unpacks to more than `limit` bytes: `SerializationError`.
+    """Read the table in a file. Raises `SerializationError` if it unpacks to more than `limit` bytes.
 
-    What is not `believed` is validated as well, value by value.
+    Validates all values of files that are not `believed`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -49,9 +49,9 @@ def read_parquet(data: memoryview, limit: int, *, believed: bool = True) -> Any:
 
 
 def as_written(table: Any, message: bytes) -> Any:
-    """The table with the types and metadata that it was written with, where Parquet or this pyarrow have others.
+    """Return the table with the types and metadata it was written with, if Parquet or this pyarrow changed them.
 
-    Raises `SerializationError` if it cannot have them.
+    Raises `SerializationError` if that is impossible.
     """
     import pyarrow as pa
 
@@ -60,9 +60,9 @@ def as_written(table: Any, message: bytes) -> Any:
         return table if table.schema.equals(schema, check_metadata=True) else _as_schema(table, schema)
     except (pa.ArrowException, ValueError) as error:
         raise SerializationError(
-            "a table comes back with other types than it was written with",
+            "a stored table cannot be read with its original types",
             because=str(error),
-            hint="it was written with another version of pyarrow: use that one here, or refresh the result",
+            hint="it was written with another version of pyarrow: use that version, or refresh the result",
         ) from error
 
 
@@ -83,7 +83,7 @@ def _cast(column: Any, wanted: Any) -> Any:
 
 
 def check_unpacked(data: memoryview, limit: int, *, believed: bool = True) -> None:
-    """Raises `SerializationError` for a file that unpacks to more than `limit` bytes, for another reader of it."""
+    """Raise `SerializationError` if a file for another reader unpacks to more than `limit` bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -109,18 +109,20 @@ def _width(kind: Any) -> int:
     try:
         return int(kind.bit_width) // 8
     except ValueError:
-        return 1  # of text and nested types only their values tell
+        return 1  # for text and nested types only the values tell
 
 
 def check_footer(metadata: Any, limit: int) -> None:
-    """Refuse a file whose own metadata says that it unpacks to more than `limit` bytes."""
+    """Raise `SerializationError` if a file's metadata says that it unpacks to more than `limit` bytes."""
     expanded = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
     if expanded > limit:
-        raise SerializationError(f"a table of {expanded} bytes is too large to load", because=f"the limit is {limit}")
+        raise SerializationError(
+            f"a table of {expanded} bytes is too large to load", because=f"the limit is {limit} bytes"
+        )
 
 
 def _spread_columns(metadata: Any, schema: Any) -> list[str]:
-    """The columns of text of which a batch could be too large, if all of its values were the longest there can be."""
+    """Return the text columns of which a batch could be too large if all values had the maximum length."""
     import pyarrow as pa
 
     texts = {pa.string(), pa.large_string(), pa.binary(), pa.large_binary()}
@@ -147,7 +149,7 @@ def _unpacked(array: Any) -> int:
 
 
 def _of_rows(rows: int, schema: Any) -> Any:
-    """A table without columns that has rows."""
+    """Return a table with rows but without columns."""
     import pyarrow as pa
 
     return pa.table({"": pa.nulls(rows)}).select([]).replace_schema_metadata(schema.metadata)
@@ -157,5 +159,5 @@ def _too_large(limit: int) -> SerializationError:
     return SerializationError(
         "a table is too large to load",
         because=f"it unpacks to more than {limit} bytes",
-        hint="that is what this process may use for one value: scan it, or load it where there is more memory",
+        hint="scan it instead, or load it on a machine with more memory",
     )

@@ -1,8 +1,8 @@
-"""Which extension types an Arrow schema names, told from its bytes before pyarrow parses them.
+"""Reads the extension types of an Arrow schema from its bytes, before pyarrow parses them.
 
-pyarrow makes an extension type by calling the class that has been registered for its name, and some packages' classes
-unpickle what the schema says. So names are read here, from the flat buffers themselves, and only types that are known
-to be data are let through.
+pyarrow creates an extension type by calling the class registered for its name, and some packages' classes unpickle
+parts of the schema. So this module reads the names directly from the flat buffers and only accepts types that are known
+to be harmless.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ KNOWN_EXTENSIONS = frozenset(
     }
     | {"pandas.period", "pandas.interval"}
 )
-"""Extension types whose classes make nothing but the type of what a schema says."""
+"""Extension types whose classes run no code from the schema."""
 
 
 def check_parquet(data: memoryview) -> bytes | None:
-    """The Arrow schema in a Parquet file, as a message; None if there is none.
+    """Return the Arrow schema in a Parquet file as a message, or None if there is none.
 
-    Raises `CodecRefused` if it names an extension type that is not known.
+    Raises `CodecRefused` if it names an unknown extension type.
     """
     footer = _parquet_footer(data)
     at = -1
     schema = None
     while (at := footer.find(_PARQUET_KEY, at + 1)) >= 0:
-        # The key, the value as the next field, and the end of both: no other order is read as it is checked.
+        # The key, the value as the next field, and the end of both. No other order is accepted.
         start = at + len(_PARQUET_KEY)
         if footer[start : start + 1] != b"\x18":
             raise _odd("Parquet")
@@ -83,7 +83,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def check_file(data: memoryview) -> None:
-    """As `check_parquet`, for an Arrow file: of both schemas in it, the one that readers use is at its end."""
+    """Check an Arrow file like `check_parquet`: of its two schemas, the one at the end, which readers use."""
     if len(data) < 18 or bytes(data[-6:]) != b"ARROW1":
         raise _odd("Arrow")
     (size,) = struct.unpack("<i", data[-10:-6])
@@ -94,7 +94,7 @@ def check_file(data: memoryview) -> None:
 
 
 def check_message(data: bytes | memoryview) -> None:
-    """As `check_parquet`, for a schema as a message, or a stream that begins with it."""
+    """Check a schema message, or a stream that begins with one, like `check_parquet`."""
     data = bytes(data)
     start = 8 if data[:4] == _CONTINUATION else 4
     (size,) = struct.unpack("<i", data[start - 4 : start]) if len(data) > start else (-1,)
@@ -112,7 +112,7 @@ check_stream = check_message
 
 def _check(flat: bytes, schema_in: Any) -> None:
     if _MARK not in flat:
-        return  # strings lie in a flat buffer as they are
+        return  # flat buffers contain strings unchanged
     try:
         buffer = _Buffer(flat)
         names = _names(buffer, schema_in(buffer))
@@ -123,14 +123,14 @@ def _check(flat: bytes, schema_in: Any) -> None:
     if unknown:
         raise CodecRefused(
             f"refused to read a table with columns of the type {unknown[0]!r}",
-            because="an extension type may run code when it is read, and this one is not known for only being data",
+            because="an extension type may run code when it is read, and this one is not known to be safe",
             hint="store such columns as plain Arrow types, or as an array",
             extension=unknown[0],
         )
 
 
 def _known_of_ray() -> frozenset[str]:
-    """Ray's tensors, where the Ray that would read them does not unpickle their shapes."""
+    """Return Ray's tensor types, if the installed Ray does not unpickle their shapes."""
     ray = loaded("ray")
     if ray is not None:
         early = tuple(map(int, ray.__version__.split(".")[:2])) < (2, 55)
@@ -143,7 +143,7 @@ _RAY_TENSORS = frozenset({"ray.data.arrow_tensor", "ray.data.arrow_tensor_v2", "
 
 
 def _have_registered(names: set[str]) -> None:
-    """Have pandas tell pyarrow of its types: a column of periods would be one of numbers, where it has not yet."""
+    """Let pandas register its types with pyarrow; otherwise a column of periods would be read as numbers."""
     if any(name.startswith("pandas.") for name in names) and importlib.util.find_spec("pandas") is not None:
         import pandas as pd
         import pyarrow as pa
@@ -152,7 +152,7 @@ def _have_registered(names: set[str]) -> None:
 
 
 def unknown_extensions(schema: Any) -> str:
-    """The first extension type of a schema that would be refused when it is read; empty if none would be."""
+    """Return the first extension type of a schema that reading would refuse; empty if there is none."""
     try:
         check_message(schema.serialize().to_pybytes())
     except CodecRefused as refused:
@@ -161,7 +161,7 @@ def unknown_extensions(schema: Any) -> str:
 
 
 def _names(buffer: _Buffer, schema: int | None) -> set[str]:
-    """The extension types of a schema's fields, and of what these hold."""
+    """Return the extension types of a schema's fields and their children."""
     names: set[str] = set()
     if schema is None:
         return names
@@ -180,7 +180,7 @@ def _names(buffer: _Buffer, schema: int | None) -> set[str]:
 
 
 class _Buffer:
-    """A flat buffer, as far as it is needed: tables, vectors of tables and strings, by the number of a field."""
+    """A minimal reader of flat buffers: tables, vectors of tables and strings, by field number."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -189,12 +189,12 @@ class _Buffer:
         return int(self._read("<I", 0))
 
     def table(self, table: int, field: int) -> int | None:
-        """Where the table in a field is."""
+        """Return the position of the table in a field."""
         at = self._field(table, field)
         return None if at is None else at + int(self._read("<I", at))
 
     def vector(self, table: int, field: int) -> list[int]:
-        """Where the tables in a field are."""
+        """Return the positions of the tables in a field."""
         start = self.table(table, field)
         if start is None:
             return []
@@ -226,4 +226,4 @@ class _Buffer:
 
 
 def _odd(kind: str) -> SerializationError:
-    return SerializationError(f"{kind} bytes do not read back", because="their schema is not where it should be")
+    return SerializationError(f"a stored {kind} file cannot be read", because="its schema is not where it should be")

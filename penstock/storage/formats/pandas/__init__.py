@@ -1,1 +1,1 @@
-"""pandas' values as Arrow tables that say what a table alone does not."""
+"""pandas values as Arrow tables with metadata that preserves everything."""

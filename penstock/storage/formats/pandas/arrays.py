@@ -1,7 +1,7 @@
-"""One array of pandas as an Arrow array and a *kind*, which says in typed JSON what to make of the array again.
+"""A pandas array as an Arrow array and a *kind*, which describes in typed JSON how to restore the array.
 
-The kind holds what Arrow does not: which of pandas' types it was, how its missing values looked, the categories, the
-time zone's package, the cells that no column type has. It is read by any later pandas, whatever that has registered.
+The kind holds what Arrow does not: the pandas type, the form of missing values, the categories, the package of the time
+zone, cells that no column type supports. Every later pandas can read it, whatever types are registered.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from penstock.storage.formats.typed.json import Unkept
 from penstock.storage.formats.typed.nodes import from_node, to_node
 
 Kind = list[Any]
-"""A tag and what belongs to it, as JSON has it."""
+"""A tag and its data, as JSON."""
 Encoder = Callable[[Any, Any], tuple[Any, Kind]]
-"""Of an array and its dtype."""
+"""Encodes an array of a dtype."""
 Decoder = Callable[[Any, Kind], Any]
 
 _DENSE = frozenset("iufb")
@@ -32,8 +32,10 @@ _MASKED = frozenset(
 
 
 def encode_array(values: Any) -> tuple[Any, Kind]:
-    """The Arrow array for a Series, Index or array of pandas, and its kind. None for the array where pyarrow's own
-    conversion of `values` is the one. Raises `Unkept`, and what pyarrow raises."""
+    """Return the Arrow array and kind of a pandas Series, Index or array.
+
+    The array is None if pyarrow's own conversion of `values` is to be used. Raises `Unkept`, and pyarrow's errors.
+    """
     dtype = values.dtype
     if isinstance(dtype, np.dtype):
         return _encode_numpy(values, dtype)
@@ -46,12 +48,12 @@ def encode_array(values: Any) -> tuple[Any, Kind]:
 
 
 def decode_array(array: Any, kind: Kind) -> Any:
-    """The array of pandas or numpy again, of an Arrow array of any chunks. Raises whatever does not fit."""
+    """Restore the pandas or numpy array from an Arrow array with any chunks. Raises any exception if that fails."""
     return _DECODERS[kind[0]](_storage(array), kind)
 
 
 def _storage(array: Any) -> Any:
-    """The array without an extension type, which this process may know or not."""
+    """Return the array without its extension type, which this process may not know."""
     if not isinstance(array.type, pa.BaseExtensionType):
         return array
     if isinstance(array, pa.ChunkedArray):
@@ -59,7 +61,7 @@ def _storage(array: Any) -> Any:
     return array.storage
 
 
-# -- what numpy has
+# -- numpy
 
 
 def _encode_numpy(values: Any, dtype: np.dtype[Any]) -> tuple[Any, Kind]:
@@ -81,7 +83,7 @@ def _decode_np(array: Any, kind: Kind) -> Any:
     dtype = np.dtype(kind[1])
     values = array.to_numpy(zero_copy_only=False) if isinstance(array, pa.Array) else array.to_numpy()
     if values.dtype.newbyteorder("=") != dtype.newbyteorder("=") and len(values):
-        raise TypeError(f"a column of {dtype} comes back as {values.dtype}")
+        raise TypeError(f"a column of {dtype} was read as {values.dtype}")
     return values.astype(dtype, copy=not values.flags.writeable)
 
 
@@ -105,11 +107,11 @@ def _whole(array: Any) -> Any:
     return array
 
 
-# -- what pandas adds
+# -- pandas
 
 
 def _encode_zoned(array: Any, dtype: Any) -> tuple[Any, Kind]:
-    # Through UTC: Arrow knows zones by name alone, and not every name that Python's packages have.
+    # Through UTC: Arrow identifies zones by name only, and does not know all names of Python's packages.
     utc = np.asarray(array.tz_convert("UTC").tz_localize(None))
     return pa.array(utc, pa.timestamp(dtype.unit, "UTC"), from_pandas=True), [
         "zoned",
@@ -136,7 +138,7 @@ def _encode_text(array: Any, dtype: Any) -> tuple[Any, Kind]:
 def _decode_text(array: Any, kind: Kind) -> Any:
     storage, missing = kind[1:3]
     if missing == "nan" and _MAJOR < 3:
-        return array.to_pandas().to_numpy(dtype=object)  # what text is there
+        return array.to_pandas().to_numpy(dtype=object)  # the type of text in this pandas
     if len(kind) > 3:
         cells = decode_array(array, kind[3])
         dtype = pd.StringDtype("python", na_value=np.nan) if missing == "nan" else pd.StringDtype("python")
@@ -208,7 +210,7 @@ def _decode_sparse(array: Any, kind: Kind) -> Any:
 
 
 def _decode_masked(array: Any, kind: Kind) -> Any:
-    # Not `__from_arrow__`, to which a NaN is a missing value.
+    # Not `__from_arrow__`, which treats NaN as a missing value.
     whole = _whole(array)
     mask = np.array(whole.is_null().to_numpy(zero_copy_only=False))
     values = np.array(whole.fill_null(False if kind[1] == "boolean" else 0).to_numpy(zero_copy_only=False))
@@ -241,5 +243,5 @@ _DECODERS: dict[str, Decoder] = {
 
 
 def extend(dtype: type, tag: str, encoder: Encoder, decoder: Decoder) -> None:
-    """Have arrays of a dtype encoded by a module that itself needs this one."""
+    """Register the encoder and decoder of a dtype from a module that depends on this one."""
     _ENCODERS[dtype], _DECODERS[tag] = encoder, decoder

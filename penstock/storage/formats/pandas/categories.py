@@ -1,4 +1,4 @@
-"""pandas' categories: a dictionary of texts that other programs read, and beside it the categories themselves."""
+"""pandas categories: a dictionary of texts for other programs, and the categories themselves."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def _encode_category(array: Any, dtype: Any) -> tuple[Any, Kind]:
     indices = pa.array(np.where(array.codes < 0, 0, array.codes), pa.int32(), mask=array.codes < 0)
     column = pa.DictionaryArray.from_arrays(indices, pa.array(labels, pa.string()))
     kept = encode_labels(categories)
-    # Text that is its own label need not be there twice.
+    # Categories that are text are their own labels and need not be stored twice.
     return column, ["category", bool(array.ordered), kept, None if kept.get("values") == labels else labels]
 
 
 def _labels(categories: Any) -> list[str]:
-    """A text for each category, for other programs to read: what it looks like, or its number."""
+    """Return a text for each category, for other programs: its string form, or its number."""
     if categories.dtype == object and all(type(each) is str and _is_text(each) for each in categories):
         return list(categories)
     try:
         labels = [str(each) for each in categories]
-    except Exception:  # noqa: BLE001  # a __str__ of users may raise anything
+    except Exception:  # noqa: BLE001  # a user's __str__ may raise anything
         labels = []
     if len(set(labels)) == len(categories) and all(map(_is_text, labels)):
         return labels
@@ -56,7 +56,7 @@ def _decode_category(array: Any, kind: Kind) -> Any:
         present = ~np.asarray(chunk.is_null())
         found = places[indices[present].astype(np.int64)] if len(places) else np.empty(0, np.int64)
         if found.dtype.kind == "f" and np.isnan(found).any():
-            raise ValueError("a category is there that was not written")
+            raise ValueError("there is a category that was not written")
         codes[at : at + len(chunk)][present] = found
         at += len(chunk)
     return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(categories, ordered=kind[1]))

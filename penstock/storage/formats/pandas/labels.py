@@ -1,4 +1,4 @@
-"""An Index of pandas without the rows it labels (columns, categories, levels), and the index of rows."""
+"""pandas Indexes: those without rows (columns, categories, levels), and the index of rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Labels = dict[str, Any]
 
 
 def encode_labels(index: Any) -> Labels:
-    """All of an Index in typed JSON. Raises `Unkept`."""
+    """Encode an Index in typed JSON. Raises `Unkept`."""
     if isinstance(index, pd.MultiIndex):
         return {
             "levels": [encode_labels(level) for level in index.levels],
@@ -38,7 +38,7 @@ def encode_labels(index: Any) -> Labels:
 
 
 def decode_labels(labels: Labels) -> Any:
-    """The Index again."""
+    """Restore an Index that `encode_labels` encoded."""
     if "levels" in labels:
         return pd.MultiIndex(
             [decode_labels(level) for level in labels["levels"]],
@@ -53,7 +53,7 @@ def decode_labels(labels: Labels) -> Any:
 
 
 def encode_rows(index: Any) -> tuple[list[Any], Labels]:
-    """The Arrow arrays that stand for the index of a frame and what to make of them."""
+    """Return the Arrow arrays of a frame's index, and how to restore it."""
     if isinstance(index, pd.RangeIndex):
         return [], encode_labels(index)
     if not isinstance(index, pd.MultiIndex):
@@ -71,7 +71,7 @@ def encode_rows(index: Any) -> tuple[list[Any], Labels]:
 
 
 def decode_rows(arrays: Sequence[Any], labels: Labels) -> Any:
-    """The index again."""
+    """Restore an index that `encode_rows` encoded."""
     if "rows" not in labels:
         return (
             decode_labels(labels) if "range" in labels else make_index(decode_array(arrays[0], labels["kind"]), labels)
@@ -91,7 +91,7 @@ def decode_rows(arrays: Sequence[Any], labels: Labels) -> Any:
 
 
 def make_index(values: Any, labels: Labels) -> Any:
-    """An Index of these values with the name and frequency that the labels say."""
+    """Return an Index of these values with the name and frequency in the labels."""
     made = pd.Index(
         values, dtype=object if values.dtype == object else None, name=from_node(labels.get("name")), copy=False
     )
@@ -101,11 +101,11 @@ def make_index(values: Any, labels: Labels) -> Any:
 
 
 def _is_found_again(level: Any, codes: Any) -> bool:
-    """Whether sorting the values that are there gives this level: sorted, each of its values used, of no frequency."""
+    """Return whether sorting the used values restores this level: sorted, all values used, without frequency."""
     if getattr(level, "freq", None) is not None or isinstance(level, (pd.CategoricalIndex, pd.RangeIndex)):
         return False
     used = np.zeros(len(level) + 1, bool)
-    used[codes] = True  # -1, a missing value, is the last
+    used[codes] = True  # -1 stands for a missing value and indexes the last entry
     return bool(used[: len(level)].all()) and level.is_monotonic_increasing and level.is_unique and not level.hasnans
 
 
@@ -121,7 +121,7 @@ def _named(index: Any, labels: Labels) -> Labels:
 
 
 def as_arrow(values: Any) -> Any:
-    """pyarrow's own conversion, where `encode_array` says that it is the one."""
+    """Convert values by pyarrow itself, as `encode_array` requests."""
     if not isinstance(values.dtype, np.dtype):
         values = getattr(values, "array", values)
     array = pa.array(values, from_pandas=True)
@@ -145,5 +145,5 @@ def _from_text(text: str) -> Any:
     column = pa.ipc.open_stream(data).read_all().column(0)
     column.validate(full=True)
     if column.num_chunks > 1:
-        raise SerializationError("the labels of a frame do not read back", because="they are in pieces")
+        raise SerializationError("the labels of a stored frame cannot be read", because="they are in several batches")
     return column.chunk(0) if column.num_chunks else pa.array([], column.type)

@@ -1,4 +1,4 @@
-"""Cells that are Python objects: as the Arrow type that keeps all of them exactly, else each as typed JSON."""
+"""Cells that are Python objects: as an Arrow type that preserves all of them, else each as typed JSON."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Kind = list[Any]
 
 
 def encode_objects(cells: Any) -> tuple[Any, Kind]:
-    """The Arrow array and the kind of an array of objects. Raises `Unkept` for what typed JSON does not keep."""
+    """Return the Arrow array and kind of an array of objects. Raises `Unkept` if typed JSON cannot store a cell."""
     kinds = set(map(type, cells))
     missing = [_MISSING[kind] for kind in kinds if kind in _MISSING]
     rest = [kind for kind in kinds if kind not in _MISSING]
@@ -47,7 +47,7 @@ def encode_objects(cells: Any) -> tuple[Any, Kind]:
         if encoded is not None:
             return encoded
     elif nans and not missing and len(rest) == 2 and _only_nan(cells):
-        # Text with holes, as pandas made it for long.
+        # Text with missing values, as pandas traditionally stores it.
         other = next(kind for kind in rest if kind is not float)
         encoded = _encode_alike(cells, other, _NAN)
         if encoded is not None:
@@ -71,12 +71,12 @@ def _encode_alike(cells: Any, kind: type, missing: tuple[str, Any]) -> tuple[Any
             return _encode_arrays(cells, mask, missing)
         array = pa.array(cells, made, mask=mask, from_pandas=False)
     except (pa.ArrowException, UnicodeEncodeError, OverflowError):
-        return None  # a number too large, text that is none
+        return None  # a number that is too large, or text with surrogates
     return array, ["object", name, missing[0]]
 
 
 def _encode_decimals(cells: Any, mask: Any, missing: tuple[str, Any]) -> tuple[Any, Kind] | None:
-    """Decimals that have as many digits after the point as each other: a decimal knows that, and -0 from 0, too."""
+    """Encode decimals with the same number of digits after the point and without a negative zero."""
     held = [cell.as_tuple() for cell in cells[~mask]]
     scales = {each.exponent for each in held}
     scale = next(iter(scales))
@@ -91,7 +91,7 @@ def _encode_decimals(cells: Any, mask: Any, missing: tuple[str, Any]) -> tuple[A
 
 
 def _encode_arrays(cells: Any, mask: Any, missing: tuple[str, Any]) -> tuple[Any, Kind] | None:
-    """Vectors of one type of numbers, such as embeddings."""
+    """Encode vectors of numbers of one type, such as embeddings."""
     dtypes = {(cell.dtype, cell.ndim) for cell in cells[~mask]}
     dtype, ndim = next(iter(dtypes))
     if len(dtypes) > 1 or ndim != 1 or dtype.kind not in "iuf" or dtype.itemsize > 8 or not dtype.isnative:
@@ -114,7 +114,7 @@ def _encode_json(cells: Any) -> tuple[Any, Kind]:
 
 
 def decode_objects(array: Any, kind: Kind) -> Any:
-    """The array of objects again."""
+    """Restore an array of objects."""
     how = kind[1]
     if how == "json":
         decoder = msgspec.json.Decoder()
@@ -135,7 +135,7 @@ def decode_objects(array: Any, kind: Kind) -> Any:
 
 
 def _listed(cells: list[Any]) -> Any:
-    """Cells as an array of one dimension, whatever they are."""
+    """Return any cells as a one-dimensional array of objects."""
     made = np.empty(len(cells), dtype=object)
     for number, cell in enumerate(cells):
         made[number] = cell

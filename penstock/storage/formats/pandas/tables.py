@@ -1,8 +1,8 @@
-"""pandas' values as Arrow tables that say, in the metadata of their schema, all that a table does not say of them.
+"""pandas values as Arrow tables, with everything else about them in the metadata of the schema.
 
-Columns and index levels are the table's columns, under their own names where they have such names, so that any program
-reads them. The description in `penstock` is what our reader goes by: nothing in it depends on which pandas reads, or on
-what that has registered with pyarrow.
+Columns and index levels are columns of the table, under their own names if possible, so that any program can read them.
+Penstock reads the description under the key `penstock`, which does not depend on the version of pandas or on types
+registered with pyarrow.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 import pandas as pd
 import pyarrow as pa
 
-import penstock.storage.formats.pandas.categories  # noqa: F401 (which tells pandas_arrays of them)
+import penstock.storage.formats.pandas.categories  # noqa: F401 (registers its encoders)
 from penstock.errors import SerializationError, StoreVersionError
 from penstock.storage.formats.arrow.parquet import lost_of_table
 from penstock.storage.formats.pandas.arrays import decode_array, encode_array
@@ -33,14 +33,14 @@ from penstock.storage.records.records import About
 METADATA = b"penstock"
 """The key of the description in a schema's metadata."""
 MAX_DESCRIPTION = 16 << 20
-"""Bytes of a description that a Parquet file may have in its footer, which every reader reads whole."""
+"""The most bytes of a description in the footer of a Parquet file, which every reader reads completely."""
 _VERSION = 1
 _VALUES = "values"
 """The column of a Series without a name."""
 
 
 def is_known(value: Any) -> bool:
-    """Whether it is one of pandas' own kinds of values, and not of a class that extends one."""
+    """Return whether a value is of one of pandas' own classes, not of a subclass."""
     kind = type(value)
     if kind in (pd.DataFrame, pd.Series):
         return True
@@ -51,15 +51,15 @@ def is_known(value: Any) -> bool:
 
 
 def lost_by_parquet(table: Any) -> str:
-    """What Parquet does not keep of a table that `encode_value` made, in words."""
+    """Describe what Parquet would lose of a table that `encode_value` returned; empty if nothing."""
     description = table.schema.metadata[METADATA]
     if len(description) > MAX_DESCRIPTION:
-        return "so many labels"
+        return "a part of the labels, which are too large for a footer"
     return lost_of_table(table) if b'["arrow"]' in description else ""
 
 
 def encode_value(value: Any) -> Any:
-    """The Arrow table of a DataFrame, Series, Index or array of pandas. Raises `Unkept`, and what pyarrow raises."""
+    """Return the Arrow table of a pandas DataFrame, Series, Index or array. Raises `Unkept`, and pyarrow's errors."""
     if isinstance(value, pd.DataFrame):
         return _encode_frame(value, {"kind": "DataFrame"})
     if isinstance(value, pd.Series):
@@ -73,20 +73,22 @@ def encode_value(value: Any) -> Any:
 
 
 def decode_value(table: Any, stored: About) -> Any:
-    """The value of a table that `encode_value` made, or an earlier version. Raises whatever does not fit."""
+    """Restore a value from a table that this or an earlier version wrote. Raises any exception if that fails."""
     if METADATA not in (table.schema.metadata or {}):
         return _decode_earlier(table, stored)
     about = _description(table.schema.metadata[METADATA])
     kinds = about["columns"]
     if table.num_columns < len(kinds) or (table.num_columns and len(table) != about["rows"]):
-        raise SerializationError("a table of pandas does not read back", because="its description is of another one")
+        raise SerializationError(
+            "a stored pandas table cannot be read", because="its description belongs to another table"
+        )
     index = decode_rows(table.columns[len(kinds) :], about["index"])
     if about["kind"] == "Index":
         return index
     arrays = [decode_array(column, kind) for column, kind in zip(table.columns, kinds, strict=False)]
     if about["kind"] == "array":
         return arrays[0]
-    # Without its type, pandas 3 would take an array of objects that are all text for text.
+    # With the dtype, since pandas 3 would infer text from an array of objects that are all strings.
     columns = [pd.Series(array, index=index, dtype=array.dtype, copy=False) for array in arrays]
     if about["kind"] == "Series":
         made: Any = columns[0]
@@ -124,14 +126,14 @@ def _encode_frame(frame: Any, about: dict[str, Any]) -> Any:
 
 
 def _names(frame: Any, levels: int) -> tuple[list[str], dict[bytes, bytes]]:
-    """Names for the columns of the table, and what pandas itself and others go by: no part of what we read."""
+    """Return names for the columns of the table, and the metadata for pandas and other programs."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that names become text, which is so for whoever reads only those
+            warnings.simplefilter("ignore")  # about names that are converted to text, for other programs only
             schema = pa.Schema.from_pandas(frame.iloc[:0])
             about = json.loads(schema.metadata[b"pandas"])
     except (pa.ArrowException, ValueError, TypeError, KeyError, NotImplementedError, AttributeError):
-        schema = None  # labels that are there twice, types that only we write
+        schema = None  # duplicate labels, or types that pyarrow does not support
     if schema is not None and len(schema) == frame.shape[1] + levels and len(set(schema.names)) == len(schema):
         if not levels:
             about["index_columns"][0] |= {
@@ -153,12 +155,12 @@ def _names(frame: Any, levels: int) -> tuple[list[str], dict[bytes, bytes]]:
 def _text_of(label: Any) -> str:
     try:
         return str(label).encode("utf-8", "backslashreplace").decode()
-    except Exception:  # noqa: BLE001  # a __str__ of users may raise anything
+    except Exception:  # noqa: BLE001  # a user's __str__ may raise anything
         return type(label).__qualname__
 
 
 def _decode_earlier(table: Any, stored: About) -> Any:
-    """What was written before there were descriptions: as pandas makes it of pyarrow's own metadata."""
+    """Restore a table without a description, which earlier versions wrote, by pandas' own metadata."""
     details = stored.details
     frame = table.to_pandas()
     if "freq" in details:
@@ -176,9 +178,9 @@ def _description(data: bytes) -> dict[str, Any]:
     about: dict[str, Any] = msgspec.json.decode(data)
     if about["v"] > _VERSION:
         raise StoreVersionError(
-            f"a table of pandas has version {about['v']}",
+            f"a stored pandas table has version {about['v']}",
             because=f"this Penstock reads versions up to {_VERSION}",
-            hint="upgrade Penstock here",
+            hint="upgrade Penstock on this machine",
             found=about["v"],
             known=_VERSION,
         )
@@ -188,7 +190,7 @@ def _description(data: bytes) -> dict[str, Any]:
 
 
 def _with_text(node: Any) -> Any:
-    """Kinds with pandas 3's type of text for pandas 2's, which was objects: what the task would have made here."""
+    """Replace pandas 2's type of text (objects) by that of pandas 3, which the task would produce here."""
     if isinstance(node, dict):
         own = ("name", "names", "values")
         return {key: item if key in own else _with_text(item) for key, item in node.items()}

@@ -1,4 +1,4 @@
-"""Time zones of pandas' columns, by the package they are of: equal times of another package are other values."""
+"""Time zones of pandas columns with their package: equal times with zones of different packages differ."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstock.storage.formats.typed.nodes import from_node, to_node
 
 
 def encode_zone(zone: Any) -> Any:
-    """The zone in typed JSON. Raises `Unkept` for one that has no name."""
+    """Encode a zone in typed JSON. Raises `Unkept` if it has no name."""
     pytz = loaded("pytz")
     if pytz is not None and isinstance(zone, pytz.tzinfo.BaseTzInfo) and pytz.timezone(zone.zone) == zone:
         return {"pytz": zone.zone}
@@ -24,17 +24,17 @@ def encode_zone(zone: Any) -> Any:
 
 
 def decode_zone(node: Any) -> Any:
-    """The zone again; of the standard library where its package is not installed."""
+    """Restore a zone; from the standard library if its package is not installed."""
     if "zone" in node:
         zone = from_node(node["zone"])
         if not isinstance(zone, (dt.timezone, zoneinfo.ZoneInfo)):
-            raise TypeError(f"a {type(zone).__name__} is no time zone")
+            raise TypeError(f"a {type(zone).__name__} is not a time zone")
         return zone
     if "dateutil" in node:
         return importlib.import_module("dateutil.tz").UTC
     name = node["pytz"]
     if importlib.util.find_spec("pytz") is None:
-        # What pandas makes of the same name where it does without this package.
+        # The zone that pandas creates from this name without the package.
         return dt.timezone(dt.timedelta(minutes=name)) if isinstance(name, int) else zoneinfo.ZoneInfo(name)
     pytz = importlib.import_module("pytz")
     return pytz.FixedOffset(name) if isinstance(name, int) else pytz.timezone(name)

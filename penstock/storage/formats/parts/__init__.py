@@ -1,1 +1,1 @@
-"""Values in several files: datasets, and the parts of containers."""
+"""Values in several files: datasets and the parts of containers."""

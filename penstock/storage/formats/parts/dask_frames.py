@@ -1,7 +1,7 @@
-"""Dask's DataFrames and Series in parts: partitions are written, and read again, by whoever computes them.
+"""Dask DataFrames and Series in parts: partitions are written and read by the workers that compute them.
 
-Nothing is gathered but what was written: names, sizes and checksums. In a Dask task the partitions are computed by the
-cluster that the task runs on; the task gives up its slot meanwhile, so that one slot is enough for both.
+Only names, sizes and checksums of what was written are gathered. In a Dask task the partitions are computed by the
+task's own cluster; the task gives up its slot meanwhile, so that one slot is enough for both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from penstock.storage.formats.parts.scanning import dataset_of
 from penstock.storage.formats.verified_files import StoredFile
 from penstock.storage.records.records import About
 
-# Dask's own annotations say less than mypy asks for.
+# Dask's own annotations are incomplete for mypy.
 _any_categories: Any = clear_known_categories
 _compute: Any = compute
 _delayed: Any = delayed
@@ -38,12 +38,12 @@ _VALUES = "values"
 """The column of a Series without a name."""
 _DIVISIONS = "divisions"
 _TEXT = "text"
-"""How pandas 2 holds columns of text, which Arrow does not say."""
+"""How pandas 2 stores text columns, which Arrow does not record."""
 _NAME = "name"
 
 
 def write_parts(value: Any, sink: PartSink) -> tuple[Manifest, str]:
-    """Have each partition written as a part; the manifest, and `DataFrame` or `Series`."""
+    """Write each partition as a part. Return the manifest, and `DataFrame` or `Series`."""
     details = {}
     if isinstance(value, dd.Series):
         kind, name = "Series", value.name
@@ -61,12 +61,12 @@ def write_parts(value: Any, sink: PartSink) -> tuple[Manifest, str]:
     write = _delayed(_write_partition, pure=False)
     pieces = [write(piece, schema, sink, number) for number, piece in enumerate(frame.to_delayed())]
     manifest = sink.manifest(_computed(pieces), details, schema)
-    sink.discard(kept=manifest)  # of workers that died after they had written a part
+    sink.discard(kept=manifest)  # parts of workers that died after writing them
     return manifest, kind
 
 
 def read_parts(parts: StoredParts, about: About) -> Any:
-    """The collection again, a partition for each part."""
+    """Return the collection, with a partition for each part."""
     details, schema = parts.manifest.details, parts.manifest.arrow_schema()
     text = details.get(_TEXT, "")
     meta = _any_categories(_to_pandas(schema.empty_table(), text))
@@ -86,14 +86,14 @@ def read_parts(parts: StoredParts, about: About) -> Any:
 
 
 def _text_storage(meta: Any) -> str:
-    """`pyarrow` or `python`, as all columns of text have it that know of missing values; empty if there are none."""
+    """Return the storage, `pyarrow` or `python`, of all nullable text columns; empty if there are none."""
     dtypes = [*meta.dtypes, meta.index.dtype]
     found = {dtype.storage for dtype in dtypes if isinstance(dtype, pd.StringDtype) and dtype.na_value is pd.NA}
     return found.pop() if len(found) == 1 else ""
 
 
 def _to_pandas(table: Any, text: str) -> Any:
-    """The frame of a table, with text held as it was."""
+    """Convert a table to a frame, with the original storage of text."""
     frame = table.to_pandas()
     if not text:
         return frame
@@ -107,7 +107,7 @@ def _to_pandas(table: Any, text: str) -> Any:
 
 
 def _schema_of(frame: Any, text: str) -> Any:
-    """One schema for all partitions: what a partition alone would say depends on which values it happens to have."""
+    """Return one schema for all partitions, since that of a single partition depends on its values."""
     example = frame._meta_nonempty
     if any(type(name) is not str for name in example.columns):
         raise _refused("column names that are not strings")
@@ -126,12 +126,12 @@ def _refused(lost: str) -> SerializationError:
     return SerializationError(
         "a Dask DataFrame cannot be stored",
         because=f"Parquet would lose {lost}",
-        hint="give its columns names and types that Parquet has, or return the computed frame",
+        hint="use column names and types that Parquet supports, or return the computed frame",
     )
 
 
 def _with_room(schema: Any) -> Any:
-    """Categories as Parquet keeps them, of which any partition may have any number."""
+    """Return a schema in which each partition may have any number of categories."""
     for number, field in enumerate(schema):
         if pa.types.is_dictionary(field.type):
             values = pa.string() if pa.types.is_large_string(field.type.value_type) else field.type.value_type
@@ -140,15 +140,15 @@ def _with_room(schema: Any) -> Any:
 
 
 def _difference(before: Any, after: Any) -> str:
-    """Which types or names do not come back, in words; empty if all do. Which categories there are does not count."""
+    """Describe the types or names that would be lost; empty if none. The categories themselves do not count."""
     if not before.columns.equals(after.columns) or before.index.names != after.index.names:
         return "names of columns or of the index"
     if before.index.dtype != after.index.dtype:
-        return f"the index comes back as {after.index.dtype}, not {before.index.dtype}"
+        return f"the type of the index ({before.index.dtype} would become {after.index.dtype})"
     before, after = _any_categories(before), _any_categories(after)
     for one, other in zip(before.dtypes.items(), after.dtypes.items(), strict=True):
         if one[1] != other[1]:
-            return f"column {one[0]!r} comes back as {other[1]}, not {one[1]}"
+            return f"the type of column {one[0]!r} ({one[1]} would become {other[1]})"
     return ""
 
 
@@ -158,26 +158,26 @@ def _write_partition(frame: Any, schema: Any, sink: PartSink, number: int) -> Wr
     except (pa.ArrowException, TypeError, ValueError, KeyError) as error:
         raise SerializationError(
             f"partition {number} of a Dask DataFrame cannot be stored",
-            because=f"it does not have the columns that it was said to have: {error}",
-            hint="give the right meta= where the frame is made",
+            because=f"its columns differ from the metadata of the frame: {error}",
+            hint="pass the correct meta= where the frame is created",
         ) from error
     return sink.write(number, table)
 
 
 def _read_partition(file: StoredFile, columns: Sequence[str] | None = None, *, text: str = "") -> Any:
-    """A partition: verified as a whole, or a page at a time where only some columns are wanted."""
+    """Read a partition: verified as a whole, or page by page if only some columns are requested."""
     if columns is None:
         return _to_pandas(read_parquet(file.contents(), sys.maxsize), text)
     dataset = dataset_of([file], "parquet")
     try:
         return _read_columns(dataset, columns, text)
     except (OSError, pa.ArrowException):
-        file.verify()  # says so if it is because of its bytes
+        file.verify()  # raises DamagedResult if the bytes are the cause
         raise
 
 
 def _read_columns(dataset: Any, columns: Sequence[str], text: str) -> Any:
-    # What pandas keeps of an index is in columns of its own.
+    # pandas stores an index in separate columns.
     names = set(dataset.schema.names)
     index = [name for name in (dataset.schema.pandas_metadata or {}).get("index_columns", ()) if name in names]
     wanted = [name for name in columns if name not in index]
@@ -202,7 +202,7 @@ def _in_dask_task(distributed: Any) -> bool:
 
 
 def _written_divisions(divisions: Sequence[Any]) -> str:
-    """As an Arrow column in base 64: they may be of any type that an index has."""
+    """Encode divisions, which may have any type of an index, as an Arrow column in base 64."""
     table = pa.Table.from_pandas(pd.DataFrame({_DIVISIONS: pd.Series(list(divisions))}), preserve_index=False)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:

@@ -1,7 +1,7 @@
-"""Values in parts: partitioned Parquet datasets, of streams and of the collections of Dask and Ray.
+"""Values in parts: partitioned Parquet datasets of streams and of Dask and Ray collections.
 
-They are written by whoever has the parts, and come back as lazy as they were. What is about an engine is in a module of
-its own, imported where such a value is written or read.
+Parts are written by the workers that hold them, and the values are read lazily. The code for each engine is in a module
+of its own, which is imported only when such a value is written or read.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from penstock.storage.formats.sizes import arrow_bytes
 from penstock.storage.records.records import About
 
 PART_BYTES = 128 << 20
-"""Parts of a stream hold about so much in memory, before they are encoded and compressed."""
+"""The approximate size of a stream's parts in memory, before encoding and compression."""
 
 
 class DatasetSerializer(ABC):
-    """A `Serializer` of values that are never in one place, or not all at once: its files are parts and a manifest."""
+    """A `Serializer` of values that are never in memory as a whole. Its files are parts and a manifest."""
 
     name: ClassVar[str]
     suffix: ClassVar[str] = MANIFEST_SUFFIX
@@ -31,18 +31,18 @@ class DatasetSerializer(ABC):
 
     @abstractmethod
     def can(self, value: Any) -> bool:
-        """As every serializer's."""
+        """Return what `Serializer.can` returns."""
 
     @abstractmethod
     def write_parts(self, value: Any, sink: PartSink) -> tuple[Manifest, str]:
-        """Have all parts written; their manifest, and which of the types it is that share the codec."""
+        """Write all parts. Return their manifest and the name of the value's type among those of the codec."""
 
     @abstractmethod
     def read_parts(self, parts: StoredParts, about: About) -> Any:
-        """The value again, lazy: parts are read, and verified, when somebody computes with it."""
+        """Return the lazy value, whose parts are read and verified when they are used."""
 
     def about(self, manifest: Manifest, kind: str) -> About:
-        """What the record says of the value."""
+        """Return the information for the record."""
         return About(type=kind, rows=manifest.rows, columns=columns_of(manifest.arrow_schema()))
 
     def write(self, value: Any, file: BinaryIO) -> NoReturn:
@@ -52,13 +52,13 @@ class DatasetSerializer(ABC):
         raise self._no_file()
 
     def _no_file(self) -> SerializationError:
-        return SerializationError(f"{self.name!r} is not one file", because="it is written in parts")
+        return SerializationError(f"{self.name!r} is not a single file", because="it is written in parts")
 
 
 class StreamDatasetSerializer(DatasetSerializer):
-    """pyarrow Datasets, and on request streams of record batches; they come back as a Dataset.
+    """pyarrow Datasets and, on request, streams of record batches. Both are read as a Dataset.
 
-    Written part by part, with one of them in memory at a time.
+    Written part by part, with one part in memory at a time.
     """
 
     name = "parquet/dataset"
@@ -79,7 +79,7 @@ class StreamDatasetSerializer(DatasetSerializer):
 
 
 def _tables(schema: Any, batches: Iterator[Any]) -> Iterator[Any]:
-    """Batches put together to parts; at least one."""
+    """Combine batches to parts. Yields at least one."""
     import pyarrow as pa
 
     held: list[Any] = []
@@ -87,8 +87,8 @@ def _tables(schema: Any, batches: Iterator[Any]) -> Iterator[Any]:
     for batch in batches:
         if not batch.schema.equals(schema):
             raise SerializationError(
-                "the batches of a stream do not fit together",
-                because=f"one has {', '.join(batch.schema.names)}, and the first one {', '.join(schema.names)}",
+                "the batches of a stream have different schemas",
+                because=f"the first has {', '.join(schema.names)}, and another one {', '.join(batch.schema.names)}",
                 hint="yield batches with the same columns of the same types",
             )
         held.append(pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch)
@@ -101,10 +101,10 @@ def _tables(schema: Any, batches: Iterator[Any]) -> Iterator[Any]:
 
 
 class EngineSerializer(DatasetSerializer):
-    """Lazy values of an engine, which has them written by its workers; the module about it does the work."""
+    """Lazy values of an engine, which are written by its workers. The engine's module does the work."""
 
     types: ClassVar[tuple[str, ...]]
-    """Their names; told by name, so that no engine is loaded to look at a value."""
+    """The names of the types, so that no engine is imported to check a value."""
     package: ClassVar[str]
     module: ClassVar[str]
 
@@ -124,9 +124,9 @@ class EngineSerializer(DatasetSerializer):
 
 
 class DaskSerializer(EngineSerializer):
-    """Dask's DataFrames and Series: each partition is written by the worker that computes it, and is a partition again.
+    """Dask DataFrames and Series. Each partition is written by the worker that computes it.
 
-    Known divisions are kept. Categories come back as unknown, as they do from Dask's own Parquet files.
+    Partitions and known divisions are preserved. Categories are read as unknown, as from Dask's own Parquet files.
     """
 
     name = "parquet/dask"
@@ -136,7 +136,7 @@ class DaskSerializer(EngineSerializer):
 
 
 class RaySerializer(EngineSerializer):
-    """Ray's Datasets: blocks are written by the workers that have them, in order, and read again by workers."""
+    """Ray Datasets. Blocks are written by the workers that hold them, in order, and read by workers."""
 
     name = "parquet/ray"
     types = ("Dataset", "MaterializedDataset")
@@ -145,10 +145,10 @@ class RaySerializer(EngineSerializer):
 
 
 def is_dataset(value: Any) -> bool:
-    """Whether a value is written in parts whatever is asked for, and only its stored form has a digest."""
+    """Return whether a value is always written in parts, so that only its stored form has a digest."""
     return _is_arrow_dataset(value) or DaskSerializer().can(value) or RaySerializer().can(value)
 
 
 def _is_arrow_dataset(value: Any) -> bool:
-    # By name: another thread may be in the middle of importing the module.
+    # By name, since another thread may be importing the module at the moment.
     return any(base.__name__ == "Dataset" and base.__module__.startswith("pyarrow") for base in type(value).__mro__)

@@ -1,16 +1,16 @@
-"""Values in several files: a file for each part, and a manifest that says which files those are.
+"""Values in several files: a file for each part, and a manifest that lists them.
 
-    results/<task>/<key>/000000.<attempt>.parts.json                the manifest: what the record calls its payload
+    results/<task>/<key>/000000.<attempt>.parts.json                the manifest: the payload of the record
     results/<task>/<key>/000000.<attempt>.<number>-<mark>.parquet   a part: of a dataset; of a container also .npy, …
 
-Of a dataset, which is read lazily, all parts have one schema (datasets). Of a container, which is read whole, the
-manifest has the container itself, and each part is a value in a format of its own (containers).
+A dataset is read lazily, and all of its parts have one schema (datasets). A container is read whole: the manifest
+contains the container itself, and each part is a value in its own format (containers).
 
-A part is written by whoever has it, on any machine, through the same store. Each try to write one has a mark of its own
-in its name, so a part that is written twice, because a worker died that had written it, is two files, and the manifest
-says which one counts. The other is removed with the garbage. The manifest is written when all parts are
-durable, and before the record (R3). The record holds its checksum, and it holds theirs: names are computed from the
-record and a part's number and mark, and lead nowhere else.
+Parts are written by the workers that hold them, on any machine, to the same store. Each attempt to write a part has its
+own mark in the name. If a part is written twice, because a worker died after writing it, there are two files; the
+manifest lists one, and the garbage collector removes the other. The manifest is written after all parts are durable,
+and before the record (R3). The record contains the manifest's checksum, and the manifest those of the parts. Names are
+computed from the record and the parts' numbers and marks, so they cannot refer to other files.
 """
 
 from __future__ import annotations
@@ -37,51 +37,51 @@ from penstock.storage.stores.base import Store
 MANIFEST_SUFFIX = ".parts.json"
 _VERSION = 1
 CONTAINER_VERSION = 2
-"""Of the manifests of containers: who knows only those of datasets knows that it does not know these."""
+"""The version of containers' manifests, which versions of Penstock that only know datasets refuse."""
 
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """How the caller digests a value that nobody has as a whole."""
+    """How to digest a value that is never in memory as a whole."""
 
     part: Callable[[Any], str | None]
-    """Of a part's table, None if it has none; a function that can be imported, since it travels to workers."""
+    """Returns the digest of a part's table, or None. Must be importable, since it is sent to workers."""
     whole: Callable[[Sequence[str]], str]
-    """Of the codec, the kind of value and the parts' digests, in order."""
+    """Returns the digest of the codec, the kind of value and the digests of the parts, in order."""
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One part, as it was written."""
+    """A part that was written."""
 
     number: int
-    """Its place in the order of parts; some numbers may be missing."""
+    """Its position in the order of parts. Numbers may be missing."""
     mark: str
-    """Of the try that wrote it: 8 hex digits."""
+    """The mark of the attempt that wrote it: 8 hex digits."""
     size: int
     """Bytes."""
     checksum: str
     """blake3 of the bytes, hex."""
     rows: int = 0
     digest: str = ""
-    """Of the table, as the caller computed it."""
+    """The digest of the table, computed by the caller."""
     codec: str = ""
-    """Of a container's part; a dataset's are all Parquet."""
+    """The codec of a container's part. Parts of datasets are always Parquet."""
     suffix: str = ".parquet"
     about: About = About()
-    """As in a record, of a container's part."""
+    """What a record contains, for a container's part."""
 
 
 class Leaf(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where a leaf of a container is."""
+    """The location of a leaf of a container."""
 
     part: int = -1
-    """The place of its part among the parts; -1: here."""
+    """The index of its part; -1 if it is in the manifest."""
     item: int | None = None
-    """Its place in the list that the part is; None: it is the part."""
+    """Its index if the part is a list; None if it is the whole part."""
     codec: str = ""
     about: About = About()
     data: str = ""
-    """Of a small leaf that has no file: its bytes, in base 64."""
+    """The bytes of a small leaf without a file, in base 64."""
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -89,12 +89,12 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
 
     v: int
     schema: str = ""
-    """Of a dataset, the Arrow schema of all parts: an IPC message in base 64."""
+    """The Arrow schema of all parts of a dataset: an IPC message in base 64."""
     parts: tuple[Part, ...] = ()
     details: dict[str, str] = {}
-    """What the serializer needs besides, to make the same value of them again."""
+    """What else the serializer needs to read the value."""
     value: msgspec.Raw = NOT_INLINE
-    """Of a container, itself as typed JSON, with `{"$part": n}` where leaf n belongs."""
+    """A container as typed JSON, with `{"$part": n}` in place of leaf n."""
     leaves: tuple[Leaf, ...] = ()
 
     @property
@@ -102,7 +102,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
         return sum(part.rows for part in self.parts)
 
     def arrow_schema(self) -> Any:
-        """Raises `SerializationError` if this pyarrow does not know it."""
+        """Return the Arrow schema. Raises `SerializationError` if this pyarrow cannot read it."""
         import pyarrow as pa
 
         try:
@@ -110,7 +110,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
             check_message(message)
             return pa.ipc.read_schema(pa.py_buffer(message))
         except (ValueError, OSError, NotImplementedError) as error:
-            raise SerializationError("a dataset's schema does not read back", because=str(error)) from error
+            raise SerializationError("the schema of a stored dataset cannot be read", because=str(error)) from error
 
 
 class _Header(msgspec.Struct):
@@ -119,7 +119,7 @@ class _Header(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A part that is durable, and the schema it was written with."""
+    """A durable part and its schema."""
 
     part: Part
     schema: Any
@@ -127,25 +127,27 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class PartSink:
-    """Where the parts of one attempt go. Pickles, if its store does, so that workers write what they have."""
+    """Writes the parts of one attempt. Can be pickled if its store can, so that workers write what they hold."""
 
     store: Store
     prefix: str
-    """How the names of the attempt's files begin."""
+    """The prefix of the names of the attempt's files."""
     digest: Callable[[Any], str | None] | None = None
     """As `Digests.part`."""
 
     def write(self, number: int, table: Any) -> Written:
-        """Write a part, durable when it returns, while its digest is computed beside. Raises what the store raises,
-        and `SerializationError` for a table that Parquet does not keep."""
+        """Write a durable part while its digest is computed in another thread.
+
+        Raises the store's errors, and `SerializationError` if the table has columns of an unknown extension type.
+        """
         unknown = unknown_extensions(table.schema)
         if unknown:
             raise SerializationError(
                 f"columns of the type {unknown!r} cannot be stored",
-                because="reading them back may run code that whoever can write to the store has chosen",
+                because="reading them could run code of anyone who can write to the store",
                 hint="store them as plain Arrow types",
             )
-        from concurrent.futures import ThreadPoolExecutor  # the time it takes to import is for large results
+        from concurrent.futures import ThreadPoolExecutor  # slow to import, and only needed by large results
 
         mark = os.urandom(4).hex()
         with ThreadPoolExecutor(1, "penstock-digest") as pool:
@@ -161,7 +163,7 @@ class PartSink:
         return Written(part, table.schema)
 
     def write_value(self, number: int, value: Any, serializer: Serializer) -> Part:
-        """Write a value as a part, durable when it returns. Raises what the store and the serializer raise."""
+        """Write a value as a durable part. Raises the errors of the store and the serializer."""
         mark = os.urandom(4).hex()
         with self.store.create(part_name(self.prefix, number, mark, serializer.suffix)) as out:
             file = HashedFile(out)
@@ -183,16 +185,16 @@ class PartSink:
     def manifest(
         self, written: Iterable[Written], details: dict[str, str] | None = None, schema: Any = None
     ) -> Manifest:
-        """What is to be read again later. Raises `SerializationError` if the parts do not fit together."""
+        """Return the manifest of the parts. Raises `SerializationError` if their schemas are incompatible."""
         ordered = sorted(written, key=lambda each: each.part.number)
         schema = schema if schema is not None else _one_schema([each.schema for each in ordered])
         encoded = base64.b64encode(schema.serialize().to_pybytes()).decode("ascii")
         return Manifest(_VERSION, encoded, tuple(each.part for each in ordered), details or {})
 
     def discard(self, kept: Manifest | None = None) -> None:
-        """Remove what this attempt wrote and nobody will read: all of it, or all but the parts of a manifest.
+        """Remove the files of this attempt, except the parts of a manifest.
 
-        As far as the store lets us; the rest goes with the garbage.
+        Files that cannot be removed are left to the garbage collector.
         """
         keep = {part_name(self.prefix, part.number, part.mark, part.suffix) for part in (kept.parts if kept else ())}
         remove_files(self.store, self.prefix, keep)
@@ -203,29 +205,31 @@ def _one_schema(schemas: Sequence[Any]) -> Any:
 
     if not schemas:
         raise SerializationError(
-            "a dataset without parts cannot be stored", because="nothing says which columns it has"
+            "a dataset without parts cannot be stored",
+            because="its columns are unknown",
+            hint="return a table without rows, or at least one empty part",
         )
     distinct = [schema for n, schema in enumerate(schemas) if n == 0 or not schema.equals(schemas[n - 1])]
     try:
         return pa.unify_schemas(distinct).with_metadata(distinct[0].metadata)
     except pa.ArrowException as error:
         raise SerializationError(
-            "the parts of a dataset do not fit together",
+            "the parts of a dataset have different schemas",
             because=str(error),
-            hint="give all of them the same columns, with the same types",
+            hint="give all parts the same columns with the same types",
         ) from error
 
 
 def written_to(file: Any, value: Any, serializer: Serializer) -> About:
-    """Have a value written to a file. Raises `SerializationError`, and what the store raises."""
+    """Write a value to a file. Raises `SerializationError`, and the store's errors."""
     try:
         return serializer.write(value, file) or About()
     except Exception as error:
-        # Some writers wrap what their file raises in errors of their own.
+        # Some writers wrap their file's exceptions in their own.
         store_error = getattr(file, "error", None)
         if store_error is not None and store_error is not error:
             raise store_error from error
-        # What a stream's own code raises is the task's error, not ours.
+        # Exceptions of a stream's own code are the task's.
         if store_error is not None or isinstance(error, PenstockError) or isinstance(value, Iterator):
             raise
         raise SerializationError(
@@ -234,9 +238,9 @@ def written_to(file: Any, value: Any, serializer: Serializer) -> About:
 
 
 def write_manifest(store: Store, name: str, manifest: Manifest) -> PayloadFile:
-    """Write the manifest, durable when it returns."""
+    """Write a durable manifest."""
     if not bytes(manifest.value):
-        # One that came from a worker has an equal default, and not the one that is left out.
+        # One from a worker has an equal default instead of the identical one, which encoding omits.
         manifest = msgspec.structs.replace(manifest, value=NOT_INLINE)
     data = msgspec.json.encode(manifest)
     with store.create(name) as out:
@@ -254,30 +258,34 @@ def write_manifest(store: Store, name: str, manifest: Manifest) -> PayloadFile:
 
 @dataclass(frozen=True, slots=True)
 class StoredParts:
-    """The parts of a published value, for whoever reads them."""
+    """The parts of a published value."""
 
     manifest: Manifest
     files: tuple[StoredFile, ...]
-    """As the manifest has them."""
+    """The files in the order of the manifest."""
 
 
 def payload_file(store: Store, record: ResultRecord) -> StoredFile:
-    """The file that the record names. Raises `StoreError` for a forged suffix or attempt, `DamagedResult` for a record
-    that is of parts and names no file."""
-    if record.payload is None:  # nobody wrote that: what a reader asks for has a file
-        raise DamagedResult("a record names no file", where=record.task, because=f"its codec is {record.codec!r}")
+    """Return the file that the record names.
+
+    Raises `StoreError` for a forged suffix or attempt, and `DamagedResult` if the record names no file.
+    """
+    if record.payload is None:  # a forged record
+        raise DamagedResult(
+            "a record names no file", where=record.task, because=f"its codec {record.codec!r} needs one"
+        )
     return StoredFile(store, record.payload_name or "", record.payload.size, record.payload.checksum, record.task)
 
 
 def read_parts(store: Store, record: ResultRecord) -> StoredParts:
-    """The parts of a record that has some; the manifest is verified, they are not.
+    """Return the parts of a record, verifying the manifest but not the parts.
 
-    Raises `DamagedResult`, `StoreUnreachable`.
+    Raises `DamagedResult` and `StoreUnreachable`.
     """
     file = payload_file(store, record)
     data = file.contents()
     try:
-        _refuse_newer(file, msgspec.json.decode(data, type=_Header).v)  # which may be anything but for this
+        _refuse_newer(file, msgspec.json.decode(data, type=_Header).v)  # a newer one may have any other shape
         manifest = msgspec.json.decode(data, type=Manifest)
         files = tuple(
             StoredFile(
@@ -292,7 +300,7 @@ def read_parts(store: Store, record: ResultRecord) -> StoredParts:
     except StoreVersionError:
         raise
     except (msgspec.DecodeError, UnicodeDecodeError, StoreError) as error:
-        raise file.damaged(f"its manifest does not read back: {error}") from error
+        raise file.damaged(f"its manifest cannot be read: {error}") from error
     return StoredParts(manifest, files)
 
 
@@ -302,25 +310,25 @@ def _refuse_newer(file: StoredFile, version: int) -> None:
             f"the manifest has version {version}",
             where=file.name,
             because=f"this Penstock reads versions up to {CONTAINER_VERSION}",
-            hint="upgrade Penstock here",
+            hint="upgrade Penstock on this machine",
             found=version,
             known=CONTAINER_VERSION,
         )
 
 
 def check_parts(store: Store, record: ResultRecord, parts: StoredParts) -> None:
-    """Raises `DamagedResult` if a part is missing or of another size, as one listing says; reads none of them."""
+    """Raise `DamagedResult` if a part is missing or has the wrong size, using one listing without reading any."""
     folder = record.files.rpartition("/")[0] + "/"
     sizes = {entry.name: entry.size for entry in store.list(folder)}
     for file in parts.files:
         if file.name not in sizes:
-            raise file.damaged("a part of it is gone", gone=True)
+            raise file.damaged("a part of it is missing", gone=True)
         if sizes[file.name] != file.size:
-            raise file.damaged(f"a part of it is not the {file.size} bytes that were written")
+            raise file.damaged(f"a part of it does not have the {file.size} bytes that were written")
 
 
 def value_files(store: Store, record: ResultRecord) -> list[StoredFile]:
-    """The files that hold the value: one, its parts, or none if it is inside the record. Raises as `read_parts`."""
+    """Return the files of the value: one, its parts, or none if it is in the record. Raises what `read_parts` does."""
     if record.payload is None:
         return []
     if not record.in_parts:
@@ -329,7 +337,7 @@ def value_files(store: Store, record: ResultRecord) -> list[StoredFile]:
 
 
 def all_files(store: Store, record: ResultRecord) -> list[StoredFile]:
-    """As `value_files`, and the manifest."""
+    """Return the files of `value_files` and the manifest."""
     files = value_files(store, record)
     if record.in_parts:
         files.append(payload_file(store, record))
@@ -337,7 +345,7 @@ def all_files(store: Store, record: ResultRecord) -> list[StoredFile]:
 
 
 def remove_files(store: Store, prefix: str, keep: Iterable[str] = ()) -> None:
-    """Remove the files of an attempt, as far as the store lets us: the garbage collector would do it, too."""
+    """Remove the files of an attempt. Those that cannot be removed are left to the garbage collector."""
     kept = set(keep)
     with contextlib.suppress(StoreError):
         doomed = [entry.name for entry in store.list(prefix.rpartition("/")[0] + "/") if entry.name.startswith(prefix)]

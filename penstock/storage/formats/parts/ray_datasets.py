@@ -1,7 +1,7 @@
-"""Ray's Datasets in parts: blocks are written, and read again, by Ray's workers, in the order of the dataset.
+"""Ray Datasets in parts: blocks are written and read by Ray's workers, in the order of the dataset.
 
-In a Ray task the writing is begun by another one, which needs no processor, and waited for in a way that Ray knows of:
-it lends out the processors of a task that waits so, and one is enough for the task and its dataset.
+In a Ray task, another task without processors starts the writing, and the first one waits for it with `ray.get`. Ray
+then lends out the processors of the waiting task, so that one is enough for the task and its dataset.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from penstock.storage.records.records import About
 
 
 def write_parts(value: Any, sink: PartSink) -> tuple[Manifest, str]:
-    """Have each write task of Ray's write what it has as a part."""
+    """Write the blocks of each of Ray's write tasks as a part."""
     if getattr(getattr(ray.get_runtime_context(), "worker", None), "mode", None) != ray.WORKER_MODE:
         return _write_parts(value, sink)
     write: Any = ray.remote(num_cpus=0, max_retries=0)(_write_parts)
@@ -41,19 +41,19 @@ def _write_parts(value: Any, sink: PartSink) -> tuple[Manifest, str]:
         value.write_datasink(written)
     parts = written.parts or [sink.write(0, value.schema().base_schema.empty_table())]
     manifest = sink.manifest(parts)
-    sink.discard(kept=manifest)  # of tasks that Ray began a second time
+    sink.discard(kept=manifest)  # parts of tasks that Ray started a second time
     return manifest, "Dataset"
 
 
 def read_parts(parts: StoredParts, about: About) -> Any:
-    """The dataset again, a block for each part, nothing read yet."""
+    """Return the lazy dataset, with a block for each part."""
     numbers: Any = ray.data.from_items(list(range(len(parts.files))), override_num_blocks=len(parts.files))
-    # A batch is one number: its block.
+    # Each batch is the number of one block.
     return numbers.map_batches(functools.partial(_read, parts.files), batch_size=None, batch_format="pyarrow")
 
 
 class _Written(ray.data.Datasink[Sequence[Written]]):
-    """Writes the blocks of each write task as one part, and keeps what came of it, here."""
+    """Writes the blocks of each write task as one part, and collects the results in the driver."""
 
     def __init__(self, sink: PartSink) -> None:
         self._sink = sink
@@ -73,7 +73,7 @@ class _Written(ray.data.Datasink[Sequence[Written]]):
 
 @contextlib.contextmanager
 def _in_order(dataset: Any) -> Iterator[None]:
-    """Have Ray number its write tasks in the order of the dataset's blocks, whichever is done first."""
+    """Make Ray number its write tasks in the order of the dataset's blocks."""
     options = dataset.context.execution_options
     before, options.preserve_order = options.preserve_order, True
     try:

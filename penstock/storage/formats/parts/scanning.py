@@ -1,13 +1,12 @@
-"""Stored tables as pyarrow Datasets: read lazily, and of a file no more than the columns and rows that are asked for.
+"""Stored tables as pyarrow Datasets: read lazily, and only the columns and rows that are used.
 
-pyarrow reads through the store, so that a bucket is reached by the one client there is, with its credentials, retries
-and errors; files of this machine it reads by itself. A Dataset pickles to the store's address and the names of the
-files, never with credentials.
+pyarrow reads buckets through the store, and so through its client with its credentials, retries and errors. It reads
+local files by itself. Pickling a Dataset keeps the store's address and the file names, never credentials.
 
-**What is verified.** Sizes, when a file is opened. A partial read cannot check the checksum of the whole file, so of
-Parquet the checksum of each page is checked as it is read. Not covered are the footer, and files that polars wrote,
-which have none. Arrow files have none either: on this machine they are verified as a whole when they are opened, and
-then mapped into memory; in a bucket only their size is. `load` verifies every byte.
+**Verification.** Opening a file verifies its size. A partial read cannot verify the checksum of the whole file, so the
+checksum of each Parquet page is verified when it is read. This covers neither the footer nor files written by polars,
+which have no page checksums. Arrow files have none either: local ones are verified as a whole when they are opened, and
+then memory-mapped; for those in a bucket only the size is verified. `load` verifies every byte.
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ FileFormat = Literal["parquet", "arrow"]
 
 
 def scan(store: Store, record: ResultRecord) -> Any:
-    """The stored table of a record as a `pyarrow.dataset.Dataset`; reads nothing but what says which columns it has.
+    """Return the stored table of a record as a `pyarrow.dataset.Dataset`, reading only its schema.
 
-    Raises `SerializationError` for a value that is no table, `DamagedResult` if a file is missing or of another size,
-    and `StoreUnreachable`. While it is read, a damaged page is an `OSError` of pyarrow's.
+    Raises `SerializationError` if the value is not a table, `DamagedResult` if a file is missing or has the wrong size,
+    and `StoreUnreachable`. Reading a damaged page later raises an `OSError` of pyarrow.
     """
     kind = record.codec.partition("/")[0]
     if record.payload is None or kind not in ("parquet", "arrow"):
         raise SerializationError(
             f"a result of {record.task} cannot be scanned",
-            because=f"it is stored as {record.codec!r}, and only tables can",
-            hint="load it, or have its task return a table",
+            because=f"it is stored as {record.codec!r}, and only tables can be scanned",
+            hint="use load(), or return a table from the task",
         )
     if not record.in_parts:
         return dataset_of([payload_file(store, record)], "arrow" if kind == "arrow" else "parquet")
@@ -50,9 +49,9 @@ def scan(store: Store, record: ResultRecord) -> Any:
 
 
 def dataset_of(files: Sequence[StoredFile], kind: FileFormat, schema: Any = None, *, checked: bool = False) -> Any:
-    """One Dataset over files in order; of one schema, which is read from the first file if it is not given.
+    """Return a Dataset over files in order. Their common schema is read from the first file if it is not given.
 
-    Raises as `scan`. With `checked` the files were just there, of the sizes they should have.
+    `checked` says that the sizes of the files were just verified. Raises the errors of `scan`.
     """
     form = _format(kind)
     filesystem, paths = _reached(files, kind, checked)
@@ -63,15 +62,15 @@ def dataset_of(files: Sequence[StoredFile], kind: FileFormat, schema: Any = None
         try:
             schema = fragments[0].physical_schema
         except (OSError, pa.ArrowException) as error:
-            files[0].verify()  # says so if it is because of its bytes
+            files[0].verify()  # raises DamagedResult if the bytes are the cause
             raise SerializationError(
-                f"a stored result of {files[0].task} does not read back", where=files[0].name, because=str(error)
+                f"a stored result of {files[0].task} cannot be read", where=files[0].name, because=str(error)
             ) from error
     return ds.FileSystemDataset(fragments, schema, form, filesystem)
 
 
 def dataset_of_value(value: Any) -> Any:
-    """A table that is in memory, as a Dataset, for whoever takes one. Raises `SerializationError` for what is none."""
+    """Return a table in memory as a Dataset. Raises `SerializationError` if the value is not a table."""
     if isinstance(value, ds.Dataset):
         return value
     if isinstance(value, list) and value and all(isinstance(each, pa.RecordBatch) for each in value):
@@ -80,16 +79,16 @@ def dataset_of_value(value: Any) -> Any:
         return ds.dataset(pa.table(value))
     raise SerializationError(
         f"a {type(value).__qualname__} cannot be scanned",
-        because="it is no table, or not stored as one",
-        hint="have the task that makes it return a table, and give that task a cache policy",
+        because="it is not a table, or not stored as one",
+        hint="return a table from the task that computes it, and set a cache policy for that task",
     )
 
 
 def _reached(files: Sequence[StoredFile], kind: FileFormat, checked: bool) -> tuple[Any, list[str]]:
-    """The file system by which pyarrow finds the files, and what it calls them there."""
+    """Return the file system by which pyarrow opens the files, and their paths in it."""
     local = [file.store.local_path(file.name) for file in files]
     paths = [path for path in local if path is not None]
-    # pyarrow follows links and opens a file more than once: where others can write, it reads through the store.
+    # pyarrow follows links and opens files repeatedly, so it reads untrusted stores through the store.
     if len(paths) < len(files) or not files[0].store.trusted:
         return filesystem_of(files[0].store), list(map(path_of, files))
     for file in files:

@@ -1,1 +1,1 @@
-"""Typed JSON: everyday values and objects, and whether two of them are the same."""
+"""Typed JSON: the format of everyday values and objects, and the comparison of values."""

@@ -1,13 +1,12 @@
 """Typed JSON: plain data as they are, and `{"$tag": …}` for what JSON has no word for (docs/values.md has each tag).
 
-`encode(value, part)` and `decode(data, parts)` are for containers that hold values of other formats as well: a leaf
-that has no form here (a table, an array, an object of a class like any other) is offered to `part`, which may give it a
-number; `{"$part": number}` stands in its place, and `decode` asks `parts` for it. A `part` that sees the same object
-twice gives the same number, so that it is one object again. What neither has a form nor a part is `Unkept`, with its
-place in the value.
+`encode(value, part)` and `decode(data, parts)` support containers with values of other formats: a leaf without a form
+in typed JSON (a table, an array, an object of an ordinary class) is passed to `part`, which may return a number for it;
+`{"$part": number}` then replaces it, and `decode` gets it from `parts`. `part` returns the same number for the same
+object, so that shared objects stay shared. A leaf with neither a form nor a part raises `Unkept` with its location.
 
-Reading runs no code that the data name: classes are found among those that are imported (`classes`), and made without
-their constructors.
+Decoding never runs code that the data name: classes are looked up among imported ones (`classes`), and instances are
+created without constructors.
 """
 
 from __future__ import annotations
@@ -42,10 +41,10 @@ def _form_of(kind: type) -> Form | None:
 
 
 def encode(value: Any, part: Part | None = None, *, paths: list[Any] | None = None) -> bytes:
-    """`value` as typed JSON. Raises `Unkept`, with the place of what is not kept.
+    """Encode a value as typed JSON. Raises `Unkept` with the location of a part that cannot be encoded.
 
-    Whether users' classes come back as they were is only told by a trial, which `encode` makes. To `paths` are added
-    those that the value holds: `note_of_paths` makes a note of them for the record's `About.details`.
+    Instances of users' classes are decoded again to prove that they are preserved. The paths in the value are added to
+    `paths`; `note_of_paths` creates the record's note of them.
     """
     parts: list[Any] = []
 
@@ -64,18 +63,18 @@ def encode(value: Any, part: Part | None = None, *, paths: list[Any] | None = No
         if encoder.unproven:
             found = difference(value, decode(data, parts))
             if found is not None:
-                raise Unkept(value, found, "it comes back as another value")
+                raise Unkept(value, found, "it is read as a different value")
     except (Unkept, MemoryError):
         raise
     except RecursionError:
         raise Unkept(value, "", "it is nested too deeply") from None
-    except Exception as error:  # users' classes may do anything when they are looked at
+    except Exception as error:  # methods of users' classes may raise anything
         raise Unkept(value, "", f"{type(error).__name__}: {error}") from error
     return data
 
 
 def decode(data: bytes | memoryview, parts: Parts = ()) -> Any:
-    """What `encode` wrote. Raises `SerializationError` and `CodecRefused`."""
+    """Decode what `encode` wrote. Raises `SerializationError` and `CodecRefused`."""
     document = msgspec.json.decode(data)
     decoder = Decoder(_MAKERS, document, parts, shares=b'"$same"' in bytes(data))
     try:
@@ -83,16 +82,16 @@ def decode(data: bytes | memoryview, parts: Parts = ()) -> Any:
     except PenstockError:
         raise
     except Exception as error:
-        raise SerializationError("typed JSON does not read back", because=f"{type(error).__name__}: {error}") from error
+        raise SerializationError("typed JSON cannot be read", because=f"{type(error).__name__}: {error}") from error
 
 
 def has_form(kind: type) -> bool:
-    """Whether instances of a class have a form here, as long as what they hold has one."""
+    """Return whether instances of a class can be encoded, provided that their contents can."""
     return kind in (str, int, float, bool, type(None)) or _form_of(kind) is not None
 
 
 def unkept(value: Any) -> Unkept | None:
-    """Where a value holds something that typed JSON does not keep, and what; None if it keeps all of it."""
+    """Return the first part of a value that typed JSON cannot encode, or None if it can encode all of it."""
     try:
         encode(value)
     except Unkept as found:
@@ -101,7 +100,7 @@ def unkept(value: Any) -> Unkept | None:
 
 
 class TypedSerializer:
-    """Values of everyday types, and objects of importable classes that are made for data."""
+    """Values of everyday types, and instances of importable data classes."""
 
     name = "json/typed"
     suffix = ".json"
@@ -111,7 +110,7 @@ class TypedSerializer:
         return unkept(value) is None
 
     def prepare(self, value: Any) -> TypedSerializer | None:
-        """The serializer for this value, which it has encoded; None if it does not keep it."""
+        """Encode the value and return a serializer for it, or None if that is impossible."""
         paths: list[Any] = []
         try:
             return _Encoded(encode(value, paths=paths), paths)
@@ -124,10 +123,10 @@ class TypedSerializer:
             file.write(encode(value, paths=paths))
         except Unkept as found:
             raise SerializationError(
-                f"a {type_name(value)} does not survive typed JSON",
+                f"typed JSON cannot store this {type_name(value)} without loss",
                 where=f"result{found.where}",
-                because=found.because or f"a {type_name(found.leaf)} has no form there",
-                hint="leave out result_serializer to let Penstock choose",
+                because=found.because or f"it has no form for a {type_name(found.leaf)}",
+                hint="omit result_serializer to let Penstock choose",
             ) from None
         return About(type=type_name(value), details=note_of_paths(paths))
 
@@ -136,7 +135,7 @@ class TypedSerializer:
 
 
 class _Encoded(TypedSerializer):
-    """Writes the one value that it was made for."""
+    """Writes a value that is already encoded."""
 
     def __init__(self, data: bytes, paths: list[Any]) -> None:
         self._data, self._paths = data, paths

@@ -1,4 +1,4 @@
-"""Typed JSON as a part of a larger document."""
+"""Typed JSON as part of a larger document."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from penstock.storage.formats.typed.json import decode, encode
 
 
 def to_node(value: Any) -> Any:
-    """`value` as typed JSON that is parsed already. Raises `Unkept`."""
+    """Return a value as parsed typed JSON. Raises `Unkept`."""
     if value is None or type(value) in (bool, int):
         return value
     return msgspec.json.decode(encode(value))
 
 
 def from_node(node: Any) -> Any:
-    """What `to_node` was given."""
+    """Return the value that `to_node` converted."""
     return node if node is None or type(node) in (bool, int) else decode(msgspec.json.encode(node))

@@ -1,8 +1,8 @@
 """Typed JSON of objects: enums, named tuples, dataclasses, attrs classes, msgspec structs and pydantic models.
 
-An object is its class, by importable name, and its state: what its `__dict__` and slots hold. It is made again without
-its constructor, so that no validator or `__post_init__` changes what it holds (msgspec's structs know no other way than
-their constructor, and a trial tells if it changes anything).
+An object consists of its class, by importable name, and its state: the contents of its `__dict__` and slots. It is
+restored without its constructor, so that no validator or `__post_init__` modifies it. (msgspec structs can only be
+created by their constructor; a trial shows whether that changes anything.)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from penstock.storage.formats.typed.walk import Decoder, Encoder, Form, Maker
 
 
 def form_of(kind: type) -> Form | None:
-    """The form of instances of a class."""
+    """Return the form of a class's instances, or None."""
     if issubclass(kind, type):
         return _class_form
     if issubclass(kind, enum.Enum):
@@ -53,13 +53,13 @@ def _family(kind: type) -> str:
 
 
 def _plainly_made(kind: type) -> bool:
-    """Whether an instance is its `__dict__` and slots, as far as can be seen."""
+    """Return whether instances apparently consist of their `__dict__` and slots only."""
     if hasattr(kind, "__del__"):
-        return False  # whoever can write a record could have it run with a state of their choice
+        return False  # an attacker who can write records could call it with any state
     try:
         object.__new__(kind)
     except TypeError:
-        return False  # it extends a built-in type, whose content is elsewhere
+        return False  # it extends a built-in type, whose content is not in the `__dict__`
     return not any({"__reduce__", "__reduce_ex__"} & vars(base).keys() for base in kind.__mro__[:-1])
 
 
@@ -71,7 +71,7 @@ _DATA_TYPES: dict[str, type] = {
     for kind in (object, bool, int, float, complex, str, *PLAIN)
     if kind.__module__ in ("builtins", "collections", "datetime", "decimal", "fractions", "uuid")
 }
-"""Classes without any other use than to hold data: whoever calls one makes a value."""
+"""Classes that only hold data, so that calling one is harmless."""
 _NAMES = {kind: name for name, kind in _DATA_TYPES.items()}
 
 
@@ -88,11 +88,11 @@ def _name(kind: type, encoder: Encoder, leaf: Any) -> str:
 
 
 def _named_shape(kind: type) -> tuple[str, str]:
-    """A class's name, and why its instances have no form if they have none."""
+    """Return a class's name, and the reason if its instances have no form."""
     name = class_name(kind)
     if not name:
-        return "", "its class cannot be imported by its name"
-    return name, "" if _is_data(kind) else "it is a class that may do anything when called"
+        return "", "its class cannot be imported by name"
+    return name, "" if _is_data(kind) else "it is a class that may run any code when called"
 
 
 def _is_data(kind: type) -> bool:
@@ -104,11 +104,13 @@ def _is_numpy(kind: type) -> bool:
 
 
 def _find(name: str, family: str = "") -> Any:
-    """The class that data name, if its instances are made as they say."""
+    """Return the class that the data name, if it is of the given family."""
     found = _DATA_TYPES.get(name) or find_class(name)
     fits = _family(found) == family if family else name in _DATA_TYPES or _is_data(found)
     if not fits:
-        raise CodecRefused(f"{name} is not a class of {family or 'data'}", because="a stored result says that it is")
+        raise CodecRefused(
+            f"{name} is not a class of {family or 'data'}", because="a stored result requires such a class"
+        )
     return found
 
 
@@ -125,14 +127,14 @@ def _enum(value: Any, encoder: Encoder) -> dict[str, Any]:
 def _make_enum(node: Any, _: Decoder) -> Any:
     found = find_class(node["$enum"])
     if not issubclass(found, enum.Enum):
-        raise CodecRefused(f"{node['$enum']} is no enum")
+        raise CodecRefused(f"{node['$enum']} is not an enum", because="a stored result requires one")
     return found.__members__[node["name"]]
 
 
 def _make_flag(node: Any, _: Decoder) -> Any:
     found = find_class(node["$flag"])
     if not issubclass(found, enum.Flag):
-        raise CodecRefused(f"{node['$flag']} is no enum of flags")
+        raise CodecRefused(f"{node['$flag']} is not an enum of flags", because="a stored result requires one")
     return found(int(node["value"]))
 
 
@@ -157,7 +159,7 @@ def _make_namedtuple(node: Any, decoder: Decoder) -> Any:
 
 
 def state_of(value: Any) -> dict[str, Any]:
-    """What an object holds, in its `__dict__` and its slots. Cached properties are derived, and left out."""
+    """Return the contents of an object's `__dict__` and slots, without cached properties."""
     kind = type(value)
     held = getattr(value, "__dict__", None) or {}
     state = {
@@ -169,12 +171,12 @@ def state_of(value: Any) -> dict[str, Any]:
         try:
             state[name] = slot.__get__(value, kind)
         except AttributeError:
-            continue  # it was never set
+            continue  # never set
     return state
 
 
 def slots_of(kind: type) -> dict[str, Any]:
-    """The slots of a class and its bases, by name."""
+    """Return the slots of a class and its bases, by name."""
     known = _SLOTS.get(kind)
     if known is None:
         known = _SLOTS[kind] = {
@@ -187,7 +189,7 @@ def slots_of(kind: type) -> dict[str, Any]:
 
 
 _SLOTS: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
-"""They never change."""
+"""A cache: slots never change."""
 
 
 def _field_names(kind: Any) -> list[str]:
@@ -200,7 +202,7 @@ def _object(tag: str, value: Any, encoder: Encoder) -> dict[str, Any]:
     kind = type(value)
     name, state = _name(kind, encoder, value), state_of(value)
     if "_attrs_cached_hash" in state:
-        raise encoder.unkept(value, "it holds its hash, which is another one in each process")
+        raise encoder.unkept(value, "it stores its hash, which differs between processes")
     fields = {key: state.pop(key) for key in _field_names(kind) if key in state}
     node = {tag: name, "fields": {k: encoder.at(("fields", k), f".{k}", v) for k, v in fields.items()}}
     absent = [key for key in _field_names(kind) if key not in fields]
@@ -220,7 +222,7 @@ def _make_object(tag: str) -> Maker:
 
 
 def _attributes(state: dict[str, Any], encoder: Encoder) -> dict[str, Any]:
-    """What an object holds besides its fields."""
+    """Encode the attributes of an object other than its fields."""
     if not state:
         return {}
     return {"attributes": {name: encoder.at(("attributes", name), f".{name}", item) for name, item in state.items()}}
@@ -242,8 +244,8 @@ def _restore(made: Any, state: dict[str, Any]) -> None:
 def _check_fields(name: str, stored: Iterable[str], declared: Iterable[str]) -> None:
     if set(stored) != set(declared):
         raise SerializationError(
-            f"{name} has other fields than when this result was stored",
-            because=f"stored were {', '.join(stored)}; today there are {', '.join(declared)}",
+            f"the fields of {name} have changed since this result was stored",
+            because=f"the stored fields are {', '.join(stored)}; the present ones are {', '.join(declared)}",
             hint="refresh the result",
         )
 
@@ -258,7 +260,7 @@ def _struct(value: Any, encoder: Encoder) -> dict[str, Any]:
 def _make_struct(node: Any, decoder: Decoder) -> Any:
     kind = find_class(node["$struct"])
     if not issubclass(kind, msgspec.Struct):
-        raise CodecRefused(f"{node['$struct']} is no msgspec struct")
+        raise CodecRefused(f"{node['$struct']} is not a msgspec struct", because="a stored result requires one")
     fields = {name: decoder.value(item) for name, item in node["fields"].items()}
     _check_fields(node["$struct"], fields, kind.__struct_fields__)
     made = kind(**fields)

@@ -1,4 +1,4 @@
-"""Typed JSON of the scalars of numpy and pandas, which come back with the dtype, unit and time zone they had."""
+"""Typed JSON of numpy and pandas scalars, preserving dtype, unit and time zone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from penstock.storage.formats.typed.walk import Decoder, Encoder, Form, Maker
 
 
 def form_of(kind: type) -> Form | None:
-    """The form of a scalar type of these packages."""
+    """Return the form of a scalar type of these packages, or None."""
     package = kind.__module__.partition(".")[0]
     if package == "numpy":
         import numpy as np

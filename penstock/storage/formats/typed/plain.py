@@ -1,4 +1,4 @@
-"""Typed JSON of what Python itself brings: each kind's form, and how it is made again."""
+"""Typed JSON of Python's own types: encoding and decoding each of them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _items(tag: str, value: Iterable[Any], encoder: Encoder) -> dict[str, Any]:
 
 
 def _elements(tag: str, value: Any, encoder: Encoder) -> dict[str, Any]:
-    """Those of sets: in the order of what stands for them, so that equal sets look alike."""
+    """Encode the elements of a set in the order of their encoded forms, so that equal sets have equal forms."""
     with encoder.trying():
         forms = [(msgspec.json.encode(encoder.at((tag, 0), ".<element>", item)), item) for item in value]
     forms.sort(key=lambda pair: pair[0])
@@ -59,7 +59,7 @@ def _plain_dict(value: dict[Any, Any], encoder: Encoder) -> Any:
 
 
 def pairs(tag: str, value: Any, encoder: Encoder) -> list[list[Any]]:
-    """The items of a mapping, in order."""
+    """Encode the items of a mapping, in order."""
     return [
         [encoder.at((tag, i, 0), ".<key>", key), encoder.at((tag, i, 1), f"[{_shown(key)}]", item)]
         for i, (key, item) in enumerate(value.items())
@@ -67,7 +67,7 @@ def pairs(tag: str, value: Any, encoder: Encoder) -> list[list[Any]]:
 
 
 def _shown(key: Any) -> str:
-    # The repr of an object of users may be long, slow or raise.
+    # The repr of a user's object may be long, slow or raise.
     return repr(key) if type(key) in (str, int, bool, bytes, tuple, float, type(None)) else type(key).__qualname__
 
 
@@ -77,7 +77,7 @@ def _made_pairs(node: Any, decoder: Decoder) -> list[tuple[Any, Any]]:
 
 def _without_attributes(value: Any, encoder: Encoder) -> None:
     if getattr(value, "__dict__", None):
-        raise encoder.unkept(value, "it has attributes of its own")
+        raise encoder.unkept(value, "it has additional attributes")
 
 
 def _ordered_dict(value: Any, encoder: Encoder) -> Any:
@@ -118,7 +118,7 @@ def _fold(value: Any) -> dict[str, int]:
 
 
 def zone_form(zone: Any, encoder: Encoder) -> Any:
-    """The form of a time zone: the name of one that the system knows, or a fixed offset."""
+    """Return the form of a time zone: the name of a system zone, or a fixed offset."""
     if type(zone) is zoneinfo.ZoneInfo and zone.key is not None:
         encoder.unproven = True
         return zone.key
@@ -147,7 +147,7 @@ def _make_moment(kind: Any, tag: str) -> Maker:
 
 
 def _arguments(zone: Any) -> tuple[Any, ...]:
-    """The offset of a `timezone`, and its name if it has one."""
+    """Return the offset of a `timezone`, and its name if it has one."""
     found: tuple[Any, ...] = zone.__getinitargs__()
     return found
 
@@ -164,7 +164,7 @@ def _make_timezone(node: Any, _: Decoder) -> dt.timezone:
 
 def _zone(value: zoneinfo.ZoneInfo, encoder: Encoder) -> dict[str, Any]:
     if value.key is None:
-        raise encoder.unkept(value, "it is of no name that the system knows")
+        raise encoder.unkept(value, "it is not a zone with a name")
     encoder.unproven = True
     return {"$zoneinfo": value.key}
 

@@ -1,8 +1,7 @@
-"""Whether two values are the same, as far as a program can tell: stricter than `==`, which hides much.
+"""Compares two values more strictly than `==`: they are the same if no program can tell them apart.
 
-Types, order, signs of zero, NaNs, what is the same object as what, attributes, the set fields of models, dtypes, time
-zones. A value is taken apart into a *face*, compared by `==` of plain values, and the values inside, each with the step
-that leads to it.
+This includes types, order, signs of zero, NaNs, shared objects, attributes, the set fields of models, dtypes and time
+zones. A value is split into a *face*, which is compared by `==` of plain values, and its parts with their paths.
 """
 
 from __future__ import annotations
@@ -29,23 +28,23 @@ from penstock.storage.formats.typed.objects import state_of
 from penstock.storage.formats.typed.sameness_packages import apart_of_package
 
 Apart = tuple[Any, list[tuple[str, Any]]]
-"""The face of a value, and what is in it."""
+"""The face of a value, and its parts."""
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether no difference can be seen."""
+    """Return whether two values are the same."""
     return difference(one, other) is None
 
 
 def difference(one: Any, other: Any) -> str | None:
-    """The place of the first difference, such as `["model"].name` (empty: the value itself); None if there is none."""
+    """Return the path of the first difference, such as `["model"].name`; empty for the value itself, None if none."""
     return _Comparison().of(one, other)
 
 
 class _Comparison:
     def __init__(self) -> None:
         self._twins: dict[int, tuple[Any, Any]] = {}
-        """By the id of either: which object of the one value is which of the other; held, so that ids stay theirs."""
+        """Pairs of corresponding objects by the id of each, kept alive so that ids stay unique."""
 
     def of(self, one: Any, other: Any) -> str | None:
         kind = type(one)
@@ -53,7 +52,7 @@ class _Comparison:
             return ""
         if kind in _ATOMS:
             return None if one == other else ""
-        if isinstance(one, enum.Flag):  # Python before 3.11.4 makes values with bits of no member anew each time
+        if isinstance(one, enum.Flag):  # before 3.11.4, Python creates values with unknown bits anew each time
             return None if one._value_ == other._value_ else ""
         if isinstance(one, _SINGLE):
             return None if one is other else ""
@@ -63,7 +62,7 @@ class _Comparison:
                 return None if (met[0] is one or met[0] is other) and (met[1] is other or met[1] is one) else ""
             self._twins[id(one)] = self._twins[id(other)] = (one, other)
             if one is other:
-                return None  # a part of a container, which may be large
+                return None  # already compared; containers may be large
         if isinstance(one, set | frozenset):
             return self._of_sets(one, other)
         face, inside = _apart(one)
@@ -90,7 +89,7 @@ class _Comparison:
 
 _ATOMS = frozenset({int, bool, str, bytes, type(None), type(...), type(NotImplemented)})
 _SINGLE = (enum.Enum, msgspec.UnsetType, type, types.BuiltinFunctionType, types.ModuleType, zoneinfo.ZoneInfo)
-"""What there is one of: it is the same, or it is not."""
+"""Kinds of singletons, compared by identity."""
 
 
 def _apart(value: Any) -> Apart:
@@ -115,10 +114,10 @@ def _state(value: Any) -> list[tuple[str, Any]]:
 
 
 def _reduced(value: Any) -> Apart:
-    """What pickle would write of an object of a class like any other."""
+    """Split an object of an ordinary class into what pickle would write."""
     try:
         found = value.__reduce_ex__(4)
-    except Exception:  # noqa: BLE001 (it may raise anything; then only the object's own word is left)
+    except Exception:  # noqa: BLE001 (it may raise anything; then only the object's `==` is left)
         return value, []
     if isinstance(found, str):
         return found, []
@@ -200,4 +199,4 @@ _IMMUTABLE = (
         kind for kind in _KNOWN if kind.__module__.partition(".")[0] in _LEAF_MODULES
     ),
 )  # fmt: skip
-"""Kinds of which nobody can tell an equal one from the same one but by `is`."""
+"""Immutable kinds, for which sharing does not matter."""

@@ -1,4 +1,4 @@
-"""How values of numpy, pandas, polars and pyarrow are taken apart to be compared (sameness)."""
+"""Splitting values of numpy, pandas, polars and pyarrow for comparison (sameness)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Inside = list[tuple[str, Any]]
 
 
 def apart_of_package(value: Any) -> tuple[Any, Inside] | None:
-    """The face and the inside of a value of these packages; None for all others."""
+    """Return the face and parts of a value of these packages, or None for other values."""
     package = type(value).__module__.partition(".")[0]
     found = _PACKAGES.get(package)
     return None if found is None else found(value)
@@ -18,7 +18,7 @@ def _numpy(value: Any) -> tuple[Any, Inside] | None:
     import numpy as np
 
     if isinstance(value, np.generic) and not value.dtype.hasobject:
-        # The bytes of a longdouble are more than its number: what lies in between is anything.
+        # The bytes of a longdouble contain padding with undefined content.
         return (str(value.dtype), repr(value) if value.dtype.char in "gG" else value.tobytes()), []
     if not isinstance(value, np.ndarray):
         return None

@@ -1,7 +1,7 @@
-"""The walk of the typed JSON codec: what goes down a value and up again, whatever kinds of values there are.
+"""The recursion of the typed JSON codec, independent of the kinds of values.
 
-An `Encoder` turns a value into a document of what JSON has; a `Decoder` the document into the value. The kinds
-themselves are in `typed_plain`, `typed_packages` and `typed_objects`, and what they look like in docs/values.md.
+An `Encoder` turns a value into a JSON document, and a `Decoder` a document into a value. The modules `plain`,
+`packages` and `objects` handle the kinds of values, and docs/values.md specifies their forms.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from typing import Any
 from penstock.errors import SerializationError
 
 Part = Callable[[Any], int | None]
-"""Is asked for each leaf that has no form in JSON (a table, an array, an object of a class like any other): the number
-of the part that holds it, or None if there is no place for it."""
+"""Called for each leaf without a form in JSON (a table, an array, an object of an ordinary class). Returns the number
+of its part, or None if it has none."""
 Parts = Sequence[Any] | Callable[[int], Any]
-"""The values of the parts, by their numbers."""
+"""The values of the parts by number."""
 Form = Callable[[Any, "Encoder"], Any]
 Maker = Callable[[Any, "Decoder"], Any]
 
 MAX_DEPTH = 100
-"""Levels that a value may be nested. More could not be read where the stack is in use already."""
+"""The most levels of nesting. Deeper values could not be read if the stack is partly used."""
 MAX_DIGITS = 4000
-"""Of an int in decimals: Python refuses to read more than 4300."""
+"""The most digits of an int in decimal notation: Python refuses to read more than 4300."""
 _LONG = 10**MAX_DIGITS
 
 
 class Unkept(Exception):
-    """Something in a value is not kept by typed JSON."""
+    """Typed JSON cannot encode a part of a value."""
 
     def __init__(self, leaf: Any, where: str, because: str = "") -> None:
         super().__init__(where, because)
         self.leaf = leaf
         self.where = where
-        """How to get there from the value, such as `["model"][0].name`; empty for the value itself."""
+        """The path of the part, such as `["model"][0].name`; empty for the value itself."""
         self.because = because
 
 
 class Encoder:
-    """One value's way into a document. `form_of(kind)` gives the form of a kind of values, None if it has none."""
+    """Encodes one value. `form_of(kind)` returns the form of a kind of values, or None."""
 
     def __init__(self, form_of: Callable[[type], Form | None], part: Part | None = None) -> None:
         self._form_of = form_of
@@ -52,12 +52,12 @@ class Encoder:
         self._seen: dict[int, tuple[str | None, Any]] = {}
         self._shapes: dict[type, Any] = {}
         self.paths: list[Any] = []
-        """The paths of this system that were met."""
+        """The file system paths found so far."""
         self.unproven = False
-        """Whether there was something of which only a trial tells that it comes back: users' classes, packages."""
+        """Whether there was a value that only a trial proves to be preserved: of users' classes or packages."""
 
     def value(self, value: Any) -> Any:
-        """What stands for `value` in the document. Raises `Unkept`."""
+        """Return the form of a value. Raises `Unkept`."""
         kind = type(value)
         if kind is str:
             return value if is_text(value) else {"$str": value.encode("utf-16-le", "surrogatepass").hex()}
@@ -78,16 +78,16 @@ class Encoder:
         return {"$part": number}
 
     def shape(self, kind: type, shape_of: Callable[[type], Any]) -> Any:
-        """What `shape_of(kind)` says of a class, asked once in a walk."""
+        """Return `shape_of(kind)`, called once for each class."""
         found = self._shapes.get(kind)
         if found is None:
             found = self._shapes[kind] = shape_of(kind)
         return found
 
     def at(self, key: Sequence[str | int], step: str, value: Any) -> Any:
-        """As `value`, for what lies a step below; `key` is where the document has it, from here."""
+        """Return the form of a part. `key` is its relative position in the document."""
         if len(self._steps) >= MAX_DEPTH:
-            raise self.unkept(value, f"it is nested more than {MAX_DEPTH} deep")
+            raise self.unkept(value, f"it is nested deeper than {MAX_DEPTH} levels")
         self._pointer.extend(key)
         self._steps.append(step)
         try:
@@ -97,7 +97,7 @@ class Encoder:
             del self._pointer[-len(key) :]
 
     def once(self, value: Any, form: Form) -> Any:
-        """The form of a value that can be told from an equal one: where it occurs again it is the same again."""
+        """Return the form of a value with an identity; further occurrences refer to the first one."""
         known = self._seen.get(id(value))
         if known is not None:
             if known[0] is None:
@@ -110,18 +110,18 @@ class Encoder:
 
     @contextlib.contextmanager
     def trying(self) -> Iterator[None]:
-        """Within the block, what is met does not count as met."""
+        """Do not record occurrences in the block."""
         seen = dict(self._seen)
         yield
         self._seen = seen
 
     def unkept(self, leaf: Any, because: str = "") -> Unkept:
-        """The exception for a leaf at this place."""
+        """Return the exception for a leaf at the present location."""
         return Unkept(leaf, "".join(self._steps), because)
 
 
 class Decoder:
-    """A document's way back into a value. `makers` are by tag."""
+    """Decodes one document. `makers` are the decoders by tag."""
 
     def __init__(self, makers: Mapping[str, Maker], document: Any, parts: Parts, *, shares: bool) -> None:
         self._makers = makers
@@ -131,7 +131,7 @@ class Decoder:
         self._found: dict[Any, Any] = {}
 
     def value(self, node: Any) -> Any:
-        """The value that a node of the document stands for. Raises whatever a wrong document leads to."""
+        """Return the value of a node of the document. Raises any exception for an invalid document."""
         kind = type(node)
         if kind is list:
             made: Any = [self.value(item) for item in node]
@@ -148,7 +148,7 @@ class Decoder:
         return made
 
     def once(self, what: Any, find: Callable[[], Any]) -> Any:
-        """What `find` finds, asked once in a walk."""
+        """Return `find()`, called once for each `what`."""
         if what not in self._found:
             self._found[what] = find()
         return self._found[what]
@@ -161,24 +161,26 @@ class Decoder:
             return self._same(node[tag])
         maker = self._makers.get(tag)
         if maker is None:
-            raise SerializationError(f"typed JSON holds the unknown {tag!r}", hint="upgrade Penstock here")
+            raise SerializationError(
+                f"typed JSON contains the unknown tag {tag!r}", hint="upgrade Penstock on this machine"
+            )
         return maker(node, self)
 
     def _same(self, pointer: str) -> Any:
         node = self._document
         for key in pointer.split("/")[1:]:
             node = node[int(key) if type(node) is list else key.replace("~1", "/").replace("~0", "~")]
-        assert self._made is not None  # it is there whenever the text holds this tag
+        assert self._made is not None  # set if the text contains this tag
         return self._made[id(node)]
 
 
 def is_text(value: str) -> bool:
-    """Whether a str can be written as UTF-8."""
+    """Return whether a str can be encoded as UTF-8."""
     return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def special_float(value: float) -> dict[str, str]:
-    """The form of a NaN or infinity: a NaN that is not Python's own by its bits."""
+    """Return the form of a NaN or infinity. A NaN other than Python's own is represented by its bits."""
     bits = struct.pack(">d", value)
     if math.isnan(value) and bits != _NAN:
         return {"$float": bits.hex()}
@@ -186,7 +188,7 @@ def special_float(value: float) -> dict[str, str]:
 
 
 def make_float(text: str) -> float:
-    """What `special_float` wrote."""
+    """Return the float that `special_float` encoded."""
     if len(text) == 16:
         bits: float = struct.unpack(">d", bytes.fromhex(text))[0]
         return bits

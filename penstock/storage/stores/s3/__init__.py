@@ -1,1 +1,1 @@
-"""Stores in S3 and in services that speak its protocol."""
+"""Stores in S3 and compatible services."""

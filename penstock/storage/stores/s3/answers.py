@@ -1,4 +1,4 @@
-"""What the answers of S3, and its silence, mean for a store: by HTTP status, never by the class of an exception."""
+"""Translating answers and time-outs of S3 by HTTP status, never by the class of an exception."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CREDENTIALS = {
     "RequestTimeTooSkewed",
 }
 _PERMISSIONS = {
-    "reading": "s3:GetObject and s3:ListBucket",  # without the second, a missing object is a 403 and not a 404
+    "reading": "s3:GetObject and s3:ListBucket",  # without the second, a missing object is a 403 instead of a 404
     "listing": "s3:ListBucket",
     "writing": "s3:PutObject",
     "deleting": "s3:DeleteObject",
@@ -23,17 +23,17 @@ _PERMISSIONS = {
 
 
 def meaning(error: BaseException, doing: str, *, bucket: str, where: str) -> StoreError:
-    """The store's error for one of the client's."""
+    """Translate an exception of the client to an error of the store."""
     if isinstance(error, StoreError):
         return error
     status, code = status_of(error), _code(error)
     because = " ".join(f"{code} {_said(error)}".split())
     if status is None and _of_configuration(error):
         return StoreRefused(
-            "there is no way into the bucket",
+            "the bucket cannot be accessed with the present configuration",
             where=where,
             because=because,
-            hint="set up credentials where boto3 finds them: AWS_PROFILE, AWS_ACCESS_KEY_ID, ~/.aws, a role",
+            hint="set credentials where boto3 finds them: AWS_PROFILE, AWS_ACCESS_KEY_ID, ~/.aws, or a role",
         )
     if status is None or status in (408, 409, 429) or (status >= 500 and status != 501):
         return StoreUnreachable(f"{doing} failed", where=where, because=because, status=status)
@@ -44,7 +44,7 @@ def meaning(error: BaseException, doing: str, *, bucket: str, where: str) -> Sto
             f"there is no bucket {bucket}",
             where=where,
             because=because,
-            hint="create it, or correct the store's address or AWS_ENDPOINT_URL: Penstock creates no buckets",
+            hint="create it, since Penstock does not, or correct the store's address or AWS_ENDPOINT_URL",
             status=status,
         )
     if status == 403 and code in _CREDENTIALS:
@@ -52,7 +52,7 @@ def meaning(error: BaseException, doing: str, *, bucket: str, where: str) -> Sto
             "the credentials are not accepted",
             where=where,
             because=because,
-            hint="look which ones are found: `aws sts get-caller-identity` says who you are",
+            hint="run `aws sts get-caller-identity` to see which credentials are used",
             status=status,
         )
     if status in (401, 403):
@@ -61,17 +61,17 @@ def meaning(error: BaseException, doing: str, *, bucket: str, where: str) -> Sto
             f"{doing} is not allowed in the bucket {bucket}",
             where=where,
             because=because,
-            hint=f"it needs the permission {_PERMISSIONS[doing]}",
+            hint=f"grant the permission {_PERMISSIONS[doing]}",
             status=status,
         )
     return StoreRefused(f"{doing} was refused", where=where, because=because, status=status)
 
 
-# -- what an exception says -------------------------------------------------------------------------------------------
+# -- exceptions -------------------------------------------------------------------------------------------------------
 
 
 def _response(error: BaseException) -> dict[str, Any] | None:
-    """The answer behind an exception: s3fs wraps the client's."""
+    """Return the answer behind an exception, since s3fs wraps the client's exceptions."""
     seen: BaseException | None = error
     while seen is not None:
         response = getattr(seen, "response", None)
@@ -82,7 +82,7 @@ def _response(error: BaseException) -> dict[str, Any] | None:
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status of an answer; None if there was none."""
+    """Return the HTTP status of an answer, or None if there was no answer."""
     response = _response(error)
     status = (response or {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
     return int(status) if status else None
@@ -110,7 +110,7 @@ def is_broken_off(error: BaseException) -> bool:
 
 
 def _of_configuration(error: BaseException) -> bool:
-    """Whether the client never sent anything because of how it is set up."""
+    """Return whether the client did not send the request because of its configuration."""
     from botocore import exceptions
 
     kinds = (

@@ -1,4 +1,4 @@
-"""A payload in a bucket as a file: a large read is several requests at once, and one that broke off is repeated."""
+"""Payloads in a bucket as files: large reads use several concurrent requests, and interrupted ones are repeated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TRIES = 3
 
 
 def open_payload(store: Any, key: str) -> BinaryIO:
-    """A seekable file. Raises `FileNotFoundError`, and what the store raises, here and while it is read."""
+    """Open a seekable file. Raises `FileNotFoundError` and the store's errors, also while it is read."""
     return cast(BinaryIO, io.BufferedReader(_Download(store, key), _BUFFER))
 
 
@@ -44,7 +44,7 @@ class _Download(io.RawIOBase):
         return len(view)
 
     def readall(self) -> bytes:
-        # What io does by itself is a request for each 8 kB.
+        # The default of io makes a request for each 8 kB.
         rest = bytearray(max(0, self._size - self._at))
         self.readinto(rest)
         return bytes(rest)
@@ -56,7 +56,7 @@ class _Download(io.RawIOBase):
             raise self._meaning(error) from error
 
     async def _fill(self, fs: Any, view: memoryview, begin: int) -> None:
-        """Read as much as the view holds, from `begin` on."""
+        """Fill the view with the bytes from `begin` on."""
         todo = iter(range(0, len(view), PART_BYTES))
 
         async def reader() -> None:

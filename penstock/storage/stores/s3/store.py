@@ -1,9 +1,10 @@
-"""A store in a bucket of S3 or of a service that speaks its protocol.
+"""`S3Store`: a store in a bucket of S3 or a compatible service.
 
-Results rest on `If-None-Match: *`, which lets the service refuse a second writer. What it answers is told apart by HTTP
-status, never by the class of an exception: 412 the name is taken; 409 two writers met and nothing landed, so again; 403
-and a missing bucket are about the configuration; 5xx and silence leave it unknown what happened, which is settled by
-reading (`ResultStore.commit`). Amazon documents the header in "Conditional requests" of its S3 user guide.
+Publishing relies on `If-None-Match: *`, with which the service rejects a second writer. Answers are distinguished by
+HTTP status, never by the class of an exception: 412 means that the name is taken; 409 that two writers collided and
+nothing was written, so the request is repeated; 403 and a missing bucket are configuration errors; after a 5xx or a
+time-out the outcome is unknown and settled by reading (`ResultStore.commit`). Amazon documents the header under
+"Conditional requests" in the S3 user guide.
 """
 
 from __future__ import annotations
@@ -29,15 +30,16 @@ _TRIES = 3
 
 
 class S3Store(ObjectStore):
-    """Records and payloads below `s3://bucket/folder`, as AWS's own tools are set up to reach it.
+    """Records and payloads below `s3://bucket/folder`, with the configuration of AWS's own tools.
 
-    Endpoint, region, profile and credentials come from where boto3 takes them (`AWS_ENDPOINT_URL`, `AWS_PROFILE`,
-    `~/.aws`, instance roles); the address may name `endpoint_url`, `region` and `profile`, and `trusted=true`. With an
-    endpoint of one's own the bucket is part of the path, and checksums are sent only where they are required, since
-    many services know no others.
+    Endpoint, region, profile and credentials are found like those of boto3 (`AWS_ENDPOINT_URL`, `AWS_PROFILE`,
+    `~/.aws`, instance roles). The address may set `endpoint_url`, `region`, `profile` and `trusted=true`. With a custom
+    endpoint, the bucket is part of the path, and checksums are only sent if required, since many services do not
+    support others.
 
-    The bucket has to exist. Needed are `s3:GetObject`, `s3:PutObject`, `s3:ListBucket`, and for `gc` and removing
-    `s3:DeleteObject`. Promised is what the service enforces: see `conditions`.
+    The bucket must exist. Required permissions are `s3:GetObject`, `s3:PutObject` and `s3:ListBucket`, and
+    `s3:DeleteObject` for `gc` and removing results. The guarantees depend on what the service enforces; see
+    `conditions`.
     """
 
     options: ClassVar = ("endpoint_url", "profile", "region", "trusted")
@@ -48,7 +50,7 @@ class S3Store(ObjectStore):
         import s3fs
         from fsspec.config import conf
 
-        said = conf.get("s3", {})  # what the user told fsspec, which s3fs takes for itself as far as we say nothing
+        said = conf.get("s3", {})  # the user's configuration of fsspec, which s3fs uses for everything not set here
         region, profile = self._location.option("region"), self._location.option("profile")
         endpoint = self._location.option("endpoint_url")
         config: dict[str, Any] = {
@@ -61,7 +63,7 @@ class S3Store(ObjectStore):
             config["s3"] = {"addressing_style": "path"}
             config["request_checksum_calculation"] = config["response_checksum_validation"] = "when_required"
         options: dict[str, Any] = {"endpoint_url": endpoint, "profile": profile}
-        # Reading the service's description takes a tenth of a second; a session does it once.
+        # Shares the session, since reading the service's description takes a tenth of a second.
         options["session"] = getattr(self._twin(commits=commits), "session", None)
         if region:
             options["client_kwargs"] = {**said.get("client_kwargs", {}), "region_name": region}
@@ -71,7 +73,7 @@ class S3Store(ObjectStore):
             skip_instance_cache=True,
             **{name: value for name, value in options.items() if value},
         )
-        fs.retries = 1  # the client repeats what may be repeated; two who do so multiply
+        fs.retries = 1  # the client itself repeats requests; repetitions would multiply
         return fs
 
     # -- records
@@ -83,7 +85,7 @@ class S3Store(ObjectStore):
             except Exception as error:
                 if is_missing_key(error):
                     return None
-                # An answer that broke off is not repeated by the client: for that it was one.
+                # The client does not repeat interrupted answers.
                 if left == 0 or status_of(error) is not None or not is_broken_off(error):
                     raise self._meaning(error, "reading", key) from error
         raise AssertionError("the last try answers or raises")
@@ -132,7 +134,7 @@ class S3Store(ObjectStore):
             answer = await self._in_time(request, "reading", "")
         except Exception as error:
             if (status_of(error) or 0) in (400, 403, 404, 405, 501):
-                return None  # it takes a permission of its own, and not every service knows it
+                return None  # it needs a separate permission, and not every service supports it
             raise self._meaning(error, "reading", "") from error
         return bool(answer.get("Status") == "Enabled")
 
@@ -145,7 +147,7 @@ class S3Store(ObjectStore):
         return open_payload(self, key)
 
     def sweep(self, *, older_than: float) -> int:
-        """Abort uploads that were begun so long ago and never finished: they cost money and nobody sees them."""
+        """Abort unfinished uploads older than a number of seconds, which are invisible but cost money."""
         return self._call(lambda fs: self._abort_uploads(fs, time.time() - older_than))
 
     async def _abort_uploads(self, fs: Any, before: float) -> int:
@@ -166,23 +168,23 @@ class S3Store(ObjectStore):
         return len(begun)
 
     async def _ask(self, fs: Any, method: str, doing: str, key: str, **more: Any) -> Any:
-        """The answer to one request about an object; raises what the client raises, and `StoreUnreachable` when it has
-        not come in time."""
+        """Return the answer to a request about an object. Raises the client's errors, and `StoreUnreachable` at the
+        deadline."""
         body = more.get("Body", b"")
         size = len(body) if isinstance(body, bytes) else body.getbuffer().nbytes
         if isinstance(body, io.BytesIO):
-            body.seek(0)  # it may have been read by an earlier try
+            body.seek(0)  # it may have been read by an earlier attempt
         request = fs._call_s3(method, Bucket=self._location.bucket, Key=key, **more)
         return await self._in_time(request, doing, key, size)
 
-    # -- what its answers mean
+    # -- errors
 
     def _meaning(self, error: BaseException, doing: str, key: str) -> StoreError:
         return meaning(error, doing, bucket=self._location.bucket, where=self._location.path(key))
 
     @contextmanager
     def _translating(self, doing: str, key: str) -> Iterator[None]:
-        """Exceptions of the client become the store's."""
+        """Translate exceptions of the client in the block."""
         try:
             yield
         except StoreError:
@@ -192,7 +194,7 @@ class S3Store(ObjectStore):
 
 
 async def _beginning(body: Any, most: int) -> bytes:
-    """So many bytes of an answer at the most; one read may give fewer than there are."""
+    """Read at most `most` bytes of an answer, with several reads if needed."""
     data = b""
     while len(data) < most and (more := await body.read(most - len(data))):
         data += more
@@ -200,7 +202,7 @@ async def _beginning(body: Any, most: int) -> bytes:
 
 
 def _configured_endpoint(profile: str | None) -> str | None:
-    """An endpoint of the user's own, from where botocore reads it."""
+    """Return the user's custom endpoint from botocore's configuration."""
     from botocore.session import Session
 
     named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

@@ -1,7 +1,7 @@
-"""A payload on its way into a bucket: in one request, or in parts of which few are in memory.
+"""Uploads of payloads to a bucket, in one request or in parts of which few are in memory.
 
-All uploads of a process share one allowance, so many at once take no more memory than a few: each has the part that it
-fills, and what is being sent counts together. A part is never copied on its way.
+All uploads of a process share one limit for parts being sent, so that many uploads need little more memory than a few:
+each only adds the part it is filling. Parts are never copied.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from penstock.storage.stores.objects import taken
 from penstock.storage.stores.s3.answers import status_of
 
 PART_BYTES = 8 << 20
-"""Payloads up to this size are one request; larger ones are sent in parts of this size, later ones larger."""
+"""Payloads up to this size are one request. Larger ones are sent in parts of this size, which grow later."""
 PARTS_IN_FLIGHT = 4
 BYTES_IN_FLIGHT = 64 << 20
-"""Of all uploads of this process that are being sent."""
+"""The most bytes of all uploads of this process that are being sent."""
 _PARTS_BEFORE_GROWTH = 1000  # of 10 000 that S3 allows: enough for its 5 TB
 _MARK = "penstock-write"
 
 
 _in_flight: weakref.WeakKeyDictionary[Any, dict[asyncio.Future[Any], int]] = weakref.WeakKeyDictionary()
-"""By event loop (a process that was forked off has another): requests under way and their bytes."""
+"""Running requests and their bytes, by event loop (a forked process has another one)."""
 
 
 async def _sent_with_others(request: Coroutine[Any, Any, Any], size: int) -> asyncio.Future[Any]:
-    """Send a part of so many bytes once there is room for it beside those of all uploads."""
+    """Send a part once the shared limit has room for its bytes."""
     others = _in_flight.setdefault(asyncio.get_running_loop(), {})
     while others and sum(others.values()) + size > BYTES_IN_FLIGHT:
         await asyncio.wait(list(others), return_when=asyncio.FIRST_COMPLETED)
@@ -43,14 +43,14 @@ async def _sent_with_others(request: Coroutine[Any, Any, Any], size: int) -> asy
 
 
 class _Part(io.BytesIO):
-    """Bytes that are kept until they are sent; some clients close what they have read, and then want to repeat it."""
+    """A buffer that stays open: some clients close what they have read, and then want to repeat it."""
 
     def close(self) -> None:
-        """Nothing to do: the memory goes with the object."""
+        """Do nothing: the memory is freed with the object."""
 
 
 class Upload:
-    """A payload on its way: kept until it is a part, then sent in parts, a few at a time, and visible at the end."""
+    """An upload: buffered up to one part, then sent in parts, a few at a time, and visible only at the end."""
 
     def __init__(self, store: Any, key: str) -> None:
         self._store, self._key = store, key
@@ -77,7 +77,7 @@ class Upload:
         return int(PART_BYTES << len(self._sent) // _PARTS_BEFORE_GROWTH)
 
     async def _send(self, fs: Any, part: _Part) -> None:
-        """Begin to send a part, once there are not too many under way."""
+        """Start to send a part, once not too many are being sent."""
         with self._store._translating("writing", self._key):
             if self._upload_id is None:
                 mark = {_MARK: self._write_id}
@@ -122,21 +122,21 @@ class Upload:
         with self._store._translating("writing", self._key):
             answers = await asyncio.gather(*self._sent)
             parts = [{"PartNumber": i + 1, "ETag": answer["ETag"]} for i, answer in enumerate(answers)]
-            # Not every service knows a condition here, and names carry their attempt: nobody else completes this one.
+            # Not every service supports a condition here, but the name contains the attempt, so there is no rival.
             if await self._writer(fs) is not None:
                 return False
             try:
                 whole = {"Parts": parts}
                 await self._ask(fs, "complete_multipart_upload", UploadId=self._upload_id, MultipartUpload=whole)
             except Exception:
-                # An answer that was lost: sent again, there is no such upload any more.
+                # If the answer was lost, the repeated request finds no such upload.
                 if await self._is_mine(fs):
                     return True
                 raise
         return True
 
     async def _writer(self, fs: Any) -> str | None:
-        """Who wrote what is there: None if nothing is, empty if it does not say."""
+        """Return the writer of the existing object: None if there is none, empty if it is unknown."""
         try:
             answer = await self._ask(fs, "head_object")
         except Exception as error:
@@ -150,7 +150,7 @@ class Upload:
             return await self._writer(fs) == self._write_id
 
     def abandon(self) -> None:
-        # What cannot be aborted now, `sweep` removes.
+        # If this fails, `sweep` removes the upload.
         with contextlib.suppress(StoreError):
             self._store._call(self._abort)
 
