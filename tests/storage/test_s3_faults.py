@@ -269,7 +269,7 @@ def test_no_listing_is_remembered(bucket: Bucket) -> None:
 def test_an_empty_payload_does_not_empty_what_is_there(bucket: Bucket) -> None:
     store = open_store(bucket.url)
     bucket.put("p/a", b"old")
-    with pytest.raises(StoreError, match="written once"), store.create("p/a"):
+    with pytest.raises(StoreError, match="payload twice"), store.create("p/a"):
         pass
     assert bucket.get("p/a") == b"old"
 

@@ -118,7 +118,7 @@ def test_a_file_that_others_can_open_is_refused(path: Path, mode: int) -> None:
         (f"k {KEY.hex()[:-2]}\n", "31 bytes"),
         (f"../k {KEY.hex()}\n", "line 1"),
         (f"k {KEY.hex()}\nk {KEY.hex()}\n", "line 2"),
-        (f"k {KEY.hex()}\n" + "#" * 70_000, "too long"),
+        (f"k {KEY.hex()}\n" + "#" * 70_000, "too large"),
     ],
 )
 def test_what_holds_no_keys_is_told_by_its_line_without_showing_it(path: Path, text: str, because: str) -> None:
@@ -129,7 +129,7 @@ def test_a_file_that_is_not_there_and_one_that_is_none_are_told(path: Path) -> N
     assert "penstock keys new" in refused(path).hint
     refused(path.parent)
     os.mkfifo(path, 0o600)
-    assert "no file" in refused(path).because
+    assert "not a regular file" in refused(path).because
 
 
 def test_a_function_gives_keys_and_the_first_one_signs(module: Callable[[Callable[[], Any]], str]) -> None:

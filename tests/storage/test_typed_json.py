@@ -170,7 +170,7 @@ def test_a_modules_own_getattr_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_class_whose_fields_have_changed_is_told() -> None:
-    with pytest.raises(SerializationError, match="other fields") as caught:
+    with pytest.raises(SerializationError, match="have changed") as caught:
         decode(b'{"$dataclass":"tests.roundtrip.classes:Point","fields":{"x":1,"z":2}}')
     assert "refresh" in caught.value.hint
 
