@@ -44,7 +44,7 @@ def test_a_record_of_a_pickle_says_which_python_and_packages_it_needs(results: R
 def test_code_by_value_of_another_python_is_a_miss_and_other_pickles_are_not(results: ResultStore) -> None:
     found = stored(results, Opaque({lambda: 1}), python="3.9")
     assert isinstance(found, Absent)
-    assert found.because == f"it holds code of Python 3.9, and this is {pickles.PYTHON}"
+    assert found.because == f"it contains code of Python 3.9, and this is Python {pickles.PYTHON}"
     published = results.publish("t", "k", Opaque({1}), after=found, attempt="b", digest="d")
     assert published.record.generation == 1  # type: ignore[union-attr]
     assert isinstance(stored(ResultStore(MemoryStore()), Opaque({1}), python="3.9"), Found)
