@@ -116,7 +116,7 @@ def test_workers_of_a_cluster_sign_with_the_key_that_they_read_for_themselves(
         n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", local_directory=str(tmp_path)
     ) as cluster:
         runner = DaskRunner(cluster=cluster)
-        setup = runner._setup(WorkerContext(FlowRunInfo(), shared.store.url, Signatures(str(keys))))
+        setup = runner.packed_setup(WorkerContext(FlowRunInfo(), shared.store.url, Signatures(str(keys))))
         run = flow(lambda: [weigh(start(1), {}), environment(1)], runner=runner).run()
         assert run.result()[0] == {1, 2}
     by_task = {record.task.rpartition(":")[2]: record for record in current_records(shared)}
