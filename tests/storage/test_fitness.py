@@ -53,7 +53,7 @@ def test_code_by_value_of_another_python_is_a_miss_and_other_pickles_are_not(res
 def test_a_pickle_of_a_package_that_promises_nothing_is_a_miss_in_another_version(results: ResultStore) -> None:
     found = stored(results, Opaque({1}), packages="polars 0.1")
     assert isinstance(found, Absent)
-    assert found.because.startswith("it is a pickle of polars 0.1, and this is ")
+    assert found.because.startswith("it is a pickle of polars 0.1, and ")
 
 
 def test_what_does_not_unpickle_names_the_versions_that_differ(results: ResultStore) -> None:
