@@ -16,21 +16,21 @@ from penstock.driver.state.values import Result
 from penstock.environments import Environment, check_annotation, check_conditions, check_reach, check_store
 from penstock.errors import DamagedResult, PenstockError, TracingError, is_a
 from penstock.graph.arguments import replace_futures
-from penstock.graph.futures import WaitedInVain
+from penstock.graph.futures import Future, WaitedInVain, forget_value, has_value
 from penstock.graph.graphs import Entry, Node
 from penstock.graph.mistakes import note_futures, refuse_hidden_futures
 from penstock.graph.policies import IsolationLevel
-from penstock.graph.steps import Status
 from penstock.graph.tracing import FlowFrame, Trace, tracing
 from penstock.imported import loaded
 from penstock.journals.journal import Journal
 from penstock.locks.single_flight import EVERYONE, Flight
 from penstock.logs.visible import visible_logs
+from penstock.objects.copies import immutable
 from penstock.objects.package_copies import CannotCopy
 from penstock.objects.tracebacks import without_ours
 from penstock.process.termination import Terminated, ends_orderly
 from penstock.runners.base import Runner
-from penstock.runs import Run
+from penstock.runs import Run, tally
 from penstock.runtime import FlowRunInfo, in_flow_run
 from penstock.settings import in_force, without_password
 from penstock.storage.results.store import ResultStore
@@ -63,7 +63,8 @@ class ActiveRun:
         run._environment = environment
         self.info = info
         self.runner = runner
-        self._values: dict[int, Any] = {}
+        self._immutable: dict[int, Any] = {}
+        """The immutable values that the flow has, by node; mutable ones are each future's own."""
         self._observed: set[int] = set()
         self._taken: dict[int, Result] | None = None
         """The results that make up the flow's return value, by node, while it is assembled."""
@@ -144,8 +145,8 @@ class ActiveRun:
     # -- penstock.graph.tracing.Values ---------------------------------------------------------------------------------
 
     def value(self, node: int, timeout: float | None) -> Any:
-        if node in self._values:
-            return self._values[node]
+        if node in self._immutable:
+            return self._immutable[node]
         remakes = 0
         while True:
             result = self._result(node, timeout, afresh=remakes > 0)
@@ -158,7 +159,8 @@ class ActiveRun:
                 self.driver.remake(node, damaged.because, result.record.generation if result.record else None)
             else:
                 if self._hand_out(node, result):
-                    self._values[node] = value
+                    if immutable(value):
+                        self._immutable[node] = value
                     return value
 
     def _hand_out(self, node: int, result: Result) -> bool:
@@ -254,10 +256,10 @@ class ActiveRun:
         return self.state.error(node) is not None
 
     def settled(self, node: int) -> bool:
-        return node in self._values or self.state.over(node)
+        return node in self._immutable or self.state.over(node)
 
     def released(self, node: int) -> None:
-        self._values.pop(node, None)
+        self._immutable.pop(node, None)
         self.driver.dropped.append(node)
 
     def _raise_crash(self) -> None:
@@ -274,6 +276,7 @@ class ActiveRun:
                 because="an async flow does nothing until it is awaited",
                 hint="write `await` before the call, or pass it to asyncio.gather",
             )
+        brought: list[Future[Any]] = []  # to return their values; the flow did not ask for these
         while True:
             self.driver.advance().wait()
             self._raise_crash()
@@ -283,12 +286,14 @@ class ActiveRun:
                     assert error is not None  # it is a failed node
                     raise error
             taken = self._taken = {}
-            value = replace_futures(returned, lambda future: future.result())
+            value = replace_futures(returned, lambda future: _brought(future, brought))
             if all(self.state.results.get(node) is result for node, result in taken.items()):
                 refuse_hidden_futures(value)
                 return value
-            for node in taken:  # bytes were lost meanwhile, and recomputing gave another value
-                self._values.pop(node, None)
+            for future in brought:  # bytes were lost meanwhile, and recomputing gave another value
+                self._immutable.pop(future._node, None)
+                forget_value(future)
+            brought.clear()
 
     def raised(self, error: BaseException) -> bool:
         """Return whether a call of the run failed with this error."""
@@ -307,42 +312,16 @@ class ActiveRun:
         self.driver.close()
         if self._lending is not None:
             self._lending.close()
-        self.tally()
+        tally(self.run, self.state)
 
-    def tally(self) -> None:
-        """Update the run's counts, results and statistics."""
-        state = self.state
-        steps = state.planner.steps
-        names = ("hit", "miss", "pruned", "bypass", "executed", "contended", "retried", "failed")
-        counts = dict.fromkeys(names, 0)
-        alike: dict[tuple[Entry, str, str | None], int] = {}
-        for node in self.trace.graph:
-            step = steps.get(node.id)
-            outcome = state.outcomes.get(node.id)
-            if step is None:
-                what = "pruned"
-            elif outcome == "hit" or step.status is Status.HIT:
-                what = "hit"
-            elif step.status is Status.BYPASS or step.status is Status.PRUNED:
-                what = str(step.status)
-            else:
-                what = "miss"
-            kind = (node.entry, what, outcome)
-            alike[kind] = alike.get(kind, 0) + 1
-        for (entry, what, how), count in alike.items():
-            task = self.run.tasks.setdefault(entry.task.name, dict.fromkeys(names, 0))
-            for name in (what, how if how in ("executed", "failed") else None):
-                if name is not None:
-                    counts[name] += count
-                    task[name] += count
-        counts["contended"], counts["retried"] = state.counts["contended"], state.counts["retried"]
-        for id, result in state.results.items():
-            if result.record is not None:
-                storage = self.trace.graph[id].entry.task.options.result_storage
-                self.run._kept.setdefault(storage, {})[id] = result.record.key
-        self.run.counts = counts
-        planning = state.planner.counters
-        self.run.stats = {"nodes": len(self.trace.graph), "rounds": planning.rounds, "lookups": planning.lookups}
+
+def _brought(future: Future[Any], brought: list[Future[Any]]) -> Any:
+    """Return the future's value, noting futures that the flow has not asked for theirs."""
+    if has_value(future):
+        return future.result()
+    value = future.result()
+    brought.append(future)
+    return value
 
 
 def _write_notes(entry: Entry, store: Store, redact: Callable[[str], str]) -> None:

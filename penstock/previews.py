@@ -33,7 +33,7 @@ class _Preview:
         self._look_up = look_up
         self._lookups = Lookups(self.trace.graph, environment.results, environment.clock)
         self._planned = 0
-        self._values: dict[int, Any] = {}
+        self._brought: set[int] = set()
 
     def plan_all(self, *wanted: int) -> None:
         """Plan everything traced so far."""
@@ -43,9 +43,9 @@ class _Preview:
             self._lookups.drive(self.planner, targets)
 
     def value(self, node: int, timeout: float | None) -> Any:
-        if node not in self._values:
-            self._values[node] = self.stored(node).load()
-        return self._values[node]
+        value = self.stored(node).load()
+        self._brought.add(node)
+        return value
 
     def stored(self, node: int) -> StoredResult:
         self.plan_all(node)
@@ -75,10 +75,10 @@ class _Preview:
         return False
 
     def settled(self, node: int) -> bool:
-        return node in self._values
+        return node in self._brought
 
     def released(self, node: int) -> None:
-        self._values.pop(node, None)
+        self._brought.discard(node)
 
 
 def preview(call: Callable[[], Any], frame: FlowFrame, environment: Environment, *, look_up: bool) -> Plan:

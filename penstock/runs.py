@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
-from penstock.environments import (
-    Environment,
-    expand_files,
-)
-from penstock.graph.graphs import Graph
+from penstock.driver.state.run_state import RunState
+from penstock.environments import Environment, expand_files
+from penstock.graph.graphs import Entry, Graph
 from penstock.graph.keys import KeyContext
+from penstock.graph.steps import Status
 from penstock.input_files import file_digest
 from penstock.storage.results.generations import Found, Unknown
 from penstock.storage.results.stored import StoredResult
@@ -103,6 +102,41 @@ class Run(Generic[R]):
     def __repr__(self) -> str:
         counts = ", ".join(f"{n} {what}" for what, n in self.counts.items() if n)
         return f"Run({self.id}, {self.flow_name}, {self.state}{': ' + counts if counts else ''})"
+
+
+def tally(run: Run[Any], state: RunState) -> None:
+    """Update the run's counts, results and statistics."""
+    steps = state.planner.steps
+    names = ("hit", "miss", "pruned", "bypass", "executed", "contended", "retried", "failed")
+    counts = dict.fromkeys(names, 0)
+    alike: dict[tuple[Entry, str, str | None], int] = {}
+    for node in run.graph:
+        step = steps.get(node.id)
+        outcome = state.outcomes.get(node.id)
+        if step is None:
+            what = "pruned"
+        elif outcome == "hit" or step.status is Status.HIT:
+            what = "hit"
+        elif step.status is Status.BYPASS or step.status is Status.PRUNED:
+            what = str(step.status)
+        else:
+            what = "miss"
+        kind = (node.entry, what, outcome)
+        alike[kind] = alike.get(kind, 0) + 1
+    for (entry, what, how), count in alike.items():
+        task = run.tasks.setdefault(entry.task.name, dict.fromkeys(names, 0))
+        for name in (what, how if how in ("executed", "failed") else None):
+            if name is not None:
+                counts[name] += count
+                task[name] += count
+    counts["contended"], counts["retried"] = state.counts["contended"], state.counts["retried"]
+    for id, result in state.results.items():
+        if result.record is not None:
+            storage = run.graph[id].entry.task.options.result_storage
+            run._kept.setdefault(storage, {})[id] = result.record.key
+    run.counts = counts
+    planning = state.planner.counters
+    run.stats = {"nodes": len(run.graph), "rounds": planning.rounds, "lookups": planning.lookups}
 
 
 def new_run_id() -> str:

@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, cast, 
 
 from penstock.environments import storage_of
 from penstock.errors import ConfigurationError, ParameterError
-from penstock.graph.futures import Future, FutureList, Futures
+from penstock.graph.futures import Future, FutureList, Futures, value_as_returned
 from penstock.graph.policies import CacheKeyFnPolicy, CachePolicy
 from penstock.graph.tasks import Delays, Resources, TaskDefinition, TaskOptions, checked_tags
 from penstock.graph.tracing import current_trace
@@ -230,7 +230,7 @@ def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> Waited
 def _items(argument: Any) -> Sequence[Any] | None:
     """Return the items that `map` iterates over, or None for an argument that every call receives."""
     if isinstance(argument, Future):
-        argument = argument.result()
+        argument = value_as_returned(argument)
     if isinstance(argument, unmapped | str | bytes | Mapping) or not hasattr(argument, "__iter__"):
         return None
     return argument if isinstance(argument, list | tuple) else list(cast(Iterator[Any], argument))

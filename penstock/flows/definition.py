@@ -16,7 +16,7 @@ from penstock.flows.attempts import Attempts, JoinedAttempts, RunAttempts
 from penstock.flows.options import FlowOptions, check_flow, flow_options
 from penstock.graph.arguments import replace_futures
 from penstock.graph.binding import Signature
-from penstock.graph.futures import Future
+from penstock.graph.futures import Future, value_as_returned
 from penstock.graph.graphs import Graph
 from penstock.graph.tasks import check_names
 from penstock.graph.tracing import FlowFrame, Trace, current_trace
@@ -79,7 +79,8 @@ class Flow(Generic[P, R]):
         trace = current_trace()
         if trace is not None and self.options.runner is None:
             return cast(R, self._join(trace, parameters, wait_for))
-        _resolved({"wait_for": [wait_for] if isinstance(wait_for, Future) else list(wait_for)})
+        before = [wait_for] if isinstance(wait_for, Future) else list(wait_for)
+        replace_futures(before, lambda future: future.result())
         if self.is_async:
             coroutine = named(self._run_async(parameters), self.name)
             return cast(R, coroutine if trace is None or trace.frame.is_async else run_coroutine(coroutine))
@@ -238,5 +239,5 @@ class Flow(Generic[P, R]):
 
 
 def _resolved(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of a run of its own: futures of the surrounding flow are waited for."""
-    return {name: replace_futures(value, lambda future: future.result()) for name, value in parameters.items()}
+    """Parameters of a run of its own: futures of the surrounding flow become values that only this run has."""
+    return {name: replace_futures(value, value_as_returned) for name, value in parameters.items()}

@@ -17,6 +17,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 _put = object.__setattr__
+_ABSENT: Any = object()
 _LABELLED = frozenset({"pandas", "polars", "pyarrow"})
 _TABLE_PROTOCOLS = frozenset({"__arrow_c_array__", "__arrow_c_schema__", "__arrow_c_stream__", "__dataframe__"})
 """Protocols of table libraries. A future has those that its value has."""
@@ -29,8 +30,18 @@ class WaitedInVain(TimeoutError):
 class Source(Protocol):
     """Where futures get their values: the trace that created them."""
 
+    own_values: dict[int, Any]
+    """The values of the futures that were asked for them, by `id`. A mutable one is in no other future."""
+
     def value(self, node: int, timeout: float | None) -> Any:
-        """Return the node's value, after a sync point if needed. Raises what the task raised."""
+        """Return the node's value for one caller, after a sync point if needed. Raises what the task raised.
+
+        Each call returns another object, unless the value is immutable.
+        """
+        ...
+
+    def refuse_in_tasks(self, node: int) -> None:
+        """Raise `TracingError` inside of a task, which must not use futures of its flow."""
         ...
 
     def wait(self, node: int, timeout: float | None) -> None:
@@ -100,10 +111,11 @@ class Future(Generic[R_co]):
         # The driver keeps the value of a plain task only while a future of it exists.
         source = getattr(self, "_source", None)
         if source is not None:
+            source.own_values.pop(id(self), None)
             source.hold(self._node, -1)
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R_co:
-        """Wait for the task and return its value.
+        """Wait for the task and return its value: the same object each time, which no other future returns.
 
         Args:
             timeout: The longest time to wait, in seconds. None waits without limit.
@@ -118,12 +130,20 @@ class Future(Generic[R_co]):
             Exception: Whatever the task's function raised.
         """
         try:
-            value: R_co = self._source.value(self._node, timeout)
+            value: R_co = self._source.own_values.get(id(self), _ABSENT)
+            if value is _ABSENT:
+                value = self._own(self._source.value(self._node, timeout))
+            else:
+                self._source.refuse_in_tasks(self._node)
         except Exception as error:
             if raise_on_failure or is_a(error, WaitedInVain):
                 raise
             return error  # type: ignore[return-value]
         return value
+
+    def _own(self, value: Any) -> Any:
+        """Make a value the future's own and return it; or the one that another thread was faster with."""
+        return self._source.own_values.setdefault(id(self), value)
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the task has finished, successfully or not, without fetching its value.
@@ -150,7 +170,7 @@ class Future(Generic[R_co]):
 
     def done(self) -> bool:
         """Return whether the task has finished, successfully or not. Never waits."""
-        return self._source.settled(self._node)
+        return has_value(self) or self._source.settled(self._node)
 
     def __getitem__(self, item: Any) -> Future[Any]:
         return self._source.part(self._node, "item", item)
@@ -194,7 +214,7 @@ class Future(Generic[R_co]):
 
     def __await__(self) -> Generator[Any, None, R_co]:
         # Not a plain return: this frame keeps the future, and therefore the value, alive during the wait.
-        value: R_co = yield from self._source.awaitable(self._node)
+        value: R_co = self._own((yield from self._source.awaitable(self._node)))
         return value
 
     def __repr__(self) -> str:
@@ -230,6 +250,21 @@ class Future(Generic[R_co]):
 
     def __format__(self, spec: str) -> str:
         return format(self.result(), spec)
+
+
+def has_value(future: Future[Any]) -> bool:
+    """Return whether the future was asked for its value, and has it."""
+    return id(future) in future._source.own_values
+
+
+def forget_value(future: Future[Any]) -> None:
+    """Make the future get its value again when it is asked for it."""
+    del future._source.own_values[id(future)]
+
+
+def value_as_returned(future: Future[Any]) -> Any:
+    """Return the value as the task returned it, whatever the flow did to the object that the future returns."""
+    return future._source.value(future._node, None)
 
 
 def _forward(function: Callable[..., Any]) -> Callable[..., Any]:

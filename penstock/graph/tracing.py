@@ -15,7 +15,7 @@ from penstock.digests.refs import Ref
 from penstock.errors import TracingError
 from penstock.graph import future_calls
 from penstock.graph.arguments import SMALL, capture, close_coroutines, replace_futures
-from penstock.graph.futures import Future
+from penstock.graph.futures import Future, value_as_returned
 from penstock.graph.graphs import Entry, Graph
 from penstock.graph.keys import KeyContext, compile_template
 from penstock.graph.tasks import TaskDefinition, TaskOptions
@@ -27,7 +27,10 @@ class Values(Protocol):
     """The run behind a trace, which provides values."""
 
     def value(self, node: int, timeout: float | None) -> Any:
-        """Execute everything traced so far until this node's value is known. Raises what the task raised."""
+        """Execute everything traced so far until this node's value is known. Raises what the task raised.
+
+        Each call returns another object, unless the value is immutable.
+        """
         ...
 
     def wait(self, node: int, timeout: float | None) -> None:
@@ -78,6 +81,7 @@ class Trace:
 
     def __init__(self, values: Values, frame: FlowFrame) -> None:
         self.graph = Graph()
+        self.own_values: dict[int, Any] = {}
         self._values = values
         self._outermost = frame
         self._held: dict[int, int] = {}
@@ -144,7 +148,7 @@ class Trace:
                     large[taken] = None
                 return taken
             if value._source is not self:
-                return value.result()  # a future of another run: its value is a plain argument
+                return value_as_returned(value)  # of another run: a plain argument
             deps[value._node] = None
             return Ref(value._node)
 
@@ -212,18 +216,18 @@ class Trace:
     # -- penstock.graph.futures.Source --------------------------------------------------------------------------------
 
     def value(self, node: int, timeout: float | None) -> Any:
-        self._refuse_in_tasks(node)
+        self.refuse_in_tasks(node)
         return self._values.value(node, timeout)
 
     def wait(self, node: int, timeout: float | None) -> None:
-        self._refuse_in_tasks(node)
+        self.refuse_in_tasks(node)
         self._values.wait(node, timeout)
 
     def stored(self, node: int) -> Any:
-        self._refuse_in_tasks(node)
+        self.refuse_in_tasks(node)
         return self._values.stored(node)
 
-    def _refuse_in_tasks(self, node: int) -> None:
+    def refuse_in_tasks(self, node: int) -> None:
         # A waiting task occupies a worker, perhaps the one that its future needs.
         if _current.get() is None and task_run.run_count:
             place = place_of(task_run.parameters, lambda part: type(part) is Future and part._node == node)

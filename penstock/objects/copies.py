@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from penstock.errors import SerializationError
-from penstock.objects.package_copies import CannotCopy, package_copy
+from penstock.objects.package_copies import CannotCopy, is_frozen_arrow, package_copy
 
 IMMUTABLE: frozenset[type] = frozenset({
     *(int, str, float, bool, type(None), bytes, complex, range, slice, type(...), type(NotImplemented)),
@@ -57,6 +57,23 @@ def own_copy(value: Any) -> Any:
         raise too_deep(value) from None
 
 
+def immutable(value: Any) -> bool:
+    """Return whether all users may share the value: nothing that it consists of can be modified."""
+    stack, seen = [value], set()
+    while stack:
+        part = stack.pop()
+        kind = type(part)
+        if kind in IMMUTABLE or issubclass(kind, _IMMUTABLE_BASES) or id(part) in seen:
+            continue
+        if kind is tuple or kind is frozenset or _is_named_tuple(kind):
+            seen.add(id(part))
+            if not IMMUTABLE.issuperset(map(type, part)):
+                stack.extend(part)
+        elif not is_frozen_arrow(part):
+            return False
+    return True
+
+
 def copy_as_far(value: Any, shared: list[Any]) -> Any:
     """Return a copy like `own_copy`, also of dataclasses. Parts of unknown types are kept and added to `shared`."""
     kind = type(value)
@@ -80,7 +97,7 @@ def _copy(value: Any, done: _Done) -> Any:
         return value
     if id(value) in done:
         return done[id(value)]
-    if issubclass(kind, tuple) and hasattr(kind, "_make") and not kind.__dictoffset__:
+    if _is_named_tuple(kind):
         return tuple.__new__(kind, _copy_tuple(tuple(value), done))
     if done.shared is not None and hasattr(kind, "__dataclass_fields__"):
         return _copy_dataclass(value, done)
@@ -95,6 +112,10 @@ def _copy(value: Any, done: _Done) -> Any:
         done.shared.append(value)
         new = value
     return done.setdefault(id(value), new)
+
+
+def _is_named_tuple(kind: type) -> bool:
+    return issubclass(kind, tuple) and hasattr(kind, "_make") and not kind.__dictoffset__
 
 
 def _parts(values: Iterable[Any], done: _Done) -> list[Any]:

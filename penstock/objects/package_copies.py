@@ -125,12 +125,19 @@ def _copy_polars(polars: Any, value: Any, part: Part) -> Any:
 
 
 def _copy_arrow(pyarrow: Any, value: Any, part: Part) -> Any:
-    kinds = ("Table", "RecordBatch", "Array", "ChunkedArray", "Scalar", "Schema", "Field", "DataType")
-    if module_of(type(value)) == "pyarrow._dataset":
-        return value
-    if issubclass(type(value), tuple(getattr(pyarrow, kind) for kind in kinds)):
+    if is_frozen_arrow(value):
         return value
     raise CannotCopy(value)
+
+
+def is_frozen_arrow(value: Any) -> bool:
+    """Return whether the value is an Arrow object that cannot be modified."""
+    kind = type(value)
+    pyarrow = loaded("pyarrow") if package_of(kind) == "pyarrow" else None
+    if pyarrow is None:
+        return False
+    kinds = ("Table", "RecordBatch", "Array", "ChunkedArray", "Scalar", "Schema", "Field", "DataType")
+    return module_of(kind) == "pyarrow._dataset" or issubclass(kind, tuple(getattr(pyarrow, each) for each in kinds))
 
 
 _PACKAGES: dict[str, Callable[[Any, Any, Part], Any]] = {

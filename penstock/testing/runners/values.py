@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from penstock.errors import PenstockError, SerializationError, TracingError
+from penstock.flows.decorator import flow
+from penstock.graph.futures import Future
 from penstock.graph.policies import INPUTS
+from penstock.runners.local.threads import ThreadRunner
 from penstock.runtime import task_run
 from penstock.tasks import task
 from penstock.testing.runners.support import RunnerBench
@@ -86,6 +89,10 @@ PLACES = {
 KINDS = ("list", "dict", "tuple", "bytearray", "object")
 
 
+def _make(kind: str) -> Any:
+    return make(kind)
+
+
 class ValueTests(RunnerBench):
     """Results that consumers modify in place."""
 
@@ -116,6 +123,110 @@ class ValueTests(RunnerBench):
         expected = [repr(make(kind)) for kind in KINDS for _ in range(2)]
         assert self.value(flow, workers=1) == expected
         assert self.value(flow, workers=2) == expected
+
+    @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+    def test_each_future_has_a_value_of_its_own(self, cached: bool) -> None:
+        makes = task(cache_policy=INPUTS if cached else None)(_make)
+        again = makes.with_options(refresh_cache=cached)
+        name = task(str)
+
+        def futures(kind: str, refresh: bool) -> list[Any]:
+            """Return futures of one key: of the same call, of equal calls, of another recipe, and of a `map`."""
+            one = (again if refresh else makes)(kind)
+            return [one, makes(kind), makes(name(kind)), *makes.map([kind, kind])]
+
+        def asks(refresh: bool) -> Any:
+            shown: list[Any] = []
+            for kind in KINDS:
+                first, *others = all_of_them = futures(kind, refresh)
+                spoil(kind, first.result())
+                assert first.result() is first.result()
+                assert "spoilt" in repr(first.result())
+                shown += [repr(future.result()) for future in others]
+                for future in others:
+                    spoil(kind, future.result())
+                shown += [repr(future.result()) for future in futures(kind, False)]
+                shown += [name(future) for future in all_of_them]
+            return shown
+
+        expected = [repr(make(kind)) for kind in KINDS for _ in range(4 + 5 + 5)]
+        for refresh in (False, False, True):  # cold, warm, refreshed
+            assert self.value(asks, refresh) == expected
+
+    @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+    def test_a_flow_returns_a_value_of_its_own_for_each_future(self, cached: bool) -> None:
+        makes = task(cache_policy=INPUTS if cached else None)(_make)
+
+        def flow() -> Any:
+            first = {kind: makes(kind) for kind in KINDS}
+            for kind, future in first.items():
+                spoil(kind, future.result())
+            return first, {kind: [makes(kind), *makes.map([kind, kind])] for kind in KINDS}
+
+        for _ in range(2):
+            first, others = self.value(flow)
+            for kind in KINDS:
+                assert "spoilt" in repr(first[kind])
+                assert list(map(repr, others[kind])) == [repr(make(kind))] * 3
+                for number, value in enumerate(others[kind]):
+                    spoil(kind, value)
+                    assert list(map(repr, others[kind][number + 1 :])) == [repr(make(kind))] * (2 - number)
+
+    @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+    def test_flows_inside_of_others_get_values_of_their_own(self, cached: bool) -> None:
+        makes = task(cache_policy=INPUTS if cached else None)(_make)
+
+        def inner(kind: str, given: Any) -> Any:
+            spoil(kind, makes(kind).result())
+            before = repr(given)
+            if not isinstance(given, Future):
+                spoil(kind, given)
+            return before, makes(kind)
+
+        joined, apart = flow(inner), flow(runner=ThreadRunner(workers=1))(inner)
+
+        def outer() -> Any:
+            shown = []
+            for kind in KINDS:
+                for nested in (joined, apart):
+                    outside, passed = makes(kind), makes(kind)
+                    spoil(kind, outside.result())
+                    if nested is apart:
+                        shown.append(repr(passed.result()))
+                        spoil(kind, passed.result())
+                    _, inside = nested(kind, passed)
+                    shown.append(repr(makes(kind).result()))
+                    shown.append(repr(inside.result() if nested is joined else inside))
+                    if nested is apart:
+                        shown.append(nested(kind, passed)[0])
+            return shown
+
+        expected = [repr(make(kind)) for kind in KINDS for _ in range(6)]
+        assert self.value(outer) == expected
+        assert self.value(outer) == expected
+
+    @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+    def test_what_a_task_does_to_an_item_of_a_result_the_result_does_not_show(self, cached: bool) -> None:
+        @task(cache_policy=INPUTS if cached else None)
+        def makes_both(kinds: tuple[str, ...]) -> Any:
+            return {kind: make(kind) for kind in kinds}
+
+        @task
+        def spoils(kind: str, value: Any) -> str:
+            spoil(kind, value)
+            return kind
+
+        def flow() -> Any:
+            made = makes_both(KINDS)
+            for kind in KINDS:
+                spoils.submit(kind, made[kind]).result()
+                item, same = made[kind], made[kind]
+                spoil(kind, item.result())
+                assert repr(same.result()) == repr(make(kind))
+            return {kind: repr(value) for kind, value in made.result().items()}
+
+        for _ in range(2):
+            assert self.value(flow) == {kind: repr(make(kind)) for kind in KINDS}
 
     @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
     def test_what_a_task_keeps_of_its_result_is_its_own(self, cached: bool) -> None:

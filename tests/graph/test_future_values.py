@@ -1,0 +1,135 @@
+"""The value of a future is its own: what the flow does to it neither another future nor a task sees."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any, cast
+
+import pytest
+
+from penstock import INPUTS, flow, task
+from penstock.graph.futures import Future, Source
+from penstock.objects.copies import immutable
+from penstock.runners import ThreadRunner
+
+
+@task(cache_policy=INPUTS)
+def rows(n: int) -> Any:
+    return list(range(n))
+
+
+@task
+def size(value: Any) -> int:
+    return len(value)
+
+
+class _Slow:
+    """Returns a new value for each of two threads, once both of them asked."""
+
+    def __init__(self) -> None:
+        self.both = threading.Barrier(2)
+        self.own_values: dict[int, Any] = {}
+
+    def value(self, node: int, timeout: float | None) -> Any:
+        self.both.wait(60)
+        return []
+
+    def hold(self, node: int, change: int) -> None: ...
+
+    def refuse_in_tasks(self, node: int) -> None: ...
+
+
+def test_threads_that_ask_one_future_get_one_object() -> None:
+    future: Future[Any] = Future(0, cast(Source, _Slow()))
+    got: list[Any] = []
+    threads = [threading.Thread(target=lambda: got.append(future.result())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert got[0] is got[1] is future.result()
+
+
+def test_futures_that_are_awaited_have_values_of_their_own() -> None:
+    @flow
+    async def waits() -> Any:
+        one, other = rows(2), rows(2)
+        first, second = await asyncio.gather(one, other)
+        first.append("spoilt")
+        assert await one is one.result() is first
+        assert await other is other.result() is second
+        return second, rows(2)
+
+    assert waits.run().result() == ([0, 1], [0, 1])
+
+
+def test_what_a_flow_maps_over_is_what_the_task_returned() -> None:
+    @flow
+    def maps() -> Any:
+        made = rows(2)
+        made.result().append("spoilt")
+        return size.map([made]), rows.map(made)
+
+    assert maps() == ([2], [[], [0]])
+
+
+def test_a_future_of_another_run_is_passed_as_the_task_returned_it() -> None:
+    @flow
+    def outer() -> Any:
+        made = rows(2)
+        made.result().append("spoilt")
+
+        @flow(runner=ThreadRunner(workers=1))
+        def inner() -> Any:
+            return size(made)
+
+        return inner()
+
+    assert outer() == 2
+
+
+def test_a_plan_goes_on_with_the_values_that_a_run_has() -> None:
+    @flow
+    def branches() -> Any:
+        made, same = rows(2), rows(2)
+        made.result().append("spoilt")
+        return rows(len(same))
+
+    assert branches() == [0, 1]
+    plan = branches.plan()
+    assert plan.stopped_at is None
+    assert len(plan.graph) == 1
+
+
+def test_an_immutable_value_is_shared_by_all_futures_of_a_key() -> None:
+    @task(cache_policy=INPUTS)
+    def text(n: int) -> tuple[str, int]:
+        return "x" * 1_000_000, n
+
+    @flow
+    def many() -> Any:
+        values = text.map([1] * 10).result()
+        assert all(value is values[0] for value in values)
+        return len(values)
+
+    assert [many(), many()] == [10, 10]
+
+
+def test_what_cannot_be_modified_is_known_however_it_is_nested() -> None:
+    deep: Any = ()
+    for _ in range(10_000):
+        deep = (deep, deep)
+    assert immutable(deep)
+    assert immutable((1, ("a", frozenset([(b"", None)]))))
+    for mutable in ([], (1, []), {}, set(), bytearray(), (1, (2, {"a": 1})), object(), _Slow()):
+        assert not immutable(mutable)
+
+
+@pytest.mark.needs("pyarrow")
+def test_tables_of_arrow_cannot_be_modified_and_are_shared() -> None:
+    import pyarrow
+
+    table = pyarrow.table({"n": [1, 2]})
+    assert immutable((table, table["n"]))
+    assert not immutable((table, [table]))
