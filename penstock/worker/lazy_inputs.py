@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from penstock.digests.python import register_digest
@@ -34,8 +34,9 @@ _WRITTEN = r"\b(?:pyarrow\.dataset|ds|pads|pa_ds)\.Dataset\b"
 """Matches annotations that cannot be evaluated because their imports are for type checkers only."""
 
 
-_SAID = "checksum verification failed"
-"""Pyarrow's message for a damaged page, also inside errors of other libraries such as DuckDB."""
+_WRONG = "checksum verification failed"
+_MISSING = "No such file"
+"""Messages of pyarrow for a damaged page and a removed file, also inside errors of other libraries such as DuckDB."""
 
 
 def lazy_parameters(fn: Callable[..., Any]) -> frozenset[str]:
@@ -98,44 +99,56 @@ def lost_input(
 ) -> tuple[int, ResultRecord] | None:
     """Return the input whose stored bytes a task found missing or damaged while reading them itself, or None.
 
-    This concerns lazy values, which scans, Dask and Ray read during use.
+    This concerns values that pyarrow, Dask and Ray read while they are used: datasets, and with `lazy` all tables.
     """
-    stored = [(n, source) for n, source in call.inputs.items() if source.record is not None]
-    damaged = _chained(error, DamagedResult)
-    if damaged is not None:
-        for node, source in stored:
-            assert source.record is not None  # selected above
-            if damaged.where.startswith(source.record.files):
-                return node, source.record
+    errors = list(_chain(error))
+    stored = [(n, source, source.record) for n, source in call.inputs.items() if source.record is not None]
+    for each in errors:
+        if is_a(each, DamagedResult):
+            where: str = each.where
+            return next(((node, record) for node, _, record in stored if where.startswith(record.files)), None)
+    # Pyarrow reports a missing file, wrong checksum or corrupt page without our error, so the files must be checked.
+    corrupt = any(_of_arrow(each) or _WRONG in text_of(each) for each in errors)
+    if not corrupt and not any(map(_of_missing_file, errors)):
         return None
-    # Pyarrow reports a wrong checksum or corrupt page without the file, so the files must be checked.
-    if not lazy or not (_of_arrow(error) or _SAID in text_of(error)):
-        return None
+    for node, source, record in stored:
+        if (lazy or record.lazy) and _is_damaged(open_results(source.store), record, whole=corrupt):
+            return node, record
+    return None
+
+
+def _is_damaged(results: ResultStore, record: ResultRecord, *, whole: bool) -> bool:
+    """Return whether a file is missing or has the wrong size; with `whole`, or any wrong byte."""
     from penstock.storage.formats.parts.manifests import value_files
 
-    for node, source in stored:
-        assert source.record is not None  # chosen so
-        try:
-            for file in value_files(open_results(source.store).store, source.record):
-                file.verify()
-        except DamagedResult:
-            return node, source.record
-    return None
+    try:
+        files = value_files(results.store, record)
+        for file in files:
+            file.open().close()
+        for file in files if whole else ():
+            file.verify()
+    except DamagedResult:
+        return True
+    return False
 
 
-def _chained(error: BaseException | None, kind: type[DamagedResult]) -> DamagedResult | None:
-    """Return the error or its cause that is of the given kind."""
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the error and its causes."""
     for _ in range(8):
-        if error is None or is_a(error, kind):
-            return error
+        if error is None:
+            return
+        yield error
         cause = _CAUSE(error)
         error = _CONTEXT(error) if cause is None else cause
-    return None
 
 
 # Bypasses whatever the error's class defines for this attribute.
 _CAUSE: Callable[[BaseException], BaseException | None] = BaseException.__dict__["__cause__"].__get__
 _CONTEXT: Callable[[BaseException], BaseException | None] = BaseException.__dict__["__context__"].__get__
+
+
+def _of_missing_file(error: BaseException) -> bool:
+    return is_a(error, FileNotFoundError) or _MISSING in text_of(error)
 
 
 def _of_arrow(error: BaseException) -> bool:

@@ -14,9 +14,11 @@ import pytest
 
 import penstock
 from penstock import INPUTS, StoredResult, flow, task
+from penstock.environments import Environment
 from penstock.errors import SerializationError, TracingError
 from penstock.runs import Run
-from penstock.settings import Settings, load_settings
+from penstock.settings import Settings, current_settings, load_settings
+from penstock.storage.results import maintenance
 from penstock.testing.runners import tasks
 from penstock.worker.lazy_inputs import lazy_parameters
 
@@ -137,6 +139,52 @@ def test_a_table_that_turns_out_damaged_is_made_again_in_the_same_run(
 ) -> None:
     assert run(damaging, any_settings, log=str(tmp_path)).result() == ROWS * (ROWS - 1) // 2
     assert tasks.marks(str(tmp_path), "large") == 2
+
+
+in_parts = large.with_options(result_serializer="parquet/dataset")
+
+
+@flow
+def removed_while_it_is_used(log: str, how: str) -> int:
+    return removes_and_adds(in_parts(ROWS, log), how, log)
+
+
+@task(cache_policy=INPUTS - "log")
+def removes_and_adds(table: Any, how: str, log: str) -> int:
+    if not tasks.marks(log, "removed"):
+        tasks.mark(log, "removed")
+        results = Environment(current_settings()).results()
+        assert maintenance.rm(results, large.task_key) == 1
+        maintenance.gc(results, grace_seconds=0)
+    try:
+        numbers = table.to_table(columns=["n"])["n"]
+    except OSError as error:
+        if how == "as it is":
+            raise
+        raise RuntimeError("cannot read the table") from error
+    return int(pc.sum(numbers).as_py())
+
+
+@pytest.mark.parametrize("how", ["as it is", "inside of another"])
+def test_a_dataset_whose_files_are_removed_under_a_task_is_made_again(
+    how: str, tmp_path: Path, any_settings: Settings
+) -> None:
+    log = str(tmp_path / "log")
+    os.mkdir(log)
+    assert run(removed_while_it_is_used, any_settings, log=log, how=how).result() == sum(range(ROWS))
+    assert tasks.marks(log, "large") == 2
+
+
+def test_a_file_that_a_task_does_not_find_is_not_blamed_on_its_inputs(any_settings: Settings, tmp_path: Path) -> None:
+    @task(cache_policy=INPUTS)
+    def opens(table: Any) -> int:
+        return len(Path("not there").read_text())
+
+    log = str(tmp_path / "log")
+    os.mkdir(log)
+    with pytest.raises(FileNotFoundError, match="not there"):
+        run(flow(lambda log: opens(in_parts(ROWS, log))), any_settings, log=log)
+    assert tasks.marks(log, "large") == 1
 
 
 def test_what_is_no_table_cannot_be_taken_lazily(settings: Settings) -> None:
