@@ -8,9 +8,8 @@ from typing import Any
 
 from penstock.digests.python import digest_bytes
 from penstock.errors import DigestError
-from penstock.graph.arguments import SMALL, replace_futures, stands_for_nodes
-
-_UNCHANGING = SMALL | {str, bytes, frozenset}
+from penstock.graph.arguments import replace_futures, stands_for_nodes
+from penstock.objects.copies import immutable
 
 
 def call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], changed: Callable[[], Exception]) -> Any:
@@ -42,7 +41,8 @@ def _value(argument: Any) -> Any:
 
 def _state(owner: Any) -> bytes | None:
     """Return bytes that reflect the state of a value; None if it is immutable or its state cannot be determined."""
-    if type(owner) in _UNCHANGING or isinstance(owner, type | ModuleType):
+    # The pickle of a Dataset changes when it is read, although the Dataset does not.
+    if immutable(owner) or isinstance(owner, type | ModuleType):
         return None
     try:
         return digest_bytes(owner)

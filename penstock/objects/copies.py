@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from penstock.errors import SerializationError
-from penstock.objects.package_copies import CannotCopy, is_frozen_arrow, package_copy
+from penstock.objects.package_copies import CannotCopy, is_frozen, package_copy
 
 IMMUTABLE: frozenset[type] = frozenset({
     *(int, str, float, bool, type(None), bytes, complex, range, slice, type(...), type(NotImplemented)),
@@ -69,7 +69,7 @@ def immutable(value: Any) -> bool:
             seen.add(id(part))
             if not IMMUTABLE.issuperset(map(type, part)):
                 stack.extend(part)
-        elif not is_frozen_arrow(part):
+        elif not is_frozen(part):
             return False
     return True
 

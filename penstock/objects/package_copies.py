@@ -125,19 +125,22 @@ def _copy_polars(polars: Any, value: Any, part: Part) -> Any:
 
 
 def _copy_arrow(pyarrow: Any, value: Any, part: Part) -> Any:
-    if is_frozen_arrow(value):
+    if _is_frozen_arrow(pyarrow, value):
         return value
     raise CannotCopy(value)
 
 
-def is_frozen_arrow(value: Any) -> bool:
-    """Return whether the value is an Arrow object that cannot be modified."""
-    kind = type(value)
-    pyarrow = loaded("pyarrow") if package_of(kind) == "pyarrow" else None
-    if pyarrow is None:
-        return False
+def _is_frozen_arrow(pyarrow: Any, value: Any) -> bool:
     kinds = ("Table", "RecordBatch", "Array", "ChunkedArray", "Scalar", "Schema", "Field", "DataType")
+    kind = type(value)
     return module_of(kind) == "pyarrow._dataset" or issubclass(kind, tuple(getattr(pyarrow, each) for each in kinds))
+
+
+def is_frozen(value: Any) -> bool:
+    """Return whether the value is a table of Arrow or a Dataset, which have no way to be modified."""
+    package = package_of(type(value))
+    module = loaded(package) if package in ("pyarrow", "ray") else None
+    return module is not None and (package == "ray" or _is_frozen_arrow(module, value))
 
 
 _PACKAGES: dict[str, Callable[[Any, Any, Part], Any]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -133,3 +134,25 @@ def test_tables_of_arrow_cannot_be_modified_and_are_shared() -> None:
     table = pyarrow.table({"n": [1, 2]})
     assert immutable((table, table["n"]))
     assert not immutable((table, [table]))
+
+
+@pytest.mark.needs("pyarrow")
+@pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+def test_reading_a_dataset_through_its_future_is_no_change(cached: bool, tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.dataset as ds
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"n": [1, 2, 3]}), tmp_path / "table.parquet")
+
+    @task(cache_policy=INPUTS if cached else None)
+    def opens(path: str) -> Any:
+        return ds.dataset(path)
+
+    @flow
+    def reads() -> Any:
+        table = opens(str(tmp_path / "table.parquet"))
+        batches = list(table.to_batches())
+        return table.count_rows(), table.to_table()["n"].to_pylist(), table.head(2).num_rows, len(batches)
+
+    assert [reads(), reads()] == [(3, [1, 2, 3], 2, 1)] * 2
