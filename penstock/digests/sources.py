@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import (
     BuiltinFunctionType,
@@ -30,12 +29,12 @@ from penstock.digests.code.syntax import (
     class_syntax,
     encode_tree,
     function_code_digest,
-    function_syntax,
     module_syntax,
 )
 from penstock.digests.definitions.attached import asked_in, attached
 from penstock.digests.definitions.made_classes import is_made, is_placeless, members
 from penstock.digests.definitions.mentioned import BUILTIN, Named, find
+from penstock.digests.definitions.written import names_of_modules, written
 from penstock.digests.functions import closure_items, dispatched, function_content
 from penstock.digests.names import (
     MAIN_NAMES,
@@ -153,13 +152,15 @@ def task_code(fn: Callable[..., Any], is_project: Callable[[str], bool] | None =
         return Reach(fn, is_project).digest()
 
 
-def reached(fn: Callable[..., Any]) -> list[tuple[Any, list[tuple[str, Any]]]]:
-    """The functions, classes, modules and objects whose code counts in `task_code`, and what their names mean there.
+def reached(fn: Callable[..., Any]) -> list[tuple[Any, list[tuple[str, str, Any]]]]:
+    """Return the functions, classes, modules and objects whose code counts in `task_code`.
 
+    With each come the names of project modules that it uses: the module, the name in it, and what it means now.
     Raises as `task_code`.
     """
     with own_module(home_of(behind(fn, is_project_module))):
-        return [(value, [(name, found) for name, found, _ in names]) for value, names in Reach(fn).pieces()]
+        reach = Reach(fn)
+        return [(value, list(names_of_modules(value, reach.is_project))) for value, _ in reach.pieces()]
 
 
 def behind(fn: Any, is_project: Callable[[str], bool]) -> Any:
@@ -293,24 +294,20 @@ class Reach:
     def names_of(self, value: Any) -> Iterator[tuple[str, Any]]:
         """Yield the free names of a piece of code and the objects behind them."""
         if isinstance(value, FunctionType):
-            tree, scope = function_syntax(value), value.__globals__
             yield from closure_items(value)
             yield from enumerate_names("default", (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()))
             if hasattr(value, "__wrapped__"):
                 yield "__wrapped__", value.__wrapped__
-            inner: tuple[str, ...] = value.__code__.co_freevars
         elif is_made(value):
             yield from members(value)
             return
-        elif isinstance(value, type):
-            tree, scope, inner = class_syntax(value), vars(sys.modules[value.__module__]), ()
-        elif isinstance(value, ModuleType):
-            tree, scope, inner = module_syntax(value), vars(value), ()
-        else:
+        found_in = written(value)
+        if found_in is None:
             yield from self.held_by(value)
             return
+        tree, scope, inner = found_in
         self.trees.append(tree)
-        for mention in mentions(tree, known=frozenset(inner)):
+        for mention in mentions(tree, known=inner):
             found = find(mention, scope, self.is_project)
             if found is not BUILTIN:
                 yield ".".join(mention.path), found

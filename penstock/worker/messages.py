@@ -54,8 +54,8 @@ class ShippedTask:
     """Whether the driver must hold the lock of a key before it may be computed."""
     store: str | None = None
     """The store of its results, if it is not the run's."""
-    code: dict[str, str] = field(default_factory=dict)
-    """Digests of the functions that count in its keys, until this process has compared its own with them."""
+    code: dict[tuple[str, str], tuple[bool, dict[str, str]]] = field(default_factory=dict)
+    """Digests of the code that counts in its keys, by place, until this process has compared its own with them."""
 
 
 @dataclass(slots=True, eq=False)

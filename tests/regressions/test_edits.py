@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-from penstock.errors import RunnerError
 
 Project = Callable[..., ModuleType]
 
@@ -155,121 +150,6 @@ def test_closures_over_different_values_do_not_share_a_result() -> None:
         return multiplied
 
     assert [times(2)(10), times(3)(10), times(2)(10)] == [20, 30, 20]
-
-
-# -- edits after the driver has imported what it runs ------------------------------------------------------------------
-
-SPREAD = """
-    from penstock import INPUTS, TASK_CODE, TASK_SOURCE, flow, task
-    from penstock.runners import ProcessRunner
-    import spread_helpers
-
-    @task(cache_policy=INPUTS + TASK_CODE)
-    def reaching(n):
-        "What it does."
-        return spread_helpers.Scale(n).scaled()
-
-    @task(cache_policy=INPUTS + TASK_SOURCE)
-    def alone(n):
-        return n + 1
-
-    @task(cache_policy=INPUTS, key_name="unversioned")
-    def unversioned(n):
-        return n + 1
-
-    @flow(runner=ProcessRunner(1))
-    def pipeline(names):
-        return [globals()[name](1) for name in names]
-"""
-SPREAD_HELPERS = """
-    FACTOR = 2
-    FOLDER = "/here"
-
-    class Scale:
-        def __init__(self, n):
-            self.n = n
-
-        def scaled(self):
-            return times(self.n)
-
-    def times(n):
-        "Multiply."
-        return n * FACTOR + (FOLDER == "")
-"""
-
-
-def edit(module: ModuleType, old: str, new: str) -> None:
-    """Change the source of a module that stays as it was imported here."""
-    path = Path(str(module.__file__))
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new) + "\n# edited\n")  # of another size, or Python may not notice
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("old", "new", "named"),
-    [
-        ("n * FACTOR", "n * FACTOR + 1", "times"),
-        ("times(self.n)", "-times(self.n)", "Scale.scaled"),
-        ("self.n = n", "self.n = n + 1", "Scale.__init__"),
-        ("FACTOR = 2", "FACTOR = 3", "FACTOR"),
-    ],
-)
-def test_workers_do_not_run_code_that_was_edited_after_the_driver_imported_it(
-    project: Project, old: str, new: str, named: str
-) -> None:
-    spread = project(spread=SPREAD, spread_helpers=SPREAD_HELPERS)
-    spread.pipeline.plan(["reaching"])
-    edit(sys.modules["spread_helpers"], old, new)
-    with pytest.raises(RunnerError, match=re.escape(f"than the driver: spread_helpers.{named} [")):
-        spread.pipeline(["reaching"])
-    assert project(spread=SPREAD, spread_helpers=SPREAD_HELPERS).pipeline(["reaching"]) == [2]
-
-
-@pytest.mark.slow
-def test_workers_run_tasks_as_the_driver_has_them(project: Project) -> None:
-    spread = project(spread=SPREAD, spread_helpers=SPREAD_HELPERS)
-    names = ["reaching", "alone", "unversioned"]
-    spread.pipeline.plan(names)
-    edit(spread, "return n + 1", "return n + 2")
-    edit(spread, ".scaled()", ".scaled() + 1")
-    assert spread.pipeline(names) == [2, 2, 2]
-
-
-@pytest.mark.slow
-def test_edits_that_change_nothing_of_what_runs_do_not_stop_workers(project: Project) -> None:
-    spread = project(spread=SPREAD, spread_helpers=SPREAD_HELPERS)
-    spread.pipeline.plan(["reaching"])
-    edit(sys.modules["spread_helpers"], '"Multiply."', '"Multiply, and nothing else."')
-    edit(sys.modules["spread_helpers"], 'FOLDER = "/here"', 'FOLDER = "/there"')
-    assert spread.pipeline(["reaching"]) == [2]
-
-
-@pytest.mark.slow
-def test_a_function_that_was_replaced_here_alone_is_told_and_not_passed_over(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spread = project(spread=PATCHED, spread_helpers=SPREAD_HELPERS)
-    assert spread.pipeline() == 2
-    monkeypatch.setattr(sys.modules["spread_helpers"], "times", lambda n: -n)
-    with pytest.raises(RunnerError, match=re.escape("than the driver: spread_helpers.times [")):
-        spread.pipeline()
-
-
-PATCHED = """
-    from penstock import INPUTS, TASK_CODE, flow, task
-    from penstock.runners import ProcessRunner
-    import spread_helpers
-
-    @task(cache_policy=INPUTS + TASK_CODE)
-    def by_name(n):
-        return spread_helpers.times(n)
-
-    @flow(runner=ProcessRunner(1))
-    def pipeline():
-        return by_name(1)
-"""
 
 
 def test_a_task_may_ask_for_its_run_whatever_counts_in_its_key(project: Project) -> None:

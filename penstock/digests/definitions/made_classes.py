@@ -34,15 +34,18 @@ def is_placeless(value: object) -> bool:
     return isinstance(value, type) and value.__module__ == "types" and not hasattr(types, value.__name__)
 
 
-def members(cls: type) -> Iterator[tuple[str, Any]]:
-    """Yield the parts of such a class by name: bases, fields with their defaults, members, attributes, methods."""
+def members(cls: type, *, annotated: bool = True) -> Iterator[tuple[str, Any]]:
+    """Yield the parts of such a class by name: bases, fields with their defaults, members, attributes, methods.
+
+    Annotations may refer to what does not exist yet (Python 3.14 evaluates them here); `annotated=False` omits them.
+    """
     for number, base in enumerate(cls.__bases__):
         yield f"<base {number}>", base
     held = vars(cls)
     if isinstance(cls, enum.EnumType):
         yield "<members>", [(name, member.value) for name, member in _enum_members(cls)]
         return
-    if annotations := inspect.get_annotations(cls):
+    if annotated and (annotations := inspect.get_annotations(cls)):
         yield "<annotations>", list(annotations.items())
     for name in ("__required_keys__", "__readonly_keys__"):
         if name in held:

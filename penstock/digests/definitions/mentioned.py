@@ -6,7 +6,7 @@ import builtins
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -29,26 +29,48 @@ BUILTIN = object()
 
 def find(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Any:
     """Return the object behind a dotted name. Stops at the first object outside of project modules."""
+    return list(_followed(mention, scope, is_project))[-1][-1]
+
+
+def place_of(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> tuple[str, str, Any] | None:
+    """Return the project module through which a dotted name leads last, the name in it, and the object there.
+
+    None for names that lead through none, and for those of modules.
+    """
+    module, name, found = list(_followed(mention, scope, is_project))[-1]
+    if found is BUILTIN or isinstance(found, Named | ModuleType) or not name:
+        return None
+    return module, name, found
+
+
+def _followed(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Iterator[tuple[str, str, Any]]:
+    """Yield the module, the name in it and the object behind it for each step of a dotted name."""
     name, *rest = mention.path
     if mention.imported is not None:
-        found = _imported(mention, scope, is_project)
-    elif name in scope:
-        found = scope[name]
+        module, inner = _absolute(mention, scope), mention.imported[1]
+        found = _imported(module, inner, is_project)
+        yield module, inner or "", found
     else:
-        return BUILTIN if hasattr(builtins, name) else UNBOUND
+        missing = BUILTIN if hasattr(builtins, name) else UNBOUND
+        found = scope.get(name, missing)
+        yield str(scope.get("__name__")), name, found
     for attribute in rest:
         if not (isinstance(found, ModuleType) and is_project(found.__name__)):
             break
-        submodule = sys.modules.get(f"{found.__name__}.{attribute}", UNBOUND)
-        found = getattr(found, attribute, submodule)
-    return found
+        home = found.__name__
+        found = getattr(found, attribute, sys.modules.get(f"{home}.{attribute}", UNBOUND))
+        yield home, attribute, found
 
 
-def _imported(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Any:
-    """Return what an import inside a function binds. Imports project modules only, as the function itself would."""
-    module, name = mention.imported or ("", None)
+def _absolute(mention: Mention, scope: dict[str, Any]) -> str:
+    module = mention.imported[0] if mention.imported is not None else ""
     if module.startswith("."):
-        module = importlib.util.resolve_name(module, scope.get("__package__") or "")
+        return importlib.util.resolve_name(module, scope.get("__package__") or "")
+    return module
+
+
+def _imported(module: str, name: str | None, is_project: IsProject) -> Any:
+    """Return what an import inside a function binds. Imports project modules only, as the function itself would."""
     if not is_project(module) or not (module in sys.modules or _can_be_found(module)):
         # Even if it is loaded: a key must not depend on what else the process has imported.
         return Named(f"library {module}:{name}" if name else f"library {module}")

@@ -2,158 +2,124 @@
 
 Tasks travel by value, and what they call by name: it is whatever the module says where they arrive. If that is another
 release of the project, or a file that was edited after the driver had imported it, results of its code would lie under
-the key of the driver's. So the driver says what the functions and methods compile to that count in the key, and which
-numbers and words they use, and workers refuse to run others. Both have the same version of Python. Of constants that
-may well differ from one machine to the other, such as paths, nothing is said.
+the key of the driver's. So the driver says what is at the places that count in the key, and workers refuse to run
+another. What each process has of its own is not compared: caches, counters, the time of the start, paths.
 """
 
 from __future__ import annotations
 
 import importlib
-import inspect
-import re
 import sys
-from collections.abc import Iterator, Mapping
-from types import FunctionType, ModuleType, NoneType
+from collections.abc import Iterable
+from types import FunctionType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from penstock.digests.code.byte_code import behaviour_digest
-from penstock.digests.names import MAIN_NAMES, is_project_module
-from penstock.digests.python import digest
+from penstock.digests.names import is_project_module
 from penstock.digests.sources import behind, reached
 from penstock.errors import DigestError, RunnerError
-from penstock.objects.texts import kind_name, module_of
 from penstock.worker.messages import ShippedTask
+from penstock.worker.shipping.code_places import (
+    CODE,
+    MISSING,
+    UNKNOWN,
+    Contents,
+    Place,
+    digest_of,
+    found_at,
+    is_changed_by_its_loader,
+    parts_of,
+    places_of,
+)
+from penstock.worker.shipping.process_state import is_of_process
+
+Code = dict[Place, tuple[bool, Contents]]
+"""By place: whether the source of functions was digested, and the digests."""
 
 _SHOWN = 3
-_MOST_PARTS = 1_000
-_known: WeakKeyDictionary[Any, tuple[str, dict[str, str]]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Any, tuple[str, Code]] = WeakKeyDictionary()
 """By function: the digest of its code, and what was said of it."""
-_seen: WeakKeyDictionary[ModuleType, dict[str, str | None]] = WeakKeyDictionary()
-"""Constants as they were at first: a counter goes on while tasks run."""
+_seen: WeakKeyDictionary[ModuleType, tuple[Any, dict[tuple[str, bool], str]]] = WeakKeyDictionary()
+"""Constants of a module, as it was loaded, when they were first compared: a counter goes on while tasks run."""
 
 
-def code_of(shipped_task: ShippedTask) -> dict[str, str]:
-    """The functions (`module:name`) and constants (`module=name`) that count in the task's keys, with a digest of each.
-
-    Only what workers import. Nothing for a task whose keys hold no code.
-    """
+def code_of(shipped_task: ShippedTask) -> Code:
+    """Return digests of what workers import and what counts in the task's keys. Nothing if the keys hold no code."""
     parts = dict(shipped_task.template.static) if shipped_task.template is not None else {}
     of_key = parts.get("task_code") or parts.get("task_source")
-    fn = shipped_task.task.fn
     if of_key is None:
         return {}
+    fn = shipped_task.task.fn
     key = behind(fn, is_project_module)
     known = _known.get(key) if type(key) is FunctionType else None
     if known is not None and known[0] == of_key:
         return known[1]
     try:
-        code = dict(_importable(reached(fn) if "task_code" in parts else [(key, [])]))
+        pieces = reached(fn) if "task_code" in parts else [(key, [])]
     except DigestError:  # whoever asks for the key learns why
         return {}
+    code = {place: _contents(place, value) for place, value in places_of(pieces)}
     if type(key) is FunctionType:
         _known[key] = (of_key, code)
     return code
 
 
+def _contents(place: Place, value: Any) -> tuple[bool, Contents]:
+    by_source = is_changed_by_its_loader(place[0])
+    return by_source, {name: digest_of(part, by_source=by_source) for name, part in parts_of(value)}
+
+
 def check_code(shipped_task: ShippedTask) -> None:
-    """Raise `RunnerError` if a function that counts in the task's keys is another one here."""
-    differing = [place for place, there in shipped_task.code.items() if _found(place) not in (None, there)]
+    """Raise `RunnerError` if what counts in the task's keys is something else here."""
+    differing = list(_differing(shipped_task.code))
     if not differing:
         shipped_task.code = {}  # each is compared once
         return
-    shown = ", ".join(re.sub("[:=]", ".", place) for place in differing[:_SHOWN])
-    more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
-    module = sys.modules[re.split("[:=]", differing[0])[0]]
+    names = list(dict.fromkeys(f"{module}.{path}".partition(".<")[0] for module, path in differing))
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    module = sys.modules[differing[0][0]]
     raise RunnerError(
-        f"a worker imports other code than the driver: {shown}{more}",
+        f"a worker imports other code than the driver: {', '.join(names[:_SHOWN])}{more}",
         where=f"task {shipped_task.task.name}; {getattr(module, '__file__', module.__name__)} on the worker",
         because="its results would lie under the key of the driver's code",
-        hint="start the driver again if the file was edited since it was imported there; on clusters, install the same "
-        "version everywhere or send it along with ship=[...]",
+        hint="if the file was edited, restart the driver (or the workers, whichever imported it before); on clusters, "
+        "install the same version everywhere or send it along with ship=[...]; what the program sets in a module at "
+        "run time, or reads from its environment, set on workers with worker_setup=, or pass it as an argument",
     )
 
 
-def _importable(counting: list[tuple[Any, list[tuple[str, Any]]]]) -> Iterator[tuple[str, str]]:
-    for value, names in counting:
-        if type(value) is FunctionType:
-            module, qualname = str(value.__globals__.get("__name__")), value.__qualname__
-        elif isinstance(value, type):
-            module, qualname = module_of(value), kind_name(value)
-        else:
+def _differing(code: Code) -> Iterable[Place]:
+    for place, (by_source, told) in code.items():
+        module = _imported(place[0])
+        if module is None:
             continue
-        loaded = sys.modules.get(module)
-        yield from _replaced(names, vars(loaded) if loaded is not None else {})
-        if module in MAIN_NAMES or loaded is None or _attribute(loaded, qualname) is not value:
-            continue  # it travels by value
-        members = {f".{name}": member for name, member in vars(value).items()} if isinstance(value, type) else {}
-        for name, member in ({"": value} | members).items():
-            if (fn := _function(member)) is not None and fn.__globals__.get("__name__") == module:
-                yield f"{module}:{qualname}{name}", behaviour_digest(fn)
-        for name, found in names:
-            if vars(loaded).get(name, ...) is not found:
-                continue
-            if _is_everywhere_the_same(found):
-                yield f"{module}={name}", digest(found)
-            elif type(found) is FunctionType:
-                yield f"{module}:{name}", behaviour_digest(found)
+        value = found_at(place)
+        parts = dict(parts_of(value)) if value is not MISSING else {}
+        for name, there in told.items():
+            path = ".".join(filter(None, (place[1], name)))
+            part = parts.get(name, MISSING)
+            here = _here(module, path, part, by_source)
+            if here != there and UNKNOWN not in (here, there) and not is_of_process(module, path, part):
+                yield place[0], path
 
 
-def _replaced(names: list[tuple[str, Any]], scope: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is used as `module.function`: another function may have been put there, as tests do."""
-    for name, found in names:
-        head, _, rest = name.partition(".")
-        module = scope.get(head)
-        if rest and type(module) is ModuleType and type(found) is FunctionType and _attribute(module, rest) is found:
-            yield f"{module.__name__}:{rest}", behaviour_digest(found)
+def _here(module: ModuleType, path: str, part: Any, by_source: bool) -> str | None:
+    if part is MISSING or isinstance(part, (*CODE, type)):
+        return None if part is MISSING else digest_of(part, by_source=by_source)
+    loaded = vars(module).get("__spec__")
+    known = _seen.get(module)
+    if known is None or known[0] is not loaded:  # reloading makes another
+        known = _seen[module] = (loaded, {})
+    if (path, by_source) not in known[1]:
+        known[1][path, by_source] = digest_of(part, by_source=by_source)
+    return known[1][path, by_source]
 
 
-def _found(place: str) -> str | None:
-    """The digest of the function or constant of this module and name here; None if there is none."""
-    name, kind, qualname = re.split("([:=])", place)
-    module = sys.modules.get(name)
-    if module is None:
+def _imported(name: str) -> ModuleType | None:
+    if name not in sys.modules:
         try:
-            module = importlib.import_module(name)
+            importlib.import_module(name)
         except Exception:  # noqa: BLE001 (if the task needs it, the task tells)
             return None
-    if kind == "=":
-        seen = _seen.setdefault(module, {})
-        if qualname not in seen:
-            constant = vars(module).get(qualname, ...)
-            seen[qualname] = digest(constant) if _is_everywhere_the_same(constant) else None
-        return seen[qualname]
-    fn = _function(_attribute(module, qualname))
-    return None if fn is None else behaviour_digest(fn)
-
-
-def _is_everywhere_the_same(constant: Any) -> bool:
-    """Whether it is made of numbers and words alone. Paths, hosts and objects are each machine's own; lists change."""
-    stack, left = [constant], _MOST_PARTS
-    while stack:
-        value, left = stack.pop(), left - 1
-        if type(value) in (tuple, frozenset) and len(value) <= left:
-            stack.extend(value)
-        elif type(value) is str:
-            if not value.replace("_", "").isalnum():
-                return False
-        elif type(value) not in (int, float, bool, NoneType):
-            return False
-    return True
-
-
-def _attribute(module: Any, qualname: str) -> Any:
-    value = module
-    for part in qualname.split("."):
-        value = inspect.getattr_static(value, part, None)
-    return value
-
-
-def _function(value: Any) -> FunctionType | None:
-    """The function behind what a module or class holds."""
-    if isinstance(value, classmethod | staticmethod):
-        value = value.__func__
-    elif isinstance(value, property):
-        value = value.fget
-    return value if type(value) is FunctionType else None
+    found = sys.modules.get(name)
+    return found if type(found) is ModuleType else None

@@ -13,7 +13,7 @@ import cloudpickle.cloudpickle
 
 from penstock.objects.live import Pickler
 from penstock.worker.messages import ShippedTask
-from penstock.worker.shipping.same_code import code_of
+from penstock.worker.shipping.same_code import Code, code_of
 from penstock.worker.shipping.values import pickled
 
 MAX_BYTES = 256 * 1024
@@ -53,7 +53,7 @@ def _lines_of(fn: Any) -> tuple[str, str]:
     return code.co_filename, text if len(text) <= MAX_BYTES else ""
 
 
-def _arrived(shipped_task: ShippedTask, source: tuple[str, str], code: dict[str, str], process: str) -> ShippedTask:
+def _arrived(shipped_task: ShippedTask, source: tuple[str, str], code: Code, process: str) -> ShippedTask:
     name, text = source
     shipped_task.code = code if process != _PROCESS else {}
     if text:
