@@ -383,15 +383,17 @@ class TestRayItself(RunnerBench):
 @pytest.mark.needs("distributed")
 class TestRayBesideDask(RunnerBench):
     keeps_processes = True  # Dask's threads end some time after it
+    runner: Runner
+
+    def make_runner(self, workers: int) -> Runner:
+        return self.runner
 
     @pytest.mark.parametrize("outer", ["dask", "ray"])
-    def test_a_flow_on_one_engine_inside_a_flow_on_the_other_is_a_run_of_its_own(
-        self, outer: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_flow_on_one_engine_inside_a_flow_on_the_other_is_a_run_of_its_own(self, outer: str) -> None:
         on_ray, on_dask = RayRunner(), DaskRunner(workers=1, processes=False)
         runners: list[Any] = [on_dask, on_ray] if outer == "dask" else [on_ray, on_dask]
         log = self.log
-        monkeypatch.setattr(self, "make_runner", lambda workers: runners[0])
+        self.runner = runners[0]
         cached = t.text.with_options(cache_policy=INPUTS)
 
         @flow(runner=runners[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -13,28 +14,29 @@ from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import LockError
 from penstock.locks.base import Holder, Lease, LockManager, Session
 from penstock.testing.clocks import FakeClock
+from penstock.testing.suites import Suite
 
 PATIENCE = 120.0
 """How long a test waits for an event before it fails, in seconds."""
 
 
-class LockSupport:
+class LockSupport(Suite):
     """The methods and attributes that subclasses of the suite override, and the tools of its tests."""
 
     fake_time: ClassVar[bool] = True
-
+    """Whether leases run by the clock that `make_manager` is given. False if a server times them."""
     lease_seconds: ClassVar[float] = 30.0
-
+    """The lease of the sessions in tests. Keep it short without `fake_time`: tests wait for its end."""
     entries_per_thread: ClassVar[int] = 200
-
+    """How many times each thread takes the lock in the test of mutual exclusion."""
     travels: ClassVar[bool] = True
     """Whether the manager can be pickled. If not, pickling it must raise a `PenstockError`."""
 
     clock: Clock
 
+    @abstractmethod
     def make_manager(self, clock: Clock) -> LockManager:
-        """Return a manager with unused locks. Must be overridden."""
-        raise NotImplementedError
+        """Return a manager with unused locks."""
 
     def make_twin(self, manager: LockManager, clock: Clock) -> LockManager:
         """Return another manager of the same locks, as another process would create it, or the same one if there is

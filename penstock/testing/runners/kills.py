@@ -25,6 +25,7 @@ import random
 import signal
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,9 +252,9 @@ class KillTests(RunnerBench):
     flows: ClassVar[int] = 25
     """The number of flows. The environment variable `PENSTOCK_KILL_FLOWS` overrides it."""
 
+    @abstractmethod
     def worker_pids(self) -> list[int]:
-        """Return the processes that perform calls now, any of which may be killed. Must be overridden."""
-        raise NotImplementedError
+        """Return the processes that perform calls now, any of which may be killed."""
 
     @pytest.mark.slow
     @pytest.mark.timeout(30 + 20 * FLOWS if FLOWS else 300)

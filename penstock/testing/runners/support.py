@@ -6,6 +6,7 @@ import functools
 import os
 import tempfile
 import threading
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,12 +22,13 @@ from penstock.runners.base import Runner
 from penstock.runs import Run
 from penstock.settings import Settings, load_settings
 from penstock.testing.leaks import left_over
+from penstock.testing.suites import Suite
 
 PATIENCE = 240.0
 """How long a run may take before the test fails, in seconds."""
 
 
-class RunnerBench:
+class RunnerBench(Suite):
     """The attributes and methods that subclasses of the suite override, and the tools of its tests."""
 
     kills_workers: ClassVar[bool] = False
@@ -37,9 +39,9 @@ class RunnerBench:
     lends_workers: ClassVar[bool] = False
     """Whether a worker does other work while a nested run on it waits."""
 
+    @abstractmethod
     def make_runner(self, workers: int) -> Runner:
-        """Return a runner for a number of concurrent calls, or its own number if that is fixed. Must be overridden."""
-        raise NotImplementedError
+        """Return a runner for a number of concurrent calls, or its own number if that is fixed."""
 
     def make_store(self, folder: Path) -> str:
         """Return the address of an empty store that the workers can reach."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,7 @@ import pytest
 from penstock.errors import PenstockError, StoreError
 from penstock.storage.stores.addresses import open_store
 from penstock.storage.stores.base import MAX_RECORD_BYTES, AppendStore, Reach, Store, SweepStore
+from penstock.testing.suites import Suite
 
 REFUSED_NAMES = [
     "",
@@ -65,7 +67,7 @@ ODD_NAMES = [
 """Valid names that look invalid."""
 
 
-class StoreTests:
+class StoreTests(Suite):
     """Tests that every `Store` must pass.
 
     Subclass it as `Test…` and override `make_store`, `raw_put` and `raw_get`.
@@ -76,17 +78,17 @@ class StoreTests:
     rounds: ClassVar[int] = 30
     """How many times races are run."""
 
+    @abstractmethod
     def make_store(self, folder: Path) -> Store:
-        """Return a new, empty store. It may use `folder`, which is empty. Must be overridden."""
-        raise NotImplementedError
+        """Return a new, empty store. It may use `folder`, which is empty."""
 
+    @abstractmethod
     def raw_put(self, store: Store, name: str, data: bytes) -> None:
-        """Write or replace the bytes under a name, bypassing the store. Must be overridden."""
-        raise NotImplementedError
+        """Write or replace the bytes under a name, bypassing the store."""
 
+    @abstractmethod
     def raw_get(self, store: Store, name: str) -> bytes | None:
-        """Read the bytes under a name, bypassing the store; None if there are none. Must be overridden."""
-        raise NotImplementedError
+        """Read the bytes under a name, bypassing the store; None if there are none."""
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
