@@ -9,25 +9,13 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
-from penstock.errors import ConfigurationError, LockError, SessionLost
-from penstock.locks.base import (
-    DEFAULT_LEASE_SECONDS,
-    Holder,
-    Lease,
-    Outcome,
-    Session,
-    Wakeup,
-)
-from penstock.locks.sessions import (
-    Bell,
-    Heartbeat,
-    checked_lease,
-    described,
-    own_leases,
-)
+from penstock.errors import ConfigurationError, LockError
+from penstock.locks.base import DEFAULT_LEASE_SECONDS, Holder, Lease, Outcome, Session, Wakeup
+from penstock.locks.session_views import SessionView
+from penstock.locks.sessions import Heartbeat, checked_lease, described, own_leases
 from penstock.storage.stores.base import Reach
 
 
@@ -103,30 +91,17 @@ class MemoryLockManager:
         on_lost: Callable[[], None] | None = None,
     ) -> Session:
         seconds = checked_lease(lease_seconds, self._lease_seconds, DEFAULT_LEASE_SECONDS)
-        member = _Member(
-            uuid.uuid4().hex,
-            seconds,
-            described(info, platform.node()),
-            self._clock.monotonic(),
-        )
-
-        def beat() -> bool:
-            with self._mutex:
-                member.renewed = self._clock.monotonic()
-                return member.session_id in self._members
-
+        member = _Member(uuid.uuid4().hex, seconds, described(info, platform.node()), self._clock.monotonic())
         with self._table():
             self._members[member.session_id] = member
-        heartbeat = Heartbeat(beat, lease_seconds=seconds, clock=self._clock, on_lost=on_lost)
-        heartbeat.start()
-        return MemorySession(self, member.session_id, heartbeat)
+        return OwnMemorySession(self, member, on_lost)
 
     def ping(self) -> None:
         with self._table():
             pass
 
     def join_session(self, session_id: str) -> Session:
-        return MemorySession(self, session_id, None)
+        return JoinedMemorySession(self, session_id)
 
     def ls(self) -> list[Holder]:
         with self._table():
@@ -212,41 +187,23 @@ class MemoryLockManager:
                 self._waiting.pop(key, None)
 
 
-class MemorySession:
-    """A session of a `MemoryLockManager`; without a heartbeat it is another's view of one."""
+class _MemorySession(SessionView):
+    """What a session and another thread's view of it have in common."""
 
-    def __init__(self, manager: MemoryLockManager, session_id: str, heartbeat: Heartbeat | None) -> None:
+    def __init__(self, manager: MemoryLockManager, session_id: str) -> None:
+        super().__init__(session_id, manager._clock)
         self._manager = manager
-        self._id = session_id
-        self._heartbeat = heartbeat
-        self._bell = Bell()
-        self._closed = False
 
-    @property
-    def id(self) -> str:
-        return self._id
-
-    @property
-    def lost(self) -> bool:
-        if self._heartbeat is not None:
-            return self._heartbeat.lost
+    def _acquired(self, keys: Sequence[str]) -> list[Lease | Holder]:
         with self._manager._table():
             member = self._manager._members.get(self._id)
-            return member is None or member.left(self._manager._clock.monotonic()) <= 0
-
-    def try_acquire(self, keys: Sequence[str]) -> list[Lease | Holder]:
-        if self._closed:
-            raise LockError("the session is closed", where=f"session {self._id}")
-        lost = self.lost
-        with self._manager._table():
-            member = self._manager._members.get(self._id)
-            if lost or member is None:
-                raise SessionLost("the session's lease ran out", where=f"session {self._id}")
+            if member is None:
+                raise self._loss()
             return [self._manager._take(key, member) for key in keys]
 
     def free(self, keys: Sequence[str]) -> list[str]:
         with self._manager._table():
-            now = self._manager._clock.monotonic()
+            now = self._clock.monotonic()
             held = {key: self._manager._held.get(key) for key in keys}
             return [key for key, by in held.items() if by is None or by.by.left(now) <= 0]
 
@@ -260,38 +217,60 @@ class MemorySession:
 
     def wait_any(self, keys: Sequence[str], timeout: float) -> list[Wakeup]:
         manager, keys = self._manager, list(dict.fromkeys(keys))
-        deadline = manager._clock.monotonic() + timeout
+        deadline = self._clock.monotonic() + timeout
         with self._bell.listening() as event:
             waiter = _Waiter(event)
             while True:
                 with manager._table():
                     free, soonest = manager._listen(keys, waiter)
                 try:
-                    left = deadline - manager._clock.monotonic()
-                    rung = not free and manager._clock.wait(event, max(0.0, min(left, soonest)))
+                    left = deadline - self._clock.monotonic()
+                    rung = not free and self._clock.wait(event, max(0.0, min(left, soonest)))
                 finally:
                     with manager._table():
                         manager._unlisten(keys, waiter)
-                if free or rung or manager._clock.monotonic() >= deadline:
+                if free or rung or self._clock.monotonic() >= deadline:
                     return free + waiter.heard
 
-    def wake(self) -> None:
-        self._bell.ring()
+
+class OwnMemorySession(_MemorySession):
+    """A session with its heartbeat."""
+
+    def __init__(self, manager: MemoryLockManager, member: _Member, on_lost: Callable[[], None] | None) -> None:
+        super().__init__(manager, member.session_id)
+        self._member = member
+        self._heartbeat = Heartbeat(
+            self._beat, lease_seconds=member.lease_seconds, clock=manager._clock, on_lost=on_lost
+        )
+        self._heartbeat.start()
+
+    @property
+    def lost(self) -> bool:
+        return self._heartbeat.lost
+
+    def _beat(self) -> bool:
+        with self._manager._mutex:
+            self._member.renewed = self._clock.monotonic()
+            return self._id in self._manager._members
 
     def close(self) -> None:
-        self._closed = True
-        if self._heartbeat is None or self._heartbeat.forked:
+        if self._heartbeat.forked:
             return
+        self._closed = True
         self._heartbeat.stop()
         self._bell.ring()
         with self._manager._table():
             self._manager._forget(self._id, "abandoned")
 
-    def __reduce__(self) -> Any:
-        raise LockError("a session cannot be pickled", hint="send its id, and join_session() there")
 
-    def __repr__(self) -> str:
-        return f"<MemorySession {self._id}{' lost' if self.lost else ''}>"
+class JoinedMemorySession(_MemorySession):
+    """Another thread's view of a session. Reading `lost` looks the session up."""
+
+    @property
+    def lost(self) -> bool:
+        with self._manager._table():
+            member = self._manager._members.get(self._id)
+            return member is None or member.left(self._clock.monotonic()) <= 0
 
 
 PROCESS_WIDE = MemoryLockManager()
