@@ -107,7 +107,8 @@ def test_a_connection_that_breaks_while_it_is_made_is_tried_again(cluster: dict[
         from penstock.runners.ray import clusters as ray_clusters
 
         ray_clusters.CONNECT_SECONDS = 600
-        client.INITIAL_TIMEOUT_SEC = 1  # it gives up sooner
+        usual = client.INITIAL_TIMEOUT_SEC, client.MAX_TIMEOUT_SEC
+        client.INITIAL_TIMEOUT_SEC = client.MAX_TIMEOUT_SEC = 1  # the first one gives up sooner
         init = ray.init
 
         def telling(*args, **options):
@@ -115,6 +116,7 @@ def test_a_connection_that_breaks_while_it_is_made_is_tried_again(cluster: dict[
                 return init(*args, **options)
             except Exception as error:
                 say(type(error).__name__)
+                client.INITIAL_TIMEOUT_SEC, client.MAX_TIMEOUT_SEC = usual
                 Path("failed").touch()
                 raise
 

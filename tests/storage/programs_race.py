@@ -9,6 +9,7 @@ everything and has no thread: so they take little memory of their own.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -103,6 +104,7 @@ def in_child(work: Callable[[], dict[str, Any]], begin: int, answers: int) -> in
 def main(url: str, count: int, how: str, doomed: int = 0) -> int:
     work = {"flow": by_flow, "results": by_results}[how]
     begin, go = os.pipe()
+    gc.freeze()  # a child that looks for garbage would copy all that is imported
     children = [in_child(partial(work, url, n < doomed), begin, sys.stdout.fileno()) for n in range(count)]
     os.write(go, b"." * count)
     return sum(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) not in (0, -signal.SIGKILL) for pid in children)
