@@ -51,12 +51,13 @@ class Scene:
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
+    before = threading.enumerate()
     scene = Scene()
     scene.heartbeat.start()
     scene.clock.wait_until_waiting(1)
     yield scene
     scene.heartbeat.stop()
-    assert not [thread for thread in threading.enumerate() if "heartbeat" in thread.name]
+    assert not [each for each in threading.enumerate() if "heartbeat" in each.name and each not in before]
 
 
 def test_a_lease_is_renewed_three_times(scene: Scene) -> None:
