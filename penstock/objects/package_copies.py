@@ -60,8 +60,12 @@ def _copy_numpy(numpy: Any, value: Any, part: Part) -> Any:
             own = part(cell)
             if own is not cell:
                 _put(numpy, new, place, own)
-        return new
-    return value if frozen(numpy, value) else value.copy(order=_order(value))
+    elif frozen(numpy, value):
+        return value
+    else:
+        new = value.copy(order=_order(value))
+    new.flags.writeable = value.flags.writeable
+    return new
 
 
 def _put(numpy: Any, cells: Any, place: tuple[int, ...], cell: Any) -> None:

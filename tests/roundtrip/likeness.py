@@ -81,6 +81,8 @@ def _cells(one: Any, other: Any) -> str:
         return _index(one.cat.categories, other.cat.categories)
     if type(getattr(one.dtype, "tz", None)) is not type(getattr(other.dtype, "tz", None)):
         return "the package of the time zone"
+    if type(getattr(one.dtype, "fill_value", None)) is not type(getattr(other.dtype, "fill_value", None)):
+        return "the type of the fill value"
     if other.dtype == object:
         return _first(why for a, b in zip(one, other, strict=True) if (why := unlike(a, b)))
     if isinstance(other.dtype, np.dtype) and other.dtype.kind in "fc":
@@ -93,7 +95,14 @@ def _polars(one: Any, other: Any) -> str:
         same = one.name == other.name and one.dtype == other.dtype
     else:
         same = one.schema == other.schema and one.shape == other.shape
+    flags = [{n: each.flags[n] for n in ("SORTED_ASC", "SORTED_DESC")} for f in (one, other) for each in _columns(f)]
+    if flags[: len(flags) // 2] != flags[len(flags) // 2 :]:
+        return "sorted flags"
     return "" if same and one.equals(other) else f"{one} for {other}"
+
+
+def _columns(value: Any) -> Any:
+    return [value] if isinstance(value, pl.Series) else value.get_columns()
 
 
 def _arrow(one: Any, other: Any) -> str:
@@ -115,7 +124,9 @@ def _dictionary(column: Any) -> Any:
 
 
 def _numpy(one: Any, other: Any) -> str:
-    if one.dtype != other.dtype or one.shape != other.shape or not one.flags.writeable:
+    if one.flags.writeable != other.flags.writeable:
+        return f"writeable is {one.flags.writeable}"
+    if one.dtype != other.dtype or one.shape != other.shape:
         return f"{one.dtype} {one.shape} for {other.dtype} {other.shape}"
     if other.flags.forc and one.flags.f_contiguous != other.flags.f_contiguous:
         return "order"

@@ -34,6 +34,11 @@ def objects(*cells: Any) -> Any:
     return pd.Series(made)
 
 
+def read_only(array: Any) -> Any:
+    array.flags.writeable = False
+    return array
+
+
 # Text that says NaN for what is missing is a kind of its own since pandas 2.3.
 NAN: dict[str, Any] = {"na_value": np.nan} if pd.__version__ >= "2.3" else {}
 PANDAS: dict[str, Callable[[], Any]] = {
@@ -169,6 +174,10 @@ PANDAS: dict[str, Callable[[], Any]] = {
     "complex": lambda: pd.DataFrame({"a": [1j, complex(1, -0.0)]}),
     "complex64": lambda: pd.DataFrame({"a": np.array([1j], "c8")}),
     "sparse": lambda: pd.DataFrame({"a": pd.arrays.SparseArray([0, 0, 1])}),
+    "sparse int": lambda: pd.DataFrame({"a": pd.array([0, 1], dtype=pd.SparseDtype("int8", 0))}),
+    "sparse numpy int": lambda: pd.DataFrame({"a": pd.array([0, 1], dtype=pd.SparseDtype("int8", np.int8(0)))}),
+    "sparse float32": lambda: pd.Series(pd.arrays.SparseArray(np.array([0, 1.5], "f4"), fill_value=np.float32(0))),
+    "sparse float64 of nan": lambda: pd.Series(pd.arrays.SparseArray([np.nan, 1.5], fill_value=np.float64("nan"))),
     "sparse nan": lambda: pd.DataFrame({"a": pd.arrays.SparseArray([np.nan, 1.5])}),
     "sparse bool": lambda: pd.DataFrame({"a": pd.arrays.SparseArray([True, False], fill_value=False)}),
     "nullable": lambda: pd.DataFrame(
@@ -283,6 +292,13 @@ POLARS: dict[str, Callable[[], Any]] = {
     "name like none": lambda: pl.DataFrame({"": [1]}),
     "many columns": lambda: pl.DataFrame({f"column {n}": [n] for n in range(500)}),
     "Enum of many": lambda: pl.DataFrame({"a": pl.Series(["c7"], dtype=pl.Enum([f"c{n}" for n in range(5000)]))}),
+    "sorted": lambda: (
+        pl.DataFrame({"a": [2, None, 1], "b": [1, 2, 3], "c": [3, 2, 1]})
+        .sort("a", descending=True)
+        .with_columns(pl.col("b").set_sorted())
+    ),
+    "one row": lambda: pl.DataFrame({"a": [1], "s": ["x"]}),
+    "Series sorted": lambda: pl.Series("s", ["b", "a"]).sort(),
     "Series": lambda: pl.Series("name", [1, 2]),
     "Series without a name": lambda: pl.Series([None]),
     "Series of Enum": lambda: pl.Series("e", ["a"], dtype=pl.Enum(["b", "a"])),
@@ -395,6 +411,12 @@ NUMPY: dict[str, Callable[[], Any]] = {
     "object of no dimensions": lambda: np.array({"a": 1}, dtype=object),
     "text of any length": lambda: np.array(["ä", "a longer one"], dtype=np.dtypes.StringDType()),
     "text of any length with gaps": lambda: np.array(["ä", np.nan], dtype=np.dtypes.StringDType(na_object=np.nan)),
+    "read-only": lambda: read_only(np.arange(5000.0)),
+    "read-only view": lambda: np.broadcast_to(np.arange(3), (2, 3)),
+    "read-only recarray": lambda: read_only(np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")])),
+    "read-only objects": lambda: read_only(np.array([1, "x", None], dtype=object)),
+    "read-only text": lambda: read_only(np.array(["ä"], dtype=np.dtypes.StringDType())),
+    "read-only masked": lambda: read_only(np.ma.MaskedArray([1.5, 2.5], mask=[True, False])),
     "masked": lambda: np.ma.MaskedArray([1.5, 2.5], mask=[True, False], fill_value=7),
     "masked by nothing": lambda: np.ma.MaskedArray([1, 2]),
     "masked matrix": lambda: np.ma.MaskedArray(
@@ -406,6 +428,7 @@ CONTAINERS: dict[str, Callable[[], Any]] = {
     "one frame twice": lambda: (lambda frame: [frame, frame])(PANDAS["category"]()),
     "frames by name": lambda: {"train": PANDAS["pd.cut"](), "test": POLARS["Enum"](), "n": 3},
     "list of arrays": lambda: [np.arange(3), np.arange(5000.0), np.asfortranarray(np.ones((60, 70)))],
+    "read-only arrays": lambda: [read_only(np.arange(3)), read_only(np.arange(5000.0)), np.arange(3)],
     "many small arrays": lambda: [np.arange(n) for n in range(300)],
     "metrics and frame": lambda: {"auc": np.float64(0.7), "frame": PANDAS["multi with period"](), "nan": float("nan")},
     "dataclass": lambda: c.Point(PANDAS["period index"](), {"b": (np.arange(3),)}),

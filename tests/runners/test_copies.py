@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from penstock import INPUTS, flow, task
 from penstock.errors import SerializationError
 from penstock.objects.copies import own_copy
 from penstock.objects.package_copies import CannotCopy
@@ -170,3 +171,34 @@ def test_text_of_any_length_is_copied_as_numbers_are() -> None:
     twin = own_copy(value)
     twin[0] = "changed"
     assert value.tolist() == ["a", "b" * 100]
+
+
+@task
+def _arrays() -> Any:
+    import numpy
+
+    own, base, cells = numpy.arange(3), numpy.arange(3), numpy.array([[1], "x"], dtype=object)
+    view = base[:2]
+    for array in (own, view, cells):
+        array.flags.writeable = False
+    return {"own": own, "view": view, "base": base, "cells": cells}
+
+
+@task
+def _writeable(arrays: Any) -> dict[str, bool]:
+    return {name: bool(array.flags.writeable) for name, array in arrays.items()}
+
+
+@pytest.mark.needs("numpy")
+@pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+def test_a_read_only_array_is_read_only_for_every_consumer_cold_and_warm(cached: bool) -> None:
+    makes = _arrays.with_options(cache_policy=INPUTS if cached else None)
+
+    @flow
+    def both() -> Any:
+        made = makes()
+        return [_writeable(made), _writeable(made), _writeable.fn(made.result())]
+
+    expected = {"own": False, "view": False, "base": True, "cells": False}
+    assert both() == [expected] * 3
+    assert both() == [expected] * 3

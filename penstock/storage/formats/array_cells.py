@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from penstock.errors import SerializationError
 from penstock.imported import loaded
-from penstock.storage.formats.arrays import NumpySerializer
+from penstock.storage.formats.arrays import NumpySerializer, is_read_only, note_of_flags
 from penstock.storage.formats.base import type_name
 from penstock.storage.formats.typed.json import Unkept, decode, encode
 from penstock.storage.records.records import About
@@ -39,7 +39,9 @@ class CellsSerializer:
                 where=f"result{unkept.where}",
                 because=unkept.because or f"it has no form for a {type_name(unkept.leaf)}",
             ) from None
-        return About(rows=len(value) if value.ndim else None, details={"dtype": str(value.dtype)})
+        return About(
+            rows=len(value) if value.ndim else None, details={"dtype": str(value.dtype), **note_of_flags(value)}
+        )
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
         import numpy
@@ -55,7 +57,10 @@ class CellsSerializer:
         for number, cell in enumerate(cells):
             flat[number] = cell
         array = flat.reshape(shape, order=order)
-        return array if "text" not in said else array.astype(numpy.dtypes.StringDType(**said["text"]))
+        if "text" in said:
+            array = array.astype(numpy.dtypes.StringDType(**said["text"]))
+        array.flags.writeable = not is_read_only(about)
+        return array
 
 
 def _document(value: Any) -> bytes:
@@ -90,7 +95,9 @@ class MaskedSerializer:
         facts = {"hard": value.hardmask, "masked": value.mask is not numpy.ma.nomask}
         if value._fill_value is not None:
             facts["fill"] = numpy.asarray(value.fill_value).item()
-        return About(rows=about.rows, details=about.details | {"facts": encode(facts).decode()})
+        return About(
+            rows=about.rows, details={**about.details, **note_of_flags(value), "facts": encode(facts).decode()}
+        )
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
         import numpy
@@ -105,6 +112,7 @@ class MaskedSerializer:
         )
         if "fill" in facts:
             made.fill_value = facts["fill"]
+        made.flags.writeable = not is_read_only(about)
         return made
 
 

@@ -18,6 +18,7 @@ _MAX_FIRST = 60_000
 """The number of characters for which the first version of the format has room, besides the shape."""
 _KINDS = ("ndarray", "memmap", "matrix", "recarray")
 _SHOWN = 200
+_READ_ONLY = "read_only"
 
 
 class NumpySerializer:
@@ -44,7 +45,7 @@ class NumpySerializer:
 
         numpy.lib.format.write_array(file, numpy.asarray(value), _version(value.dtype), allow_pickle=False)
         kind = type(value).__name__
-        details = {"dtype": str(value.dtype)[:_SHOWN]}
+        details = {"dtype": str(value.dtype)[:_SHOWN], **note_of_flags(value)}
         if _has_long_floats(value.dtype):
             details["longdouble"] = _long_float()
         return About(type="" if kind == "ndarray" else kind, rows=len(value) if value.ndim else None, details=details)
@@ -65,10 +66,20 @@ class NumpySerializer:
                 "a stored array has fewer elements than its header says",
                 because=f"its shape should be {shape}, of {dtype}",
             )
-        array = numpy.ndarray(shape, dtype, buffer=data, offset=start, order=order)
-        if data.readonly:
+        fixed = is_read_only(about)
+        array = numpy.ndarray(shape, dtype, buffer=data.toreadonly() if fixed else data, offset=start, order=order)
+        if data.readonly and not fixed:
             array = array.copy(order=order)
         return array if not about.type else _of_class(array, about.type)
+
+
+def note_of_flags(array: Any) -> dict[str, str]:
+    """Return what a record says about a read-only array, which is read-only for its consumers, too."""
+    return {} if array.flags.writeable else {_READ_ONLY: "yes"}
+
+
+def is_read_only(about: About) -> bool:
+    return _READ_ONLY in about.details
 
 
 def _of_class(array: Any, name: str) -> Any:

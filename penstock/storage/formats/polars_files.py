@@ -47,14 +47,15 @@ def write(value: Any, file: BinaryIO, suffix: str) -> About:
     frame = _frame(value)
     _calm(lambda: _write(frame, file, suffix))
     columns = {name: str(kind) for name, kind in frame.schema.items()}
-    return About(type=type(value).__name__, rows=len(frame), columns=columns, details=_details(frame))
+    details = {**_details(frame), **_order(frame)}
+    return About(type=type(value).__name__, rows=len(frame), columns=columns, details=details)
 
 
 def read(data: memoryview, about: About, suffix: str, limit: int) -> Any:
     """Read a frame or series. Raises `SerializationError` if its types differ from the original ones."""
     if suffix == ".parquet":
         check_unpacked(data, limit, believed=is_believed())
-    frame = _as_written(_calm(lambda: _read(io.BytesIO(data), suffix)), about.details)
+    frame = _ordered(_as_written(_calm(lambda: _read(io.BytesIO(data), suffix)), about.details), about.details)
     if frame.estimated_size() > limit:
         raise SerializationError("a table is too large to load", because=f"the limit is {limit} bytes")
     return frame.to_series() if about.type == "Series" else frame
@@ -99,6 +100,7 @@ def _as_written(frame: Any, details: dict[str, str]) -> Any:
     if "schema" in details and not hasattr(pl.Categorical(), "ordering"):
         # Since 1.32 there is only one order of categories, which the task would produce here.
         details = {"schema": details["schema"].replace('["Categorical","physical"]', '["Categorical","lexical"]')}
+    details = {name: said for name, said in details.items() if name != _ORDER}
     if found == details or not ("schema" in details or "schema_digest" in details):
         return frame
     if "schema" in details:
@@ -112,6 +114,33 @@ def _as_written(frame: Any, details: dict[str, str]) -> Any:
         because=f"polars {pl.__version__} reads {', '.join(map(str, frame.dtypes[:5]))}",
         hint="use the version of polars that wrote it, or refresh the result",
     )
+
+
+# -- the order
+
+
+def _order(frame: Any) -> dict[str, str]:
+    """Note which columns are known to be sorted, since the files do not say it."""
+    known = {kind: [n for n, column in enumerate(frame) if column.flags[kind]] for kind in _DESCENDING}
+    said = msgspec.json.encode(known).decode() if frame.height > 1 and any(known.values()) else ""
+    return {_ORDER: said} if 0 < len(said) <= _WHOLE_BYTES else {}
+
+
+def _ordered(frame: Any, details: dict[str, str]) -> Any:
+    """Return the frame with the columns marked as sorted that were so when it was written."""
+    for kind, numbers in msgspec.json.decode(details.get(_ORDER, "{}")).items():
+        columns = [frame.to_series(n) for n in numbers]
+        frame = frame.with_columns(
+            column.set_sorted(descending=_DESCENDING[kind]) for column in columns if not column.flags[kind]
+        )
+    return frame
+
+
+_ORDER = "order"
+_DESCENDING = {"SORTED_ASC": False, "SORTED_DESC": True}
+
+
+# -- types as JSON
 
 
 def _node(kind: Any) -> Any:

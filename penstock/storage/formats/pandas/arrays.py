@@ -193,18 +193,18 @@ def _encode_sparse(array: Any, dtype: Any) -> tuple[Any, Kind]:
     encoded, kind = encode_array(pd.Series(dense, copy=False))
     return (
         pa.array(dense, from_pandas=False) if encoded is None else encoded,
-        ["sparse", kind, to_node(_scalar(dtype.fill_value))],
+        ["sparse", kind, to_node(dtype.fill_value), _OF_THIS_TYPE],
     )
 
 
-def _scalar(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) and value.dtype.kind in "iufb" else value
+_OF_THIS_TYPE = "exact"
+"""Marks a fill value of its original type. Others, of earlier records, have the type of the cells."""
 
 
 def _decode_sparse(array: Any, kind: Kind) -> Any:
     dense = decode_array(array, kind[1])
     fill = from_node(kind[2])
-    if dense.dtype.kind in "iufb" and type(fill) in (int, float, bool):
+    if kind[3:] != [_OF_THIS_TYPE] and dense.dtype.kind in "iufb" and type(fill) in (int, float, bool):
         fill = dense.dtype.type(fill)
     return pd.arrays.SparseArray(dense, fill_value=fill, dtype=pd.SparseDtype(dense.dtype, fill))
 
