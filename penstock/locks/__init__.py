@@ -1,4 +1,4 @@
-"""Locks with leases: who may compute a key now. One manager per reach: this process, this machine, any machine."""
+"""Locks with leases, so that concurrent runs do not compute the same key at the same time."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ _ON_USE = {
 
 
 def __getattr__(name: str) -> Any:
-    # A run uses one kind of them, and many programs that import this run nothing.
+    # A run uses one of the managers; programs that run no flow need none.
     if name not in _ON_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     manager = globals()[name] = getattr(importlib.import_module(_ON_USE[name]), name)

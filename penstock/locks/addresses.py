@@ -1,4 +1,4 @@
-"""From a setting to the lock manager behind it: `lock_manager_from`."""
+"""Create the lock manager that a setting names."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ from penstock.storage.stores.base import Store
 
 
 def lock_manager_from(setting: str, *, lease_seconds: float | None = None, store: Store | None = None) -> LockManager:
-    """The manager that `setting` names: `memory` (one for the whole process), `store` (in `store`), a Redis
-    (`redis://host:6379/0`), a folder (`/var/lock/penstock`, `./locks`, `~/locks`, `file:///…`), or what another package
-    adds (penstock.plugins).
+    """Create the lock manager that a setting names, without connecting to it or creating anything.
 
-    Touches nothing. A bare word is never taken for a folder, so a mistyped name does not lock in a new place of its
-    own. Raises `ConfigurationError` for anything else.
+    A word without a separator is never a folder, so a misspelt name does not create locks that nobody else uses.
+
+    Args:
+        setting: `memory` (one manager for the whole process), `store` (locks in `store`), a Redis
+            (`redis://host:6379/0`), a folder (`/var/lock/penstock`, `./locks`, `~/locks`, `file:///…`), or an address
+            that another package adds (penstock.plugins).
+        lease_seconds: The lease; by default that of the manager.
+        store: The store for the setting `store`.
+
+    Raises:
+        ConfigurationError: The setting names no lock manager, or is invalid for it.
     """
     scheme, separator, _ = setting.partition("://")
     if setting == "store" and store is not None:
@@ -40,7 +47,7 @@ def lock_manager_from(setting: str, *, lease_seconds: float | None = None, store
     )
 
 
-# Each kind is imported with its first manager: a run uses one of them.
+# Each kind is imported when it is used: a run uses one of them.
 
 
 def _open_memory(setting: str, lease_seconds: float | None) -> LockManager:
@@ -67,7 +74,7 @@ def _open_file(setting: str, lease_seconds: float | None) -> LockManager:
 
 
 def _open_redis(setting: str, lease_seconds: float | None) -> LockManager:
-    from penstock.locks.redis.manager import RedisLockManager  # for those who have one
+    from penstock.locks.redis.manager import RedisLockManager
 
     return RedisLockManager.from_url(setting, lease_seconds=lease_seconds)
 

@@ -1,12 +1,13 @@
-"""Locks with leases: what a LockManager, a Session and a Lease promise. The one interface file of locks.
+"""The interface of locks with leases: `LockManager`, `Session` and `Lease`.
 
-A lock makes *one execution* likely; only the store makes *one result* certain (docs/protocol.md). A driver opens
-one **session** with a lock manager. The session has one heartbeat, renewed by a thread of its own every third of the
-lease, whatever number of locks it holds. A lock is free when it was released, or when its session's heartbeat has
-stopped for a full lease. So a killed driver's keys are free within the lease + 1 s, and a paused driver learns
-on waking that it lost them.
+A lock makes *one execution* of a key likely; only the store guarantees *one result* (docs/protocol.md). A driver opens
+one **session** with a lock manager. The session has one heartbeat for all its locks, which its own thread renews every
+third of the lease. A lock is free after it was released, or after its session had no heartbeat for a full lease. The
+keys of a killed driver are therefore free within the lease plus 1 s, and a driver that was paused for longer finds
+its session lost when it continues.
 
-Keys are any strings; two different strings are two different locks, whatever characters they hold.
+Any string is a key. Two different strings are two different locks, whatever characters they contain. Implementations
+are verified by `penstock.testing.locks.suite.LockManagerTests`.
 """
 
 from __future__ import annotations
@@ -20,43 +21,48 @@ from penstock.storage.stores.base import Reach
 
 DEFAULT_LEASE_SECONDS = 30.0
 RENEWALS_PER_LEASE = 3
-"""A heartbeat every lease / 3."""
+"""The number of heartbeats in each lease."""
 LOST_AFTER = 0.8
-"""A session counts as lost when this share of the lease has passed since the last good renewal was *sent*."""
+"""The fraction of the lease after which a session counts as lost, from when its last accepted renewal was *sent*."""
 
 Outcome = Literal["published", "failed", "abandoned"]
-"""What a holder says when it lets go: waiters read the store after `published` and race for the lock otherwise."""
+"""How a lock was released. After `published`, waiters read the store; otherwise they try to acquire the lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A lock held: pass it to `Session.release`."""
+    """A lock that a session holds. Pass it to `Session.release`."""
 
     key: str
     session_id: str
     fencing_token: int
-    """Strictly grows with every new holder of the key."""
+    """Strictly greater than the token of every earlier holder of the key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lock that we wanted."""
+    """The holder of a lock that another session tried to acquire."""
 
     key: str
     session_id: str
     fencing_token: int
     info: dict[str, str] = field(default_factory=dict)
-    """What the holder said of itself: run, host, pid."""
+    """What the holder stated when it opened its session: run, host, pid."""
     since: float = 0.0
-    """Seconds since the epoch on the holder's clock, for people to read."""
+    """When the lock was taken, in seconds since the epoch by the holder's clock. For display only."""
 
     def described(self) -> str:
-        """Who it is and since when, in words."""
+        """Return the holder and the time as a phrase for messages."""
         return describe_holder(self.info, self.since)
 
 
 def describe_holder(info: Mapping[str, str], since: float) -> str:
-    """The holder of a lock in words: its run, where that is, since when it holds the lock."""
+    """Return a phrase for messages: the holder's run, its process and host, and when it took the lock.
+
+    Args:
+        info: What the holder stated when it opened its session.
+        since: When it took the lock, in seconds since the epoch; 0 if unknown.
+    """
     if "limit" in info:
         return f"a slot of {info['limit']}"
     who = f"run {info['run']}" if "run" in info else "somebody"
@@ -64,13 +70,16 @@ def describe_holder(info: Mapping[str, str], since: float) -> str:
     try:
         when = f" since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}" if since else ""
     except (ValueError, OverflowError, OSError):
-        when = ""  # what was read is no time
+        when = ""  # not a valid time
     return f"{who}{where}{when}"
 
 
 @dataclass(frozen=True, slots=True)
 class Wakeup:
-    """A lock that may be worth another look. `outcome` is None if only time has passed or the holder died."""
+    """A lock that may be free.
+
+    `outcome` is None if the lock was not seen to be released: its holder died, or only time has passed.
+    """
 
     key: str
     outcome: Outcome | None
@@ -78,56 +87,82 @@ class Wakeup:
 
 @runtime_checkable
 class Session(Protocol):
-    """One driver's presence with a lock manager. Safe to use from several threads."""
+    """A driver's session with a lock manager. Safe to use from several threads."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """The id, for `LockManager.join_session`. No two sessions have the same."""
+        ...
 
     @property
     def lost(self) -> bool:
-        """True once the lease ran out without a renewal (or the process forked): nothing it held is its own any
-        more."""
+        """Whether the lease ran out without a renewal, or the process was forked. A lost session holds no locks, and
+        stays lost."""
         ...
 
     def try_acquire(self, keys: Sequence[str]) -> list[Lease | Holder]:
-        """One try for each key, in the order given, never waiting: a Lease if it is ours now, else its Holder.
+        """Try once to acquire each key, in the order given, without waiting.
 
-        A key this session holds already is returned as the same Lease. Raises `SessionLost`, and `LockError` when
-        the manager did not answer: some of the keys may be ours then, and the next try, or `close`, finds them.
+        Returns:
+            For each key a `Lease` if the session holds it now, otherwise its `Holder`. For a key that the session
+            already held, the same lease as before.
+
+        Raises:
+            SessionLost: The session lost its lease.
+            LockError: The session is closed, or the manager did not answer. In the latter case the session may hold
+                some of the keys; the next call returns their leases, and `close` releases them.
         """
         ...
 
     def free(self, keys: Sequence[str]) -> list[str]:
-        """Those of the keys that nobody holds just now: a hint what to try. Raises `LockError`."""
+        """Return those of the keys that no session holds now. Only a hint: another session may take them first.
+
+        Raises:
+            LockError: The manager did not answer.
+        """
         ...
 
     def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
-        """Let go and tell waiters the outcome. A lease that was lost meanwhile is passed over silently."""
+        """Release locks and notify waiters of the outcome. Leases that were lost meanwhile are ignored.
+
+        Raises:
+            LockError: A lease belongs to another session, or the manager did not answer.
+        """
         ...
 
     def wait_any(self, keys: Sequence[str], timeout: float) -> list[Wakeup]:
-        """Wait until a lock among `keys` may be free, at most `timeout` seconds; empty if nothing happened.
+        """Wait until one of the keys may be free.
 
-        At least once, not exactly once: every wake-up must be followed by a look at the store or a new try. A key this
-        session itself holds counts as held. Raises `LockError`.
+        A wake-up may be spurious or repeated, so the caller must then read the store or try to acquire the key. A key
+        that this session holds counts as held.
+
+        Args:
+            keys: The keys to wait for.
+            timeout: The longest time to wait, in seconds.
+
+        Returns:
+            The keys that may be free. Empty after the timeout, or after `wake`.
+
+        Raises:
+            LockError: The manager did not answer.
         """
         ...
 
     def wake(self) -> None:
-        """Make a running `wait_any` return soon (the caller wants to wait for other keys).
+        """Make a running `wait_any` return soon, so that its caller can wait for other keys.
 
-        If none runs, the next one returns at once: whoever is about to wait does not miss it.
+        If no `wait_any` is running, the next one returns at once.
         """
         ...
 
     def close(self) -> None:
-        """Release all locks (outcome `abandoned`) and stop the heartbeat. Safe to call twice."""
+        """Release all locks with the outcome `abandoned` and stop the heartbeat. May be called twice."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a manager found when it looked at what it rests on."""
+    """A result of `Examinable.examine`."""
 
     name: str
     state: Literal["ok", "warn", "fail"]
@@ -137,53 +172,74 @@ class Finding:
 
 @runtime_checkable
 class Examinable(Protocol):
-    """A lock manager that can say whether the server behind it is fit for locks."""
+    """A lock manager that can check whether its server is suitable for locks."""
 
     def examine(self) -> Iterable[Finding]:
-        """Raises `LockError` if it does not answer."""
+        """Check the server.
+
+        Returns:
+            One finding for each property that was checked.
+
+        Raises:
+            LockError: The server does not answer.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something among the objects of locks that cannot be read, or that no lock manager wrote."""
+    """A lock object that cannot be read, or that no lock manager wrote."""
 
     name: str
     said: str
     mendable: bool = True
-    """Whether repairing mends it."""
+    """Whether `Repairable.repair` repairs it."""
 
 
 @runtime_checkable
 class Repairable(Protocol):
-    """A lock manager whose objects may be damaged, by a power cut or by whoever writes to its folder."""
+    """A lock manager whose objects can be damaged, for example by a power cut."""
 
     def repair(self, *, dry_run: bool = False) -> list[Damage]:
-        """What is damaged, having mended it unless `dry_run`. Safe while others use the locks. Raises `LockError`."""
+        """Repair damaged objects. Safe while other sessions use the locks.
+
+        Args:
+            dry_run: Whether only to find the damage.
+
+        Returns:
+            The damage that was found.
+
+        Raises:
+            LockError: The locks cannot be reached or written.
+        """
         ...
 
 
 @runtime_checkable
 class LeaseNaming(Protocol):
-    """A lock manager that may have been told of a lease, or leave it to the settings of whoever uses it."""
+    """A lock manager that states whether it was given a lease or uses that of the settings."""
 
     @property
     def lease_seconds(self) -> float | None:
-        """What it was told; None if it was told nothing."""
+        """The lease that the manager was given, in seconds; None if it was given none."""
         ...
 
 
 @runtime_checkable
 class LockManager(Protocol):
-    """Where sessions are opened. Managers pickle to their settings, never to their locks or secrets."""
+    """Opens sessions. A pickled manager contains its settings, but neither locks nor secrets."""
 
     @property
     def reach(self) -> Reach:
-        """Who can share its locks."""
+        """Which processes can share its locks."""
         ...
 
     def ping(self) -> None:
-        """Ask whether there is an answer. Raises `LockError` if there is none."""
+        """Check that the manager answers.
+
+        Raises:
+            LockError: It does not.
+        """
         ...
 
     def open_session(
@@ -193,23 +249,49 @@ class LockManager(Protocol):
         lease_seconds: float | None = None,
         on_lost: Callable[[], None] | None = None,
     ) -> Session:
-        """A new session with its heartbeat running. `on_lost` is called once, from the heartbeat's thread; it must not
-        wait for a thread that may be closing the session, since `close` waits for the heartbeat.
+        """Open a session and start its heartbeat.
 
-        `lease_seconds` is the manager's own if not given, which is `DEFAULT_LEASE_SECONDS` if that was not given
-        either.
+        Args:
+            info: What other sessions see of this one as a holder, in addition to its host and pid.
+            lease_seconds: The lease. By default that of the manager, which is by default `DEFAULT_LEASE_SECONDS`.
+            on_lost: Called once, from the heartbeat's thread, when the session is lost. It must not wait for a thread
+                that may be closing the session: `close` waits for the heartbeat.
+
+        Raises:
+            ConfigurationError: The lease is not a positive number of seconds.
+            LockError: The manager did not answer, or is not suitable for locks.
         """
         ...
 
     def join_session(self, session_id: str) -> Session:
-        """A worker's view of a driver's session: takes and releases locks in its name, has no heartbeat, and its
-        `close()` releases nothing."""
+        """Return a worker's view of a driver's session, which acquires and releases locks for that session.
+
+        The view has no heartbeat, and its `close` releases nothing.
+
+        Args:
+            session_id: The `id` of the session. If it does not exist, the view is lost.
+        """
         ...
 
     def ls(self) -> list[Holder]:
-        """Every lock held now, for people and operators."""
+        """Return the holders of all locks that are held now. For display.
+
+        Raises:
+            LockError: The manager did not answer.
+        """
         ...
 
     def break_lock(self, key: str, fencing_token: int) -> bool:
-        """Take a lock away from its holder, if that still is the one with this token. For operators."""
+        """Take a lock away from its holder. For operators.
+
+        Args:
+            key: The key.
+            fencing_token: The token of the holder that is meant.
+
+        Returns:
+            True if the lock was taken away. False if that holder no longer holds it.
+
+        Raises:
+            LockError: The manager did not answer.
+        """
         ...

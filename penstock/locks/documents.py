@@ -1,7 +1,7 @@
-"""What is read of lock objects, whoever wrote them: each field is of its type and within its bounds, or it is damaged.
+"""Validate the fields of lock objects, which any program may have written: their types and bounds.
 
-What decides who holds a key has to be right. What only tells people of it (who that is, since when) is left out where
-it is odd, so that no oddness ever frees a lock that is held.
+A field that decides which session holds a key must be valid, or the object is damaged. A field for display only (the
+holder's host, the time) is left out if it is invalid, so that it never frees a lock that is held.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from penstock.process.identity import ProcessIdentity
 
 FORMAT = 1
 LAST_NUMBER = 10**15
-"""No lock was ever passed on so often: an epoch with a number beyond this is nobody's, and this one has no next."""
+"""The highest number of an epoch, which no lock reaches. An epoch beyond it belongs to no session."""
 LAST_TOKEN = 1 << 62
-"""As a time in microseconds this is in 146 000 years."""
+"""The highest token: as a time in microseconds, about 146 000 years from 1970."""
 _LAST_COUNT = 1 << 62
 _LAST_MOMENT = 1e11
 _LATEST_FORMAT = 1 << 31
@@ -28,11 +28,19 @@ _WHOLE = re.compile(r"[0-9]{1,19}")
 
 
 class Damaged(ValueError):
-    """A field is not what any version of Penstock writes."""
+    """A field has a value that no version of Penstock writes."""
 
 
 def fields_of(data: bytes | str, what: str) -> dict[str, Any]:
-    """The fields of a lock object, none if it is damaged; raises `LockError` if it is of another format."""
+    """Return the fields of a lock object; none if it is damaged.
+
+    Args:
+        data: The object as JSON.
+        what: What it is, for messages.
+
+    Raises:
+        LockError: Another version of Penstock wrote it in another format.
+    """
     try:
         fields = json.loads(data)
         version = fields["v"]
@@ -44,35 +52,35 @@ def fields_of(data: bytes | str, what: str) -> dict[str, Any]:
         raise LockError(
             f"{what} cannot be read",
             because=f"it is of format {version}, and this version reads {FORMAT}",
-            hint="all that share locks need the same Penstock",
+            hint="use the same version of Penstock in all processes that share locks",
         )
     found: dict[str, Any] = fields
     return found
 
 
 def identity(said: Any) -> str:
-    """The id of a session, which is part of names. Raises `Damaged`, as the next ones do."""
+    """Return the id of a session, which is part of names. Raises `Damaged`, like the following functions."""
     if not isinstance(said, str) or not _NAME.fullmatch(said):
         raise Damaged("no session has this id")
     return said
 
 
 def count(said: Any) -> int:
-    """A whole number that only grows."""
+    """Return a counter."""
     if type(said) is not int or not 0 <= said <= _LAST_COUNT:
         raise Damaged("no count")
     return said
 
 
 def token(text: str) -> int:
-    """A fencing token."""
+    """Return a fencing token."""
     if not _WHOLE.fullmatch(text) or not 0 < int(text) <= LAST_TOKEN:
         raise Damaged("no token")
     return int(text)
 
 
 def lease(said: Any) -> float:
-    """The seconds of a lease."""
+    """Return a lease, in seconds."""
     try:
         return checked_lease(said)
     except ConfigurationError:
@@ -80,7 +88,7 @@ def lease(said: Any) -> float:
 
 
 def process(said: Any) -> ProcessIdentity:
-    """Which process it is."""
+    """Return the identity of a process."""
     try:
         return ProcessIdentity(**said)
     except TypeError:
@@ -88,14 +96,14 @@ def process(said: Any) -> ProcessIdentity:
 
 
 def info(said: Any) -> dict[str, str]:
-    """What a session tells of itself, without what is no text."""
+    """Return what a session states about itself, without values that are not text."""
     if not isinstance(said, dict):
         return {}
     return {name: value for name, value in said.items() if isinstance(name, str) and isinstance(value, str)}
 
 
 def moment(said: Any) -> float:
-    """A time in seconds since the epoch; 0 for what is none."""
+    """Return a time in seconds since the epoch; 0 if it is invalid."""
     return float(said) if _is_number(said) and abs(said) < _LAST_MOMENT else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Whether a folder lies on a file system that only this machine reaches."""
+"""Detect whether a folder is on a file system that only this machine can access."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _LOCAL = frozenset(
         *("tmpfs", "ramfs", "overlay", "ecryptfs"),
     )
 )
-"""Kinds that one kernel writes at a time. What is not among them may be a network's."""
+"""File systems that only one kernel writes to at a time. Any other one may be a network file system."""
 _MNT_LOCAL = 0x00001000
 _FLAGS_AT = 64
-"""Where macOS has the flags in what its `statfs` fills in."""
+"""The offset of the flags in the structure that `statfs` fills in on macOS."""
 
 
 _OCTAL = rb"\\([0-3][0-7]{2})"
 
 
 def is_local(folder: str) -> bool:
-    """True only if it certainly is; of a folder that is not there yet, where it would be made."""
+    """Return True only if the folder is certainly local. For a missing folder, its first existing parent counts."""
     try:
         place = os.path.realpath(folder)
         while not os.path.isdir(place):
@@ -35,12 +35,12 @@ def is_local(folder: str) -> bool:
 
 
 def _kind(place: str) -> str:
-    """The kind of file system a folder lies on, empty where nobody says."""
+    """Return the type of the file system of a folder; empty if it is unknown."""
     longest, kind = -1, ""
     with open("/proc/self/mountinfo", "rb") as mounts:
         for line in mounts:
             before, _, after = line.partition(b" - ")
-            # Blanks and the like are written as \040. Of several in one place the last is the one that is seen.
+            # Blanks and similar characters are escaped as \040. Of several mounts in one place, the last is visible.
             point = os.fsdecode(re.sub(_OCTAL, lambda found: bytes([int(found[1], 8)]), before.split()[4]))
             inside = place == point or place.startswith(point.rstrip("/") + "/")
             if inside and len(point) >= longest:
@@ -49,10 +49,10 @@ def _kind(place: str) -> str:
 
 
 def _is_local_on_macos(place: str) -> bool:
-    import ctypes  # takes longer to import than this file, and Linux has no use for it
+    import ctypes  # slow to import, and not needed on Linux
 
     library = ctypes.CDLL(None, use_errno=True)
-    # Intel machines have the old structure under the plain name.
+    # On Intel machines the plain name returns the old structure.
     statfs = getattr(library, "statfs$INODE64", None) or library.statfs
     filled = ctypes.create_string_buffer(4096)
     if statfs(os.fsencode(place), filled) != 0:

@@ -1,4 +1,4 @@
-"""Locks in a folder, for the processes of one machine."""
+"""Locks in a folder, for the processes of one machine: `FileSystemLockManager`."""
 
 from __future__ import annotations
 
@@ -14,22 +14,29 @@ from penstock.storage.stores.base import Reach
 
 
 class FileSystemLockManager:
-    """Locks in `lock_files_directory`, which is made when it is first used.
+    """Locks in a folder.
 
     Guarantee: at most one session that is not `lost` holds a key, among all processes of this machine that use the
-    folder. A killed holder's keys are free at once (Linux) or within the lease; a holder that is stopped past its
-    lease finds itself `lost` when it goes on. Waiters poll: `poll_seconds` is their first pause, doubling up to the
-    last.
+    folder. The keys of a killed holder are free at once (Linux) or within the lease. A holder that was stopped for
+    longer than its lease finds its session `lost` when it continues. Waiters poll.
 
-    On a local disk each session has one file, which is gone when the session is; thousands of keys are locked with a
-    handful of calls. Elsewhere (on NFS, say) each key has a numbered file: machines that share the folder are kept
-    apart as far as `link` is atomic there and listings are fresh, which was not measured. The two kinds refuse each
-    other.
+    On a local disk each session has one file, which is removed with the session; thousands of keys are locked with a
+    few system calls. On any other file system (such as NFS) each key has a numbered file. Machines that share such a
+    folder exclude each other if `link` is atomic there and listings are current, which has not been measured. Sessions
+    of the two kinds refuse to work beside each other.
 
-    Nothing is synced to disk: after a power cut there are no holders anyway, and what it left of their files is not
-    believed.
+    Nothing is synced to disk, because a power cut also ends the holders. Files that a power cut damaged hold no locks.
 
-    Pickles to its settings; a worker that unpickles it can `join_session`.
+    Pickles to its settings. A worker that unpickles it can call `join_session`.
+
+    Args:
+        lock_files_directory: The folder. It is created on first use.
+        lease_seconds: The lease of sessions that are opened without one; by default `DEFAULT_LEASE_SECONDS`.
+        poll_seconds: The pause between two polls of a waiter: the first, doubled after each poll up to the second.
+        clock: The clock, for tests.
+
+    Raises:
+        ConfigurationError: The lease is not a positive number of seconds.
     """
 
     reach: Reach = "host"
@@ -60,12 +67,12 @@ class FileSystemLockManager:
 
     @property
     def lease_seconds(self) -> float | None:
-        """What it was told; None if it was told nothing."""
+        """The lease that the manager was given, in seconds; None if it was given none."""
         return self._lease_seconds
 
     @property
     def batched(self) -> bool:
-        """Whether locks are taken in batches, because the folder is on a disk of this machine alone."""
+        """Whether locks are taken in batches, because the folder is on a local disk."""
         return self._locks.by_tables
 
     def open_session(

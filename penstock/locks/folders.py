@@ -1,4 +1,4 @@
-"""Locks in a folder: by tables where only this machine reaches it, else by epochs; never by both at once."""
+"""Locks in a folder: by tables if only this machine can access it, otherwise by epochs; never by both at once."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from penstock.storage.stores.local import LocalStore
 
 _CLAIMS = "claims"
 _LEFTOVER_SECONDS = 3600.0
-"""A temporary file of this age belongs to a writer that was killed."""
+"""The age at which a temporary file is taken to belong to a killed writer, in seconds."""
 
 
 class FolderLocks:
     """The locks of one folder.
 
-    A folder of a local disk may be another machine's network folder. So whoever opens a session by one kind looks
-    afterwards whether somebody lives by the other: of two that come at once, one sees the other.
+    A folder on a local disk may be a network folder for another machine. So each session, after it opened by one kind,
+    looks for living sessions of the other kind. If two sessions open at the same time, at least one sees the other.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class FolderLocks:
 
     @property
     def by_tables(self) -> bool:
-        """Whether the folder is on a file system of this machine alone."""
+        """Whether the folder is on a file system that only this machine can access."""
         if self._by_tables is None:
             self._by_tables = is_local(self._folder)
         return self._by_tables
@@ -95,7 +95,7 @@ class FolderLocks:
         return self._kind().break_lock(key, fencing_token)
 
     def repair(self, *, dry_run: bool = False) -> list[Damage]:
-        """Of both kinds: what is of the other one held up nobody, and lies there for ever."""
+        """Repair the objects of both kinds. Those of the unused kind block nothing, but would stay for ever."""
         return self.tables.repair(dry_run=dry_run) + self.epochs.repair(dry_run=dry_run)
 
     def _kind(self) -> TableLocks | SlotLockManager:
@@ -104,17 +104,17 @@ class FolderLocks:
     def _refuse_the_other_kind(self) -> None:
         others = self._others()
         if others:
-            # Without a beat in a full lease they are dead.
+            # Sessions without a heartbeat for a full lease are dead.
             self._clock.wait(threading.Event(), 1.1 * max(others.values()))
             others = self._others()
         if others:
             raise LockError(
-                "the folder of the locks is used by its own machine and over a network at once",
+                "the lock folder is used locally and over a network at the same time",
                 where=self._folder,
-                because="these two cannot see each other's locks",
+                because="the two kinds of access do not see each other's locks",
                 hint="use Redis for the locks (PENSTOCK_LOCKS=redis://…), or a folder that is local to all or to none",
             )
 
     def _others(self) -> dict[str, float]:
-        """Sessions of the other kind that may be alive, with the seconds they may be."""
+        """Return the sessions of the other kind that may be alive, with the seconds for which they may be."""
         return self.epochs.living() if self.by_tables else self.tables.living()

@@ -1,16 +1,16 @@
-"""Who is alive: the session objects that heartbeats write into a SlotStore, and how others judge them.
+"""The session objects that heartbeats write into a SlotStore, and how other sessions detect that one is dead.
 
 A session is dead
 
-* at once, if its object is gone: it was closed, or somebody found it dead before;
+* at once, if its object does not exist: it was closed, or another session found it dead;
 * at once, if it ran in a process of this machine that certainly no longer exists;
-* else when its counter did not change for a full lease, measured by whoever watches on its own monotonic clock.
+* otherwise when its counter did not change for a full lease, by the monotonic clock of the process that watches it.
 
-An object that nobody can read (a power cut left it) is dead after the usual lease without a change.
+The session of an object that cannot be read (after a power cut) is dead after the default lease without a change.
 
-No two clocks are compared, and no time that was written by somebody else is read. The third rule is safe because the
-session counts itself as lost when 0.8 of the lease have passed since it *sent* the last accepted beat: the watcher
-saw that beat's counter later than it was sent, and begins its last look a full lease after that.
+No two clocks are compared, and no time that another process wrote is used. The third rule is safe because a session
+counts itself as lost 0.8 of a lease after it *sent* its last accepted beat. The watcher saw the counter of that beat
+after it was sent, and begins its last look a full lease after that.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from penstock.storage.stores.base import SlotStore
 
 _FOLDER = "sessions/"
 _DAMAGED_SECONDS = 3600.0
-"""A damaged object that nobody wrote to for so long is removed."""
+"""A damaged object that was not written for this many seconds is removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionObject:
-    """What a session writes at every beat."""
+    """The object that a session writes at every beat."""
 
     session_id: str
     counter: int
@@ -42,39 +42,39 @@ class SessionObject:
     info: dict[str, str]
     process: ProcessIdentity
     damaged: bool = False
-    """It cannot be read, and stands for nobody that is known."""
+    """Whether the object cannot be read, so that its session is unknown."""
 
 
 class SessionRegistry:
-    """The session objects of one store, and what this process has seen of their counters."""
+    """The session objects of one store, and the counters that this process has seen."""
 
     def __init__(self, store: SlotStore, *, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._seen: dict[str, tuple[int, float]] = {}
-        """Per session the last counter, and when it was first seen. Single reads and writes only, so no mutex."""
+        """For each session its last counter, and when it was first seen. Single reads and writes, so no mutex."""
 
     def write(self, session: SessionObject) -> None:
         fields = asdict(session)
         del fields["damaged"]
         data = json.dumps({"v": documents.FORMAT, **fields}).encode("ascii")
-        self._store.put(_FOLDER + session.session_id, data, durable=False)  # a power cut takes the session as well
+        self._store.put(_FOLDER + session.session_id, data, durable=False)  # a power cut also ends the session
 
     def read(self, session_id: str) -> SessionObject | None:
         return _decoded(session_id, self._store.get(_FOLDER + session_id))
 
     def remove(self, session_id: str) -> None:
-        """The end of a session: by itself when it closes, by others *before* they take what a dead one held.
+        """Remove a session: its own when it closes, or a dead one *before* its locks are taken.
 
-        So one that only slept finds itself gone at its next beat, even if its clock slept with it.
+        A session that was only suspended finds its object missing at its next beat, even if its clock stood still too.
         """
         self._seen.pop(session_id, None)
         self._store.delete(_FOLDER + session_id)
 
     def seconds_left(self, session_ids: Iterable[str]) -> dict[str, float]:
-        """For each session how long it may still live if it is not heard of; 0 if it is dead.
+        """Return for each session the seconds for which it may live without another beat; 0 if it is dead.
 
-        Looks at every session once. The first look at a living session gives it a full lease.
+        Reads each session once. The first look at a living session gives it a full lease.
         """
         asked = list(dict.fromkeys(session_ids))
         before = self._clock.monotonic()
@@ -90,7 +90,7 @@ class SessionRegistry:
         }
 
     def sweep(self) -> None:
-        """Remove the objects that killed processes of this machine left behind, and damaged ones of long ago."""
+        """Remove the objects of killed processes of this machine, and old damaged objects."""
         now = self._clock.now()
         entries = list(self._store.list(_FOLDER))
         for entry, data in zip(entries, self._store.get_many([entry.name for entry in entries]), strict=True):
@@ -100,7 +100,7 @@ class SessionRegistry:
                 self._store.delete(entry.name)
 
     def living(self) -> dict[str, float]:
-        """Every session that may be alive, with the seconds it may be. Damaged objects are nobody's."""
+        """Return all sessions that may be alive, with the seconds for which they may be. Leaves out damaged objects."""
         names = [entry.name for entry in self._store.list(_FOLDER)]
         objects = zip(names, self._store.get_many(names), strict=True)
         sessions = [_decoded(name.removeprefix(_FOLDER), data) for name, data in objects]
@@ -108,8 +108,10 @@ class SessionRegistry:
         return {session_id: seconds for session_id, seconds in left.items() if seconds > 0}
 
     def unreadable(self) -> Iterator[tuple[str, str, float | None]]:
-        """The objects that nobody can read: their names, what is wrong, and the seconds since they were written (by
-        this machine's clock; None for those of another version)."""
+        """Yield the objects that cannot be read: name, reason, and the seconds since they were written.
+
+        The seconds are by this machine's clock; None for an object of another version.
+        """
         entries = list(self._store.list(_FOLDER))
         for entry, data in zip(entries, self._store.get_many([entry.name for entry in entries]), strict=True):
             try:
@@ -118,13 +120,13 @@ class SessionRegistry:
                 yield entry.name, error.because, None
             else:
                 if session is not None and session.damaged:
-                    yield entry.name, "nobody can read whose it is", self._clock.now() - entry.modified
+                    yield entry.name, "its session cannot be read", self._clock.now() - entry.modified
 
     def _left(self, session: SessionObject, before: float, after: float) -> float:
         counter, since = self._seen.get(session.session_id, (None, after))
         if counter != session.counter:
-            # Seen after the answer came, judged by a look that began a lease later: slow answers only ever add
-            # patience.
+            # The time after the answer counts, and a look that began a lease later decides, so slow answers only
+            # extend a session's life.
             since = after
             self._seen[session.session_id] = (session.counter, since)
         return min(session.lease_seconds, max(0.0, since + session.lease_seconds - before))
@@ -145,7 +147,7 @@ def _decoded(session_id: str, data: bytes | None) -> SessionObject | None:
             process=documents.process(fields["process"]),
         )
     except (KeyError, documents.Damaged):
-        # Whatever changes in it is a sign of life.
+        # Any change of the bytes is a sign of life.
         return SessionObject(session_id, zlib.crc32(data), DEFAULT_LEASE_SECONDS, {}, _NOBODY, damaged=True)
 
 

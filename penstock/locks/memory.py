@@ -1,4 +1,4 @@
-"""Locks among the threads of one process: the specification that every other manager is compared with."""
+"""Locks between the threads of one process. The reference implementation of lock managers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from penstock.storage.stores.base import Reach
 
 @dataclass(slots=True)
 class _Member:
-    """A session as the table knows it."""
+    """The manager's record of a session."""
 
     session_id: str
     lease_seconds: float
@@ -29,7 +29,7 @@ class _Member:
     renewed: float
 
     def left(self, now: float) -> float:
-        """Seconds of its lease that are left, not above zero if it is dead."""
+        """Return the remaining seconds of its lease; zero or less if it is dead."""
         return self.renewed + self.lease_seconds - now
 
 
@@ -56,12 +56,19 @@ class _Waiter:
 
 
 class MemoryLockManager:
-    """Locks that exclude the threads of this process from each other, and nothing else.
+    """Locks between the threads of this process only.
 
-    Guarantee: at most one session that is not `lost` holds a key. Sessions beat and lose their leases as with any other
-    manager, so a test with a fake clock sees what a driver of a cluster would.
+    Guarantee: at most one session that is not `lost` holds a key. Sessions have heartbeats and lose their leases as
+    with any other manager, so a test with a fake clock behaves like a driver in a cluster.
 
-    It does not leave the process: pickling it is a `ConfigurationError`, using it after a fork a `LockError`.
+    It stays in its process: pickling it raises `ConfigurationError`, and using it after a fork raises `LockError`.
+
+    Args:
+        lease_seconds: The lease of sessions that are opened without one; by default `DEFAULT_LEASE_SECONDS`.
+        clock: The clock, for tests.
+
+    Raises:
+        ConfigurationError: The lease is not a positive number of seconds.
     """
 
     reach: Reach = "process"
@@ -71,8 +78,8 @@ class MemoryLockManager:
         self._clock = clock
         self._pid = os.getpid()
         self._tokens = itertools.count(1)
-        # One mutex over everything. An entry of `_held` lives while the key is held, one of `_waiting` while somebody
-        # waits; there is no object per lock that a waiter could still hold on to when a newcomer makes another.
+        # One mutex protects everything. An entry of `_held` exists while the key is held, one of `_waiting` while a
+        # thread waits. There are no lock objects, of which a waiter might keep an old one and a newcomer make another.
         self._mutex = threading.Lock()
         self._members: dict[str, _Member] = {}
         self._held: dict[str, _Held] = {}
@@ -80,7 +87,7 @@ class MemoryLockManager:
 
     @property
     def lease_seconds(self) -> float | None:
-        """What it was told; None if it was told nothing."""
+        """The lease that the manager was given, in seconds; None if it was given none."""
         return self._lease_seconds
 
     def open_session(
@@ -119,7 +126,7 @@ class MemoryLockManager:
     def __reduce__(self) -> NoReturn:
         raise ConfigurationError(
             "a MemoryLockManager cannot leave its process",
-            because="its locks are in this process's memory, so a copy elsewhere would exclude nobody",
+            because="its locks are in this process's memory, so a copy elsewhere would exclude no other session",
             hint="use FileSystemLockManager for the processes of one machine",
         )
 
@@ -132,7 +139,7 @@ class MemoryLockManager:
         if os.getpid() != self._pid:
             raise LockError(
                 "a MemoryLockManager was used after a fork",
-                because="parent and child have separate memories, so its locks no longer exclude anybody",
+                because="parent and child have separate memories, so its locks no longer exclude other sessions",
                 hint="use FileSystemLockManager for the processes of one machine",
             )
         return self._mutex
@@ -145,7 +152,7 @@ class MemoryLockManager:
         if held is not None and held.by.left(now) > 0:
             return held.holder()
         if held is not None:
-            # Its session is told at its next beat, and the other keys it had are free at once.
+            # Its session notices at its next beat. All other keys that it held are free at once.
             self._forget(held.by.session_id)
         lease = Lease(key, member.session_id, next(self._tokens))
         self._held[key] = _Held(lease, member, self._clock.now())
@@ -166,7 +173,7 @@ class MemoryLockManager:
             self._free(held.lease, outcome)
 
     def _listen(self, keys: Sequence[str], waiter: _Waiter) -> tuple[list[Wakeup], float]:
-        """The keys that are free already, and how long it is until the first of the others may be, by its lease."""
+        """Return the keys that are free, and the seconds until the lease of another key's holder may run out."""
         now = self._clock.monotonic()
         free, soonest = [], float("inf")
         for key in keys:
@@ -274,5 +281,5 @@ class JoinedMemorySession(_MemorySession):
 
 
 PROCESS_WIDE = MemoryLockManager()
-"""The one of all runs that ask for `memory`: locks that each run had for itself would exclude nobody. Its lease is the
-default one: sessions of one process live and die together."""
+"""The manager of all runs with the setting `memory`, so that they exclude each other. It has the default lease, because
+the sessions of one process end together."""

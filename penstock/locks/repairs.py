@@ -1,10 +1,10 @@
-"""What is damaged among the lock objects of a store or folder, and how it is mended, when an operator asks for it.
+"""Repair damaged lock objects of a store or folder, when an operator asks for it.
 
-Damaged objects hold up nobody for longer than a lease as it is. Repairing leaves none behind, frees what they held at
-once, and takes away what nobody but an operator should: numbers and tokens so high that there is none above them.
+A damaged object never blocks other sessions for longer than a lease. A repair removes it, and frees its locks at once.
+It also removes numbers and tokens that are so high that none is above them, which only an operator should do.
 
-Mending is as safe as any session is. A session whose object is removed finds itself lost at its next look, and what it
-held is passed on by a higher number, as ever.
+A repair is safe while sessions are running. A session whose object is removed finds itself lost at its next look, and
+its locks pass to other sessions with higher numbers, as usual.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from penstock.locks.liveness import SessionRegistry
 from penstock.locks.table_set import Tables
 
 _QUIET_SECONDS = 2 * DEFAULT_LEASE_SECONDS
-"""What nobody wrote to for so long is nobody's: a session that lives writes three times in each lease."""
-_WAITS = "it was written to less than a minute ago, perhaps by somebody who lives: try again"
+"""An object that was not written for so many seconds belongs to no living session: those write thrice per lease."""
+_WAITS = "it was written less than a minute ago, possibly by a living session; try again later"
 
 
 def repair_objects(epochs: Epochs, registry: SessionRegistry, clock: Clock, *, dry_run: bool) -> list[Damage]:
-    """Of numbered epochs and session objects. Raises what the store raises."""
+    """Repair numbered epochs and session objects. Raises what the store raises."""
     found = [Damage(name, said) for name, said in epochs.without_next()]
     if not dry_run:
         epochs.remove(damage.name for damage in found)
@@ -40,7 +40,7 @@ def repair_objects(epochs: Epochs, registry: SessionRegistry, clock: Clock, *, d
 
 
 def repair_tables(tables: Tables, *, dry_run: bool) -> list[Damage]:
-    """Of files of claims. Raises `LockError`."""
+    """Repair files of claims. Raises `LockError`."""
     found = []
     for session_id in tables.names():
         name = tables.name(session_id)
@@ -52,10 +52,10 @@ def repair_tables(tables: Tables, *, dry_run: bool) -> list[Damage]:
         if table is None:
             continue
         if table.highest >= LAST_TOKEN:
-            found.append(Damage(name, "no token is above the one it holds"))
+            found.append(Damage(name, "its token is the highest possible"))
         elif table.opening is None:
             quiet = tables.age(session_id) >= _QUIET_SECONDS
-            found.append(Damage(name, "nobody can read whose it is" if quiet else _WAITS, mendable=quiet))
+            found.append(Damage(name, "its session cannot be read" if quiet else _WAITS, mendable=quiet))
         if not dry_run and found and found[-1].name == name and found[-1].mendable:
             tables.remove(session_id)
     return found

@@ -1,4 +1,4 @@
-"""What is the same of every session, and of every other process's view of one, whatever keeps the locks."""
+"""The base of sessions, and of other processes' views of sessions, for all lock managers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from penstock.locks.sessions import Bell, own_leases
 
 
 class SessionView(ABC):
-    """A session, or a view of one: its name, its end, and what it may still be asked for."""
+    """A session, or another process's view of one."""
 
     def __init__(self, session_id: str, clock: Clock) -> None:
         self._id = session_id
@@ -28,20 +28,24 @@ class SessionView(ABC):
     @property
     @abstractmethod
     def lost(self) -> bool:
-        """Whether others may have its locks."""
+        """Whether other sessions may hold its locks."""
 
     def try_acquire(self, keys: Sequence[str]) -> list[Lease | Holder]:
         if self._closed:
             raise LockError("the session is closed", where=f"session {self._id}")
         self._refuse_if_lost()
         answers = self._acquired(keys)
-        # Time has passed: what was taken is not ours if the lease ran out meanwhile.
+        # If the lease ran out meanwhile, other sessions may hold the locks that were acquired.
         self._refuse_if_lost()
         return answers
 
     @abstractmethod
     def _acquired(self, keys: Sequence[str]) -> list[Lease | Holder]:
-        """One try for each of the keys, by a session that is open and was not lost just now."""
+        """Try once to acquire each key. Called for an open session that was not lost just before.
+
+        Returns:
+            For each key, in order, a `Lease` or the `Holder`.
+        """
 
     def wake(self) -> None:
         self._bell.ring()
@@ -58,26 +62,29 @@ class SessionView(ABC):
         return SessionLost(
             "the session's lease ran out",
             where=f"session {self._id}",
-            hint="its locks may belong to others now; open a new session and look at the store again",
+            hint="other sessions may hold its locks now; open a new session and read the store again",
         )
 
     def __reduce__(self) -> NoReturn:
-        raise LockError("a session cannot be pickled", hint="send its id, and join_session() there")
+        raise LockError("a session cannot be pickled", hint="send its id, and call join_session() in the other process")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._id}>"
 
 
 class PollingView(SessionView):
-    """One of a session whose locks tell nobody when they are free: who waits looks again and again."""
+    """A session, or a view of one, whose locks do not notify waiters, so that a wait has to poll."""
 
     def __init__(self, session_id: str, clock: Clock, poll_seconds: tuple[float, float]) -> None:
-        """`poll_seconds` is the pause between two looks: the first, doubling up to the last."""
+        """`poll_seconds` is the pause between two polls: the first, doubled after each poll up to the second."""
         super().__init__(session_id, clock)
         self._poll_seconds = poll_seconds
 
     def _poll(self, look: Callable[[], tuple[list[Wakeup], float]], timeout: float) -> list[Wakeup]:
-        """What `look()` finds worth another try; it says as well how soon a holder may turn out to be dead."""
+        """Call `look` until it returns wake-ups, the timeout passes or the bell rings, and return its wake-ups.
+
+        `look` also returns the seconds after which a holder may be found dead.
+        """
         deadline = self._clock.monotonic() + timeout
         pause, longest = self._poll_seconds
         with self._bell.listening() as event:
@@ -90,9 +97,10 @@ class PollingView(SessionView):
 
 
 def latest(leases: Iterable[Lease], session_id: str) -> dict[str, int]:
-    """The tokens of the session's leases by key: of an old and a new lease of one key, the new one counts.
+    """Return the tokens of a session's leases by key. Of two leases of one key, the newer one counts.
 
-    Raises as `own_leases`.
+    Raises:
+        LockError: Another session acquired one of the leases.
     """
     in_order = sorted(own_leases(leases, session_id), key=lambda lease: lease.fencing_token)
     return {lease.key: lease.fencing_token for lease in in_order}

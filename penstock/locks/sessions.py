@@ -1,6 +1,6 @@
-"""The life of a session: the heartbeat that keeps it, and the bell that interrupts its waiting.
+"""The parts that all sessions share: the heartbeat that keeps them alive, and the bell that interrupts their waits.
 
-Both are used by every lock manager, so that a lease means the same with each of them.
+All lock managers use them, so that a lease means the same with each.
 """
 
 from __future__ import annotations
@@ -19,19 +19,23 @@ from penstock.locks.base import LOST_AFTER, RENEWALS_PER_LEASE, Lease
 
 _RETRIES_PER_LEASE = 10
 _LONGEST_LEASE = 1e9
-"""Seconds; more than thirty years are none."""
+"""The upper bound of a lease, in seconds: about thirty years."""
 
 
 class Heartbeat:
-    """Renews a session from a daemon thread, and knows when the session is lost.
+    """Renews a session from a daemon thread, and detects when the session is lost.
 
-    `beat` makes one renewal: True if it was accepted, False if the session is no longer known (lost at once), an
-    `InfrastructureError` if nothing is known (tried again a tenth of a lease later). `on_lost` is called once, from the
-    heartbeat's thread, which ends then.
+    A renewal counts from the time it was *sent*. Other sessions cannot have seen it earlier, so the session detects its
+    loss 0.2 leases before any other session may act on it. A lost session stays lost, even if a late renewal is
+    accepted.
 
-    A renewal counts from the moment it was *sent*: whoever watches the session can have seen it no earlier, so the
-    session knows of its loss 0.2 leases before anyone else may act on it. Once lost is lost, even if a late renewal
-    should still be accepted.
+    Args:
+        beat: Makes one renewal. It returns True if the renewal was accepted, and False if the session is no longer
+            known, which is then lost. It raises `InfrastructureError` if the outcome is unknown; the heartbeat tries
+            again a tenth of a lease later.
+        lease_seconds: The lease.
+        clock: The clock for the lease and the pauses.
+        on_lost: Called once, from the heartbeat's thread, which then ends.
     """
 
     def __init__(
@@ -54,14 +58,17 @@ class Heartbeat:
         self._lost = False
 
     def start(self) -> None:
-        """Send the first beat from the calling thread, then start the others. Raises what `beat` raises."""
+        """Send the first beat from the calling thread, then start the heartbeat's thread. Raises what `beat` raises."""
         sent = self._clock.monotonic()
         self._beat()
         self._sent = sent
         self._thread.start()
 
     def stop(self) -> None:
-        """No beat is sent after this returns; `lost` stays as it is. Safe to call twice, and from `on_lost`."""
+        """Stop the heartbeat. No beat is sent after this returns, and `lost` does not change.
+
+        May be called twice, and from `on_lost`.
+        """
         if self.forked:
             return
         with self._mutex:
@@ -72,13 +79,13 @@ class Heartbeat:
 
     @property
     def sent(self) -> float:
-        """When the last good beat was sent, on the clock's `monotonic`."""
+        """When the last accepted beat was sent, by the clock's `monotonic`."""
         return self._sent
 
     @property
     def lost(self) -> bool:
-        """True once the session's locks may belong to others; always true in a forked child."""
-        # The pid comes first: in a forked child another thread of the parent may hold the mutex for ever.
+        """Whether other sessions may hold the session's locks. Always true in a forked child."""
+        # Check the pid first: in a forked child the mutex may be held for ever by a thread of the parent.
         if self.forked:
             return True
         with self._mutex:
@@ -87,7 +94,7 @@ class Heartbeat:
 
     @property
     def forked(self) -> bool:
-        """True in a forked child of the session's process: it has no heartbeat, and no part in the session."""
+        """Whether this is a forked child of the session's process. It has no heartbeat and must not use the session."""
         return os.getpid() != self._pid
 
     @property
@@ -101,7 +108,7 @@ class Heartbeat:
         try:
             self._beat_until_lost()
         finally:
-            # Also when a beat failed in a way nobody foresaw: without beats the session is lost, and is told so.
+            # Also after an unexpected error in a beat: without beats the session is lost.
             if not self._stop.is_set():
                 self._lost = True
                 if self._on_lost is not None:
@@ -122,19 +129,19 @@ class Heartbeat:
         except InfrastructureError:
             return False
         with self._mutex:
-            # A beat that took too long must not bring a session back that was lost while it was on its way.
+            # A beat that took too long must not revive a session that was lost meanwhile.
             self._lost = self._lost or not accepted or self._has_run_out()
             if not self._lost:
                 self._sent = sent
         return True
 
     def _regular_pause(self) -> float:
-        # Spread by a tenth, so that drivers started together do not beat together.
+        # Vary the pause by a tenth, so that drivers that started together do not beat together.
         return self._lease_seconds / RENEWALS_PER_LEASE * random.uniform(0.9, 1.1)
 
 
 class Bell:
-    """Interrupts waiting: `ring` ends every wait that runs now, or else the next one."""
+    """Interrupts waits: `ring` ends all current waits, or the next one if there is none."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -143,14 +150,14 @@ class Bell:
 
     def ring(self) -> None:
         with self._mutex:
-            # Kept when nobody listens: whoever is just about to wait must not miss it.
+            # Without a listener the ring is kept, for a thread that is about to wait.
             self._rung = not self._listeners
             for event in self._listeners:
                 event.set()
 
     @contextmanager
     def listening(self) -> Iterator[threading.Event]:
-        """An event of this wait alone, set by `ring`."""
+        """Return a context manager that yields an event for this wait alone, which `ring` sets."""
         event = threading.Event()
         with self._mutex:
             if self._rung:
@@ -165,9 +172,13 @@ class Bell:
 
 
 def checked_lease(*choices: float | None) -> float:
-    """The first choice that was made, in seconds; raises `ConfigurationError` if it is no length of time."""
+    """Return the first choice that is not None, in seconds.
+
+    Raises:
+        ConfigurationError: It is not a positive number of seconds, or more than thirty years.
+    """
     seconds: Any = next((choice for choice in choices if choice is not None), None)
-    # What others wrote may be of any type, and any number.
+    # The choice may have been read from a file, so it may be of any type.
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < _LONGEST_LEASE:
         raise ConfigurationError(
             f"a lease of {seconds} seconds makes no sense",
@@ -178,12 +189,16 @@ def checked_lease(*choices: float | None) -> float:
 
 
 def described(info: dict[str, str] | None, host: str) -> dict[str, str]:
-    """What a session tells of itself: what the caller says, and where it runs."""
+    """Return what a session states about itself: the caller's info, its host and its pid."""
     return {"host": host, "pid": str(os.getpid()), **(info or {})}
 
 
 def own_leases(leases: Iterable[Lease], session_id: str) -> list[Lease]:
-    """The leases as a list; raises `LockError` if one was taken by another session, for it is not ours to release."""
+    """Return the leases as a list.
+
+    Raises:
+        LockError: Another session acquired one of them, so this session must not release it.
+    """
     leases = list(leases)
     for lease in leases:
         if lease.session_id != session_id:

@@ -1,8 +1,7 @@
-"""Single flight: who keeps the calls of one key apart, whether that was asked for, and what happens where it cannot be.
+"""Single flight: which lock prevents concurrent calls of one key, and whether a call may run without it.
 
-A task whose policy says SERIALIZABLE runs under its lock or not at all. Any other task whose results are shared across
-runs runs under a lock as well, if there is one to be had: where there is none it runs all the same, and may be computed
-twice at once.
+A task with the isolation level SERIALIZABLE runs only under its lock. Any other task whose results are shared across
+runs uses a lock if one is available. If none is, the task runs anyway, and may be computed twice at the same time.
 """
 
 from __future__ import annotations
@@ -14,23 +13,23 @@ from penstock.graph.graphs import Node
 from penstock.locks.base import LockManager
 
 FAR_SECONDS = 5.0
-"""Locks that cost many requests, in a store far away, are for calls that are known to take at least so long."""
+"""Locks in a remote store cost many requests, so only calls that are known to take this many seconds use them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """How calls of a task with one key treat each other."""
+    """How concurrent calls of a task with one key are treated."""
 
     manager: LockManager | None
-    """Who locks the key; None: everyone may compute it."""
+    """The manager that locks the key; None if all calls may compute it."""
     required: bool = False
-    """The policy asks for it: without the lock nothing runs."""
+    """Whether the policy requires the lock, so that the call must not run without it."""
     after_seconds: float = 0.0
-    """Only calls that are known to take so long are locked."""
+    """Only calls that are known to take at least this many seconds are locked."""
     why: str = ""
-    """Why calls may compute a key at the same time, if they may."""
+    """Why calls may compute a key at the same time; empty if they may not."""
 
 
 FlightOf = Callable[[Node], Flight]
-"""The flight of a node, as things stand."""
+"""Returns the current flight of a node."""
 EVERYONE = Flight(None)

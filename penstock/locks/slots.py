@@ -1,8 +1,8 @@
 """Locks over any SlotStore: sessions with one heartbeat object each, keys as numbered epochs.
 
-`epochs` holds the argument why no two sessions hold a key at once, `registry` the one why a session that others may
-judge dead knows it first. What is left here is the order in which they are asked. Only calls of `SlotStore` are made,
-so the same code locks in a folder and in a bucket.
+`epochs` explains why no two sessions hold a key at the same time, and `liveness` why a session detects its loss before
+other sessions do. This module defines the order of the calls. It uses only the methods of `SlotStore`, so the same code
+works in a folder and in a bucket.
 """
 
 from __future__ import annotations
@@ -49,13 +49,22 @@ def store_failures_are_lock_errors(call: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 class SlotLockManager:
-    """Locks in a `SlotStore`, shared by whoever reaches the store.
+    """Locks in a `SlotStore`, shared by all processes that reach the store.
 
-    Guarantee: at most one session that is not `lost` holds a key. A killed holder's keys are free within its lease
-    plus one poll, and at once for contenders on the same machine (Linux). Not guaranteed: order among waiters, and
-    anything about a process that goes on without looking at `lost`.
+    Guarantee: at most one session that is not `lost` holds a key. The keys of a killed holder are free within its lease
+    plus one poll, and at once for sessions on the same machine (Linux). There is no guarantee about the order of
+    waiters, or about a process that continues without checking `lost`.
 
-    `poll_seconds` is the pause between two looks of a waiter: the first, doubling up to the last.
+    Args:
+        store: The store.
+        reach: Which processes can share the locks.
+        lease_seconds: The lease of sessions that are opened without one; by default `DEFAULT_LEASE_SECONDS`.
+        poll_seconds: The pause between two polls of a waiter: the first, doubled after each poll up to the second.
+        clock: The clock, for tests.
+        concurrency: The number of parallel requests for many keys.
+
+    Raises:
+        ConfigurationError: The lease is not a positive number of seconds.
     """
 
     def __init__(
@@ -94,13 +103,13 @@ class SlotLockManager:
         return OwnSession(self, start, on_lost)
 
     def _prepare(self) -> None:
-        """Before the first session: see that the store can do it, and clear up after the dead."""
+        """Check the store before the first session, and remove the objects of dead sessions."""
         probe(self._store)
         self._registry.sweep()
 
     @store_failures_are_lock_errors
     def ping(self) -> None:
-        self._store.get("ping")  # nothing is ever there
+        self._store.get("ping")  # a name that never exists
 
     @store_failures_are_lock_errors
     def join_session(self, session_id: str) -> Session:
@@ -118,7 +127,7 @@ class SlotLockManager:
         top = self._epochs.tops([key])[key]
         if top is None or not top.held or top.number != fencing_token:
             return False
-        # A released epoch above the holder's: its own release finds that it is no longer the top.
+        # A released epoch above the holder's, whose own release will find that it is no longer the top.
         return self._epochs.create(replace(top, number=top.number + 1, outcome="abandoned"))
 
     @store_failures_are_lock_errors
@@ -127,12 +136,12 @@ class SlotLockManager:
 
     @store_failures_are_lock_errors
     def living(self) -> dict[str, float]:
-        """The sessions that may be alive, with the seconds they may be if they are not heard of."""
+        """Return the sessions that may be alive, with the seconds for which they may live without another beat."""
         return self._registry.living()
 
     @property
     def lease_seconds(self) -> float | None:
-        """What it was told; None if it was told nothing."""
+        """The lease that the manager was given, in seconds; None if it was given none."""
         return self._lease_seconds
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -153,10 +162,10 @@ class _SlotSession(PollingView):
         self._info = info
         self._epochs = manager._epochs
         self._registry = manager._registry
-        # Epochs that are ours, or may be (a try without an answer): for `close` alone. Who holds what, only the store
-        # says; another process may have acquired or released in this session's name.
+        # Epochs that the session holds or may hold (a try without an answer), for `close` only. Only the store is
+        # authoritative: another process may have acquired or released locks of this session.
         self._maybe_ours: dict[str, int] = {}
-        # Epochs whose release got no answer: it may still arrive, so they are not taken up again.
+        # Epochs whose release got no answer. It may still arrive, so they are not used again.
         self._given_up: dict[str, int] = {}
 
     @store_failures_are_lock_errors
@@ -167,7 +176,7 @@ class _SlotSession(PollingView):
         return [answers[key] for key in keys]
 
     def _one_round(self, keys: list[str]) -> dict[str, Lease | Holder]:
-        """A look at each key and a try where it is free. Keys that somebody else moved meanwhile are left out."""
+        """Look at each key, and try to take it if it is free. Leaves out keys that changed meanwhile."""
         tops = self._epochs.tops(keys)
         others = {top.session_id for top in tops.values() if top is not None and top.held} - {self._id}
         left = self._registry.seconds_left(others)
@@ -192,7 +201,7 @@ class _SlotSession(PollingView):
             if created:
                 ours.append(epoch)
             else:
-                # Or taken by an earlier try of ours that got no answer: the next round will see.
+                # Or taken by an earlier try of this session that got no answer, which the next round will find.
                 self._maybe_ours.pop(epoch.key, None)
         for epoch, is_top in zip(ours, self._epochs.each(self._epochs.is_top, ours), strict=True):
             if is_top:
@@ -208,7 +217,7 @@ class _SlotSession(PollingView):
         mine = latest(leases, self._id)
         if mine and not self.lost:
             self._let_go(mine, outcome)
-            # As many as are released, so that old epochs go as fast as they come and no call has much to do.
+            # As many as were released, so that old epochs do not accumulate and each call does little work.
             self._epochs.clear_up(len(mine))
 
     def _let_go(self, numbers: dict[str, int], outcome: Outcome) -> None:
@@ -232,7 +241,7 @@ class _SlotSession(PollingView):
         return self._poll(lambda: self._look(keys, seen), timeout)
 
     def _look(self, keys: Sequence[str], seen: dict[str, Epoch]) -> tuple[list[Wakeup], float]:
-        """The keys worth another look, and how soon the next of their holders may turn out to be dead."""
+        """Return wake-ups for keys that may be free, and the seconds after which a holder may be found dead."""
         tops = self._epochs.tops([key for key in keys if key not in seen]) | self._epochs.again(seen)
         left = self._registry.seconds_left(top.session_id for top in tops.values() if top is not None and top.held)
         wakeups = []
@@ -280,12 +289,12 @@ class OwnSession(_SlotSession):
                 if not self.lost:
                     self._let_go(dict(self._maybe_ours), "abandoned")
             finally:
-                # Whatever else was taken in the session's name is free with this.
+                # This also frees all locks that other processes acquired for the session.
                 self._registry.remove(self._id)
 
 
 class JoinedSession(_SlotSession):
-    """A worker's view of a driver's session. Asking for `lost` asks the store."""
+    """A worker's view of a driver's session. Reading `lost` reads the store."""
 
     @property
     @store_failures_are_lock_errors
@@ -294,12 +303,16 @@ class JoinedSession(_SlotSession):
 
 
 def probe(store: SlotStore) -> None:
-    """Try the one call everything rests on; raises `LockError` if a taken name can be taken again."""
-    # A bucket that does not enforce conditions looks before it writes, and would pass what follows.
+    """Test the call on which all guarantees rest.
+
+    Raises:
+        LockError: A taken name can be taken again, or a record was lost.
+    """
+    # A bucket without conditional writes reads before it writes, and would pass this test.
     refused = isinstance(store, ProbedStore) and not store.conditions().enforced
     name = f"probes/{os.urandom(12).hex()}"
     try:
-        # What the first call answers proves nothing: its answer may be lost and the name be taken by itself.
+        # The answer of the first call proves nothing: after a lost answer, a repetition finds the name taken.
         store.put_if_absent(name, b"first")
         taken_again = store.put_if_absent(name, b"second") or store.get(name) != b"first"
     finally:
@@ -307,6 +320,6 @@ def probe(store: SlotStore) -> None:
     if refused or taken_again:
         raise LockError(
             "the store cannot hold locks",
-            because="it let a taken name be taken again, or forgot what was written",
+            because="it accepted a taken name again, or lost a record",
             hint="use Redis for the locks, or another file system or bucket",
         )

@@ -1,4 +1,4 @@
-"""Locks in a result store: SERIALIZABLE with nothing but a folder or a bucket."""
+"""Locks in a result store, so that SERIALIZABLE needs only a folder or a bucket: `StorageLockManager`."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from penstock.storage.stores.base import Listed, Reach, SlotStore, Store
 
 _FOLDER = "locks/"
 _CONCURRENCY = 16
-"""Requests under way at once, where many keys are locked in a store far away."""
+"""The number of parallel requests when many keys are locked in a remote store."""
 
 
 class StorageLockManager(SlotLockManager):
     """Locks as small objects in the folder `locks` of a store.
 
     Guarantee: at most one session that is not `lost` holds a key, among all that use the store, if its
-    `put_if_absent` is atomic and its listings show what was written before they began. The first session tries the
-    former and raises `LockError` where it is not so. A killed holder's keys are free within its lease plus one poll;
-    a holder paused past its lease finds itself `lost`. No clocks are compared.
+    `put_if_absent` is atomic and its listings show all that was written before they began. The first session tests the
+    former, and raises `LockError` if it is not so. The keys of a killed holder are free within its lease plus one poll.
+    A holder that was paused for longer than its lease finds its session `lost`. No clocks are compared.
 
-    A session costs one small write in a third of its lease, a lock three or four requests, and each waiter a few
-    requests per poll. `poll_seconds` is the pause between two polls of a waiter: the first, doubling up to the last.
-    So a release is noticed after half a second at the soonest: where many wait for short work, Redis is better.
+    A session costs one small write per third of its lease, a lock three or four requests, and each waiter a few
+    requests per poll. By default a waiter notices a release after half a second at the earliest; if many waiters wait
+    for short work, use Redis.
 
-    The folder `locks` of a local store is what locks its keys by default, too: the two exclude each other, and are
-    the same (see `FileSystemLockManager`).
+    The default locks of a local store are also in its folder `locks`. Both are the same locks, and exclude each other
+    (see `FileSystemLockManager`).
 
     Pickles with its store, without secrets.
     """
@@ -45,13 +45,22 @@ class StorageLockManager(SlotLockManager):
         poll_seconds: tuple[float, float] = (0.5, 5.0),
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`store` is a store, its address or its folder. Raises `ConfigurationError` for an address of no known
-        kind."""
+        """Create a manager. Does not access the store.
+
+        Args:
+            store: A store, its address or its folder.
+            lease_seconds: The lease of sessions that are opened without one; by default `DEFAULT_LEASE_SECONDS`.
+            poll_seconds: The pause between two polls of a waiter: the first, doubled after each poll up to the second.
+            clock: The clock, for tests.
+
+        Raises:
+            ConfigurationError: The address or the lease is invalid.
+        """
         self._whole: Store = open_store(store) if isinstance(store, str | os.PathLike) else store
         folder = self._whole.local_path("locks")
         self.near = folder is not None or self._whole.reach == "process"
-        """Whether asking it costs no requests over a network."""
-        # Whoever reaches the store shares its locks, and workers that do not reach it can run nothing anyway.
+        """Whether the store is accessed without a network."""
+        # All processes that reach the store share its locks. Workers that do not reach it cannot run anything.
         reach: Reach = "process" if self._whole.reach == "process" else "network"
         super().__init__(
             _Folder(self._whole),
@@ -109,7 +118,7 @@ def _rebuilt(store: Store, lease_seconds: float | None, poll_seconds: tuple[floa
 
 
 class _Folder:
-    """The part of a store below `locks/`, as a `SlotStore` of its own."""
+    """The part of a store below `locks/`, as a `SlotStore`."""
 
     def __init__(self, store: SlotStore) -> None:
         self._store = store

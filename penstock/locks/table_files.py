@@ -1,7 +1,7 @@
-"""The files of sessions' claims in a folder of this machine: made, added to, read on, removed.
+"""Create, extend, read and remove the files of claims in a folder of this machine.
 
-Every addition is one write at the end of a file that is found by its name each time, so nothing is kept open, forked or
-inherited. Only files that a session may have made are touched: the folder may hold what others put there.
+Each addition is one write to the end of a file that is opened by name each time, so that no file stays open or is
+inherited by a fork. Only files that a session may have created are accessed, because the folder may contain others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class TableFiles:
-    """What `locks/tables` needs of a file system: additions and reads of one machine that follow each other."""
+    """The files that `locks/tables` needs: a read that begins after a write returned shows that write."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -33,24 +33,24 @@ class TableFiles:
         return self._folder
 
     def names(self) -> list[str]:
-        """The sessions that have a file from the beginning of this call to its end, and perhaps others."""
+        """Return the sessions that have a file throughout this call, and possibly others."""
         with self._opened() as folder:
             return [] if folder is None else [name for name in os.listdir(folder) if _NAME.fullmatch(name)]
 
     def create(self, name: str, data: bytes) -> None:
-        """A file that was not there."""
+        """Create a file with this content. Raises `LockError` if it exists or cannot be created."""
         for _ in range(_TRIES):
             with self._told("writing"):
                 os.makedirs(self._folder, 0o700, exist_ok=True)
-            # Somebody who tidies up may remove it again while it is empty.
+            # A clean-up may remove the folder while it is empty.
             with self._opened() as folder, contextlib.suppress(FileNotFoundError):
                 if folder is not None:
                     self._write(folder, name, data, os.O_CREAT | os.O_EXCL)
                     return
-        raise LocksUnreachable("the folder of the locks is gone", where=self._folder)
+        raise LocksUnreachable("the lock folder was removed", where=self._folder)
 
     def append(self, name: str, data: bytes) -> bool:
-        """Add to the file; False if it is not there, or was removed meanwhile: nobody sees the addition then."""
+        """Add to a file. Returns False if it does not exist or was removed meanwhile; then nobody sees the addition."""
         with self._opened() as folder:
             try:
                 return folder is not None and self._write(folder, name, data, 0)
@@ -58,14 +58,14 @@ class TableFiles:
                 return False
 
     def read(self, name: str, start: int) -> bytes | None:
-        """What the file holds from `start` on; None if it is not there."""
+        """Return the bytes of a file from `start` on; None if it does not exist."""
         with self._opened() as folder:
             if folder is None:
                 return None
             try:
                 found = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 if not stat.S_ISREG(found.st_mode):
-                    return None  # no session made that
+                    return None  # no session created it
                 if found.st_size == start:
                     return b""
                 file = os.open(name, os.O_RDONLY | _FILE, dir_fd=folder)
@@ -83,13 +83,13 @@ class TableFiles:
                 os.close(file)
 
     def remove(self, name: str) -> None:
-        """End the session of this name."""
+        """Remove the file of a session, which ends it. Does nothing if it does not exist."""
         with self._opened() as folder, contextlib.suppress(FileNotFoundError):
             if folder is not None:
                 os.unlink(name, dir_fd=folder)
 
     def age(self, name: str) -> float:
-        """Seconds since the file was last added to, by the machine's clock: for what nobody can read."""
+        """Return the seconds since the last addition, by the machine's clock; 0 if the file does not exist."""
         with self._opened() as folder, contextlib.suppress(FileNotFoundError):
             if folder is not None:
                 return time.time() - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime
@@ -97,7 +97,7 @@ class TableFiles:
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int | None]:
-        """The folder, or None if there is none. No link in its place is followed: it would lead elsewhere."""
+        """Yield the descriptor of the folder, or None if it does not exist. A link in its place is not followed."""
         with self._told("reading"):
             try:
                 folder = os.open(self._folder, _FOLDER)
@@ -113,7 +113,7 @@ class TableFiles:
     def _write(self, folder: int, name: str, data: bytes, flags: int) -> bool:
         file = os.open(name, os.O_WRONLY | os.O_APPEND | _FILE | flags, 0o600, dir_fd=folder)
         try:
-            # One call: additions of several processes do not mix.
+            # One call, so that additions of several processes do not mix.
             if os.write(file, data) < len(data):
                 raise OSError(errno.ENOSPC, "only a part was written")
             return os.fstat(file).st_nlink > 0
@@ -130,10 +130,10 @@ class TableFiles:
             because = os.strerror(error.errno) if error.errno else str(error)
             if error.errno in _REFUSED:
                 raise LockError(
-                    "the folder of the locks cannot be written",
+                    "the lock folder cannot be written",
                     where=self._folder,
                     because=because,
-                    hint="choose a folder that this user may write, with PENSTOCK_LOCKS",
+                    hint="set PENSTOCK_LOCKS to a folder that this user can write to",
                 ) from error
             raise LocksUnreachable(f"{doing} the locks failed", where=self._folder, because=because) from error
 

@@ -1,30 +1,30 @@
-"""Locks of one machine: a file of claims per session, and why two sessions never hold one key.
+"""Locks of one machine: a file of claims for each session, and why two sessions never hold one key.
 
-To take keys, a session
+To acquire keys, a session
 
-1. reads what others added to their files, and leaves out what they claim,
-2. adds one line to its own: that it *wants* these keys,
-3. reads what others added again,
-4. adds another line: that it *holds* those that nobody else claims, and does without the others.
+1. reads the additions to all files, and leaves out the keys that other sessions claim,
+2. adds one line to its own file: it *wants* the other keys,
+3. reads the additions to all files again,
+4. adds another line: it *holds* the keys that no other session claims, and gives up the others.
 
-Thousands of keys are taken with the same handful of calls, nothing is kept per key, and with the session's file all of
-it is gone. Nobody holds anything that others wait for between two steps, so whoever is stopped there stops nobody.
+Thousands of keys need the same few calls, no file per key exists, and removing the session's file removes everything.
+Between two steps a session holds nothing for which others wait, so a session that is stopped there blocks no other.
 
-The argument. On one machine, a read of a file that begins after a write has returned shows what was written.
+The argument assumes that on one machine, a read that begins after a write has returned shows what was written.
 
-1. *Of two that want a key one sees the other.* Let the want of A be written before that of B is (the order in which
-   the writes return). B reads A's file after that, and finds A's claim there, unless A has given it up.
-2. *Who sees a claim that is held does not take the key.* So only claims that are not decided yet are left, where both
-   see each other: then the session with the lower id waits until the other one has decided, and takes the key if that
-   one gave it up; the other gives it up at once. Where both go on (the other decided before it could see the first),
-   the first one finds the key held.
-3. *The dead claim nothing.* Who judges a session dead removes its file before it takes what that one had. One that was
-   only stopped meanwhile has lost its lease by its own clock, and after its last line sees that its file has no name
-   any more (so whatever it wrote there, nobody read).
-4. *Tokens grow.* A token is the time in microseconds, or one more than the highest seen, whichever is more, chosen
-   after the last look. Who takes a key has read how its last holder took it and let it go, or that one's file was gone
-   by then, and the time is later. (So if nobody has a session and the machine's clock is set back, tokens begin at that
-   earlier time.)
+1. *Of two sessions that want a key, one sees the other.* Let A's want be written before B's (in the order in which the
+   writes return). B reads A's file after that, and finds A's claim there unless A has given it up.
+2. *A session that sees a held claim does not take the key.* There remain claims that are not decided yet, where both
+   sessions see each other. Then the session with the lower id waits until the other one has decided, and takes the key
+   if the other one gave it up; the other one gives it up at once. If neither gives up (the other one decided before it
+   could see the first), the first one finds the key held.
+3. *Dead sessions claim nothing.* A session that finds another one dead removes its file before it takes its keys. A
+   session that was only stopped meanwhile has lost its lease by its own clock. After its last line it also sees that
+   its file has no name any more, so no session read what it wrote there.
+4. *Tokens grow.* A token is the time in microseconds or one more than the highest token seen, whichever is more, chosen
+   after the last look. The session that takes a key has read how the last holder took and released it, or the holder's
+   file did not exist by then and the time is later. (If no session exists and the machine's clock is set back, tokens
+   begin at that earlier time.)
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from penstock.locks.tables import BEAT, Opening, Table, gets, gives_up, releases
 from penstock.process.identity import ProcessIdentity
 
 _PAUSES = (0.0005, 0.001, 0.002, 0.004, 0.01, 0.02, 0.05, 0.1)
-"""Between looks at somebody who has not decided yet. Who takes longer is stopped, and is taken for a holder."""
+"""The pauses between looks at a session that has not decided yet. If it takes longer, it counts as a holder."""
 
 
 class TableLocks:
-    """Locks in a folder that only this machine reaches."""
+    """Locks in a folder that only this machine can access."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class TableLocks:
         return sorted(held, key=lambda holder: holder.key)
 
     def living(self) -> dict[str, float]:
-        """The sessions that may be alive, with the seconds they may be if they are not heard of."""
+        """Return the sessions that may be alive, with the seconds for which they may live without another beat."""
         known = [session_id for session_id, table in self.tables.look().items() if table.opening is not None]
         return {session_id: left for session_id, left in self.tables.seconds_left(known).items() if left > 0}
 
@@ -126,9 +126,9 @@ class _TableSession(PollingView):
         self._locks = locks
         self._tables = locks.tables
         self._taking = threading.Lock()
-        # Names that no other view of the session has.
+        # Names that no other view of the session uses.
         self._batches = (f"{uuid.uuid4().hex[:12]}.{number}" for number in itertools.count())
-        # Batches that may have been written in part, or not been decided: an answer is missing.
+        # Batches that may be written in part or undecided, because an answer is missing.
         self._doubtful: list[str] = []
 
     def _acquired(self, keys: Sequence[str]) -> list[Lease | Holder]:
@@ -148,7 +148,7 @@ class _TableSession(PollingView):
             self._doubtful.append(batch)
             self._add(wants(batch, self._clock.now(), free))
             refused = self._refused(free)
-            # After the last look: whoever held one of the keys before is among those whose tokens it shows.
+            # After the last look, which shows the tokens of all earlier holders of the keys.
             token = max(int(self._clock.now() * 1e6), self._tables.highest_token() + 1)
             if token > LAST_TOKEN:
                 raise _used_up(self._locks.files.folder)
@@ -160,7 +160,7 @@ class _TableSession(PollingView):
     def _claimed(
         self, keys: Iterable[str], tables: dict[str, Table], *, but: Iterable[str] = ()
     ) -> dict[str, Lease | Holder]:
-        """The keys that are somebody's already, ours among them."""
+        """Return the answers for keys that a session, possibly this one, claims already."""
         answers: dict[str, Lease | Holder] = {}
         claiming = [table for table in tables.values() if table.claims]
         passed = set(but)
@@ -171,7 +171,7 @@ class _TableSession(PollingView):
         return answers
 
     def _refused(self, keys: list[str]) -> dict[str, Holder]:
-        """Those of the keys that we said we want which are somebody else's."""
+        """Return those of the wanted keys that other sessions claim, with their holders."""
         refused: dict[str, Holder] = {}
         for pause in (*_PAUSES, None):
             tables = self._tables.look()
@@ -187,12 +187,12 @@ class _TableSession(PollingView):
             keys = undecided
             if not keys:
                 return refused
-            assert pause is not None  # in the last look nobody is waited for
+            assert pause is not None  # the last look does not wait
             self._clock.wait(threading.Event(), pause)
         return refused
 
     def _rival(self, key: str, tables: Iterable[Table]) -> tuple[Holder | None, bool]:
-        """Somebody else who claims the key, and whether to wait for what they decide."""
+        """Return another session that claims the key, and whether to wait for its decision."""
         rival, waits = None, True
         for table, claim in self._tables.claimants(key, tables):
             if table.session_id != self._id:
@@ -210,7 +210,7 @@ class _TableSession(PollingView):
         by_token: dict[int, list[str]] = {}
         for key, token in tokens.items():
             by_token.setdefault(token, []).append(key)
-        # What is not held with that token any more is passed over by whoever reads it.
+        # Readers ignore keys that are no longer held with that token.
         self._locks.files.append(self._id, b"".join(releases(t, keys, outcome) for t, keys in by_token.items()))
 
     def wait_any(self, keys: Sequence[str], timeout: float) -> list[Wakeup]:
@@ -218,9 +218,9 @@ class _TableSession(PollingView):
         return self._poll(lambda: self._look(keys, seen), timeout)
 
     def _look(self, keys: Sequence[str], seen: dict[str, tuple[str, int]]) -> tuple[list[Wakeup], float]:
-        """The keys worth another look, and how soon the next of their holders may turn out to be dead.
+        """Return wake-ups for keys that may be free, and the seconds after which a holder may be found dead.
 
-        `seen` is who claimed them before, and is filled.
+        `seen` contains the claims that were seen before. New ones are added.
         """
         tables = self._tables.look()
         claimed = {key: table for key in dict.fromkeys(keys) for table in tables.values() if key in table.claims}
@@ -238,7 +238,7 @@ class _TableSession(PollingView):
         return wakeups, min(left.values(), default=float("inf"))
 
     def _ended(self, key: str, by: tuple[str, int] | None, tables: dict[str, Table]) -> Outcome | None:
-        """How a claim that was seen before ended, if that is known."""
+        """Return the outcome of a claim that was seen before; None if it is unknown."""
         table = None if by is None else tables.get(by[0])
         token, outcome = (None, None) if table is None else table.ended.get(key, (None, None))
         return outcome if by is not None and token == by[1] else None
@@ -258,7 +258,7 @@ def _used_up(folder: str) -> LockError:
     return LockError(
         "the tokens of the locks are used up",
         where=folder,
-        because="somebody wrote one that no lock reaches",
+        because="a claim has a token that no lock reaches",
         hint="`penstock locks repair` removes it",
     )
 
@@ -284,12 +284,12 @@ class OwnTableSession(_TableSession):
         self._closed = True
         self._heartbeat.stop()
         self._bell.ring()
-        # Whatever was taken in the session's name is free with this.
+        # This also frees all locks that other processes acquired for the session.
         self._tables.remove(self._id)
 
 
 class JoinedTableSession(_TableSession):
-    """A worker's view of a driver's session. Asking for `lost` asks the folder."""
+    """A worker's view of a driver's session. Reading `lost` reads the folder."""
 
     @property
     def lost(self) -> bool:

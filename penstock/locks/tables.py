@@ -1,14 +1,14 @@
-"""What one session claims, as a file of lines that only grows: how they are written, and what they add up to.
+"""The claims of one session, as a file of lines that only grows: how lines are written and read.
 
-    {"v": 1, "session_id": …}          who it is, written when it opens
+    {"v": 1, "session_id": …}          the session, written when it opens
     .                                  a beat
-    w BATCH SINCE KEY KEY …            keys it wants
-    r BATCH KEY …                      those it does not get (without keys: none)
-    h BATCH TOKEN                      the others of the batch are held
+    w BATCH SINCE KEY KEY …            keys that it wants
+    r BATCH KEY …                      those that it does not get (without keys: it gets none)
+    h BATCH TOKEN                      it holds the others of the batch
     p TOKEN KEY …                      released: published (f failed, a abandoned)
 
-Lines are added whole or, by a process that was killed while it wrote, in part. So each addition begins with an end of
-line, and a line counts when its own end is there. A part of a line names a batch, a token or a key that nobody has.
+A line is added as a whole or, if the process was killed during the write, in part. So each addition begins with an end
+of line, and a line counts only with its own end. A part of a line names a batch, a token or a key that does not exist.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from penstock.locks.base import Holder, Outcome
 from penstock.process.identity import ProcessIdentity
 
 _PLAIN = re.compile(r"[!-$&-~]+")
-"""Keys that are written as they are: no blanks, no ends of lines, and no percent sign."""
+"""Keys that are written unchanged: without blanks, ends of lines and percent signs."""
 _EMPTY = "%"
 _LETTERS: Mapping[Outcome, str] = {"published": "p", "failed": "f", "abandoned": "a"}
 _OUTCOMES: Mapping[str, Outcome] = {letter: outcome for outcome, letter in _LETTERS.items()}
 _ENDED = 10_000
-"""Of so many keys that were released it is remembered how."""
+"""The number of released keys whose outcome is kept."""
 
 BEAT = b"\n.\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a session says of itself when it opens."""
+    """What a session states about itself when it opens."""
 
     session_id: str
     lease_seconds: float
@@ -57,7 +57,7 @@ class Claim:
     since: float
     batch: str
     token: int = 0
-    """Above zero once it is held."""
+    """Above zero when the key is held."""
 
     @property
     def held(self) -> bool:
@@ -69,13 +69,13 @@ def wants(batch: str, since: float, keys: Iterable[str]) -> bytes:
 
 
 def gets(batch: str, token: int, but: Iterable[str]) -> bytes:
-    """The batch is decided: all of it is held, but these keys."""
+    """Return lines that decide a batch: the session holds all its keys except these."""
     refused = [_written(key) for key in but]
     return (_line("r", batch, *refused) if refused else b"") + _line("h", batch, str(token))
 
 
 def gives_up(batch: str) -> bytes:
-    """Nothing of the batch is held."""
+    """Return a line that decides a batch: the session holds none of its keys."""
     return _line("r", batch)
 
 
@@ -84,29 +84,29 @@ def releases(token: int, keys: Iterable[str], outcome: Outcome) -> bytes:
 
 
 class Table:
-    """One session's claims, as far as its file was read. Safe to use from several threads."""
+    """The claims of one session, as far as its file was read. Safe to use from several threads."""
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
         self.opening: Opening | None = None
-        """None as long as its first line is not there, or if it is damaged."""
+        """None until the first line was read, or if it is damaged."""
         self.refusal: LockError | None = None
-        """What another version wrote is not read."""
+        """Set if another version wrote the file, which is then not read."""
         self.beats = 0
         self.highest = 0
-        """The highest token so far."""
+        """The highest token that was read."""
         self.claims: dict[str, Claim] = {}
         self.ended: dict[str, tuple[int, Outcome]] = {}
-        """How the last claims of some keys ended."""
+        """For some keys the token and outcome of the last claim."""
         self.read = 0
-        """Bytes that were read; what follows is to be absorbed."""
+        """The number of bytes that were read."""
         self._opened = False
         self._batches: dict[str, list[str]] = {}
         self._rest = b""
         self._mutex = threading.Lock()
 
     def absorb(self, start: int, data: bytes) -> None:
-        """Bytes of the file from `start` on, which may have been absorbed by another thread already."""
+        """Process bytes of the file from `start` on. Another thread may have processed some of them before."""
         with self._mutex:
             new = data[self.read - start :]
             if not new or start > self.read:
@@ -122,7 +122,7 @@ class Table:
                 elif line == b".":
                     self.beats += 1
                 elif line[1:2] == b" ":
-                    # A line that somebody else planted, or a disk garbled, is none.
+                    # Ignore a line that no session wrote, or that was damaged on disk.
                     with contextlib.suppress(ValueError):
                         self._take(line.decode("ascii").split(" "))
 
@@ -153,7 +153,7 @@ class Table:
         since = documents.moment(float(rest[0]))
         keys = self._batches[batch] = [_meant(key) for key in rest[1:]]
         for key in keys:
-            # Of two that act in the session's name the first one's claim is the session's.
+            # If two processes act for the session, the first claim counts.
             self.claims.setdefault(key, Claim(since, batch))
 
     def _end(self, token: int, keys: Iterable[str], outcome: Outcome) -> None:
@@ -184,7 +184,7 @@ def _meant(word: str) -> str:
 
 
 def _opening(line: bytes, session_id: str) -> Opening | LockError | None:
-    """What the first line says; None if it is damaged, an error if another version wrote it."""
+    """Return what the first line states; None if it is damaged, an error if another version wrote it."""
     try:
         fields = documents.fields_of(line, "a session's file of claims")
         if fields["session_id"] != session_id:

@@ -76,6 +76,6 @@ def test_what_another_version_wrote_is_not_taken_for_damage(store: MemoryStore, 
     for name in [entry.name for entry in store.list("locks/locks/")]:
         store.put(name, b'{"v": 2}')
     session = StorageLockManager(store, clock=clock).open_session()
-    with pytest.raises(LockError, match="the same Penstock"):
+    with pytest.raises(LockError, match="the same version of Penstock"):
         session.try_acquire(["k"])
     session.close()

@@ -92,7 +92,7 @@ def test_what_was_written_just_now_is_not_removed_by_a_repair() -> None:
     clock.advance(max(0.0, next(file.modified for file in store.list("sessions/")) - clock.now()) + 1.0)
     (damage,) = manager.repair(dry_run=False)
     assert not damage.mendable
-    assert "perhaps by somebody who lives" in damage.said
+    assert "possibly by a living session" in damage.said
     assert [file.name for file in store.list("sessions/")] == ["sessions/" + "ab" * 16]
     assert list(SessionRegistry(store, clock=clock).unreadable())
 

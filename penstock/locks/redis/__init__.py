@@ -1,1 +1,1 @@
-"""Locks in a Redis: one script for each action, messages for who waits."""
+"""Locks in a Redis: one script for each action, and messages for waiters."""

@@ -1,4 +1,4 @@
-"""Whether a Redis is fit for locks: how soon it answers, its clock, what becomes of its data when memory is full."""
+"""Check whether a Redis is suitable for locks: latency, clock, version, eviction and persistence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ _OLDEST = (5, 0)
 
 
 def examine(client: RedisClient) -> Iterator[Finding]:
-    """What there is to say of it, worst things as `fail`. Raises `LocksUnreachable` if it does not answer."""
+    """Yield the findings of all checks.
+
+    Raises:
+        LocksUnreachable: Redis does not answer.
+    """
     yield from _latency(client)
     yield _clock(client)
     try:
@@ -26,7 +30,7 @@ def examine(client: RedisClient) -> Iterator[Finding]:
     except LocksUnreachable:
         raise
     except LockError as error:
-        yield Finding("redis", "warn", f"says nothing of itself: {error.because}", "give its user the right +info")
+        yield Finding("redis", "warn", f"INFO was refused: {error.because}", "grant its user the command: +info")
         return
     yield _version(facts)
     yield _eviction(facts)
@@ -34,7 +38,7 @@ def examine(client: RedisClient) -> Iterator[Finding]:
 
 
 def _one_node(facts: dict[str, Any]) -> dict[str, Any]:
-    """A cluster answers for each node; they are set up alike."""
+    """Return the facts of one node. A cluster answers for each node, and all have the same configuration."""
     return facts if "redis_version" in facts else next(iter(facts.values()))
 
 
@@ -47,7 +51,7 @@ def _latency(client: RedisClient) -> Iterator[Finding]:
     median, worst = statistics.median(taken), max(taken[1:])
     said = f"{1000 * median:.1f} ms a call, {1000 * worst:.1f} ms at worst"
     if median > _SLOW_SECONDS:
-        yield Finding("redis latency", "warn", said, "every lock costs a call: use a Redis that is nearer")
+        yield Finding("redis latency", "warn", said, "each lock needs a call; use a Redis that is closer")
     else:
         yield Finding("redis latency", "ok", said)
 
@@ -58,7 +62,9 @@ def _clock(client: RedisClient) -> Finding:
     apart = seconds + micros / 1e6 - (before + time.time()) / 2
     if abs(apart) > _CLOCKS_APART_SECONDS:
         said = f"{abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} this machine's"
-        hint = "no lock depends on it, but if that clock is set right in one step, leases end early or late: set it now"
+        hint = (
+            "locks do not need it, but if the clock is corrected in one step, leases end early or late; correct it now"
+        )
         return Finding("redis clock", "warn", said, hint)
     return Finding("redis clock", "ok", f"within {max(1, round(abs(apart)))} s of this machine's")
 
@@ -68,10 +74,18 @@ def _version(facts: dict[str, Any]) -> Finding:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
     if numbers < _OLDEST:
         return Finding(
-            "redis", "fail", f"version {version}", "use 5 or later: scripts of older ones cannot tell the time"
+            "redis",
+            "fail",
+            f"version {version}",
+            "use Redis 5 or later; scripts of older versions cannot read the time",
         )
     if facts.get("role") not in (None, "master"):
-        return Finding("redis", "fail", f"version {version}, a {facts['role']}", "name the master, or the sentinels")
+        return Finding(
+            "redis",
+            "fail",
+            f"version {version}, a {facts['role']}",
+            "use the address of the master, or of the sentinels",
+        )
     return Finding("redis", "ok", f"version {version}")
 
 
@@ -82,9 +96,7 @@ def _eviction(facts: dict[str, Any]) -> Finding:
     said = f"at most {limit / 2**20:.0f} MiB, {policy}"
     if policy == "noeviction":
         return Finding("redis memory", "ok", said)
-    hint = (
-        "an evicted lock may get a second holder: set maxmemory-policy noeviction, or give locks a Redis of their own"
-    )
+    hint = "an evicted lock may get a second holder; set maxmemory-policy noeviction, or use a separate Redis for locks"
     return Finding("redis memory", "warn", said, hint)
 
 
@@ -94,5 +106,5 @@ def _persistence(facts: dict[str, Any]) -> Finding:
     return Finding(
         "redis persistence",
         "ok",
-        "no append-only file: after a restart work under way may be done twice",
+        "no append-only file: after a restart, work in progress may be done twice",
     )

@@ -1,8 +1,8 @@
-"""One subscription for all waiting threads of a process: who waits for which keys, and what was heard of them.
+"""One subscription for all waiting threads of a process, which passes released keys on to them.
 
-One thread owns the connection and does all reading and writing on it. It hears of new channels to subscribe to by a
-message on a channel of its own. Messages may be lost, so nobody relies on them: whoever waits looks again by itself
-after a while, and whenever the connection broke.
+One thread owns the connection, and does all reading and writing on it. A message on its own channel wakes it when it
+must subscribe to new channels. Messages may be lost, so waiters do not rely on them: they also look after a while, and
+whenever the connection broke.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from penstock.locks.redis.scripts import channel_of
 from penstock.redis.client import RedisClient
 
 IDLE_SECONDS = 10.0
-"""A subscription that nobody has needed for so long is ended."""
+"""A subscription without waiters ends after this many seconds."""
 _PAUSES = (0.1, 5.0)
-"""Between two tries to subscribe: the first, doubling up to the last."""
+"""The pause between two tries to subscribe, in seconds: the first, doubled after each try up to the second."""
 
 _log = logging.getLogger("penstock.locks")
 
@@ -35,14 +35,14 @@ class Ear:
     event: threading.Event
     heard: dict[bytes, Outcome | None] = field(default_factory=dict)
     broken: bool = False
-    """The connection broke: anything may have been missed."""
+    """Whether the connection broke, so that messages may have been missed."""
 
 
 class Listener:
     """The subscription of one process to the wake-ups of one namespace."""
 
     def __init__(self, client: RedisClient, channels: str) -> None:
-        """`channels` is what the names of its channels begin with."""
+        """`channels` is the prefix of the names of its channels."""
         self._client = client
         self._channels = channels
         self._own = f"{channels}call:{uuid.uuid4().hex}"
@@ -54,9 +54,9 @@ class Listener:
 
     @contextmanager
     def listening(self, keys: Sequence[bytes], event: threading.Event) -> Iterator[Ear]:
-        """Sets `event` when a lock of these keys is released in this block.
+        """Return a context manager that sets `event` when a lock of these keys is released during the block.
 
-        The block begins when Redis has confirmed the subscription, or has not done so within its time.
+        The block begins when Redis has confirmed the subscription, or has not done so within the time for a call.
         """
         ear = Ear(event)
         needed = {f"{self._channels}{channel_of(key)}" for key in keys}
@@ -87,7 +87,7 @@ class Listener:
             try:
                 self._client.call(lambda client, _: client.publish(self._own, b""))
             except LockError:
-                return  # whoever waits looks again by itself
+                return  # waiters look again by themselves
         with self._changed:
             self._changed.wait_for(lambda: needed <= self._confirmed, self._client.timeout)
 
@@ -103,7 +103,7 @@ class Listener:
                 finally:
                     subscription.close()
                 return
-            except Exception as error:  # noqa: BLE001 (any failure of the connection: it is made anew)
+            except Exception as error:  # noqa: BLE001 (after any failure a new connection is made)
                 _log.debug("the subscription to released locks broke: %s: %s", type(error).__name__, error)
             with self._changed:
                 answered = bool(self._confirmed)
@@ -119,7 +119,7 @@ class Listener:
             threading.Event().wait(pause)
 
     def _listen(self, subscription: Any) -> None:
-        """Until nobody waits any more. Raises what the connection raises."""
+        """Pass messages on until no thread waits. Raises what the connection raises."""
         subscribed = {self._own}
         subscription.subscribe(self._own)
         while True:

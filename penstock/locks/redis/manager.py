@@ -1,7 +1,7 @@
-"""Locks in a Redis, for drivers on any number of machines.
+"""Locks in a Redis, for drivers on any number of machines: `RedisLockManager`.
 
-`redis_scripts` holds what Redis does for each action, `redis_sessions` when it is asked, `redis_listener` how waiters
-hear of releases, `redis_client` how long a call may take and what its errors mean.
+`scripts` contains the actions of Redis, `sessions` calls them, `listener` notifies waiters of releases, and
+`penstock.redis.client` defines time limits and errors.
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ from penstock.redis.client import RedisClient, imported
 from penstock.storage.stores.base import Reach
 
 _TIMEOUTS = (0.5, 3.0)
-"""Of one call: a fifth of the lease, within these bounds."""
+"""The bounds of the time for one call, in seconds. Within them it is a fifth of the lease."""
 
 
 class RedisLockManager:
-    """Locks in a Redis (5 or later, or what speaks its protocol and runs Lua), shared by whoever uses the same one and
-    the same `prefix`.
+    """Locks in a Redis, shared by all processes that use the same Redis and the same `prefix`.
 
-    Guarantee: at most one session that is not `lost` holds a key, as long as Redis keeps what it was told and its
-    clock does not jump. A killed holder's keys are free within its lease, a holder paused past its lease finds itself
-    `lost`, and waiters hear of a release at once. If Redis restarts empty, fails over to a replica that lags, or
-    evicts keys, a key may have two holders for up to a third of a lease: the work is done twice then, and the store
-    still keeps one result. Fencing tokens grow through all of that, unless the clock is set back. Not guaranteed:
-    order among waiters.
+    The server must be Redis 5 or later, or another server with its protocol and Lua scripts.
 
-    Everything lies under keys with one hash tag, so a Redis Cluster keeps a namespace on one of its nodes.
+    Guarantee: at most one session that is not `lost` holds a key, as long as Redis keeps its data and its clock does
+    not jump. The keys of a killed holder are free within its lease, a holder that was paused for longer than its lease
+    finds its session `lost`, and waiters are notified of a release at once. If Redis restarts empty, fails over to a
+    replica that lags, or evicts keys, a key may have two holders for up to a third of a lease. The work is then done
+    twice, and the store still keeps one result. Even then fencing tokens grow, unless the clock is set back. There is
+    no guarantee about the order of waiters.
 
-    Pickles to its address without its password; where it is unpickled the password comes from the environment
-    (`PENSTOCK_REDIS_PASSWORD`, or the file `PENSTOCK_REDIS_PASSWORD_FILE`).
+    All keys have one hash tag, so a Redis Cluster keeps a namespace on one of its nodes.
+
+    Pickles to its address without its password. The process that unpickles it reads the password from the environment
+    (`PENSTOCK_REDIS_PASSWORD`, or the file that `PENSTOCK_REDIS_PASSWORD_FILE` names).
     """
 
     reach: Reach = "network"
@@ -59,11 +60,22 @@ class RedisLockManager:
         timeout_seconds: float | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """Touches nothing; the first session connects.
+        """Create a manager. Does not connect; the first session does.
 
-        `prefix` names the namespace: others do not see its locks. `lease_seconds` is how long locks outlive their
-        driver's last heartbeat. `timeout_seconds` bounds a call of Redis, by default a fifth of the lease within 0.5
-        and 3 s. Raises `ConfigurationError`.
+        Args:
+            host: The host of the server.
+            port: The port of the server.
+            db: The number of the database.
+            username: The user, if the server has access control lists.
+            password: The password; by default that of the environment.
+            ssl: Whether to use TLS.
+            prefix: The namespace. Locks in different namespaces do not affect each other.
+            lease_seconds: How long locks outlive the last heartbeat of their session.
+            timeout_seconds: The time limit of one call; by default a fifth of the lease, but between 0.5 and 3 s.
+            clock: The clock, for tests.
+
+        Raises:
+            ConfigurationError: An argument is invalid.
         """
         address = RedisAddress(hosts=((host, port),), db=db, tls=ssl, username=username)
         self._configure(*with_password(address, password), prefix, lease_seconds, timeout_seconds, clock)
@@ -78,12 +90,20 @@ class RedisLockManager:
         timeout_seconds: float | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> RedisLockManager:
-        """The manager of the Redis at `url`: `redis://[user[:password]@]host[:port][/db]`, `rediss://…` with TLS,
-        `unix:///path`, `redis+sentinel://host,host/master[/db]`, `redis+cluster://host,host`.
+        """Create a manager from a URL. Does not connect.
 
-        Parameters of the URL are `prefix`, `timeout`, and for TLS `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`,
-        `ssl_cert_reqs` and `ssl_check_hostname`. A password is better left out of it: see the class. Raises
-        `ConfigurationError`.
+        Args:
+            url: `redis://[user[:password]@]host[:port][/db]`, `rediss://…` with TLS, `unix:///path`,
+                `redis+sentinel://host,host/master[/db]` or `redis+cluster://host,host`. Its parameters are `prefix`,
+                `timeout`, and for TLS `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs` and
+                `ssl_check_hostname`. Prefer the environment for the password; see the class.
+            prefix: The namespace; by default that of the URL, or `penstock`.
+            lease_seconds: How long locks outlive the last heartbeat of their session.
+            timeout_seconds: The time limit of one call; by default that of the URL.
+            clock: The clock, for tests.
+
+        Raises:
+            ConfigurationError: The URL or another argument is invalid.
         """
         address, password = parse_url(url)
         extras = dict(address.extras)
@@ -91,7 +111,7 @@ class RedisLockManager:
             try:
                 timeout_seconds = float(extras["timeout"])
             except ValueError:
-                raise ConfigurationError("timeout is a number of seconds", where=str(address)) from None
+                raise ConfigurationError("timeout must be a number of seconds", where=str(address)) from None
         manager = cls.__new__(cls)
         manager._configure(
             address, password, prefix or extras.get("prefix", "penstock"), lease_seconds, timeout_seconds, clock
@@ -111,7 +131,7 @@ class RedisLockManager:
             raise ConfigurationError(
                 f"a prefix of keys cannot be {prefix!r}",
                 where=str(address),
-                because="it is a text without braces, blanks and line breaks",
+                because="a prefix is a non-empty text without braces, blanks and line breaks",
             )
         self._address, self._password, self._prefix, self._clock = address, password, prefix, clock
         self._lease_seconds = None if lease_seconds is None else checked_lease(lease_seconds)
@@ -126,12 +146,12 @@ class RedisLockManager:
 
     @property
     def lease_seconds(self) -> float | None:
-        """What it was told; None if it was told nothing."""
+        """The lease that the manager was given, in seconds; None if it was given none."""
         return self._lease_seconds
 
     @property
     def address(self) -> str:
-        """Which Redis, without its password."""
+        """The address of the Redis, without its password."""
         return str(self._address)
 
     def open_session(
@@ -166,14 +186,18 @@ class RedisLockManager:
         return bool(self.client.run(BREAK, [self._space.locks], [to_bytes(key), fencing_token, self._space.channels]))
 
     def examine(self) -> Iterator[Finding]:
-        """Latency, clock, version, eviction and persistence of the server, for `penstock doctor`."""
+        """Yield findings about the server, for `penstock doctor`: latency, clock, version, eviction and persistence.
+
+        Raises:
+            LockError: The server does not answer.
+        """
         return examine(self.client)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (self._address, self._prefix, self._lease_seconds, self._timeout_seconds)
 
     def __eq__(self, other: object) -> bool:
-        # Policies that name the same locks are the same policy.
+        # Policies with the same locks are equal.
         return isinstance(other, RedisLockManager) and self.__reduce__() == other.__reduce__()
 
     def __hash__(self) -> int:
@@ -184,7 +208,7 @@ class RedisLockManager:
         return f"RedisLockManager.from_url({str(self._address)!r}{prefix})"
 
     def _living(self) -> Iterator[tuple[str, dict[str, str]]]:
-        """The sessions that are alive, with what they say of themselves."""
+        """Yield the sessions that are alive, with what they state about themselves."""
         told = self.client.run(LIVING, [self._space.sessions, self._space.info], [])
         for session, info in zip(told[::2], told[1::2], strict=True):
             yield session.decode(), info_of(info)

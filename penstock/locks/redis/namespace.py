@@ -1,4 +1,4 @@
-"""One namespace of locks in one Redis: the names of its keys, and what sessions and managers both do with them."""
+"""A namespace of locks in a Redis: the names of its keys, and what both sessions and managers do with them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from penstock.redis.client import RedisClient
 T = TypeVar("T")
 
 _BATCH = 500
-"""Keys a script handles in one call, so that no call stops Redis for long."""
+"""The number of keys in one call of a script, so that no call blocks Redis for long."""
 
 
 class Namespace:
-    """The keys below one prefix, see `redis_scripts`."""
+    """The keys with one prefix; see `scripts`."""
 
     def __init__(self, client: RedisClient, prefix: str) -> None:
         self.client = client
         self.prefix = prefix
-        # One hash tag: a cluster keeps them all on one node.
+        # One hash tag, so that a cluster keeps all keys on one node.
         self.root = f"{{{prefix}}}:"
         self.sessions = f"{self.root}sessions"
         self.info = f"{self.root}info"
@@ -39,17 +39,17 @@ class Namespace:
         return f"{self.root}held:{session_id}"
 
     def keys(self, session_id: str) -> list[str]:
-        """What most scripts are given."""
+        """Return the keys that most scripts need."""
         return [self.sessions, self.info, self.locks, self.fence, self.held_by(session_id)]
 
     def end(self, session_id: str, outcome: str) -> None:
-        """Free everything a session holds, and forget it. Without an outcome it has to be dead. Raises `LockError`."""
+        """Release all locks of a session and remove it. Without an outcome only if it is dead. Raises `LockError`."""
         keys = [self.sessions, self.info, self.locks, self.held_by(session_id)]
         while self.client.run(END, keys, [session_id, self.channels, outcome, _BATCH]):
             pass
 
     def listener(self) -> Listener:
-        """The subscription of this process; a forked one makes its own."""
+        """Return the subscription of this process. A forked process creates its own."""
         if self._pid != os.getpid():
             self._mutex, self._pid, self._listener = threading.Lock(), os.getpid(), None
         with self._mutex:
@@ -59,17 +59,17 @@ class Namespace:
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:
-    """The items, as many at a time as one call handles."""
+    """Yield the items in batches for one call each."""
     rest = iter(items)
     while batch := list(islice(rest, _BATCH)):
         yield batch
 
 
 def to_bytes(key: str) -> bytes:
-    """A lock's key as Redis has it. Any string is a key, lone surrogates included."""
+    """Return a lock's key as Redis stores it. Any string is a key, including lone surrogates."""
     return key.encode("utf-8", "surrogatepass")
 
 
 def to_text(key: bytes) -> str:
-    """The opposite of `to_bytes`."""
+    """Return the key that `to_bytes` encoded."""
     return key.decode("utf-8", "surrogatepass")

@@ -1,20 +1,20 @@
-"""What Redis does for locks: one Lua script for each action, so that each is atomic.
+"""The Lua scripts for locks: one for each action, so that each action is atomic.
 
-All that a namespace keeps lies under a handful of keys with one hash tag, so that a Redis Cluster has them in one place
-and every key a script touches is one it was given:
+A namespace consists of a few keys with one hash tag, so that a Redis Cluster keeps them on one node, and each script is
+given all keys that it uses:
 
-    {prefix}:sessions     sorted set: session → when its lease runs out, in ms of Redis' clock
-    {prefix}:info         hash: session → what it told of itself, as JSON
+    {prefix}:sessions     sorted set: session → when its lease runs out, in ms by the clock of Redis
+    {prefix}:info         hash: session → what it states about itself, as JSON
     {prefix}:locks        hash: key → "session token since"
-    {prefix}:fence        the last fencing token given out
+    {prefix}:fence        the last fencing token
     {prefix}:held:ID      set: the keys that session ID may hold
     {prefix}:wake:0 … 63  channels: "outcome\nkey" for every lock that becomes free
 
-A lock is held while its session's lease runs; renewing a session is renewing all its locks. Every key of these
-expires by itself a day after the last heartbeat, so nothing is left for ever by whoever was killed. Time is Redis'
-own; it is never compared with another clock. Fencing tokens are its microseconds, or one more than the last: a counter
-that went ahead of the clock would be overtaken by itself after a restart without data, and nobody takes a million locks
-a second.
+A lock is held while the lease of its session runs, so renewing a session renews all its locks. All these keys expire a
+day after the last heartbeat, so killed processes leave nothing for ever. All times are those of Redis, and are never
+compared with another clock. A fencing token is the time in microseconds, or one more than the last token. A counter
+ahead of the clock would repeat tokens after a restart without data; it stays behind, because fewer than a million locks
+are taken per second.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from penstock.redis.client import Script
 
 CHANNELS = 64
 KEEP_MS = 24 * 3600 * 1000
-"""What nobody renews is gone after this time."""
+"""Keys expire this long after their last renewal, in milliseconds."""
 
 
 def channel_of(key: bytes) -> int:
-    """The number of the channel on which the release of a key is told; the scripts compute it alike."""
+    """Return the number of the channel for releases of a key. The scripts compute the same number."""
     return hashlib.sha1(key, usedforsecurity=False).digest()[0] % CHANNELS
 
 

@@ -1,4 +1,4 @@
-"""Sessions with locks in Redis: when it is asked, and what follows when it does not answer."""
+"""Sessions with locks in Redis: when they call it, and what they do if it does not answer."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from penstock.locks.session_views import SessionView
 from penstock.locks.sessions import Heartbeat, own_leases
 
 _LOOK_SECONDS = 5.0
-"""A waiter looks this often, in case a message was lost."""
+"""The longest pause between two looks of a waiter, in seconds: a message may have been lost."""
 _JITTER_SECONDS = (0.005, 0.05)
-"""Added to what is left of a holder's lease, so that waiters do not all come at once."""
+"""Added to the remaining lease of a holder, so that waiters do not all try at the same time."""
 
 
 class _RedisSession(SessionView):
@@ -30,7 +30,7 @@ class _RedisSession(SessionView):
         super().__init__(session_id, clock)
         self._space = space
         self._client = space.client
-        # Tokens whose release got no answer: it may still arrive, so those leases are not taken up again.
+        # Tokens whose release got no answer. The release may still arrive, so those leases are not used again.
         self._given_up: dict[str, int] = {}
 
     def _acquired(self, keys: Sequence[str]) -> list[Lease | Holder]:
@@ -70,7 +70,7 @@ class _RedisSession(SessionView):
         by_name = {to_bytes(key): key for key in keys}
         with self._bell.listening() as event, self._space.listener().listening([*by_name], event) as ear:
             while True:
-                # After the subscription stands: what is released from here on is heard.
+                # The subscription exists by now, so no later release is missed.
                 free, soonest = self._look(by_name)
                 left = deadline - self._clock.monotonic()
                 pause = min(left, _LOOK_SECONDS, soonest + random.uniform(*_JITTER_SECONDS))
@@ -82,7 +82,7 @@ class _RedisSession(SessionView):
                     return [Wakeup(key, outcome) for key, outcome in (dict.fromkeys(free) | heard).items()]
 
     def _look(self, by_name: dict[bytes, str]) -> tuple[list[str], float]:
-        """The keys that are free, and the seconds until the first of the others may be, by its holder's lease."""
+        """Return the keys that are free, and the seconds until the lease of another key's holder may run out."""
         free, soonest = [], float("inf")
         for batch in batches(by_name):
             left = self._client.run(LOOK, [self._space.sessions, self._space.locks], batch)
@@ -97,7 +97,7 @@ class _RedisSession(SessionView):
         return SessionLost(
             "the session's lease ran out, or Redis has forgotten it",
             where=f"session {self._id}",
-            hint="its locks may belong to others now; open a new session and look at the store again",
+            hint="other sessions may hold its locks now; open a new session and read the store again",
         )
 
 
@@ -136,12 +136,12 @@ class OwnSession(_RedisSession):
         return bool(alive)
 
     def _bury(self, dead: list[bytes]) -> None:
-        """Free what the dead held, so that those who wait for it are told."""
+        """Free the locks of dead sessions, so that waiters are notified."""
         for session in dead:
             try:
                 self._space.end(session.decode(), "")
             except LockError:
-                return  # our own beat was accepted; the next one finds them again
+                return  # this beat was accepted; the next one finds them again
 
     def close(self) -> None:
         if self._heartbeat.forked:
@@ -157,7 +157,7 @@ class OwnSession(_RedisSession):
 
 
 class JoinedSession(_RedisSession):
-    """A worker's view of a driver's session. Asking for `lost` asks Redis."""
+    """A worker's view of a driver's session. Reading `lost` calls Redis."""
 
     @property
     def lost(self) -> bool:
@@ -165,8 +165,8 @@ class JoinedSession(_RedisSession):
 
 
 def info_of(data: bytes | None) -> dict[str, str]:
-    """What a session told of itself."""
+    """Return what a session states about itself."""
     try:
         return {} if data is None else documents.info(json.loads(data))
     except (ValueError, RecursionError):
-        return {}  # it is for people alone
+        return {}  # for display only
