@@ -37,6 +37,7 @@ _LIVE = {
 }
 _COLLECTION = "a Dask collection"
 """Its graph may contain futures that its creator keeps alive; Dask resolves them."""
+_ARRAY = "an array of numpy, which is not live"
 MOST_LEVELS = 32
 
 
@@ -65,7 +66,7 @@ def _what(kind: type) -> str | None:
 
 
 class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # untyped
-    """A cloudpickle pickler that raises `LiveValue` for live parts."""
+    """A cloudpickle pickler that raises `LiveValue` for live parts, and keeps read-only arrays read-only."""
 
     def __init__(self, file: Any, **options: Any) -> None:
         super().__init__(file, **options)
@@ -76,12 +77,24 @@ class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # untyped
         try:
             why = self._known[kind]
         except KeyError:
-            why = self._known[kind] = _what(kind)
+            why = _ARRAY if (module_of(kind), kind_name(kind)) == ("numpy", "ndarray") else _what(kind)
+            self._known[kind] = why
         if why is None or obj is sys.stdout or obj is sys.stderr:  # these two exist in every process
             return super().reducer_override(obj)
+        if why is _ARRAY:
+            return _reduced_array(obj)
         if why is _COLLECTION:
             return cloudpickle.loads, (cloudpickle.dumps(obj),)
         raise LiveValue(obj, why)
+
+
+def _reduced_array(array: Any) -> Any:
+    """Return how to pickle an array. numpy itself only remembers that it is read-only if its bytes are in one piece."""
+    flags = array.flags
+    if flags.writeable or (flags.forc and not array.dtype.hasobject):
+        return NotImplemented  # as numpy does
+    kind = type(array)
+    return kind.view, (array.copy(order="F" if flags.fnc else "C"),), False, None, None, kind.setflags
 
 
 def dumps(value: Any) -> bytes:

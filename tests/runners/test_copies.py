@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import importlib
 import pathlib
+import pickle
 import threading
 from collections import defaultdict, deque, namedtuple
 from typing import Any
@@ -14,10 +15,14 @@ import pytest
 from penstock import INPUTS, flow, task
 from penstock.errors import SerializationError
 from penstock.objects.copies import own_copy
+from penstock.objects.live import dumps
 from penstock.objects.package_copies import CannotCopy
+from penstock.runners import ProcessRunner, ThreadRunner
 from penstock.storage.formats.sizes import nbytes_of
 from penstock.worker.copies import copied
 from penstock.worker.retention import retained
+from penstock.worker.shipping.shared_buffers import pack
+from penstock.worker.shipping.values import Pickled, read_value
 
 
 class _Colour(enum.Enum):
@@ -178,27 +183,46 @@ def _arrays() -> Any:
     import numpy
 
     own, base, cells = numpy.arange(3), numpy.arange(3), numpy.array([[1], "x"], dtype=object)
-    view = base[:2]
-    for array in (own, view, cells):
+    frozen = {"own": own, "view": base[:2], "gaps": base[::2], "cells": cells, "large": numpy.arange(100_000)[::2]}
+    for array in frozen.values():
         array.flags.writeable = False
-    return {"own": own, "view": view, "base": base, "cells": cells}
+    return {**frozen, "base": base}
 
 
 @task
-def _writeable(arrays: Any) -> dict[str, bool]:
-    return {name: bool(array.flags.writeable) for name, array in arrays.items()}
+def _writeable(arrays: Any) -> set[str]:
+    return {name for name, array in arrays.items() if array.flags.writeable}
 
 
 @pytest.mark.needs("numpy")
 @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
-def test_a_read_only_array_is_read_only_for_every_consumer_cold_and_warm(cached: bool) -> None:
+@pytest.mark.parametrize("runner", [ThreadRunner(), ProcessRunner(workers=1)], ids=["threads", "processes"])
+def test_a_read_only_array_is_read_only_for_every_consumer_cold_and_warm(cached: bool, runner: Any) -> None:
     makes = _arrays.with_options(cache_policy=INPUTS if cached else None)
 
-    @flow
-    def both() -> Any:
+    @flow(runner=runner)
+    def asks() -> Any:
         made = makes()
         return [_writeable(made), _writeable(made), _writeable.fn(made.result())]
 
-    expected = {"own": False, "view": False, "base": True, "cells": False}
-    assert both() == [expected] * 3
-    assert both() == [expected] * 3
+    assert asks() == [{"base"}] * 3
+    assert asks() == [{"base"}] * 3
+
+
+@pytest.mark.needs("numpy")
+def test_a_read_only_array_is_pickled_as_one_object_that_is_read_only() -> None:
+    import numpy
+
+    for array in (numpy.arange(10)[::2], numpy.broadcast_to(numpy.arange(3), (2, 3)), numpy.array([[1], "x"], object)):
+        array.flags.writeable = False
+        first, second = pickle.loads(dumps([array, array]))
+        assert first is second
+        assert not first.flags.writeable
+        assert first.tolist() == array.tolist()
+
+
+@pytest.mark.needs("numpy")
+def test_a_small_value_that_an_engine_holds_keeps_its_read_only_arrays() -> None:
+    handle = pack(_arrays.fn() | {"large": None})
+    assert isinstance(handle, Pickled)
+    assert _writeable.fn({name: array for name, array in read_value(handle).items() if name != "large"}) == {"base"}

@@ -10,9 +10,7 @@ import io
 import pickle
 from typing import Any
 
-import cloudpickle
-
-from penstock.objects.live import Pickler
+from penstock.objects.live import Pickler, dumps
 from penstock.worker.shipping.values import INLINE_VALUE_BYTES, Pickled, pickle_simple, unsendable
 
 Packed = tuple[tuple[bool, ...], list[Any]]
@@ -32,7 +30,7 @@ def pack(value: Any, *, inline: int = INLINE_VALUE_BYTES) -> Pickled | Packed:
         raise unsendable(value, error) from error
     size = pickled.tell() + sum(buffer.raw().nbytes for buffer in beside)
     if size <= inline:
-        return Pickled(cloudpickle.dumps(value, protocol=5) if beside else pickled.getvalue())
+        return Pickled(dumps(value) if beside else pickled.getvalue())
     shared = tuple(_never_written(memoryview(buffer)) for buffer in beside)
     return shared, [pickle.PickleBuffer(pickled.getbuffer()), *beside]
 
