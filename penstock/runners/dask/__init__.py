@@ -1,1 +1,1 @@
-"""Runs on Dask."""
+"""Run flows on Dask."""

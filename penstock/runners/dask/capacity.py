@@ -1,4 +1,4 @@
-"""What the workers of a Dask cluster have, and which of them can run what, in Dask's words."""
+"""The resources of the workers of a Dask cluster, and where a bundle can run, in terms of Dask."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from penstock.runners.remote.machines import Machines, has
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """How Dask is told where a bundle may run."""
+    """Where a bundle may run, as Dask expects it."""
 
     resources: tuple[tuple[str, float], ...] = ()
-    """In Dask's words."""
+    """Amounts by the names of Dask."""
     workers: tuple[str, ...] = ()
-    """Addresses; empty for all."""
+    """The addresses of workers; empty for all."""
 
 
 ANYWHERE = Placement()
 
 
 class Workers(Machines):
-    """The workers as the scheduler last told of them.
+    """The workers, as the scheduler last reported them.
 
-    What a worker declares counts. Its memory is known anyway, and so are cores: those of all workers on its machine,
-    since a call may use its neighbours'.
+    A worker has the resources that it declares. Without a declaration, its memory is known, and its cores are those of
+    all workers on its machine, because a call may use the cores of other workers.
     """
 
     one = "worker"
@@ -37,10 +37,10 @@ class Workers(Machines):
         super().__init__(patience=patience)
         self._cores = (os.cpu_count() or 1) if this_machine else 0
         self._declared: dict[str, dict[str, str]] = {}
-        """Names of the resources that a worker declares: ours, and as they are called there."""
+        """For each worker the resources that it declares: the name in Penstock, and the name in Dask."""
 
     def update(self, workers: Mapping[str, Mapping[str, Any]], now: float) -> None:
-        """Take in what the scheduler says of its workers."""
+        """Update the workers from the information of the scheduler."""
         threads: dict[str, int] = {}
         for facts in workers.values():
             threads[facts["host"]] = threads.get(facts["host"], 0) + facts["nthreads"]
@@ -61,8 +61,17 @@ class Workers(Machines):
         self.see(there, workers=sum(threads.values()), now=now, cpu=cpu)
 
     def place(self, needs: Mapping[str, float], name: str = "the call") -> Placement | None:
-        """Where a bundle that needs so much may run; None if nowhere now, although there was a worker that had it all
-        not long ago. Raises `RunnerError` if there was none.
+        """Choose where a bundle may run.
+
+        Args:
+            needs: The resources of the bundle.
+            name: The call, for messages.
+
+        Returns:
+            None if no worker can run it now, but one could within the last `patience` seconds.
+
+        Raises:
+            RunnerError: No worker could.
         """
         asked = {resource: amount for resource, amount in needs.items() if resource != "slots" and amount > 0}
         if not asked:
@@ -79,6 +88,6 @@ class Workers(Machines):
         return Placement(resources, () if everywhere else tuple(sorted(fitting)))
 
     def runs(self, placement: Placement) -> bool:
-        """Whether a worker that is there now can run it."""
+        """Return whether a worker that exists now can run a bundle."""
         fitting = self.fitting({name.lower(): amount for name, amount in placement.resources})
         return bool(fitting) and (not placement.workers or not set(fitting).isdisjoint(placement.workers))

@@ -1,4 +1,4 @@
-"""A connection to Dask: a client of our own, with the versions checked, that one or several runs use."""
+"""A connection to Dask: a separate client, with checked versions, for one or several runs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from penstock.runners.remote.refusals import other_version
 from penstock.runners.remote.workers.batching import Listeners
 
 CONNECT_SECONDS = 5.0
-"""A scheduler that does not answer within so long counts as dead."""
+"""How long to wait for an answer of the scheduler, in seconds."""
 CLOSE_SECONDS = 10.0
 
 
 class Connection:
-    """A client whose scheduler and workers have our versions, and what workers tell of bundles, by run."""
+    """A client whose scheduler and workers have the versions of this process, and the reports of workers by run."""
 
     def __init__(self, distributed: Any, address: str, options: Mapping[str, Any]) -> None:
-        """Raises `RunnerError` if nobody answers at the address, or with other versions than this process."""
+        """Connect. Raises `RunnerError` if the scheduler does not answer or has other versions than this process."""
         fixed = {"set_as_default": False, "name": "penstock"}
         try:
             options = {"timeout": CONNECT_SECONDS, **options, **fixed}
@@ -43,33 +43,33 @@ class Connection:
 
     @property
     def address(self) -> str:
-        """The scheduler's."""
+        """The address of the scheduler."""
         return self.client.scheduler.address if self.client.scheduler is not None else ""
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be used."""
+        """Whether the connection can still be used."""
         return bool(self.client.status == "running")
 
     def workers(self) -> Mapping[str, Mapping[str, Any]]:
-        """What the scheduler says of all its workers."""
+        """Return the information of the scheduler about all its workers."""
         workers: Mapping[str, Mapping[str, Any]] = self.client.scheduler_info(n_workers=-1)["workers"]
         return workers
 
     def close(self) -> None:
-        """End the connection and its threads."""
+        """Close the connection and end its threads."""
         with contextlib.suppress(Exception):  # the scheduler may be gone
             self.client.unsubscribe_topic(self.client.id)
         self.client.close(timeout=CLOSE_SECONDS)
 
     def _on_event(self, event: tuple[float, Any]) -> None:
         message = event[1]
-        if isinstance(message, list | tuple) and message[0] == EVENT:  # the scheduler tells things of its own, too
+        if isinstance(message, list | tuple) and message[0] == EVENT:  # the scheduler sends other events, too
             self.listeners.hear(message[1])
 
 
 def check_answers(address: str, timeout: Any) -> None:
-    """Raise `RunnerError` unless something there speaks first, as Dask does: its client would wait for it for ever."""
+    """Raise `RunnerError` unless the server sends the first bytes, as Dask does. Dask's client would wait for ever."""
     try:
         place = urlsplit(address)
         if place.scheme != "tcp" or not place.hostname or not place.port or not isinstance(timeout, int | float):
@@ -89,9 +89,9 @@ def _no_answer(address: str, because: str) -> RunnerError:
 
 
 def _check_versions(client: Any) -> str:
-    """Raise `RunnerError` if the scheduler, or a worker that is there, cannot work together with this process.
+    """Return the scheduler's version of Python.
 
-    Returns the scheduler's version of Python.
+    Raises `RunnerError` if the scheduler or one of its workers has other versions than this process.
     """
     found = client.get_versions()
     ours = found["client"]
@@ -106,20 +106,20 @@ def _check_versions(client: Any) -> str:
 
 
 def _version(facts: dict[str, Any], name: str) -> str:
-    """The part of a version that has to be the same: year and month of Dask, major and minor of Python."""
+    """Return the part of a version that must be equal: year and month of Dask, major and minor version of Python."""
     full = facts["packages"].get(name) or "none"
     return ".".join(full.split(".")[:2])
 
 
 def _count_attempts_ourselves(distributed: Any, client: Any, scheduler_python: str) -> None:
-    """Have the scheduler give up a bundle of ours with the worker that died under it, instead of running it again.
+    """Make the scheduler give up a bundle when its worker dies, instead of running it again.
 
-    How often a call is tried is the driver's decision. This touches nothing but the tasks of Penstock's clients. A
-    scheduler that takes no plugins, or has another Python, does as Dask does: it runs a bundle again up to
-    `distributed.scheduler.allowed-failures` times before it tells.
+    The driver decides how often a call is tried. The plugin affects only tasks of Penstock's clients. A scheduler that
+    accepts no plugins, or has another version of Python, runs a bundle again up to
+    `distributed.scheduler.allowed-failures` times before it reports the failure.
     """
 
-    class PenstockAttempts(distributed.SchedulerPlugin):  # type: ignore[misc]  # local, so that it travels by value
+    class PenstockAttempts(distributed.SchedulerPlugin):  # type: ignore[misc]  # local, so that it is sent by value
         name = "penstock-attempts"
         idempotent = True
 
@@ -131,7 +131,7 @@ def _count_attempts_ourselves(distributed: Any, client: Any, scheduler_python: s
                         task.suspicious = scheduler.allowed_failures
 
     if scheduler_python != ".".join(map(str, sys.version_info[:2])):
-        return  # what travels by value is bytecode
+        return  # a class sent by value contains bytecode
     try:
         client.register_plugin(PenstockAttempts())
     except Exception as error:  # noqa: BLE001 (whatever a scheduler has against plugins)

@@ -1,8 +1,7 @@
-"""The engine of DaskRunner: bundles become Dask tasks, their ends become reports.
+"""The engine of DaskRunner, which submits bundles as Dask tasks and reports their ends.
 
-A thread of the engine talks to Dask: it submits in one message what the driver handed over meanwhile, lets go of
-values, and looks after tasks that Dask gave up. What workers tell of their bundles comes by events, in the thread of
-the client.
+The engine's thread calls Dask: it submits all waiting bundles in one message, releases values, and looks for tasks that
+Dask gave up. Workers report on their bundles by events, which arrive in a thread of the client.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ from penstock.worker.messages import Failure, Report
 from penstock.worker.shipping.shared_buffers import Packed
 
 TICK_SECONDS = 0.1
-"""So often the engine looks for tasks that Dask gave up: rare enough to cost nothing, and to be told of each would cost
-more than the tasks. What workers report, and what the driver wants, is handled at once."""
+"""The pause between two looks for tasks that Dask gave up. Looking is cheap, while a callback for each task would cost
+more than the task. Reports of workers and requests of the driver are handled at once."""
 REFRESH_SECONDS = 1.0
-"""So often the scheduler is asked for its workers."""
+"""The pause between two requests for the scheduler's workers."""
 HELD_BACK = 2_000
-"""So many bundles wait at the scheduler for what others make."""
+"""The number of bundles that may wait at the scheduler for values of other bundles."""
 OUTCOME_SECONDS = 10.0
-"""A Dask task that finished so long ago has no report any more that could still be under way."""
+"""The longest time between the end of a Dask task and the arrival of its report."""
 
 
 class DaskEngine(QueueingEngine[DaskFlight]):
-    """See `penstock.runners.base.Engine`."""
+    """The `Engine` of DaskRunner."""
 
     flight_class = DaskFlight
     machines: Workers
@@ -50,7 +49,7 @@ class DaskEngine(QueueingEngine[DaskFlight]):
         workers: Workers,
         on_close: Callable[[], None],
     ) -> None:
-        """`on_close` closes the connection, if nobody else uses it."""
+        """Start the engine. `on_close` is called after its end, to close a connection that only this run uses."""
         super().__init__(run, report, workers)
         self._connection = connection
         self._client = connection.client
@@ -101,7 +100,7 @@ class DaskEngine(QueueingEngine[DaskFlight]):
         self._on_close()
 
     def ended(self, flight: DaskFlight) -> None:
-        """What Dask has of it goes, unless values are kept: it forgets the task, and a worker that runs it stops."""
+        """Release the Dask task of a bundle that left no values. A worker that still runs it then stops."""
         super().ended(flight)
         if not flight.left.nodes:
             self.service.do(partial(self._graphs.let_go, (flight.key,)))
@@ -117,13 +116,13 @@ class DaskEngine(QueueingEngine[DaskFlight]):
     def place(self, flight: DaskFlight) -> bool:
         needs = flight.bundle.resources
         if not asked_of(needs):
-            return True  # also without a worker: it makes clusters grow that adapt
+            return True  # also without a worker: adaptive clusters grow when there is work
         placement = self.machines.place(needs, flight.name) if self.machines.known else None
         flight.placement = placement or ANYWHERE
         return placement is not None
 
     def _refresh(self) -> None:
-        """See which workers there are."""
+        """Update the workers."""
         if self.broken is not None:
             return
         self.machines.update(self._connection.workers(), time.monotonic())
@@ -131,10 +130,10 @@ class DaskEngine(QueueingEngine[DaskFlight]):
         if self.machines.there:
             self._nudge = None
         elif waiting and self._nudge is None:
-            self._nudge = self._client.submit(int, pure=False)  # clusters that adapt grow when there is work
+            self._nudge = self._client.submit(int, pure=False)  # adaptive clusters grow when there is work
 
     def _look_after(self) -> None:
-        """See what Dask gave up."""
+        """Find the tasks that Dask gave up."""
         if self.broken is not None:
             return
         if not self._connection.alive:
@@ -169,7 +168,7 @@ class DaskEngine(QueueingEngine[DaskFlight]):
                 self.end_lost(flight, could_not_run("Dask", error))
             elif error.task == flight.key:
                 died.setdefault(error.last_worker.address, []).append(flight)
-            else:  # the one it waited for died
+            else:  # a bundle for which it waited died
                 self.end_alike(flight, "not_started")
         self.end_killed(died)
 

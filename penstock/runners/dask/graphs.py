@@ -1,7 +1,7 @@
-"""What an engine has in Dask: the tasks of bundles, the values they left, arguments and functions as bytes.
+"""The tasks of an engine in Dask: bundles, the values that they left, and arguments and functions as bytes.
 
-Only bytes and the names of functions in the standard library reach the scheduler: it needs neither the user's code nor
-Penstock. All of this is done by the engine's thread, except where it says otherwise.
+Only bytes and the names of functions in the standard library reach the scheduler, which needs neither Penstock nor the
+code of the user. Only the engine's thread calls these methods, unless they say otherwise.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from penstock.runners.remote.under_way import Kept, Left, Promised
 PERFORM = b"cpenstock.runners.dask.worker\nperform\n."
 """`perform` as a pickle."""
 INLINE_TASK_BYTES = 8 * 1024
-"""A task up to this size travels with each bundle; a larger one is a Dask value, which each worker gets once."""
+"""The largest task that is sent with each bundle. A larger one is a Dask value, which each worker fetches once."""
 PART_BYTES = 4 * 2**20
-"""Larger arguments travel in parts: Dask warns of graphs above 10 MB."""
+"""Larger arguments are sent in parts, because Dask warns of graphs above 10 MB."""
 
 Key = tuple[str, int] | tuple[str, int, int]
 
@@ -36,11 +36,11 @@ class DaskFlight(QueuedFlight):
 
     placement: Placement = ANYWHERE
     finished_at: float | None = None
-    """Dask said so first; the report of what came of it may be under way."""
+    """When its Dask task was first seen as finished. Its report may arrive later."""
 
     @property
     def key(self) -> tuple[str, int]:
-        """Of its Dask task, which returns the values by node."""
+        """The key of its Dask task, which returns the values by node."""
         key: tuple[str, int] = self.left.key
         return key
 
@@ -54,12 +54,12 @@ class _Graph:
 
 
 class Graphs:
-    """Dask tasks of one run by their keys, which are never used twice."""
+    """The Dask tasks of a run, by their keys. No key is used twice."""
 
     def __init__(
         self, client: Any, run: str, setup: bytes, tasks: Mapping[int, bytes], arguments: dict[Argument, bytes]
     ) -> None:
-        """`tasks` and large `arguments`, pickled, are added by the engine; arguments go once they are sent."""
+        """The engine adds pickled `tasks` and `arguments`. An argument is removed when it is sent."""
         self._client = client
         self._run = run
         self._setup = setup
@@ -73,7 +73,7 @@ class Graphs:
     # -- from any thread ----------------------------------------------------------------------------------------------
 
     def released(self, handles: Iterable[Any]) -> tuple[Key, ...]:
-        """Nobody needs these values any more: what to let go."""
+        """Note that values are not needed any more, and return the keys for `let_go`."""
         keys: list[Key] = []
         for handle in handles:
             if isinstance(handle, Argument):
@@ -87,7 +87,7 @@ class Graphs:
         return tuple(keys)
 
     def is_lost(self, handle: Any) -> bool:
-        """Whether it is a handle of a value that Dask does not have and cannot make again."""
+        """Return whether a handle refers to a value that Dask has lost and cannot compute again."""
         if not isinstance(handle, Kept) or isinstance(handle, Promised):
             return False
         left: Left = handle.ref
@@ -96,18 +96,18 @@ class Graphs:
         )
 
     def knows(self, flight: DaskFlight) -> bool:
-        """Whether its Dask task can be depended on. For the engine's thread."""
+        """Return whether other tasks can depend on the Dask task of a bundle. For the engine's thread."""
         return flight.key in self._futures
 
     def status(self, key: Key) -> str:
-        """pending, finished, error, lost or cancelled, as Dask has it."""
+        """Return the status in Dask: pending, finished, error, lost or cancelled."""
         future = self._futures.get(key)
         return future.status if future is not None else "pending"
 
     # -- submitting ---------------------------------------------------------------------------------------------------
 
     def submit(self, flights: Iterable[DaskFlight]) -> None:
-        """Submit bundles, in as few messages as can be."""
+        """Submit bundles, in as few messages as possible."""
         graphs: dict[Placement, _Graph] = {ANYWHERE: _Graph()}  # first: the others need what is picked there
         parts: list[Key] = []
         for flight in flights:
@@ -117,33 +117,33 @@ class Graphs:
             if graph.size > PART_BYTES:
                 self._send(graphs)
         self._send(graphs)
-        self.let_go(parts)  # the scheduler keeps them for those that need them
+        self.let_go(parts)  # the scheduler keeps them while tasks need them
 
     def future(self, handle: Kept) -> Any:
-        """Dask's future of a value, or of the dict by node that it is in. Raises `KeyError` if there is none."""
+        """Return the Dask future of a value, or of the dict that contains it. Raises `KeyError` if there is none."""
         picks: dict[Key, Any] = {}
         key = self._value_key(handle, picks)
         self._send({ANYWHERE: _Graph(picks)})
         return self._futures[key]
 
     def exception(self, flight: DaskFlight) -> BaseException | None:
-        """What the Dask task of a bundle failed with."""
+        """Return the exception of the Dask task of a bundle."""
         error: BaseException | None = self._futures[flight.key].exception()
         return error
 
     def let_go(self, keys: Iterable[Key]) -> None:
-        """Dask may forget these."""
+        """Release Dask tasks."""
         for key in itertools.chain.from_iterable(self._shared.pop(each[0], (each,)) for each in keys):
             future = self._futures.pop(key, None)
             if future is not None:
                 future.release()
 
     def close(self) -> None:
-        """Dask may forget everything."""
+        """Release all Dask tasks."""
         self.let_go(list(self._futures))
 
     def _task(self, flight: DaskFlight, *, picks: dict[Key, Any], parts: list[Key]) -> Any:
-        """The Dask task of a bundle; what it needs besides is added to `picks` and `parts`."""
+        """Return the Dask task of a bundle. Adds tasks that it needs to `picks` and `parts`."""
         brought = [self._value_key(handle, picks) for handle in flight.sources]
 
         def brought_along(keys: Iterable[Key]) -> tuple[int, ...]:
@@ -183,12 +183,12 @@ class Graphs:
             self._perform,
             parcel.packed(),
             *map(TaskRef, brought),
-            # What has no inputs waits at the scheduler until a worker is free, not at one that may be busy for long.
+            # A task without inputs waits at the scheduler for a free worker, not at a worker that may be busy.
             _data_producer=not flight.sources,
         )
 
     def _value_key(self, handle: Kept, picks: dict[Key, Any]) -> Key:
-        """What to depend on to get a value: the bundle's task if it left no other, else a task that picks it out."""
+        """Return the key of the task for a value: that of its bundle, or one that picks it from several values."""
         left: Left = handle.ref
         if left.alone or isinstance(handle, Promised):
             alone: Key = left.key
@@ -202,11 +202,11 @@ class Graphs:
         return (f"value-{self._run}", left.key[1], node)
 
     def _ship(self, data: bytes) -> tuple[Key, ...]:
-        """Make bytes Dask values, in parts."""
+        """Send bytes as Dask values, in parts."""
         keys: list[Key] = []
         for start in range(0, len(data), PART_BYTES):
             self._parts += 1
-            # Of three items, as those of values: a bundle's key has two, and begins with what its task is called.
+            # Three items, like the keys of values. The key of a bundle has two, and begins with the name of its task.
             key: Key = (f"data-{self._run}", self._parts, 0)
             self._send({ANYWHERE: _Graph({key: DataNode(key, data[start : start + PART_BYTES])})})
             keys.append(key)
@@ -231,5 +231,5 @@ class Graphs:
 
 
 def _argument(handle: Argument) -> str:
-    """What the keys of a large argument go by."""
+    """Return the name of a large argument, for its keys."""
     return f"argument {handle.number}"

@@ -1,9 +1,9 @@
-"""What Dask keeps to itself and there is no public way to: all of it that is used stands here.
+"""All uses of Dask's private interfaces, where no public one exists.
 
-* Tasks of a graph as objects. Dask makes the same ones from tuples, which takes longer, and has no other way to say
-  `_data_producer`, by which a task waits at the scheduler and not at a busy worker.
-* The token of a graph, which Dask otherwise finds by hashing all that is in it.
-* The loop of a client that never was connected: it counts as closed, and leaves its thread running.
+* Tasks of a graph as objects. Dask creates them from tuples, which takes longer, and only objects can have
+  `_data_producer`, which makes a task wait at the scheduler instead of at a busy worker.
+* The token of a graph, which Dask otherwise computes by hashing the whole graph.
+* The loop of a client that failed to connect, which Dask leaves running.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ["DataNode", "Task", "TaskRef", "as_graph", "connected_client"]
 
 
 def as_graph(tasks: Mapping[Any, Hashable]) -> Any:
-    """The graph as `Client.get` takes it. Its keys are unique anyway."""
+    """Return a graph for `Client.get`. Its token is random, because its keys are unique."""
     return LLGExpr(tasks, _determ_token=os.urandom(16).hex())  # type: ignore[no-untyped-call]
 
 
 def connected_client(distributed: Any, address: str, *, close_seconds: float, **options: Any) -> Any:
-    """A client; raises what connecting raises, and leaves no thread behind then."""
-    # Its __init__ starts a thread and connects; who has no hold of it cannot end the thread if that fails.
+    """Return a connected client. Raises what connecting raises, and then leaves no thread behind."""
+    # `__init__` starts a thread and connects. If that fails, the thread can only be ended with the object at hand.
     client = distributed.Client.__new__(distributed.Client)
     try:
         client.__init__(address, **options)

@@ -1,4 +1,4 @@
-"""DaskRunner: calls run on a Dask cluster, a bundle of them as one Dask task; values stay on its workers."""
+"""`DaskRunner` runs each bundle of calls as one task on a Dask cluster. Values stay with its workers."""
 
 from __future__ import annotations
 
@@ -27,26 +27,35 @@ if TYPE_CHECKING:
 class DaskRunner(ClusterRunner):
     """Runs calls on Dask.
 
-    * `DaskRunner()` starts a `LocalCluster` of processes for each run and closes it afterwards; `workers=` says how
-      many of one thread each, other options are LocalCluster's (`processes=False` for threads of this process). It
-      listens on 127.0.0.1, and where the package `cryptography` is installed it speaks TLS with a key of its own that
-      never leaves memory, so that no other user of the machine can use it; `security=None` leaves that out.
-    * `DaskRunner("tcp://scheduler:8786")`, `DaskRunner(cluster=...)` and `DaskRunner(client=...)` use what is there and
-      leave it running. With an address, options are those of `distributed.Client`, such as `security=`.
-    * `DaskRunner(cluster_class=KubeCluster, ...)` starts a cluster of any class of Dask's for each run, with the
-      options given, and closes it afterwards.
+    * `DaskRunner()` starts a `LocalCluster` of processes for each run and closes it afterwards. It listens on
+      127.0.0.1. If the package `cryptography` is installed, it uses TLS with its own key, which stays in memory, so
+      that no other user of the machine can access it; `security=None` disables that.
+    * `DaskRunner("tcp://scheduler:8786")`, `DaskRunner(cluster=...)` and `DaskRunner(client=...)` use an existing
+      cluster and leave it running.
+    * `DaskRunner(cluster_class=KubeCluster, ...)` starts a cluster of any Dask class for each run, and closes it
+      afterwards.
 
-    A cluster takes a second or two to start, a connection 30 to 60 ms; `with DaskRunner(workers=4) as runner:` keeps
-    both for all runs in the block.
+    A cluster takes one or two seconds to start, and a connection 30 to 60 ms. `with DaskRunner(workers=4) as runner:`
+    keeps both for all runs in the block.
 
-    `worker_timeout` is how many seconds a call may wait while the cluster has no worker that could run it (workers may
-    be on their way, or being replaced) before it fails with a `RunnerError`.
+    A call that is timed out or cancelled is interrupted at its next line of Python. Code in C extensions cannot be
+    interrupted, and occupies its worker's thread until it returns.
 
-    `ship=["pkg"]` sends packages and modules of the project along, by name or path, for workers that cannot import
-    them. `worker_setup` is called without arguments once in each worker process, before the run's first call there.
+    Args:
+        address: The address of a scheduler.
+        cluster: A cluster to use.
+        client: A client whose cluster to use.
+        cluster_class: The class of the cluster to start.
+        workers: The number of workers to start. In a `LocalCluster` each has one thread.
+        worker_timeout: How many seconds a call may wait while no worker can run it, for example because workers are
+            starting or being replaced. Then it fails with a `RunnerError`.
+        ship: Packages and modules of the project to send to workers that cannot import them, by name or path.
+        worker_setup: Called without arguments once in each worker process, before the first call of a run.
+        options: Options of `distributed.Client` for an address, such as `security=`; otherwise those of the cluster to
+            start, such as `processes=False` for threads of this process.
 
-    A call that is timed out or cancelled is interrupted at its next line of Python. Code inside C extensions cannot be
-    interrupted: it keeps its thread of the worker until it returns.
+    Raises:
+        ConfigurationError: Arguments contradict each other or are invalid.
     """
 
     def __init__(
@@ -62,7 +71,6 @@ class DaskRunner(ClusterRunner):
         worker_setup: Preparation | None = None,
         **options: Any,
     ) -> None:
-        """Raises `ConfigurationError` for arguments that contradict each other."""
         super().__init__(ship=ship, worker_setup=worker_setup, worker_timeout=worker_timeout)
         given = {"address": address, "cluster": cluster, "client": client, "cluster_class": cluster_class}
         named = [name for name, value in given.items() if value is not None]
@@ -122,10 +130,12 @@ class DaskRunner(ClusterRunner):
         return "host" if self.options.get("processes", True) else "process"
 
     def open(self, context: WorkerContext, report: Report) -> Engine:
-        """Live workers for one run.
+        """Start an engine for a run.
 
-        Raises `RunnerError` if Dask is not installed, the scheduler does not answer, the cluster does not start or has
-        other versions, and `ConfigurationError` for a store that workers cannot reach or what cannot be shipped.
+        Raises:
+            RunnerError: Dask is not installed, the scheduler does not answer, the cluster does not start, or it has
+                other versions than this process.
+            ConfigurationError: Workers cannot reach the store, or a package cannot be shipped.
         """
         distributed = _import_distributed()
         with contextlib.ExitStack() as undo:
@@ -151,7 +161,7 @@ class DaskRunner(ClusterRunner):
         return engine
 
     def _connect(self, distributed: Any, undo: contextlib.ExitStack) -> Connection:
-        """A connection of our own, whoever the cluster belongs to; `undo` closes what was started for it."""
+        """Open a separate connection to the cluster. `undo` closes a cluster that was started for it."""
         from penstock.runners.dask.connections import CONNECT_SECONDS, Connection, check_answers
 
         options: dict[str, Any]
@@ -163,7 +173,7 @@ class DaskRunner(ClusterRunner):
             there = next(each for each in (self.client, self.cluster, there) if each is not None)
             address, options = _address_of(there), {"security": getattr(there, "security", None)}
         if self.reach != "network":
-            options["direct_to_workers"] = True  # else values that the flow asks for come through the scheduler
+            options["direct_to_workers"] = True  # otherwise values for the flow pass through the scheduler
         return Connection(distributed, address, options)
 
     def _start_cluster(self, distributed: Any, undo: contextlib.ExitStack) -> Any:
@@ -184,7 +194,7 @@ class DaskRunner(ClusterRunner):
             if self.workers is not None:
                 options.setdefault("threads_per_worker", 1)
             if options.get("processes", True) and not {"security", "protocol", "host"} & options.keys():
-                # Credentials of its own, where the package is there that makes them.
+                # Separate credentials, if the package that creates them is installed.
                 options["security"] = distributed.Security.temporary() if find_spec("cryptography") else None
         if self.workers is not None:
             options["n_workers"] = self.workers
@@ -206,7 +216,7 @@ def _import_distributed() -> Any:
 
 
 def _address_of(there: Any) -> str:
-    """The scheduler's address of a cluster or client."""
+    """Return the scheduler's address of a cluster or client."""
     scheduler = getattr(there, "scheduler", None)
     address: str = getattr(there, "scheduler_address", "") or getattr(scheduler, "address", "") or ""
     return address

@@ -1,7 +1,7 @@
-"""The other side of DaskRunner: what runs in Dask's workers. One Dask task performs one bundle.
+"""The part of DaskRunner that runs in Dask's workers. One Dask task performs one bundle.
 
-The scheduler gets bytes and the name of `perform`; only workers turn either into code. What came of the calls is told
-by an event on the topic of the driver's client, the values that others need are what the Dask task returns.
+The scheduler receives bytes and the name of `perform`, and only workers load code from them. A worker sends the
+outcomes as an event on the topic of the driver's client. The Dask task returns the values that other bundles need.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from penstock.worker.shipping.shared_buffers import PackedValue
 from penstock.worker.shipping.values import Pickled
 
 EVENT = "penstock"
-"""How our events begin: the scheduler has others on the topic of a client."""
+"""The first item of events of Penstock. The scheduler sends other events on the same topic."""
 
 
 def perform(data: bytes, *brought: Any) -> dict[int, Pickled | PackedValue]:
-    """Perform a bundle: tells the driver what came of it, and returns the values to keep, by node."""
+    """Perform a bundle, send its outcomes to the driver, and return the values to keep, by node."""
     import distributed
 
     parcel = unpacked_parcel(data)
@@ -42,7 +42,7 @@ def perform(data: bytes, *brought: Any) -> dict[int, Pickled | PackedValue]:
 
 
 class DaskBundleWorker(BundleWorker):
-    """Less travels inside of outcomes than elsewhere: they pass through the scheduler, which keeps the last 1 000."""
+    """A worker with smaller outcomes, because they pass through the scheduler, which keeps the last 1 000 events."""
 
     inline_value = 4 * 1024
     inline_bundle = 32 * 1024
@@ -53,7 +53,7 @@ _guard = threading.Lock()
 
 
 def _batcher_of(worker: Any) -> Batcher:
-    """The one batcher of a Dask worker, which interrupts bundles from then on. A process may have several workers."""
+    """Return the batcher of a Dask worker. The first call also installs `Interrupts`. A process may have several."""
     with _guard:
         batcher = _batchers.get(worker)
         if batcher is None:
@@ -72,11 +72,11 @@ def _new_batcher(weakly: weakref.ref[Any], loop: Any) -> Batcher:
 
 
 def _watch_for_cancelling(worker: Any) -> None:
-    """Let this Dask worker interrupt bundles whose Dask task is cancelled, or whose driver is gone."""
+    """Make a Dask worker interrupt bundles whose Dask task was cancelled, or whose driver has ended."""
     from distributed import WorkerPlugin
 
     class Interrupts(WorkerPlugin):
-        """Dask forgets a running task that is cancelled; its thread is told here."""
+        """Interrupts the thread of a running task that was cancelled, which Dask only forgets."""
 
         def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
             if finish == "released" and start in ("executing", "long-running"):

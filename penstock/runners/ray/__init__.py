@@ -1,1 +1,1 @@
-"""Runs on Ray."""
+"""Run flows on Ray."""

@@ -1,4 +1,4 @@
-"""Whether a Ray cluster answers at an address, and lets this process in: Ray's own clients try that for minutes."""
+"""Check whether a Ray cluster answers and accepts this process. Ray's own clients try for minutes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from penstock.runners.remote.grpc_calls import UNAUTHENTICATED, call, greets
 from penstock.runners.remote.probing import place_of
 
 ANSWER_SECONDS = 20.0
-"""How long an address may take to answer before it counts as dead: a machine with too much to do may take some."""
+"""How long to wait for an answer, in seconds: a busy machine may need some."""
 _UP = "see whether it is up and the port open; an address that a Ray left behind is forgotten by `ray stop`"
 _NAMES_PLACE = "ray://host:10001, or host:6379 on a machine of the cluster"
 
 
 def check_answers(address: str, told: str) -> None:
-    """Raise `RunnerError` unless something that speaks gRPC answers there, and accepts this process's token if any.
+    """Raise `RunnerError` unless a gRPC server answers that accepts the token of this process, if any.
 
-    `told` is how people know the address.
+    `told` is the address for messages.
     """
     try:
         place = place_of(host_and_port(address))
@@ -30,7 +30,7 @@ def check_answers(address: str, told: str) -> None:
     try:
         with socket.create_connection(place, timeout=ANSWER_SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS", "0") != "0":
-                return  # it would want a certificate first
+                return  # the server would first require a certificate
             speaks = greets(connection)
             refused = speaks and _is_refused(connection, address)
     except OSError as error:
@@ -50,7 +50,7 @@ def check_answers(address: str, told: str) -> None:
 
 
 def of_this_machine(options: Mapping[str, Any]) -> str:
-    """The address that Ray means by `auto`. Raises `RunnerError` if there is none."""
+    """Return the address that Ray uses for `auto`. Raises `RunnerError` if there is none."""
     try:
         return default_address(options.get("_temp_dir"))
     except ConnectionError as error:
@@ -63,7 +63,7 @@ def of_this_machine(options: Mapping[str, Any]) -> str:
 
 
 def host_and_port(address: str) -> str:
-    """The address without what stands around it, and with the port that it goes without saying."""
+    """Return the host and port of an address, with the default port for `ray://`."""
     place = address.rpartition("://")[2].partition("?")[0]
     return f"{place}:10001" if _is_client(address) and ":" not in place else place
 
@@ -73,7 +73,7 @@ def _is_client(address: str) -> bool:
 
 
 def _is_refused(connection: socket.socket, address: str) -> bool:
-    """Whether a harmless call with our token, if we have one, is refused for want of the right one."""
+    """Return whether a harmless call is refused because of a missing or wrong token."""
     ping = ("/ray.rpc.RayletDriver/ClusterInfo", b"\x08\x06")
     path, message = ping if _is_client(address) else ("/ray.rpc.NodeInfoGcsService/CheckAlive", b"")
     where = host_and_port(address)

@@ -1,10 +1,9 @@
-"""The Ray that this process is connected to. There is one per process, so runs share it; the last one ends it.
+"""The connection of this process to Ray. A process has only one, so runs share it, and the last run ends it.
 
-A Ray that we start listens to this machine alone unless its options say where else: whoever reaches a Ray can run code
-in it.
+A Ray that is started here listens on this machine only, unless its options state another address, because every process
+that reaches a Ray can run code in it.
 
-A Ray that we start lives as long as the thread that started it: its processes die with that thread, which is why it is
-one that stays until the end.
+The processes of a Ray end with the thread that started it, so that is a thread which stays until the end.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from penstock.runners.remote.connecting import Keeper
 from penstock.runners.remote.packages import imported
 
 CONNECT_SECONDS = 120.0
-"""A connection that takes longer is given up; a try over `ray://` takes up to 30 s."""
+"""The longest time for connecting, in seconds. One try over `ray://` takes up to 30 s."""
 START_SECONDS = 300.0
-"""So much for a Ray of our own, which takes a few seconds on a machine that has time for it."""
+"""The longest time for starting a Ray, in seconds. On an idle machine it takes a few."""
 _NO_CLUSTER = "see whether the cluster is up, and the logs of its server for clients"
 _NO_START = (
     "see the reason, whether this machine has time and memory left, and the logs in session_latest/logs below /tmp/ray "
@@ -37,7 +36,7 @@ _NO_START = (
 
 
 class _Process:
-    """This process's connection to Ray, and who uses it."""
+    """The connection of this process to Ray, and its users."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -48,32 +47,35 @@ class _Process:
 
     @property
     def is_client(self) -> bool:
-        """Whether calls go through a server of the cluster's (`ray://`)."""
+        """Whether calls pass through the cluster's server for clients (`ray://`)."""
         import ray.util.client
 
         client: Any = ray.util.client.ray
         return bool(client.is_connected())
 
     def is_own(self, address: str | None) -> bool:
-        """Whether a runner with this address uses a Ray that is started for it, on this machine."""
+        """Return whether a runner with this address uses a Ray that is started for it on this machine."""
         with self._guard:
             if self._keeper is not None:
                 return self._address is None
         return _wanted(address) is None and not _is_initialized()
 
     def join(self, address: str | None, options: Mapping[str, Any]) -> object:
-        """Be connected from now on; what is returned is for `leave`. Raises `RunnerError`."""
+        """Connect if necessary, and return a new user, for `leave`.
+
+        Raises `RunnerError` if that fails, or if this process is connected to another Ray.
+        """
         ray = imported("ray", engine="Ray", extra="ray")
         with self._guard:
             user = object()
             if self._keeper is not None and (self._is_lost or not ray.is_initialized()):
-                self._keeper.end()  # it is gone, or somebody else shut it down
+                self._keeper.end()  # the cluster is lost, or other code shut Ray down
                 self._keeper, self._users = None, set()
             if self._keeper is None and not ray.is_initialized():
                 wanted = _wanted(address)
                 patience, hint = (CONNECT_SECONDS, _NO_CLUSTER) if wanted else (START_SECONDS, _NO_START)
                 if "runtime_env" in options:
-                    patience = math.inf  # that may install packages
+                    patience = math.inf  # it may install packages
                 if "://" not in (wanted or ""):
                     PRINTS.begin(prints=bool(options.get("log_to_driver", True)))
                 try:
@@ -81,7 +83,7 @@ class _Process:
                         lambda: _connect(ray, wanted, options),
                         lambda: _disconnect(ray),
                         patience=patience,
-                        # Where a server for clients cannot start, Ray's own client waits for it without end.
+                        # If a server for clients cannot start, Ray's client waits for ever.
                         refusal=lambda because: RunnerError("cannot connect to Ray", because=because, hint=hint),
                         name="penstock-ray",
                     )
@@ -96,22 +98,21 @@ class _Process:
             return user
 
     def leave(self, user: object) -> None:
-        """The connection is not needed any more; the last of those we connected for ends it."""
+        """Remove a user. The last one ends a connection that `join` opened."""
         with self._guard:
             if user not in self._users:
-                return  # of a Ray that is not ours to end
+                return  # the connection was not opened here
             self._users.discard(user)
             if not self._users and self._keeper is not None:
                 self._keeper.end()
                 self._keeper = None
 
     def lost(self) -> None:
-        """The Ray that this process is connected to is gone: whoever joins next gets another connection."""
+        """Note that the cluster is lost, so that the next `join` connects again."""
         self._is_lost = True
 
     def place(self) -> dict[str, str | None]:
-        """Where Ray listens (`head`), the machine of the cluster (`node`) by which we are connected to it, and the
-        socket of its `raylet` there."""
+        """Return the address of the `head`, the `node` to which this process is connected, and its `raylet`."""
         import ray
 
         if self.is_client:
@@ -138,7 +139,7 @@ PROCESS = _Process()
 
 
 def _is_initialized() -> bool:
-    ray = loaded("ray")  # if nobody imported it, nobody is connected
+    ray = loaded("ray")  # without an import there is no connection
     return ray is not None and bool(ray.is_initialized())
 
 
@@ -168,7 +169,7 @@ def _connect(ray: Any, address: str | None, options: Mapping[str, Any], tries: i
         raise
     except Exception as error:
         with contextlib.suppress(Exception):
-            ray.shutdown()  # of what was connected half
+            ray.shutdown()  # end a partial connection
         if tries > 1 and _may_pass(error, address):
             _connect(ray, address, options, tries - 1)
             return
@@ -176,7 +177,7 @@ def _connect(ray: Any, address: str | None, options: Mapping[str, Any], tries: i
 
 
 def _may_pass(error: Exception, address: str | None) -> bool:
-    """Whether it is worth another try: under load a Ray gives up on a process that it started itself."""
+    """Return whether to try again: under load Ray gives up on processes that it started itself."""
     if address is None:
         return "timed out" in str(error)
     return address.startswith("ray://") and isinstance(error, ConnectionError)  # it starts one for each client
@@ -192,10 +193,7 @@ def _disconnect(ray: Any) -> None:
 def _explained(error: Exception, address: str | None) -> RunnerError:
     text = str(error).strip()
     if address is None:
-        what, hint = (
-            "Ray does not start on this machine",
-            _NO_START,
-        )
+        what, hint = "Ray does not start on this machine", _NO_START
     elif "ersion mismatch" in text:
         what, hint = (
             "this process and the Ray cluster are of different versions",

@@ -1,4 +1,4 @@
-"""The engine of RayRunner: bundles become Ray tasks that are never tried again by Ray itself."""
+"""The engine of RayRunner, which submits bundles as Ray tasks that Ray never tries again by itself."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from penstock.worker.shipping.values import Pickled
 from penstock.worker.shipping.wire import none_read
 
 MAX_SLOTS = 8
-"""A bundle's large values come back in at most so many objects; each costs Ray about 12 µs, used or not."""
+"""The number of objects for the large values of a bundle. Each costs Ray about 12 µs, used or not."""
 HELD_BACK = 1_000
-"""So many bundles wait in Ray for what others make."""
+"""The number of bundles that may wait in Ray for values of other bundles."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,13 +42,13 @@ class RayFlight(CollectedFlight):
     """A bundle under way in Ray."""
 
     task: Any = None
-    """What Ray knows it by."""
+    """The reference to its Ray task."""
     values: list[Any] = field(default_factory=list)
-    """References to the values it will have made."""
+    """References to the values that it will return."""
 
 
 class RayEngine(CollectingEngine[RayFlight]):
-    """See `penstock.runners.base.Engine`."""
+    """The `Engine` of RayRunner."""
 
     flight_class = RayFlight
     machines: Nodes
@@ -56,7 +56,10 @@ class RayEngine(CollectingEngine[RayFlight]):
     def __init__(
         self, context: WorkerContext, report: Report, seat: object, *, own: bool, setup: bytes, patience: float
     ) -> None:
-        """`own` Ray was started for the run; a call waits `patience` seconds for a machine that has what it needs."""
+        """Start the engine.
+
+        `own` is whether the Ray was started for the run. A call waits at most `patience` seconds for a machine.
+        """
         super().__init__(run_name(context), report, Nodes(ray.nodes(), patience=patience))  # type: ignore[no-untyped-call]
         self._seat = seat
         self._marked = PRINTS.marked
@@ -74,9 +77,9 @@ class RayEngine(CollectingEngine[RayFlight]):
 
     def share_argument(self, handle: Argument, large: Large) -> None:
         packed = pack(large.shared(), inline=-1)
-        assert not isinstance(packed, Pickled)  # nothing is small enough for that
+        assert not isinstance(packed, Pickled)  # no value is small enough for that
         shared, buffers = packed
-        if PROCESS.is_client:  # its connection does not take views
+        if PROCESS.is_client:  # its connection does not accept views
             buffers = [bytes(buffer) for buffer in buffers]
         self._parts[handle] = ray.put((shared, buffers))
 
@@ -94,7 +97,7 @@ class RayEngine(CollectingEngine[RayFlight]):
     def send(self, flight: RayFlight) -> None:
         bundle = flight.bundle
         slots = min(MAX_SLOTS, sum(call.keep or call.passes_on for call in bundle.calls))
-        # Only with a time-out it matters when exactly a call begins, and being told costs Ray five times as much.
+        # Reports of the start cost Ray five times as much, so only bundles with a time-out have them.
         tells = flight.timed and not PROCESS.is_client
         submit = self._variant(encodable(flight.name), bundle.resources, slots, tells=tells)
         names = (ray_worker.SETUP, *(call.task for call in bundle.calls), *flight.arguments)
@@ -113,14 +116,14 @@ class RayEngine(CollectingEngine[RayFlight]):
 
     def get(self, handle: Any) -> Packed:
         packed: Packed
-        if PROCESS.is_client:  # Ray's server for clients cannot send buffers as they lie in shared memory
+        if PROCESS.is_client:  # Ray's server for clients cannot send buffers in shared memory
             packed = self._get(self._remote[ray_worker.unshare].remote(handle.ref, handle.item))
         else:
             packed = self._get(handle.ref)[handle.item]
         return packed
 
     def _get(self, ref: Any) -> Any:
-        """The object, however long it takes; raises `RunnerError` if Ray is lost meanwhile."""
+        """Return an object, however long that takes. Raises `RunnerError` if the cluster is lost meanwhile."""
         while True:
             self.check_there()
             with contextlib.suppress(ray.exceptions.GetTimeoutError):
@@ -143,7 +146,7 @@ class RayEngine(CollectingEngine[RayFlight]):
     # -- Ray's side of a bundle ---------------------------------------------------------------------------------------
 
     def _variant(self, name: str, needs: Mapping[str, float], slots: int, *, tells: bool) -> Callable[..., Any]:
-        """The remote function with the options that a bundle needs."""
+        """Return the remote function with the options for a bundle."""
         key = (name, tuple(needs.items()), slots, tells)
         variant = self._variants.get(key)
         if variant is None:
@@ -159,7 +162,7 @@ class RayEngine(CollectingEngine[RayFlight]):
         return variant
 
     def _follow(self, flight: RayFlight, slots: int) -> None:
-        """A thread of its own for a bundle that tells when it begins: Ray lets one only wait for that."""
+        """Wait for the start and the end of a bundle that reports its start, in a separate thread."""
         stream = flight.task
         try:
             ray.get(next(stream))
@@ -170,16 +173,16 @@ class RayEngine(CollectingEngine[RayFlight]):
             self.came(flight, error)
 
     def _await(self, flight: RayFlight, outcomes: Any) -> None:
-        """Have the outcomes collected when they are there."""
+        """Collect the outcomes when they arrive."""
 
-        def came(future: Any) -> None:  # in a thread of Ray's, which must not be held up
+        def came(future: Any) -> None:  # in a thread of Ray, which must not be blocked
             self.came(flight, future.exception() or future.result())
 
         outcomes.future().add_done_callback(came)
 
     def stop(self, flight: RayFlight, *, force: bool) -> None:
         if flight.task is not None:
-            with contextlib.suppress(ray.exceptions.RayError, ValueError):  # over already, which is fine
+            with contextlib.suppress(ray.exceptions.RayError, ValueError):  # it has ended already
                 ray.cancel(flight.task, force=force)
 
     def look(self) -> None:
@@ -198,14 +201,14 @@ class RayEngine(CollectingEngine[RayFlight]):
     def settle(self, flight: RayFlight, error: BaseException, *, in_vain: bool) -> None:
         for value in flight.values:
             with contextlib.suppress(Exception):
-                ray.get(value, timeout=0)  # what nobody looks at Ray tells as an error that nobody handles
+                ray.get(value, timeout=0)  # Ray reports errors that are not retrieved
         cause = getattr(error, "cause", None) or error
         failure = why_lost(cause)
         if in_vain:
             self.end_alike(flight, "not_started")
         elif lost := lost_among(flight.sources, cause):
             self.end_without(flight, lambda handle: isinstance(handle, Kept) and handle.ref in lost)
-        elif failure is not None:  # the driver tries it again a few times; people hear of it at once, in a line
+        elif failure is not None:  # the driver tries again; users see one line at once
             logger.warning("a worker was lost under %s: %s", flight.name, failure.message)
             self.end_alike(flight, "worker_lost", failure)
         else:

@@ -1,6 +1,6 @@
-"""Whether the Ray that a run uses is still there.
+"""Check whether the Ray cluster of a run still answers.
 
-Of a head that is gone Ray itself says nothing for a minute, and then ends the whole process.
+If the head of a cluster ends, Ray does not report that for a minute, and then ends the whole process.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from penstock.runners.remote.probing import check_listens, is_dead, place_of
 from penstock.runners.remote.watching import ANSWER_SECONDS, Away, Gone
 
 RETURN_SECONDS = 20.0
-"""How long a cluster's head may be away: one that is kept by somebody (KubeRay, say) is started again meanwhile."""
+"""How long the head of a cluster may be away, in seconds. KubeRay, for example, starts it again meanwhile."""
 _CUT_OFF = "its processes on this machine died"
 
 
 def look(ray: Any, *, head: str | None, node: str | None, raylet: str | None) -> Sequence[Mapping[str, Any]]:
-    """What `ray.nodes()` says; raises `Away` or `Gone` if it is not there.
+    """Return what `ray.nodes()` returns. Raises `Away` or `Gone` if the cluster does not answer.
 
-    `head` is where Ray listens, as `host:port`, if that is known. `node` is the machine of the cluster by which this
-    process is connected to it, and `raylet` the socket of its raylet.
+    `head` is the `host:port` of the head, if it is known. `node` is the machine through which this process is connected
+    to the cluster, and `raylet` the socket of its raylet.
     """
     if raylet is not None and is_dead(raylet, ANSWER_SECONDS):
-        raise Gone(_CUT_OFF)  # Ray soon ends this process for it
+        raise Gone(_CUT_OFF)  # Ray soon ends this process because of it
     if head is not None:
         try:
             check_listens(place_of(head), ANSWER_SECONDS)
@@ -31,7 +31,7 @@ def look(ray: Any, *, head: str | None, node: str | None, raylet: str | None) ->
             raise Away(f"its head does not answer: {error}") from error
     try:
         nodes: Sequence[Mapping[str, Any]] = ray.nodes()
-    except Exception as error:  # whatever it is, it is no answer
+    except Exception as error:  # any error means no answer
         raise Away(f"its head does not answer: {str(error).strip().partition(chr(10))[0]}") from error
     if not any(each["Alive"] for each in nodes):
         raise Away("none of its machines is there any more")

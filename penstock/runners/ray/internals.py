@@ -1,4 +1,4 @@
-"""What Ray keeps to itself and there is no public way to: all of it that is used stands here."""
+"""All uses of Ray's private interfaces, where no public one exists."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ _IS_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 def default_address(temporary_folder: str | None) -> str:
-    """The address that Ray means by `auto`. Raises `ConnectionError` if there is none."""
+    """Return the address that Ray uses for `auto`. Raises `ConnectionError` if there is none."""
     from ray._private import services
     from ray._private.authentication import authentication_token_setup as setup
 
-    with contextlib.suppress(AttributeError):  # Rays before 2.60 have no such default
+    with contextlib.suppress(AttributeError):  # versions before 2.60 have no such default
         setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     return str(services.get_ray_address_from_environment("auto", temporary_folder))
 
 
 def token_headers() -> dict[str, str]:
-    """The header with the token that Ray will send from here."""
+    """Return the header with the token that Ray sends from this process."""
     from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
     from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
     if not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
-        return {}  # asked for one that is not there, Ray ends the process
+        return {}  # Ray ends the process if a token is required and missing
     headers: dict[str, Any] = get_auth_headers_if_auth_enabled({})
     return {name.lower(): str(value) for name, value in headers.items()}
 
 
 def raylet_socket() -> str | None:
-    """The socket of the process by which this one is connected to Ray."""
+    """Return the socket of the raylet to which this process is connected."""
     import ray
 
     here: Any = ray._private.worker._global_node
@@ -40,7 +40,7 @@ def raylet_socket() -> str | None:
 
 
 def replace_printing(show: Callable[..., Any]) -> Callable[..., Any]:
-    """Have lines of workers' streams shown by this; returns what showed them before."""
+    """Replace the function that shows lines of workers' streams, and return the previous one."""
     from ray._private import worker
 
     before: Callable[..., Any] = worker.print_to_stdstream
@@ -49,7 +49,7 @@ def replace_printing(show: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def task_name_line(label: str) -> bytes:
-    """The line in a worker's stream that says whose the lines behind it are."""
+    """Return the line in a worker's stream that names the task of the lines after it."""
     from ray._private.ray_constants import LOG_PREFIX_TASK_NAME
 
     return f"{LOG_PREFIX_TASK_NAME}{label}\n".encode()
@@ -57,11 +57,11 @@ def task_name_line(label: str) -> bytes:
 
 @contextlib.contextmanager
 def on_loopback(options: Mapping[str, Any]) -> Iterator[None]:
-    """A Ray that is started in this block has this machine for all of its world, and listens on 127.0.0.1.
+    """Return a context manager in which a new Ray uses only this machine, and listens on 127.0.0.1.
 
-    Ray does so by itself where firewalls would ask (on macOS and Windows), and has one switch for it: a variable for
-    the processes that it starts, read into a constant in this one. Whoever set the variable has decided, and so have
-    `options` that say, or may say, where it listens.
+    Ray does that by default on macOS and Windows, where firewalls would ask. It has one switch for it: an environment
+    variable for the processes that it starts, which is read into a constant in this process. Nothing is changed if the
+    variable is set, or if `options` may state where Ray listens.
     """
     if _IS_CLUSTER in os.environ or {"_node_ip_address", "_system_config"} & options.keys():
         yield

@@ -1,4 +1,4 @@
-"""What Ray's errors mean for the calls of a bundle: what was lost with a process or a machine."""
+"""Translate Ray's errors into the loss of workers or values."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _LOSSES = (
     exceptions.WorkerCrashedError,
     exceptions.NodeDiedError,
     exceptions.LocalRayletDiedError,
-    exceptions.ObjectLostError,  # of the outcomes themselves: their machine died just after it made them
+    exceptions.ObjectLostError,  # of the outcomes: their machine died just after it created them
 )
 
 
 def lost_among(sources: Iterable[Any], cause: BaseException) -> set[Any]:
-    """The value among those that a bundle was given whose loss is the cause; empty if that is another one."""
+    """Return the input of a bundle whose loss is the cause; empty if the cause is another one."""
     if not isinstance(cause, exceptions.ObjectLostError):
         return set()
     return {source for source in sources if source.hex() == cause.object_ref_hex}
 
 
 def why_lost(cause: BaseException) -> Failure | None:
-    """Why the calls were lost; None if Ray failed to run them for another reason."""
+    """Return why calls were lost; None if Ray failed to run them for another reason."""
     if isinstance(cause, exceptions.TaskCancelledError):
         return Failure("WorkerLost", "it was cancelled from outside of the run", "")
     if isinstance(cause, exceptions.OutOfMemoryError):

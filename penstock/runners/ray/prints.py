@@ -1,8 +1,8 @@
-"""What Ray shows on the driver's standard streams: what tasks print, by flow and task, and none of Ray's own alarms.
+"""Show the output of tasks on the driver's standard streams, by flow and task, without Ray's own messages.
 
-Ray brings lines of its workers' streams to the driver as they are written, some tenths of a second later. Beside them
-it prints what happened to its processes, with the last twenty lines of their logs: of that the driver tells itself, in
-a line, and Ray's words go to the log at the level DEBUG.
+Ray forwards the lines of its workers' streams to the driver some tenths of a second later. It also prints what happened
+to its processes, with the last twenty lines of their logs. The driver reports that in one line, and Ray's text goes to
+the log at level DEBUG.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ logger = logging.getLogger("penstock.runners.ray.runner")
 
 
 class Prints:
-    """Shows lines of workers for the connection that it is given."""
+    """Shows lines of the workers of a connection."""
 
     def __init__(self) -> None:
         self.marks = Marks()
         self.marked = False
-        """Whether workers are to write marks."""
+        """Whether workers should write marks."""
         self._before: Callable[..., Any] | None = None
 
     def begin(self, *, prints: bool) -> None:
-        """From now on, and for the connection that is made next, which brings what tasks print if `prints`."""
+        """Start to show lines, for the next connection. `prints` is whether it forwards the output of tasks."""
         if self._before is None:
             self._before = replace_printing(self.show)
             self.marked = prints
 
     def end(self) -> None:
-        """As it was before."""
+        """Restore the function that showed lines before."""
         if self._before is not None:
             replace_printing(self._before)
             self._before, self.marked = None, False
 
     def show(self, data: Mapping[str, Any], ignore_prefix: bool = False) -> None:
-        """In a thread of Ray's: show lines of one stream of one process."""
+        """Show lines of a stream of a process. Called in a thread of Ray."""
         if not str(data.get("pid")).isdigit():  # the raylet, or another process of Ray's
             logger.debug("%s: %s", data.get("pid"), "\n".join(data["lines"]))
             return

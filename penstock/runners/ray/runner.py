@@ -1,7 +1,7 @@
-"""RayRunner: calls run on Ray, a bundle of them as one Ray task that is never tried again by Ray itself.
+"""`RayRunner` runs each bundle of calls as one Ray task, which Ray never tries again by itself.
 
-Outcomes come back apart from values. Small values travel inside of outcomes, large ones stay in Ray's object store and
-go from worker to worker. The driver only holds references to them, until nobody can ask for them any more.
+Outcomes return separately from values. Small values are sent in outcomes. Large values stay in Ray's object store and
+pass between workers; the driver holds references to them as long as they may be needed.
 """
 
 from __future__ import annotations
@@ -20,22 +20,26 @@ from penstock.worker.shipping.code_packing import Ship
 class RayRunner(ClusterRunner):
     """Runs calls on Ray.
 
-    On the Ray that this process is connected to; else on the cluster at `address` (`ray://host:10001`, `host:6379`,
-    `auto`; by default RAY_ADDRESS); else on one started for the run, on this machine. Only that one is shut down
-    afterwards. `init_options` go to `ray.init`, such as `num_cpus=4` or `runtime_env=...`, and mean nothing to a Ray
-    that this process is already connected to. What is started listens on 127.0.0.1 alone, unless they hold
-    `_node_ip_address=`. `ship=["pkg"]` sends packages and modules of the project along, by name
-    or path, for workers that cannot import them. `worker_setup` is called without arguments once in each worker
-    process, before the run's first call there.
+    It uses the Ray to which this process is connected; otherwise the cluster at `address`; otherwise a Ray that it
+    starts on this machine for the run, which listens on 127.0.0.1 and is shut down afterwards.
 
-    `worker_timeout` is how many seconds a call may wait for a machine that has what it asks for, once the last one that
-    had it is gone, before it fails with a `RunnerError`.
-
-    As a context manager it stays connected, or keeps the Ray it started, from one run to the next:
+    As a context manager it stays connected, or keeps the Ray that it started, for several runs:
 
         with RayRunner(num_cpus=4) as runner:
             runner(first_flow)()
             runner(second_flow)()
+
+    Args:
+        address: The cluster: `ray://host:10001`, `host:6379` or `auto`; by default that of RAY_ADDRESS.
+        ship: Packages and modules of the project to send to workers that cannot import them, by name or path.
+        worker_setup: Called without arguments once in each worker process, before the first call of a run.
+        worker_timeout: How many seconds a call may wait for a machine with the resources that it needs, after the last
+            such machine disappeared. Then it fails with a `RunnerError`.
+        init_options: Options of `ray.init`, such as `num_cpus=4` or `runtime_env=...`. They have no effect if this
+            process is already connected. With `_node_ip_address=` a started Ray listens at another address.
+
+    Raises:
+        ConfigurationError: An argument is invalid.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class RayRunner(ClusterRunner):
         self._kept_open: list[object] = []
 
     def __repr__(self) -> str:
-        # Options may hold secrets, and this is written down with each run.
+        # Options may contain secrets, and this text is stored with each run.
         parts = [repr(self.address)] if self.address is not None else []
         parts += [f"{name}={value!r}" for name, value in self.init_options.items() if isinstance(value, int | float)]
         return f"RayRunner({', '.join(parts)})"

@@ -1,4 +1,4 @@
-"""The other side of RayRunner: what runs in Ray's worker processes. One Ray task performs one bundle."""
+"""The part of RayRunner that runs in Ray's worker processes. One Ray task performs one bundle."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ from penstock.worker.shipping.values import Pickled
 from penstock.worker.shipping.wire import pack_outcomes
 
 SETUP = -1
-"""What the run's setup goes by beside the numbers of tasks."""
+"""The key of the setup of the run, beside the numbers of tasks."""
 
 
 def perform(run: str, parts: Mapping[Any, Any], bundle: bytes, slots: int, marked: bool, *brought: Any) -> Any:
-    """Perform a bundle: a byte that tells how many streams got marks, its outcomes and logs, pickled, and after them
-    `slots` lists of packed values.
+    """Perform a bundle.
 
-    `parts` are references to the bundle's tasks by number, to large arguments by `Argument`, and under SETUP to the
-    run's setup; they are fetched only if this process does not know them yet. `brought` is what other bundles returned
-    in their slots. What is printed is followed by marks if it is to be `marked`.
+    Returns a byte with the number of marked streams, followed by the pickled outcomes and logs. With `slots`, returns a
+    list of that and `slots` lists of packed values.
+
+    `parts` are references to the tasks of the bundle by number, to large arguments by `Argument`, and to the setup of
+    the run by SETUP. They are fetched only if this process does not know them. `brought` is what other bundles returned
+    in their slots. If the bundle is `marked`, marks follow its output.
     """
     answer, values = _perform(RayDelivery(run, parts, brought), bundle, slots, marked)
     return [answer, *values] if slots else answer
@@ -43,7 +45,7 @@ def perform(run: str, parts: Mapping[Any, Any], bundle: bytes, slots: int, marke
 def perform_telling(
     run: str, parts: Mapping[Any, Any], bundle: bytes, slots: int, marked: bool, *brought: Any
 ) -> Iterator[Any]:
-    """As `perform`, one at a time: something at once, to tell that it began, then the values, the outcomes at last."""
+    """Perform a bundle and yield None at once, to report its start, then the lists of values, and last the outcomes."""
     yield None
     answer, values = _perform(RayDelivery(run, parts, brought), bundle, slots, marked)
     for value in (*values, answer):  # noqa: UP028 (Ray sends into what yields; `yield from` would hand that to a tuple)
@@ -51,7 +53,7 @@ def perform_telling(
 
 
 def unshare(values: Sequence[Packed], item: int) -> Packed:
-    """One of the values that a bundle returned in a slot, as plain bytes."""
+    """Return one of the values that a bundle returned in a slot, as plain bytes."""
     shared, buffers = values[item]
     return shared, [bytes(buffer) for buffer in buffers]
 
@@ -75,7 +77,7 @@ def _perform(delivery: RayDelivery, data: bytes, slots: int, marked: bool) -> tu
 
 
 class RayDelivery(Delivery):
-    """References into Ray's object store, and the lists of values that Ray brought here."""
+    """References into Ray's object store, and the lists of values that Ray passed to the task."""
 
     def __init__(
         self, run: str, parts: Mapping[Any, Any], brought: Sequence[Sequence[Pickled | Packed] | None]
@@ -104,14 +106,14 @@ class RayDelivery(Delivery):
 
 
 class RayBundleWorker(BundleWorker):
-    """One that Ray interrupts, and that says whose the prints are."""
+    """A worker that Ray can interrupt, and that names the task of its output."""
 
     def __init__(self, run: KnownRun, delivery: RayDelivery, first: Call) -> None:
         super().__init__(run, delivery)
-        self._label = self._label_of(first)  # Ray names the streams so
+        self._label = self._label_of(first)  # the name of the Ray task
 
     def perform(self, call: Call) -> Outcome:
-        """As of any worker. One that was interrupted did not come to its end, whatever became of the exception."""
+        """Perform a call. If it was interrupted, it counts as lost, even if the task caught the exception."""
         if (label := self._label_of(call)) != self._label:
             for stream in STREAMS:
                 os.write(stream, task_name_line(encodable(label)))

@@ -1,7 +1,8 @@
-"""What runners for clusters have in common, on both sides: the base of an engine, and of what its workers do.
+"""The base of runners for clusters, for the driver and for workers.
 
-An engine subclasses `RemoteEngine` (or `QueueingEngine`, `CollectingEngine`) and sends bundles. Its workers say what
-came with one (`Delivery`; a `Parcel` has it all) and perform it with a `BundleWorker`. Nothing here knows an engine.
+An engine subclasses `RemoteEngine` (or `QueueingEngine`, `CollectingEngine`) and sends bundles. A worker reads a bundle
+by its `Delivery` (a `Parcel` contains everything) and performs it with a `BundleWorker`. No module here depends on a
+particular cluster.
 """
 
 from __future__ import annotations
@@ -53,6 +54,6 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
-        if name in names:  # on use: what is here is imported by settings of runners that may never open
+        if name in names:  # imported on use: a runner may never be opened
             return getattr(importlib.import_module(f"{__name__}.{module}"), name)
     raise AttributeError(name)

@@ -1,6 +1,6 @@
-"""The base of engines that hand bundles over at once, and collect what comes of them in a thread of their own.
+"""The base of engines that submit bundles at once, and collect the results in their own thread.
 
-For clusters that keep a queue themselves, let bundles wait there for each other, and can kill a worker.
+For clusters that have a queue, in which bundles can wait for each other, and that can kill a worker.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from penstock.runners.remote.under_way import InFlight
 from penstock.runners.remote.watching import Watch
 
 GRACE_SECONDS = 1.0
-"""A cancelled call is interrupted first; its process is killed if it has not stopped by then."""
+"""Seconds between interrupting a cancelled call and killing its process."""
 
 
 @dataclass(slots=True, eq=False)
 class CollectedFlight(InFlight):
-    """A bundle under way in the cluster's own queue."""
+    """A bundle under way, in the queue of the cluster."""
 
     broken: bool | None = None
-    """Whether the cluster failed to run it; None until it has come back."""
+    """Whether the cluster failed to run it; None until that is known."""
     then: list[Callable[[], None]] = field(default_factory=list)
-    """To be done once it has come back."""
+    """Called when `broken` is known."""
     cancelled: bool = False
 
 
@@ -36,13 +36,18 @@ C = TypeVar("C", bound=CollectedFlight)
 
 
 class CollectingEngine(RemoteEngine[C]):
-    """See `RemoteEngine`. Its threads begin with `start`."""
+    """A `RemoteEngine` for clusters with a queue. `start` starts its threads."""
 
     _service: ServiceThread
     _watch: Watch
 
     def start(self, name: str, *, patience: float) -> None:
-        """Begin to collect and to look, in threads with such names. The cluster may be away for so long."""
+        """Start the threads that collect results and watch the cluster.
+
+        Args:
+            name: The prefix of the names of the threads.
+            patience: How many seconds the cluster may be away before it counts as lost.
+        """
         self._service = ServiceThread(f"{name}-outcomes", on_error=self.break_off)
         on_lost = self._is_lost_now
         self._watch = Watch(self._look, patience=patience, on_lost=on_lost, name=f"{name}-watch")
@@ -51,20 +56,33 @@ class CollectingEngine(RemoteEngine[C]):
 
     @abstractmethod
     def look(self) -> None:
-        """See what machines there are. Raises `watching.Away` or `Gone`. In a thread of its own: it may take long."""
+        """Update the machines. Called in a separate thread, so it may take long.
+
+        Raises:
+            Away: The cluster does not answer; `Gone` if it will not come back.
+        """
 
     @abstractmethod
     def stop(self, flight: C, *, force: bool) -> None:
-        """Interrupt the bundle, or kill its worker. It may be over already."""
+        """Stop a bundle, which may have ended already.
+
+        Args:
+            flight: The bundle.
+            force: Whether to kill its worker instead of interrupting the call.
+        """
 
     @abstractmethod
     def settle(self, flight: C, error: BaseException, *, in_vain: bool) -> None:
-        """Find out what an error of the cluster means for the calls, and `end` the bundle: as `not_started` if it
-        waited `in_vain` for another one. In the engine's thread.
+        """End a bundle for which the cluster returned an error. Called in the engine's thread.
+
+        Args:
+            flight: The bundle.
+            error: The error.
+            in_vain: Whether a bundle for which it waited failed. Then its calls are `not_started`.
         """
 
     def left(self) -> None:
-        """All is over: leave the cluster."""
+        """Disconnect from the cluster. Called last."""
 
     # -- for the driver -----------------------------------------------------------------------------------------------
 
@@ -82,7 +100,7 @@ class CollectingEngine(RemoteEngine[C]):
             if not flight.cancelled:
                 self.cancel(flight.bundle.number)
         with self.changed:
-            # Those that do not stop are killed by the engine's thread, and end like that.
+            # The engine's thread kills those that do not stop.
             self.changed.wait_for(lambda: not self.flights, timeout=2 * GRACE_SECONDS)
         self._watch.close()
         self._service.close()
@@ -91,7 +109,7 @@ class CollectingEngine(RemoteEngine[C]):
     # -- for subclasses -----------------------------------------------------------------------------------------------
 
     def came(self, flight: C, answer: bytes | BaseException) -> None:
-        """What the cluster made of a bundle. From any thread."""
+        """Take the result of a bundle from the cluster: packed outcomes or an error. May be called from any thread."""
         self._service.do(partial(self._collect, flight, answer))
 
     # -- the engine's own threads -------------------------------------------------------------------------------------
@@ -104,12 +122,12 @@ class CollectingEngine(RemoteEngine[C]):
         self._service.do(lambda: self.break_off(why))
 
     def _kill(self, flight: C) -> None:
-        """It was cancelled, and did not stop."""
+        """Kill a cancelled bundle that has not stopped."""
         if flight.bundle.number in self.flights:
             self.stop(flight, force=True)
 
     def _give_up(self) -> None:
-        """What waits in the cluster for a machine that is gone, and was not replaced in time, would wait for ever."""
+        """Fail bundles that wait for a machine that was not replaced in time: they would wait for ever."""
         for flight in self.under_way():
             try:
                 self.machines.check_fits(flight.name, flight.bundle.resources)
@@ -121,12 +139,14 @@ class CollectingEngine(RemoteEngine[C]):
         follows: Any = flight.follows
         under_way = [each for each in follows if each.broken is None]
         if under_way and isinstance(answer, BaseException):
-            under_way[0].then.append(partial(self._collect, flight, answer))  # it may have failed, and this with it
+            under_way[0].then.append(
+                partial(self._collect, flight, answer)
+            )  # its failure may be the cause of this error
             return
         flight.broken = isinstance(answer, BaseException)
         if isinstance(answer, bytes):
             self.landed(flight, answer)
-        elif flight.bundle.number in self.flights:  # else it was lost with the cluster
+        elif flight.bundle.number in self.flights:  # otherwise it ended with the cluster
             self.settle(flight, answer, in_vain=any(each.broken for each in follows))
         for follow in flight.then:
             follow()

@@ -1,4 +1,4 @@
-"""Connections to clusters: one that a thread keeps, and one that stays from run to run."""
+"""Connections to clusters: one that a thread keeps open, and one that several runs share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstock.errors import RunnerError
 
 
 class Keeper:
-    """A thread that connects, stays, and disconnects. For clients whose processes die with the thread that began."""
+    """A thread that connects, waits, and disconnects. For clients that end with the thread that connected."""
 
     def __init__(
         self,
@@ -23,7 +23,18 @@ class Keeper:
         refusal: Callable[[str], RunnerError],
         name: str,
     ) -> None:
-        """Raises what connecting raises, and `refusal(because)` if it takes longer than `patience` seconds."""
+        """Start the thread and wait for the connection.
+
+        Args:
+            connect: Connects. Called in the thread.
+            disconnect: Disconnects. Called in the thread.
+            patience: The longest time for connecting, in seconds.
+            refusal: Returns the error for a connection that takes longer, with its reason as the argument.
+            name: The name of the thread.
+
+        Raises:
+            RunnerError: The error of `refusal`. Other errors of `connect` pass unchanged.
+        """
         self._connect, self._disconnect = connect, disconnect
         self._connected: Future[None] = Future()
         self._over = threading.Event()
@@ -32,11 +43,11 @@ class Keeper:
         try:
             self._connected.result(patience if patience < math.inf else None)
         except TimeoutError as error:
-            self._over.set()  # if it comes about after all, it ends at once
+            self._over.set()  # a late connection is closed at once
             raise refusal(f"no connection came about within {patience:g} s") from error
 
     def end(self) -> None:
-        """Disconnect; returns when that is done."""
+        """Disconnect, and wait until that is done."""
         self._over.set()
         self._thread.join()
 
@@ -52,11 +63,11 @@ class Keeper:
 
 
 class Connected(Protocol):
-    """A connection as `KeptConnection` sees it."""
+    """A connection for `KeptConnection`."""
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be used."""
+        """Whether the connection can still be used."""
         ...
 
     def close(self) -> None: ...
@@ -66,7 +77,7 @@ C = TypeVar("C", bound=Connected)
 
 
 class KeptConnection(Generic[C]):
-    """A connection that stays from one run to the next, and is made anew if it broke."""
+    """A connection that several runs share. It is replaced if it broke."""
 
     def __init__(self, connect: Callable[[], C]) -> None:
         self._connect = connect
@@ -74,7 +85,7 @@ class KeptConnection(Generic[C]):
         self._connection: C | None = None
 
     def get(self) -> C:
-        """Raises what connecting raises."""
+        """Return the connection, after connecting if necessary. Raises what connecting raises."""
         with self._guard:
             if self._connection is not None and not self._connection.alive:
                 self._close()
@@ -83,7 +94,7 @@ class KeptConnection(Generic[C]):
             return self._connection
 
     def close(self) -> None:
-        """End the connection, if there is one."""
+        """Close the connection, if there is one."""
         with self._guard:
             self._close()
 

@@ -1,4 +1,4 @@
-"""What an engine brings to a worker together with a bundle."""
+"""The interface by which a worker reads what an engine sent with a bundle."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from penstock.worker.shipping.values import Pickled
 
 
 class Delivery(ABC):
-    """One bundle as it arrived. Nothing is unpickled, or fetched, before it is asked for."""
+    """A bundle as it arrived at a worker. Each part is fetched and unpickled only when it is needed."""
 
     run: str
-    """Unique for each engine."""
+    """The name of the run, unique for each engine."""
 
     @abstractmethod
     def setup(self) -> bytes:
-        """What `setup.packed_setup` made. Asked for if the process does not know the run yet."""
+        """Return what `setup.packed_setup` packed. Called if the process does not know the run yet."""
 
     @abstractmethod
     def tasks(self) -> Iterable[int]:
-        """The numbers of the tasks that came along."""
+        """Return the numbers of the tasks that were sent along."""
 
     @abstractmethod
     def task(self, number: int) -> bytes:
-        """A task as `RemoteEngine.share_task` was given it. Asked for once in each process."""
+        """Return a task as it was given to `RemoteEngine.share_task`. Called once in each process."""
 
     def argument(self, handle: Argument) -> Any:
-        """The value of a large argument as `RemoteEngine.share_argument` was given it."""
+        """Return the value of a large argument as it was given to `RemoteEngine.share_argument`."""
         raise NotImplementedError(f"no large argument was shared, and {handle} is asked for")
 
     def value(self, handle: Brought) -> Pickled | Packed | None:
-        """A value that other bundles left; None if it is not there."""
+        """Return a value that another bundle left; None if it is missing."""
         raise NotImplementedError(f"no value stays with the workers, and {handle} is asked for")

@@ -1,7 +1,7 @@
-"""The base of engines whose workers are processes of a cluster: which bundles are under way, and what came of them.
+"""The base of engines whose workers are processes of a cluster. It tracks bundles under way and their outcomes.
 
-A subclass sends a bundle (`send`), and says what came of it once: `landed` with what its worker packed, or `end`. What
-happens inside of a worker is `bundle_worker`. Values are handles here: see `handles`.
+A subclass sends a bundle (`send`) and reports its end once: by `landed` with what the worker packed, or by `end`. The
+worker's part is in `workers.bundle_worker`. Values are handles here; see `handles`.
 """
 
 from __future__ import annotations
@@ -32,18 +32,24 @@ F = TypeVar("F", bound=InFlight)
 
 
 def run_name(context: WorkerContext) -> str:
-    """Unique for each engine: a run that is resumed has its old id, and begins anew to number its bundles."""
+    """Return a name that is unique for each engine: a resumed run has its old id, and numbers bundles anew."""
     return f"{context.run.id or 'call'}-{os.urandom(4).hex()}"
 
 
 class RemoteEngine(ABC, Generic[F]):
-    """See `penstock.runners.base.Engine`. What is public here besides is for subclasses."""
+    """The base of an `Engine`. Its other public methods and attributes are for subclasses."""
 
     flight_class: ClassVar[type[InFlight]] = InFlight
-    """What the engine knows of a bundle under way: `F`."""
+    """The class of a bundle under way: `F`."""
 
     def __init__(self, run: str, report: Report, machines: Machines) -> None:
-        """`run` is unique, see `run_name`; `machines` say what the cluster has, and are kept up to date elsewhere."""
+        """Create an engine.
+
+        Args:
+            run: A unique name; see `run_name`.
+            report: Called with what happens to bundles.
+            machines: The resources of the cluster. The subclass keeps them up to date.
+        """
         self.run = run
         self.report = report
         self.machines = machines
@@ -52,16 +58,20 @@ class RemoteEngine(ABC, Generic[F]):
         self.shipped_tasks: dict[int, ShippedTask] = {}
         self.flights: dict[int, F] = {}
         self.changed = threading.Condition()
-        """Held while a bundle comes or goes, told when one has gone."""
+        """Held while a bundle is added or removed, and notified after a removal."""
         self.broken: RunnerError | None = None
-        """The cluster is lost, and nothing can be done any more."""
+        """Set when the cluster is lost, so that the engine cannot be used any more."""
         self._numbers = itertools.count()
 
     # -- what a subclass does -----------------------------------------------------------------------------------------
 
     @abstractmethod
     def send(self, flight: F) -> None:
-        """Start the bundle as soon as a worker is free. Raises `RunnerError` if it cannot be sent."""
+        """Start a bundle as soon as a worker is free.
+
+        Raises:
+            RunnerError: The bundle cannot be sent.
+        """
 
     @abstractmethod
     def cancel(self, bundle: int) -> None:
@@ -73,35 +83,44 @@ class RemoteEngine(ABC, Generic[F]):
 
     @abstractmethod
     def why_broken(self, because: str) -> RunnerError:
-        """What to tell everybody who waits for a cluster that is lost."""
+        """Return the error for all calls of a cluster that is lost."""
 
     def share_task(self, number: int, data: bytes) -> None:
-        """Have a task ready for workers, which ask for it by `Delivery.task`."""
+        """Make a task available to workers, which read it by `Delivery.task`."""
         self.packed_tasks[number] = data
 
     def share_argument(self, handle: Argument, large: Large) -> None:
-        """Have a large argument ready for workers, which ask for it by `Delivery.argument`."""
+        """Make a large argument available to workers, which read it by `Delivery.argument`."""
         self.packed_arguments[handle] = pickled(large.shared(), "an argument")
 
     def source_of(self, handle: Kept) -> Any:
-        """What the engine has to bring along for a value; equal for values that lie in one object."""
+        """Return what the engine must send along for a value. It is equal for values in the same object."""
         return handle
 
     def kept(self, flight: F, outcome: Outcome, placed: Placed) -> Kept:
-        """The handle to a value that stays with the workers: where, in what the bundle left, the worker placed it."""
+        """Return the handle to a value that stays with the workers.
+
+        Args:
+            flight: The bundle whose call returned the value.
+            outcome: The outcome of the call.
+            placed: Where the worker placed the value among those that the bundle left.
+        """
         flight.left.add(outcome.node)
         return Kept(flight.left, outcome.node)
 
     def get(self, handle: Any) -> Packed:
-        """The value behind a handle, as it was packed. Raises whatever if it is lost."""
+        """Return the packed value of a handle. Raises any exception if it is lost.
+
+        Override it if values stay with the workers.
+        """
         raise NotImplementedError
 
     def is_lost(self, handle: Any) -> bool:
-        """Whether it is known of a value that it is lost."""
+        """Return whether a value is known to be lost."""
         return False
 
     def ended(self, flight: F) -> None:
-        """A bundle is over. Called with `changed` held."""
+        """Called when a bundle has ended, with `changed` held."""
 
     # -- for the driver -----------------------------------------------------------------------------------------------
 
@@ -156,7 +175,7 @@ class RemoteEngine(ABC, Generic[F]):
         return unpack(packed)
 
     def release(self, handles: Iterable[Any]) -> None:
-        """See `Engine.release`. Values that travel as bytes go with the last reference to them."""
+        """See `Engine.release`. Values that travel as bytes are freed with the last reference to them."""
         for handle in handles:
             if isinstance(handle, Argument):
                 self.packed_arguments.pop(handle, None)
@@ -169,12 +188,15 @@ class RemoteEngine(ABC, Generic[F]):
             raise self.broken
 
     def under_way(self) -> list[F]:
-        """All bundles that the driver waits for."""
+        """Return all bundles for which the driver waits."""
         with self.changed:
             return list(self.flights.values())
 
     def landed(self, flight: F, data: bytes) -> None:
-        """A worker told what came of a bundle. Raises nothing: what unpickling raises is the calls' failure."""
+        """End a bundle with the outcomes that its worker packed.
+
+        Raises nothing: an error while unpickling is the failure of the calls. Ignored if the bundle has ended.
+        """
         if flight.bundle.number not in self.flights:
             return
         try:
@@ -184,12 +206,17 @@ class RemoteEngine(ABC, Generic[F]):
         self.end(flight, outcomes)
 
     def end_alike(self, flight: F, kind: OutcomeKind, failure: Failure | BaseException | None = None) -> None:
-        """A bundle is over, and the same is true of all its calls."""
+        """End a bundle with the same outcome for all its calls."""
         told = describe(failure) if isinstance(failure, BaseException) else failure
         self.end(flight, outcomes_of_all(flight.bundle, kind, told))
 
     def end(self, flight: F, outcomes: Sequence[Outcome] | None = None) -> None:
-        """A bundle is over; nothing happens if it was before. Without outcomes nobody is told: it was cancelled."""
+        """End a bundle. Ignored if it has ended.
+
+        Args:
+            flight: The bundle.
+            outcomes: The outcomes to report. None if it was cancelled, so that nothing is reported.
+        """
         with self.changed:
             if self.flights.pop(flight.bundle.number, None) is None:
                 return
@@ -200,7 +227,10 @@ class RemoteEngine(ABC, Generic[F]):
             self.report(Finished(flight.bundle.number, outcomes))
 
     def end_without(self, flight: F, is_lost: Callable[[Any], bool]) -> None:
-        """A bundle did not run because values are lost: what the store has is taken from there, when it runs again."""
+        """Handle a bundle that did not run because values are lost.
+
+        If the store has all of them, the bundle is submitted again and reads them there. Otherwise it ends.
+        """
         outcomes = without_lost(flight.bundle, is_lost)
         if any(outcome.lost for outcome in outcomes):
             self.end(flight, outcomes)
@@ -214,7 +244,7 @@ class RemoteEngine(ABC, Generic[F]):
             self.report(Finished(flight.bundle.number, none_read(flight.bundle, describe(error))))
 
     def break_off(self, because: str | BaseException) -> None:
-        """The cluster is lost: tell it whoever waits, now and from now on."""
+        """Fail all current and later calls, because the cluster is lost."""
         if isinstance(because, BaseException):
             because = f"{type(because).__name__}: {because}"
         with self.changed:
@@ -223,7 +253,7 @@ class RemoteEngine(ABC, Generic[F]):
             self.end_alike(flight, "failed", broken)
 
     def parcel(self, flight: F, setup: bytes) -> Parcel:
-        """A bundle with all that it needs in it, as it may travel to a worker."""
+        """Return a bundle with everything that a worker needs."""
         tasks = {number: self.packed_tasks[number] for number in {call.task for call in flight.bundle.calls}}
         arguments = {handle.number: self.packed_arguments[handle] for handle in flight.arguments}
         return Parcel(self.run, setup, tasks, flight.data, arguments)
@@ -231,7 +261,7 @@ class RemoteEngine(ABC, Generic[F]):
     # -- one bundle ---------------------------------------------------------------------------------------------------
 
     def _flight(self, bundle: Bundle, follows: list[InFlight]) -> F:
-        """The bundle, ready to be sent. Raises `RunnerError` if it does not pickle."""
+        """Return the bundle, ready to be sent. Raises `RunnerError` if it cannot be pickled."""
         arguments: dict[Argument, None] = {}
         for large in {large for call in bundle.calls for large in call.large}:
             if large.handle is None:

@@ -1,6 +1,6 @@
-"""A call over gRPC without a package for it: enough to see whether a server is there and lets us in.
+"""A gRPC call without a gRPC package, to find out whether a server answers and accepts this process.
 
-Any gRPC server answers the first bytes of HTTP/2 with its settings, and a call with its status.
+Any gRPC server answers the first bytes of HTTP/2 with its settings, and a call with a status.
 """
 
 from __future__ import annotations
@@ -9,24 +9,28 @@ import socket
 from collections.abc import Mapping
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
-"""How a client of HTTP/2 begins, with its settings left as they are."""
+"""The first bytes of an HTTP/2 client, with default settings."""
 _DATA, _HEADERS, _SETTINGS = 0, 1, 4
 _ACKNOWLEDGED = _END_OF_STREAM = 1
 _END_OF_HEADERS = 4
 _STATUS = b"grpc-status"
 UNAUTHENTICATED = _STATUS + b"\x0216"
-"""What the answer to a call holds that is refused for want of credentials."""
+"""Part of the answer to a call that is refused because of missing or wrong credentials."""
 
 
 def greets(connection: socket.socket) -> bool:
-    """Begin to talk; whether the other side speaks HTTP/2. Raises `OSError` if it does not answer."""
+    """Start a connection, and return whether the server speaks HTTP/2. Raises `OSError` if it does not answer."""
     connection.sendall(_PREFACE)
     answer = connection.recv(9)
     return len(answer) > 3 and answer[3] == _SETTINGS
 
 
 def call(connection: socket.socket, *, authority: str, path: str, message: bytes, headers: Mapping[str, str]) -> bytes:
-    """The first call after `greets`: what comes back until there is a status, as it is; less if the line is cut."""
+    """Make the first call after `greets`.
+
+    Returns:
+        The unparsed answer up to its status, or less if the connection breaks.
+    """
     sent = {
         ":method": "POST",
         ":scheme": "http",
@@ -44,7 +48,7 @@ def call(connection: socket.socket, *, authority: str, path: str, message: bytes
         while _STATUS not in answer[:-4] and (more := connection.recv(4096)):
             answer += more
     except OSError:
-        pass  # what came so far is the answer
+        pass  # return what was received
     return answer
 
 
@@ -53,12 +57,12 @@ def _frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
 
 
 def _literal(name: str, value: str) -> bytes:
-    """A header as it is, neither compressed nor remembered."""
+    """Return a header without compression and indexing."""
     return b"\0" + encoded(name) + encoded(value)
 
 
 def encoded(text: str) -> bytes:
-    """A text as HTTP/2 has it in headers."""
+    """Return a text as HTTP/2 encodes it in headers."""
     data = text.encode()
     if len(data) < 127:
         return bytes([len(data)]) + data

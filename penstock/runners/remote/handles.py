@@ -1,4 +1,4 @@
-"""How values that stay with an engine's workers are named in what travels: by the driver, and by a worker."""
+"""The names of values that stay with the workers, in messages of the driver and of workers."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from typing import NamedTuple
 
 
 class Argument(NamedTuple):
-    """A large argument, as it was sent once for all calls that have it."""
+    """A large argument, which is sent once for all calls that need it."""
 
     number: int
 
 
 class Brought(NamedTuple):
-    """On the way to a worker: a value that the engine brings along with the bundle."""
+    """To a worker: a value that the engine sends along with the bundle."""
 
     place: int
-    """Which of the flight's `sources` it is in."""
+    """The position of its object in the `sources` of the flight."""
     item: int
     """`under_way.Kept.item`."""
     node: int
-    """Whose value it is."""
+    """The node that returned the value."""
     promised: bool
-    """If it is not there, nothing came of the call that was to make it."""
+    """Whether it was promised by a bundle under way. If it is missing, that call returned no value."""
 
 
 class Placed(NamedTuple):
-    """From a worker: a value that stays there."""
+    """From a worker: a value that stays with it."""
 
     position: int
-    """Among all that the bundle left."""
+    """Its position among the values that the bundle left."""

@@ -1,4 +1,4 @@
-"""What the machines (or workers) of a cluster have: each, to see where a call could run, and all together."""
+"""The resources of the machines (or workers) of a cluster: of each, to find where a call can run, and in total."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from penstock.errors import RunnerError
 from penstock.runners.prefetch import Prefetch
 
 Amounts = Mapping[str, float]
-"""Resources by our names, in canonical units."""
+"""Amounts by the names of Penstock, in canonical units."""
 
 
 class _Unknown(Amounts):
-    """The capacity of a cluster that has no machine yet: anything may come."""
+    """The capacity of a cluster without machines so far: any machine may appear."""
 
     def __getitem__(self, name: str) -> float:
         return 1.0 if name == "slots" else math.inf
@@ -26,19 +26,20 @@ class _Unknown(Amounts):
 
 
 class Machines:
-    """The machines as somebody saw them last, and for `patience` seconds those that were there before: one that is
-    gone is usually replaced, and asking for what it had is no error meanwhile.
+    """The machines that exist now, and those that existed within the last `patience` seconds.
+
+    A machine that disappears is usually replaced, so until then it is no error to need its resources.
     """
 
     one = "machine"
-    """What is said of one of them."""
+    """The word for one of them in messages."""
 
     def __init__(self, *, patience: float) -> None:
         self.patience = patience
         self.there: Mapping[str, Amounts] = {}
-        """What each has that is there now."""
+        """The resources of each machine that exists now."""
         self.capacity: Amounts = _Unknown()
-        """As `Engine.capacity`: the most that all had together within `patience` seconds."""
+        """See `Engine.capacity`: the largest total within the last `patience` seconds."""
         self._lately: dict[str, tuple[float, Amounts]] = {}
         self._most: dict[str, tuple[float, float]] = {}
         self._prefetch = Prefetch()
@@ -46,11 +47,18 @@ class Machines:
 
     @property
     def known(self) -> bool:
-        """Whether there ever was one."""
+        """Whether there has been a machine."""
         return bool(self._most)
 
     def see(self, there: Mapping[str, Amounts], *, workers: float, now: float, cpu: float | None = None) -> None:
-        """Take in what there is; `workers` bundles run at a time, and `cpu` overrides the sum of what each has."""
+        """Update the machines.
+
+        Args:
+            there: The resources of each machine that exists now.
+            workers: The number of bundles that run at a time.
+            now: The time, by the monotonic clock.
+            cpu: The total number of processors, if it is not the sum over the machines.
+        """
         self.there = there
         self._workers = max(1.0, workers)
         self._lately.update((name, (now, machine)) for name, machine in there.items())
@@ -66,16 +74,24 @@ class Machines:
             self._tell()
 
     def learn(self, calls: int, seconds: float) -> None:
-        """A bundle of so many calls took so long. From any thread."""
+        """Note how long a bundle of calls took. May be called from any thread."""
         if self._prefetch.learn(calls, seconds) and self.known:
             self._tell()
 
     def fitting(self, asked: Amounts) -> list[str]:
-        """The machines that have it all now."""
+        """Return the machines that have all these resources now."""
         return [name for name, machine in self.there.items() if has(machine, asked)]
 
     def check_fits(self, name: str, needs: Amounts) -> None:
-        """Raise `RunnerError` if no machine alone has, or had lately, what a cluster would wait for without end."""
+        """Check that one machine has, or had lately, all resources that a call needs.
+
+        Args:
+            name: The call, for messages.
+            needs: The resources.
+
+        Raises:
+            RunnerError: None has them, so the cluster would wait for ever.
+        """
         asked = asked_of(needs)
         if not asked or not self.known:
             return
@@ -101,10 +117,10 @@ class Machines:
 
 
 def asked_of(needs: Amounts) -> Amounts:
-    """What a bundle needs of a machine besides a slot."""
+    """Return the resources that a bundle needs in addition to a slot."""
     return {name: amount for name, amount in needs.items() if name != "slots" and amount > 0}
 
 
 def has(machine: Amounts, asked: Amounts) -> bool:
-    """Whether it has all of that."""
+    """Return whether a machine has all these resources."""
     return all(machine.get(name, 0.0) >= amount for name, amount in asked.items())

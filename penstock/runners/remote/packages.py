@@ -1,4 +1,4 @@
-"""The package of an engine, imported when a run needs it."""
+"""Import the package of an engine when a run needs it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from penstock.errors import RunnerError
 
 
 def imported(package: str, *, engine: str, extra: str) -> Any:
-    """The package. Raises `RunnerError`, which says how to install it, if it is not there."""
+    """Import and return a package.
+
+    Raises:
+        RunnerError: It is not installed. The hint says how to install it.
+    """
     try:
         return importlib.import_module(package)
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What travels to a worker as one message: a bundle and all that it needs, in it or beside it."""
+"""A message to a worker: a bundle, with everything that it needs in the message or beside it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from penstock.worker.shipping.values import Pickled
 from penstock.worker.shipping.wire import pack_outcomes
 
 Blob = bytes | tuple[int, ...]
-"""Bytes, or where they are, in parts, among what the engine brought along."""
+"""Bytes, or the positions of their parts among what the engine sent along."""
 
 
 class Parcel(NamedTuple):
-    """A bundle on its way: nothing in it is the user's, except inside of bytes."""
+    """A bundle on its way to a worker. Objects of the user are in it only as bytes."""
 
     run: str
-    """Unique for each engine."""
+    """The name of the run, unique for each engine."""
     setup: Blob
     tasks: Mapping[int, Blob]
     """The tasks of the bundle's calls, by number."""
@@ -34,10 +34,10 @@ class Parcel(NamedTuple):
     arguments: Mapping[int, Blob]
     """Its large arguments, pickled."""
     extras: tuple[Any, ...] = ()
-    """What the engine's worker has to know besides."""
+    """Other data for the engine's workers."""
 
     def packed(self) -> bytes:
-        """What `unpacked_parcel` reads."""
+        """Return the bytes that `unpacked_parcel` reads."""
         return pickle.dumps(tuple(self))
 
 
@@ -48,9 +48,18 @@ def performed(
     worker_class: type[BundleWorker] = BundleWorker,
     stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[bytes, dict[int, Pickled | Packed]]:
-    """On a worker: the outcomes of a bundle, packed for `RemoteEngine.landed`, and the values that stay, by node.
+    """Perform a bundle on a worker.
 
-    For workers that perform several bundles at a time in threads: what a thread logs is told as its bundle's.
+    A worker may perform several bundles in threads. What a thread logs belongs to its bundle.
+
+    Args:
+        parcel: The bundle.
+        brought: What the engine sent along: first the `sources` of the flight, then parts of blobs.
+        worker_class: The class that performs the bundle.
+        stopped: Returns whether to start no further calls.
+
+    Returns:
+        The outcomes, packed for `RemoteEngine.landed`, and the values that stay with the worker, by node.
     """
     delivery = ParcelDelivery(parcel, brought)
     with ExitStack() as using:
@@ -64,15 +73,15 @@ def performed(
 
 
 def unpacked_parcel(data: bytes) -> Parcel:
-    """Raises nothing of the user's."""
+    """Return the parcel that `Parcel.packed` packed. Runs no code of the user."""
     return Parcel(*pickle.loads(data))
 
 
 class ParcelDelivery(Delivery):
-    """A parcel, and what the engine brought along with it: first the flight's `sources`, then parts of blobs."""
+    """A parcel, and what the engine sent along: first the `sources` of the flight, then parts of blobs."""
 
     def __init__(self, parcel: Parcel, brought: Sequence[Any]) -> None:
-        """A source is a value that a bundle left, or a dict of them by `Kept.item`."""
+        """A source is a value that a bundle left, or a dict of such values by `Kept.item`."""
         self.run = parcel.run
         self._parcel = parcel
         self._brought = brought
@@ -87,7 +96,7 @@ class ParcelDelivery(Delivery):
         return self._bytes(self._parcel.tasks[number])
 
     def bundle(self) -> bytes:
-        """The bundle, packed."""
+        """Return the packed bundle."""
         return self._bytes(self._parcel.bundle)
 
     def argument(self, handle: Argument) -> Any:

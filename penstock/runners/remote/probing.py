@@ -1,4 +1,4 @@
-"""Whether anything listens at an address, without the client of whatever it is: those may try for minutes."""
+"""Check whether a server listens at an address, without its client, which may try for minutes."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ Place = tuple[str, int]
 
 
 def place_of(address: str) -> Place:
-    """Of `host:port`, or `[host]:port`. Raises `ValueError` for what is neither."""
+    """Return the host and port of `host:port` or `[host]:port`. Raises `ValueError` for other texts."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
 
 
 def check_listens(place: Place, seconds: float) -> None:
-    """Raise `OSError` if nothing takes a connection there."""
+    """Raise `OSError` if no server accepts a connection."""
     socket.create_connection(place, timeout=seconds).close()
 
 
 def check_speaks_first(place: Place, seconds: float) -> None:
-    """Raise `OSError` unless what listens there says something unasked."""
+    """Raise `OSError` unless a server sends something without a request."""
     with socket.create_connection(place, timeout=seconds) as connection:
         if not connection.recv(1):
             raise ConnectionError("what listens there hangs up")
 
 
 def is_dead(unix_socket: str, seconds: float) -> bool:
-    """Whether the process is gone that listened at a socket of this machine."""
+    """Return whether the process that listened at a Unix socket has ended."""
     with socket.socket(socket.AF_UNIX) as line:
         line.settimeout(seconds)
         try:
@@ -35,5 +35,5 @@ def is_dead(unix_socket: str, seconds: float) -> bool:
         except (ConnectionRefusedError, FileNotFoundError):
             return True
         except OSError:
-            pass  # it has too much to do
+            pass  # it is busy
     return False

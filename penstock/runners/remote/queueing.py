@@ -1,6 +1,6 @@
-"""The base of engines that hand bundles over in a thread of their own: several at a time, and none that has to wait.
+"""The base of engines that submit bundles in their own thread: several at a time, and only those that can run now.
 
-A bundle waits while no worker can run it, and while another one that may have killed its worker is tried by itself.
+A bundle waits while no worker can run it, and while another bundle that may have killed its worker is tried alone.
 """
 
 from __future__ import annotations
@@ -23,45 +23,56 @@ from penstock.worker.messages import Failure, Report, Started
 
 @dataclass(slots=True, eq=False)
 class QueuedFlight(InFlight):
-    """A bundle that may wait before it is handed over."""
+    """A bundle that may wait before it is submitted to the cluster."""
 
     started: bool = False
-    """Told only of bundles with a time-out."""
+    """Whether its start was reported. Only bundles with a time-out report it."""
     well: bool = False
-    """Its worker lived to tell what came of it."""
+    """Whether its worker reported its outcomes, and so did not die of it."""
     waits_since: float | None = None
-    """There is no worker at all since."""
+    """Since when there has been no worker at all, by the monotonic clock."""
 
 
 Q = TypeVar("Q", bound=QueuedFlight)
 
 
 class QueueingEngine(RemoteEngine[Q]):
-    """See `RemoteEngine`. Its thread begins with `start`."""
+    """A `RemoteEngine` with a queue of its own. `start` starts its thread."""
 
     def __init__(self, run: str, report: Report, machines: Machines) -> None:
         super().__init__(run, report, machines)
         self.service: ServiceThread
-        self._ready: list[Q] = []  # to be handed over
+        self._ready: list[Q] = []  # to be submitted
         self._held: list[Q] = []  # no worker can run them now
         self._suspects = Suspects()
 
     def start(self, name: str) -> None:
-        """Begin to hand over, in a thread that is called so."""
+        """Start the thread that submits bundles.
+
+        Args:
+            name: The name of the thread.
+        """
         self.service = ServiceThread(name, after=self._hand_over_ready, on_error=self.break_off)
 
     # -- what a subclass does, in the engine's thread -----------------------------------------------------------------
 
     @abstractmethod
     def hand_over(self, flights: Sequence[Q]) -> None:
-        """Give the cluster bundles that a worker can run."""
+        """Submit bundles that a worker can run to the cluster."""
 
     @abstractmethod
     def place(self, flight: Q) -> bool:
-        """Find out where it may run. False if that is nowhere now; raises `RunnerError` if it never is."""
+        """Choose where a bundle may run.
+
+        Returns:
+            False if no worker can run it now.
+
+        Raises:
+            RunnerError: No worker will ever be able to run it.
+        """
 
     def knows(self, flight: Q) -> bool:
-        """Whether the cluster has a bundle that was handed over, so that others may wait for it there."""
+        """Return whether the cluster has a bundle that was submitted, so that others can wait for it there."""
         return False
 
     # -- for the driver -----------------------------------------------------------------------------------------------
@@ -82,7 +93,7 @@ class QueueingEngine(RemoteEngine[Q]):
     # -- for subclasses -----------------------------------------------------------------------------------------------
 
     def heard(self, what: str, number: int, outcomes: bytes) -> None:
-        """A worker told that a bundle `started` or `finished`. From any thread."""
+        """Handle a worker's message that a bundle `started` or `finished`. May be called from any thread."""
         flight = self.flights.get(number)
         if flight is None:
             return  # cancelled, or run again by the cluster
@@ -99,7 +110,7 @@ class QueueingEngine(RemoteEngine[Q]):
             self.send(following)
 
     def look_again(self, where: str) -> list[Q]:
-        """There may be other workers now: try again what is held. Returns that."""
+        """Try the held bundles again, because there may be other workers. Returns these bundles."""
         held, self._held = self._held, []
         waiting = [flight for flight in held if flight.bundle.number in self.flights]
         if not self.machines.known:
@@ -109,7 +120,7 @@ class QueueingEngine(RemoteEngine[Q]):
         return waiting
 
     def wait_for_workers(self, flight: Q, where: str) -> None:
-        """There are none; that fails the calls if it lasts."""
+        """Note that there are no workers. If that lasts for `patience`, the calls fail."""
         now = time.monotonic()
         flight.waits_since = flight.waits_since or now
         if now - flight.waits_since > self.machines.patience:
@@ -122,7 +133,7 @@ class QueueingEngine(RemoteEngine[Q]):
             self.end_alike(flight, "failed", error)
 
     def end_lost(self, flight: Q, failure: Failure | BaseException) -> None:
-        """The cluster gave it up: because inputs were lost, or for the reason that the failure says."""
+        """End a bundle that the cluster gave up, because inputs were lost or because of the failure."""
         lost = without_lost(flight.bundle, self.is_lost)
         if lost:
             self.end(flight, lost)
@@ -130,14 +141,14 @@ class QueueingEngine(RemoteEngine[Q]):
             self.end_alike(flight, "worker_lost" if isinstance(failure, Failure) else "failed", failure)
 
     def end_killed(self, died: Mapping[str, Iterable[Q]]) -> None:
-        """Workers died, and with them the bundles that were there."""
+        """End the bundles that were on workers that died."""
         for worker, there in died.items():
             flights = list(there)
             with self.changed:
                 blamed = self._suspects.blamed(flights)
             failure = Failure("WorkerLost", f"the worker {worker} died", "")
             for flight in flights:
-                # Calls of a bundle are tried apart from each other before any is to blame.
+                # The calls of a bundle are first tried separately before one is blamed.
                 if flight is blamed or len(flight.bundle.calls) > 1:
                     self.end_alike(flight, "worker_lost", failure)
                 else:
@@ -146,7 +157,7 @@ class QueueingEngine(RemoteEngine[Q]):
     # -- the engine's own thread --------------------------------------------------------------------------------------
 
     def _hand_over_ready(self) -> None:
-        """What was not cancelled meanwhile, and does not have to wait."""
+        """Submit the bundles that were not cancelled meanwhile and need not wait."""
         flights = list(self._ready)
         self._ready.clear()
         going: dict[Q, None] = {}
@@ -168,7 +179,7 @@ class QueueingEngine(RemoteEngine[Q]):
             self.hand_over(list(going))
 
     def _can_run(self, flight: Q) -> bool:
-        """Whether a worker can run it now; else it is held, or over."""
+        """Return whether a worker can run a bundle now. Otherwise it is held, or has ended."""
         try:
             if self.place(flight):
                 return True

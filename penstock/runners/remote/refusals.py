@@ -1,4 +1,4 @@
-"""Errors of clusters, as people are told of them."""
+"""Errors of clusters, as Penstock reports them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from penstock.objects.texts import kind_of, text_of
 
 
 def could_not_run(cluster: str, error: BaseException | None) -> RunnerError:
-    """A bundle failed without having come as far as to its calls, whose errors are outcomes."""
+    """Return the error for a bundle that failed before its calls, whose own errors are outcomes."""
     if is_a(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in ("penstock", "cloudpickle"):
         return RunnerError(
             f"a {cluster} worker cannot import Penstock",
@@ -22,7 +22,7 @@ def could_not_run(cluster: str, error: BaseException | None) -> RunnerError:
 
 
 def other_version(who: str, package: str, there: str, here: str, *, where: str) -> RunnerError:
-    """A part of the cluster cannot work together with this process."""
+    """Return the error for a part of the cluster with another version than this process."""
     return RunnerError(
         f"{who} has another version of {package} than this process",
         where=where,

@@ -1,4 +1,4 @@
-"""The thread of an engine: it does what other threads hand over, one after the other, and what falls due."""
+"""The thread of an engine. It runs steps of other threads one after the other, and timed steps when they are due."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ Step = Callable[[], object]
 
 
 class ServiceThread:
-    """Steps are handed over by any thread, and are done in the order in which they come."""
+    """A thread that runs steps in the order in which other threads add them."""
 
     def __init__(self, name: str, *, on_error: Callable[[Exception], None], after: Step = lambda: None) -> None:
-        """`after` is done whenever nothing else waits. `on_error` is told, in the thread, what a step raises."""
+        """Start the thread.
+
+        Args:
+            name: The name of the thread.
+            on_error: Called in the thread with each exception of a step.
+            after: Called in the thread whenever no step is waiting.
+        """
         self._on_error = on_error
         self._after = after
         self._guard = threading.Lock()
@@ -31,11 +37,15 @@ class ServiceThread:
         self._thread.start()
 
     def do(self, step: Step) -> None:
-        """Have it done soon."""
+        """Run a step soon."""
         self._inbox.put(step)
 
     def ask(self, question: Callable[[], T]) -> T:
-        """Have it done, and wait for what it returns or raises. Raises `RuntimeError` once the thread is closed."""
+        """Call a function in the thread, and return or raise its result.
+
+        Raises:
+            RuntimeError: The thread is closed.
+        """
         answer: Future[T] = Future()
 
         def settle() -> None:
@@ -51,12 +61,12 @@ class ServiceThread:
         return answer.result()
 
     def later(self, seconds: float, step: Step) -> None:
-        """Have it done so many seconds from now."""
+        """Run a step after a number of seconds."""
         due = (time.monotonic() + seconds, next(self._count), step)
         self._inbox.put(lambda: heapq.heappush(self._timers, due))
 
     def every(self, seconds: float, step: Step) -> None:
-        """Have it done again and again, the first time now."""
+        """Run a step repeatedly, for the first time now."""
 
         def again() -> None:
             self.later(seconds, again)
@@ -65,7 +75,7 @@ class ServiceThread:
         self._inbox.put(again)
 
     def close(self) -> None:
-        """End, when all is done that was handed over before."""
+        """End the thread after all steps that were added before."""
         with self._guard:
             self._closed = True
             self._inbox.put(None)
@@ -80,7 +90,7 @@ class ServiceThread:
             self._try(self._after)
 
     def _next(self) -> Iterator[Step | None]:
-        """What is to be done now; waits until there is something."""
+        """Wait for a step, then yield all steps that are due."""
         wait = None if not self._timers else max(0.0, self._timers[0][0] - time.monotonic())
         try:
             first = self._inbox.get(timeout=wait)
@@ -88,7 +98,7 @@ class ServiceThread:
             pass
         else:
             yield first
-            for _ in range(self._inbox.qsize()):  # what comes meanwhile has its turn after what fell due
+            for _ in range(self._inbox.qsize()):  # later ones come after the timed steps that are due
                 yield self._inbox.get_nowait()
         while self._timers and self._timers[0][0] <= time.monotonic():
             yield heapq.heappop(self._timers)[2]
@@ -97,5 +107,5 @@ class ServiceThread:
         try:
             if step is not None:
                 step()
-        except Exception as error:  # noqa: BLE001 (told to whoever waits)
+        except Exception as error:  # noqa: BLE001 (passed to on_error)
             self._on_error(error)

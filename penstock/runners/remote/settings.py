@@ -1,4 +1,4 @@
-"""What all runners for clusters are told, whichever cluster it is."""
+"""The settings that all runners for clusters share."""
 
 from __future__ import annotations
 
@@ -11,25 +11,36 @@ from penstock.worker.shipping.code_packing import Ship, check_ship, pack
 
 
 class ClusterRunner(BindsFlows):
-    """Settings of a runner whose workers are processes of a cluster: what is sent along to them, and waited for."""
+    """The base of runners whose workers are processes of a cluster."""
 
     def __init__(
         self, *, ship: Ship = (), worker_setup: Preparation | None = None, worker_timeout: float = WORKER_TIMEOUT
     ) -> None:
-        """Raises `ConfigurationError` for what cannot be shipped, called or waited for."""
+        """Create a runner.
+
+        Args:
+            ship: Packages and modules of the project to send to workers that cannot import them, by name or path.
+            worker_setup: Called without arguments once in each worker process, before the first call of a run.
+            worker_timeout: How many seconds a call may wait for a worker that can run it.
+
+        Raises:
+            ConfigurationError: An argument is invalid.
+        """
         self.ship = check_ship(ship)
         self.worker_setup = checked_setup(worker_setup)
         self.worker_timeout = checked_timeout(worker_timeout)
 
     @property
     def reach(self) -> Reach:
-        """See `Runner.reach`. Unless one knows better, workers may be anywhere."""
+        """See `Runner.reach`. By default workers may be on any machine."""
         return "network"
 
     def packed_setup(self, context: WorkerContext) -> bytes:
-        """What workers need to know of a run; they read it with `read_setup`.
+        """Return what workers need for a run. They read it with `read_setup`.
 
-        Raises `ConfigurationError` for what cannot be shipped, and `RunnerError` if the run cannot be sent.
+        Raises:
+            ConfigurationError: A package or module cannot be shipped.
+            RunnerError: The run cannot be sent.
         """
         elsewhere = self.reach == "network"
         return packed_setup(context, prepare=self.worker_setup, shipped=pack(self.ship), elsewhere=elsewhere)

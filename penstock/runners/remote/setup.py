@@ -1,4 +1,4 @@
-"""What a worker process needs to know of a run, packed by the driver, and whether that worker can serve it."""
+"""What a worker process needs for a run, packed by the driver, and checks whether the worker can serve the run."""
 
 from __future__ import annotations
 
@@ -19,33 +19,40 @@ THIS_PROCESS = os.urandom(8).hex()
 
 
 class WorkerSetup(NamedTuple):
-    """What a worker needs to know of a run. It travels as a tuple, and what needs more than Penstock as bytes."""
+    """What a worker needs for a run. Sent as a tuple; fields that need more than Penstock are bytes."""
 
     versions: tuple[str, str]
-    """The driver's."""
+    """The versions of the driver."""
     process: str
-    """The driver's."""
+    """The process of the driver; see `THIS_PROCESS`."""
     paths: tuple[str, ...]
-    """The driver's import path: folders that are here too are searched last."""
+    """The import path of the driver. Workers search those folders last, if they exist."""
     evidence: str | None
-    """Something that is in the run's store, by name; None if nobody can look at another store by mistake."""
+    """The name of a record in the run's store; None if workers cannot mistake another store for it."""
     context: bytes
-    """The `WorkerContext`, pickled: it may need what was shipped."""
+    """The pickled `WorkerContext`, which may need shipped modules."""
     shipped: Shipment | None
-    """Packages of the project that travel along."""
+    """The shipped packages of the project."""
 
     @property
     def from_elsewhere(self) -> bool:
-        """Whether the driver is another process than this one."""
+        """Whether the driver is another process."""
         return self.process != THIS_PROCESS
 
 
 def packed_setup(
     context: WorkerContext, *, prepare: Preparation | None, shipped: Shipment | None, elsewhere: bool
 ) -> bytes:
-    """What `read_setup` reads. `elsewhere`: workers may be on machines that have another store at the same address.
+    """Return the bytes that `read_setup` reads.
 
-    Raises `RunnerError` if the run cannot be sent.
+    Args:
+        context: The context of the run.
+        prepare: Called once in each worker process.
+        shipped: The shipped packages.
+        elsewhere: Whether workers may be on machines with another store at the same address.
+
+    Raises:
+        RunnerError: The run cannot be sent.
     """
     setup = WorkerSetup(
         versions=versions(),
@@ -59,14 +66,18 @@ def packed_setup(
 
 
 def read_setup(data: bytes) -> WorkerSetup:
-    """Raises `RunnerError` if this worker is of another version than the driver."""
+    """Return what `packed_setup` packed.
+
+    Raises:
+        RunnerError: This worker has other versions than the driver.
+    """
     versions_there, *rest = pickle.loads(data)
     check_versions(versions_there)
     return WorkerSetup(versions_there, *rest)
 
 
 def versions() -> tuple[str, str]:
-    """Of Python, as far as functions that travel by value need the same, and of Penstock."""
+    """Return the version of Python that functions sent by value require, and that of Penstock."""
     penstock: str = sys.modules["penstock"].__version__
     return f"{sys.version_info.major}.{sys.version_info.minor}", penstock
 
@@ -84,7 +95,7 @@ def check_versions(of_driver: tuple[str, str]) -> None:
 
 
 def check_store(store: Store, evidence: str | None) -> None:
-    """Raise `RunnerError` if the evidence is not there: then this is another store than the driver's."""
+    """Raise `RunnerError` if the evidence is missing, so that this is another store than the driver's."""
     if evidence is not None and store.get(evidence) is None:
         raise RunnerError(
             "a worker does not see the run's store",

@@ -1,8 +1,7 @@
-"""Calls that were at a worker when it died, of which nobody can tell which one killed it: they are tried one at a time.
+"""Calls that were on a worker when it died. If it is unknown which one killed it, they are tried one at a time.
 
-For workers that run several calls at a time. What one of them tells is on its way in batches, so the report of a call
-that ended well may die with it, and the engine blames whatever was there. Blaming the first would convict a neighbour
-again and again.
+For workers that run several calls at a time. They send reports in batches, so the report of a successful call may be
+lost with its worker, and all calls there are suspects. Blaming the first one would blame innocent calls repeatedly.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from penstock.runners.remote.under_way import InFlight
 
 
 class Suspects:
-    """Used under the engine's lock."""
+    """The calls that may have killed a worker. Use it only with the engine's lock held."""
 
     def __init__(self) -> None:
         self._nodes: set[int] = set()
@@ -22,7 +21,7 @@ class Suspects:
         self._tried: int | None = None
 
     def hold_back(self, flight: InFlight) -> bool:
-        """Whether it has to wait for another suspect's end; `ended` gives it back then."""
+        """Return whether a bundle must wait for another suspect. `ended` returns it later."""
         number = flight.bundle.number
         if self._tried == number or self._nodes.isdisjoint(call.node for call in flight.bundle.calls):
             return False
@@ -33,11 +32,20 @@ class Suspects:
         return False
 
     def waits(self, bundle: int) -> bool:
-        """Whether the bundle is held back."""
+        """Return whether a bundle is waiting for another suspect."""
         return any(flight.bundle.number == bundle for flight in self._waiting)
 
     def ended(self, flight: InFlight, under_way: Container[int], *, well: bool) -> InFlight | None:
-        """A bundle is over, `well` if its worker lived; returns the one of those under way that may go now."""
+        """Note the end of a bundle.
+
+        Args:
+            flight: The bundle.
+            under_way: The numbers of the bundles under way.
+            well: Whether its worker survived.
+
+        Returns:
+            The next suspect that may run now, if any.
+        """
         if well:
             self._nodes.difference_update(call.node for call in flight.bundle.calls)
         if self._tried != flight.bundle.number:
@@ -51,8 +59,7 @@ class Suspects:
         return None
 
     def blamed(self, flights: Sequence[InFlight]) -> InFlight | None:
-        """Of the bundles that were at a worker that died, the one to blame; None if nobody knows. The others are
-        suspects from now on."""
+        """Return which of the bundles on a worker killed it; None if that is unknown. All become suspects."""
         alone = flights[0] if len(flights) == 1 else None
         found = alone or next((flight for flight in flights if flight.bundle.number == self._tried), None)
         self._nodes.update(call.node for flight in flights for call in flight.bundle.calls)

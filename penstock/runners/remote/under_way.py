@@ -1,4 +1,4 @@
-"""In the driver: bundles under way, handles to the values that they leave, and outcomes that all calls of one share."""
+"""Bundles under way as the driver tracks them, handles to the values that they leave, and common outcomes."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from penstock.worker.messages import NO_GENERATION, Bundle, Failure, Outcome, Ou
 
 @dataclass(slots=True, eq=False)
 class Left:
-    """What a bundle leaves with the workers."""
+    """The values that a bundle leaves with the workers."""
 
     key: Any = None
-    """What the engine has the values by, which are there by node."""
+    """The engine's reference to the values, which are stored by node."""
     nodes: set[int] = field(default_factory=set)
-    """Whose values are not released yet."""
+    """The nodes whose values are not released yet."""
     alone: bool = True
-    """It is one value."""
+    """Whether it is a single value."""
 
     def add(self, node: int) -> None:
-        """A node's value stays, too."""
+        """Note that the value of a node stays."""
         self.nodes.add(node)
         self.alone = len(self.nodes) == 1
 
 
 @dataclass(slots=True, eq=False)
 class InFlight:
-    """A bundle that the driver waits for. Engines add what they know it by."""
+    """A bundle for which the driver waits. Engines add their own fields."""
 
     bundle: Bundle
     name: str
-    """Flow and task, as people know them."""
+    """The flow and task, for messages."""
     data: bytes
     """The bundle, packed."""
     sources: list[Any]
-    """What the engine has to bring along, in this order: the values that the calls are given."""
+    """What the engine must send along, in this order: the values that the calls receive."""
     arguments: list[Argument]
     """The large arguments of its calls."""
     timed: bool
-    """It matters when it begins: a call has a time-out."""
+    """Whether a call has a time-out, so that the start of the bundle must be reported."""
     follows: list[InFlight] = field(default_factory=list)
-    """What it was promised values of."""
+    """The bundles that have promised values to it."""
     left: Left = field(default_factory=Left)
 
     def forget_followed(self) -> None:
-        """It is over. Else the last of a long chain would hold all before it."""
+        """Drop the references to earlier bundles after the end: a long chain would otherwise keep all of them."""
         if self.follows:
             self.follows = []
             for handle in promised_to(self.bundle):
@@ -59,35 +59,36 @@ class Kept:
     """A handle to a value that stays with the workers."""
 
     ref: Any
-    """What the engine has it by: what its bundle `Left`, or a reference of the engine's own."""
+    """The `Left` of its bundle, or a reference of the engine."""
     item: int
-    """Which of the values there it is: by node, if it is among what a bundle left."""
+    """Which value it is in `ref`: its node, if `ref` is a `Left`."""
 
 
 @dataclass(slots=True, eq=False)
 class Promised(Kept):
-    """A handle to a value that a bundle under way will make."""
+    """A handle to a value that a bundle under way will return."""
 
     flight: InFlight | None
-    """None if the bundle was over already."""
+    """None if the bundle had ended already."""
 
 
 def promised_to(bundle: Bundle) -> list[Promised]:
-    """What other bundles are to make for it."""
+    """Return the values that other bundles have promised to this one."""
     sources = (source for call in bundle.calls for source in call.inputs.values())
     return [source.handle for source in sources if isinstance(source.handle, Promised)]
 
 
 def outcomes_of_all(bundle: Bundle, kind: OutcomeKind, failure: Failure | None = None) -> list[Outcome]:
-    """The same for all calls of a bundle."""
+    """Return the same outcome for all calls of a bundle."""
     return [Outcome(call.node, call.attempt, kind, failure=failure) for call in bundle.calls]
 
 
 def without_lost(bundle: Bundle, is_lost: Callable[[Any], bool]) -> list[Outcome]:
-    """Take out handles of values that are lost: they are loaded from the store instead, or have to be made again.
+    """Remove the handles of lost values, so that they are read from the store or computed again.
 
-    Returns outcomes for a bundle that does not run because of that; none if nothing is lost. Those of calls that can
-    be tried again as they are now have nothing `lost`.
+    Returns:
+        Outcomes for a bundle that cannot run because of lost values; empty if none is lost. If a call can be tried
+        again as it is now, its outcome has nothing `lost`.
     """
     lost: dict[int, dict[int, int]] = {}
     for call in bundle.calls:

@@ -1,4 +1,4 @@
-"""Whether a cluster that a run uses is still there. A thread of its own asks all the time: an answer may take long."""
+"""Watch whether the cluster of a run still answers, in a separate thread because an answer may take long."""
 
 from __future__ import annotations
 
@@ -8,25 +8,30 @@ import time
 from collections.abc import Callable
 
 LOOK_SECONDS = 2.0
-"""The time between two looks."""
+"""The pause between two looks, in seconds."""
 ANSWER_SECONDS = 5.0
-"""So long a look may wait for an answer."""
+"""How long a look may wait for an answer, in seconds."""
 
 
 class Away(Exception):
-    """The cluster does not answer; it may come back. Says why it is thought to be away."""
+    """The cluster does not answer, but may come back. The message is the reason."""
 
 
 class Gone(Away):
-    """Nothing brings it back."""
+    """The cluster will not come back."""
 
 
 class Watch:
     """A thread that looks at a cluster until it is closed, or the cluster is lost."""
 
     def __init__(self, look: Callable[[], None], *, patience: float, on_lost: Callable[[str], None], name: str) -> None:
-        """`look` raises `Away` or `Gone`. A cluster that is away for `patience` seconds is lost: `on_lost(why)` is
-        called once, as the last thing. Both are called in the thread, which is called `name`.
+        """Start the thread.
+
+        Args:
+            look: Called repeatedly in the thread. It raises `Away` or `Gone` if the cluster does not answer.
+            patience: After so many seconds away, the cluster is lost.
+            on_lost: Called in the thread with the reason when the cluster is lost. The thread then ends.
+            name: The name of the thread.
         """
         self._look, self._patience, self._on_lost = look, patience, on_lost
         self._closed = threading.Event()
@@ -36,7 +41,7 @@ class Watch:
     def close(self) -> None:
         """Stop looking."""
         self._closed.set()
-        self._thread.join(ANSWER_SECONDS)  # it may be waiting for an answer that never comes
+        self._thread.join(ANSWER_SECONDS)  # it may be waiting for an answer
 
     def _watch(self) -> None:
         seen = time.monotonic()

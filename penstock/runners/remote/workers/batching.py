@@ -1,6 +1,6 @@
-"""How workers tell drivers what came of bundles: at once when there is little to tell, else several together.
+"""Messages of workers to drivers about bundles: sent at once if there are few, otherwise in batches.
 
-For clusters where each message costs about as much as a small call does, however much is in it.
+For clusters where each message costs about as much as a small call, whatever its size.
 """
 
 from __future__ import annotations
@@ -12,29 +12,34 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 GAP_SECONDS = 0.005
-"""Messages of a worker follow each other by no less: what is to be told in between is told together."""
+"""The shortest pause between two messages of a worker. Reports in between are sent together."""
 COMPRESS_BYTES = 16 * 1024
-"""Outcomes larger than this are compressed: on their way they may be kept for a while."""
+"""Outcomes larger than this are compressed, because the cluster may keep messages for a while."""
 
 
 class Told(NamedTuple):
-    """What happened to a bundle."""
+    """A report: what happened to a bundle."""
 
     run: str
     what: str
-    """`started`, or `finished`."""
+    """`started` or `finished`."""
     bundle: int
     content: bytes = b""
-    """Outcomes, `compressed`."""
+    """The outcomes, as `compressed` returns them."""
 
 
 class Batcher:
-    """What one worker has to tell, by driver. Called from any of its threads."""
+    """The reports of one worker, by driver. Safe to use from several threads."""
 
     def __init__(
         self, send: Callable[[str, Sequence[Told]], None], later: Callable[[float, Callable[[], None]], None]
     ) -> None:
-        """`send(driver, told)` sends a message; `later(seconds, do)` has something done later, in whatever thread."""
+        """Create a batcher.
+
+        Args:
+            send: Sends reports to a driver in one message.
+            later: Calls a function after a number of seconds, in any thread.
+        """
         self._send = send
         self._later = later
         self._guard = threading.Lock()
@@ -43,7 +48,7 @@ class Batcher:
         self._sent = 0.0
 
     def tell(self, driver: str, told: Told) -> None:
-        """Tell it now, or a few milliseconds later with what comes until then."""
+        """Send a report now, or within `GAP_SECONDS` together with others."""
         with self._guard:
             self._waiting.setdefault(driver, []).append(told)
             if self._flushing:
@@ -65,25 +70,25 @@ class Batcher:
 
 
 Listen = Callable[[str, int, bytes], None]
-"""Called with what happened, to which bundle, and the outcomes."""
+"""Called with what happened, the number of the bundle, and the outcomes."""
 
 
 class Listeners:
-    """In a driver: who hears of the bundles of which run."""
+    """In a driver: the listeners for the bundles of its runs."""
 
     def __init__(self) -> None:
         self._listeners: dict[str, Listen] = {}
 
     def listen(self, run: str, listener: Listen) -> None:
-        """Hear of the bundles of a run until `leave`."""
+        """Call a listener with the reports about a run until `leave`."""
         self._listeners[run] = listener
 
     def leave(self, run: str) -> None:
-        """Nobody wants to hear of the run's bundles any more."""
+        """Remove the listener of a run."""
         self._listeners.pop(run, None)
 
     def hear(self, message: Iterable[Sequence[object]]) -> None:
-        """A worker told something: see `Told`."""
+        """Pass the reports of a message on to their listeners."""
         for each in message:
             run, what, bundle, content = Told(*each)  # type: ignore[arg-type]  # as a worker of this version sent it
             listener = self._listeners.get(run)
@@ -92,10 +97,10 @@ class Listeners:
 
 
 def compressed(outcomes: bytes) -> bytes:
-    """What `expanded` reads."""
+    """Return the outcomes, compressed if they are large. `expanded` reads them."""
     return b"z" + zlib.compress(outcomes, 1) if len(outcomes) > COMPRESS_BYTES else b"-" + outcomes
 
 
 def expanded(content: bytes) -> bytes:
-    """What a worker compressed. Raises `zlib.error` if it is damaged."""
+    """Return the outcomes that `compressed` packed. Raises `zlib.error` if they are damaged."""
     return zlib.decompress(content[1:]) if content[:1] == b"z" else content[1:]

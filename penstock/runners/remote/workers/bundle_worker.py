@@ -1,4 +1,4 @@
-"""What a worker of any cluster does with a bundle: reads it, performs its calls, and sorts out values that stay."""
+"""The worker of a bundle on any cluster. It reads the bundle, performs its calls and separates values that stay."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from penstock.worker.shipping.wire import unpack_bundle
 
 
 def opened(delivery: Delivery, data: bytes, using: ExitStack) -> tuple[KnownRun, Bundle] | Failure:
-    """A bundle and its run, or why they cannot be read here. What was shipped stays in use until `using` closes."""
+    """Return a bundle and its run, or the reason why they cannot be read here.
+
+    Shipped modules stay in use until `using` closes.
+    """
     try:
         return known_run(delivery, using), unpack_bundle(data)
     except Interrupted:
@@ -35,18 +38,18 @@ def opened(delivery: Delivery, data: bytes, using: ExitStack) -> tuple[KnownRun,
 
 @dataclass(frozen=True, slots=True)
 class _Staying:
-    """A value that stays here, until its bundle is over."""
+    """A value that stays here, until the end of its bundle."""
 
     packed: Packed
 
 
 class BundleWorker(Worker):
-    """The worker of one bundle. Several may be at work in one process."""
+    """The worker of one bundle. A process may have several at a time."""
 
     inline_value = INLINE_VALUE_BYTES
-    """A value up to this size travels as bytes inside its outcome."""
+    """The largest value that is sent inside its outcome, in bytes."""
     inline_bundle = 1024 * 1024
-    """And so much of all values of a bundle: outcomes reach the driver, what stays with the workers never does."""
+    """The largest total of such values in a bundle, in bytes. Outcomes reach the driver; other values do not."""
 
     def __init__(self, run: KnownRun, delivery: Delivery) -> None:
         super().__init__(
@@ -64,14 +67,15 @@ class BundleWorker(Worker):
     def outcomes_and_values(
         self, bundle: Bundle, stopped: Callable[[], bool] = lambda: False
     ) -> tuple[list[Outcome], dict[int, Pickled | Packed]]:
-        """The outcomes of a bundle, ready to travel, and the values that stay, by node.
+        """Perform the calls of a bundle that begin before `stopped` returns True.
 
-        As many calls as began before it was `stopped`. The handles of outcomes say which of the values is whose.
+        Returns:
+            The outcomes, ready to be sent, and the values that stay, by node. The handles of outcomes refer to values.
         """
         try:
             outcomes = portable_outcomes(self.perform_bundle(bundle, stopped))
         finally:
-            # They lead back to this worker, and it to all that was brought: that would stay until somebody cleans up.
+            # These references form a cycle with this worker, which would keep all data of the bundle in memory.
             del self._fetch, self._keep, self._delivery
         values: dict[int, Pickled | Packed] = {}
         for call, outcome in zip(bundle.calls, outcomes, strict=True):
@@ -79,11 +83,11 @@ class BundleWorker(Worker):
                 values[outcome.node] = outcome.handle.packed
                 outcome.handle = Placed(len(values) - 1)
             elif call.promised and outcome.handle is not None:
-                values[outcome.node] = outcome.handle  # where those look that were submitted before
+                values[outcome.node] = outcome.handle  # bundles that were submitted earlier read it there
         return outcomes, values
 
     def perform(self, call: Call) -> Outcome:
-        """As of any worker, if it has all that it was promised. What else is not there comes from the store."""
+        """Perform a call if all promised values exist. Other missing values are read from the store."""
         for node, source in call.inputs.items():
             if isinstance(source.handle, Brought) and self._delivery.value(source.handle) is None:
                 if source.handle.promised:
@@ -110,6 +114,6 @@ class BundleWorker(Worker):
 
 
 class InlineWorker(BundleWorker):
-    """For engines that leave no value with their workers: all travel inside of outcomes, by way of the driver."""
+    """A worker for engines that leave no values with workers: all values are sent to the driver in outcomes."""
 
     inline_value = inline_bundle = sys.maxsize

@@ -1,4 +1,4 @@
-"""Stopping a bundle on a worker: its thread, or its process by a signal, is interrupted where that is possible."""
+"""Stop a bundle on a worker, by interrupting its thread, or its process by a signal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Interrupted(BaseException):
-    """Raised inside of a bundle to stop it."""
+    """Raised inside a bundle to stop it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -29,14 +29,14 @@ _guard = threading.Lock()
 
 @contextmanager
 def interruptible(key: Hashable) -> Iterator[Interruptible]:
-    """The block may be ended by `interrupt`, at its next line of Python."""
+    """Return a context manager for a block that `interrupt` can end at its next line of Python."""
     block = Interruptible(threading.get_ident())
     with _guard:
         _under_way[key] = block
     try:
         yield block
     finally:
-        # From here on nobody raises anything in this thread: it is the engine's, and goes on to other bundles.
+        # After this, nothing is raised in this thread, which continues with other bundles.
         with _guard:
             _under_way.pop(key, None)
     if block.stopped:
@@ -44,7 +44,7 @@ def interruptible(key: Hashable) -> Iterator[Interruptible]:
 
 
 def interrupt(key: Hashable) -> None:
-    """Stop the bundle if it is under way here. Code inside C extensions goes on until it returns to Python."""
+    """Stop a bundle if it is under way here. Code in C extensions continues until it returns to Python."""
     with _guard:
         block = _under_way.pop(key, None)
         if block is not None:
@@ -53,22 +53,23 @@ def interrupt(key: Hashable) -> None:
 
 
 class InterruptedBySignal(KeyboardInterrupt, Interrupted):
-    """Raised inside of a call by `BySignal`: tasks may raise KeyboardInterrupt themselves."""
+    """Raised inside a call by `BySignal`. Different from a KeyboardInterrupt that a task raises itself."""
 
 
 class BySignal:
-    """A worker process that performs one bundle at a time, in its main thread, and is sent SIGINT to stop one.
+    """The handler of SIGINT, which stops a bundle in a worker process that performs one at a time in its main thread.
 
-    Whatever becomes of the exception, it is known.
+    `asked` is set even if the task catches the exception.
     """
 
     def __init__(self) -> None:
         self.asked = False
-        """Whether the bundle under way is to stop."""
+        """Whether the bundle under way should stop."""
 
     def allow(self) -> None:
-        """A bundle begins. It is interrupted also where SIGINT is ignored, which a shell hands on to what it starts
-        in the background, and that to the cluster it starts.
+        """Prepare for a new bundle. Installs the handler even if SIGINT is ignored.
+
+        A shell lets its background processes ignore SIGINT, and clusters that they start inherit that.
         """
         self.asked = False
         if threading.current_thread() is threading.main_thread():

@@ -1,4 +1,4 @@
-"""The runs that a worker process knows: their stores, tasks and shared values, which all bundles of a run use."""
+"""The runs that a worker process knows, with the stores, tasks and cached values that all bundles of a run share."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from penstock.worker.shipping.code_unpacking import in_use
 from penstock.worker.value_cache import IDLE_SECONDS, ValueCache
 
 RUNS_KEPT = 8
-"""So many runs stay known to a process; engines keep their processes for all of them."""
+"""The number of runs that a process keeps, because engines use their processes for several runs."""
 
 
 @dataclass(slots=True, eq=False)
 class KnownRun:
-    """What all bundles of a run share in this process."""
+    """The data of a run that all its bundles share in this process."""
 
     context: WorkerContext
     from_elsewhere: bool
-    """The driver is another process."""
+    """Whether the driver is another process."""
     open_results: Callable[[Any], ResultStore]
     shipped: Shipment | None
     epoch: int
-    """Of the shipped modules that its tasks were unpickled with."""
+    """The epoch of the shipped modules with which its tasks were unpickled."""
     shipped_tasks: dict[int, ShippedTask] = field(default_factory=dict)
     lazily: dict[int, frozenset[str]] = field(default_factory=dict)
-    """Parameters that take stored tables to scan, by task."""
+    """For each task the parameters that receive stored tables to scan."""
     cache: ValueCache = field(default_factory=lambda: ValueCache(idle_seconds=IDLE_SECONDS))
 
 
@@ -47,9 +47,10 @@ _guard = threading.Lock()
 
 
 def known_run(delivery: Delivery, using: ExitStack) -> KnownRun:
-    """The run of a bundle, with its tasks; what was shipped with it stays in use until `using` closes.
+    """Return the run of a bundle, with its tasks. Shipped modules stay in use until `using` closes.
 
-    Raises what unpickling tasks raises, and `RunnerError` if this process cannot serve the run.
+    Raises:
+        RunnerError: This process cannot serve the run. Errors while unpickling tasks pass unchanged.
     """
     run = _known.get(delivery.run)
     if run is None or using.enter_context(in_use(run.shipped)) != run.epoch:
@@ -61,7 +62,7 @@ def known_run(delivery: Delivery, using: ExitStack) -> KnownRun:
 
 
 def forget_runs() -> None:
-    """Nobody knows what an interrupt left half done in them."""
+    """Forget all runs, because an interrupt may have left them inconsistent."""
     with _guard:
         _known.clear()
 

@@ -1,4 +1,4 @@
-"""What the thread of one call logs on a worker of a cluster, collected for the driver."""
+"""Collect what the thread of a call logs on a worker, for the driver."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from penstock.worker.remote import plain
 
 
 class _ThreadLogs(logging.Handler):
-    """Collects what each thread logs for itself: the threads of a worker may serve different drivers."""
+    """Collects records by thread, because the threads of a worker may serve different drivers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ _thread_logs = _ThreadLogs()
 
 @contextmanager
 def collected_logs(*, enabled: bool) -> Iterator[list[tuple[str, int, str]]]:
-    """What this thread logs in the block, to be shown by the driver."""
+    """Return a context manager that yields a list of what this thread logs in the block, for the driver to show."""
     records: list[tuple[str, int, str]] = []
     if not enabled:  # the driver is this process: its handlers see the records anyway
         yield records
