@@ -149,7 +149,7 @@ def test_a_holder_stopped_past_its_lease_adopts_what_was_published_meanwhile(fol
 
 
 def test_collecting_garbage_without_any_grace_beside_running_flows_loses_nothing(folder: Path) -> None:
-    answers = output(start("shared.py", folder, "collect", 5))
+    answers = output(start("shared.py", folder, "collect", 5), 850)
     assert [answer.get("error") for answer in answers] == [None] * 3
     assert all(answer["value"] > 3 for answer in answers)
     assert maintenance.verify(ResultStore(open_store(str(folder / "store")))).problems == []

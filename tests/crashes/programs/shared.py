@@ -7,13 +7,14 @@ python shared.py FOLDER collect SECONDS          flows that write, beside a garb
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from penstock.storage.results.store import ResultStore
 from penstock.transactions import IsolationLevel
 
 FOLDER = Path(sys.argv[1])
+ROUNDS = 4
 LEASE_SECONDS = float(sys.argv[3]) if sys.argv[2] == "hold" else 10.0
 SHARED = INPUTS.configure(
     isolation_level=IsolationLevel.SERIALIZABLE,
@@ -107,20 +109,32 @@ def racer(seed: int, keys: int) -> Any:
     return {"values": run.result(), "executed": run.counts["executed"]}
 
 
+def rounds(name: str, seconds: float) -> Iterator[int]:
+    """Count until the time is over and each of the three has had enough rounds, or until one of them has ended."""
+    deadline, mine = time.monotonic() + seconds, FOLDER / f"rounds-{name}"
+    for number in itertools.count():
+        with mine.open("ab") as file:
+            file.write(b"." if number else b"")
+        everybody = [path.stat().st_size for path in FOLDER.glob("rounds-*")]
+        enough = len(everybody) == 3 and min(everybody) >= ROUNDS
+        if (enough and time.monotonic() > deadline) or any(FOLDER.glob("answer-*")):
+            return
+        yield number
+
+
 def writer(parity: int, seconds: float) -> int:
     """Two writers go through the same numbers, so each meets what the other is writing."""
-    deadline, number = time.monotonic() + seconds, 0
-    while time.monotonic() < deadline:
+    number = 0
+    for number in rounds(f"writer-{parity}", seconds):
         expected = [10_000 + n for n in range(6)]
         assert busy.run_with({"number": number // 2}, settings=settings()).result() == expected, (parity, number)
-        number += 1
-    return number
+    return number + 1
 
 
 def collector(seconds: float) -> int:
     results = ResultStore(open_store(str(FOLDER / "store")))
-    deadline, times = time.monotonic() + seconds, 0
-    while time.monotonic() < deadline:
+    times = 0
+    for _ in rounds("collector", seconds):
         maintenance.gc(results, grace_seconds=0)
         assert maintenance.verify(results).problems == []
         times += 1
