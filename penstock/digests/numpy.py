@@ -14,8 +14,8 @@ _BLOCK = 1 << 20
 
 def dtype_digest(value: Any, walk: Walk) -> bytes:
     found = _dtype(value, walk)
-    # Metadata attached to a dtype (h5py uses it for strings and enums).
-    return found if value.metadata is None else hash_node(b"numpy.noted", (found, walk.of(dict(value.metadata))))
+    # Metadata attached to a dtype (h5py uses it for strings and enums). Pickling adds an empty one in older numpy.
+    return found if not value.metadata else hash_node(b"numpy.noted", (found, walk.of(dict(value.metadata))))
 
 
 def dtype_object(value: Any, walk: Walk) -> bytes:

@@ -692,6 +692,13 @@ def test_what_an_array_does_counts_besides_what_it_holds() -> None:
         assert digest(other) == digest(other.copy() if isinstance(other, np.ndarray) else other)
 
 
+@pytest.mark.needs("numpy")
+def test_empty_metadata_of_a_dtype_counts_as_none() -> None:
+    import numpy as np
+
+    assert digest(np.zeros(1, np.dtype("i4", metadata={}))) == digest(np.zeros(1, "i4"))
+
+
 @pytest.mark.needs("pandas")
 def test_a_table_that_refuses_labels_that_are_there_twice_is_another_one() -> None:
     import pandas as pd
