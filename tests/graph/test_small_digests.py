@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import functools
 import gc
+import sys
 import types
 
 import pytest
@@ -84,9 +85,15 @@ def test_docstrings_are_no_behaviour_and_constants_are() -> None:
         exec(text, scope)
         return scope["f"]
 
+    def told(one: str, other: str) -> types.FunctionType:
+        return made(
+            f"def f(x):\n    {one!r}\n    def g(y):\n        {other!r}\n        return y + 1\n    return g(x)\n"
+        )
+
     plain = behaviour_digest(made("def f(x):\n    def g(y): return y + 1\n    return g(x)\n"))
-    told = made("def f(x):\n    'Tell.'\n    def g(y):\n        'More.'\n        return y + 1\n    return g(x)\n")
-    assert behaviour_digest(told) == plain
+    assert behaviour_digest(told("Tell.", "More.")) == behaviour_digest(told("Say.", "Else."))
+    if sys.version_info < (3, 14):  # since then, code without a docstring has no place for one
+        assert behaviour_digest(told("Tell.", "More.")) == plain
     assert behaviour_digest(made("def f(x):\n    def g(y): return y + 2\n    return g(x)\n")) != plain
 
 

@@ -36,15 +36,15 @@ def behaviour_digest(fn: FunctionType) -> str:
 
 def _without_docstrings(code: CodeType) -> CodeType:
     inner = [_without_docstrings(each) if isinstance(each, CodeType) else each for each in code.co_consts]
-    # Until Python 3.12 a function's first constant is its docstring or None; later ones say whether there is one.
-    told = sys.version_info < (3, 13) or code.co_flags & _HAS_DOCSTRING
+    # Until Python 3.13 a function's first constant is its docstring or None; later ones say whether there is one.
+    told = sys.version_info < (3, 14) or code.co_flags & _HAS_DOCSTRING
     if inner and type(inner[0]) is str and told and not code.co_name.startswith("<") and code.co_flags & CO_NEWLOCALS:
         inner[0] = None
     return code.replace(co_consts=tuple(inner), co_flags=code.co_flags & ~_HAS_DOCSTRING)
 
 
 _HAS_DOCSTRING = 0x4000000
-"""`inspect.CO_HAS_DOCSTRING` of Python 3.13."""
+"""`inspect.CO_HAS_DOCSTRING` of Python 3.14."""
 
 
 def _bare(code: CodeType) -> tuple[object, ...]:

@@ -89,8 +89,9 @@ def _is_machinery(name: str, item: Any, *, generated: bool) -> bool:
     """Return whether Python or a class decorator generated the attribute; these differ between versions."""
     inner = item.__func__ if isinstance(item, staticmethod | classmethod) else item
     if isinstance(inner, FunctionType) and generated:
-        by_maker = inner.__code__.co_filename.startswith("<") or inner.__module__ in ("collections", "dataclasses")
-        return name.startswith("_") and by_maker
+        home = inner.__globals__.get("__name__")
+        by_maker = inner.__code__.co_filename.startswith("<") or {home, inner.__module__} & _MAKERS
+        return name.startswith("_") and bool(by_maker)
     if is_special(name):
         return not isinstance(inner, FunctionType | property)
     return is_slot(item) or name == "_abc_impl" or (generated and name in _OF_TUPLES)
@@ -101,6 +102,7 @@ def is_slot(item: object) -> bool:
     return isinstance(item, MemberDescriptorType | GetSetDescriptorType) or type(item).__name__ == "_tuplegetter"
 
 
+_MAKERS = frozenset({"collections", "dataclasses", "reprlib"})
 _OF_TUPLES = ("_fields", "_field_defaults")
 
 

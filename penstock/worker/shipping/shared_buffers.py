@@ -6,7 +6,6 @@ Read-only buffers (those of Arrow and of read-only arrays) stay in shared memory
 
 from __future__ import annotations
 
-import io
 import pickle
 from typing import Any
 
@@ -17,22 +16,32 @@ Packed = tuple[tuple[bool, ...], list[Any]]
 """Whether each buffer may be shared, and the pickle followed by the buffers."""
 
 
+class _File:
+    """A file that appends to bytes. (Collecting a `BytesIO` whose bytes are still shared shows an error.)"""
+
+    def __init__(self, data: bytearray) -> None:
+        self._data = data
+
+    def write(self, part: Any) -> None:
+        self._data += part
+
+
 def pack(value: Any, *, inline: int = INLINE_VALUE_BYTES) -> Pickled | Packed:
     """Pickle a value: as bytes if there are at most `inline` of them, else packed. Raises `SerializationError`."""
     simple = pickle_simple(value)
     if simple is not None and len(simple) <= inline:
         return Pickled(simple)
     beside: list[pickle.PickleBuffer] = []
-    pickled = io.BytesIO()
+    pickled = bytearray()
     try:
-        Pickler(pickled, protocol=5, buffer_callback=beside.append).dump(value)
+        Pickler(_File(pickled), protocol=5, buffer_callback=beside.append).dump(value)
     except BaseException as error:  # a __reduce__ may raise anything, or exit
         raise unsendable(value, error) from error
-    size = pickled.tell() + sum(buffer.raw().nbytes for buffer in beside)
+    size = len(pickled) + sum(buffer.raw().nbytes for buffer in beside)
     if size <= inline:
-        return Pickled(dumps(value) if beside else pickled.getvalue())
+        return Pickled(dumps(value) if beside else bytes(pickled))
     shared = tuple(_never_written(memoryview(buffer)) for buffer in beside)
-    return shared, [pickle.PickleBuffer(pickled.getbuffer()), *beside]
+    return shared, [pickle.PickleBuffer(pickled), *beside]
 
 
 def unpack(packed: Packed) -> Any:
@@ -48,9 +57,7 @@ class PackedValue:
     __slots__ = ("packed",)
 
     def __init__(self, packed: Packed) -> None:
-        shared, (pickle_, *buffers) = packed
-        # As bytes: what is a view into a BytesIO cannot be freed in any order when the worker ends.
-        self.packed: Packed = (shared, [bytes(pickle_), *buffers])
+        self.packed = packed
 
     def __sizeof__(self) -> int:
         return sum(memoryview(buffer).nbytes for buffer in self.packed[1])

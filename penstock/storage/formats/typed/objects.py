@@ -176,12 +176,13 @@ def state_of(value: Any) -> dict[str, Any]:
 
 
 def slots_of(kind: type) -> dict[str, Any]:
-    """Return the slots of a class and its bases, by name."""
+    """Return the slots of a class and its bases, by name; not those of paths, which hold how the text was given."""
     known = _SLOTS.get(kind)
     if known is None:
         known = _SLOTS[kind] = {
             name: slot
             for base in reversed(kind.__mro__)
+            if base.__module__.partition(".")[0] != "pathlib"
             for name, slot in vars(base).items()
             if isinstance(slot, types.MemberDescriptorType)
         }
