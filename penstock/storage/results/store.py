@@ -158,12 +158,14 @@ class ResultStore:
             StoreUnreachable: The store did not answer.
         """
         allow_pickle = self.trust.allows_pickle(record)
-        with self._looking_twice(record):
-            believed = self.trust.believes_code(record)
-            limit = self._max_bytes or memory_bytes() // (1 if record.payload is not None and believed() else 2)
-            from penstock.storage.results.payloads import read_value  # formats are loaded with the first value
+        believed = self.trust.believes_code(record)
+        limit = self._max_bytes or memory_bytes() // (1 if record.payload is not None and believed() else 2)
+        from penstock.storage.results.payloads import read_value  # formats are loaded with the first value
 
+        try:
             value = read_value(self.store, record, allow_pickle=allow_pickle, limit=limit, believed=believed)
+        except DamagedResult as damage:
+            raise self._looked_at_twice(record, damage) from damage.__cause__
         # Only the manifest of a lazy value was read.
         self.counters.add(bytes_read=record.payload.size if record.lazy and record.payload else record.size)
         return value
@@ -182,19 +184,17 @@ class ResultStore:
         from penstock.storage.formats.parts.scanning import scan  # imports pyarrow's datasets
 
         self.trust.allow_scan(record)
-        with self._looking_twice(record):
-            return scan(self.store, record)
-
-    @contextlib.contextmanager
-    def _looking_twice(self, record: ResultRecord) -> Iterator[None]:
         try:
-            yield
-        except DamagedResult as error:
-            # The payload may have been deleted because the generation was closed.
-            with contextlib.suppress(DamagedResult):
-                slot = read_slot(self.store, record.slot_name)
-                error.data["closed"] = isinstance(slot, RedirectRecord)
-            raise
+            return scan(self.store, record)
+        except DamagedResult as damage:
+            raise self._looked_at_twice(record, damage) from damage.__cause__
+
+    def _looked_at_twice(self, record: ResultRecord, damage: DamagedResult) -> DamagedResult:
+        """Note whether the payload may have been deleted because the generation was closed."""
+        with contextlib.suppress(DamagedResult):
+            slot = read_slot(self.store, record.slot_name)
+            damage.data["closed"] = isinstance(slot, RedirectRecord)
+        return damage
 
     # -- publishing
 
