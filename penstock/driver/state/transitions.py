@@ -39,25 +39,29 @@ UNFINISHED = tuple(state for state in State if state not in OVER)
 class Move(Enum):
     """A transition of a node: its description, the states before it, and the state after it."""
 
-    INPUTS_THERE = "all dependencies are over", (State.WAITING,), State.READY
-    TAKEN = "a turn decides it", (State.READY,), State.ADMITTING
-    PARKED = "it must wait for another holder", (State.ADMITTING,), State.PARKED
-    WOKEN = "the holder it waited for may be done", (State.PARKED,), State.READY
-    ADMITTED = "it only waits for room", (State.ADMITTING,), State.QUEUED
-    SUBMITTED = "the engine has accepted it", (State.QUEUED,), State.RUNNING
-    JOINED = "it travels with the nodes it waits for, or right behind", (State.WAITING,), State.RUNNING
-    FINISHED = "its value was found or computed", (State.ADMITTING, State.RUNNING), State.DONE
-    RETRIED = "it is retried at once", (State.RUNNING,), State.READY
+    INPUTS_THERE = "all its dependencies are done", (State.WAITING,), State.READY
+    TAKEN = "it is being decided in this turn", (State.READY,), State.ADMITTING
+    PARKED = (
+        "another node or run must finish first: its key, lock, permit or start is not available",
+        (State.ADMITTING,),
+        State.PARKED,
+    )
+    WOKEN = "what it waited for is done, or may be", (State.PARKED,), State.READY
+    ADMITTED = "it only needs a free worker", (State.ADMITTING,), State.QUEUED
+    SUBMITTED = "the engine accepted it", (State.QUEUED,), State.RUNNING
+    JOINED = "it travels with its dependencies, or directly behind them", (State.WAITING,), State.RUNNING
+    FINISHED = "it has a value: found, or computed", (State.ADMITTING, State.RUNNING), State.DONE
+    RETRIED = "it is retried immediately", (State.RUNNING,), State.READY
     DELAYED = "it is retried later", (State.RUNNING,), State.RESTING
     RESTED = "the delay has passed", (State.RESTING,), State.READY
     DECIDED_AGAIN = (
-        "an input is missing, or it was returned untouched",
+        "an input is missing, or it was handed back untouched",
         (State.ADMITTING, State.QUEUED, State.RUNNING),
         State.WAITING,
     )
     MADE_AGAIN = "its value was lost, released, or is outdated", (State.DONE,), State.WAITING
     FAILED = "it will never have a value", (State.ADMITTING, State.QUEUED, State.RUNNING), State.FAILED
-    SKIPPED = "a dependency has failed", UNFINISHED, State.SKIPPED
+    SKIPPED = "a dependency failed", UNFINISHED, State.SKIPPED
     STOPPED = "the run is cancelled", UNFINISHED, State.FAILED
 
     def __init__(self, why: str, sources: tuple[State, ...], target: State) -> None:
