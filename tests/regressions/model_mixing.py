@@ -96,7 +96,8 @@ class History:
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.settings = load_settings(
-            overrides={"store": f"memory://mixing-{uuid.uuid4()}", "runner": "threads?workers=1", "locks": "memory"}
+            cwd="/",  # where there is no project file to read for each history
+            overrides={"store": f"memory://mixing-{uuid.uuid4()}", "runner": "threads?workers=1", "locks": "memory"},
         )
         self.results = ResultStore(open_store(self.settings.store))
         self.gentle = self.rng.random() < 0.5

@@ -132,7 +132,7 @@ def in_child(body: Any, *args: Any) -> int:
 def settings_for(store: Path) -> Any:
     # That a process is gone is seen at once on Linux; elsewhere who wants its locks waits for its lease.
     lease = 60.0 if sys.platform == "linux" else 5.0
-    return load_settings(overrides={"store": str(store), "lease_seconds": lease})
+    return load_settings(cwd=store.parent, overrides={"store": str(store), "lease_seconds": lease})
 
 
 def run_once(store: Path) -> None:
