@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
@@ -15,6 +15,7 @@ from penstock.graph.keys import KeyContext
 from penstock.graph.steps import Status
 from penstock.input_files import file_digest
 from penstock.storage.results.generations import Found, Unknown
+from penstock.storage.results.store import ResultStore
 from penstock.storage.results.stored import StoredResult
 
 R = TypeVar("R")
@@ -43,8 +44,8 @@ class Run(Generic[R]):
     tasks: dict[str, dict[str, int]] = field(default_factory=dict)
     """`counts` by task name."""
     _value: Any = None
-    _kept: dict[Any, dict[int, str]] = field(default_factory=dict)
-    """Cache keys of stored results by node, for each storage. None stands for the run's own."""
+    _kept: dict[int, str] = field(default_factory=dict)
+    """Cache keys of the results that it computed or reused, by node."""
     _environment: Environment | None = None
 
     def result(self, raise_on_failure: bool = True) -> R:
@@ -64,10 +65,11 @@ class Run(Generic[R]):
         return cast(R, self._value)
 
     def stored(self, task: Any = None) -> list[StoredResult]:
-        """Return the stored results that the run computed or reused, in the order of the calls.
+        """Return the stored results of the run's calls, in the order of the calls, without loading them.
 
-        They are read from the store now: results removed since are missing, refreshed ones are the new ones. Pruned
-        nodes have none.
+        These are the results that the run computed or reused, and those that it did not need because a result further
+        down was there. They are read from the store now: results removed since are missing, refreshed ones are the
+        new ones.
 
         Args:
             task: A task or its name. None selects all tasks.
@@ -77,12 +79,17 @@ class Run(Generic[R]):
             SignatureRefused: A result's signature is missing or invalid.
         """
         found: list[tuple[int, StoredResult]] = []
-        for storage, pairs in self._kept.items():
+        nodes: dict[Any, list[int]] = {}
+        for node in sorted({*self._kept, *_above(self.graph, self._kept)}):
+            if task is None or self._is_of(node, task):
+                nodes.setdefault(self.graph[node].entry.task.options.result_storage, []).append(node)
+        for storage, wanted in nodes.items():
             assert self._environment is not None  # set before any result is known
-            wanted = {node: key for node, key in pairs.items() if task is None or self._is_of(node, task)}
             results = self._environment.results(storage)
-            identities = [(self.graph[node].entry.task.identity, key) for node, key in wanted.items()]
-            for node, answer in zip(wanted, results.look_up_many(identities), strict=True):
+            keys = {node: self._kept[node] for node in wanted if node in self._kept}
+            keys.update(self._pruned_keys(results, [node for node in wanted if node not in keys]))
+            identities = [(self.graph[node].entry.task.identity, key) for node, key in keys.items()]
+            for node, answer in zip(keys, results.look_up_many(identities), strict=True):
                 if isinstance(answer, Unknown):
                     raise answer.error
                 if isinstance(answer, Found) and answer.refused is not None:
@@ -90,6 +97,14 @@ class Run(Generic[R]):
                 if isinstance(answer, Found):
                     found.append((node, StoredResult(results, answer.record)))
         return [stored for _, stored in sorted(found, key=lambda each: each[0])]
+
+    def _pruned_keys(self, results: ResultStore, nodes: Sequence[int]) -> dict[int, str]:
+        """Return the cache keys of nodes that the run did not need, as far as the graph or the store knows them."""
+        pruned = [self.graph[node] for node in nodes]
+        by_recipe = {n.id: n.recipe_key for n in pruned if n.cache_key is None and n.recipe_key is not None}
+        entries = results.get_recipes(list(by_recipe.values())) if by_recipe else []
+        known = {node: entry.key for node, entry in zip(by_recipe, entries, strict=True) if entry is not None}
+        return {**known, **{n.id: n.cache_key for n in pruned if n.cache_key is not None}}
 
     def _is_of(self, node: int, task: Any) -> bool:
         found = self.graph[node]
@@ -132,11 +147,20 @@ def tally(run: Run[Any], state: RunState) -> None:
     counts["contended"], counts["retried"] = state.counts["contended"], state.counts["retried"]
     for id, result in state.results.items():
         if result.record is not None:
-            storage = run.graph[id].entry.task.options.result_storage
-            run._kept.setdefault(storage, {})[id] = result.record.key
+            run._kept[id] = result.record.key
     run.counts = counts
     planning = state.planner.counters
     run.stats = {"nodes": len(run.graph), "rounds": planning.rounds, "lookups": planning.lookups}
+
+
+def _above(graph: Graph, nodes: Iterable[int]) -> set[int]:
+    """Return the cached nodes from whose results those of the given ones are computed."""
+    waiting, met = list(nodes), set(nodes)
+    while waiting:
+        above = set(graph[waiting.pop()].deps) - met
+        met |= above
+        waiting.extend(above)
+    return {node for node in met if graph[node].cached}
 
 
 def new_run_id() -> str:

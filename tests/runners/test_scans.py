@@ -240,6 +240,37 @@ def test_a_run_tells_what_is_stored_of_it(settings: Settings) -> None:
     assert penstock.stored("no:task", "key", store=settings.store) is None
 
 
+def test_a_warm_run_tells_the_stored_results_of_its_pruned_calls_too(settings: Settings) -> None:
+    @task(cache_policy=INPUTS)
+    def doubled(rows: int) -> int:
+        return 2 * rows
+
+    @flow
+    def chain() -> int:
+        return doubled(rows_of(cast(Any, large(2_000))))
+
+    cold, warm = run(chain, settings), run(chain, settings)
+    assert (warm.counts["hit"], warm.counts["pruned"]) == (1, 2)
+    assert [stored.record for stored in warm.stored()] == [stored.record for stored in cold.stored()]
+    assert len(warm.stored()) == 3
+    assert [stored.record.about.rows for stored in warm.stored("large")] == [2_000]
+    assert [stored.load() for stored in warm.stored(rows_of)] == [2_000]
+
+
+def test_a_failed_run_tells_no_earlier_results_of_calls_that_it_never_decided(settings: Settings) -> None:
+    @flow
+    def halfway(fail: bool) -> int:
+        if fail:
+            large(1_000)
+            raise ZeroDivisionError
+        return rows_of(cast(Any, large(1_000)))
+
+    run(halfway, settings, fail=False)
+    failed = halfway.run_with({"fail": True}, settings=settings)
+    assert failed.state == "failed"
+    assert failed.stored() == []
+
+
 def test_what_was_removed_since_a_run_is_not_among_its_results(settings: Settings) -> None:
     from penstock.storage import open_store
     from penstock.storage.results import maintenance
