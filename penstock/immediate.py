@@ -49,7 +49,7 @@ def _streams(definition: TaskDefinition) -> bool:
 
 def _passes_on(definition: TaskDefinition) -> bool:
     options = definition.options
-    plain = options.policy(persist_by_default=None) is None
+    plain = definition.policy(persist_by_default=None) is None
     return plain and not (options.retries or options.timeout_seconds or options.log_prints or options.tags)
 
 

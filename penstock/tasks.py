@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import CoroutineType
@@ -11,11 +10,12 @@ from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, cast, 
 
 from penstock.environments import storage_of
 from penstock.errors import ConfigurationError, ParameterError
-from penstock.graph.futures import Future, FutureList, Futures, value_as_returned
+from penstock.graph.futures import Future, FutureList, Futures, value_as_returned, wait_for_all
 from penstock.graph.policies import CacheKeyFnPolicy, CachePolicy
 from penstock.graph.tasks import Delays, Resources, TaskDefinition, TaskOptions, checked_tags
 from penstock.graph.tracing import current_trace
 from penstock.immediate import call_now
+from penstock.uncaught import print_users_frames
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -220,9 +220,7 @@ def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> Waited
         Two sets of futures, `done` and `not_done`. `not_done` is empty unless the timeout expired.
     """
     asked = list(futures)
-    deadline = None if timeout is None else time.monotonic() + timeout
-    for future in asked:
-        future.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    wait_for_all(asked, timeout)
     done = Futures(future for future in asked if future.done())
     return Waited(done, Futures(future for future in asked if future not in done))
 
@@ -300,14 +298,14 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
     Args:
         fn: The function: sync or async, a generator, a method, or any other callable. The items of a generator are
-            collected in a list, batches of records in a table.
+            collected in a list, record batches of a cached task in a table.
         name: The name shown in messages, logs and plans. Defaults to the function's name.
         key_name: The identity in cache keys, in place of the module and qualified name. Results then survive renaming
             and moving the function.
         description: Accepted for Prefect's sake and ignored, like `version` and `cache_result_in_memory`.
         version: Ignored.
         cache_policy: What the cache key consists of, for example `INPUTS + TASK_SOURCE`. By default results are not
-            cached unless `persist_result` is set here or on the flow.
+            cached unless `persist_result` is set here or on the flow, or `result_storage` or `result_serializer` here.
         cache_key_fn: A function `fn(context, parameters)` that returns the key, or None not to cache the call.
             Excludes `cache_policy`.
         cache_expiration: How long a result may be reused after it was computed.
@@ -334,6 +332,7 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Raises:
         ConfigurationError: An option is unknown, has an invalid value, or conflicts with another one.
     """
+    print_users_frames()
     checked = TaskOptions().merged(_options(options))
     return (lambda function: _made(function, checked)) if fn is None else _made(fn, checked)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import dataclasses
+import datetime
 import enum
 import inspect
 import json
@@ -14,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+
+from penstock.objects.texts import closest
 
 _MANY = (
     list,
@@ -96,8 +100,15 @@ def _raw(text: str, annotation: Any) -> Any:
             return text
     if _is_object(annotation) or _origin(annotation) in _MANY:
         return _json(text)
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum) and text in annotation.__members__:
-        return annotation[text]
+    if _is_choice(annotation):
+        named = dict(_choices(annotation))
+        return named[text] if text in named else _chosen(text, annotation)
+    if isinstance(annotation, type) and (known := _TIMES.get(annotation)) is not None:
+        read, such_as = known
+        try:
+            return read(text)
+        except ValueError:
+            raise Unfit(f"it is not {such_as}") from None
     return text
 
 
@@ -105,8 +116,8 @@ def from_json(value: Any, annotation: Any) -> Any:
     """The value that a piece of JSON means. Raises `Unfit`."""
     if annotation in _UNKNOWN:
         return value
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum) and isinstance(value, annotation):
-        return value
+    if _is_choice(annotation):
+        return _chosen(value, annotation)
     try:
         return msgspec.convert(value, _known(annotation), strict=False, dec_hook=_convert_other)
     except (msgspec.ValidationError, ValueError) as error:
@@ -127,6 +138,62 @@ def _convert_other(kind: Any, value: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, os.PathLike) and isinstance(value, str):
         return kind(value)  # type: ignore[call-arg] # paths are made from text
     raise Unfit(f"a {getattr(kind, '__qualname__', kind)} cannot be given on the command line")
+
+
+# -- choices: enums and literals --------------------------------------------------------------------------------------
+
+
+def _is_choice(annotation: Any) -> bool:
+    kind = _bare(annotation)
+    return typing.get_origin(kind) is typing.Literal or (isinstance(kind, type) and issubclass(kind, enum.Enum))
+
+
+def _choices(annotation: Any) -> list[tuple[str, Any]]:
+    """What can be written for an enum or a Literal, and what it stands for."""
+    kind = _bare(annotation)
+    if typing.get_origin(kind) is typing.Literal:
+        return [(each.name if isinstance(each, enum.Enum) else str(each), each) for each in typing.get_args(kind)]
+    return list(kind.__members__.items())
+
+
+def _chosen(value: Any, annotation: Any) -> Any:
+    """The choice that a text or a piece of JSON means. Raises `Unfit`, which lists all of them."""
+    choices = [(text, each, each.value if isinstance(each, enum.Enum) else each) for text, each in _choices(annotation)]
+    for _, each, inner in choices:
+        if value is each or (type(value) is type(inner) and value == inner):
+            return each
+    for text, each, inner in choices:
+        if type(value) is str and value in (text, str(inner), json.dumps(inner) if type(inner) is bool else text):
+            return each
+    kind = _bare(annotation)
+    if isinstance(kind, type):
+        with contextlib.suppress(Exception):  # the enum may know more, in code of the user's that may raise anything
+            return kind(value)
+    texts = [text for text, _, _ in choices]
+    close = closest(value, texts) if type(value) is str else None
+    raise Unfit(f"it is none of {', '.join(texts)}" + (f"; did you mean {close}?" if close else ""))
+
+
+_TIMES: dict[Any, tuple[Callable[[str], Any], str]] = {
+    datetime.date: (datetime.date.fromisoformat, "a date such as 2026-11-28"),
+    datetime.datetime: (
+        datetime.datetime.fromisoformat,
+        "a time such as 2026-11-28T17:30 or 2026-11-28T17:30+01:00",
+    ),
+    datetime.time: (datetime.time.fromisoformat, "a time such as 17:30"),
+}
+
+
+def described(annotation: Any) -> str:
+    """The annotation for people: the choices of enums and literals, else as it is written in code."""
+    members = _members(annotation)
+    if not any(map(_is_choice, members)):
+        items = typing.get_args(_bare(annotation))
+        if _origin(annotation) in _MANY and any(map(_is_choice, items)):
+            return f"several of {described(items[0])}"
+        return inspect.formatannotation(annotation)
+    shown = ["|".join(dict(_choices(m))) if _is_choice(m) else inspect.formatannotation(m) for m in members]
+    return " | ".join([*shown, "None"] if _optional(annotation) else shown)
 
 
 # -- looking at annotations -------------------------------------------------------------------------------------------

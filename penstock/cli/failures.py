@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from penstock.errors import InfrastructureError, PenstockError, TaskFailed, UpstreamFailed, UsageError, is_a
 from penstock.events import NodeFailed
 from penstock.objects.texts import text_of, traceback_of
-from penstock.objects.tracebacks import users_frames
+from penstock.objects.tracebacks import place_in_users_code, users_frames
 from penstock.process.termination import EXIT_CODE, Terminated
 
 FAILED, USAGE, INFRASTRUCTURE, WORK_TO_DO, INTERRUPTED = 1, 2, 3, 4, 130
@@ -31,7 +31,8 @@ def describe_error(error: BaseException, *, debug: bool = False) -> str:
     if debug:
         return traceback_of(error).rstrip()
     if is_a(error, PenstockError):
-        return text_of(error)
+        place = place_in_users_code(error)
+        return text_of(error) + (f"\n  at: {place}" if place and place not in error.where else "")
     return users_frames(traceback_of(error)).rstrip()
 
 

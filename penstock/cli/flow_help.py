@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import click
 from penstock.errors import FlowImportError
 from penstock.flows.definition import Flow
 from penstock.objects.secrets import is_secret_name
+from penstock.objects.texts import repr_of
 
 _HELP = ("--help", "-h")
 
@@ -45,19 +47,26 @@ def describe_parameters(target: str) -> str:
 
 
 def _row(flow: Flow[..., Any], parameter: inspect.Parameter) -> tuple[str, str]:
-    from penstock.cli.annotations import annotations_of, is_flag
+    from penstock.cli.annotations import annotations_of, described, is_flag
+    from penstock.cli.parameters import option_of
 
     annotation = annotations_of(flow.fn, {parameter.name: parameter}).get(parameter.name, Any)
-    option = f"--{parameter.name.replace('_', '-')}"
+    option = option_of(parameter.name)
     if parameter.kind is inspect.Parameter.VAR_KEYWORD:
         return "--NAME VALUE", "any other parameters"
-    if is_flag(annotation):
+    if not option:
+        option = f"-p {parameter.name}=VALUE"
+    elif is_flag(annotation):
         option += f" / --no-{option[2:]}"
-    kind = "" if parameter.annotation is inspect.Parameter.empty else inspect.formatannotation(annotation)
+    kind = "" if parameter.annotation is inspect.Parameter.empty else described(annotation)
     if parameter.default is not inspect.Parameter.empty:
-        default = "…" if is_secret_name(parameter.name) else repr(parameter.default)
+        default = "…" if is_secret_name(parameter.name) else _default(parameter.default)
         return option, f"{kind}  [default: {default}]".strip()
     return option, kind if parameter.kind is inspect.Parameter.VAR_POSITIONAL else f"{kind}  [required]".strip()
+
+
+def _default(value: Any) -> str:
+    return value.name if isinstance(value, enum.Enum) else repr_of(value)
 
 
 def _target(words: Sequence[str]) -> str | None:

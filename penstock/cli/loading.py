@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import os
 import sys
-import traceback
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +13,8 @@ from penstock.cli.output import say
 from penstock.errors import FlowImportError
 from penstock.flows.attempts import noting_runs
 from penstock.flows.definition import Flow
-from penstock.objects.tracebacks import is_users_file
+from penstock.objects.texts import closest
+from penstock.objects.tracebacks import place_in_users_code
 
 
 def load_flow(target: str) -> Flow[..., Any]:
@@ -29,7 +28,7 @@ def load_flow(target: str) -> Flow[..., Any]:
     """
     place, name = _split(target)
     with noting_runs() as begun:
-        module = _import_file(place) if _is_file(place) else _import_module(place)
+        module = _import_file(place, name) if _is_file(place) else _import_module(place)
     for flow in dict.fromkeys(begun):
         # What was asked for comes after that: `why` and `plan` would find everything there.
         note = 'put the call under `if __name__ == "__main__":` so that it only runs as a script'
@@ -62,12 +61,12 @@ def _pick(module: ModuleType, place: str, name: str | None) -> Flow[..., Any]:
         found = getattr(found, part, None)
     if isinstance(found, Flow):
         return found
-    close = difflib.get_close_matches(name, flows, 1)
+    close = closest(name, flows)
     if found is not None:
         because = f"it is a {type(found).__name__}"
         hint = "decorate it with @flow" if callable(found) else ""
         raise FlowImportError(f"{name} is not a flow", where=place, because=because, hint=hint)
-    hint = f"did you mean {place}:{close[0]}?" if close else _choices(flows)
+    hint = f"did you mean {place}:{close}?" if close else _choices(flows)
     raise FlowImportError(f"there is no flow {name}", where=place, hint=hint)
 
 
@@ -112,7 +111,7 @@ def _import_module(name: str) -> ModuleType:
         raise _import_error(name, error) from error
 
 
-def _import_file(place: str) -> ModuleType:
+def _import_file(place: str, flow: str | None) -> ModuleType:
     path = os.path.abspath(os.path.expanduser(place))
     if not os.path.isfile(path):
         raise _no_file(place, path)
@@ -132,10 +131,10 @@ def _import_file(place: str) -> ModuleType:
         )
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    return _execute(name, path, place)
+    return _execute(name, path, place, flow)
 
 
-def _execute(name: str, path: str, place: str) -> ModuleType:
+def _execute(name: str, path: str, place: str, flow: str | None) -> ModuleType:
     # Not by the import system's search: it could find another module of this name.
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -147,7 +146,7 @@ def _execute(name: str, path: str, place: str) -> ModuleType:
     except BaseException as error:
         del sys.modules[name]
         if isinstance(error, Exception | SystemExit):
-            raise _import_error(place, error) from error
+            raise _import_error(place, error, _as_module(path, flow, error)) from error
         raise
     return module
 
@@ -158,8 +157,8 @@ def _no_file(place: str, path: str) -> FlowImportError:
         there = [name for name in os.listdir(folder) if name.endswith(".py")]
     except OSError:
         return FlowImportError(f"there is no file {place}", because=f"there is no folder {folder}")
-    close = difflib.get_close_matches(file, there, 1)
-    hint = f"did you mean {os.path.join(os.path.dirname(place), close[0])}?" if close else ""
+    close = closest(file, there)
+    hint = f"did you mean {os.path.join(os.path.dirname(place), close)}?" if close else ""
     return FlowImportError(f"there is no file {place}", hint=hint)
 
 
@@ -170,14 +169,15 @@ def _same_file(one: str | None, other: str) -> bool:
         return False
 
 
-def _import_error(place: str, error: BaseException) -> FlowImportError:
+def _import_error(place: str, error: BaseException, as_module: str = "") -> FlowImportError:
+    """The error of an import; `as_module` says how to name the file as part of its package, if that helps."""
     where, because = _place_of(error), f"{type(error).__name__}: {error}"
     hint = ""
     if isinstance(error, SyntaxError):
         because = f"{type(error).__name__}: {error.msg}"
         hint = "correct this line; no code of the file was run"
-    elif isinstance(error, ImportError) and "relative import" in str(error):
-        hint = f"it is part of a package: name it by its module, {_dotted(os.path.abspath(place))}"
+    elif as_module:
+        hint = f"it is part of a package: name it by its module, {as_module}"
     elif isinstance(error, ModuleNotFoundError):
         hint = f"install {(error.name or '').partition('.')[0]}, or use an environment that has it"
     elif isinstance(error, SystemExit):
@@ -189,15 +189,28 @@ def _place_of(error: BaseException) -> str:
     """`file:line` of what went wrong: the last of the user's own lines that led there."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
-    frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__) if is_users_file(f.filename)]
-    return f"{frames[-1][0]}:{frames[-1][1]}" if frames else ""
+    return place_in_users_code(error)
 
 
-def _dotted(path: str) -> str:
-    """The module that a file of a package is, as seen from the folder that holds the package."""
-    folder, file = os.path.split(path)
-    parts = [os.path.splitext(file)[0]]
-    while os.path.exists(os.path.join(folder, "__init__.py")):
-        folder, part = os.path.split(folder)
-        parts.insert(0, part)
-    return f"{'.'.join(parts)} (from {folder})"
+def _as_module(path: str, flow: str | None, error: BaseException) -> str:
+    """`PACKAGE.MODULE:FLOW` of a file whose imports only work as part of its package; empty if that is not the error.
+
+    These are relative imports, and absolute ones of a package that is a folder above the file.
+    """
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        top = error.name.partition(".")[0]
+        above = os.path.dirname(path)
+        while os.path.basename(above) not in (top, ""):
+            above = os.path.dirname(above)
+        root = os.path.dirname(above) if os.path.basename(above) == top else None
+    elif isinstance(error, ImportError) and "relative import" in str(error):
+        root = os.path.dirname(os.path.dirname(path))
+        while os.path.exists(os.path.join(root, "__init__.py")):
+            root = os.path.dirname(root)
+    else:
+        root = None
+    if root is None:
+        return ""
+    module = os.path.splitext(os.path.relpath(path, root))[0].replace(os.sep, ".").removesuffix(".__init__")
+    where = "" if os.path.samefile(root, os.getcwd()) else f" (from {root})"
+    return f"{module}:{flow}{where}" if flow else f"{module}{where}"

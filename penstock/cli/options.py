@@ -34,6 +34,21 @@ class Invocation:
 
         return Environment(self.settings())
 
+    def results(self) -> Any:
+        """The results of the store, for commands that only read or remove: a store that a flag names must be there."""
+        results = self.environment().results()
+        if self.flags.get("store"):
+            from penstock.cli.stored import check_is_there
+
+            check_is_there(results.store)
+        return results
+
+
+def own_options() -> frozenset[str]:
+    """The options of the command that runs: a parameter of the flow with such a name can only be given with -p."""
+    context = click.get_current_context(silent=True)
+    return frozenset(option for each in context.command.params for option in each.opts) if context else frozenset()
+
 
 _SETTINGS = {
     "--store": ("URL", "The store of results: a folder or a URL."),

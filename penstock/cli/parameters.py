@@ -8,17 +8,17 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from penstock.cli.annotations import Unfit, annotations_of, from_json, from_texts, is_flag
-from penstock.cli.options import GLOBAL_OPTIONS
+from penstock.cli.options import GLOBAL_OPTIONS, own_options
 from penstock.errors import ParameterError
 from penstock.flows.definition import Flow
 from penstock.objects.secrets import is_secret_name
+from penstock.objects.texts import did_you_mean
 
 
 def read_parameters(
@@ -118,12 +118,11 @@ class _Reader:
         if name in self._named or self._rest is not None:
             return name
         options = {f"--{known.replace('_', '-')}" for known in self._named}
-        close = difflib.get_close_matches(f"--{name.replace('_', '-')}", [*options, *GLOBAL_OPTIONS], 1)
         there = f"its parameters are {', '.join(self._named)}" if self._named else "it takes none"
         raise ParameterError(
             f"{self.flow.name} has no parameter {name}",
             where=given,
-            hint=f"did you mean {close[0]}?" if close else there,
+            hint=did_you_mean(f"--{name.replace('_', '-')}", [*options, *GLOBAL_OPTIONS], there),
             name=name,
         )
 
@@ -146,8 +145,9 @@ class _Reader:
             else:
                 raise ParameterError(
                     f"{self.flow.name} needs the parameter {name}",
+                    where=_place_of(self.flow),
                     because=f"its signature is {self.flow.name}{self.flow.signature.inspected}",
-                    hint=f"add --{name.replace('_', '-')} VALUE",
+                    hint=f"add {option_of(name)} VALUE" if option_of(name) else f"add -p {name}=VALUE",
                     name=name,
                 )
         return values
@@ -160,11 +160,23 @@ class _Reader:
         except Unfit as problem:
             raise ParameterError(
                 f"the parameter {name} of {self.flow.name} cannot be {_shown(name, texts, document.get(name))}",
-                where=f"--{name.replace('_', '-')} or -p {name}" if texts else f"--parameters, {name}",
+                where=" or ".join(filter(None, (option_of(name), f"-p {name}"))) if texts else f"--parameters, {name}",
                 because=str(problem),
                 hint=f"it is declared as {inspect.formatannotation(annotation)}",
                 name=name,
             ) from problem
+
+
+def option_of(name: str) -> str:
+    """The option for a parameter; empty if the command has an option of that name."""
+    option = f"--{name.replace('_', '-')}"
+    return "" if option in own_options() else option
+
+
+def _place_of(flow: Flow[..., Any]) -> str:
+    """`file:line` of the flow's function, if it has one."""
+    code = getattr(inspect.unwrap(flow.fn), "__code__", None)
+    return "" if code is None else f"{code.co_filename}:{code.co_firstlineno}"
 
 
 def _shown(name: str, texts: list[str] | None, value: Any) -> str:

@@ -39,7 +39,7 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> 
 @click.pass_obj
 def rm(invocation: Invocation, run_ids: tuple[str, ...], dry_run: bool, force: bool, yes: bool) -> int:
     """Remove the records and logs of runs, named by id, end of an id, or `last`. Results stay."""
-    store = invocation.environment().results().store
+    store = invocation.results().store
     records = {record.id: record for record in (find_run(store, each) for each in run_ids)}
     for record in records.values():
         if may_go_on(record) and not force:
@@ -69,7 +69,7 @@ def rm(invocation: Invocation, run_ids: tuple[str, ...], dry_run: bool, force: b
 @click.pass_obj
 def gc(invocation: Invocation, keep: float, dry_run: bool) -> None:
     """Remove the records and logs of old runs. Results stay, and so do runs that may still be active."""
-    store = invocation.environment().results().store
+    store = invocation.results().store
     removed = run_removal.collect_runs(store, before=time.time() - keep, goes_on=may_go_on, dry_run=dry_run)
     _tell(invocation, "runs-gc", removed, dry_run=dry_run)
 
@@ -77,7 +77,7 @@ def gc(invocation: Invocation, keep: float, dry_run: bool) -> None:
 def _tell(invocation: Invocation, name: str, removed: Removed, *, dry_run: bool) -> None:
     facts = {field: getattr(removed, field) for field in Removed.__slots__}
     if invocation.json:
-        print_document(name, {"store": invocation.environment().results().store.url, "dry_run": dry_run, **facts})
+        print_document(name, {"store": invocation.results().store.url, "dry_run": dry_run, **facts})
         return
     verb = "would remove" if dry_run else "removed"
     say(f"{verb} {_runs(removed.runs)}: {removed.files} files, {size(removed.bytes)}")

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-import difflib
+import os
 
 from penstock.errors import UsageError
 from penstock.journals.journal import RunRecord, process_of, read_record
+from penstock.objects.texts import closest, did_you_mean
 from penstock.process.identity import ProcessIdentity
+from penstock.storage.records.records import FORMAT_NAME
 from penstock.storage.results import maintenance
 from penstock.storage.results.maintenance import Summary
 from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.base import Store
+
+
+def check_is_there(store: Store) -> None:
+    """Raise `UsageError` if nothing was ever stored there, as at a mistyped address."""
+    if store.get(FORMAT_NAME) is not None or any(next(iter(store.list(part)), None) for part in _PARTS):
+        return
+    path = store.local_path("results")
+    folder, name = os.path.split(os.path.dirname(path)) if path else ("", "")
+    try:
+        beside = [entry.name for entry in os.scandir(folder) if entry.is_dir()] if path else []
+    except OSError:
+        beside = []
+    close = closest(name, beside)
+    otherwise = "`penstock config show` shows the store of the settings"
+    hint = f"did you mean {os.path.join(folder, close)}?" if close else otherwise
+    raise UsageError("there is no store here", where=store.url, because="nothing was ever stored in it", hint=hint)
+
+
+_PARTS = ("results/", "runs/", "limits/")
 
 
 def find_run(store: Store, text: str) -> RunRecord:
@@ -23,8 +44,7 @@ def find_run(store: Store, text: str) -> RunRecord:
         return read_record(store, found[0])
     if found:
         raise UsageError(f"{len(found)} runs end in {text}", hint=f"one of {', '.join(found[-5:])}")
-    close = difflib.get_close_matches(text, ids, 1)
-    hint = f"did you mean {close[0]}?" if close else "`penstock runs` lists the runs of a store"
+    hint = did_you_mean(text, ids, "`penstock runs` lists the runs of a store")
     raise UsageError(f"there is no run {text}", where=store.url, hint=hint)
 
 
@@ -69,6 +89,6 @@ def find_task(results: ResultStore, text: str) -> str:
         return found[0]
     if found:
         raise UsageError(f"{len(found)} tasks are called {text}", hint=f"one of {', '.join(found)}")
-    close = difflib.get_close_matches(text, [*tasks, *(task.rpartition(":")[2] for task in tasks)], 1)
-    hint = f"did you mean {close[0]}?" if close else "`penstock cache ls` lists all results"
+    names = [*tasks, *(task.rpartition(":")[2] for task in tasks)]
+    hint = did_you_mean(text, names, "`penstock cache ls` lists all results")
     raise UsageError(f"there are no results of task {text}", where=results.store.url, hint=hint)

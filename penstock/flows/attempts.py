@@ -26,6 +26,7 @@ from penstock.journals.parameters import KeptParameters, pickle_parameters
 from penstock.objects.secrets import Redactor
 from penstock.runs import Run, new_run_id
 from penstock.runtime import FlowRunInfo, in_attempt, in_flow_run
+from penstock.settings import redacted
 from penstock.worker.printing import printing_to_log
 
 _begun: ContextVar[list[str] | None] = ContextVar("penstock_begun", default=None)
@@ -266,10 +267,19 @@ class RunAttempts(Attempts["RunAttempt"]):
         if run_id is not None:
             record = read_record(self._environment.results().store, run_id)
             return msgspec.structs.replace(record, attempts=record.attempts + 1, state="running", error="")
-        signatures = self._environment.signatures()
+        signatures, settings = self._environment.signatures(), self._environment.settings
         name, entry = self.flow.name, entry_of(self.flow.fn)
         self._kept = pickle_parameters(self.parameters)
-        return new_record(new_run_id(), name, entry, self.parameters, kept=self._kept, signatures=signatures)
+        by_flag = settings.runner if settings.origin("runner") == "flag" else ""
+        return new_record(
+            new_run_id(),
+            name,
+            entry,
+            self.parameters,
+            kept=self._kept,
+            signatures=signatures,
+            runner_address=by_flag if by_flag == redacted(by_flag) else "",
+        )
 
 
 class RunAttempt(Attempt):

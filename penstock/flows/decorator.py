@@ -9,6 +9,7 @@ from penstock.errors import ConfigurationError
 from penstock.flows.definition import Flow
 from penstock.flows.options import Choice, FlowOptions, flow_options
 from penstock.graph.tasks import Delays
+from penstock.uncaught import print_users_frames
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -84,5 +85,6 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Raises:
         ConfigurationError: An option is unknown or has an invalid value, or `fn` cannot be a flow.
     """
+    print_users_frames()
     checked = FlowOptions().merged(flow_options(options))
     return (lambda function: _made(function, checked)) if fn is None else _made(fn, checked)

@@ -14,9 +14,9 @@ from penstock.coroutines import named, run_coroutine
 from penstock.environments import Environment
 from penstock.flows.attempts import Attempts, JoinedAttempts, RunAttempts
 from penstock.flows.options import FlowOptions, check_flow, flow_options
-from penstock.graph.arguments import replace_futures
+from penstock.graph.arguments import futures_to_wait_for, listed, replace_futures
 from penstock.graph.binding import Signature
-from penstock.graph.futures import Future, value_as_returned
+from penstock.graph.futures import value_as_returned
 from penstock.graph.graphs import Graph
 from penstock.graph.tasks import check_names
 from penstock.graph.tracing import FlowFrame, Trace, current_trace
@@ -79,8 +79,7 @@ class Flow(Generic[P, R]):
         trace = current_trace()
         if trace is not None and self.options.runner is None:
             return cast(R, self._join(trace, parameters, wait_for))
-        before = [wait_for] if isinstance(wait_for, Future) else list(wait_for)
-        replace_futures(before, lambda future: future.result())
+        replace_futures(listed(wait_for, self.name), lambda future: future.result())
         if self.is_async:
             coroutine = named(self._run_async(parameters), self.name)
             return cast(R, coroutine if trace is None or trace.frame.is_async else run_coroutine(coroutine))
@@ -212,7 +211,7 @@ class Flow(Generic[P, R]):
     def _frame_inside(self, trace: Trace, parameters: Mapping[str, Any], wait_for: Iterable[Any]) -> FlowFrame:
         outer = trace.frame
         frame = self.frame(outer.context.run_id, parameters, outer.context.salt)
-        frame.wait_for = (*outer.wait_for, *([wait_for] if isinstance(wait_for, Future) else wait_for))
+        frame.wait_for = (*outer.wait_for, *futures_to_wait_for(wait_for, self.name))
         if frame.persist_result is None:
             frame.persist_result = outer.persist_result
         if frame.log_prints is None:

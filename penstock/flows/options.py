@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.environments import storage_of
 from penstock.errors import ConfigurationError
-from penstock.graph.tasks import Delays, check_retries, checked_tags
+from penstock.graph.tasks import Delays, check_kinds, check_retries, checked_tags, no_such_option
 from penstock.runners.base import Runner
 
 Choice = Runner | str | Callable[[int], Runner | str] | None
@@ -43,10 +43,9 @@ class FlowOptions:
         known = {f.name for f in fields(self)}
         for name in changes:
             if name not in known:
-                raise ConfigurationError(
-                    f"flows have no option {name!r}", hint=f"the options are {', '.join(sorted(known))}"
-                )
+                raise no_such_option("flows", name, (*known, "task_runner"))
         merged = replace(self, **changes)
+        check_kinds(merged)
         check_retries(merged.retries, merged.retry_delay_seconds)
         return merged
 

@@ -14,6 +14,7 @@ from penstock.digests.large import PLAIN as _PLAIN
 from penstock.digests.refs import Ref
 from penstock.errors import TracingError
 from penstock.graph.futures import Future, FutureList, Futures
+from penstock.objects.texts import kind_of
 
 SMALL = _PLAIN - {bytes, str}
 """Types of values that are kept unchanged without further checks."""
@@ -131,6 +132,34 @@ def capture(value: Any, keep: Callable[[Any], Any]) -> Any:
     if type(value) in _TEXTS and len(value) < LARGE_BYTES:
         return value
     return walk(value, lambda leaf: keep(leaf if type(leaf) is Future else _checked(leaf)), _copied_whole)
+
+
+def futures_to_wait_for(wait_for: Any, name: str) -> list[Any]:
+    """Return what a call waits for: futures, or containers of them. Raises `TracingError` for anything else."""
+    given = listed(wait_for, name)
+    for place, each in enumerate(given):
+        empty = each is None or (isinstance(each, _CONTAINERS) and not each)
+        if not empty and not stands_for_nodes(each):
+            raise TracingError(
+                f"{name} cannot wait for a {kind_of(each)}",
+                where=f"wait_for[{place}]",
+                because="only calls can be waited for, and this is not the future of one",
+                hint="pass the future that a task returns when it is called in the flow",
+            )
+    return given
+
+
+def listed(wait_for: Any, name: str) -> list[Any]:
+    """Return the items of `wait_for=`, which may be a single future. Raises `TracingError` if it is not a list."""
+    if wait_for is None:
+        return []
+    if isinstance(wait_for, Future):
+        return [wait_for]  # it is iterable as its value is
+    if isinstance(wait_for, str | bytes) or not isinstance(wait_for, Iterable):
+        raise TracingError(
+            f"wait_for of {name} cannot be a {kind_of(wait_for)}", hint="pass a list of futures: wait_for=[future]"
+        )
+    return list(wait_for)
 
 
 def replace_futures(value: Any, resolve: Callable[[Future[Any]], Any]) -> Any:

@@ -6,6 +6,7 @@ import contextlib
 import math
 import operator
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Set
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
@@ -281,6 +282,19 @@ def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
+def wait_for_all(futures: Iterable[Future[Any]], timeout: float | None) -> None:
+    """Wait until all calls have finished, at most `timeout` seconds."""
+    left = _until(timeout)
+    for future in futures:
+        future.wait(left())
+
+
+def _until(timeout: float | None) -> Callable[[], float | None]:
+    """Return a function that returns how much of a timeout is left."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    return lambda: None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
 class FutureList(list[R]):
     """The futures of a `map`, in order. Type checkers see them as the values, as they do for calls."""
 
@@ -289,13 +303,16 @@ class FutureList(list[R]):
         return cast("list[Future[R]]", list(self))
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
-        """Wait for all calls and return their values in order. Takes and raises what `Future.result` does."""
-        return [f.result(timeout, raise_on_failure) for f in self.futures()]
+        """Wait for all calls, at most `timeout` seconds, and return their values in order.
+
+        Takes and raises what `Future.result` does.
+        """
+        left = _until(timeout)
+        return [f.result(left(), raise_on_failure) for f in self.futures()]
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until every call has finished, successfully or not; at most `timeout` seconds for each."""
-        for future in self.futures():
-            future.wait(timeout)
+        """Wait until every call has finished, successfully or not; at most `timeout` seconds for all of them."""
+        wait_for_all(self.futures(), timeout)
 
 
 _UNARY: dict[str, Callable[..., Any]] = {

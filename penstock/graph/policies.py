@@ -13,6 +13,7 @@ from enum import Enum, StrEnum
 from typing import Any, Self, TypeVar
 
 from penstock.errors import PolicyError
+from penstock.objects.texts import closest
 
 KeyFunction = Callable[[Any, dict[str, Any]], str | None]
 """`fn(context, parameters)` returns a string that becomes part of the key, or None not to cache the call."""
@@ -246,15 +247,13 @@ def _merged(what: str, one: T | None, other: T | None) -> T | None:
 def _check_name(name: str, parameters: Collection[str], where: str, task: str) -> None:
     if name in parameters:
         return
-    import difflib  # only needed for error messages
-
-    close = difflib.get_close_matches(name, parameters, n=1)
+    close = closest(name, parameters)
     known = f"its parameters are {', '.join(parameters)}" if parameters else "it has no parameters"
     raise PolicyError(
         f"{task!r} has no parameter {name!r}",
         where=f"cache policy of {task}: {where}",
         because=known,
-        hint=f"did you mean {close[0]!r}?" if close else "use the name of one of its parameters",
+        hint=f"did you mean {close!r}?" if close else "use the name of one of its parameters",
         parameter=name,
         parameters=list(parameters),
     )

@@ -13,6 +13,7 @@ from penstock.errors import ConfigurationError
 from penstock.graph.binding import Signature, signature_of
 from penstock.graph.carried import carry_code, code_to_carry
 from penstock.graph.policies import DEFAULT, CachePolicy
+from penstock.objects.texts import did_you_mean, repr_of
 
 Delays = float | int | Sequence[float] | Callable[[int], Sequence[float]]
 Resources = Mapping[str, Any] | Callable[[int], Mapping[str, Any]]
@@ -33,7 +34,7 @@ class TaskOptions:
     refresh_cache: bool = False
     """Whether to run even if a result exists, and to replace that result."""
     persist_result: bool | None = None
-    """Whether to store the result, under the policy DEFAULT if no other is set."""
+    """Whether to store the result, under the policy DEFAULT if no other is set. None: if it says where or how."""
     result_storage: Any = None
     """The store of the results if it is not the run's: an address, a path or a store."""
     result_serializer: Any = None
@@ -61,14 +62,13 @@ class TaskOptions:
         known = {f.name for f in fields(self)}
         for name in changes:
             if name not in known:
-                raise ConfigurationError(
-                    f"tasks have no option {name!r}", hint=f"the options are {', '.join(sorted(known))}"
-                )
+                raise no_such_option("tasks", name, (*known, "cache_key_fn"))
         return replace(self, **changes).checked()
 
     def checked(self) -> TaskOptions:
         """Return the options unchanged. Raises `ConfigurationError` if one has an invalid value."""
         check_retries(self.retries, self.retry_delay_seconds)
+        check_kinds(self)
         jitter = self.retry_jitter_factor
         _check("retry_jitter_factor", jitter, _is_number(jitter, 0), "a number that is not negative")
         timeout = self.timeout_seconds
@@ -85,13 +85,22 @@ class TaskOptions:
         _check("retry_condition_fn", condition, fits, "a function of (task, task_run, state)")
         return self
 
-    def policy(self, *, persist_by_default: bool | None) -> CachePolicy | None:
-        """Return the policy that applies in a run, or None for a plain task: no key, no look-up, no record."""
-        if self.persist_result is False:
-            return None
-        if self.cache_policy is not None:
-            return self.cache_policy
-        return DEFAULT if self.persist_result or persist_by_default else None
+
+def no_such_option(kind: str, name: str, known: Iterable[str]) -> ConfigurationError:
+    """Return the error for an unknown option of tasks or flows."""
+    hint = did_you_mean(name, known, f"the options are {', '.join(sorted(known))}")
+    return ConfigurationError(f"{kind} have no option {name!r}", hint=hint, name=name)
+
+
+def check_kinds(options: Any) -> None:
+    """Raise `ConfigurationError` if a name is no text, or a switch of a task or flow neither on nor off."""
+    for name in ("name", "key_name"):
+        text = getattr(options, name, None)
+        _check(name, text, text is None or (isinstance(text, str) and text != ""), "a text")
+    _check("refresh_cache", options.refresh_cache, isinstance(options.refresh_cache, bool), "True or False")
+    for name in ("persist_result", "log_prints"):
+        said = getattr(options, name)
+        _check(name, said, said is None or isinstance(said, bool), "True, False, or None to leave it to the flow")
 
 
 def check_retries(retries: Any, delays: Any) -> None:
@@ -111,7 +120,10 @@ def checked_tags(tags: Iterable[str] | None) -> frozenset[str]:
         raise ConfigurationError(
             f"tags={tags!r}", because="it has to be several texts, such as a list", hint=f"tags=[{tags!r}]"
         )
-    return frozenset(tags or ())
+    _check("tags", tags, isinstance(tags, Iterable | None), 'labels such as ["etl"]')
+    found = tuple(tags or ())
+    _check("tags", tags, all(isinstance(tag, str) for tag in found), 'labels such as ["etl"]')
+    return frozenset(found)
 
 
 def check_names(name: str, parameters: Sequence[str]) -> None:
@@ -150,7 +162,7 @@ def _is_number(value: Any, least: float) -> bool:
 
 def _check(name: str, value: Any, fits: bool, hint: str) -> None:
     if not fits:
-        raise ConfigurationError(f"{name} cannot be {value!r}", hint=f"pass {hint}", name=name)
+        raise ConfigurationError(f"{name} cannot be {repr_of(value)}", hint=f"pass {hint}", name=name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,6 +197,28 @@ class TaskDefinition:
     def name(self) -> str:
         """The name that people see."""
         return self.options.name or str(getattr(self.fn, "__name__", type(self.fn).__name__))
+
+    def policy(self, *, persist_by_default: bool | None) -> CachePolicy | None:
+        """Return the policy that applies in a run, or None for a plain task: no key, no look-up, no record.
+
+        Raises `ConfigurationError` if results that are not kept should expire: whoever says so expects them to be kept.
+        """
+        options = self.options
+        if self.derived or options.persist_result is False:
+            return None
+        if options.cache_policy is not None:
+            return options.cache_policy
+        where_or_how = options.result_storage is not None or options.result_serializer is not None
+        if options.persist_result or persist_by_default or where_or_how:
+            return DEFAULT
+        if options.cache_expiration is not None:
+            raise ConfigurationError(
+                f"cache_expiration of {self.name} has no effect",
+                because="the task has no cache policy, so its results are not kept",
+                hint="add cache_policy=INPUTS + TASK_SOURCE, or persist_result=True to keep results within one run",
+                name="cache_expiration",
+            )
+        return None
 
     def with_options(self, **changes: Any) -> TaskDefinition:
         """Return a definition of the same function with some options replaced."""

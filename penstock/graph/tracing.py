@@ -14,7 +14,7 @@ from penstock.digests.python import digest_bytes
 from penstock.digests.refs import Ref
 from penstock.errors import TracingError
 from penstock.graph import future_calls
-from penstock.graph.arguments import SMALL, capture, close_coroutines, replace_futures
+from penstock.graph.arguments import SMALL, capture, close_coroutines, futures_to_wait_for, replace_futures
 from penstock.graph.futures import Future, value_as_returned
 from penstock.graph.graphs import Entry, Graph
 from penstock.graph.keys import KeyContext, compile_template
@@ -113,10 +113,9 @@ class Trace:
         shared: list[Any] = []
         if not SMALL.issuperset(map(type, arguments.values())):
             deps, large = self._capture(arguments, shared)
-        # The truth value of a future would wait for its value.
-        order = self._order(wait_for, deps) if isinstance(wait_for, Future) or wait_for else ()
+        order = () if type(wait_for) is tuple and not wait_for else self._order(wait_for, deps, task.name)
         if frame.wait_for:
-            order = tuple(dict.fromkeys((*order, *self._order(frame.wait_for, deps))))
+            order = tuple(dict.fromkeys((*order, *self._order(frame.wait_for, deps, frame.name))))
         graph, entry = self.graph, frame.entries.get(task) or self._entry(task)
         number = len(graph.nodes)
         node = graph.add(entry, arguments, deps=deps, order=order, large=large)
@@ -172,14 +171,14 @@ class Trace:
         self._context = found
         return found or None
 
-    def _order(self, wait_for: Iterable[Any], deps: Sequence[int]) -> tuple[int, ...]:
+    def _order(self, wait_for: Iterable[Any], deps: Sequence[int], name: str) -> tuple[int, ...]:
         order: dict[int, None] = {}
 
         def note(future: Future[Any]) -> None:
             if future._source is self and future._node not in deps:
                 order[future._node] = None
 
-        replace_futures([wait_for] if isinstance(wait_for, Future) else list(wait_for), note)
+        replace_futures(futures_to_wait_for(wait_for, name), note)
         return tuple(order)
 
     def _entry(self, task: TaskDefinition) -> Entry:
@@ -304,10 +303,10 @@ class Trace:
 
 
 def _make_entry(task: TaskDefinition, frame: FlowFrame) -> Entry:
+    policy = task.policy(persist_by_default=frame.persist_result)  # as its own options say, not the flow's store
     if frame.result_storage is not None and task.options.result_storage is None:
         task = task.with_options(result_storage=frame.result_storage)
     options = task.options
-    policy = None if task.derived else options.policy(persist_by_default=frame.persist_result)
     template = None
     if policy is not None:
         template = compile_template(

@@ -54,9 +54,12 @@ class RunRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     secrets: list[str] = []
     """The names of secret parameters, which are not stored and must be passed again to resume the run."""
     signature: Signature | None = None
-    """Covers what resuming runs: the id, flow, entry, checksum of the parameters and names of the secret ones."""
+    """Covers what resuming runs: id, flow, entry, checksum of the parameters, names of secret ones, the address of the
+    runner."""
     state: str = "running"
     runner: str = ""
+    runner_address: str = ""
+    """The address of the runner if a flag named it, for `penstock resume`. Never contains a password."""
     host: str = ""
     pid: int = 0
     boot: str = ""
@@ -240,6 +243,7 @@ def new_record(
     *,
     kept: KeptParameters,
     signatures: Signatures | None = None,
+    runner_address: str = "",
 ) -> RunRecord:
     """Return the record of a run that starts in this process."""
     flow, entry = encodable(flow), encodable(entry)
@@ -252,6 +256,7 @@ def new_record(
         not_resumable=kept.why_not,
         parameters_checksum=kept.checksum,
         secrets=[encodable(name) for name in kept.secrets],
+        runner_address=runner_address,
     )
     if signatures is not None:
         record.signature = signatures.sign(what_resuming_runs(record))

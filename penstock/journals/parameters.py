@@ -37,6 +37,7 @@ class Kept(Protocol):
     not_resumable: str
     parameters_checksum: str
     secrets: list[str]
+    runner_address: str
     signature: Signature | None
 
 
@@ -108,6 +109,8 @@ def what_resuming_runs(record: Kept) -> bytes:
     said: list[Any] = [record.id, record.flow, record.entry, record.parameters_checksum]
     if record.secrets:
         said.append(record.secrets)
+    if record.runner_address:
+        said.append({"runner": record.runner_address})
     return b"penstock run 1\n" + msgspec.json.encode(said)
 
 

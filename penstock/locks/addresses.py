@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
@@ -39,6 +40,9 @@ def lock_manager_from(setting: str, *, lease_seconds: float | None = None, store
         manager: LockManager = added(setting, lease_seconds=lease_seconds)
         return manager
     if not separator and (os.sep in setting or setting.startswith((".", "~"))):
+        if re.search(r"\?\w+=[^/]*$", setting):
+            hint = "write file:///folder with %3F for a ? in the name of a folder"
+            raise ConfigurationError("addresses of lock folders have no options", where=setting, hint=hint)
         return _in_folder(setting, lease_seconds)
     raise ConfigurationError(
         f"no lock manager is called {scheme + '://' if separator else repr(setting)}",
@@ -66,6 +70,9 @@ def _in_folder(folder: str, lease_seconds: float | None) -> LockManager:
 
 def _open_file(setting: str, lease_seconds: float | None) -> LockManager:
     parts = urlsplit(setting)
+    if parts.query or parts.fragment:
+        hint = "write %3F for a ? and %23 for a # in the name of a folder"
+        raise ConfigurationError("addresses of lock folders have no options", where=setting, hint=hint)
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise ConfigurationError(
             "a file address names an absolute path", where=setting, hint="three slashes: file:///var/lock/penstock"

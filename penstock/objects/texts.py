@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 MAX_TEXT = 200_000
@@ -67,6 +67,19 @@ def traceback_of(error: BaseException) -> str:
     except BaseException:  # noqa: BLE001 (as above: it asks for causes, notes and more)
         lines = ["Traceback (most recent call last):\n", *traceback.format_tb(trace), told(error) + "\n"]
     return encodable(_cut("".join(lines)))
+
+
+def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known name that a mistyped one probably means, or None."""
+    import difflib  # only needed for error messages
+
+    return next(iter(difflib.get_close_matches(name, list(known), 1, cutoff)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Return a hint that names the closest of the known names, or the other hint if none is close."""
+    close = closest(name, known)
+    return otherwise if close is None else f"did you mean {close}?"
 
 
 def encodable(text: str) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sysconfig
+from collections.abc import Sequence
 from types import TracebackType
+
+from penstock.errors import PenstockError, is_a
 
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _TESTING = os.path.join(OURS, "testing") + os.sep
@@ -22,19 +25,65 @@ def is_users_file(path: str) -> bool:
 
 
 def without_ours(error: BaseException, *, of_task: bool) -> None:
-    """Remove Penstock's frames from the traceback of an error. If it has no others, only if a task raised it."""
-    kept: list[TracebackType] = []
-    trace: TracebackType | None = _TRACEBACK(error)
+    """Remove Penstock's frames from the traceback of an error, and from those of its causes and contexts.
+
+    If the error has no others, only if a task raised it.
+    """
+    for each in _chain(error):
+        shown: TracebackType | None = None
+        for trace in reversed(_not_ours(_frames(each))):
+            shown = TracebackType(shown, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
+        if shown is not None or (of_task if each is error else is_a(each, PenstockError)):
+            BaseException.with_traceback(each, shown)
+
+
+def _frames(error: BaseException) -> list[TracebackType]:
+    found: list[TracebackType] = []
+    trace = _TRACEBACK(error)
     while trace is not None:
-        path = trace.tb_frame.f_code.co_filename
-        if not path.startswith(OURS) or path.startswith(_TESTING):
-            kept.append(trace)
+        found.append(trace)
         trace = trace.tb_next
-    shown: TracebackType | None = None
-    for trace in reversed(kept):
-        shown = TracebackType(shown, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
-    if shown is not None or of_task:
-        BaseException.with_traceback(error, shown)
+    return found
+
+
+def _is_ours(trace: TracebackType) -> bool:
+    path = trace.tb_frame.f_code.co_filename
+    return path.startswith(OURS) and not path.startswith(_TESTING)
+
+
+def _not_ours(frames: Sequence[TracebackType]) -> list[TracebackType]:
+    """Return a traceback without the frames of Penstock, and of libraries through which it calls itself or a user."""
+    kept: list[TracebackType] = []
+    called: list[TracebackType] | None = None  # by Penstock: it is shown where the error comes from there
+    for trace in frames:
+        if _is_ours(trace):
+            called = []
+        elif called is None or is_users_file(trace.tb_frame.f_code.co_filename):
+            called = None
+            kept.append(trace)
+        else:
+            called.append(trace)
+    return [*kept, *(called or ())]
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an error, its causes, the errors during whose handling it was raised, and the members of groups."""
+    found: dict[int, BaseException] = {}
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and id(each) not in found:
+            found[id(each)] = each
+            waiting += [_CAUSE(each), _CONTEXT(each)]
+            if is_a(each, BaseExceptionGroup):
+                waiting += _MEMBERS(each)
+    return list(found.values())
+
+
+def place_in_users_code(error: BaseException) -> str:
+    """Return `file:line` of the last of the user's own lines that led to an error; empty if there is none."""
+    places = [(trace.tb_frame.f_code.co_filename, trace.tb_lineno) for trace in _frames(error)]
+    return next((f"{path}:{line}" for path, line in reversed(places) if is_users_file(path)), "")
 
 
 def users_frames(text: str) -> str:
@@ -63,5 +112,8 @@ def _without(text: str, hidden: tuple[str, ...]) -> tuple[str, int]:
     return "".join(kept), frames
 
 
-# Bypasses whatever the error's class defines for it.
+# Bypass whatever the error's class defines for them.
+_MEMBERS = BaseExceptionGroup.exceptions.__get__
 _TRACEBACK = BaseException.__dict__["__traceback__"].__get__
+_CAUSE = BaseException.__dict__["__cause__"].__get__
+_CONTEXT = BaseException.__dict__["__context__"].__get__

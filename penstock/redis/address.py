@@ -8,6 +8,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from penstock.errors import ConfigurationError
+from penstock.objects.texts import did_you_mean
 
 USERNAME_VARIABLE = "PENSTOCK_REDIS_USERNAME"
 PASSWORD_VARIABLE = "PENSTOCK_REDIS_PASSWORD"
@@ -82,7 +83,7 @@ def parse_url(url: str) -> tuple[RedisAddress, str | None]:
             raise ConfigurationError(
                 f"Redis addresses have no parameter {name}",
                 where=_without_user(url),
-                hint=f"the parameters are {', '.join(_PARAMETERS)}",
+                hint=did_you_mean(name, _PARAMETERS, f"the parameters are {', '.join(_PARAMETERS)}"),
             )
     address = RedisAddress(
         kind=kind,

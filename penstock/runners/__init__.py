@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote_plus
 
 from penstock.errors import ConfigurationError
+from penstock.objects.texts import did_you_mean
 from penstock.plugins import load_plugin, plugin_names
 from penstock.runners.base import Engine, Runner
 from penstock.runners.local.threads import ThreadRunner
+from penstock.settings import redacted
 from penstock.worker.messages import Bundle, Finished, Report, ShippedTask, Started, WorkerContext
 
 if TYPE_CHECKING:
@@ -106,6 +108,7 @@ def runner_from(chosen: Runner | str) -> Runner:
     scheme, separator, _ = chosen.partition("://")
     if separator and scheme in _CLUSTERS:
         address, shipped = _without_ship(chosen)
+        _check_options(address, ())
         return _CLUSTERS[scheme](address, **shipped)
     given = chosen
     chosen, shipped = _without_ship(chosen)
@@ -119,15 +122,28 @@ def runner_from(chosen: Runner | str) -> Runner:
             f"there is no runner {chosen!r}",
             hint=f"use one of {', '.join(sorted(known))}, for example threads?workers=8",
         )
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    workers = options.pop("workers", None)
-    if options or (workers is not None and not workers.isdigit()):
+    _check_options(chosen, ("workers",))
+    workers = dict(parse_qsl(query, keep_blank_values=True)).get("workers")
+    if workers is not None and not workers.isdigit():
         raise ConfigurationError(
             f"invalid runner {chosen!r}",
-            because="the only options are workers, a whole number, and ship",
+            because="workers is not a whole number",
             hint="write, for example, threads?workers=8",
         )
     return _RUNNERS[kind](workers=int(workers), **shipped) if workers is not None else _RUNNERS[kind](**shipped)
+
+
+def _check_options(address: str, known: Sequence[str]) -> None:
+    """Raise `ConfigurationError` if an address has other options than these and `ship`, which is split off before."""
+    for name, _ in parse_qsl(address.partition("?")[2], keep_blank_values=True):
+        if name not in known:
+            others = f"the options are {', '.join((*known, 'ship'))}" if known else "the only option is ship"
+            raise ConfigurationError(
+                f"this runner has no option {name!r}",
+                where=redacted(address),
+                hint=did_you_mean(name, (*known, "ship"), others),
+                name=name,
+            )
 
 
 def _without_ship(address: str) -> tuple[str, dict[str, Any]]:

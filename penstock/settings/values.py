@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
 
 from penstock.errors import ConfigurationError
+from penstock.objects.texts import closest, did_you_mean
 from penstock.settings.urls import redacted
 
 OnUnknown = Literal["fail", "recompute"]
@@ -187,7 +188,7 @@ def said_in(variables: Mapping[str, str], folder: str) -> Said:
                     f"environment {variable}",
                     folder,
                 )
-        elif variable.startswith(PREFIX) and variable not in near and _alike(variable, near, 0.92):
+        elif variable.startswith(PREFIX) and variable not in near and closest(variable, near, 0.92):
             raise unknown("variable", variable, near, "environment")
     return said
 
@@ -223,12 +224,5 @@ def working_folder() -> str:
 
 def unknown(kind: str, name: str, known: Iterable[str], where: str) -> ConfigurationError:
     """Return the error for an unknown name, with the closest known one as the hint."""
-    close = _alike(name, list(known), 0.6)
-    hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(sorted(known))}"
+    hint = did_you_mean(name, known, f"choose one of {', '.join(sorted(known))}")
     return ConfigurationError(f"there is no {kind} {name}", where=where, hint=hint, name=name)
-
-
-def _alike(name: str, known: list[str], cutoff: float) -> list[str]:
-    import difflib  # only needed for error messages
-
-    return difflib.get_close_matches(name, known, 1, cutoff)

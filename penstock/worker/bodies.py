@@ -6,6 +6,7 @@ import contextvars
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from types import GeneratorType
 from typing import Any, TypeVar
 
 from penstock.coroutines import run_coroutine
@@ -13,20 +14,22 @@ from penstock.digests.large import PLAIN
 from penstock.worker.streams import collected_async
 
 R = TypeVar("R")
+Gather = Callable[[Iterator[Any]], Any]
+"""What a generator becomes as the value of its call."""
 
 
-def returned(value: Any) -> Any:
-    """Return the value of a function, running a coroutine to completion.
+def returned(value: Any, gather: Gather) -> Any:
+    """Return the value of a function, running a coroutine to completion and gathering the items of a generator.
 
-    The items of an async generator are collected and returned as a generator, so that both kinds are treated alike.
+    The items of an async generator are collected first, so that both kinds are treated alike.
     """
     if type(value) in PLAIN:
         return value
     if inspect.iscoroutine(value):
-        return returned(run_coroutine(value))
+        return returned(run_coroutine(value), gather)
     if inspect.isasyncgen(value):
-        return _each(run_coroutine(collected_async(value)))
-    return value
+        return gather(_each(run_coroutine(collected_async(value))))
+    return gather(value) if issubclass(type(value), GeneratorType) else value
 
 
 def run_in_context(variables: Mapping[ContextVar[Any], Any] | None, body: Callable[[], R]) -> R:

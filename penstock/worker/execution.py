@@ -10,7 +10,6 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
-from types import GeneratorType
 from typing import Any
 
 from penstock.clocks import SYSTEM_CLOCK
@@ -29,7 +28,7 @@ from penstock.storage.results.generations import Absent, Found
 from penstock.storage.results.producers import this_process
 from penstock.storage.results.recipes import MAX_RECIPE_INPUTS, write_recipe
 from penstock.storage.results.store import Restart, ResultStore
-from penstock.worker.bodies import returned, run_in_context
+from penstock.worker.bodies import Gather, returned, run_in_context
 from penstock.worker.copies import copied
 from penstock.worker.failures import describe
 from penstock.worker.forks import end_if_forked
@@ -52,7 +51,7 @@ from penstock.worker.result_digests import digest_of, digested, is_stream, no_di
 from penstock.worker.retention import retained
 from penstock.worker.shipping.same_code import check_code
 from penstock.worker.shipping.values import refuse_live
-from penstock.worker.streams import collected
+from penstock.worker.streams import collected, collected_unless_batches
 from penstock.worker.value_cache import ValueCache
 from penstock.worker.witnesses import check_arguments, hold_arguments
 
@@ -170,9 +169,7 @@ class Worker(Inputs):
         values = self.values(call, {})
         started = time.time()
         clock = time.perf_counter()
-        made = [self.run_function(call, shipped_task, values)]
-        if issubclass(type(made[0]), GeneratorType):
-            made = [collected(made[0])]  # a stream could be read by one consumer only
+        made = [self.run_function(call, shipped_task, values, collected)]  # a stream has one reader, a list has many
         retained = self.is_retained(call, made)
         value = made[0]
         return Outcome(
@@ -190,7 +187,7 @@ class Worker(Inputs):
 
     # -- plain and cached calls ----------------------------------------------------------------------------------------
 
-    def run_function(self, call: Call, shipped_task: ShippedTask, values: Mapping[str, Any]) -> Any:
+    def run_function(self, call: Call, shipped_task: ShippedTask, values: Mapping[str, Any], gather: Gather) -> Any:
         """Run the user's function with its runtime context; async functions are run to completion."""
         task = shipped_task.task
         name, tags = task.name, task.options.tags
@@ -207,20 +204,22 @@ class Worker(Inputs):
         try:
             with in_task_run(info):
                 if not call.context and not to_be_routed(shipped_task.log_prints):
-                    value = returned(task.signature.call(task.fn, values, call.style))
+                    value = returned(task.signature.call(task.fn, values, call.style), gather)
                 else:
-                    value = self._run_as_asked(call, shipped_task, values, name)
+                    value = self._run_as_asked(call, shipped_task, values, gather)
         except BaseException as error:
             end_if_forked(process, name, error)
             raise
         end_if_forked(process, name)
         return value
 
-    def _run_as_asked(self, call: Call, shipped_task: ShippedTask, values: Mapping[str, Any], name: str) -> Any:
+    def _run_as_asked(self, call: Call, shipped_task: ShippedTask, values: Mapping[str, Any], gather: Gather) -> Any:
         """Run the function with the caller's context variables, and route its prints."""
         task = shipped_task.task
-        with printing_to_log(name, enabled=shipped_task.log_prints):
-            return run_in_context(call.context, lambda: returned(task.signature.call(task.fn, values, call.style)))
+        with printing_to_log(task.name, enabled=shipped_task.log_prints):
+            return run_in_context(
+                call.context, lambda: returned(task.signature.call(task.fn, values, call.style), gather)
+            )
 
     def is_retained(self, call: Call, made: list[Any]) -> bool:
         """Return whether the task may still modify the value it returned, and others would see that object."""
@@ -313,7 +312,7 @@ class _CachedCall:
         parts = self._parts()
         computes(key)
         started, clock = SYSTEM_CLOCK.now(), time.perf_counter()
-        made = [self.worker.run_function(call, self.shipped_task, values)]
+        made = [self.worker.run_function(call, self.shipped_task, values, collected_unless_batches)]
         seconds = time.perf_counter() - clock
         if self.lent:
             check_arguments(call, self.shipped_task)

@@ -1,4 +1,4 @@
-"""Collecting the items of plain tasks that are generators, up to a limit, since some are endless."""
+"""Collecting the items of tasks that are generators, up to a limit, since some are endless."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from penstock.errors import ResultError
+from penstock.storage.formats.arrow.batches import is_batch
 from penstock.storage.formats.sizes import nbytes_of
 from penstock.storage.results.producers import memory_bytes
 
@@ -22,6 +23,24 @@ def collected(stream: Iterator[Any]) -> list[Any]:
     for item in stream:
         found.add(item)
     return found.items
+
+
+def collected_unless_batches(stream: Iterator[Any]) -> Any:
+    """Return all items, or the stream if it yields record batches or tables, which can be stored one by one."""
+    first = next(stream, _NONE)
+    if first is _NONE:
+        return []
+    resumed = _resumed(first, stream)
+    return resumed if is_batch(first) else collected(resumed)
+
+
+def _resumed(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    del first  # or it would be in memory as long as the others
+    yield from rest
+
+
+_NONE = object()
 
 
 async def collected_async(stream: AsyncIterator[Any]) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -50,7 +51,6 @@ def test_doctor_fails_where_the_store_cannot_be_written_and_goes_on(call, folder
     [
         (["--runner", "thread"], "runner"),
         (["--locks", "nonsense"], "locks"),
-        (["--runner", "processes", "--locks", "memory"], "reach"),
         (["--store", "ftp://x"], "store"),
     ],
 )
@@ -59,6 +59,32 @@ def test_doctor_names_what_does_not_work(call, flags: list[str], check: str) -> 
     assert done.exit_code == 3
     assert states(json.loads(done.stdout))[check] == "fail"
     assert "hint: " in call("doctor", *flags).stdout
+
+
+@pytest.mark.parametrize(
+    "flags", [["--runner", "dask+tcp://127.0.0.1:8786"], ["--runner", "processes", "--locks", "memory"]]
+)
+def test_doctor_warns_of_locks_that_workers_may_not_reach_since_runs_work(call, flags: list[str]) -> None:
+    done = call("doctor", *flags)
+    assert done.exit_code == 0
+    assert re.search("(?m)^warn  reach .*SERIALIZABLE tasks are refused, others run$", done.stdout)
+
+
+@pytest.mark.parametrize("flags", [["--store", "ftp://x"], ["--store", "s3://no-credentials/x"]])
+def test_doctor_tells_one_fault_once(call, monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    done = call("doctor", *flags, "--json")
+    assert done.exit_code == 3
+    failed = [check for check in json.loads(done.stdout)["checks"] if check["state"] == "fail"]
+    assert [check["name"] for check in failed] == ["store"]
+
+
+def test_doctor_says_nothing_good_of_single_flight_while_the_locks_are_down(call) -> None:
+    done = call("doctor", "--locks", "redis://127.0.0.1:1", "--json")
+    assert done.exit_code == 3
+    found = states(json.loads(done.stdout))
+    assert found["locks"] == "fail"
+    assert "single flight" not in found
 
 
 def test_doctor_fails_a_store_that_lets_two_writers_win(monkeypatch: pytest.MonkeyPatch) -> None:

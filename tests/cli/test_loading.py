@@ -45,6 +45,19 @@ def test_loading_twice_imports_once(write) -> None:
     assert load_flow("imported_once.py:only") is load_flow("imported_once:only")
 
 
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize("line", ["from dist_flows.part import VALUE\n", "from .part import VALUE\n"])
+def test_a_file_that_only_works_in_its_package_is_named_by_its_module(write, line: str, made: bool) -> None:
+    if made:
+        write("dist_flows/__init__.py", "")
+    write("dist_flows/part.py", "VALUE = 1\n")
+    write("dist_flows/whole.py", line + ONE)
+    with pytest.raises(FlowImportError) as caught:
+        load_flow("dist_flows/whole.py:only")
+    assert caught.value.hint == "it is part of a package: name it by its module, dist_flows.whole:only"
+    assert load_flow("dist_flows.whole:only").name == "only"
+
+
 def test_the_only_flow_need_not_be_named(write) -> None:
     write("with_one.py", "from with_two import other\n" + ONE)
     write("with_two.py", TWO)
@@ -118,9 +131,14 @@ def test_a_module_that_does_not_import_is_named_with_its_line(write) -> None:
     assert caught.value.where == f"{path}:1"
 
 
-def test_a_file_of_a_package_is_to_be_named_by_its_module(write, folder: Path) -> None:
+def test_a_file_of_a_package_is_to_be_named_by_its_module(write, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("relative_flows/__init__.py", "")
     write("relative_flows/part.py", "from .nothing import x\n" + ONE)
     with pytest.raises(FlowImportError) as caught:
         load_flow("relative_flows/part.py:only")
-    assert f"relative_flows.part (from {folder})" in caught.value.hint
+    assert caught.value.hint.endswith("relative_flows.part:only")
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    with pytest.raises(FlowImportError) as caught:
+        load_flow("../relative_flows/part.py:only")
+    assert caught.value.hint.endswith(f"relative_flows.part:only (from {folder})")

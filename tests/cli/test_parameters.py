@@ -124,8 +124,8 @@ def test_a_value_is_what_the_annotation_says(annotation: Any, words: list[str], 
         (bool, ["--x=perhaps"], "bool"),
         (dt.date, ["--x", "2024-02-30"], "date"),
         (int | None, ["--x", "three"], "int"),
-        (Literal["a", "b"], ["--x", "c"], "Invalid enum value 'c'"),
-        (Colour, ["--x", "green"], "green"),
+        (Literal["a", "b"], ["--x", "c"], "none of a, b"),
+        (Colour, ["--x", "green"], "none of RED, BLUE"),
         (list[int], ["--x", "1", "--x", "two"], "$[1]"),
         (tuple[int, str], ["--x", "1"], "2 values"),
         (int, ["--x", "1", "--x", "2"], "2 times"),
@@ -246,3 +246,59 @@ def test_words_that_belong_to_no_option_are_handed_back() -> None:
     assert rest == ["first", "last"]
     with pytest.raises(ParameterError, match="unexpected argument 'last'"):
         read_parameters(many, tokens, words=1)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words", "value"),
+    [
+        (Colour, ("--x", "BLUE"), Colour.BLUE),
+        (Colour, ("--x", "b"), Colour.BLUE),
+        (Level, ("--x", "HIGH"), Level.HIGH),
+        (Level, ("--x", "2"), Level.HIGH),
+        (list[Colour], ("--x", "RED", "--x", "b"), [Colour.RED, Colour.BLUE]),
+        (Literal["fast", 2, True, None], ("--x", "2"), 2),
+        (Literal["fast", 2, True, None], ("--x", "true"), True),
+        (Literal[Colour.RED], ("--x", "RED"), Colour.RED),
+        (Literal["fast"] | None, ("--x", "None"), None),
+        (dt.date, ("--x", "2026-11-28"), dt.date(2026, 11, 28)),
+        (dt.datetime, ("--x", "2026-11-28T17:30"), dt.datetime(2026, 11, 28, 17, 30)),
+        (dt.datetime | None, ("--x", "2026-11-28T17:30Z"), dt.datetime(2026, 11, 28, 17, 30, tzinfo=dt.UTC)),
+        (list[dt.date], ("--x", "2026-11-28"), [dt.date(2026, 11, 28)]),
+        (dt.time, ("--x", "17:30"), dt.time(17, 30)),
+    ],
+)
+def test_enums_literals_and_dates_can_be_given_as_people_write_them(annotation: Any, words: Any, value: Any) -> None:
+    found = read(annotation, *words)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "because"),
+    [
+        (Colour, "BLU", "it is none of RED, BLUE; did you mean BLUE?"),
+        (Level, "3", "it is none of LOW, HIGH"),
+        (Literal["fast", "slow"], "fsat", "it is none of fast, slow; did you mean fast?"),
+        (list[Colour], "green", "it is none of RED, BLUE"),
+        (dt.date, "tomorrow", "it is not a date such as 2026-11-28"),
+        (dt.datetime, "noon", "it is not a time such as 2026-11-28T17:30 or 2026-11-28T17:30+01:00"),
+    ],
+)
+def test_what_is_no_choice_or_date_is_refused_with_what_there_is(annotation: Any, text: str, because: str) -> None:
+    with pytest.raises(ParameterError) as refused:
+        read(annotation, "--x", text)
+    assert refused.value.because == because
+
+
+def test_json_takes_the_values_and_the_names_of_choices() -> None:
+    def given(value: Any) -> Any:
+        return read_parameters(flow_with(Colour), (), document=json.dumps({"x": value}))[0]["x"]
+
+    assert [given("r"), given("RED")] == [Colour.RED, Colour.RED]
+    with pytest.raises(ParameterError, match="none of RED, BLUE"):
+        given(3)
+
+
+def test_a_missing_parameter_is_told_with_the_place_of_the_flow() -> None:
+    with pytest.raises(ParameterError) as refused:
+        read_parameters(flow_with(int), ())
+    assert refused.value.where.startswith(f"{__file__}:")

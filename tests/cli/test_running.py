@@ -390,3 +390,86 @@ def test_a_run_keeps_going_after_a_failure_if_it_is_told_to(write, call) -> None
     assert call("run", "keeps.py:several", "--keep-going").exit_code == 1
     planned = json.loads(call("plan", "keeps.py:several", "--json").stdout)
     assert planned["counts"]["hit"] == 3
+
+
+def test_help_shows_choices_and_how_to_give_a_parameter_that_has_the_name_of_an_option(write, call) -> None:
+    write(
+        "asking.py",
+        """
+        import enum
+        from typing import Literal
+
+        from penstock import flow
+
+        class Colour(enum.Enum):
+            RED = "r"
+            BLUE = "b"
+
+        @flow
+        def asks(runner: str, json: bool = False, colour: Colour = Colour.RED, how: Literal["fast", "slow"] = "fast"):
+            return [runner, json, colour.name, how]
+        """,
+    )
+    lines = [" ".join(line.split()) for line in call("run", "asking.py", "--help").stdout.splitlines()]
+    assert lines[-4:] == [
+        "-p runner=VALUE str [required]",
+        "-p json=VALUE bool [default: False]",
+        "--colour RED|BLUE [default: RED]",
+        "--how fast|slow [default: 'fast']",
+    ]
+    assert "hint: add -p runner=VALUE" in call("run", "asking.py", "--runner", "threads").stderr
+    done = call("run", "asking.py", "-p", "runner=mine", "-p", "json=true", "--runner", "threads?workers=1", "-q")
+    assert done.stdout.splitlines()[0] == "['mine', True, 'RED', 'fast']"
+
+
+@pytest.mark.parametrize("in_flow", ["total(1, 2, 3)", "total(object())", "total(1, wait_for=[3])"])
+def test_an_error_about_arguments_names_the_line_of_the_call(write, call, in_flow: str) -> None:
+    file = write(
+        "lines.py",
+        f"""
+        from penstock import INPUTS, flow, task
+
+        @task(cache_policy=INPUTS)
+        def total(x):
+            return x
+
+        @flow
+        def calls():
+            return {in_flow}
+        """,
+    )
+    done = call("run", "lines.py")
+    assert done.exit_code == 2
+    assert f"  at: {file}:10\n" in done.stderr
+
+
+def test_resume_runs_where_the_run_began_and_its_hint_says_so(flows: Path, call) -> None:
+    (flows.parent / "broken").touch()
+    done = call("run", "pipelines.py:shaky", "--runner", "threads?workers=1", "--locks", "memory")
+    assert "--runner 'threads?workers=1' --locks memory\n" in done.stderr
+    (flows.parent / "broken").unlink()
+    done = call("resume", "last")
+    assert (done.exit_code, "continues on threads?workers=1" in done.stderr) == (0, True)
+    (shown,) = json.loads(call("runs", "--json").stdout)["runs"]
+    assert shown["runner"].startswith("ThreadRunner(workers=1")
+
+
+def test_resume_on_another_runner_is_as_its_flag_says(flows: Path, call) -> None:
+    (flows.parent / "broken").touch()
+    call("run", "pipelines.py:shaky", "--runner", "threads?workers=1")
+    (flows.parent / "broken").unlink()
+    assert call("resume", "last", "--runner", "threads?workers=2").exit_code == 0
+    (shown,) = json.loads(call("runs", "--json").stdout)["runs"]
+    assert shown["runner"].startswith("ThreadRunner(workers=2")
+
+
+@pytest.mark.parametrize(
+    "command", [["cache", "ls"], ["cache", "du"], ["runs"], ["show"], ["limits", "ls"], ["cache", "gc"]]
+)
+def test_a_mistyped_store_is_no_empty_store(flows: Path, call, command: list[str]) -> None:
+    assert call("run", "pipelines.py:shaky", "--store", "results").exit_code == 0
+    done = call(*command, "--store", "result")
+    assert done.exit_code == 2
+    assert f"did you mean {flows.parent / 'results'}?" in done.stderr
+    assert not (flows.parent / "result").exists()
+    assert call(*command, "--store", "results").exit_code == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,7 @@ from penstock import (
     task,
     task_input_hash,
 )
+from penstock.errors import ConfigurationError
 
 RAN: list[object] = []
 
@@ -126,6 +129,62 @@ def roll() -> int:
 
 def test_no_cache_runs_every_time() -> None:
     assert [roll(), roll()] == [1, 2]
+
+
+@pytest.mark.parametrize("how", ["result_storage", "result_serializer"])
+def test_saying_where_or_how_results_are_stored_stores_them(how: str, tmp_path: Path) -> None:
+    options = {"result_storage": tmp_path / "elsewhere", "result_serializer": "json"}
+
+    @task(**{how: options[how]})
+    def net(gross: int) -> int:
+        RAN.append(gross)
+        return gross * 100 // 119
+
+    @flow(result_storage=tmp_path / "store")
+    def both() -> list[int]:
+        return [net(119).result(), net(119).result()]  # type: ignore[attr-defined]
+
+    run = both.run()
+    assert run.result() == [100, 100]
+    assert len(run.stored(net)) == 1
+    assert both.resume(run.id).counts["executed"] == 0
+    assert RAN == [119]
+    assert (
+        not flow(result_storage=tmp_path / "store")(lambda: net.with_options(persist_result=False)(119)).run().stored()
+    )
+
+
+def test_results_that_are_not_kept_cannot_expire() -> None:
+    @task(cache_expiration=timedelta(days=1))
+    def rate() -> float:
+        raise AssertionError("it must not run")
+
+    for call in (rate, flow(lambda: rate())):
+        with pytest.raises(ConfigurationError, match="cache_expiration of rate has no effect") as refused:
+            call()
+        assert "cache_policy=" in refused.value.hint
+
+
+@pytest.mark.parametrize("options", [{"persist_result": False}, {"cache_policy": NO_CACHE}])
+def test_an_expiry_is_no_error_where_caching_is_turned_off(options: dict[str, Any]) -> None:
+    @task(cache_expiration=timedelta(days=1), **options)
+    def rate() -> float:
+        return 1.1
+
+    assert rate() == 1.1
+
+
+def test_an_expiry_applies_to_what_a_flow_keeps() -> None:
+    @task(cache_expiration=timedelta(days=1))
+    def rate() -> float:
+        return 1.1
+
+    @flow(persist_result=True)
+    def rates() -> float:
+        return rate()
+
+    (kept,) = rates.run().stored(rate)
+    assert kept.record.expires is not None
 
 
 @task(cache_policy=INPUTS, persist_result=False)

@@ -7,12 +7,20 @@ import contextvars
 import functools
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
+import pyarrow as pa
 import pytest
 
 from penstock import INPUTS, CachePolicy, flow, task, wait
-from penstock.errors import ConfigurationError, ParameterError, PolicyError, ResultError, TracingError
+from penstock.errors import (
+    ConfigurationError,
+    ParameterError,
+    PolicyError,
+    ResultError,
+    SerializationError,
+    TracingError,
+)
 from penstock.runtime import flow_run, task_run
 
 RAN: list[object] = []
@@ -542,6 +550,76 @@ def test_a_name_that_no_record_can_hold_is_refused_when_the_task_is_made(option:
         flow(name="g\ud800")(max)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"persist_result": "yes"},
+        {"refresh_cache": None},
+        {"log_prints": 1},
+        {"name": 3},
+        {"name": ""},
+        {"tags": [3]},
+        {"tags": 3},
+    ],
+)
+def test_an_option_that_is_nonsense_is_refused_when_it_is_set(options: dict[str, Any]) -> None:
+    for make in (task, flow, task(max).with_options, flow(max).with_options):
+        with pytest.raises(ConfigurationError, match=f"{next(iter(options))} cannot be|{next(iter(options))}="):
+            cast(Any, make)(**options)
+    with pytest.raises(ConfigurationError, match="key_name cannot be 3"):
+        task(key_name=cast(Any, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "option", "meant"),
+    [
+        (task, "retrys", "retries"),
+        (task, "cache_polcy", "cache_policy"),
+        (task, "result_store", "result_storage"),
+        (flow, "task_runer", "task_runner"),
+        (flow, "log_print", "log_prints"),
+    ],
+)
+def test_a_mistyped_option_is_told_with_the_one_that_is_meant(make: Any, option: str, meant: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        make(**{option: 1})
+    assert refused.value.hint == f"did you mean {meant}?"
+
+
+@pytest.mark.parametrize("wait_for", [[3], 3, "abc", ["abc"], [[1]], [{"a": 1}]])
+def test_only_futures_can_be_waited_for(wait_for: Any) -> None:
+    @task
+    def first() -> int:
+        return 1
+
+    @flow
+    def inner() -> int:
+        return first()
+
+    for call in (first, inner):
+        with pytest.raises(TracingError, match=r"wait_for|cannot wait for") as refused:
+            flow(lambda call=call: call(wait_for=wait_for))()
+        assert refused.value.hint.startswith("pass ")
+
+
+@pytest.mark.parametrize("nothing", [None, (), [], [None], [[]]])
+def test_to_wait_for_nothing_is_no_error(nothing: Any) -> None:
+    @task
+    def first() -> int:
+        return 1
+
+    @task
+    def second() -> int:
+        return 2
+
+    @flow
+    def waits() -> Any:
+        made = first()
+        return second(wait_for=[made, [made], {"a": made}]), second(wait_for=nothing)
+
+    assert waits() == (2, 2)
+
+
 @pytest.mark.parametrize("endless", ["plain", "async", "large"])
 def test_a_generator_without_an_end_is_refused(endless: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from penstock.worker import streams
@@ -570,6 +648,63 @@ def test_a_generator_without_an_end_is_refused(endless: str, monkeypatch: pytest
     because = "bytes" if endless == "large" else "more than 1,000 items"
     with pytest.raises(ResultError, match=f"(?s)is endless.*{because}"):
         counting()
+
+
+@pytest.mark.parametrize("runner", ["threads?workers=1", pytest.param("processes?workers=1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_generator_of_plain_items_gives_one_list_cached_or_not_cold_or_warm(count: int, runner: str) -> None:
+    def numbers(count: int) -> Any:
+        for n in range(count):
+            RAN.append(n)
+            yield {"n": n}
+
+    async def numbers_async(count: int) -> Any:
+        for n in range(count):
+            yield {"n": n}
+
+    @flow(runner=runner)
+    def counting(made: Any) -> Any:
+        return made(count)
+
+    for body in (numbers, numbers_async):
+        plain, cached = task(body), task(cache_policy=INPUTS)(body)
+        runs = [counting.run(plain), counting.run(cached), counting.run(cached)]
+        assert [run.counts["executed"] for run in runs] == [1, 1, 0]
+        assert [run.result() for run in runs] == [[{"n": n} for n in range(count)]] * 3
+
+
+@pytest.mark.parametrize("policy", [None, INPUTS])
+def test_the_body_of_a_generator_runs_as_its_task_and_its_failure_is_the_tasks(policy: Any) -> None:
+    @task(cache_policy=policy, key_name="failing", retries=1)
+    def failing() -> Any:
+        RAN.append((task_run.task_name, task_run.run_count))
+        yield 1
+        raise ZeroDivisionError
+
+    @flow
+    def counting() -> Any:
+        return failing()
+
+    with pytest.raises(ZeroDivisionError):
+        counting()
+    assert RAN == [("failing", 1), ("failing", 2)]
+
+
+def test_a_generator_of_record_batches_stays_a_stream_to_the_store() -> None:
+    @task(cache_policy=INPUTS)
+    def batches(count: int) -> Any:
+        for n in range(count):
+            yield pa.record_batch({"n": [n]})
+
+    assert flow(lambda: batches(3))().column("n").to_pylist() == [0, 1, 2]
+
+    @task(cache_policy=INPUTS)
+    def mixed() -> Any:
+        yield pa.record_batch({"n": [1]})
+        yield 2
+
+    with pytest.raises(SerializationError, match="an iterator of int"):
+        flow(lambda: mixed())()
 
 
 def test_the_items_of_a_generator_are_collected() -> None:

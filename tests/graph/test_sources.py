@@ -305,6 +305,39 @@ def test_a_function_without_source_is_an_error_with_a_way_out() -> None:
     assert "define it in a file" in caught.value.hint
 
 
+def test_at_a_prompt_without_source_the_error_names_the_policy_that_works_there(tmp_path: Path) -> None:
+    typed = """
+import sys
+from penstock import INPUTS, TASK_CODE, TASK_SOURCE, CacheKey, task
+
+@task(cache_policy=INPUTS + POLICY)
+def double(x):
+    print("ran")
+    return 2 * x
+
+print("value", double(4), double(4))
+"""
+    environment = {**os.environ, "PENSTOCK_HOME": str(tmp_path), "PYTHON_BASIC_REPL": "1"}
+    for policy, said in (
+        ("CacheKey('v1')", ["ran", "value 8 8"]),
+        ("TASK_CODE", ["because: this prompt keeps no source", "use cache_policy=INPUTS + CacheKey('v1')"]),
+        ("TASK_SOURCE", ["because: this prompt keeps no source", "use cache_policy=INPUTS + CacheKey('v1')"]),
+    ):
+        if sys.version_info >= (3, 13) and policy != "CacheKey('v1')":
+            continue  # this prompt keeps the source
+        done = subprocess.run(
+            [sys.executable, "-i"],
+            input=typed.replace("POLICY", policy),
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+            timeout=120,
+        )
+        for text in said:
+            assert text in done.stdout + done.stderr
+
+
 def test_a_notebook_cell_has_source() -> None:
     import linecache
 

@@ -18,6 +18,7 @@ import pytest
 
 from penstock.digests.refs import Ref
 from penstock.errors import CycleError, DigestError, ParameterError, TaskTimeout, TracingError
+from penstock.graph import futures
 from penstock.graph.arguments import capture, fill, replace_futures
 from penstock.graph.futures import Future, FutureList, WaitedInVain
 from penstock.graph.graphs import Graph, Node
@@ -680,3 +681,40 @@ def test_walking_leaves_other_objects_as_they_are() -> None:
     assert walked[0] is thing
     assert walked[2] is value[2]
     assert capture(range(3), lambda f: f) == range(3)
+
+
+class Slow:
+    """A source whose values take four seconds each, by the clock of `time`."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.given: list[float | None] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def hold(self, node: int, change: int) -> None:
+        pass
+
+    def wait(self, node: int, timeout: float | None) -> None:
+        self.given.append(timeout)
+        self.now += 4.0 if timeout is None else min(4.0, timeout)
+
+    def value(self, node: int, timeout: float | None) -> int:
+        self.wait(node, timeout)
+        return node
+
+
+def test_the_timeout_of_a_list_of_futures_is_one_deadline_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    source: Any = Slow()
+    monkeypatch.setattr(futures, "time", source)
+    three: Any = FutureList([Future(node, source) for node in range(3)])
+    three.wait(10)
+    assert source.given == [10, 6, 2]
+    assert source.now == 110
+    three.wait(5)
+    assert source.given[3:] == [5, 1, 0]
+    three.wait()
+    assert source.given[6:] == [None] * 3
+    assert three.result(9) == [0, 1, 2]
+    assert source.given[9:] == [9, 5, 1]

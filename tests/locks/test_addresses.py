@@ -43,3 +43,13 @@ def test_a_mistyped_setting_shows_no_secret() -> None:
     with pytest.raises(ConfigurationError) as caught:
         lock_manager_from("redsi://user:secret@host/0")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "setting", ["/locks?lease=3", "file:///locks?lease=3", "redis://host?prefx=a", "redis://host:6379/0?lease=3"]
+)
+def test_an_option_that_an_address_does_not_have_is_refused(setting: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        lock_manager_from(setting)
+    if "prefx" in setting:
+        assert refused.value.hint == "did you mean prefix?"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from penstock import INPUTS, events, flow, load_settings, task
-from penstock.runners import Runner, ThreadRunner
+from penstock.errors import ConfigurationError
+from penstock.runners import Runner, ThreadRunner, runner_from
 from penstock.runtime import flow_run
 
 
@@ -228,3 +229,20 @@ def test_a_subflow_without_retries_is_not_waited_for() -> None:
         return future
 
     assert outer() is True
+
+
+@pytest.mark.parametrize(
+    ("address", "hint"),
+    [
+        ("dask+tcp://h:1?shp=x", "did you mean ship?"),
+        ("dask+tcp://h:1?ship=x&security=y", "the only option is ship"),
+        ("ray://h:10001?shp=x", "did you mean ship?"),
+        ("threads?worker=2", "did you mean workers?"),
+        ("processes?threads=2", "the options are workers, ship"),
+        ("dask?workers=2&shp=x", "did you mean ship?"),
+    ],
+)
+def test_an_option_that_a_runners_address_does_not_have_is_refused(address: str, hint: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        runner_from(address)
+    assert refused.value.hint == hint

@@ -59,3 +59,29 @@ def test_a_bucket_without_its_packages_names_the_extra_to_install(
     with pytest.raises(ConfigurationError, match="not installed") as caught:
         store.get("name")
     assert f"penstock[{extra}]" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/data/store?trsted=true",
+        "file:///data/store?trsted=true",
+        "/data/store?trusted=maybe",
+        "memory://one?trusted=true",
+        "s3://bucket/x?regoin=eu",
+        "s3://bucket/x?trusted=maybe",
+    ],
+)
+def test_an_option_that_an_address_does_not_have_is_refused(address: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        open_store(address)
+    if "regoin" in address:
+        assert refused.value.hint == "did you mean region?"
+    if address.startswith("/") and "trsted" in address:
+        assert refused.value.hint == "did you mean trusted?"
+
+
+def test_a_question_mark_in_the_name_of_a_folder_is_no_option(tmp_path: Path) -> None:
+    for name in ("what?", "a?b=c/store", "what?trusted"):
+        store = open_store(str(tmp_path / name))
+        assert store.local_path("x") == str(tmp_path / name / "x")

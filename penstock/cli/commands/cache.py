@@ -227,7 +227,7 @@ def copy(invocation: Invocation, target: str, task: str | None) -> int:
 
 
 def _results(invocation: Invocation) -> ResultStore:
-    results: ResultStore = invocation.environment().results()
+    results: ResultStore = invocation.results()
     return results
 
 

@@ -17,7 +17,7 @@ from penstock.cli.failures import INFRASTRUCTURE
 from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import print_document, say, size
 from penstock.environments import Environment
-from penstock.errors import PenstockError, StoreError
+from penstock.errors import PenstockError, StoreError, is_a
 from penstock.explanations.producers import other_environments
 from penstock.limits.tables import all_limits
 from penstock.locks.base import Examinable, Holder, LockManager, Repairable
@@ -83,7 +83,7 @@ def doctor(invocation: Invocation) -> int:
 
 
 def examine(environment: Environment) -> Iterator[Check]:
-    """Every check, in the order in which one depends on the other. None raises."""
+    """Every check, in the order in which one depends on the other. None raises, and one fault is told once."""
     examinations: list[tuple[str, Callable[[Environment], Iterator[Check]]]] = [
         ("store", _store),
         ("results", _results),
@@ -93,16 +93,34 @@ def examine(environment: Environment) -> Iterator[Check]:
         ("single flight", _single_flight),
         ("runner", _runner),
     ]
+    told: set[tuple[str, str]] = set()
+    failed: set[str] = set()
     for name, examination in examinations:
+        if name == "single flight" and failed & {"store", "locks"}:
+            continue  # it rests on both
         try:
-            yield from examination(environment)
+            for check in examination(environment):
+                if check.state == "fail":
+                    failed.add(check.name)
+                yield check
         except PenstockError as error:
+            failed.add(name)
+            root = _root(error)
+            if (root.what, root.because) in told:
+                continue  # what several checks need, such as the store, has one fault
+            told.add((root.what, root.because))
             because = ": ".join(text for text in (error.what, error.because) if text)
             where = f" ({error.where})" if error.where else ""
             yield Check(name, "fail", f"{because}{where}", error.hint)
         except Exception as error:  # noqa: BLE001 (whatever is raised is what the check found)
+            failed.add(name)
             yield Check(name, "fail", f"{type(error).__name__}: {error}")
     yield from _packages()
+
+
+def _root(error: PenstockError) -> PenstockError:
+    cause = error.__cause__
+    return _root(cause) if is_a(cause, PenstockError) else error
 
 
 # -- the store --------------------------------------------------------------------------------------------------------
@@ -275,9 +293,10 @@ def _runner(environment: Environment) -> Iterator[Check]:
     if _REACHES.index(manager.reach) < _REACHES.index(runner.reach):
         yield Check(
             "reach",
-            "fail",
-            f"the locks reach only one {manager.reach}, but the workers use a {runner.reach}",
-            "use a lock manager that reaches all workers",
+            "warn",
+            f"the locks reach one {manager.reach}, and the workers may be anywhere in one {runner.reach}: "
+            "SERIALIZABLE tasks are refused, others run",
+            "set PENSTOCK_LOCKS=store, or redis://… to have locks that reach all workers",
         )
 
 

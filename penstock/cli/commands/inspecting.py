@@ -31,7 +31,7 @@ def runs(invocation: Invocation, limit: int) -> None:
     context = click.get_current_context()
     if context.invoked_subcommand is not None:
         return
-    store = invocation.environment().results().store
+    store = invocation.results().store
     records = list(itertools.islice(list_records(store), limit))
     if invocation.json:
         print_document("runs", {"store": store.url, "runs": [_facts(record) for record in records]})
@@ -68,7 +68,7 @@ def show(invocation: Invocation, run_id: str) -> None:
 
     RUN_ID is the id of a run, the end of an id, or `last` (the default).
     """
-    store = invocation.environment().results().store
+    store = invocation.results().store
     record = find_run(store, run_id)
     log, unreadable = RunLog(), ""
     try:

@@ -47,7 +47,7 @@ def set_(invocation: Invocation, tag: str, limit: str) -> None:
 @click.pass_obj
 def ls(invocation: Invocation) -> None:
     """List the limits and rates of a store."""
-    store = invocation.environment().results().store
+    store = invocation.results().store
     found = list(all_limits(store))
     limits = {tag: limit for tag, limit in found if isinstance(limit, int)}
     rates = {tag: str(limit) for tag, limit in found if isinstance(limit, Rate)}
@@ -72,7 +72,7 @@ def ls(invocation: Invocation) -> None:
 @click.pass_obj
 def rm(invocation: Invocation, tag: str) -> int | None:
     """Remove the limit and the rate of TAG."""
-    if remove_limit(invocation.environment().results().store, tag):
+    if remove_limit(invocation.results().store, tag):
         return None
     say(f"{tag} has no limit", err=True)
     return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -29,6 +30,7 @@ from penstock.objects.secrets import Redactor, secret_parameters
 from penstock.objects.texts import clean, kind_of, text_of
 from penstock.process.termination import EXIT_CODE, Terminated
 from penstock.runs import Run
+from penstock.settings.urls import redacted
 
 if TYPE_CHECKING:
     from penstock.settings import Settings
@@ -137,10 +139,9 @@ def run(
 def resume(invocation: Invocation, run_id: str, assignments: tuple[str, ...], quiet: bool) -> int:
     """Continue a failed, cancelled or killed run and reuse its published results.
 
-    RUN_ID is the id of a run, the end of an id, or `last`. Secret parameters are not kept: enter them when asked, or
-    pass them with -p.
+    RUN_ID is the id of a run, the end of an id, or `last`. Tasks run where --runner said before, unless it says
+    otherwise now. Secret parameters are not kept: enter them when asked, or pass them with -p.
     """
-    settings = invocation.settings()
     environment = invocation.environment()
     store = environment.results().store
     record = find_run(store, run_id)
@@ -153,6 +154,10 @@ def resume(invocation: Invocation, run_id: str, assignments: tuple[str, ...], qu
             because="nothing is left to do",
             hint=f"`penstock show {record.id}` shows it; `penstock run {record.entry}` starts a new one",
         )
+    if record.runner_address and "runner" not in invocation.flags:
+        invocation.flags["runner"] = record.runner_address
+        say(f"note: continues on {clean(record.runner_address)}, as --runner said when it was started", err=True)
+    settings = invocation.settings()
     with _tidy_output(invocation):
         flow = load_flow(record.entry)
         check_flags(flow, invocation)
@@ -217,7 +222,7 @@ def _carry_out(invocation: Invocation, settings: Settings, start: Callable[[Watc
             interrupted = EXIT_CODE
     for note, count in watch.notes.items():
         say(f"note: {note}" + (f" ({count} times)" if count > 1 else ""), err=True)
-    again = f"penstock resume {watch.run}{_store_option(watch.store, settings, invocation)}"
+    again = f"penstock resume {watch.run}{_store_option(watch.store, settings, invocation)}{_other_flags(invocation)}"
     if interrupted is not None:
         if invocation.json:
             print_document("run", {"run": watch.run, "flow": watch.flow, "state": "cancelled"})
@@ -284,7 +289,14 @@ def _store_option(store: str, settings: Settings, invocation: Invocation) -> str
     default = replace(invocation, flags={**invocation.flags, "store": None}).settings()
     if not store or store == open_store(default.store).url:
         return ""
-    return f" --store {store}"
+    return f" --store {shlex.quote(store)}"
+
+
+def _other_flags(invocation: Invocation) -> str:
+    """The flags that say where else the run goes on as it began; without those that contain a password."""
+    flags = {name: invocation.flags.get(name) for name in ("runner", "locks", "profile")}
+    shown = {name: said for name, said in flags.items() if said and said == redacted(said)}
+    return "".join(f" --{name} {shlex.quote(said)}" for name, said in shown.items())
 
 
 @contextlib.contextmanager

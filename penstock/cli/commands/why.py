@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from penstock.cli.output import moment, output_for_people, print_document, say
 from penstock.errors import UsageError
 from penstock.graph.explained import Explanation
 from penstock.graph.plans import Plan, PlannedNode
+from penstock.objects.texts import did_you_mean
 
 SHOWN = 5
 """Kinds of calls of a task that are shown, unless one task is asked for."""
@@ -82,8 +82,7 @@ def _chosen(plan: Plan, wanted: str | None) -> list[PlannedNode]:
     found = [node for node in nodes if wanted in (node.task, str(node.id), plan.graph[node.id].entry.task.identity)]
     if not found:
         tasks = {node.task for node in nodes}
-        close = difflib.get_close_matches(wanted, tasks, 1)
-        hint = f"did you mean {close[0]}?" if close else f"its tasks are {', '.join(sorted(tasks))}"
+        hint = did_you_mean(wanted, tasks, f"its tasks are {', '.join(sorted(tasks))}")
         raise UsageError(f"{plan.flow} has no task or node {wanted}", hint=hint)
     return found
 

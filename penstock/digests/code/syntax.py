@@ -27,7 +27,8 @@ from penstock.errors import DigestError
 __all__ = ["class_syntax", "encode_tree", "function_code_digest", "function_syntax", "has_statement", "module_syntax"]
 
 _NO_SOURCE_HINT = (
-    "define it in a file, pass it by name, or exclude the code from the key and use CacheKey('v1') instead"
+    "use cache_policy=INPUTS + CacheKey('v1') instead of TASK_CODE or TASK_SOURCE, and change 'v1' with the code; "
+    "or define it in a file or a notebook"
 )
 
 
@@ -114,7 +115,8 @@ def _find_function(fn: FunctionType) -> ast.AST:
     if not text:
         raise DigestError(
             f"the source of {fn.__qualname__!r} is not available", where=where,
-            because="it was defined in a string or an interactive prompt", hint=_NO_SOURCE_HINT,
+            because="this prompt keeps no source" if code.co_filename == "<stdin>" else "it was defined in a string",
+            hint=_NO_SOURCE_HINT,
         )  # fmt: skip
     _check_loaded(text, fn, where)
     found = _candidates(text, code)

@@ -11,6 +11,7 @@ from penstock.errors import ConfigurationError
 from penstock.plugins import load_plugin, plugin_names
 from penstock.storage.stores.base import Store
 from penstock.storage.stores.local import LocalStore
+from penstock.storage.stores.locations import TRUSTED, no_such_option
 from penstock.storage.stores.memory import MemoryStore
 
 
@@ -64,13 +65,23 @@ def _open_file(address: str) -> Store:
 
 
 def _without_trust(address: str) -> tuple[str, bool]:
-    """Split `?trusted=…` off the address of a folder."""
-    folder, mark, said = address.rpartition("?trusted=")
-    return (folder, said in ("true", "1", "yes")) if mark else (address, False)
+    """Split `?trusted=…` off the address of a folder, whose own name may have a `?`."""
+    folder, _, option = address.rpartition("?")
+    name, equals, said = option.partition("=")
+    if not equals or not folder or "/" in option:
+        return address, False
+    if name != "trusted":
+        raise no_such_option(name, ("trusted",), where=folder)
+    if said not in TRUSTED:
+        raise ConfigurationError("invalid value of trusted", where=folder, hint="write trusted=true", name=name)
+    return folder, TRUSTED[said]
 
 
 def _open_memory(address: str) -> Store:
-    return MemoryStore.named(address.partition("://")[2])
+    name, _, query = address.partition("://")[2].partition("?")
+    if query:
+        raise ConfigurationError("addresses of stores in memory have no options", where=address.partition("?")[0])
+    return MemoryStore.named(name)
 
 
 def _open_bucket(address: str) -> Store:

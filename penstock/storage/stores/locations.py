@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from penstock.errors import ConfigurationError
+from penstock.objects.texts import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,16 @@ class Location:
         return dict(self.options).get(name)
 
 
+TRUSTED = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+"""What the option `trusted` of an address may be."""
+
+
+def no_such_option(name: str, known: Sequence[str], *, where: str) -> ConfigurationError:
+    """Return the error for an unknown option of an address."""
+    hint = did_you_mean(name, known, f"the options are {', '.join(known)}")
+    return ConfigurationError(f"addresses of this store have no option {name}", where=where, hint=hint, name=name)
+
+
 def parse_location(address: str, *, known: Sequence[str]) -> Location:
     """Parse `s3://bucket/folder?option=value`. Raises `ConfigurationError`, also if the address contains secrets."""
     parts = urlsplit(address)
@@ -52,10 +63,9 @@ def parse_location(address: str, *, known: Sequence[str]) -> Location:
             hint=f"for example {parts.scheme}://my-bucket/penstock",
         )
     for name, value in options:
-        if name not in known or not value or "@" in value:
-            raise ConfigurationError(
-                f"addresses of this store have no option {name}" if name not in known else f"invalid value of {name}",
-                where=shown,
-                hint=f"the options are {', '.join(known)}",
-            )
+        if name not in known:
+            raise no_such_option(name, known, where=shown)
+        if not value or "@" in value or (name == "trusted" and value not in TRUSTED):
+            hint = f"write {name}=VALUE" if name != "trusted" else "write trusted=true"
+            raise ConfigurationError(f"invalid value of {name}", where=shown, hint=hint, name=name)
     return Location(parts.scheme, parts.netloc, f"{prefix}/" if prefix else "", tuple(sorted(options)))

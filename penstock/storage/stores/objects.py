@@ -27,7 +27,7 @@ from penstock.errors import ConfigurationError, StoreError, StoreNotWritable, St
 from penstock.storage.stores.base import MAX_RECORD_BYTES, Conditions, Listed, Reach, check_name, check_record
 from penstock.storage.stores.deadlines import Deadlines
 from penstock.storage.stores.indexing import IndexedReads, LookupIndex, closing_name
-from penstock.storage.stores.locations import parse_location
+from penstock.storage.stores.locations import TRUSTED, parse_location
 from penstock.storage.stores.probing import VERDICT_NAME, probe, read_verdict, written_verdict
 
 IN_FLIGHT = 64
@@ -78,7 +78,7 @@ class ObjectStore(ABC):
 
     @property
     def trusted(self) -> bool:
-        return self._location.option("trusted") in ("true", "1", "yes")
+        return TRUSTED.get(self._location.option("trusted") or "", False)
 
     def local_path(self, name: str) -> str | None:
         check_name(name)

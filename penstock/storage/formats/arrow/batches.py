@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from penstock.errors import SerializationError
+from penstock.imported import loaded
 from penstock.storage.formats.base import type_name
 
 
@@ -16,6 +17,12 @@ def is_reader(value: Any) -> bool:
     # Another thread may be importing pyarrow at the moment.
     reader = getattr(sys.modules.get("pyarrow"), "RecordBatchReader", None)
     return reader is not None and isinstance(value, reader)
+
+
+def is_batch(value: Any) -> bool:
+    """Return whether a value is a part of a stream: a pyarrow RecordBatch or Table."""
+    arrow = loaded("pyarrow")
+    return arrow is not None and isinstance(value, arrow.RecordBatch | arrow.Table)
 
 
 def is_stream(value: Any) -> bool:
@@ -44,9 +51,7 @@ def batches_of(stream: Any) -> tuple[Any, Iterator[Any]]:
 
 
 def _batch(value: Any) -> Any:
-    import pyarrow as pa
-
-    if not isinstance(value, (pa.RecordBatch, pa.Table)):
+    if not is_batch(value):
         raise SerializationError(
             f"an iterator of {type_name(value)} cannot be stored",
             because="only iterators of record batches can be stored, as one table",
