@@ -54,8 +54,7 @@ class RunRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     secrets: list[str] = []
     """The names of secret parameters, which are not stored and must be passed again to resume the run."""
     signature: Signature | None = None
-    """Covers what resuming runs: id, flow, entry, checksum of the parameters, names of secret ones, the address of the
-    runner."""
+    """Covers what resuming uses: id, flow, entry, parameters' checksum, names of secret ones, runner's address."""
     state: str = "running"
     runner: str = ""
     runner_address: str = ""
@@ -242,15 +241,14 @@ def new_record(
     parameters: Mapping[str, Any],
     *,
     kept: KeptParameters,
-    signatures: Signatures | None = None,
-    runner_address: str = "",
+    signatures: Signatures | None,
+    runner_address: str,
 ) -> RunRecord:
     """Return the record of a run that starts in this process."""
-    flow, entry = encodable(flow), encodable(entry)
     record = RunRecord(
         id=run_id,
-        flow=flow,
-        entry=entry,
+        flow=encodable(flow),
+        entry=encodable(entry),
         parameters={encodable(name): _shown(name, value, kept.secrets) for name, value in parameters.items()},
         resumable=not kept.why_not,
         not_resumable=kept.why_not,

@@ -249,7 +249,14 @@ def test_an_unsigned_run_is_not_resumed_where_others_can_write(failed: RunRecord
 
 
 @pytest.mark.parametrize(
-    "changed", [{"entry": "os:system"}, {"flow": "other"}, {"parameters_checksum": "0"}, {"id": "x"}]
+    "changed",
+    [
+        {"entry": "os:system"},
+        {"flow": "other"},
+        {"parameters_checksum": "0"},
+        {"id": "x"},
+        {"runner_address": "dask+tcp://elsewhere:8786"},
+    ],
 )
 def test_a_changed_run_is_refused_before_anything_of_it_is_imported(
     failed: RunRecord, shared: ResultStore, changed: dict[str, str], monkeypatch: pytest.MonkeyPatch
