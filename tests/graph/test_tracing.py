@@ -689,6 +689,7 @@ class Slow:
     def __init__(self) -> None:
         self.now = 100.0
         self.given: list[float | None] = []
+        self.own_values: dict[int, Any] = {}
 
     def monotonic(self) -> float:
         return self.now
