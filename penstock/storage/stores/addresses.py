@@ -8,10 +8,11 @@ from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
 from penstock.errors import ConfigurationError
+from penstock.objects.texts import did_you_mean
 from penstock.plugins import load_plugin, plugin_names
 from penstock.storage.stores.base import Store
 from penstock.storage.stores.local import LocalStore
-from penstock.storage.stores.locations import TRUSTED, no_such_option
+from penstock.storage.stores.locations import TRUSTED
 from penstock.storage.stores.memory import MemoryStore
 
 
@@ -71,7 +72,14 @@ def _without_trust(address: str) -> tuple[str, bool]:
     if not equals or not folder or "/" in option:
         return address, False
     if name != "trusted":
-        raise no_such_option(name, ("trusted",), where=folder)
+        raise ConfigurationError(
+            f"addresses of folders have no option {name}",
+            where=folder,
+            hint=did_you_mean(
+                name, ("trusted",), "the only option is ?trusted=true; write %3F for a ? in file:///folder"
+            ),
+            name=name,
+        )
     if said not in TRUSTED:
         raise ConfigurationError("invalid value of trusted", where=folder, hint="write trusted=true", name=name)
     return folder, TRUSTED[said]
