@@ -138,9 +138,7 @@ def _encode_text(array: Any, dtype: Any) -> tuple[Any, Kind]:
 def _decode_text(array: Any, kind: Kind) -> Any:
     storage, missing = kind[1:3]
     if missing == "nan" and _MAJOR < 3:  # there, text is objects
-        cells = np.array(decode_array(array, kind[3]) if len(kind) > 3 else array.to_pandas(), dtype=object)
-        cells[pd.isna(cells)] = np.nan
-        return cells
+        return np.array(decode_array(array, kind[3]) if len(kind) > 3 else array.to_pandas(), dtype=object)
     if len(kind) > 3:
         cells = decode_array(array, kind[3])
         dtype = pd.StringDtype("python", na_value=np.nan) if missing == "nan" else pd.StringDtype("python")
