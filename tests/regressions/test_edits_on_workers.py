@@ -130,7 +130,7 @@ PATCHED = """
 
 
 EVERY_KIND = """
-    import collections, dataclasses, enum, functools, typing
+    import collections, dataclasses, datetime, enum, functools, random, threading, typing
 
     @functools.lru_cache
     def cached(n): return n + 1
@@ -196,6 +196,46 @@ EVERY_KIND = """
         n: int
         k: int = 1
     Point = collections.namedtuple("Point", "n k", defaults=[1])
+    class Meta(type):
+        k = 1
+    class Other(type):
+        k = 9
+    class Sorted(metaclass=Meta):
+        pass
+    T = typing.TypeVar("T")
+    class Generic(typing.Generic[T]):
+        pass
+    class Specific(Generic[int]):
+        pass
+    class Overriding(One):
+        pass
+    def guarded(f):
+        lock = threading.Lock()
+        @functools.wraps(f)
+        def wrapper(*args):
+            with lock:
+                return f(*args)
+        return wrapper
+    class Guarded:
+        @guarded
+        def k(self): return 1
+    class Bound:
+        def add(self, n): return 1 + n
+        k = functools.partialmethod(add, 1)
+    class Described:
+        def __init__(self, value): self.value = value
+        def __get__(self, owner, kind): return self.value
+    class Descriptors:
+        k = Described(1)
+    class Swapped:
+        __sub__ = int.__add__
+    def hidden(n): return max(n, 1)
+    def __getattr__(name):
+        if name == "LATE":
+            return 1
+        raise AttributeError(name)
+    SEEDED = random.Random(1).randint(1, 10**9)
+    OPENS = datetime.time(8, 0).hour
     TABLE = {"k": 1}
     STATED = "k /one"
     NUMBER = 1.0
@@ -226,6 +266,17 @@ USES = {
     "inner": ("1 + e.Holder.Inner.k", "Inner:\n        k = 1", "Inner:\n        k = 9"),
     "row": ("1 + e.Row(1).k", "k: int = 1\nPoint", "k: int = 9\nPoint"),
     "point": ("1 + e.Point(1).k", "defaults=[1]", "defaults=[9]"),
+    "metaclass": ("1 + e.Sorted.k", "metaclass=Meta", "metaclass=Other"),
+    "generic": ("len(e.Specific.__orig_bases__) + 1", "Generic[int]", "Generic[str]"),
+    "added": ("1 + e.Overriding.k", "class Overriding(One):", "class Overriding(One):\n    def k(self): return 9"),
+    "guarded": ("1 + e.Guarded().k()", "@guarded\n    def k(self): return 1", "@guarded\n    def k(self): return 9"),
+    "bound": ("e.Bound().k()", "partialmethod(add, 1)", "partialmethod(add, 9)"),
+    "descriptor": ("1 + e.Descriptors().k", "Described(1)", "Described(9)"),
+    "special": ("len(str(e.Swapped.__sub__)) * 0 + 2", "int.__add__", "int.__mul__"),
+    "hidden": ("e.hidden(2)", "def hidden", "def max(*n): return 9\ndef hidden"),
+    "late": ("1 + e.LATE", "return 1\n    raise", "return 9\n    raise"),
+    "seeded": ("2 if e.SEEDED else 0", "Random(1)", "Random(9)"),
+    "opens": ("e.OPENS - 6", "time(8, 0)", "time(9, 0)"),
     "table": ('1 + e.TABLE["k"]', '"k": 1', '"k": 9'),
     "stated": ('2 if e.STATED == "k /one" else 9', '"k /one"', '"k /nine"'),
     "number": ("1 + int(e.NUMBER)", "1.0", "9.0"),
@@ -286,7 +337,69 @@ def test_workers_run_code_of_every_kind_that_is_the_same_there(project: Project)
 
 
 OWN_TO_PROCESSES = """
-    import collections, logging, os, pathlib, re, threading, time, typing, uuid
+    import collections, dataclasses, functools, heapq, logging, os, pathlib, random, re, threading, time, typing, uuid
+
+    def memo(f):
+        cache = {}
+        @functools.wraps(f)
+        def wrapper(n):
+            if n not in cache:
+                cache[n] = f(n)
+            return cache[n]
+        return wrapper
+
+    def counted(f):
+        calls = 0
+        @functools.wraps(f)
+        def wrapper(n):
+            nonlocal calls
+            calls += 1
+            wrapper.calls += 1
+            return f(n)
+        wrapper.calls = 0
+        return wrapper
+
+    @memo
+    @counted
+    def remembered(n): return n
+
+    class Lazy:
+        model = None
+        instance = None
+        def __new__(cls):
+            if cls.instance is None:
+                cls.instance = super().__new__(cls)
+            return cls.instance
+
+    class Base:
+        kinds = []
+        def __init_subclass__(cls): Base.kinds.append(cls)
+
+    @dataclasses.dataclass
+    class Cache:
+        found: dict = dataclasses.field(default_factory=dict)
+        hits: int = 0
+        def get(self, n):
+            self.hits += 1
+            self.found[n] = n
+            return n
+
+    CACHE = Cache()
+    HEAP = []
+    RANDOM = random.Random(1)
+    RECENT = collections.deque(maxlen=3)
+
+    def aliased(n):
+        heapq.heappush(HEAP, n)
+        recent = RECENT
+        recent.append(n)
+        lazy = Lazy
+        lazy.model = lazy.model or [n]
+        setattr(Lazy, "late", n)
+        Lazy()
+        RANDOM.random()
+        Base.kinds
+        return CACHE.get(remembered(n))
 
     STARTED = time.time()
     PROCESS = os.getpid()
@@ -308,7 +421,7 @@ OWN_TO_PROCESSES = """
         LISTED.append(os.getpid())
         Counted.count += 1
         Counted.known[n] = os.getpid()
-        return n + 1
+        return aliased(n) + 1
 
     class Counted:
         count = 0
@@ -331,13 +444,20 @@ USES_OWN = """
     import own_to_processes
     from penstock import INPUTS, TASK_CODE, flow, task
 
+    class Local(own_to_processes.Base):
+        pass
+
     @task(cache_policy=INPUTS + TASK_CODE, key_name="using")
     def using(n):
         return own_to_processes.uses(n)
 
+    @task(cache_policy=INPUTS + TASK_CODE, key_name="again")
+    def again(n):
+        return own_to_processes.uses(n)
+
     @flow
     def pipeline(n):
-        return using(n)
+        return again(using(n)) - 1
 """
 
 
@@ -356,6 +476,48 @@ def test_what_a_program_sets_in_a_module_is_told_to_be_missing_on_workers(projec
     with pytest.raises(RunnerError, match=re.escape("spread_helpers.FACTOR")) as raised:
         spread.pipeline(["reaching"])
     assert "worker_setup" in str(raised.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("set_up", ["set_rate(5)", "configure(plus=5)", "register('plus', settings.set_rate)"])
+def test_what_a_program_configures_is_told_to_be_missing_on_workers(project: Project, set_up: str) -> None:
+    pipeline = project(uses_settings=USES_SETTINGS, settings_of_it=SETTINGS).pipeline
+    eval(f"settings.{set_up}", {"settings": sys.modules["settings_of_it"]})
+    with pytest.raises(RunnerError, match=r"other code than the driver: settings_of_it\.[A-Z]+ \["):
+        pipeline()
+
+
+SETTINGS = """
+    RATE = 1
+    OPTIONS = {"plus": 1}
+    KINDS = {}
+
+    def set_rate(rate):
+        global RATE
+        RATE = rate
+
+    def configure(**options):
+        OPTIONS.update(options)
+
+    def register(name, function):
+        KINDS[name] = function
+
+    def used():
+        return RATE, OPTIONS, len(KINDS)
+"""
+USES_SETTINGS = """
+    import settings_of_it
+    from penstock import INPUTS, TASK_CODE, flow, task
+    from penstock.runners import ProcessRunner
+
+    @task(cache_policy=INPUTS + TASK_CODE)
+    def using():
+        return settings_of_it.used()
+
+    @flow(runner=ProcessRunner(1))
+    def pipeline():
+        return using()
+"""
 
 
 @pytest.mark.slow

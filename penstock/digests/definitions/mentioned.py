@@ -32,15 +32,11 @@ def find(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Any:
     return list(_followed(mention, scope, is_project))[-1][-1]
 
 
-def place_of(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> tuple[str, str, Any] | None:
-    """Return the project module through which a dotted name leads last, the name in it, and the object there.
-
-    None for names that lead through none, and for those of modules.
-    """
-    module, name, found = list(_followed(mention, scope, is_project))[-1]
-    if found is BUILTIN or isinstance(found, Named | ModuleType) or not name:
-        return None
-    return module, name, found
+def places_of(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Iterator[tuple[str, str, Any]]:
+    """Yield the project modules through which a dotted name leads, with the name in each and the object there."""
+    for module, name, found in _followed(mention, scope, is_project):
+        if name and not isinstance(found, Named):
+            yield module, name, found
 
 
 def _followed(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Iterator[tuple[str, str, Any]]:

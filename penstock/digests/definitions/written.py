@@ -11,7 +11,7 @@ from typing import Any
 from penstock.digests.code.free_names import mentions
 from penstock.digests.code.syntax import class_syntax, function_syntax, module_syntax
 from penstock.digests.definitions.made_classes import is_made
-from penstock.digests.definitions.mentioned import place_of
+from penstock.digests.definitions.mentioned import places_of
 
 
 def written(value: Any) -> tuple[ast.AST, dict[str, Any], frozenset[str]] | None:
@@ -29,11 +29,12 @@ def written(value: Any) -> tuple[ast.AST, dict[str, Any], frozenset[str]] | None
 
 
 def names_of_modules(value: Any, is_project: Callable[[str], bool]) -> Iterator[tuple[str, str, Any]]:
-    """Yield the names of project modules that a piece of code uses: the module, the name in it, the object there."""
+    """Yield the names of project modules that a piece of code uses: the module, the name in it, the object there.
+
+    The object is `BUILTIN` for a name that a module of this name would hide.
+    """
     found_in = None if is_made(value) else written(value)
     if found_in is not None:
         tree, scope, inner = found_in
         for mention in mentions(tree, known=inner):
-            place = place_of(mention, scope, is_project)
-            if place is not None:
-                yield place
+            yield from places_of(mention, scope, is_project)

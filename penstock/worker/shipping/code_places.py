@@ -1,9 +1,7 @@
-"""Where code that counts in a key is found by name, and digests of what is there.
+"""Where code that counts in a key is found by name, and the parts of what is there.
 
-A place is the name of a module and a path in it, `Scale.scaled`. What is there is digested by the rules of keys: a
-function with its defaults and closure, a class by its bases, methods, attributes and fields, a constant by its value.
-The code of functions is taken as it was compiled, because driver and workers have one version of Python, and because a
-file may say something else by now. Only where a loader has changed the code (as test runners do) counts the source.
+A place is the name of a module and a path in it, `Scale.scaled`. A class at a place has parts: its bases, methods,
+attributes and fields; an object of the project has its attributes.
 """
 
 from __future__ import annotations
@@ -12,27 +10,21 @@ import enum
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from importlib.machinery import SourceFileLoader
+from collections.abc import Iterable, Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
-from penstock.digests.code.byte_code import behaviour_digest
-from penstock.digests.code.syntax import function_code_digest
-from penstock.digests.definitions.made_classes import is_special, members, plain_member
-from penstock.digests.functions import function_content
-from penstock.digests.names import MAIN_NAMES
-from penstock.digests.python import find_branch
-from penstock.digests.walk import Walk
-from penstock.errors import DigestError
+from penstock.digests.definitions.made_classes import is_special, members
+from penstock.digests.definitions.mentioned import BUILTIN
+from penstock.digests.names import MAIN_NAMES, is_project_module
+from penstock.digests.walk import attributes
 from penstock.objects.texts import kind_name, module_of
 
 Place = tuple[str, str]
 """A module, and the path of a name in it; an empty path is the module itself."""
-Contents = dict[str, str]
-"""Digests of 16 hexadecimal digits: of the object under the empty name, and of its attributes by name."""
 CODE = (FunctionType, property, classmethod, staticmethod, functools.cached_property)
 
+_CACHED = type(functools.lru_cache(len))
 _Names = list[tuple[str, str, Any]]
 _LEFT_OUT = frozenset({"__dict__", "__weakref__", "__doc__", "__module__", "__wrapped__"})
 
@@ -47,19 +39,28 @@ def places_of(reached: Iterable[tuple[Any, _Names]]) -> Iterator[tuple[Place, An
         if home is not None:
             yield home, value
         for module, name, found in names:
-            by_name = home is not None or module != _module_of(value)
-            if by_name and module not in MAIN_NAMES and found_at((module, name)) is found:
-                yield (module, name), found
+            if isinstance(found, ModuleType) and found.__name__ == f"{module}.{name}":
+                continue  # a submodule is an attribute from its first import on
+            by_name = module not in MAIN_NAMES and (home is not None or module != _module_of(value))
+            there = found_at((module, name)) if by_name else MISSING
+            if by_name and found is (BUILTIN if there is MISSING else there):
+                yield (module, name), there
+            elif by_name and isinstance(maker := found_at((module, "__getattr__")), FunctionType):
+                yield (module, "__getattr__"), maker
+            elif not isinstance(found, ModuleType) and (place := own_place(found)) is not None:
+                yield place, found  # it travels by its name
 
 
 def own_place(value: Any) -> Place | None:
-    """Return where a function, class or module can be imported from."""
+    """Return where a function, class, module or wrapped function can be imported from."""
     if isinstance(value, ModuleType):
         place = value.__name__, ""
     elif isinstance(value, FunctionType):
         place = _module_of(value), value.__qualname__
     elif isinstance(value, type):
         place = _module_of(value), kind_name(value)
+    elif isinstance(value, _CACHED):
+        place = str(value.__module__), value.__qualname__
     else:
         return None
     return place if place[0] not in MAIN_NAMES and found_at(place) is value else None
@@ -82,37 +83,66 @@ def found_at(place: Place) -> Any:
 MISSING = object()
 
 
-def is_changed_by_its_loader(module: str) -> bool:
-    """Return whether a module may run other code than its source compiles to."""
-    loaded = sys.modules.get(module)
-    return loaded is not None and type(vars(loaded).get("__loader__")) is not SourceFileLoader
+def parts_at(place: Place, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield an object at a place under the empty name, and the parts that count with it.
 
-
-def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield an object under the empty name, and the attributes that count with it. Of a module, what it defines."""
-    if isinstance(value, ModuleType):
+    Of a module by itself, all that it defines.
+    """
+    if isinstance(value, ModuleType) and not place[1]:
         for name, item in list(vars(value).items()):
             if isinstance(item, FunctionType | type) and _module_of(item) == value.__name__:
                 yield from _inside(name, item)
-        return
-    yield "", value
-    if isinstance(value, FunctionType):
+            elif not (is_special(name) or isinstance(item, ModuleType | FunctionType | type)):
+                yield name, item
+    elif value is not MISSING:
+        yield from _parts_of(value)
+
+
+def _parts_of(value: Any) -> Iterator[tuple[str, Any]]:
+    yield "", type(value) if is_plain_object(value) else value
+    if isinstance(value, FunctionType) and is_project_module(_module_of(value)):
         yield from ((name, item) for name, item in vars(value).items() if name not in _LEFT_OUT)
     elif isinstance(value, type):
-        for name, item in members(value, annotated=False):
-            if isinstance(item, type) and kind_name(item) == f"{kind_name(value)}.{name}":
-                yield from _inside(name, item)
-            elif name not in _LEFT_OUT and not _is_generated(name, item):
+        yield from _parts_of_class(value)
+    elif is_plain_object(value):
+        yield from attributes(value).items()
+
+
+def is_plain_object(value: Any) -> bool:
+    """Return whether a value is an object of the project that holds nothing but attributes."""
+    kind = type(value)
+    return kind.__base__ is object and is_project_module(module_of(kind)) and not isinstance(kind, enum.EnumType)
+
+
+def _parts_of_class(cls: type) -> Iterator[tuple[str, Any]]:
+    held = vars(cls)
+    yield "<metaclass>", type(cls)
+    yield "<bases>", held.get("__orig_bases__")
+    for name, item in members(cls, annotated=False):
+        is_own = isinstance(item, type) and kind_name(item) == f"{kind_name(cls)}.{name}"
+        if is_own or is_plain_object(item):
+            yield from _inside(name, item)
+        elif name not in _LEFT_OUT and not _is_generated(name, item):
+            yield name, item
+    for name, item in held.items():
+        of_enum = isinstance(cls, enum.EnumType) and not (is_special(name) or isinstance(item, cls))
+        if of_enum and not name.startswith("_") and name not in vars(cls)["_member_map_"]:
+            if not isinstance(item, CODE) or _is_written_in(item, cls):  # of these, only the members were listed
                 yield name, item
-        yield from _defaults_of_models(value)
-        if isinstance(value, enum.EnumType):  # of these, only the members were listed
-            for name, item in vars(value).items():
-                if isinstance(item, CODE) and _is_written_in(item, value):
-                    yield name, plain_member(item)
+        elif is_special(name) and name not in _OF_PYTHON and _is_behaviour(item):
+            yield name, item
+    yield from _fields_of_models(cls)
+
+
+def _is_behaviour(item: Any) -> bool:
+    """Return whether a special attribute says how objects behave, and is no plain function, which is listed anyway."""
+    if isinstance(item, FunctionType | property):
+        return False
+    return callable(item) or isinstance(item, int | float | str | staticmethod | classmethod)
 
 
 def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    return ((f"{name}.{inner}".rstrip("."), part) for inner, part in parts_of(value))
+    return ((f"{name}.{inner}".rstrip("."), part) for inner, part in _parts_of(value))
 
 
 def _is_generated(name: str, item: Any) -> bool:
@@ -125,39 +155,27 @@ def _is_written_in(item: Any, cls: type) -> bool:
     return not isinstance(inner, FunctionType) or _module_of(inner) == cls.__module__
 
 
-def _defaults_of_models(cls: type) -> Iterator[tuple[str, Any]]:
-    """Yield the defaults of fields of pydantic, attrs and msgspec, which are no attributes of the class."""
+def _fields_of_models(cls: type) -> Iterator[tuple[str, Any]]:
+    """Yield what pydantic, attrs and msgspec keep of fields, which are no attributes of the class."""
     held = vars(cls)
     fields = held.get("__pydantic_fields__")
     named = list(fields.items()) if isinstance(fields, dict) else []
-    listed = held.get("__attrs_attrs__", ())
-    named += [(str(getattr(field, "name", "")), field) for field in listed if isinstance(listed, tuple)]
+    listed = held.get("__attrs_attrs__")
+    named += [(str(getattr(field, "name", "")), field) for field in listed] if isinstance(listed, tuple) else []
     for name, field in named:
-        for part in ("default", "default_factory"):
+        for part in _OF_FIELDS:
             yield f"<{part} of {name}>", getattr(field, part, None)
-    if "__struct_defaults__" in held:
-        yield "<defaults>", held["__struct_defaults__"]
+    of_msgspec = hasattr(cls, "__struct_fields__")
+    if of_msgspec:
+        yield "<defaults>", getattr(cls, "__struct_defaults__", ())
+    if named or of_msgspec:
+        yield "<annotations>", held.get("__annotations__")
 
 
-def digest_of(value: Any, *, by_source: bool) -> str:
-    """Return the digest (16 hexadecimal digits) of what is at a place; the name of its class if it has none."""
-    code: Callable[[FunctionType], bytes] = function_code_digest if by_source else _compiled
-    walk = Walk(None, find_branch, code)
-    try:
-        if isinstance(value, FunctionType):
-            return walk.run(lambda fn: function_content(fn, walk), value, "", "").hex()[:16]
-        if isinstance(value, functools.cached_property):
-            value = value.func
-        return walk.run(walk.of, plain_member(value), "", "").hex()[:16]
-    except Exception as error:  # noqa: BLE001 (not all attributes of a class count in keys, and any may be odd)
-        if by_source and isinstance(value, FunctionType) and isinstance(error, DigestError):
-            return UNKNOWN
-        return f"a {kind_name(type(value))}"
-
-
-UNKNOWN = "?"
-"""Instead of the digest of a function whose source was not found."""
-
-
-def _compiled(fn: FunctionType) -> bytes:
-    return behaviour_digest(fn).encode()
+_OF_FIELDS = ("default", "default_factory", "converter", "validator", "annotation", "metadata", "alias")
+_OF_PYTHON = frozenset(
+    {"__annotate__", "__annotate_func__", "__class__", "__class_getitem__", "__doc__", "__firstlineno__", "__hash__"}
+    | {"__init_subclass__", "__module__", "__new__", "__qualname__", "__signature__", "__slots__"}
+    | {"__subclasshook__", "__dict__", "__weakref__", "__wrapped__", "__pydantic_root_model__"}
+)
+"""Special attributes that Python or a package makes, or that change nothing."""

@@ -1,7 +1,7 @@
-"""Which names of a module hold something of each process's own, such as the time of its start or what it remembers.
+"""Which names of modules hold something of each process's own, such as the time of its start or what it remembers.
 
-Judged by the source of the module: functions assign such a name or change what it holds, or its value is made from a
-clock, a process, a machine or chance.
+The source decides. Such a name begins empty, or with None or a count of 0 that functions change; or it is made from a
+clock, a process, a machine or chance. What begins with something else is a setting or a definition.
 """
 
 from __future__ import annotations
@@ -9,89 +9,191 @@ from __future__ import annotations
 import ast
 import os
 import pathlib
-from collections.abc import Iterator
+import sys
+from dataclasses import dataclass, field
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
 from penstock.digests.code.syntax import module_syntax
+from penstock.digests.names import is_project_module
 from penstock.errors import DigestError
-from penstock.worker.shipping.code_places import CODE
 
-_CHANGING = frozenset(
-    {"add", "append", "appendleft", "clear", "discard", "extend", "extendleft", "insert", "move_to_end", "pop"}
-    | {"popitem", "popleft", "put", "register", "remove", "setdefault", "update"}
-)
-_OF_PROCESSES = frozenset(
-    {"argv", "cpu_count", "executable", "get_ident", "getpid", "getppid", "tempfile", "gettempdir", "mkdtemp"}
-    | {"mkstemp", "monotonic", "now", "perf_counter", "perf_counter_ns", "process_time", "time", "time_ns", "today"}
-    | {"utcnow", "choice", "randint", "random", "secrets", "token_bytes", "token_hex", "urandom", "uuid1", "uuid4"}
-    | {"getfqdn", "gethostname", "getnode", "getpass", "getuser", "__file__", "cwd", "expanduser", "getcwd", "home"}
-)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_SUBCLASSING = frozenset({"__init_subclass__", "__set_name__"})
+_MAKING = frozenset({"__init__", "__new__", "__post_init__", "__attrs_post_init__", "model_post_init"})
+_CONTAINERS = frozenset(
+    {"Counter", "LRUCache", "OrderedDict", "Queue", "SimpleQueue", "TTLCache", "WeakKeyDictionary", "WeakSet"}
+    | {"WeakValueDictionary", "defaultdict", "deque", "dict", "list", "set"}
+)
+_CLOCKS = frozenset(
+    {
+        "cpu_count",
+        "get_ident",
+        "getfqdn",
+        "gethostname",
+        "getnode",
+        "getpid",
+        "getppid",
+        "getuser",
+        "mkdtemp",
+        "mkstemp",
+    }
+    | {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "process_time_ns", "time_ns"}
+    | {"token_bytes", "token_hex", "token_urlsafe", "urandom", "utcnow", "uuid1", "uuid4", "SystemRandom"}
+)
+"""Functions whose answers are each process's own, whatever they are asked."""
+_CLOCKS_OF = frozenset(
+    {"time.time", "datetime.now", "datetime.today", "date.today", "random.random", "random.randint", "random.choice"}
+    | {"random.getrandbits", "secrets.choice", "Path.cwd", "Path.home", "os.getcwd"}
+)
+_BARE = frozenset({"time", "random", "now", "today"})
+_MOST_MODULES = 500
 
 
-def is_of_process(module: ModuleType, path: str, value: Any) -> bool:
-    """Return whether a constant of a module, or an attribute of a class in it, differs between processes by intent.
+def is_of_process(module: ModuleType, path: str, value: Any, *, holds_code: bool = False) -> bool:
+    """Return whether a constant of a module, or an attribute in it, differs between processes by intent.
 
-    Of a function or class, only whether functions assign its name. False without a source. Names of one spelling are
-    not told apart.
+    A container that `holds_code` is a registry, and only differs by intent if subclasses fill it. False without a
+    source. Names of one spelling are not told apart.
     """
-    try:
-        tree = module_syntax(module)
-    except (DigestError, SyntaxError):
-        return False
-    *owner, name = path.split(".")
-    inside = list(_in_functions(tree))
-    if any(isinstance(node, ast.Global) and name in node.names for node in inside):
+    name = path.rpartition(".")[2]
+    module = _home(module, name, value)
+    source = _walked(module)
+    if holds_code:
+        return any(_name_of(node) == name for node in source.subclassing)
+    made = _assigned(source.outside, name)
+    of_objects = not made
+    if of_objects:
+        made = _assigned(source.making, name, attributes=True) or _assigned(source.inside, name, attributes=True)
+    if made and (all(map(_is_container, made)) or all(_is_made_here(node, value) for node in made)):
         return True
-    if isinstance(value, (*CODE, type)):
+    if isinstance(value, _CODE_KINDS) or not all(map(_is_nothing, made)):
         return False
-    owners = frozenset({"cls", "__class__", *owner[-1:]})
-    return any(_changes(node, name, owners) for node in inside) or any(
-        _is_made_here(made, value) for made in _assigned(tree, name)
-    )
+    counts = bool(made) and all(isinstance(node, ast.Constant) and node.value == 0 for node in made)
+    owner = "" if of_objects else "self"
+    return any(_changes(other, name, counts=counts, other_than=owner) for other in [module, *_project_modules()])
 
 
-def _in_functions(tree: ast.AST) -> Iterator[ast.AST]:
-    for node in ast.walk(tree):
-        if isinstance(node, _FUNCTIONS):
-            yield from ast.walk(node)
+def _home(module: ModuleType, name: str, value: Any) -> ModuleType:
+    """Return the module that defines a name, if this one has imported it."""
+    if _assigned(_walked(module).outside, name) or name not in vars(module):
+        return module
+    same = (other for other in _project_modules() if vars(other).get(name) is value)
+    return next((other for other in same if _assigned(_walked(other).outside, name)), module)
 
 
-def _changes(node: ast.AST, name: str, owners: frozenset[str]) -> bool:
-    """Return whether a node assigns a name as an attribute of its class, or changes what it holds."""
-    if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
-        if node.attr == name:
-            owner = node.value
-            return isinstance(owner, ast.Call) or any(_is_named(owner, known) for known in owners)
-        return _is_named(node.value, name)
-    if isinstance(node, ast.Subscript):
-        return not isinstance(node.ctx, ast.Load) and _is_named(node.value, name)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        return node.func.attr in _CHANGING and _is_named(node.func.value, name)
-    return False
+def _is_nothing(made: ast.expr) -> bool:
+    return isinstance(made, ast.Constant) and made.value in (None, 0) and made.value is not False
 
 
-def _is_named(node: ast.AST, name: str) -> bool:
-    return (isinstance(node, ast.Name) and node.id == name) or (isinstance(node, ast.Attribute) and node.attr == name)
+_CODE_KINDS = (type, type(lambda: None), property, classmethod, staticmethod)
 
 
-def _assigned(tree: ast.AST, name: str) -> Iterator[ast.expr]:
-    """Yield what is assigned to a name outside of functions."""
-    stack = [tree]
+def _project_modules() -> list[ModuleType]:
+    loaded = [module for module in list(sys.modules.values()) if type(module) is ModuleType]
+    return [module for module in loaded if is_project_module(module.__name__)][:_MOST_MODULES]
+
+
+@dataclass
+class _Source:
+    """The nodes of a module's syntax tree."""
+
+    outside: list[ast.AST] = field(default_factory=list)
+    inside: list[ast.AST] = field(default_factory=list)
+    """In functions."""
+    making: list[ast.AST] = field(default_factory=list)
+    """In functions that make objects."""
+    subclassing: list[ast.AST] = field(default_factory=list)
+    """In functions that a new subclass calls."""
+
+
+@lru_cache(maxsize=64)
+def _walked(module: ModuleType) -> _Source:
+    source = _Source()
+    try:
+        stack: list[tuple[ast.AST, list[ast.AST]]] = [(module_syntax(module), source.outside)]
+    except (DigestError, SyntaxError, AttributeError):
+        return source
     while stack:
-        node = stack.pop()
+        node, found = stack.pop()
+        found.append(node)
         if isinstance(node, _FUNCTIONS):
-            continue
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        made = getattr(node, "value", None)
-        if isinstance(made, ast.expr) and any(target is not None and _is_named(target, name) for target in targets):
-            yield made
-        stack.extend(ast.iter_child_nodes(node))
+            name = getattr(node, "name", "")
+            found = source.making if name in _MAKING else source.inside
+            found = source.subclassing if name in _SUBCLASSING else found
+        stack.extend((child, found) for child in ast.iter_child_nodes(node))
+    return source
+
+
+def _assigned(nodes: list[ast.AST], name: str, *, attributes: bool = False) -> list[ast.expr]:
+    """Return what is assigned to a name, or else to attributes of that name."""
+    kind = ast.Attribute if attributes else ast.Name
+    found: list[ast.expr] = []
+    for node in nodes:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(target, kind) and _name_of(target) == name for target in targets):
+                found.append(node.value)
+    return found
+
+
+def _name_of(node: ast.AST) -> str:
+    return str(getattr(node, "id", getattr(node, "attr", "")))
+
+
+def _is_container(made: ast.expr) -> bool:
+    """Return whether an expression makes an empty container."""
+    if isinstance(made, ast.Dict | ast.List):
+        return not (made.keys if isinstance(made, ast.Dict) else made.elts)
+    if not isinstance(made, ast.Call):
+        return False
+    factories = [each.value for each in made.keywords if each.arg in ("default_factory", "factory")]
+    if factories:  # of a field
+        return all(_name_of(factory) in _CONTAINERS for factory in factories)
+    name = _name_of(made.func)
+    if name in ("defaultdict", "TTLCache", "LRUCache"):
+        return True
+    return name in _CONTAINERS and not made.args and (name == "deque" or not made.keywords)
 
 
 def _is_made_here(made: ast.expr, value: Any) -> bool:
-    names = {getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(made)}
-    is_place = isinstance(value, pathlib.PurePath) or (type(value) is str and (os.sep in value or "\\" in value))
-    computed = any(isinstance(node, ast.Call | ast.BinOp | ast.Subscript) for node in ast.walk(made))
-    return bool(names & _OF_PROCESSES) or (is_place and computed)
+    """Return whether a value is a time, a number of a process or machine, chance, or a place that was looked up."""
+    if isinstance(value, pathlib.PurePath) or (type(value) is str and os.path.isabs(value)):
+        return any(isinstance(node, ast.Call | ast.BinOp | ast.Subscript) for node in ast.walk(made))
+    return any(_asks_the_process(node) for node in ast.walk(made))
+
+
+def _asks_the_process(node: ast.AST) -> bool:
+    if isinstance(node, ast.Attribute):
+        return node.attr in ("argv", "executable") and _name_of(node.value) == "sys"
+    if not isinstance(node, ast.Call):
+        return False
+    name = _name_of(node.func)
+    if isinstance(node.func, ast.Name):
+        return name in (*_CLOCKS, "hash", "id") or (name in _BARE and not node.args)
+    return name in _CLOCKS or f"{_name_of(node.func.value)}.{name}" in _CLOCKS_OF  # type: ignore[attr-defined]
+
+
+def _changes(module: ModuleType, name: str, *, counts: bool, other_than: str) -> bool:
+    """Return whether a module's functions assign a name that was None, or count with one that was 0."""
+    return any(
+        _assigns(node, name, counts=counts, other_than=other_than)
+        for node in [*_walked(module).inside, *_walked(module).making]
+    )
+
+
+def _assigns(node: ast.AST, name: str, *, counts: bool, other_than: str) -> bool:
+    if isinstance(node, ast.AugAssign):
+        return _name_of(node.target) == name
+    if counts:
+        return False
+    if isinstance(node, ast.Global):
+        return name in node.names
+    if isinstance(node, ast.Attribute):
+        return node.attr == name and not isinstance(node.ctx, ast.Load) and _name_of(node.value) != other_than
+    if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+        return isinstance(node.slice, ast.Constant) and node.slice.value == name
+    if isinstance(node, ast.Call) and _name_of(node.func) == "setattr" and len(node.args) > 1:
+        return isinstance(node.args[1], ast.Constant) and node.args[1].value == name
+    return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,28 +19,16 @@ from penstock.digests.names import is_project_module
 from penstock.digests.sources import behind, reached
 from penstock.errors import DigestError, RunnerError
 from penstock.worker.messages import ShippedTask
-from penstock.worker.shipping.code_places import (
-    CODE,
-    MISSING,
-    UNKNOWN,
-    Contents,
-    Place,
-    digest_of,
-    found_at,
-    is_changed_by_its_loader,
-    parts_of,
-    places_of,
-)
+from penstock.worker.shipping.code_contents import content_digest, is_changed_by_its_loader
+from penstock.worker.shipping.code_places import CODE, MISSING, Place, found_at, parts_at, places_of
 from penstock.worker.shipping.process_state import is_of_process
 
-Code = dict[Place, tuple[bool, Contents]]
-"""By place: whether the source of functions was digested, and the digests."""
+Code = dict[Place, tuple[bool, dict[str, str]]]
+"""By place: whether the source of functions was digested, and the digest of each part."""
 
 _SHOWN = 3
 _known: WeakKeyDictionary[Any, tuple[str, Code]] = WeakKeyDictionary()
 """By function: the digest of its code, and what was said of it."""
-_seen: WeakKeyDictionary[ModuleType, tuple[Any, dict[tuple[str, bool], str]]] = WeakKeyDictionary()
-"""Constants of a module, as it was loaded, when they were first compared: a counter goes on while tasks run."""
 
 
 def code_of(shipped_task: ShippedTask) -> Code:
@@ -64,9 +52,9 @@ def code_of(shipped_task: ShippedTask) -> Code:
     return code
 
 
-def _contents(place: Place, value: Any) -> tuple[bool, Contents]:
+def _contents(place: Place, value: Any) -> tuple[bool, dict[str, str]]:
     by_source = is_changed_by_its_loader(place[0])
-    return by_source, {name: digest_of(part, by_source=by_source) for name, part in parts_of(value)}
+    return by_source, {name: content_digest(part, by_source=by_source) for name, part in parts_at(place, value)}
 
 
 def check_code(shipped_task: ShippedTask) -> None:
@@ -88,31 +76,22 @@ def check_code(shipped_task: ShippedTask) -> None:
     )
 
 
-def _differing(code: Code) -> Iterable[Place]:
+def _differing(code: Code) -> Iterator[Place]:
+    """Yield the places where this process has something else, or code that the driver does not have."""
     for place, (by_source, told) in code.items():
         module = _imported(place[0])
         if module is None:
             continue
         value = found_at(place)
-        parts = dict(parts_of(value)) if value is not MISSING else {}
-        for name, there in told.items():
+        parts = dict(parts_at(place, value))
+        added = [name for name, part in parts.items() if isinstance(part, CODE) or name.startswith("<")]
+        for name in dict.fromkeys([*told, *added]):
             path = ".".join(filter(None, (place[1], name)))
-            part = parts.get(name, MISSING)
-            here = _here(module, path, part, by_source)
-            if here != there and UNKNOWN not in (here, there) and not is_of_process(module, path, part):
+            part, there = parts.get(name, MISSING), told.get(name)
+            here = None if part is MISSING else content_digest(part, by_source=by_source)
+            holds_code = (there or "").startswith("!") or (here or "").startswith("!")
+            if here != there and not is_of_process(module, path, part, holds_code=holds_code):
                 yield place[0], path
-
-
-def _here(module: ModuleType, path: str, part: Any, by_source: bool) -> str | None:
-    if part is MISSING or isinstance(part, (*CODE, type)):
-        return None if part is MISSING else digest_of(part, by_source=by_source)
-    loaded = vars(module).get("__spec__")
-    known = _seen.get(module)
-    if known is None or known[0] is not loaded:  # reloading makes another
-        known = _seen[module] = (loaded, {})
-    if (path, by_source) not in known[1]:
-        known[1][path, by_source] = digest_of(part, by_source=by_source)
-    return known[1][path, by_source]
 
 
 def _imported(name: str) -> ModuleType | None:
