@@ -32,7 +32,7 @@ def active_customers(lines: pl.DataFrame, start: dt.date, end: dt.date) -> pl.Da
 @task(cache_policy=BY_INPUTS)
 def churn_labels(features: pl.DataFrame, active: list[pl.DataFrame]) -> pl.DataFrame:
     """For each customer of the feature table, in its order: did no partition see an order in the period?"""
-    churned = ~pl.col("customer").is_in(pl.concat(active)["customer"].implode())
+    churned = ~pl.col("customer").is_in(pl.concat(active)["customer"].to_list())
     return features.select("customer", churned=churned)
 
 

@@ -189,6 +189,8 @@ def _check_loaded(text: str, fn: FunctionType, where: str) -> None:
 
 
 def _source_text(filename: str, module_globals: dict[str, Any]) -> str:
+    if filename == "<string>":  # of any `exec`; Python 3.13 has the text of `python -c` there
+        return ""
     # linecache also knows notebook cells and modules in zip files. checkcache drops files that changed.
     linecache.checkcache(filename)
     lines = linecache.getlines(filename, module_globals)
