@@ -17,6 +17,7 @@ import ipaddress
 import operator
 import pathlib
 import re
+import sys
 import types
 import uuid
 import zoneinfo
@@ -32,7 +33,7 @@ IMMUTABLE: frozenset[type] = frozenset({
     *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone, zoneinfo.ZoneInfo),
     *(decimal.Decimal, fractions.Fraction, uuid.UUID, re.Pattern),
     *(ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network),
-    *(type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
+    *(type, types.ModuleType),
 })  # fmt: skip
 """Types of immutable values."""
 _IMMUTABLE_BASES = (enum.Enum, pathlib.PurePath, type)
@@ -69,6 +70,11 @@ def immutable(value: Any) -> bool:
             seen.add(id(part))
             if not IMMUTABLE.issuperset(map(type, part)):
                 stack.extend(part)
+        elif kind is types.BuiltinFunctionType:
+            stack.append(part.__self__)
+        elif kind is types.FunctionType:
+            if not _holds_nothing(part):
+                return False
         elif not is_frozen(part):
             return False
     return True
@@ -77,8 +83,10 @@ def immutable(value: Any) -> bool:
 def copy_as_far(value: Any, shared: list[Any]) -> Any:
     """Return a copy like `own_copy`, also of dataclasses. Parts of unknown types are kept and added to `shared`."""
     kind = type(value)
-    if kind is types.FunctionType and (value.__closure__ or value.__defaults__ or value.__kwdefaults__):
-        shared.append(value)  # its parts may be mutable
+    if kind is types.FunctionType:
+        if not _holds_nothing(value):
+            shared.append(value)  # its parts may be mutable
+        return value
     return value if kind in IMMUTABLE else _copy(value, _Done(shared))
 
 
@@ -179,6 +187,54 @@ def _copy_memory(value: Any, done: _Done) -> Any:
     return done.setdefault(id(value), new.toreadonly() if value.readonly else new)
 
 
+def _holds_nothing(fn: types.FunctionType) -> bool:
+    """Return whether a function has no state of its own, or is one of a module, whose state belongs to the process."""
+    if not (fn.__closure__ or vars(fn)) and immutable((fn.__defaults__, *(fn.__kwdefaults__ or {}).values())):
+        return True
+    found: Any = sys.modules.get(fn.__module__)
+    for name in fn.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is fn
+
+
+def _copy_function(value: Any, done: _Done) -> Any:
+    """Return a function of the same code with copies of what it holds. Variables that functions share stay shared."""
+    if _holds_nothing(value):
+        return value
+    cells = tuple(done.setdefault(id(cell), types.CellType()) for cell in value.__closure__ or ())
+    new = types.FunctionType(value.__code__, value.__globals__, value.__name__, None, cells or None)
+    done[id(value)] = new
+    for own, cell in zip(cells, value.__closure__ or (), strict=True):
+        if not _is_set(own) and _is_set(cell):
+            own.cell_contents = cell.cell_contents  # whoever refers back to it finds it
+            own.cell_contents = _copy(cell.cell_contents, done)
+    new.__defaults__ = _copy(value.__defaults__, done)
+    new.__kwdefaults__ = _copy(value.__kwdefaults__, done)
+    vars(new).update(_copy(vars(value), done))
+    new.__qualname__, new.__module__, new.__doc__ = value.__qualname__, value.__module__, value.__doc__
+    new.__annotations__ = value.__annotations__
+    return new
+
+
+def _is_set(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 (it raises if there is nothing)
+    except ValueError:
+        return False
+    return True
+
+
+def _copy_builtin(value: Any, done: _Done) -> Any:
+    """Return a method of a copy of the object that it belongs to; a function of a module itself."""
+    owner = value.__self__
+    return value if owner is None or immutable(owner) else getattr(_copy(owner, done), value.__name__)
+
+
+def _copy_method(value: Any, done: _Done) -> Any:
+    owner = value.__self__
+    return value if immutable(owner) else types.MethodType(value.__func__, _copy(owner, done))
+
+
 def _copy_namespace(value: Any, done: _Done) -> Any:
     new = done[id(value)] = types.SimpleNamespace()
     vars(new).update(zip(vars(value), _parts(vars(value).values(), done), strict=True))
@@ -213,6 +269,7 @@ _CONTAINERS: dict[type, Callable[[Any, _Done], Any]] = {
     Counter: _copy_dict, set: _copy_set, tuple: _copy_tuple, frozenset: _copy_tuple,
     bytearray: lambda value, done: done.setdefault(id(value), value[:]),
     array.array: lambda value, done: done.setdefault(id(value), value[:]),
+    types.FunctionType: _copy_function, types.BuiltinFunctionType: _copy_builtin, types.MethodType: _copy_method,
     types.MappingProxyType: _copy_proxy, types.SimpleNamespace: _copy_namespace, memoryview: _copy_memory,
     **dict.fromkeys(_VIEWS, _copy_view),
 }  # fmt: skip

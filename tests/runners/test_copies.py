@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from penstock import INPUTS, flow, task
-from penstock.errors import SerializationError
+from penstock.errors import SerializationError, TracingError
 from penstock.objects.copies import own_copy
 from penstock.objects.live import dumps
 from penstock.objects.package_copies import CannotCopy
@@ -226,3 +226,83 @@ def test_a_small_value_that_an_engine_holds_keeps_its_read_only_arrays() -> None
     handle = pack(_arrays.fn() | {"large": None})
     assert isinstance(handle, Pickled)
     assert _writeable.fn({name: array for name, array in read_value(handle).items() if name != "large"}) == {"base"}
+
+
+def _numbers() -> dict[str, list[int]]:
+    return {"list": [1]}
+
+
+def _adder() -> Any:
+    total = [1]
+
+    def add(number: int) -> list[int]:
+        total.append(number)
+        return total
+
+    return add
+
+
+def _counter() -> Any:
+    count = 0
+
+    def counted() -> int:
+        nonlocal count
+        count += 1
+        return count
+
+    return counted
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+def test_a_method_that_a_future_gives_changes_nothing_of_what_tasks_get(cached: bool) -> None:
+    numbers = task(cache_policy=INPUTS if cached else None)(_numbers)
+    shows = task(cache_policy=INPUTS if cached else None)(repr)
+
+    @flow
+    def asks() -> list[str]:
+        part = numbers()["list"]
+        held = part.append.result()
+        held(2)
+        with pytest.raises(TracingError, match="changed by a call"):
+            part.append(3)
+        return [shows(part), shows(numbers()["list"])]
+
+    for _ in range(2):
+        assert asks() == ["[1]", "[1]"]
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+def test_a_function_that_a_task_returns_shares_no_variables_with_that_of_another_future(cached: bool) -> None:
+    adder = task(cache_policy=INPUTS if cached else None)(_adder)
+    counter = task(cache_policy=INPUTS if cached else None)(_counter)
+
+    @task
+    def adds(add: Any) -> Any:
+        return add(5)
+
+    @flow
+    def asks() -> list[Any]:
+        first, second = adder(), adder()
+        first.result()(2)
+        one, other = counter(), counter()
+        one.result()()
+        return [second.result()(3), adds(adder()), other.result()()]
+
+    for _ in range(2):
+        assert asks() == [[1, 3], [1, 5], 1]
+
+
+def test_copies_of_functions_share_the_variables_that_the_originals_share() -> None:
+    def pair() -> Any:
+        count = 0
+
+        def add() -> None:
+            nonlocal count
+            count += 1
+
+        return add, lambda: count
+
+    add, count = pair()
+    own_add, own_count = copied((add, count))
+    own_add()
+    assert (count(), own_count()) == (0, 1)
