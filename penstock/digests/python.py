@@ -344,7 +344,7 @@ def _refuse(value: Any, _: Walk) -> bytes:
     kind = stable_name(type(value)).replace(":", ".")
     if isinstance(value, io.IOBase):
         because = "an open file is not its content (pass its path, and use Files(parameter=...))"
-    elif hasattr(value, "__next__") or hasattr(value, "__anext__"):
+    elif hasattr(type(value), "__next__") or hasattr(type(value), "__anext__"):
         because = "reading it would consume it"
     else:
         because = "nothing defines which parts of it are the same in another process"

@@ -6,8 +6,10 @@ be pickled; this module lists those that do not, and the most common ones, for b
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
+from collections.abc import Callable
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
@@ -80,12 +82,30 @@ class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # untyped
             why = _ARRAY if (module_of(kind), kind_name(kind)) == ("numpy", "ndarray") else _what(kind)
             self._known[kind] = why
         if why is None or obj is sys.stdout or obj is sys.stderr:  # these two exist in every process
-            return super().reducer_override(obj)
+            return _reduced_cached(obj) if kind is _CACHED else super().reducer_override(obj)
         if why is _ARRAY:
             return _reduced_array(obj)
         if why is _COLLECTION:
             return cloudpickle.loads, (cloudpickle.dumps(obj),)
         raise LiveValue(obj, why)
+
+
+def _reduced_cached(function: Any) -> Any:
+    """Return how to pickle a function of `lru_cache`: by name if it can be imported, else with the function in it."""
+    found: Any = None if function.__module__ in _SCRIPTS else sys.modules.get(function.__module__)
+    for name in function.__qualname__.split("."):
+        found = getattr(found, name, None)
+    if found is function:
+        return NotImplemented
+    return _cached_again, (function.__wrapped__, function.cache_parameters())
+
+
+def _cached_again(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
+_CACHED = type(functools.lru_cache(len))
+_SCRIPTS = ("__main__", "__mp_main__")  # workers have another
 
 
 def _reduced_array(array: Any) -> Any:
