@@ -1,4 +1,4 @@
-"""The attempts of one call of a flow: how many there are, what is around each, and what comes of the last."""
+"""The attempts of one call of a flow: how many there are, what surrounds each, and the result of the last."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _begun: ContextVar[list[str] | None] = ContextVar("penstock_begun", default=None
 
 @contextmanager
 def noting_runs() -> Iterator[list[str]]:
-    """Collect the names of the flows that begin to run in the block."""
+    """Yield a list that receives the names of the flows that start to run in the block."""
     names: list[str] = []
     token = _begun.set(names)
     try:
@@ -44,7 +44,7 @@ def noting_runs() -> Iterator[list[str]]:
 
 
 class Attempt(ABC):
-    """One attempt: a block, sync or async, in which the flow function is called; `returned` takes what it returned."""
+    """One attempt: a block, sync or async, in which the flow function is called. Set `returned` to its value."""
 
     returned: Any = None
     _exits: ExitStack
@@ -82,30 +82,30 @@ class Attempt(ABC):
         return False
 
     def _ends_with(self, failure: BaseException) -> bool:
-        """Leave what is around the function with this error; raise it if nothing there settles it."""
+        """Exit the surrounding contexts with this error. Raises it unless one of them suppresses it."""
         if not self._exits.__exit__(type(failure), failure, failure.__traceback__):
             raise failure
         return False
 
     @abstractmethod
     def _begin(self, exits: ExitStack) -> None:
-        """Enter what is around the function."""
+        """Enter the contexts that surround the function."""
 
     def _finish(self) -> None:  # noqa: B027 (most need not)
-        """Wait for what the function returned, within all that `_begin` entered."""
+        """Wait for the futures that the function returned, inside the contexts that `_begin` entered."""
 
     async def _finish_async(self) -> None:  # noqa: B027 (most need not)
-        """As `_finish`, without holding the event loop up."""
+        """Do what `_finish` does without blocking the event loop."""
 
     async def _failed_async(self, error: BaseException) -> None:  # noqa: B027 (most need not)
-        """Wait for what goes on after the function has raised, without holding the event loop up."""
+        """Wait for calls that still run after the function raised, without blocking the event loop."""
 
 
 A = TypeVar("A", bound=Attempt)
 
 
 class Attempts(ABC, Generic[A]):
-    """Iterate to get one attempt after the other, with the pauses between them; afterwards `last` is the final one.
+    """Iterates over attempts, with the delays between them. Afterwards, `last` is the final attempt.
 
     Not a generator: an exception of the user's function, `StopIteration` among them, passes through none of this.
     """
@@ -140,11 +140,11 @@ class Attempts(ABC, Generic[A]):
 
     @abstractmethod
     def attempt(self) -> A:
-        """Make the attempt of number `count`."""
+        """Return the attempt with the number `count`."""
 
     @abstractmethod
     def again(self) -> bool:
-        """Whether the last attempt failed in a way that retries are for. May raise what ends them all."""
+        """Return whether the last attempt failed and may be retried. Raises an error that ends all attempts."""
 
     def _over(self) -> bool:
         return self.count > 0 and not self.again()
@@ -164,7 +164,7 @@ class Attempts(ABC, Generic[A]):
 
 
 class JoinedAttempts(Attempts["JoinedAttempt"]):
-    """The attempts of a flow that was called inside of another: each has a frame of its own in the same graph."""
+    """The attempts of a flow called inside another flow: each has a frame of its own in the same graph."""
 
     def __init__(self, options: FlowOptions, trace: Trace, frame: Callable[[], FlowFrame]) -> None:
         super().__init__(options)
@@ -182,7 +182,7 @@ class JoinedAttempts(Attempts["JoinedAttempt"]):
 
 
 class JoinedAttempt(Attempt):
-    """A flow without retries lets its errors pass, and need not wait to know what its calls came to."""
+    """Without retries, errors pass, and the call does not wait for the outcome of its tasks."""
 
     def __init__(self, attempts: JoinedAttempts, frame: FlowFrame) -> None:
         self.failure: BaseException | None = None
@@ -211,7 +211,7 @@ class JoinedAttempt(Attempt):
 
 
 class RunsByItself(Protocol):
-    """What a run needs of its flow."""
+    """The parts of a flow that a run uses."""
 
     fn: Callable[..., Any]
     options: FlowOptions
@@ -223,7 +223,7 @@ class RunsByItself(Protocol):
 
 
 class RunAttempts(Attempts["RunAttempt"]):
-    """The attempts of a run: same id and record, a new graph each time."""
+    """The attempts of a run: they share an id and a record, and each has a new graph."""
 
     def __init__(
         self,
@@ -283,7 +283,7 @@ class RunAttempts(Attempts["RunAttempt"]):
 
 
 class RunAttempt(Attempt):
-    """Its end is the run's: what the function returned is waited for, and what it raised is in `active.run`."""
+    """An attempt of a run. At its end, returned futures are resolved, and errors are kept in `active.run`."""
 
     def __init__(self, active: ActiveRun) -> None:
         self.active = active

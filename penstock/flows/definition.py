@@ -1,4 +1,4 @@
-"""Flows: called they run, and they say what a run would do, or how their graph looks."""
+"""Flows: run one by calling it, plan what a run would do, or trace its graph."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ R = TypeVar("R")
 
 
 class Flow(Generic[P, R]):
-    """A flow function with its options. Made by `@flow`. Of a method, `object.name` is the flow of that object."""
+    """A flow function with its options, created by `@flow`. For a method, `object.name` is the flow of that object."""
 
     def __init__(
         self, fn: Callable[..., Any], options: FlowOptions, *, binds: Literal["object", "class"] = "object"
@@ -63,15 +63,23 @@ class Flow(Generic[P, R]):
     def __call__(self, *args: Any, wait_for: Iterable[Any], **kwargs: Any) -> R: ...
 
     def __call__(self, *args: Any, **kwargs: Any) -> R:
-        """Run the flow and return what its function returned, with all futures in it as values.
+        """Run the flow and return the value of its function, with all futures in it resolved.
 
-        Raises the first failure that the flow function did not handle itself. Called inside another flow it joins that
-        flow's graph, unless it is bound to a runner: then it is a run of its own. With `retries`, either way, its call
-        waits for all its tasks, to know whether it has to be tried again. `wait_for=[...]` names calls that must have
-        succeeded before any of its tasks begins.
+        Inside another flow, the call joins that flow's graph, unless it is bound to a runner: then it is a run of its
+        own. With `retries`, the call waits for all its tasks in both cases, to decide whether to try again.
 
-        Of an async function it is a coroutine, as of any; inside of a flow that is not async, which could not await it,
-        it is run to its end.
+        Args:
+            args: The arguments of the function.
+            kwargs: The keyword arguments of the function, and `wait_for`: futures of calls that must have succeeded
+                before any task of this flow begins.
+
+        Returns:
+            The resolved value. For an async function, a coroutine that returns it; in a flow that is not async and
+            could not await it, the value.
+
+        Raises:
+            ParameterError: The arguments do not fit the function.
+            Exception: The first failure that the flow function did not handle.
         """
         wait_for = kwargs.pop("wait_for", ())
         __tracebackhide__ = True  # by pytest and IPython
@@ -88,7 +96,7 @@ class Flow(Generic[P, R]):
         return cast(R, attempts.run.result())
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
-        """As a call, but returns the `Run`: its state, counts, graph, and `result()` which raises if it failed."""
+        """Run the flow and return the `Run`: its state, counts, graph, and `result()`, which raises if it failed."""
         return self.run_with(self.signature.bind(self.name, args, kwargs))
 
     def run_with(
@@ -99,7 +107,17 @@ class Flow(Generic[P, R]):
         subscribers: Iterable[Callable[[events.Event], None]] = (),
         run_id: str | None = None,
     ) -> Run[R]:
-        """`run` with parameters by name, settings of its own, and callbacks for each event as it happens."""
+        """Run the flow as `run` does, with parameters by name.
+
+        Args:
+            parameters: The values of the function's parameters.
+            settings: The settings of this run. By default those of the process.
+            subscribers: Called with each event as it happens.
+            run_id: The id of the run. By default a new one.
+
+        Returns:
+            The finished run.
+        """
         attempts = self._attempts(dict(parameters), settings or current_settings(), run_id, subscribers)
         if self.is_async:
             run_coroutine(self._await(attempts, attempts.parameters))
@@ -115,11 +133,21 @@ class Flow(Generic[P, R]):
         settings: Settings | None = None,
         subscribers: Iterable[Callable[[events.Event], None]] = (),
     ) -> Run[R]:
-        """Continue a failed or killed run: same id and parameters, so whatever it finished and recorded is a hit.
+        """Continue a failed or killed run with its id and parameters, so that all its published results are hits.
 
-        `parameters` are those that are secret, by name: they were not kept. Raises `StoreError` if there is no such
-        run, `ParameterError` if its other parameters were not kept or may not be read here, or if one is missing, and
-        `SignatureRefused` if its record was changed.
+        Args:
+            run_id: The id of the run.
+            parameters: The values of secret parameters, by name; these are not stored with a run.
+            settings: The settings to use. By default those of the process.
+            subscribers: Called with each event as it happens.
+
+        Returns:
+            The finished run.
+
+        Raises:
+            StoreError: There is no such run.
+            ParameterError: A parameter is missing, was not stored, or must not be read here.
+            SignatureRefused: The record of the run was changed.
         """
         settings = settings or current_settings()
         environment = self._environment(settings)
@@ -129,11 +157,11 @@ class Flow(Generic[P, R]):
         return self.run_with(whole, settings=settings, subscribers=subscribers, run_id=run_id)
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
-        """What a run would do: every key looked up, nothing run. Goes on through sync points whose value is cached."""
+        """Return what a run would do. Looks up every key and runs no task; passes sync points whose value is cached."""
         return self.plan_with(self.signature.bind(self.name, args, kwargs))
 
     def plan_with(self, parameters: Mapping[str, Any], *, settings: Settings | None = None) -> Plan:
-        """`plan` with parameters by name and settings of its own."""
+        """Return the plan as `plan` does, with parameters by name. `settings` are by default those of the process."""
         environment = self._environment(settings or current_settings())
         info = FlowRunInfo(id=new_run_id(), flow_name=self.name, run_count=1, parameters=parameters)
         frame = self.frame(info.id, parameters, environment.salt(make=False))
@@ -143,7 +171,7 @@ class Flow(Generic[P, R]):
             return preview(lambda: self._call_to_end(parameters), frame, environment, look_up=True)
 
     def trace(self, *args: P.args, **kwargs: P.kwargs) -> Graph:
-        """The graph up to the first sync point, nothing looked up; `graph.stopped_at` says where that is."""
+        """Return the graph up to the first sync point (`graph.stopped_at`), without looking anything up."""
         parameters = self.signature.bind(self.name, args, kwargs)
         info = FlowRunInfo(id=new_run_id(), flow_name=self.name, run_count=1, parameters=parameters)
         environment = self._environment(current_settings())
@@ -154,7 +182,7 @@ class Flow(Generic[P, R]):
             return preview(lambda: self._call_to_end(parameters), frame, environment, look_up=False).graph
 
     def with_options(self, **changes: Any) -> Flow[P, R]:
-        """The same function with some options replaced; takes what `@flow` takes."""
+        """Return a flow of the same function with some options replaced. Accepts the options of `@flow`."""
         return Flow(self.fn, self.options.merged(flow_options(changes)), binds=self._binds)
 
     def __repr__(self) -> str:
@@ -171,7 +199,7 @@ class Flow(Generic[P, R]):
         return Environment(settings.with_values(store=storage.url), store=storage)
 
     def frame(self, run_id: str, parameters: Mapping[str, Any], salt: Callable[[], bytes] | None) -> FlowFrame:
-        """What calls of tasks in this flow are told of it."""
+        """Return what calls of tasks in this flow need to know about it."""
         return FlowFrame(
             self.name,
             key_context(run_id, self.name, parameters, salt),
@@ -238,5 +266,5 @@ class Flow(Generic[P, R]):
 
 
 def _resolved(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of a run of its own: futures of the surrounding flow become values that only this run has."""
+    """Return the parameters of a run of its own: futures of the outer flow become values that only this run has."""
     return {name: replace_futures(value, value_as_returned) for name, value in parameters.items()}
