@@ -191,10 +191,10 @@ def _holds_nothing(fn: types.FunctionType) -> bool:
     """Return whether a function has no state of its own, or is one of a module, whose state belongs to the process."""
     if not (fn.__closure__ or vars(fn)) and immutable((fn.__defaults__, *(fn.__kwdefaults__ or {}).values())):
         return True
-    found: Any = sys.modules.get(fn.__module__)
+    found: Any = sys.modules.get(fn.__module__ or "")
     for name in fn.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is fn
+        found = getattr(found, "__dict__", {}).get(name)
+    return (found.__func__ if isinstance(found, staticmethod) else found) is fn
 
 
 def _copy_function(value: Any, done: _Done) -> Any:
@@ -212,7 +212,11 @@ def _copy_function(value: Any, done: _Done) -> Any:
     new.__kwdefaults__ = _copy(value.__kwdefaults__, done)
     vars(new).update(_copy(vars(value), done))
     new.__qualname__, new.__module__, new.__doc__ = value.__qualname__, value.__module__, value.__doc__
-    new.__annotations__ = value.__annotations__
+    annotate = getattr(value, "__annotate__", None)
+    if annotate is None:
+        new.__annotations__ = dict(value.__annotations__)
+    else:  # Python 3.14 evaluates annotations when they are read
+        setattr(new, "__annotate__", annotate)  # noqa: B010 (there is none before)
     return new
 
 
