@@ -1,10 +1,16 @@
-"""Clocks: the time source that everything that waits or expires receives as an argument."""
+"""Clocks: the time source that everything that waits or expires receives as an argument; and chance, for its pauses."""
 
 from __future__ import annotations
 
+import os
+import random
 import threading
 import time
 from typing import Protocol
+
+JITTER = random.Random()
+"""Chance for pauses, apart from that of `random`, whose numbers belong to the program and may be seeded by it."""
+os.register_at_fork(after_in_child=JITTER.seed)  # or all children would pause alike
 
 
 class Clock(Protocol):

@@ -106,3 +106,15 @@ def test_the_wheel_holds_every_module_its_licence_and_the_mark_that_it_is_typed(
     assert "penstock/py.typed" in names
     assert f"penstock-{penstock.__version__}.dist-info/licenses/LICENSE" in names
     assert all(name.startswith("penstock/") for name in in_package)
+
+
+def test_nothing_here_draws_from_the_numbers_that_belong_to_the_program() -> None:
+    # `random.random()` and its like share one generator, which users seed.
+    drawing = re.compile(r"\brandom\.(?!Random\b|SystemRandom\b)[a-z]\w*\(")
+    found = [
+        f"{file.relative_to(ROOT)}: {line.strip()}"
+        for file in (ROOT / "penstock").rglob("*.py")
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if drawing.search(line) and not line.strip().startswith(("#", '"'))
+    ]
+    assert [line for line in found if "/testing/" not in line] == []

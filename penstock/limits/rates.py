@@ -10,13 +10,12 @@ that dies is not used again.
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from penstock.clocks import Clock
+from penstock.clocks import JITTER, Clock
 from penstock.errors import UsageError
 from penstock.storage.stores.base import SlotStore
 
@@ -104,7 +103,7 @@ class RateTable:
         gone = {entry.name for entry in self._store.list(folder)}
         names = [(f"{folder}{number}.json", size) for number, size in shares.items()]
         free = [(name, size) for name, size in names if name not in gone]
-        random.shuffle(free)  # so that contenders do not all begin with the first
+        JITTER.shuffle(free)  # so that contenders do not all begin with the first
         taken = 0
         for name, size in free:
             if taken >= wanted:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from penstock.clocks import Clock
+from penstock.clocks import JITTER, Clock
 from penstock.errors import ConfigurationError, InfrastructureError, LockError
 from penstock.locks.base import LOST_AFTER, RENEWALS_PER_LEASE, Lease
 
@@ -137,7 +136,7 @@ class Heartbeat:
 
     def _regular_pause(self) -> float:
         # Vary the pause by a tenth, so that drivers that started together do not beat together.
-        return self._lease_seconds / RENEWALS_PER_LEASE * random.uniform(0.9, 1.1)
+        return self._lease_seconds / RENEWALS_PER_LEASE * JITTER.uniform(0.9, 1.1)
 
 
 class Bell:

@@ -220,7 +220,7 @@ def kinds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], Fil
 @pytest.mark.parametrize("local", [True, False])
 def test_the_two_kinds_of_locks_refuse_each_other(local: bool, kinds: Callable[[bool], FileSystemLockManager]) -> None:
     first = kinds(local).open_session()
-    with pytest.raises(LockError, match="over a network at once"):
+    with pytest.raises(LockError, match="over a network at the same time"):
         kinds(not local).open_session()
     assert not first.lost
     first.close()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from penstock.clocks import JITTER
 from penstock.errors import SessionLost
 from penstock.locks.base import Lease, LockManager, Session
 
@@ -194,9 +195,9 @@ class World:
         self._steps_left = max_steps
         self._ended.acquire()
         self._running = 1  # this thread, until all drivers have begun
-        jitter, start, unique = random.getstate(), threading.Thread.start, uuid.uuid4
-        random.seed(self.seed)
-        uuid.uuid4 = lambda: uuid.UUID(int=random.getrandbits(128))
+        jitter, start, unique = JITTER.getstate(), threading.Thread.start, uuid.uuid4
+        JITTER.seed(self.seed)
+        uuid.uuid4 = lambda: uuid.UUID(int=JITTER.getrandbits(128))
         threading.Thread.start = self._starting(start)  # type: ignore[method-assign]
         try:
             for driver in self._drivers:
@@ -209,7 +210,7 @@ class World:
             return self
         finally:
             self._end()
-            random.setstate(jitter)
+            JITTER.setstate(jitter)
             threading.Thread.start, uuid.uuid4 = start, unique  # type: ignore[method-assign]
 
     def _starting(self, start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import random
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from penstock.clocks import Clock
+from penstock.clocks import JITTER, Clock
 from penstock.errors import LockError, LocksUnreachable, SessionLost
 from penstock.locks import documents
 from penstock.locks.base import Holder, Lease, Outcome, Wakeup
@@ -73,7 +72,7 @@ class _RedisSession(SessionView):
                 # The subscription exists by now, so no later release is missed.
                 free, soonest = self._look(by_name)
                 left = deadline - self._clock.monotonic()
-                pause = min(left, _LOOK_SECONDS, soonest + random.uniform(*_JITTER_SECONDS))
+                pause = min(left, _LOOK_SECONDS, soonest + JITTER.uniform(*_JITTER_SECONDS))
                 rung = not free and left > 0 and self._clock.wait(event, pause)
                 if free or rung or self._clock.monotonic() >= deadline:
                     heard = {by_name[name]: outcome for name, outcome in list(ear.heard.items())}

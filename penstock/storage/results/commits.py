@@ -16,13 +16,12 @@ The rules (see docs/protocol.md for the proof):
 from __future__ import annotations
 
 import contextlib
-import random
 import threading
 from dataclasses import dataclass, replace
 
 import msgspec
 
-from penstock.clocks import Clock
+from penstock.clocks import JITTER, Clock
 from penstock.errors import DamagedResult, StoreError, StoreUnreachable
 from penstock.storage.records.names import key_folder
 from penstock.storage.records.records import Reason, RedirectRecord, ResultRecord
@@ -134,7 +133,7 @@ class Commits:
                     hint="run it again; if the result was published, it is reused",
                 ) from unclear
             if failures:
-                delay = _FIRST_DELAY * 2.0**failures * random.uniform(0.5, 1.0)
+                delay = _FIRST_DELAY * 2.0**failures * JITTER.uniform(0.5, 1.0)
                 self._clock.wait(threading.Event(), delay)
 
     def _try_commit(self, staged: Staged) -> Published | Restart | Staged:

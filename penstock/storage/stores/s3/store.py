@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, ClassVar
 
+from penstock.clocks import JITTER
 from penstock.errors import StoreError
 from penstock.storage.stores.base import MAX_RECORD_BYTES
 from penstock.storage.stores.objects import CALL_SECONDS, IN_FLIGHT, ObjectStore, Page
@@ -113,7 +113,7 @@ class S3Store(ObjectStore):
                 if status != 409:
                     raise self._meaning(error, "writing", key) from error
                 last = error
-            await asyncio.sleep(0.02 * 2**conflict * random.uniform(0.5, 1.0))
+            await asyncio.sleep(0.02 * 2**conflict * JITTER.uniform(0.5, 1.0))
         raise self._meaning(last, "writing", key) from last
 
     async def _remove(self, fs: Any, key: str) -> None:
