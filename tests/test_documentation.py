@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from penstock.driver.state.transitions import UNFINISHED, Move, State
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="an installed wheel has no documentation")
@@ -43,3 +45,14 @@ def test_the_readme_example_reuses_what_it_computed(tmp_path: Path) -> None:
     first, _, last = done.stdout.partition("1000.0")
     assert "4 miss" in first
     assert "1 hit, 3 pruned" in last
+
+
+def test_the_design_note_of_the_driver_shows_its_table_of_transitions() -> None:
+    note = (ROOT / "docs" / "design" / "0019-a-driver-without-threads.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([a-z ]+) \| ([a-z ,]+) \| ([a-z]+) \| (.+) \|$", note, re.M)
+    shown = {name: (set(_states(before)), State(after), why) for name, before, after, why in rows if name != "move"}
+    assert shown == {move.name.lower().replace("_", " "): (set(move.sources), move.target, move.why) for move in Move}
+
+
+def _states(text: str) -> list[State]:
+    return list(UNFINISHED) if text == "any unfinished state" else [State(name) for name in text.split(", ")]
