@@ -7,11 +7,14 @@ clock, a process, a machine or chance. What begins with something else is a sett
 from __future__ import annotations
 
 import ast
+import linecache
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain, islice
 from types import ModuleType
 from typing import Any
 
@@ -72,14 +75,16 @@ def is_of_process(module: ModuleType, path: str, value: Any, *, holds_code: bool
         return False
     counts = bool(made) and all(isinstance(node, ast.Constant) and node.value == 0 for node in made)
     owner = "" if of_objects else "self"
-    return any(_changes(other, name, counts=counts, other_than=owner) for other in [module, *_project_modules()])
+    return any(
+        _changes(other, name, counts=counts, other_than=owner) for other in chain([module], _project_modules(name))
+    )
 
 
 def _home(module: ModuleType, name: str, value: Any) -> ModuleType:
     """Return the module that defines a name, if this one has imported it."""
     if _assigned(_walked(module).outside, name) or name not in vars(module):
         return module
-    same = (other for other in _project_modules() if vars(other).get(name) is value)
+    same = (other for other in _project_modules(name) if vars(other).get(name) is value)
     return next((other for other in same if _assigned(_walked(other).outside, name)), module)
 
 
@@ -90,9 +95,12 @@ def _is_nothing(made: ast.expr) -> bool:
 _CODE_KINDS = (type, type(lambda: None), property, classmethod, staticmethod)
 
 
-def _project_modules() -> list[ModuleType]:
+def _project_modules(name: str) -> Iterator[ModuleType]:
+    """Yield loaded modules of the project whose source has this name in it."""
     loaded = [module for module in list(sys.modules.values()) if type(module) is ModuleType]
-    return [module for module in loaded if is_project_module(module.__name__)][:_MOST_MODULES]
+    for module in islice((module for module in loaded if is_project_module(module.__name__)), _MOST_MODULES):
+        if any(name in line for line in linecache.getlines(vars(module).get("__file__") or "", vars(module))):
+            yield module
 
 
 @dataclass
