@@ -29,7 +29,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14)
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c '$(SUPPORTED)' >/dev/null 2>&1 && echo "$$p" && break; done)
 
-# Tests of several processes wait as much as they compute, so three at a time pay even on two cores.
+# Tests of several processes wait as much as they compute, so four at a time pay even on two cores.
 PYTEST := $(BIN)/python -m pytest -n 4
 
 .PHONY: help demo test quick lowest latest coverage driver-coverage mutants evidence check core bench changelog lock audit clean
