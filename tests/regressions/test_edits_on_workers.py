@@ -229,6 +229,9 @@ EVERY_KIND = """
         k = Described(1)
     class Swapped:
         __sub__ = int.__add__
+    class Remembering:
+        def __init__(self): self.spelling = {}
+    def spelling(n): return n + 1
     def hidden(n): return max(n, 1)
     def __getattr__(name):
         if name == "LATE":
@@ -273,6 +276,7 @@ USES = {
     "bound": ("e.Bound().k()", "partialmethod(add, 1)", "partialmethod(add, 9)"),
     "descriptor": ("1 + e.Descriptors().k", "Described(1)", "Described(9)"),
     "special": ("len(str(e.Swapped.__sub__)) * 0 + 2", "int.__add__", "int.__mul__"),
+    "spelling": ("e.spelling(1)", "def spelling(n): return n + 1", "def spelling(n): return n + 9"),
     "hidden": ("e.hidden(2)", "def hidden", "def max(*n): return 9\ndef hidden"),
     "late": ("1 + e.LATE", "return 1\n    raise", "return 9\n    raise"),
     "seeded": ("2 if e.SEEDED else 0", "Random(1)", "Random(9)"),

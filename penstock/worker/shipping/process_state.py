@@ -63,15 +63,17 @@ def is_of_process(module: ModuleType, path: str, value: Any, *, holds_code: bool
     name = path.rpartition(".")[2]
     module = _home(module, name, value)
     source = _walked(module)
+    if isinstance(value, _CODE_KINDS):
+        return False
     if holds_code:
         return any(_name_of(node) == name for node in source.subclassing)
     made = _assigned(source.outside, name)
-    of_objects = not made
+    of_objects = not made and "." in path
     if of_objects:
         made = _assigned(source.making, name, attributes=True) or _assigned(source.inside, name, attributes=True)
     if made and (all(map(_is_container, made)) or all(_is_made_here(node, value) for node in made)):
         return True
-    if isinstance(value, _CODE_KINDS) or not all(map(_is_nothing, made)):
+    if not all(map(_is_nothing, made)):
         return False
     counts = bool(made) and all(isinstance(node, ast.Constant) and node.value == 0 for node in made)
     owner = "" if of_objects else "self"
