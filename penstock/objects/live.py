@@ -82,7 +82,7 @@ class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # untyped
             why = _ARRAY if (module_of(kind), kind_name(kind)) == ("numpy", "ndarray") else _what(kind)
             self._known[kind] = why
         if why is None or obj is sys.stdout or obj is sys.stderr:  # these two exist in every process
-            return _reduced_cached(obj) if kind is _CACHED else super().reducer_override(obj)
+            return _reduced_cached(obj) if kind is CACHED else super().reducer_override(obj)
         if why is _ARRAY:
             return _reduced_array(obj)
         if why is _COLLECTION:
@@ -104,7 +104,7 @@ def _cached_again(function: Callable[..., Any], parameters: dict[str, Any]) -> A
     return functools.lru_cache(**parameters)(function)
 
 
-_CACHED = type(functools.lru_cache(len))
+CACHED = type(functools.lru_cache(len))
 _SCRIPTS = ("__main__", "__mp_main__")  # workers have another
 
 

@@ -12,7 +12,7 @@ import collections
 import dis
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -24,6 +24,7 @@ from penstock.digests.functions import closure_items, dispatched
 from penstock.digests.python import combine, digest
 from penstock.digests.walk import attributes
 from penstock.errors import DigestError
+from penstock.objects.live import CACHED
 from penstock.objects.texts import kind_name, module_of
 from penstock.worker.shipping.code_places import is_plain_object
 
@@ -36,7 +37,6 @@ _CHANGING = frozenset(
 _STORING = frozenset(dis.opmap[name] for name in ("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_ATTR"))
 _ASSIGNING = dis.opmap["STORE_DEREF"]
 _RANDOM = ("random", "_random", "numpy.random")
-_CACHED = type(functools.lru_cache(len))
 _CONTAINERS = (list, tuple, dict, set, frozenset, collections.deque)
 
 
@@ -118,19 +118,14 @@ class _Contents:
         registered = [f"{kind} {self.of(found)}" for kind, found in dispatched(fn)]
         if registered:
             return combine("dispatch", [self.of(fn.__wrapped__), *sorted(registered)])  # type: ignore[attr-defined]
-        held: list[tuple[str, Any]] = [*enumerate_texts(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).items()]
-        cells = list(closure_items(fn))
+        defaults = [(str(number), item) for number, item in enumerate(fn.__defaults__ or ())]
+        held = [*defaults, *(fn.__kwdefaults__ or {}).items(), *closure_items(fn)]
         changing, rebound = _changes(fn.__code__)
         kept = [
-            f"{name}={'kept' if name in rebound or (changing and _can_change(item)) else self.of(item)}"
-            for name, item in [*held, *cells]
+            f"{variable}={'kept' if variable in rebound or (changing and _can_change(item)) else self.of(item)}"
+            for variable, item in held
         ]
         return combine("function", [name, self._code(fn), *kept])
-
-
-def enumerate_texts(values: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
-    """Yield values with their numbers as names."""
-    return ((f"{number}", value) for number, value in enumerate(values))
 
 
 def _written(fn: FunctionType) -> str:
@@ -147,7 +142,7 @@ def _within(value: Any) -> list[Any] | None:
         return [value.func, value.dispatcher]
     if isinstance(value, MethodType):
         return [value.__func__, value.__self__]
-    return [value.__wrapped__] if isinstance(value, _CACHED) else None
+    return [value.__wrapped__] if isinstance(value, CACHED) else None
 
 
 def _can_change(value: Any) -> bool:

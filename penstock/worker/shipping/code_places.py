@@ -18,13 +18,13 @@ from penstock.digests.definitions.made_classes import is_special, members
 from penstock.digests.definitions.mentioned import BUILTIN
 from penstock.digests.names import MAIN_NAMES, is_project_module
 from penstock.digests.walk import attributes
+from penstock.objects.live import CACHED
 from penstock.objects.texts import kind_name, module_of
 
 Place = tuple[str, str]
 """A module, and the path of a name in it; an empty path is the module itself."""
 CODE = (FunctionType, property, classmethod, staticmethod, functools.cached_property)
 
-_CACHED = type(functools.lru_cache(len))
 _Names = list[tuple[str, str, Any]]
 _LEFT_OUT = frozenset({"__dict__", "__weakref__", "__doc__", "__module__", "__wrapped__"})
 
@@ -59,7 +59,7 @@ def own_place(value: Any) -> Place | None:
         place = _module_of(value), value.__qualname__
     elif isinstance(value, type):
         place = _module_of(value), kind_name(value)
-    elif isinstance(value, _CACHED):
+    elif isinstance(value, CACHED):
         place = str(value.__module__), value.__qualname__
     else:
         return None
