@@ -17,7 +17,6 @@ import ipaddress
 import operator
 import pathlib
 import re
-import sys
 import types
 import uuid
 import zoneinfo
@@ -26,6 +25,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from penstock.errors import SerializationError
+from penstock.objects.named import found_at
 from penstock.objects.package_copies import CannotCopy, is_frozen, package_copy
 
 IMMUTABLE: frozenset[type] = frozenset({
@@ -191,9 +191,7 @@ def _holds_nothing(fn: types.FunctionType) -> bool:
     """Return whether a function has no state of its own, or is one of a module, whose state belongs to the process."""
     if not (fn.__closure__ or vars(fn)) and immutable((fn.__defaults__, *(fn.__kwdefaults__ or {}).values())):
         return True
-    found: Any = sys.modules.get(fn.__module__ or "")
-    for name in fn.__qualname__.split("."):
-        found = getattr(found, "__dict__", {}).get(name)
+    found = found_at(fn.__module__ or "", fn.__qualname__)
     return (found.__func__ if isinstance(found, staticmethod) else found) is fn
 
 

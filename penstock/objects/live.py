@@ -16,6 +16,7 @@ from typing import Any
 import cloudpickle
 
 from penstock.errors import is_a
+from penstock.objects.named import found_at
 from penstock.objects.places import parts, place_of
 from penstock.objects.texts import kind_name, module_of, text_of, told
 
@@ -92,10 +93,8 @@ class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # untyped
 
 def _reduced_cached(function: Any) -> Any:
     """Return how to pickle a function of `lru_cache`: by name if it can be imported, else with the function in it."""
-    found: Any = None if function.__module__ in _SCRIPTS else sys.modules.get(function.__module__)
-    for name in function.__qualname__.split("."):
-        found = getattr(found, name, None)
-    if found is function:
+    module = function.__module__ or ""
+    if module not in _SCRIPTS and found_at(module, function.__qualname__) is function:
         return NotImplemented
     return _cached_again, (function.__wrapped__, function.cache_parameters())
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import enum
 import functools
-import inspect
-import sys
 from collections.abc import Iterable, Iterator
 from types import FunctionType, ModuleType
 from typing import Any
@@ -19,6 +17,7 @@ from penstock.digests.definitions.mentioned import BUILTIN
 from penstock.digests.names import MAIN_NAMES, is_project_module
 from penstock.digests.walk import attributes
 from penstock.objects.live import CACHED
+from penstock.objects.named import MISSING, found_at
 from penstock.objects.texts import kind_name, module_of
 
 Place = tuple[str, str]
@@ -42,10 +41,10 @@ def places_of(reached: Iterable[tuple[Any, _Names]]) -> Iterator[tuple[Place, An
             if isinstance(found, ModuleType) and found.__name__ == f"{module}.{name}":
                 continue  # a submodule is an attribute from its first import on
             by_name = module not in MAIN_NAMES and (home is not None or module != _module_of(value))
-            there = found_at((module, name)) if by_name else MISSING
+            there = found_at(module, name) if by_name else MISSING
             if by_name and found is (BUILTIN if there is MISSING else there):
                 yield (module, name), there
-            elif by_name and isinstance(maker := found_at((module, "__getattr__")), FunctionType):
+            elif by_name and isinstance(maker := found_at(module, "__getattr__"), FunctionType):
                 yield (module, "__getattr__"), maker
             elif not isinstance(found, ModuleType) and (place := own_place(found)) is not None:
                 yield place, found  # it travels by its name
@@ -63,24 +62,13 @@ def own_place(value: Any) -> Place | None:
         place = str(value.__module__), value.__qualname__
     else:
         return None
-    return place if place[0] not in MAIN_NAMES and found_at(place) is value else None
+    return place if place[0] not in MAIN_NAMES and found_at(*place) is value else None
 
 
 def _module_of(value: Any) -> str:
     if isinstance(value, FunctionType):
         return str(value.__globals__.get("__name__"))
     return module_of(value) if isinstance(value, type) else str(getattr(value, "__name__", ""))
-
-
-def found_at(place: Place) -> Any:
-    """Return the object at a place in a loaded module; `MISSING` if there is none. Runs no code of users' objects."""
-    value: Any = sys.modules.get(place[0], MISSING)
-    for name in place[1].split(".") if place[1] else ():
-        value = inspect.getattr_static(value, name, MISSING)
-    return value
-
-
-MISSING = object()
 
 
 def parts_at(place: Place, value: Any) -> Iterator[tuple[str, Any]]:

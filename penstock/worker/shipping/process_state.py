@@ -30,20 +30,9 @@ _CONTAINERS = frozenset(
     | {"WeakValueDictionary", "defaultdict", "deque", "dict", "list", "set"}
 )
 _CLOCKS = frozenset(
-    {
-        "cpu_count",
-        "get_ident",
-        "getfqdn",
-        "gethostname",
-        "getnode",
-        "getpid",
-        "getppid",
-        "getuser",
-        "mkdtemp",
-        "mkstemp",
-    }
-    | {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "process_time_ns", "time_ns"}
-    | {"token_bytes", "token_hex", "token_urlsafe", "urandom", "utcnow", "uuid1", "uuid4", "SystemRandom"}
+    {"cpu_count", "get_ident", "getfqdn", "gethostname", "getnode", "getpid", "getppid", "getuser", "mkdtemp"}
+    | {"mkstemp", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "process_time_ns"}
+    | {"time_ns", "token_bytes", "token_hex", "token_urlsafe", "urandom", "utcnow", "uuid1", "uuid4", "SystemRandom"}
 )
 """Functions whose answers are each process's own, whatever they are asked."""
 _CLOCKS_OF = frozenset(

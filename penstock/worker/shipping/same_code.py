@@ -18,9 +18,10 @@ from weakref import WeakKeyDictionary
 from penstock.digests.names import is_project_module
 from penstock.digests.sources import behind, reached
 from penstock.errors import DigestError, RunnerError
+from penstock.objects.named import MISSING, found_at
 from penstock.worker.messages import ShippedTask
 from penstock.worker.shipping.code_contents import content_digest, is_changed_by_its_loader
-from penstock.worker.shipping.code_places import CODE, MISSING, Place, found_at, parts_at, places_of
+from penstock.worker.shipping.code_places import CODE, Place, parts_at, places_of
 from penstock.worker.shipping.process_state import is_of_process
 
 Code = dict[Place, tuple[bool, dict[str, str]]]
@@ -82,7 +83,7 @@ def _differing(code: Code) -> Iterator[Place]:
         module = _imported(place[0])
         if module is None:
             continue
-        value = found_at(place)
+        value = found_at(*place)
         parts = dict(parts_at(place, value))
         added = [name for name, part in parts.items() if isinstance(part, CODE) or name.startswith("<")]
         for name in dict.fromkeys([*told, *added]):
