@@ -147,7 +147,7 @@ class Listener:
 
     def _tell(self, data: bytes) -> None:
         told, _, key = data.partition(b"\n")
-        outcome = next((each for each in get_args(Outcome) if each == told.decode()), None)
+        outcome = next((each for each in get_args(Outcome) if each.encode() == told), None)
         for ear in self._ears.get(key, ()):
             ear.heard[key] = outcome
             ear.event.set()

@@ -14,7 +14,7 @@ from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import ConfigurationError
 from penstock.locks.base import DEFAULT_LEASE_SECONDS, Finding, Holder, Session
 from penstock.locks.redis.health import examine
-from penstock.locks.redis.namespace import Namespace, to_bytes, to_text
+from penstock.locks.redis.namespace import Namespace, parsed, to_bytes, to_text
 from penstock.locks.redis.scripts import BREAK, LIVING
 from penstock.locks.redis.sessions import JoinedSession, OwnSession, info_of
 from penstock.locks.sessions import checked_lease, described
@@ -174,9 +174,9 @@ class RedisLockManager:
     def ls(self) -> list[Holder]:
         alive = dict(self._living())
         found = self.client.call(lambda client, _: dict(client.hscan_iter(self._space.locks, count=1000)))
-        held = ((key, *value.decode().split(" ")) for key, value in found.items())
+        held = ((to_text(key), *lock) for key, value in found.items() if (lock := parsed(value)) is not None)
         holders = [
-            Holder(to_text(key), session, int(token), alive[session], int(since) / 1000)
+            Holder(key, session, token, alive[session], since / 1000)
             for key, session, token, since in held
             if session in alive
         ]

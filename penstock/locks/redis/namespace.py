@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -13,6 +14,8 @@ from penstock.locks.redis.scripts import END
 from penstock.redis.client import RedisClient
 
 T = TypeVar("T")
+
+_LOCK = re.compile(rb"([\w-]{1,64}) ([0-9]{1,19}) ([0-9]{1,19})", re.ASCII)
 
 _BATCH = 500
 """The number of keys in one call of a script, so that no call blocks Redis for long."""
@@ -71,5 +74,16 @@ def to_bytes(key: str) -> bytes:
 
 
 def to_text(key: bytes) -> str:
-    """Return the key that `to_bytes` encoded."""
-    return key.decode("utf-8", "surrogatepass")
+    """Return the key that `to_bytes` encoded. Bytes that are not text, which it does not write, become escapes."""
+    try:
+        return key.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return key.decode("utf-8", "backslashreplace")
+
+
+def parsed(value: bytes) -> tuple[str, int, int] | None:
+    """Return the session, the token and the time (in ms) of a lock; None if the scripts did not write this value."""
+    if not (found := _LOCK.fullmatch(value)):
+        return None
+    session, token, since = found.groups()
+    return session.decode(), int(token), int(since)

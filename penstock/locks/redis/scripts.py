@@ -15,6 +15,9 @@ day after the last heartbeat, so killed processes leave nothing for ever. All ti
 compared with another clock. A fencing token is the time in microseconds, or one more than the last token. A counter
 ahead of the clock would repeat tokens after a restart without data; it stays behind, because fewer than a million locks
 are taken per second.
+
+Other programs may write to these keys. A lock whose value these scripts do not write is free, a session without a name
+or with an impossible lease is not alive, and impossible tokens are ignored.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ import hashlib
 from penstock.redis.client import Script
 
 CHANNELS = 64
+EXACT = 2**53
+"""Numbers below this are exact in Lua."""
 KEEP_MS = 24 * 3600 * 1000
 """Keys expire this long after their last renewal, in milliseconds."""
 
@@ -39,12 +44,18 @@ local function micros()
   return t[1] * 1000000 + t[2]
 end
 local function now() return math.floor(micros() / 1000) end
+local function exact(text)
+  local number = tonumber(text or '')
+  return number and number > 0 and number < {EXACT} and number or 0
+end
+local function named(session) return #session <= 64 and string.find(session, '^[%w_-]+$') end
 local function left(sessions, session, t)
-  local ends = redis.call('ZSCORE', sessions, session)
-  return ends and tonumber(ends) - t or 0
+  local ends = exact(redis.call('ZSCORE', sessions, session))
+  return ends > 0 and ends - t or 0
 end
 local function parts(value)
-  if value then return string.match(value, '^(%S+) (%S+) (%S+)$') end
+  local session, token, since = string.match(value or '', '^(%S+) (%d+) (%d+)$')
+  if session and named(session) and #token < 20 and #since < 20 then return session, token, since end
 end
 local function tell(channels, key, outcome)
   local number = tonumber(string.sub(redis.sha1hex(key), 1, 2), 16) % {CHANNELS}
@@ -66,8 +77,10 @@ elseif left(KEYS[1], ARGV[1], t) <= 0 then
 end
 redis.call('ZADD', KEYS[1], t + ARGV[2], ARGV[1])
 for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[3]) end
-local answer = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', t, 'LIMIT', 0, 10)
-table.insert(answer, 1, 1)
+local answer = {1}
+for _, session in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', t, 'LIMIT', 0, 10)) do
+  if named(session) then answer[#answer + 1] = session else redis.call('ZREM', KEYS[1], session) end
+end
 return answer
 """
 )
@@ -81,7 +94,7 @@ ACQUIRE = Script(
 local t, me = now(), ARGV[1]
 local alive = {[me] = left(KEYS[1], me, t)}
 if alive[me] <= 0 then return {0} end
-local first, clock = tonumber(redis.call('GET', KEYS[4]) or '0'), micros()
+local first, clock = exact(redis.call('GET', KEYS[4])), micros()
 local last, answers = first, {1}
 for i = 3, #ARGV, 2 do
   local key = ARGV[i]
@@ -93,7 +106,7 @@ for i = 3, #ARGV, 2 do
     local info = redis.call('HGET', KEYS[2], session)
     answers[#answers + 1] = {0, session, token, since, info or '{}'}
   else
-    last = math.max(last + 1, tonumber(token or '0') + 1, clock)
+    last = math.max(last + 1, exact(token) + 1, clock)
     redis.call('HSET', KEYS[3], key, me .. ' ' .. whole(last) .. ' ' .. whole(t))
     redis.call('SADD', KEYS[5], key)
     answers[#answers + 1] = {1, whole(last)}
@@ -170,8 +183,10 @@ LIVING = Script(
     + """
 local answers = {}
 for _, session in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. whole(now()), '+inf')) do
-  answers[#answers + 1] = session
-  answers[#answers + 1] = redis.call('HGET', KEYS[2], session) or '{}'
+  if named(session) and left(KEYS[1], session, 0) > 0 then
+    answers[#answers + 1] = session
+    answers[#answers + 1] = redis.call('HGET', KEYS[2], session) or '{}'
+  end
 end
 return answers
 """
