@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import tempfile
@@ -21,6 +22,7 @@ from penstock.storage.results.store import ResultStore
 ROWS = 3_000_000
 
 
+@functools.cache
 def table() -> pyarrow.Table:
     """Around 90 MB in memory: integers, floats and short strings."""
     rng = numpy.random.default_rng(7)
@@ -45,7 +47,7 @@ def run() -> Iterator[Figure]:
 
         @task(cache_policy=INPUTS)
         def made(number: int) -> pyarrow.Table:
-            return data
+            return table()  # a closure over the table would make it part of the key
 
         @flow
         def publishing(number: int) -> None:
