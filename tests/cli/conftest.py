@@ -1,4 +1,4 @@
-"""A folder with flows in it, and two ways to call the command line: in this process, and as a process of its own."""
+"""A folder for flows, and two ways to call the command line: in this process and in a new one."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Write(Protocol):
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working folder, empty; what is imported from it is forgotten afterwards."""
+    """The empty working folder. Modules imported from it are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     modules, path = set(sys.modules), list(sys.path)
     yield tmp_path
@@ -100,7 +100,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def write(folder: Path) -> Write:
-    """Write a file of the working folder."""
+    """Write a file into the working folder."""
 
     def write(name: str, text: str) -> Path:
         path = folder / name
@@ -119,7 +119,7 @@ def flows(write: Write) -> Path:
 
 @pytest.fixture
 def call(folder: Path) -> Callable[..., Result]:
-    """`penstock ...` in this process."""
+    """Run `penstock ...` in this process."""
 
     def call(*words: str, **options: Any) -> Result:
         return _invoked(list(words), **options)
@@ -127,8 +127,8 @@ def call(folder: Path) -> Callable[..., Result]:
     return call
 
 
-class _Told(Result):
-    """As of click 8.2 and later: both streams apart, and together."""
+class _Output(Result):
+    """Both streams, separate and combined, as in click 8.2 and later."""
 
     @property
     def output(self) -> str:
@@ -139,13 +139,13 @@ def _invoked(words: list[str], **options: Any) -> Result:
     if "mix_stderr" not in inspect.signature(CliRunner).parameters:
         return CliRunner().invoke(main, words, **options)
     done = CliRunner(mix_stderr=False).invoke(main, words, **options)  # type: ignore[call-arg, unused-ignore]
-    done.__class__ = _Told
+    done.__class__ = _Output
     return done
 
 
 @pytest.fixture
 def start(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """`python ...` as a process of its own, in the working folder, with nothing of it a terminal."""
+    """Run `python ...` as a new process in the working folder, without a terminal."""
     processes: list[subprocess.Popen[str]] = []
 
     def start(*words: str, **environment: str) -> subprocess.Popen[str]:
@@ -171,7 +171,7 @@ def start(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 @pytest.fixture
 def penstock(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`python -m penstock ...`, run to its end."""
+    """Run `python -m penstock ...` to its end."""
 
     def penstock(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         process = start("-m", "penstock", *words, **environment)

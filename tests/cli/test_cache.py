@@ -1,4 +1,4 @@
-"""`cache`: listing, reading about, removing, collecting and verifying results."""
+"""`cache`: list, show, remove, collect and verify results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DAYS = ["--days", "2024-01-01", "--days", "2024-01-02"]
 
 @pytest.fixture
 def store(flows: Path, call, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
-    """A store with three results in it."""
+    """A store that holds three results."""
     monkeypatch.setenv("PENSTOCK_STORE", str(folder / "store"))
     assert call("run", "pipelines.py:weekly", *DAYS).exit_code == 0
     return folder / "store"
@@ -22,7 +22,7 @@ def listed(call, *words: str) -> list[dict]:
     return json.loads(call("cache", "ls", *words, "--json").stdout)["results"]
 
 
-def test_ls_lists_results_of_all_tasks_or_of_one(store: Path, call) -> None:
+def test_ls_lists_the_results_of_all_tasks_or_of_one(store: Path, call) -> None:
     assert call("cache", "ls").stdout.splitlines()[-1].startswith("3 results, ")
     assert [each["task"] for each in listed(call)] == ["pipelines:features"] * 2 + ["pipelines:train"]
     assert len(listed(call, "train")) == len(listed(call, "pipelines:train")) == 1
@@ -37,7 +37,7 @@ def test_ls_as_json(store: Path, call) -> None:
     assert sorted(document["results"][0]) == ["codec", "created", "expires", "generation", "key", "size", "task"]
 
 
-def test_show_gives_the_record_of_a_key_or_its_beginning(store: Path, call) -> None:
+def test_show_accepts_a_key_or_its_prefix(store: Path, call) -> None:
     (train,) = listed(call, "train")
     text = call("cache", "show", train["key"][:10]).stdout
     assert ["key", train["key"]] in [line.split() for line in text.splitlines()]
@@ -52,7 +52,7 @@ def test_show_gives_the_record_of_a_key_or_its_beginning(store: Path, call) -> N
 
 @pytest.mark.needs("pandas", "duckdb")
 @pytest.mark.slow
-def test_what_show_says_about_reading_a_table_works(store: Path, write, call) -> None:
+def test_the_code_that_show_prints_reads_the_table(store: Path, write, call) -> None:
     write(
         "table_flows.py",
         """
@@ -80,7 +80,7 @@ def test_what_show_says_about_reading_a_table_works(store: Path, write, call) ->
 
 @pytest.mark.needs("duckdb")
 @pytest.mark.slow
-def test_what_show_says_about_reading_parts_works(store: Path, write, call) -> None:
+def test_the_code_that_show_prints_reads_the_parts(store: Path, write, call) -> None:
     write(
         "parts_flows.py",
         """
@@ -107,17 +107,17 @@ def test_what_show_says_about_reading_parts_works(store: Path, write, call) -> N
     assert "in 1 parts, 3 rows" in call("cache", "show", found["key"]).stdout
 
 
-def test_a_beginning_that_many_keys_have_is_not_enough(store: Path, call) -> None:
+def test_show_rejects_an_ambiguous_prefix(store: Path, call) -> None:
     done = call("cache", "show", "")
     assert done.exit_code == 2
     assert "3 results have a key that begins with" in done.stderr
 
 
-def test_rm_removes_one_key_and_asks_first(store: Path, call) -> None:
+def test_rm_asks_before_it_removes_a_key(store: Path, call) -> None:
     (train,) = listed(call, "train")
     assert call("cache", "rm", train["key"], input="n\n").exit_code == 1
     assert len(listed(call)) == 3
-    # Before click 8.2 the end of the input is a no.
+    # Before click 8.2, the end of the input means no.
     assert call("cache", "rm", train["key"], input="").exit_code in (1, 2)
     assert len(listed(call)) == 3
     assert call("cache", "rm", train["key"], input="y\n").exit_code == 0
@@ -130,7 +130,7 @@ def test_rm_removes_the_results_of_a_task(store: Path, call) -> None:
     assert [each["task"] for each in listed(call)] == ["pipelines:train"]
 
 
-def test_rm_expired_leaves_what_has_not_expired(store: Path, write, call) -> None:
+def test_rm_expired_keeps_results_that_have_not_expired(store: Path, write, call) -> None:
     write(
         "expiring.py",
         """
@@ -160,7 +160,7 @@ def test_rm_expired_leaves_what_has_not_expired(store: Path, write, call) -> Non
     ]
 
 
-def test_gc_removes_what_no_look_up_leads_to(store: Path, call) -> None:
+def test_gc_removes_what_no_lookup_reaches(store: Path, call) -> None:
     folder = next((store / "results").glob("*train*/*"))
     leftover = folder / "000000.0123456789abcdef.json"
     leftover.write_bytes(b"[1, 2, 3]")

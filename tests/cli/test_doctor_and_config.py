@@ -23,7 +23,7 @@ def states(document: dict) -> dict[str, str]:
     return {check["name"]: check["state"] for check in document["checks"]}
 
 
-def test_doctor_finds_nothing_wrong_with_the_defaults(call) -> None:
+def test_doctor_reports_no_problem_with_the_defaults(call) -> None:
     done = call("doctor")
     assert done.exit_code == 0, done.output
     assert not any(line.startswith(("fail", "warn")) for line in done.stdout.splitlines())
@@ -37,7 +37,7 @@ def test_doctor_leaves_nothing_behind(call, folder: Path) -> None:
     assert [path for path in (folder / "store").rglob("*") if path.is_file() and "locks" not in path.parts] == []
 
 
-def test_doctor_fails_where_the_store_cannot_be_written_and_goes_on(call, folder: Path) -> None:
+def test_doctor_reports_an_unwritable_store_and_checks_the_rest(call, folder: Path) -> None:
     (folder / "blocked").write_text("a file")
     done = call("doctor", "--store", str(folder / "blocked" / "store"), "--locks", "memory", "--json")
     assert done.exit_code == 3
@@ -54,7 +54,7 @@ def test_doctor_fails_where_the_store_cannot_be_written_and_goes_on(call, folder
         (["--store", "ftp://x"], "store"),
     ],
 )
-def test_doctor_names_what_does_not_work(call, flags: list[str], check: str) -> None:
+def test_doctor_names_every_part_that_does_not_work(call, flags: list[str], check: str) -> None:
     done = call("doctor", *flags, "--json")
     assert done.exit_code == 3
     assert states(json.loads(done.stdout))[check] == "fail"
@@ -64,14 +64,14 @@ def test_doctor_names_what_does_not_work(call, flags: list[str], check: str) -> 
 @pytest.mark.parametrize(
     "flags", [["--runner", "dask+tcp://127.0.0.1:8786"], ["--runner", "processes", "--locks", "memory"]]
 )
-def test_doctor_warns_of_locks_that_workers_may_not_reach_since_runs_work(call, flags: list[str]) -> None:
+def test_doctor_only_warns_of_locks_that_workers_may_not_reach(call, flags: list[str]) -> None:
     done = call("doctor", *flags)
     assert done.exit_code == 0
     assert re.search("(?m)^warn  reach .*SERIALIZABLE tasks are refused, others run$", done.stdout)
 
 
 @pytest.mark.parametrize("flags", [["--store", "ftp://x"], ["--store", "s3://no-credentials/x"]])
-def test_doctor_tells_one_fault_once(call, monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
+def test_doctor_reports_each_fault_once(call, monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     done = call("doctor", *flags, "--json")
     assert done.exit_code == 3
@@ -79,7 +79,7 @@ def test_doctor_tells_one_fault_once(call, monkeypatch: pytest.MonkeyPatch, flag
     assert [check["name"] for check in failed] == ["store"]
 
 
-def test_doctor_says_nothing_good_of_single_flight_while_the_locks_are_down(call) -> None:
+def test_doctor_does_not_praise_single_flight_while_the_locks_are_down(call) -> None:
     done = call("doctor", "--locks", "redis://127.0.0.1:1", "--json")
     assert done.exit_code == 3
     found = states(json.loads(done.stdout))
@@ -87,7 +87,7 @@ def test_doctor_says_nothing_good_of_single_flight_while_the_locks_are_down(call
     assert "single flight" not in found
 
 
-def test_doctor_fails_a_store_that_lets_two_writers_win(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_rejects_a_store_that_lets_two_writers_win(monkeypatch: pytest.MonkeyPatch) -> None:
     class Careless(MemoryStore):
         def put_if_absent(self, name: str, data: bytes) -> bool:
             self.put(name, data)
@@ -100,7 +100,7 @@ def test_doctor_fails_a_store_that_lets_two_writers_win(monkeypatch: pytest.Monk
     assert found["store writes"].state == "fail"
 
 
-def test_doctor_fails_a_store_of_a_newer_penstock(call, folder: Path) -> None:
+def test_doctor_rejects_a_store_of_a_newer_penstock(call, folder: Path) -> None:
     (folder / "store").mkdir()
     (folder / "store" / "penstock.json").write_text('{"format": 99}')
     done = call("doctor", "--store", "store")
@@ -108,7 +108,7 @@ def test_doctor_fails_a_store_of_a_newer_penstock(call, folder: Path) -> None:
     assert "version 99" in done.stdout
 
 
-def test_doctor_tells_that_results_were_made_with_other_versions(write, call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_results_made_with_other_versions(write, call, monkeypatch: pytest.MonkeyPatch) -> None:
     from penstock.storage.results import producers
 
     write(
@@ -138,7 +138,7 @@ def test_doctor_tells_that_results_were_made_with_other_versions(write, call, mo
     assert "section 8" in done.stdout
 
 
-def test_config_show_says_where_each_setting_comes_from(write, call) -> None:
+def test_config_show_names_the_source_of_each_setting(write, call) -> None:
     write("penstock.toml", 'runner = "processes"\n[profiles.fast]\nlease_seconds = 5\n')
     done = call("config", "show", "--profile", "fast", "--store", "here", env={"PENSTOCK_LOG_LEVEL": "ERROR"})
     assert done.exit_code == 0, done.output
@@ -151,7 +151,7 @@ def test_config_show_says_where_each_setting_comes_from(write, call) -> None:
     assert said["on_unknown"] == ["fail", "default"]
 
 
-def test_config_show_leaves_secrets_out(call) -> None:
+def test_config_show_hides_secrets(call) -> None:
     for words in (["config", "show"], ["config", "show", "--json"]):
         done = call(*words, "--locks", "redis://me:hunter2@cache:6379")
         assert done.exit_code == 0
@@ -168,7 +168,7 @@ def test_config_show_as_json(call) -> None:
 # -- the command as a whole -----------------------------------------------------------------------------------------
 
 
-def test_every_command_explains_itself(call) -> None:
+def test_every_command_has_a_help_text(call) -> None:
     commands = call("--help").stdout.partition("Commands:")[2].split("\n")
     names = [line.split()[0] for line in commands if line.startswith("  ") and not line.startswith("   ")]
     about_runs = {"run", "resume", "plan", "why", "runs", "show"}
@@ -177,12 +177,12 @@ def test_every_command_explains_itself(call) -> None:
         assert call(*words, "--help").exit_code == 0
 
 
-def test_the_version_is_the_packages(penstock) -> None:
+def test_version_prints_the_version_of_the_package(penstock) -> None:
     done = penstock("--version")
     assert (done.returncode, done.stdout) == (0, f"penstock {__version__}\n")
 
 
-def test_the_version_is_said_without_importing_what_is_slow() -> None:
+def test_version_imports_nothing_slow() -> None:
     program = (
         "import sys\n"
         "from penstock.cli.main import main\n"
@@ -197,17 +197,17 @@ def test_the_version_is_said_without_importing_what_is_slow() -> None:
 
 
 @pytest.mark.slow
-def test_the_version_is_said_quickly() -> None:
+def test_version_is_printed_quickly() -> None:
     took = []
     for _ in range(5):
         before = time.perf_counter()
         subprocess.run([sys.executable, "-m", "penstock", "--version"], capture_output=True, check=True)
         took.append(time.perf_counter() - before)
-    # Promised are 0.3 s; a busy machine may take longer, five times in a row three times as long it may not.
+    # The promise is 0.3 s. A busy machine may take longer, but not three times as long in five attempts.
     assert min(took) < 0.9
 
 
-def test_output_into_a_closed_pipe_is_no_traceback(flows: Path, start) -> None:
+def test_a_closed_pipe_causes_no_traceback(flows: Path, start) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     process = subprocess.Popen(

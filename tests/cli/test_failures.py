@@ -1,4 +1,4 @@
-"""How errors look, and which exit code they mean."""
+"""How errors are printed, and which exit codes they have."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from penstock.objects.tracebacks import users_frames
         (KeyboardInterrupt(), 130),
     ],
 )
-def test_the_kind_of_an_error_decides_the_exit_code(error: BaseException, code: int) -> None:
+def test_the_class_of_an_error_decides_the_exit_code(error: BaseException, code: int) -> None:
     assert exit_code_of(error) == code
 
 
-def test_only_the_users_frames_of_a_traceback_are_kept() -> None:
+def test_a_traceback_keeps_only_the_frames_of_the_user() -> None:
     text = (
         "Traceback (most recent call last):\n"
         f'  File "{penstock.flows.definition.__file__}", line 3, in run\n    call()\n    ^^^^^^\n'
@@ -55,7 +55,7 @@ def test_both_parts_of_a_chained_traceback_are_shortened() -> None:
     assert users_frames(text) == text.replace(ours, "")
 
 
-def test_a_traceback_without_a_frame_of_the_user_stays_readable() -> None:
+def test_a_traceback_without_user_frames_stays_readable() -> None:
     frame = f'  File "{penstock.flows.definition.__file__}", line 3, in run\n    call()\n'
     ours = f"Traceback (most recent call last):\n{frame}KeyError\n"
     assert users_frames(ours) == ours

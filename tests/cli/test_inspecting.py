@@ -16,7 +16,7 @@ RUN_FIELDS = [
 
 @pytest.fixture
 def ran(flows: Path, call) -> Path:
-    """The folder, after a run that failed and one that did not."""
+    """A folder in which one run failed and one completed."""
     (flows.parent / "broken").touch()
     call("run", "pipelines.py:shaky", "--n", "4")
     (flows.parent / "broken").unlink()
@@ -27,7 +27,7 @@ def ran(flows: Path, call) -> Path:
 # -- runs -------------------------------------------------------------------------------------------------------------
 
 
-def test_runs_lists_what_ran_with_its_state(ran: Path, call) -> None:
+def test_runs_lists_each_run_with_its_state(ran: Path, call) -> None:
     done = call("runs")
     assert done.exit_code == 0
     lines = done.stdout.splitlines()[1:]
@@ -49,7 +49,7 @@ def test_an_empty_store_has_no_runs(call) -> None:
 # -- show -------------------------------------------------------------------------------------------------------------
 
 
-def test_show_tells_what_failed_and_where(ran: Path, call) -> None:
+def test_show_names_what_failed_and_where(ran: Path, call) -> None:
     (failed,) = [run for run in json.loads(call("runs", "--json").stdout)["runs"] if run["state"] == "failed"]
     done = call("show", failed["id"])
     assert done.exit_code == 0
@@ -79,7 +79,7 @@ def test_show_as_json(ran: Path, call) -> None:
     assert sorted(document["slowest"][0]) == ["attempt", "node", "seconds", "size", "task", "worker"]
 
 
-def test_of_a_resumed_run_the_last_attempt_is_shown(flows: Path, call) -> None:
+def test_show_prints_the_last_attempt_of_a_resumed_run(flows: Path, call) -> None:
     (flows.parent / "broken").touch()
     call("run", "pipelines.py:shaky")
     assert json.loads(call("show", "last", "--json").stdout)["failures"] != []
@@ -106,7 +106,7 @@ def edit(path: Path, before: str, after: str) -> None:
 
 @pytest.fixture
 def why_after(penstock):
-    """`penstock why` in a process of its own: it has to see a file as it is after an edit."""
+    """Run `penstock why` in a new process, which sees the edited file."""
 
     def why_after(*words: str) -> str:
         done = penstock("why", *words)
@@ -116,25 +116,25 @@ def why_after(penstock):
     return why_after
 
 
-def test_what_was_never_computed_says_so(flows: Path, call) -> None:
+def test_why_reports_a_task_that_was_never_computed(flows: Path, call) -> None:
     text = why(call, "pipelines.py:weekly", *DAY)
     assert "features (node 0): miss\n    never computed\n" in text
     assert "input values is not known before features has run" in text
 
 
-def test_what_is_there_needs_no_explanation(ran: Path, call) -> None:
+def test_why_has_nothing_to_explain_about_a_cached_result(ran: Path, call) -> None:
     assert why(call, "pipelines.py:weekly", *DAY) == "weekly: every result is stored\n"
     assert "train (node 1): hit" in why(call, "pipelines.py:weekly", *DAY, "train")
 
 
-def test_another_input_is_named_with_its_value(ran: Path, call) -> None:
+def test_why_names_a_changed_input_with_its_value(ran: Path, call) -> None:
     text = why(call, "pipelines.py:weekly", "--days", "2024-01-09")
     assert "    input day changed: now datetime.date(2024, 1, 9)\n" in text
     assert "input n" not in text
     assert "code" not in text
 
 
-def test_one_node_or_task_can_be_asked_for(ran: Path, call) -> None:
+def test_why_can_be_limited_to_a_node_or_a_task(ran: Path, call) -> None:
     one = why(call, "pipelines.py:weekly", "--days", "2024-01-09", "0")
     assert one.startswith("features (node 0): miss\n")
     assert "train" not in one
@@ -145,7 +145,7 @@ def test_one_node_or_task_can_be_asked_for(ran: Path, call) -> None:
 
 
 @pytest.mark.slow
-def test_changed_code_is_named(ran: Path, why_after) -> None:
+def test_why_names_changed_code(ran: Path, why_after) -> None:
     edit(ran / "pipelines.py", "return day.day * n", "return day.day * n + 1")
     text = why_after("pipelines.py:weekly", *DAY)
     lines = [
@@ -157,13 +157,13 @@ def test_changed_code_is_named(ran: Path, why_after) -> None:
 
 
 @pytest.mark.slow
-def test_a_changed_task_above_is_what_the_one_below_waits_for(ran: Path, why_after) -> None:
+def test_why_traces_a_miss_to_the_changed_task_upstream(ran: Path, why_after) -> None:
     edit(ran / "pipelines.py", "return day.day * n", "return day.day * n + 1")
     text = why_after("pipelines.py:weekly", *DAY, "train")
     assert "train (node 1): miss\n    input values is not known before features has run\n" in text
 
 
-def test_the_environment_of_an_earlier_result_is_named_where_it_was_another(
+def test_why_names_the_environment_of_an_earlier_result_if_it_differs(
     ran: Path, call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from penstock.storage.results import producers
@@ -189,7 +189,7 @@ def test_plan_and_why_give_the_same_reasons(ran: Path, call) -> None:
     assert "input values is not known before features has run\n" in text
 
 
-def test_calls_with_the_same_reasons_are_told_together(ran: Path, call) -> None:
+def test_calls_with_the_same_reasons_are_grouped(ran: Path, call) -> None:
     days = [word for day in range(1, 8) for word in ("--days", f"2024-02-0{day}")]
     text = why(call, "pipelines.py:weekly", *days)
     assert (
@@ -207,7 +207,7 @@ def test_why_as_json(ran: Path, call) -> None:
     assert [(each["component"], each["kind"]) for each in train["differences"]] == [("inputs.values", "open")]
 
 
-def test_other_reasons_than_changes_are_said_in_words(write, call) -> None:
+def test_reasons_other_than_changes_are_explained_in_words(write, call) -> None:
     write(
         "reasons.py",
         """

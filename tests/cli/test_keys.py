@@ -1,4 +1,4 @@
-"""`keys new`, `rotate` and `ls`, and what other commands say of signatures."""
+"""`keys new`, `rotate` and `ls`, and what other commands report about signatures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from penstock.storage.results.maintenance import current_records
 from penstock.storage.results.store import ResultStore
 
 
-def test_a_new_file_of_keys_is_private_and_no_key_is_printed(call, folder: Path) -> None:
+def test_a_new_key_file_is_private_and_no_key_is_printed(call, folder: Path) -> None:
     made = call("keys", "new", "keys")
     assert made.exit_code == 0, made.output
     assert stat.S_IMODE((folder / "keys").stat().st_mode) == 0o600
@@ -29,7 +29,7 @@ def test_a_new_file_of_keys_is_private_and_no_key_is_printed(call, folder: Path)
         assert key not in made.output + turned.output + listed.output
 
 
-def test_ls_lists_where_the_setting_says(call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ls_reads_the_file_that_the_setting_names(call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not signed" in call("keys", "ls").stdout
     call("keys", "new", "keys")
     monkeypatch.setenv("PENSTOCK_SIGNING_KEYS", "keys")
@@ -38,7 +38,7 @@ def test_ls_lists_where_the_setting_says(call, folder: Path, monkeypatch: pytest
     assert said["accepted"] == [said["signs"]]
 
 
-def test_doctor_tells_how_results_are_signed(call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_how_results_are_signed(call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = folder / "store"
     store.mkdir()
     store.chmod(0o777)
@@ -60,7 +60,7 @@ def test_doctor_tells_how_results_are_signed(call, folder: Path, monkeypatch: py
     assert "chmod 600" in checks()["store"]["hint"]
 
 
-def test_show_says_what_a_signature_is_worth_and_verify_what_is_wrong(
+def test_show_reports_whether_a_signature_is_valid_and_verify_what_is_wrong(
     call, folder: Path, flows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call("keys", "new", "keys")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 
-def test_limits_are_set_listed_and_lifted(call) -> None:
+def test_limits_are_set_listed_and_removed(call) -> None:
     assert call("limits", "ls").stdout.startswith("no limits in ")
     assert call("limits", "set", "db", "10").stdout == "db: at most 10 at once\n"
     assert call("limits", "set", "gpu", "2").exit_code == 0
@@ -18,19 +18,19 @@ def test_limits_are_set_listed_and_lifted(call) -> None:
     assert json.loads(call("limits", "ls", "--json").stdout)["limits"] == {"db": 10}
 
 
-def test_a_limit_of_nothing_is_a_pause_and_says_so(call) -> None:
+def test_a_limit_of_zero_pauses_and_is_reported_as_a_pause(call) -> None:
     done = call("limits", "set", "db", "0")
     assert (done.exit_code, "paused" in done.output) == (0, True)
     assert "paused" in call("limits", "ls").stdout
     assert json.loads(call("limits", "ls", "--json").stdout)["limits"] == {"db": 0}
 
 
-def test_what_is_no_limit_is_refused(call) -> None:
+def test_an_invalid_limit_is_refused(call) -> None:
     for odd in ("-1", "1e400", "nan", "1000000000", "1/0s", "0/second", "1/0.0000001s"):
         assert call("limits", "set", "db", "--", odd).exit_code == 2, odd
 
 
-def test_a_limit_that_somebody_planted_does_not_break_the_list(call, folder) -> None:
+def test_a_planted_limit_does_not_break_the_list(call, folder) -> None:
     assert call("limits", "set", "gpu", "2", "--store", "s").exit_code == 0
     (folder / "s" / "limits" / "tag-db.json").write_text('{"limit": 1e400}')
     done = call("limits", "ls", "--store", "s")
@@ -41,6 +41,6 @@ def test_a_limit_that_somebody_planted_does_not_break_the_list(call, folder) -> 
     assert problem["where"] == "limits/tag-db.json"
 
 
-def test_lifting_what_is_no_limit_says_so(call) -> None:
+def test_removing_a_limit_that_does_not_exist_is_reported(call) -> None:
     done = call("limits", "rm", "db")
     assert (done.exit_code, "db has no limit" in done.output) == (1, True)

@@ -1,4 +1,4 @@
-"""`FILE_OR_MODULE:FLOW`: what is found, and what is said of what is not."""
+"""`FILE_OR_MODULE:FLOW`: what it finds, and the errors for what it does not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ONE = "from penstock import flow\n\n@flow\ndef only() -> int:\n    return 1\n"
 TWO = ONE + "\n@flow\ndef other() -> int:\n    return 2\n"
 
 
-def test_a_file_is_imported_under_the_name_it_has_in_its_own_folder(write, folder: Path) -> None:
+def test_a_file_is_imported_under_its_name_in_its_own_folder(write, folder: Path) -> None:
     write("below/single_named.py", ONE)
     loaded = load_flow("below/single_named.py:only")
     assert loaded.fn.__module__ == "single_named"
@@ -47,7 +47,7 @@ def test_loading_twice_imports_once(write) -> None:
 
 @pytest.mark.parametrize("made", [True, False])
 @pytest.mark.parametrize("line", ["from dist_flows.part import VALUE\n", "from .part import VALUE\n"])
-def test_a_file_that_only_works_in_its_package_is_named_by_its_module(write, line: str, made: bool) -> None:
+def test_the_error_for_a_file_that_needs_its_package_names_the_module(write, line: str, made: bool) -> None:
     if made:
         write("dist_flows/__init__.py", "")
     write("dist_flows/part.py", "VALUE = 1\n")
@@ -64,7 +64,7 @@ def test_the_only_flow_need_not_be_named(write) -> None:
     assert load_flow("with_one.py").name == "only"
 
 
-def test_of_several_flows_one_has_to_be_named(write) -> None:
+def test_a_flow_must_be_named_if_there_are_several(write) -> None:
     write("with_both.py", TWO)
     with pytest.raises(FlowImportError) as caught:
         load_flow("with_both.py")
@@ -92,7 +92,7 @@ def test_a_flow_in_a_namespace_is_found_by_its_dotted_name(write) -> None:
         (".", "no file", ""),
     ],
 )
-def test_what_is_not_there_is_said_with_a_way_out(write, target: str, what: str, hint: str) -> None:
+def test_the_error_for_something_missing_says_what_to_do(write, target: str, what: str, hint: str) -> None:
     write("flows_here.py", TWO + "\ndef plain():\n    return 3\n")
     write("empty_here.py", "")
     write("json.py", ONE)
@@ -112,7 +112,7 @@ def test_what_is_not_there_is_said_with_a_way_out(write, target: str, what: str,
         ("raise SystemExit(3)\n", ":1", "SystemExit: 3", "__main__"),
     ],
 )
-def test_a_file_that_does_not_import_is_named_with_its_line(
+def test_the_error_for_a_file_that_fails_to_import_names_the_line(
     write, text: str, where: str, because: str, hint: str
 ) -> None:
     path = write("does_not_import.py", text)
@@ -124,14 +124,14 @@ def test_a_file_that_does_not_import_is_named_with_its_line(
     assert "does_not_import" not in sys.modules
 
 
-def test_a_module_that_does_not_import_is_named_with_its_line(write) -> None:
+def test_the_error_for_a_module_that_fails_to_import_names_the_line(write) -> None:
     path = write("fails_inside.py", "import also_not_installed\n")
     with pytest.raises(FlowImportError) as caught:
         load_flow("fails_inside:only")
     assert caught.value.where == f"{path}:1"
 
 
-def test_a_file_of_a_package_is_to_be_named_by_its_module(write, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_a_package_must_be_named_by_its_module(write, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("relative_flows/__init__.py", "")
     write("relative_flows/part.py", "from .nothing import x\n" + ONE)
     with pytest.raises(FlowImportError) as caught:

@@ -14,7 +14,7 @@ from penstock.locks import FileSystemLockManager, Lease, Session
 
 @pytest.fixture
 def held(folder: Path) -> Session:
-    """A session that holds two keys of the folder `locks`."""
+    """A session that holds two keys in the folder `locks`."""
     session = FileSystemLockManager(folder / "locks").open_session(info={"run": "blue-otter", "flow": "weekly"})
     session.try_acquire(["key-one", "key-two"])
     return session
@@ -54,21 +54,21 @@ def test_break_asks_first(held: Session, call) -> None:
     held.close()
 
 
-def test_break_does_nothing_to_a_lock_that_is_another_by_now(held: Session, call) -> None:
+def test_break_spares_a_lock_that_has_changed_hands(held: Session, call) -> None:
     done = call("locks", "break", "key-one", "--token", "9", "--locks", "./locks", "--yes")
     assert (done.exit_code, "nothing was done" in done.stdout) == (1, True)
     held.close()
 
 
 @pytest.mark.parametrize("key", ["key", "nothing"])
-def test_break_needs_one_lock_that_is_held(held: Session, call, key: str) -> None:
+def test_break_requires_one_lock_that_is_held(held: Session, call, key: str) -> None:
     done = call("locks", "break", key, "--locks", "./locks", "--yes")
     assert done.exit_code == 2
     assert "locks ls --json" in done.output
     held.close()
 
 
-def test_repair_says_what_nobody_can_read_and_removes_it(folder: Path, call) -> None:
+def test_repair_lists_and_removes_unreadable_entries(folder: Path, call) -> None:
     claims = folder / "locks" / "claims"
     claims.mkdir(parents=True)
     damaged = claims / ("0123456789abcdef" * 2)
@@ -89,7 +89,7 @@ def test_repair_says_what_nobody_can_read_and_removes_it(folder: Path, call) -> 
     assert call("locks", "repair", "--locks", "./locks").stdout.startswith("0 damaged")
 
 
-def test_what_cannot_be_mended_is_left_and_told(folder: Path, call) -> None:
+def test_repair_reports_and_leaves_what_it_cannot_mend(folder: Path, call) -> None:
     claims = folder / "locks" / "claims"
     claims.mkdir(parents=True)
     (claims / ("0123456789abcdef" * 2)).write_bytes(b'{"v": 2}\n')
@@ -100,7 +100,7 @@ def test_what_cannot_be_mended_is_left_and_told(folder: Path, call) -> None:
     assert call("locks", "repair", "--locks", "memory").stdout.startswith("0 damaged")
 
 
-def test_doctor_names_limits_that_nobody_can_read(folder: Path, call) -> None:
+def test_doctor_names_unreadable_limits(folder: Path, call) -> None:
     assert call("limits", "set", "db", "3", "--store", "store").exit_code == 0
     (record,) = (folder / "store" / "limits").iterdir()
     record.write_bytes(b"")

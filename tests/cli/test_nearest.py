@@ -1,4 +1,4 @@
-"""The comparison behind `why`: pure, over parts of keys."""
+"""The comparison behind `why`: a pure function of key parts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_nearest_key_has_the_fewest_differences() -> None:
     )
 
 
-def test_among_equally_near_keys_the_latest_is_shown() -> None:
+def test_the_latest_of_equally_near_keys_is_shown() -> None:
     records = [Record({"inputs": {"day": B}}, 1.0), Record({"inputs": {"day": C}}, 2.0), Record({}, 0.5)]
     found = Earlier(records).nearest({"inputs": {"day": A}})
     assert found is not None
@@ -63,7 +63,7 @@ def test_without_earlier_keys_there_is_nothing_to_compare() -> None:
     assert Earlier([]).nearest({"task_source": A}) is None
 
 
-def test_one_that_differs_in_its_code_alone_is_found_however_many_there_are() -> None:
+def test_a_key_that_differs_only_in_its_code_is_found_among_many() -> None:
     records = [Record({"task_code": A, "inputs": {"n": str(n)}}, float(n)) for n in range(500)]
     earlier = Earlier(records)
     for n in (0, 250, 499):
@@ -75,7 +75,7 @@ def test_one_that_differs_in_its_code_alone_is_found_however_many_there_are() ->
         assert [each.kind for each in waiting[1]] == ["changed", "open"]
 
 
-def test_what_strangers_write_for_the_parts_of_a_key_is_passed_over() -> None:
+def test_planted_key_parts_are_ignored() -> None:
     odd: list[dict[str, Any]] = [{"inputs": 3}, {"inputs": {"day": [1]}}, {"task_code": {"a": []}, "inputs": None}]
     found = Earlier([Record(each, 1.0) for each in odd]).nearest({"task_code": A, "inputs": {"day": A}})
     assert found is not None

@@ -40,7 +40,7 @@ Positive = typing.Annotated[int, msgspec.Meta(gt=0)]
 
 
 def flow_with(annotation: Any, **default: Any) -> Any:
-    """A flow of one parameter `x`, declared so."""
+    """Return a flow with one parameter `x`, declared as given."""
 
     def one(x):
         return x
@@ -110,7 +110,7 @@ def read(annotation: Any, *words: str, **default: Any) -> Any:
         ("list[int]", ["--x", "3"], [3]),
     ],
 )
-def test_a_value_is_what_the_annotation_says(annotation: Any, words: list[str], value: Any) -> None:
+def test_the_annotation_decides_how_a_value_is_read(annotation: Any, words: list[str], value: Any) -> None:
     found = read(annotation, *words)
     assert found == value
     assert type(found) is type(value)
@@ -135,9 +135,7 @@ def test_a_value_is_what_the_annotation_says(annotation: Any, words: list[str], 
         (type, ["--x", "int"], "cannot be given"),
     ],
 )
-def test_what_does_not_fit_is_an_error_that_names_the_parameter(
-    annotation: Any, words: list[str], because: str
-) -> None:
+def test_the_error_for_an_invalid_value_names_the_parameter(annotation: Any, words: list[str], because: str) -> None:
     with pytest.raises(ParameterError) as caught:
         read(annotation, *words)
     assert caught.value.data["name"] == "x"
@@ -146,7 +144,7 @@ def test_what_does_not_fit_is_an_error_that_names_the_parameter(
 
 
 @pytest.mark.needs("pydantic")
-def test_pydantic_models_validate_what_is_given_for_them() -> None:
+def test_pydantic_models_validate_the_given_values() -> None:
     import pydantic
 
     class Model(pydantic.BaseModel):
@@ -160,7 +158,7 @@ def test_pydantic_models_validate_what_is_given_for_them() -> None:
         read(Model, "--x", '{"depth": "deep"}')
 
 
-def test_without_an_annotation_the_default_says_the_type() -> None:
+def test_the_default_gives_the_type_if_there_is_no_annotation() -> None:
     def guessed(n=3, rate=0.5, name="x", items=(), level=Level.LOW, other=None):
         return n
 
@@ -174,7 +172,7 @@ def test_without_an_annotation_the_default_says_the_type() -> None:
 def many(days: list[dt.date], max_rows: int = 10, *, full: bool = False) -> None: ...
 
 
-def test_options_assignments_and_json_say_the_same() -> None:
+def test_options_assignments_and_json_are_equivalent() -> None:
     expected = {"days": [dt.date(2024, 1, 1)], "max_rows": 3, "full": True}
     ways = [
         read_parameters(many, ["--days", "2024-01-01", "--max-rows", "3", "--full"]),
@@ -189,7 +187,7 @@ def test_options_win_over_json_and_json_over_defaults() -> None:
     assert parameters == {"days": [], "max_rows": 5, "full": True}
 
 
-def test_json_may_come_from_a_file(tmp_path: Path) -> None:
+def test_json_can_be_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "parameters.json"
     file.write_text('{"days": ["2024-01-01"]}')
     parameters, _ = read_parameters(many, [], document=f"@{file}")
@@ -197,7 +195,7 @@ def test_json_may_come_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("document", ["{", "[]", "@nowhere.json", '{"dayz": []}', '{"days": 3}', '{"days": ["x"]}'])
-def test_a_document_that_does_not_fit_is_a_parameter_error(document: str) -> None:
+def test_an_invalid_document_is_a_parameter_error(document: str) -> None:
     with pytest.raises(ParameterError):
         read_parameters(many, [], document=document)
 
@@ -211,7 +209,7 @@ def test_a_document_that_does_not_fit_is_a_parameter_error(document: str) -> Non
         (["--bananas", "1"], "days, max_rows, full"),
     ],
 )
-def test_an_unknown_option_is_met_with_a_suggestion(words: list[str], hint: str) -> None:
+def test_the_error_for_an_unknown_option_suggests_a_similar_one(words: list[str], hint: str) -> None:
     with pytest.raises(ParameterError, match="has no parameter") as caught:
         read_parameters(many, words)
     assert hint in caught.value.hint
@@ -223,14 +221,14 @@ def test_an_option_without_its_value_is_an_error(words: list[str]) -> None:
         read_parameters(many, [*words])
 
 
-def test_a_missing_parameter_is_named_with_the_signature() -> None:
+def test_the_error_for_a_missing_parameter_shows_the_signature() -> None:
     with pytest.raises(ParameterError, match="needs the parameter days") as caught:
         read_parameters(many, [])
     assert "max_rows: int = 10" in caught.value.because.replace("'", "")
     assert "--days" in caught.value.hint
 
 
-def test_variadic_parameters_take_what_is_left() -> None:
+def test_variadic_parameters_take_the_remaining_values() -> None:
     @flow
     def open_ended(*items: int, **rest: Any) -> None: ...
 
@@ -239,7 +237,7 @@ def test_variadic_parameters_take_what_is_left() -> None:
     assert read_parameters(open_ended, given) == ({"items": (1, 2), "rest": {"colour": "red", "n": 3}}, [])
 
 
-def test_words_that_belong_to_no_option_are_handed_back() -> None:
+def test_words_that_belong_to_no_option_are_returned() -> None:
     tokens = ["first", "--days", "2024-01-01", "--full", "last"]
     parameters, rest = read_parameters(many, tokens, words=2)
     assert parameters["full"] is True
@@ -267,7 +265,7 @@ def test_words_that_belong_to_no_option_are_handed_back() -> None:
         (dt.time, ("--x", "17:30"), dt.time(17, 30)),
     ],
 )
-def test_enums_literals_and_dates_can_be_given_as_people_write_them(annotation: Any, words: Any, value: Any) -> None:
+def test_enums_literals_and_dates_accept_what_people_write(annotation: Any, words: Any, value: Any) -> None:
     found = read(annotation, *words)
     assert (found, type(found)) == (value, type(value))
 
@@ -283,13 +281,13 @@ def test_enums_literals_and_dates_can_be_given_as_people_write_them(annotation: 
         (dt.datetime, "noon", "it is not a time such as 2026-11-28T17:30 or 2026-11-28T17:30+01:00"),
     ],
 )
-def test_what_is_no_choice_or_date_is_refused_with_what_there_is(annotation: Any, text: str, because: str) -> None:
+def test_the_error_for_an_invalid_choice_or_date_lists_the_valid_ones(annotation: Any, text: str, because: str) -> None:
     with pytest.raises(ParameterError) as refused:
         read(annotation, "--x", text)
     assert refused.value.because == because
 
 
-def test_json_takes_the_values_and_the_names_of_choices() -> None:
+def test_json_accepts_the_values_and_the_names_of_choices() -> None:
     def given(value: Any) -> Any:
         return read_parameters(flow_with(Colour), (), document=json.dumps({"x": value}))[0]["x"]
 
@@ -298,7 +296,7 @@ def test_json_takes_the_values_and_the_names_of_choices() -> None:
         given(3)
 
 
-def test_a_missing_parameter_is_told_with_the_place_of_the_flow() -> None:
+def test_the_error_for_a_missing_parameter_names_the_place_of_the_flow() -> None:
     with pytest.raises(ParameterError) as refused:
         read_parameters(flow_with(int), ())
     assert refused.value.where.startswith(f"{__file__}:")

@@ -1,4 +1,4 @@
-"""What somebody writes into a store, or into names and messages: the terminal is not steered, and no list breaks."""
+"""Planted records, names and messages neither control the terminal nor break a list."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def store(folder: Path) -> LocalStore:
 
 
 def plant(store: LocalStore, run: str, data: bytes) -> None:
-    """Past the store's own limits: as somebody would who writes there by himself."""
+    """Write past the store's own checks, as somebody with access to its files can."""
     path = Path(store.local_path(f"runs/{run}/run.json") or "")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -44,7 +44,7 @@ def record(id: str, **more: Any) -> bytes:
 
 @pytest.fixture
 def penstock(call: Any, folder: Path) -> Any:
-    """`penstock ...` on that store; nothing that it says may steer a terminal."""
+    """Run `penstock ...` on that store, and check that its output contains no control sequence."""
 
     def penstock(*words: str) -> Any:
         done = call(*words, "--store", str(folder / "store"))
@@ -55,7 +55,7 @@ def penstock(call: Any, folder: Path) -> Any:
     return penstock
 
 
-def test_nothing_that_is_printed_steers_the_terminal(penstock: Any, store: LocalStore) -> None:
+def test_no_output_controls_the_terminal(penstock: Any, store: LocalStore) -> None:
     names = {"flow": ESCAPES, "entry": ESCAPES, "parameters": {ESCAPES: ESCAPES}, "error": ESCAPES, "host": ESCAPES}
     tasks = {ESCAPES: {"executed": 1, ESCAPES: 2}}
     plant(store, GOOD, record(GOOD, **names, tasks=tasks, runner=ESCAPES, state=ESCAPES))
@@ -70,7 +70,7 @@ def test_nothing_that_is_printed_steers_the_terminal(penstock: Any, store: Local
         document = json.loads(penstock(*command, "--json").stdout)
         assert document["schema"].startswith("penstock/")
     shown = json.loads(penstock("show", GOOD, "--json").stdout)
-    assert shown["run"]["flow"] == ESCAPES  # programs read it as it is
+    assert shown["run"]["flow"] == ESCAPES  # Programs read it unchanged.
     assert shown["failures"][0]["message"] == ESCAPES
 
 
@@ -102,7 +102,7 @@ def test_one_bad_record_breaks_no_list(penstock: Any, store: LocalStore, odd: st
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
-def test_what_is_no_file_breaks_no_list(penstock: Any, store: LocalStore, kind: str) -> None:
+def test_what_is_not_a_file_breaks_no_list(penstock: Any, store: LocalStore, kind: str) -> None:
     bad = Path(store.local_path("runs/20260101-000000-00000002/run.json") or "")
     plant(store, GOOD, record(GOOD))
     bad.parent.mkdir(parents=True)
@@ -112,7 +112,7 @@ def test_what_is_no_file_breaks_no_list(penstock: Any, store: LocalStore, kind: 
 
 
 @pytest.mark.parametrize("number", [-1, 0, 2**31, 2**63, 10**30])
-def test_numbers_that_no_record_holds_break_no_list(penstock: Any, store: LocalStore, number: int) -> None:
+def test_numbers_that_no_record_can_hold_break_no_list(penstock: Any, store: LocalStore, number: int) -> None:
     named = dict.fromkeys(("host", "boot", "namespace", "process_started"), "x")
     data = json.loads(record(GOOD, state="running", **named)) | {"pid": number, "counts": {"hit": number}}
     data |= {"started": 1e300, "seconds": -1e300, "finished": -1e300, "tasks": {"t": {"hit": number}}}
@@ -122,7 +122,7 @@ def test_numbers_that_no_record_holds_break_no_list(penstock: Any, store: LocalS
         json.loads(penstock(*command, "--json").stdout)
 
 
-def test_the_record_of_one_run_is_not_another_s(store: LocalStore) -> None:
+def test_a_run_is_not_shown_the_record_of_another(store: LocalStore) -> None:
     other = "20260101-000000-00000002"
     plant(store, GOOD, record(GOOD))
     plant(store, other, record(GOOD))
@@ -147,7 +147,7 @@ def test_a_log_is_read_as_a_stream(store: LocalStore, monkeypatch: pytest.Monkey
     assert [event.node for event in log] == [1, 2, 3]  # type: ignore[attr-defined]
 
 
-def test_no_more_of_a_log_is_kept_than_is_shown() -> None:
+def test_only_the_shown_part_of_a_log_is_kept_in_memory() -> None:
     def log() -> Any:
         for node in range(MOST_FAILURES + 7):
             yield events.NodeFailed(at=0, node=node, task="t", attempt=1, error="E", message="m")
@@ -158,7 +158,7 @@ def test_no_more_of_a_log_is_kept_than_is_shown() -> None:
     assert [event.node for event in seen.slowest] == [MOST_FAILURES + 6 - n for n in range(SLOWEST)]
 
 
-def test_the_log_that_cannot_be_read_is_told_beside_its_run(penstock: Any, store: LocalStore) -> None:
+def test_an_unreadable_log_is_reported_with_its_run(penstock: Any, store: LocalStore) -> None:
     plant(store, GOOD, record(GOOD))
     os.mkfifo(store.local_path(f"runs/{GOOD}/events.jsonl") or "")
     done = penstock("show", GOOD)
@@ -166,7 +166,7 @@ def test_the_log_that_cannot_be_read_is_told_beside_its_run(penstock: Any, store
     assert "not a regular file" in done.stdout
 
 
-def test_texts_for_people_show_what_they_hold() -> None:
+def test_texts_for_people_show_hidden_characters() -> None:
     assert clean("a\x1b[31m\u202eb\nc\t\ud800") == "a\\x1b[31m\\u202eb\nc\t\\ud800"
     assert table(("a",), [("x\ny",), ("z" * 5_000,)]).splitlines()[1] == "x\\ny"
     assert all(len(line) <= 200 for line in table(("a",), [("z" * 5_000,)]).splitlines())
@@ -174,13 +174,13 @@ def test_texts_for_people_show_what_they_hold() -> None:
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), -1e300, 1e300])
-def test_numbers_for_people_never_fail(odd: float) -> None:
+def test_formatting_numbers_for_people_never_fails(odd: float) -> None:
     assert duration(odd)
     assert moment(odd) is not None
     assert size(10**400) == "?"
 
 
-def test_documents_hold_what_json_can_hardly(capsys: pytest.CaptureFixture[str]) -> None:
+def test_documents_can_hold_values_that_json_lacks(capsys: pytest.CaptureFixture[str]) -> None:
     print_document("x", {"text": "\x9b\u202e\U000e0041", "number": 10**30})
     out = capsys.readouterr().out
     assert STEERING.search(out) is None

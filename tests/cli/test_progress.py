@@ -1,4 +1,4 @@
-"""Progress: what a run's events add up to, and how it is written where there is no terminal."""
+"""Progress: the totals of a run's events, and how they are printed without a terminal."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def watch_of(*happened: events.Event) -> Watch:
     return watch
 
 
-def test_events_add_up_per_task() -> None:
+def test_events_are_totalled_per_task() -> None:
     watch = watch_of(
         started(),
         planned(hit=3, features=4, train=1),
@@ -57,21 +57,21 @@ def test_events_add_up_per_task() -> None:
     assert [failure.node for failure in watch.failures] == [2]
 
 
-def test_a_call_that_waits_for_somebody_else_is_counted_once_and_until_it_is_over() -> None:
+def test_a_call_that_waits_for_another_run_is_counted_once_until_it_ends() -> None:
     watch = watch_of(started(), planned(slow=1), parked(0, "slow"), parked(0, "slow"))
     assert watch.line() == "weekly: slow 0/1 (1 waiting); waiting: 1 for run r2 (pid 7 on h)"
     watch(finished(0, "slow", how="hit"))
     assert watch.line() == "weekly: slow 1/1 (1 hit)"
 
 
-def test_a_call_that_goes_on_waits_no_longer() -> None:
+def test_a_call_that_continues_is_no_longer_waiting() -> None:
     watch = watch_of(planned(slow=2), parked(0, "slow"), parked(1, "slow"))
     assert watch.lines()[-1] == "  waiting: 2 for run r2 (pid 7 on h)"
     watch(events.NodeUnparked(at=0.0, node=0, task="slow", seconds=1.0))
     assert watch.lines()[-1] == "  waiting: 1 for run r2 (pid 7 on h)"
 
 
-def test_trouble_with_the_locks_is_a_note() -> None:
+def test_trouble_with_the_locks_becomes_a_note() -> None:
     watch = watch_of(
         events.LocksDown(at=0.0, doing="lock", reason="no answer", unlocked=True), events.LocksLost(at=0.0, held=3)
     )
@@ -81,18 +81,18 @@ def test_trouble_with_the_locks_is_a_note() -> None:
     ]
 
 
-def test_the_next_attempt_of_a_flow_counts_anew() -> None:
+def test_the_next_attempt_of_a_flow_starts_counting_again() -> None:
     watch = watch_of(started(), planned(slow=2), failed(0, "slow"), started(2), planned(hit=1, slow=1))
     assert watch.line() == "weekly: 1 found; slow 0/1"
     assert watch.failures == []
 
 
-def test_notes_are_kept_with_how_often_they_came() -> None:
+def test_notes_are_kept_with_their_counts() -> None:
     watch = watch_of(finished(0, "slow", notes=("odd",)), finished(1, "slow", notes=("odd",)))
     assert watch.notes == {"slow: odd": 2}
 
 
-def test_without_a_terminal_the_first_and_the_last_state_are_lines(
+def test_only_the_first_and_last_state_are_printed_without_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "LINE_SECONDS", 60.0)
@@ -102,7 +102,7 @@ def test_without_a_terminal_the_first_and_the_last_state_are_lines(
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "run r1 of weekly on ThreadRunner()"
     assert lines[-1] == "weekly: slow 50/50"
-    # One when it began, one at the end: 52 events within a second are not 52 lines.
+    # One line at the start and one at the end, not 52 lines for 52 events within a second.
     assert len(lines) <= 3
 
 
@@ -113,7 +113,7 @@ def test_quiet_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_on_a_terminal_the_tasks_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_a_bar_per_task(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -130,7 +130,7 @@ def test_on_a_terminal_the_tasks_are_drawn(monkeypatch: pytest.MonkeyPatch) -> N
     assert "slow  1/1" in drawn
 
 
-def test_a_bar_shows_how_much_is_done_and_about_how_long_the_rest_takes() -> None:
+def test_a_bar_shows_progress_and_estimates_the_remaining_time() -> None:
     watch = watch_of(started(), planned(features=8))
     assert "[····················] 0 %" in watch.lines()[0]
     for node in range(4):
@@ -143,13 +143,13 @@ def test_a_bar_shows_how_much_is_done_and_about_how_long_the_rest_takes() -> Non
 
 
 @pytest.mark.parametrize(("asked_for", "shown"), [((), False), (("distributed",), True)])
-def test_what_an_engine_logs_of_itself_is_shown_on_request(
+def test_an_engines_own_log_is_shown_on_request(
     asked_for: tuple[str, ...], shown: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from penstock.cli.commands.run import _logging
 
     root, before = logging.getLogger(), logging.getLogger().handlers[:]
-    root.handlers.clear()  # as in a process of its own
+    root.handlers.clear()  # as in a new process
     try:
         with _logging("INFO", asked_for):
             logging.getLogger("distributed.scheduler").setLevel("INFO")

@@ -1,4 +1,4 @@
-"""`runs rm` and `runs gc`: what runs leave goes, results and runs that go on stay."""
+"""`runs rm` and `runs gc` remove ended runs, and keep results and active runs."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def grow_old(store: Store, run_id: str) -> None:
 
 
 def unfinished(store: Store, **facts: object) -> str:
-    """The record of a run that never wrote its end."""
+    """Write the record of a run that never recorded its end."""
     record = RunRecord(id="20200101-000000-abcdef01", flow="f", state="running", **facts)  # type: ignore[arg-type]
     store.put(run_name(record.id, "run.json"), json.dumps({"v": 1, "id": record.id, "flow": "f"}).encode())
     return record.id
 
 
-def test_rm_removes_a_run_and_leaves_its_results(store: Store, call) -> None:
+def test_rm_removes_a_run_and_keeps_its_results(store: Store, call) -> None:
     latest, first = ids(store)
     done = call("runs", "rm", first, "--yes")
     assert done.exit_code == 0
@@ -59,7 +59,7 @@ def test_rm_asks_first_and_a_dry_run_removes_nothing(store: Store, call) -> None
     assert len(ids(store)) == 2
 
 
-def test_gc_removes_what_ended_long_ago(store: Store, call) -> None:
+def test_gc_removes_runs_that_ended_long_ago(store: Store, call) -> None:
     latest, first = ids(store)
     grow_old(store, first)
     assert json.loads(call("runs", "gc", "--keep", "30d", "--dry-run", "--json").stdout)["runs"] == 1
@@ -68,7 +68,7 @@ def test_gc_removes_what_ended_long_ago(store: Store, call) -> None:
     assert ids(store) == [latest]
 
 
-def test_a_run_that_may_go_on_is_not_removed(store: Store, call) -> None:
+def test_a_run_that_may_still_be_active_is_not_removed(store: Store, call) -> None:
     run_id = unfinished(store)
     grow_old(store, run_id)
     done = call("runs", "rm", run_id, "--yes")
@@ -80,7 +80,7 @@ def test_a_run_that_may_go_on_is_not_removed(store: Store, call) -> None:
     assert run_id not in ids(store)
 
 
-def test_parameters_go_with_the_last_run_that_has_them(store: Store, call, tmp_path: Path) -> None:
+def test_parameters_are_removed_with_the_last_run_that_uses_them(store: Store, call, tmp_path: Path) -> None:
     data = [f"data={'x' * 100_000}"]
     (tmp_path / "big.py").write_text("from penstock import flow\n@flow\ndef f(data: str) -> int: return len(data)\n")
     for _ in range(2):
@@ -92,7 +92,7 @@ def test_parameters_go_with_the_last_run_that_has_them(store: Store, call, tmp_p
     assert list(store.list("parameters/")) == []
 
 
-def test_a_time_that_is_none_is_a_usage_error(call) -> None:
+def test_an_invalid_age_is_a_usage_error(call) -> None:
     assert call("runs", "gc", "--keep", "soon").exit_code == 2
 
 

@@ -16,7 +16,7 @@ DAY = ["--days", "2024-01-01"]
 
 
 def until(condition, seconds: float = 30.0) -> None:
-    """Wait for what another process does."""
+    """Wait until another process has done something."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never happened"
@@ -26,7 +26,7 @@ def until(condition, seconds: float = 30.0) -> None:
 # -- run ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_prints_its_value_what_was_reused_and_its_id(flows: Path, call) -> None:
+def test_run_prints_the_value_the_reuse_and_the_id(flows: Path, call) -> None:
     first = call("run", "pipelines.py:weekly", *DAY, "--days", "2024-01-02", "--n", "3")
     assert first.exit_code == 0, first.output
     assert re.fullmatch(r"9\nreused 0, ran 3, [\d.]+ s  \(run \S+\)\n", first.stdout)
@@ -34,13 +34,13 @@ def test_a_run_prints_its_value_what_was_reused_and_its_id(flows: Path, call) ->
     assert "reused 3, ran 0" in again.stdout
 
 
-def test_refresh_runs_what_is_there(flows: Path, call) -> None:
+def test_refresh_runs_tasks_that_have_results(flows: Path, call) -> None:
     call("run", "pipelines.py:weekly", *DAY)
     assert "reused 0, ran 2" in call("run", "pipelines.py:weekly", *DAY, "--refresh").stdout
 
 
 @pytest.mark.slow
-def test_json_is_one_document_whatever_the_flow_prints(flows: Path, penstock) -> None:
+def test_json_output_is_one_document_whatever_the_flow_prints(flows: Path, penstock) -> None:
     (flows.parent / "go").touch()
     done = penstock("run", "pipelines.py:steps", "--json", "--runner", "processes?workers=1")
     assert done.returncode == 0, done.stderr
@@ -54,14 +54,14 @@ def test_json_is_one_document_whatever_the_flow_prints(flows: Path, penstock) ->
     assert "a flow may print" in done.stderr
 
 
-def test_a_result_that_is_no_json_is_shown_only(write, call) -> None:
+def test_a_result_that_is_not_json_is_only_shown(write, call) -> None:
     write("odd_results.py", "from penstock import flow\n\n@flow\ndef odd():\n    return {1, 2}, object\n")
     document = json.loads(call("run", "odd_results.py", "--json").stdout)
     assert document["result"] is None
     assert "object" in document["result_repr"]
 
 
-def test_a_failed_task_exits_with_1_and_shows_the_users_frames_only(flows: Path, call) -> None:
+def test_a_failed_task_exits_with_1_and_shows_only_the_users_frames(flows: Path, call) -> None:
     (flows.parent / "broken").touch()
     done = call("run", "pipelines.py:shaky")
     assert done.exit_code == 1
@@ -76,7 +76,7 @@ def test_a_failed_task_exits_with_1_and_shows_the_users_frames_only(flows: Path,
 
 
 @pytest.mark.slow
-def test_a_task_that_fails_in_a_worker_process_shows_the_same_frames(flows: Path, penstock) -> None:
+def test_a_failure_in_a_worker_process_shows_the_same_frames(flows: Path, penstock) -> None:
     (flows.parent / "broken").touch()
     done = penstock("run", "pipelines.py:shaky", "--runner", "processes?workers=1")
     assert done.returncode == 1
@@ -123,14 +123,14 @@ def test_an_exception_of_the_flow_function_exits_with_1(flows: Path, call) -> No
         (["cache", "show", "abc"], "no result with the key abc"),
     ],
 )
-def test_what_the_user_has_to_change_exits_with_2(flows: Path, call, words: list[str], said: str) -> None:
+def test_errors_that_the_user_must_fix_exit_with_2(flows: Path, call, words: list[str], said: str) -> None:
     done = call(*words)
     assert done.exit_code == 2, done.output
     assert said in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_what_is_out_of_reach_exits_with_3(flows: Path, call) -> None:
+def test_unreachable_services_exit_with_3(flows: Path, call) -> None:
     blocked = flows.parent / "blocked"
     blocked.write_text("a file, not a folder")
     done = call("run", "pipelines.py:weekly", *DAY, "--store", str(blocked / "store"))
@@ -138,7 +138,7 @@ def test_what_is_out_of_reach_exits_with_3(flows: Path, call) -> None:
     assert "[store" in done.stderr
 
 
-def test_an_error_is_a_json_document_if_that_was_asked_for(flows: Path, call) -> None:
+def test_an_error_is_a_json_document_on_request(flows: Path, call) -> None:
     done = call("run", "pipelines.py:weakly", "--json")
     assert done.exit_code == 2
     document = json.loads(done.stdout)
@@ -169,7 +169,7 @@ def test_a_flag_that_contradicts_the_decorator_is_refused(write, call, folder: P
     assert not (folder / "in_code").exists()
 
 
-def test_a_flag_that_says_what_the_decorator_says_is_fine(write, call, folder: Path) -> None:
+def test_a_flag_that_agrees_with_the_decorator_is_accepted(write, call, folder: Path) -> None:
     write("bound.py", BOUND)
     done = call("run", "bound.py", "--runner", "threads?workers=3", "--store", "in_code")
     assert done.exit_code == 0, done.output
@@ -177,17 +177,17 @@ def test_a_flag_that_says_what_the_decorator_says_is_fine(write, call, folder: P
     assert (folder / "in_code" / "results").is_dir()
 
 
-def test_settings_flags_may_stand_before_the_command(flows: Path, call, folder: Path) -> None:
+def test_settings_flags_can_precede_the_command(flows: Path, call, folder: Path) -> None:
     done = call("--store", "elsewhere", "run", "pipelines.py:weekly", *DAY)
     assert done.exit_code == 0, done.output
     assert (folder / "elsewhere" / "results").is_dir()
 
 
-def test_quiet_leaves_out_the_progress(flows: Path, call) -> None:
+def test_quiet_hides_the_progress(flows: Path, call) -> None:
     assert call("run", "pipelines.py:weekly", *DAY, "--quiet").stderr == ""
 
 
-def test_what_tasks_log_is_shown_as_the_level_says(write, call) -> None:
+def test_the_log_level_decides_which_task_logs_are_shown(write, call) -> None:
     write(
         "logging_flows.py",
         """
@@ -215,7 +215,7 @@ def test_what_tasks_log_is_shown_as_the_level_says(write, call) -> None:
 
 
 @pytest.mark.slow
-def test_a_script_an_import_and_the_command_line_share_their_keys(flows: Path, start, penstock) -> None:
+def test_a_script_an_import_and_the_command_line_compute_the_same_keys(flows: Path, start, penstock) -> None:
     script = start("pipelines.py")
     assert script.communicate(timeout=60)[0] == "2\n"
     by_command = penstock("run", "pipelines.py:weekly", *DAY, "--json")
@@ -230,7 +230,7 @@ def test_a_script_an_import_and_the_command_line_share_their_keys(flows: Path, s
 # -- plan -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_plan_says_what_would_run_and_runs_nothing(flows: Path, call) -> None:
+def test_a_plan_lists_what_would_run_and_runs_nothing(flows: Path, call) -> None:
     before = call("plan", "pipelines.py:weekly", *DAY)
     assert before.exit_code == 0
     assert "weekly: 2 miss" in before.stdout
@@ -267,7 +267,7 @@ def test_a_failed_run_is_resumed_by_its_id(flows: Path, call) -> None:
     ]
 
 
-def test_the_hint_to_resume_names_a_store_that_only_code_or_flags_name(flows: Path, call) -> None:
+def test_the_resume_hint_names_a_store_set_by_code_or_flags(flows: Path, call) -> None:
     (flows.parent / "broken").touch()
     done = call("run", "pipelines.py:shaky", "--store", "aside")
     hint = re.search(r"continue with: penstock (.*)\n", done.stderr)
@@ -279,14 +279,14 @@ def test_the_hint_to_resume_names_a_store_that_only_code_or_flags_name(flows: Pa
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", ["threads?workers=1", "processes?workers=1"])
 @pytest.mark.parametrize("whole_group", [False, True])
-def test_ctrl_c_exits_with_130_and_the_rest_is_resumed(
+def test_ctrl_c_exits_with_130_and_the_run_can_be_resumed(
     flows: Path, start, penstock, runner: str, whole_group: bool
 ) -> None:
     folder = flows.parent
     process = start("-m", "penstock", "run", "pipelines.py:steps", "--runner", runner)
     until((folder / "started-1").exists)
     if whole_group:
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     else:
         process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
@@ -305,7 +305,7 @@ def test_ctrl_c_exits_with_130_and_the_rest_is_resumed(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whether a process is gone for certain")
-def test_a_killed_run_says_so_and_is_resumed(flows: Path, start, penstock) -> None:
+def test_a_killed_run_is_reported_and_can_be_resumed(flows: Path, start, penstock) -> None:
     folder = flows.parent
     process = start("-m", "penstock", "run", "pipelines.py:steps", "--runner", "threads?workers=1")
     until((folder / "started-1").exists)
@@ -323,11 +323,11 @@ def test_a_killed_run_says_so_and_is_resumed(flows: Path, start, penstock) -> No
     assert json.loads(penstock("show", "last", "--json").stdout)["run"]["state"] == "completed"
 
 
-# -- what a newcomer meets --------------------------------------------------------------------------------------------
+# -- first steps ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "why"])
-def test_help_lists_the_parameters_of_the_flow_that_is_named(flows: Path, call, command: str) -> None:
+def test_help_lists_the_parameters_of_the_named_flow(flows: Path, call, command: str) -> None:
     done = call(command, "pipelines.py:weekly", "--help")
     assert done.exit_code == 0
     assert "Usage:" in done.stdout
@@ -336,12 +336,12 @@ def test_help_lists_the_parameters_of_the_flow_that_is_named(flows: Path, call, 
     )
 
 
-def test_help_says_why_parameters_are_not_known(flows: Path, call) -> None:
+def test_help_explains_why_parameters_are_unknown(flows: Path, call) -> None:
     done = call("run", "missing.py:weekly", "--help")
     assert (done.exit_code, "there is no file missing.py" in done.stdout) == (0, True)
 
 
-def test_a_completed_run_is_not_resumed(flows: Path, call) -> None:
+def test_a_completed_run_cannot_be_resumed(flows: Path, call) -> None:
     assert call("run", "pipelines.py:weekly", *DAY).exit_code == 0
     done = call("resume", "last")
     assert (done.exit_code, "is completed" in done.stderr) == (2, True)
@@ -352,7 +352,7 @@ def test_show_without_an_id_shows_the_last_run(flows: Path, call) -> None:
     assert call("show").stdout == call("show", "last").stdout != ""
 
 
-def test_a_script_that_runs_its_flow_when_imported_is_told(flows: Path, call) -> None:
+def test_a_script_that_runs_its_flow_on_import_is_reported(flows: Path, call) -> None:
     flows.with_name("eager.py").write_text(
         "from penstock import INPUTS, flow, task\n\n\n@task(cache_policy=INPUTS)\ndef one() -> int:\n    return 1\n\n\n"
         "@flow\ndef eager() -> int:\n    return one()\n\n\neager()\n"
@@ -362,11 +362,11 @@ def test_a_script_that_runs_its_flow_when_imported_is_told(flows: Path, call) ->
     assert 'if __name__ == "__main__":' in done.stderr
 
 
-def test_the_runners_are_named_in_the_help(call) -> None:
+def test_help_names_the_runners(call) -> None:
     assert "dask+tcp://HOST:PORT, ray://HOST:PORT" in " ".join(call("run", "--help").stdout.split())
 
 
-def test_a_run_keeps_going_after_a_failure_if_it_is_told_to(write, call) -> None:
+def test_a_run_continues_after_a_failure_on_request(write, call) -> None:
     write(
         "keeps.py",
         """
@@ -392,7 +392,7 @@ def test_a_run_keeps_going_after_a_failure_if_it_is_told_to(write, call) -> None
     assert planned["counts"]["hit"] == 3
 
 
-def test_help_shows_choices_and_how_to_give_a_parameter_that_has_the_name_of_an_option(write, call) -> None:
+def test_help_shows_choices_and_how_to_pass_a_parameter_named_like_an_option(write, call) -> None:
     write(
         "asking.py",
         """
@@ -443,7 +443,7 @@ def test_an_error_about_arguments_names_the_line_of_the_call(write, call, in_flo
     assert f"  at: {file}:10\n" in done.stderr
 
 
-def test_resume_runs_where_the_run_began_and_its_hint_says_so(flows: Path, call) -> None:
+def test_resume_uses_the_runner_of_the_run_and_says_so(flows: Path, call) -> None:
     (flows.parent / "broken").touch()
     done = call("run", "pipelines.py:shaky", "--runner", "threads?workers=1", "--locks", "memory")
     assert "--runner 'threads?workers=1' --locks memory\n" in done.stderr
@@ -454,7 +454,7 @@ def test_resume_runs_where_the_run_began_and_its_hint_says_so(flows: Path, call)
     assert shown["runner"].startswith("ThreadRunner(workers=1")
 
 
-def test_resume_on_another_runner_is_as_its_flag_says(flows: Path, call) -> None:
+def test_resume_uses_another_runner_if_its_flag_says_so(flows: Path, call) -> None:
     (flows.parent / "broken").touch()
     call("run", "pipelines.py:shaky", "--runner", "threads?workers=1")
     (flows.parent / "broken").unlink()
@@ -466,7 +466,7 @@ def test_resume_on_another_runner_is_as_its_flag_says(flows: Path, call) -> None
 @pytest.mark.parametrize(
     "command", [["cache", "ls"], ["cache", "du"], ["runs"], ["show"], ["limits", "ls"], ["cache", "gc"]]
 )
-def test_a_mistyped_store_is_no_empty_store(flows: Path, call, command: list[str]) -> None:
+def test_a_mistyped_store_is_not_taken_for_an_empty_one(flows: Path, call, command: list[str]) -> None:
     assert call("run", "pipelines.py:shaky", "--store", "results").exit_code == 0
     done = call(*command, "--store", "result")
     assert done.exit_code == 2

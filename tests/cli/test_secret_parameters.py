@@ -1,4 +1,4 @@
-"""Secrets among a flow's parameters: in no record, log, kept parameter or message; on resuming they are asked for."""
+"""Secret parameters of a flow appear in no record, log, stored parameter or message. Resuming asks for them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def store(write: Any) -> Path:
 
 @pytest.fixture
 def penstock(call: Any, store: Path) -> Any:
-    """`penstock ...`, which says and writes nothing secret."""
+    """Run `penstock ...` and check that it neither prints nor stores a secret."""
 
     def penstock(*words: str, **more: Any) -> Any:
         done = call(*words, "--store", str(store), **more)
@@ -62,7 +62,7 @@ def penstock(call: Any, store: Path) -> Any:
 
 @pytest.mark.parametrize("failing", ["broken", "refused", None])
 @pytest.mark.parametrize("more", [(), ("--json",), ("--debug",)])
-def test_a_secret_is_nowhere_to_be_seen(penstock: Any, store: Path, failing: str | None, more: tuple[str, ...]) -> None:
+def test_a_secret_appears_nowhere(penstock: Any, store: Path, failing: str | None, more: tuple[str, ...]) -> None:
     if failing:
         (store.parent / failing).touch()
     done = penstock("run", "flows.py:loading", *GIVEN, *more)
@@ -74,14 +74,14 @@ def test_a_secret_is_nowhere_to_be_seen(penstock: Any, store: Path, failing: str
     penstock("show", "last", "--debug")
 
 
-def test_a_secret_inside_of_a_parameter_is_not_shown(penstock: Any) -> None:
+def test_a_secret_inside_a_parameter_is_not_shown(penstock: Any) -> None:
     config = json.dumps({"day": 1, "token": "", "config": {"db": {"password": "s3cr3t-one"}}})
     penstock("run", "flows.py:loading", "--parameters", config)
     shown = json.loads(penstock("show", "last", "--json").stdout)["run"]["parameters"]
     assert shown["config"] == "{'db': {'password': '***'}}"
 
 
-def test_who_resumes_a_run_gives_its_secrets_again(penstock: Any, store: Path) -> None:
+def test_resuming_a_run_requires_its_secrets_again(penstock: Any, store: Path) -> None:
     (store.parent / "broken").touch()
     failed = penstock("run", "flows.py:loading", *GIVEN)
     (store.parent / "broken").unlink()
@@ -96,7 +96,7 @@ def test_who_resumes_a_run_gives_its_secrets_again(penstock: Any, store: Path) -
     assert "reused 1, ran 1" in done.output
 
 
-def test_on_a_terminal_a_secret_is_asked_for(penstock: Any, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_prompts_for_a_secret(penstock: Any, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import click
 
     from penstock.cli.commands import run
@@ -125,7 +125,7 @@ def test_on_a_terminal_a_secret_is_asked_for(penstock: Any, store: Path, monkeyp
 
 
 @pytest.mark.needs("pydantic")
-def test_a_secret_value_is_not_kept_wherever_it_is(tmp_path: Path) -> None:
+def test_a_secret_value_is_stored_nowhere_at_any_depth(tmp_path: Path) -> None:
     from pydantic import BaseModel, SecretStr
 
     from penstock import flow
@@ -158,7 +158,7 @@ def test_a_secret_value_is_not_kept_wherever_it_is(tmp_path: Path) -> None:
         logging_in.resume(run.id, parameters={"login": login, "day": 8}, settings=settings)
 
 
-def test_a_wrong_value_for_a_secret_is_not_repeated(penstock: Any, write: Any) -> None:
+def test_an_error_does_not_repeat_an_invalid_secret(penstock: Any, write: Any) -> None:
     write(
         "typed.py",
         """
@@ -174,7 +174,7 @@ def test_a_wrong_value_for_a_secret_is_not_repeated(penstock: Any, write: Any) -
     assert "cannot be the given value" in done.output
 
 
-def test_what_was_signed_says_which_parameters_are_secret(tmp_path: Path) -> None:
+def test_a_signature_covers_which_parameters_are_secret(tmp_path: Path) -> None:
     from penstock import flow
     from penstock.errors import SignatureRefused
     from penstock.settings import load_settings
@@ -219,7 +219,7 @@ class Slotted:
         {"urls": [f"https://x/?token={SECRET}&page=1"]},
     ],
 )
-def test_a_parameter_in_which_a_secret_is_found_is_not_kept(tmp_path: Path, value: Any) -> None:
+def test_a_parameter_that_contains_a_secret_is_not_stored(tmp_path: Path, value: Any) -> None:
     from penstock import flow
     from penstock.settings import load_settings
 
@@ -242,7 +242,7 @@ def test_a_parameter_in_which_a_secret_is_found_is_not_kept(tmp_path: Path, valu
     assert loading.resume(run.id, parameters={"source": value}, settings=settings).result() == 7
 
 
-def test_parameters_without_secrets_are_kept(tmp_path: Path) -> None:
+def test_parameters_without_secrets_are_stored(tmp_path: Path) -> None:
     from penstock.objects.secrets import secret_parameters
 
     assert secret_parameters({"a": Account("db", ""), "url": "https://x/?page=1", "n": {"max_tokens": 3}}) == []

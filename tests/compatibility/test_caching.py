@@ -1,4 +1,4 @@
-"""Published caching snippets, with only their import lines changed. The `RAN` list stands for what they print."""
+"""Published caching snippets with only their imports changed. The list `RAN` replaces their printed lines."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def invoice() -> int:
     return price_with_tax(200)
 
 
-def test_persist_result_reuses_equal_calls_within_a_run_only() -> None:
+def test_persist_result_reuses_equal_calls_only_within_a_run() -> None:
     assert invoice() == 238
     assert sorted(RAN) == [100, 200]
     invoice()
     assert sorted(RAN) == [100, 100, 200, 200]
 
 
-def test_the_default_policy_is_inputs_source_and_run() -> None:
+def test_the_default_policy_combines_inputs_source_and_run() -> None:
     assert DEFAULT == INPUTS + TASK_SOURCE + RUN_ID
 
 
@@ -69,7 +69,7 @@ def square(x: int) -> int:
     return x * x
 
 
-def test_inputs_is_a_hit_for_the_same_arguments_and_a_miss_for_others() -> None:
+def test_inputs_hits_for_equal_arguments_and_misses_for_others() -> None:
     assert [square(x=3), square(x=3), square(x=4)] == [9, 9, 16]
     assert RAN == [3, 4]
 
@@ -80,7 +80,7 @@ def cube(x: int, debug: bool = False) -> int:
     return x**3
 
 
-def test_a_subtracted_input_does_not_matter() -> None:
+def test_a_subtracted_input_does_not_count() -> None:
     assert [cube(x=2), cube(x=2, debug=True), cube(x=2, debug=False)] == [8, 8, 8]
     assert RAN == [(2, False)]
 
@@ -91,7 +91,7 @@ def half(x: int) -> float:
     return x / 2
 
 
-def test_policies_add_up() -> None:
+def test_policies_can_be_added() -> None:
     assert [half(3), half(3), half(5)] == [1.5, 1.5, 2.5]
     assert RAN == [3, 5]
 
@@ -117,7 +117,7 @@ def daily(day: str) -> int:
     return report_of_the_day()
 
 
-def test_flow_parameters_decide_for_every_task_of_the_flow() -> None:
+def test_flow_parameters_apply_to_every_task_of_the_flow() -> None:
     assert [daily("mon"), daily("mon"), daily("tue")] == [1, 1, 2]
 
 
@@ -132,7 +132,7 @@ def test_no_cache_runs_every_time() -> None:
 
 
 @pytest.mark.parametrize("how", ["result_storage", "result_serializer"])
-def test_saying_where_or_how_results_are_stored_stores_them(how: str, tmp_path: Path) -> None:
+def test_options_for_storing_results_imply_storing_them(how: str, tmp_path: Path) -> None:
     options = {"result_storage": tmp_path / "elsewhere", "result_serializer": "json"}
 
     @task(**{how: options[how]})
@@ -154,7 +154,7 @@ def test_saying_where_or_how_results_are_stored_stores_them(how: str, tmp_path: 
     )
 
 
-def test_results_that_are_not_kept_cannot_expire() -> None:
+def test_an_expiry_without_stored_results_is_an_error() -> None:
     @task(cache_expiration=timedelta(days=1))
     def rate() -> float:
         raise AssertionError("it must not run")
@@ -166,7 +166,7 @@ def test_results_that_are_not_kept_cannot_expire() -> None:
 
 
 @pytest.mark.parametrize("options", [{"persist_result": False}, {"cache_policy": NO_CACHE}])
-def test_an_expiry_is_no_error_where_caching_is_turned_off(options: dict[str, Any]) -> None:
+def test_an_expiry_is_accepted_where_caching_is_turned_off(options: dict[str, Any]) -> None:
     @task(cache_expiration=timedelta(days=1), **options)
     def rate() -> float:
         return 1.1
@@ -174,7 +174,7 @@ def test_an_expiry_is_no_error_where_caching_is_turned_off(options: dict[str, An
     assert rate() == 1.1
 
 
-def test_an_expiry_applies_to_what_a_flow_keeps() -> None:
+def test_an_expiry_applies_to_results_that_the_flow_stores() -> None:
     @task(cache_expiration=timedelta(days=1))
     def rate() -> float:
         return 1.1
@@ -208,12 +208,12 @@ def never_cached() -> float:
     return random.random()
 
 
-def test_refresh_cache_runs_although_there_is_a_result() -> None:
+def test_refresh_cache_runs_despite_a_result() -> None:
     assert never_cached() != never_cached()
     assert len(RAN) == 2
 
 
-def test_a_refreshed_result_is_what_others_find() -> None:
+def test_others_find_a_refreshed_result() -> None:
     first, second = never_cached(), never_cached()
     assert first != second
     assert never_cached.with_options(refresh_cache=False)() == second
@@ -231,7 +231,7 @@ def yearly_average(currency: str) -> str:
     return currency
 
 
-def test_an_expired_result_is_computed_again_and_a_fresh_one_is_not() -> None:
+def test_only_an_expired_result_is_computed_again() -> None:
     for _ in range(2):
         exchange_rate("chf")
         yearly_average("eur")
@@ -251,7 +251,7 @@ def next_number(x: int) -> int:
     return x + 1
 
 
-def test_a_static_key_function_makes_all_calls_one() -> None:
+def test_a_static_key_function_gives_all_calls_one_key() -> None:
     assert [next_number(1), next_number(50)] == [2, 2]
     assert RAN == [1]
 
@@ -271,7 +271,7 @@ def three_questions() -> list[int]:
     return [orders_of(1, 0.1), orders_of(1, 0.2), orders_of(2, 0.3)]
 
 
-def test_a_dynamic_key_function_chooses_which_inputs_matter() -> None:
+def test_a_dynamic_key_function_selects_the_inputs_that_count() -> None:
     assert three_questions() == [10, 10, 20]
     assert sorted(customer for customer, _ in RAN) == [1, 2]
 
@@ -291,7 +291,7 @@ def same_call_twice(x: int) -> int:
     return per_run(x) + per_run(x).result()
 
 
-def test_a_key_function_may_ask_for_the_run() -> None:
+def test_a_key_function_can_read_the_run() -> None:
     assert same_call_twice(2) == 4
     assert same_call_twice(2) == 4
     assert RAN == [2, 2]
@@ -328,7 +328,7 @@ def maybe_cached(x: int) -> int:
     return x
 
 
-def test_a_key_function_that_answers_none_does_not_cache_this_call() -> None:
+def test_a_key_function_that_returns_none_disables_caching_for_the_call() -> None:
     for x in (1, 1, 10, 10):
         maybe_cached(x)
     assert RAN == [1, 1, 10]
@@ -346,7 +346,7 @@ def test_task_input_hash_is_a_key_function() -> None:
 
 
 class NoDigest:
-    """Holds what cannot be hashed."""
+    """A value that holds something unhashable."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -371,12 +371,12 @@ def use_twice() -> list[str]:
     return [use(thing), use(thing)]
 
 
-def test_a_key_function_lets_inputs_without_a_digest_be_cached() -> None:
+def test_a_key_function_allows_caching_with_inputs_that_have_no_digest() -> None:
     assert use_twice() == ["used valve", "used valve"]
     assert RAN == ["valve"]
 
 
-def test_from_cache_key_fn_is_the_same_policy() -> None:
+def test_from_cache_key_fn_makes_the_same_policy() -> None:
     assert CachePolicy.from_cache_key_fn(static_cache_key) == CacheKeyFnPolicy(cache_key_fn=static_cache_key)
 
 
@@ -386,12 +386,12 @@ def with_a_lambda() -> str:
     return "data"
 
 
-def test_a_lambda_with_star_arguments_is_a_key_function() -> None:
+def test_a_lambda_with_star_arguments_can_be_a_key_function() -> None:
     assert with_a_lambda() == with_a_lambda() == "data"
     assert RAN == ["lambda"]
 
 
-# -- what differs, for the better --------------------------------------------------------------------------------------
+# -- differences, for the better ---------------------------------------------------------------------------------------
 
 
 @task(cache_policy=INPUTS)

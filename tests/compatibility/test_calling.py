@@ -31,7 +31,7 @@ def _nothing_ran() -> None:
     RAN.clear()
 
 
-# -- what is called as it was written ----------------------------------------------------------------------------------
+# -- calls as written --------------------------------------------------------------------------------------------------
 
 
 def by_position(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -75,7 +75,7 @@ def injected(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("runner", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
-def test_a_wrapper_gets_the_arguments_as_they_were_written(runner: str) -> None:
+def test_a_wrapper_receives_the_arguments_as_written(runner: str) -> None:
     def less(x: int, y: int = 2) -> int:
         return x - y
 
@@ -88,7 +88,7 @@ def test_a_wrapper_gets_the_arguments_as_they_were_written(runner: str) -> None:
     assert calls() == (3, 4, 3, 4, 0, 4)
 
 
-def test_a_wrapper_may_pass_what_its_caller_did_not() -> None:
+def test_a_wrapper_can_add_arguments() -> None:
     @task
     @connected
     def query(sql: str, connection: str | None = None) -> str:
@@ -98,7 +98,7 @@ def test_a_wrapper_may_pass_what_its_caller_did_not() -> None:
     assert query(sql="select 1") == "select 1 on open"
 
 
-def test_a_wrapper_whose_function_asks_for_more_is_an_error_that_says_so() -> None:
+def test_the_error_for_a_wrapper_that_omits_arguments_says_so() -> None:
     @task
     @injected
     def query(connection: str, sql: str) -> str:
@@ -108,7 +108,7 @@ def test_a_wrapper_whose_function_asks_for_more_is_an_error_that_says_so() -> No
         query("select 1")
 
 
-def test_the_keys_of_a_wrapped_function_know_its_parameters() -> None:
+def test_the_key_of_a_wrapped_function_uses_its_parameters() -> None:
     @task(cache_policy=INPUTS)
     @by_position
     def counted(x: int, y: int = 2) -> int:
@@ -119,7 +119,7 @@ def test_the_keys_of_a_wrapped_function_know_its_parameters() -> None:
     assert RAN == [(1, 2), (2, 2)]
 
 
-def test_a_single_dispatch_function_is_a_task() -> None:
+def test_a_single_dispatch_function_can_be_a_task() -> None:
     @task
     @functools.singledispatch
     def kind(value: Any) -> str:
@@ -141,14 +141,14 @@ def test_a_single_dispatch_function_is_a_task() -> None:
     ],
 )
 @pytest.mark.parametrize("policy", [None, INPUTS])
-def test_what_is_written_in_c_is_a_task(fn: Any, args: Any, value: Any, policy: CachePolicy | None) -> None:
+def test_a_function_written_in_c_can_be_a_task(fn: Any, args: Any, value: Any, policy: CachePolicy | None) -> None:
     made = task(fn).with_options(cache_policy=policy)
     assert made(*args) == value
     assert flow(lambda: made(*args))() == value
 
 
 @pytest.mark.needs("numpy")
-def test_a_ufunc_is_a_task() -> None:
+def test_a_ufunc_can_be_a_task() -> None:
     import numpy
 
     assert task(numpy.add)(1, 2) == 3
@@ -196,7 +196,7 @@ class Twice(Scale):
     pass
 
 
-def test_methods_are_tasks_and_flows() -> None:
+def test_methods_can_be_tasks_and_flows() -> None:
     double, treble = Scale(2), Scale(3)
     assert [double.of(4), treble.of(4), Scale.of(double, 4)] == [8, 12, 8]
     assert double.all_of([1, 2]) == [2, 4]
@@ -207,7 +207,7 @@ def test_methods_are_tasks_and_flows() -> None:
     assert [Scale.made(4), Twice(0).made(5)] == [4, 5]
 
 
-def test_an_object_that_is_called_is_a_task_and_a_flow() -> None:
+def test_a_callable_object_can_be_a_task_and_a_flow() -> None:
     assert task(Scale(2))(3) == 6
     made = flow(Scale(3))
     assert (made(3), made.name, made.run(1).result()) == (9, "Scale", 3)
@@ -216,14 +216,14 @@ def test_an_object_that_is_called_is_a_task_and_a_flow() -> None:
 @pytest.mark.parametrize(
     ("make", "what"), [(task, 5), (flow, 5), (task, "name"), (flow, "name"), (task, task(max)), (flow, flow(max))]
 )
-def test_what_cannot_be_made_a_task_or_a_flow_is_refused(make: Any, what: Any) -> None:
+def test_what_cannot_be_a_task_or_a_flow_is_refused(make: Any, what: Any) -> None:
     with pytest.raises(ConfigurationError):
         make(what)
 
 
 @pytest.mark.parametrize("name", ["wait_for", "return_state"])
 @pytest.mark.parametrize("make", [task, flow])
-def test_a_parameter_that_no_call_could_pass_is_refused_when_the_task_is_made(make: Any, name: str) -> None:
+def test_a_parameter_that_no_call_can_pass_is_refused_at_definition(make: Any, name: str) -> None:
     fn = eval(f"lambda x, {name}=None: x")
     with pytest.raises(ConfigurationError, match=name):
         make(fn)
@@ -264,7 +264,7 @@ def test_a_policy_class_computes_its_key(runner: str) -> None:
     assert all_days("south", 3) == [3, 3, 3]
 
 
-def test_a_policy_class_has_attributes_of_its_own_and_adds_up() -> None:
+def test_a_policy_class_can_have_attributes_and_be_added() -> None:
     @task(cache_policy=Prefixed("a") + INPUTS - "at")
     def load(day: int, at: int) -> int:
         return at
@@ -294,7 +294,7 @@ async def double_twice(x: int) -> int:
     return await double(await double(x))
 
 
-def test_async_tasks_are_awaited_outside_of_flows() -> None:
+def test_async_tasks_can_be_awaited_outside_flows() -> None:
     assert asyncio.run(double(1)) == 2
     assert asyncio.run(double_twice(1)) == 4
 
@@ -304,7 +304,7 @@ def test_async_tasks_are_awaited_outside_of_flows() -> None:
     assert asyncio.run(many()) == [0, 2, 4, 6, 8]
 
 
-def test_a_call_of_an_async_task_leaves_the_loop_free() -> None:
+def test_a_call_of_an_async_task_does_not_block_the_loop() -> None:
     @task
     async def meets(loop: Any) -> str:
         other = asyncio.run_coroutine_threadsafe(answer(), loop)
@@ -319,7 +319,7 @@ def test_a_call_of_an_async_task_leaves_the_loop_free() -> None:
     assert asyncio.run(asyncio.wait_for(main(), 60)) == "answered"
 
 
-def test_async_tasks_inside_of_tasks() -> None:
+def test_async_tasks_inside_tasks() -> None:
     @task
     def asks(x: int) -> int:
         return asyncio.run(double(x)) + 1
@@ -336,14 +336,14 @@ async def adds(x: int) -> int:
     return await double(x) + await double(1)
 
 
-def test_runs_and_plans_of_async_flows_inside_of_a_running_loop() -> None:
+def test_async_flows_can_run_and_plan_inside_a_running_loop() -> None:
     async def cell() -> Any:
         return adds.run(2).result(), len(adds.plan(3).graph), await adds(4)
 
     assert asyncio.run(cell()) == (6, 1, 10)
 
 
-def test_an_async_flow_in_a_flow_that_cannot_await_is_run() -> None:
+def test_an_async_flow_in_a_sync_flow_is_run() -> None:
     @flow
     def outer(x: int) -> Any:
         value = adds(x)
@@ -357,7 +357,7 @@ def test_an_async_flow_in_a_flow_that_cannot_await_is_run() -> None:
     assert asyncio.run(in_a_loop()) == (6, 6)
 
 
-def test_an_async_flow_that_nobody_awaits_fails_the_flow() -> None:
+def test_an_async_flow_that_is_never_awaited_fails_the_flow() -> None:
     @flow
     async def forgets() -> str:
         adds(1)
@@ -384,7 +384,7 @@ async def counts_async(n: int) -> AsyncIterator[int]:
         yield x
 
 
-def test_a_generator_task_gives_its_items_as_they_are_made() -> None:
+def test_a_generator_task_yields_items_as_they_are_made() -> None:
     numbers = counts()
     assert [next(numbers), next(numbers)] == [0, 1]
     assert RAN == [(0, "counts"), (1, "counts")]
@@ -392,7 +392,7 @@ def test_a_generator_task_gives_its_items_as_they_are_made() -> None:
     numbers.close()
 
 
-def test_async_generator_tasks_give_their_items() -> None:
+def test_async_generator_tasks_yield_their_items() -> None:
     async def collected(made: Any) -> list[int]:
         return [x async for x in made]
 
@@ -466,7 +466,7 @@ def test_a_wait_that_is_over_returns() -> None:
     assert looks() == (False, True, set())
 
 
-def test_a_time_out_that_the_task_raises_is_its_failure() -> None:
+def test_a_timeout_error_raised_by_the_task_is_its_failure() -> None:
     @task
     def times_out() -> None:
         raise TimeoutError("the server did not answer")
@@ -479,7 +479,7 @@ def test_a_time_out_that_the_task_raises_is_its_failure() -> None:
 
 
 @pytest.mark.parametrize("runner", [None, "threads"])
-def test_a_flow_waits_for_the_calls_it_is_told_to(runner: str | None) -> None:
+def test_a_flow_waits_for_the_calls_in_wait_for(runner: str | None) -> None:
     @task
     def notes(name: str) -> str:
         RAN.append(name)
@@ -501,12 +501,12 @@ def test_a_flow_waits_for_the_calls_it_is_told_to(runner: str | None) -> None:
 
 
 @pytest.mark.parametrize("condition", [5, "always", True])
-def test_a_retry_condition_that_cannot_be_called_is_refused_when_the_task_is_made(condition: Any) -> None:
+def test_a_retry_condition_that_is_not_callable_is_refused_at_definition(condition: Any) -> None:
     with pytest.raises(ConfigurationError, match="retry_condition_fn"):
         task(retries=1, retry_condition_fn=condition)(max)
 
 
-def test_what_a_run_can_be_asked_is_listed() -> None:
+def test_the_attributes_of_a_run_are_listed() -> None:
     assert {"id", "name", "flow_name", "run_count", "parameters"} <= set(dir(flow_run))
     assert {"id", "task_name", "run_count"} <= set(dir(task_run))
 
@@ -523,7 +523,7 @@ def which() -> str:
     return seen
 
 
-def test_a_task_has_the_context_variables_of_its_caller() -> None:
+def test_a_task_sees_the_context_variables_of_its_caller() -> None:
     @flow
     def calls() -> Any:
         first = which()
@@ -543,7 +543,7 @@ def test_a_task_has_the_context_variables_of_its_caller() -> None:
 
 
 @pytest.mark.parametrize("option", ["name", "key_name"])
-def test_a_name_that_no_record_can_hold_is_refused_when_the_task_is_made(option: str) -> None:
+def test_a_name_that_no_record_can_hold_is_refused_at_definition(option: str) -> None:
     with pytest.raises(ConfigurationError, match="lone surrogate"):
         task(**{option: "k\ud800"})(max)
     with pytest.raises(ConfigurationError, match="lone surrogate"):
@@ -562,7 +562,7 @@ def test_a_name_that_no_record_can_hold_is_refused_when_the_task_is_made(option:
         {"tags": 3},
     ],
 )
-def test_an_option_that_is_nonsense_is_refused_when_it_is_set(options: dict[str, Any]) -> None:
+def test_an_invalid_option_is_refused_when_it_is_set(options: dict[str, Any]) -> None:
     for make in (task, flow, task(max).with_options, flow(max).with_options):
         with pytest.raises(ConfigurationError, match=f"{next(iter(options))} cannot be|{next(iter(options))}="):
             cast(Any, make)(**options)
@@ -580,7 +580,7 @@ def test_an_option_that_is_nonsense_is_refused_when_it_is_set(options: dict[str,
         (flow, "log_print", "log_prints"),
     ],
 )
-def test_a_mistyped_option_is_told_with_the_one_that_is_meant(make: Any, option: str, meant: str) -> None:
+def test_the_error_for_a_mistyped_option_suggests_the_right_one(make: Any, option: str, meant: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         make(**{option: 1})
     assert refused.value.hint == f"did you mean {meant}?"
@@ -603,7 +603,7 @@ def test_only_futures_can_be_waited_for(wait_for: Any) -> None:
 
 
 @pytest.mark.parametrize("nothing", [None, (), [], [None], [[]]])
-def test_to_wait_for_nothing_is_no_error(nothing: Any) -> None:
+def test_waiting_for_nothing_is_not_an_error(nothing: Any) -> None:
     @task
     def first() -> int:
         return 1
@@ -621,7 +621,7 @@ def test_to_wait_for_nothing_is_no_error(nothing: Any) -> None:
 
 
 @pytest.mark.parametrize("endless", ["plain", "async", "large"])
-def test_a_generator_without_an_end_is_refused(endless: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_generator_is_refused(endless: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from penstock.worker import streams
 
     monkeypatch.setattr(streams, "MOST_ITEMS", 1_000)
@@ -652,7 +652,7 @@ def test_a_generator_without_an_end_is_refused(endless: str, monkeypatch: pytest
 
 @pytest.mark.parametrize("runner", ["threads?workers=1", pytest.param("processes?workers=1", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_a_generator_of_plain_items_gives_one_list_cached_or_not_cold_or_warm(count: int, runner: str) -> None:
+def test_a_generator_of_plain_items_gives_one_list_cached_or_not(count: int, runner: str) -> None:
     def numbers(count: int) -> Any:
         for n in range(count):
             RAN.append(n)
@@ -674,7 +674,7 @@ def test_a_generator_of_plain_items_gives_one_list_cached_or_not_cold_or_warm(co
 
 
 @pytest.mark.parametrize("policy", [None, INPUTS])
-def test_the_body_of_a_generator_runs_as_its_task_and_its_failure_is_the_tasks(policy: Any) -> None:
+def test_the_body_of_a_generator_runs_in_its_task_and_fails_it(policy: Any) -> None:
     @task(cache_policy=policy, key_name="failing", retries=1)
     def failing() -> Any:
         RAN.append((task_run.task_name, task_run.run_count))
@@ -690,7 +690,7 @@ def test_the_body_of_a_generator_runs_as_its_task_and_its_failure_is_the_tasks(p
     assert RAN == [("failing", 1), ("failing", 2)]
 
 
-def test_a_generator_of_record_batches_stays_a_stream_to_the_store() -> None:
+def test_a_generator_of_record_batches_is_streamed_to_the_store() -> None:
     @task(cache_policy=INPUTS)
     def batches(count: int) -> Any:
         for n in range(count):

@@ -1,4 +1,4 @@
-"""Published snippets about submitting, mapping and async functions, with only their import lines changed."""
+"""Published snippets about submitting, mapping and async functions, with only their imports changed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def elevator() -> int:
     return len(RAN)
 
 
-def test_wait_returns_when_all_submitted_calls_are_over() -> None:
+def test_wait_returns_when_all_submitted_calls_have_ended() -> None:
     assert elevator() == 5
 
 
@@ -41,7 +41,7 @@ def elevator_by_map() -> tuple[int, int]:
     return len(done), len(not_done)
 
 
-def test_wait_says_what_is_done() -> None:
+def test_wait_reports_what_is_done() -> None:
     assert elevator_by_map() == (5, 0)
 
 
@@ -114,11 +114,11 @@ def mapped() -> tuple[list[int], list[int], int]:
     return pairs.result(), [future.result() for future in same], total(pairs)
 
 
-def test_map_walks_iterables_together_and_leaves_unmapped_values_alone() -> None:
+def test_map_zips_iterables_and_repeats_unmapped_values() -> None:
     assert mapped() == ([11, 22, 33], [101, 102, 103], 66)
 
 
-def test_map_keeps_an_unmapped_list_whole() -> None:
+def test_map_passes_an_unmapped_list_whole() -> None:
     @task
     def pick(index: int, items: list[str]) -> str:
         return items[index]
@@ -130,7 +130,7 @@ def test_map_keeps_an_unmapped_list_whole() -> None:
     assert picks() == ["b", "a"]
 
 
-def test_map_takes_the_result_of_another_task() -> None:
+def test_map_accepts_the_result_of_another_task() -> None:
     @task
     def numbers() -> list[int]:
         return [1, 2]
@@ -142,7 +142,7 @@ def test_map_takes_the_result_of_another_task() -> None:
     assert over_a_future() == [2, 3]
 
 
-def test_wait_for_orders_what_data_does_not() -> None:
+def test_wait_for_orders_calls_that_share_no_data() -> None:
     @task
     def step(name: str) -> None:
         RAN.append(name)
@@ -159,7 +159,7 @@ def test_wait_for_orders_what_data_does_not() -> None:
     assert sorted(RAN[2:]) == ["fourth", "third"]
 
 
-def test_a_failure_can_be_looked_at_instead_of_raised() -> None:
+def test_a_failure_can_be_inspected_instead_of_raised() -> None:
     @task
     def fails() -> None:
         raise ValueError("no")
@@ -202,7 +202,7 @@ async def async_elevator() -> list[int]:
     return await asyncio.gather(*[stop_at_async(floor) for floor in range(3, 0, -1)])
 
 
-def test_async_tasks_are_gathered_in_async_flows() -> None:
+def test_async_tasks_can_be_gathered_in_async_flows() -> None:
     assert asyncio.run(async_elevator()) == [3, 2, 1]
 
 
@@ -213,7 +213,7 @@ async def awaits_each() -> int:
     return first + second
 
 
-def test_async_calls_are_awaited() -> None:
+def test_async_calls_can_be_awaited() -> None:
     assert asyncio.run(awaits_each()) == 3
 
 
@@ -222,11 +222,11 @@ async def calls_a_sync_task() -> int:
     return add(1, 2) + add(3, 4).result()
 
 
-def test_sync_tasks_are_called_in_async_flows() -> None:
+def test_sync_tasks_can_be_called_in_async_flows() -> None:
     assert asyncio.run(calls_a_sync_task()) == 10
 
 
-def test_async_tasks_are_called_in_sync_flows() -> None:
+def test_async_tasks_can_be_called_in_sync_flows() -> None:
     @flow
     def sync_flow() -> int:
         return stop_at_async.submit(4).result()
@@ -234,7 +234,7 @@ def test_async_tasks_are_called_in_sync_flows() -> None:
     assert sync_flow() == 4
 
 
-def test_an_awaited_task_may_raise_anything() -> None:
+def test_an_awaited_task_can_raise_any_exception() -> None:
     @task
     def stops() -> None:
         raise StopIteration
@@ -263,5 +263,5 @@ def even_or_odd() -> str:
     return "odd"
 
 
-def test_a_flow_calls_another_with_a_tasks_result() -> None:
+def test_a_flow_calls_another_with_the_result_of_a_task() -> None:
     assert even_or_odd() == "even"

@@ -1,4 +1,4 @@
-"""The guide for those who come from Prefect says what is so."""
+"""The guide for users of Prefect is correct."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def test_every_import_of_the_guide_works(line: str) -> None:
 
 
 @pytest.mark.parametrize(("theirs", "ours"), ROWS)
-def test_names_are_kept_wherever_the_thing_is_the_same(theirs: str, ours: str) -> None:
+def test_the_same_things_keep_their_published_names(theirs: str, ours: str) -> None:
     renamed = {"ThreadPoolTaskRunner": "ThreadRunner", "ProcessPoolTaskRunner": "ProcessRunner"}
     names = [renamed.get(name, name) for name in theirs.split(" import ")[1].split(", ")]
     assert names == ours.split(" import ")[1].split(", ")
 
 
 @pytest.mark.parametrize("name", ["isolation_level", "lock_manager", "key_storage"])
-def test_policies_are_configured_by_the_published_names(name: str) -> None:
+def test_policies_are_configured_by_their_published_names(name: str) -> None:
     from penstock import INPUTS
 
     value = "SERIALIZABLE" if name == "isolation_level" else "somewhere"
     assert getattr(INPUTS.configure(**{name: value}), name) == value
 
 
-# -- what the guide says of options and calls --------------------------------------------------------------------------
+# -- what the guide says about options and calls -----------------------------------------------------------------------
 
-CLAIMS = re.findall(r"^\| `(.+?)` \| (works|no effect|not there) \|", GUIDE.read_text(), re.M)
+CLAIMS = re.findall(r"^\| `(.+?)` \| (works|no effect|unsupported) \|", GUIDE.read_text(), re.M)
 
 
 def fn(x: int = 1) -> int:
@@ -81,13 +81,13 @@ class Thing:
 
 def test_the_guide_has_tables_of_options_and_calls() -> None:
     assert len(CLAIMS) > 50
-    assert {said for _, said in CLAIMS} == {"works", "no effect", "not there"}
+    assert {said for _, said in CLAIMS} == {"works", "no effect", "unsupported"}
 
 
 @pytest.mark.parametrize(("written", "said"), CLAIMS)
-def test_the_guide_says_of_each_option_and_call_what_is_so(written: str, said: str) -> None:
+def test_each_statement_of_the_guide_about_options_and_calls_is_true(written: str, said: str) -> None:
     known = {**vars(penstock), **vars(penstock.runners), **globals(), "timedelta": timedelta, "asyncio": asyncio}
-    if said == "not there":
+    if said == "unsupported":
         with pytest.raises((PenstockError, AttributeError)):
             eval(written, known)
     else:

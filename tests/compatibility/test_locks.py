@@ -1,4 +1,4 @@
-"""Published snippets about isolation levels and lock managers, with only their import lines changed."""
+"""Published snippets about isolation levels and lock managers, with only their imports changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _nothing_ran() -> None:
 
 
 def in_two_threads(call) -> list:
-    """What two threads get that call at the same time."""
+    """Return what two threads get from that call at the same time."""
     together = threading.Barrier(2)
     got: list = []
 
@@ -59,7 +59,7 @@ def pipeline(x: int) -> int:
     return expensive(x)
 
 
-def test_two_flows_at_once_share_one_execution() -> None:
+def test_two_concurrent_flows_share_one_execution() -> None:
     assert in_two_threads(lambda: pipeline(2)) == [44, 44]
     assert RAN == [2]
 
@@ -85,7 +85,7 @@ def test_the_level_may_be_a_string(level: str) -> None:
 
 
 def test_serializable_needs_no_lock_manager() -> None:
-    # Published snippets have to name one; here the store's own folder holds the locks unless told otherwise.
+    # Published snippets must name one. Here the locks are in the store's own folder unless the settings say otherwise.
     @task(cache_policy=INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE))
     def locked(x: int) -> int:
         RAN.append(x)
@@ -117,7 +117,7 @@ def test_async_tasks_release_their_locks() -> None:
     assert RAN == [5]
 
 
-def test_a_manager_survives_adding_and_subtracting() -> None:
+def test_a_manager_is_kept_when_policies_are_added_or_subtracted() -> None:
     changed = TASK_SOURCE + cache_policy - "x"
     assert changed.isolation_level is IsolationLevel.SERIALIZABLE
     assert changed.lock_manager is cache_policy.lock_manager

@@ -1,4 +1,4 @@
-"""Published snippets about logs and the run under way, with only their import lines changed."""
+"""Published snippets about logs and the active run, with only their imports changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def logger_flow() -> None:
     logger_task()
 
 
-def test_run_loggers_are_named_after_what_runs(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_logger_is_named_after_its_task_or_flow(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="penstock"):
         logger_flow()
     said = [(record.name, record.getMessage()) for record in caplog.records if "_runs." in record.name]
@@ -57,7 +57,7 @@ def talking_flow() -> None:
     quiet_task()
 
 
-def test_log_prints_holds_for_a_flow_and_its_tasks(
+def test_log_prints_applies_to_a_flow_and_its_tasks(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with caplog.at_level(logging.INFO, logger="penstock"):
@@ -68,7 +68,7 @@ def test_log_prints_holds_for_a_flow_and_its_tasks(
     assert capsys.readouterr().out == "not for the log\n"
 
 
-def test_a_subflow_says_for_itself_whether_prints_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_subflow_can_set_log_prints_itself(caplog: pytest.LogCaptureFixture) -> None:
     @flow(log_prints=True)
     def inner() -> None:
         talking_task()
@@ -82,7 +82,7 @@ def test_a_subflow_says_for_itself_whether_prints_are_logged(caplog: pytest.LogC
     assert "the task talks" in {record.getMessage() for record in caplog.records}
 
 
-def test_a_subflow_inherits_log_prints_and_may_opt_out(
+def test_a_subflow_inherits_log_prints_and_can_turn_it_off(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     @task
@@ -131,14 +131,14 @@ def test_a_task_knows_its_run_and_its_flow() -> None:
     assert run.result() == ("inspect", 5, 1, ["heavy"], run.id)
 
 
-def test_outside_of_runs_names_are_none() -> None:
+def test_names_are_none_outside_runs() -> None:
     assert flow_run.id is None
     assert flow_run.name is None
     assert task_run.name is None
     assert flow_run.run_count == 0
 
 
-def test_logs_and_printed_lines_of_a_script_are_shown_by_default(tmp_path: Path) -> None:
+def test_logs_and_prints_of_a_script_are_shown_by_default(tmp_path: Path) -> None:
     script = tmp_path / "job.py"
     script.write_text(
         "import logging\nfrom penstock import flow, get_run_logger, task\n\n\n"

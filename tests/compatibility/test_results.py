@@ -1,4 +1,4 @@
-"""Published snippets about results, with only their import lines changed."""
+"""Published snippets about results, with only their imports changed."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and "results" in path.parts]
 
 
-def test_a_flow_that_persists_does_it_for_its_tasks(tmp_path: Path) -> None:
+def test_a_flow_that_persists_results_does_so_for_its_tasks(tmp_path: Path) -> None:
     kept = persisting.with_options(result_storage=tmp_path / "kept")
     assert kept() == 42
     assert files_below(tmp_path / "kept")
 
 
-def test_a_task_may_opt_out_of_what_its_flow_persists(tmp_path: Path) -> None:
+def test_a_task_can_opt_out_of_persistence(tmp_path: Path) -> None:
     unpersisted = answer.with_options(persist_result=False)
 
     @flow(persist_result=True, result_storage=tmp_path / "store")
@@ -48,7 +48,7 @@ def test_a_task_may_opt_out_of_what_its_flow_persists(tmp_path: Path) -> None:
     assert not files_below(tmp_path / "store")
 
 
-def test_tasks_may_have_a_storage_of_their_own(tmp_path: Path) -> None:
+def test_tasks_can_have_their_own_storage(tmp_path: Path) -> None:
     elsewhere = answer.with_options(cache_policy=INPUTS, result_storage=tmp_path / "elsewhere")
 
     @flow(result_storage=tmp_path / "store")
@@ -61,7 +61,7 @@ def test_tasks_may_have_a_storage_of_their_own(tmp_path: Path) -> None:
     assert RAN == ["answer"]
 
 
-def test_a_subflow_may_have_a_storage_of_its_own(tmp_path: Path) -> None:
+def test_a_subflow_can_have_its_own_storage(tmp_path: Path) -> None:
     @flow(result_storage=tmp_path / "inner", persist_result=True)
     def inner() -> int:
         return answer()
@@ -86,7 +86,7 @@ def test_serializers_have_their_published_names(serializer: str) -> None:
     assert RAN == [3]
 
 
-def test_fn_is_the_function_as_written() -> None:
+def test_fn_is_the_original_function() -> None:
     assert answer.fn() == 42
 
 
@@ -96,7 +96,7 @@ def test_with_options_changes_a_copy() -> None:
     assert renamed.fn is answer.fn
 
 
-def test_options_without_an_effect_here_are_accepted() -> None:
+def test_options_without_effect_are_accepted() -> None:
     @task(description="adds", version="2", cache_result_in_memory=False, tags={"a"})
     def add(x: int, y: int) -> int:
         return x + y

@@ -1,4 +1,4 @@
-"""Published retry snippets, with only their import lines changed; delays are in milliseconds to keep this quick."""
+"""Published retry snippets with only their imports changed; delays are in milliseconds to save time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def unlucky_flow() -> str:
     return "done"
 
 
-def test_a_flow_is_tried_again() -> None:
+def test_a_flow_is_retried() -> None:
     assert unlucky_flow() == "done"
     assert RAN == [1, 2, 3]
 
@@ -52,14 +52,14 @@ def mixed() -> None:
     unsteady()
 
 
-def test_only_the_task_that_failed_runs_again() -> None:
+def test_only_the_failed_task_runs_again() -> None:
     mixed()
     assert RAN.count("steady") == 1
     assert RAN.count("unsteady") == 3
 
 
 @pytest.mark.parametrize("delays", [0.001, [0.001, 0.002], exponential_backoff(backoff_factor=0.001)])
-def test_delays_may_be_a_number_a_list_or_a_back_off(delays) -> None:
+def test_delays_can_be_a_number_a_list_or_a_backoff(delays) -> None:
     @task(retries=2, retry_delay_seconds=delays, retry_jitter_factor=0.5)
     def twice_unlucky() -> int:
         RAN.append("tried")
@@ -95,7 +95,7 @@ def ask(status: int) -> int:
 
 
 @pytest.mark.parametrize(("status", "tries"), [(401, 1), (503, 4)])
-def test_a_condition_decides_whether_there_is_a_retry(status: int, tries: int) -> None:
+def test_a_condition_decides_whether_to_retry(status: int, tries: int) -> None:
     with pytest.raises(Refused):
         ask(status)
     assert RAN.count(status) == len(RAN) == tries
@@ -115,7 +115,7 @@ def test_a_task_knows_its_attempt() -> None:
     assert RAN == [1, 2, 3]
 
 
-def test_a_flow_chooses_by_its_attempt() -> None:
+def test_a_flow_can_branch_on_its_attempt() -> None:
     @task(cache_key_fn=lambda context, parameters: "prepared")
     def prepare() -> str:
         RAN.append("prepare")
@@ -135,7 +135,7 @@ def test_a_flow_chooses_by_its_attempt() -> None:
     assert RAN == ["prepare"]
 
 
-def test_a_condition_that_raises_leaves_the_tasks_error() -> None:
+def test_the_error_of_the_task_survives_a_condition_that_raises() -> None:
     def broken(task, task_run, state) -> bool:
         raise LookupError("no such status")
 
@@ -154,7 +154,7 @@ def test_a_condition_that_raises_leaves_the_tasks_error() -> None:
     assert any("LookupError: no such status" in note for note in caught.value.__notes__)
 
 
-def test_delays_that_cannot_be_told_leave_the_tasks_error() -> None:
+def test_the_error_of_the_task_survives_invalid_delays() -> None:
     def delays(retries: int) -> list[float]:
         raise LookupError("no delays")
 

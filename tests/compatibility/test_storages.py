@@ -1,4 +1,4 @@
-"""What can be given as `result_storage=`, and how runners are made."""
+"""What `result_storage=` accepts, and how runners are made."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUNNERS = ["threads", pytest.param("processes", marks=pytest.mark.slow)]
 
 @dataclass
 class LocalFileSystem:
-    """As Prefect's block of that name."""
+    """A stand-in for Prefect's block of that name."""
 
     basepath: str
 
@@ -36,7 +36,7 @@ def storages(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("runner", RUNNERS)
 @pytest.mark.parametrize("kind", ["path", "text", "store", "results", "block"])
-def test_a_tasks_results_are_kept_where_it_says(kind: str, runner: str, tmp_path: Path) -> None:
+def test_the_results_of_a_task_are_stored_in_its_storage(kind: str, runner: str, tmp_path: Path) -> None:
     storage = storages(tmp_path)[kind]
 
     @task(cache_policy=INPUTS, result_storage=storage)
@@ -58,7 +58,7 @@ def test_a_tasks_results_are_kept_where_it_says(kind: str, runner: str, tmp_path
 
 @pytest.mark.parametrize("runner", RUNNERS)
 @pytest.mark.parametrize("kind", ["path", "text", "store", "results", "block"])
-def test_a_flows_results_are_kept_where_it_says(kind: str, runner: str, tmp_path: Path) -> None:
+def test_the_results_of_a_flow_are_stored_in_its_storage(kind: str, runner: str, tmp_path: Path) -> None:
     @task(cache_policy=INPUTS)
     def kept(x: int) -> int:
         return x + 1
@@ -73,7 +73,7 @@ def test_a_flows_results_are_kept_where_it_says(kind: str, runner: str, tmp_path
     assert one.resume(run.id).counts["hit"] == 1
 
 
-def test_stores_in_memory_are_told_apart() -> None:
+def test_stores_in_memory_are_distinct() -> None:
     ran: list[int] = []
 
     @task(cache_policy=INPUTS, key_name="kept")
@@ -97,13 +97,13 @@ def test_the_name_of_a_block_is_refused(make: Any, slug: str) -> None:
 
 @pytest.mark.parametrize("what", [5, object(), [1]])
 @pytest.mark.parametrize("make", [task, flow])
-def test_what_is_no_storage_is_refused(make: Any, what: Any) -> None:
+def test_an_invalid_storage_is_refused(make: Any, what: Any) -> None:
     with pytest.raises(ConfigurationError, match="result_storage"):
         make(result_storage=what)
 
 
 @pytest.mark.parametrize("make", [ThreadRunner, ProcessRunner])
-def test_a_runner_takes_the_usual_words(make: Any) -> None:
+def test_a_runner_accepts_the_usual_options(make: Any) -> None:
     assert make(max_workers=3) == make(3) == make(workers=3)
     assert make(resources={"memory": "8GiB", "gpu": 2}).resources == {"memory": 8 * 2**30, "gpu": 2}
     with make(2) as runner:
@@ -114,7 +114,7 @@ def test_a_runner_takes_the_usual_words(make: Any) -> None:
         make(resources={"memory": "much"})
 
 
-def test_a_runner_has_the_resources_it_was_given() -> None:
+def test_a_runner_has_the_given_resources() -> None:
     @task(resources={"memory": "2GiB", "gpu": 1})
     def large() -> str:
         return "fits"
