@@ -1,4 +1,4 @@
-"""Flows whose processes are killed, stopped and interrupted: what they published stays, what they held is free."""
+"""Flows whose processes are killed, stopped or interrupted keep what they published and free what they held."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def start(program: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def output(process: subprocess.Popen[str], seconds: float = PATIENCE) -> Any:
-    """What it printed, read as JSON lines; fails the test with its errors if there were any."""
+    """Return the program's output, parsed as JSON lines. Fail the test with the program's errors, if any."""
     out, err = process.communicate(timeout=seconds)
     assert process.returncode == 0, err
     lines = [json.loads(line) for line in out.splitlines()]
@@ -43,7 +43,7 @@ def output(process: subprocess.Popen[str], seconds: float = PATIENCE) -> Any:
 
 
 def until(seen: Callable[[], Any], what: str) -> Any:
-    """Wait for something to be there."""
+    """Wait until the condition holds."""
     deadline = time.monotonic() + PATIENCE
     while not (found := seen()):
         assert time.monotonic() < deadline, f"no {what} after {PATIENCE:g} s"
@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def descendants(folder: Path) -> list[Any]:
-    """Processes that were started for this folder and are still there, workers included."""
+    """Return the live processes that were started for this folder, including workers."""
     import psutil
 
     found = []
@@ -78,8 +78,8 @@ def descendants(folder: Path) -> list[Any]:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.needs("numpy", "pandas")
-def test_whenever_a_flow_is_killed_the_next_run_goes_on_from_what_was_published(folder: Path) -> None:
-    # In CI always the same moments, so that a failure is of the change under test; elsewhere each run tries others.
+def test_the_run_after_a_kill_at_any_moment_reuses_what_was_published(folder: Path) -> None:
+    # CI uses the same moments each time, so that a failure is caused by the change under test.
     seed = 20_261_128 if os.environ.get("CI") == "true" else random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     kills = output(start("kills.py", folder, KILLS, seed), 1700)
@@ -90,8 +90,8 @@ def test_whenever_a_flow_is_killed_the_next_run_goes_on_from_what_was_published(
         assert kill["again"] == [], about
         assert kill["broken"] == [], about
         assert kill["marks_agree"], about
-        assert kill["executed_later"] == 2, about  # the one task that is not cached, in each of two runs
-    # The moments hit the beginning, the middle and the end, or they would prove little.
+        assert kill["executed_later"] == 2, about  # the one uncached task, in each of two runs
+    # The moments must include the start, the middle and the end to prove anything.
     assert len({kill["published_before"] for kill in kills}) >= 5
     assert any(kill["resumed"] for kill in kills)
 
@@ -100,7 +100,7 @@ def test_whenever_a_flow_is_killed_the_next_run_goes_on_from_what_was_published(
 
 
 @pytest.mark.timeout(900)
-def test_eight_processes_that_want_the_same_200_keys_compute_each_once(folder: Path) -> None:
+def test_eight_processes_that_share_200_keys_compute_each_once(folder: Path) -> None:
     answers = output(start("shared.py", folder, "race", 8, 200), 850)
     assert [answer.get("error") for answer in answers] == [None] * 8
     first = answers[0]["value"]["values"]
@@ -111,7 +111,7 @@ def test_eight_processes_that_want_the_same_200_keys_compute_each_once(folder: P
 
 
 def holder_of(folder: Path, *others: int) -> int:
-    """The process that runs the held task, other than these."""
+    """Return the process that runs the held task, apart from the given ones."""
 
     def seen() -> set[int]:
         return {int(name.partition("@")[2]) for name in os.listdir(folder / "marks")} - set(others)
@@ -121,7 +121,7 @@ def holder_of(folder: Path, *others: int) -> int:
 
 
 def test_a_killed_holder_is_replaced(folder: Path) -> None:
-    lease = 60.0 if sys.platform == "linux" else 2.0  # where a death is seen at once, nobody waits for that
+    lease = 60.0 if sys.platform == "linux" else 2.0  # where a death is noticed at once, nobody waits for the lease
     processes = {process.pid: process for process in (start("shared.py", folder, "hold", lease) for _ in range(3))}
     victim = holder_of(folder)
     processes[victim].kill()
@@ -133,7 +133,7 @@ def test_a_killed_holder_is_replaced(folder: Path) -> None:
     assert len(os.listdir(folder / "marks")) == 2
 
 
-def test_a_holder_stopped_past_its_lease_adopts_what_was_published_meanwhile(folder: Path) -> None:
+def test_a_holder_stopped_past_its_lease_adopts_the_result_published_meanwhile(folder: Path) -> None:
     processes = {process.pid: process for process in (start("shared.py", folder, "hold", 1.0) for _ in range(2))}
     sleeper = holder_of(folder)
     os.kill(sleeper, signal.SIGSTOP)
@@ -148,7 +148,7 @@ def test_a_holder_stopped_past_its_lease_adopts_what_was_published_meanwhile(fol
     assert [(s.key, s.generation) for s in maintenance.ls(ResultStore(open_store(str(folder / "store"))))] == before
 
 
-def test_collecting_garbage_without_any_grace_beside_running_flows_loses_nothing(folder: Path) -> None:
+def test_collecting_garbage_without_grace_beside_running_flows_loses_nothing(folder: Path) -> None:
     answers = output(start("shared.py", folder, "collect", 5), 850)
     assert [answer.get("error") for answer in answers] == [None] * 3
     assert all(answer["value"] > 3 for answer in answers)
@@ -187,7 +187,7 @@ def test_an_interrupted_flow_leaves_nothing_behind_and_can_be_resumed(
     assert counts["hit"] == 3
 
 
-def test_a_handler_of_the_user_s_own_is_left_alone(folder: Path) -> None:
+def test_a_signal_handler_of_the_user_is_left_alone(folder: Path) -> None:
     code = """
         import os, signal, sys
         from penstock import flow, task

@@ -1,4 +1,4 @@
-"""The driver's core, event by event: what goes in, what comes out, and how nodes move. No thread, no time."""
+"""The driver's core, event by event: inputs, outputs and the states of nodes, without threads or real time."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ D1, D2 = digest("one value"), digest("another")
 # -- the table --------------------------------------------------------------------------------------------------------
 
 
-def test_every_state_but_the_first_is_reached_by_a_move_and_every_unfinished_one_is_left() -> None:
+def test_every_state_can_be_reached_and_every_unfinished_state_can_be_left() -> None:
     assert {move.target for move in Move} | {State.WAITING} == set(State)
     left = {state for move in Move for state in move.sources}
     assert left >= {state for state in State if state not in OVER}
 
 
-def test_what_failed_or_was_skipped_stays_so() -> None:
+def test_failed_and_skipped_are_final() -> None:
     assert not any(state in move.sources for move in Move for state in (State.FAILED, State.SKIPPED))
 
 
 @pytest.mark.parametrize("move", Move)
-def test_a_move_from_any_other_state_is_refused(move: Move) -> None:
+def test_a_move_from_a_wrong_state_is_refused(move: Move) -> None:
     scheduler = Scheduler()
     scheduler.add(0, ())
     for state in set(State) - set(move.sources):
@@ -72,7 +72,7 @@ def test_a_move_from_any_other_state_is_refused(move: Move) -> None:
 # -- the life of a node -----------------------------------------------------------------------------------------------
 
 
-def test_a_plain_call_is_planned_handed_over_and_done() -> None:
+def test_a_plain_call_is_planned_submitted_and_done() -> None:
     world = World()
     node = world.call("t")
     world.extend()
@@ -98,7 +98,7 @@ def test_a_cached_call_is_looked_up_locked_run_and_published() -> None:
     node = world.call(made("t", cached=True))
     world.run()
     key = world.state.graph[node].cache_key
-    # The plan has looked it up, and nothing has happened since.
+    # Planning has looked it up, and nothing has happened since.
     assert [type(question) for question in world.asked] == [do.LookUp, do.Acquire, do.OpenEngine, do.Submit]
     assert world.leases == {node: key}
     world.end(node)
@@ -120,7 +120,7 @@ def test_a_hit_needs_no_engine() -> None:
     assert world.state.values.there(node)
 
 
-def test_a_node_waits_for_its_inputs_and_for_what_it_comes_after() -> None:
+def test_a_node_waits_for_its_inputs_and_its_predecessors() -> None:
     world = World(slots=9)
     first, second = world.call("a"), world.call("b")
     third = world.call("c", first, after=(second,))
@@ -132,7 +132,7 @@ def test_a_node_waits_for_its_inputs_and_for_what_it_comes_after() -> None:
     assert world.states()[third] is State.RUNNING
 
 
-def test_nodes_queue_for_room_and_go_in_order() -> None:
+def test_nodes_queue_for_slots_in_order() -> None:
     world = World(slots=1)
     nodes = [world.call("t", n=n) for n in range(3)]
     world.run()
@@ -141,7 +141,7 @@ def test_nodes_queue_for_room_and_go_in_order() -> None:
     assert world.states()[nodes[1]] is State.RUNNING
 
 
-def test_only_who_waits_for_these_nodes_is_told() -> None:
+def test_only_waiters_for_the_finished_nodes_are_answered() -> None:
     world = World()
     first, second = world.call("a"), world.call("b")
     world.run(first, waiter="first")
@@ -157,7 +157,7 @@ def test_only_who_waits_for_these_nodes_is_told() -> None:
 # -- failures ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_failure_skips_what_needs_it() -> None:
+def test_a_failure_skips_its_dependents() -> None:
     world = World()
     first = world.call("a")
     second = world.call("b", first)
@@ -171,14 +171,14 @@ def test_a_failure_skips_what_needs_it() -> None:
     assert isinstance(error.__cause__, ValueError)
     assert world.told(log.NodeFailed)[0].skipped == 2
     assert world.answered == ["run"]
-    # What is added below a failure never runs either, and names the node that failed.
+    # A node added below a failure is skipped, and its error names the node that failed.
     fourth, fifth = world.call("d", third), world.call("e", first)
     world.run(waiter="more")
     assert world.states()[fourth] is world.states()[fifth] is State.SKIPPED
     assert world.answered == ["run", "more"]
 
 
-def test_a_retry_rests_for_its_delay() -> None:
+def test_a_retry_waits_for_its_delay() -> None:
     world = World()
     node = world.call(made("t", retries=2, retry_delay_seconds=[0, 30]))
     world.run()
@@ -196,7 +196,7 @@ def test_a_retry_rests_for_its_delay() -> None:
     assert [event.delay for event in world.told(log.NodeRetried)] == [0, 30]
 
 
-def test_a_retry_condition_decides_and_may_fail() -> None:
+def test_a_retry_condition_decides_and_can_fail() -> None:
     def breaks(*args: Any) -> bool:
         raise KeyError("mine")
 
@@ -214,7 +214,7 @@ def test_a_retry_condition_decides_and_may_fail() -> None:
     assert any("KeyError: 'mine'" in note for note in error.__notes__)
 
 
-def test_a_call_that_takes_too_long_is_stopped() -> None:
+def test_a_call_that_times_out_is_stopped() -> None:
     world = World()
     node = world.call(made("t", timeout_seconds=5))
     other = world.call("quick")
@@ -226,13 +226,13 @@ def test_a_call_that_takes_too_long_is_stopped() -> None:
     world.pass_time(5)
     assert world.stopped == [number]
     assert isinstance(world.state.error(node), TaskTimeout)
-    # What comes of it afterwards means nothing.
+    # Its outcome is ignored afterwards.
     world.tell(Started(number))
     world.tell(Waits(number, node, waits=True))
     world.tell(Finished(number, []))
 
 
-def test_a_call_that_ended_in_time_is_left_alone() -> None:
+def test_a_call_that_ends_in_time_is_left_alone() -> None:
     world = World()
     node = world.call(made("t", timeout_seconds=5))
     world.run()
@@ -242,7 +242,7 @@ def test_a_call_that_ended_in_time_is_left_alone() -> None:
     assert world.stopped == []
 
 
-def test_a_timeout_that_a_worker_reports_is_one() -> None:
+def test_a_timeout_reported_by_a_worker_counts_as_one() -> None:
     world = World()
     node = world.call("t")
     world.run()
@@ -250,7 +250,7 @@ def test_a_timeout_that_a_worker_reports_is_one() -> None:
     assert isinstance(world.state.error(node), TaskTimeout)
 
 
-def test_a_node_whose_worker_dies_is_tried_again_a_few_times() -> None:
+def test_a_node_whose_worker_dies_is_retried_a_few_times() -> None:
     world = World()
     node = world.call("t")
     world.run()
@@ -274,7 +274,7 @@ def timed(world: World, *tasks: str) -> None:
         world.end(node)
 
 
-def test_quick_nodes_travel_together_and_each_ends_by_itself() -> None:
+def test_quick_nodes_are_bundled_and_end_independently() -> None:
     world = World(slots=1)
     timed(world, "t")
     nodes = [world.call("t", n=n) for n in range(4)]
@@ -287,7 +287,7 @@ def test_quick_nodes_travel_together_and_each_ends_by_itself() -> None:
     assert [world.states()[node] for node in nodes] == expected
 
 
-def test_what_needs_a_node_of_the_bundle_alone_joins_it() -> None:
+def test_a_node_joins_the_bundle_that_makes_all_its_inputs() -> None:
     world = World(slots=1)
     first = world.call("a")
     second = world.call("b", first)
@@ -299,7 +299,7 @@ def test_what_needs_a_node_of_the_bundle_alone_joins_it() -> None:
 
 
 @pytest.mark.parametrize("kind", ["worker_lost", "apart"])
-def test_of_a_bundle_that_died_each_node_is_tried_by_itself(kind: str) -> None:
+def test_each_node_of_a_lost_bundle_is_retried_alone(kind: str) -> None:
     world = World(slots=1)
     timed(world, "t")
     nodes = [world.call("t", n=n) for n in range(3)]
@@ -312,7 +312,7 @@ def test_of_a_bundle_that_died_each_node_is_tried_by_itself(kind: str) -> None:
     assert world.state.scheduler.idle
 
 
-def test_of_a_bundle_that_cannot_be_shipped_the_node_to_blame_fails() -> None:
+def test_the_node_that_makes_a_bundle_unpicklable_fails_alone() -> None:
     world = World(slots=1)
     timed(world, "t")
     nodes = [world.call("t", n=n) for n in range(3)]
@@ -333,7 +333,7 @@ def test_of_a_bundle_that_cannot_be_shipped_the_node_to_blame_fails() -> None:
     assert world.submissions[1:] == [[nodes[0]], [nodes[2]], [below]]
 
 
-def test_a_task_is_given_to_the_engine_until_it_has_taken_it() -> None:
+def test_a_task_is_sent_to_the_engine_until_it_is_accepted() -> None:
     world = World(slots=1)
     nodes = [world.call("t", n=n) for n in range(3)]
     given: list[int] = []
@@ -349,7 +349,7 @@ def test_a_task_is_given_to_the_engine_until_it_has_taken_it() -> None:
     assert given == [1, 1, 0]
 
 
-def test_what_no_worker_can_run_fails_and_others_go_on() -> None:
+def test_a_node_that_no_worker_can_run_fails_and_others_continue() -> None:
     world = World(slots=1)
     big = world.call(made("big", resources={"gpu": 1}))
     strange = world.call(made("strange", resources=lambda attempt: 1 / 0))
@@ -360,7 +360,7 @@ def test_what_no_worker_can_run_fails_and_others_go_on() -> None:
     assert world.states()[small] is State.RUNNING
 
 
-def test_what_does_not_fit_now_is_set_aside() -> None:
+def test_a_node_that_does_not_fit_now_is_set_aside() -> None:
     world = World(slots=2)
     wide = [world.call(made(f"wide{n}", resources={"slots": 2})) for n in range(2)]
     narrow = world.call("narrow")
@@ -375,7 +375,7 @@ def test_what_does_not_fit_now_is_set_aside() -> None:
 # -- sent ahead -------------------------------------------------------------------------------------------------------
 
 
-def test_a_call_is_sent_after_what_it_waits_for_and_comes_back_if_that_fails() -> None:
+def test_a_call_sent_ahead_of_its_predecessor_comes_back_if_that_fails() -> None:
     world = World(slots=1, held_back=2, options={"bundle_seconds": 0.0})
     first = world.call("a")
     second = world.call("b", first)
@@ -391,7 +391,7 @@ def test_a_call_is_sent_after_what_it_waits_for_and_comes_back_if_that_fails() -
     assert world.state.scheduler.idle
 
 
-def test_a_failure_reaches_what_was_sent_after_it() -> None:
+def test_a_failure_reaches_the_calls_sent_after_it() -> None:
     world = World(slots=1, held_back=2, options={"bundle_seconds": 0.0})
     first = world.call("a")
     second = world.call("b", first)
@@ -407,7 +407,7 @@ def test_a_failure_reaches_what_was_sent_after_it() -> None:
 
 
 def two_of_one_key(world: World) -> tuple[int, int]:
-    """Two nodes that turn out to have the same key, since what they are made of is the same."""
+    """Return two nodes that get the same key, because their inputs turn out equal."""
     inner, outer = made("inner", cached=True), made("t", cached=True)
     inputs = [world.call(inner, n=n) for n in range(2)]
     nodes = world.call(outer, inputs[0]), world.call(outer, inputs[1])
@@ -418,7 +418,7 @@ def two_of_one_key(world: World) -> tuple[int, int]:
     return nodes
 
 
-def test_of_two_nodes_with_one_key_one_runs_and_the_other_is_a_hit() -> None:
+def test_one_of_two_nodes_with_the_same_key_runs_and_the_other_is_a_hit() -> None:
     world = World()
     first, second = two_of_one_key(world)
     assert world.states() == {first: State.RUNNING, second: State.PARKED}
@@ -427,14 +427,14 @@ def test_of_two_nodes_with_one_key_one_runs_and_the_other_is_a_hit() -> None:
     assert [event.how for event in world.told(log.NodeFinished)] == ["executed", "hit"]
 
 
-def test_when_the_first_fails_the_second_takes_its_place() -> None:
+def test_the_second_node_of_a_key_runs_if_the_first_fails() -> None:
     world = World()
     first, second = two_of_one_key(world)
     world.end(first, kind="failed")
     assert world.states() == {first: State.FAILED, second: State.RUNNING}
 
 
-def test_a_key_that_somebody_else_computes_is_waited_for_and_found() -> None:
+def test_a_key_that_another_run_computes_is_awaited_and_found() -> None:
     world = World(flights={"t": Flight(LOCKS)})
     node = world.call(made("t", cached=True))
     key = world.state.graph[node].cache_key
@@ -444,7 +444,7 @@ def test_a_key_that_somebody_else_computes_is_waited_for_and_found() -> None:
     assert world.states() == {node: State.PARKED}
     assert world.state.counts["contended"] == 1
     world.wake(key)
-    assert len(world.told(log.NodeParked)) == 1  # the same holder: said once
+    assert len(world.told(log.NodeParked)) == 1  # the same holder is reported once
     world.store[key] = record_of(key, "d")
     world.locked_by_others.clear()
     world.now = world.now._replace(monotonic=4.0)
@@ -453,7 +453,7 @@ def test_a_key_that_somebody_else_computes_is_waited_for_and_found() -> None:
     assert [event.seconds for event in world.told(log.NodeUnparked)] == [4.0]
 
 
-def test_who_waits_too_long_fails() -> None:
+def test_a_node_that_waits_too_long_for_a_key_fails() -> None:
     world = World(flights={"t": Flight(LOCKS)}, options={"lock_wait_seconds": 10.0})
     node = world.call(made("t", cached=True))
     key = world.state.graph[node].cache_key or ""
@@ -465,7 +465,7 @@ def test_who_waits_too_long_fails() -> None:
     assert world.leases == {}
 
 
-def test_a_lock_manager_without_an_answer_parks_the_node_until_it_has_one() -> None:
+def test_a_node_is_parked_until_the_lock_manager_answers() -> None:
     world = World(flights={"t": Flight(LOCKS, required=True)})
     node = world.call(made("t", cached=True))
     key = world.state.graph[node].cache_key or ""
@@ -478,7 +478,7 @@ def test_a_lock_manager_without_an_answer_parks_the_node_until_it_has_one() -> N
     assert world.states() == {node: State.RUNNING}
 
 
-def test_a_lock_that_costs_much_is_for_calls_that_are_known_to_be_long() -> None:
+def test_an_expensive_lock_is_taken_only_for_calls_known_to_be_long() -> None:
     world = World(slots=9, flights={"t": Flight(LOCKS, after_seconds=5.0)})
     task = made("t", cached=True)
     quick = world.call(task)
@@ -490,7 +490,7 @@ def test_a_lock_that_costs_much_is_for_calls_that_are_known_to_be_long() -> None
     assert set(world.leases) == {slow}
 
 
-def test_locks_of_calls_behind_one_that_waits_are_let_go() -> None:
+def test_calls_queued_behind_a_waiting_one_release_their_locks() -> None:
     world = World(slots=1, flights={"t": Flight(LOCKS)})
     task = made("t", cached=True)
     one = world.call(task, n=99)
@@ -508,7 +508,7 @@ def test_locks_of_calls_behind_one_that_waits_are_let_go() -> None:
     assert set(world.leases) == {nodes[1], nodes[2]}
 
 
-def test_a_key_found_by_its_worker_is_decided_again_here() -> None:
+def test_a_key_found_by_its_worker_is_decided_again_by_the_driver() -> None:
     world = World(options={"bundle_seconds": 0.0})
     plain = world.call("plain")
     cached = world.call(made("t", cached=True), plain)
@@ -520,10 +520,10 @@ def test_a_key_found_by_its_worker_is_decided_again_here() -> None:
     assert world.states()[cached] is State.DONE
 
 
-# -- values that are lost ---------------------------------------------------------------------------------------------
+# -- lost values ------------------------------------------------------------------------------------------------------
 
 
-def test_a_value_that_a_worker_cannot_find_is_made_again() -> None:
+def test_a_value_that_a_worker_cannot_find_is_recomputed() -> None:
     world = World()
     first = world.call("a")
     world.held.add(first)
@@ -539,7 +539,7 @@ def test_a_value_that_a_worker_cannot_find_is_made_again() -> None:
     assert len(world.told(log.NodeRevived)) == 1
 
 
-def test_what_others_missed_too_is_made_again_once() -> None:
+def test_a_value_that_several_nodes_miss_is_recomputed_once() -> None:
     world = World(slots=9)
     first = world.call("a")
     world.held.add(first)
@@ -554,7 +554,7 @@ def test_what_others_missed_too_is_made_again_once() -> None:
     assert world.states()[nodes[1]] is State.RUNNING
 
 
-def test_a_value_that_is_lost_again_and_again_fails_who_needs_it() -> None:
+def test_a_value_that_is_lost_repeatedly_fails_its_consumer() -> None:
     world = World()
     first = world.call("a")
     world.held.add(first)
@@ -569,26 +569,26 @@ def test_a_value_that_is_lost_again_and_again_fails_who_needs_it() -> None:
     assert isinstance(world.state.error(second), DamagedResult)
 
 
-def test_a_stored_value_that_is_damaged_is_made_again_in_a_new_generation() -> None:
+def test_a_damaged_stored_value_is_recomputed_as_a_new_generation() -> None:
     world = World()
     node = world.call(made("t", cached=True))
     key = world.state.graph[node].cache_key or ""
     world.store[key] = record_of(key, "d", generation=3)
     world.run()
     world.tell(Remake(node, "damaged", 2))
-    assert world.states() == {}  # another generation than the one that is here
+    assert world.states() == {}  # another generation than the present one
     world.tell(Remake(node, "damaged", 3))
     assert world.states() == {node: State.READY}
     world.tell(Remake(node, "damaged", 3))
     assert len(world.told(log.NodeRevived)) == 1
     world.run(node, waiter="again")
     call = world.bundle_of(node).calls[0]
-    assert call.seen == 3  # what is still there must not be used
+    assert call.seen == 3  # the file that is still there must not be used
     world.end(node)
     assert world.answered == ["run", "again"]
 
 
-def test_a_value_that_was_let_go_is_made_again_for_who_wants_it() -> None:
+def test_a_released_value_is_recomputed_for_a_new_consumer() -> None:
     world = World()
     first = world.call("a")
     world.run()
@@ -600,7 +600,7 @@ def test_a_value_that_was_let_go_is_made_again_for_who_wants_it() -> None:
     assert world.answered == ["run", "late"]
 
 
-def test_a_node_that_queues_while_its_input_is_lost_waits_for_it() -> None:
+def test_a_queued_node_waits_for_its_lost_input() -> None:
     world = World(slots=3)
     first = world.call("a")
     world.held.add(first)
@@ -620,7 +620,7 @@ def test_a_node_that_queues_while_its_input_is_lost_waits_for_it() -> None:
     assert world.states()[wide] is State.RUNNING
 
 
-def test_an_input_that_is_missing_when_a_node_is_ready_is_made_first() -> None:
+def test_a_missing_input_is_made_before_its_ready_consumer() -> None:
     world = World(slots=9)
     first = world.call("a")
     world.held.add(first)
@@ -633,11 +633,11 @@ def test_an_input_that_is_missing_when_a_node_is_ready_is_made_first() -> None:
     assert world.states() == {first: State.RUNNING, second: State.WAITING}
 
 
-# -- values that become others ----------------------------------------------------------------------------------------
+# -- values that change -----------------------------------------------------------------------------------------------
 
 
 def remade(world: World) -> tuple[int, int]:
-    """A stored value and one made of it; the first is being made again."""
+    """Return a stored value that is being recomputed, and a value made of it."""
     first = world.call(made("a", cached=True))
     second = world.call(made("b", cached=True), first)
     key = world.state.graph[first].cache_key or ""
@@ -649,14 +649,14 @@ def remade(world: World) -> tuple[int, int]:
     return first, second
 
 
-def test_what_was_made_from_a_value_that_became_another_is_decided_anew() -> None:
+def test_what_was_made_from_a_changed_value_is_decided_again() -> None:
     world = World(slots=9)
     first, second = remade(world)
     below = world.call(made("c", cached=True), second)
     world.run()
     world.end(first, digest=D2, record=record_of("k", D2))
     assert world.states()[second] is State.RUNNING
-    # What runs already was made from the old value, and does not count.
+    # A call that is already running used the old value, and does not count.
     assert world.states()[below] is State.RUNNING
     world.end(below)
     assert world.states()[below] is State.WAITING
@@ -665,7 +665,7 @@ def test_what_was_made_from_a_value_that_became_another_is_decided_anew() -> Non
     assert world.state.scheduler.idle
 
 
-def test_a_value_that_comes_out_as_before_changes_nothing() -> None:
+def test_recomputing_an_equal_value_changes_nothing() -> None:
     world = World(slots=9)
     first, second = remade(world)
     world.end(first, digest=D1)
@@ -673,7 +673,7 @@ def test_a_value_that_comes_out_as_before_changes_nothing() -> None:
     assert world.state.changes == {}
 
 
-def test_a_value_that_the_flow_has_seen_may_not_become_another() -> None:
+def test_a_value_that_the_flow_has_seen_cannot_change() -> None:
     world = World(slots=9)
     first, _ = remade(world)
     world.state.handed_out.add(first)
@@ -684,7 +684,7 @@ def test_a_value_that_the_flow_has_seen_may_not_become_another() -> None:
 # -- the store --------------------------------------------------------------------------------------------------------
 
 
-def test_a_store_that_does_not_say_is_no_miss() -> None:
+def test_a_store_without_an_answer_is_not_a_miss() -> None:
     world = World()
     world.call(made("t", cached=True))
     world.unknown = NoAnswer(StoreUnreachable("down"))
@@ -693,7 +693,7 @@ def test_a_store_that_does_not_say_is_no_miss() -> None:
     assert world.answered == ["run"]
 
 
-def test_a_store_that_does_not_say_may_be_ignored_but_not_what_it_refuses() -> None:
+def test_an_unreachable_store_can_be_ignored_but_a_refusal_cannot() -> None:
     world = World(options={"on_unknown": "recompute"})
     node = world.call(made("t", cached=True))
     world.unknown = NoAnswer(StoreUnreachable("down"))
@@ -705,7 +705,7 @@ def test_a_store_that_does_not_say_may_be_ignored_but_not_what_it_refuses() -> N
     assert isinstance(world.crash, StoreRefused)
 
 
-def test_a_refresh_takes_no_result_but_one_that_this_run_made_earlier() -> None:
+def test_a_refresh_reuses_only_results_that_this_run_has_made() -> None:
     world = World(slots=9)
     task = made("t", cached=True, refresh_cache=True)
     old, earlier, refused = (world.call(task, n=n) for n in range(3))
@@ -719,7 +719,7 @@ def test_a_refresh_takes_no_result_but_one_that_this_run_made_earlier() -> None:
     assert world.bundle_of(refused).calls[0].seen == 7
 
 
-def test_a_result_found_by_its_inputs_is_noted_for_its_recipe() -> None:
+def test_a_result_found_by_its_inputs_is_linked_to_its_recipe() -> None:
     world = World(options={"bundle_seconds": 0.0})
     plain = made("plain", cached=True)
     first = world.call(plain)
@@ -752,14 +752,14 @@ def test_a_cancelled_run_stops_everything_and_keeps_nothing() -> None:
     assert world.leases == {}
     assert world.bundles == {}
     assert world.answered == ["run"]
-    # Timers and new nodes come to nothing.
+    # Timers and new nodes have no effect.
     world.pass_time(9)
     world.call("late")
     world.run(waiter="late")
     assert len(world.submissions) == 2
 
 
-def test_a_run_that_finishes_begins_nothing_more() -> None:
+def test_a_finished_run_starts_nothing_more() -> None:
     world = World(slots=1)
     first, second = world.call("a"), world.call("b")
     world.run()
@@ -773,7 +773,7 @@ def test_a_run_that_finishes_begins_nothing_more() -> None:
     assert world.answered == ["last", "run"]
 
 
-def test_after_a_crash_whoever_waits_or_comes_to_wait_is_told() -> None:
+def test_after_a_crash_current_and_later_waiters_get_the_error() -> None:
     world = World(flights={"t": Flight(LOCKS)})
     world.at_once = {"few": 1}
     node = world.call(made("t", cached=True, tags=frozenset({"few"})))
@@ -792,7 +792,7 @@ def test_after_a_crash_whoever_waits_or_comes_to_wait_is_told() -> None:
 
 
 @pytest.mark.parametrize("question", [do.LookUp, do.Acquire, do.OpenEngine, do.ReadLimits])
-def test_a_question_that_is_refused_ends_the_run(question: type) -> None:
+def test_a_refused_question_ends_the_run(question: type) -> None:
     world = World(flights={"t": Flight(LOCKS, required=True)})
     world.at_once = {"few": 1}
     world.call(made("t", cached=True, tags=frozenset({"few"})))
@@ -803,7 +803,7 @@ def test_a_question_that_is_refused_ends_the_run(question: type) -> None:
     assert world.leases == {}
 
 
-def test_a_break_in_the_middle_of_a_question_ends_the_run() -> None:
+def test_an_error_within_a_question_ends_the_run() -> None:
     world = World()
     world.call("t")
     world.extend()
@@ -815,7 +815,7 @@ def test_a_break_in_the_middle_of_a_question_ends_the_run() -> None:
     assert isinstance(world.crash, OSError)
 
 
-def test_an_answer_that_nobody_asked_for_is_a_mistake() -> None:
+def test_an_answer_without_a_question_is_an_error() -> None:
     world = World()
     for event in (Answered(1), Refused(OSError())):
         found = World().core.handle(event, world.now)
@@ -827,7 +827,7 @@ def test_an_answer_that_nobody_asked_for_is_a_mistake() -> None:
     assert isinstance(found[0], do.Crash)
 
 
-def test_troubles_with_locks_are_told() -> None:
+def test_trouble_with_locks_is_reported() -> None:
     world = World()
     world.tell(LocksLost(3))
     world.tell(LocksDown("lock", "away", True))

@@ -1,4 +1,4 @@
-"""What the driver's core decides where there is a choice: what travels together, who goes first, whose word counts."""
+"""Choices of the driver's core: which calls share a bundle, which go first, and which result counts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def limited(world: World, count: int, **options: Any) -> list[int]:
     return [world.call(task, n=n) for n in range(count)]
 
 
-def test_no_more_run_than_there_are_permits() -> None:
+def test_no_more_calls_run_than_there_are_permits() -> None:
     world = World(slots=9)
     world.at_once = {"few": 2}
     nodes = limited(world, 4)
@@ -49,7 +49,7 @@ def test_no_more_run_than_there_are_permits() -> None:
     assert len(world.told(log.NodeUnparked)) == 1
 
 
-def test_a_permit_that_others_hold_is_waited_for() -> None:
+def test_a_permit_held_by_others_is_awaited() -> None:
     world = World()
     world.at_once = {"few": 1}
     world.locked_by_others.add("penstock limit few 0")
@@ -61,7 +61,7 @@ def test_a_permit_that_others_hold_is_waited_for() -> None:
     assert world.states() == {node: State.RUNNING}
 
 
-def test_a_permit_that_is_lost_in_a_race_is_waited_for_and_no_other_is_kept() -> None:
+def test_after_losing_a_race_for_a_permit_the_node_waits_and_keeps_no_other_permit() -> None:
     world = World()
     world.at_once = {"few": 1, "other": 1}
     node = world.call(made("both", tags=frozenset({"few", "other"})))
@@ -71,7 +71,7 @@ def test_a_permit_that_is_lost_in_a_race_is_waited_for_and_no_other_is_kept() ->
     assert world.leases == {}
 
 
-def test_a_tag_that_is_paused_is_looked_at_now_and_then() -> None:
+def test_a_paused_tag_is_checked_now_and_then() -> None:
     world = World(slots=9)
     world.at_once = {"few": 0}
     nodes = limited(world, 3)
@@ -83,7 +83,7 @@ def test_a_tag_that_is_paused_is_looked_at_now_and_then() -> None:
     assert [world.states()[node] for node in nodes] == [State.RUNNING, State.RUNNING, State.PARKED]
 
 
-def test_a_limit_that_is_lifted_lets_all_go() -> None:
+def test_removing_a_limit_releases_all_waiting_calls() -> None:
     world = World(slots=9)
     world.at_once = {"few": 0}
     nodes = limited(world, 3)
@@ -93,7 +93,7 @@ def test_a_limit_that_is_lifted_lets_all_go() -> None:
     assert [world.states()[node] for node in nodes] == [State.RUNNING] * 3
 
 
-def test_a_permit_is_given_back_between_two_attempts() -> None:
+def test_a_permit_is_returned_between_attempts() -> None:
     world = World()
     world.at_once = {"few": 1}
     first, second = limited(world, 2, retries=1, retry_delay_seconds=5)
@@ -106,7 +106,7 @@ def test_a_permit_is_given_back_between_two_attempts() -> None:
     assert world.states()[first] is State.RUNNING
 
 
-def test_no_more_begin_in_a_period_than_its_rate_says() -> None:
+def test_no_more_calls_start_in_a_period_than_its_rate_allows() -> None:
     world = World(slots=9)
     world.rates, world.starts = {"api": Rate(2, 60.0)}, {"api": 2}
     nodes = [world.call(made("t", tags=frozenset({"api"})), n=n) for n in range(5)]
@@ -120,7 +120,7 @@ def test_no_more_begin_in_a_period_than_its_rate_says() -> None:
     assert world.states()[nodes[4]] is State.RUNNING
 
 
-def test_who_waits_for_a_period_holds_no_permit() -> None:
+def test_a_call_that_waits_for_a_period_holds_no_permit() -> None:
     world = World()
     world.at_once, world.rates = {"few": 1}, {"few": Rate(1, 60.0)}
     (node,) = limited(world, 1)
@@ -129,7 +129,7 @@ def test_who_waits_for_a_period_holds_no_permit() -> None:
     assert world.leases == {}
 
 
-def test_a_value_of_a_limited_task_that_is_made_again_is_limited_too() -> None:
+def test_recomputing_a_value_of_a_limited_task_is_limited_too() -> None:
     world = World()
     node = world.call(made("few", cached=True, tags=frozenset({"few"})))
     key = world.state.graph[node].cache_key or ""
@@ -141,10 +141,10 @@ def test_a_value_of_a_limited_task_that_is_made_again_is_limited_too() -> None:
     assert world.states() == {node: State.PARKED}
 
 
-# -- inside of another call -------------------------------------------------------------------------------------------
+# -- inside another call ----------------------------------------------------------------------------------------------
 
 
-def test_a_call_for_the_key_that_is_being_computed_around_it_is_a_mistake() -> None:
+def test_a_call_for_the_key_that_its_caller_computes_is_an_error() -> None:
     task = made("t", cached=True)
     trial = World()
     key = trial.state.graph[trial.call(task)].cache_key or ""
@@ -156,7 +156,7 @@ def test_a_call_for_the_key_that_is_being_computed_around_it_is_a_mistake() -> N
     assert world.states()[other] is State.RUNNING
 
 
-def test_without_a_lock_a_call_may_ask_for_its_own_key_but_not_for_ever() -> None:
+def test_without_a_lock_a_call_can_request_its_own_key_but_not_forever() -> None:
     task = made("t", cached=True)
     trial = World()
     key = trial.state.graph[trial.call(task)].cache_key or ""
@@ -167,7 +167,7 @@ def test_without_a_lock_a_call_may_ask_for_its_own_key_but_not_for_ever() -> Non
         assert world.states() == {node: expected}
 
 
-def test_a_key_that_a_run_around_holds_is_computed_under_its_lock() -> None:
+def test_a_key_held_by_the_enclosing_run_is_computed_under_its_lock() -> None:
     world = World(flights={"t": Flight(LOCKS, required=True)}, around=Nesting(runs=("other",)))
     node, free = (world.call(made("t", cached=True), n=n) for n in range(2))
     key = world.state.graph[node].cache_key or ""
@@ -178,7 +178,7 @@ def test_a_key_that_a_run_around_holds_is_computed_under_its_lock() -> None:
 
 
 @pytest.mark.parametrize("lends", [True, False])
-def test_who_cannot_lend_its_worker_waits_so_long_and_then_runs_without_a_lock(
+def test_a_nested_call_without_a_worker_to_lend_stops_waiting_for_a_lock(
     lends: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     lend = (lambda waits: None,) if lends else ()
@@ -194,7 +194,7 @@ def test_who_cannot_lend_its_worker_waits_so_long_and_then_runs_without_a_lock(
     assert [record.levelname for record in caplog.records] == (["WARNING"] if lends else [])
 
 
-def test_who_cannot_lend_its_worker_waits_so_long_for_a_permit() -> None:
+def test_a_nested_call_without_a_worker_to_lend_stops_waiting_for_a_permit() -> None:
     world = World(slots=9, around=Nesting(runs=("outer",)))
     world.at_once = {"few": 1}
     world.locked_by_others.add("penstock limit few 0")
@@ -205,7 +205,7 @@ def test_who_cannot_lend_its_worker_waits_so_long_for_a_permit() -> None:
     assert isinstance(world.state.error(node), LockTimeout)
 
 
-def test_a_run_inside_of_a_call_has_its_permits() -> None:
+def test_a_run_inside_a_call_shares_its_permits() -> None:
     world = World(around=Nesting(runs=("outer",), tags=frozenset({"few"})))
     world.at_once = {"few": 0}
     (node,) = limited(world, 1)
@@ -213,10 +213,10 @@ def test_a_run_inside_of_a_call_has_its_permits() -> None:
     assert world.states() == {node: State.RUNNING}
 
 
-# -- what travels together --------------------------------------------------------------------------------------------
+# -- what is bundled --------------------------------------------------------------------------------------------------
 
 
-def test_a_chain_of_cached_calls_travels_together_and_its_task_is_owned_meanwhile() -> None:
+def test_a_chain_of_cached_calls_is_bundled_and_its_task_owned_meanwhile() -> None:
     world = World(slots=9)
     link = made("link", cached=True)
     first = world.call(link)
@@ -231,7 +231,7 @@ def test_a_chain_of_cached_calls_travels_together_and_its_task_is_owned_meanwhil
     assert world.states()[late] is State.RUNNING
 
 
-def test_a_cached_call_of_which_others_come_elsewhere_does_not_join() -> None:
+def test_a_cached_call_with_consumers_outside_the_bundle_does_not_join() -> None:
     world = World(slots=1)
     link = made("link", cached=True)
     plain = world.call("plain")
@@ -245,7 +245,7 @@ def test_a_cached_call_of_which_others_come_elsewhere_does_not_join() -> None:
     assert world.submissions[2:] == [[first, second]]
 
 
-def test_of_a_diamond_of_cached_calls_those_later_are_found() -> None:
+def test_the_later_calls_of_a_diamond_of_cached_calls_are_found() -> None:
     world = World(slots=1)
     link, other = made("link", cached=True), made("other", cached=True)
     top = world.call(link)
@@ -258,7 +258,7 @@ def test_of_a_diamond_of_cached_calls_those_later_are_found() -> None:
     assert world.state.scheduler.idle
 
 
-def test_what_is_wrong_with_the_locks_of_a_task_is_told_when_it_is_its_turn() -> None:
+def test_trouble_with_the_locks_of_a_task_is_reported_when_its_turn_comes() -> None:
     world = World(slots=1)
     first = world.call("a")
     second = world.call(made("t", cached=True), first)
@@ -269,7 +269,7 @@ def test_what_is_wrong_with_the_locks_of_a_task_is_told_when_it_is_its_turn() ->
     assert isinstance(world.state.error(second), PolicyError)
 
 
-def test_calls_that_weigh_much_do_not_travel_together() -> None:
+def test_calls_with_large_arguments_are_not_bundled() -> None:
     world = World(slots=1)
     world.sizes = {"heavy": MOST_BYTES}
     for task in ("light", "heavy"):
@@ -283,13 +283,13 @@ def test_calls_that_weigh_much_do_not_travel_together() -> None:
     assert world.submissions[2:] == [[light], [heavy[0]], [heavy[1]]]
 
 
-def test_a_call_comes_after_one_of_its_bundle_without_its_value() -> None:
+def test_a_call_can_follow_another_in_its_bundle_without_using_its_value() -> None:
     world = World(slots=1)
     first = world.call("a")
     second = world.call(made("b", retries=1), after=(first,))
     world.run()
     assert [call.after for call in world.bundle_of(first).calls] == [(), (first,)]
-    # The first is decided again, and the second waits in the queue when it fails for good.
+    # The first is decided again; the second is queued when the first fails for good.
     world.finish(world.bundle_of(first), {first: {"kind": "closed"}, second: {"kind": "failed"}})
     assert world.states() == {first: State.RUNNING, second: State.QUEUED}
     world.end(first, kind="failed")
@@ -299,7 +299,7 @@ def test_a_call_comes_after_one_of_its_bundle_without_its_value() -> None:
     assert world.states()[other] is State.RUNNING
 
 
-def test_who_was_parked_when_what_it_comes_after_failed_is_skipped() -> None:
+def test_a_parked_node_is_skipped_when_its_predecessor_fails() -> None:
     world = World(slots=1)
     quick, source = made("quick"), made("source", cached=True)
     for task in (quick, source):
@@ -319,7 +319,7 @@ def test_who_was_parked_when_what_it_comes_after_failed_is_skipped() -> None:
     assert world.states()[last] is State.SKIPPED
 
 
-def test_what_ran_before_its_input_was_over_counts() -> None:
+def test_a_call_that_ran_before_its_predecessor_ended_counts() -> None:
     world = World(slots=9)
     first = world.call("a")
     second = world.call("b", after=(first,))
@@ -330,7 +330,7 @@ def test_what_ran_before_its_input_was_over_counts() -> None:
     assert world.state.scheduler.idle
 
 
-def test_a_break_while_a_bundle_is_handed_over_is_no_failure_of_its_nodes() -> None:
+def test_an_engine_error_during_submission_is_not_a_failure_of_the_nodes() -> None:
     world = World()
     node = world.call("t")
     world.run()
@@ -345,7 +345,7 @@ def test_a_break_while_a_bundle_is_handed_over_is_no_failure_of_its_nodes() -> N
     assert world.states()[node] is State.RUNNING
 
 
-def test_a_call_is_told_when_what_it_is_made_of_expires() -> None:
+def test_a_call_carries_the_expiry_of_its_inputs() -> None:
     world = World(slots=1)
     source = world.call(made("source", cached=True))
     key = world.state.graph[source].cache_key or ""
@@ -355,7 +355,7 @@ def test_a_call_is_told_when_what_it_is_made_of_expires() -> None:
     assert world.bundle_of(node).calls[0].upstream_expires == 2_000.0
 
 
-def test_who_comes_later_on_several_ways_is_counted_once() -> None:
+def test_a_node_reached_on_several_paths_is_counted_once() -> None:
     world = World(slots=9)
     link = made("link", cached=True)
     plain = world.call("plain")
@@ -367,7 +367,7 @@ def test_who_comes_later_on_several_ways_is_counted_once() -> None:
     assert world.submissions[0][:2] == [plain, first]
 
 
-def test_a_permit_passes_over_who_does_not_want_it_any_more() -> None:
+def test_a_permit_skips_a_node_that_no_longer_wants_it() -> None:
     world = World()
     world.at_once = {"few": 1}
     first, second, third = limited(world, 3)
@@ -377,17 +377,17 @@ def test_a_permit_passes_over_who_does_not_want_it_any_more() -> None:
     assert world.states()[third] is State.RUNNING
 
 
-# -- hits that do not agree -------------------------------------------------------------------------------------------
+# -- contradictory hits -----------------------------------------------------------------------------------------------
 
 
 def by_recipe(world: World, node: int, made_of: str, value: str, origin: str) -> None:
-    """The store knows a result of the node by its recipe, made from this input."""
+    """Let the store find a result of the node by its recipe, made from this input."""
     recipe = world.state.graph[node].recipe_key or ""
     record = record_of(f"key of {node}", value)
     world.answers[recipe] = Hit(record.key, value, record, [made_of], origin=origin)
 
 
-def test_a_hit_that_does_not_agree_with_what_is_found_later_is_taken_back() -> None:
+def test_a_hit_that_contradicts_a_later_one_is_withdrawn() -> None:
     world = World(slots=9)
     source = world.call(made("source", cached=True))
     first = world.call(made("first", cached=True), source)
@@ -403,7 +403,7 @@ def test_a_hit_that_does_not_agree_with_what_is_found_later_is_taken_back() -> N
     assert world.state.changes[first] == 1
 
 
-def test_hits_of_several_runs_that_agree_are_noted() -> None:
+def test_agreeing_hits_of_several_runs_are_recorded() -> None:
     world = World()
     source = world.call(made("source", cached=True))
     middle = world.call(made("middle", cached=True), source)
@@ -420,7 +420,7 @@ def test_hits_of_several_runs_that_agree_are_noted() -> None:
     assert world.told(log.NodesPlanned)[0].hit == 2
 
 
-def test_a_hit_found_by_its_inputs_while_planning_is_noted_for_its_recipe() -> None:
+def test_a_hit_found_by_its_inputs_during_planning_is_linked_to_its_recipe() -> None:
     world = World()
     source = world.call(made("source", cached=True))
     key = world.state.graph[source].cache_key or ""
@@ -435,7 +435,7 @@ def test_a_hit_found_by_its_inputs_while_planning_is_noted_for_its_recipe() -> N
     assert [entry.key for entry in world.recipes] == [found]
 
 
-def test_a_hit_below_a_value_that_is_never_the_same_has_no_recipe() -> None:
+def test_a_hit_below_a_value_that_always_differs_has_no_recipe() -> None:
     world = World()
     plain = world.call("plain")
     world.held.add(plain)
@@ -450,7 +450,7 @@ def test_a_hit_below_a_value_that_is_never_the_same_has_no_recipe() -> None:
     assert world.recipes == []
 
 
-def test_a_value_that_others_replaced_meanwhile_takes_what_was_made_of_it_along() -> None:
+def test_a_value_replaced_by_others_invalidates_what_was_made_of_it() -> None:
     world = World(slots=9)
     source = world.call(made("source", cached=True))
     key = world.state.graph[source].cache_key or ""
@@ -473,7 +473,7 @@ def test_what_is_planned_after_a_cancellation_does_not_run() -> None:
     assert world.answered == ["late"]
 
 
-def test_a_value_known_by_its_file_is_compared_by_its_checksum() -> None:
+def test_values_in_files_are_compared_by_checksum() -> None:
     from penstock.driver.revising import _same_bytes
     from penstock.storage.records.records import PayloadFile
 
@@ -488,7 +488,7 @@ def test_a_value_known_by_its_file_is_compared_by_its_checksum() -> None:
     assert not _same_bytes(stored("a"), record_of("k", D1))
 
 
-def test_what_was_only_compared_with_a_value_that_changed_is_looked_up_anew() -> None:
+def test_what_was_compared_with_a_changed_value_is_looked_up_again() -> None:
     world = World(slots=9)
     source = world.call(made("source", cached=True))
     middle = world.call(made("middle", cached=True), source)
@@ -512,7 +512,7 @@ def test_what_was_only_compared_with_a_value_that_changed_is_looked_up_anew() ->
 # -- large arguments --------------------------------------------------------------------------------------------------
 
 
-def test_large_arguments_stay_with_the_workers_as_long_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_arguments_stay_on_the_workers_while_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(values, "IDLE_BYTES", 0)
     world = World(slots=9)
     big = bytes(2**20)
@@ -527,7 +527,7 @@ def test_large_arguments_stay_with_the_workers_as_long_as_there_is_room(monkeypa
     assert large.handle is None
 
 
-def test_a_large_argument_is_idle_when_the_last_call_has_used_it() -> None:
+def test_a_large_argument_is_idle_after_its_last_call() -> None:
     world = World(slots=9)
     big = bytes(2**20)
     first, second = world.big(made("a"), big), world.big(made("b"), big)
@@ -566,17 +566,17 @@ def test_large_arguments_that_are_needed_again_are_kept() -> None:
     ("delays", "expected"),
     [(3, [3, 3, 3]), ([1, 5], [1, 5, 5]), ([], [0, 0, 0]), (-1, [0, 0, 0]), (exponential_backoff(2), [2, 4, 8])],
 )
-def test_a_list_of_delays_that_is_too_short_repeats_its_last(delays: Any, expected: list[float]) -> None:
+def test_a_short_list_of_delays_repeats_its_last_one(delays: Any, expected: list[float]) -> None:
     options = TaskOptions(retries=3, retry_delay_seconds=delays)
     assert [delay_before(options, retry, random.Random(0)) for retry in (1, 2, 3)] == expected
 
 
-def test_jitter_makes_a_delay_longer_by_chance() -> None:
+def test_jitter_lengthens_a_delay_at_random() -> None:
     options = TaskOptions(retries=1, retry_delay_seconds=10, retry_jitter_factor=0.5)
     assert 10 <= delay_before(options, 1, random.Random(0)) <= 15
 
 
 @pytest.mark.parametrize("delays", [["soon"], lambda retries: [float("inf")]])
-def test_a_delay_that_is_no_time_is_an_error(delays: Any) -> None:
+def test_an_invalid_delay_is_an_error(delays: Any) -> None:
     with pytest.raises(ConfigurationError):
         delay_before(TaskOptions(retries=1, retry_delay_seconds=delays), 1, random.Random(0))

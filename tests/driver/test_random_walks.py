@@ -1,4 +1,4 @@
-"""Random walks of the driver's core: whatever comes when, no node is lost, forgotten, or run twice at once."""
+"""Random walks of the driver's core: in any order of events, no node is lost, forgotten, or run twice at once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ KINDS = ["executed"] * 8 + [
 
 
 class Walk:
-    """One walk: a flow that grows while bundles end in all ways, others hold locks, and time passes."""
+    """One walk: a flow that grows while bundles end in every way, others hold locks, and time passes."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -72,10 +72,10 @@ class Walk:
         self.remaking_may_change = chance.random() < 0.2
         self.ended = False
 
-    # -- what may happen ------------------------------------------------------------------------------------------
+    # -- possible events ------------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """One thing happens; then all that must hold is looked at."""
+        """Perform one event, then check all invariants."""
         self.chance.choices(
             [self.grow, self.report, self.start, self.let_time_pass, self.others, self.wake, self.drop, self.remake,
              self.stray, self.waits, self.give_up],
@@ -106,7 +106,7 @@ class Walk:
             world.finish(bundle, {call.node: self.how(call, kind or chance.choice(KINDS)) for call in bundle.calls})
 
     def may_end(self, bundle: Any) -> bool:
-        """A call that was sent ahead ends after what it waits for has."""
+        """Tell whether the node may end: a call sent ahead ends after its predecessors."""
         under_way = {call.node for other in self.world.bundles.values() if other is not bundle for call in other.calls}
         return not any(dep in under_way for call in bundle.calls for dep in call.inputs)
 
@@ -140,7 +140,7 @@ class Walk:
         self.world.pass_time(self.chance.choice([0.5, 6.0, 12.0]))
 
     def others(self) -> None:
-        """Another run takes a lock, or lets some go."""
+        """Let another run take a lock or release some."""
         world, chance = self.world, self.chance
         if world.locked_by_others and chance.random() < 0.6:
             world.locked_by_others.discard(chance.choice(sorted(world.locked_by_others)))
@@ -170,7 +170,7 @@ class Walk:
                 world.go()
 
     def stray(self) -> None:
-        """What comes too late, or is about nothing."""
+        """Send an event that is late or refers to nothing."""
         self.world.tell(TimedOut(10_000, 1.0))
         for node, state in self.world.states().items():
             if state is not State.RESTING:
@@ -187,7 +187,7 @@ class Walk:
             self.given_up.add(waiting[0])
             self.world.tell(GiveUp(waiting[0]))
 
-    # -- what must hold -------------------------------------------------------------------------------------------
+    # -- invariants -----------------------------------------------------------------------------------------------
 
     def check(self) -> None:
         world, state, scheduler = self.world, self.world.state, self.world.state.scheduler
@@ -237,7 +237,7 @@ class Walk:
         self.check_waiters()
 
     def check_keys(self, states: dict[int, State]) -> None:
-        """No two nodes compute one key at the same time, as far as keys are known."""
+        """Check that no two nodes compute one key at the same time, as far as keys are known."""
         state = self.world.state
         keys = Counter(
             state.progress[node].key
@@ -259,7 +259,7 @@ class Walk:
     # -- to the end -----------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """From now on all goes well: everything comes to an end."""
+        """Let everything succeed from now on, until all nodes have ended."""
         world = self.world
         world.refuse.clear()
         world.locked_by_others.clear()
@@ -297,7 +297,7 @@ def test_nothing_is_lost_run_twice_or_forgotten(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + WALKS))
-def test_whatever_fails_around_the_core_is_a_nodes_failure_or_ends_the_run(seed: int) -> None:
+def test_every_failure_around_the_core_fails_a_node_or_ends_the_run(seed: int) -> None:
     walk = Walk(seed)
     chance = random.Random(seed)
     often = {
@@ -325,7 +325,7 @@ def test_whatever_fails_around_the_core_is_a_nodes_failure_or_ends_the_run(seed:
     "event", [Cancel(), Stop(), Broken(OSError("gone")), FinishRunning("last")], ids=lambda e: type(e).__name__
 )
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + WALKS // 6))
-def test_a_run_can_be_ended_at_any_time(seed: int, event: Any) -> None:
+def test_a_run_can_end_at_any_time(seed: int, event: Any) -> None:
     walk = Walk(seed)
     for _ in range(random.Random(seed).randint(1, STEPS)):
         walk.step()

@@ -1,4 +1,4 @@
-"""Nodes that wait for room: who comes next, and how often those are looked at that do not fit."""
+"""Nodes that wait for resources: which comes next, and how often those that do not fit are looked at."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from penstock.runners import ThreadRunner
 BIG, SMALL = {"gpu": 2.0}, {"gpu": 1.0}
 
 
-def test_the_lowest_number_of_those_that_fit_comes_first() -> None:
+def test_the_lowest_number_that_fits_comes_first() -> None:
     waiting = ReadyQueue()
     for id in (7, 3, 9):
         waiting.push(id)
@@ -27,7 +27,7 @@ def test_the_lowest_number_of_those_that_fit_comes_first() -> None:
     assert [waiting.pop(lambda needs: True) for _ in range(3)] == [7, 9, None]
 
 
-def test_what_does_not_fit_stays() -> None:
+def test_a_node_that_does_not_fit_stays_queued() -> None:
     waiting = ReadyQueue()
     waiting.set_aside(1, BIG)
     assert waiting.pop(lambda needs: False) is None
@@ -35,7 +35,7 @@ def test_what_does_not_fit_stays() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 99), st.sampled_from([None, 1.0, 2.0, 3.0])), unique_by=lambda each: each[0]))
-def test_everything_that_waits_comes_once_in_order_where_all_fits(nodes: list[tuple[int, float | None]]) -> None:
+def test_all_nodes_come_once_and_in_order_if_everything_fits(nodes: list[tuple[int, float | None]]) -> None:
     waiting = ReadyQueue()
     for id, amount in nodes:
         if amount is None:
@@ -50,7 +50,7 @@ def test_everything_that_waits_comes_once_in_order_where_all_fits(nodes: list[tu
     assert waiting.pop(fits) is None
 
 
-def test_many_nodes_that_want_the_same_few_resources_are_each_looked_at_a_few_times() -> None:
+def test_nodes_that_compete_for_scarce_resources_are_looked_at_only_a_few_times() -> None:
     nodes, asked = 300, []
 
     def one(attempt: int) -> dict[str, float]:
@@ -70,7 +70,7 @@ def test_many_nodes_that_want_the_same_few_resources_are_each_looked_at_a_few_ti
     assert len(asked) <= 3 * nodes
 
 
-def test_what_asks_for_nothing_overtakes_what_waits_for_resources() -> None:
+def test_a_node_without_requirements_overtakes_those_that_wait_for_resources() -> None:
     overtook = threading.Event()
 
     @task(resources={"gpu": 1})

@@ -1,4 +1,4 @@
-"""The scheduler's promises, as events in and ready nodes out."""
+"""The scheduler: events in, ready nodes out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from penstock.driver.state.scheduler import Scheduler
 from penstock.driver.state.transitions import Move, State
 
 
-def test_a_node_is_ready_once_everything_it_needs_is_done() -> None:
+def test_a_node_is_ready_once_all_its_inputs_are_done() -> None:
     s = Scheduler()
     s.add(0, ())
     s.add(1, ())
@@ -27,7 +27,7 @@ def test_a_node_that_was_never_added_counts_as_done() -> None:
     assert s.take_ready() == [5]
 
 
-def test_a_failure_skips_only_what_depends_on_it() -> None:
+def test_a_failure_skips_only_its_dependents() -> None:
     s = Scheduler()
     for node, needs in ((0, ()), (1, (0,)), (2, (1,)), (3, ()), (4, (3,))):
         s.add(node, needs)
@@ -49,7 +49,7 @@ def test_a_node_added_below_a_failure_is_skipped_at_once() -> None:
     assert s.idle
 
 
-def test_a_held_node_takes_no_turn_until_it_is_resumed() -> None:
+def test_a_held_node_is_not_ready_until_it_is_resumed() -> None:
     s = Scheduler()
     s.add(0, ())
     assert s.take_ready() == [0]
@@ -60,7 +60,7 @@ def test_a_held_node_takes_no_turn_until_it_is_resumed() -> None:
     assert s.take_ready() == [0]
 
 
-def test_who_was_stopped_before_its_turn_has_none() -> None:
+def test_a_node_stopped_before_its_turn_never_becomes_ready() -> None:
     s = Scheduler()
     s.add(0, ())
     assert s.failed(0, Move.STOPPED) == []
@@ -68,7 +68,7 @@ def test_who_was_stopped_before_its_turn_has_none() -> None:
     assert s.take_ready() == []
 
 
-def test_a_lost_input_is_made_again_before_its_consumer_runs_again() -> None:
+def test_a_lost_input_is_recomputed_before_its_consumer_runs_again() -> None:
     s = Scheduler()
     s.add(0, ())
     s.add(1, (0,))

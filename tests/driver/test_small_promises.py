@@ -1,4 +1,4 @@
-"""Small promises of the core that larger tests pass by: what travels with a call, what is told, what is the same."""
+"""Small promises of the core that larger tests miss."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ D1, D2 = digest(1), digest(2)
 
 
 @pytest.mark.parametrize(("seconds", "together"), [(0.05, True), (0.0501, False)])
-def test_only_what_takes_more_than_half_of_a_bundle_travels_alone(seconds: float, together: bool) -> None:
+def test_only_a_call_that_fills_half_a_bundle_is_sent_alone(seconds: float, together: bool) -> None:
     world = World(slots=1, options={"bundle_seconds": 0.1})
     timed = world.call("t", n=99)
     world.run()
@@ -40,7 +40,7 @@ def test_only_what_takes_more_than_half_of_a_bundle_travels_alone(seconds: float
     assert (world.submissions[1] == nodes[:2]) is together
 
 
-def test_what_takes_very_different_times_does_not_travel_together() -> None:
+def test_calls_of_very_different_durations_are_not_bundled() -> None:
     world = World(slots=1, options={"bundle_seconds": 0.1})
     for number, busy in enumerate([0.001, 0.08] * 5):
         node = world.call("t", n=number + 100)
@@ -51,7 +51,7 @@ def test_what_takes_very_different_times_does_not_travel_together() -> None:
     assert world.submissions[-1] == nodes[:1]
 
 
-def test_a_call_carries_its_recipe_only_if_it_has_inputs_that_the_recipe_stands_for() -> None:
+def test_a_call_carries_its_recipe_only_if_its_inputs_need_it() -> None:
     world = World(slots=1)
     source = world.call(made("source", cached=True))
     node = world.call(made("t", cached=True), source)
@@ -61,7 +61,7 @@ def test_a_call_carries_its_recipe_only_if_it_has_inputs_that_the_recipe_stands_
     assert [call.recipe_key for call in world.bundle_of(source).calls] == [None, recipe]
 
 
-def test_a_plan_tells_how_many_calls_of_each_task_will_run() -> None:
+def test_a_plan_counts_the_calls_of_each_task_that_will_run() -> None:
     world = World()
     key = world.state.graph[world.call(made("hit", cached=True))].cache_key or ""
     world.store[key] = record_of(key, D1)
@@ -73,7 +73,7 @@ def test_a_plan_tells_how_many_calls_of_each_task_will_run() -> None:
     assert told.tasks == {"many": 3, "one": 1}
 
 
-def test_why_a_value_is_made_again_is_told() -> None:
+def test_the_reason_for_recomputing_a_value_is_reported() -> None:
     world = World(slots=9)
     stored, plain = world.call(made("stored", cached=True)), world.call("plain")
     world.held.add(plain)
@@ -89,7 +89,7 @@ def test_why_a_value_is_made_again_is_told() -> None:
     assert reasons == {stored: "its stored bytes are missing or damaged", plain: "its value is lost"}
 
 
-def test_drivers_do_not_all_come_at_once_when_a_period_begins() -> None:
+def test_drivers_do_not_all_start_at_the_beginning_of_a_period() -> None:
     def woken_after(seed: int) -> float:
         world = World(seed=seed)
         world.rates = {"api": Rate(1, 60.0)}
@@ -103,14 +103,14 @@ def test_drivers_do_not_all_come_at_once_when_a_period_begins() -> None:
     assert all(0.0 <= each <= _JITTER * 10.0 for each in late)
 
 
-def test_results_that_are_kept_in_their_records_are_the_same_if_bytes_and_format_are() -> None:
+def test_results_in_records_are_the_same_if_their_bytes_and_format_are() -> None:
     record: Any = record_of("k", D1)
     assert _same_bytes(record, record_of("k", D1))
     assert not _same_bytes(record, record_of("k", D2))
     assert not _same_bytes(record, msgspec.structs.replace(record, codec="pickle"))
 
 
-def test_what_is_made_after_a_value_became_another_is_marked_as_not_belonging_to_what_came_before() -> None:
+def test_calls_after_a_changed_value_get_a_new_origin() -> None:
     world = World(slots=9)
     first = world.call(made("a", cached=True))
     key = world.state.graph[first].cache_key or ""
@@ -127,7 +127,7 @@ def test_what_is_made_after_a_value_became_another_is_marked_as_not_belonging_to
 
 
 class BrokenEngine:
-    """One that says so many times what it has room for, and then cannot."""
+    """An engine that reports its capacity that many times and then fails."""
 
     def __init__(self, engine: Any, times: int) -> None:
         self._engine = engine
@@ -160,14 +160,14 @@ class Breaks(ThreadRunner):
 
 
 @pytest.mark.parametrize("runner", [DoesNotOpen, OpensBroken, Breaks])
-def test_a_turn_that_breaks_ends_the_run_and_tells_why(
+def test_an_error_in_a_turn_ends_the_run_with_its_reason(
     runner: type[ThreadRunner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @task
     def more(x: int) -> int:
         return x + 1
 
-    monkeypatch.setenv("PENSTOCK_BUNDLE_SECONDS", "0")  # each call needs a turn of its own
+    monkeypatch.setenv("PENSTOCK_BUNDLE_SECONDS", "0")  # each call needs its own turn
 
     @flow(runner=runner(1))
     def chain() -> int:
@@ -177,7 +177,7 @@ def test_a_turn_that_breaks_ends_the_run_and_tells_why(
         chain()
 
 
-def test_a_retry_condition_that_raises_what_the_task_raised_adds_nothing_to_it() -> None:
+def test_a_retry_condition_that_raises_the_tasks_error_adds_nothing_to_it() -> None:
     def raises(task: Any, run: Any, state: Any) -> bool:
         raise failed.error  # type: ignore[misc]
 
@@ -192,7 +192,7 @@ def test_a_retry_condition_that_raises_what_the_task_raised_adds_nothing_to_it()
 
 
 def found_by_content(world: World, node: int, *inputs: str, value: str) -> None:
-    """The store knows a result of the node by the values of its inputs."""
+    """Let the store find a result of the node by the values of its inputs."""
     graph_node = world.state.graph[node]
     assert graph_node.entry.template is not None
     by_node = dict(zip(graph_node.deps, inputs, strict=True))
@@ -200,7 +200,7 @@ def found_by_content(world: World, node: int, *inputs: str, value: str) -> None:
     world.store[key] = record_of(key, value)
 
 
-def test_a_whole_chain_is_found_by_its_inputs_while_planning() -> None:
+def test_a_whole_chain_is_found_by_its_inputs_during_planning() -> None:
     world = World()
     source = world.call(made("source", cached=True))
     key = world.state.graph[source].cache_key or ""
@@ -214,7 +214,7 @@ def test_a_whole_chain_is_found_by_its_inputs_while_planning() -> None:
     assert [event.hit for event in world.told(log.NodesPlanned)] == [3]
 
 
-def test_hits_that_nobody_compared_with_others_are_not_noted_again() -> None:
+def test_hits_that_were_not_compared_with_others_are_not_recorded_again() -> None:
     world = World()
     source = world.call(made("source", cached=True))
     node = world.call(made("t", cached=True), source)
@@ -230,7 +230,7 @@ def test_hits_that_nobody_compared_with_others_are_not_noted_again() -> None:
 # -- what is traced ---------------------------------------------------------------------------------------------------
 
 
-def test_a_call_carries_the_context_variables_that_were_set_and_nothing_if_none_were() -> None:
+def test_a_call_carries_only_the_context_variables_that_were_set() -> None:
     variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable")
     world = World()
 
@@ -244,7 +244,7 @@ def test_a_call_carries_the_context_variables_that_were_set_and_nothing_if_none_
     assert world.state.graph[bare].context is None
 
 
-def test_results_of_one_recipe_are_told_apart_only_if_there_may_be_two_of_them() -> None:
+def test_results_of_one_recipe_are_distinguished_only_if_there_can_be_two() -> None:
     def ambiguous(*refreshing: bool) -> bool:
         world = World()
         task = made("t", cached=True)
@@ -256,7 +256,7 @@ def test_results_of_one_recipe_are_told_apart_only_if_there_may_be_two_of_them()
     assert [ambiguous(True, True), ambiguous(False, True)] == [True] * 2
 
 
-def test_a_call_that_waits_for_something_sees_what_a_refresh_before_it_made() -> None:
+def test_a_call_that_waits_sees_the_result_of_an_earlier_refresh() -> None:
     world = World(slots=9)
     task = made("t", cached=True)
     first, other = (world.call(made(name, cached=True)) for name in ("first", "other"))
@@ -267,12 +267,12 @@ def test_a_call_that_waits_for_something_sees_what_a_refresh_before_it_made() ->
     assert refreshing not in world.state.graph[elsewhere].order
 
 
-# -- what the store's answers become ----------------------------------------------------------------------------------
+# -- what becomes of the store's answers ------------------------------------------------------------------------------
 
 ENTRY = RecipeEntry(recipe="1" * 40, key="k", task="t", digest=D1, inputs=["i"], origin="noted")
 
 
-def test_a_result_says_which_run_made_it_and_one_found_by_its_recipe_which_run_noted_it() -> None:
+def test_a_result_names_the_run_that_made_it_or_linked_it_to_its_recipe() -> None:
     found = Found(record_of("k", D1, attempt="a" * 17), 0)
     by_key, by_recipe = _as_answer("k", found, None), _as_answer("k", found, ENTRY)
     assert isinstance(by_key, Hit)
@@ -281,20 +281,20 @@ def test_a_result_says_which_run_made_it_and_one_found_by_its_recipe_which_run_n
     assert (by_recipe.origin, by_recipe.inputs) == ("noted", ["i"])
 
 
-def test_of_a_newer_result_the_recipe_does_not_say_what_it_was_made_of() -> None:
+def test_a_recipe_does_not_give_the_inputs_of_a_newer_result() -> None:
     answer = _as_answer("k", Found(record_of("k", D2), 1), ENTRY)
     assert isinstance(answer, Hit)
     assert (answer.origin, answer.inputs) == (None, None)
 
 
-def test_of_a_result_that_is_gone_the_recipe_still_says_what_it_was_made_of() -> None:
+def test_a_recipe_gives_the_inputs_of_a_deleted_result() -> None:
     answer = _as_answer("k", NEVER, ENTRY)
     assert isinstance(answer, NoHit)
     assert (answer.digest, answer.inputs, answer.origin) == (D1, ["i"], "noted")
     plain = _as_answer("k", NEVER, None)
     assert isinstance(plain, NoHit)
     assert (plain.reason, plain.record) == (NEVER_COMPUTED, NEVER)
-    assert _as_answer("another", NEVER, None) is plain  # one object for all of a new flow
+    assert _as_answer("another", NEVER, None) is plain  # one object for a whole new flow
     expired = _as_answer("k", Absent(0, "expired", record_of("k", D1)), None)
     assert isinstance(expired, NoHit)
     assert expired.reason == "expired"

@@ -1,4 +1,4 @@
-"""A world for the driver's core: engine, locks, store and clock are scripted, and nothing in it is a thread."""
+"""A world for the driver's core: engine, locks, store and clock are scripted, and there are no threads."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from penstock.worker.failures import describe
 from penstock.worker.messages import Bundle, Finished, Outcome, Started
 
 LOCKS = MemoryLockManager()
-"""Only its identity matters: nobody calls it."""
+"""Only its identity matters; it is never called."""
 OTHERS = "another session"
 
 
 class NoValues:
-    """Behind a trace in which nobody asks for values."""
+    """The value source of a trace in which nobody requests values."""
 
     def value(self, node: int, timeout: float | None) -> Any:
         raise AssertionError("nobody should ask for a value")
@@ -61,14 +61,14 @@ def body(x: Any = None, n: int = 0) -> Any:
 
 
 def made(name: str, *, cached: bool = False, **options: Any) -> TaskDefinition:
-    """A task by name; its results are kept if it is `cached`."""
+    """Return a task by name; its results are stored if it is `cached`."""
     return TaskDefinition(
         body, TaskOptions(name=name, key_name=name, cache_policy=INPUTS if cached else None, **options)
     )
 
 
 def record_of(key: str, digest: str, generation: int = 0, attempt: str = "f" * 17, run: str = "") -> ResultRecord:
-    """What the store says of a result."""
+    """Return the store's record of a result."""
     return ResultRecord(
         v=1,
         key=key,
@@ -84,12 +84,12 @@ def record_of(key: str, digest: str, generation: int = 0, attempt: str = "f" * 1
 
 @dataclass
 class World:
-    """A core and everything around it. What is to go wrong is said by the test."""
+    """A core and its surroundings. The test scripts what goes wrong."""
 
     slots: int = 2
     held_back: int = 0
     flights: dict[str, Flight] = field(default_factory=dict)
-    """By task name; of others everyone may compute a key."""
+    """By task name; keys of other tasks need no lock."""
     options: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     around: Any = None
@@ -98,7 +98,7 @@ class World:
         context = KeyContext("run", {}, None, lambda path: "", lambda pattern: [])
         self.trace = Trace(NoValues(), FlowFrame("flow", context))
         self.held: set[int] = set()
-        """Nodes of which there is a future."""
+        """Nodes that a future refers to."""
         self.state = RunState(self.trace.graph, held=self.held.__contains__, run_id="run")
         self.core = make_core(
             self.state,
@@ -118,56 +118,56 @@ class World:
         self.released: list[tuple[Hashable, str]] = []
         self.locked_by_others: set[str] = set()
         self.taken_first: set[str] = set()
-        """Keys that seem to be free, and are not when they are tried."""
+        """Keys that look free but are taken by the time they are tried."""
         self.others_have_all = False
-        """Whatever is not locked by this run is locked by another."""
+        """Another run holds every lock that this run does not."""
         self.broken_flights: dict[str, BaseException] = {}
         self.sizes: dict[str, int] = {}
-        """Bytes that bundles of a task travel as."""
+        """The size in bytes of a task's bundles."""
         self.store: dict[str, ResultRecord] = {}
         self.recipes: list[Any] = []
         self.noted: list[str] = []
-        """Tasks that the engine has."""
+        """The tasks whose code was noted."""
         self.watched: set[str] = set()
         self.at_once: dict[str, int] = {}
         self.rates: dict[str, Rate] = {}
         self.starts: dict[str, int] = {}
-        """How many starts of each rate are left."""
+        """The starts left of each rate."""
         self.timers: list[tuple[float, int, Event]] = []
         self.log: list[log.Event] = []
         self.answered: list[Any] = []
         self.crash: BaseException | None = None
         self.refuse: dict[type, Callable[[Any], BaseException | None]] = {}
-        """By question: what it is refused with."""
+        """By question: the function that may refuse it."""
         self.asked: list[Question] = []
         self.silent_locks = False
         """The lock manager does not answer."""
         self.unknown: NoAnswer | None = None
-        """What the store says of whatever it is asked."""
+        """The store's answer to everything."""
         self.answers: dict[str | None, Answer] = {}
-        """What the store says of a cache key or a recipe, instead of what it has."""
+        """The store's answer for a cache key or a recipe, instead of its content."""
         self._tasks: dict[str, TaskDefinition] = {}
         self._keys = 0
 
     # -- the flow -------------------------------------------------------------------------------------------------
 
     def call(self, task: TaskDefinition | str, *inputs: int, n: int = 0, after: tuple[int, ...] = ()) -> int:
-        """A call of the task, with the values of other nodes; its node."""
+        """Call the task with the values of other nodes, and return its node."""
         definition = self._tasks.setdefault(task, made(task)) if isinstance(task, str) else task
         futures = [Future(node, self.trace) for node in inputs]
         future = self.trace.call(definition, (futures, n), {}, wait_for=[Future(node, self.trace) for node in after])
         return future._node
 
     def big(self, task: TaskDefinition, value: bytes) -> int:
-        """A call of the task with a large value; its node."""
+        """Call the task with a large value, and return its node."""
         return self.trace.call(task, (value,), {})._node
 
     def extend(self, *want: int, waiter: Any = "run") -> None:
-        """All that was traced is to be brought forward."""
+        """Ask for all traced nodes to be run."""
         self.tell(Extend(len(self.state.graph), want, waiter))
 
     def run(self, *want: int, waiter: Any = "run") -> None:
-        """As `extend`, and a turn."""
+        """Call `extend`, then take a turn."""
         self.extend(*want, waiter=waiter)
         self.go()
 
@@ -176,10 +176,10 @@ class World:
             raise self.broken_flights[node.name]
         return self.flights.get(node.name, EVERYONE)
 
-    # -- telling the core -----------------------------------------------------------------------------------------
+    # -- sending events to the core -------------------------------------------------------------------------------
 
     def tell(self, event: Event) -> None:
-        """Tell the core of an event, and do what it says."""
+        """Send an event to the core, and carry out its instructions."""
         following: Event | None = event
         while following is not None:
             assert self.core.asking == isinstance(following, Answered | Refused) or isinstance(following, Broken)
@@ -194,19 +194,19 @@ class World:
         assert not self.core.asking
 
     def go(self) -> None:
-        """Turns of the loop, until nothing is ready any more."""
+        """Take turns of the loop until no node is ready."""
         while True:
             self.tell(GoOn({"slots": float(self.slots)} if self.open else None))
             if not self.core.has_ready:
                 return
 
     def wake(self, key: str) -> None:
-        """A key may be free, and the driver takes a turn."""
+        """Report that a key may be free, and take a turn."""
         self.tell(Woken(key))
         self.go()
 
     def pass_time(self, seconds: float) -> None:
-        """Time passes; what is due is told, in order."""
+        """Let time pass, and send the timers that are due, in order."""
         until = self.now.monotonic + seconds
         while self.timers and self.timers[0][0] <= until:
             due, _, event = heapq.heappop(self.timers)
@@ -221,20 +221,20 @@ class World:
     # -- the engine -----------------------------------------------------------------------------------------------
 
     def bundle_of(self, node: int) -> Bundle:
-        """The bundle that the node is under way in."""
+        """Return the bundle that the node is in."""
         (bundle,) = [b for b in self.bundles.values() if any(call.node == node for call in b.calls)]
         return bundle
 
     def start(self, node: int) -> None:
-        """A worker takes up the node's bundle."""
+        """Let a worker start the node's bundle."""
         self.tell(Started(self.bundle_of(node).number))
 
     def end(self, node: int, **how: Any) -> None:
-        """The node's bundle ends: `how` by kind of outcome and what belongs to it, the same for each of its calls."""
+        """End the node's bundle: `how` maps a kind of outcome to its content, the same for each of its calls."""
         self.finish(self.bundle_of(node), {call.node: how for call in self.bundle_of(node).calls})
 
     def finish(self, bundle: Bundle, hows: Mapping[int, Mapping[str, Any]]) -> None:
-        """The bundle ends, each of its nodes in its way, and the driver takes a turn."""
+        """End the bundle, each node in its own way, and take a turn."""
         del self.bundles[bundle.number]
         outcomes = []
         for call in bundle.calls:
@@ -256,7 +256,7 @@ class World:
         record = self.store[key] = record_of(key, found, attempt=call.attempt_id)
         return {"cache_key": key, "digest": found, "record": record, "seconds": 0.001, "busy": 0.001}
 
-    # -- what the core wants --------------------------------------------------------------------------------------
+    # -- instructions of the core ---------------------------------------------------------------------------------
 
     def _do(self, wanted: Instruction) -> None:
         match wanted:
@@ -318,7 +318,7 @@ class World:
                 raise AssertionError(question)
 
     def look_up(self, query: Query) -> Answer:
-        """What the store says."""
+        """Return the store's answer."""
         if self.unknown is not None:
             return self.unknown
         for known in (query.cache_key, query.recipe_key):
@@ -359,13 +359,13 @@ class World:
         size = self.sizes.get(self.state.name(nodes[0]), 0)
         return do.Submitted(size, f"promise {nodes[0]}" if bundle.calls[0].promised else None)
 
-    # -- looking --------------------------------------------------------------------------------------------------
+    # -- inspection -----------------------------------------------------------------------------------------------
 
     def states(self) -> dict[int, State]:
-        """The state of each node that runs."""
+        """Return the state of each node that runs."""
         scheduler = self.state.scheduler
         return {node.id: scheduler.state(node.id) for node in self.state.graph if node.id in scheduler}
 
     def told(self, kind: type) -> list[Any]:
-        """The events of a kind in the log."""
+        """Return the events of a kind in the log."""
         return [event for event in self.log if isinstance(event, kind)]

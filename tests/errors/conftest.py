@@ -1,4 +1,4 @@
-"""What every error has to keep: its class, its code, a hint, and itself through a pickle."""
+"""What every error must have: a class, a code, a hint, and a pickle that restores it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstock.errors import PenstockError
 
 @pytest.fixture
 def sound() -> Callable[..., None]:
-    """Checks an error: class, stable code, a hint that says what to do, and that it survives pickling."""
+    """Check an error: its class, its stable code, a hint that says what to do, and that it can be pickled."""
 
     def check(error: BaseException, kind: type[PenstockError], code: str) -> None:
         assert type(error) is kind
@@ -29,6 +29,6 @@ def sound() -> Callable[..., None]:
 
 @pytest.fixture(params=["threads", pytest.param("processes", marks=pytest.mark.slow)])
 def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each local runner in turn, as the settings' one."""
+    """Each local runner in turn, chosen in the settings."""
     monkeypatch.setenv("PENSTOCK_RUNNER", f"{request.param}?workers=2")
     return request.param

@@ -1,4 +1,4 @@
-"""Stores that are full, read-only, damaged or newer: a clear error, and nothing that was there is lost."""
+"""Stores that are full, read-only, damaged or newer raise a clear error and lose nothing."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_store_below_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, r
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_store_in_a_folder_that_is_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sound) -> None:
+def test_a_store_in_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sound) -> None:
     tmp_path.chmod(0o500)
     monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
     with pytest.raises(StoreNotWritable) as caught:
@@ -94,7 +94,7 @@ def flaky() -> FlakyStore:
 @pytest.mark.parametrize(
     ("method", "where"), [("write", "late"), ("create", "late"), ("put_if_absent", "late")], ids=lambda text: text
 )
-def test_a_full_store_loses_nothing_that_was_there(flaky: FlakyStore, method: str, where: str, sound) -> None:
+def test_a_full_store_loses_no_stored_result(flaky: FlakyStore, method: str, where: str, sound) -> None:
     @task(cache_policy=INPUTS, result_storage=flaky, key_name="first")
     def first(n: int) -> bytes:
         RAN.append("first")
@@ -118,7 +118,7 @@ def test_a_full_store_loses_nothing_that_was_there(flaky: FlakyStore, method: st
     assert RAN == ["first", "second", "second"]
 
 
-def test_a_full_store_is_tried_again_where_the_task_has_retries(flaky: FlakyStore) -> None:
+def test_writing_to_a_full_store_is_retried_if_the_task_has_retries(flaky: FlakyStore) -> None:
     @task(cache_policy=INPUTS, result_storage=flaky, key_name="late", retries=1)
     def work(n: int) -> bytes:
         RAN.append("work")
@@ -143,7 +143,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs rights that are not there")
-def test_a_full_disk_loses_nothing_that_was_there(small_disk: Path, monkeypatch: pytest.MonkeyPatch, sound) -> None:
+def test_a_full_disk_loses_no_stored_result(small_disk: Path, monkeypatch: pytest.MonkeyPatch, sound) -> None:
     monkeypatch.setenv("PENSTOCK_STORE", str(small_disk / "store"))
     assert pipeline(50_000) == 50_000
     with pytest.raises(StoreFull) as caught:
@@ -211,7 +211,7 @@ def test_a_damaged_record_is_a_miss_and_is_recomputed_with_what_was_pruned(
     assert pipeline.run(10).counts["executed"] == 0
 
 
-def test_a_damaged_recipe_costs_one_more_look_up_and_no_execution(store: Path) -> None:
+def test_a_damaged_recipe_costs_one_more_lookup_and_no_execution(store: Path) -> None:
     pipeline(10)
     recipes = [path for path in (store / "recipes").rglob("*.json") if path.is_file()]
     assert recipes
@@ -222,7 +222,7 @@ def test_a_damaged_recipe_costs_one_more_look_up_and_no_execution(store: Path) -
     assert run.counts["executed"] == 0
 
 
-def test_a_record_that_lies_under_another_name_is_not_believed(store: Path) -> None:
+def test_a_record_stored_under_another_name_is_ignored(store: Path) -> None:
     pipeline(10)
     pipeline(20)
     one, other = sorted(records(store, "late"))
@@ -289,7 +289,7 @@ def test_a_cached_result_that_cannot_be_stored(store: Path, runner: str, sound) 
     assert making.run("lock").by_task()["fine"]["hit"] == 1
 
 
-def test_a_result_that_its_serializer_does_not_keep(sound) -> None:
+def test_a_result_that_its_serializer_does_not_restore(sound) -> None:
     @task(cache_policy=INPUTS, result_serializer="json")
     def make(x: int) -> Opaque:
         return Opaque({x})
@@ -328,7 +328,7 @@ def test_an_argument_that_cannot_be_sent_to_a_process(sound) -> None:
 
 
 @pytest.mark.slow
-def test_a_plain_result_that_cannot_leave_its_process() -> None:
+def test_an_uncached_result_that_cannot_leave_its_process() -> None:
     from penstock.runners import ProcessRunner
 
     @task
@@ -353,7 +353,7 @@ def test_a_plain_result_that_cannot_leave_its_process() -> None:
 
 
 @pytest.mark.slow
-def test_a_store_in_memory_for_processes(monkeypatch: pytest.MonkeyPatch, sound) -> None:
+def test_a_store_in_memory_with_processes(monkeypatch: pytest.MonkeyPatch, sound) -> None:
     monkeypatch.setenv("PENSTOCK_STORE", "memory://errors")
     monkeypatch.setenv("PENSTOCK_RUNNER", "processes?workers=1")
     with pytest.raises(ConfigurationError) as caught:
@@ -362,9 +362,7 @@ def test_a_store_in_memory_for_processes(monkeypatch: pytest.MonkeyPatch, sound)
 
 
 @pytest.mark.parametrize("trusted_when_written", [True, False])
-def test_a_pickle_is_neither_written_to_nor_read_from_a_store_that_is_not_trusted(
-    sound, trusted_when_written: bool
-) -> None:
+def test_an_untrusted_store_neither_gets_nor_gives_a_pickle(sound, trusted_when_written: bool) -> None:
     class Shared(FlakyStore):
         trusted = trusted_when_written  # type: ignore[assignment]
 

@@ -1,4 +1,4 @@
-"""What a script prints when it ends with an error: the user's frames, and nothing of Penstock's."""
+"""The traceback of a script that fails: the frames of the user, and none of Penstock's."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def printed(folder: Path, call: str, **environment: str) -> str:
 
 
 def functions(text: str) -> list[list[str]]:
-    """The functions of each traceback."""
+    """Return the function names in each traceback."""
     tracebacks = text.split("Traceback (most recent call last):\n")[1:]
     return [re.findall(r'^  File "[^"]*", line \d+, in (\S+)', each, re.MULTILINE) for each in tracebacks]
 
@@ -115,16 +115,14 @@ def functions(text: str) -> list[list[str]]:
         ("interrupted", [["<module>", "<lambda>", "interrupted"]]),
     ],
 )
-def test_a_script_that_ends_with_an_error_shows_the_users_frames_only(
-    tmp_path: Path, call: str, frames: list[list[str]]
-) -> None:
+def test_a_script_that_fails_shows_only_the_users_frames(tmp_path: Path, call: str, frames: list[list[str]]) -> None:
     text = printed(tmp_path, call)
     assert functions(text) == frames
     assert HERE not in text
     assert "contextlib" not in text
 
 
-def test_frames_of_libraries_that_the_user_calls_or_is_called_by_stay(tmp_path: Path) -> None:
+def test_frames_of_libraries_around_the_users_code_stay(tmp_path: Path) -> None:
     (frames,) = functions(printed(tmp_path, "library"))
     assert frames[:3] == ["<module>", "<lambda>", "library"]
     assert "raw_decode" in frames
@@ -138,10 +136,10 @@ def test_the_log_level_debug_shows_all_frames(tmp_path: Path) -> None:
     assert HERE in printed(tmp_path, "flow", PENSTOCK_LOG_LEVEL="DEBUG")
 
 
-def test_an_excepthook_of_others_stays(tmp_path: Path) -> None:
+def test_another_excepthook_stays_in_place(tmp_path: Path) -> None:
     text = "import sys\nsys.excepthook = mine = lambda *_: None\nfrom penstock import task\ntask(max)\n"
     subprocess.run([sys.executable, "-c", f"{text}assert sys.excepthook is mine"], check=True, timeout=120)
 
 
-def test_a_time_out_of_a_future_shows_the_line_that_waited(tmp_path: Path) -> None:
+def test_a_timeout_of_a_future_shows_the_line_that_waited(tmp_path: Path) -> None:
     assert functions(printed(tmp_path, "late")) == [["<module>", "<lambda>", "late"]]

@@ -1,4 +1,4 @@
-"""Code and options that have to change: said at once, by name, and with a way out."""
+"""Errors in code and options: raised at once, with the name of the culprit and a fix."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def keeping(value: object) -> int:
 
 
 class Opaque:
-    """No stable digest: it holds a lock."""
+    """A value without a stable digest: it holds a lock."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -64,7 +64,7 @@ def test_an_argument_without_a_digest(value: object, sound) -> None:
     assert RAN == []
 
 
-def test_the_three_ways_out_of_a_missing_digest_are_named() -> None:
+def test_the_error_for_a_missing_digest_lists_three_fixes() -> None:
     with pytest.raises(DigestError) as caught:
         keep(Opaque())
     said = str(caught.value)
@@ -73,7 +73,7 @@ def test_the_three_ways_out_of_a_missing_digest_are_named() -> None:
     assert "NO_CACHE" in said
 
 
-def test_a_result_without_a_digest_of_an_uncached_task_that_a_cached_one_takes(sound) -> None:
+def test_a_result_without_a_digest_as_the_input_of_a_cached_task(sound) -> None:
     @task
     def make() -> Opaque:
         return Opaque()
@@ -110,7 +110,7 @@ def test_an_unknown_isolation_level(sound) -> None:
     sound(caught.value, PolicyError, "usage.policy")
 
 
-def test_a_key_function_that_answers_no_string(sound) -> None:
+def test_a_key_function_that_returns_no_string(sound) -> None:
     @task(cache_policy=CacheKeyFnPolicy(cache_key_fn=lambda context, parameters: 5))  # type: ignore[arg-type, return-value]
     def wrong(x: int) -> int:
         return x
@@ -217,14 +217,14 @@ def test_wrong_arguments(call, sound) -> None:
         "timeout as text", "flow retries", "one tag", "one tag of a flow", "no threads", "no processes",
     ],
 )  # fmt: skip
-def test_options_that_make_no_sense(make, sound) -> None:
+def test_invalid_options(make, sound) -> None:
     with pytest.raises(ConfigurationError) as caught:
         make()
     sound(caught.value, ConfigurationError, "usage.configuration")
 
 
 @pytest.mark.parametrize("address", ["spark", "threads?workers=many", "threads?cores=3", "threads?workers=0"])
-def test_runners_that_are_not_there(address: str, monkeypatch: pytest.MonkeyPatch, sound) -> None:
+def test_runners_that_do_not_exist(address: str, monkeypatch: pytest.MonkeyPatch, sound) -> None:
     monkeypatch.setenv("PENSTOCK_RUNNER", address)
     with pytest.raises(ConfigurationError) as caught:
         adding(1, 2)
@@ -232,7 +232,7 @@ def test_runners_that_are_not_there(address: str, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("address", ["s4://bucket", "redis://host", "file://host/store"])
-def test_stores_that_are_not_there(address: str, monkeypatch: pytest.MonkeyPatch, sound) -> None:
+def test_stores_that_do_not_exist(address: str, monkeypatch: pytest.MonkeyPatch, sound) -> None:
     monkeypatch.setenv("PENSTOCK_STORE", address)
     with pytest.raises(ConfigurationError) as caught:
         adding(1, 2)
@@ -265,7 +265,7 @@ def test_an_unknown_serializer(sound) -> None:
     ],
     ids=["a word", "units twice", "nothing", "a number", "a function of a number", "no number", "negative"],
 )
-def test_bad_resources(resources, sound) -> None:
+def test_invalid_resources(resources, sound) -> None:
     @task(resources=resources)
     def wrong() -> int:
         RAN.append("ran")
@@ -278,7 +278,7 @@ def test_bad_resources(resources, sound) -> None:
 
 
 @pytest.mark.parametrize("resources", [{"memory": "1000000TiB"}, {"gpu": 1}, {"cpu": 10_000}], ids=str)
-def test_resources_nobody_has(resources, sound) -> None:
+def test_resources_that_no_worker_has(resources, sound) -> None:
     @task(resources=resources)
     def wants_too_much() -> int:
         RAN.append("ran")
@@ -291,7 +291,7 @@ def test_resources_nobody_has(resources, sound) -> None:
     assert RAN == []
 
 
-def test_resources_for_a_retry_that_nobody_has(sound) -> None:
+def test_resources_for_a_retry_that_no_worker_has(sound) -> None:
     @task(retries=1, resources=lambda attempt: {"cpu": 1 if attempt == 1 else 10_000})
     def grows() -> int:
         RAN.append("ran")
@@ -328,7 +328,7 @@ def test_a_task_that_runs_too_long(runner: str, sound) -> None:
     assert isinstance(caught.value, TimeoutError)
 
 
-def test_waiting_for_a_result_no_longer_than_allowed() -> None:
+def test_waiting_for_a_result_longer_than_its_timeout() -> None:
     go_on = threading.Event()
 
     @task
@@ -360,7 +360,7 @@ def test_a_node_that_waits_for_a_later_one(sound) -> None:
     assert len(graph) == 1
 
 
-def test_a_future_that_is_used_after_its_run(sound) -> None:
+def test_a_future_used_after_its_run(sound) -> None:
     kept: list[object] = []
 
     @flow
@@ -375,7 +375,7 @@ def test_a_future_that_is_used_after_its_run(sound) -> None:
     assert cached.result() == 1  # it has a record
 
 
-def test_a_future_that_a_task_finds_inside_an_object(sound) -> None:
+def test_a_future_inside_an_object_given_to_a_task(sound) -> None:
     class Holder:
         def __init__(self, inside: object) -> None:
             self.inside = inside
@@ -397,14 +397,14 @@ def test_a_future_that_a_task_finds_inside_an_object(sound) -> None:
 
 
 class TwoArguments(Exception):
-    """Does not unpickle: its __init__ wants more than `args` has."""
+    """Cannot be unpickled: its __init__ takes more arguments than `args` holds."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
         self.number = number
 
 
-def test_a_tasks_exception_reaches_the_caller_as_it_was(runner: str) -> None:
+def test_the_exception_of_a_task_reaches_the_caller_unchanged(runner: str) -> None:
     @task
     def fails(x: int) -> int:
         raise ValueError(f"no {x}")
@@ -418,7 +418,7 @@ def test_a_tasks_exception_reaches_the_caller_as_it_was(runner: str) -> None:
     assert any("fails" in note for note in caught.value.__notes__)
 
 
-def test_an_exception_that_does_not_pickle_still_tells_its_story(runner: str) -> None:
+def test_an_exception_that_cannot_be_pickled_keeps_its_text(runner: str) -> None:
     error_class = TwoArguments
 
     @task
@@ -434,7 +434,7 @@ def test_an_exception_that_does_not_pickle_still_tells_its_story(runner: str) ->
     assert "TwoArguments" in f"{type(caught.value).__name__} {caught.value}"
 
 
-def test_what_depends_on_a_failure_never_runs_and_says_so(sound) -> None:
+def test_dependents_of_a_failure_never_run_and_name_it(sound) -> None:
     @task
     def fails() -> int:
         raise ValueError("no")
@@ -459,7 +459,7 @@ def test_what_depends_on_a_failure_never_runs_and_says_so(sound) -> None:
 
 
 @pytest.mark.parametrize("how", [SystemExit(3), KeyboardInterrupt()], ids=["exit", "interrupt"])
-def test_a_task_that_ends_the_program_fails_only_itself(how: BaseException) -> None:
+def test_a_task_that_exits_the_program_fails_only_itself(how: BaseException) -> None:
     @task
     def leaves() -> None:
         raise how

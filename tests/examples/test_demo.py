@@ -1,4 +1,4 @@
-"""The demo, run as its reader runs it: what it says about reuse is so, on every runner at hand."""
+"""Run the demo as a reader does, and check what it prints about reuse on every available runner."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FEATURES = {"partition_features": 16, "customer_features": 2}
 
 @dataclass
 class Step:
-    """One printed step: per task name what was hit, pruned and executed, and its summary."""
+    """One printed step: its summary, and per task name what was hit, pruned and executed."""
 
     text: str
     hit: dict[str, int]
@@ -44,7 +44,7 @@ def parse(text: str) -> Step:
 
 @pytest.fixture(scope="module", params=["threads", "processes"])
 def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
-    """The printed text of each numbered step; 0 is the heading."""
+    """Return the printed text of each numbered step; 0 is the heading."""
     folder = tmp_path_factory.mktemp(f"demo-{request.param}")
     command = [sys.executable, "-m", "examples.tpch.demo", "--runner", request.param, "--scale", "0.01"]
     command += ["--data", str(folder / "tables"), "--store", str(folder / "store")]
@@ -88,18 +88,18 @@ def test_a_run_with_nothing_new_looks_up_its_two_outputs_and_runs_nothing(steps:
     assert steps[number].pruned.items() >= (CLEANING | FEATURES).items()
 
 
-def test_a_new_definition_runs_what_depends_on_it_and_nothing_else(steps: dict[int, Step]) -> None:
+def test_a_new_definition_runs_only_what_depends_on_it(steps: dict[int, Step]) -> None:
     edited = steps[5]
     assert edited.executed.items() >= FEATURES.items()
     assert edited.executed.items() >= {"train_churn": 1, "train_forecast": 1}.items()
     assert not edited.executed.keys() & (CLEANING.keys() | {"active_customers", "revenue_between"})
 
 
-def test_a_refactoring_runs_the_edited_task_and_stops_there(steps: dict[int, Step]) -> None:
+def test_after_a_refactoring_only_the_edited_task_runs(steps: dict[int, Step]) -> None:
     assert steps[6].executed == {"clean": 8}
 
 
-def test_the_metrics_are_the_same_however_they_came_about(steps: dict[int, Step]) -> None:
+def test_the_metrics_do_not_depend_on_how_they_were_computed(steps: dict[int, Step]) -> None:
     def metrics(*numbers: int) -> list[str]:
         return [
             line
@@ -113,7 +113,7 @@ def test_the_metrics_are_the_same_however_they_came_about(steps: dict[int, Step]
     assert metrics(5) == metrics(6) != metrics(4)
 
 
-def test_the_feature_table_is_read_without_penstock(story: dict[int, str]) -> None:
+def test_the_feature_table_can_be_read_without_penstock(story: dict[int, str]) -> None:
     assert re.search(r"customer_features.*\n.*\.parquet$", story[7], re.MULTILINE)
     rows = re.findall(r"^   [A-Z]+ +(\d+) +[\d,]+ +[\d.]+ %$", story[7], re.MULTILINE)
     assert len(rows) == 5
@@ -121,14 +121,14 @@ def test_the_feature_table_is_read_without_penstock(story: dict[int, str]) -> No
 
 
 def test_the_output_fits_a_terminal_of_80_columns(story: dict[int, str]) -> None:
-    """Paths are as long as they are; everything else fits."""
+    """Lines with paths are exempt."""
     too_long = [line for text in story.values() for line in text.splitlines() if len(line) > 80 and "/" not in line]
     assert too_long == []
 
 
 @pytest.mark.needs("ray", "distributed")
 @pytest.mark.parametrize("runner", ["dask", "ray"])
-def test_a_step_runs_on_the_engine_that_is_asked_for(runner: str, tmp_path: Path) -> None:
+def test_a_step_runs_on_the_requested_engine(runner: str, tmp_path: Path) -> None:
     def step() -> Step:
         command = [sys.executable, "-m", "examples.tpch.demo", "--step", "churn", "--runner", runner]
         command += ["--scale", "0.01", "--data", str(tmp_path / "tables"), "--store", str(tmp_path / "store")]
@@ -139,7 +139,7 @@ def test_a_step_runs_on_the_engine_that_is_asked_for(runner: str, tmp_path: Path
         assert done.returncode == 0, done.stdout + done.stderr
         return parse(done.stdout)
 
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as rays:  # short: Ray's sockets have long names
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as rays:  # short: Ray's sockets have long paths
         cold, warm = step(), step()
     assert cold.executed.items() >= (CLEANING | FEATURES).items()
     assert (warm.ran, warm.hit) == (0, {"evaluate_churn": 1})

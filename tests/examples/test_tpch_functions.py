@@ -1,4 +1,4 @@
-"""The functions of the TPC-H example, called as plain functions: exact, repeatable, and blind to the future."""
+"""The functions of the TPC-H example as plain functions: exact, reproducible, and without data from the future."""
 
 from __future__ import annotations
 
@@ -73,16 +73,18 @@ class TestData:
         with pytest.raises(FileNotFoundError, match="no files orders/orders"):
             data.partitions(str(tmp_path))
 
-    def test_tables_that_are_there_are_not_generated_again(self, tables: str) -> None:
+    def test_existing_tables_are_not_generated_again(self, tables: str) -> None:
         before = {path: path.stat().st_mtime_ns for path in Path(tables).rglob("*.parquet")}
         assert len(before) == 17
         data.generate(Path(tables), scale=0.01)
         assert {path: path.stat().st_mtime_ns for path in Path(tables).rglob("*.parquet")} == before
 
-    def test_nothing_is_left_beside_the_generated_folder(self, tables: str) -> None:
+    def test_the_generator_leaves_no_other_files(self, tables: str) -> None:
         assert [path.name for path in Path(tables).parent.iterdir()] == ["tables"]
 
-    def test_a_missing_generator_says_how_to_get_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_error_for_a_missing_generator_says_how_to_get_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(data.sys, "executable", str(tmp_path / "python"))
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(FileNotFoundError, match="pip install tpchgen-cli"):
@@ -93,7 +95,7 @@ class TestData:
         twice = data.clean.fn(pl.concat([orders, orders]), pl.concat([lines, lines.reverse()]))
         assert_frame_equal(twice, data.clean.fn(orders, lines))
 
-    def test_lines_without_an_order_are_left_out(self, raw: list[tuple[pl.DataFrame, pl.DataFrame]]) -> None:
+    def test_lines_without_an_order_are_omitted(self, raw: list[tuple[pl.DataFrame, pl.DataFrame]]) -> None:
         orders, lines = raw[0]
         kept = data.clean.fn(orders.tail(-1), lines)
         assert set(kept["order"]) == set(orders["o_orderkey"]) - {orders["o_orderkey"][0]}
@@ -116,11 +118,11 @@ class TestData:
 
 
 class TestFeatures:
-    def test_the_features_of_one_customer_are_what_one_counts_by_hand(self) -> None:
+    def test_the_features_of_one_customer_equal_a_manual_count(self) -> None:
         day, rows = dt.date, []
         rows.append((1, 1, 7, day(1996, 1, 1), day(1996, 1, 20), 10, 100_00, True))
         rows.append((1, 2, 7, day(1996, 1, 1), day(1996, 1, 25), 20, 200_00, False))
-        rows.append((2, 1, 7, day(1997, 12, 1), day(1998, 3, 1), 30, 600_00, True))  # not back yet at the cut
+        rows.append((2, 1, 7, day(1997, 12, 1), day(1998, 3, 1), 30, 600_00, True))  # not yet returned at the cut
         rows.append((3, 1, 7, day(1997, 6, 1), day(1997, 6, 9), 20, 200_00, False))
         rows.append((4, 1, 7, day(1998, 2, 1), day(1998, 2, 9), 99, 999_00, True))  # on the day of the cut
         names = ["order", "line", "customer", "ordered", "received", "quantity", "revenue_cents", "returned"]
@@ -158,10 +160,10 @@ class TestFeatures:
         assert sum(lines.height for lines in altered) < sum(lines.height for lines in cleaned)
         assert_frame_equal(feature_table(altered, customers), feature_table(cleaned, customers))
 
-    def test_features_do_not_know_returns_of_goods_still_on_their_way(
+    def test_features_ignore_returns_of_goods_that_have_not_arrived(
         self, cleaned: list[pl.DataFrame], customers: pl.DataFrame
     ) -> None:
-        cut = dt.date(1995, 1, 1)  # returns exist only for goods that arrived by the middle of 1995
+        cut = dt.date(1995, 1, 1)  # only goods that had arrived by the middle of 1995 were returned
         on_the_way = pl.col("received") >= cut
         altered = [lines.with_columns(returned=pl.col("returned") ^ on_the_way) for lines in cleaned]
         table = feature_table(cleaned, customers, cut)
@@ -217,7 +219,7 @@ class TestFeatures:
 
 
 class TestLabels:
-    def test_who_ordered_in_the_period_did_not_churn(
+    def test_customers_who_ordered_in_the_period_did_not_churn(
         self, cleaned: list[pl.DataFrame], customers: pl.DataFrame
     ) -> None:
         table = feature_table(cleaned, customers)
@@ -228,7 +230,7 @@ class TestLabels:
         assert churned["churned"].to_list() == [customer not in ordered for customer in table["customer"]]
         assert 0.2 < churned["churned"].mean() < 0.5
 
-    def test_revenue_of_a_quarter_adds_up(self, cleaned: list[pl.DataFrame], customers: pl.DataFrame) -> None:
+    def test_the_revenue_of_a_quarter_adds_up(self, cleaned: list[pl.DataFrame], customers: pl.DataFrame) -> None:
         table = feature_table(cleaned, customers)
         sums = revenue(table, cleaned, CUT)
         assert sums["customer"].to_list() == table["customer"].to_list()
@@ -240,10 +242,10 @@ class TestLabels:
 
 @pytest.mark.slow
 class TestModels:
-    def test_the_churn_model_learns_what_there_is_to_learn_and_no_more(
+    def test_the_churn_model_learns_only_what_the_data_holds(
         self, cleaned: list[pl.DataFrame], customers: pl.DataFrame
     ) -> None:
-        """Half of the customers order twice as often as the others: above 0.64, AUC is chance or a leak."""
+        """Half of the customers order twice as often as the others: an AUC above 0.64 is chance or a leak."""
         model, table, truth = self.train_churn(cleaned, customers)
         metrics = churn.evaluate_churn.fn(model, table, truth)
         assert metrics["customers"] == table.height
@@ -289,13 +291,13 @@ class TestEdits:
         assert len(edited) == len(original)
         assert sum(before != after for before, after in zip(original, edited, strict=True)) == 1
 
-    def test_an_edit_that_finds_nothing_to_change_says_so(self, tmp_path: Path) -> None:
+    def test_an_edit_that_changes_nothing_is_reported(self, tmp_path: Path) -> None:
         copy = demo.working_copy(tmp_path)
         demo.make_edit(copy, demo.NEW_DEFINITION)
         with pytest.raises(SystemExit, match="no longer finds"):
             demo.make_edit(copy, demo.NEW_DEFINITION)
 
-    def test_a_folder_that_is_no_store_is_never_deleted(self, tmp_path: Path) -> None:
+    def test_a_folder_that_is_not_a_store_is_never_deleted(self, tmp_path: Path) -> None:
         (tmp_path / "thesis.tex").write_text("years of work")
         with pytest.raises(SystemExit, match="does not look like a store"):
             demo.empty_store(tmp_path)

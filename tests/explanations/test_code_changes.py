@@ -1,4 +1,4 @@
-"""What a plan says of changed code: which function, class or constant, what it was and what it is."""
+"""What a plan reports about changed code: which function, class or constant, its old and its new form."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAD = "from penstock import INPUTS, TASK_CODE, TASK_SOURCE, flow, task\n"
 
 @pytest.fixture
 def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    """Writes modules into a fresh folder and imports `flows` afresh, as the next process after an edit would."""
+    """Write modules into a new folder and import `flows` again, as the next process after an edit does."""
     monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
     versions = iter(range(100))
 
@@ -72,7 +72,7 @@ def after_edit(edited: Project, old: dict[str, str], new: dict[str, str]) -> Pla
     return plan
 
 
-def test_a_constant_is_told_with_what_it_was_and_what_it_is(edited: Project) -> None:
+def test_a_changed_constant_is_shown_with_its_old_and_new_value(edited: Project) -> None:
     plan = after_edit(
         edited,
         {"flows": flows("x > THRESHOLD", "THRESHOLD = 0.5")},
@@ -83,14 +83,14 @@ def test_a_constant_is_told_with_what_it_was_and_what_it_is(edited: Project) -> 
     assert "never computed" not in str(plan)
 
 
-def test_a_function_is_told_with_its_lines(edited: Project) -> None:
+def test_a_changed_function_is_shown_with_its_lines(edited: Project) -> None:
     plan = after_edit(edited, {"flows": flows("x + 1")}, {"flows": flows("x + 2")})
     (change,) = plan.changes["clean"]
     assert str(change) == "function flows.clean changed"
     assert change.diff == " def clean(x):\n-    return x + 1\n+    return x + 2"
 
 
-def test_a_helper_in_another_module_is_told_with_who_uses_it(edited: Project) -> None:
+def test_a_changed_helper_in_another_module_is_shown_with_its_caller(edited: Project) -> None:
     body = flows("outer(x)", "from helpers import outer")
     helpers = "def outer(x):\n    return inner(x)\n\ndef inner(x):\n    return x + {}\n"
     plan = after_edit(
@@ -99,7 +99,7 @@ def test_a_helper_in_another_module_is_told_with_who_uses_it(edited: Project) ->
     assert changes_of(plan) == ["function helpers.inner changed (used by helpers.outer)"]
 
 
-def test_a_method_is_told_by_its_class_and_name(edited: Project) -> None:
+def test_a_changed_method_is_named_by_class_and_name(edited: Project) -> None:
     model = """
         class Model:
             limit = {}
@@ -120,7 +120,7 @@ def test_a_method_is_told_by_its_class_and_name(edited: Project) -> None:
     ]
 
 
-def test_closure_variables_and_defaults_are_told_by_the_function_that_holds_them(edited: Project) -> None:
+def test_changed_closure_variables_and_defaults_are_named_with_their_function(edited: Project) -> None:
     maker = """
         def maker(k, y):
             def scaled(x, factor=y):
@@ -138,7 +138,7 @@ def test_closure_variables_and_defaults_are_told_by_the_function_that_holds_them
     ]
 
 
-def test_of_a_task_that_counts_its_source_alone_the_same_is_told(edited: Project) -> None:
+def test_a_task_source_policy_reports_the_same_changes(edited: Project) -> None:
     text = """
         def maker(k):
             @task(cache_policy=INPUTS + TASK_SOURCE, key_name="made")
@@ -156,7 +156,7 @@ def test_of_a_task_that_counts_its_source_alone_the_same_is_told(edited: Project
     assert changes_of(plan, "made") == ["closure variable k of flows.maker.<locals>.made: 1 → 2"]
 
 
-def test_a_task_with_a_key_name_is_compared_where_it_was_renamed_and_moved(edited: Project) -> None:
+def test_a_renamed_and_moved_task_with_a_key_name_is_compared(edited: Project) -> None:
     old = """
         LIMIT = 1
 
@@ -179,7 +179,7 @@ def test_a_task_with_a_key_name_is_compared_where_it_was_renamed_and_moved(edite
     assert changes_of(plan, "tidied") == ["constant LIMIT of moved: 1 → 2 (used by moved.helper)"]
 
 
-def test_what_is_new_and_what_is_gone_is_told(edited: Project) -> None:
+def test_additions_and_removals_are_reported(edited: Project) -> None:
     old = flows("one(x)", "def one(x):\n    return x\n\ndef two(x):\n    return x")
     plan = after_edit(edited, {"flows": old}, {"flows": old.replace("return one(x)", "return two(x)")})
     assert changes_of(plan) == [
@@ -189,7 +189,7 @@ def test_what_is_new_and_what_is_gone_is_told(edited: Project) -> None:
     ]
 
 
-def test_the_same_name_for_another_function_is_told(edited: Project) -> None:
+def test_a_name_that_now_means_another_function_is_reported(edited: Project) -> None:
     both = "def one(x):\n    return x\n\ndef two(x):\n    return x\n\nuse = {}"
     plan = after_edit(
         edited,
@@ -199,12 +199,12 @@ def test_the_same_name_for_another_function_is_told(edited: Project) -> None:
     assert changes_of(plan) == ["name use of flows: flows.one → flows.two"]
 
 
-def test_a_constant_whose_content_alone_differs_is_named(edited: Project) -> None:
+def test_a_constant_that_differs_only_in_its_content_is_named(edited: Project) -> None:
     plan = after_edit(edited, {"flows": flows("ROWS", "ROWS = b'1'")}, {"flows": flows("ROWS", "ROWS = b'2'")})
     assert changes_of(plan) == ["constant ROWS of flows changed (<bytes>)"]
 
 
-def test_secrets_do_not_get_into_notes(edited: Project, tmp_path: Path) -> None:
+def test_notes_contain_no_secrets(edited: Project, tmp_path: Path) -> None:
     before = """
         api_key = "constant-secret"
         SETTINGS = {"password": "nested-secret", "host": "db"}
@@ -222,7 +222,7 @@ def test_secrets_do_not_get_into_notes(edited: Project, tmp_path: Path) -> None:
     assert "-secret" not in notes[0]
 
 
-def test_changes_are_told_once_for_all_calls_of_a_task(edited: Project) -> None:
+def test_changes_are_reported_once_for_all_calls_of_a_task(edited: Project) -> None:
     edited(flows=flows("x + 1")).weekly(50)
     plan = edited(flows=flows("x + 2")).weekly.plan(50)
     assert changes_of(plan) == ["function flows.clean changed"]
@@ -233,42 +233,40 @@ def test_changes_are_told_once_for_all_calls_of_a_task(edited: Project) -> None:
     assert "function flows.clean changed" in plan._repr_html_()
 
 
-def test_never_computed_is_said_only_where_there_is_nothing_of_a_task(edited: Project) -> None:
+def test_never_computed_is_reported_only_if_the_task_has_no_results(edited: Project) -> None:
     module = edited(flows=flows("x + 1"))
     assert module.weekly.plan().nodes[0].reason == "never computed"
     module.weekly()
     assert {node.reason for node in module.weekly.plan(3).nodes} == {"same inputs and code", "input x changed"}
 
 
-def test_a_result_of_before_the_plan_alone_is_compared_with(edited: Project) -> None:
+def test_the_comparison_uses_only_results_older_than_the_plan(edited: Project) -> None:
     module = edited(flows=flows("x + 1"))
     plan = module.weekly.plan()
     module.weekly()
     assert plan.nodes[0].reason == "never computed"
 
 
-def test_where_only_the_environment_differs_it_is_named_beside_the_constant(
-    edited: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_environment_is_named_beside_the_constant(edited: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     from penstock.storage.results import producers
 
     monkeypatch.setattr(producers, "_packages", lambda: {"pandas": "2.2.3"})
     edited(flows=flows("ROWS", "ROWS = b'1'")).weekly()
     monkeypatch.setattr(producers, "_packages", lambda: {"pandas": "3.1.1"})
-    plan = edited(flows=flows("ROWS", "ROWS = b'2'")).weekly.plan()  # what another pandas makes of the same lines
+    plan = edited(flows=flows("ROWS", "ROWS = b'2'")).weekly.plan()  # as another version of pandas makes it
     assert plan.nodes[0].reason == (
         "constant ROWS of flows changed (<bytes>); made with pandas 2.2.3, here it is 3.1.1"
     )
 
 
-def test_another_policy_is_told_by_what_it_counts(edited: Project) -> None:
+def test_a_changed_policy_is_described_by_what_it_counts(edited: Project) -> None:
     edited(flows=flows("x + 1")).weekly()
     other = flows("x + 1").replace("INPUTS + TASK_CODE", "INPUTS + TASK_CODE + CacheKey('v1')")
     plan = edited(flows="from penstock import CacheKey\n" + textwrap.dedent(other)).weekly.plan()
     assert plan.nodes[0].reason == "its policy now includes a CacheKey"
 
 
-def test_an_input_from_another_task_is_told_by_the_task(edited: Project) -> None:
+def test_an_input_from_another_task_is_described_by_the_task(edited: Project) -> None:
     text = """
         @task(cache_policy=INPUTS + TASK_CODE)
         def read(x):
@@ -293,7 +291,7 @@ def test_an_input_from_another_task_is_told_by_the_task(edited: Project) -> None
     assert reasons[1].endswith("input rows changed: it comes from read, whose result changed")
 
 
-def test_a_constant_that_cannot_be_asked_twice_costs_a_note_and_nothing_else(
+def test_a_constant_that_cannot_be_read_twice_costs_only_its_note(
     edited: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from penstock.explanations import notes
@@ -309,14 +307,14 @@ def test_a_constant_that_cannot_be_asked_twice_costs_a_note_and_nothing_else(
     monkeypatch.undo()
 
 
-def test_a_store_that_keeps_nothing_under_code_stops_no_run(edited: Project, tmp_path: Path) -> None:
+def test_a_store_that_refuses_notes_stops_no_run(edited: Project, tmp_path: Path) -> None:
     module = edited(flows=flows("x + 1"))
     (tmp_path / "store").mkdir(mode=0o700)
     (tmp_path / "store" / "code").write_text("in the way")
     assert module.weekly() == [1]
 
 
-def test_a_run_that_finds_everything_writes_no_note(edited: Project, tmp_path: Path) -> None:
+def test_a_run_of_hits_writes_no_note(edited: Project, tmp_path: Path) -> None:
     module = edited(flows=flows("x + 1"))
     module.weekly()
     notes = list((tmp_path / "store" / "code").rglob("*.json"))
@@ -341,7 +339,7 @@ def test_a_run_that_finds_everything_writes_no_note(edited: Project, tmp_path: P
         b" " * 70_000,
     ],
 )
-def test_a_garbled_note_is_as_good_as_none(edited: Project, tmp_path: Path, planted: bytes) -> None:
+def test_a_damaged_note_counts_as_missing(edited: Project, tmp_path: Path, planted: bytes) -> None:
     edited(flows=flows("x + 1")).weekly()
     (note,) = (tmp_path / "store" / "code").rglob("*.json")
     note.write_bytes(planted.replace(b"%(digest)s", note.stem.encode()))
@@ -350,7 +348,7 @@ def test_a_garbled_note_is_as_good_as_none(edited: Project, tmp_path: Path, plan
     assert module.weekly() == [2]
 
 
-def test_what_a_stranger_writes_into_a_note_steers_no_terminal_and_has_an_end(edited: Project, tmp_path: Path) -> None:
+def test_a_planted_note_is_bounded_and_cannot_control_the_terminal(edited: Project, tmp_path: Path) -> None:
     edited(flows=flows("x > LIMIT", "LIMIT = 1")).weekly()
     (note,) = (tmp_path / "store" / "code").rglob("*.json")
     text = note.read_text()
@@ -363,7 +361,7 @@ def test_what_a_stranger_writes_into_a_note_steers_no_terminal_and_has_an_end(ed
     assert len(said) < 400
 
 
-def test_a_long_diff_has_an_end() -> None:
+def test_a_long_diff_is_cut() -> None:
     from penstock.graph.code.changes import DIFF_LINES, code_changes
     from penstock.graph.code.notes import FUNCTION, CodeNote, Piece
 
@@ -376,7 +374,7 @@ def test_a_long_diff_has_an_end() -> None:
     assert isinstance(change, CodeChange)
 
 
-def test_the_note_of_a_large_program_fits_and_keeps_what_it_can() -> None:
+def test_the_note_of_a_large_program_is_cut_to_its_limit() -> None:
     from penstock.graph.code.notes import CONSTANT, FUNCTION, MAX_BYTES, CodeNote, Piece, decode_note, encode_note
 
     pieces = [Piece(FUNCTION, f"f{n}", f"f{n}", "d", "x = 'é'\n" * 800) for n in range(300)]
@@ -389,7 +387,7 @@ def test_the_note_of_a_large_program_fits_and_keeps_what_it_can() -> None:
     assert found.pieces[-1].text == "1"
 
 
-def test_the_note_of_a_program_with_very_many_parts_fits_without_their_sources() -> None:
+def test_the_note_of_a_program_with_very_many_parts_omits_their_sources() -> None:
     from penstock.graph.code.notes import FUNCTION, MAX_BYTES, CodeNote, Piece, decode_note, encode_note
 
     pieces = [Piece(FUNCTION, f"{n}" + "f" * 3_000, "f", "d", "") for n in range(400)]
@@ -401,7 +399,7 @@ def test_the_note_of_a_program_with_very_many_parts_fits_without_their_sources()
     assert [piece.name for piece in found.pieces] == [piece.name for piece in pieces[: len(found.pieces)]]
 
 
-def test_defaults_of_two_functions_are_told_apart_and_a_constant_of_both_is_told_once(edited: Project) -> None:
+def test_defaults_are_reported_per_function_and_a_shared_constant_once(edited: Project) -> None:
     text = """
         RATE, NET, GROSS = {rate}, {net}, {gross}
 

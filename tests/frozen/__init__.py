@@ -1,1 +1,1 @@
-"""A small store that an earlier version wrote, and the flows that wrote it: every later version finds all of it."""
+"""A small store written by an earlier version, with its flows. Every later version must find all of its results."""

@@ -1,4 +1,4 @@
-"""Write a store with the frozen flows: `python -m tests.frozen.freeze FOLDER`. Once for each layout or kind of key."""
+"""Write a store with the frozen flows: `python -m tests.frozen.freeze FOLDER`, once per layout or kind of key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent
 
 
 def main(folder: Path) -> None:
-    """Fill `folder/store`, and tell what is in it in `folder/expected.json`."""
+    """Fill `folder/store`, and describe its content in `folder/expected.json`."""
     store = folder / "store"
     os.environ["PENSTOCK_STORE"] = str(store.resolve())
     os.chdir(FOLDER)
@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
     said = subprocess.run([sys.executable, "script.py"], check=True, capture_output=True, text=True).stdout
     expected = {"values": {name: digest(value) for name, value in values.items()}, "script": said.splitlines()[-1]}
     (folder / "expected.json").write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")
-    for left_out in ("runs", "locks", ".tmp"):  # what happened, and who held what, is no part of what is promised
+    for left_out in ("runs", "locks", ".tmp"):  # logs and locks are not part of the promise
         shutil.rmtree(store / left_out, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""Parameters that an earlier version pickled are read by this one, wherever its own classes lie by now."""
+"""Parameters pickled by an earlier version can be read, even if Penstock's classes have moved."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CLASSES = {
 }
 
 
-def test_parameters_of_an_earlier_version_are_read() -> None:
+def test_parameters_of_an_earlier_version_can_be_read() -> None:
     read = load(PICKLED.read_bytes())
     assert {name: type(read[name]) for name in CLASSES} == CLASSES
     assert read["level"] is IsolationLevel.SERIALIZABLE
@@ -36,7 +36,7 @@ def test_parameters_of_an_earlier_version_are_read() -> None:
 
 
 @pytest.mark.parametrize("former", sorted(former_homes._FORMER))
-def test_each_former_home_leads_to_a_module(former: str) -> None:
+def test_each_former_module_path_resolves(former: str) -> None:
     if former.rpartition(".")[2] in ("s3", "gcs", "azure"):
         pytest.importorskip("fsspec")
     assert importlib.import_module(former_homes.home_of(former))

@@ -1,4 +1,4 @@
-"""What an earlier version wrote is found by this one: all of it, and nothing is executed."""
+"""This version finds all results of an earlier version and executes nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy: reading leaves a log in the store."""
+    """A copy, because reading writes a log into the store."""
     shutil.copytree(FOLDER / "store", tmp_path / "store")
     monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(FOLDER)
@@ -29,7 +29,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.needs("numpy", "pandas", "polars")
 @pytest.mark.usefixtures("store")
-def test_every_result_of_the_frozen_store_is_a_hit_and_the_same_value() -> None:
+def test_every_result_of_the_frozen_store_is_a_hit_with_the_same_value() -> None:
     run = flows.everything.run(5, "files")
     assert flows.RAN == []
     assert run.counts["executed"] == run.counts["miss"] == 0
@@ -39,7 +39,7 @@ def test_every_result_of_the_frozen_store_is_a_hit_and_the_same_value() -> None:
 
 @pytest.mark.needs("numpy", "pandas", "polars")
 @pytest.mark.usefixtures("store")
-def test_a_plan_over_the_frozen_store_has_nothing_to_do() -> None:
+def test_a_plan_for_the_frozen_store_has_nothing_to_run() -> None:
     counts = flows.everything.plan(5, "files").counts
     assert counts["miss"] == 0
     assert counts["hit"] >= 30

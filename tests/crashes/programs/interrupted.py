@@ -1,6 +1,6 @@
-"""A flow to be interrupted: `python interrupted.py FOLDER RUNNER [RUN_ID]`, the last to resume it.
+"""A flow to interrupt: `python interrupted.py FOLDER RUNNER [RUN_ID]`. A run id resumes that run.
 
-Some tasks are done at once; the others hold locks and run until the file `go` is there.
+Some tasks finish at once; the others hold locks and run until the file `go` exists.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Kills a flow that writes results of every kind at random moments, and looks at what the next run makes of it.
+"""Kill a flow that writes results of every kind at random moments, and check the next run.
 
     python kills.py FOLDER COUNT SEED
 
-Prints a line of JSON for each kill. The flow runs in forked children, which find everything imported.
+Print a line of JSON for each kill. The flow runs in forked children, where everything is already imported.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SERIALIZABLE = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE)
 
 
 class Model:
-    """Something only pickle can store."""
+    """A value that only pickle can store."""
 
     def __init__(self, weights: list[float]) -> None:
         self.weights = weights
@@ -130,7 +130,7 @@ def in_child(body: Any, *args: Any) -> int:
 
 
 def settings_for(store: Path) -> Any:
-    # That a process is gone is seen at once on Linux; elsewhere who wants its locks waits for its lease.
+    # On Linux a dead process is noticed at once; elsewhere, others wait for its lease to expire.
     lease = 60.0 if sys.platform == "linux" else 5.0
     return load_settings(cwd=store.parent, overrides={"store": str(store), "lease_seconds": lease})
 
@@ -140,7 +140,7 @@ def run_once(store: Path) -> None:
 
 
 def run_again(store: Path, report: Path) -> None:
-    """The run after the kill: continues the killed one if it got far enough to be known."""
+    """Run again after the kill: resume the killed run if it was recorded."""
     settings = settings_for(store)
     results = ResultStore(open_store(str(store)))
     before = {(found.task, found.key) for found in maintenance.ls(results)}
@@ -185,7 +185,7 @@ def fresh(folder: Path, number: int) -> Path:
 
 
 def wait_for_marks(folder: Path, count: int, pid: int) -> None:
-    """Return when so many tasks have begun, or the process has ended."""
+    """Return when that many tasks have started or the process has ended."""
     while len(os.listdir(folder)) < count:
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             return
@@ -193,7 +193,7 @@ def wait_for_marks(folder: Path, count: int, pid: int) -> None:
 
 
 def import_what_runs_import(folder: Path) -> None:
-    """Import here, once, what Penstock imports only on use: each child would do that again."""
+    """Import everything that Penstock imports only on use, so that each child does not have to."""
     place = fresh(folder, -9)
     names = place / "modules"
 
@@ -206,13 +206,13 @@ def import_what_runs_import(folder: Path) -> None:
     _, status = os.waitpid(in_child(both_runs), 0)
     assert status == 0
     for name in names.read_text().splitlines():
-        with contextlib.suppress(ImportError):  # an alias that a module made
+        with contextlib.suppress(ImportError):  # an alias made by a module
             importlib.import_module(name)
-    gc.freeze()  # a child that looks for garbage would copy all of this
+    gc.freeze()  # garbage collection in a child would copy all of this memory
 
 
 def measure(folder: Path) -> float:
-    """Seconds that a whole run takes here and now."""
+    """Return the seconds that a whole run takes now."""
     taken = []
     for number in range(3):
         place = fresh(folder, -1 - number)
@@ -227,7 +227,7 @@ def main(folder: Path, count: int, seed: int) -> None:
     rng = random.Random(seed)
     import_what_runs_import(folder)
     step = measure(folder) / TASKS
-    begun = [number % (TASKS + 1) for number in range(count)]  # so that every part of a run is hit, however busy we are
+    begun = [number % (TASKS + 1) for number in range(count)]  # so that kills hit every part of a run
     rng.shuffle(begun)
     for number in range(count):
         place = fresh(folder, number)

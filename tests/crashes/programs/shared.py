@@ -1,8 +1,8 @@
 """Processes that share serializable keys.
 
-python shared.py FOLDER race PROCESSES KEYS      all at once; prints what each got, as JSON
-python shared.py FOLDER hold LEASE_SECONDS       one key, held until the file `go-PID` is there; prints the value
-python shared.py FOLDER collect SECONDS          flows that write, beside a garbage collector without any grace
+python shared.py FOLDER race PROCESSES KEYS      all at once; print what each got, as JSON
+python shared.py FOLDER hold LEASE_SECONDS       hold one key until the file `go-PID` exists; print the value
+python shared.py FOLDER collect SECONDS          run flows next to a garbage collector without a grace period
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def busy(number: int) -> Any:
 
 
 def in_children(bodies: list[Callable[[], Any]]) -> list[Any]:
-    """What each returns, run in forked processes at the same time."""
+    """Run the functions in forked processes at the same time, and return what each returns."""
     pids = []
     for number, body in enumerate(bodies):
         pid = os.fork()
@@ -110,7 +110,7 @@ def racer(seed: int, keys: int) -> Any:
 
 
 def rounds(name: str, seconds: float) -> Iterator[int]:
-    """Count until the time is over and each of the three has had enough rounds, or until one of them has ended."""
+    """Yield numbers until the time is up and all three have had enough rounds, or until one of them has ended."""
     deadline, mine = time.monotonic() + seconds, FOLDER / f"rounds-{name}"
     for number in itertools.count():
         with mine.open("ab") as file:
@@ -123,7 +123,7 @@ def rounds(name: str, seconds: float) -> Iterator[int]:
 
 
 def writer(parity: int, seconds: float) -> int:
-    """Two writers go through the same numbers, so each meets what the other is writing."""
+    """Run a writer. Two of them use the same numbers, so that each meets what the other is writing."""
     number = 0
     for number in rounds(f"writer-{parity}", seconds):
         expected = [10_000 + n for n in range(6)]
