@@ -1,4 +1,4 @@
-"""Digests of arrays and tables: content, dtypes and labels count; how it lies in memory does not."""
+"""Digests of arrays and tables: content, dtypes and labels count; the layout in memory does not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pa = pytest.importorskip("pyarrow")
 
 
 def golden_values() -> dict[str, Any]:
-    """Values whose digests are written down; one of each kind."""
+    """Return one value of each kind whose digest is recorded."""
     return {
         "np int64 scalar": np.int64(3),
         "np datetime64 scalar": np.datetime64("2024-02-29"),
@@ -108,7 +108,7 @@ def test_the_digest_is_the_golden_one_on_every_python(golden: dict[str, str], na
     assert digest(GOLDEN[name]) == golden[name]
 
 
-def test_no_two_golden_values_share_a_digest_and_none_is_forgotten(golden: dict[str, str]) -> None:
+def test_no_two_golden_values_share_a_digest_and_none_is_missing(golden: dict[str, str]) -> None:
     assert len(set(golden.values())) == len(golden)
     assert set(golden) == set(GOLDEN)
 
@@ -170,13 +170,13 @@ def test_padding_between_fields_does_not_matter() -> None:
     assert digest(aligned) == digest(packed)
 
 
-def test_what_lies_under_a_mask_does_not_matter() -> None:
+def test_values_under_a_mask_do_not_matter() -> None:
     one, other = (np.ma.masked_array([1, hidden], mask=[False, True]) for hidden in (2, 3))
     assert digest(one) == digest(other)
     assert digest(one) != digest(np.ma.masked_array([1, 2], mask=[True, False]))
 
 
-def test_a_read_only_array_and_a_memory_map_are_arrays(tmp_path: Path) -> None:
+def test_a_read_only_array_and_a_memory_map_count_as_arrays(tmp_path: Path) -> None:
     values = np.arange(4.0)
     np.save(tmp_path / "a.npy", values)
     mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
@@ -324,7 +324,7 @@ def test_names_order_and_metadata_of_a_table_matter() -> None:
     assert len({digest(value) for value in different}) == len(different)
 
 
-def test_which_pandas_wrote_a_table_does_not_matter_and_its_index_does() -> None:
+def test_the_pandas_version_behind_a_table_does_not_matter_but_its_index_does() -> None:
     frame = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
     table = pa.Table.from_pandas(frame)
     document = json.loads(table.schema.metadata[b"pandas"])
@@ -334,7 +334,7 @@ def test_which_pandas_wrote_a_table_does_not_matter_and_its_index_does() -> None
     assert digest(indexed) != digest(table)
 
 
-def test_a_reader_is_an_error_because_reading_uses_it_up() -> None:
+def test_a_reader_is_an_error_because_reading_consumes_it() -> None:
     table = pa.table({"a": [1]})
     reader = table.to_reader()
     with pytest.raises(DigestError):
@@ -342,7 +342,7 @@ def test_a_reader_is_an_error_because_reading_uses_it_up() -> None:
     assert reader.read_all().equals(table)
 
 
-def test_extension_types_count_with_their_name() -> None:
+def test_extension_types_count_by_name() -> None:
     ids = pa.array([b"0123456789abcdef"], pa.binary(16))
     assert digest(pa.ExtensionArray.from_storage(pa.uuid(), ids)) != digest(ids)
 
@@ -372,7 +372,7 @@ def test_columns_without_rows_and_tables_without_columns_have_digests() -> None:
 
 
 @given(st.lists(st.none() | st.text(), max_size=8), st.integers(0, 8))
-def test_any_cut_of_a_text_column_has_one_digest(items: list[str | None], cut: int) -> None:
+def test_any_chunking_of_a_text_column_has_the_same_digest(items: list[str | None], cut: int) -> None:
     array = pa.array(items, pa.string())
     split, whole = pa.chunked_array([array[:cut], array[cut:]]), pa.chunked_array([array])
     assert digest(split) == digest(whole)
@@ -402,7 +402,7 @@ def test_index_labels_dtypes_and_order_of_a_frame_matter() -> None:
     assert len({digest(value) for value in different}) == len(different)
 
 
-def test_how_a_frame_was_put_together_does_not_matter() -> None:
+def test_how_a_frame_was_built_does_not_matter() -> None:
     one = pd.DataFrame({"a": [1, 2, 3], "b": [4, 5, 6], "c": list("xyz")})
     grown = pd.DataFrame({"a": [1, 2, 3]})
     grown["b"] = [4, 5, 6]
@@ -411,13 +411,13 @@ def test_how_a_frame_was_put_together_does_not_matter() -> None:
     assert digest(pd.concat([one, one]).iloc[:3].set_axis(pd.RangeIndex(3))) == digest(one)
 
 
-def test_where_text_is_stored_does_not_matter() -> None:
+def test_the_storage_of_text_does_not_matter() -> None:
     stored = [pd.Series(["a", None, "b"], dtype=pd.StringDtype(storage)) for storage in ("python", "pyarrow")]
     assert digest(stored[0]) == digest(stored[1])
     assert digest(stored[0]) != digest(pd.Series(["a", None, "b"], dtype=object))
 
 
-def test_categories_and_their_order_matter_and_codes_do_not() -> None:
+def test_categories_and_their_order_matter_but_codes_do_not() -> None:
     plain = pd.Series(pd.Categorical(["a", "b"], categories=["a", "b"]))
     ordered = pd.Series(pd.Categorical(["a", "b"], categories=["a", "b"], ordered=True))
     more = pd.Series(pd.Categorical(["a", "b"], categories=["a", "b", "c"]))
@@ -446,14 +446,14 @@ def test_categories_and_their_order_matter_and_codes_do_not() -> None:
     ],
     ids=lambda value: type(value).__name__ + str(getattr(value, "dtype", "")),
 )
-def test_every_kind_of_pandas_value_has_a_digest_that_its_copy_shares(value: Any) -> None:
+def test_every_kind_of_pandas_value_has_the_digest_of_its_copy(value: Any) -> None:
     import copy
     import pickle
 
     assert digest(copy.deepcopy(value)) == digest(value) == digest(pickle.loads(pickle.dumps(value)))
 
 
-def test_how_the_fill_value_of_a_sparse_column_is_written_does_not_matter() -> None:
+def test_the_spelling_of_a_sparse_fill_value_does_not_matter() -> None:
     one, other = (pd.arrays.SparseArray([0, 1], fill_value=fill, dtype="int64") for fill in (0, np.int64(0)))
     assert digest(pd.Series(one)) == digest(pd.Series(other))
     assert digest(pd.Series(one)) != digest(pd.Series(pd.arrays.SparseArray([0, 1], fill_value=1, dtype="int64")))
@@ -484,7 +484,7 @@ def test_inputs_are_not_mutated() -> None:
     pd.testing.assert_frame_equal(frame, before)
 
 
-def test_the_dtype_that_holds_labels_of_text_does_not_matter() -> None:
+def test_the_dtype_of_text_labels_does_not_matter() -> None:
     dtypes = [object, "string", pd.StringDtype("python")]
     frames = [pd.DataFrame({"a": [1]}, index=pd.Index(["x"], dtype=dtype)) for dtype in dtypes]
     assert len({digest(frame) for frame in frames}) == 1
@@ -496,18 +496,18 @@ def test_the_dtype_that_holds_labels_of_text_does_not_matter() -> None:
     assert len({digest(category) for category in categories}) == 1
 
 
-def test_whether_pandas_made_a_range_of_column_labels_does_not_matter() -> None:
+def test_a_range_of_column_labels_does_not_matter() -> None:
     ranged = pd.DataFrame([[1, 2]], columns=pd.RangeIndex(3, -1, -2))
     listed = pd.DataFrame([[1, 2]], columns=pd.Index([3, 1], dtype="int64"))
     assert digest(ranged) == digest(listed)
 
 
-def test_labels_that_are_not_all_text_count_as_they_are() -> None:
+def test_labels_that_are_not_all_text_count_with_their_types() -> None:
     labels = [["a", None], ["a", float("nan")], ["a", 1], ["a", "1"], [b"a", "1"]]
     assert len({digest(pd.Index(items, dtype=object)) for items in labels}) == len(labels)
 
 
-def test_how_the_writer_held_its_labels_does_not_matter_in_a_table_from_pandas() -> None:
+def test_how_the_writer_stored_its_labels_does_not_matter_in_a_table_from_pandas() -> None:
     table = pa.Table.from_pandas(pd.DataFrame({"a": [1, 2]}))
     document = json.loads(table.schema.metadata[b"pandas"])
 
@@ -531,13 +531,13 @@ def test_the_frequency_of_a_time_index_counts() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda text: pd.Series([text, None], dtype=object), lambda text: np.array([text])])
-def test_text_that_is_no_utf_8_has_a_digest(make: Any) -> None:
+def test_text_that_is_not_valid_utf_8_has_a_digest(make: Any) -> None:
     assert digest(make("\ud800")) == digest(make("\ud800"))
     assert digest(make("\ud800")) != digest(make("\ud801"))
     assert digest(pd.Index(["\ud800"], dtype=object)) != digest(pd.Index(["\ud801"], dtype=object))
 
 
-def test_times_in_a_zone_count_by_instant_and_name_of_the_zone() -> None:
+def test_times_with_a_zone_count_by_instant_and_zone_name() -> None:
     early, late = (
         pd.Timestamp("2024-10-27 02:30").tz_localize("Europe/Berlin", ambiguous=first) for first in (True, False)
     )
@@ -550,7 +550,7 @@ def test_times_in_a_zone_count_by_instant_and_name_of_the_zone() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"])
-def test_a_generator_counts_by_what_it_will_give(kind: str) -> None:
+def test_a_random_generator_counts_by_what_it_will_return(kind: str) -> None:
     def fresh(seed: int = 1) -> Any:
         return np.random.Generator(getattr(np.random, kind)(seed))
 
@@ -562,13 +562,13 @@ def test_a_generator_counts_by_what_it_will_give(kind: str) -> None:
     assert len({digest(value) for value in different}) == len(different)
 
 
-def test_a_digest_leaves_a_generator_as_it_was() -> None:
+def test_a_digest_does_not_advance_a_generator() -> None:
     generator, twin = np.random.default_rng(1), np.random.default_rng(1)
     digest(generator)
     assert generator.random() == twin.random()
 
 
-def test_a_random_state_counts_with_the_deviate_it_holds_back() -> None:
+def test_a_random_state_counts_with_its_buffered_deviate() -> None:
     one, other = np.random.RandomState(1), np.random.RandomState(1)
     assert digest(one) == digest(other)
     one.standard_normal()
@@ -577,7 +577,7 @@ def test_a_random_state_counts_with_the_deviate_it_holds_back() -> None:
     assert len({held, digest(one), digest(other)}) == 3
 
 
-def test_how_a_seed_was_written_does_not_matter() -> None:
+def test_the_spelling_of_a_seed_does_not_matter() -> None:
     assert digest(np.random.SeedSequence([1, 2])) == digest(np.random.SeedSequence(np.array([1, 2])))
     assert digest(np.random.SeedSequence(1)) != digest(np.random.SeedSequence([1, 0]))
 
@@ -595,7 +595,7 @@ def test_the_order_of_entries_in_a_sparse_array_does_not_matter() -> None:
 
 
 @pytest.mark.needs("sklearn")
-def test_an_estimator_counts_by_its_parameters_and_by_what_it_learned() -> None:
+def test_an_estimator_counts_by_its_parameters_and_its_fitted_state() -> None:
     from sklearn.linear_model import LinearRegression, Ridge
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
@@ -636,7 +636,7 @@ def test_names_dtypes_and_order_of_polars_columns_matter() -> None:
     assert len({digest(value) for value in different}) == len(different)
 
 
-def test_categories_of_polars_are_digested_by_what_they_say() -> None:
+def test_polars_categories_are_digested_by_their_text() -> None:
     one = pl.Series("c", ["b", "a", "b"], dtype=pl.Categorical)
     other = pl.Series("c", ["zzz", "a", "b", "a", "b"], dtype=pl.Categorical)[2:].reverse()
     assert other.to_list() == ["b", "a", "b"]
@@ -661,14 +661,14 @@ def test_a_lazy_frame_is_an_error() -> None:
         digest(pl.LazyFrame({"a": [1]}))
 
 
-def test_a_column_that_arrow_does_not_know_is_an_error() -> None:
+def test_a_column_without_an_arrow_type_is_an_error() -> None:
     with pytest.raises(DigestError, match="Int128") as caught:
         digest(pl.DataFrame({"a": pl.Series([1], dtype=pl.Int128)}))
     assert caught.value.where == "value['a']"
 
 
 @pytest.mark.needs("numpy")
-def test_what_an_array_does_counts_besides_what_it_holds() -> None:
+def test_the_behaviour_of_an_array_counts_besides_its_content() -> None:
     import numpy as np
 
     parts = [("a", "i1"), ("b", "i8")]
@@ -700,7 +700,7 @@ def test_empty_metadata_of_a_dtype_counts_as_none() -> None:
 
 
 @pytest.mark.needs("pandas")
-def test_a_table_that_refuses_labels_that_are_there_twice_is_another_one() -> None:
+def test_a_table_that_refuses_duplicate_labels_differs() -> None:
     import pandas as pd
 
     frame = pd.DataFrame({"a": [1]})

@@ -1,4 +1,4 @@
-"""Digests of Dask collections: by the tasks of their graph, and not by what Dask calls them."""
+"""Digests of Dask collections depend on the tasks of their graph, not on Dask's names for them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def bag(last: int = 3) -> Any:
 
 
 def delayed(last: int = 3) -> Any:
-    return dask.delayed(plus)(dask.delayed(minus)(1), by=last)  # its name is a random one
+    return dask.delayed(plus)(dask.delayed(minus)(1), by=last)  # with a random name
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_deep_recipe_needs_no_recursion() -> None:
     assert len(digest(value)) == 40
 
 
-def test_a_collection_that_reads_files_is_refused_and_says_what_else_to_do(tmp_path: Path) -> None:
+def test_a_collection_that_reads_files_is_refused_with_an_alternative(tmp_path: Path) -> None:
     import dask.dataframe as dd
 
     frame().compute().to_parquet(tmp_path / "t.parquet")
@@ -91,7 +91,7 @@ def test_a_collection_that_reads_files_is_refused_and_says_what_else_to_do(tmp_p
     assert "pass its source" in caught.value.because
 
 
-def test_a_dataset_of_ray_is_refused_with_what_else_to_do() -> None:
+def test_a_ray_dataset_is_refused_with_an_alternative() -> None:
     dataset = type("Dataset", (), {"__module__": "ray.data.dataset"})
     with pytest.raises(DigestError, match="Ray Dataset") as caught:
         digest(dataset())

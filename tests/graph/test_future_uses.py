@@ -1,4 +1,4 @@
-"""Futures in whole flows: what libraries make of them, and what is said where they cannot."""
+"""Futures in whole flows: what libraries do with them, and the error where they cannot."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def fails() -> Any:
     raise ValueError("broken")
 
 
-def test_a_result_that_was_appended_to_is_not_passed_on_as_it_was() -> None:
+def test_a_result_that_was_modified_cannot_be_passed_on() -> None:
     @flow
     def appends() -> Any:
         rows = given([1, 2])
@@ -33,7 +33,7 @@ def test_a_result_that_was_appended_to_is_not_passed_on_as_it_was() -> None:
         appends()
 
 
-def test_what_was_waited_for_are_sets_that_ask_for_no_value() -> None:
+def test_wait_returns_sets_without_requesting_values() -> None:
     @flow
     def waits() -> Any:
         unhashable, failed = given.submit([1]), fails.submit()
@@ -44,7 +44,7 @@ def test_what_was_waited_for_are_sets_that_ask_for_no_value() -> None:
     assert waits() == (2, True, False)
 
 
-def test_an_error_of_a_library_that_was_given_a_future_names_it() -> None:
+def test_the_error_of_a_library_names_the_future_it_was_given() -> None:
     @flow
     def averages() -> Any:
         sizes = [given(2), 4]
@@ -67,7 +67,7 @@ def test_the_failure_of_a_task_is_not_blamed_on_futures() -> None:
 
 
 @pytest.mark.needs("pandas")
-def test_a_method_of_a_table_takes_futures_for_values() -> None:
+def test_a_method_of_a_table_accepts_futures_as_values() -> None:
     import pandas
 
     @flow
@@ -78,7 +78,7 @@ def test_a_method_of_a_table_takes_futures_for_values() -> None:
 
 
 @pytest.mark.needs("pandas")
-def test_pandas_does_not_make_a_table_without_names_of_a_future() -> None:
+def test_pandas_does_not_make_a_table_without_names_from_a_future() -> None:
     import pandas
 
     @flow

@@ -1,4 +1,4 @@
-"""The value of a future is its own: what the flow does to it neither another future nor a task sees."""
+"""Each future has its own value: changes that the flow makes reach no other future and no task."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def size(value: Any) -> int:
 
 
 class _Slow:
-    """Returns a new value for each of two threads, once both of them asked."""
+    """Return a new value to each of two threads, once both have requested it."""
 
     def __init__(self) -> None:
         self.both = threading.Barrier(2)
@@ -41,7 +41,7 @@ class _Slow:
     def refuse_in_tasks(self, node: int) -> None: ...
 
 
-def test_threads_that_ask_one_future_get_one_object() -> None:
+def test_threads_that_use_one_future_get_one_object() -> None:
     future: Future[Any] = Future(0, cast(Source, _Slow()))
     got: list[Any] = []
     threads = [threading.Thread(target=lambda: got.append(future.result())) for _ in range(2)]
@@ -52,7 +52,7 @@ def test_threads_that_ask_one_future_get_one_object() -> None:
     assert got[0] is got[1] is future.result()
 
 
-def test_futures_that_are_awaited_have_values_of_their_own() -> None:
+def test_awaited_futures_have_values_of_their_own() -> None:
     @flow
     async def waits() -> Any:
         one, other = rows(2), rows(2)
@@ -65,7 +65,7 @@ def test_futures_that_are_awaited_have_values_of_their_own() -> None:
     assert waits.run().result() == ([0, 1], [0, 1])
 
 
-def test_what_a_flow_maps_over_is_what_the_task_returned() -> None:
+def test_map_uses_the_values_that_the_task_returned() -> None:
     @flow
     def maps() -> Any:
         made = rows(2)
@@ -90,7 +90,7 @@ def test_a_future_of_another_run_is_passed_as_the_task_returned_it() -> None:
     assert outer() == 2
 
 
-def test_a_plan_goes_on_with_the_values_that_a_run_has() -> None:
+def test_a_plan_continues_with_the_values_of_a_run() -> None:
     @flow
     def branches() -> Any:
         made, same = rows(2), rows(2)
@@ -117,7 +117,7 @@ def test_an_immutable_value_is_shared_by_all_futures_of_a_key() -> None:
     assert [many(), many()] == [10, 10]
 
 
-def test_what_cannot_be_modified_is_known_however_it_is_nested() -> None:
+def test_immutable_values_are_recognised_at_any_depth() -> None:
     deep: Any = ()
     for _ in range(10_000):
         deep = (deep, deep)
@@ -128,7 +128,7 @@ def test_what_cannot_be_modified_is_known_however_it_is_nested() -> None:
 
 
 @pytest.mark.needs("pyarrow")
-def test_tables_of_arrow_cannot_be_modified_and_are_shared() -> None:
+def test_arrow_tables_are_immutable_and_shared() -> None:
     import pyarrow
 
     table = pyarrow.table({"n": [1, 2]})
@@ -138,7 +138,7 @@ def test_tables_of_arrow_cannot_be_modified_and_are_shared() -> None:
 
 @pytest.mark.needs("pyarrow")
 @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
-def test_reading_a_dataset_through_its_future_is_no_change(cached: bool, tmp_path: Path) -> None:
+def test_reading_a_dataset_through_its_future_is_not_a_change(cached: bool, tmp_path: Path) -> None:
     import pyarrow
     import pyarrow.dataset as ds
     from pyarrow import parquet

@@ -1,4 +1,4 @@
-"""What a call is given is what its key was made from, and no result is found under another key."""
+"""A call receives the value from which its key was made, and no result is stored under another key."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_snapshot_does_not_change_with_the_value(value: Any) -> None:
 
 
 @pytest.mark.needs("pandas")
-def test_a_snapshot_has_cells_of_its_own() -> None:
+def test_a_snapshot_has_its_own_closure_cells() -> None:
     import numpy
     import pandas
 
@@ -66,7 +66,7 @@ def test_a_snapshot_has_cells_of_its_own() -> None:
     assert list(taken[1]) == [[1], [2, 3]]
 
 
-def test_what_cannot_be_copied_is_noted() -> None:
+def test_a_value_that_cannot_be_copied_is_noted() -> None:
     inner, shared = object(), list[Any]()
     assert snapshot(collections.deque([inner]), shared)[0] is inner
     assert shared == [inner]
@@ -93,7 +93,7 @@ def test_a_view_of_memory_is_copied_with_its_memory() -> None:
 
 
 @pytest.mark.needs("pandas")
-def test_a_copy_keeps_columns_of_objects_as_they_are() -> None:
+def test_a_copy_keeps_columns_of_objects() -> None:
     import pandas
 
     cells = [
@@ -156,7 +156,7 @@ def _much() -> list[int]:
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
-def test_what_is_no_file_in_place_of_a_payload_is_computed_again(
+def test_a_payload_that_is_not_a_file_is_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
 ) -> None:
     monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))

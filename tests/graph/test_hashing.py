@@ -80,7 +80,7 @@ class Names(list):  # type: ignore[type-arg]
     """A subclass of a built-in type."""
 
 
-# Golden vectors hold the names of classes: a name that does not depend on how tests are imported.
+# Golden vectors contain class names, which must not depend on how tests are imported.
 for _cls in (Point, Slotted, Pair, Color, Level, Rights, Names):
     _cls.__module__ = "shop"
 
@@ -166,7 +166,7 @@ GOLDEN: dict[str, Any] = {
     "random": random.Random(5),
     "IPv4": ipaddress.ip_address("10.0.0.1"),
     "IPv6 interface": ipaddress.ip_interface("2001:db8::1/64"),
-    # Penstock's own: wherever their modules lie
+    # Penstock's own types, wherever their modules are
     "penstock level": penstock.IsolationLevel.SERIALIZABLE,
     "penstock policy": penstock.INPUTS + penstock.TASK_SOURCE + penstock.CacheKey("v1") - "x",
     "penstock files": penstock.Files("data/*.csv"),
@@ -192,12 +192,12 @@ def test_the_digest_is_the_golden_one_on_every_python(golden: dict[str, str], na
     assert digest(GOLDEN[name]) == golden[name]
 
 
-def test_no_two_golden_values_share_a_digest_and_none_is_forgotten(golden: dict[str, str]) -> None:
+def test_no_two_golden_values_share_a_digest_and_none_is_missing(golden: dict[str, str]) -> None:
     assert len(set(golden.values())) == len(golden)
     assert set(golden) == set(GOLDEN)
 
 
-def test_another_process_with_another_hash_seed_agrees(golden: dict[str, str]) -> None:
+def test_a_process_with_another_hash_seed_computes_the_same_digest(golden: dict[str, str]) -> None:
     code = (
         "import sys; from penstock.digests.python import digest\n"
         "values = ({1, 'a', (2, 3)}, {'b': 1, 'a': [2.5, None], 3: {'c': True}}, frozenset({1, 'a'}))\n"
@@ -226,7 +226,7 @@ def test_a_copy_has_the_digest_of_its_original(value: object) -> None:
 
 
 def exact(value: object) -> object:
-    """The value with its types: two of these are equal only if their digests should be."""
+    """Return the value with its types: two of these are equal only if their digests should be."""
     if isinstance(value, (list, tuple)):
         return type(value), tuple(map(exact, value))
     if isinstance(value, dict):
@@ -277,7 +277,7 @@ def test_all_nans_are_one_value() -> None:
         (dt.UTC, dt.timezone(dt.timedelta(0), "GMT")),
     ],
 )
-def test_values_that_a_function_can_tell_apart_differ(different: tuple[object, ...]) -> None:
+def test_values_that_a_function_can_distinguish_differ(different: tuple[object, ...]) -> None:
     assert len({digest(value) for value in different}) == len(different)
 
 
@@ -286,7 +286,7 @@ def test_aliasing_does_not_matter() -> None:
     assert digest([shared, shared]) == digest([[1, [2]], [1, [2]]])
 
 
-def test_a_value_that_shares_its_parts_many_times_over_takes_no_time() -> None:
+def test_a_value_with_many_shared_parts_is_digested_quickly() -> None:
     value: list[Any] = [1]
     for _ in range(100):
         value = [value, value]
@@ -304,7 +304,7 @@ def test_shared_parts_deep_inside_are_digested_like_copies() -> None:
     assert digest(nest(lambda: shared)) == digest(nest(lambda: [1, 2]))
 
 
-def test_a_dataclass_counts_with_what_it_holds_besides_its_fields() -> None:
+def test_a_dataclass_counts_with_attributes_besides_its_fields() -> None:
     plain, marked = Point(1), Point(1)
     marked.extra = 5  # type: ignore[attr-defined]
     assert digest(plain) != digest(marked)
@@ -328,7 +328,7 @@ def test_a_cached_property_does_not_change_the_digest() -> None:
 # -- Refs ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_ref_contributes_the_digest_of_the_value_it_stands_for() -> None:
+def test_a_ref_contributes_the_digest_of_its_value() -> None:
     known = {Ref(1): digest(42), Ref(2): digest([1, 2])}
     resolve = known.__getitem__
     assert digest([Ref(1), 5], resolve) == digest([42, 5])
@@ -338,13 +338,13 @@ def test_a_ref_contributes_the_digest_of_the_value_it_stands_for() -> None:
     assert digest(Ref(2), resolve) == digest([1, 2])
 
 
-def test_a_ref_that_nobody_resolves_is_an_error() -> None:
+def test_an_unresolved_ref_is_an_error() -> None:
     with pytest.raises(DigestError, match="no digest yet") as caught:
         digest({"a": [Ref(1)]})
     assert caught.value.where == "value['a'][0]"
 
 
-# -- what has no digest ----------------------------------------------------------------------------------------------
+# -- values without a digest -----------------------------------------------------------------------------------------
 
 
 def endless() -> Any:
@@ -367,7 +367,7 @@ def endless() -> Any:
         multiprocessing.Lock,
     ],
 )
-def test_what_has_no_stable_digest_is_an_error_with_the_three_ways_out(make: Callable[[], object]) -> None:
+def test_the_error_for_a_missing_digest_lists_three_fixes(make: Callable[[], object]) -> None:
     with pytest.raises(DigestError) as caught:
         digest({"field": [make()]}, where="arguments['x']", name="x")
     assert caught.value.where == "arguments['x']['field'][0]"
@@ -384,7 +384,7 @@ def test_a_socket_and_an_open_file_are_errors(tmp_path: Path) -> None:
         digest(end)
 
 
-def test_a_generator_is_left_as_it_was() -> None:
+def test_a_generator_is_not_consumed() -> None:
     items = iter([1, 2, 3])
     with pytest.raises(DigestError, match="list_iterator") as caught:
         digest(items)
@@ -399,7 +399,7 @@ def test_inputs_are_not_mutated(value: object) -> None:
     assert repr(value) == before
 
 
-def test_the_place_of_the_trouble_is_spelled_out() -> None:
+def test_the_error_spells_out_the_place_of_the_value() -> None:
     with pytest.raises(DigestError) as caught:
         digest({"a": [0, Point(1, {7: object()})]})
     assert caught.value.where == "value['a'][1].y[7]"
@@ -415,7 +415,7 @@ def test_a_container_that_holds_itself_is_an_error() -> None:
 @pytest.mark.parametrize(
     "wrap", [lambda v: [v], lambda v: (v,), lambda v: {"a": v}, Point, lambda v: functools.partial(v)]
 )
-def test_deep_nesting_is_a_clear_error_and_what_is_allowed_works(wrap: Callable[[Any], Any]) -> None:
+def test_too_deep_nesting_is_a_clear_error_and_the_limit_works(wrap: Callable[[Any], Any]) -> None:
     value: Any = len
     for _ in range(MAX_DEPTH // 2):
         value = wrap(value)
@@ -427,7 +427,7 @@ def test_deep_nesting_is_a_clear_error_and_what_is_allowed_works(wrap: Callable[
         digest(value)
 
 
-def test_the_deepest_nesting_that_is_promised_works() -> None:
+def test_the_deepest_promised_nesting_works() -> None:
     value: Any = Point(1)
     for _ in range((MAX_DEPTH - 2) // 2):
         value = {"a": Point(0, value)}
@@ -452,14 +452,14 @@ def registered_model() -> None:
 
 
 @pytest.mark.usefixtures("registered_model")
-def test_a_registered_type_is_digested_by_what_its_function_gives() -> None:
+def test_a_registered_type_is_digested_by_the_result_of_its_function() -> None:
     assert digest(Model([1.0])) == digest(Model([1.0]))
     assert digest(Model([1.0])) != digest(Model([2.0]))
     assert digest(Model([1.0])) != digest({"weights": [1.0]})
 
 
 @pytest.mark.usefixtures("registered_model")
-def test_a_subclass_of_a_registered_type_is_not_its_base() -> None:
+def test_a_subclass_of_a_registered_type_is_not_registered() -> None:
     assert digest(Tuned([1.0])) != digest(Model([1.0]))
 
 
@@ -469,7 +469,7 @@ def test_types_that_have_a_digest_cannot_be_registered(cls: type) -> None:
         register_digest(cls, repr)
 
 
-def test_registering_an_enclosing_class_changes_what_was_known_of_its_subclasses() -> None:
+def test_registering_a_base_class_updates_its_subclasses() -> None:
     class Base(list):  # type: ignore[type-arg]
         pass
 
@@ -493,7 +493,7 @@ def make(rate: Any) -> Callable[[int], Any]:
     return inner
 
 
-def test_functions_as_values_count_with_closure_and_defaults() -> None:
+def test_functions_as_values_count_with_their_closures_and_defaults() -> None:
     assert digest(make(1)) == digest(make(1))
     assert digest(make(1)) != digest(make(2))
     assert digest(scale) != digest(make(1))
@@ -510,7 +510,7 @@ def test_partials_methods_and_wrapped_functions_have_digests() -> None:
     assert digest(functools.lru_cache(scale)) == digest(scale)
 
 
-def test_a_function_of_the_standard_library_counts_by_name_and_not_by_source() -> None:
+def test_a_standard_library_function_counts_by_name_and_not_by_source() -> None:
     assert digest(textwrap_dedent()) == digest(textwrap_dedent())
     assert digest(operator.add) != digest(operator.sub)
 
@@ -521,7 +521,7 @@ def textwrap_dedent() -> Any:
     return textwrap.dedent
 
 
-def test_names_of_packages_are_those_they_offer_to_users() -> None:
+def test_objects_of_packages_have_the_names_that_users_import() -> None:
     pytest.importorskip("numpy")
     import concurrent.futures.thread
 
@@ -532,7 +532,7 @@ def test_names_of_packages_are_those_they_offer_to_users() -> None:
     def named(name: str) -> str:
         return blake3(b"type\0" + name.encode()).digest(20).hex()
 
-    assert digest(click.Command) == named("click:Command")  # it lies in click.core
+    assert digest(click.Command) == named("click:Command")  # defined in click.core
     assert digest(np.random.Generator) == named("numpy.random:Generator")
     assert digest(concurrent.futures.thread.ThreadPoolExecutor) == named("concurrent:ThreadPoolExecutor")
     assert digest(penstock.StoredResult) == named("penstock:StoredResult")
@@ -548,7 +548,7 @@ def test_types_and_typing_constructs_have_digests() -> None:
 
 
 @given(st.lists(st.text(), max_size=4), st.lists(st.text(), max_size=4), st.text(max_size=3), st.text(max_size=3))
-def test_combine_tells_apart_every_tag_and_every_list(one: list[str], other: list[str], a: str, b: str) -> None:
+def test_combine_distinguishes_tags_and_lists(one: list[str], other: list[str], a: str, b: str) -> None:
     assert (combine(a, one) == combine(b, other)) == ((a, one) == (b, other))
 
 
@@ -557,7 +557,7 @@ def test_combine_tells_apart_every_tag_and_every_list(one: list[str], other: lis
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_forked_child_of_a_process_that_hashed_much_can_hash_much() -> None:
+def test_a_process_that_has_hashed_much_can_fork_a_child_that_hashes_much() -> None:
     big = bytes(4 << 20)
     expected = digest(big)
     reader, writer = os.pipe()
@@ -577,7 +577,7 @@ def test_a_forked_child_of_a_process_that_hashed_much_can_hash_much() -> None:
     assert said.decode() == expected
 
 
-def test_digesting_works_where_no_array_package_is_installed() -> None:
+def test_digests_work_without_array_packages() -> None:
     code = (
         "import sys\n"
         "for name in ('numpy', 'pandas', 'polars', 'pyarrow', 'pydantic'): sys.modules[name] = None\n"
@@ -588,7 +588,7 @@ def test_digesting_works_where_no_array_package_is_installed() -> None:
     assert said.stdout.strip() == digest([1, {"a": 2.5}])
 
 
-def test_threads_can_digest_at_the_same_time() -> None:
+def test_threads_can_digest_concurrently() -> None:
     value = [{"a": list(range(100))}, Point(1)]
     found: list[str] = []
     threads = [threading.Thread(target=lambda: found.append(digest(value))) for _ in range(8)]
@@ -617,7 +617,7 @@ def test_pydantic_models_count_by_class_and_fields() -> None:
     assert digest(one) != digest(Other(name="a", sizes=(1,)))
 
 
-def test_which_fields_of_a_model_were_set_counts() -> None:
+def test_the_set_of_assigned_model_fields_counts() -> None:
     pydantic = pytest.importorskip("pydantic")
 
     class Patch(pydantic.BaseModel):  # type: ignore[misc,name-defined]
@@ -629,7 +629,7 @@ def test_which_fields_of_a_model_were_set_counts() -> None:
     assert digest(Patch(id=7)) == digest(Patch.model_validate({"id": 7}))
 
 
-def test_a_model_may_hold_arrays_and_what_pydantic_leaves_undefined() -> None:
+def test_a_model_can_hold_arrays_and_pydantics_undefined() -> None:
     pydantic = pytest.importorskip("pydantic")
     np = pytest.importorskip("numpy")
     from pydantic_core import PydanticUndefined
@@ -644,7 +644,7 @@ def test_a_model_may_hold_arrays_and_what_pydantic_leaves_undefined() -> None:
     assert digest([PydanticUndefined]) == digest([copy.deepcopy(PydanticUndefined)])
 
 
-def test_what_an_object_hides_from_its_equality_and_its_repr_counts() -> None:
+def test_attributes_hidden_from_equality_and_repr_count() -> None:
     @dataclasses.dataclass
     class Secretive:
         x: int
@@ -681,7 +681,7 @@ def test_msgspec_structs_count_by_class_and_fields() -> None:
 
 
 @pytest.mark.skipif(os.environ.get("PENSTOCK_CORE_ONLY") == "1", reason="the documentation is not beside these tests")
-def test_the_examples_in_the_specification_are_true() -> None:
+def test_the_examples_in_the_specification_are_correct() -> None:
     text = (FOLDER.parents[1] / "docs" / "keys.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(.+)` \| `([0-9a-f]{40})` \|$", text, flags=re.MULTILINE)
     assert len(rows) > 15
@@ -690,10 +690,10 @@ def test_the_examples_in_the_specification_are_true() -> None:
         assert digest(eval(expression, scope)) == expected
 
 
-def test_what_a_type_variable_stands_for_counts() -> None:
+def test_the_bound_of_a_type_variable_counts() -> None:
     import typing
 
-    kinds: Any = typing  # made at run time, as a library would
+    kinds: Any = typing  # made at run time, as a library does
     variables = [
         kinds.TypeVar("T"),
         kinds.TypeVar("T", bound=int),

@@ -1,4 +1,4 @@
-"""Who a task is where only its inputs are in the key: names where they say it, and what a callable holds where not."""
+"""The identity of a task whose key holds only its inputs: its name if that is unique, else what the callable holds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CONTEXT = KeyContext(run_id="r", flow_parameters={}, flow_name=None, file_digest
 
 
 def key(fn: Callable[..., Any], policy: CachePolicy = INPUTS, key_name: str | None = None) -> str | None:
-    """The cache key of a call with the same arguments each time."""
+    """Return the cache key of a call with the same arguments each time."""
     definition = TaskDefinition(fn, TaskOptions(cache_policy=policy, key_name=key_name))
     template = compile_template(policy, identity=definition.identity, fn=fn, parameters=["x"], context=CONTEXT)
     assert template is not None
@@ -132,14 +132,14 @@ PAIRS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
 
 @pytest.mark.parametrize("policy", [INPUTS, INPUTS + RUN_ID, CacheKey("v1")], ids=repr)
 @pytest.mark.parametrize("pair", PAIRS)
-def test_what_a_callable_is_bound_to_counts_whatever_the_policy(pair: str, policy: CachePolicy) -> None:
+def test_the_object_that_a_callable_is_bound_to_counts_under_any_policy(pair: str, policy: CachePolicy) -> None:
     one, another = PAIRS[pair]
     assert key(one(), policy) == key(one(), policy)
     assert key(one(), policy) != key(another(), policy)
 
 
 @pytest.mark.parametrize("held", [threading.Lock, lambda: iter([1]), lambda: io.StringIO("text")])
-def test_what_is_bound_and_has_no_digest_asks_for_a_key_name(held: Callable[[], Any]) -> None:
+def test_a_bound_object_without_a_digest_needs_a_key_name(held: Callable[[], Any]) -> None:
     fn = closing_over(held())
     with pytest.raises(DigestError) as caught:
         key(fn)
@@ -148,7 +148,7 @@ def test_what_is_bound_and_has_no_digest_asks_for_a_key_name(held: Callable[[], 
     assert key(fn, key_name="inner") == key(closing_over(2), key_name="inner")
 
 
-def test_the_hint_of_a_bound_object_asks_for_a_key_name_too() -> None:
+def test_the_hint_for_a_bound_object_suggests_a_key_name() -> None:
     class Plain:
         def price(self, x: int) -> int:
             return x
@@ -158,7 +158,7 @@ def test_the_hint_of_a_bound_object_asks_for_a_key_name_too() -> None:
     assert "key_name" in caught.value.hint
 
 
-def test_functions_and_classes_at_the_top_of_a_package_are_who_their_names_say() -> None:
+def test_top_level_functions_and_classes_are_identified_by_name() -> None:
     def changed(x: int, by: int = 1) -> int:
         return x
 
@@ -169,7 +169,7 @@ def test_functions_and_classes_at_the_top_of_a_package_are_who_their_names_say()
     assert key(len) != key(abs)
 
 
-def test_a_function_without_source_is_told_apart_by_its_byte_code() -> None:
+def test_a_function_without_source_is_identified_by_its_byte_code() -> None:
     def made(text: str) -> Any:
         scope: dict[str, Any] = {}
         exec(text, scope)
@@ -183,15 +183,15 @@ def test_a_function_without_source_is_told_apart_by_its_byte_code() -> None:
     )
 
 
-def test_what_code_digests_to_is_carried_to_where_it_has_no_source() -> None:
+def test_code_digests_travel_to_where_there_is_no_source() -> None:
     scope: dict[str, Any] = {"dataclasses": dataclasses}
     exec("@dataclasses.dataclass\nclass Shop:\n    tax: float\n    def __call__(self, x): return x", scope)
-    there, here = scope["Shop"](1), scope["Shop"](1)  # equal, and without a hash
+    there, here = scope["Shop"](1), scope["Shop"](1)  # equal and unhashable
     assert code_to_carry(there, INPUTS, ":".join(importable_name(there))).keys() == {"unnamed"}
     carry_code(here, {"unnamed": "c" * 40})
     assert code_digests(here, INPUTS, ":".join(importable_name(here))) == {"task_source": "c" * 40}
     assert code_digests(there, INPUTS, ":".join(importable_name(there))) != {"task_source": "c" * 40}
-    carry_code(len, {"unnamed": "c" * 40})  # told by its name: nothing is asked
+    carry_code(len, {"unnamed": "c" * 40})  # identified by name, so no digest is needed
     assert code_digests(len, INPUTS, "builtins:len") == {}
 
 
@@ -200,7 +200,7 @@ def test_what_code_digests_to_is_carried_to_where_it_has_no_source() -> None:
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ModuleType]]:
-    """Writes a module into a folder of its own and imports it, as another project would."""
+    """Write a module into its own folder and import it, as another project does."""
     before = set(sys.modules)
 
     def write(name: str, text: str, folder: str = "one") -> ModuleType:
@@ -231,7 +231,7 @@ def test_files_of_one_name_in_two_projects_do_not_share_results(load: Callable[.
     )
 
 
-def test_a_module_in_a_package_is_who_its_name_says(load: Callable[..., ModuleType]) -> None:
+def test_a_module_in_a_package_is_identified_by_its_name(load: Callable[..., ModuleType]) -> None:
     one = key(load("shop.main", "def load(x):\n    return x\n", "one").load)
     assert key(load("shop.main", "def load(x):\n    return -x\n", "two").load) == one
 
@@ -243,7 +243,7 @@ def _notebook(monkeypatch: pytest.MonkeyPatch, **names: Any) -> None:
     monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
 
 
-def test_a_notebook_is_called_by_its_file_where_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_is_identified_by_its_file_if_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     _notebook(monkeypatch)
     assert main_module_name() == "__main__"
@@ -252,7 +252,7 @@ def test_a_notebook_is_called_by_its_file_where_that_is_known(monkeypatch: pytes
     _notebook(monkeypatch, __vsc_ipynb_file__="/notebooks/prices.ipynb")
     assert main_module_name() == "prices.ipynb"
     monkeypatch.delitem(sys.modules, "ipykernel")
-    assert main_module_name() == "__main__"  # a program that a notebook started inherits its variables
+    assert main_module_name() == "__main__"  # a program that a notebook starts inherits its variables
 
 
 def test_cells_of_two_notebooks_do_not_share_results() -> None:
@@ -261,13 +261,13 @@ def test_cells_of_two_notebooks_do_not_share_results() -> None:
         exec(text, scope)
         return scope["load"]
 
-    with main_module("__main__"):  # no file is known
+    with main_module("__main__"):  # the file is unknown
         assert key(cell("def load(x): return x")) == key(cell("def load(x): return x"))
         assert key(cell("def load(x): return x")) != key(cell("def load(x): return -x"))
 
 
 @pytest.mark.slow
-def test_two_scripts_of_one_name_over_one_store_get_their_own_results_and_a_moved_one_its_old(tmp_path: Path) -> None:
+def test_scripts_of_one_name_have_their_own_results_and_a_moved_one_keeps_its_results(tmp_path: Path) -> None:
     text = """
         from penstock import INPUTS, flow, task
 
@@ -334,7 +334,7 @@ def test_helpers_classes_and_constants_of_a_moved_module_follow_its_key_name(
 # -- modules as values -----------------------------------------------------------------------------------------------
 
 
-def test_an_installed_module_counts_by_name_and_one_of_the_project_by_content(load: Callable[..., ModuleType]) -> None:
+def test_an_installed_module_counts_by_name_and_a_project_module_by_content(load: Callable[..., ModuleType]) -> None:
     assert digest(math) == digest(math)
     assert digest(math) != digest(os)
     one = digest(load("rules", "LIMIT = 1\n"))
@@ -344,7 +344,7 @@ def test_an_installed_module_counts_by_name_and_one_of_the_project_by_content(lo
 
 
 @pytest.mark.parametrize("policy", [INPUTS, TASK_SOURCE, TASK_CODE], ids=repr)
-def test_a_module_may_be_imported_where_a_task_is_made(load: Callable[..., ModuleType], policy: CachePolicy) -> None:
+def test_a_module_can_be_imported_where_a_task_is_defined(load: Callable[..., ModuleType], policy: CachePolicy) -> None:
     def make(rules: ModuleType) -> Callable[..., Any]:
         import math
 

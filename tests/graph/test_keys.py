@@ -1,4 +1,4 @@
-"""Cache keys and recipe keys: what they are made of, and that the parts and the key agree."""
+"""Cache keys and recipe keys: what they consist of, and that parts and key agree."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def key(policy: CachePolicy, args: Mapping[str, Any] | None = None, **compile_wi
 
 
 def golden_keys() -> dict[str, str | None]:
-    """Keys that are written down. The file is read by the tests of all graph keys."""
+    """Recorded keys. All tests of keys in this folder read this file."""
     ref = compiled(INPUTS)
     return {
         "inputs": key(INPUTS),
@@ -93,7 +93,7 @@ def test_keys_are_the_golden_ones_on_every_python() -> None:
     assert golden_keys() == json.loads(text)["keys"]
 
 
-# -- what a key is made of -------------------------------------------------------------------------------------------
+# -- the components of a key -----------------------------------------------------------------------------------------
 
 
 def test_no_cache_has_no_template() -> None:
@@ -101,7 +101,7 @@ def test_no_cache_has_no_template() -> None:
 
 
 @pytest.mark.parametrize("policy", [INPUTS, TASK_SOURCE, RUN_ID, CacheKey("v"), CacheKeyFnPolicy(lambda c, p: "k")])
-def test_the_tasks_identity_is_part_of_every_key(policy: CachePolicy) -> None:
+def test_the_identity_of_the_task_is_part_of_every_key(policy: CachePolicy) -> None:
     assert key(policy, identity="a:f") != key(policy, identity="b:f")
 
 
@@ -111,11 +111,11 @@ def test_each_input_counts_and_an_excluded_one_does_not() -> None:
     assert key(INPUTS - "y") != key(INPUTS - "y", arguments(x=2))
 
 
-def test_inputs_that_change_places_change_the_key() -> None:
+def test_swapping_inputs_changes_the_key() -> None:
     assert key(INPUTS, arguments(x=1, y=2)) != key(INPUTS, arguments(x=2, y=1))
 
 
-def test_an_excluded_input_may_be_what_has_no_digest() -> None:
+def test_an_excluded_input_needs_no_digest() -> None:
     items = iter([1])
     assert key(INPUTS - "y", arguments(y=items)) == key(INPUTS - "y")
     assert list(items) == [1]
@@ -136,7 +136,7 @@ def test_an_unknown_name_is_an_error_when_the_policy_meets_the_task() -> None:
         compile_template(NO_CACHE - "typo", identity="m:f", fn=task, parameters=["x"], context=CONTEXT)
 
 
-def test_source_counts_with_task_source_only() -> None:
+def test_source_counts_only_with_task_source() -> None:
     def other(x: Any, y: Any = 1, path: Any = None) -> Any:
         return y, x, path
 
@@ -152,7 +152,7 @@ def test_a_renamed_task_that_keeps_its_identity_keeps_its_key() -> None:
     assert key(DEFAULT) == key(DEFAULT, fn=renamed)
 
 
-def test_the_run_counts_with_run_id_only() -> None:
+def test_the_run_counts_only_with_run_id() -> None:
     other = replace(CONTEXT, run_id="run-2")
     assert key(INPUTS) == key(INPUTS, context=other)
     assert key(RUN_ID) != key(RUN_ID, context=other)
@@ -160,7 +160,7 @@ def test_the_run_counts_with_run_id_only() -> None:
     assert not compiled(INPUTS).private
 
 
-def test_flow_parameters_count_with_flow_parameters_only() -> None:
+def test_flow_parameters_count_only_with_flow_parameters() -> None:
     other = replace(CONTEXT, flow_parameters={"day": "tue"})
     assert key(INPUTS) == key(INPUTS, context=other)
     assert key(FLOW_PARAMETERS) != key(FLOW_PARAMETERS, context=other)
@@ -184,14 +184,14 @@ def test_constants_count_as_a_set() -> None:
     assert key(CacheKey("a") + CacheKey("b")) == key(CacheKey("b") + CacheKey("a"))
 
 
-def test_policies_that_are_equal_give_one_key() -> None:
+def test_equal_policies_give_the_same_key() -> None:
     assert key(INPUTS + TASK_SOURCE + RUN_ID) == key(RUN_ID + INPUTS + DEFAULT)
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
-def test_equal_data_at_another_path_hits() -> None:
+def test_equal_data_at_another_path_is_a_hit() -> None:
     policy = INPUTS - "path" + Files(parameter="path")
     assert key(policy, arguments(path="data/a.csv")) == key(policy, arguments(path=Path("elsewhere/a.csv")))
     assert key(policy, arguments(path="data/a.csv")) != key(policy, arguments(path="data/b.csv"))
@@ -202,7 +202,7 @@ def test_without_the_exclusion_the_path_counts_too() -> None:
     assert key(policy, arguments(path="data/a.csv")) != key(policy, arguments(path="elsewhere/a.csv"))
 
 
-def test_a_list_of_files_counts_in_order_and_none_is_no_file() -> None:
+def test_a_list_of_files_counts_in_order_and_none_means_no_file() -> None:
     policy = Files(parameter="path")
     given: tuple[Any, ...] = (["data/a.csv", "data/b.csv"], ["data/b.csv", "data/a.csv"], ["data/a.csv"], [], None)
     assert len({key(policy, arguments(path=paths)) for paths in given}) == len(given)
@@ -213,7 +213,7 @@ def test_a_parameter_that_names_no_file_is_an_error() -> None:
         key(Files(parameter="path"), arguments(path=3))
 
 
-def test_a_pattern_follows_contents_names_and_number_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pattern_depends_on_contents_names_and_number_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [key(Files("data/*.csv"))]
     for path, content in (("data/a.csv", "new"), ("data/c.csv", "1"), ("data/note.txt", "new")):
         monkeypatch.setitem(DISK, path, content)
@@ -224,7 +224,7 @@ def test_a_pattern_follows_contents_names_and_number_of_files(monkeypatch: pytes
     assert key(Files("data/*.csv")) not in found
 
 
-def test_a_lister_of_files_that_breaks_its_promise_is_an_error() -> None:
+def test_a_file_lister_that_breaks_its_promise_is_an_error() -> None:
     context = replace(CONTEXT, expand=lambda pattern: ["/abs/data/a.csv"], file_digest=lambda path: "ab" * 20)
     with pytest.raises(ValueError, match="does not begin with"):
         compiled(Files("data/*.csv"), context=context)
@@ -238,7 +238,7 @@ def test_two_files_that_swap_their_contents_change_the_key(monkeypatch: pytest.M
     assert key(policy) != before
 
 
-def test_the_files_of_a_key_are_listed_so_that_a_worker_can_look_again() -> None:
+def test_the_files_of_a_key_are_listed_for_the_worker_to_check() -> None:
     template = compiled(Files("data/*.csv") + Files(parameter="path"))
     fixed = (("data/a.csv", file_digest("data/a.csv")), ("data/b.csv", file_digest("data/b.csv")))
     assert template.files == fixed
@@ -248,7 +248,7 @@ def test_the_files_of_a_key_are_listed_so_that_a_worker_can_look_again() -> None
     )
 
 
-def test_a_file_that_cannot_be_read_is_the_readers_error() -> None:
+def test_the_error_for_an_unreadable_file_is_that_of_its_reader() -> None:
     with pytest.raises(KeyError):
         compiled(Files("data/missing.csv"))
 
@@ -261,7 +261,7 @@ POLICIES = st.lists(st.sampled_from(PARTS), min_size=1).map(lambda policies: sum
 
 
 @given(POLICIES, st.integers() | st.text(), st.lists(st.integers()))
-def test_the_key_is_made_of_exactly_the_parts(policy: CachePolicy, x: Any, y: Any) -> None:
+def test_the_key_consists_exactly_of_its_parts(policy: CachePolicy, x: Any, y: Any) -> None:
     template = compiled(policy)
     given_arguments = arguments(x, y, "data/a.csv")
     parts = template.parts(given_arguments)
@@ -270,7 +270,7 @@ def test_the_key_is_made_of_exactly_the_parts(policy: CachePolicy, x: Any, y: An
     assert KeyTemplate.key_from_parts(dict(reversed(parts.items()))) == template.cache_key(given_arguments)
 
 
-def test_parts_say_what_they_are() -> None:
+def test_parts_are_labelled() -> None:
     template = compiled(INPUTS - "path" + RUN_ID + FLOW_PARAMETERS + CacheKey("v2") + Files("data/a.csv"))
     assert template.parts(arguments(1, 2)) == {
         "task": "shop:task",
@@ -301,7 +301,7 @@ def test_different_parts_make_different_keys(one: dict[str, str], other: dict[st
 # -- refs and recipes ------------------------------------------------------------------------------------------------
 
 
-def test_a_value_and_a_node_that_gives_it_share_the_cache_key() -> None:
+def test_a_value_and_a_node_that_returns_it_have_the_same_cache_key() -> None:
     template = compiled(INPUTS)
     assert template.cache_key(arguments(x=Ref(3)), lambda _: digest(42)) == template.cache_key(arguments(x=42))
     assert template.cache_key(arguments(x=[Ref(3), 1]), lambda _: digest(42)) == template.cache_key(
@@ -309,7 +309,7 @@ def test_a_value_and_a_node_that_gives_it_share_the_cache_key() -> None:
     )
 
 
-def test_a_recipe_key_follows_the_recipes_above_it() -> None:
+def test_a_recipe_key_depends_on_the_recipes_upstream() -> None:
     template = compiled(INPUTS)
     one, other = (
         template.recipe_key(arguments(x=Ref(0)), lambda _, recipe=recipe: recipe) for recipe in ("aa" * 20, "bb" * 20)
@@ -322,7 +322,7 @@ def test_a_recipe_key_is_never_a_cache_key() -> None:
     assert template.recipe_key(arguments(), lambda _: "") != template.cache_key(arguments())
 
 
-def test_an_edit_upstream_changes_recipes_all_the_way_down() -> None:
+def test_an_edit_upstream_changes_all_recipes_downstream() -> None:
     def first(x: Any, y: Any = 1, path: Any = None) -> Any:
         return x
 
@@ -344,7 +344,7 @@ def test_an_edit_upstream_changes_recipes_all_the_way_down() -> None:
 
 
 @pytest.mark.parametrize("policy", [CacheKeyFnPolicy(lambda c, p: "k"), Files(parameter="path")])
-def test_a_key_that_needs_values_has_no_recipe_while_they_are_not_there(policy: CachePolicy) -> None:
+def test_a_key_that_needs_values_has_no_recipe_before_they_exist(policy: CachePolicy) -> None:
     template = compiled(policy + INPUTS)
     waiting = arguments(x=[{"a": Ref(0)}], path="data/a.csv")
     assert template.needs_values
@@ -371,7 +371,7 @@ def test_a_key_function_sees_what_prefects_examples_use() -> None:
     assert seen == ["task", task, "shop:task", "run-1", "run-1", arguments(), arguments()]
 
 
-def test_the_answer_of_a_key_function_is_the_key_with_the_identity() -> None:
+def test_the_key_combines_the_result_of_a_key_function_and_the_identity() -> None:
     policy = CacheKeyFnPolicy(lambda context, parameters: f"x={parameters['x']}")
     assert key(policy) == key(policy, arguments(y=99))
     assert key(policy) != key(policy, arguments(x=99))
@@ -384,7 +384,7 @@ def test_none_from_a_key_function_means_do_not_cache() -> None:
     assert template.recipe_key(arguments(), lambda _: "") is None
 
 
-def test_a_key_function_that_answers_no_string_is_an_error() -> None:
+def test_a_key_function_that_returns_no_string_is_an_error() -> None:
     with pytest.raises(PolicyError, match="returned int"):
         key(CacheKeyFnPolicy(lambda context, parameters: 5))  # type: ignore[arg-type,return-value]
 
@@ -399,30 +399,30 @@ def test_a_key_function_cannot_change_the_arguments() -> None:
     assert given_arguments == arguments()
 
 
-def test_task_input_hash_follows_task_and_inputs() -> None:
+def test_task_input_hash_depends_on_task_and_inputs() -> None:
     policy = CacheKeyFnPolicy(task_input_hash)
     assert key(policy) == key(policy)
     assert key(policy) != key(policy, arguments(y=2))
 
 
-def test_the_id_of_a_task_run_differs_by_call_and_run_and_not_by_process() -> None:
+def test_the_id_of_a_task_run_depends_on_call_and_run_but_not_on_process() -> None:
     policy = CacheKeyFnPolicy(lambda context, parameters: context.task_run.id)
     assert key(policy) == key(policy)
     assert key(policy) != key(policy, arguments(x=2))
     assert key(policy) != key(policy, context=replace(CONTEXT, run_id="run-2"))
 
 
-# -- templates travel ------------------------------------------------------------------------------------------------
+# -- pickled templates -----------------------------------------------------------------------------------------------
 
 
-def test_a_template_pickles_small_and_computes_the_same_keys_elsewhere() -> None:
+def test_a_template_has_a_small_pickle_and_computes_the_same_keys_elsewhere() -> None:
     template = compiled(DEFAULT + Files("data/*.csv"))
     packed = pickle.dumps(template)
     assert len(packed) < 1000
     assert pickle.loads(packed).cache_key(arguments()) == template.cache_key(arguments())
 
 
-def test_a_template_with_a_key_function_travels_by_cloudpickle() -> None:
+def test_a_template_with_a_key_function_is_pickled_by_cloudpickle() -> None:
     template = compiled(CacheKeyFnPolicy(lambda context, parameters: f"{context.task.name}-{parameters['x']}"))
     assert pickle.loads(cloudpickle.dumps(template)).cache_key(arguments()) == template.cache_key(arguments())
 
@@ -445,7 +445,7 @@ def test_a_worker_digests_the_drivers_classes_under_the_drivers_name(
     assert template.cache_key(arguments(x=Config)) == there
 
 
-def test_the_attributes_of_a_template_say_what_it_is() -> None:
+def test_the_attributes_of_a_template_describe_it() -> None:
     template = compiled(INPUTS + RUN_ID)
     assert template.identity == "shop:task"
     assert template.static == (("run_id", "run-1"), ("task", "shop:task"))
@@ -475,7 +475,7 @@ def test_a_key_can_be_computed_from_the_specification_alone() -> None:
     assert key(INPUTS - "path" + RUN_ID + FLOW_PARAMETERS + CacheKey("v2"), arguments(x=[1, 1])) == hashed(data).hex()
 
 
-def test_functions_of_one_factory_are_told_apart_by_the_plain_values_they_close_over() -> None:
+def test_functions_of_one_factory_differ_by_the_plain_values_in_their_closures() -> None:
     def make(scale: int) -> Callable[..., Any]:
         log: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Large arguments: taken, hashed and sent once for all calls that are given the same object, and never a stale one."""
+"""Large arguments are captured, hashed and sent once for all calls with the same object, and are never stale."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def polars_frame() -> Any:
 
 
 def change(value: Any) -> None:
-    """Change it in place, as little as can be."""
+    """Make the smallest change in place."""
     if isinstance(value, set):
         value.remove(3)
         value.add(-1)
@@ -92,7 +92,7 @@ def test_a_change_between_two_calls_is_a_new_value(make: Callable[[], Any]) -> N
 
 
 @pytest.mark.parametrize("make", WRITABLE)
-def test_what_a_call_does_to_its_large_argument_no_other_sees(make: Callable[[], Any]) -> None:
+def test_changes_a_call_makes_to_its_large_argument_stay_in_that_call(make: Callable[[], Any]) -> None:
     value = make()
     kept, was = snapshots().take(value), digest(value)
     change(kept.take())
@@ -101,7 +101,7 @@ def test_what_a_call_does_to_its_large_argument_no_other_sees(make: Callable[[],
 
 
 @pytest.mark.needs("numpy")
-def test_a_zero_that_changes_its_sign_is_a_change() -> None:
+def test_a_changed_sign_of_zero_is_a_change() -> None:
     import numpy
 
     value, taken = numpy.zeros(N), snapshots()
@@ -111,7 +111,7 @@ def test_a_zero_that_changes_its_sign_is_a_change() -> None:
 
 
 @pytest.mark.needs("numpy")
-def test_a_view_that_only_others_can_write_through_is_copied() -> None:
+def test_a_view_that_others_can_write_through_is_copied() -> None:
     import numpy
 
     base = numpy.zeros(N)
@@ -131,7 +131,7 @@ def test_small_values_and_arrays_of_objects_are_captured_with_each_call() -> Non
         assert type(capture(value, taken.take)) is not Large
 
 
-def test_a_large_argument_travels_by_name() -> None:
+def test_a_large_argument_is_sent_by_name() -> None:
     kept = snapshots().take(b"x" * N)
     digest(kept)
     kept.handle = "there"

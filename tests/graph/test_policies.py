@@ -1,4 +1,4 @@
-"""The algebra of cache policies, and what is refused."""
+"""The algebra of cache policies, and the combinations that are refused."""
 
 from __future__ import annotations
 
@@ -77,34 +77,34 @@ def test_excluding_commutes_with_adding(a: CachePolicy, b: CachePolicy) -> None:
 
 
 @given(atoms, atoms)
-def test_equal_policies_have_equal_hashes_and_reprs_tell_others_apart(a: CachePolicy, b: CachePolicy) -> None:
+def test_equal_policies_have_equal_hashes_and_different_ones_different_reprs(a: CachePolicy, b: CachePolicy) -> None:
     assert (a == b) == (repr(a) == repr(b))
     if a == b:
         assert hash(a) == hash(b)
 
 
 @given(atoms, atoms)
-def test_policies_pickle_to_equals(a: CachePolicy, b: CachePolicy) -> None:
+def test_a_pickled_policy_equals_the_original(a: CachePolicy, b: CachePolicy) -> None:
     assert pickle.loads(pickle.dumps(a + b)) == a + b
 
 
 @given(atoms, atoms)
-def test_the_repr_is_true(a: CachePolicy, b: CachePolicy) -> None:
+def test_the_repr_evaluates_to_an_equal_policy(a: CachePolicy, b: CachePolicy) -> None:
     assert eval(repr(a + b)) == a + b
 
 
-def test_the_default_is_inputs_source_and_run() -> None:
+def test_the_default_combines_inputs_source_and_run() -> None:
     assert repr(DEFAULT) == "INPUTS + TASK_SOURCE + RUN_ID"
     assert DEFAULT == RUN_ID + TASK_SOURCE + INPUTS
 
 
-def test_no_cache_alone_caches_nothing() -> None:
+def test_only_no_cache_turns_caching_off() -> None:
     assert not NO_CACHE.caches
     assert NONE is NO_CACHE
     assert INPUTS.caches
 
 
-def test_configuring_gives_a_copy_that_survives_plus_and_minus() -> None:
+def test_configure_returns_a_copy_that_keeps_its_settings_in_sums_and_differences() -> None:
     manager = object()
     configured = INPUTS.configure(isolation_level="SERIALIZABLE", lock_manager=manager, key_storage="keys")
     assert INPUTS.isolation_level is None
@@ -114,7 +114,7 @@ def test_configuring_gives_a_copy_that_survives_plus_and_minus() -> None:
         assert policy.key_storage == "keys"
 
 
-def test_configuring_one_setting_leaves_the_others() -> None:
+def test_configuring_one_setting_keeps_the_others() -> None:
     policy = INPUTS.configure(key_storage="keys").configure(isolation_level=IsolationLevel.READ_COMMITTED)
     assert policy.key_storage == "keys"
     assert policy != INPUTS.configure(key_storage="keys")
@@ -140,7 +140,7 @@ def test_an_unhashable_lock_manager_does_not_make_a_policy_unhashable() -> None:
     assert policy != INPUTS.configure(lock_manager=[2])
 
 
-def test_an_unknown_isolation_level_is_an_error_that_lists_the_known() -> None:
+def test_the_error_for_an_unknown_isolation_level_lists_the_known_ones() -> None:
     with pytest.raises(PolicyError) as caught:
         INPUTS.configure(isolation_level="serialisable")
     assert "SERIALIZABLE" in caught.value.hint
@@ -152,7 +152,7 @@ def test_two_key_functions_cannot_be_added() -> None:
     assert CacheKeyFnPolicy(my_key) + CacheKeyFnPolicy(cache_key_fn=my_key) == CachePolicy.from_cache_key_fn(my_key)
 
 
-def test_an_excluded_name_the_task_does_not_have_is_an_error_with_a_suggestion() -> None:
+def test_excluding_a_name_the_task_lacks_is_an_error_with_a_suggestion() -> None:
     with pytest.raises(PolicyError) as caught:
         (INPUTS - "debgu").check_parameters(["x", "debug"], task="train")
     assert caught.value.what == "'train' has no parameter 'debgu'"
@@ -161,19 +161,19 @@ def test_an_excluded_name_the_task_does_not_have_is_an_error_with_a_suggestion()
     assert caught.value.data["parameters"] == ["x", "debug"]
 
 
-def test_a_file_parameter_the_task_does_not_have_is_an_error() -> None:
+def test_a_file_parameter_the_task_lacks_is_an_error() -> None:
     with pytest.raises(PolicyError, match="no parameter 'path'"):
         Files(parameter="path").check_parameters([], task="read")
 
 
-def test_names_the_task_has_are_fine() -> None:
+def test_names_the_task_has_are_accepted() -> None:
     (INPUTS - "debug" + Files(parameter="path")).check_parameters(["path", "debug"], task="read")
 
 
 @pytest.mark.parametrize(
     "make", [lambda: Files(), lambda: Files("a", parameter="b"), lambda: CacheKey(2), lambda: CacheKeyFnPolicy(None)]
 )
-def test_policies_that_make_no_sense_are_refused(make: Any) -> None:
+def test_invalid_policies_are_refused(make: Any) -> None:
     with pytest.raises(PolicyError):
         make()
 
@@ -186,6 +186,6 @@ def test_only_policies_can_be_added_and_only_names_subtracted(other: Any) -> Non
         INPUTS - INPUTS  # type: ignore[operator]
 
 
-def test_policies_do_not_change() -> None:
+def test_policies_are_immutable() -> None:
     with pytest.raises(AttributeError):
         INPUTS.key_storage = "x"  # type: ignore[misc]

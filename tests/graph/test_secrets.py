@@ -48,7 +48,7 @@ def test_names_of_secrets(name: str) -> None:
         *("token_path", "password_file", "secret_name", "author", "path", "passes", "compass", "bypass", "pass_rate"),
     ],
 )
-def test_names_of_what_is_no_secret(name: str) -> None:
+def test_names_that_do_not_mean_secrets(name: str) -> None:
     assert not is_secret_name(name)
 
 
@@ -69,7 +69,7 @@ def test_names_of_what_is_no_secret(name: str) -> None:
         ("see http://host:80/path", "see http://host:80/path"),
     ],
 )
-def test_texts_without_what_looks_like_a_secret(text: str, expected: str) -> None:
+def test_texts_without_secrets_are_unchanged(text: str, expected: str) -> None:
     assert redacted_text(text) == expected
 
 
@@ -80,13 +80,13 @@ def test_the_secrets_of_a_run_are_found_in_its_texts() -> None:
     assert redact("abc-123-xyz of me: s3cr3t!, ab, 5") == "*** of me: ***, ab, 5"
 
 
-def test_no_text_takes_long_to_redact() -> None:
+def test_every_text_is_redacted_quickly() -> None:
     for unit in ("a-", "://", "a://b:", "password", "token=", "'password' : ", "bearer ", "a", "=", '"'):
         redacted_text(unit * (200_000 // len(unit)))
 
 
 @pytest.mark.needs("pydantic")
-def test_values_that_say_that_they_are_secret() -> None:
+def test_values_of_secret_types() -> None:
     from pydantic import BaseModel, SecretBytes, SecretStr
 
     class Login(BaseModel):
@@ -145,7 +145,7 @@ def records(settings: Settings) -> list[ResultRecord]:
     return list(current_records(ResultStore(open_store(settings.store))))
 
 
-def test_no_record_tells_which_secret_it_was(settings: Settings) -> None:
+def test_no_record_reveals_the_secret(settings: Settings) -> None:
     fetching.run_with({"token": SECRET}, settings=settings).result()
     (record,) = records(settings)
     assert record.key_parts["inputs"]["day"] == digest(1)
@@ -182,7 +182,7 @@ def test_a_secret_value_is_keyed_whatever_its_name(settings: Settings, runner: s
     assert record.key_parts["inputs"]["login"] != digest(SecretStr(SECRET))
 
 
-def test_every_store_has_its_own_salt_and_a_plan_makes_none(settings: Settings, tmp_path: Path) -> None:
+def test_every_store_has_its_own_salt_and_a_plan_creates_none(settings: Settings, tmp_path: Path) -> None:
     fetching.plan_with({"token": SECRET}, settings=settings)
     assert not Path(settings.store).exists()
     fetching.run_with({"token": SECRET}, settings=settings).result()
@@ -199,14 +199,14 @@ def test_copies_are_found_in_a_store_that_had_no_salt(settings: Settings, tmp_pa
     assert len(runs) == 1
 
 
-def test_a_salt_that_somebody_wrote_over_is_told(settings: Settings) -> None:
+def test_an_overwritten_salt_is_reported(settings: Settings) -> None:
     store = open_store(settings.store)
     store.put(SALT_NAME, b"not a salt")
     with pytest.raises(Exception, match="salt of the store is damaged"):
         salt_of(store, make=True)
 
 
-def test_where_there_is_no_secret_no_salt_is_made(settings: Settings) -> None:
+def test_no_salt_is_made_without_a_secret(settings: Settings) -> None:
     @task(cache_policy=INPUTS)
     def plain(day: int) -> int:
         return day
@@ -219,7 +219,7 @@ def test_where_there_is_no_secret_no_salt_is_made(settings: Settings) -> None:
     assert not (Path(settings.store) / SALT_NAME).exists()
 
 
-def test_redacting_leaves_ordinary_texts_alone() -> None:
+def test_redaction_leaves_ordinary_texts_unchanged() -> None:
     chosen = random.Random(7)
     for _ in range(200):
         text = "".join(chosen.choices(string.ascii_letters + "   \n", k=200))

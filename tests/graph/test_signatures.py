@@ -1,4 +1,4 @@
-"""Signatures: arguments by name, and back as they were written."""
+"""Bindings: arguments by name, and the call as it was written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def wrapped(fn: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def test_arguments_come_back_as_any_function_takes_them() -> None:
+def test_bound_arguments_can_be_passed_to_any_function() -> None:
     signature = Signature(shown)
     bound = signature.bind("shown", (1, 2, 4, 5), {"c": 6, "d": 7})
     assert bound == {"a": 1, "b": 2, "rest": (4, 5), "c": 6, "more": {"d": 7}}
@@ -38,7 +38,7 @@ def test_arguments_come_back_as_any_function_takes_them() -> None:
 @pytest.mark.parametrize(
     ("args", "kwargs"), [((1,), {}), ((1, 2), {}), ((), {"x": 1}), ((1,), {"y": 2}), ((), {"y": 2, "x": 1})]
 )
-def test_a_wrapper_is_called_as_its_caller_wrote(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def test_a_wrapper_is_called_as_the_caller_wrote(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     @wrapped
     def fn(x: int, y: int = 0) -> None:
         pass
@@ -53,12 +53,12 @@ def test_a_plain_function_needs_no_style() -> None:
     assert Signature(shown).style((1, 2), {}) is None
 
 
-def test_a_builtin_that_says_nothing_takes_anything() -> None:
+def test_a_builtin_without_a_signature_accepts_anything() -> None:
     signature = Signature(max)
     assert signature.call(max, signature.bind("max", (1, 5), {"key": lambda x: -x})) == 1
 
 
-def test_a_signature_is_read_again_where_it_is_unpickled() -> None:
+def test_a_binding_reads_the_signature_again_when_unpickled() -> None:
     again = pickle.loads(pickle.dumps(Signature(shown)))
     assert again.parameters == ("a", "b", "rest", "c", "more")
     assert signature_of(shown).bind("shown", (1, 2), {})["c"] == 3
@@ -68,7 +68,7 @@ def test_a_signature_is_read_again_where_it_is_unpickled() -> None:
         again.anything  # noqa: B018
 
 
-def test_a_task_that_reaches_itself_keeps_its_defaults_and_the_digests_of_its_code() -> None:
+def test_a_task_that_refers_to_itself_keeps_its_defaults_and_code_digests() -> None:
     again = cloudpickle.loads(cloudpickle.dumps(_by_value()))
     assert again(3) == 7
     assert again.definition.signature.bind("counts", (1,), {}) == {"n": 1, "step": 2}
@@ -79,7 +79,7 @@ def test_a_task_that_reaches_itself_keeps_its_defaults_and_the_digests_of_its_co
 
 
 def _by_value() -> Any:
-    """A task that no module holds, so that it travels by value."""
+    """A task that belongs to no module, so that it is pickled by value."""
 
     @task(cache_policy=INPUTS + TASK_SOURCE + TASK_CODE, persist_result=False)
     def counts(n: int, step: int = 2) -> int:

@@ -1,4 +1,4 @@
-"""Digests where something is as small as it can be: one element, one byte, no dimension, the last bytes of a block."""
+"""Digests of the smallest cases: one element, one byte, no dimension, the last bytes of a block."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from penstock.graph.carried import _carried, carry_code
 
 
 @pytest.mark.needs("numpy")
-def test_arrays_of_one_element_differ_by_it() -> None:
+def test_arrays_with_one_element_differ_by_it() -> None:
     import numpy as np
 
     assert digest(np.array([1])) != digest(np.array([2]))
     assert digest(np.array(1)) != digest(np.array(2))
-    for big in ([1], [2]):  # read element by element: the machine has them the other way round
+    for big in ([1], [2]):  # read element by element, because the byte order is not the machine's
         assert digest(np.array(big, dtype=">i4")) == digest(np.array(big, dtype="<i4"))
     nans = [np.array([complex(real, float("nan"))]) for real in (1, 2)]
     assert digest(nans[0]) == digest(nans[0].copy()) != digest(nans[1])
@@ -42,7 +42,7 @@ def test_arrays_of_one_element_differ_by_it() -> None:
 
 @pytest.mark.needs("numpy")
 @pytest.mark.parametrize("dtype", ["u1", "i1", "?", "S1"])
-def test_arrays_of_single_bytes_differ_by_them(dtype: str) -> None:
+def test_arrays_of_single_bytes_differ_by_content(dtype: str) -> None:
     import numpy as np
 
     one, other = np.array([0, 1, 1], dtype=dtype), np.array([1, 0, 1], dtype=dtype)
@@ -51,7 +51,7 @@ def test_arrays_of_single_bytes_differ_by_them(dtype: str) -> None:
 
 
 @pytest.mark.needs("numpy")
-def test_a_change_in_the_last_bytes_of_an_array_is_seen() -> None:
+def test_a_change_in_the_last_bytes_of_an_array_is_noticed() -> None:
     import numpy as np
 
     array = np.arange(19, dtype="u1")
@@ -62,14 +62,14 @@ def test_a_change_in_the_last_bytes_of_an_array_is_seen() -> None:
 
 
 @pytest.mark.needs("numpy")
-def test_arrays_without_a_dimension_or_an_element_are_not_compared_but_digested() -> None:
+def test_arrays_without_dimensions_or_elements_are_digested_not_compared() -> None:
     import numpy as np
 
     for array in (np.array(1.5), np.zeros((0, 3))):
         assert not _same_array(np, array, array.copy())
 
 
-def test_code_with_another_zero_is_other_code() -> None:
+def test_code_with_another_sign_of_zero_differs() -> None:
     def constants(text: str) -> types.CodeType:
         return compile(text, "there", "exec")
 
@@ -79,7 +79,7 @@ def test_code_with_another_zero_is_other_code() -> None:
     assert same_code(constants("x in {'a', 'b', 'c'}"), constants("x in {'c', 'b', 'a'}"))
 
 
-def test_docstrings_are_no_behaviour_and_constants_are() -> None:
+def test_docstrings_do_not_count_and_constants_do() -> None:
     def made(text: str) -> types.FunctionType:
         scope: dict[str, types.FunctionType] = {}
         exec(text, scope)
@@ -92,7 +92,7 @@ def test_docstrings_are_no_behaviour_and_constants_are() -> None:
 
     plain = behaviour_digest(made("def f(x):\n    def g(y): return y + 1\n    return g(x)\n"))
     assert behaviour_digest(told("Tell.", "More.")) == behaviour_digest(told("Say.", "Else."))
-    if sys.version_info < (3, 14):  # since then, code without a docstring has no place for one
+    if sys.version_info < (3, 14):  # since then, code without a docstring has no constant for it
         assert behaviour_digest(told("Tell.", "More.")) == plain
     assert behaviour_digest(made("def f(x):\n    def g(y): return y + 2\n    return g(x)\n")) != plain
 
@@ -104,7 +104,7 @@ def test_an_import_of_a_submodule_in_a_function_binds_its_package() -> None:
     assert _imports_in(function) == {"os": ("os", None), "dom": ("xml.dom", None)}
 
 
-def test_how_a_python_cuts_the_text_of_an_f_string_does_not_count() -> None:
+def test_how_a_python_version_splits_f_strings_does_not_count() -> None:
     def text(*parts: str) -> ast.Module:
         tree = ast.parse("x = f'{a}'")
         node = tree.body[0]
@@ -122,11 +122,11 @@ def test_how_a_python_cuts_the_text_of_an_f_string_does_not_count() -> None:
     assert encoded(text("one")) != encoded(text("two"))
 
 
-def test_a_zone_of_pytz_without_a_name_is_known_by_its_offset() -> None:
+def test_a_pytz_zone_without_a_name_is_known_by_its_offset() -> None:
     import datetime
 
     class Fixed(datetime.tzinfo):
-        """As `pytz.FixedOffset`, which need not be installed."""
+        """A stand-in for `pytz.FixedOffset`, which need not be installed."""
 
         zone = None
 
@@ -137,7 +137,7 @@ def test_a_zone_of_pytz_without_a_name_is_known_by_its_offset() -> None:
     assert zone_name(Fixed()) == zone_name(datetime.timezone(datetime.timedelta(hours=2))) == "UTC+02:00"
 
 
-def test_of_the_cells_that_define_a_class_the_newest_that_may_have_made_it_counts() -> None:
+def test_the_newest_cell_that_can_have_made_a_class_defines_it() -> None:
     def cell(value: object) -> ast.ClassDef:
         (statement,) = ast.parse(f"class Shop:\n    tax = {value!r}").body
         assert isinstance(statement, ast.ClassDef)
@@ -150,11 +150,11 @@ def test_of_the_cells_that_define_a_class_the_newest_that_may_have_made_it_count
     assert newest_fit(made(1), [one, two]) == [one]
     assert newest_fit(made(1), [one, two, again]) == [again]
     assert newest_fit(made(True), [one, two]) == []
-    # A decorator made something else of the constant: it says nothing.
+    # A decorator replaced the constant, so it excludes no cell.
     assert newest_fit(made(property(lambda self: 1)), [one, two]) == [two]
 
 
-def test_behind_a_task_and_an_installed_decorator_is_the_function() -> None:
+def test_the_function_behind_a_task_and_an_installed_decorator_is_found() -> None:
     def body(x: int) -> int:
         return x
 
@@ -162,12 +162,12 @@ def test_behind_a_task_and_an_installed_decorator_is_the_function() -> None:
     assert behind(task(body), is_project_module) is body
     assert behind(task(wrapped), is_project_module) is body
     assert behind(body, is_project_module) is body
-    # An object with an `fn` of its own is no task, and is looked at as a whole.
+    # An object with its own attribute `fn` is not a task, and counts as a whole.
     other = types.SimpleNamespace(fn=body)
     assert behind(other, is_project_module) is other
 
 
-def test_a_callable_object_of_the_project_is_its_state_and_its_code() -> None:
+def test_a_callable_project_object_counts_by_state_and_code() -> None:
     @dataclasses.dataclass
     class Adds:
         number: int
@@ -182,7 +182,7 @@ def test_a_callable_object_of_the_project_is_its_state_and_its_code() -> None:
     assert uses(1) == uses(1) != uses(2)
 
 
-def test_what_a_dispatching_function_was_given_is_part_of_it() -> None:
+def test_the_implementations_of_a_dispatching_function_count() -> None:
     @functools.singledispatch
     def area(shape: object) -> float:
         return 0.0
@@ -196,7 +196,7 @@ def test_what_a_dispatching_function_was_given_is_part_of_it() -> None:
     assert Reach(area).digest() != before
 
 
-def test_digests_that_were_carried_go_with_their_function() -> None:
+def test_carried_digests_are_dropped_with_their_function() -> None:
     def there() -> None:
         return
 
@@ -208,6 +208,6 @@ def test_digests_that_were_carried_go_with_their_function() -> None:
     assert known not in _carried
 
 
-def test_a_dataset_of_ray_has_no_digest() -> None:
+def test_a_ray_dataset_has_no_digest() -> None:
     with pytest.raises(UndigestibleError, match="no stable digest"):
         ray_dataset(types.SimpleNamespace(), Walk(None, lambda value: None))  # type: ignore[arg-type]

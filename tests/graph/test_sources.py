@@ -1,4 +1,4 @@
-"""TASK_SOURCE and TASK_CODE: what changes a function's digest, and what does not."""
+"""TASK_SOURCE and TASK_CODE: what changes the digest of a function, and what does not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Project = Callable[..., ModuleType]
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    """Writes modules into a fresh folder, imports the first one afresh, and returns it."""
+    """Write modules into a new folder, import the first one again, and return it."""
     before = set(sys.modules)
     versions = iter(range(1000))
 
@@ -67,9 +67,7 @@ PLAIN = "def f(x, y=1):\n    return x + y\n"
     ids=["comments", "formatting", "docstring", "annotations", "decorator", "other decorator", "name", "declaration"],
 )
 @pytest.mark.parametrize("digest", [task_source, task_code])
-def test_what_does_not_change_a_function_does_not_change_its_digest(
-    project: Project, digest: Callable[..., str], text: str
-) -> None:
+def test_edits_without_effect_keep_the_digest(project: Project, digest: Callable[..., str], text: str) -> None:
     assert not _differ(project, digest, {"m": PLAIN}, {"m": text})
 
 
@@ -86,12 +84,12 @@ def test_what_does_not_change_a_function_does_not_change_its_digest(
     ids=["body", "default", "kind of parameter", "type of default", "async", "statement"],
 )
 @pytest.mark.parametrize("digest", [task_source, task_code])
-def test_what_changes_a_function_changes_its_digest(project: Project, digest: Callable[..., str], text: str) -> None:
+def test_edits_with_an_effect_change_the_digest(project: Project, digest: Callable[..., str], text: str) -> None:
     assert _differ(project, digest, {"m": PLAIN}, {"m": text})
 
 
 @pytest.mark.parametrize("digest", [task_source, task_code])
-def test_the_value_of_a_default_counts_and_not_how_it_came_about(project: Project, digest: Callable[..., str]) -> None:
+def test_a_default_counts_by_value_and_not_by_expression(project: Project, digest: Callable[..., str]) -> None:
     text = "Y = {value}\ndef f(x, y=Y):\n    return x + y\n"
     assert _differ(project, digest, {"m": text.format(value=1)}, {"m": text.format(value=2)})
 
@@ -104,7 +102,7 @@ def test_closures_over_different_values_differ(project: Project, digest: Callabl
     assert digest(module.f) == digest(module.make(2))
 
 
-def test_a_closure_that_reaches_itself_has_a_digest(project: Project) -> None:
+def test_a_closure_that_refers_to_itself_has_a_digest(project: Project) -> None:
     text = (
         "def make():\n    def fact(n):\n        return n and n * fact(n - 1)\n    return fact\nf, g = make(), make()\n"
     )
@@ -113,14 +111,14 @@ def test_a_closure_that_reaches_itself_has_a_digest(project: Project) -> None:
     assert task_code(module.f) == task_code(module.g)
 
 
-def test_a_closure_over_something_without_a_digest_says_which(project: Project) -> None:
+def test_the_error_for_a_closure_variable_without_a_digest_names_it(project: Project) -> None:
     module = project(m="def make(it):\n    def f():\n        return next(it)\n    return f\nf = make(iter([1]))\n")
     with pytest.raises(DigestError) as caught:
         task_source(module.f)
     assert "__closure__['it']" in caught.value.where
 
 
-def test_a_marker_object_as_default_is_no_error(project: Project) -> None:
+def test_a_sentinel_as_default_is_accepted(project: Project) -> None:
     text = "MISSING = object()\ndef f(x=MISSING):\n    return x is MISSING\n"
     assert not _differ(project, task_code, {"m": text}, {"m": text})
 
@@ -183,7 +181,7 @@ REACHED = {
 
 
 @pytest.mark.parametrize("case", REACHED)
-def test_task_code_follows_project_code_through(project: Project, case: str) -> None:
+def test_task_code_follows_all_reachable_project_code(project: Project, case: str) -> None:
     task, helper = REACHED[case]
     name = "p__h" if case == "submodule" else "h"
     more = {"p____init__": ""} if case == "submodule" else {}
@@ -202,10 +200,8 @@ def test_task_code_follows_project_code_through(project: Project, case: str) -> 
 
 
 @pytest.mark.parametrize("digest", [task_source, task_code])
-def test_tasks_among_the_globals_and_closures_count_by_their_functions(
-    project: Project, digest: Callable[..., str]
-) -> None:
-    # Penstock's own objects are known by their package and their attribute `fn`.
+def test_tasks_in_globals_and_closures_count_by_their_functions(project: Project, digest: Callable[..., str]) -> None:
+    # Penstock's own objects are recognised by their package and their attribute `fn`.
     ours = "class Task:\n    __module__ = 'penstock.tasks'\n    def __init__(self, fn):\n        self.fn = fn\n"
     helper = ours + "def made(x):\n    return x {}\ninner = Task(made)\n"
     task = (
@@ -217,7 +213,7 @@ def test_tasks_among_the_globals_and_closures_count_by_their_functions(
     assert not _differ(project, digest, {"m": task, "h": one}, {"m": task, "h": one})
 
 
-def test_project_code_that_is_not_reached_does_not_count(project: Project) -> None:
+def test_unreachable_project_code_does_not_count(project: Project) -> None:
     task = "import h\ndef f(x):\n    g = 1\n    return h.used(x) + g\n"
     helper = "def used(x):\n    return x\n\ndef g(x):\n    return x {}\n"
     assert not _differ(
@@ -225,7 +221,7 @@ def test_project_code_that_is_not_reached_does_not_count(project: Project) -> No
     )
 
 
-def test_mutual_recursion_has_a_digest_that_follows_both(project: Project) -> None:
+def test_mutually_recursive_functions_have_a_digest_that_depends_on_both(project: Project) -> None:
     text = "def f(n):\n    return n and g(n - 1)\n\ndef g(n):\n    return n and f(n - {})\n"
     assert not _differ(project, task_code, {"m": text.format(1)}, {"m": text.format(1)})
     assert _differ(project, task_code, {"m": text.format(1)}, {"m": text.format(2)})
@@ -242,12 +238,12 @@ def test_the_standard_library_and_installed_packages_count_by_name(project: Proj
     assert _differ(project, task_code, {"m": text.format(one)}, {"m": text.format(other)})
 
 
-def test_a_logger_among_the_globals_is_no_error(project: Project) -> None:
+def test_a_logger_among_the_globals_is_accepted(project: Project) -> None:
     text = "import logging\nlogger = logging.getLogger(__name__)\ndef f(x):\n    logger.info('x')\n    return x\n"
     assert len(task_code(project(m=text).f)) == 40
 
 
-def test_a_constant_without_a_digest_is_named(project: Project) -> None:
+def test_the_error_for_a_constant_without_a_digest_names_it(project: Project) -> None:
     module = project(
         m="import h\ndef f(x):\n    with h.LOCK:\n        return x\n", h="import threading\nLOCK = threading.Lock()\n"
     )
@@ -258,15 +254,13 @@ def test_a_constant_without_a_digest_is_named(project: Project) -> None:
     assert "register_digest" in caught.value.hint
 
 
-def test_who_says_what_project_code_is_decides(project: Project) -> None:
+def test_a_given_rule_decides_what_project_code_is(project: Project) -> None:
     task, helper = "import h\ndef f(x):\n    return h.g(x)\n", "def g(x):\n    return x {}\n"
     one = task_code(project(m=task, h=helper.format("+ 1")).f, lambda module: module == "m")
     assert one == task_code(project(m=task, h=helper.format("+ 2")).f, lambda module: module == "m")
 
 
-def test_modules_of_the_tasks_own_package_are_followed_where_they_are_installed(
-    tmp_path: Path, project: Project
-) -> None:
+def test_installed_modules_of_the_tasks_own_package_are_followed(tmp_path: Path, project: Project) -> None:
     task, helper = "from pk.h import g\ndef f(x):\n    return g(x)\n", "def g(x):\n    return x {}\n"
 
     def installed(op: str) -> str:
@@ -297,7 +291,7 @@ def test_each_of_several_lambdas_on_one_line_is_found(project: Project) -> None:
     assert task_source(module.n) != task_source(module.n(1))
 
 
-def test_a_function_without_source_is_an_error_with_a_way_out() -> None:
+def test_a_function_without_source_is_an_error_with_a_fix() -> None:
     scope: dict[str, Callable[[int], int]] = {}
     exec("def f(x):\n    return x", scope)
     with pytest.raises(DigestError, match="is not available") as caught:
@@ -324,7 +318,7 @@ print("value", double(4), double(4))
         ("TASK_SOURCE", ["because: this prompt keeps no source", "use cache_policy=INPUTS + CacheKey('v1')"]),
     ):
         if sys.version_info >= (3, 13) and policy != "CacheKey('v1')":
-            continue  # this prompt keeps the source
+            continue  # this prompt keeps its source
         done = subprocess.run(
             [sys.executable, "-i"],
             input=typed.replace("POLICY", policy),
@@ -352,7 +346,7 @@ def test_a_notebook_cell_has_source() -> None:
     assert one != run("def f(x):\n    return x + 1\n", "<ipython-input-3>")
 
 
-def test_source_that_changed_after_it_was_loaded_is_an_error_and_not_a_wrong_key(project: Project) -> None:
+def test_source_changed_since_it_was_loaded_is_an_error_and_not_a_wrong_key(project: Project) -> None:
     module = project(m="def f(x):\n    return x + 1\n")
     path = Path(str(module.__file__))
     path.write_text("def f(x):\n    return x + 2000\n")
@@ -361,7 +355,7 @@ def test_source_that_changed_after_it_was_loaded_is_an_error_and_not_a_wrong_key
         task_source(module.f)
 
 
-def test_a_class_that_changed_after_it_was_loaded_is_an_error_and_not_a_wrong_key(project: Project) -> None:
+def test_a_class_changed_since_it_was_loaded_is_an_error_and_not_a_wrong_key(project: Project) -> None:
     text = "class C:\n    def g(self):\n        return {}\n\ndef f(x):\n    return C().g()\n"
     module = project(m=text.format(1))
     Path(str(module.__file__)).write_text(text.format(2000))
@@ -371,9 +365,7 @@ def test_a_class_that_changed_after_it_was_loaded_is_an_error_and_not_a_wrong_ke
 
 
 @pytest.mark.parametrize("digest", [task_source, task_code])
-def test_code_that_was_digested_before_its_file_changed_keeps_its_digest(
-    project: Project, digest: Callable[..., str]
-) -> None:
+def test_code_digested_before_its_file_changed_keeps_its_digest(project: Project, digest: Callable[..., str]) -> None:
     text = "class C:\n    def g(self):\n        return {}\n\ndef f(x):\n    return C().g() + {}\n"
     module = project(m=text.format(11, 12))
     before = digest(module.f)
@@ -387,7 +379,7 @@ def test_builtins_are_digested_by_name(fn: Callable[..., object]) -> None:
     assert task_source(fn) != task_source(max)
 
 
-def test_an_object_that_is_called_counts_with_its_state_and_code(project: Project) -> None:
+def test_a_callable_object_counts_with_its_state_and_code(project: Project) -> None:
     text = (
         "from dataclasses import dataclass\n@dataclass\nclass F:\n    rate: int\n    def __call__(self, x):\n"
         "        return x * self.rate {}\nf = F({})\n"
@@ -397,7 +389,7 @@ def test_an_object_that_is_called_counts_with_its_state_and_code(project: Projec
     assert not _differ(project, task_source, {"m": text.format("+ 1", 1)}, {"m": text.format("+ 1", 1)})
 
 
-def test_a_sum_of_many_terms_is_no_recursion_error(project: Project) -> None:
+def test_a_sum_of_many_terms_causes_no_recursion_error(project: Project) -> None:
     text = "def f(x):\n    return " + " + ".join(["x"] * 700) + "\n"
     assert len(task_source(project(m=text).f)) == 40
 
@@ -432,7 +424,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_script_its_import_and_python_m_agree(tmp_path: Path) -> None:
+def test_a_script_its_import_and_python_m_have_the_same_names(tmp_path: Path) -> None:
     (tmp_path / "weekly.py").write_text(SCRIPT)
     root = str(Path(__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, str(tmp_path)])}
@@ -447,16 +439,16 @@ def test_a_script_its_import_and_python_m_agree(tmp_path: Path) -> None:
     assert said.pop().startswith("('weekly', 'f')")
 
 
-def test_importable_names_hold_module_and_qualified_name() -> None:
+def test_importable_names_consist_of_module_and_qualified_name() -> None:
     class Own:
         def method(self) -> None: ...
 
-    here = "test_importable_names_hold_module_and_qualified_name.<locals>"
+    here = "test_importable_names_consist_of_module_and_qualified_name.<locals>"
     assert importable_name(Own.method) == (__name__, f"{here}.Own.method")
     assert importable_name(textwrap.dedent) == ("textwrap", "dedent")
 
 
-def test_what_a_function_imports_of_installed_packages_is_not_imported_for_its_key(project: Project) -> None:
+def test_imports_of_installed_packages_inside_functions_are_not_executed_for_keys(project: Project) -> None:
     module = project(m="def f():\n    from hypothesis.provisional import urls\n    return urls\n")
     before = task_code(module.f)
     assert "hypothesis.provisional" not in sys.modules
@@ -464,7 +456,7 @@ def test_what_a_function_imports_of_installed_packages_is_not_imported_for_its_k
     assert task_code(module.f) == before
 
 
-def test_a_class_without_methods_is_found_in_the_cell_of_a_notebook_that_defines_it(
+def test_a_class_without_methods_is_found_in_its_notebook_cell(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import linecache
@@ -483,7 +475,7 @@ def test_a_class_without_methods_is_found_in_the_cell_of_a_notebook_that_defines
     one = task_code(notebook.f)
     run(3, "import enum\nclass Size(enum.Enum):\n    SMALL = 2\n")
     two = task_code(notebook.f)
-    assert two != one  # the latest cell that fits
+    assert two != one  # the latest matching cell
     with pytest.raises(ZeroDivisionError):
         run(4, "import enum\nclass Size(enum.Enum):\n    SMALL = 3\n    1 / 0\n")
     assert task_code(notebook.f) == two
@@ -504,10 +496,10 @@ CELL_CLASSES = {
 
 @pytest.mark.needs("IPython")
 @pytest.mark.parametrize("kind", CELL_CLASSES)
-def test_a_class_of_a_notebook_counts_as_its_latest_cell_has_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_class_counts_as_in_its_latest_cell(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from IPython.core import interactiveshell as interactive
 
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the shell puts its own there
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the shell installs its own there
     shell = interactive.InteractiveShell(history_manager=None)
     monkeypatch.setattr(interactive.InteractiveShell, "_instance", shell)
     first, second = CELL_CLASSES[kind]
@@ -528,9 +520,7 @@ def test_a_class_of_a_notebook_counts_as_its_latest_cell_has_it(kind: str, monke
 # -- growth ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_module_is_searched_once_however_many_of_its_functions_are_asked_for(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_module_is_parsed_once_for_all_its_functions(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     import linecache
 
     from penstock.digests.code import syntax
@@ -549,7 +539,7 @@ def test_a_module_is_searched_once_however_many_of_its_functions_are_asked_for(
     assert syntax._source_text(filename, vars(module)) == text + "f = f0\n"
 
 
-# -- what definitions do not say
+# -- changes beside definitions
 
 _DISPATCH = "import functools\n\n@functools.singledispatch\ndef h(x):\n    return 0\n\n"
 _TAKEN = "class A:\n    subs = []\n    def __init_subclass__(cls):\n        A.subs.append(cls)\n\n"
@@ -606,13 +596,13 @@ EDITS_BESIDE = {
 
 
 @pytest.mark.parametrize("what", EDITS_BESIDE)
-def test_task_code_notices_what_is_put_beside_a_definition(project: Project, what: str) -> None:
+def test_task_code_notices_changes_made_beside_a_definition(project: Project, what: str) -> None:
     text = EDITS_BESIDE[what]
     assert _differ(project, task_code, {"m": text.replace("{0}", "1")}, {"m": text.replace("{0}", "2")})
 
 
 @pytest.mark.parametrize("what", EDITS_BESIDE)
-def test_what_is_put_beside_a_definition_has_one_digest(project: Project, what: str) -> None:
+def test_changes_made_beside_a_definition_have_a_stable_digest(project: Project, what: str) -> None:
     text = EDITS_BESIDE[what].replace("{0}", "1")
     assert not _differ(project, task_code, {"m": text}, {"m": f"# moved\n{text}"})
 
@@ -629,7 +619,7 @@ def test_what_is_put_beside_a_definition_has_one_digest(project: Project, what: 
         "import functools\n\nclass B:\n    @functools.cache\n    def m(s):\n        return 1\n\ndef f():\n    B.m\n",
     ],
 )
-def test_what_a_class_statement_says_counts_once(project: Project, text: str) -> None:
+def test_the_content_of_a_class_statement_counts_once(project: Project, text: str) -> None:
     from penstock.digests.names import own_module
     from penstock.digests.sources import Reach
 
@@ -639,6 +629,6 @@ def test_what_a_class_statement_says_counts_once(project: Project, text: str) ->
     assert len(pieces) == len({id(value) for value in pieces})
 
 
-def test_what_is_beside_a_definition_and_has_no_digest_is_left_out(project: Project) -> None:
+def test_additions_to_a_definition_without_a_digest_are_ignored(project: Project) -> None:
     text = "import threading\n\ndef h():\n    pass\n\nh.lock = threading.Lock()\n\ndef f():\n    return h.lock\n"
     assert task_code(project(m=text).f)

@@ -1,4 +1,4 @@
-"""What a call inside a flow leaves in the graph, and what a future does with the value it stands for."""
+"""What a call inside a flow adds to the graph, and how a future stands for its value."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from penstock.graph.tracing import FlowFrame, Trace, current_trace, tracing
 
 
 class Scripted:
-    """Values of nodes by number, and a note of every time that one was asked for."""
+    """Values of nodes by number, with a record of every request for one."""
 
     def __init__(self) -> None:
         self.known: dict[int, Any] = {}
@@ -84,7 +84,7 @@ CACHED = task("cached", cache_policy=INPUTS)
 
 @pytest.fixture
 def holding(trace: Trace, values: Scripted) -> Callable[[Any], Future[Any]]:
-    """Futures of new nodes that have these values."""
+    """Return futures of new nodes that have these values."""
 
     def make(value: Any) -> Future[Any]:
         future = trace.call(PLAIN, (), {})
@@ -100,7 +100,7 @@ Holding = Callable[[Any], Future[Any]]
 # -- passing futures on -----------------------------------------------------------------------------------------------
 
 
-def test_passing_a_future_on_adds_an_edge_and_waits_for_nothing(trace: Trace, values: Scripted) -> None:
+def test_passing_a_future_adds_an_edge_without_waiting(trace: Trace, values: Scripted) -> None:
     first = trace.call(PLAIN, (1,), {})
     second = trace.call(PLAIN, (first,), {})
     node = trace.graph[second._node]
@@ -124,7 +124,7 @@ Pair = namedtuple("Pair", "left right")
 
 
 class Bunch(dict[str, Any]):
-    """A container of the user's own."""
+    """A container class of the user."""
 
 
 @pytest.mark.parametrize(
@@ -148,10 +148,8 @@ class Bunch(dict[str, Any]):
         lambda f: FutureList([f]),
     ],
 )
-def test_futures_are_found_wherever_containers_hold_them(
-    holding: Holding, trace: Trace, wrap: Callable[[Any], Any]
-) -> None:
-    first = holding(5)  # sets and keys hash it
+def test_futures_are_found_in_all_containers(holding: Holding, trace: Trace, wrap: Callable[[Any], Any]) -> None:
+    first = holding(5)  # sets and dictionary keys hash it
     original = wrap(first)
     node = trace.graph[trace.call(PLAIN, (original,), {})._node]
     assert node.deps == (first._node,)
@@ -162,14 +160,14 @@ def test_futures_are_found_wherever_containers_hold_them(
         assert type(filled) is type(original)
 
 
-def test_a_mapped_list_of_futures_is_a_plain_list_to_the_task(trace: Trace) -> None:
+def test_a_task_receives_a_mapped_list_of_futures_as_a_plain_list(trace: Trace) -> None:
     futures = FutureList([trace.call(PLAIN, (n,), {}) for n in range(3)])
     node = trace.graph[trace.call(PLAIN, (futures,), {})._node]
     assert type(node.arguments["x"]) is list
     assert type(replace_futures(FutureList([]), lambda f: f)) is list
 
 
-def test_objects_that_lead_back_to_themselves_are_passed_on(trace: Trace) -> None:
+def test_cyclic_objects_are_passed_on(trace: Trace) -> None:
     loop = Config(None)
     loop.model = loop
     node = trace.graph[trace.call(PLAIN, (loop,), {})._node]
@@ -177,19 +175,19 @@ def test_objects_that_lead_back_to_themselves_are_passed_on(trace: Trace) -> Non
     assert kept.model is kept
 
 
-def test_an_input_that_is_used_twice_is_one_edge(trace: Trace) -> None:
+def test_an_input_used_twice_is_one_edge(trace: Trace) -> None:
     first = trace.call(PLAIN, (), {})
     node = trace.graph[trace.call(PLAIN, ([first, first], first), {})._node]
     assert node.deps == (first._node,)
 
 
-def test_futures_in_positions_names_and_rests_are_all_inputs(trace: Trace) -> None:
+def test_futures_in_positional_named_and_variadic_arguments_are_inputs(trace: Trace) -> None:
     a, b, c = (trace.call(PLAIN, (n,), {}) for n in range(3))
     node = trace.graph[trace.call(PLAIN, (a, b), {"extra": c})._node]
     assert set(node.deps) == {a._node, b._node, c._node}
 
 
-def test_a_future_of_another_run_is_its_value(trace: Trace) -> None:
+def test_a_future_of_another_run_stands_for_its_value(trace: Trace) -> None:
     other_values = Scripted()
     other_values.known[0] = 5
     foreign = Trace(other_values, frame("other")).call(PLAIN, (), {})
@@ -198,7 +196,7 @@ def test_a_future_of_another_run_is_its_value(trace: Trace) -> None:
     assert node.deps == ()
 
 
-# -- arguments are what they were when the call was made --------------------------------------------------------------
+# -- arguments are captured at the call -------------------------------------------------------------------------------
 
 
 def test_changing_a_container_after_the_call_changes_nothing(trace: Trace) -> None:
@@ -240,20 +238,20 @@ def test_changing_a_bytearray_after_the_call_changes_nothing(trace: Trace) -> No
 @pytest.mark.parametrize(
     "stream", [(n for n in range(3)), iter([1, 2]), map(str, [1]), zip([1], [2], strict=True), reversed([1])]
 )
-def test_what_can_be_read_only_once_is_refused_unread(trace: Trace, stream: Any) -> None:
+def test_a_value_that_can_be_read_only_once_is_refused_unread(trace: Trace, stream: Any) -> None:
     with pytest.raises(TracingError, match="read only once"):
         trace.call(PLAIN, ([stream],), {})
     assert len(trace.graph) == 0
 
 
-def test_a_refused_generator_was_not_consumed(trace: Trace) -> None:
+def test_a_refused_generator_is_not_consumed(trace: Trace) -> None:
     numbers = (n for n in range(3))
     with pytest.raises(TracingError):
         trace.call(PLAIN, (numbers,), {})
     assert list(numbers) == [0, 1, 2]
 
 
-def test_arguments_that_do_not_fit_are_refused_at_the_call(trace: Trace) -> None:
+def test_arguments_that_do_not_match_the_signature_are_refused_at_the_call(trace: Trace) -> None:
     strict = TaskDefinition(lambda x: x, TaskOptions(name="strict", key_name="strict"))
     with pytest.raises(ParameterError):
         trace.call(strict, (1, 2), {})
@@ -266,7 +264,7 @@ def test_a_value_without_a_digest_is_refused_at_the_call_of_a_cached_task(trace:
     with pytest.raises(DigestError):
         trace.call(CACHED, (threading.Lock(),), {})
     assert len(trace.graph) == 0
-    trace.call(PLAIN, (threading.Lock(),), {})  # a plain task has no key
+    trace.call(PLAIN, (threading.Lock(),), {})  # an uncached task has no key
 
 
 # -- using the value --------------------------------------------------------------------------------------------------
@@ -323,14 +321,14 @@ USES: dict[str, tuple[Any, Callable[[Any], Any]]] = {
 
 
 @pytest.mark.parametrize("use", USES)
-def test_using_a_future_as_a_value_gives_what_the_value_gives(holding: Holding, values: Scripted, use: str) -> None:
+def test_using_a_future_as_a_value_gives_the_result_of_the_value(holding: Holding, values: Scripted, use: str) -> None:
     value, how = USES[use]
     future = holding(value)
     assert how(future) == how(value)
     assert values.asked != []
 
 
-def test_futures_meet_futures_in_arithmetic_and_comparison(holding: Holding) -> None:
+def test_futures_can_be_combined_in_arithmetic_and_comparison(holding: Holding) -> None:
     assert holding(2) + holding(3) == 5
     assert holding(2) < holding(3)
     assert holding([1]) + holding([2]) == [1, 2]
@@ -338,7 +336,7 @@ def test_futures_meet_futures_in_arithmetic_and_comparison(holding: Holding) -> 
 
 
 @pytest.mark.needs("numpy")
-def test_numpy_takes_a_future_for_its_value(holding: Holding) -> None:
+def test_numpy_accepts_a_future_as_its_value(holding: Holding) -> None:
     import numpy
 
     future = holding(numpy.arange(3))
@@ -346,7 +344,7 @@ def test_numpy_takes_a_future_for_its_value(holding: Holding) -> None:
     assert (future + numpy.ones(3)).tolist() == [1.0, 2.0, 3.0]
 
 
-def test_repr_never_waits_and_says_what_is_known(trace: Trace, values: Scripted) -> None:
+def test_repr_never_waits_and_shows_what_is_known(trace: Trace, values: Scripted) -> None:
     future = trace.call(PLAIN, (), {})
     assert repr(future) == "Future(work, node 0, not here yet)"
     assert repr([future]) == "[Future(work, node 0, not here yet)]"
@@ -355,7 +353,7 @@ def test_repr_never_waits_and_says_what_is_known(trace: Trace, values: Scripted)
     assert values.asked == []
 
 
-def test_what_debuggers_and_copies_ask_a_future_adds_no_node(trace: Trace) -> None:
+def test_debuggers_and_copies_of_a_future_add_no_node(trace: Trace) -> None:
     future = trace.call(PLAIN, (), {})
     for name in ("_repr_html_", "__deepcopy__", "_ipython_display_", "__array_interface__", "__wrapped__"):
         assert not hasattr(future, name)
@@ -365,7 +363,7 @@ def test_what_debuggers_and_copies_ask_a_future_adds_no_node(trace: Trace) -> No
     assert len(trace.graph) == 1
 
 
-def test_futures_hash_as_their_values_do(holding: Holding) -> None:
+def test_futures_hash_like_their_values(holding: Holding) -> None:
     days: dict[Any, list[str]] = {}
     for size, day in ((10, "a"), (5, "b"), (10, "c")):
         days.setdefault(holding(size), []).append(day)
@@ -374,7 +372,7 @@ def test_futures_hash_as_their_values_do(holding: Holding) -> None:
     assert holding(10) in {10}
 
 
-def test_a_future_whose_value_cannot_be_hashed_says_what_to_do(holding: Holding) -> None:
+def test_the_error_for_a_future_of_an_unhashable_value_says_what_to_do(holding: Holding) -> None:
     with pytest.raises(TypeError, match=r"cannot hash Future\(work, node 0, done\), .* like its value.*\.result\(\)"):
         hash(holding([1]))
 
@@ -389,7 +387,7 @@ def test_a_future_whose_value_cannot_be_hashed_says_what_to_do(holding: Holding)
         lambda f: delattr(f, "name"),
     ],
 )
-def test_a_value_is_not_changed_through_its_future(
+def test_a_value_cannot_be_changed_through_its_future(
     trace: Trace, values: Scripted, holding: Holding, change: Callable[[Any], Any]
 ) -> None:
     future = holding([1, 2])
@@ -398,20 +396,20 @@ def test_a_value_is_not_changed_through_its_future(
         change(future)
 
 
-def test_methods_that_change_nothing_are_called_with_values(values: Scripted, holding: Holding) -> None:
+def test_methods_that_change_nothing_can_be_called(values: Scripted, holding: Holding) -> None:
     future, other = holding([1, 2]), holding(2)
     values.known[2] = values.known[0].index
     assert future.index(other) == 1
 
 
-def test_adding_to_a_name_makes_a_new_value(values: Scripted, holding: Holding) -> None:
+def test_augmented_assignment_makes_a_new_value(values: Scripted, holding: Holding) -> None:
     future = longer = holding([1, 2])
     longer += [3]
     assert longer == [1, 2, 3]
     assert values.known[future._node] == [1, 2]
 
 
-def test_gathered_futures_are_told_apart_without_their_values(holding: Holding, values: Scripted) -> None:
+def test_gathered_futures_are_distinguished_without_their_values(holding: Holding, values: Scripted) -> None:
     async def gather() -> Any:
         return await asyncio.gather(holding([1]), holding([2]))
 
@@ -424,14 +422,14 @@ async def fetched(x: int) -> int:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("wrap", [lambda c: c, lambda c: [c], lambda c: {"a": c}])
-def test_a_coroutine_as_an_argument_is_to_be_awaited(trace: Trace, wrap: Callable[[Any], Any]) -> None:
+def test_the_error_for_a_coroutine_argument_says_to_await_it(trace: Trace, wrap: Callable[[Any], Any]) -> None:
     with pytest.raises(TracingError, match=r"await it: pass `await fetched\(\.\.\.\)`"):
         trace.call(PLAIN, (wrap(fetched(1)), fetched(2)), {})
     gc.collect()
 
 
 @pytest.mark.needs("pandas")
-def test_tables_keep_their_labels_where_a_future_meets_them(holding: Holding) -> None:
+def test_tables_keep_their_labels_when_combined_with_a_future(holding: Holding) -> None:
     import numpy
     import pandas
 
@@ -441,7 +439,7 @@ def test_tables_keep_their_labels_where_a_future_meets_them(holding: Holding) ->
     assert numpy.sqrt(holding(series)).index.tolist() == [1, 2]
 
 
-def test_a_library_that_makes_one_of_a_value_is_told_what_a_future_is() -> None:
+def test_a_library_that_tries_to_create_a_future_gets_a_clear_error() -> None:
     with pytest.raises(TypeError, match="cannot be created from a value"):
         Future(4)
 
@@ -462,42 +460,42 @@ def test_a_slice_of_a_cached_result_is_a_lazy_node_with_a_recipe(trace: Trace) -
     assert future[1:3]._node != future[1:4]._node
 
 
-def test_a_part_that_nobody_takes_is_no_target(trace: Trace) -> None:
+def test_an_unused_part_is_not_a_target(trace: Trace) -> None:
     future = trace.call(PLAIN, (), {})
     hasattr(future, "something")
     assert [node.name for node in trace.graph] == ["work", "attribute"]
     assert trace.graph.targets() == [0]  # the task still runs for its effect
 
 
-def test_whoever_takes_a_part_of_a_result_takes_the_result(trace: Trace) -> None:
+def test_using_a_part_of_a_result_uses_the_result(trace: Trace) -> None:
     part = trace.call(PLAIN, (), {})["a"][0]
     assert trace.graph.targets() == [0]
     trace.call(PLAIN, (part,), {})
     assert trace.graph.targets() == [3]
 
 
-def test_whoever_holds_a_part_of_a_value_holds_the_value(trace: Trace, values: Scripted) -> None:
+def test_holding_a_part_of_a_value_holds_the_value(trace: Trace, values: Scripted) -> None:
     part = trace.call(PLAIN, (), {})["a"].b
     assert trace.held(0)
     del part
     assert values.let_go == [2, 1, 0]
 
 
-def test_result_raises_what_the_task_raised_or_returns_it(holding: Holding) -> None:
+def test_result_returns_the_value_or_raises_the_tasks_exception(holding: Holding) -> None:
     future = holding(ValueError("broken"))
     with pytest.raises(ValueError, match="broken"):
         future.result()
     assert isinstance(future.result(raise_on_failure=False), ValueError)
 
 
-def test_waiting_in_vain_is_no_result(holding: Holding) -> None:
+def test_a_timeout_while_waiting_is_not_a_result(holding: Holding) -> None:
     late, timed_out = holding(WaitedInVain("no value yet")), holding(TaskTimeout("ran too long"))
     with pytest.raises(TimeoutError, match="no value yet"):
         late.result(timeout=0.1, raise_on_failure=False)
     assert isinstance(timed_out.result(raise_on_failure=False), TaskTimeout)
 
 
-def test_done_asks_without_waiting(trace: Trace, values: Scripted) -> None:
+def test_done_does_not_wait(trace: Trace, values: Scripted) -> None:
     future = trace.call(PLAIN, (), {})
     assert not future.done()
     values.known[future._node] = 5
@@ -505,7 +503,7 @@ def test_done_asks_without_waiting(trace: Trace, values: Scripted) -> None:
     assert values.asked == []
 
 
-def test_a_node_is_held_as_long_as_a_future_of_it_lives(trace: Trace, values: Scripted) -> None:
+def test_a_node_is_held_as_long_as_one_of_its_futures_lives(trace: Trace, values: Scripted) -> None:
     future = trace.call(CACHED, (1,), {})
     twin = trace.call(CACHED, (1,), {})
     assert twin._node == future._node
@@ -526,18 +524,18 @@ def test_wait_for_orders_without_passing_a_value(trace: Trace) -> None:
 
 
 @pytest.mark.parametrize("wrap", [lambda f: f, lambda f: [f], lambda f: [[f], {"a": f}], lambda f: FutureList([f])])
-def test_wait_for_takes_futures_alone_and_in_containers(trace: Trace, wrap: Callable[[Any], Any]) -> None:
+def test_wait_for_accepts_futures_alone_and_in_containers(trace: Trace, wrap: Callable[[Any], Any]) -> None:
     first = trace.call(PLAIN, (), {})
     assert trace.graph[trace.call(PLAIN, (), {}, wait_for=wrap(first))._node].order == (first._node,)
 
 
-def test_waiting_for_an_input_is_no_second_edge(trace: Trace) -> None:
+def test_waiting_for_an_input_adds_no_second_edge(trace: Trace) -> None:
     first = trace.call(PLAIN, (), {})
     node = trace.graph[trace.call(PLAIN, (first,), {}, wait_for=[first])._node]
     assert (node.deps, node.order) == ((first._node,), ())
 
 
-def test_what_is_waited_for_still_is_a_target(trace: Trace) -> None:
+def test_a_node_that_others_wait_for_is_still_a_target(trace: Trace) -> None:
     first = trace.call(PLAIN, (), {})
     trace.call(PLAIN, (), {}, wait_for=[first])
     assert trace.graph.targets() == [0, 1]
@@ -561,13 +559,13 @@ def added(trace: Trace, definition: TaskDefinition, *args: Any) -> Node:
     return trace.graph[trace.call(definition, args, {})._node]
 
 
-def test_the_same_cached_call_twice_is_one_node_and_a_plain_one_two(trace: Trace) -> None:
+def test_equal_cached_calls_are_one_node_and_uncached_ones_are_two(trace: Trace) -> None:
     assert added(trace, CACHED, 1) is added(trace, CACHED, 1)
     assert added(trace, CACHED, 1) is not added(trace, CACHED, 2)
     assert added(trace, PLAIN, 1) is not added(trace, PLAIN, 1)
 
 
-def test_a_call_that_waits_or_is_to_be_refreshed_is_a_node_of_its_own(trace: Trace) -> None:
+def test_a_call_with_wait_for_or_a_refresh_is_a_separate_node(trace: Trace) -> None:
     first = trace.call(PLAIN, (), {})
     nodes = {
         trace.call(CACHED, (1,), {})._node,
@@ -577,13 +575,13 @@ def test_a_call_that_waits_or_is_to_be_refreshed_is_a_node_of_its_own(trace: Tra
     assert len(nodes) == 3
 
 
-def test_a_call_that_waits_is_found_again_by_one_that_waits_for_the_same(trace: Trace) -> None:
+def test_equal_calls_that_wait_for_the_same_node_are_one_node(trace: Trace) -> None:
     first = trace.call(PLAIN, (), {})
     waiting = trace.call(CACHED, (1,), {}, wait_for=[first])._node
     assert trace.call(CACHED, (1,), {}, wait_for=[first])._node == waiting
 
 
-def test_calls_after_a_refresh_are_what_it_makes_and_calls_before_it_are_not(trace: Trace) -> None:
+def test_only_calls_after_a_refresh_use_its_result(trace: Trace) -> None:
     before = trace.call(CACHED, (1,), {})
     refreshed = trace.call(CACHED.with_options(refresh_cache=True), (1,), {})
     after = trace.call(CACHED, (1,), {})
@@ -592,7 +590,7 @@ def test_calls_after_a_refresh_are_what_it_makes_and_calls_before_it_are_not(tra
     assert below[0] != below[1] == below[2]
 
 
-def test_each_call_that_refreshes_is_a_node_of_its_own(trace: Trace) -> None:
+def test_each_refreshing_call_is_a_separate_node(trace: Trace) -> None:
     refreshing = CACHED.with_options(refresh_cache=True)
     assert trace.call(refreshing, (1,), {})._node != trace.call(refreshing, (1,), {})._node
 
@@ -606,7 +604,7 @@ def test_keys_of_calls_on_futures_are_known_from_the_graph(trace: Trace) -> None
     assert below.recipe_key != added(trace, CACHED, trace.call(CACHED, (2,), {})).recipe_key
 
 
-def test_nothing_below_a_plain_call_has_a_recipe(trace: Trace) -> None:
+def test_nothing_below_an_uncached_call_has_a_recipe(trace: Trace) -> None:
     below = trace.call(CACHED, (trace.call(PLAIN, (1,), {}),), {})
     last = added(trace, CACHED, below)
     assert trace.graph[below._node].recipe_key is None
@@ -626,7 +624,7 @@ def test_a_recipe_below_a_key_of_the_run_is_private_to_the_run() -> None:
     assert recipe("a") != recipe("b")
 
 
-# -- flows in flows ---------------------------------------------------------------------------------------------------
+# -- nested flows -----------------------------------------------------------------------------------------------------
 
 
 def test_calls_belong_to_the_innermost_flow(trace: Trace) -> None:
@@ -641,7 +639,7 @@ def test_calls_belong_to_the_innermost_flow(trace: Trace) -> None:
     assert not outer.cached
 
 
-def test_gathered_subflows_do_not_take_each_other_s_calls(trace: Trace) -> None:
+def test_gathered_subflows_keep_their_calls_apart(trace: Trace) -> None:
     import asyncio
 
     async def inner(name: str, turns: int) -> list[str]:
@@ -660,7 +658,7 @@ def test_gathered_subflows_do_not_take_each_other_s_calls(trace: Trace) -> None:
     assert asyncio.run(outer()) == [["a"] * 3, ["b"], ["c"] * 2, ["flow"]]
 
 
-def test_a_run_of_its_own_inside_a_subflow_has_frames_of_its_own(trace: Trace) -> None:
+def test_a_separate_run_inside_a_subflow_has_its_own_frames(trace: Trace) -> None:
     other = Trace(Scripted(), frame("other"))
     with tracing(trace), trace.inside(frame("inner")):
         with tracing(other):
@@ -673,7 +671,7 @@ def test_a_run_of_its_own_inside_a_subflow_has_frames_of_its_own(trace: Trace) -
 # -- walking ----------------------------------------------------------------------------------------------------------
 
 
-def test_walking_leaves_other_objects_as_they_are() -> None:
+def test_walking_leaves_other_objects_unchanged() -> None:
     thing = object()
     value = [thing, {"a": Counter("ab")}, Bunch(b=[1])]
     walked = replace_futures(value, lambda f: pytest.fail("there is none"))
@@ -684,7 +682,7 @@ def test_walking_leaves_other_objects_as_they_are() -> None:
 
 
 class Slow:
-    """A source whose values take four seconds each, by the clock of `time`."""
+    """A source whose values take four seconds each, on a fake clock."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -706,7 +704,7 @@ class Slow:
         return node
 
 
-def test_the_timeout_of_a_list_of_futures_is_one_deadline_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_of_futures_shares_one_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     source: Any = Slow()
     monkeypatch.setattr(futures, "time", source)
     three: Any = FutureList([Future(node, source) for node in range(3)])
