@@ -1,4 +1,4 @@
-"""Many runs on several clusters of Dask that share all their keys: begun, killed on the way, and counted."""
+"""Many runs on several Dask clusters that share all their keys: started, killed on the way, and counted."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from penstock.locks import RedisLockManager
 from tests.locks.drivers import PATIENCE, Driver, Scene
 
 BUNDLE = 10
-"""At most so many tasks of 20 ms travel together."""
+"""The maximum number of 20 ms tasks in a bundle."""
 LOOK_SECONDS = 0.02
 
 
 @contextlib.contextmanager
 def dask_clusters(folder: Path, count: int, *, threads: int) -> Iterator[list[str]]:
-    """So many clusters with one worker process each, as `PENSTOCK_RUNNER` names them."""
+    """Start that many clusters with one worker process each, and return them as `PENSTOCK_RUNNER` addresses."""
     distributed = importlib.import_module("distributed")
     with contextlib.ExitStack() as stack:
         yield [
@@ -42,7 +42,7 @@ def dask_clusters(folder: Path, count: int, *, threads: int) -> Iterator[list[st
 
 @dataclass(slots=True)
 class Kill:
-    """A driver that was killed, and what became of what it held."""
+    """A driver that was killed, and what became of its locks."""
 
     held: int
     """Keys without a result."""
@@ -52,17 +52,17 @@ class Kill:
 
 @dataclass(slots=True)
 class ManyRuns:
-    """Drivers on clusters, in turn on each, that all want the same keys, each beginning with others."""
+    """Drivers on several clusters in turn that all need the same keys, each in a different order."""
 
     scene: Scene
     folder: Path
     runners: list[str]
     keys: int
     threads: int
-    """Of each cluster."""
+    """Per cluster."""
     seconds: float = 0.0
     in_flight: int = 0
-    """At most so many executions were under way when their drivers were killed."""
+    """The maximum number of executions under way when their drivers were killed."""
     kills: list[Kill] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
     _drivers: list[Driver] = field(default_factory=list)
@@ -75,7 +75,7 @@ class ManyRuns:
             driver.go()
 
     def kill_when(self, executed: int) -> None:
-        """Once so many tasks have run, kill the driver that holds the most; another one begins in its place."""
+        """Once that many tasks have run, kill the driver that holds the most keys, and start another in its place."""
         self.scene.wait_for_executions(executed)
         manager = RedisLockManager.from_url(self.scene.locks)
         holding = Counter(holder.info["pid"] for holder in manager.ls())
@@ -85,14 +85,14 @@ class ManyRuns:
         victim.popen.wait()
         killed = time.monotonic()
         missing = {holder.key for holder in manager.ls() if holder.info["pid"] == pid} - self._published()
-        # What it held and had not published was running on the cluster, or waited there in a bundle.
+        # The keys that it held and had not published were running on the cluster, or waited there in a bundle.
         self.in_flight += min(len(missing), self.threads * BUNDLE)
         self.kills.append(Kill(len(missing), self._taken_over(missing, pid, manager) - killed))
         self._drivers[number] = self._driver(number, 17 * len(self.kills))
         self._drivers[number].go()
 
     def _taken_over(self, missing: set[str], pid: str, manager: RedisLockManager) -> float:
-        """When the last of these keys had another holder or a result."""
+        """Return when the last of these keys had another holder or a result."""
         limit = time.monotonic() + PATIENCE
         while missing := missing - {h.key for h in manager.ls() if h.info["pid"] != pid} - self._published():
             assert time.monotonic() < limit, f"{len(missing)} keys of a killed driver are nobody's"
@@ -113,18 +113,18 @@ class ManyRuns:
 
     @property
     def longest_wait(self) -> float:
-        """Seconds that a node was parked, at most."""
+        """Return the longest time that a node was parked, in seconds."""
         return max(float(answer["longest_wait"]) for answer in self.answers)
 
     def visible(self) -> dict[str, list[str]]:
-        """The values of all records there are, by key."""
+        """Return the values of all records, by key."""
         found: dict[str, list[str]] = {}
         for path in (self.folder / "store").glob("results/*/*/*.record.json"):
             found.setdefault(path.parent.name, []).append(json.dumps(json.loads(path.read_text()), sort_keys=True))
         return found
 
     def check_results(self) -> None:
-        """Each key has one result, and all runs got it."""
+        """Check that each key has one result, which all runs got."""
         for answer in self.answers:
             assert answer["result"] == self.answers[0]["result"], "runs got different results"
         records = self.visible()

@@ -13,7 +13,7 @@ __all__ = ["_shared_redis", "own_redis", "redis_server", "scene"]
 
 @pytest.fixture
 def scene(tmp_path: Path, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    """Programs that run one pipeline in one store; what this process runs goes there too."""
+    """Programs that run one pipeline in one store, which this process uses too."""
     scene = Scene(tmp_path, own_redis.url)
     for name, value in scene.environment.items():
         monkeypatch.setenv(name, value)

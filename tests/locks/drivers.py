@@ -1,4 +1,4 @@
-"""Drivers in processes of their own that share keys, and what they executed together."""
+"""Drivers in separate processes that share keys, and a count of what they executed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import penstock
 from tests.locks import shared_work
 
 PATIENCE = 60.0
-"""Seconds a test waits for what must happen; never waited for when all is well."""
+"""The time that a test waits for what must happen, in seconds. Only reached if something is wrong."""
 
 
 LEASE_SECONDS = 2

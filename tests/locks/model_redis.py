@@ -1,4 +1,4 @@
-"""The scripts of `redis_scripts` in Python, for simulations. `test_redis_model.py` compares them on a real server."""
+"""The scripts of `redis_scripts` in Python, for simulations. `test_redis_model.py` compares them with a real server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstock.redis.client import Script
 
 @dataclass
 class ModelRedis:
-    """What one namespace keeps, and what a script does with it. Times are ms."""
+    """The content of one namespace, and what each script does with it. Times are in ms."""
 
     sessions: dict[str, float] = field(default_factory=dict)
     info: dict[str, str] = field(default_factory=dict)
@@ -20,12 +20,12 @@ class ModelRedis:
     held: dict[str, dict[bytes, None]] = field(default_factory=dict)
     fence: int = 0
     messages: list[bytes] = field(default_factory=list)
-    """Published since they were taken away."""
+    """Messages published since the last read."""
     issued: list[tuple[bytes, int]] = field(default_factory=list)
-    """Keys and tokens given out since they were taken away."""
+    """Keys and tokens issued since the last read."""
 
     def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any], now: int) -> Any:
-        """The answer of a script, as the client gets it."""
+        """Run a script and return the answer that the client gets."""
         names = {
             redis_scripts.BEAT: self._beat,
             redis_scripts.ACQUIRE: self._acquire,

@@ -1,4 +1,4 @@
-"""A process with one lock session that does what it is told, line by line; started by puppets.py."""
+"""A process with one lock session that follows commands, line by line; started by puppets.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from penstock.process.identity import ProcessIdentity
 class Puppet:
     def __init__(self, place: str, lease_seconds: float, blind: bool) -> None:
         if blind:
-            # Judge by heartbeats alone, as on another machine.
+            # Judge by heartbeats only, as on another machine.
             ProcessIdentity.is_gone = lambda self: False  # type: ignore[method-assign]
         self.manager: LockManager
         if "://" in place:
@@ -39,7 +39,7 @@ class Puppet:
         self.session = self.manager.join_session(session_id)
 
     def acquire(self, key: str, at: float = 0.0) -> int | str | None:
-        """The token; None if the key is held, "lost" if the session is. Tried when the clock shows `at`."""
+        """Return the token; None if the key is held, "lost" if the session is. Try when the clock shows `at`."""
         assert self.session
         while time.monotonic() < at:
             pass
@@ -53,14 +53,14 @@ class Puppet:
         return answer.fencing_token
 
     def block(self, key: str) -> float:
-        """Wait until the lock is ours; the time (on the clock all processes share) at which it was."""
+        """Block until the lock is acquired. Return the time at which it was, on the clock shared by all processes."""
         assert self.session
         while not isinstance(self.acquire(key), int):
             self.session.wait_any([key], 60.0)
         return time.monotonic()
 
     def wait_for(self, key: str) -> float:
-        """As `block` for a key that is held, with a word before the waiting begins."""
+        """Like `block` for a key that is held, but report before the waiting starts."""
         assert self.acquire(key) is None
         print(json.dumps("waiting"), flush=True)
         return self.block(key)
@@ -74,7 +74,7 @@ class Puppet:
         return self.session.lost
 
     def heard_of_loss(self) -> int:
-        """How often `on_lost` was called; waits for the first call."""
+        """Return how often `on_lost` was called, after waiting for the first call."""
         heard = self.told.acquire(timeout=20)
         return heard + sum(iter(lambda: self.told.acquire(blocking=False), False))
 
@@ -83,8 +83,7 @@ class Puppet:
         self.session.close()
 
     def set_wall_clock(self, seconds: float) -> float:
-        """Put this process's wall clock forward (or back); files that it touches have the times of that clock. Returns
-        the time it shows."""
+        """Set this process's wall clock forward or back; files that it touches get its times. Return the new time."""
         real = time.time
         time.time = lambda: real() + seconds  # type: ignore[assignment]
 
@@ -100,7 +99,9 @@ class Puppet:
         return time.time()
 
     def fork(self, key: str) -> list[Any]:
-        """A child that tries to use what it inherited, and then stays until it is killed: its pid, and what it saw."""
+        """Fork a child that tries to use what it inherited and then stays until it is killed.
+        Return its pid and what it saw.
+        """
         assert self.session
         read, write = os.pipe()
         pid = os.fork()
@@ -117,7 +118,7 @@ class Puppet:
             return [pid, *json.load(file)]
 
     def sacrifice(self, key: str) -> None:
-        """A child that takes the key and is killed. Only before `open`: a fork copies no threads."""
+        """Fork a child that takes the key and is killed. Only before `open`: a fork copies no threads."""
         pid = os.fork()
         if pid == 0:
             self.open()
@@ -126,7 +127,7 @@ class Puppet:
         os.waitpid(pid, 0)
 
     def killed_waiters(self, key: str, count: int) -> int:
-        """Children that wait for the key, each killed while it does. Only before `open`: a fork copies no threads."""
+        """Fork children and kill each while it waits for the key. Only before `open`: a fork copies no threads."""
         for _ in range(count):
             read, write = os.pipe()
             pid = os.fork()
@@ -147,17 +148,17 @@ class Puppet:
         return count
 
     def block_python(self, seconds: float) -> None:
-        """Hold the interpreter's lock in C: no thread of this process runs meanwhile."""
+        """Hold the interpreter's lock in C, so that no thread of this process runs meanwhile."""
         ctypes.PyDLL(None).usleep(int(seconds * 1e6))
 
     def acquire_many(self, count: int) -> int:
-        """How many of so many keys are this session's now."""
+        """Return how many of that many keys this session now holds."""
         assert self.session
         answers = self.session.try_acquire([f"k{number}" for number in range(count)])
         return sum(isinstance(answer, Lease) for answer in answers)
 
     def toss(self, keys: list[str], seed: int) -> None:
-        """Take keys and let them go, as fast as it goes, until it is killed."""
+        """Take and release keys as fast as possible, until killed."""
         assert self.session
         rng = random.Random(seed)
         while True:
@@ -170,7 +171,7 @@ class Puppet:
                 continue
 
     def contend(self, keys: list[str], entries: int, markers: str) -> list[int]:
-        """Enter each key in turn; how often, and how often somebody else was inside."""
+        """Enter each key in turn. Return how often, and how often another process was inside."""
         entered = overlaps = 0
         for number in range(entries):
             key = keys[number % len(keys)]

@@ -1,4 +1,4 @@
-"""Puppets: processes with one lock session each that do what a test tells them."""
+"""Puppets: processes with one lock session each that follow the commands of a test."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import penstock.locks
 
 
 class Process:
-    """A puppet in a process of its own."""
+    """A puppet in its own process."""
 
     def __init__(self, place: Path | str, lease_seconds: float, *, blind: bool = False) -> None:
         puppet = str(Path(__file__).with_name("puppet.py"))
         self.popen = subprocess.Popen(
-            # Python 3.12 warns of any fork in a process with threads; forking one is what is tested.
+            # Python 3.12 warns about any fork in a process with threads, which is what is tested here.
             [sys.executable, "-W", "ignore", puppet, str(place), str(lease_seconds), "blind" if blind else "seeing"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -43,7 +43,7 @@ class Process:
         return self.receive()
 
     def begin_waiting(self, key: str) -> None:
-        """When this returns it waits; the next answer is the time at which it got the lock."""
+        """Return once the puppet waits. Its next answer is the time at which it got the lock."""
         assert self.ask("wait_for", key) == "waiting"
 
     def signal(self, number: signal.Signals) -> None:

@@ -1,6 +1,6 @@
-"""A pipeline whose keys several drivers share; run as a program it is one driver, told what to do by its arguments.
+"""A pipeline whose keys several drivers share. As a program it is one driver, controlled by its arguments.
 
-What ran is noted in the file SHARED_NOTES, one line each, so that executions can be counted over all processes.
+Each execution adds a line to the file SHARED_NOTES, so that executions can be counted over all processes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ once = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE)
 
 @task(cache_policy=once, key_name="shared work")
 def work(key: int) -> str:
-    """Another value each time it runs, so that equal results can only come from one execution."""
+    """Return a new value on each execution, so that equal results prove a single execution."""
     value = os.urandom(8).hex() + "." * int(os.environ.get("SHARED_SIZE", "0"))
     with open(os.environ["SHARED_NOTES"], "a") as notes:
         notes.write(f"{key} {value}\n")
@@ -33,7 +33,7 @@ def work(key: int) -> str:
 
 @task(tags=["db"])
 def query(key: int) -> int:
-    """How many of these run while this one does, itself included, on all machines together."""
+    """Return how many of these run at the same time on all machines, including this one."""
     mark = os.path.join(os.environ["SHARED_MARKS"], f"{os.getpid()} {key}")
     with open(mark, "x"):
         pass
@@ -70,7 +70,7 @@ def die(when: str) -> None:
 
 
 def main() -> None:
-    """`shared_work.py KEYS [SHIFT]`: run all keys, beginning with the one after SHIFT; print what came of it."""
+    """Run `shared_work.py KEYS [SHIFT]`: run all keys, starting with the one after SHIFT, and print the result."""
     count, shift = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
     print(json.dumps({"ready": os.getpid()}), flush=True)
     sys.stdin.readline()

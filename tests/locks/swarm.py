@@ -1,6 +1,6 @@
-"""Many drivers at once: `swarm.py COUNT` forks so many that all run `shared_work`'s key 0, and prints what they answer.
+"""Many drivers at once: `swarm.py COUNT` forks drivers that all run key 0 of `shared_work`, and prints their answers.
 
-Forked before anything has a thread, after everything was imported: a program of its own each would take a second.
+It forks before there are threads and after all imports: starting a separate program for each would take a second.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def main() -> None:
             os._exit(0)
     os.close(begin[0])
     os.close(told[1])
-    os.close(begin[1])  # all of them begin
+    os.close(begin[1])  # all of them start
     with os.fdopen(told[0]) as answers:
         print(json.dumps([json.loads(line) for line in answers]))
 
 
 def answer(begin: int) -> bytes:
-    """What one driver answers: its last line."""
+    """Return one driver's answer: its last line."""
     sys.argv[1:] = ["1"]
     with os.fdopen(begin) as sys.stdin, contextlib.redirect_stdout(io.StringIO()) as said:
         shared_work.main()

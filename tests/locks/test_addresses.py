@@ -1,4 +1,4 @@
-"""From settings to lock managers."""
+"""Settings and the lock managers they open."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from penstock.errors import ConfigurationError
 from penstock.locks import FileSystemLockManager, MemoryLockManager, lock_manager_from
 
 
-def test_memory_is_a_memory_manager() -> None:
+def test_memory_opens_a_memory_manager() -> None:
     assert isinstance(lock_manager_from("memory"), MemoryLockManager)
 
 
-def test_a_folder_is_a_file_system_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_opens_a_file_system_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     folder = str(tmp_path / "with space")
@@ -27,19 +27,19 @@ def test_a_folder_is_a_file_system_manager(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("setting", ["reddis", "", "nfs://server/x", "file://relative/x", "Memory"])
-def test_what_is_no_manager_is_refused_with_what_there_is(setting: str) -> None:
+def test_the_error_for_an_invalid_manager_lists_the_valid_ones(setting: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         lock_manager_from(setting)
     assert "folder" in str(caught.value) or "path" in str(caught.value)
 
 
-def test_the_lease_of_the_setting_is_the_managers(tmp_path: Path) -> None:
+def test_the_manager_has_the_lease_of_the_setting(tmp_path: Path) -> None:
     for setting in ("memory", str(tmp_path)):
         with pytest.raises(ConfigurationError):
             lock_manager_from(setting, lease_seconds=-1)
 
 
-def test_a_mistyped_setting_shows_no_secret() -> None:
+def test_the_error_for_a_mistyped_setting_shows_no_secret() -> None:
     with pytest.raises(ConfigurationError) as caught:
         lock_manager_from("redsi://user:secret@host/0")
     assert "secret" not in str(caught.value)

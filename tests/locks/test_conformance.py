@@ -1,4 +1,4 @@
-"""The lock managers of this package against the suite that is shipped for all of them."""
+"""The lock managers of this package, tested with the suite that is shipped for all of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.servers.redis import RedisServer
 
 
 def polls(clock: Clock) -> tuple[float, float]:
-    """Short ones in real time, where the tests contend more than drivers do; long ones where time costs steps."""
+    """Return short polls in real time, where tests contend more than drivers do, and long ones on a fake clock."""
     return (0.001, 0.01) if clock is SYSTEM_CLOCK else (0.5, 2.0)
 
 
@@ -69,7 +69,7 @@ class TestFileSystemLockManager(LockManagerTests):
 
 
 class TestFileSystemLockManagerOnANetwork(LockManagerTests):
-    """In a folder that other machines may reach."""
+    """In a folder that other machines can reach."""
 
     entries_per_thread = 50
 
@@ -111,7 +111,7 @@ class TestStorageLockManagerInAFolder(LockManagerTests):
 
 
 class TestStorageLockManagerFarAway(TestStorageLockManagerInMemory):
-    """With several requests under way at once, as with a store in the network."""
+    """With several requests under way at once, as with a remote store."""
 
     def make_manager(self, clock: Clock) -> StorageLockManager:
         manager = super().make_manager(clock)

@@ -1,4 +1,4 @@
-"""Numbered lock files that a power cut left empty, cut off or full of zeros: they are free, and nobody is held up."""
+"""Numbered lock files that a power cut left empty, cut short or full of zeros count as free and block nobody."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def store(clock: FakeClock) -> MemoryStore:
-    """With a session that holds a key, and whose process nobody can say of that it is gone."""
+    """A store with a session that holds a key, and whose process may or may not be alive."""
     store = MemoryStore()
     manager = StorageLockManager(store, clock=clock)
     session = manager.open_session(lease_seconds=20)
@@ -46,7 +46,7 @@ def damage(store: MemoryStore, folder: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_an_epoch_that_nobody_can_read_is_free(store: MemoryStore, clock: FakeClock, how: str) -> None:
+def test_an_unreadable_epoch_is_free(store: MemoryStore, clock: FakeClock, how: str) -> None:
     damage(store, "locks/locks/", how)
     manager = StorageLockManager(store, clock=clock)
     assert manager.ls() == []
@@ -54,13 +54,13 @@ def test_an_epoch_that_nobody_can_read_is_free(store: MemoryStore, clock: FakeCl
     assert session.free(["k"]) == ["k"]
     (lease,) = session.try_acquire(["k"])
     assert isinstance(lease, Lease)
-    assert lease.fencing_token == 2  # above what was there
+    assert lease.fencing_token == 2  # above the existing ones
     assert manager.break_lock("k", 2)
     session.close()
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_session_that_nobody_can_read_is_dead_after_a_lease(store: MemoryStore, clock: FakeClock, how: str) -> None:
+def test_an_unreadable_session_is_dead_after_a_lease(store: MemoryStore, clock: FakeClock, how: str) -> None:
     damage(store, "locks/sessions/", how)
     with mock.patch.object(ProcessIdentity, "is_gone", return_value=False):
         manager = StorageLockManager(store, clock=clock)
@@ -72,7 +72,7 @@ def test_a_session_that_nobody_can_read_is_dead_after_a_lease(store: MemoryStore
         session.close()
 
 
-def test_what_another_version_wrote_is_not_taken_for_damage(store: MemoryStore, clock: FakeClock) -> None:
+def test_an_object_of_another_version_does_not_count_as_damage(store: MemoryStore, clock: FakeClock) -> None:
     for name in [entry.name for entry in store.list("locks/locks/")]:
         store.put(name, b'{"v": 2}')
     session = StorageLockManager(store, clock=clock).open_session()

@@ -1,4 +1,4 @@
-"""The orders of events in which epochs could go wrong, each by hand."""
+"""Orders of events in which epochs could go wrong, each written by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Hook = Callable[[], None]
 
 
 class ScriptedStore(MemoryStore):
-    """A memory store in which something happens just before, or in the middle of, the next call of a kind."""
+    """A memory store that calls a hook just before, or in the middle of, the next call of a kind."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class ScriptedStore(MemoryStore):
         self._lose_answer("put")
 
     def list(self, prefix: str) -> Iterator[Listed]:
-        # As a folder is listed: the names at once, then each file in turn; the hook comes after the first.
+        # A folder is listed like this: all names at once, then each file in turn. The hook comes after the first.
         names, found = [entry.name for entry in super().list(prefix)], []
         for name in names:
             if self.get(name) is not None:
@@ -75,7 +75,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def sessions(store: ScriptedStore, clock: FakeClock) -> Iterator[list[Session]]:
-    """Four sessions of four managers, as four machines have them, with leases much longer than the tests."""
+    """Four sessions of four managers, as on four machines, with leases much longer than the tests."""
     opened = [
         SlotLockManager(store, reach="network", poll_seconds=(0.5, 5.0), clock=clock).open_session(lease_seconds=1e6)
         for _ in range(4)
@@ -92,11 +92,11 @@ def take(session: Session, key: str = "k") -> Lease:
 
 
 def turn_over(session: Session, clock: FakeClock, times: int) -> None:
-    """Take and release, long enough each time for old epochs to be deleted."""
+    """Take and release, each time long enough for old epochs to be deleted."""
     for _ in range(times):
         session.release([take(session)], "failed")
         clock.advance(2 * SETTLED_SECONDS)
-    # The clearing up goes with releases.
+    # Releases also clear up.
     session.release([take(session)], "failed")
 
 
@@ -104,7 +104,7 @@ def numbers(store: MemoryStore) -> list[int]:
     return [int(entry.name.rpartition("/")[2]) for entry in MemoryStore.list(store, "locks/")]
 
 
-def test_old_epochs_are_deleted_when_they_are_settled(
+def test_old_epochs_are_deleted_once_they_are_settled(
     store: ScriptedStore, clock: FakeClock, sessions: list[Session]
 ) -> None:
     for _ in range(3):
@@ -119,7 +119,7 @@ def test_old_epochs_are_deleted_when_they_are_settled(
     assert 1 not in numbers(store)
 
 
-def test_the_last_epoch_of_a_key_stays(store: ScriptedStore, clock: FakeClock, sessions: list[Session]) -> None:
+def test_the_last_epoch_of_a_key_is_kept(store: ScriptedStore, clock: FakeClock, sessions: list[Session]) -> None:
     turn_over(sessions[0], clock, 5)
     sessions[0].close()
     assert max(numbers(store)) == 6
@@ -147,7 +147,7 @@ def test_a_slow_contender_that_recreates_a_deleted_number_holds_nothing(
 
 
 def stale_contender_with_a_slow_listing(store: ScriptedStore, clock: FakeClock, sessions: list[Session]) -> bool:
-    """Whether a contender believes a re-created number, every higher one being replaced while it lists."""
+    """Tell whether a contender trusts a re-created number while every higher one is replaced during its listing."""
     quick, holder, _, _ = sessions
     contender = Epochs(store, clock=clock)
     assert contender.tops(["k"]) == {"k": None}
@@ -163,22 +163,18 @@ def stale_contender_with_a_slow_listing(store: ScriptedStore, clock: FakeClock, 
     return contender.is_top(stale)
 
 
-def test_a_listing_that_took_too_long_is_not_believed(
-    store: ScriptedStore, clock: FakeClock, sessions: list[Session]
-) -> None:
+def test_a_slow_listing_is_not_trusted(store: ScriptedStore, clock: FakeClock, sessions: list[Session]) -> None:
     assert not stale_contender_with_a_slow_listing(store, clock, sessions)
 
 
-def test_without_a_limit_for_listings_two_would_hold(
+def test_without_a_time_limit_for_listings_two_contenders_would_hold(
     store: ScriptedStore, clock: FakeClock, sessions: list[Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(epochs_module, "LISTING_SECONDS", float("inf"))
     assert stale_contender_with_a_slow_listing(store, clock, sessions)
 
 
-def test_a_release_that_comes_late_frees_nothing(
-    store: ScriptedStore, clock: FakeClock, sessions: list[Session]
-) -> None:
+def test_a_late_release_frees_nothing(store: ScriptedStore, clock: FakeClock, sessions: list[Session]) -> None:
     late, operator, holder, fourth = sessions
     lease = take(late)
 
@@ -196,7 +192,9 @@ def test_a_release_that_comes_late_frees_nothing(
     assert answer.session_id == holder.id
 
 
-def test_a_lock_taken_without_an_answer_is_found_by_the_next_try(store: ScriptedStore, sessions: list[Session]) -> None:
+def test_a_lock_acquired_without_an_answer_is_found_by_the_next_attempt(
+    store: ScriptedStore, sessions: list[Session]
+) -> None:
     store.lose_answer_of = "put_if_absent"
     with pytest.raises(LockError):
         sessions[0].try_acquire(["k"])
@@ -204,7 +202,7 @@ def test_a_lock_taken_without_an_answer_is_found_by_the_next_try(store: Scripted
     assert take(sessions[0]).fencing_token == 1
 
 
-def test_a_lock_taken_without_an_answer_is_released_by_close(store: ScriptedStore, sessions: list[Session]) -> None:
+def test_a_lock_acquired_without_an_answer_is_released_by_close(store: ScriptedStore, sessions: list[Session]) -> None:
     store.lose_answer_of = "put_if_absent"
     with pytest.raises(LockError):
         sessions[0].try_acquire(["k"])
@@ -212,14 +210,14 @@ def test_a_lock_taken_without_an_answer_is_released_by_close(store: ScriptedStor
     assert sessions[1].wait_any(["k"], 0) == [Wakeup("k", "abandoned")]
 
 
-def test_a_lock_released_without_an_answer_is_not_taken_up_again(store: ScriptedStore, sessions: list[Session]) -> None:
+def test_a_lock_released_without_an_answer_is_not_reused(store: ScriptedStore, sessions: list[Session]) -> None:
     lease = take(sessions[0])
     before, store.lose_answer_of = store.get(store.puts[0]), "put"
     assert before is not None
     held = [(entry.name, store.get(entry.name)) for entry in store.list("locks/")]
     with pytest.raises(LockError):
         sessions[0].release([lease], "published")
-    # As if the release were still on its way: it may arrive at any time from now.
+    # Pretend that the release is still under way and may arrive at any time from now on.
     for name, data in held:
         assert data is not None
         store.put(name, data)
@@ -261,7 +259,7 @@ def test_an_object_of_another_format_is_refused(store: ScriptedStore, sessions: 
     store.delete(name)
 
 
-def test_a_key_too_long_for_a_record_is_still_a_key(sessions: list[Session]) -> None:
+def test_a_key_too_long_for_a_record_can_be_locked(sessions: list[Session]) -> None:
     long = "x" * 200_000
     take(sessions[0], long + "1")
     take(sessions[1], long + "2")

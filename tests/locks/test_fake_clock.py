@@ -1,4 +1,4 @@
-"""The fake clock: time moves only when told, and then reaches whoever waits."""
+"""The fake clock: time moves only on command, and wakes all waiters that are due."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from penstock.clocks import Clock
 from penstock.testing.clocks import FakeClock
 
 
-def test_it_is_a_clock_that_stands_still() -> None:
+def test_the_clock_stands_still() -> None:
     clock: Clock = FakeClock(now=5.0, monotonic=7.0)
     assert (clock.now(), clock.monotonic()) == (5.0, 7.0)
     assert clock.wait(threading.Event(), 0.0) is False
@@ -31,7 +31,7 @@ def waits(clock: FakeClock, event: threading.Event, timeout: float) -> tuple[thr
     return thread, answers
 
 
-def test_advancing_wakes_those_that_are_due_and_no_others() -> None:
+def test_advancing_wakes_only_the_waiters_that_are_due() -> None:
     clock = FakeClock()
     threads = [waits(clock, threading.Event(), seconds) for seconds in (1.0, 2.0)]
     clock.wait_until_waiting(2)
@@ -43,7 +43,7 @@ def test_advancing_wakes_those_that_are_due_and_no_others() -> None:
     assert [answers for _, answers in threads] == [[False], [False]]
 
 
-def test_an_event_wakes_without_time() -> None:
+def test_an_event_wakes_a_waiter_without_time_passing() -> None:
     clock, event = FakeClock(), threading.Event()
     thread, answers = waits(clock, event, 1e9)
     clock.wait_until_waiting(1)
@@ -53,7 +53,7 @@ def test_an_event_wakes_without_time() -> None:
     assert clock.waiting == 0
 
 
-def test_time_that_runs_stops_at_every_deadline() -> None:
+def test_running_time_stops_at_every_deadline() -> None:
     clock, seen = FakeClock(monotonic=0.0), []
 
     def tick() -> None:
@@ -70,7 +70,7 @@ def test_time_that_runs_stops_at_every_deadline() -> None:
     assert clock.monotonic() == 100.0
 
 
-def test_waiting_for_waiters_that_do_not_come_is_an_error() -> None:
+def test_waiting_for_missing_waiters_is_an_error() -> None:
     with pytest.raises(TimeoutError, match="0 threads wait"):
         FakeClock().wait_until_waiting(1, timeout=0.01)
 

@@ -25,7 +25,7 @@ LONG = 600.0
 """A lease that no test waits for."""
 SHORT = 2.0
 SLACK = 4.0
-"""What a busy machine may add to the second that is promised."""
+"""The delay that a busy machine may add to the promised second."""
 
 
 Start = Callable[..., Process]
@@ -89,7 +89,7 @@ def test_a_killed_holder_is_replaced_within_the_lease_elsewhere(start: Start) ->
 
 @pytest.mark.parametrize("ahead", [3600.0, -3600.0])
 def test_wall_clocks_an_hour_apart_neither_hasten_nor_delay_a_takeover(start: Start, ahead: float) -> None:
-    """Two machines that share a folder, neither of which sees the other's processes."""
+    """Two machines share a folder, and neither sees the processes of the other."""
     lease = 1.5
     holder, contender = (start(lease, blind=True, open_session=False) for _ in range(2))
     assert abs(contender.ask("set_wall_clock", ahead) - holder.ask("set_wall_clock", 0.0) - ahead) < 60
@@ -97,7 +97,7 @@ def test_wall_clocks_an_hour_apart_neither_hasten_nor_delay_a_takeover(start: St
         process.ask("open")
     assert holder.ask("acquire", "key") > 0
     contender.begin_waiting("key")
-    # Twice a lease: whoever believed the files' times would have taken it, or given the holder an hour.
+    # Twice a lease: a waiter that trusted the times of files would have taken it, or waited an hour.
     held_until = time.monotonic() + 2 * lease
     while time.monotonic() < held_until:
         assert holder.ask("lost") is False
@@ -108,7 +108,7 @@ def test_wall_clocks_an_hour_apart_neither_hasten_nor_delay_a_takeover(start: St
     assert killed < taken <= killed + lease + 1 + SLACK
 
 
-def test_a_stopped_holder_loses_its_lock_and_learns_it(start: Start) -> None:
+def test_a_stopped_holder_loses_its_lock_and_is_informed(start: Start) -> None:
     holder, waiter, third = start(SHORT), start(LONG), start(LONG)
     assert holder.ask("acquire", "k") > 0
     waiter.begin_waiting("k")
@@ -127,7 +127,7 @@ def test_a_stopped_holder_loses_its_lock_and_learns_it(start: Start) -> None:
     assert third.ask("acquire", "k") > 0
 
 
-def test_a_stopped_holder_that_goes_on_in_time_keeps_its_lock(start: Start) -> None:
+def test_a_stopped_holder_that_continues_in_time_keeps_its_lock(start: Start) -> None:
     holder, other = start(20.0), start(LONG)
     holder.ask("acquire", "k")
     holder.signal(signal.SIGSTOP)
@@ -137,7 +137,7 @@ def test_a_stopped_holder_that_goes_on_in_time_keeps_its_lock(start: Start) -> N
     assert other.ask("acquire", "k") is None
 
 
-def test_a_forked_child_has_no_part_in_its_parents_session(start: Start) -> None:
+def test_a_forked_child_cannot_use_its_parents_session(start: Start) -> None:
     holder, other = start(LONG), start(LONG)
     token = holder.ask("acquire", "k")
     child, child_lost, child_acquired = holder.ask("fork", "k")
@@ -151,7 +151,7 @@ def test_a_forked_child_has_no_part_in_its_parents_session(start: Start) -> None
 
 
 @pytest.mark.parametrize("blind", [False, True])
-def test_a_child_that_lives_on_does_not_keep_its_killed_parents_lock(start: Start, blind: bool) -> None:
+def test_a_surviving_child_does_not_keep_its_killed_parents_lock(start: Start, blind: bool) -> None:
     lease = SHORT if blind else LONG
     holder, waiter = start(lease), start(LONG, blind=blind)
     holder.ask("acquire", "k")
@@ -161,12 +161,12 @@ def test_a_child_that_lives_on_does_not_keep_its_killed_parents_lock(start: Star
         killed = time.monotonic()
         holder.signal(signal.SIGKILL)
         assert waiter.receive() - killed < SHORT + 1 + SLACK
-        os.kill(child, 0)  # it does live on
+        os.kill(child, 0)  # it is still alive
     finally:
         os.kill(child, signal.SIGKILL)
 
 
-def test_a_waiter_that_is_killed_leaves_nothing(start: Start, folder: Path) -> None:
+def test_a_killed_waiter_leaves_nothing(start: Start, folder: Path) -> None:
     holder, waiter = start(LONG), start(LONG)
     token = holder.ask("acquire", "k")
     waiter.begin_waiting("k")
@@ -188,7 +188,7 @@ def test_one_of_two_contenders_gets_a_dead_lock(start: Start) -> None:
         assert [one.receive(), two.receive()].count(None) == 1
 
 
-def test_another_process_takes_locks_in_the_drivers_name(start: Start, folder: Path) -> None:
+def test_another_process_can_take_locks_for_the_driver(start: Start, folder: Path) -> None:
     driver, worker, other = start(), start(open_session=False), start()
     session = driver.ask("open")
     worker.ask("join", session)
@@ -201,7 +201,7 @@ def test_another_process_takes_locks_in_the_drivers_name(start: Start, folder: P
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_a_clear_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(LockError, match="cannot be written"):
         FileSystemLockManager(tmp_path / "locks").open_session()
@@ -224,7 +224,7 @@ def test_a_network_folder_without_hard_links_is_a_clear_error(tmp_path: Path, mo
         FileSystemLockManager(tmp_path / "locks").open_session()
 
 
-def test_looking_creates_nothing(tmp_path: Path) -> None:
+def test_reading_creates_nothing(tmp_path: Path) -> None:
     manager = FileSystemLockManager(tmp_path / "locks")
     assert manager.ls() == []
     assert not manager.break_lock("k", 1)
@@ -243,7 +243,7 @@ def test_a_closed_session_leaves_nothing(folder: Path) -> None:
     assert names(folder) == set()
 
 
-def test_a_killed_session_leaves_nothing_once_somebody_else_came(start: Start, folder: Path) -> None:
+def test_a_killed_session_leaves_nothing_once_another_has_run(start: Start, folder: Path) -> None:
     killed = start(LONG)
     killed.ask("acquire", "k")
     killed.signal(signal.SIGKILL)
@@ -254,7 +254,7 @@ def test_a_killed_session_leaves_nothing_once_somebody_else_came(start: Start, f
 
 
 def test_no_two_processes_are_inside_at_once_while_some_are_killed_and_stopped(start: Start, tmp_path: Path) -> None:
-    """Killed and stopped at any moment of taking and letting go."""
+    """Kills and stops come at any moment of taking and releasing."""
     markers = tmp_path / "markers"
     markers.mkdir()
     victims = [start(SHORT) for _ in range(4)]

@@ -1,6 +1,6 @@
-"""Many runs on two clusters at once that share all their keys: what is executed, what is visible.
+"""Many concurrent runs on two clusters that share all their keys: what is executed, what is visible.
 
-`python -m benchmarks clusters` does the same with more of everything.
+`python -m benchmarks clusters` does the same on a larger scale.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("redis", "distributed")]
 
 KEYS = 200
 THREADS = 2
-"""Of each cluster."""
+"""Per cluster."""
 SLACK = 4.0
-"""What a busy machine may add to what is promised."""
+"""The delay that a busy machine may add to what is promised."""
 
 
 @pytest.fixture
 def runs(tmp_path: Path, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[ManyRuns]:
     scene = Scene(tmp_path, own_redis.url)
     for name, value in scene.environment.items():
-        monkeypatch.setenv(name, value)  # for the workers as well
+        monkeypatch.setenv(name, value)  # for the workers, too
     monkeypatch.setenv("SHARED_SECONDS", "0.02")
     with dask_clusters(tmp_path, 2, threads=THREADS) as clusters:
         yield ManyRuns(scene, tmp_path, clusters, KEYS, THREADS)

@@ -1,4 +1,4 @@
-"""What only the memory manager promises."""
+"""Promises that only the memory manager makes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstock.locks import MemoryLockManager
 from penstock.testing.clocks import FakeClock
 
 
-def test_nothing_is_left_when_nobody_holds_or_waits() -> None:
+def test_nothing_is_left_without_holders_or_waiters() -> None:
     manager = MemoryLockManager()
     one, two = manager.open_session(), manager.open_session()
     leases = one.try_acquire([f"k{number}" for number in range(100)])
@@ -35,13 +35,13 @@ def test_a_lost_session_leaves_nothing_when_it_closes() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_it_cannot_be_used_after_a_fork() -> None:
+def test_the_manager_cannot_be_used_after_a_fork() -> None:
     manager = MemoryLockManager()
     session = manager.open_session()
     (lease,) = session.try_acquire(["k"])
     read, write = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, which is under test
+        warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads, which is under test
         pid = os.fork()
     if pid == 0:
         saw = b"?"
@@ -63,13 +63,13 @@ def test_it_cannot_be_used_after_a_fork() -> None:
     session.close()
 
 
-def test_a_session_that_missed_its_beats_takes_nothing_though_nobody_has_noticed() -> None:
+def test_a_session_that_missed_its_beats_takes_nothing_even_unnoticed() -> None:
     clock = FakeClock()
     manager = MemoryLockManager(clock=clock)
     session = manager.open_session(lease_seconds=30)
     session._heartbeat.stop = lambda: None  # type: ignore[attr-defined, method-assign]
     clock.advance(0.9 * 30)
-    assert session.id in manager._members  # its lease still runs for the others
+    assert session.id in manager._members  # for the others, its lease is still valid
     with pytest.raises(SessionLost):
         session.try_acquire(["k"])
     assert manager._held == {}

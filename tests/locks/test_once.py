@@ -1,5 +1,6 @@
-"""Single flight by default: which tasks are computed once although nobody said so, and what happens where that cannot
-be."""
+"""Single flight by default: which tasks are computed once without being asked to, and what happens where that is
+impossible.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def settings_for(folder: Path, **more: Any) -> Settings:
 
 
 class Together:
-    """Two runs at once that want one key; the one that computes it waits until the other has come that far."""
+    """Two concurrent runs that need one key; the one that computes it waits until the other has got that far."""
 
     def __init__(self, policy: CachePolicy, settings: Settings) -> None:
         self.ran = 0
@@ -57,7 +58,7 @@ class Together:
         self._patience = 30.0
 
     def run(self) -> list[Run[int]]:
-        """Both runs, when they are over."""
+        """Return both runs once they have ended."""
         runs: list[Run[int]] = []
 
         def heard(event: Any) -> None:
@@ -92,14 +93,14 @@ def test_a_shared_key_in_memory_is_computed_once_by_default() -> None:
 @pytest.mark.parametrize(
     ("policy", "said"), [(EACH, {}), (INPUTS, {"isolation": "read_committed"}), (INPUTS + RUN_ID, {})]
 )
-def test_who_opts_out_takes_no_lock(policy: CachePolicy, said: dict[str, str], tmp_path: Path) -> None:
+def test_tasks_that_opt_out_take_no_lock(policy: CachePolicy, said: dict[str, str], tmp_path: Path) -> None:
     together = Together(policy, settings_for(tmp_path, **said))
     together.run()
     assert together.ran == 2
     assert not (tmp_path / "store" / "locks").exists()
 
 
-def test_a_policy_that_says_serializable_is_not_changed_by_the_setting(tmp_path: Path) -> None:
+def test_the_setting_does_not_change_a_serializable_policy(tmp_path: Path) -> None:
     together = Together(ONCE, settings_for(tmp_path, isolation="read_committed"))
     together.run()
     assert together.ran == 1
@@ -124,8 +125,8 @@ def test_a_warm_run_takes_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert many.run_with({}, settings=settings).counts["hit"] == 10
 
 
-def test_results_of_one_storage_are_locked_beside_it(tmp_path: Path) -> None:
-    """Runs with stores of their own, of which one task keeps its results in a shared place."""
+def test_results_of_a_storage_are_locked_beside_it(tmp_path: Path) -> None:
+    """Two runs have separate stores, but one task stores its results in a shared place."""
     shared = str(tmp_path / "shared")
     one, two = (Environment(settings_for(tmp_path / name)) for name in ("one", "two"))
     managers = [environment.flight(INPUTS, shared).manager for environment in (one, two)]
@@ -145,9 +146,7 @@ def simple(policy: CachePolicy = INPUTS, **options: Any) -> Any:
     return some
 
 
-def test_locks_that_cannot_be_had_fail_no_run_that_did_not_ask_for_them(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unavailable_default_locks_fail_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "no folder").write_text("")
     settings = settings_for(tmp_path, locks=str(tmp_path / "no folder"))
     with caplog.at_level(logging.WARNING, "penstock.locks"):
@@ -158,9 +157,7 @@ def test_locks_that_cannot_be_had_fail_no_run_that_did_not_ask_for_them(
 
 
 @pytest.mark.needs("redis")
-def test_a_redis_out_of_reach_fails_no_run_that_did_not_ask_for_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unreachable_default_redis_fails_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = settings_for(tmp_path, locks="redis://127.0.0.1:1?timeout=0.5")
     with caplog.at_level(logging.WARNING, "penstock.locks"):
         run = simple().run_with({}, settings=settings)
@@ -169,7 +166,7 @@ def test_a_redis_out_of_reach_fails_no_run_that_did_not_ask_for_it(
 
 
 class Weak(MemoryStore):
-    """Lets a taken name be taken again."""
+    """A store that lets an existing name be created again."""
 
     def conditions(self, *, afresh: bool = False) -> Conditions:
         return Conditions("ignored")
@@ -178,9 +175,7 @@ class Weak(MemoryStore):
         return None
 
 
-def test_a_store_that_keeps_no_writers_apart_fails_no_run_that_did_not_ask_for_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_store_that_cannot_lock_fails_no_run_by_default(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = settings_for(tmp_path, locks="memory")
     with caplog.at_level(logging.WARNING, "penstock.locks"):
         assert simple(result_storage=Weak()).run_with({}, settings=settings).result() == [0, 1, 2]
@@ -189,7 +184,7 @@ def test_a_store_that_keeps_no_writers_apart_fails_no_run_that_did_not_ask_for_i
         simple(ONCE, result_storage=Weak()).run_with({}, settings=settings).result()
 
 
-def test_a_far_store_locks_what_is_known_to_take_long(tmp_path: Path) -> None:
+def test_a_remote_store_locks_only_tasks_known_to_be_long(tmp_path: Path) -> None:
     environment = Environment(settings_for(tmp_path))
     flight = environment.flight(INPUTS, Far())
     assert flight.manager is not None
@@ -199,7 +194,7 @@ def test_a_far_store_locks_what_is_known_to_take_long(tmp_path: Path) -> None:
 
 
 class Far:
-    """As much of a bucket as is looked at."""
+    """The part of a bucket that is looked at."""
 
     url = "s3://bucket/results"
     trusted = False
@@ -214,8 +209,8 @@ class Far:
         return lambda *args, **options: None
 
 
-def test_a_call_inside_a_task_waits_for_no_lock_that_it_did_not_ask_for(tmp_path: Path) -> None:
-    """It could wait for a call that waits for its caller's place."""
+def test_a_call_inside_a_task_waits_for_no_default_lock(tmp_path: Path) -> None:
+    """It could wait for a call that waits for its caller's slot."""
 
     @task(cache_policy=INPUTS, key_name="inner")
     def inner(x: int) -> int:
@@ -232,7 +227,9 @@ def test_a_call_inside_a_task_waits_for_no_lock_that_it_did_not_ask_for(tmp_path
     assert both.run_with({}, settings=settings_for(tmp_path)).result() == [1, 1]
 
 
-def test_the_settings_lease_is_for_managers_that_name_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lease_of_the_settings_applies_to_managers_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     leases: list[float] = []
     for kind in (FileSystemLockManager, MemoryLockManager):
         opened = kind.open_session
@@ -255,7 +252,7 @@ def test_the_settings_lease_is_for_managers_that_name_none(tmp_path: Path, monke
 
 
 @pytest.mark.slow
-def test_three_programs_at_once_compute_each_key_once(tmp_path: Path) -> None:
+def test_three_concurrent_programs_compute_each_key_once(tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(
         textwrap.dedent("""

@@ -1,5 +1,6 @@
-"""A power cut after any step of taking and releasing locks, and of limits and rates: nobody is held up by what is left,
-`repair` leaves nothing that cannot be read, and what was said to be limited is limited."""
+"""A power cut after any step of taking and releasing locks, limits and rates: the remains block nobody, `repair` leaves
+nothing unreadable, and limits still apply.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ def recorded(folder: Path, deed: Callable[[Callable[..., None]], object]) -> lis
 
 
 def left_behind(steps: list[Step], into: Path) -> Iterator[tuple[Path, list[Step]]]:
-    """Each folder that a power cut may leave after one of the steps, once, and the steps until then."""
+    """Yield each folder that a power cut can leave after one of the steps, once, and the steps until then."""
     disk, seen = Disk(), set()
     for n, step in enumerate(steps):
         disk.do(step)
@@ -71,14 +72,14 @@ def left_behind(steps: list[Step], into: Path) -> Iterator[tuple[Path, list[Step
 
 
 @KINDS
-def test_after_a_power_cut_at_any_step_every_lock_can_be_had(
+def test_after_a_power_cut_at_any_step_every_lock_can_be_acquired(
     kind: Callable[[Path, Clock], Manager], tmp_path: Path
 ) -> None:
     (tmp_path / "written").mkdir()
     steps = recorded(tmp_path / "written", lambda note: two_sessions(kind(tmp_path / "written", FakeClock())))
     assert {"create", "write", "unlink"} <= {step[0] for step in steps}
     states = 0
-    # Another boot of the machine: nobody can say of its processes that they are gone.
+    # Another boot of the machine, so nobody can tell whether its processes are gone.
     with mock.patch.object(ProcessIdentity, "is_gone", return_value=False):
         for folder, _ in left_behind(steps, tmp_path / "left"):
             states += 1
@@ -88,7 +89,7 @@ def test_after_a_power_cut_at_any_step_every_lock_can_be_had(
 
 def check_locks(kind: Callable[[Path, Clock], Manager], folder: Path) -> None:
     clock = FakeClock()
-    clock._now += 1e9  # files are of the machine's own time: all of these are old
+    clock._now += 1e9  # files have the machine's own times, so all of these are old
     manager = kind(folder, clock)
     manager.ls()
     session = manager.open_session(lease_seconds=100)
@@ -125,7 +126,7 @@ def limits_in(folder: Path) -> str:
     return str(read_limits(store) | rates).replace("'5 a second'", "5 a second").replace("'7 a second'", "7 a second")
 
 
-def test_after_a_power_cut_at_any_step_a_limit_is_the_last_one_or_the_new_one(tmp_path: Path) -> None:
+def test_after_a_power_cut_at_any_step_a_limit_is_the_old_or_the_new_one(tmp_path: Path) -> None:
     (tmp_path / "written").mkdir()
     store = LocalStore(tmp_path / "written")
     steps = recorded(tmp_path / "written", lambda note: limiting(store, note))
@@ -153,4 +154,4 @@ def test_after_a_power_cut_at_any_step_a_period_has_no_more_starts_than_its_rate
         taken = sum(int(said) for what, said in told if what == "returned")
         left = RateTable(LocalStore(folder), clock).take("api", rate, 100)
         assert taken + left <= rate.starts
-        assert left >= rate.starts - taken - 2  # what was about to be taken may be lost
+        assert left >= rate.starts - taken - 2  # what was about to be taken can be lost

@@ -1,4 +1,4 @@
-"""Which Redis is meant, and that its password goes nowhere."""
+"""Addresses of Redis servers, and that their passwords are not passed on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from penstock.redis.address import credentials, parse_url
         ("rediss+cluster://a:1,b:2", "rediss+cluster://a:1,b:2"),
     ],
 )
-def test_an_address_is_read_and_shown_without_its_password(url: str, shown: str) -> None:
+def test_an_address_is_parsed_and_shown_without_its_password(url: str, shown: str) -> None:
     manager = lock_manager_from(url)
     assert isinstance(manager, RedisLockManager)
     assert manager.address == shown
@@ -47,13 +47,13 @@ def test_an_address_is_read_and_shown_without_its_password(url: str, shown: str)
         "redis://u:secret@host?prefix=a{b",
     ],
 )
-def test_what_is_no_address_is_refused_without_its_password(url: str) -> None:
+def test_an_invalid_address_is_refused_without_showing_its_password(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         lock_manager_from(url)
     assert "secret" not in str(caught.value)
 
 
-def test_the_url_may_name_the_prefix() -> None:
+def test_the_url_can_contain_the_prefix() -> None:
     assert RedisLockManager.from_url("redis://cache?prefix=team").prefix == "team"
     assert RedisLockManager.from_url("redis://cache?prefix=team", prefix="mine").prefix == "mine"
 
@@ -70,7 +70,7 @@ def test_managers_of_the_same_locks_are_equal() -> None:
     assert one != RedisLockManager("cache", prefix="other")
 
 
-def test_no_password_travels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_password_is_pickled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PENSTOCK_REDIS_PASSWORD", "hidden-in-environment")
     data = pickle.dumps(RedisLockManager.from_url("redis://me:hidden-in-url@cache"))
     assert b"hidden" not in data
@@ -78,7 +78,7 @@ def test_no_password_travels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 @pytest.mark.needs("redis")
-def test_a_password_that_did_not_travel_is_asked_for_by_name() -> None:
+def test_a_missing_password_is_requested_by_name() -> None:
     manager = pickle.loads(pickle.dumps(RedisLockManager.from_url("redis://:pw@cache")))
     with pytest.raises(ConfigurationError, match="PENSTOCK_REDIS_PASSWORD"):
         manager.open_session()
@@ -104,7 +104,7 @@ def test_credentials_come_from_code_then_the_environment_then_a_file(
         credentials(address, None)
 
 
-def test_without_the_package_there_is_one_clear_error() -> None:
+def test_without_the_package_the_error_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['redis'] = None\n"
         "from penstock.errors import ConfigurationError\n"
@@ -116,7 +116,7 @@ def test_without_the_package_there_is_one_clear_error() -> None:
     assert 'pip install "penstock[redis]"' in done.stdout
 
 
-def test_naming_a_manager_imports_no_client() -> None:
+def test_a_manager_imports_no_client_before_it_is_used() -> None:
     program = (
         "import sys\n"
         "from penstock.locks import RedisLockManager\n"

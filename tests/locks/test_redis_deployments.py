@@ -1,4 +1,4 @@
-"""Locks in Redis as it is run: with users of few rights, with TLS, behind sentinels, as a cluster."""
+"""Locks in Redis as deployed in practice: with restricted users, with TLS, with sentinels, as a cluster."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ RIGHTS = (
 """What docs/locks.md says a user needs."""
 
 
-def does_all_of_it(manager: LockManager) -> None:
-    """Take, be refused, wait, hear of the release, list, break, close."""
+def use_every_operation(manager: LockManager) -> None:
+    """Take, be refused, wait, get a release message, list, break, close."""
     holder, waiter = manager.open_session(info={"run": "r"}), manager.open_session()
     try:
         (lease,) = holder.try_acquire(["k"])
@@ -43,7 +43,7 @@ def does_all_of_it(manager: LockManager) -> None:
         woken: list[list[Wakeup]] = []
         thread = threading.Thread(target=lambda: woken.append(waiter.wait_any(["k"], PATIENCE)))
         thread.start()
-        time.sleep(0.3)  # so that it waits; if it does not yet, it may hear no more than that the key is free
+        time.sleep(0.3)  # so that it waits; if it does not yet, it may only see that the key is free
         holder.release([lease], "published")
         thread.join(PATIENCE)
         assert woken in ([[Wakeup("k", "published")]], [[Wakeup("k", None)]])
@@ -68,8 +68,8 @@ def guarded(own_redis: RedisServer) -> RedisServer:
     return own_redis
 
 
-def test_the_rights_in_the_documentation_are_enough(guarded: RedisServer) -> None:
-    does_all_of_it(RedisLockManager("127.0.0.1", guarded.port, username="locker", password="pass"))
+def test_the_documented_rights_are_enough(guarded: RedisServer) -> None:
+    use_every_operation(RedisLockManager("127.0.0.1", guarded.port, username="locker", password="pass"))
 
 
 def test_the_documentation_lists_these_rights() -> None:
@@ -77,14 +77,14 @@ def test_the_documentation_lists_these_rights() -> None:
     assert [right for right in RIGHTS if right not in page] == []
 
 
-def test_a_password_from_a_file_lets_in(guarded: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_can_come_from_a_file(guarded: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "secret").write_text("pass\n")
     monkeypatch.setenv("PENSTOCK_REDIS_PASSWORD_FILE", str(tmp_path / "secret"))
     RedisLockManager.from_url(f"redis://locker@127.0.0.1:{guarded.port}").open_session().close()
 
 
 @pytest.mark.parametrize("user", ["nobody:secret", "locker:secret", "stranger:pass"])
-def test_who_is_not_let_in_gets_a_clear_error(guarded: RedisServer, user: str) -> None:
+def test_a_refused_login_is_a_clear_error(guarded: RedisServer, user: str) -> None:
     with pytest.raises(LockError) as caught:
         RedisLockManager.from_url(f"redis://{user}@127.0.0.1:{guarded.port}").open_session()
     assert "denied access" in caught.value.what
@@ -111,11 +111,11 @@ def certificates(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_tls_with_a_certificate_of_ones_own(certificates: Path) -> None:
+def test_tls_with_a_self_signed_certificate(certificates: Path) -> None:
     cert, key = str(certificates / "cert.pem"), str(certificates / "key.pem")
     options = ("--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no")
     with running("--port", "0", *options, tls=True) as server:
-        does_all_of_it(RedisLockManager.from_url(f"rediss://127.0.0.1:{server.port}?ssl_ca_certs={cert}"))
+        use_every_operation(RedisLockManager.from_url(f"rediss://127.0.0.1:{server.port}?ssl_ca_certs={cert}"))
         with pytest.raises(LocksUnreachable, match="did not answer") as caught:
             RedisLockManager.from_url(f"rediss://127.0.0.1:{server.port}").open_session()
         assert "certificate" in caught.value.because.lower()
@@ -144,7 +144,7 @@ def test_a_cluster_keeps_a_namespace_on_one_node() -> None:
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
         for prefix in ("one", "two", "three"):
             manager = RedisLockManager.from_url(f"redis+cluster://{hosts}?prefix={prefix}")
-            does_all_of_it(manager)
+            use_every_operation(manager)
             session = manager.open_session()
             session.try_acquire(["k"])
             having = [client for client in clients if client.keys(f"{{{prefix}}}:*")]
@@ -167,7 +167,7 @@ def test_sentinels_lead_to_the_new_master(replicated: tuple[RedisServer, RedisSe
     master, _, sentinels = replicated
     hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
     manager = RedisLockManager.from_url(f"redis+sentinel://{hosts}/main", lease_seconds=2.0)
-    does_all_of_it(manager)
+    use_every_operation(manager)
     session = manager.open_session()
     (before,) = session.try_acquire(["k"])
     with sentinels[0].client() as client:
@@ -196,7 +196,7 @@ def found(manager: RedisLockManager) -> dict[str, str]:
     return {finding.name: finding.state for finding in manager.examine()}
 
 
-def test_doctor_finds_nothing_wrong_with_a_plain_server(own_redis: RedisServer) -> None:
+def test_doctor_reports_no_problem_with_a_plain_server(own_redis: RedisServer) -> None:
     assert found(RedisLockManager.from_url(own_redis.url)) == dict.fromkeys(
         ["redis latency", "redis clock", "redis", "redis memory", "redis persistence"], "ok"
     )
@@ -209,11 +209,11 @@ def test_doctor_warns_of_a_server_that_evicts() -> None:
         assert found(RedisLockManager.from_url(server.url))["redis memory"] == "warn"
 
 
-def test_doctor_fails_a_replica(own_redis: RedisServer) -> None:
+def test_doctor_rejects_a_replica(own_redis: RedisServer) -> None:
     with running("--replicaof", f"127.0.0.1 {own_redis.port}") as replica:
         assert found(RedisLockManager.from_url(replica.url))["redis"] == "fail"
 
 
-def test_doctor_says_what_it_may_not_see(guarded: RedisServer) -> None:
+def test_doctor_reports_what_it_has_no_right_to_see(guarded: RedisServer) -> None:
     states = found(RedisLockManager("127.0.0.1", guarded.port, username="locker", password="pass"))
     assert states == {"redis latency": "ok", "redis clock": "ok", "redis": "warn"}

@@ -1,4 +1,4 @@
-"""Locks in Redis when Redis restarts, stops and forgets, and when drivers are killed, paused and forked."""
+"""Locks in Redis when Redis restarts, stops or loses data, and when drivers are killed, paused or forked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHORT = 1.0
 LONG = 600.0
 """A lease that no test waits for."""
 SLACK = 4.0
-"""What a busy machine may add to what is promised."""
+"""The delay that a busy machine may add to what is promised."""
 PATIENCE = 30.0
 
 Start = Callable[..., Process]
@@ -78,7 +78,7 @@ def listening(server: RedisServer) -> int:
 # -- Redis in trouble -------------------------------------------------------------------------------------------------
 
 
-def test_a_redis_that_restarts_empty_gives_the_lock_away_with_a_higher_token(own_redis: RedisServer) -> None:
+def test_a_redis_that_restarts_empty_reassigns_the_lock_with_a_higher_token(own_redis: RedisServer) -> None:
     told = threading.Event()
     holder, other = manager_of(own_redis).open_session(on_lost=told.set), manager_of(own_redis)
     before = take(holder, "k")
@@ -96,7 +96,7 @@ def test_a_redis_that_restarts_empty_gives_the_lock_away_with_a_higher_token(own
     late.close()
 
 
-def test_a_redis_that_lost_single_keys_never_gives_an_older_token(own_redis: RedisServer) -> None:
+def test_a_redis_that_lost_single_keys_never_issues_an_older_token(own_redis: RedisServer) -> None:
     session = manager_of(own_redis, LONG).open_session()
     client = own_redis.client()
     tokens = []
@@ -113,7 +113,7 @@ def test_a_redis_that_lost_single_keys_never_gives_an_older_token(own_redis: Red
     assert tokens == sorted(set(tokens))
 
 
-def test_a_redis_that_stops_ends_no_wait_late_and_loses_the_holder(own_redis: RedisServer) -> None:
+def test_when_redis_stops_waits_end_in_time_and_the_holder_is_lost(own_redis: RedisServer) -> None:
     told = threading.Event()
     holder, waiter = manager_of(own_redis).open_session(on_lost=told.set), manager_of(own_redis).open_session()
     take(holder, "k")
@@ -150,7 +150,7 @@ def test_a_redis_that_stops_ends_no_wait_late_and_loses_the_holder(own_redis: Re
     late.close()
 
 
-def test_a_redis_out_of_reach_is_a_clear_error() -> None:
+def test_an_unreachable_redis_is_a_clear_error() -> None:
     began = time.monotonic()
     with pytest.raises(LocksUnreachable) as caught:
         RedisLockManager("127.0.0.1", free_port()).open_session()
@@ -159,7 +159,7 @@ def test_a_redis_out_of_reach_is_a_clear_error() -> None:
     assert "on_locks_down" in caught.value.hint
 
 
-def test_a_restart_between_two_calls_is_not_noticed_by_the_next_session(own_redis: RedisServer) -> None:
+def test_the_next_session_does_not_notice_a_restart_between_two_calls(own_redis: RedisServer) -> None:
     manager = manager_of(own_redis, LONG)
     manager.open_session().close()
     own_redis.kill()
@@ -169,7 +169,7 @@ def test_a_restart_between_two_calls_is_not_noticed_by_the_next_session(own_redi
     session.close()
 
 
-def test_a_lost_subscription_is_made_anew_and_loses_no_waiter(own_redis: RedisServer) -> None:
+def test_a_lost_subscription_is_renewed_and_loses_no_waiter(own_redis: RedisServer) -> None:
     holder, waiter = manager_of(own_redis, LONG).open_session(), manager_of(own_redis, LONG).open_session()
     first = take(holder, "k")
     woken: list[list[Wakeup]] = []
@@ -192,7 +192,7 @@ def test_a_lost_subscription_is_made_anew_and_loses_no_waiter(own_redis: RedisSe
     waiter.close()
 
 
-def test_a_wake_up_that_is_lost_is_made_up_for(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_wakeup_is_made_up_for(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     holder, waiter = manager_of(own_redis, LONG).open_session(), manager_of(own_redis, LONG).open_session()
     lease = take(holder, "k")
     monkeypatch.setattr(holder._space, "channels", "{penstock}:nobody listens here:")  # type: ignore[attr-defined]
@@ -205,12 +205,12 @@ def test_a_wake_up_that_is_lost_is_made_up_for(own_redis: RedisServer, monkeypat
     waiter.close()
 
 
-def test_a_release_that_may_still_come_frees_no_later_lease(own_redis: RedisServer) -> None:
+def test_a_release_still_under_way_frees_no_later_lease(own_redis: RedisServer) -> None:
     session, other = manager_of(own_redis, LONG, timeout_seconds=0.3).open_session(), manager_of(own_redis, LONG)
     first = take(session, "k")
     own_redis.pause()
     with pytest.raises(LocksUnreachable):
-        session.release([first], "failed")  # it lies in the server's buffer
+        session.release([first], "failed")  # it is in the server's buffer
     own_redis.resume()
     second = take(session, "k")
     assert second.fencing_token > first.fencing_token
@@ -242,7 +242,7 @@ def test_a_killed_holder_is_replaced_within_its_lease(own_redis: RedisServer, st
     assert waiter.receive() - killed < SHORT + 1 + SLACK
 
 
-def test_a_stopped_holder_loses_its_lock_and_learns_it(own_redis: RedisServer, start: Start) -> None:
+def test_a_stopped_holder_loses_its_lock_and_is_informed(own_redis: RedisServer, start: Start) -> None:
     holder, waiter, third = start(own_redis, SHORT), start(own_redis), start(own_redis)
     holder.ask("acquire", "k")
     waiter.begin_waiting("k")
@@ -258,7 +258,7 @@ def test_a_stopped_holder_loses_its_lock_and_learns_it(own_redis: RedisServer, s
     assert third.ask("acquire", "k") is None
 
 
-def test_a_holder_whose_interpreter_is_blocked_past_its_lease_is_told(own_redis: RedisServer, start: Start) -> None:
+def test_a_holder_whose_interpreter_is_blocked_past_its_lease_is_informed(own_redis: RedisServer, start: Start) -> None:
     holder, other = start(own_redis, SHORT), start(own_redis)
     assert holder.ask("acquire_many", 5000) == 5000
     holder.ask("block_python", 2.5 * SHORT)
@@ -274,7 +274,7 @@ def test_killed_waiters_leave_nothing(own_redis: RedisServer, start: Start) -> N
     for _ in range(10):
         assert waiters.ask("killed_waiters", "k", 10) == 10
         assert {key for key in client.scan_iter() if client.ttl(key) < 0} == set()
-    # The holder's next heartbeats find the dead ones; here another session's does it sooner.
+    # The holder's next heartbeats find the dead waiters; here, the heartbeat of another session finds them sooner.
     eventually(lambda: _after_a_beat(own_redis) == 1)
     assert sorted(client.keys()) == sorted(
         [
@@ -292,13 +292,13 @@ def test_killed_waiters_leave_nothing(own_redis: RedisServer, start: Start) -> N
 
 
 def _after_a_beat(server: RedisServer) -> int:
-    """How many sessions there are when one more has come and gone."""
+    """Return the number of sessions after one more has opened and closed."""
     manager_of(server).open_session().close()
     with server.client() as client:
         return int(client.zcard("{penstock}:sessions"))
 
 
-def test_a_forked_child_has_no_part_in_its_parents_session(own_redis: RedisServer, start: Start) -> None:
+def test_a_forked_child_cannot_use_its_parents_session(own_redis: RedisServer, start: Start) -> None:
     holder, other = start(own_redis), start(own_redis)
     token = holder.ask("acquire", "k")
     child, child_lost, child_acquired = holder.ask("fork", "k")
@@ -311,7 +311,7 @@ def test_a_forked_child_has_no_part_in_its_parents_session(own_redis: RedisServe
         os.kill(child, signal.SIGKILL)
 
 
-def test_a_child_that_lives_on_does_not_keep_its_killed_parents_lock(own_redis: RedisServer, start: Start) -> None:
+def test_a_surviving_child_does_not_keep_its_killed_parents_lock(own_redis: RedisServer, start: Start) -> None:
     holder, waiter = start(own_redis, SHORT), start(own_redis)
     holder.ask("acquire", "k")
     child, *_ = holder.ask("fork", "k")
@@ -320,12 +320,12 @@ def test_a_child_that_lives_on_does_not_keep_its_killed_parents_lock(own_redis: 
         killed = time.monotonic()
         holder.signal(signal.SIGKILL)
         assert waiter.receive() - killed < SHORT + 1 + SLACK
-        os.kill(child, 0)  # it does live on
+        os.kill(child, 0)  # it is still alive
     finally:
         os.kill(child, signal.SIGKILL)
 
 
-def test_another_process_takes_locks_in_the_drivers_name(own_redis: RedisServer, start: Start) -> None:
+def test_another_process_can_take_locks_for_the_driver(own_redis: RedisServer, start: Start) -> None:
     driver, worker, other = start(own_redis), start(own_redis, open_session=False), start(own_redis)
     worker.ask("join", driver.ask("open"))
     assert isinstance(worker.ask("acquire", "k"), int)

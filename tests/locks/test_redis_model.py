@@ -1,4 +1,4 @@
-"""The model of the scripts against the scripts themselves, on a real server, in time that the test sets."""
+"""Compare the model of the scripts with the scripts themselves, on a real server, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ KEYS = [b"k", b"l", b"odd \n\x00 key"]
 
 
 def plain(answer: Any) -> Any:
-    """Numbers that Lua wrote as text are numbers in the model."""
+    """Convert numbers that Lua wrote as text to the numbers of the model."""
     if isinstance(answer, list | tuple):
         return [plain(each) for each in answer]
     return int(answer) if isinstance(answer, bytes) and answer.isdigit() else answer
 
 
 class Both:
-    """The same calls on both."""
+    """Make the same calls on both."""
 
     def __init__(self, server: RedisServer, seed: int) -> None:
         import redis
@@ -84,7 +84,7 @@ class Both:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_model_and_scripts_answer_alike(redis_server: RedisServer, seed: int) -> None:
+def test_model_and_scripts_give_the_same_answers(redis_server: RedisServer, seed: int) -> None:
     redis_server.client().flushall()
     both = Both(redis_server, seed)
     for _ in range(400):

@@ -68,7 +68,7 @@ def test_a_session_with_an_impossible_lease_holds_nothing(redis_server: RedisSer
 
 
 @pytest.mark.parametrize("fence", ["inf", "nan", "word", "-4", "9" * 400, "9007199254740993"])
-def test_tokens_grow_whatever_the_last_one_is_said_to_be(redis_server: RedisServer, fence: str) -> None:
+def test_tokens_grow_whatever_the_stored_one_is(redis_server: RedisServer, fence: str) -> None:
     manager, client = RedisLockManager.from_url(redis_server.url), redis_server.client()
     client.set("{penstock}:fence", fence)
     with closing(manager.open_session()) as session:
@@ -126,7 +126,7 @@ NAMES = ["sessions", "info", "locks", "fence", f"held:{STRANGER}"]
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(planted=st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(sorted(PLANTS)), VALUES), max_size=4))
-def test_any_key_may_hold_anything(
+def test_any_key_can_hold_anything(
     redis_server: RedisServer, thread_errors: list[str], planted: list[tuple[str, str, bytes]]
 ) -> None:
     client = redis_server.client()

@@ -1,4 +1,4 @@
-"""Runs that share keys through Redis: who computes, who waits, and what happens when Redis or a driver goes away."""
+"""Runs that share keys through Redis: which computes, which waits, and what happens when Redis or a driver fails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.servers.redis import RedisServer, free_port
 pytestmark = [pytest.mark.slow, pytest.mark.needs("redis")]
 
 SLACK = 4.0
-"""What a busy machine may add to what is promised."""
+"""The delay that a busy machine may add to what is promised."""
 
 
 def key_of(number: int) -> str:
@@ -35,7 +35,7 @@ def key_of(number: int) -> str:
 
 
 def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
-    """Start `work`; the answer waits for what it returned or raised."""
+    """Start `work` in a thread. The returned function waits for its result or raises its exception."""
     results: list[Any] = []
 
     def run() -> None:
@@ -58,7 +58,7 @@ def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
 # -- all is well ------------------------------------------------------------------------------------------------------
 
 
-def test_the_manager_of_a_policy_locks_while_the_task_runs(scene: Scene, own_redis: RedisServer) -> None:
+def test_the_manager_of_a_policy_holds_a_lock_while_the_task_runs(scene: Scene, own_redis: RedisServer) -> None:
     manager = RedisLockManager.from_url(own_redis.url, prefix="team")
     policy = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=manager)
     seen: list[Any] = []
@@ -125,7 +125,7 @@ def test_processes_that_share_keys_compute_each_once_and_get_equal_values(scene:
     assert len(set(answers[0]["result"].values())) == 100
 
 
-def test_a_waiting_run_says_whom_it_waits_for(scene: Scene, own_redis: RedisServer) -> None:
+def test_a_waiting_run_reports_the_holder(scene: Scene, own_redis: RedisServer) -> None:
     told: list[events.Event] = []
     with_holder = RedisLockManager.from_url(own_redis.url).open_session(info={"run": "blue-otter"})
     (lease,) = with_holder.try_acquire([key_of(1)])
@@ -152,7 +152,7 @@ def test_a_waiting_run_says_whom_it_waits_for(scene: Scene, own_redis: RedisServ
     assert "for run blue-otter on" in shown
 
 
-def test_waiting_may_be_bounded(scene: Scene, own_redis: RedisServer) -> None:
+def test_waiting_can_be_limited(scene: Scene, own_redis: RedisServer) -> None:
     holder = RedisLockManager.from_url(own_redis.url).open_session(info={"run": "blue-otter"})
     holder.try_acquire([key_of(1)])
     settings = load_settings(overrides={"lock_wait_seconds": 0.5})
@@ -164,15 +164,15 @@ def test_waiting_may_be_bounded(scene: Scene, own_redis: RedisServer) -> None:
     assert scene.executions() == {"2": 1}, "what needs no waiting is not held up"
 
 
-# -- a driver goes away -----------------------------------------------------------------------------------------------
+# -- a driver fails ---------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_drivers_work_is_taken_over_within_its_lease(scene: Scene) -> None:
+def test_the_work_of_a_killed_driver_is_taken_over_within_its_lease(scene: Scene) -> None:
     victim, heir = scene.driver(1, SHARED_SECONDS="600"), scene.driver(1)
     victim.go()
     scene.wait_for_executions(1)
     heir.go()
-    # The heir is parked when it has looked for the lock; a look at the server's subscriptions would tell less.
+    # The successor is parked once it has looked for the lock; the server's subscriptions would tell less.
     time.sleep(0.5)
     killed = time.monotonic()
     victim.popen.send_signal(signal.SIGKILL)
@@ -182,7 +182,7 @@ def test_a_killed_drivers_work_is_taken_over_within_its_lease(scene: Scene) -> N
     assert answer["counts"]["executed"] == 1
 
 
-def test_a_paused_driver_gets_the_result_of_whoever_took_over(scene: Scene) -> None:
+def test_a_paused_driver_gets_the_result_of_its_successor(scene: Scene) -> None:
     paused, heir = scene.driver(1, SHARED_SECONDS="1"), scene.driver(1)
     paused.go()
     scene.wait_for_executions(1)
@@ -194,7 +194,7 @@ def test_a_paused_driver_gets_the_result_of_whoever_took_over(scene: Scene) -> N
     assert scene.executions() == {"0": 2}
 
 
-# -- Redis goes away --------------------------------------------------------------------------------------------------
+# -- Redis fails ------------------------------------------------------------------------------------------------------
 
 
 def test_a_plan_needs_no_locks(scene: Scene, own_redis: RedisServer) -> None:
@@ -202,7 +202,7 @@ def test_a_plan_needs_no_locks(scene: Scene, own_redis: RedisServer) -> None:
     assert shared_work.shared.plan([1]).counts["miss"] == 1
 
 
-def test_locks_out_of_reach_from_the_start_fail_the_run_clearly(scene: Scene, own_redis: RedisServer) -> None:
+def test_locks_unreachable_from_the_start_fail_the_run_with_a_clear_error(scene: Scene, own_redis: RedisServer) -> None:
     own_redis.kill()
     error = shared_work.shared.run([1]).result(raise_on_failure=False)
     assert isinstance(error, LocksUnreachable)
@@ -211,7 +211,7 @@ def test_locks_out_of_reach_from_the_start_fail_the_run_clearly(scene: Scene, ow
     assert scene.executions() == {}
 
 
-def test_a_run_may_go_on_without_locks_and_says_so(
+def test_a_run_can_continue_without_locks_and_says_so(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PENSTOCK_LOCKS", f"redis://127.0.0.1:{free_port()}")
@@ -225,9 +225,7 @@ def test_a_run_may_go_on_without_locks_and_says_so(
     assert shared_work.shared.run([1, 2]).counts["hit"] == 2
 
 
-def test_a_restart_during_a_run_is_sat_out(
-    scene: Scene, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_waits_out_a_restart(scene: Scene, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[events.Event] = []
     lease = load_settings(overrides={"lease_seconds": 5.0, "runner": "threads?workers=1"})
     monkeypatch.setenv("SHARED_SECONDS", "1")
@@ -252,7 +250,7 @@ def test_a_restart_during_a_run_is_sat_out(
     assert scene.executions() == {"1": 1, "2": 1}
 
 
-def test_a_redis_that_stays_away_fails_the_run_and_loses_nothing(scene: Scene, own_redis: RedisServer) -> None:
+def test_a_redis_that_stays_away_fails_the_run_but_loses_nothing(scene: Scene, own_redis: RedisServer) -> None:
     @flow
     def in_two_steps() -> list[str]:
         first = shared_work.work(1).result()
@@ -267,7 +265,7 @@ def test_a_redis_that_stays_away_fails_the_run_and_loses_nothing(scene: Scene, o
     assert scene.executions() == {"1": 1, "2": 1}
 
 
-def test_a_redis_that_dies_while_a_task_runs_does_not_cost_its_result(
+def test_the_result_of_a_running_task_survives_the_death_of_redis(
     scene: Scene, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHARED_SECONDS", "4")  # longer than the lease, so that its end is noticed

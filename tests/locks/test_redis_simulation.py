@@ -1,6 +1,6 @@
-"""Locks in Redis in a simulated cluster, see `worlds`: real sessions and heartbeats over the model of the scripts.
+"""Locks in Redis in a simulated cluster (see `worlds`): real sessions and heartbeats over the model of the scripts.
 
-Requests and answers are lost or come late, messages are lost, Redis restarts empty. Each driver works through the same
+Requests and answers are lost or late, messages are lost, Redis restarts empty. Each driver works through the same
 keys: it takes the lock, looks again, computes, and publishes its result by put-if-absent.
 """
 
@@ -26,7 +26,7 @@ from tests.locks.worlds import LEASE, Crashed, Machine, Violation, World, seeds
 
 
 class RedisMachine(Machine):
-    """A machine whose locks are in the world's Redis. It is its own client, and its own listener."""
+    """A machine whose locks are in the world's Redis. It is its own client and its own listener."""
 
     world: RedisWorld
     timeout = 3.0
@@ -84,7 +84,7 @@ class RedisMachine(Machine):
         self.world.executions[key] += 1
         self.wait(threading.Event(), rng.choice([0.0, 0.01 * LEASE, 0.5 * LEASE, 2.0 * LEASE]))
         if rng.random() < 0.5:
-            self.world.executions[key] -= 1  # an attempt that fails is no execution too many
+            self.world.executions[key] -= 1  # a failed attempt does not count as an execution
             return "failed"
         self.world.publish(self, key)
         return "published"
@@ -156,7 +156,7 @@ class RedisWorld(World):
         self.takes += 1
 
     def issued(self, key: bytes, token: int) -> None:
-        """A holder got a number. Not when it hears of it, which may be after Redis forgot it and took another one."""
+        """Record a number when it is issued. When its holder hears of it, Redis may already have issued another one."""
         if token <= self._tokens.get(key.decode(), 0):
             self._fail(f"token {token} after {self._tokens[key.decode()]}")
         self._tokens[key.decode()] = token
@@ -175,7 +175,7 @@ class RedisWorld(World):
 
         machine.step("publish", write)
 
-    # -- what happens to them
+    # -- faults -------------
 
     def _misfortune(self) -> None:
         super()._misfortune()
@@ -190,7 +190,7 @@ class RedisWorld(World):
                 ear.event.set()
 
     def _believers(self) -> dict[str, list[int]]:
-        # Whoever Redis forgot learns it at its next beat; until then it may believe what is no longer so.
+        # A holder that Redis forgot learns of it at its next beat. Until then it may still consider itself the holder.
         found = super()._believers()
         if self.restarts:
             now = int(self.time * 1000)
@@ -207,35 +207,35 @@ THOUSANDS = 3_000
 
 
 class Careless(ModelRedis):
-    """Releases whatever lock lies under the key."""
+    """A mistake: release any lock under the key."""
 
     def may_release(self, key: bytes, me: str, token: int) -> bool:
         return key in self.locks
 
 
 class Impatient(ModelRedis):
-    """Takes a lock away when half of the lease has passed."""
+    """A mistake: take a lock away after half of its lease."""
 
     def alive_for_others(self, session: str, now: int) -> bool:
         return self.left(session, now) > LEASE * 500
 
 
 class ClockOnly(ModelRedis):
-    """Numbers holders by the clock alone, one that ticks every second."""
+    """A mistake: number holders by the clock alone, which ticks every second."""
 
     def next_token(self, token: int, now: int) -> int:
         return now // 1000
 
 
 class CountOnly(ModelRedis):
-    """Numbers holders by a counter alone."""
+    """A mistake: number holders by a counter alone."""
 
     def next_token(self, token: int, now: int) -> int:
         return max(self.fence, token) + 1
 
 
 class TakesUpAgain(OwnSession):
-    """Takes up a lease again whose release may still arrive."""
+    """A mistake: reuse a lease whose release may still arrive."""
 
     @property
     def _given_up(self) -> dict[str, int]:
@@ -257,7 +257,7 @@ def test_no_two_drivers_hold_a_key(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_where_nothing_fails_each_key_is_computed_once(seed: int) -> None:
+def test_without_faults_each_key_is_computed_once(seed: int) -> None:
     world = RedisWorld(seed, quiet=True)
     run_all([world])
     assert set(world.executions.values()) == {1}
@@ -294,13 +294,13 @@ def test_no_two_drivers_hold_a_key_in_thousands_of_short_worlds() -> None:
     ],
     ids=lambda wrong: getattr(next(iter(wrong.values())), "__name__", "overwrites"),
 )
-def test_what_is_wrong_is_found_in_short_worlds_too(wrong: dict[str, Any]) -> None:
+def test_short_worlds_find_the_mistakes_too(wrong: dict[str, Any]) -> None:
     with pytest.raises(Violation):
         run_all(short_world(seed, **wrong) for seed in range(THOUSANDS))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_seed_is_one_history(seed: int) -> None:
+def test_a_seed_determines_the_history(seed: int) -> None:
     one, other = (RedisWorld(seed, restarts=True).run(max_steps=40_000) for _ in range(2))
     assert one.trace == other.trace
 
@@ -315,7 +315,7 @@ def test_a_wrong_script_is_caught(mutant: type[ModelRedis], restarts: bool) -> N
 
 
 @pytest.mark.slow
-def test_taking_up_a_lease_again_whose_release_may_still_come_is_caught() -> None:
+def test_reusing_a_lease_whose_release_may_still_arrive_is_caught() -> None:
     with pytest.raises(Violation):
         run_all([RedisWorld(seed, session=TakesUpAgain) for seed in range(300)])
 
@@ -327,7 +327,7 @@ def test_a_commit_that_overwrites_is_caught() -> None:
 
 
 @pytest.mark.slow
-def test_a_lock_without_another_look_is_caught() -> None:
+def test_a_lock_without_a_second_look_is_caught() -> None:
     worlds = [RedisWorld(seed, quiet=True, looks_again=False) for seed in range(20)]
     run_all(worlds)
     assert max(count for world in worlds for count in world.executions.values()) > 1

@@ -1,4 +1,4 @@
-"""What an operator mends: lock objects that nobody can read, and numbers that leave none above them."""
+"""What an operator can repair: unreadable lock objects, and numbers with none above them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def manager(store: MemoryStore, clock: FakeClock) -> SlotLockManager:
 
 @pytest.fixture
 def session(manager: SlotLockManager) -> Session:
-    """One that holds k."""
+    """A session that holds k."""
     session = manager.open_session()
     assert isinstance(session.try_acquire(["k"])[0], Lease)
     return session
@@ -57,14 +57,14 @@ def rewrite(store: MemoryStore, name: str, change: Callable[[dict[str, object]],
     store.put(name, json.dumps(fields).encode())
 
 
-def test_sound_locks_are_left_alone(manager: SlotLockManager, store: MemoryStore, session: Session) -> None:
+def test_sound_locks_are_unchanged(manager: SlotLockManager, store: MemoryStore, session: Session) -> None:
     before = {name: store.get(name) for name in names(store, "")}
     assert manager.repair() == []
     assert {name: store.get(name) for name in names(store, "")} == before
     session.close()
 
 
-def test_a_lock_that_nobody_can_read_is_let_go_by_a_higher_number(
+def test_an_unreadable_lock_is_freed_by_a_higher_number(
     manager: SlotLockManager, store: MemoryStore, session: Session
 ) -> None:
     (name,) = names(store, "locks/")
@@ -80,7 +80,7 @@ def test_a_lock_that_nobody_can_read_is_let_go_by_a_higher_number(
     session.close()
 
 
-def test_a_session_that_nobody_can_read_is_removed_once_it_is_quiet(
+def test_an_unreadable_session_is_removed_after_a_quiet_minute(
     manager: SlotLockManager, store: MemoryStore, session: Session, clock: FakeClock
 ) -> None:
     store.put("sessions/" + NAME, b"")
@@ -94,7 +94,7 @@ def test_a_session_that_nobody_can_read_is_removed_once_it_is_quiet(
     session.close()
 
 
-def test_what_another_version_wrote_is_told_and_left(
+def test_objects_of_another_version_are_reported_and_left(
     manager: SlotLockManager, store: MemoryStore, session: Session
 ) -> None:
     rewrite(store, names(store, "locks/")[0], lambda fields: fields.update(v=2))
@@ -125,7 +125,7 @@ def test_a_number_with_none_above_it_is_an_error_until_it_is_removed(
     session.close()
 
 
-def test_odd_words_about_a_holder_do_not_free_what_it_holds(
+def test_planted_details_of_a_holder_do_not_free_its_lock(
     manager: SlotLockManager, store: MemoryStore, session: Session
 ) -> None:
     (name,) = names(store, "locks/")
@@ -143,7 +143,7 @@ def test_odd_words_about_a_holder_do_not_free_what_it_holds(
     session.close()
 
 
-def test_a_lock_of_another_key_and_a_session_of_another_name_count_for_nobody(
+def test_a_misplaced_lock_or_session_does_not_count(
     manager: SlotLockManager, store: MemoryStore, session: Session, clock: FakeClock
 ) -> None:
     session.try_acquire(["l"])
@@ -157,7 +157,9 @@ def test_a_lock_of_another_key_and_a_session_of_another_name_count_for_nobody(
     session.close()
 
 
-def test_counters_beyond_all_numbers_are_damage(manager: SlotLockManager, store: MemoryStore, session: Session) -> None:
+def test_counters_beyond_the_largest_number_are_damage(
+    manager: SlotLockManager, store: MemoryStore, session: Session
+) -> None:
     (name,) = names(store, "sessions/")
     data = store.get(name)
     assert data is not None
@@ -174,7 +176,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_files_of_claims_that_nobody_can_read_are_removed_once_they_are_quiet(folder: Path) -> None:
+def test_unreadable_claims_files_are_removed_after_a_quiet_period(folder: Path) -> None:
     path = folder / "claims" / NAME
     path.write_bytes(b"\0" * 100)
     manager = FileSystemLockManager(folder)
@@ -186,7 +188,7 @@ def test_files_of_claims_that_nobody_can_read_are_removed_once_they_are_quiet(fo
     assert not path.exists()
 
 
-def test_a_file_of_claims_under_another_name_is_nobodys(folder: Path) -> None:
+def test_a_claims_file_under_another_name_does_not_count(folder: Path) -> None:
     manager = FileSystemLockManager(folder)
     session = manager.open_session()
     session.try_acquire(["k"])
@@ -198,7 +200,7 @@ def test_a_file_of_claims_under_another_name_is_nobodys(folder: Path) -> None:
 
 @pytest.mark.parametrize("token", [LAST_TOKEN, LAST_TOKEN + 1, 10**4000])
 def test_a_token_with_none_above_it_is_an_error_until_it_is_removed(folder: Path, token: int) -> None:
-    """One that is beyond all tokens is none."""
+    """A token above the maximum does not count as one."""
     other = FileSystemLockManager(folder).open_session()
     other.try_acquire(["k"])
     (path,) = (folder / "claims").iterdir()
@@ -217,7 +219,7 @@ def test_a_token_with_none_above_it_is_an_error_until_it_is_removed(folder: Path
     other.close()
 
 
-def test_claims_of_another_version_are_told_and_left(folder: Path) -> None:
+def test_claims_of_another_version_are_reported_and_left(folder: Path) -> None:
     (folder / "claims" / NAME).write_bytes(b'{"v": 2}\n')
     (damage,) = FileSystemLockManager(folder).repair()
     assert not damage.mendable

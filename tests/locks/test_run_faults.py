@@ -1,4 +1,4 @@
-"""Runs that share a key when one of them is killed or stopped at a chosen moment, and when many come at once."""
+"""Runs that share a key: one of them is killed or stopped at a chosen moment, or many start at once."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tests.locks.drivers import LEASE_SECONDS, PATIENCE, Scene
 pytestmark = [pytest.mark.slow, pytest.mark.needs("redis")]
 
 SLACK = 4.0
-"""What a busy machine may add to what is promised."""
+"""The delay that a busy machine may add to what is promised."""
 LARGE = "20000"
-"""Characters of a value that lies in a file of its own."""
+"""The length of a value that has its own file."""
 
 
 def payloads(scene: Scene) -> list[Path]:
@@ -50,7 +50,7 @@ def test_a_driver_killed_before_its_record_leaves_one_payload_to_collect(scene: 
     assert shared_work.shared.run([0]).result() == {0: answer["result"]["0"]}
 
 
-def test_a_driver_killed_after_its_record_costs_no_second_execution(scene: Scene) -> None:
+def test_a_driver_killed_after_its_record_causes_no_second_execution(scene: Scene) -> None:
     victim = scene.driver(1, SHARED_SECONDS="0.5", SHARED_DIE="after")
     heir = scene.driver(1)
     victim.go()
@@ -64,7 +64,7 @@ def test_a_driver_killed_after_its_record_costs_no_second_execution(scene: Scene
     assert answer["counts"]["executed"] == 0
 
 
-def test_a_driver_stopped_past_its_lease_adopts_is_told_and_tidies_up(scene: Scene) -> None:
+def test_a_driver_stopped_past_its_lease_adopts_the_result_says_so_and_cleans_up(scene: Scene) -> None:
     stopped = scene.driver(1, SHARED_SIZE=LARGE, SHARED_SECONDS="1")
     heir = scene.driver(1, SHARED_SIZE=LARGE)
     stopped.go()
@@ -79,7 +79,7 @@ def test_a_driver_stopped_past_its_lease_adopts_is_told_and_tidies_up(scene: Sce
     assert len(payloads(scene)) == 1, "the payload of who came second is still there"
 
 
-def test_a_driver_that_goes_on_before_its_rival_has_published_wins(scene: Scene) -> None:
+def test_a_driver_that_continues_before_its_rival_has_published_wins(scene: Scene) -> None:
     stopped = scene.driver(1, SHARED_SECONDS="0.2")
     rival = scene.driver(1, SHARED_SECONDS="4")
     stopped.go()
@@ -95,7 +95,7 @@ def test_a_driver_that_goes_on_before_its_rival_has_published_wins(scene: Scene)
     assert first["result"]["0"] == values[0], "the result of who published first"
 
 
-def test_32_threads_that_want_one_key_run_it_once(scene: Scene) -> None:
+def test_32_threads_that_need_one_key_run_it_once(scene: Scene) -> None:
     results: list[str] = []
     start = threading.Barrier(32)
 
@@ -113,7 +113,7 @@ def test_32_threads_that_want_one_key_run_it_once(scene: Scene) -> None:
     assert len(set(results)) == 1
 
 
-def test_16_processes_that_want_one_key_run_it_once_and_hear_of_it_within_a_second(scene: Scene) -> None:
+def test_16_processes_that_need_one_key_run_it_once_and_learn_of_it_within_a_second(scene: Scene) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "tests.locks.swarm", "16"]
     environment = {**os.environ, "SHARED_SECONDS": "3"}  # until all of them wait
     root = Path(__file__).parents[2]
@@ -126,7 +126,7 @@ def test_16_processes_that_want_one_key_run_it_once_and_hear_of_it_within_a_seco
     assert max(ends) - min(ends) < 1 + SLACK
 
 
-def test_runs_that_want_two_keys_in_opposite_orders_both_come_to_an_end(scene: Scene) -> None:
+def test_runs_that_need_two_keys_in_opposite_orders_both_end(scene: Scene) -> None:
     @flow
     def one_by_one(keys: list[int]) -> list[str]:
         return [shared_work.work(key).result() for key in keys]
@@ -134,7 +134,7 @@ def test_runs_that_want_two_keys_in_opposite_orders_both_come_to_an_end(scene: S
     results: dict[int, list[str]] = {}
 
     def run(which: int) -> None:
-        keys = [key ^ which for key in range(20)]  # 0 1 2 3 …, and 1 0 3 2 …
+        keys = [key ^ which for key in range(20)]  # 0 1 2 3 …, and 1 0 3 2 … …
         results[which] = sorted(one_by_one.run(keys).result())
 
     threads = [threading.Thread(target=run, args=[which]) for which in (0, 1)]

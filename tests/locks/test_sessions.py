@@ -1,4 +1,4 @@
-"""Heartbeats, bells and process identities, each alone."""
+"""Heartbeats, bells and process identities, each tested alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEASE = 30.0
 
 
 class Beats:
-    """A scripted `beat`: counts, and answers what it is told to."""
+    """A scripted `beat` that counts its calls."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
@@ -74,12 +74,12 @@ def test_a_pause_of_the_machine_beyond_the_limit_loses_the_session(scene: Scene)
     assert scene.heartbeat.lost
 
 
-def test_a_pause_within_the_limit_does_not(scene: Scene) -> None:
+def test_a_pause_within_the_limit_does_not_lose_the_session(scene: Scene) -> None:
     scene.clock.advance(0.79 * LEASE)
     assert not scene.heartbeat.lost
 
 
-def test_failed_beats_are_tried_again_soon(scene: Scene) -> None:
+def test_failed_beats_are_soon_retried(scene: Scene) -> None:
     scene.beats.fails = True
     scene.clock.run_for(0.45 * LEASE)
     assert scene.beats.count >= 2
@@ -109,19 +109,19 @@ def test_a_beat_counts_from_when_it_was_sent(scene: Scene) -> None:
     scene.beats.takes_seconds = 0.4 * LEASE
     scene.clock.run_for(0.4 * LEASE)
     scene.beats.takes_seconds = 0.0
-    # Sent a third of a lease after the start and answered 0.4 later: in time, but half of its limit is gone already.
+    # Sent after a third of a lease and answered 0.4 later: in time, but half of its own lease has already passed.
     assert not scene.heartbeat.lost
     assert scene.clock.monotonic() - scene.heartbeat.sent >= 0.4 * LEASE
 
 
-def test_a_late_answer_does_not_bring_a_lost_session_back(scene: Scene) -> None:
+def test_a_late_answer_does_not_revive_a_lost_session(scene: Scene) -> None:
     scene.beats.takes_seconds = 0.9 * LEASE
     scene.clock.run_for(0.4 * LEASE)
     assert scene.heartbeat.lost
     assert scene.told == 1
 
 
-def test_an_unforeseen_failure_of_a_beat_is_a_loss() -> None:
+def test_an_unexpected_exception_in_a_beat_loses_the_session() -> None:
     clock, told = FakeClock(), threading.Event()
     answers = iter([True])
     heartbeat = Heartbeat(lambda: next(answers), lease_seconds=LEASE, clock=clock, on_lost=told.set)
@@ -147,7 +147,7 @@ def test_a_first_beat_that_fails_starts_nothing() -> None:
     heartbeat.stop()
 
 
-def test_on_lost_may_stop_the_heartbeat() -> None:
+def test_on_lost_can_stop_the_heartbeat() -> None:
     clock = FakeClock()
     beats = Beats(clock)
     heartbeat = Heartbeat(beats, lease_seconds=LEASE, clock=clock, on_lost=lambda: heartbeat.stop())
@@ -166,7 +166,7 @@ def test_a_stopped_heartbeat_does_not_become_lost(scene: Scene) -> None:
     assert scene.told == 0
 
 
-def test_a_bell_reaches_everyone_who_listens() -> None:
+def test_a_bell_reaches_all_its_listeners() -> None:
     bell = Bell()
     with bell.listening() as one, bell.listening() as two:
         bell.ring()
@@ -176,7 +176,7 @@ def test_a_bell_reaches_everyone_who_listens() -> None:
         assert not three.is_set()
 
 
-def test_a_bell_that_nobody_heard_is_heard_once() -> None:
+def test_a_bell_without_listeners_is_heard_once_later() -> None:
     bell = Bell()
     bell.ring()
     bell.ring()
@@ -186,7 +186,7 @@ def test_a_bell_that_nobody_heard_is_heard_once() -> None:
         assert not two.is_set()
 
 
-def test_a_lease_setting_is_the_first_that_was_made() -> None:
+def test_the_first_lease_setting_wins() -> None:
     assert checked_lease(None, 5, 30.0) == 5.0
     with pytest.raises(ConfigurationError, match="makes no sense"):
         checked_lease(0, 30.0)
@@ -209,20 +209,20 @@ def test_a_killed_process_is_gone_even_before_its_parent_looks() -> None:
         identity = replace(ProcessIdentity.current(), pid=child.pid, started=started)
         assert not identity.is_gone()
         child.kill()
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and not buried
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, but not yet waited for
         assert identity.is_gone()
         child.wait()
         assert identity.is_gone()
 
 
 @linux
-def test_another_process_with_the_same_pid_is_another_process() -> None:
+def test_a_reused_pid_is_another_process() -> None:
     assert replace(ProcessIdentity.current(), started="1").is_gone()
 
 
 @linux
 @pytest.mark.parametrize("place", ["host", "boot", "namespace"])
-def test_nothing_is_known_of_processes_elsewhere(place: str) -> None:
+def test_nothing_is_known_of_processes_on_other_machines(place: str) -> None:
     elsewhere = replace(ProcessIdentity.current(), started="1", **{place: "another"})  # type: ignore[arg-type]
     assert not elsewhere.is_gone()
     unknown = replace(ProcessIdentity.current(), pid=2**22 + 1, **{place: ""})
@@ -230,7 +230,7 @@ def test_nothing_is_known_of_processes_elsewhere(place: str) -> None:
 
 
 @pytest.mark.parametrize("odd", [None, True, "30", [], 0, -1, float("nan"), float("inf"), 10**400, 1e300])
-def test_a_lease_that_is_no_length_of_time_is_refused(odd: Any) -> None:
-    """Whoever else shares the locks may have written it."""
+def test_an_invalid_lease_is_refused(odd: Any) -> None:
+    """Another user of the locks may have written it."""
     with pytest.raises(ConfigurationError):
         checked_lease(odd)

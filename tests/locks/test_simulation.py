@@ -1,4 +1,4 @@
-"""The epoch locks in a simulated cluster, see `worlds`."""
+"""The epoch locks in a simulated cluster (see `worlds`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class StoreMachine(Machine):
 
     world: EpochWorld
 
-    # -- its way to the store
+    # -- access to the store
 
     def get(self, name: str) -> bytes | None:
         return self.step("get", lambda: self.world.store.get(name))
@@ -44,13 +44,13 @@ class StoreMachine(Machine):
         entries = self.step("list", lambda: [*self.world.store.list(prefix)])
         if not self.world.torn_listings:
             return iter(entries)
-        # Entries are looked at in steps of their own, and left out if they were deleted meanwhile.
+        # Entries are read in separate steps, and left out if they were deleted meanwhile.
         return iter([entry for entry in entries if self.look(entry.name)])
 
     def look(self, name: str) -> bool:
         return self.step("look", lambda: self.world.store.get(name)) is not None
 
-    # -- its driver
+    # -- the driver
 
     def drive(self, manager: SlotLockManager, keys: Sequence[str], rounds: int) -> None:
         take_turns(self, manager, keys, rounds)
@@ -80,14 +80,14 @@ class EpochWorld(World):
         super().__init__(seed, machines=machines, keys=keys, rounds=rounds, delicate=["put_if_absent", "put", "look"])
 
     def run(self, **options: Any) -> World:
-        # All machines are this process; each is judged by its heartbeat, as on another machine.
+        # All machines are this process, so each is judged by its heartbeat, as on another machine.
         with mock.patch.object(ProcessIdentity, "is_gone", return_value=False):
             return super().run(**options)
 
     def make_manager(self, machine: StoreMachine) -> SlotLockManager:
         epochs, registry = self._kinds
         manager = SlotLockManager(machine, reach="network", poll_seconds=self.polls, clock=machine)
-        manager._prepared = True  # the probe is not what is simulated here
+        manager._prepared = True  # the probe is not part of the simulation
         manager._epochs = epochs(machine, clock=machine)
         manager._registry = registry(machine, clock=machine)
         return manager
@@ -101,7 +101,7 @@ THOUSANDS = 2_000
 
 
 class NoLookAfterCreating(Epochs):
-    """Takes a successful `put_if_absent` for the lock."""
+    """A mistake: take a successful `put_if_absent` for the lock."""
 
     def is_top(self, epoch: Epoch) -> bool:
         super().is_top(epoch)
@@ -109,7 +109,7 @@ class NoLookAfterCreating(Epochs):
 
 
 class DeleteAndCreate(Epochs):
-    """Breaks a dead lock by deleting it and creating it again under the same name."""
+    """A mistake: break a dead lock by deleting it and creating it again under the same name."""
 
     def create(self, epoch: Epoch) -> bool:
         name = _name(epoch.key, 1)
@@ -121,14 +121,14 @@ class DeleteAndCreate(Epochs):
 
 
 class Impatient(SessionRegistry):
-    """Judges a session dead after half its lease."""
+    """A mistake: consider a session dead after half its lease."""
 
     def _left(self, session: SessionObject, before: float, after: float) -> float:
         return super()._left(replace(session, lease_seconds=session.lease_seconds / 2), before, after)
 
 
 class DeletesTheTop(Epochs):
-    """Clears up all epochs when it releases."""
+    """A mistake: delete all epochs on release."""
 
     def overwrite(self, epoch: Epoch) -> None:
         for number in self._numbers(epoch.key):
@@ -175,13 +175,13 @@ def test_no_two_drivers_hold_a_key_in_thousands_of_short_worlds() -> None:
     ],
     ids=lambda wrong: next(iter(wrong.values())).__name__,
 )
-def test_what_is_wrong_is_found_in_short_worlds_too(wrong: dict[str, Any]) -> None:
+def test_short_worlds_find_the_mistakes_too(wrong: dict[str, Any]) -> None:
     with pytest.raises(Violation):
         run_all(short_world(seed, **wrong) for seed in range(THOUSANDS))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_seed_is_one_history(seed: int) -> None:
+def test_a_seed_determines_the_history(seed: int) -> None:
     assert EpochWorld(seed).run().trace == EpochWorld(seed).run().trace
 
 
@@ -194,7 +194,7 @@ def test_a_wrong_algorithm_is_caught(mutant: type[Epochs]) -> None:
 
 
 @pytest.mark.slow
-def test_judging_too_early_is_caught() -> None:
+def test_considering_a_session_dead_too_early_is_caught() -> None:
     worlds = [EpochWorld(seed, registry=Impatient) for seed in range(60)]
     with pytest.raises(Violation, match="at once"):
         run_all(worlds)

@@ -1,4 +1,4 @@
-"""Small promises of locks: what a lease may be, what is free and when, what is written, what is left alone."""
+"""Small promises of locks: valid leases, when a lock is free, what is written, and what is left alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from penstock.testing.clocks import FakeClock
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.5, 1, 30.0])
-def test_a_lease_may_be_shorter_than_a_second(seconds: float) -> None:
+def test_a_lease_can_be_shorter_than_a_second(seconds: float) -> None:
     assert checked_lease(None, seconds) == seconds
 
 
@@ -35,12 +35,12 @@ def test_a_lease_is_a_positive_number_of_seconds(seconds: Any) -> None:
 
 
 @pytest.mark.needs("redis")
-def test_a_manager_says_the_lease_it_was_told() -> None:
+def test_a_manager_has_the_lease_it_was_given() -> None:
     assert RedisLockManager(lease_seconds=7.5).lease_seconds == 7.5
     assert RedisLockManager().lease_seconds is None
 
 
-def test_a_lock_is_free_when_the_lease_of_its_holder_is_over_and_not_before() -> None:
+def test_a_lock_is_free_exactly_when_the_lease_of_its_holder_ends() -> None:
     clock = FakeClock()
     manager = MemoryLockManager(lease_seconds=100.0, clock=clock)
     holder, other = manager.open_session(), manager.open_session()
@@ -53,13 +53,13 @@ def test_a_lock_is_free_when_the_lease_of_its_holder_is_over_and_not_before() ->
     assert other.free(["k"]) == ["k"]
 
 
-def test_a_folder_that_cannot_hold_locks_is_found_by_a_ping(tmp_path: Path) -> None:
+def test_ping_finds_a_folder_that_cannot_hold_locks(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LockError):
         FileSystemLockManager(tmp_path / "file" / "locks").ping()
 
 
-def test_an_addition_to_a_file_that_is_gone_is_known_to_be_lost(tmp_path: Path) -> None:
+def test_appending_to_a_deleted_file_is_known_to_be_lost(tmp_path: Path) -> None:
     files = TableFiles(str(tmp_path / "locks"))
     assert files.append("gone", b"x") is False
     files.create("there", b"x")
@@ -68,7 +68,7 @@ def test_an_addition_to_a_file_that_is_gone_is_known_to_be_lost(tmp_path: Path) 
     assert files.read("there", 0) == b"xy"
 
 
-def test_what_a_session_writes_of_itself_is_what_is_specified() -> None:
+def test_a_session_writes_what_is_specified() -> None:
     store = MemoryStore()
     manager = SlotLockManager(store, reach="network", poll_seconds=(0.1, 1.0), clock=FakeClock())
     manager.open_session(info={"run": "r"})
@@ -85,7 +85,7 @@ def test_a_count_is_a_whole_number_that_can_still_grow() -> None:
             documents.count(wrong)
 
 
-def test_what_was_written_just_now_is_not_removed_by_a_repair() -> None:
+def test_repair_does_not_remove_what_was_just_written() -> None:
     store, clock = MemoryStore(), FakeClock()
     manager = SlotLockManager(store, reach="network", poll_seconds=(0.1, 1.0), clock=clock)
     store.put("sessions/" + "ab" * 16, b"{")
@@ -97,8 +97,8 @@ def test_what_was_written_just_now_is_not_removed_by_a_repair() -> None:
     assert list(SessionRegistry(store, clock=clock).unreadable())
 
 
-class TellingClock(SystemClock):
-    """Says when somebody pauses."""
+class SignallingClock(SystemClock):
+    """A clock that signals when a thread pauses."""
 
     def __init__(self) -> None:
         self.paused = threading.Event()
@@ -108,27 +108,27 @@ class TellingClock(SystemClock):
         return super().wait(event, seconds)
 
 
-def test_whoever_may_still_get_a_lock_is_waited_for(tmp_path: Path) -> None:
+def test_a_contender_that_may_still_get_the_lock_is_waited_for(tmp_path: Path) -> None:
     manager = FileSystemLockManager(tmp_path / "locks")
     if not manager.batched:
         pytest.skip("temporary files are on no disk of this machine alone")
     sessions: list[Any] = [manager.open_session() for _ in range(2)]
     low, high = sorted(sessions, key=lambda session: str(session.id))
-    low._clock = clock = TellingClock()
+    low._clock = clock = SignallingClock()
     writes, looked = iter(range(100)), threading.Event()
     tried: list[Future[Any]] = []
     add_low, add_high = low._add, high._add
 
     def when_nobody_was_seen(data: bytes) -> None:
-        if not tried:  # it has looked, and is about to say that it wants the lock
+        if not tried:  # it has looked, and is about to write that it wants the lock
             tried.append(pool.submit(high.try_acquire, ["k"]))
             assert looked.wait(60)
-        else:  # about to say that it has it
+        else:  # about to write that it has it
             clock.paused.set()
         add_low(data)
 
     def when_the_other_has_looked_too(data: bytes) -> None:
-        if next(writes):  # it has seen nobody, and is about to say that it has the lock
+        if next(writes):  # it has seen nobody, and is about to write that it has the lock
             looked.set()
             assert clock.paused.wait(60)
         add_high(data)
@@ -146,7 +146,7 @@ def test_whoever_may_still_get_a_lock_is_waited_for(tmp_path: Path) -> None:
 
 
 class FakeRedis:
-    """Says the time that it is told."""
+    """Returns the time that it is given."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -155,7 +155,7 @@ class FakeRedis:
         return int(self._seconds), int(self._seconds % 1 * 1e6)
 
 
-def test_a_clock_that_is_apart_is_told_and_one_that_is_not_is_fine() -> None:
+def test_a_clock_that_differs_from_the_servers_is_reported() -> None:
     import time
 
     assert _clock(FakeRedis(time.time() + 0.999)).state == "ok"  # type: ignore[arg-type]
@@ -175,11 +175,11 @@ def test_a_clock_that_is_apart_is_told_and_one_that_is_not_is_fine() -> None:
         ({}, "fail"),
     ],
 )
-def test_a_redis_that_is_too_old_or_a_copy_is_refused(facts: dict[str, Any], state: str) -> None:
+def test_a_redis_that_is_too_old_or_a_replica_is_refused(facts: dict[str, Any], state: str) -> None:
     assert _version(facts).state == state
 
 
-def test_a_salt_that_was_made_is_the_same_afterwards() -> None:
+def test_a_salt_is_created_once() -> None:
     store = MemoryStore()
     made = salt_of(store, make=True)
     assert len(made) == 32

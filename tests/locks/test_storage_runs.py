@@ -1,4 +1,4 @@
-"""Runs that share keys with nothing but their result store."""
+"""Runs that share keys through nothing but their result store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.locks import shared_work
 
 
 @pytest.mark.slow
-def test_the_setting_store_locks_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_setting_store_puts_locks_into_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHARED_NOTES", str(tmp_path / "notes"))
     settings = load_settings(overrides={"store": str(tmp_path / "store"), "locks": "store"})
     run = shared_work.shared.run_with({"keys": [1, 2]}, settings=settings)
@@ -22,7 +22,7 @@ def test_the_setting_store_locks_in_the_store(tmp_path: Path, monkeypatch: pytes
     assert list((tmp_path / "store" / "locks").rglob("*")) == [tmp_path / "store" / "locks" / "claims"]
 
 
-def test_the_locks_in_a_folder_store_and_those_beside_it_are_the_same(tmp_path: Path) -> None:
+def test_locks_in_a_folder_store_and_locks_beside_it_are_the_same(tmp_path: Path) -> None:
     beside = FileSystemLockManager(tmp_path / "locks").open_session()
     inside = lock_manager_from("store", store=LocalStore(tmp_path)).open_session()
     (lease,) = beside.try_acquire(["k"])
@@ -34,7 +34,7 @@ def test_the_locks_in_a_folder_store_and_those_beside_it_are_the_same(tmp_path: 
     inside.close()
 
 
-def test_a_store_that_does_not_answer_is_locks_out_of_reach() -> None:
+def test_a_store_that_does_not_answer_makes_the_locks_unreachable() -> None:
     store = MemoryStore()
     session = StorageLockManager(store).open_session()
 
@@ -49,7 +49,7 @@ def test_a_store_that_does_not_answer_is_locks_out_of_reach() -> None:
 
 def test_a_probe_whose_answer_is_lost_refuses_no_store() -> None:
     class AsksAgain(MemoryStore):
-        """A client that sent a request again after its answer was lost, and heard that the name is taken."""
+        """A client that repeated a request after its answer was lost, and learned that the name is taken."""
 
         lost = 1
 
@@ -63,7 +63,7 @@ def test_a_probe_whose_answer_is_lost_refuses_no_store() -> None:
     session.close()
 
 
-def test_a_waiter_lists_nothing_after_its_first_look(tmp_path: Path) -> None:
+def test_a_waiter_lists_only_once(tmp_path: Path) -> None:
     class Counting(MemoryStore):
         listings = 0
 

@@ -1,4 +1,4 @@
-"""The locks of one machine's folder in a simulated world, see `worlds`. Each machine stands for a process."""
+"""The locks of one machine's folder in a simulated world (see `worlds`). Each machine stands for a process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.locks.worlds import LEASE, Crashed, Machine, Violation, World, seeds,
 
 
 class File:
-    """Bytes of which the end may still be on its way."""
+    """A file whose last bytes may not be written yet."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -43,7 +43,7 @@ class File:
 
 
 class FileMachine(Machine):
-    """A process whose files are the world's; every call of the system is a step."""
+    """A process whose files are the world's; every system call is a step."""
 
     world: FolderWorld
     folder = "claims"
@@ -65,7 +65,7 @@ class FileMachine(Machine):
         return self.step("check", lambda: self.world.files.get(name) is file)
 
     def _write(self, file: File, data: bytes) -> None:
-        # Now and then a reader sees a part of it, or a crash leaves a part; another writer comes after the whole.
+        # Now and then a reader sees only part of it, or a crash leaves only part; other writers follow the whole.
         half = len(data) // 2 if self.world.torn_writes else len(data)
         number = self.step("write", lambda: file.extend(data, half))
         if half < len(data):
@@ -88,7 +88,7 @@ class FileMachine(Machine):
     def age(self, name: str) -> float:
         return 0.0
 
-    # -- its driver
+    # -- the driver
 
     def drive(self, manager: TableLocks, keys: Sequence[str], rounds: int) -> None:
         take_turns(self, manager, keys, rounds)
@@ -118,7 +118,7 @@ class FolderWorld(World):
         super().__init__(seed, machines=machines, keys=keys, rounds=rounds, delicate=["check", "read"])
 
     def run(self, **options: Any) -> World:
-        # All machines are this process; each is judged by its heartbeat.
+        # All machines are this process, so each is judged by its heartbeat.
         with (
             mock.patch.object(ProcessIdentity, "is_gone", return_value=False),
             mock.patch.multiple(_TableSession, **{"_refused": _TableSession._refused, **self._wrong}),
@@ -139,22 +139,22 @@ THOUSANDS = 2_000
 
 
 class Impatient(Tables):
-    """Judges a session dead after half its lease."""
+    """A mistake: consider a session dead after half its lease."""
 
     def _left(self, table: Table, before: float, after: float) -> float:
         return max(0.0, super()._left(table, before, after) - LEASE / 2)
 
 
 def looks_only_before(self: Any, keys: list[str]) -> dict[str, Holder]:
-    """Takes what was free at the first look."""
+    """A mistake: take what was free at the first look."""
     return {}
 
 
 _rival = _TableSession._rival
 
 
-def passes_over_the_undecided(self: Any, key: str, tables: Iterable[Table]) -> tuple[Holder | None, bool]:
-    """Goes on where another wants the key, too."""
+def ignores_the_undecided(self: Any, key: str, tables: Iterable[Table]) -> tuple[Holder | None, bool]:
+    """A mistake: continue although another wants the key, too."""
     holder, waits = _rival(self, key, tables)
     return (None, False) if waits else (holder, waits)
 
@@ -162,7 +162,7 @@ def passes_over_the_undecided(self: Any, key: str, tables: Iterable[Table]) -> t
 MUTANTS: dict[str, dict[str, Any]] = {
     "impatient": {"tables": Impatient},
     "looks only before": {"wrong": {"_refused": looks_only_before}},
-    "passes over the undecided": {"wrong": {"_rival": passes_over_the_undecided}},
+    "ignores the undecided": {"wrong": {"_rival": ignores_the_undecided}},
 }
 
 
@@ -194,12 +194,12 @@ def test_no_two_processes_hold_a_key_in_thousands_of_short_worlds() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_seed_is_one_history(seed: int) -> None:
+def test_a_seed_determines_the_history(seed: int) -> None:
     assert FolderWorld(seed).run().trace == FolderWorld(seed).run().trace
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_what_is_wrong_is_found(mutant: str) -> None:
+def test_mistakes_are_found(mutant: str) -> None:
     with pytest.raises(Violation):
         run_all(short_world(seed, **MUTANTS[mutant]) for seed in range(THOUSANDS))

@@ -1,4 +1,4 @@
-"""Files of claims: what is damaged, planted or left behind holds up nobody, and tokens grow."""
+"""Files of claims: damaged, planted or abandoned ones block nobody, and tokens grow."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def table_of(data: bytes) -> Table:
 
 
 def a_whole_table(folder: Path) -> tuple[Path, bytes]:
-    """The file of a session that holds k and l, and let m go."""
+    """Return the file of a session that holds k and l and released m."""
     session = FileSystemLockManager(folder).open_session()
     session.try_acquire(["k", "l"])
     (lease,) = session.try_acquire(["m"])
@@ -45,7 +45,7 @@ def a_whole_table(folder: Path) -> tuple[Path, bytes]:
     return path, data
 
 
-def test_a_table_says_the_same_however_it_is_read() -> None:
+def test_a_table_reads_the_same_in_any_chunks() -> None:
     lines = wants("b", 1.5, ODD_KEYS) + gets("b", 7, but=ODD_KEYS[:3]) + releases(7, ODD_KEYS[3:5], "published")
     whole = table_of(b"{}\n" + lines)
     assert list(whole.claims) == ODD_KEYS[5:]
@@ -54,18 +54,18 @@ def test_a_table_says_the_same_however_it_is_read() -> None:
     by_bytes = Table(NAME)
     data = b"{}\n" + wants("b", 1.5, ["k", "l"]) + gets("b", 7, but=["k"])
     for end in range(1, len(data) + 1):
-        by_bytes.absorb(max(0, end - 3), data[max(0, end - 3) : end])  # what was read before comes again
+        by_bytes.absorb(max(0, end - 3), data[max(0, end - 3) : end])  # earlier bytes come again
     assert list(by_bytes.claims) == ["l"]
 
 
 @pytest.mark.parametrize("end", ["killed", "damaged"])
-def test_a_power_cut_after_any_byte_leaves_locks_that_can_be_had(end: str, folder: Path) -> None:
-    """At once if its process is certainly gone, else when the lease is over."""
+def test_a_power_cut_after_any_byte_leaves_locks_that_can_be_acquired(end: str, folder: Path) -> None:
+    """They are free at once if their process is certainly gone, otherwise when the lease ends."""
     path, data = a_whole_table(folder)
     for cut in range(0, len(data) + 1, 7):
         path.write_bytes(data[:cut] + (b"\0" * (len(data) - cut) if end == "damaged" else b""))
         clock = FakeClock()
-        # Another boot of the machine: nobody can say of its processes that they are gone.
+        # Another boot of the machine, so nobody can tell whether its processes are gone.
         with mock.patch.object(ProcessIdentity, "is_gone", return_value=False):
             session = FileSystemLockManager(folder, clock=clock).open_session(lease_seconds=100)
             for answer in session.try_acquire(["k", "l", "m"]):
@@ -88,7 +88,7 @@ def test_a_power_cut_after_any_byte_leaves_locks_that_can_be_had(end: str, folde
         b"{}\n\nw b x k\n\nw b 1.0\n\nh b x\n\nh\n\np x k\n\nq b k\n\nw c 1.0 %ff%fe\n" + b"[" * 100_000,
     ],
 )
-def test_what_nobody_can_read_holds_up_nobody(planted: bytes, folder: Path) -> None:
+def test_unreadable_files_block_nobody(planted: bytes, folder: Path) -> None:
     (folder / "claims").mkdir(parents=True)
     (folder / "claims" / NAME).write_bytes(planted)
     manager = FileSystemLockManager(folder)
@@ -98,7 +98,7 @@ def test_what_nobody_can_read_holds_up_nobody(planted: bytes, folder: Path) -> N
     session.close()
 
 
-def test_what_nobody_can_read_goes_after_an_hour(folder: Path) -> None:
+def test_unreadable_files_are_removed_after_an_hour(folder: Path) -> None:
     (folder / "claims").mkdir(parents=True)
     old, new = folder / "claims" / NAME, folder / "claims" / NAME[::-1]
     for path in (old, new):
@@ -108,7 +108,7 @@ def test_what_nobody_can_read_goes_after_an_hour(folder: Path) -> None:
     assert list((folder / "claims").iterdir()) == [new]
 
 
-def test_what_others_put_into_the_folder_is_left_alone(folder: Path, tmp_path: Path) -> None:
+def test_other_files_in_the_folder_are_left_alone(folder: Path, tmp_path: Path) -> None:
     claims = folder / "claims"
     claims.mkdir(parents=True)
     os.mkfifo(claims / NAME)
@@ -140,7 +140,7 @@ def test_claims_of_another_version_are_a_clear_error(folder: Path) -> None:
         FileSystemLockManager(folder).open_session()
 
 
-def test_files_are_for_this_user_alone(folder: Path) -> None:
+def test_files_are_readable_by_this_user_only(folder: Path) -> None:
     session = FileSystemLockManager(folder).open_session()
     (path,) = (folder / "claims").iterdir()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -174,10 +174,10 @@ def test_a_session_whose_file_was_removed_is_lost(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["want", "hold"])
-def test_a_try_without_an_answer_takes_nothing_for_good(
+def test_an_attempt_without_an_answer_takes_nothing_for_good(
     when: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk is full at any of the two lines; afterwards the keys can be had, by this session and by others."""
+    """The disk is full at either line. Afterwards this session and others can get the keys."""
     manager = FileSystemLockManager(folder)
     one, two = manager.open_session(), manager.open_session()
     write, calls = os.write, 0
@@ -205,7 +205,7 @@ def test_a_try_without_an_answer_takes_nothing_for_good(
 
 @pytest.fixture
 def kinds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], FileSystemLockManager]:
-    """A manager that takes the folder for one of its own machine, or of a network."""
+    """Return a manager that treats the folder as local to this machine, or as one of a network."""
 
     def make(local: bool) -> FileSystemLockManager:
         monkeypatch.setattr("penstock.locks.folders.is_local", lambda folder: local)
@@ -227,6 +227,6 @@ def test_the_two_kinds_of_locks_refuse_each_other(local: bool, kinds: Callable[[
     kinds(not local).open_session().close()
 
 
-def test_a_folder_of_this_disk_is_local_and_others_are_not_believed_to_be(tmp_path: Path) -> None:
+def test_only_a_folder_on_this_machines_disk_is_local(tmp_path: Path) -> None:
     assert is_local(str(tmp_path / "not" / "there" / "yet"))
     assert not is_local("/proc")

@@ -1,9 +1,9 @@
-"""A simulated cluster: one step at a time, in an order and with faults that a seed decides.
+"""A simulated cluster: one step at a time, in an order and with faults that a seed determines.
 
-Every call of a server is one step, and so is waking from a wait. One thread runs at a time: between two steps it runs
-the simulation, which looks at what every driver believes and lets the next one go, often itself. A machine may be
-paused (all its threads, while its clock goes on), a single thread may be stalled (while its session's heartbeat goes
-on), and a machine may crash before or after a call took effect.
+Every server call is one step, and so is waking from a wait. One thread runs at a time. Between two steps it runs the
+simulation, which checks what every driver assumes and lets the next thread continue, often itself. A machine can be
+paused (all its threads, while its clock continues), a single thread can be stalled (while its session's heartbeat
+continues), and a machine can crash before or after a call took effect.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from penstock.locks.base import Lease, LockManager, Session
 T = TypeVar("T")
 LEASE = 30.0
 _TICKS = (0.0, 0.001 * LEASE, 0.01 * LEASE)
-"""What passes between two steps."""
+"""The time between two steps."""
 
 
 # Read before the environment of tests is cleared.
@@ -32,7 +32,7 @@ _FIRST_SEED = int(os.environ.get("PENSTOCK_FIRST_SEED", "1000"))
 
 
 def seeds(count: int) -> range:
-    """So many seeds, the same ones every time; others with PENSTOCK_FIRST_SEED."""
+    """Return that many seeds, the same ones every time; others with PENSTOCK_FIRST_SEED."""
     return range(_FIRST_SEED, _FIRST_SEED + count)
 
 
@@ -57,7 +57,7 @@ class Parked:
 
 
 class Machine:
-    """One driver's machine: its clock, its steps, and what it believes to hold."""
+    """One driver's machine: its clock, its steps, and the locks it assumes to hold."""
 
     def __init__(self, world: World, index: int) -> None:
         self.world = world
@@ -68,7 +68,7 @@ class Machine:
         self.session: Session | None = None
         self.lease: Lease | None = None
 
-    # -- its clock
+    # -- clock ---
 
     def now(self) -> float:
         return self.world.time
@@ -80,7 +80,7 @@ class Machine:
         self.world.park(self, "wait", event, timeout)
         return event.is_set()
 
-    # -- its steps
+    # -- steps ---
 
     def step(self, doing: str, call: Callable[[], T]) -> T:
         self.world.park(self, doing)
@@ -89,15 +89,15 @@ class Machine:
             raise Crashed
         return result
 
-    # -- its driver
+    # -- driver ---
 
     def drive(self, manager: Any, keys: Sequence[str], rounds: int) -> None:
-        """What its driver does, in a thread of its own."""
+        """Run the driver in its own thread."""
         raise NotImplementedError
 
 
 def take_turns(machine: Machine, manager: LockManager, keys: Sequence[str], rounds: int) -> None:
-    """Take each key in turn and let it go, or wait for it; a new session where the old one is lost."""
+    """Take and release each key in turn, or wait for it; open a new session after losing one."""
     rng = random.Random(machine.index)
     for turn in range(rounds):
         try:
@@ -130,27 +130,27 @@ class World:
         keys: Sequence[str] = ("k",),
         delicate: Sequence[str] = (),
     ) -> None:
-        """`delicate` are the steps of which some are likely to be stalled."""
+        """Create a world. Some of the steps in `delicate` are likely to be stalled."""
         self.rng = random.Random(seed)
         self.seed = seed
         self.time = 100.0
-        # Each world has its own kinds of misfortune: all of them all the time would hide what needs quiet in between.
+        # Each world has its own kinds of faults: all of them all the time would hide bugs that need quiet periods.
         self._crashes = self.rng.choice([0.0, 0.003])
         self._pauses = self.rng.choice([0.0, 0.01])
         self._stalls = self.rng.choice([0.0, 0.02])
         self._delicate = self.rng.sample(list(delicate), k=self.rng.choice(range(len(delicate) or 1)))
         self.takes = 0
         self.trace: list[tuple[int, str]] = []
-        """The steps so far: the number of a thread, and what it was about to do."""
+        """The steps so far: the number of a thread, and its next operation."""
         self._tokens: dict[str, int] = {}
         self._parked: dict[threading.Thread, Parked] = {}
         self._mutex = allocate_lock()
         self._running = 0
-        """Threads between two of their steps that may run just now: one, but for a moment while one starts another."""
+        """Threads that are running between two steps: one, except for a moment while one starts another."""
         self._gates: dict[threading.Thread, Any] = {}
-        """Of every thread that was started in this world."""
+        """Every thread that was started in this world."""
         self._numbers: dict[threading.Thread, int] = {}
-        """In the order in which they were started."""
+        """Threads in the order in which they were started."""
         self._newborn: dict[threading.Thread, Any] = {}
         self._over = False
         self._ended = allocate_lock()
@@ -165,7 +165,7 @@ class World:
         self._driving = set(self._drivers)
 
     def make_manager(self, machine: Any) -> Any:
-        """The lock manager as this machine has it."""
+        """Return the lock manager that this machine uses."""
         raise NotImplementedError
 
     # -- called by the threads of the machines
@@ -191,10 +191,10 @@ class World:
     # -- the simulation
 
     def run(self, *, max_steps: int = 4_000) -> World:
-        """Until all drivers are done or dead; raises `Violation`."""
+        """Run until all drivers are done or dead. Raise `Violation` if a rule is broken."""
         self._steps_left = max_steps
         self._ended.acquire()
-        self._running = 1  # this thread, until all drivers have begun
+        self._running = 1  # this thread, until all drivers have started
         jitter, start, unique = JITTER.getstate(), threading.Thread.start, uuid.uuid4
         JITTER.seed(self.seed)
         uuid.uuid4 = lambda: uuid.UUID(int=JITTER.getrandbits(128))
@@ -214,7 +214,7 @@ class World:
             threading.Thread.start, uuid.uuid4 = start, unique  # type: ignore[method-assign]
 
     def _starting(self, start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
-        """`Thread.start` that takes up what this world's threads start."""
+        """Return a `Thread.start` that takes over the threads started in this world."""
 
         def starting(thread: threading.Thread) -> None:
             if threading.current_thread() in self._gates:
@@ -225,7 +225,7 @@ class World:
         return starting
 
     def _start(self, thread: threading.Thread, start: Callable[[threading.Thread], None]) -> None:
-        """Start a thread, and let it come to its first step before the one that started it goes on."""
+        """Start a thread, and let it reach its first step before its starter continues."""
         self._gates[thread], self._newborn[thread] = allocate_lock(), allocate_lock()
         self._numbers[thread] = len(self._numbers)
         begun = self._newborn[thread]
@@ -250,7 +250,7 @@ class World:
         begun.acquire()
 
     def _leave(self, thread: threading.Thread | None, parked: Parked | None) -> None:
-        """A thread runs no more, for now or for ever. The last one lets the next one go its step."""
+        """Note that a thread has stopped, for now or for good. The last one lets the next thread continue."""
         with self._mutex:
             if parked is not None and thread is not None:
                 self._parked[thread] = parked
@@ -264,7 +264,7 @@ class World:
             self._next_step()
 
     def _next_step(self) -> None:
-        """Runs in whichever thread came last, and alone."""
+        """Choose the next step. Runs alone, in the thread that came last."""
         try:
             self._check()
             if self._driving and self._error is None:
@@ -287,7 +287,7 @@ class World:
             raise Violation(f"seed {self.seed}: {self._failure}")
 
     def _believers(self) -> dict[str, list[int]]:
-        """The machines that believe they hold each key."""
+        """Return the machines that assume they hold each key."""
         believers: dict[str, list[int]] = {}
         for machine in self.machines:
             if machine.lease and machine.session and not machine.crashing and not machine.session.lost:
@@ -312,12 +312,12 @@ class World:
                     parked.stalled_until = self.time + self.rng.uniform(0.1, 2.5) * LEASE
 
     def _grant(self) -> None:
-        """Let one thread go its next step; if none may, let time pass until one does."""
+        """Let one thread take its next step. If none can, let time pass until one can."""
         self.time += _TICKS[int(self.rng.random() * len(_TICKS))]
         times = {thread: self._ready_at(parked) for thread, parked in self._parked.items()}
         self.time = max(self.time, min(times.values()))
         ready = [thread for thread, at in times.items() if at <= self.time]
-        # In the order in which threads were started: where they stand in the table is nobody's choice.
+        # In the order in which threads were started, because their order in the table is random.
         ready.sort(key=self._numbers.__getitem__)
         thread = ready[int(self.rng.random() * len(ready))]
         parked = self._parked.pop(thread)
