@@ -1,10 +1,10 @@
-"""Are the tests any good? Change the source in small ways, one at a time, and see whether a test fails.
+"""Measure the tests: make small changes in the source, one at a time, and see whether a test fails.
 
     python -m tests.mutants [--count 300] [--seed penstock] [--processes 2]
 
-First the quick tests run once with what each of them reaches; `--reach TEST …` looks again at some only, `--known` at
-none. Then each sampled mutant meets the tests that reach it. `--again` tries only those that survived the last time.
-The exit code is 1 if less than 95 % of the mutants that are not equivalent were caught.
+First, run the quick tests once and record the lines that each reaches. `--reach TEST …` measures only some tests again,
+`--known` none. Then run, for each sampled mutant, the tests that reach it. `--again` tries only the survivors of the
+last run. The exit code is 1 if less than 95 % of the mutants that are not equivalent were caught.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OUTCOMES = FOLDER / "outcomes.json"
 
 
 class Judges:
-    """Tries mutants, several at a time, each lane in a tree of its own."""
+    """Try mutants in several lanes, each with its own copy of the tree."""
 
     def __init__(self, reach: Reach, processes: int) -> None:
         self._reach = reach
@@ -37,7 +37,7 @@ class Judges:
         for number in range(processes):
             self._lanes.put(Lane(FOLDER / f"tree{number}"))
         self._unsound: set[str] = set()
-        """Tests that fail with the source as it is, here or beside others: they prove nothing."""
+        """Tests that fail on the unchanged source, alone or beside others: they prove nothing."""
         self._outcomes: dict[str, str] = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {}
         self._writing = threading.Lock()
 
@@ -74,7 +74,7 @@ class Judges:
         return "survived"
 
     def prove(self) -> set[str]:
-        """Run every test that caught something with the source as it is: which mutants are open again."""
+        """Run every test that caught something on the unchanged source; return the mutants that are open again."""
         lane = self._lanes.get()
         while True:
             blamed = {outcome.removeprefix("failed: ") for outcome in self._outcomes.values() if "::" in outcome}

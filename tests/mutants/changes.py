@@ -1,6 +1,6 @@
-"""Small changes of a module, each of which some test should notice: what can be mutated, and how.
+"""Small changes of a module, each of which some test should notice: what is mutated, and how.
 
-Left alone is what no test should depend on: documentation, annotations, the texts of errors and logs, `__repr__`.
+Code on which no test should depend is left alone: documentation, annotations, texts of errors and logs, `__repr__`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FOR_TYPES = {"TypeVar", "ParamSpec", "NewType", "cast", "Literal", "Annotated", 
 
 @dataclass(frozen=True)
 class Change:
-    """One mutant: the text between two offsets of a file becomes another."""
+    """A mutant: other text between two offsets of a file."""
 
     file: str
     function: str
@@ -60,7 +60,7 @@ class Change:
 
     @property
     def name(self) -> tuple[str, str, str, str, str]:
-        """What stays the same while the rest of the file changes."""
+        """A name that stays the same while the rest of the file changes."""
         return self.file, self.function, self.text, self.before, self.after
 
     def applied(self, source: bytes) -> bytes:
@@ -72,7 +72,7 @@ class Change:
 
 
 def changes(file: str, source: bytes) -> list[Change]:
-    """Every change that can be made in the text of a module, in its order."""
+    """Return every possible change of a module's text, in order."""
     return list(_Reader(file, source).read())
 
 
@@ -85,7 +85,7 @@ def compiles(change: Change, source: bytes) -> bool:
 
 
 class _Reader:
-    """Walks one module with the function and the statement it is in."""
+    """Walk a module, with the function and the statement of each node."""
 
     def __init__(self, file: str, source: bytes) -> None:
         self._file = file
@@ -131,7 +131,7 @@ class _Reader:
                     return
                 self._names.append(node.name)
                 self._functions += 1
-                # What is a default is noticed by whoever calls.
+                # Callers notice a changed default.
                 self._reached = range(node.body[0].lineno, (node.end_lineno or 0) + 1)
                 for default in [*node.args.defaults, *node.args.kw_defaults]:
                     yield from self._expression(default)
@@ -166,7 +166,7 @@ class _Reader:
             yield from self._statement(node)
 
     def _other_statement(self, node: ast.AST) -> Iterator[Change]:
-        """Conditions and removals of what is written here, then what is inside, statements apart."""
+        """Mutate the conditions and the removal of this statement, then the statements inside it."""
         if isinstance(node, ast.stmt):
             self._reached = _header(node)
             if self._functions:
@@ -212,7 +212,7 @@ class _Reader:
             case ast.UnaryOp(ast.Not()):
                 yield self._change(node, f"({ast.unparse(node.operand)})")
             case ast.BinOp() if type(node.op) in ARITHMETIC and not (_is_text(node.left) or _is_text(node.right)):
-                if self._functions or not isinstance(node.op, ast.BitOr):  # `int | None` is a type there
+                if self._functions or not isinstance(node.op, ast.BitOr):  # outside functions, `int | None` is a type
                     changed = ast.BinOp(node.left, ARITHMETIC[type(node.op)](), node.right)
                     yield self._change(node, f"({ast.unparse(changed)})")
             case ast.IfExp():
@@ -237,7 +237,7 @@ class _Reader:
             case ast.Subscript(value=ast.Name(name)) if name in FOR_TYPES or name[:1].isupper():
                 return
             case ast.Compare():
-                # Texts that are compared are part of what happens; elsewhere they are mostly for people.
+                # Texts that are compared affect behaviour; other texts are mostly for people.
                 for side in [node.left, *node.comparators]:
                     if isinstance(side, ast.Constant) and isinstance(side.value, str | bytes):
                         continue
@@ -246,7 +246,7 @@ class _Reader:
                 yield from ast.iter_child_nodes(node)
 
     def _negated(self, test: ast.expr) -> Iterator[Change]:
-        """A condition that is no comparison turned round; comparisons have changes of their own."""
+        """Negate a condition that is not a comparison; comparisons have their own changes."""
         if not isinstance(test, ast.Compare | ast.BoolOp | ast.UnaryOp | ast.Constant):
             yield self._change(test, f"(not ({ast.unparse(test)}))")
 
@@ -258,7 +258,7 @@ class _Reader:
                 yield self._change(node, repr(node.value + 1))
 
     def _is_told(self, call: ast.Call) -> bool:
-        """Whether a call only makes a text for people: an error, or a line of a log."""
+        """Tell whether a call only makes a text for people: an error or a log line."""
         match call.func:
             case ast.Name(name) | ast.Attribute(attr=name) if name in self._errors:
                 return True
@@ -283,7 +283,7 @@ def _lines(node: ast.stmt) -> range:
 
 
 def _header(node: ast.stmt) -> range:
-    """The lines of a statement without those of the statements inside it."""
+    """Return the lines of a statement without those of the statements inside it."""
     body = getattr(node, "body", None)
     if body and isinstance(body[0], ast.AST):
         return range(node.lineno, max(node.lineno + 1, body[0].lineno))

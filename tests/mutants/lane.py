@@ -1,7 +1,7 @@
-"""A copy of the tree and a warm process beside it: each request is a mutant and tests, which a fork runs.
+"""A copy of the tree with a warm process: each request is a mutant and its tests, which run in a fork.
 
-The packages that tests import are loaded once; Penstock itself is not, so that each fork imports the mutant. Processes
-that a test starts find it too: the copy is their working folder and first on their PYTHONPATH.
+The process imports the packages that tests use, but not Penstock, so that each fork imports the mutant. So do the
+processes that tests start: the copy is their working folder and first on their PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from tests.mutants.sample import ROOT
 WARM = ["hypothesis", "numpy", "pandas", "pyarrow", "pyarrow.parquet", "pyarrow.dataset", "msgspec", "blake3"]
 WARM += ["cloudpickle", "click", "rich", "rich.progress", "fsspec", "psutil", "asyncio"]
 TEST_SECONDS = 30
-"""After so long a quick test hangs, on a busy machine too."""
+"""A quick test that takes longer hangs, even on a busy machine."""
 
 
 class Lane:
-    """Asks a warm process of its own, in a copy of the tree of its own."""
+    """A client of a warm process in its own copy of the tree."""
 
     def __init__(self, tree: Path) -> None:
         _copy(tree)
@@ -40,7 +40,7 @@ class Lane:
         )
 
     def ask(self, file: str, mutant: bytes | None, tests: list[str], seconds: float) -> dict[str, Any]:
-        """Run tests against a mutant of a file, or as it is, until one fails: `{"failed": …, "how": …}`."""
+        """Run tests against a mutant of a file, or the unchanged source, until one fails: `{"failed": …, "how": …}`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         text = None if mutant is None else mutant.decode()
@@ -57,7 +57,7 @@ class Lane:
 
 
 def _copy(tree: Path) -> None:
-    """What git knows or would take, as it is now."""
+    """Copy all files that git tracks or would add, as they are now."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -69,7 +69,7 @@ def _copy(tree: Path) -> None:
 
 
 class _Recorder:
-    """Notes the first test that fails, and tries no smaller examples of why."""
+    """Record the first test that fails, and do not shrink its example."""
 
     def __init__(self) -> None:
         self.failed: str | None = None
@@ -93,7 +93,7 @@ def _answer(request: dict[str, Any], stamp: int) -> dict[str, Any]:
     before, times = path.read_bytes(), path.stat()
     if request["mutant"] is not None:
         path.write_text(request["mutant"], encoding="utf-8")
-        os.utime(path, (stamp, stamp))  # never that of another mutant: byte code is kept by time and size
+        os.utime(path, (stamp, stamp))  # never the byte code of another mutant: it is cached by time and size
     try:
         return _forked(request["tests"], request["seconds"])
     finally:
@@ -112,7 +112,7 @@ def _forked(tests: list[str], seconds: float) -> dict[str, Any]:
         for number, target in ((0, nothing), (1, log), (2, log)):
             os.dup2(target, number)
         recorder = _Recorder()
-        # What is loaded already cannot have its assertions rewritten, which is said as a warning, here an error.
+        # Assertions of loaded modules cannot be rewritten; the warning about it would be an error here.
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--timeout={TEST_SECONDS}"]
         options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
         code = 99

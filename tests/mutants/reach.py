@@ -1,6 +1,6 @@
-"""Which tests run which line, and how long each takes: a run of tests with a coverage context for each.
+"""Which test runs which line, and how long it takes: a coverage context for each test.
 
-As a pytest plugin (`-p tests.mutants.reach`) it names the contexts, those of processes that tests start included.
+As a pytest plugin (`-p tests.mutants.reach`) it names the contexts, also in processes that tests start.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FOLDER = ROOT / "build" / "mutants"
 DATA = FOLDER / "reach"
 TIMES = FOLDER / "times.json"
 HELPING = 12
-"""So many tests are tried first: most mutants fall to one of them."""
+"""The number of tests tried first, which catch most mutants."""
 
 SLOW_TOO = [
     "tests/locks/test_conformance.py",
@@ -66,7 +66,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def measure(tests: list[str], processes: int) -> None:
-    """Run tests and keep what they reach; beside what is known already if some are named."""
+    """Run tests and store what they reach. If tests are named, add to what is stored."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for left in FOLDER.glob("reach.*"):
         left.unlink()
@@ -92,14 +92,14 @@ def measure(tests: list[str], processes: int) -> None:
     ]
     command += ["-q", "-p", "no:cacheprovider", "-n", str(processes)]
     for selected in [tests] if tests else [["-m", "not slow"], ["-m", "slow", *SLOW_TOO]]:
-        # A test that fails while it is traced is left in: it proves something only if it passes untraced.
+        # Tests that fail under tracing are kept: they count only if they pass without it.
         subprocess.run([*command, *selected], cwd=ROOT, env={**os.environ, "CI": "true"}, check=False)
     combine = [sys.executable, "-m", "coverage", "combine", f"--rcfile={config}", "--quiet"]
     subprocess.run([*combine, *(["--append"] if tests else [])], cwd=ROOT, check=True)
 
 
 class Reach:
-    """The tests to try for each of some mutants, the most telling first."""
+    """The tests to try for each of some mutants, the most promising first."""
 
     def __init__(self, sampled: Iterable[Change], seconds: float) -> None:
         self.times: dict[str, float] = json.loads(TIMES.read_text())
@@ -116,13 +116,13 @@ class Reach:
             anywhere = {test for tests in lines.values() for test in tests} - {""}
             for change in its:
                 tests = {test for line in change.reached for test in lines.get(line, [])}
-                # What runs when a module is imported concerns whoever uses the module.
+                # Code that runs on import concerns every user of the module.
                 concerned = anywhere if tests <= {""} and (tests or not change.function) else tests
                 self._tests[change] = concerned & self.times.keys()
                 self._reached.update(self._tests[change])
 
     def tests(self, change: Change) -> list[str]:
-        """Quick tests that reach little come first; as many as take `seconds` in all."""
+        """Return the tests, with quick ones that reach little first, as many as take `seconds` in total."""
         kin = _kin(change.file)
 
         def cost(test: str) -> float:
@@ -141,6 +141,6 @@ class Reach:
 
 
 def _kin(file: str) -> tuple[str, ...]:
-    """Where the tests of a module are."""
+    """Return the folder of a module's own tests."""
     room = Path(file).parts[1]
     return {"digests": ("tests/graph/",), "storage": ("tests/storage/",)}.get(room, (f"tests/{room}/",))

@@ -1,4 +1,4 @@
-"""Which mutants are tried: evenly over the modules by their size, and the same ones as long as their lines stay."""
+"""The sample of mutants: spread over the modules by size, and stable as long as their lines are."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def room(file: str) -> str:
 
 @functools.cache
 def possible() -> dict[str, list[Change]]:
-    """Every change of every module."""
+    """Return every change of every module."""
     return {file: changes(file, (ROOT / file).read_bytes()) for file in modules()}
 
 
 def sample(count: int, seed: str) -> list[Change]:
-    """A change of a line moves no other in or out, but those of its own module that are next in line."""
+    """Return a sample. Changing a line affects only neighbouring lines of the same module."""
     chosen: list[Change] = []
     for file, share in _shares({file: len(found) for file, found in possible().items()}, count).items():
         source = (ROOT / file).read_bytes()
@@ -38,7 +38,7 @@ def sample(count: int, seed: str) -> list[Change]:
 
 
 def _shares(sizes: dict[str, int], count: int) -> dict[str, int]:
-    """How many of each: parts of the whole, rounded so that they add up."""
+    """Return how many mutants each module gets, rounded so that they add up."""
     exact = {name: count * size / sum(sizes.values()) for name, size in sizes.items()}
     shares = {name: int(share) for name, share in exact.items()}
     left = count - sum(shares.values())

@@ -13,7 +13,7 @@ KEPT = Path(__file__).with_name("survivors.toml")
 
 @dataclass(frozen=True)
 class Survivor:
-    """What was found to change nothing that is promised. Found again by what it says, not by its line's number."""
+    """A mutant that breaks no guarantee, identified by its text and not by its line number."""
 
     file: str
     function: str
@@ -33,7 +33,7 @@ def kept() -> dict[tuple[str, str, str, str, str], Survivor]:
 
 
 def entry(change: Change) -> str:
-    """What to write into the file, the reason left to say."""
+    """Return the entry to write into the file, with the reason left blank."""
     file, function, text, before, after = (_quoted(part) for part in change.name)
     return (
         f"[[equivalent]]\nfile = {file}\nfunction = {function}\ntext = {text}\n"

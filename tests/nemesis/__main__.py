@@ -1,7 +1,7 @@
-"""`python -m tests.nemesis COMBINATION`: one campaign, and what the checker says of it.
+"""Run one campaign, `python -m tests.nemesis COMBINATION`, and print the checker's verdict.
 
-Combinations: redis+s3, redis+local, folder+local, store+s3. Those with s3 start a server, unless they are given an
-empty store, `--store s3://…`, and the usual variables say how to reach it.
+Combinations: redis+s3, redis+local, folder+local, store+s3. Those with s3 start a server, unless `--store s3://…` names
+an empty store and the usual variables say how to reach it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One campaign: clients at work, a nemesis among them, and then the checker's word on what they wrote down."""
+"""One campaign: clients at work, a nemesis that disturbs them, and the checker's verdict on what they recorded."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ CLIENTS = 4
 KEYS = ("a", "b.1", "../c", "d" * 300)
 LEASE = 1.0
 DRAIN_SECONDS = 30.0
-"""How long clients may take to come to an end when nothing disturbs them. Never waited for when all is well."""
+"""The time for undisturbed clients to end. Only reached if something is wrong."""
 WATCH_SECONDS = 0.5
-"""A control ends as soon as the fault is found; it is looked for this often."""
+"""The interval between checks whether a control's fault was found, which ends it."""
 
 
 @dataclass(slots=True)
 class Campaign:
-    """What is to be done. `redis` and `proxied` say what the nemesis can get hold of."""
+    """The parameters of a campaign. `redis` and `proxied` say what the nemesis can disturb."""
 
     folder: Path
     store: str
@@ -45,7 +45,7 @@ class Campaign:
     seed: int
     redis: RedisServer | None = None
     proxied: str | None = None
-    """The address of an S3 server that is only reached through a proxy that loses answers and refuses requests."""
+    """The address of an S3 server behind a proxy that loses answers and refuses requests."""
     sabotage: str = ""
     until_found: frozenset[str] = frozenset()
     """End as soon as one of these invariants is broken."""
@@ -54,7 +54,7 @@ class Campaign:
     violations: list[Violation] = field(default_factory=list)
 
     def run(self) -> Campaign:
-        """Only in a process without threads: clients are forked."""
+        """Run the campaign. Only in a process without threads, because clients are forked."""
         self.folder.mkdir(parents=True, exist_ok=True)
         preload(self._orders(0.0))
         assert threading.active_count() == 1
@@ -75,18 +75,18 @@ class Campaign:
         return read_history(self.folder)
 
     def found(self) -> bool:
-        """Whether what was to be found is found."""
+        """Tell whether the expected violations were found."""
         return any(each.invariant in self.until_found for each in check(self.history(), self.terms))
 
     def _look_at_what_is_left(self) -> None:
-        """Once all is quiet and the garbage is collected."""
+        """Record what is left once all is quiet and the garbage is collected."""
         if self.sabotage:
             return
         manager, results = manager_of(self._orders(0.0)), ResultStore(open_store(self.store))
         time.sleep(LEASE)
         leftovers: list[str] = []
         for _ in range(CLIENTS):
-            manager.open_session().close()  # whoever comes next buries the dead
+            manager.open_session().close()  # the next client removes dead sessions
         if self.redis is not None:
             with self.redis.client() as client:
                 leftovers = sorted(set(client.keys()) - {"{penstock}:fence"})
@@ -109,7 +109,7 @@ class Campaign:
         )
 
     def summary(self) -> str:
-        """What was done, in one paragraph."""
+        """Describe in one paragraph what was done."""
         history = self.history()
         done = list(operations(history))
         ops = Counter(op.invoke.op for op in done if op.invoke.process != "end")
@@ -129,7 +129,7 @@ class Campaign:
 
 
 class _Nemesis:
-    """Stops, kills, cuts, restarts, in an order that the seed decides."""
+    """Stop, kill, cut and restart, in an order determined by the seed."""
 
     def __init__(self, campaign: Campaign, environment: dict[str, str]) -> None:
         self._campaign = campaign
@@ -148,7 +148,7 @@ class _Nemesis:
             for _ in range(CLIENTS):
                 self._start()
             self._let_them_begin()
-            # Quiet for the last lease and a half: who lost a lock then has the time to be told.
+            # Quiet for the last one and a half leases, so that clients that lost a lock learn it in time.
             while (now := time.monotonic()) < self._until - 1.5 * LEASE and not self._found(now):
                 self._do_what_is_due(now)
                 self._rng.choice(faults)()
@@ -163,9 +163,9 @@ class _Nemesis:
                 os.waitpid(pid, 0)
 
     def _faults(self) -> list[Callable[[], None]]:
-        # As often as they are named.
+        # As often as they are listed.
         if self._campaign.sabotage:
-            # What is wrong shows by itself; but a loss has to be caused.
+            # A sabotage shows without help, but a loss has to be caused.
             return [self._stop if self._campaign.sabotage == "never lost" else lambda: None]
         faults = [self._stop] * 4 + [self._kill] * 2
         if self._campaign.redis is not None:
@@ -173,7 +173,7 @@ class _Nemesis:
         return faults
 
     def _let_them_begin(self) -> None:
-        """Until each has done something: who is stopped while its client of S3 loads shows nothing."""
+        """Wait until each client has done something: stopping one while it imports its S3 client tests nothing."""
         limit = time.monotonic() + 0.4 * self._campaign.seconds
         while time.monotonic() < limit and {e.process for e in self._campaign.history() if e.type == "ok"} < set(
             self._clients
@@ -268,7 +268,7 @@ class _Nemesis:
 
 
 class _Troubled:
-    """Clients' way to an S3 server: a proxy that the seed disturbs, in another process, for this one has no threads."""
+    """The clients' way to an S3 server: a proxy that the seed disturbs, in its own process, as this has no threads."""
 
     def __init__(self, upstream: str | None, seed: int) -> None:
         self._upstream, self._seed = upstream, seed

@@ -1,18 +1,18 @@
-"""What a history must hold, whoever was killed, paused or cut off when: each invariant is one pass over it.
+"""The invariants of a history, whatever was killed, paused or cut off. Each is checked in one pass.
 
     I1   a record of a generation is never replaced by another one, and a slot never goes back
-    I2   a record never points to a missing payload, or to other bytes than it says
-    I3   success is told only to whom the slot belongs
+    I2   a record never points to a missing payload, or to other bytes than it states
+    I3   success is only reported to the writer that the slot belongs to
     I4   all callers of one generation get the same bytes
-    I5   a read that begins after an invalidation returned never yields what was there before it
-    I6   two sessions hold one lock at once only if one of them has lost its lease, and that one learns it
-    I7   fencing tokens of a key strictly grow, also over a Redis that restarts empty
-    I9   every waiter ends within lease + poll + margin after the last event that could concern it, and after the first
-         release that it must have heard of
-    I10  when all is quiet no lock is held, no heartbeat runs, and the store holds the payloads of its records alone
+    I5   a read that starts after an invalidation has returned never gives the earlier result
+    I6   two sessions hold one lock at once only if one of them has lost its lease, and that one is informed
+    I7   the fencing tokens of a key strictly grow, even if a Redis restarts empty
+    I9   every waiter ends within lease + poll + margin after the last event that could affect it, and after the first
+         release that it must have noticed
+    I10  at the end no lock is held, no heartbeat runs, and the store holds only the payloads of its records
 
-Only what must have been so at some moment is judged: between `invoke` and `ok` an operation took effect at one moment
-nobody knows, so two of them are in order only if one ended before the other began.
+Only what is certain is judged: an operation takes effect at an unknown moment between `invoke` and `ok`, so two of them
+are ordered only if one ended before the other started.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from dataclasses import dataclass
 from tests.nemesis.history import Event, Operation, operations
 
 LOST_AFTER = 0.8
-"""Of a lease: when a session counts itself as lost at the latest."""
+"""The fraction of a lease after which a session considers itself lost at the latest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the campaign agreed on. Seconds."""
+    """The parameters of the campaign, in seconds."""
 
     lease: float = 1.0
     poll: float = 0.5
-    """The longest pause between two looks of a waiter."""
+    """The longest pause between two polls of a waiter."""
     call: float = 1.0
-    """What a call of a server may take that does not answer."""
+    """The maximum duration of a call to a server that does not answer."""
     margin: float = 2.0
-    """What a busy machine may add to when something is noticed."""
+    """The delay that a busy machine may add."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A promise that was broken, and the lines that show it."""
+    """A broken promise, and the lines that show it."""
 
     invariant: str
     what: str
@@ -56,7 +56,7 @@ class Violation:
 
 
 def check(history: Sequence[Event], terms: Terms) -> list[Violation]:
-    """All violations, in the order of the invariants; those of `client` are clients that failed or hung."""
+    """Return all violations in the order of the invariants; those of `client` are clients that failed or hung."""
     ordered = sorted(history, key=lambda event: event.t)
     done = list(operations(ordered))
     return [
@@ -77,7 +77,7 @@ def check(history: Sequence[Event], terms: Terms) -> list[Violation]:
 
 
 def _records(done: list[Operation]) -> Iterator[Violation]:
-    """I1, I3 and I4."""
+    """Check I1, I3 and I4."""
     shown: dict[tuple[str, int], Event] = {}
     digests: dict[tuple[str, int], Event] = {}
     won: list[Event] = []
@@ -104,7 +104,7 @@ def _records(done: list[Operation]) -> Iterator[Violation]:
 
 
 def _never_back(done: list[Operation]) -> Iterator[Violation]:
-    """I1: a key's position (generation, and whether there is a record) never goes back for whoever asks later."""
+    """Check I1: the position of a key (generation, and whether there is a record) never goes back for later readers."""
     for key, asked in _by_key(done, "read", "publish").items():
         for op, before in _with_what_ended_before(asked, _position):
             if before is not None and before.end and op.end and (-1, False) < _position(op) < _position(before):
@@ -112,14 +112,14 @@ def _never_back(done: list[Operation]) -> Iterator[Violation]:
 
 
 def _position(op: Operation) -> tuple[int, bool]:
-    # A writer that was refused tells of its own slot alone.
+    # A refused writer reports only its own slot.
     if not op.ok or "generation" not in op.answer or "restart" in op.answer:
         return (-1, False)
     return (int(op.answer["generation"]), op.answer.get("attempt") is not None)
 
 
 def _payloads(done: list[Operation], history: list[Event]) -> Iterator[Violation]:
-    """I2."""
+    """Check I2."""
     for op in done:
         if op.end is None or op.end.op != "read":
             continue
@@ -133,7 +133,7 @@ def _payloads(done: list[Operation], history: list[Event]) -> Iterator[Violation
 
 
 def _invalidations(done: list[Operation]) -> Iterator[Violation]:
-    """I5. What an invalidation closed is at least what anybody had seen before it began."""
+    """Check I5. An invalidation closes at least what anybody had seen before it started."""
     for key, asked in _by_key(done, "read", "publish", "invalidate").items():
         closed = [
             (op.ended, _seen_generation(before), op)
@@ -153,7 +153,7 @@ def _invalidations(done: list[Operation]) -> Iterator[Violation]:
 
 
 def _seen_generation(op: Operation) -> int:
-    """Of a record that was there when the operation ended; -1 for none."""
+    """Return the generation of the record that existed when the operation ended; -1 if none did."""
     return int(op.answer["generation"]) if op.ok and op.answer.get("attempt") is not None else -1
 
 
@@ -162,7 +162,7 @@ def _seen_generation(op: Operation) -> int:
 
 @dataclass(slots=True)
 class _Hold:
-    """A lock, from the moment it was surely held to the last moment at which its holder was not lost."""
+    """A lock, from the moment it was certainly held to the last moment at which its holder was not lost."""
 
     key: str
     session: str
@@ -180,7 +180,7 @@ class _Hold:
 
 
 def _holds(done: list[Operation], history: list[Event]) -> list[_Hold]:
-    """Every lock anybody got, in the order in which that was known."""
+    """Return every lock that was acquired, in the order in which that was known."""
     holds: dict[tuple[str, str, int], _Hold] = {}
     for op in done:
         if op.invoke.op == "acquire" and op.ok and "fence" in op.answer:
@@ -198,7 +198,7 @@ def _holds(done: list[Operation], history: list[Event]) -> list[_Hold]:
 
 
 def _holders(done: list[Operation], history: list[Event], terms: Terms) -> Iterator[Violation]:
-    """I6: no two at once; but after a server came back empty, for as long as a lease may still be believed in."""
+    """Check I6: no two holders at once, except for one lease after a server came back empty."""
     emptied = [(op.invoke.t, op.ended) for op in done if op.invoke.op == "outage" and op.invoke.about.get("empty")]
     last: dict[str, _Hold] = {}
     for hold in _holds(done, history):
@@ -217,9 +217,9 @@ def _holders(done: list[Operation], history: list[Event], terms: Terms) -> Itera
 
 
 def _learned(done: list[Operation], history: list[Event], terms: Terms) -> Iterator[Violation]:
-    """I6: whose lock went to another before it was released has been told, if it came to its end in order.
+    """Check I6: a session whose lock went to another before its release was informed, if it ended in order.
 
-    And not so soon that its next heartbeat, by which it would have learned, was still to come.
+    Sessions that ended before their next heartbeat, which would have informed them, are exempt.
     """
     told = {event.about["session"] for event in history if event.op == "lost"}
     ended = {event.process: event.t for event in history if event.op == "bye"}
@@ -238,7 +238,7 @@ def _learned(done: list[Operation], history: list[Event], terms: Terms) -> Itera
 
 
 def _tokens(done: list[Operation]) -> Iterator[Violation]:
-    """I7."""
+    """Check I7."""
     taken = [op for op in done if op.invoke.op == "acquire" and op.ok and "fence" in op.answer]
     for key, asked in _by_key(taken, "acquire").items():
         owners: dict[int, Operation] = {}
@@ -253,10 +253,10 @@ def _tokens(done: list[Operation]) -> Iterator[Violation]:
 
 
 def _waiters(done: list[Operation], history: list[Event], terms: Terms) -> Iterator[Violation]:
-    """I9. A server that is away adds the time for which it is, and that of one call.
+    """Check I9. An outage extends a wait by its length and the time of one call.
 
-    Others may take the lock again and again. But whoever waited for a call's time already when it was released, and was
-    not disturbed, has heard of it.
+    Others may take the lock again and again. But an undisturbed waiter has heard of a release if it had already waited
+    for the time of one call by then.
     """
     concerned = _what_may_have_changed(history)
     freed: dict[str, list[float]] = defaultdict(list)
@@ -275,7 +275,7 @@ def _waiters(done: list[Operation], history: list[Event], terms: Terms) -> Itera
         ended = min(wait.ended, end_of_all)
         moments = [_last_before(concerned[of], ended) for of in (wait.invoke.key, f"process {wait.invoke.process}")]
         since = max(wait.invoke.t, *moments)
-        # Outages follow each other, so those that this wait has seen are neighbours.
+        # Outages follow each other, so those during this wait are neighbours.
         outages = lasted[bisect_right(begins, ended)] - lasted[bisect_right(ends, since)]
         patience = terms.lease + terms.poll + terms.margin
         late = ended - since - outages - patience
@@ -290,10 +290,10 @@ def _waiters(done: list[Operation], history: list[Event], terms: Terms) -> Itera
 
 
 def _what_may_have_changed(history: list[Event]) -> dict[str, list[float]]:
-    """By key and by waiting process: the moments from which on a waiter may count anew."""
+    """Return, by key and by waiting process, the moments that restart a waiter's count."""
     moments: dict[str, list[float]] = defaultdict(list)
     at_work: dict[str, str] = {}
-    """Which lock each process holds, or may hold: it has asked and heard nothing."""
+    """The lock that each process holds, or may hold because its request has no answer yet."""
     refused = {(e.process, e.n) for e in history if e.op == "acquire" and e.type == "ok" and "fence" not in e.about}
     for event in history:
         if event.op in ("acquire", "holds", "release"):
@@ -326,7 +326,7 @@ def _last_before(moments: list[float], t: float) -> float:
 
 
 def _left(history: list[Event]) -> Iterator[Violation]:
-    """I10."""
+    """Check I10."""
     for event in history:
         if event.op == "bye" and any("heartbeat" in name for name in event.about["threads"]):
             yield Violation("I10", "a heartbeat runs on", (event,))
@@ -342,11 +342,11 @@ def _left(history: list[Event]) -> Iterator[Violation]:
             yield Violation("I10", f"the store holds other payloads than its records name: {odd}", (event,))
 
 
-# -- orders -----------------------------------------------------------------------------------------------------------
+# -- order ------------------------------------------------------------------------------------------------------------
 
 
 def _by_key(done: list[Operation], *names: str) -> dict[str, list[Operation]]:
-    """These operations of each key, in the order in which they were begun."""
+    """Return these operations by key, in the order in which they started."""
     found: dict[str, list[Operation]] = defaultdict(list)
     for op in done:
         if op.invoke.op in names:
@@ -357,7 +357,7 @@ def _by_key(done: list[Operation], *names: str) -> dict[str, list[Operation]]:
 def _with_what_ended_before(
     asked: list[Operation], rank: Callable[[Operation], tuple[int, bool] | int]
 ) -> Iterator[tuple[Operation, Operation | None]]:
-    """Each operation, and of those that had ended when it began the one of the highest rank."""
+    """Yield each operation and, of those that had ended when it started, the one of the highest rank."""
     ending = sorted((op for op in asked if op.ok), key=lambda op: op.ended)
     highest: Operation | None = None
     index = 0

@@ -1,4 +1,4 @@
-"""One client of a campaign: a process that looks up, locks, computes, publishes and invalidates, and writes it down."""
+"""One client of a campaign: a process that looks up, locks, computes, publishes and invalidates, and records it."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from tests.nemesis.sabotage import sabotaged_collection, sabotaged_manager, sabo
 
 TASK = "nemesis"
 CLOCKS = {"right": (0.0, 1.0), "ahead": (3600.0, 1.0), "behind": (-3600.0, 1.0), "fast": (0.0, 2.0)}
-"""Seconds that a client's clock is off, and how many of its seconds pass in one."""
+"""The offset of a client's clock in seconds, and its speed."""
 LARGE = 20_000
-"""Characters of a value that lies in a file of its own; others lie in their record."""
+"""The length of a value with its own file; shorter ones are in their records."""
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What a client is told."""
+    """The parameters of a client."""
 
     folder: Path
     store: str
@@ -52,13 +52,13 @@ class Orders:
     until: float
     """On the monotonic clock: begin nothing new after it."""
     sabotage: str = ""
-    """What is wrong with it, in a control."""
+    """Its deliberate mistake, in a control."""
     clocks: tuple[str, ...] = ()
-    """How clients' clocks go, in turn: see `CLOCKS`."""
+    """The clocks of clients, in turn: see `CLOCKS`."""
 
 
 class SkewedClock(SystemClock):
-    """A machine whose clock is set wrong, or goes wrong."""
+    """A machine whose clock is wrong or drifts."""
 
     def __init__(self, off: float, rate: float) -> None:
         self._off, self._rate = off, rate
@@ -74,7 +74,7 @@ class SkewedClock(SystemClock):
 
 
 def clock_of(orders: Orders, name: str) -> Clock:
-    """The clock of a client, by the number in its name."""
+    """Return the clock of a client, by the number in its name."""
     if not orders.clocks:
         return SYSTEM_CLOCK
     return SkewedClock(*CLOCKS[orders.clocks[int(name.rpartition("-")[2]) % len(orders.clocks)]])
@@ -100,13 +100,13 @@ class Client:
         self.doings = {self.get: 70, self.read: 15, self.invalidate: 12, self.collect: 3}
         self.work, self.hesitation = [0.0, 0.05, 0.05, 0.5], 0.1
         if orders.sabotage:
-            # A control has to show soon what is wrong.
+            # A control has to show its mistake soon.
             often = 30 if orders.sabotage == "collects openly" else 3
             self.doings = {self.get: 50, self.read: 10, self.invalidate: 30, self.collect: often}
             self.work, self.hesitation = [0.3], 0.3
 
     def run(self) -> None:
-        """Until the time is over."""
+        """Run until the time is up."""
         while self.time_left():
             key = self.rng.choice(self.orders.keys)
             doing = self.rng.choices(list(self.doings), list(self.doings.values()))[0]
@@ -123,15 +123,15 @@ class Client:
     def pause(self, longest: float) -> None:
         time.sleep(self.rng.uniform(0.0, longest))
 
-    # -- what it does
+    # -- operations -
 
     def get(self, key: str) -> None:
-        """The value, computed by whoever gets the lock."""
+        """Return the value, computed by the client that gets the lock."""
         while self.time_left():
             if isinstance(self.read(key), Found):
                 return
             if self.orders.sabotage == "overwrites":
-                # Whether it shows must not depend on a lease that is lost at the right moment.
+                # The mistake must show without a lease that is lost at the right moment.
                 self.compute(key, self.results.look_up(TASK, key), None)
                 return
             try:
@@ -161,7 +161,7 @@ class Client:
                 value = self.results.load(found.record)
             except DamagedResult as error:
                 if error.data.get("closed"):
-                    continue  # the generation was closed and collected since the look-up
+                    continue  # the generation was closed and collected since the lookup
                 noted.fail(damaged=True, error=str(error), generation=found.generation)
                 return found.damaged()
             except StoreError as error:
@@ -199,7 +199,7 @@ class Client:
         noted.ok(outcome=[each.outcome for each in woken])
 
     def compute(self, key: str, found: Found | Absent, lease: Lease | None) -> bool:
-        """Make a value and publish it; False if it has to be done again."""
+        """Make a value and publish it. Return False if it has to be done again."""
         attempt = uuid.uuid4().hex
         value = {"attempt": attempt, "fill": "x" * self.rng.choice([0, LARGE])}
         self.affirm(lease)
@@ -234,7 +234,7 @@ class Client:
         return True
 
     def affirm(self, lease: Lease | None) -> None:
-        """Write down that the lock is still ours, if it is."""
+        """Record that the lock is still ours, if it is."""
         if lease is None or self.session is None:
             return
         asked = time.monotonic()
@@ -249,7 +249,7 @@ class Client:
         while not freed and self.session is not None and not self.session.lost:
             try:
                 self.session.release([lease], "published" if done else "failed")
-                freed = not self.session.lost  # else it may have freed nothing
+                freed = not self.session.lost  # otherwise it may have freed nothing
             except LocksUnreachable:
                 self.pause(0.05)
         noted.ok(freed=freed)
@@ -272,7 +272,7 @@ class Client:
             raise
         noted.ok(payloads=collected.payloads, closed=collected.closed)
 
-    # -- its session
+    # -- the session
 
     def open_session(self) -> Session:
         if self.session is None or self.session.lost:
@@ -297,7 +297,7 @@ class Client:
             try:
                 session.close()
             except LockError:
-                pass  # it is over with its lease
+                pass  # it ends with its lease
 
     def leave(self) -> None:
         while self.session is not None:
@@ -313,7 +313,7 @@ def digest_of(value: dict[str, Any]) -> str:
 
 
 def preload(orders: Orders) -> None:
-    """Import what clients need, once for all that are forked."""
+    """Import what clients need, once for all forks."""
     if orders.store.startswith("s3:"):
         importlib.import_module("s3fs")
     if "://" in orders.locks:
@@ -321,7 +321,7 @@ def preload(orders: Orders) -> None:
 
 
 def fork(orders: Orders, name: str, seed: int, environment: Mapping[str, str]) -> int:
-    """A client in a process of its own; its pid. Only in a process without threads."""
+    """Fork a client and return its pid. Only in a process without threads."""
     pid = os.fork()
     if pid == 0:
         try:

@@ -1,26 +1,26 @@
-"""Histories: what processes were about to do, what came of it, and when, one line of JSON for each.
+"""Histories: what processes tried, with what result, and when, as one line of JSON each.
 
-An operation is written twice by the process that does it: `invoke`, and then `ok` with its answer, `fail` if it did
-nothing, or `info` if nobody knows. What a killed process had begun stays an `invoke`, which is `info` as well. A `note`
+A process writes each of its operations twice: `invoke`, and then `ok` with the answer, `fail` if it did nothing, or
+`info` if the outcome is unknown. An operation cut short by a kill stays an `invoke`, which counts as `info`. A `note`
 stands alone. Times are those of the machine's monotonic clock, which all its processes share.
 
 The operations of clients:
 
     read        look a key up and load its value      → generation, attempt (None: absent), digest, the one recorded
     publish     commit a staged result                → won, generation, attempt, digest; or restart
-    acquire     one try for a lock                    → session, fence; or holder
+    acquire     one attempt to take a lock            → session, fence; or holder
     holds       (note) the session was not lost at t  session, fence
     wait        wait until a lock may be free
-    release     let a lock go                         session, fence → freed: it was the session's until then
+    release     release a lock                        session, fence → freed: it was the session's until then
     lost        (note) a session learned that it is lost
     invalidate  close the current generation
     gc          collect garbage
     bye         (note) a client ended in order: the names of the threads that still run
-    crash       (note) it did not
+    crash       (note) a client ended by an error
 
 Those of the nemesis (process `nemesis`, with `target` a process): `stop`, `continue`, `kill`, `cut`, and `outage`, an
-operation that lasts as long as a server is away, `empty` if it came back without its data; `hung` is a client that did
-not come to its end. `left` tells at last what is there when all is quiet.
+operation that lasts as long as a server is unreachable, with `empty` if it came back without its data; `hung` is a
+client that did not end. `left` finally lists what remains.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation from its `invoke` to its end, if it came to one."""
+    """An operation from its `invoke` to its end, if it has one."""
 
     invoke: Event
     end: Event | None
@@ -70,12 +70,12 @@ class Operation:
 
     @property
     def ended(self) -> float:
-        """When its end was known; never, if it was not."""
+        """Return when its end was known; infinity if it was not."""
         return self.end.t if self.end is not None else float("inf")
 
 
 class Recorder:
-    """One process' pen. Each line is one write, so what was written is there whoever is killed."""
+    """The writer of one process. Each line is one write, so nothing written is lost when the process is killed."""
 
     def __init__(self, folder: Path, process: str) -> None:
         self.process = process
@@ -112,17 +112,17 @@ class Pending:
 
 
 def read_history(folder: Path) -> list[Event]:
-    """All lines of all processes, in the order of their times."""
+    """Return all lines of all processes in the order of their times."""
     events = []
     for path in folder.glob("*.jsonl"):
         for line in path.read_bytes().split(b"\n")[:-1]:
             events.append(Event(*json.loads(line)))
-    # Of one process and moment, in the order in which they were written.
+    # Lines of one process with the same time keep the order in which they were written.
     return sorted(events, key=lambda event: event.t)
 
 
 def operations(history: list[Event]) -> Iterator[Operation]:
-    """The operations in the order in which they were begun."""
+    """Return the operations in the order in which they started."""
     ends = {(e.process, e.n): e for e in history if e.type in ("ok", "fail", "info")}
     for event in history:
         if event.type == "invoke":

@@ -1,4 +1,4 @@
-"""Wrong stores, locks and collectors, each wrong in one way: what a campaign must find."""
+"""Stores, locks and collectors with one mistake each, which a campaign must find."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def sabotaged_results(results: ResultStore, sabotage: str) -> ResultStore:
 
 
 def sabotaged_collection(results: ResultStore, *, grace_seconds: float) -> Collected:
-    """Deletes every payload that no record names, and closes nothing."""
+    """Delete every payload that no record names, without closing anything."""
     files = [file.name for file in results.store.list("results/")]
     named = set()
     for name in files:
@@ -87,13 +87,13 @@ class _Session:
 
 
 class _NeverLost(_Session):
-    """Goes on as the holder whatever its heartbeat says."""
+    """Remain the holder whatever the heartbeat returns."""
 
     lost = False
 
 
 class _CountsForItself(_Session):
-    """Numbers its own leases from 1."""
+    """Number its own leases from 1."""
 
     _count = 0
 
@@ -112,7 +112,7 @@ class _CountsForItself(_Session):
 
 
 class _HearsNothing(_Session):
-    """Waits for as long as it may, whatever happens."""
+    """Wait for the full time, whatever happens."""
 
     def wait_any(self, keys: Sequence[str], timeout: float) -> list[Wakeup]:
         time.sleep(timeout)
@@ -120,7 +120,7 @@ class _HearsNothing(_Session):
 
 
 class _Stays(_Session):
-    """Is not closed: its heartbeat goes on, and its locks are held."""
+    """Ignore `close`: the heartbeat continues and the locks stay held."""
 
     def close(self) -> None:
         pass

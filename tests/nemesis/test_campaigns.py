@@ -1,6 +1,6 @@
-"""Real processes, servers and faults for a few seconds each, and controls in which something is wrong.
+"""Real processes, servers and faults for a few seconds each, and controls with a deliberate mistake.
 
-PENSTOCK_NEMESIS_SECONDS=600 makes them longer; PENSTOCK_NEMESIS_SEED repeats the order of one's faults.
+PENSTOCK_NEMESIS_SECONDS=600 makes them longer; PENSTOCK_NEMESIS_SEED repeats an order of faults.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 SECONDS = float(os.environ.get("PENSTOCK_NEMESIS_SECONDS", "5"))
 SEED = os.environ.get("PENSTOCK_NEMESIS_SEED")
 CONTROL_SECONDS = {"stays": 3.0}
-"""A control ends when its fault is found, after some seconds; this one shows only at the end."""
+"""A control usually ends within seconds, when its fault is found; this fault shows only at the end."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -29,7 +29,7 @@ pytestmark = [
 
 
 def campaign(folder: Path, combination: str, *options: str, seconds: float = SECONDS) -> tuple[int, str]:
-    """Whether it ended well, and what was said."""
+    """Return the exit code of a campaign and its output."""
     command = [sys.executable, "-m", "tests.nemesis", combination, "--folder", str(folder), "--seconds", str(seconds)]
     command += ["--seed", SEED] if SEED else []
     process = subprocess.Popen(
@@ -63,13 +63,13 @@ def test_every_promise_is_kept_with_a_local_store(combination: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("combination", "clocks"),
     [
-        # Redis alone says when a lease is over.
+        # Only Redis decides when a lease has ended.
         pytest.param("redis+local", ["right", "ahead", "behind", "fast"], marks=pytest.mark.needs("redis")),
-        # Here whoever waits does, so clocks have to go at about one speed.
+        # Here the waiters decide, so clocks must run at about the same speed.
         ("folder+local", ["right", "ahead", "behind"]),
     ],
 )
-def test_clocks_that_are_wrong_break_no_promise(combination: str, clocks: list[str], tmp_path: Path) -> None:
+def test_wrong_clocks_break_no_promise(combination: str, clocks: list[str], tmp_path: Path) -> None:
     code, said = campaign(tmp_path, combination, "--clocks", *clocks, seconds=min(SECONDS, 4.0))
     assert code == 0, said
 
@@ -84,7 +84,7 @@ def test_every_promise_is_kept_with_a_store_in_a_bucket(combination: str, bucket
 
 @pytest.mark.needs("redis")
 @pytest.mark.parametrize("sabotage", SABOTAGES)
-def test_what_is_wrong_is_found(sabotage: str, tmp_path: Path) -> None:
+def test_every_sabotage_is_found(sabotage: str, tmp_path: Path) -> None:
     code, said = campaign(tmp_path, "redis+local", "--sabotage", sabotage, seconds=CONTROL_SECONDS.get(sabotage, 60.0))
     assert code == 1
     assert any(line.startswith(f"{invariant}:") for invariant in SABOTAGES[sabotage] for line in said.splitlines()), (

@@ -1,4 +1,4 @@
-"""What regression tests share: a note of what ran that works across processes, project folders to edit, runners."""
+"""Fixtures of regression tests: a record of what ran in any process, project folders to edit, runners."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 @pytest.fixture
 def note(tmp_path: Path) -> Callable[[object], None]:
-    """Called by tasks to say that they run, in whatever process that is."""
+    """Record that a task runs, in whatever process that is."""
     path = str(tmp_path / "ran.txt")
 
     def note(what: object) -> None:
@@ -26,7 +26,7 @@ def note(tmp_path: Path) -> Callable[[object], None]:
 
 @pytest.fixture
 def ran(tmp_path: Path) -> Callable[[], list[str]]:
-    """What was noted since it was asked last."""
+    """Return what was recorded since the last call."""
     path = tmp_path / "ran.txt"
 
     def ran() -> list[str]:
@@ -39,14 +39,14 @@ def ran(tmp_path: Path) -> Callable[[], list[str]]:
 
 @pytest.fixture(params=["threads", pytest.param("processes", marks=pytest.mark.slow)])
 def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each local runner in turn, as the settings' one."""
+    """Each local runner in turn, chosen in the settings."""
     monkeypatch.setenv("PENSTOCK_RUNNER", f"{request.param}?workers=2")
     return request.param
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ModuleType]]:
-    """Writes modules and imports the first one afresh: called again, it is the project after an edit."""
+    """Write modules and import the first one. A second call gives the project after an edit."""
     before = set(sys.modules)
     versions = iter(range(1000))
 

@@ -1,8 +1,8 @@
-"""Random histories of runs over one store, and whether the values that a run hands out can belong to one graph.
+"""Random histories of runs over one store, and a check that the values a run returns can belong to one graph.
 
-Tasks note what they make their values from: some are functions of their inputs, some forget them, some roll dice. After
-each run a search looks for values of all nodes that it did *not* hand out, such that each node's value was once made
-from the values of its inputs. If there are none, the run mixed values that never belonged together.
+Tasks record what they make their values from: some are functions of their inputs, some ignore them, some are random.
+After each run, a search tries to assign values to all nodes that it did *not* return, such that each node's value was
+once made from the values of its inputs. If there are none, the run mixed values that never belonged together.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ROUGH = (*GENTLE, "lose", "collect")
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a flow: a kind of task, which of several of that kind, and what it takes."""
+    """One call of a flow: a kind of task, which of several of that kind, and its inputs."""
 
     kind: str
     constant: int
@@ -61,7 +61,7 @@ class World:
 
         policy = None if kind == "plain" else INPUTS + CacheKey(str(version))
         options = {"cache_expiration": timedelta(0)} if kind == "brief" else {}
-        codec = None if kind in ("pure", "plain") else "compressed/json"  # never inside the record: bytes can be lost
+        codec = None if kind in ("pure", "plain") else "compressed/json"  # not in the record, so that bytes can be lost
         return task(work, name=name, key_name=name, cache_policy=policy, result_serializer=codec, **options)
 
     def _make(self, name: str, kind: str, inputs: tuple[str, ...]) -> Any:
@@ -85,23 +85,23 @@ def identity(value: Any) -> str:
 
 @dataclass
 class History:
-    """A store, flows that share tasks, and what happens to them, all decided by a seed."""
+    """A store, flows that share tasks, and what happens to them, all determined by a seed."""
 
     seed: int
     rng: random.Random = field(init=False)
     world: World = field(default_factory=World)
     told: list[str] = field(default_factory=list)
-    """What happened, for whoever reads a failure."""
+    """What happened, for the reader of a failure."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.settings = load_settings(
-            cwd="/",  # where there is no project file to read for each history
+            cwd="/",  # a folder without a project file, so that none is read for each history
             overrides={"store": f"memory://mixing-{uuid.uuid4()}", "runner": "threads?workers=1", "locks": "memory"},
         )
         self.results = ResultStore(open_store(self.settings.store))
         self.gentle = self.rng.random() < 0.5
-        """Whether no stored bytes are ever lost: then no run has a reason to give up."""
+        """Whether stored bytes are never lost, so that no run has a reason to give up."""
         self.flows = [self._calls([])]
         self.flows.append(self._calls(self.flows[0][: self.rng.randint(1, len(self.flows[0]))]))
 
@@ -146,7 +146,7 @@ class History:
     def _run(self, calls: list[Call], *, refresh: int | None, during: bool) -> None:
         handed: list[tuple[int, Any]] = []
         last = len(calls) if refresh is None or self.rng.random() < 0.4 else refresh + 1
-        twice = self.rng.random() < 0.5  # the call that is refreshed is made before that, too
+        twice = self.rng.random() < 0.5  # the refreshed call is also made before that
         self.told.append(f"run {self.flows.index(calls)}" + ("" if refresh is None else f" refreshing {refresh}"))
 
         syncs = self.rng.random() < 0.5
@@ -168,7 +168,7 @@ class History:
                     handed.append((asked._node, asked.result()))
                     del asked
                     if during:
-                        aside(self._happen)
+                        in_another_driver(self._happen)
             returned = [future for each in futures for future in each if self.rng.random() < 0.4]
             nodes.extend(future._node for future in returned)
             return returned
@@ -183,8 +183,8 @@ class History:
         check(run.graph, handed, self.world, self.told)
 
 
-def aside(action: Callable[[], None]) -> None:
-    """Done by another driver: in a thread of its own, where no flow is traced."""
+def in_another_driver(action: Callable[[], None]) -> None:
+    """Do it in another driver: in a thread where no flow is traced."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(action).result()
 
@@ -197,14 +197,14 @@ def check(graph: Graph, handed: list[tuple[int, Any]], world: World, told: list[
 
 
 def belong_together(graph: Graph, values: dict[int, str], made: dict[str, set[tuple[str, ...]]]) -> bool:
-    """Whether the nodes without a value can be given some, so that each value was made from those of its inputs."""
+    """Tell whether the nodes without a value can be given one, so that each value was made from those of its inputs."""
     assigned = dict(values)
 
     def explained(node: int) -> bool:
         if node < 0:
             return True
         if node not in assigned:
-            return explained(node - 1)  # whatever it is: nothing that was handed out was made from it
+            return explained(node - 1)  # any value will do: nothing that was returned was made from it
         inputs = inputs_of(graph, node)
         for once in made[assigned[node]]:
             if len(once) != len(inputs):
@@ -221,7 +221,7 @@ def belong_together(graph: Graph, values: dict[int, str], made: dict[str, set[tu
 
 
 def inputs_of(graph: Graph, node: int) -> list[int]:
-    """The inputs of a call in the order of its arguments."""
+    """Return the inputs of a call in the order of its arguments."""
     if graph[node].entry.task.derived:
         return list(graph[node].deps)
     return [ref.node for ref in graph[node].arguments["inputs"] if isinstance(ref, Ref)]

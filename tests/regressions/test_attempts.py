@@ -1,4 +1,4 @@
-"""The attempts of a flow: of a run and of a flow inside of it, sync and async, all the same."""
+"""The attempts of a flow: of a run and of a subflow, sync and async, behave the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from penstock.runtime import flow_run
 
 
 class Steps:
-    """What each attempt saw: its number, and the run it belongs to."""
+    """The number of each attempt, and the run it belongs to."""
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
@@ -103,7 +103,7 @@ def test_the_error_of_the_last_attempt_is_raised(made: Any) -> None:
 
 
 @ways
-def test_a_task_that_failed_unseen_is_a_failed_attempt(made: Any) -> None:
+def test_an_unobserved_task_failure_fails_the_attempt(made: Any) -> None:
     steps = Steps()
 
     def body() -> str:
@@ -136,7 +136,7 @@ def test_an_interrupt_ends_all_attempts(made: Any) -> None:
 
 @pytest.mark.parametrize("made", [plain, joined])
 @pytest.mark.parametrize("retries", [0, 1])
-def test_a_function_may_raise_what_ends_iterators(made: Any, retries: int) -> None:
+def test_a_function_can_raise_stop_iteration(made: Any, retries: int) -> None:
     def body() -> None:
         raise StopIteration("of the user")
 
@@ -145,7 +145,7 @@ def test_a_function_may_raise_what_ends_iterators(made: Any, retries: int) -> No
 
 
 @ways
-def test_a_traceback_of_a_run_has_nothing_between_the_call_and_the_code_of_the_user(made: Any) -> None:
+def test_a_traceback_goes_straight_from_the_call_to_the_users_code(made: Any) -> None:
     def body() -> int:
         future: Any = fails(1)
         return future

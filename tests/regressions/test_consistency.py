@@ -1,4 +1,4 @@
-"""Hits are true: no stale mixture, no shared mutable value, no missing bytes, no record of what was not read."""
+"""Hits are correct: no stale mixture, no shared mutable value, no missing bytes, no record of unread files."""
 
 from __future__ import annotations
 
@@ -134,15 +134,13 @@ def test_a_deleted_payload_is_recomputed_in_the_same_run_with_what_was_pruned(
     assert ran() == ["source", "twice", "length"]
     for path in payloads(store):
         path.unlink()
-    run = pipeline.run(2)  # asks for `twice`, whose record is there and whose bytes are not
+    run = pipeline.run(2)  # uses `twice`, which has a record but no bytes
     assert run.result() == 200_000
     assert ran() == ["source", "twice", "length"]
     assert pipeline.run(2).counts["executed"] == 0
 
 
-def test_a_deleted_payload_of_a_target_is_recomputed_when_the_flow_asks_for_it(
-    store: Path, note: Note, ran: Ran
-) -> None:
+def test_a_deleted_payload_of_a_target_is_recomputed_when_the_flow_uses_it(store: Path, note: Note, ran: Ran) -> None:
     @task(cache_policy=INPUTS)
     def source(n: int) -> bytes:
         note("source")
@@ -238,7 +236,7 @@ def test_a_rerun_upstream_is_never_mixed_with_downstream_results_of_its_older_va
     assert pipeline(False) == (1, 11, -9)
 
 
-def test_an_uncached_upstream_decides_by_its_value() -> None:
+def test_the_value_of_an_uncached_upstream_decides() -> None:
     values = itertools.chain([5, 5, 6], itertools.repeat(7))
 
     @task
@@ -258,12 +256,12 @@ def test_an_uncached_upstream_decides_by_its_value() -> None:
     assert [run.by_task()["describe"]["executed"] for run in runs] == [1, 0, 1]
 
 
-# -- values that a flow gets from different places ---------------------------------------------------------------------
+# -- values from different sources -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def drawing() -> tuple[Any, Any, Any]:
-    """`draw` is another number each time it runs; the others are functions of it."""
+    """`draw` returns another number on each execution; the others are functions of it."""
     draws = itertools.count(1)
 
     @task(cache_policy=INPUTS, key_name="draw")
@@ -281,7 +279,7 @@ def drawing() -> tuple[Any, Any, Any]:
     return draw, double, label
 
 
-def test_a_value_and_what_was_made_from_it_belong_together_after_a_refresh_elsewhere(drawing: Any) -> None:
+def test_a_value_and_its_derivatives_agree_after_a_refresh_elsewhere(drawing: Any) -> None:
     draw, double, _ = drawing
 
     @flow
@@ -295,7 +293,7 @@ def test_a_value_and_what_was_made_from_it_belong_together_after_a_refresh_elsew
     assert (data["n"], doubled["from"]) == (2, 2)
 
 
-def test_a_value_that_is_asked_for_later_belongs_to_those_the_flow_has(drawing: Any) -> None:
+def test_a_value_fetched_later_agrees_with_those_the_flow_has(drawing: Any) -> None:
     draw, double, _ = drawing
 
     @flow
@@ -309,7 +307,7 @@ def test_a_value_that_is_asked_for_later_belongs_to_those_the_flow_has(drawing: 
     assert pipeline() == (2, 2)
 
 
-def test_a_hit_above_pruned_nodes_agrees_with_what_is_further_up(drawing: Any) -> None:
+def test_a_hit_above_pruned_nodes_agrees_with_nodes_further_up(drawing: Any) -> None:
     draw, double, label = drawing
 
     @flow
@@ -323,7 +321,7 @@ def test_a_hit_above_pruned_nodes_agrees_with_what_is_further_up(drawing: Any) -
     assert text == f"<{data['n']}>"
 
 
-def test_two_hits_do_not_come_from_different_values_of_something_far_above_them(drawing: Any) -> None:
+def test_two_hits_never_come_from_different_values_of_a_distant_ancestor(drawing: Any) -> None:
     draw, double, label = drawing
 
     @task(cache_policy=INPUTS, key_name="shout")
@@ -344,7 +342,7 @@ def test_two_hits_do_not_come_from_different_values_of_something_far_above_them(
     assert both() == ("<2>", "2!")
 
 
-def test_what_is_pruned_and_gone_is_not_made_again_to_compare(drawing: Any, store: Path) -> None:
+def test_pruned_and_deleted_results_are_not_recomputed_for_a_comparison(drawing: Any, store: Path) -> None:
     draw, double, label = drawing
 
     @flow
@@ -361,7 +359,7 @@ def test_what_is_pruned_and_gone_is_not_made_again_to_compare(drawing: Any, stor
     assert run.counts["executed"] == 0
 
 
-def test_parts_that_a_flow_holds_are_not_taken_again_to_compare(drawing: Any) -> None:
+def test_parts_held_by_a_flow_are_not_extracted_again_for_a_comparison(drawing: Any) -> None:
     draw, double, _ = drawing
 
     @flow
@@ -375,7 +373,7 @@ def test_parts_that_a_flow_holds_are_not_taken_again_to_compare(drawing: Any) ->
     assert run.counts["executed"] == 0
 
 
-def test_a_value_that_comes_out_differently_when_it_is_made_again_ends_a_run_that_has_used_it(store: Path) -> None:
+def test_a_run_that_used_a_value_ends_if_recomputing_it_gives_another(store: Path) -> None:
     draws = itertools.count(1)
 
     @task(cache_policy=INPUTS, key_name="large draw")
@@ -400,7 +398,7 @@ def test_a_value_that_comes_out_differently_when_it_is_made_again_ends_a_run_tha
     assert pipeline() == (2, 2)
 
 
-def test_a_value_that_comes_out_differently_changes_all_that_the_flow_returns(store: Path) -> None:
+def test_a_recomputed_value_that_differs_changes_all_that_the_flow_returns(store: Path) -> None:
     draws = itertools.count(1)
 
     @task(cache_policy=INPUTS, key_name="large draw")
@@ -423,9 +421,7 @@ def test_a_value_that_comes_out_differently_changes_all_that_the_flow_returns(st
     assert number == data[0] == 2
 
 
-def test_many_consumers_that_find_one_damaged_result_have_it_made_once(
-    store: Path, runner: str, note: Note, ran: Ran
-) -> None:
+def test_many_consumers_of_one_damaged_result_recompute_it_once(store: Path, runner: str, note: Note, ran: Ran) -> None:
     @task(cache_policy=INPUTS, key_name="source of many")
     def source(n: int) -> bytes:
         note("source")
@@ -452,7 +448,7 @@ def test_many_consumers_that_find_one_damaged_result_have_it_made_once(
 # -- what it costs -----------------------------------------------------------------------------------------------------
 
 
-def test_inputs_that_are_looked_at_one_by_one_are_asked_for_once() -> None:
+def test_inputs_that_are_iterated_over_are_fetched_once() -> None:
     @task(cache_policy=INPUTS)
     def part(i: int) -> int:
         return i
@@ -473,7 +469,7 @@ def test_inputs_that_are_looked_at_one_by_one_are_asked_for_once() -> None:
     assert run.stats["rounds"] <= 2
 
 
-def test_a_warm_graph_costs_one_look_up_for_each_output() -> None:
+def test_a_warm_graph_costs_one_lookup_per_output() -> None:
     @task(cache_policy=INPUTS)
     def part(i: int) -> int:
         return i

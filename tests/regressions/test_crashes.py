@@ -1,4 +1,4 @@
-"""Killed, stopped and restarted processes: one visible result, nothing published is computed again."""
+"""Killed, stopped and restarted processes: one visible result, and no published result is computed again."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ LOCKED = """
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
-    """Starts a process that computes the locked key; those still there at the end are killed."""
+    """Start a process that computes the locked key; kill those still alive at the end."""
     script = tmp_path / "locked.py"
     script.write_text(textwrap.dedent(LOCKED))
     started: list[subprocess.Popen[str]] = []
@@ -107,7 +107,7 @@ def test_a_waiter_gets_the_holders_result(tmp_path: Path, start) -> None:
 
 
 @pytest.mark.slow
-def test_a_holder_stopped_past_its_lease_gets_the_result_that_was_published_meanwhile(tmp_path: Path, start) -> None:
+def test_a_holder_stopped_past_its_lease_gets_the_result_published_meanwhile(tmp_path: Path, start) -> None:
     first = start()
     wait_until(lambda: (tmp_path / f"started-{first.pid}").exists())
     first.send_signal(signal.SIGSTOP)
@@ -147,7 +147,7 @@ def test_a_dead_worker_does_not_run_published_tasks_again(tmp_path: Path, note: 
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_where_it_stopped(tmp_path: Path) -> None:
     script = tmp_path / "resumed.py"
     text = """
         import os, pathlib, signal, sys
@@ -241,7 +241,7 @@ def test_a_script_and_its_import_share_results(tmp_path: Path) -> None:
     assert [int(text) for text in said] == [1, 0, 0]
 
 
-def test_file_locks_tell_keys_with_dots_apart(tmp_path: Path) -> None:
+def test_file_locks_distinguish_keys_with_dots(tmp_path: Path) -> None:
     manager = FileSystemLockManager(tmp_path)
     with contextlib.closing(manager.open_session(info={}, lease_seconds=30.0)) as session:
         answers = session.try_acquire(["report.2024", "report.2025", "report", "report.2024.csv"])

@@ -1,4 +1,4 @@
-"""Edits: what makes results out of date does, and nothing else."""
+"""Edits: only those that make results stale cause recomputation."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_edit_that_changes_no_value_stops_there(project: Project) -> None:
     assert run.counts["executed"] == 1
 
 
-def test_going_back_to_the_older_code_finds_its_results(project: Project) -> None:
+def test_reverting_code_finds_its_old_results(project: Project) -> None:
     project(chain=CHAIN).pipeline(1)
     project(chain=CHAIN.replace("n + 1", "n + 10")).pipeline(1)
     run = project(chain=CHAIN).pipeline.run(1)
@@ -93,7 +93,7 @@ HELPERS = """
     ],
     ids=["a helper two calls deep", "a constant", "a default", "a closure"],
 )
-def test_edits_that_task_code_has_to_see(project: Project, old: str, new: str) -> None:
+def test_edits_that_task_code_must_notice(project: Project, old: str, new: str) -> None:
     before = project(reaching=REACHING, helpers=HELPERS).pipeline(1)
     edited = project(reaching=REACHING.replace(old, new), helpers=HELPERS.replace(old, new))
     run = edited.pipeline.run(1)
@@ -109,7 +109,7 @@ def test_edits_that_task_code_has_to_see(project: Project, old: str, new: str) -
     ],
     ids=["a default", "a closure"],
 )
-def test_edits_that_task_source_has_to_see(project: Project, old: str, new: str) -> None:
+def test_edits_that_task_source_must_notice(project: Project, old: str, new: str) -> None:
     text = REACHING.replace("TASK_CODE", "TASK_SOURCE")
     before = project(reaching=text, helpers=HELPERS).pipeline(1)
     run = project(reaching=text.replace(old, new), helpers=HELPERS).pipeline.run(1)
@@ -132,7 +132,7 @@ def test_edits_that_task_source_has_to_see(project: Project, old: str, new: str)
     ],
     ids=["comments", "line breaks", "a docstring", "decorator options", "place and order", "annotations"],
 )
-def test_edits_without_a_meaning_are_hits(project: Project, old: str, new: str) -> None:
+def test_edits_without_effect_are_hits(project: Project, old: str, new: str) -> None:
     project(chain=CHAIN).pipeline(1)
     assert old in CHAIN
     run = project(chain=CHAIN.replace(old, new)).pipeline.run(1)
@@ -152,7 +152,7 @@ def test_closures_over_different_values_do_not_share_a_result() -> None:
     assert [times(2)(10), times(3)(10), times(2)(10)] == [20, 30, 20]
 
 
-def test_a_task_may_ask_for_its_run_whatever_counts_in_its_key(project: Project) -> None:
+def test_a_task_can_read_its_run_without_changing_its_key(project: Project) -> None:
     asking = project(asking=ASKING)
     run = asking.pipeline.run()
     assert run.result() == ["task_id", "pipeline"]

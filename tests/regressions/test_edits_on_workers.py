@@ -1,4 +1,4 @@
-"""Edits after the driver has imported its code: workers, which import it later, do not run something else."""
+"""Edits after the driver has imported its code: workers, which import it later, run no other code."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ SPREAD_HELPERS = """
 
 
 def edit(module: ModuleType, old: str, new: str) -> None:
-    """Change the source of a module that stays as it was imported here."""
+    """Change the source of a module that stays as imported here."""
     path = Path(str(module.__file__))
     text = path.read_text()
     assert old in text
-    path.write_text(text.replace(old, new) + "\n# edited\n")  # of another size, or Python may not notice
+    path.write_text(text.replace(old, new) + "\n# edited\n")  # a new size, or Python may not notice
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def edit(module: ModuleType, old: str, new: str) -> None:
         ("FACTOR = 2", "FACTOR = 3", "FACTOR"),
     ],
 )
-def test_workers_do_not_run_code_that_was_edited_after_the_driver_imported_it(
+def test_workers_do_not_run_code_edited_after_the_driver_imported_it(
     project: Project, old: str, new: str, named: str
 ) -> None:
     spread = project(spread=SPREAD, spread_helpers=SPREAD_HELPERS)
@@ -96,7 +96,7 @@ def test_workers_run_tasks_as_the_driver_has_them(project: Project) -> None:
 
 
 @pytest.mark.slow
-def test_edits_that_change_nothing_of_what_runs_do_not_stop_workers(project: Project) -> None:
+def test_edits_that_change_nothing_that_runs_do_not_stop_workers(project: Project) -> None:
     spread = project(spread=SPREAD, spread_helpers=SPREAD_HELPERS)
     spread.pipeline.plan(["reaching"])
     edit(sys.modules["spread_helpers"], '"Multiply."', '"Multiply, and nothing else."')
@@ -104,9 +104,7 @@ def test_edits_that_change_nothing_of_what_runs_do_not_stop_workers(project: Pro
 
 
 @pytest.mark.slow
-def test_a_function_that_was_replaced_here_alone_is_told_and_not_passed_over(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_function_replaced_only_in_the_driver_is_reported(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     spread = project(spread=PATCHED, spread_helpers=SPREAD_HELPERS)
     assert spread.pipeline() == 2
     monkeypatch.setattr(sys.modules["spread_helpers"], "times", lambda n: -n)
@@ -322,7 +320,7 @@ def using(project: Project) -> ModuleType:
 
 
 @pytest.mark.slow
-def test_workers_refuse_code_of_every_kind_that_was_edited_after_the_driver_imported_it(project: Project) -> None:
+def test_workers_refuse_code_of_every_kind_edited_after_the_driver_imported_it(project: Project) -> None:
     pipeline = using(project).pipeline
     for name in USES:
         pipeline.plan([name])
@@ -466,7 +464,7 @@ USES_OWN = """
 
 
 @pytest.mark.slow
-def test_what_each_process_has_of_its_own_does_not_stop_workers(project: Project) -> None:
+def test_state_of_each_process_does_not_stop_workers(project: Project) -> None:
     pipeline = project(uses_own=USES_OWN, own_to_processes=OWN_TO_PROCESSES).pipeline
     for number in range(3):
         sys.modules["own_to_processes"].uses(number)
@@ -474,7 +472,7 @@ def test_what_each_process_has_of_its_own_does_not_stop_workers(project: Project
 
 
 @pytest.mark.slow
-def test_what_a_program_sets_in_a_module_is_told_to_be_missing_on_workers(project: Project) -> None:
+def test_the_error_for_a_module_variable_set_at_run_time_names_worker_setup(project: Project) -> None:
     spread = project(spread=SPREAD, spread_helpers=SPREAD_HELPERS)
     sys.modules["spread_helpers"].FACTOR = 5
     with pytest.raises(RunnerError, match=re.escape("spread_helpers.FACTOR")) as raised:
@@ -484,7 +482,7 @@ def test_what_a_program_sets_in_a_module_is_told_to_be_missing_on_workers(projec
 
 @pytest.mark.slow
 @pytest.mark.parametrize("set_up", ["set_rate(5)", "configure(plus=5)", "register('plus', settings.set_rate)"])
-def test_what_a_program_configures_is_told_to_be_missing_on_workers(project: Project, set_up: str) -> None:
+def test_configuration_made_at_run_time_and_missing_on_workers_is_reported(project: Project, set_up: str) -> None:
     pipeline = project(uses_settings=USES_SETTINGS, settings_of_it=SETTINGS).pipeline
     eval(f"settings.{set_up}", {"settings": sys.modules["settings_of_it"]})
     with pytest.raises(RunnerError, match=r"other code than the driver: settings_of_it\.[A-Z]+ \["):
@@ -525,7 +523,7 @@ USES_SETTINGS = """
 
 
 @pytest.mark.slow
-def test_helpers_that_a_test_runner_has_rewritten_run_on_workers(tmp_path: Path) -> None:
+def test_helpers_rewritten_by_a_test_runner_run_on_workers(tmp_path: Path) -> None:
     (tmp_path / "test_rewritten.py").write_text(textwrap.dedent(REWRITTEN))
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_rewritten.py")],

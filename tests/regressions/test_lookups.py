@@ -1,4 +1,4 @@
-"""Look-ups come before submission, and read no value."""
+"""Lookups come before submission, and read no value."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _nothing_ran() -> None:
 
 @dataclass(frozen=True)
 class CountingRunner(ThreadRunner):
-    """Threads, and a list of what they were asked to do."""
+    """A thread runner that records what it was asked to run."""
 
     asked: list[object] = field(default_factory=list)
 
@@ -70,14 +70,14 @@ def test_nothing_is_submitted_when_all_targets_hit() -> None:
     assert runner.asked == []
 
 
-def test_a_warm_graph_costs_one_look_up_per_output() -> None:
+def test_a_warm_graph_costs_one_lookup_per_output() -> None:
     fan(4)
     run = fan.run(4)
     assert run.stats["lookups"] == 1
     assert run.counts["pruned"] == len(run.graph) - 1
 
 
-def test_planning_runs_nothing_and_says_what_would_run() -> None:
+def test_planning_runs_nothing_and_lists_what_would_run() -> None:
     plan = fan.plan(3)
     assert plan.work
     assert RAN == []
@@ -85,7 +85,7 @@ def test_planning_runs_nothing_and_says_what_would_run() -> None:
     assert not fan.plan(3).work
 
 
-def test_looking_up_and_pruning_reads_no_value() -> None:
+def test_lookups_and_pruning_read_no_value() -> None:
     store = FlakyStore(MemoryStore.named(f"lookups-{next(_names)}"))
 
     @task(cache_policy=INPUTS, result_storage=store)
@@ -107,7 +107,7 @@ def test_looking_up_and_pruning_reads_no_value() -> None:
     assert store.count("open") == before
 
 
-def test_results_that_nobody_asks_for_stay_out_of_the_driver() -> None:
+def test_unused_results_stay_out_of_the_driver() -> None:
     store = FlakyStore(MemoryStore.named(f"lookups-{next(_names)}"))
 
     @task(cache_policy=INPUTS, result_storage=store)
@@ -123,7 +123,7 @@ def test_results_that_nobody_asks_for_stay_out_of_the_driver() -> None:
     assert store.count("open") == 0
 
 
-# -- what would make keys weaker is an error ---------------------------------------------------------------------------
+# -- what would weaken keys is an error --------------------------------------------------------------------------------
 
 
 class Opaque:
@@ -153,7 +153,7 @@ def test_a_generator_is_refused_and_not_consumed() -> None:
     assert list(numbers) == [1, 2, 3]
 
 
-def test_subtracting_a_name_that_is_no_parameter_is_an_error_that_names_the_nearest() -> None:
+def test_the_error_for_subtracting_an_unknown_parameter_suggests_the_nearest_name() -> None:
     @task(cache_policy=INPUTS - "debgu")
     def run(x: int, debug: bool = False) -> int:
         return x
@@ -189,7 +189,7 @@ def test_equal_containers_are_hits_whatever_their_order() -> None:
 # -- locks -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_contended_call_holds_no_worker() -> None:
+def test_a_contended_call_occupies_no_worker() -> None:
     manager = MemoryLockManager()
     policy = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=manager)
 
@@ -220,7 +220,7 @@ def test_a_contended_call_holds_no_worker() -> None:
 
 
 def locked_key(one) -> str:
-    """The cache key of a task's call with x=1."""
+    """Return the cache key of a task's call with x=1."""
 
     @flow
     def alone() -> None:

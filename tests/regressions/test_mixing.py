@@ -1,4 +1,4 @@
-"""Values that a run hands out always belong together, whatever was refreshed, removed, lost or edited meanwhile."""
+"""The values that a run returns belong together, whatever is refreshed, removed, lost or edited meanwhile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstock.graph.agreement import Agreement
 from penstock.graph.graphs import Graph
 from tests.regressions.model_mixing import History
 
-pytestmark = pytest.mark.timeout(900)  # they compute all the time, and a busy machine has little of it
+pytestmark = pytest.mark.timeout(900)  # they need much processor time, of which a busy machine has little
 FIRST = int(os.environ.get("PENSTOCK_FIRST_SEED", "0"))
 
 
@@ -22,29 +22,29 @@ def play(seeds: Iterable[int], steps: int = 12) -> None:
 
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + 100, 25))
-def test_no_history_leads_to_a_run_that_hands_out_mixed_values(first: int) -> None:
+def test_no_history_makes_a_run_return_mixed_values(first: int) -> None:
     play(range(first, first + 25))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(FIRST + 100, FIRST + 2000, 100))
-def test_no_history_of_two_thousand_leads_to_mixed_values(first: int) -> None:
+def test_no_history_of_two_thousand_gives_mixed_values(first: int) -> None:
     play(range(first, first + 100), steps=8)
 
 
 @pytest.mark.evidence
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(FIRST + 100, FIRST + 10_000, 100))
-def test_no_long_history_of_ten_thousand_leads_to_mixed_values(first: int) -> None:
+def test_no_long_history_of_ten_thousand_gives_mixed_values(first: int) -> None:
     play(range(first, first + 100))
 
 
-def test_a_run_that_ends_because_values_changed_keeps_nobody_waiting() -> None:
-    # In the middle of its flow another run asks for the key that it had locked.
+def test_a_run_that_ends_because_values_changed_blocks_nobody() -> None:
+    # In the middle of its flow, another run needs the key that it had locked.
     play(range(569, 570))
 
 
-# -- the test of the test: with any of these taken out, fifty histories are enough to see it ---------------------------
+# -- testing the test: without any of these, fifty histories are enough to find a mixture ------------------------------
 
 
 def no_look_between(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def changed_values_are_not_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("taken_out", "first"),  # a history that is known to see it comes first, and saves those before it
+    ("taken_out", "first"),  # a history that is known to find it comes first, to save time
     [
         (no_look_between, 9),
         (held_futures_do_not_count, 36),
@@ -73,7 +73,7 @@ def changed_values_are_not_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         (changed_values_are_not_noticed, 2),
     ],
 )
-def test_the_model_notices_what_is_taken_out(
+def test_the_model_notices_what_is_disabled(
     taken_out: Callable[[pytest.MonkeyPatch], None], first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken_out(monkeypatch)

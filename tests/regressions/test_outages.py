@@ -1,4 +1,4 @@
-"""A store that does not answer: never the same as a miss, and nothing that was there is lost."""
+"""A store that does not answer is never taken for a miss, and loses nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def store() -> FlakyStore:
 
 @pytest.fixture
 def work(store: FlakyStore) -> Callable[[int], object]:
-    """A flow of one cached task whose results are in the flaky store."""
+    """Return a flow with one cached task whose results are in the flaky store."""
 
     @task(cache_policy=INPUTS, result_storage=store, key_name="work")
     def work(n: int) -> int:
@@ -42,7 +42,7 @@ def down(store: FlakyStore, method: str, *, times: int = 10**6, **how: str) -> N
     store.fail(method, StoreUnreachable("no answer", hint="wait"), times=times, **how)
 
 
-def test_an_outage_while_planning_fails_the_run_instead_of_running_everything(store: FlakyStore, work) -> None:
+def test_an_outage_during_planning_fails_the_run_instead_of_running_everything(store: FlakyStore, work) -> None:
     assert work(1) == 2
     RAN.clear()
     down(store, "get_many", times=1)
@@ -71,14 +71,14 @@ def test_a_plan_shows_what_is_unknown(store: FlakyStore, work) -> None:
     assert "no answer" in plan.nodes[0].reason
 
 
-def test_an_answer_lost_while_publishing_is_settled_by_looking(store: FlakyStore, work) -> None:
+def test_an_answer_lost_while_publishing_is_settled_by_reading(store: FlakyStore, work) -> None:
     down(store, "put_if_absent", times=1, when="after", name="record.json")
     assert work(1) == 2
     assert RAN == [1]
     assert work.run(1).counts["executed"] == 0
 
 
-def test_a_write_that_failed_while_publishing_is_sent_again(store: FlakyStore, work) -> None:
+def test_a_failed_write_while_publishing_is_repeated(store: FlakyStore, work) -> None:
     down(store, "put_if_absent", times=2, name="record.json")
     assert work(1) == 2
     assert RAN == [1]
@@ -106,7 +106,7 @@ def test_an_outage_of_the_recipes_costs_no_result(store: FlakyStore) -> None:
     assert RAN == ["one", "two"]
 
 
-def test_a_value_that_cannot_be_read_for_now_is_an_error_and_not_recomputed(store: FlakyStore) -> None:
+def test_a_temporarily_unreadable_value_is_an_error_and_not_recomputed(store: FlakyStore) -> None:
     @task(cache_policy=INPUTS, result_storage=store, key_name="large")
     def large(n: int) -> bytes:
         RAN.append("large")
@@ -125,7 +125,7 @@ def test_a_value_that_cannot_be_read_for_now_is_an_error_and_not_recomputed(stor
 
 
 class _Crash(BaseException):
-    """Ends a worker's call at that point, as a crash would: nothing after it happens."""
+    """End a worker's call at that point, as a crash does: nothing after it happens."""
 
 
 def test_a_crash_between_payload_and_record_leaves_a_miss_and_then_a_result(store: FlakyStore) -> None:
@@ -149,7 +149,7 @@ def test_a_crash_between_payload_and_record_leaves_a_miss_and_then_a_result(stor
     assert pipeline.run().counts["executed"] == 0
 
 
-def test_a_loser_adopts_the_result_that_was_first(store: FlakyStore) -> None:
+def test_a_loser_adopts_the_first_result(store: FlakyStore) -> None:
     draws = itertools.count()
 
     everyone = INPUTS.configure(isolation_level="READ_COMMITTED")

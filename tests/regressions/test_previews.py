@@ -1,4 +1,4 @@
-"""A plan says what a run does: of random small flows, with results removed and refreshed in between."""
+"""A plan predicts what a run does: random small flows, with results removed and refreshed in between."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Call:
     whole: frozenset[int] = field(default_factory=frozenset)
     parts: frozenset[int] = field(default_factory=frozenset)
     then: str = ""
-    """Whether the flow waits for this call's value, or lets go of its future."""
+    """Whether the flow waits for this call's value or drops its future."""
     returned: str = ""
 
 
 def pipeline(calls: list[Call]) -> Flow[[], Any]:
-    """A flow that makes these calls."""
+    """Return a flow that makes these calls."""
 
     def function() -> Any:
         futures: list[Any] = []
@@ -85,7 +85,7 @@ def flows(draw: st.DrawFn) -> list[Call]:
 
 
 def compare(work: Flow[[], Any]) -> None:
-    """Plan, run, and see whether the run did what the plan said."""
+    """Plan, run, and check that the run did what the plan said."""
     plan = work.plan()
     RAN.clear()
     run = work.run()
@@ -100,7 +100,7 @@ def compare(work: Flow[[], Any]) -> None:
     if plan.stopped_at is not None:
         return
     assert ran <= runs, (str(plan), ran)
-    for n in runs - ran:  # only what is decided by the value of an input may turn out to be there
+    for n in runs - ran:  # only what depends on the value of an input can turn out to be a hit
         above = ancestors(plan.graph, said[n].id)
         assert any(plan.steps[id].runs for id in above if id in plan.steps), (str(plan), ran)
     for n, node in said.items():
@@ -137,7 +137,7 @@ def test_a_run_does_what_its_plan_said(
             compare(work)
 
 
-def test_what_a_flow_returns_is_wanted_by_its_plan() -> None:
+def test_what_a_flow_returns_is_a_target_of_its_plan() -> None:
     both = pipeline([Call("cached", returned="whole"), Call("cached", frozenset({0}), returned="whole")])
     first = pipeline([Call("cached", returned="whole"), Call("cached", frozenset({0}), then="dropped")])
     nested = pipeline([Call("cached", returned="part"), Call("cached", frozenset({0}), then="dropped")])
@@ -151,7 +151,7 @@ def test_what_a_flow_returns_is_wanted_by_its_plan() -> None:
         assert RAN == [0]
 
 
-def test_a_warm_plan_says_found_of_what_the_run_finds() -> None:
+def test_a_warm_plan_counts_the_hits_of_the_run() -> None:
     work = pipeline([Call("cached", returned="whole"), Call("cached", frozenset({0}), returned="part")])
     work()
     plan = work.plan()

@@ -1,4 +1,4 @@
-"""What a refresh means for the other calls of its run, and for the run's later attempts."""
+"""What a refresh means for the other calls of its run, and for later attempts of the run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_calls_before_a_refresh_see_the_old_result_and_calls_after_it_the_new_on
     assert pipeline() == [2, 3, 3]
 
 
-def test_what_is_made_from_a_call_follows_that_call(counter: Any) -> None:
+def test_a_value_made_from_a_call_follows_that_call(counter: Any) -> None:
     @task(cache_policy=INPUTS, key_name="negative")
     def negative(x: int) -> int:
         return -x
@@ -49,7 +49,7 @@ def test_what_is_made_from_a_call_follows_that_call(counter: Any) -> None:
     assert pipeline() == [-2, -3, -3]
 
 
-def test_two_calls_that_refresh_run_twice(counter: Any) -> None:
+def test_two_refreshing_calls_run_twice(counter: Any) -> None:
     @flow
     def pipeline() -> list[int]:
         again = counter.with_options(refresh_cache=True)
@@ -59,7 +59,7 @@ def test_two_calls_that_refresh_run_twice(counter: Any) -> None:
     assert pipeline() == [3, 4]
 
 
-def test_a_flow_that_refreshes_makes_each_result_once(counter: Any) -> None:
+def test_a_refreshing_flow_computes_each_result_once(counter: Any) -> None:
     @flow
     def pipeline() -> list[int]:
         return [counter(0), counter(0), counter(1)]
@@ -70,7 +70,7 @@ def test_a_flow_that_refreshes_makes_each_result_once(counter: Any) -> None:
     assert (first, {first, other}) == (same, {3, 4})
 
 
-def test_a_call_that_waits_for_something_sees_what_was_refreshed_before_it(counter: Any) -> None:
+def test_a_call_with_wait_for_sees_what_was_refreshed_before_it(counter: Any) -> None:
     @task
     def other() -> None:
         return None
@@ -83,7 +83,7 @@ def test_a_call_that_waits_for_something_sees_what_was_refreshed_before_it(count
     assert [pipeline(), pipeline()] == [[1], [2]]
 
 
-def test_after_a_refresh_failed_the_stored_result_is_there_again() -> None:
+def test_after_a_failed_refresh_the_stored_result_is_still_there() -> None:
     numbers = itertools.count(1)
 
     @task(cache_policy=INPUTS, key_name="shaky")

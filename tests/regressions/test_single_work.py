@@ -1,4 +1,4 @@
-"""Equal keys in one run are one node's work, also where the key is known only when a value is."""
+"""Equal keys in one run are computed once, even if a key is known only after a value is."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def equal_answers() -> list[int]:
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_values_that_come_out_equal_are_computed_with_once(runner: Runner) -> None:
+def test_equal_values_computed_in_a_run_are_used_once(runner: Runner) -> None:
     run = equal_values.with_options(runner=runner).run()
     assert run.result() == [20, 20, 20]
     assert run.by_task()["doubled"]["executed"] == 1
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_key_functions_that_give_equal_answers_make_one_execution(runner: Runner) -> None:
+def test_key_functions_that_return_equal_keys_cause_one_execution(runner: Runner) -> None:
     run = equal_answers.with_options(runner=runner).run()
     assert run.result() == [0, 0, 0]
     assert run.by_task()["parity"]["executed"] == 1

@@ -1,6 +1,6 @@
-"""`python -m tests.roundtrip [GROUP…]`: how each value of the table is stored, and whether it is the same when read.
+"""`python -m tests.roundtrip [GROUP…]`: how each value of the table is stored, and whether reading restores it.
 
-Each value is stored by one process and read by another, which has imported the task's module and nothing else.
+One process stores each value. Another one, which has only imported the task's module, reads it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ OTHERS = {
 
 
 def main(groups: list[str]) -> int:
-    """Print the table; 1 if a value is not the same."""
+    """Print the table. Return 1 if a value differs."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PENSTOCK_STORE": folder, "PENSTOCK_HOME": f"{folder}/home"}
         wanted = [(group, name) for group in groups for name in values_python.NEEDS[group][0]()]
-        rows, found = told("store", wanted, environment), told("read", wanted, environment)
+        rows, found = run_step("store", wanted, environment), run_step("read", wanted, environment)
     for row, problem in zip(rows, found, strict=True):
         said = "same" if problem is None else f"DIFFERS: {problem or 'itself'}"
         name = f"{row['group']}: {row['name']}"
@@ -40,12 +40,12 @@ def main(groups: list[str]) -> int:
 
 
 def others(codec: str) -> str:
-    """Who else reads a codec."""
+    """Return the other programs that can read a codec."""
     return OTHERS.get(codec) or OTHERS.get(codec.partition("/")[0]) or "?"
 
 
-def told(step: str, given: Any, environment: dict[str, str]) -> Any:
-    """What a new process says of its step."""
+def run_step(step: str, given: Any, environment: dict[str, str]) -> Any:
+    """Return what a new process prints for its step."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.roundtrip.steps", step],
         env=environment,

@@ -1,4 +1,4 @@
-"""Classes of a project, of which the table's values are."""
+"""Project classes of which the table has values."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class ByIdentity:
 
 @dataclasses.dataclass
 class Listed(list):  # type: ignore[type-arg]
-    """A dataclass that is a list as well: its items are no field."""
+    """A dataclass that is also a list: its items are not a field."""
 
     x: int = 0
 
@@ -200,14 +200,14 @@ class CountingStruct(msgspec.Struct):
 
 
 class Plain:
-    """A class like any other."""
+    """An ordinary class."""
 
     def __init__(self, x: Any) -> None:
         self.x = x
 
 
 class Name(str):
-    """A text of a kind of its own."""
+    """A subclass of `str`."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Every value of the table made by a cached task and looked at by another one, wherever the runner has it."""
+"""Each value of the table, made by a cached task and checked by another one, on whatever worker."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 @task(cache_policy=INPUTS)
 def make(group: str, name: str) -> Any:
-    """The value of this name."""
+    """Return the value of this name."""
     return values_python.NEEDS[group][0]()[name]
 
 
 @task
 def seen(value: Any, group: str, name: str) -> str | None:
-    """Where the value that came is another one; None if it is the same."""
+    """Describe how the received value differs; None if it does not."""
     found = difference(values_python.NEEDS[group][0]()[name], value)
     return None if found is None else f"{type(value).__qualname__}{found}"
 
 
 @flow
 def check(names: list[tuple[str, str]]) -> dict[str, str]:
-    """What comes to a consumer as another value, by name."""
+    """Return the values that a consumer receives changed, by name."""
     results = [(group, name, seen(make(group, name), group, name)) for group, name in names]
     found = {f"{group}: {name}": result.result() for group, name, result in results}
     return {name: told for name, told in found.items() if told is not None}
@@ -35,5 +35,5 @@ def check(names: list[tuple[str, str]]) -> dict[str, str]:
 
 @flow
 def read(group: str, name: str) -> Any:
-    """The value as the flow's result."""
+    """Return the value as the result of the flow."""
     return make(group, name)

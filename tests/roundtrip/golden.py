@@ -1,4 +1,4 @@
-"""Write the golden files of typed JSON anew: `python -m tests.roundtrip.golden`. Only for values that are new."""
+"""Write the golden files of typed JSON: `python -m tests.roundtrip.golden`. Only for new values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FOLDER = pathlib.Path(__file__).parents[1] / "storage" / "golden_values"
 
 
 def write() -> None:
-    """One file a group: by the value's name, the text that stands for it."""
+    """Write one file per group, with the text of each value by its name."""
     for group, (make, _) in values_python.NEEDS.items():
         kept = {n: encode(v).decode() for n, v in make().items() if values_python.codec_of(group, n) == "json/typed"}
         text = json.dumps(kept, indent=0, ensure_ascii=True)

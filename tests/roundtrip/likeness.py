@@ -1,4 +1,4 @@
-"""How two tables, arrays or containers of them differ, in words: stricter than the packages' own comparisons."""
+"""How two tables, arrays or containers of them differ, in words. Stricter than the packages' own comparisons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 
 def unlike(one: Any, other: Any) -> str:
-    """Empty if no difference can be seen."""
+    """Return an empty text if no difference is visible."""
     if type(one) is not type(other):
         return f"a {type(one).__name__} for a {type(other).__name__}"
     if isinstance(other, dict):
@@ -143,7 +143,7 @@ def _numpy(one: Any, other: Any) -> str:
             why for a, b in zip(one.ravel().tolist(), other.ravel().tolist(), strict=True) if (why := unlike(a, b))
         )
     if other.dtype.kind in "fc" and other.dtype.alignment > 8:
-        return "" if np.array_equal(one, other, equal_nan=True) else "values"  # bytes that fill up hold anything
+        return "" if np.array_equal(one, other, equal_nan=True) else "values"  # padding bytes can have any value
     return "" if one.tobytes() == other.tobytes() else "values"
 
 

@@ -1,4 +1,4 @@
-"""Classes made with pydantic and attrs, of which the table's values are."""
+"""Classes made with pydantic and attrs of which the table has values."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from tests.roundtrip import flows, values_python
 
 
 def store(wanted: list[tuple[str, str]]) -> list[dict[str, object]]:
-    """How each value was stored."""
+    """Return how each value was stored."""
     rows: list[dict[str, object]] = []
     for group, name in wanted:
         (stored,) = flows.read.run(group, name).stored()
@@ -20,7 +20,7 @@ def store(wanted: list[tuple[str, str]]) -> list[dict[str, object]]:
 
 
 def read(wanted: list[tuple[str, str]]) -> list[str | None]:
-    """Where each value is another one than it was; None if it is the same. Values are read before any is made."""
+    """Return how each value differs from the original; None if it does not. All values are read before any is made."""
     read = [flows.read(group, name) for group, name in wanted]
     return [
         difference(values_python.NEEDS[group][0]()[name], value)

@@ -1,4 +1,4 @@
-"""What a task returned is what its consumers get: on every runner, cold and warm, also in a new process."""
+"""A consumer gets what the task returned: on every runner, cold and warm, also in a new process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from penstock.runners import ProcessRunner, ThreadRunner
 from penstock.storage.formats.typed.sameness import same
 from tests.roundtrip import flows, values_python
-from tests.roundtrip.__main__ import told
+from tests.roundtrip.__main__ import run_step
 
 needs_all = pytest.mark.needs("pydantic", "attrs", "numpy", "pandas")
 
@@ -29,8 +29,8 @@ def _checked(check: Any, names: list[tuple[str, str]]) -> None:
     assert warm.counts["hit"] == len(names)
 
 
-def _travelling() -> list[tuple[str, str]]:
-    """Without the values that their own classes do not pickle whole: an engine knows no other way."""
+def _picklable() -> list[tuple[str, str]]:
+    """Leave out values whose own classes do not pickle them completely, because engines can only pickle."""
     every = {(group, name): value for group, (make, _) in values_python.NEEDS.items() for name, value in make().items()}
     return [each for each, value in every.items() if same(value, cloudpickle.loads(cloudpickle.dumps(value)))]
 
@@ -56,26 +56,26 @@ def test_a_consumer_on_a_cluster_gets_what_was_returned_cold_and_warm(
     if engine == "ray":
         request.getfixturevalue("ray_environment")
     runner = DaskRunner(workers=2) if engine == "dask" else RayRunner(num_cpus=2)
-    _checked(flows.check.with_options(runner=runner), _travelling())
+    _checked(flows.check.with_options(runner=runner), _picklable())
 
 
 @needs_all
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("trusted", [True, False])
-def test_a_new_process_that_has_only_the_tasks_module_reads_the_same(tmp_path: Path, trusted: bool) -> None:
+def test_a_new_process_with_only_the_tasks_module_reads_the_same(tmp_path: Path, trusted: bool) -> None:
     folder = tmp_path / "store"
     folder.mkdir()
     folder.chmod(0o700 if trusted else 0o777)
     environment = {**os.environ, "PENSTOCK_STORE": str(folder)}
     wanted = [(group, name) for group, name in _all() if trusted or not name.endswith("*")]
-    stored = told("store", wanted, environment)
+    stored = run_step("store", wanted, environment)
     assert [row["codec"] for row in stored] == [values_python.codec_of(*each) for each in wanted]
-    found = told("read", wanted, environment)
+    found = run_step("read", wanted, environment)
     assert {each: place for each, place in zip(wanted, found, strict=True) if place is not None} == {}
 
 
-def test_no_everyday_value_needs_a_pickle_where_others_may_write(
+def test_no_everyday_value_needs_a_pickle_in_an_untrusted_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tmp_path.chmod(0o777)

@@ -1,4 +1,4 @@
-"""What a script defines is the same class on a hit: in the script, its import, the command and on workers."""
+"""A class defined in a script is the same class on a hit: in the script, its import, the command and on workers."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Project:
         (folder / "job.py").write_text(textwrap.dedent(SCRIPT))
 
     def run(self, *arguments: str, runner: str = "threads") -> str:
-        """What a new process says."""
+        """Return what a new process prints."""
         environment = {
             **os.environ,
             "PENSTOCK_STORE": str(self.folder / "store"),
@@ -111,7 +111,7 @@ class Project:
         return done.stdout + done.stderr
 
     def ran(self) -> str:
-        """Which tasks ran until now."""
+        """Return which tasks have run."""
         file = self.folder / "ran"
         return "".join(sorted(file.read_text())) if file.exists() else ""
 

@@ -1,4 +1,4 @@
-"""What is stored of tables, arrays and containers of them is what any other process reads."""
+"""Any other process reads the same tables, arrays and containers of them that were stored."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ print(json.dumps({key: unlike(value, VALUES[key]()) for key, value in found.item
 
 
 @pytest.mark.parametrize("group", ["pandas", "polars", "arrow", "numpy", "containers"])
-def test_tables_arrays_and_containers_come_back_the_same_and_need_no_pickle(group: str) -> None:
+def test_tables_arrays_and_containers_are_restored_equal_without_a_pickle(group: str) -> None:
     from tests.roundtrip.likeness import unlike
     from tests.roundtrip.values_tables import GROUPS
 
@@ -48,7 +48,7 @@ def test_tables_arrays_and_containers_come_back_the_same_and_need_no_pickle(grou
 
 
 @pytest.mark.slow
-def test_values_come_back_the_same_in_a_process_that_has_seen_none_of_their_packages(tmp_path: Path) -> None:
+def test_values_are_restored_equal_in_a_process_that_has_imported_none_of_their_packages(tmp_path: Path) -> None:
     from tests.roundtrip.values_tables import VALUES
 
     results = ResultStore(LocalStore(tmp_path / "store"))

@@ -1,7 +1,7 @@
-"""Values of Python, its standard library and scalars of packages, each by a name, and the codec that keeps it.
+"""Values of Python, its standard library and scalars of packages, each with a name and its codec.
 
-`json` if nothing else is said: then `json/typed`. A `*` at the end of a name: a pickle, since it is an object like any
-other.
+The codec is `json/typed` unless stated otherwise; `json` is plain JSON. A `*` at the end of a
+name marks a pickle, because the value is an arbitrary object.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.roundtrip import classes as c
 
 
 def plain() -> dict[str, Any]:
-    """What JSON keeps as it lies."""
+    """Values that plain JSON restores."""
     return {
         "None": None,
         "True": True,
@@ -380,7 +380,7 @@ def numbers() -> dict[str, Any]:
 def times() -> dict[str, Any]:
     import pandas as pd
 
-    # Said, because versions of pandas differ in what they make of a name of a zone, and of a time without a unit.
+    # Stated, because versions of pandas differ in how they read a zone name, and a time without a unit.
     berlin = zoneinfo.ZoneInfo("Europe/Berlin")
     return {
         "pd.Timestamp": pd.Timestamp("2026-01-02 03:04:05.123456789"),
@@ -416,12 +416,12 @@ NEEDS = {
 
 
 def codec_of(group: str, name: str) -> str:
-    """The codec that the value of this name is stored by."""
+    """Return the codec that stores the value of this name."""
     if name.endswith("*"):
         return "pickle"
     return "json" if group == "plain" else "json/typed"
 
 
 def every(*groups: str) -> dict[str, Any]:
-    """All values by `group: name`."""
+    """Return all values by `group: name`."""
     return {f"{group}: {name}": v for group in groups or NEEDS for name, v in NEEDS[group][0]().items()}

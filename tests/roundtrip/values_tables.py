@@ -1,6 +1,6 @@
-"""Values of pandas, polars, pyarrow and numpy, and containers of them, each by a name: a function that makes it.
+"""Values of pandas, polars, pyarrow and numpy, and containers of them, each with a name and a function that makes it.
 
-Two calls make equal values, in any process. `likeness` says how two of them differ.
+Two calls make equal values, in any process. `likeness` describes how two of them differ.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def read_only(array: Any) -> Any:
     return array
 
 
-# Text that says NaN for what is missing is a kind of its own since pandas 2.3.
+# Text in which NaN means missing is a type of its own since pandas 2.3.
 NAN: dict[str, Any] = {"na_value": np.nan} if pd.__version__ >= "2.3" else {}
 PANDAS: dict[str, Callable[[], Any]] = {
     "plain": lambda: pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": [1.5, np.nan], "d": [True, False]}),

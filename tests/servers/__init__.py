@@ -1,1 +1,1 @@
-"""Real servers for tests, on loopback, started from packages that need no installation and no root."""
+"""Real servers for tests, on loopback, started from packages that need neither installation nor root."""

@@ -1,4 +1,4 @@
-"""A real S3 store: one Ceph monitor, one object store daemon in memory and a gateway, without root or installing.
+"""A real S3 store: one Ceph monitor, one object store daemon in memory and a gateway, without root or installation.
 
     with running(folder) as ceph:
         ceph.endpoint
@@ -28,8 +28,8 @@ PACKAGES = ("radosgw", "ceph-mon", "ceph-osd")
 START_SECONDS = 300.0
 STARTS = 3
 
-# Everything that waits for company, rebalances or cleans up is off: one daemon of each kind, for a few minutes.
-# The two `paxos` lines take ten seconds off the start, and `tcp_nodelay` forty milliseconds off every answer.
+# Everything that waits for peers, rebalances or cleans up is off: one daemon of each kind, for a few minutes.
+# The two `paxos` lines save ten seconds at the start, and `tcp_nodelay` forty milliseconds per answer.
 _CONFIGURATION = """
 [global]
 fsid = {fsid}
@@ -89,10 +89,10 @@ rgw dynamic resharding = false
 
 
 class Ceph:
-    """The daemons below `folder` (an empty one), killed when the block ends."""
+    """The daemons below an empty `folder`, killed when the block ends."""
 
     def __init__(self, folder: Path, *, gigabytes: int = 1) -> None:
-        """It holds so much, in memory."""
+        """Create a store that holds so much, in memory."""
         self._folder = folder
         self._packages: Unpacked = unpacked(*PACKAGES)
         self._libraries = self._packages.libraries()[0]
@@ -101,7 +101,7 @@ class Ceph:
         port = free_port()
         self.endpoint = Endpoint(f"http://127.0.0.1:{port}", "penstock", secrets.token_hex(20))
         self.reader = Endpoint(self.endpoint.url, "reader", secrets.token_hex(20))
-        """Another user, who may do nothing until a bucket's policy allows it."""
+        """Another user, who has no rights until a bucket's policy grants some."""
         self._settings = _CONFIGURATION.format(
             fsid=uuid.uuid4(),
             folder=folder,
@@ -137,17 +137,17 @@ class Ceph:
         for daemon in self._daemons.values():
             daemon.wait()
 
-    # -- what tests do to it
+    # -- control by tests --
 
     def add_user(self, user: Endpoint) -> None:
-        """A user with these keys."""
+        """Add a user with these keys."""
         self._run(
             "radosgw-admin", "user", "create", f"--uid={user.access_key}", f"--display-name={user.access_key}",
             f"--access-key={user.access_key}", f"--secret={user.secret_key}",
         )  # fmt: skip
 
     def start_gateway(self) -> None:
-        """Start the gateway, or start it again, and wait until it answers."""
+        """Start or restart the gateway, and wait until it answers."""
         self._start("radosgw", "-n", "client.rgw")
         wait_until_it_answers(self.endpoint, lambda: self._refuse_if_dead("radosgw"), START_SECONDS)
 
@@ -157,7 +157,7 @@ class Ceph:
         daemon.wait()
 
     def pause_storage(self) -> None:
-        """Let the daemon that keeps the objects hang, so that the gateway takes requests and does not answer."""
+        """Suspend the daemon that stores the objects, so that the gateway accepts requests but does not answer."""
         self._daemons["ceph-osd"].send_signal(signal.SIGSTOP)
 
     def resume_storage(self) -> None:
@@ -185,7 +185,7 @@ class Ceph:
         self._start("ceph-osd", "-i", "0")
 
     def _command(self, command: dict[str, str]) -> None:
-        """Tell the monitor something. By the library itself: the program `ceph` wants another Python."""
+        """Send the monitor a command through the library, because the program `ceph` needs another Python."""
         subprocess.run(
             [sys.executable, "-c", _TELL, f"{self._folder}/ceph.conf", json.dumps(command)],
             env=self._environment,
@@ -251,7 +251,7 @@ def free_port() -> int:
 
 
 def running(folder: Path, *, gigabytes: int = 1) -> Ceph:
-    """A cluster that runs, for `with`. On a busy machine a daemon may miss its start; then another one is tried."""
+    """A running cluster, for `with`. On a busy machine a daemon may fail to start; then another one is tried."""
     for attempt in range(STARTS):
         ceph = Ceph(folder / f"ceph-{attempt}", gigabytes=gigabytes)
         try:

@@ -1,4 +1,4 @@
-"""Servers for tests as fixtures: each starts when the first test asks for it and ends with the session."""
+"""Servers for tests as fixtures: each starts when the first test requests it and ends with the session."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.servers.shared import shared
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """An empty bucket of a test's own, and the way to it past Penstock."""
+    """An empty bucket for one test, and a way to it that bypasses Penstock."""
 
     endpoint: Endpoint
     name: str
 
     @property
     def url(self) -> str:
-        """A store in a folder of the bucket."""
+        """The address of a store in a folder of the bucket."""
         return f"s3://{self.name}/a store"
 
     def put(self, name: str, data: bytes) -> None:
@@ -42,42 +42,42 @@ class Bucket:
         return found
 
     def names(self) -> list[str]:
-        """Every object of the bucket."""
+        """Return the name of every object in the bucket."""
         pages = self.endpoint.client().get_paginator("list_objects_v2").paginate(Bucket=self.name)
         return [each["Key"] for page in pages for each in page.get("Contents", [])]
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """A real S3 server, one for all processes of the session."""
+    """A real S3 server, shared by all processes of the session."""
     with _served(tmp_path_factory, "tests.servers.ceph") as facts:
         yield Endpoint(facts["url"], facts["access_key"], facts["secret_key"])
 
 
 @pytest.fixture(scope="session")
 def s3_reader(s3_endpoint: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """Another user of the same server, who may do nothing until a bucket's policy allows it."""
+    """Another user of the same server, who has no rights until a bucket's policy grants some."""
     with _served(tmp_path_factory, "tests.servers.ceph") as facts:
         yield Endpoint(**facts["reader"])
 
 
 @pytest.fixture
 def bucket(s3_endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """A new bucket; the environment says how to reach it, as a user's would."""
+    """A new bucket; the environment variables say how to reach it, as a user's do."""
     use(s3_endpoint, monkeypatch)
     return Bucket(s3_endpoint, s3_endpoint.new_bucket())
 
 
 @pytest.fixture(scope="session")
 def rclone_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """An S3 server that says yes to every conditional write."""
+    """An S3 server that accepts every conditional write."""
     with _served(tmp_path_factory, "tests.servers.rclone") as facts:
         yield Endpoint(facts["url"], facts["access_key"], facts["secret_key"])
 
 
 @pytest.fixture
 def proxy(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    """Between the environment's clients and the server of `bucket`, which itself goes around it."""
+    """A proxy between the environment's clients and the server of `bucket`, which itself bypasses it."""
     with FaultProxy(bucket.endpoint.url) as proxy:
         use(bucket.endpoint.at(proxy.url), monkeypatch)
         yield proxy
@@ -103,6 +103,6 @@ def _served(factory: pytest.TempPathFactory, module: str) -> Iterator[dict[str, 
 
 
 def _session_folder(factory: pytest.TempPathFactory) -> Path:
-    """One for all processes of a session."""
+    """Return one folder for all processes of a session."""
     base = factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "servers"

@@ -1,16 +1,16 @@
-"""Programs from Debian and Ubuntu packages, downloaded and unpacked once a machine, without root or installing.
+"""Programs from Debian and Ubuntu packages, downloaded and unpacked once per machine, without root or installation.
 
     from tests.servers.packages import unpacked
 
     redis = unpacked("redis-server")
     process = subprocess.Popen([redis.program("redis-server"), ...], env=redis.environment())
 
-`unpacked` takes any packages, adds what they need and this machine lacks, and returns at once if it was done before. It
-works for root and for users, and from any number of processes at once. Where it cannot work it raises `Unavailable`;
-fixtures call `unpacked_or_failed`, which fails the test then, and skips it only on a developer's macOS.
+`unpacked` accepts any packages, adds the dependencies that this machine lacks, and returns at once if that was done
+before. It works for root and other users, and from any number of processes at once. If the packages are unavailable, it
+raises `Unavailable`. Fixtures call `unpacked_or_failed`, which then fails the test, or skips it on a developer's macOS.
 
-The files lie in `$XDG_CACHE_HOME/penstock-tests` or `~/.cache/penstock-tests`; delete that folder to have them again.
-`python -m tests.servers.packages redis-server` downloads ahead of any test, which has a time limit.
+Files are in `$XDG_CACHE_HOME/penstock-tests` or `~/.cache/penstock-tests`; delete that folder to download them again.
+`python -m tests.servers.packages redis-server` downloads ahead of the tests, which have a time limit.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ import pytest
 
 
 class Unavailable(Exception):
-    """The packages cannot be had on this machine; says why in one sentence."""
+    """The packages are not available on this machine; the message says why in one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """Packages in a folder of their own, laid out as they would be below `/`."""
+    """Packages in their own folder, laid out as below `/`."""
 
     folder: Path
 
     def program(self, name: str) -> str:
-        """The path of a program of these packages, or of the installed one."""
+        """Return the path of a program of these packages, or of the installed one."""
         for place in ("usr/bin", "usr/sbin", "usr/local/bin", "bin", "sbin"):
             if (self.folder / place / name).exists():
                 return str(self.folder / place / name)
@@ -53,20 +53,20 @@ class Unpacked:
         return installed
 
     def libraries(self) -> list[Path]:
-        """The folders of shared libraries."""
+        """Return the folders of shared libraries."""
         triplet = f"{platform.machine()}-linux-gnu"
         return [
             self.folder / place / triplet for place in ("usr/lib", "lib") if (self.folder / place / triplet).is_dir()
         ]
 
     def environment(self, *libraries: Path) -> dict[str, str]:
-        """What these programs need to find their libraries, with more folders of such; of the tests' own, the PATH."""
+        """Return the variables that these programs need to find their libraries, also in these folders, and PATH."""
         paths = ":".join(map(str, [*self.libraries(), *libraries]))
         return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "LD_LIBRARY_PATH": paths}
 
 
 def unpacked_or_failed(*packages: str) -> Unpacked:
-    """As `unpacked`, for fixtures: fails the test if it cannot be done, or skips it on a Mac that is not CI's."""
+    """Like `unpacked`, for fixtures: fail the test if that is impossible, or skip it on a Mac outside CI."""
     try:
         return unpacked(*packages)
     except Unavailable as error:
@@ -76,11 +76,11 @@ def unpacked_or_failed(*packages: str) -> Unpacked:
 
 
 def unpacked(*packages: str) -> Unpacked:
-    """These packages and what they need, in a folder. Raises `Unavailable`."""
+    """Return these packages and their dependencies, in a folder. Raise `Unavailable` if that is impossible."""
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         raise Unavailable(f"{', '.join(packages)} comes from Debian or Ubuntu packages, and this system has no apt-get")
     cache = _cache()
-    # Which packages are needed depends on the release, and on what is installed.
+    # The packages needed depend on the release and on what is installed.
     release = " ".join(_told(Path("/etc/os-release"), name) for name in ("ID", "VERSION_ID"))
     name = hashlib.sha256(" ".join([release, platform.machine(), *sorted(packages)]).encode()).hexdigest()[:12]
     folder = cache / f"{packages[0]}-{name}"
@@ -91,7 +91,7 @@ def unpacked(*packages: str) -> Unpacked:
 
 
 def _cache() -> Path:
-    """A folder that stays from run to run, where there is one for this user."""
+    """Return a folder that is kept from run to run, if this user has one."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penstock-tests"
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def _told(file: Path, name: str) -> str:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process is in here. The lock goes with the process that holds it."""
+    """Wait until no other process is in this block. The lock ends with the process that holds it."""
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -129,7 +129,7 @@ def _fetch(cache: Path, folder: Path, packages: Sequence[str]) -> None:
 
 
 def _download(cache: Path, files: Path, packages: Sequence[str]) -> None:
-    """Try with the package lists this system has, then with new ones of our own."""
+    """Try with the package lists of this system, then with new ones."""
     try:
         return _download_with([], files, packages)
     except Unavailable:
@@ -146,7 +146,7 @@ def _download_with(options: Sequence[str], files: Path, packages: Sequence[str])
     shutil.rmtree(files, ignore_errors=True)
     files.mkdir()
     plan = _apt(options, "install", "--simulate", "--no-install-recommends", *packages)
-    # What is installed already is not in the plan. The packages themselves are wanted here in any case.
+    # The plan omits what is installed, but the requested packages are needed here in any case.
     names = {line.split()[1] for line in plan.splitlines() if line.startswith("Inst ")}
     _apt(options, "download", *sorted(names | set(packages)), folder=files)
 

@@ -1,13 +1,14 @@
-"""An HTTP proxy that loses, delays, repeats and damages, as a test says. It changes no byte of what it forwards.
+"""An HTTP proxy that loses, delays, repeats and damages, as a test decides. It changes no byte of what it forwards.
 
     with FaultProxy(endpoint.url) as proxy:
         proxy.fault("lose answer", method="PUT", part="record.json", times=1)
-        store = ...                                    # by proxy.url
+        store = ...                                    # through proxy.url
         proxy.seen                                     # [("PUT", "/bucket/…"), …]
 
-The faults: `lose answer` forwards and closes the connection without a word; `late` keeps the request until `release` is
-called, and answers nobody; `twice` forwards it two times and gives the second answer; `refuse` answers `status` itself;
-`cut` passes half of the answer's body; `stall` answers nothing until `release`; `drop` closes the connection at once.
+The faults: `lose answer` forwards and closes the connection without an answer; `late` holds the request until `release`
+is called, and answers nobody; `twice` forwards it two times and returns the second answer; `refuse` answers `status`
+itself; `cut` passes half of the answer's body; `stall` answers nothing until `release`; `drop` closes the connection at
+once.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Fault:
 
 
 class FaultProxy:
-    """Between a client and `url`."""
+    """A proxy between a client and `url`."""
 
     def __init__(self, url: str) -> None:
         self.seen: list[tuple[str, str]] = []
@@ -63,17 +64,17 @@ class FaultProxy:
         self._thread.join()
 
     def fault(self, kind: str, *, method: str = "", part: str = "", times: int = 1, status: int = 503) -> None:
-        """Do this to the next `times` requests of this method whose path contains `part`."""
+        """Apply this fault to the next `times` requests of this method whose path contains `part`."""
         with self._lock:
             self._faults.append(Fault(kind, method, part, times, status))
 
     def heal(self) -> None:
-        """No more faults."""
+        """Remove all faults."""
         with self._lock:
             self._faults.clear()
 
     def release(self) -> None:
-        """Let go of what is kept; returns when late requests have been delivered."""
+        """Release what is held; return when late requests have been delivered."""
         self._released.set()
         for thread in self.late:
             thread.join(30)
@@ -87,7 +88,7 @@ class FaultProxy:
         return sum(1 for how, path in self.seen if how == method and part in path)
 
     def take(self, method: str, path: str) -> Fault | None:
-        """Note a request and say what happens to it."""
+        """Record a request and return its fault."""
         with self._happened:
             self.seen.append((method, path))
             self._happened.notify_all()

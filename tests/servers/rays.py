@@ -1,4 +1,4 @@
-"""Rays for tests, and programs that use them: what they leave behind is seen here, and fails the tests."""
+"""Ray clusters for tests and programs that use them. Tests fail if processes are left behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 PATIENCE = 300.0
-"""So long anything may take on a machine that is busy with other things; nothing takes it where all is well."""
+"""The time that anything may take on a busy machine. Only reached if something is wrong."""
 PREPARED = """
 import os, sys, threading, time
 from pathlib import Path
@@ -46,18 +46,18 @@ def processes():
 """
 
 _TOKEN = os.urandom(16).hex()
-"""One for all modules: a process reads it once, and then goes on using it."""
+"""One for all modules, because a process reads it only once."""
 
 
 @pytest.fixture(scope="module")
 def ray_environment() -> Iterator[None]:
-    """Rays of this module tell nobody about themselves, serve who knows the token, and keep their files apart.
+    """Rays of this module are private, require a token, and keep their files apart.
 
-    When the module is over no process of theirs may be left, and the files are removed.
+    When the module ends, none of their processes may be left, and the files are removed.
     """
     psutil: Any = importlib.import_module("psutil")
     before = set(psutil.Process().children(recursive=True))
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: the paths of sockets have a limit
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short, because the paths of sockets are limited
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "token")
@@ -73,7 +73,7 @@ def ray_environment() -> Iterator[None]:
 
 
 def cmdline(process: Any) -> list[str]:
-    """The command line of a process, empty if it is gone."""
+    """Return the command line of a process; empty if it has ended."""
     psutil: Any = importlib.import_module("psutil")
     try:
         return list(process.cmdline())
@@ -83,7 +83,7 @@ def cmdline(process: Any) -> list[str]:
 
 @contextlib.contextmanager
 def started(folder: Path, program: str) -> Iterator[subprocess.Popen[str]]:
-    """The program under way, in a process group of its own; killed at the end."""
+    """Run the program in its own process group, and kill it at the end."""
     path = folder / "program.py"
     path.write_text(PREPARED + textwrap.dedent(program))
     process = subprocess.Popen(
@@ -103,7 +103,7 @@ def started(folder: Path, program: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def outcome(folder: Path, program: str) -> list[str]:
-    """What the program says, in lines; fails the test if it fails."""
+    """Return the lines that the program prints. Fail the test if the program fails."""
     with started(folder, program) as process:
         out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
@@ -111,7 +111,7 @@ def outcome(folder: Path, program: str) -> list[str]:
 
 
 def gone(pids: list[int]) -> bool:
-    """Whether none of them runs any more, after a moment if need be."""
+    """Tell whether none of them is running, after a moment if need be."""
     deadline = time.monotonic() + PATIENCE
     while any(alive(pid) for pid in pids):
         if time.monotonic() > deadline:
@@ -166,9 +166,9 @@ LOSES = textwrap.dedent("""
 
 @pytest.fixture(scope="module")
 def cluster(ray_environment: None) -> Iterator[dict[str, str]]:
-    """A cluster of one machine, as an operator would start it; its addresses.
+    """Start a cluster of one machine as an operator does, and return its addresses.
 
-    One at a time on a machine: its server gives each client one of the same few ports, whatever cluster it is of.
+    Only one at a time on a machine: its server gives each client one of the same few ports, whatever the cluster.
     """
     with open(Path(tempfile.gettempdir(), "penstock-ray-cluster.lock"), "w") as alone:
         fcntl.flock(alone, fcntl.LOCK_EX)
@@ -178,7 +178,7 @@ def cluster(ray_environment: None) -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def one_cluster() -> Iterator[tuple[dict[str, str], subprocess.Popen[bytes]]]:
-    """A head as an operator would start it, and again while it does not come up: Ray on a busy machine gives up."""
+    """Start a head as an operator does, and again until it comes up, because Ray gives up on busy machines."""
     deadline = time.monotonic() + PATIENCE
     while True:
         ports = free_ports(2)
@@ -209,7 +209,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def answers(port: int, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until somebody listens there; False if the process ends instead."""
+    """Wait until a server listens there. Return False if the process ends instead."""
     while process.poll() is None:
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

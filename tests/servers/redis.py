@@ -3,8 +3,8 @@
     def test_something(redis_server):
         manager = RedisLockManager.from_url(redis_server.url)
 
-The program is the one on the PATH, or else comes from the Debian package; where there is none the test fails. A
-`conftest.py` beside the tests imports the fixtures.
+The program comes from the PATH or else from the Debian package; without either, the test fails. A `conftest.py` beside
+the tests imports the fixtures.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ START_SECONDS = 300.0
 
 
 class RedisServer:
-    """One server: start, stop, pause, kill, and start again where it was."""
+    """One server: start, stop, pause, kill, and start again at the same port."""
 
     def __init__(self, folder: Path, *options: str, tls: bool = False, sentinel_of: RedisServer | None = None) -> None:
         self.folder = folder
@@ -64,11 +64,11 @@ class RedisServer:
                 log_text = (self.folder / "redis.log").read_text(errors="replace")
                 self.kill()
                 pytest.fail(f"redis-server did not start:\n{log_text[-2000:]}", pytrace=False)
-            time.sleep(0.01)  # nobody tells when a port is listened to
+            time.sleep(0.01)  # nothing signals that a port is open
         return self
 
     def _sentinel_file(self) -> Path:
-        """Sentinels need a file that they may write to."""
+        """Return a file for sentinels, which need one that they can write to."""
         assert self.sentinel_of is not None
         file = self.folder / "sentinel.conf"
         file.write_text(
@@ -88,20 +88,20 @@ class RedisServer:
         return False
 
     def client(self, **options: Any) -> Any:
-        """A client for the test's own looks at the server."""
+        """Return a client for the test itself."""
         import redis
 
         return redis.Redis(port=self.port, decode_responses=True, socket_timeout=20, **options)
 
     def pause(self) -> None:
-        """It accepts connections and says nothing any more."""
+        """Pause the server: it accepts connections, but no longer answers."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """As a power cut; nothing of what it held is left."""
+        """Kill the server, as a power cut does; its data is lost."""
         if self._popen is not None:
             self._popen.kill()
             self._popen.wait()
@@ -109,9 +109,9 @@ class RedisServer:
 
 
 def free_port() -> int:
-    """A port nobody listens to, with the one 10 000 above it, a cluster's second.
+    """Return a free port whose neighbour 10 000 above, the cluster port, is free as well.
 
-    Below those that are given to clients, so that it is still free after a restart.
+    It is below the range given to clients, so that it is still free after a restart.
     """
     while True:
         port = random.randrange(13_000, 22_000)
@@ -123,7 +123,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(*options: str, tls: bool = False, sentinel_of: RedisServer | None = None) -> Iterator[RedisServer]:
-    """A server of its own for the block."""
+    """A separate server for the block."""
     with tempfile.TemporaryDirectory(prefix="penstock-redis-") as folder:
         server = RedisServer(Path(folder), *options, tls=tls, sentinel_of=sentinel_of)
         try:
@@ -148,7 +148,7 @@ def _shared_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_server(_shared_redis: RedisServer) -> RedisServer:
-    """A server that other tests use as well, one after the other; it is empty."""
+    """A server that tests share one after the other; it is empty."""
     client = _shared_redis.client()
     client.flushall()
     client.close()
@@ -157,6 +157,6 @@ def redis_server(_shared_redis: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def own_redis() -> Iterator[RedisServer]:
-    """A server of this test alone, to be paused and killed."""
+    """A server for one test, to be paused and killed."""
     with running() as server:
         yield server

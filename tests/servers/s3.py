@@ -1,4 +1,4 @@
-"""What tests know of an S3 server, whichever program it is: its address, keys, and buckets made past Penstock."""
+"""What tests know of an S3 server, whichever program it is: address, keys, and buckets created without Penstock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An S3 server and one user of it."""
+    """An S3 server and one of its users."""
 
     url: str
     access_key: str
@@ -23,7 +23,7 @@ class Endpoint:
         return asdict(self)
 
     def environment(self) -> dict[str, str]:
-        """How a user of this server has set the usual variables."""
+        """Return the environment variables of a user of this server."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": self.access_key,
@@ -33,11 +33,11 @@ class Endpoint:
         }
 
     def at(self, url: str) -> Endpoint:
-        """The same user by another address, such as a proxy's."""
+        """Return the same user at another address, such as a proxy's."""
         return replace(self, url=url)
 
     def client(self) -> Any:
-        """A boto3 client: the back door, as another program would use it."""
+        """Return a boto3 client: a back door, as another program uses."""
         import boto3
         from botocore.config import Config
 
@@ -55,7 +55,7 @@ class Endpoint:
         )
 
     def new_bucket(self, *, versioned: bool = False) -> str:
-        """A new, empty bucket; returns its name."""
+        """Create an empty bucket and return its name."""
         name, client = f"test-{uuid.uuid4().hex[:20]}", self.client()
         client.create_bucket(Bucket=name)
         if versioned:

@@ -1,10 +1,10 @@
-"""One server for all processes of a test session: the first that wants it starts it, and it ends with the last of them.
+"""One server for all processes of a test session: the first that needs it starts it, and it ends with the last of them.
 
     with shared(folder, "tests.servers.ceph") as facts: ...
 
 The server is a program `python -m <module> <folder>` that prints one line of JSON (the facts) when it is ready and
-ends itself when its standard input does. It runs below a keeper, a process that waits until nobody holds the lock
-`users` any more. The kernel lets go of the lock of a process that was killed, so nothing stays behind whoever dies.
+ends when its standard input does. A keeper process starts it and waits until nobody holds the lock `users` any more.
+The kernel releases the locks of killed processes, so nothing is left behind, whichever process dies.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @contextmanager
 def shared(folder: Path, module: str) -> Iterator[dict[str, Any]]:
-    """What the server said about itself. Raises `Unavailable` if it does not start."""
+    """Return what the server printed about itself. Raise `Unavailable` if it does not start."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "start.lock", "w") as start, open(folder / "users", "w") as users:
         fcntl.flock(start, fcntl.LOCK_EX)
@@ -39,7 +39,7 @@ def _running(folder: Path, users: Any) -> dict[str, Any] | None:
     try:
         fcntl.flock(users, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return None  # its keeper has begun to end it
+        return None  # its keeper has started to end it
     try:
         facts: dict[str, Any] = json.loads((folder / "facts.json").read_text())
     except FileNotFoundError:
@@ -48,7 +48,7 @@ def _running(folder: Path, users: Any) -> dict[str, Any] | None:
 
 
 def _started(folder: Path, users: Any, module: str) -> dict[str, Any]:
-    fcntl.flock(users, fcntl.LOCK_SH)  # once an older keeper is done
+    fcntl.flock(users, fcntl.LOCK_SH)  # once an older keeper has ended
     command = [sys.executable, "-m", "tests.servers.shared", str(folder), module]
     log = open(folder / "keeper.log", "w")  # noqa: SIM115  # the keeper's, from now on
     keeper = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
@@ -65,7 +65,7 @@ def _started(folder: Path, users: Any, module: str) -> dict[str, Any]:
 
 
 def keep(folder: Path, module: str) -> None:
-    """Run the server until nobody uses it any more."""
+    """Run the server until nobody uses it."""
     server = subprocess.Popen(
         [sys.executable, "-m", module, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -75,7 +75,7 @@ def keep(folder: Path, module: str) -> None:
     if not line:
         sys.exit(server.wait())
     (folder / "facts.json").write_text(line)
-    os.write(1, line.encode())  # in one piece: whoever started us reads a line and hangs up
+    os.write(1, line.encode())  # in one write: the starter reads a line and closes the pipe
     os.close(1)
     with open(folder / "users") as users:
         fcntl.flock(users, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""A TCP proxy that lets connections through, or hangs up on them, as a test says."""
+"""A TCP proxy that forwards connections or closes them, as a test decides."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def gate(port: int, lets_in: Callable[[int], bool]) -> Iterator[int]:
-    """Yields the port of a proxy for another one on this machine.
+    """Yield the port of a proxy for another port of this machine.
 
-    Connections for whose number, from 0, `lets_in` says no are closed at once.
+    Connections are closed at once if `lets_in` returns False for their number, from 0.
     """
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -27,7 +27,7 @@ def _serve(server: socket.socket, port: int, lets_in: Callable[[int], bool]) -> 
     threads: list[threading.Thread] = []
     with contextlib.ExitStack() as stack:
         number = 0
-        with contextlib.suppress(OSError):  # the test is over
+        with contextlib.suppress(OSError):  # the test has ended
             while True:
                 client = stack.enter_context(server.accept()[0])
                 if lets_in(number):

@@ -1,4 +1,4 @@
-"""Packages that are unpacked and not installed."""
+"""Packages that are unpacked, not installed."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def test_a_program_of_an_unpacked_package_runs() -> None:
     assert said.stdout.startswith("Redis server")
 
 
-def test_asking_again_runs_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_request_runs_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
     first = unpacked("redis-server")
     monkeypatch.setattr(packages, "_run", None)
     assert unpacked("redis-server") == first
 
 
-def test_a_package_that_cannot_be_had_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_an_unavailable_package_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(packages, "_run", lambda *_: (_ for _ in ()).throw(Unavailable("no-such-package: not found")))
     with pytest.raises(Unavailable, match="no-such-package"):
@@ -45,6 +45,6 @@ def test_a_package_that_cannot_be_had_is_named(tmp_path: Path, monkeypatch: pyte
     ]
 
 
-def test_a_program_that_is_nowhere_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_program_names_it(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="no-such-program"):
         Unpacked(tmp_path).program("no-such-program")

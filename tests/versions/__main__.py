@@ -2,10 +2,10 @@
 
     python -m tests.versions [FOLDER]
 
-makes (or uses again) two environments in FOLDER (default: build/versions), lets each write every kind of value and the
-other one read it, and lays code out in many ways in both. It prints what does not agree. A key may differ where
-docs/keys.md says so. A value may be refused, computed again, or come back as the reader's own library makes it of the
-same data; one that comes back as something else without a word fails the comparison.
+This creates (or reuses) two environments in FOLDER (default: build/versions), lets each write every kind of value and
+the other one read it, and compares the keys of code in many layouts. It prints all differences. A key may differ where
+docs/keys.md says so. A value may be refused, computed again, or restored as the reader's own library makes it of the
+same data. One that silently changes fails the comparison.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tests.versions.environments import LATEST_PYTHON, LOWEST_PYTHON, ROOT, envi
 
 Answer = dict[str, Any]
 SAID_IN_THE_DOCS = frozenset({"pandas: text objects none", "pandas: text objects nan", "pandas: string python nan"})
-"""Text that pandas 2 kept as objects comes back as pandas 3 keeps text, and the reverse: docs/values.md."""
+"""Text stored as objects by pandas 2 is restored as pandas 3 stores text, and vice versa: docs/values.md."""
 
 
 def main(folder: Path) -> int:
-    """The number of values that changed silently, and of keys over code that differ."""
+    """Return the number of values that changed silently, and of keys over code that differ."""
     pythons = {
         "lowest": environment(folder / "lowest", LOWEST_PYTHON, requirements(lowest=True)),
         "latest": environment(folder / "latest", LATEST_PYTHON, requirements(lowest=False)),
@@ -91,7 +91,7 @@ def _compare_reads(writer: str, wrote: Answer, reader: str, read: Answer) -> int
             continue
         original = wrote["digests"][name]
         compared = here.get("digest"), original
-        if original.startswith("no digest"):  # then the best there is, is how it looks
+        if original.startswith("no digest"):  # then the repr is the best comparison
             compared = _bare(here), _bare(there)
         kind, text = "silently another", here.get("panic") or f"{there.get('repr')}\n    {here.get('repr')}"
         if "told" in here or "told" in there:
@@ -102,7 +102,7 @@ def _compare_reads(writer: str, wrote: Answer, reader: str, read: Answer) -> int
             kind, text = "equal", ""
         elif (
             here.get("digest") == read["digests"].get(name) or name in SAID_IN_THE_DOCS
-        ):  # text, say: docs/keys.md, section 8
+        ):  # text, for example: docs/keys.md, section 8
             kind, text = "as made here", ""
         counts[kind] += 1
         if text:

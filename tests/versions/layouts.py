@@ -1,4 +1,4 @@
-"""One piece of code laid out in many ways: module, package, script, notebook, lambda, closure, decorator and more."""
+"""The same code in many layouts: module, package, script, notebook, lambda, closure, decorator and more."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ cached closure over_function over_object over_module double with_default part bo
 
 
 def keys(folder: Path) -> dict[str, str]:
-    """The key of a call of each function in each layout and under each policy, or the error instead."""
+    """Return the key of a call of each function in each layout and under each policy, or the error instead."""
     found = {}
     for layout, module in _layouts(folder):
         for name in NAMES:
@@ -207,7 +207,7 @@ def _layouts(folder: Path) -> Iterator[tuple[str, ModuleType]]:
     with _as_main(str(_write(folder / "script.py"))) as main:
         main.__file__ = str(folder / "script.py")
         yield "script", main
-    cell = "<ipython-input-1-0123456789ab>"  # as IPython hands its cells to linecache
+    cell = "<ipython-input-1-0123456789ab>"  # as IPython registers its cells with linecache
     linecache.cache[cell] = (len(CODE), None, CODE.splitlines(keepends=True), cell)
     with _as_main(cell) as main:
         yield "notebook", main
@@ -224,7 +224,7 @@ def _write(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _as_main(filename: str) -> Iterator[ModuleType]:
-    """The code as the program that runs."""
+    """Run the code as the main program."""
     module = ModuleType("__main__")
     before, sys.modules["__main__"] = sys.modules["__main__"], module
     try:

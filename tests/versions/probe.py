@@ -1,7 +1,7 @@
 """Run in one of the environments: digests and keys as JSON, values written to a store and read from one.
 
-python -m tests.versions.probe write STORE OUT CODE    publish each value, tell its digest
-python -m tests.versions.probe read STORE OUT CODE     read what another environment published, tell its digest
+python -m tests.versions.probe write STORE OUT CODE    publish each value, return its digest
+python -m tests.versions.probe read STORE OUT CODE     read what another environment published, return its digest
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.versions.values import values
 
 
 def main(mode: str, store: str, out: str, code: str) -> None:
-    """Writes what was found to the file `out`."""
+    """Write the findings to the file `out`."""
     warnings.simplefilter("ignore")
     found, failed = values()
     answer: dict[str, Any] = {"digests": {name: _digest(value) for name, value in found.items()}, "failed": failed}
@@ -37,7 +37,7 @@ def _digest(value: Any) -> str:
 
 
 def _stored(name: str, value: Any, store: str, mode: str) -> dict[str, str]:
-    """Publish a value, or read it: its digest, or what was said instead."""
+    """Publish a value or read it; return its digest, or the error instead."""
     computed: list[int] = []
 
     def make(name: str) -> Any:

@@ -1,10 +1,10 @@
-"""The quick tests at other versions than those of the developer's environment.
+"""Run the quick tests at other versions than those of the development environment.
 
     python -m tests.versions.quick lowest|latest [FOLDER]
 
-`lowest` is the oldest Python with the lower bounds of pyproject.toml, `latest` a newer Python with whatever is newest.
-The environment is made in FOLDER (default: build/versions), or used again if it is of the same versions. Where there is
-no such Python nothing is tested, which is said; in CI (CI=true or 1) that is a failure.
+`lowest` is the oldest Python with the lower bounds of pyproject.toml, `latest` a newer Python with the latest releases.
+The environment is created in FOLDER (default: build/versions), or reused if it has the same versions. If there is no
+such Python, nothing is tested and a message says so; in CI (CI=true or 1) that is a failure.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(which: str, folder: Path, pytest: list[str]) -> int:
     installs = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--editable"]
     subprocess.run([*installs, str(ROOT)], check=True)
     command = [str(python), "-m", "pytest", "-m", "not slow", "-p", "no:cacheprovider", *pytest]
-    # mypy is none of what varies here; boto3 fits one version of botocore, and s3fs another
+    # mypy does not vary here; boto3 needs one version of botocore, and s3fs another
     command += ["--ignore=tests/test_typing.py", "--ignore=tests/storage/test_deadlines.py"]
     return subprocess.call(command, cwd=ROOT)
 

@@ -1,4 +1,4 @@
-"""The comparison of versions itself: what it asks for, and that it sees a silent difference."""
+"""The comparison of versions itself: its requirements, and that it notices a silent difference."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def test_lowest_bounds_are_exact_and_the_latest_are_not() -> None:
         ({"digest": "d2", "computed": "again"}, 0),
     ],
 )
-def test_a_value_that_comes_back_as_another_without_a_word_is_counted(here: dict[str, str], silent: int) -> None:
+def test_a_value_that_changes_silently_is_counted(here: dict[str, str], silent: int) -> None:
     wrote: dict[str, Any] = {"digests": {"x": "d1"}, "stored": {"x": {"digest": "d1", "repr": "1"}}}
     assert _compare_reads("lowest", wrote, "latest", {"digests": {"x": "d3"}, "stored": {"x": here}}) == silent
 
 
-def test_a_key_that_differs_is_counted() -> None:
+def test_a_different_key_is_counted() -> None:
     assert _compare_keys({"lowest": {"keys": {"f": "1", "g": "2"}}, "latest": {"keys": {"f": "1", "g": "3"}}}) == 1
 
 

@@ -1,4 +1,4 @@
-"""Every kind of value that the tests know by name, as far as this environment can make it."""
+"""Every kind of value that the tests have names for, as far as this environment can make it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DICTS = [("tests.roundtrip.values_tables", "VALUES")]
 
 
 def values() -> tuple[dict[str, Any], dict[str, str]]:
-    """Values by name, and what could not be made here with the reason."""
+    """Return values by name, and those that cannot be made here with the reason."""
     made: dict[str, Any] = {}
     failed: dict[str, str] = {}
     with warnings.catch_warnings():
