@@ -1,4 +1,4 @@
-"""Flows of hostile calls with innocent ones between them: what users' objects do is their task's failure, and never a
+"""Flows of hostile calls with innocent ones between them: users' objects can fail their own task, but never cause a
 hang, a dead worker, another task's error or a broken log.
 """
 
@@ -53,7 +53,7 @@ def squares(n: int) -> int:
 
 
 def outcome(future: Any) -> Any:
-    """How a call ended."""
+    """Return how a call ended."""
     try:
         return future.result()
     except Exception as error:  # noqa: BLE001 (whatever it is)
@@ -93,14 +93,14 @@ WAYS: list[tuple[Callable[[Case], list[Any]], str]] = [
 
 
 def check(runner: Runner, folder: Path, call: Callable[[Case], list[Any]], kind: str) -> None:
-    """Run a flow of all cases of a kind, and see that everything ended as it has to."""
+    """Run a flow of all cases of a kind, and check that everything ended as it must."""
     tried = cases(kind)
 
     def hostile() -> tuple[int, list[Any]]:
         ended, innocent = [], []
         for place, case in enumerate(tried):
             innocent.append(squares.submit(place))
-            with contextlib.suppress(BaseException):  # by the flow's own doing, which passes its own object
+            with contextlib.suppress(BaseException):  # caused by the flow itself, which passes its own object
                 ended += call(case)
         for each in ended:
             outcome(each)
@@ -109,14 +109,14 @@ def check(runner: Runner, folder: Path, call: Callable[[Case], list[Any]], kind:
     bound: Any = flow(runner=runner)(hostile)
     settings = load_settings(overrides={"store": str(folder / "store")})
     seen: list[events.Event] = []
-    # Not in the main thread, where KeyboardInterrupt is Ctrl-C.
+    # Not in the main thread, where KeyboardInterrupt means Ctrl-C.
     armed[0] = True
     with ThreadPoolExecutor(1) as thread:
         ended = thread.submit(bound.run_with, {}, settings=settings, subscribers=[seen.append])
         error = ended.exception()
     armed[0] = False
     if error is not None:
-        pytest.fail(traceback_of(error), pytrace=False)  # pytest would look at hostile objects
+        pytest.fail(traceback_of(error), pytrace=False)  # pytest would inspect hostile objects
     run = ended.result()
     if run.error is not None:
         pytest.fail(traceback_of(run.error), pytrace=False)

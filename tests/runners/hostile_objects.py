@@ -31,12 +31,12 @@ ATTRIBUTES = frozenset({
 })  # fmt: skip
 OF_METACLASSES = frozenset({"__instancecheck__", "__subclasscheck__"})
 armed = [True]
-"""Destructors are hostile: not after their own test, where garbage is collected in the middle of anything."""
+"""Destructors are only hostile during their own test: afterwards, garbage may be collected at any point."""
 BEHAVIOURS = ("raises", "exits", "interrupts", "ends", "lies", "says nothing")
 
 
 class Ends(BaseException):
-    """An end of a kind that nobody knows."""
+    """A subclass of BaseException that nobody knows."""
 
 
 class Case(NamedTuple):
@@ -50,11 +50,11 @@ class Case(NamedTuple):
         return f"{self.kind}.{self.method} {self.behaviour}"
 
     def make(self) -> Any:
-        """An instance; its own constructor is not hostile here."""
+        """Return an instance; its constructor is not hostile."""
         hostile = self.class_()
         if self.method == "__setstate__":
             instance = hostile()
-            instance.held = 1  # without a state nothing is set
+            instance.held = 1  # without state, nothing is set
         elif self.method in ("__new__", "__init__"):
             instance = Exception.__new__(hostile) if self.kind == "exception" else object.__new__(hostile)
         else:
@@ -120,11 +120,11 @@ _BEHAVIOURS: dict[str, Callable[[], Any]] = {
 
 
 def _is_tried(method: str) -> bool:
-    """Destructors only in campaigns: whatever test comes next collects the garbage of this one."""
+    """Allow destructors only in campaigns, because the garbage of a test may be collected during the next one."""
     return method != "__del__" or os.environ.get("PENSTOCK_EVIDENCE") == "1"
 
 
 def cases(kind: str, behaviours: tuple[str, ...] = BEHAVIOURS) -> list[Case]:
-    """All cases of `argument`, `result`, `held` (inside a dict) or `exception`."""
+    """Return all cases of `argument`, `result`, `held` (inside a dict) or `exception`."""
     methods = [method for method in (OF_EXCEPTIONS if kind == "exception" else OF_ANY) if _is_tried(method)]
     return [Case(kind, method, behaviour) for method in methods for behaviour in behaviours]

@@ -1,4 +1,4 @@
-"""Bundles: many small nodes travel together, and each still ends by itself."""
+"""Bundles: many small nodes are sent together, and each still ends independently."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RUNNERS = [ThreadRunner(2), pytest.param(ProcessRunner(2), marks=pytest.mark.slo
 
 
 def run(function: Any, runner: Runner | None = None, **settings: Any) -> tuple[Run[Any], list[int]]:
-    """The run of a flow function and the sizes of the bundles that held more than one node."""
+    """Return the run of a flow function and the sizes of the bundles with more than one node."""
     seen: list[Event] = []
     bound = flow(function).with_options(runner=runner or ThreadRunner(2))
     done: Run[Any] = bound.run_with({}, settings=load_settings(overrides=settings), subscribers=[seen.append])
@@ -51,7 +51,7 @@ def starts(folder: Path, x: int) -> int:
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_small_nodes_of_a_fan_out_travel_together(runner: Runner) -> None:
+def test_small_nodes_of_a_fan_out_are_bundled(runner: Runner) -> None:
     done, sizes = run(lambda: total([grown(i) for i in range(500)]), runner)
     assert done.result() == sum(range(1, 501))
     assert done.counts["executed"] == 501
@@ -59,7 +59,7 @@ def test_small_nodes_of_a_fan_out_travel_together(runner: Runner) -> None:
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_a_chain_travels_together(runner: Runner) -> None:
+def test_a_chain_is_bundled(runner: Runner) -> None:
     def chain() -> Any:
         x = grown(0)
         for _ in range(300):
@@ -77,20 +77,20 @@ def test_nothing_is_bundled_when_bundling_is_off() -> None:
     assert sizes == []
 
 
-def test_a_bundle_holds_no_more_nodes_than_it_may() -> None:
+def test_a_bundle_holds_no_more_nodes_than_allowed() -> None:
     done, sizes = run(lambda: [grown(grown(i)) for i in range(200)], bundle_nodes=7)
     assert done.counts["executed"] == 400
     assert max(sizes) == 7
 
 
-def test_a_node_with_a_time_limit_travels_alone() -> None:
+def test_a_node_with_a_time_limit_is_sent_alone() -> None:
     limited = grown.with_options(timeout_seconds=60)
     done, sizes = run(lambda: total([limited(i) for i in range(50)]))
     assert done.result() == sum(range(1, 51))
     assert sizes == []
 
 
-def test_long_nodes_travel_alone() -> None:
+def test_long_nodes_are_sent_alone() -> None:
     @task
     def long(x: int) -> int:
         time.sleep(0.03)
@@ -121,7 +121,7 @@ def test_a_failing_node_fails_none_of_its_neighbours() -> None:
     assert done.by_task()["kept"]["executed"] == 99
 
 
-def test_a_link_that_is_retried_does_not_run_the_links_before_it_again() -> None:
+def test_retrying_a_link_does_not_rerun_the_links_before_it() -> None:
     tries: dict[int, int] = {}
 
     @task(retries=1)
@@ -143,7 +143,7 @@ def test_a_link_that_is_retried_does_not_run_the_links_before_it_again() -> None
     assert tries == {n: 2 if n == 20 else 1 for n in range(41)}
 
 
-def test_what_a_bundle_has_not_begun_in_its_time_goes_to_others(tmp_path: Path) -> None:
+def test_calls_that_a_bundle_does_not_reach_in_time_are_returned(tmp_path: Path) -> None:
     @task
     def quick_then_slow(x: int) -> int:
         time.sleep(0.1 if x == 10 else 0)
@@ -155,7 +155,7 @@ def test_what_a_bundle_has_not_begun_in_its_time_goes_to_others(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_costs_its_neighbours_only_time(tmp_path: Path) -> None:
+def test_a_dead_worker_costs_its_neighbours_only_time(tmp_path: Path) -> None:
     @task
     def deadly(x: int, folder: str) -> int:
         marked.fn(x, folder)
@@ -170,7 +170,7 @@ def test_a_worker_that_dies_costs_its_neighbours_only_time(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_any_graph_gives_the_values_it_gives_without_bundles(seed: int) -> None:
+def test_any_graph_gives_the_same_values_with_and_without_bundles(seed: int) -> None:
     rng = random.Random(seed)
     inputs = [sorted(rng.sample(range(n), min(n, rng.randint(0, 3)))) for n in range(120)]
 
@@ -194,14 +194,14 @@ def head(data: bytes) -> int:
 
 
 @pytest.mark.slow
-def test_bundles_are_bounded_by_bytes_too() -> None:
+def test_bundles_are_limited_by_bytes_too() -> None:
     done, sizes = run(lambda: [head(bytes([n]) * 200_000) for n in range(250)], ProcessRunner(1))
     assert done.result() == list(range(250))
     assert max(sizes) * 200_000 <= MOST_BYTES
 
 
 @pytest.mark.slow
-def test_a_large_argument_travels_once_for_all_calls() -> None:
+def test_a_large_argument_is_sent_once_for_all_calls() -> None:
     engines: list[Any] = []
 
     class Watched(ProcessRunner):

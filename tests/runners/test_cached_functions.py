@@ -1,4 +1,4 @@
-"""Functions behind `functools.lru_cache` reach workers: by name from modules, else with their code."""
+"""Functions wrapped in `functools.lru_cache` reach workers: by name from modules, otherwise with their code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_cached_function_of_a_module_is_pickled_by_its_name() -> None:
     assert pickle.loads(dumps(of_a_module)) is of_a_module
 
 
-def test_a_cached_function_of_a_function_is_pickled_with_what_it_holds() -> None:
+def test_a_local_cached_function_is_pickled_with_its_content() -> None:
     def make(step: int) -> Callable[[int], int]:
         @functools.lru_cache(maxsize=7)
         def add(n: int) -> int:
@@ -60,7 +60,7 @@ SCRIPT = """
 
 
 @pytest.mark.slow
-def test_a_cached_function_of_a_script_that_calls_itself_runs_on_workers(tmp_path: Path) -> None:
+def test_a_cached_recursive_function_of_a_script_runs_on_workers(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, check=True)

@@ -1,4 +1,4 @@
-"""Where a flow runs: by code, setting or attempt, and for a flow in a flow; and that such a flow is tried again."""
+"""The runner of a flow: set by code, settings or attempt, also for a subflow; and retries of subflows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from penstock.runtime import flow_run
 
 
 class Noted(ThreadRunner):
-    """Notes the runs that use it."""
+    """A runner that records the runs that use it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,7 +44,7 @@ def fails_once(seen: Any) -> int:
     return len(seen)
 
 
-def test_a_retry_may_run_elsewhere() -> None:
+def test_a_retry_can_use_another_runner() -> None:
     small, large = Noted(1), Noted(2)
     asked: list[int] = []
 
@@ -64,7 +64,7 @@ def test_a_retry_may_run_elsewhere() -> None:
     assert (small.used, large.used) == ([1], [2, 3])  # type: ignore[attr-defined]
 
 
-def test_a_choice_by_attempt_may_be_an_address() -> None:
+def test_the_runner_of_an_attempt_can_be_an_address() -> None:
     @flow
     def asks() -> Any:
         return thread_name()
@@ -72,7 +72,7 @@ def test_a_choice_by_attempt_may_be_an_address() -> None:
     assert asks.with_options(runner=lambda _: "threads?workers=1")() == "penstock-worker-0"
 
 
-def test_code_is_asked_before_settings_and_settings_before_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_takes_precedence_over_settings_and_settings_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[str] = []
 
     def note(event: Any) -> None:
@@ -96,7 +96,7 @@ def test_code_is_asked_before_settings_and_settings_before_the_default(monkeypat
     assert [f"workers={n}" in each for n, each in zip((2, 3, 4), chosen[1:], strict=True)] == [True] * 3
 
 
-def test_a_subflow_runs_where_the_outer_one_does_unless_it_is_bound() -> None:
+def test_a_subflow_uses_the_outer_runner_unless_it_has_its_own() -> None:
     outer, own = Noted(1), Noted(1)
 
     @flow
@@ -111,17 +111,17 @@ def test_a_subflow_runs_where_the_outer_one_does_unless_it_is_bound() -> None:
     assert (outer.used, own.used) == ([1], [1])  # type: ignore[attr-defined]
 
 
-# -- a flow in a flow that is tried again
+# -- retries of subflows ----------------
 
 
 class Seen(list[int]):
-    """Shared with the threads that run tasks, not copied on the way."""
+    """Shared with the threads that run tasks, not copied for them."""
 
     def __deepcopy__(self, memo: Any) -> Seen:
         return self
 
 
-def test_a_subflow_is_tried_again_by_its_own_retries() -> None:
+def test_a_subflow_is_retried_by_its_own_retries() -> None:
     seen, counts = Seen(), []
 
     @flow(retries=1)
@@ -157,7 +157,7 @@ def test_what_a_failed_attempt_of_a_subflow_finished_is_a_hit() -> None:
     assert ran == [1]
 
 
-def test_a_subflow_s_last_failure_is_raised_where_it_is_called() -> None:
+def test_the_last_failure_of_a_subflow_is_raised_at_its_call() -> None:
     tries: list[int] = []
 
     @task
@@ -180,7 +180,7 @@ def test_a_subflow_s_last_failure_is_raised_where_it_is_called() -> None:
     assert (run.state, run.result(), len(tries)) == ("completed", "always", 3)
 
 
-def test_a_subflow_that_raises_by_itself_is_tried_again() -> None:
+def test_a_subflow_that_raises_by_itself_is_retried() -> None:
     tries: list[int] = []
 
     @flow(retries=1)
@@ -197,7 +197,7 @@ def test_a_subflow_that_raises_by_itself_is_tried_again() -> None:
     assert outer() == 5
 
 
-def test_an_async_subflow_is_tried_again() -> None:
+def test_an_async_subflow_is_retried() -> None:
     seen = Seen()
 
     @flow(retries=1)

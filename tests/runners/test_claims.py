@@ -1,4 +1,4 @@
-"""The locks of one driver when the lock manager does not answer: nothing is forgotten, and the driver does not wait."""
+"""The locks of a driver whose lock manager does not answer: nothing is forgotten, and the driver does not block."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENCE = 10.0
 
 
 class AwayManager(MemoryLockManager):
-    """A lock manager that does not answer while `away`. `calls` has the threads that called it."""
+    """A lock manager that does not answer while `away`. `calls` lists the threads that called it."""
 
     def __init__(self) -> None:
         super().__init__(lease_seconds=1000.0)
@@ -50,7 +50,7 @@ class _Session:
 
 
 class Scene:
-    """Claims on a manager, with a clock that the test moves."""
+    """Leases of a manager, with a clock that the test moves."""
 
     def __init__(self, **options: Any) -> None:
         self.clock = FakeClock()
@@ -67,7 +67,7 @@ class Scene:
         )
 
     def let_it_be_asked(self) -> None:
-        """Let the time pass until the manager is asked again, and the answer is known."""
+        """Let time pass until the manager is asked again and the answer is known."""
         before = len(self.manager.calls)
         self.clock.wait_until_waiting(1)
         self.clock.advance(ASK_AGAIN_SECONDS)
@@ -78,7 +78,7 @@ class Scene:
         return list(self.claims.acquire(self.manager, {key: key for key in keys}).values())
 
     def taken_by_another(self, key: str) -> bool:
-        """Whether somebody else gets the lock, who lets it go again."""
+        """Tell whether another session gets the lock, which it then releases."""
         other = MemoryLockManager.open_session(self.manager)
         (answer,) = other.try_acquire([key])
         other.close()
@@ -104,7 +104,7 @@ def held(scene: Scene, keys: Sequence[str] = ("k",)) -> Scene:
     return scene
 
 
-def test_a_session_that_is_lost_takes_its_locks_along_and_that_is_told(make: Callable[..., Scene]) -> None:
+def test_a_lost_session_loses_its_locks_and_that_is_reported(make: Callable[..., Scene]) -> None:
     lost: list[int] = []
     scene = held(make(on_lost=lost.append), ["a", "b"])
     before = scene.claims.lease("a")
@@ -119,7 +119,7 @@ def test_a_session_that_is_lost_takes_its_locks_along_and_that_is_told(make: Cal
     assert scene.claims.lease("c") == answer
 
 
-def test_a_loss_that_the_heartbeat_told_is_not_told_again(make: Callable[..., Scene]) -> None:
+def test_a_loss_reported_by_the_heartbeat_is_not_reported_again(make: Callable[..., Scene]) -> None:
     lost: list[int] = []
     scene = held(make(on_lost=lost.append))
     (presence,) = scene.claims._presences._presences.values()
@@ -150,7 +150,7 @@ def test_a_release_without_an_answer_is_sent_again(make: Callable[..., Scene]) -
     assert scene.taken_by_another("k")
 
 
-def test_what_is_released_meanwhile_is_sent_as_well(make: Callable[..., Scene]) -> None:
+def test_locks_released_during_an_outage_are_sent_too(make: Callable[..., Scene]) -> None:
     scene = held(make(), ["k", "l", "m"])
     scene.manager.away = True
     for key in ("k", "l", "m"):
@@ -163,7 +163,7 @@ def test_what_is_released_meanwhile_is_sent_as_well(make: Callable[..., Scene]) 
     assert [scene.taken_by_another(key) for key in ("k", "l", "m")] == [True] * 3
 
 
-def test_the_driver_calls_a_manager_that_is_away_once(make: Callable[..., Scene]) -> None:
+def test_the_driver_calls_an_unreachable_manager_only_once(make: Callable[..., Scene]) -> None:
     scene = held(make())
     scene.manager.away = True
     scene.manager.calls.clear()
@@ -182,7 +182,7 @@ def test_the_driver_calls_a_manager_that_is_away_once(make: Callable[..., Scene]
     assert [type(answer) for answer in scene.acquire("l", "m", "n")] == [Lease] * 3
 
 
-def test_a_manager_that_stays_away_longer_than_the_patience_is_an_error(make: Callable[..., Scene]) -> None:
+def test_a_manager_that_is_unreachable_for_too_long_is_an_error(make: Callable[..., Scene]) -> None:
     scene = held(make())
     scene.manager.away = True
     assert scene.acquire("l") == [None]
@@ -195,7 +195,7 @@ def test_a_manager_that_stays_away_longer_than_the_patience_is_an_error(make: Ca
         scene.acquire("l")
 
 
-def test_a_manager_that_was_away_once_has_the_whole_patience_again(make: Callable[..., Scene]) -> None:
+def test_a_manager_that_came_back_gets_the_whole_patience_again(make: Callable[..., Scene]) -> None:
     scene = held(make())
     for key in ("l", "m"):
         scene.manager.away = True
@@ -214,7 +214,7 @@ def test_a_manager_that_never_answered_is_an_error_at_once(make: Callable[..., S
         scene.acquire("k")
 
 
-def test_who_may_run_unlocked_does_so_without_asking_and_locks_again_later(make: Callable[..., Scene]) -> None:
+def test_a_run_that_may_run_unlocked_does_so_during_an_outage_and_locks_again_later(make: Callable[..., Scene]) -> None:
     scene = make(run_unlocked=True)
     scene.manager.away = True
     scene.manager.calls.clear()
@@ -234,7 +234,7 @@ def test_who_may_run_unlocked_does_so_without_asking_and_locks_again_later(make:
     assert answer.session_id
 
 
-def test_a_closed_driver_is_woken_no_more(make: Callable[..., Scene]) -> None:
+def test_a_closed_driver_is_not_woken(make: Callable[..., Scene]) -> None:
     scene = held(make())
     scene.manager.away = True
     assert scene.acquire("l") == [None]

@@ -1,4 +1,4 @@
-"""Copies of values: as they were, of the same type, and nobody else's."""
+"""Copies of values are equal, of the same type, and not shared."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _GLOBAL: list[int] = [1]
 @pytest.mark.parametrize(
     "value", [1, "a", b"b", None, _Colour.RED, pathlib.Path("a"), (1, ("b",)), frozenset({1}), _Holder, len]
 )
-def test_what_nobody_can_change_is_not_copied(value: Any) -> None:
+def test_immutable_values_are_not_copied(value: Any) -> None:
     assert own_copy(value) is value
 
 
@@ -58,13 +58,13 @@ def test_a_copy_is_equal_of_the_same_type_and_another_object(value: Any) -> None
     assert getattr(new, "maxlen", None) == getattr(value, "maxlen", None)
 
 
-def test_what_was_one_object_stays_one() -> None:
+def test_shared_parts_stay_shared() -> None:
     shared: list[Any] = [1]
     first, second = own_copy([shared, shared])
     assert first is second is not shared
 
 
-def test_a_value_that_contains_itself_is_copied_as_it_is() -> None:
+def test_a_value_that_contains_itself_can_be_copied() -> None:
     value: list[Any] = [1]
     value.append({"me": value})
     new = own_copy(value)
@@ -81,7 +81,7 @@ def test_a_value_nested_too_deeply_is_a_clear_error() -> None:
         value = value.pop()
 
 
-def test_objects_copy_themselves_and_what_cannot_is_told() -> None:
+def test_objects_copy_themselves_and_the_error_names_what_cannot() -> None:
     holder = _Holder()
     assert copied(holder).items is not holder.items
     table: defaultdict[str, list[int]] = defaultdict(list, a=[1])
@@ -95,12 +95,12 @@ def test_objects_copy_themselves_and_what_cannot_is_told() -> None:
 
 
 @pytest.mark.needs("numpy")
-def test_arrays_keep_their_memory_order_and_the_objects_in_them_are_copied() -> None:
+def test_arrays_keep_their_memory_order_and_their_objects_are_copied() -> None:
     numpy = importlib.import_module("numpy")
     value = numpy.asfortranarray(numpy.ones((3, 4)))
     assert own_copy(value).flags.f_contiguous
     for other in (numpy.ones((2, 3, 4)).transpose(1, 0, 2), value[::2], numpy.arange(6)[::-1]):
-        assert own_copy(other).flags.c_contiguous  # as it is when it was stored and read
+        assert own_copy(other).flags.c_contiguous  # as after storing and reading it
     cells = numpy.array([[1], [2, 3]], dtype=object)
     own_copy(cells)[0].append(9)
     assert cells[0] == [1]
@@ -127,7 +127,7 @@ def test_lists_in_the_cells_of_a_frame_are_copied(kind: str) -> None:
 
 
 @pytest.mark.needs("polars")
-def test_a_polars_frame_is_changed_in_place_by_its_owner_alone() -> None:
+def test_changing_a_polars_frame_changes_only_its_owners_copy() -> None:
     polars = importlib.import_module("polars")
     value = polars.DataFrame({"a": [1, 2]})
     new = own_copy(value)
@@ -146,19 +146,19 @@ def test_a_polars_frame_is_changed_in_place_by_its_owner_alone() -> None:
     ],
     ids=["new", "nested", "global", "in a list", "deeper"],
 )
-def test_a_value_that_its_task_keeps_is_told_from_one_that_it_gave_away(make: Any, kept: bool) -> None:
+def test_a_value_that_its_task_keeps_is_distinguished_from_one_it_released(make: Any, kept: bool) -> None:
     assert retained([make()]) is kept
 
 
 @pytest.mark.needs("numpy")
-def test_a_view_of_an_array_that_is_kept_is_kept() -> None:
+def test_a_view_of_a_kept_array_counts_as_kept() -> None:
     numpy = importlib.import_module("numpy")
     array = numpy.arange(6)
     assert retained([array[:2]])
     assert not retained([numpy.arange(6).reshape(2, 3)])
 
 
-def test_a_value_that_cannot_tell_its_size_is_small() -> None:
+def test_a_value_without_a_size_counts_as_small() -> None:
     class Sparse:
         @property
         def nbytes(self) -> int:
@@ -169,7 +169,7 @@ def test_a_value_that_cannot_tell_its_size_is_small() -> None:
 
 
 @pytest.mark.needs("numpy")
-def test_text_of_any_length_is_copied_as_numbers_are() -> None:
+def test_long_texts_are_copied_like_numbers() -> None:
     import numpy as np
 
     value = np.array(["a", "b" * 100], dtype=np.dtypes.StringDType())
@@ -210,7 +210,7 @@ def test_a_read_only_array_is_read_only_for_every_consumer_cold_and_warm(cached:
 
 
 @pytest.mark.needs("numpy")
-def test_a_read_only_array_is_pickled_as_one_object_that_is_read_only() -> None:
+def test_a_read_only_array_is_pickled_as_one_read_only_object() -> None:
     import numpy
 
     for array in (numpy.arange(10)[::2], numpy.broadcast_to(numpy.arange(3), (2, 3)), numpy.array([[1], "x"], object)):
@@ -222,7 +222,7 @@ def test_a_read_only_array_is_pickled_as_one_object_that_is_read_only() -> None:
 
 
 @pytest.mark.needs("numpy")
-def test_a_small_value_that_an_engine_holds_keeps_its_read_only_arrays() -> None:
+def test_a_small_value_held_by_an_engine_keeps_its_read_only_arrays() -> None:
     handle = pack(_arrays.fn() | {"large": None})
     assert isinstance(handle, Pickled)
     assert _writeable.fn({name: array for name, array in read_value(handle).items() if name != "large"}) == {"base"}
@@ -254,7 +254,7 @@ def _counter() -> Any:
 
 
 @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
-def test_a_method_that_a_future_gives_changes_nothing_of_what_tasks_get(cached: bool) -> None:
+def test_a_method_obtained_from_a_future_changes_no_value_that_tasks_get(cached: bool) -> None:
     numbers = task(cache_policy=INPUTS if cached else None)(_numbers)
     shows = task(cache_policy=INPUTS if cached else None)(repr)
 
@@ -272,7 +272,7 @@ def test_a_method_that_a_future_gives_changes_nothing_of_what_tasks_get(cached: 
 
 
 @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
-def test_a_function_that_a_task_returns_shares_no_variables_with_that_of_another_future(cached: bool) -> None:
+def test_functions_returned_by_tasks_do_not_share_variables_between_futures(cached: bool) -> None:
     adder = task(cache_policy=INPUTS if cached else None)(_adder)
     counter = task(cache_policy=INPUTS if cached else None)(_counter)
 
@@ -292,7 +292,7 @@ def test_a_function_that_a_task_returns_shares_no_variables_with_that_of_another
         assert asks() == [[1, 3], [1, 5], 1]
 
 
-def test_copies_of_functions_share_the_variables_that_the_originals_share() -> None:
+def test_copies_of_functions_share_variables_as_the_originals_do() -> None:
     def pair() -> Any:
         count = 0
 

@@ -1,4 +1,4 @@
-"""DaskRunner: the conformance suite on clusters of processes and of threads, and what is Dask's own."""
+"""DaskRunner: the conformance suite on clusters of processes and of threads, and what is specific to Dask."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ Clusters = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def cluster_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clusters]:
-    """Clusters by their size and kind, each started once for all tests of the module."""
+    """Clusters by size and kind, each started once for all tests of the module."""
     distributed = importlib.import_module("distributed")
     started: dict[Any, Any] = {}
     with contextlib.ExitStack() as stack:
-        # A LocalCluster looks 15 s after a worker died whether it is there, and if it died again just then, gives it
+        # A LocalCluster checks a dead worker 15 s later, and gives up on it if it has just died again.
         # up.
         patient = {"distributed.deploy.lost-worker-timeout": "1h"}
         stack.enter_context(importlib.import_module("dask").config.set(patient))
@@ -111,7 +111,7 @@ class TestDaskRunnerUnderFire(KillTests):
 
 
 class TestDask(RunnerBench):
-    """What is true of Dask besides what is true of every runner."""
+    """What applies to Dask and not to every runner."""
 
     keeps_processes = True
 
@@ -125,7 +125,7 @@ class TestDask(RunnerBench):
 
     # -- clusters
 
-    def test_a_cluster_of_our_own_is_gone_after_the_run(self) -> None:
+    def test_a_cluster_of_our_own_ends_with_the_run(self) -> None:
         psutil = importlib.import_module("psutil")
         children = set(psutil.Process().children(recursive=True))
         before = {thread.name for thread in threading.enumerate()}
@@ -144,7 +144,7 @@ class TestDask(RunnerBench):
         assert not [name for name in named if name.startswith(("penstock", "IO loop"))]
         assert [path.name for path in Path(os.environ["TMPDIR"]).glob("penstock*")] == []
 
-    def test_in_a_with_block_runs_share_one_cluster(self) -> None:
+    def test_runs_in_a_with_block_share_one_cluster(self) -> None:
         log = self.log
         pids = []
         with DaskRunner(workers=1) as self.runner:
@@ -154,7 +154,7 @@ class TestDask(RunnerBench):
         assert not psutil.pid_exists(pids[0])
 
     @pytest.mark.parametrize("name", ["data", "value", "argument"])
-    def test_a_task_may_be_called_as_what_travels_besides(self, name: str) -> None:
+    def test_a_task_can_have_the_name_of_a_message_field(self, name: str) -> None:
         log = self.log
 
         def uses() -> Any:
@@ -163,7 +163,7 @@ class TestDask(RunnerBench):
 
         assert self.value(uses) == 6
 
-    def test_a_client_that_was_given_stays_as_it_is(self) -> None:
+    def test_a_given_client_stays_unchanged(self) -> None:
         distributed = importlib.import_module("distributed")
         log = self.log
         with distributed.Client(self.cluster_of(2)) as client:
@@ -177,7 +177,7 @@ class TestDask(RunnerBench):
             assert distributed.get_client() is client
             assert client.submit(sum, [1, 2]).result() == 3
 
-    def test_an_address_where_nobody_answers_is_one_clear_error(self) -> None:
+    def test_an_address_without_a_scheduler_is_one_clear_error(self) -> None:
         self.runner = DaskRunner("tcp://127.0.0.1:9", timeout=1)
         before = set(threading.enumerate())
 
@@ -190,7 +190,7 @@ class TestDask(RunnerBench):
         assert time.monotonic() - began < 20
         assert [x.name for x in set(threading.enumerate()) - before if x.name.startswith(("IO loop", "penstock"))] == []
 
-    def test_a_store_in_memory_is_for_threads_of_this_process_only(self) -> None:
+    def test_a_store_in_memory_needs_threads_of_this_process(self) -> None:
         self.settings = load_settings(overrides={"store": "memory://dask-threads"})
         log = self.log
 
@@ -215,7 +215,7 @@ class TestDask(RunnerBench):
         assert self.value(cached) == 20
         assert (cluster.scheduler.transition_counter, len(cluster.scheduler.tasks)) == before
 
-    def test_single_calls_wait_in_the_scheduler_for_what_others_make(self) -> None:
+    def test_single_calls_wait_in_the_scheduler_for_their_inputs(self) -> None:
         log, cluster = self.log, self.cluster_of(2)
         self.settings = self.settings.with_values(bundle_seconds=0)
 
@@ -278,7 +278,7 @@ class TestDask(RunnerBench):
 
     def test_a_worker_that_does_not_see_the_store_is_one_clear_error(self, tmp_path: Path) -> None:
         cluster = self.cluster_of(2)
-        self.runner = DaskRunner(cluster.scheduler_address)  # an address may be anywhere
+        self.runner = DaskRunner(cluster.scheduler_address)  # an address can be anywhere
         log = self.log
         cached = t.double.with_options(cache_policy=INPUTS)
 
@@ -306,7 +306,7 @@ class TestDask(RunnerBench):
         assert self.value(passes_on) == [20_000_000] * 4
         assert sum(heard) < 50_000
 
-    def test_of_a_bundle_s_large_values_each_consumer_gets_its_own(self) -> None:
+    def test_each_consumer_gets_its_own_large_value_of_a_bundle(self) -> None:
         log = self.log
 
         def picks() -> Any:
@@ -318,7 +318,7 @@ class TestDask(RunnerBench):
         assert lengths == [(n, True) for n in own]
         assert self.executions() == {"text": 60, "length": 60}
 
-    def test_arguments_and_functions_may_be_large(self) -> None:
+    def test_arguments_and_functions_can_be_large(self) -> None:
         log, ballast = self.log, os.urandom(6_000_000)
 
         @task
@@ -330,10 +330,10 @@ class TestDask(RunnerBench):
 
         assert self.value(uses) == (12_000_000, [6_000_000 + n for n in range(4)])
 
-    # -- workers that die, workers that come
+    # -- workers that die or join ----------
 
     @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
-    def test_a_value_whose_worker_died_is_had_all_the_same(self, cached: bool) -> None:
+    def test_a_value_is_available_after_its_worker_died(self, cached: bool) -> None:
         log, cluster = self.log, self.cluster_of(2)
         made = payload.with_options(cache_policy=INPUTS) if cached else payload
 
@@ -344,10 +344,10 @@ class TestDask(RunnerBench):
             return size_of(log, value), len(value)
 
         assert self.value(loses) == (1_000_000, 1_000_000)
-        # Dask runs the bundle of a lost value again; a published result is found then.
+        # Dask runs the bundle of a lost value again, and the published result is found.
         assert self.executions()["payload"] == (1 if cached else 2)
 
-    def test_calls_that_waited_behind_one_that_killed_the_worker_do_not_count_as_tried(self) -> None:
+    def test_calls_queued_behind_one_that_killed_the_worker_do_not_count_as_attempts(self) -> None:
         log = self.log
         attempts = t.about_the_run.with_options(retries=1)
 
@@ -360,7 +360,7 @@ class TestDask(RunnerBench):
         assert [other["task"][1] for other in others] == [2, 2, 2]
         assert self.executions() == {"die": 4}
 
-    def test_a_cluster_without_workers_is_waited_for_and_then_is_an_error(self) -> None:
+    def test_a_cluster_without_workers_is_awaited_and_then_an_error(self) -> None:
         distributed = importlib.import_module("distributed")
         log = self.log
         with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster:
@@ -374,7 +374,7 @@ class TestDask(RunnerBench):
             threading.Timer(1.5, cluster.scale, [1]).start()
             assert self.value(lambda: [t.double(log, 1), greedy(log, 2)]) == [2, 4]
 
-    def test_declared_resources_are_kept_to_by_dask(self) -> None:
+    def test_dask_respects_declared_resources(self) -> None:
         log = self.log
         exclusive = t.alone.with_options(resources={"gpu": 1})
         self.runner = DaskRunner(cluster=self.cluster_of(2, processes=False, resources={"GPU": 1}))
@@ -392,7 +392,7 @@ class TestDask(RunnerBench):
 
     # -- drivers and schedulers that die
 
-    def test_a_driver_that_dies_takes_its_running_calls_along(self) -> None:
+    def test_the_running_calls_of_a_dead_driver_end(self) -> None:
         script = textwrap.dedent(
             f"""
             import time
@@ -426,7 +426,7 @@ class TestDask(RunnerBench):
             driver.wait()
         assert tasks.until_marked(self.log, "ended", PATIENCE / 2)
 
-    def test_the_scheduler_needs_neither_penstock_nor_the_user_s_code(self, tmp_path: Path) -> None:
+    def test_the_scheduler_needs_neither_penstock_nor_the_users_code(self, tmp_path: Path) -> None:
         blocked = tmp_path / "blocked"
         blocked.mkdir()
         (blocked / "penstock.py").write_text("raise ImportError('not on the scheduler')\n")
@@ -447,7 +447,7 @@ class TestDask(RunnerBench):
         finally:
             sys.path.remove(str(tmp_path))
 
-    def test_a_scheduler_that_dies_ends_the_run_with_one_clear_error(self, tmp_path: Path) -> None:
+    def test_a_dead_scheduler_ends_the_run_with_one_clear_error(self, tmp_path: Path) -> None:
         log = self.log
         with separate_cluster(tmp_path) as (address, scheduler):
             self.runner = DaskRunner(address)
@@ -473,7 +473,7 @@ def cmdline(process: Any) -> str:
 
 @contextlib.contextmanager
 def elsewhere(cluster: Any, folder: str) -> Iterator[None]:
-    """In the block, workers open another folder whatever store they are told to."""
+    """In the block, workers open another folder, whatever store they are given."""
     distributed = importlib.import_module("distributed")
 
     def look_at(other: str | None) -> None:
@@ -495,7 +495,7 @@ def kill_holders(cluster: Any) -> None:
     scheduler = cluster.scheduler
     deadline = time.monotonic() + PATIENCE / 4
     while not any(state.has_what for state in scheduler.workers.values()) and time.monotonic() < deadline:
-        time.sleep(0.01)  # that the value is there is told before Dask has heard of it
+        time.sleep(0.01)  # the value is reported before Dask has heard of it
     held = [state.address for state in scheduler.workers.values() if state.has_what]
     assert held
     for address in held:
@@ -512,7 +512,7 @@ def pid_of(cluster: Any, address: str) -> int:
 
 @contextlib.contextmanager
 def separate_cluster(folder: Path, *, scheduler_path: str = "", worker_path: str = "") -> Iterator[tuple[str, Any]]:
-    """The address and process of a scheduler in a process of its own, with one worker in another."""
+    """Start a scheduler and a worker in separate processes. Return the scheduler's address and process."""
     contact = folder / "scheduler.json"
     with contextlib.ExitStack() as stack:
 
@@ -531,7 +531,7 @@ def separate_cluster(folder: Path, *, scheduler_path: str = "", worker_path: str
         listen = ("--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0")
         scheduler = start("dask_scheduler", scheduler_path, *listen, "--port", "0", "--scheduler-file", str(contact))
         deadline = time.monotonic() + PATIENCE / 2
-        while not (contact.exists() and contact.read_text()) and time.monotonic() < deadline:  # made, then written
+        while not (contact.exists() and contact.read_text()) and time.monotonic() < deadline:  # created, then written
             time.sleep(0.01)
         address: str = json.loads(contact.read_text())["address"]
         start("dask_worker", worker_path, address, *listen, "--no-nanny", "--nthreads", "1")

@@ -1,4 +1,4 @@
-"""Who may use a Dask cluster that was started for a run: its own run, and nobody else on the machine."""
+"""A Dask cluster that is started for a run accepts only that run, and nobody else on the machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def doubles(count: int) -> int:
 
 
 def reached(address: str, **options: Any) -> Exception | None:
-    """What comes of asking the scheduler something."""
+    """Return the result of a request to the scheduler."""
     comm = importlib.import_module("distributed.core")
 
     async def ask() -> None:
@@ -41,7 +41,7 @@ def reached(address: str, **options: Any) -> Exception | None:
     return None
 
 
-def test_a_cluster_that_is_started_for_a_run_lets_nobody_else_in(tmp_path: Path) -> None:
+def test_a_cluster_started_for_a_run_accepts_nobody_else(tmp_path: Path) -> None:
     distributed = importlib.import_module("distributed")
     settings = load_settings(overrides={"store": str(tmp_path / "store")})
     with DaskRunner(workers=1) as runner:
@@ -58,6 +58,6 @@ def test_a_cluster_that_is_started_for_a_run_lets_nobody_else_in(tmp_path: Path)
             assert reached(odd, **options) is not None
 
 
-def test_what_the_options_of_a_cluster_say_is_left_as_it_is(tmp_path: Path) -> None:
+def test_cluster_options_of_the_user_stay_unchanged(tmp_path: Path) -> None:
     with DaskRunner(workers=1, security=None) as runner:
         assert runner._kept.scheduler_address.startswith("tcp://127.0.0.1:")

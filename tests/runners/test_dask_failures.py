@@ -1,4 +1,4 @@
-"""DaskRunner: the failures of docs/runners.md that need a cluster, or a driver, of their own."""
+"""DaskRunner: the failures of docs/runners.md that need a separate cluster or driver."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SMALL, LARGE = 400 * 2**20, 900 * 2**20
 
 @task
 def eats_memory(log: str) -> int:
-    """At the first attempt it takes all its worker has, and is killed; then it tells how much its worker has."""
+    """Use all memory at the first attempt and be killed; then return how much memory the worker has."""
     tasks.mark(log, "eats_memory")
     import distributed
 
@@ -55,7 +55,7 @@ class TestDaskFailures(RunnerBench):
     def make_runner(self, workers: int) -> Runner:
         return self.runner
 
-    def test_what_its_nanny_kills_for_its_memory_is_tried_again_with_more(self, tmp_path: Path) -> None:
+    def test_a_call_killed_by_its_nanny_for_its_memory_is_retried_with_more(self, tmp_path: Path) -> None:
         log = self.log
         growing = eats_memory.with_options(resources=lambda attempt: {"memory": "100MB" if attempt == 1 else "700MB"})
         with cluster_of_two_sizes(tmp_path) as cluster:
@@ -65,7 +65,7 @@ class TestDaskFailures(RunnerBench):
         [retried] = [event for event in self.seen if isinstance(event, events.NodeRetried)]
         assert "its worker died" in retried.reason
 
-    def test_a_cluster_lost_in_the_middle_of_a_run_costs_only_what_was_not_published(self, tmp_path: Path) -> None:
+    def test_losing_a_cluster_in_mid_run_loses_only_unpublished_results(self, tmp_path: Path) -> None:
         log = self.log
         keep = t.double.with_options(cache_policy=INPUTS)
 
@@ -131,13 +131,13 @@ class TestDaskFailures(RunnerBench):
         [record] = Path(self.settings.store).glob("runs/*/run.json")
         assert json.loads(record.read_text())["state"] == "cancelled"
 
-    def test_an_address_that_takes_calls_and_never_answers_is_one_clear_error(self) -> None:
+    def test_an_address_that_accepts_connections_but_never_answers_is_one_clear_error(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as deaf:
             self.runner = DaskRunner(f"tcp://127.0.0.1:{deaf.getsockname()[1]}", timeout=1)
             with pytest.raises(RunnerError, match="does not answer"):
                 self.value(lambda: t.double("", 1))
 
-    def test_dask_that_is_not_installed_is_an_error_that_says_how_to_install_it(self, tmp_path: Path) -> None:
+    def test_the_error_for_missing_dask_says_how_to_install_it(self, tmp_path: Path) -> None:
         program = """
             import sys
             sys.modules["distributed"] = sys.modules["dask"] = None
@@ -172,7 +172,7 @@ class TestDaskFailures(RunnerBench):
 
 @contextlib.contextmanager
 def cluster_of_two_sizes(folder: Path) -> Iterator[Any]:
-    """A worker of little memory and one of more, each watched by a nanny."""
+    """A worker with little memory and one with more, each watched by a nanny."""
     distributed = importlib.import_module("distributed")
     common = {"nthreads": 1, "local_directory": str(folder), "dashboard": False}
     cluster = distributed.SpecCluster(
@@ -190,7 +190,7 @@ def cluster_of_two_sizes(folder: Path) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def started(folder: Path, program: str, *, store: str) -> Iterator[subprocess.Popen[str]]:
-    """The program under way, in a process group of its own; killed at the end."""
+    """Run the program in its own process group, and kill it at the end."""
     path = folder / "program.py"
     path.write_text(textwrap.dedent(program))
     process = subprocess.Popen(
@@ -212,7 +212,7 @@ def started(folder: Path, program: str, *, store: str) -> Iterator[subprocess.Po
 
 @contextlib.contextmanager
 def separate_cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """The address and the processes of a scheduler and a worker."""
+    """Return the address and the processes of a scheduler and a worker."""
     folder.mkdir()
     contact = folder / "scheduler.json"
     processes: list[subprocess.Popen[bytes]] = []
@@ -229,7 +229,7 @@ def separate_cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[
         listen = ("--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0")
         start("dask_scheduler", *listen, "--port", "0", "--scheduler-file", str(contact))
         deadline = time.monotonic() + PATIENCE / 2
-        while not (contact.exists() and contact.read_text()) and time.monotonic() < deadline:  # made, then written
+        while not (contact.exists() and contact.read_text()) and time.monotonic() < deadline:  # created, then written
             time.sleep(0.01)
         address: str = json.loads(contact.read_text())["address"]
         start("dask_worker", address, *listen, "--no-nanny", "--nthreads", "1")

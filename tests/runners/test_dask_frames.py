@@ -1,4 +1,4 @@
-"""Dask DataFrames as results of tasks: their partitions are written and read by the cluster's workers."""
+"""Dask DataFrames as results of tasks: the cluster's workers write and read their partitions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ on_two_as_well = pytest.mark.parametrize("cluster", [1, 2], indirect=True)
 
 @pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Clusters of one slot, and of two in processes of their own."""
+    """Clusters with one slot, and with two in separate processes."""
     distributed = importlib.import_module("distributed")
     with distributed.LocalCluster(
         n_workers=request.param,
@@ -112,7 +112,7 @@ def test_partitions_are_written_by_the_workers_and_come_back_as_a_dask_frame(
 
 
 @on_one_slot
-def test_a_frame_that_comes_out_unchanged_cuts_off_what_is_below_it(cluster: Any, tmp_path: Path) -> None:
+def test_an_unchanged_frame_cuts_off_what_is_downstream(cluster: Any, tmp_path: Path) -> None:
     pd, dd = importlib.import_module("pandas"), importlib.import_module("dask.dataframe")
 
     @task(cache_policy=INPUTS)
@@ -130,7 +130,7 @@ def test_a_frame_that_comes_out_unchanged_cuts_off_what_is_below_it(cluster: Any
 
 
 @on_one_slot
-def test_a_part_that_is_lost_is_made_again_in_the_same_run(cluster: Any, tmp_path: Path, log: str) -> None:
+def test_a_lost_part_is_recomputed_in_the_same_run(cluster: Any, tmp_path: Path, log: str) -> None:
     (stored,) = run(cluster, tmp_path, log).stored("frame")
     results = ResultStore(open_store(tmp_path / "store"))
     for task_name in ("total", "rows"):
@@ -143,7 +143,7 @@ def test_a_part_that_is_lost_is_made_again_in_the_same_run(cluster: Any, tmp_pat
 
 
 @on_one_slot
-def test_a_partition_that_fails_fails_the_task_and_leaves_no_result(cluster: Any, tmp_path: Path) -> None:
+def test_a_failing_partition_fails_the_task_and_leaves_no_result(cluster: Any, tmp_path: Path) -> None:
     pd, dd = importlib.import_module("pandas"), importlib.import_module("dask.dataframe")
 
     @task(cache_policy=INPUTS)
@@ -190,7 +190,7 @@ def dying(log: str) -> Any:
     return whole.map_partitions(die_at_the_third, meta=whole._meta)
 
 
-def test_parts_of_a_worker_that_died_are_written_by_another_one(tmp_path: Path, log: str) -> None:
+def test_parts_of_a_dead_worker_are_written_by_another(tmp_path: Path, log: str) -> None:
     distributed, dask = importlib.import_module("distributed"), importlib.import_module("dask")
     settings = load_settings(overrides={"store": str(tmp_path / "store")})
     with (
@@ -207,7 +207,7 @@ def test_parts_of_a_worker_that_died_are_written_by_another_one(tmp_path: Path, 
     assert maintenance.verify(ResultStore(open_store(tmp_path / "store"))).orphans == 0
 
 
-def test_a_part_that_a_worker_writes_twice_is_stored_once(tmp_path: Path) -> None:
+def test_a_part_written_twice_is_stored_once(tmp_path: Path) -> None:
     from penstock.storage.records.names import attempt_prefix
 
     pa = importlib.import_module("pyarrow")

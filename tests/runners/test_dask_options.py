@@ -1,4 +1,4 @@
-"""What a DaskRunner is told, and which Dask workers get what: without Dask."""
+"""The options of a DaskRunner, and which Dask workers get which calls: without Dask."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ def test_an_address_names_a_runner(address: str, expected: str) -> None:
         {"worker_timeout": 0},
     ],
 )
-def test_arguments_that_contradict_each_other_are_refused(options: dict[str, Any]) -> None:
+def test_contradictory_arguments_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         DaskRunner(**options)
 
 
-def test_a_runner_travels_as_its_settings() -> None:
+def test_a_runner_is_pickled_as_its_settings() -> None:
     there = pickle.loads(pickle.dumps(DaskRunner("tcp://host:8786", worker_timeout=5, timeout=3)))
     assert (there.address, there.worker_timeout, there.options) == ("tcp://host:8786", 5.0, {"timeout": 3})
 
 
-def test_how_far_away_workers_are_follows_from_what_was_given() -> None:
+def test_the_reach_of_workers_follows_from_the_arguments() -> None:
     assert DaskRunner().reach == "host"
     assert DaskRunner(processes=False).reach == "process"
     assert DaskRunner("tcp://127.0.0.1:8786").reach == "network"
     assert DaskRunner(cluster_class=dict).reach == "network"
 
 
-def test_before_the_first_worker_anything_may_be_asked_for() -> None:
+def test_before_the_first_worker_any_resource_can_be_requested() -> None:
     unknown = Workers(patience=1.0, this_machine=False)
     assert unknown.capacity["slots"] == 1
     assert unknown.capacity.get("gpu", 0) == math.inf
@@ -73,31 +73,31 @@ def test_before_the_first_worker_anything_may_be_asked_for() -> None:
 def test_capacity_counts_threads_memory_and_declared_resources() -> None:
     there = workers(worker("a", 2, 4e9, GPU=1), worker("b", 4, 8e9, GPU=2))
     assert {name: there.capacity[name] for name in ("cpu", "memory", "gpu")} == {"cpu": 6, "memory": 12e9, "gpu": 3}
-    assert there.capacity["slots"] == 12  # for each thread one call that runs and one that waits there
+    assert there.capacity["slots"] == 12  # for each thread, one running call and one waiting there
 
 
-def test_calls_that_ask_for_nothing_run_anywhere() -> None:
+def test_calls_without_requirements_run_anywhere() -> None:
     assert workers(worker()).place({"slots": 1.0}) == ANYWHERE
 
 
-def test_what_workers_declare_is_asked_of_dask_by_its_name_there() -> None:
+def test_declared_resources_are_requested_by_dasks_name_for_them() -> None:
     there = workers(worker(GPU=1), worker())
     assert there.place({"slots": 1.0, "gpu": 1.0}) == Placement(resources=(("GPU", 1.0),))
 
 
-def test_memory_that_no_worker_declares_keeps_calls_off_smaller_workers() -> None:
+def test_undeclared_memory_keeps_calls_off_smaller_workers() -> None:
     there = workers(worker(memory=4e9), worker(memory=16e9))
     assert there.place({"memory": 8e9}) == Placement(workers=("w1",))
     assert there.place({"memory": 2e9}) == ANYWHERE
 
 
-def test_what_only_several_workers_have_together_is_refused() -> None:
+def test_resources_that_only_several_workers_have_together_are_refused() -> None:
     there = workers(worker("a", GPU=1), worker("b", GPU=1))
     with pytest.raises(RunnerError, match=r"no worker of the cluster has all of gpu 2 \(the most is 1\)"):
         there.place({"gpu": 2.0})
 
 
-def test_a_worker_that_is_gone_is_waited_for_and_then_forgotten() -> None:
+def test_a_lost_worker_is_awaited_and_then_forgotten() -> None:
     there = workers(worker(), worker(GPU=1), patience=10.0)
     there.update({"w0": worker()}, now=5.0)
     assert there.place({"gpu": 1.0}) is None
@@ -108,7 +108,7 @@ def test_a_worker_that_is_gone_is_waited_for_and_then_forgotten() -> None:
     assert there.capacity["gpu"] == 0
 
 
-def test_a_placement_runs_where_a_worker_has_what_it_names() -> None:
+def test_a_placement_runs_where_a_worker_has_its_resources() -> None:
     there = workers(worker(GPU=1), worker())
     assert there.runs(ANYWHERE)
     assert there.runs(Placement(resources=(("GPU", 1.0),)))
@@ -117,7 +117,7 @@ def test_a_placement_runs_where_a_worker_has_what_it_names() -> None:
     assert not there.runs(ANYWHERE)
 
 
-def test_short_calls_are_sent_ahead_and_long_ones_or_bundles_end_that() -> None:
+def test_short_calls_are_sent_ahead_until_long_calls_or_bundles_end_that() -> None:
     there = workers(worker(threads=2))
     for _ in range(100):
         there.learn(1, 0.0001)

@@ -1,4 +1,4 @@
-"""A flow function that fails: what its other calls come to, and what is said of futures that were taken for values."""
+"""A flow function that fails: what happens to its other calls, and the error for a future used as a value."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _nothing_ran() -> None:
 
 
 class Scene:
-    """Three calls on two workers: one fails while another runs, and a third has not begun."""
+    """Three calls on two workers: one fails while another runs, and a third has not started."""
 
     def __init__(self) -> None:
         self.began, self.may_end = threading.Event(), threading.Event()
@@ -70,7 +70,7 @@ def test_running_calls_of_a_failed_flow_are_finished_and_published(awaited: bool
     assert RAN == [1, 2] if len(finished) == 1 else finished
 
 
-def test_a_failed_flow_keeps_going_where_the_settings_say_so() -> None:
+def test_a_failed_flow_continues_if_the_settings_say_so() -> None:
     scene = Scene()
     run = scene.flow.run_with({}, settings=load_settings(overrides={"on_failure": "keep_going"}))
     assert run.state == "failed"
@@ -78,7 +78,7 @@ def test_a_failed_flow_keeps_going_where_the_settings_say_so() -> None:
     assert scene.again.plan().counts["hit"] == 2
 
 
-def test_a_failed_flow_does_not_wait_for_ever() -> None:
+def test_a_failed_flow_does_not_wait_forever() -> None:
     scene, never = Scene(), threading.Event()
 
     @task
@@ -106,7 +106,7 @@ def note_of(error: BaseException) -> str:
     return "\n".join(getattr(error, "__notes__", ()))
 
 
-def test_an_error_about_a_future_says_whose_it_is() -> None:
+def test_an_error_about_a_future_names_its_task() -> None:
     @task
     def load() -> dict[str, int]:
         return {"rows": 1}
@@ -139,7 +139,7 @@ def test_an_error_about_a_future_says_whose_it_is() -> None:
 
 
 @pytest.mark.needs("pandas")
-def test_pandas_errors_about_futures_say_whose_they_are() -> None:
+def test_pandas_errors_about_futures_name_their_tasks() -> None:
     import pandas
 
     @task
@@ -156,7 +156,7 @@ def test_pandas_errors_about_futures_say_whose_they_are() -> None:
     assert "Future of load" in note_of(caught.value)
 
 
-def test_an_error_that_refuses_notes_stays_as_it_is() -> None:
+def test_an_error_that_refuses_notes_stays_unchanged() -> None:
     class Silent(TypeError):
         def add_note(self, note: str) -> None:
             raise RuntimeError("no")
@@ -170,7 +170,7 @@ def test_an_error_that_refuses_notes_stays_as_it_is() -> None:
 
 
 @pytest.mark.slow
-def test_a_task_that_ends_its_worker_is_not_taken_for_one_without_memory() -> None:
+def test_a_task_that_exits_its_worker_is_not_reported_as_out_of_memory() -> None:
     @task(name="ends", key_name="ends")
     def ends() -> None:
         os._exit(3)

@@ -1,4 +1,4 @@
-"""Hostile objects on threads and processes, whatever they are passed as."""
+"""Hostile objects on threads and processes, passed in every way."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def test_there_are_many_cases() -> None:
     assert sum(len(cases(kind)) for _, kind in WAYS) > 400
 
 
-def test_what_blocks_for_ever_is_ended_by_its_time_out(tmp_path: Path) -> None:
-    """Where it blocks in a worker: while it is shown, pickled there, or read there."""
+def test_an_object_that_blocks_forever_is_ended_by_the_timeout(tmp_path: Path) -> None:
+    """It blocks in a worker: while it is printed, pickled or unpickled there."""
     settings = load_settings(overrides={"store": str(tmp_path / "store")})
 
     @flow(runner=ProcessRunner(3))

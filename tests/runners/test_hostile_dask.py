@@ -1,4 +1,4 @@
-"""Hostile objects on Dask, whatever they are passed as."""
+"""Hostile objects on Dask, passed in every way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing of a wait that was given up, or of a run that was cancelled, stays with the driver."""
+"""An abandoned wait or a cancelled run leaves nothing in the driver."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def drivers(monkeypatch: pytest.MonkeyPatch) -> list[Driver]:
     return found
 
 
-def test_a_wait_that_was_given_up_leaves_no_waiter(drivers: list[Driver]) -> None:
+def test_an_abandoned_wait_leaves_no_waiter(drivers: list[Driver]) -> None:
     go = threading.Event()
     waiting: list[int] = []
 
@@ -45,7 +45,7 @@ def test_a_wait_that_was_given_up_leaves_no_waiter(drivers: list[Driver]) -> Non
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 future.result(timeout=0.01)
-        assert quick().result()  # so the driver has taken all that was said before
+        assert quick().result()  # so the driver has handled all earlier messages
         waiting.append(len(drivers[0]._core._waiters._waiting))
         go.set()
         return future
@@ -55,7 +55,7 @@ def test_a_wait_that_was_given_up_leaves_no_waiter(drivers: list[Driver]) -> Non
     assert left_over(drivers[0]) == {}
 
 
-def test_a_cancelled_run_lets_go_of_all_it_had(drivers: list[Driver]) -> None:
+def test_a_cancelled_run_releases_everything(drivers: list[Driver]) -> None:
     begun = threading.Event()
 
     @task(cache_policy=INPUTS, tags={"few"})

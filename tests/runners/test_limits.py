@@ -1,4 +1,4 @@
-"""Named limits: no more tasks with a tag at once than are allowed, wherever they run."""
+"""Named limits: no more tasks with a tag run at once than allowed, wherever they run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ODD_TAGS = ["db", "a/b", "..", ".hidden", "with blank", "é", "100%"]
 
 
 def limited(**limits: int) -> Settings:
-    """Settings with a store of its own, and these limits in it."""
+    """Settings with a separate store, and these limits in it."""
     name = str(time.monotonic_ns())
     for tag, limit in limits.items():
         set_limit(MemoryStore.named(name), tag, limit)
@@ -36,7 +36,7 @@ def limited(**limits: int) -> Settings:
 
 
 class Gauge:
-    """How many are inside at once."""
+    """Count how many are inside at once."""
 
     def __init__(self) -> None:
         self.guard = threading.Lock()
@@ -46,12 +46,12 @@ class Gauge:
         with self.guard:
             self.inside += 1
             self.most = max(self.most, self.inside)
-        time.sleep(0.02)  # so that others have the time to come in where they should not
+        time.sleep(0.02)  # so that others have time to enter if they are allowed to
         with self.guard:
             self.inside -= 1
 
 
-def test_limits_are_set_listed_and_lifted() -> None:
+def test_limits_can_be_set_listed_and_removed() -> None:
     store = MemoryStore()
     for number, tag in enumerate(ODD_TAGS, 1):
         set_limit(store, tag, number)
@@ -65,7 +65,7 @@ def test_limits_are_set_listed_and_lifted() -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_no_more_run_at_once_than_the_limit_says(limit: int) -> None:
+def test_no_more_calls_run_at_once_than_the_limit_allows(limit: int) -> None:
     gauge = Gauge()
 
     @task(tags=["db"])
@@ -81,7 +81,7 @@ def test_no_more_run_at_once_than_the_limit_says(limit: int) -> None:
     assert gauge.most == limit
 
 
-def test_a_limit_of_nothing_is_a_pause_that_says_so_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_of_zero_is_a_pause_that_is_reported_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(stored_limits, "_FRESH_SECONDS", 0.0)
     settings, told, gauge = limited(db=0), [], Gauge()
@@ -118,7 +118,7 @@ PLANTED = [
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=range(len(PLANTED)))
-def test_a_limit_that_cannot_be_read_is_told_and_nothing_hangs(planted: bytes) -> None:
+def test_an_unreadable_limit_is_reported_and_nothing_hangs(planted: bytes) -> None:
     settings = limited(other=1)
     open_store(settings.store).put("limits/tag-db.json", planted)
 
@@ -146,14 +146,14 @@ def test_a_limit_that_cannot_be_read_is_told_and_nothing_hangs(planted: bytes) -
 
 @pytest.mark.parametrize("starts", ["0", "-1", "1e400", "NaN", "true", '"1"'])
 @pytest.mark.parametrize("seconds", ["1", "0", "-1", "1e400", "NaN", '"1"', "1e-300"])
-def test_a_rate_that_makes_no_sense_is_told(starts: str, seconds: str) -> None:
+def test_an_invalid_rate_is_reported(starts: str, seconds: str) -> None:
     store = MemoryStore()
     store.put("limits/rate-api.json", f'{{"starts": {starts}, "seconds": {seconds}}}'.encode())
     with pytest.raises(StoreError, match="rate of a tag cannot be read"):
         read_rates(store)
 
 
-def test_what_has_no_limited_tag_is_not_held_up() -> None:
+def test_tasks_without_a_limited_tag_are_not_delayed() -> None:
     released = threading.Event()
 
     @task(tags=["db"])
@@ -173,7 +173,7 @@ def test_what_has_no_limited_tag_is_not_held_up() -> None:
     assert mixed.run_with({}, settings=limited(db=1)).result() == [1, 2, 3, 4]
 
 
-def test_a_task_with_two_limited_tags_waits_for_both_and_nobody_hangs() -> None:
+def test_a_task_with_two_limited_tags_waits_for_both_without_deadlock() -> None:
     both, one = Gauge(), Gauge()
 
     @task(tags=["db", "api"])
@@ -197,7 +197,7 @@ def test_a_task_with_two_limited_tags_waits_for_both_and_nobody_hangs() -> None:
 
 
 @pytest.mark.slow
-def test_a_delay_before_a_retry_holds_no_slot() -> None:
+def test_the_delay_before_a_retry_holds_no_permit() -> None:
     went = threading.Event()
 
     @task(tags=["db"], retries=1, retry_delay_seconds=1.5)
@@ -218,7 +218,7 @@ def test_a_delay_before_a_retry_holds_no_slot() -> None:
     assert two.run_with({}, settings=limited(db=1)).result() == ["done", "other"]
 
 
-def test_the_log_says_for_which_limit_a_call_waits() -> None:
+def test_the_log_names_the_limit_that_a_call_waits_for() -> None:
     told: list[events.Event] = []
 
     @task(tags=["db"])
@@ -239,7 +239,7 @@ def test_the_log_says_for_which_limit_a_call_waits() -> None:
 
 @pytest.mark.slow
 @pytest.mark.needs("distributed")
-def test_what_follows_a_plain_task_on_a_cluster_needs_its_slot_too(tmp_path: Path) -> None:
+def test_a_limited_task_that_follows_another_on_a_cluster_needs_its_permit(tmp_path: Path) -> None:
     store = str(tmp_path / "store")
     set_limit(LocalStore(store), "db", 1)
     marks = tmp_path / "marks"
@@ -280,7 +280,7 @@ def scene(tmp_path: Path, own_redis: RedisServer) -> Iterator[Scene]:
 
 @pytest.mark.slow
 @pytest.mark.needs("redis")
-def test_a_limit_holds_for_several_drivers_together(scene: Scene) -> None:
+def test_a_limit_applies_to_several_drivers_together(scene: Scene) -> None:
     drivers = [scene.driver(30, SHARED_SECONDS="0.02") for _ in range(3)]
     for driver in drivers:
         driver.go()
@@ -291,7 +291,7 @@ def test_a_limit_holds_for_several_drivers_together(scene: Scene) -> None:
 
 @pytest.mark.slow
 @pytest.mark.needs("redis")
-def test_slots_of_a_killed_driver_come_back_within_its_lease(scene: Scene, tmp_path: Path) -> None:
+def test_permits_of_a_killed_driver_come_back_within_its_lease(scene: Scene, tmp_path: Path) -> None:
     victim, heir = scene.driver(3, SHARED_SECONDS="600"), scene.driver(3)
     victim.go()
     limit = time.monotonic() + 30
@@ -299,7 +299,7 @@ def test_slots_of_a_killed_driver_come_back_within_its_lease(scene: Scene, tmp_p
         assert time.monotonic() < limit
         time.sleep(0.01)
     heir.go()
-    time.sleep(0.5)  # so that it waits when they come back
+    time.sleep(0.5)  # so that it is waiting when they come back
     killed = time.monotonic()
     victim.popen.send_signal(signal.SIGKILL)
     assert len(heir.answer()["result"]) == 3

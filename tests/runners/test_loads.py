@@ -1,4 +1,4 @@
-"""Stored values are read once in a process, and every consumer has its own."""
+"""Stored values are read once in a process, and every consumer gets its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstock.worker.value_cache import ValueCache
 
 
 class Own:
-    """Of a type whose copying nobody knows."""
+    """A type that nobody knows how to copy."""
 
     def __init__(self) -> None:
         self.items = [1]
@@ -31,7 +31,7 @@ def counting(make: Any) -> tuple[Any, list[int]]:
 @pytest.mark.parametrize(
     "make", [lambda: [1, [2]], Own, lambda: bytearray(b"xy")], ids=["list", "own class", "pickled"]
 )
-def test_a_value_is_read_once_and_each_consumer_gets_another(make: Any) -> None:
+def test_a_value_is_read_once_and_each_consumer_gets_a_copy(make: Any) -> None:
     load, reads = counting(make)
     cache = ValueCache()
     values = [cache.get("k", 10, load, shared=True) for _ in range(3)]
@@ -40,7 +40,7 @@ def test_a_value_is_read_once_and_each_consumer_gets_another(make: Any) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: [1], Own], ids=["list", "own class"])
-def test_what_the_first_consumer_does_to_it_no_other_sees(make: Any) -> None:
+def test_no_consumer_sees_changes_made_by_another(make: Any) -> None:
     load, reads = counting(make)
     cache = ValueCache()
     first = cache.get("k", 10, load, shared=True)
@@ -50,7 +50,7 @@ def test_what_the_first_consumer_does_to_it_no_other_sees(make: Any) -> None:
     assert len(reads) == 1
 
 
-def test_what_one_call_alone_needs_is_not_kept() -> None:
+def test_a_value_that_only_one_call_needs_is_not_kept() -> None:
     load, reads = counting(list)
     cache = ValueCache()
     for _ in range(2):
@@ -58,7 +58,7 @@ def test_what_one_call_alone_needs_is_not_kept() -> None:
     assert len(reads) == 2
 
 
-def test_the_last_consumer_uses_what_was_kept_for_the_others() -> None:
+def test_the_last_consumer_gets_the_original() -> None:
     load, reads = counting(list)
     cache = ValueCache()
     cache.get("k", 10, load, shared=True)
@@ -66,7 +66,7 @@ def test_the_last_consumer_uses_what_was_kept_for_the_others() -> None:
     assert len(reads) == 1
 
 
-def test_threads_that_ask_at_the_same_time_read_it_once() -> None:
+def test_threads_that_need_a_value_at_the_same_time_read_it_once() -> None:
     cache, entered, go = ValueCache(), threading.Event(), threading.Event()
     reads: list[int] = []
 
@@ -90,7 +90,7 @@ def test_threads_that_ask_at_the_same_time_read_it_once() -> None:
     assert len(reads) == 1
 
 
-def test_a_failed_read_fails_those_that_waited_and_is_tried_again_by_the_next() -> None:
+def test_a_failed_read_fails_those_that_waited_and_the_next_one_tries_again() -> None:
     cache = ValueCache()
 
     def damaged() -> Any:
@@ -112,7 +112,7 @@ def test_an_interrupted_reader_does_not_interrupt_others() -> None:
     assert cache.get("k", 10, lambda: [2], shared=True) == [2]
 
 
-def test_what_is_kept_is_bounded_and_the_longest_unused_goes_first() -> None:
+def test_the_cache_is_bounded_and_drops_the_least_recently_used_value() -> None:
     cache = ValueCache(most=100)
     found = {name: counting(list) for name in "abc"}
     for name in "abab":
@@ -123,7 +123,7 @@ def test_what_is_kept_is_bounded_and_the_longest_unused_goes_first() -> None:
     assert {name: len(reads) for name, (_, reads) in found.items()} == {"a": 2, "b": 1, "c": 1}
 
 
-def test_what_is_too_large_is_read_by_each() -> None:
+def test_a_value_that_is_too_large_is_read_by_each_consumer() -> None:
     load, reads = counting(list)
     cache = ValueCache(most=100)
     for _ in range(2):
@@ -131,7 +131,7 @@ def test_what_is_too_large_is_read_by_each() -> None:
     assert len(reads) == 2
 
 
-def test_everything_goes_when_nobody_asks_any_more() -> None:
+def test_everything_is_dropped_when_no_consumer_is_left() -> None:
     load, _ = counting(list)
     cache = ValueCache(idle_seconds=0.01)
     cache.get("k", 10, load, shared=True)

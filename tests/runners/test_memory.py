@@ -1,4 +1,4 @@
-"""The driver does not grow with results that it does not ask for, and little with nodes."""
+"""The driver does not grow with results that it does not fetch, and only little with nodes."""
 
 from __future__ import annotations
 

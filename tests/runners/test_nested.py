@@ -1,4 +1,4 @@
-"""Calls inside of calls: what only shows with several runs, or in a program of its own."""
+"""Calls inside calls: what only shows with several runs, or in a separate program."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_runs_that_need_each_others_queued_calls_all_end(workers: int) -> None:
     assert values == {0: [144, 89, 55, 2], 1: [233, 55, 5], 2: [34, 233, 3], 3: [377, 21, 144]}
 
 
-def test_a_run_that_waits_for_a_nested_result_goes_on_when_it_is_published() -> None:
+def test_a_run_that_waits_for_a_nested_result_continues_when_it_is_published() -> None:
     locks = MemoryLockManager()
     policy = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=locks)
     asked, may_end = threading.Event(), threading.Event()
@@ -73,7 +73,7 @@ def test_a_run_that_waits_for_a_nested_result_goes_on_when_it_is_published() -> 
 
     @flow(runner=ThreadRunner(1))
     def first() -> Any:
-        return outer(1), inner(1)  # the lock of inner(1) is held all the time that outer runs
+        return outer(1), inner(1)  # the lock of inner(1) is held as long as outer runs
 
     running = threading.Thread(target=first, daemon=True)
     running.start()
@@ -85,7 +85,7 @@ def test_a_run_that_waits_for_a_nested_result_goes_on_when_it_is_published() -> 
     assert RAN == [1]
 
 
-def test_a_worker_that_is_lent_out_comes_back() -> None:
+def test_a_lent_worker_comes_back() -> None:
     locks = MemoryLockManager()
     policy = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=locks)
     began, may_end = threading.Event(), threading.Event()
@@ -135,7 +135,7 @@ def test_a_worker_that_is_lent_out_comes_back() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", ["threads", "processes"])
-def test_a_program_calls_its_tasks_inside_of_tasks(runner: str, tmp_path: Path) -> None:
+def test_a_program_can_call_its_tasks_inside_tasks(runner: str, tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(
         textwrap.dedent(
@@ -178,17 +178,17 @@ def test_a_program_calls_its_tasks_inside_of_tasks(runner: str, tmp_path: Path) 
         assert times or "inner" not in done.stderr
 
 
-def test_closing_waits_for_a_worker_process_that_is_not_needed_any_more(
+def test_closing_waits_for_a_worker_process_that_is_no_longer_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was lent out came back while its place had been filled: one worker leaves as the run ends."""
+    """A lent worker came back after its place had been filled, so one worker leaves as the run ends."""
     leaving, go_on = threading.Event(), threading.Event()
     steps: list[str] = []
     engine: Any = ProcessRunner(1).open(WorkerContext(FlowRunInfo(), str(tmp_path)), lambda _: None)
     before = engine._dismiss
 
     def run(*_: Any) -> list[Any]:
-        engine._limit = 0  # the call that waited is back
+        engine._limit = 0  # the waiting call is back
         return []
 
     def dismiss(seat: Any) -> str:
@@ -203,7 +203,7 @@ def test_closing_waits_for_a_worker_process_that_is_not_needed_any_more(
     assert leaving.wait(60)
     closing = threading.Thread(target=lambda: (engine.close(), steps.append("closed")))
     closing.start()
-    closing.join(0.2)  # long enough for one that does not wait
+    closing.join(0.2)  # long enough for a worker that does not wait
     go_on.set()
     closing.join(60)
     assert steps == ["gone", "closed"]

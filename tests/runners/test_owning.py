@@ -1,4 +1,4 @@
-"""Chains of cached nodes travel in bundles, and still no key is computed twice in a run."""
+"""Chains of cached nodes are bundled, and still no key is computed twice in a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from penstock.runners import ThreadRunner
 
 
 def run(function: Any, store: Path, workers: int = 2, **more: Any) -> tuple[Run[Any], list[int]]:
-    """The run of a flow function and the sizes of its bundles of several nodes."""
+    """Return the run of a flow function and the sizes of its bundles with several nodes."""
     seen: list[Event] = []
     bound = flow(function).with_options(runner=ThreadRunner(workers))
     settings = load_settings(overrides={"store": str(store), **more})
@@ -27,7 +27,7 @@ def run(function: Any, store: Path, workers: int = 2, **more: Any) -> tuple[Run[
 
 
 class Links:
-    """A cached task `link(x, most)`: x + 1, `most` at most; it counts how often it ran with which input."""
+    """A cached task `link(x, most)` that returns x + 1, at most `most`, and counts its executions by input."""
 
     def __init__(self) -> None:
         self.ran: Counter[tuple[int, int]] = Counter()
@@ -47,23 +47,23 @@ class Links:
         return x
 
 
-def test_a_chain_of_cached_nodes_travels_together(tmp_path: Path) -> None:
+def test_a_chain_of_cached_nodes_is_bundled(tmp_path: Path) -> None:
     links = Links()
     done, sizes = run(lambda: links.chain(0, 100, 1000), tmp_path, isolation="read_committed")
     assert done.result() == 100
     assert done.counts["executed"] == 100
-    assert max(sizes) >= 10  # as many as are taken for granted while nobody knows how long a link takes
+    assert max(sizes) >= 10  # as many as are assumed to fit until the duration of a link is known
     assert set(links.ran.values()) == {1}
 
 
-def test_links_that_are_known_to_be_short_travel_together_behind_a_locked_one(tmp_path: Path) -> None:
+def test_links_known_to_be_short_are_bundled_behind_a_locked_one(tmp_path: Path) -> None:
     links = Links()
     done, sizes = run(lambda: links.chain(0, 100, 1000), tmp_path, bundle_seconds=60)
     assert done.counts["executed"] == 100
     assert max(sizes) == 99  # all but the first, by which they are timed
 
 
-def test_each_link_is_a_hit_of_its_own_afterwards(tmp_path: Path) -> None:
+def test_each_link_of_a_bundle_is_a_hit_later(tmp_path: Path) -> None:
     links = Links()
     run(lambda: links.chain(0, 30, 1000), tmp_path)
     done, _ = run(lambda: [links.link(n, 1000) for n in range(30)], tmp_path)
@@ -71,7 +71,7 @@ def test_each_link_is_a_hit_of_its_own_afterwards(tmp_path: Path) -> None:
     assert done.counts["executed"] == 0
 
 
-def test_links_whose_values_come_out_equal_run_once_in_a_bundle(tmp_path: Path) -> None:
+def test_links_with_equal_values_run_once_in_a_bundle(tmp_path: Path) -> None:
     links = Links()
     done, _ = run(lambda: links.chain(0, 50, 3), tmp_path)
     assert done.result() == 3
@@ -79,7 +79,7 @@ def test_links_whose_values_come_out_equal_run_once_in_a_bundle(tmp_path: Path) 
     assert done.counts["executed"] == 4
 
 
-def test_chains_that_come_to_equal_values_compute_each_key_once(tmp_path: Path) -> None:
+def test_chains_that_reach_equal_values_compute_each_key_once(tmp_path: Path) -> None:
     links = Links()
     done, _ = run(lambda: [links.chain(n, 12, 9) for n in range(6)], tmp_path, workers=4)
     assert done.result() == [9] * 6
@@ -108,7 +108,7 @@ def test_no_graph_computes_a_key_twice(seed: int, tmp_path: Path) -> None:
     assert set(links.ran.values()) == {1}
 
 
-def test_a_call_that_is_traced_while_a_chain_is_under_way_does_not_compute_its_keys_again(tmp_path: Path) -> None:
+def test_a_call_traced_while_a_chain_runs_does_not_compute_its_keys_again(tmp_path: Path) -> None:
     ran: Counter[int] = Counter()
     reached, go = threading.Event(), threading.Event()
 
@@ -128,7 +128,7 @@ def test_a_call_that_is_traced_while_a_chain_is_under_way_does_not_compute_its_k
         end = link.submit(link.submit(link.submit(0)))
         watcher = threading.Thread(target=end.wait)
         watcher.start()
-        assert reached.wait(30)  # the second link is running, and nobody but its worker knows its key
+        assert reached.wait(30)  # the second link is running, and only its worker knows its key
         again = link.submit(1)
         assert plain(1) == 1  # its value is there, so the call before it was decided as well
         go.set()
@@ -140,7 +140,7 @@ def test_a_call_that_is_traced_while_a_chain_is_under_way_does_not_compute_its_k
     assert ran == {0: 1, 1: 1, 2: 1}
 
 
-def test_a_link_that_is_retried_runs_no_link_before_it_again(tmp_path: Path) -> None:
+def test_retrying_a_link_of_a_cached_chain_reruns_no_earlier_link(tmp_path: Path) -> None:
     tries: Counter[int] = Counter()
 
     @task(cache_policy=INPUTS, retries=1)
@@ -161,11 +161,11 @@ def test_a_link_that_is_retried_runs_no_link_before_it_again(tmp_path: Path) -> 
     assert tries == {n: 2 if n == 20 else 1 for n in range(41)}
 
 
-# -- one question after the other
+# -- one decision at a time -----
 
 
 class Scene:
-    """Node 1 of a cached task, before node 2 of the same one; nothing is known of either yet."""
+    """Node 1 of a cached task, before node 2 of the same task; nothing is known about either yet."""
 
     def __init__(self) -> None:
         self.entry = SimpleNamespace(refresh=False, task=SimpleNamespace(identity="t"))
@@ -191,24 +191,24 @@ class Scene:
         return SimpleNamespace(number=1, calls=[SimpleNamespace(node=1, claims=True)])
 
 
-def test_a_node_of_which_nothing_is_known_joins() -> None:
+def test_a_node_without_a_known_key_joins() -> None:
     assert Scene().may_join()
 
 
 @pytest.mark.parametrize(("what", "value"), [("key", "k"), ("seen", 1)])
-def test_a_node_whose_key_is_known_or_that_was_looked_at_does_not_join(what: str, value: Any) -> None:
+def test_a_node_with_a_known_key_or_a_lookup_does_not_join(what: str, value: Any) -> None:
     scene = Scene()
     setattr(scene.progress[1], what, value)
     assert not scene.may_join()
 
 
-def test_a_node_that_is_refreshed_does_not_join() -> None:
+def test_a_refreshed_node_does_not_join() -> None:
     scene = Scene()
     scene.entry.refresh = True
     assert not scene.may_join()
 
 
-def test_a_task_of_a_bundle_under_way_is_owned_by_no_other_until_that_ends() -> None:
+def test_a_task_is_owned_by_a_bundle_until_it_ends() -> None:
     scene = Scene()
     scene.fusion.began(scene.bundle())
     assert not scene.may_join()
@@ -219,10 +219,10 @@ def test_a_task_of_a_bundle_under_way_is_owned_by_no_other_until_that_ends() -> 
     assert not scene.fusion.must_wait(2)
 
 
-def test_a_task_that_could_not_be_owned_is_looked_at_again_when_fewer_nodes_are_left() -> None:
+def test_a_task_that_could_not_be_owned_is_checked_again_when_fewer_nodes_are_left() -> None:
     scene = Scene()
-    assert not scene.may_join(2)  # the other node is not behind it
-    scene.scheduler.dependents = lambda id: (1,) if id == 2 else ()  # would be found, if it were looked at
+    assert not scene.may_join(2)  # the other node does not depend on it
+    scene.scheduler.dependents = lambda id: (1,) if id == 2 else ()  # would be found if it were checked
     assert not scene.may_join(2)
     scene.unfinished = 1
     assert scene.may_join(2)

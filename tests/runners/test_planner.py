@@ -1,4 +1,4 @@
-"""The planner's promises, with scripted answers instead of a store."""
+"""The planner, with scripted answers instead of a store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from penstock.graph.tracing import FlowFrame, Trace
 
 
 class NoValues:
-    """Behind a trace in which nobody asks for values."""
+    """The value source of a trace in which nobody requests values."""
 
     def value(self, node: int, timeout: float | None) -> Any:
         raise AssertionError("nobody should ask for a value")
@@ -53,7 +53,7 @@ def definition(name: str, *, cached: bool = True, refresh: bool = False) -> Task
 
 @dataclass
 class Entry:
-    """A recipe entry: what a recipe came to when it was last followed."""
+    """A recipe entry: the key and digest that a recipe had when it was last computed."""
 
     key: str
     digest: str
@@ -64,15 +64,15 @@ class Entry:
 
 @dataclass
 class Library:
-    """A result store of digests. What is expired is there and cannot be used."""
+    """A result store of digests. Expired results exist but cannot be used."""
 
     records: dict[str, str] = field(default_factory=dict)
     recipes: dict[str, Entry] = field(default_factory=dict)
     expired: set[str] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
-    """Tasks about which the store does not answer."""
+    """Tasks for which the store does not answer."""
     rounds: list[int] = field(default_factory=list)
-    """How many were asked for in each round."""
+    """The number of lookups in each round."""
     asked: list[int] = field(default_factory=list)
 
     def usable(self, key: str) -> str | None:
@@ -111,7 +111,7 @@ class Bench:
     """A graph, its planner, and a model of what a driver does with the plan."""
 
     def __init__(self, library: Library | None = None, *, expiring: bool = True) -> None:
-        """Without `expiring`, entries do not know what they were made from, which is a lot in a long chain."""
+        """Create a bench. Without `expiring`, entries do not know their inputs, which are many in a long chain."""
         self.library = library or Library()
         self.expiring = expiring
         self.trace = new_trace()
@@ -121,7 +121,7 @@ class Bench:
         self.keys: dict[int, frozenset[str]] = {}
         self.plans = 0
         self.decided: dict[int, int] = {}
-        """In which plan each node was decided."""
+        """The plan in which each node was decided."""
 
     @property
     def graph(self) -> Graph:
@@ -133,7 +133,7 @@ class Bench:
         return self.trace.call(made, (futures, n), {})._node
 
     def plan(self, *targets: int) -> dict[int, str]:
-        """Decide the targets; the status of every node."""
+        """Decide the targets, and return the status of every node."""
         self.library.rounds.clear()
         self.library.asked.clear()
         self._decide(targets)
@@ -143,7 +143,7 @@ class Bench:
         self.library.drive(self.planner, targets)
         self.plans += 1
         for id in self.planner.fresh:
-            # A hit that is taken back was decided before: what a driver then does is in tests/regressions.
+            # A withdrawn hit was decided before; what a driver then does is tested in tests/regressions.
             self.decided.setdefault(id, self.plans)
 
     def statuses(self) -> dict[int, str]:
@@ -151,13 +151,13 @@ class Bench:
         return {node.id: str(steps[node.id].status) if node.id in steps else "pruned" for node in self.graph}
 
     def run(self, run_task: Any, *, at_most: int | None = None) -> None:
-        """Execute what the plan says, as a driver does: by cache key first, the function only if that is a miss."""
+        """Execute the plan as a driver does: look the cache key up first, and run the function only on a miss."""
         waiting = sorted(self.planner.steps)
         while waiting:
             lacking: list[int] = []
             for id in waiting:
                 self._advance(id, run_task, at_most, lacking)
-            # Inputs that no look-up was needed for are, now that one that was to be a hit runs after all.
+            # Inputs that needed no lookup do, now that a node that was to be a hit runs after all.
             self._decide(lacking)
             waiting = sorted(self.planner.steps) if lacking else []
 
@@ -177,7 +177,7 @@ class Bench:
     def _execute(self, node: Node, run_task: Any) -> None:
         key = self.planner.content_key(node) if node.cached else None
         if node.cached and key is None:
-            # A plain input's digest is known only where its value is: the worker computes the key.
+            # The digest of an uncached input is known only where its value is, so the worker computes the key.
             template = node.entry.template
             assert template is not None
             key = template.cache_key(node.arguments, lambda ref: self.values[ref.node])
@@ -205,12 +205,12 @@ class Bench:
 
 
 def pure(node: Node, inputs: tuple[str, ...]) -> str:
-    """A task whose value depends on nothing but its inputs."""
+    """Return the digest of a task whose value depends only on its inputs."""
     return digest((node.name, node.arguments["n"], list(inputs)))
 
 
 def warm(build: Any) -> Library:
-    """The library after this graph was run once."""
+    """Return the library after this graph was run once."""
     bench = Bench()
     bench.plan(*build(bench))
     bench.run(pure)
@@ -224,7 +224,7 @@ def chain(bench: Bench, length: int = 5) -> list[int]:
     return [node]
 
 
-# -- pruning and the number of look-ups -------------------------------------------------------------------------------
+# -- pruning and the number of lookups --------------------------------------------------------------------------------
 
 
 def test_a_cold_graph_runs_every_node() -> None:
@@ -232,13 +232,13 @@ def test_a_cold_graph_runs_every_node() -> None:
     assert set(bench.plan(*chain(bench)).values()) == {"miss"}
 
 
-def test_a_warm_graph_costs_one_look_up_per_target() -> None:
+def test_a_warm_graph_costs_one_lookup_per_target() -> None:
     bench = Bench(warm(chain))
     assert bench.plan(*chain(bench)) == {0: "pruned", 1: "pruned", 2: "pruned", 3: "pruned", 4: "hit"}
     assert bench.library.asked == [4]
 
 
-def test_what_lies_upstream_of_a_hit_is_pruned_and_only_that() -> None:
+def test_exactly_what_is_upstream_of_a_hit_is_pruned() -> None:
     def build(bench: Bench) -> list[int]:
         return [bench.call("t2", bench.call("t1", bench.call("t0")))]
 
@@ -250,7 +250,7 @@ def test_what_lies_upstream_of_a_hit_is_pruned_and_only_that() -> None:
 
 
 @pytest.mark.parametrize("lost", range(8))
-def test_two_rounds_of_look_ups_suffice_for_any_graph_with_unchanged_values(lost: int) -> None:
+def test_two_rounds_of_lookups_suffice_for_any_graph_with_unchanged_values(lost: int) -> None:
     def build(bench: Bench) -> list[int]:
         layer = [bench.call("a", n=n) for n in range(4)]
         for name in ("b", "c", "d"):
@@ -262,20 +262,20 @@ def test_two_rounds_of_look_ups_suffice_for_any_graph_with_unchanged_values(lost
     for entry in list(bench.library.recipes.values())[lost::8]:
         bench.library.records.pop(entry.key, None)
     bench.plan(*targets)
-    assert len(bench.library.rounds) <= 2 + 4  # a wavefront more for each layer that holds a node to be made again
+    assert len(bench.library.rounds) <= 2 + 4  # one more wave for each layer with a node to recompute
     cold = Bench()
     cold.plan(*build(cold))
     assert len(cold.library.rounds) <= 2
 
 
-def test_a_node_is_looked_up_once_however_many_need_it() -> None:
+def test_a_node_is_looked_up_once_for_all_its_consumers() -> None:
     bench = Bench()
     top = bench.call("top")
     bench.plan(*[bench.call("below", top, n=n) for n in range(10)])
     assert len(bench.library.asked) == len(set(bench.library.asked)) == 11
 
 
-def test_a_target_without_a_policy_runs_in_any_case() -> None:
+def test_a_target_without_a_policy_always_runs() -> None:
     bench = Bench()
     plain = bench.call(definition("plain", cached=False))
     assert bench.plan(plain) == {0: "bypass"}
@@ -292,22 +292,22 @@ def diamond(bench: Bench) -> list[int]:
 
 
 def forget(bench: Bench, name: str) -> None:
-    """Take a task's record away, as an operator would."""
+    """Remove a task's record, as an operator does."""
     node = next(node for node in bench.graph if node.name == name)
     key = node.cache_key or bench.library.recipes[node.recipe_key or ""].key
     del bench.library.records[key]
 
 
-def test_a_hit_does_not_stand_where_something_upstream_runs_again() -> None:
+def test_a_hit_is_withdrawn_if_something_upstream_runs_again() -> None:
     bench = Bench(warm(diamond))
     targets = diamond(bench)
     for name in ("left end", "left", "top"):
         forget(bench, name)
     statuses = bench.plan(*targets)
-    # The right side could have a result of an older `top`: it waits for what `top` is now.
+    # The right side could have a result of an older `top`, so it waits for the new value of `top`.
     assert statuses == {0: "miss", 1: "miss", 2: "miss", 3: "miss", 4: "miss"}
     bench.run(pure)
-    assert sorted(bench.executed) == [0, 1, 3]  # and it is what it was, so the right side was a hit after all
+    assert sorted(bench.executed) == [0, 1, 3]  # the value is the same, so the right side was a hit after all
 
 
 def test_a_changed_upstream_is_not_mixed_with_results_of_its_older_value() -> None:
@@ -320,7 +320,7 @@ def test_a_changed_upstream_is_not_mixed_with_results_of_its_older_value() -> No
     assert sorted(bench.executed) == [0, 1, 2, 3, 4]
 
 
-def test_a_hit_does_not_stand_where_its_input_has_another_digest_now() -> None:
+def test_a_hit_is_withdrawn_if_its_input_now_has_another_digest() -> None:
     def build(bench: Bench) -> list[int]:
         return [bench.call("below", bench.call("top"))]
 
@@ -328,11 +328,11 @@ def test_a_hit_does_not_stand_where_its_input_has_another_digest_now() -> None:
     targets = build(bench)
     key = bench.graph[0].cache_key or ""
     bench.library.records[key] = digest("refreshed by somebody else")
-    # Nobody looks at a pruned input; but as soon as it is in the plan its value counts.
+    # Nobody looks a pruned input up, but once it is in the plan its value counts.
     assert bench.plan(*targets, 0) == {0: "hit", 1: "miss"}
 
 
-def test_two_hits_that_state_different_values_of_one_input_do_not_both_stand() -> None:
+def test_two_hits_that_state_different_values_of_one_input_are_not_both_kept() -> None:
     def build(other: Bench) -> list[int]:
         top = other.call("top")
         return [other.call("left", top), other.call("right", top)]
@@ -344,12 +344,12 @@ def test_two_hits_that_state_different_values_of_one_input_do_not_both_stand() -
     entry.inputs = (old,)
     statuses = bench.plan(*targets)
     assert statuses[2] == "hit"
-    assert statuses[1] == "hit"  # decided by its cache key, which is that of the value that `top` has
+    assert statuses[1] == "hit"  # decided by its cache key, made from the value that `top` has
     assert bench.planner.steps[1].digest == bench.library.records[bench.planner.content_key(bench.graph[1]) or ""]
     assert 0 in bench.library.asked
 
 
-def test_an_upstream_without_a_key_leaves_its_consumers_to_their_values() -> None:
+def test_consumers_of_an_uncached_node_are_decided_by_its_value() -> None:
     bench = Bench()
     plain = bench.call(definition("plain", cached=False))
     below = bench.call("below", plain)
@@ -370,17 +370,17 @@ def test_an_expired_upstream_expires_what_was_made_from_it() -> None:
 # -- early cutoff, refresh, unknown, revive ---------------------------------------------------------------------------
 
 
-def test_nothing_below_runs_where_a_value_comes_out_unchanged() -> None:
+def test_nothing_downstream_of_an_unchanged_value_runs() -> None:
     bench = Bench(warm(chain))
     targets = chain(bench)
     for name in ("t4", "t0"):
         forget(bench, name)
     bench.plan(*targets)
     bench.run(pure)
-    assert bench.executed == [4]  # t3 is a hit, so nobody asked for t0
+    assert bench.executed == [4]  # t3 is a hit, so t0 is not needed
 
 
-def test_a_node_to_be_refreshed_runs_and_is_a_target() -> None:
+def test_a_refreshed_node_runs_and_is_a_target() -> None:
     bench = Bench(warm(chain))
     bench.call(definition("t0", refresh=True))
     node = 0
@@ -394,7 +394,7 @@ def test_a_node_to_be_refreshed_runs_and_is_a_target() -> None:
     assert bench.library.asked.count(0) == 0
 
 
-def test_a_refreshed_value_that_changed_runs_what_is_below() -> None:
+def test_a_refreshed_value_that_changed_runs_its_consumers() -> None:
     bench = Bench(warm(chain))
     bench.call(definition("t0", refresh=True))
     bench.plan(bench.call("t1", 0), 0)
@@ -402,7 +402,7 @@ def test_a_refreshed_value_that_changed_runs_what_is_below() -> None:
     assert bench.executed == [0, 1]
 
 
-def test_no_answer_is_neither_a_hit_nor_a_miss() -> None:
+def test_a_missing_answer_is_neither_a_hit_nor_a_miss() -> None:
     bench = Bench(warm(chain))
     targets = chain(bench)
     bench.library.silent.add("t4")
@@ -411,7 +411,7 @@ def test_no_answer_is_neither_a_hit_nor_a_miss() -> None:
     assert bench.planner.steps[4].runs
 
 
-def test_a_revived_node_is_planned_again_with_what_was_pruned_above_it() -> None:
+def test_a_revived_node_is_planned_again_with_what_was_pruned_upstream() -> None:
     bench = Bench(warm(chain))
     targets = chain(bench)
     bench.plan(*targets)
@@ -424,7 +424,7 @@ def test_a_revived_node_is_planned_again_with_what_was_pruned_above_it() -> None
 # -- growth at sync points --------------------------------------------------------------------------------------------
 
 
-def test_a_graph_that_grows_is_planned_further_without_asking_again() -> None:
+def test_a_growing_graph_is_planned_without_repeated_lookups() -> None:
     bench = Bench()
     first = bench.call("first")
     bench.plan(first)
@@ -436,7 +436,7 @@ def test_a_graph_that_grows_is_planned_further_without_asking_again() -> None:
     assert bench.executed == [0, 1]
 
 
-def test_what_grows_below_a_node_that_ran_is_decided_by_its_value_at_once() -> None:
+def test_a_node_added_below_one_that_ran_is_decided_by_its_value_at_once() -> None:
     library = warm(lambda b: [b.call("second", b.call("first"))])
     bench = Bench(library)
     first = bench.call(definition("first", refresh=True))
@@ -445,7 +445,7 @@ def test_what_grows_below_a_node_that_ran_is_decided_by_its_value_at_once() -> N
     assert bench.plan(bench.call("second", first)) == {0: "miss", 1: "hit"}
 
 
-def test_what_grows_far_below_a_node_that_runs_again_is_not_a_hit_of_its_older_value() -> None:
+def test_a_node_added_far_below_one_that_runs_again_is_not_a_hit_of_its_older_value() -> None:
     bench = Bench(warm(chain))
     first = bench.call("t0")
     forget(bench, "t0")
@@ -458,7 +458,7 @@ def test_what_grows_far_below_a_node_that_runs_again_is_not_a_hit_of_its_older_v
     assert bench.executed == [0]
 
 
-def test_a_hundred_sync_points_in_a_chain_cost_one_look_up_each() -> None:
+def test_a_hundred_sync_points_in_a_chain_cost_one_lookup_each() -> None:
     bench = Bench()
     node, asked = bench.call("t0"), 0
     for number in range(1, 100):
@@ -490,7 +490,7 @@ def test_a_chain_of_100_000_nodes_is_planned_without_recursion() -> None:
 
 
 @pytest.mark.slow
-def test_a_warm_chain_of_100_000_nodes_is_one_look_up() -> None:
+def test_a_warm_chain_of_100_000_nodes_is_one_lookup() -> None:
     cold = build_chain(100_000)
     cold.plan(len(cold.graph) - 1)
     cold.run(pure)
@@ -515,14 +515,14 @@ def test_a_chain_of_20_000_nodes_below_one_that_runs_again_is_planned() -> None:
     assert again.executed == [0, 19_999]
 
 
-# -- any graph, any store, any luck -----------------------------------------------------------------------------------
+# -- any graph, any store, any randomness -----------------------------------------------------------------------------
 
 KINDS = ("pure", "pure", "pure", "coarse", "random", "plain", "refresh")
 
 
 @st.composite
 def graphs(draw: st.DrawFn) -> list[tuple[str, int, tuple[int, ...]]]:
-    """Nodes as (kind of task, constant, calls it takes results of)."""
+    """Generate nodes as (kind of task, constant, calls it takes results of)."""
     size = draw(st.integers(1, 10))
     return [
         (
@@ -535,12 +535,12 @@ def graphs(draw: st.DrawFn) -> list[tuple[str, int, tuple[int, ...]]]:
 
 
 class World:
-    """What tasks do: some are functions of their inputs, some forget them, some roll dice."""
+    """What tasks do: some are functions of their inputs, some ignore them, some are random."""
 
     def __init__(self) -> None:
         self.rolls = 0
         self.made: dict[str, set[tuple[str, ...]]] = {}
-        """By value, what it was made from each time."""
+        """By value: the inputs it was made from each time."""
 
     def __call__(self, node: Node, inputs: tuple[str, ...]) -> str:
         kind = node.name.partition(" ")[0]
@@ -564,9 +564,9 @@ def trace_segment(
 
 
 def check_consistent(bench: Bench, world: World) -> None:
-    """Every value that the run has was made from the values that its inputs have in this run.
+    """Check that every value of the run was made from the values of its inputs in this run.
 
-    As far as that was known when it was decided: at a sync point earlier decisions have been acted upon.
+    Only as far as that was known when it was decided: decisions before a sync point have already taken effect.
     """
     decided = bench.decided
     for id, value in bench.values.items():
@@ -588,7 +588,7 @@ def check_consistent(bench: Bench, world: World) -> None:
 @pytest.mark.slow
 @settings(max_examples=300)
 @given(spec=graphs(), data=st.data())
-def test_running_by_plan_gives_values_that_belong_together(spec: Any, data: st.DataObject) -> None:
+def test_running_the_plan_gives_values_that_belong_together(spec: Any, data: st.DataObject) -> None:
     world, library = World(), Library()
     for _ in range(data.draw(st.integers(1, 4), label="runs")):
         bench, ids, planned = Bench(library), [], 0
@@ -615,7 +615,7 @@ def test_running_by_plan_gives_values_that_belong_together(spec: Any, data: st.D
 
 
 @given(spec=graphs(), data=st.data())
-def test_running_by_plan_gives_what_running_everything_gives(spec: Any, data: st.DataObject) -> None:
+def test_running_the_plan_gives_the_same_as_running_everything(spec: Any, data: st.DataObject) -> None:
     spec = [("pure" if kind in ("random", "plain") else kind, constant, inputs) for kind, constant, inputs in spec]
     everything = Bench()
     ids: list[int] = []

@@ -51,12 +51,12 @@ def test_each_worker_process_is_prepared_once(make: Any, tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", RUNNERS)
-def test_calls_fail_where_a_worker_could_not_be_prepared(make: Any) -> None:
+def test_calls_fail_if_a_worker_could_not_be_prepared(make: Any) -> None:
     with pytest.raises(RunnerError, match="no licence"):
         make(broken)(flow(lambda: prepared(1)))()
 
 
 @pytest.mark.parametrize("make", [ProcessRunner, DaskRunner, RayRunner])
-def test_what_cannot_be_called_prepares_nothing(make: Any) -> None:
+def test_a_setup_that_is_not_callable_is_refused(make: Any) -> None:
     with pytest.raises(ConfigurationError, match="worker_setup"):
         make(worker_setup="my_package.setup").open(None, None)

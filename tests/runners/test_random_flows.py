@@ -1,4 +1,4 @@
-"""Random flows on threads against a model of what they come to, while stored bytes get lost under them."""
+"""Compare random flows on threads with a model of their values, while stored bytes get lost."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from penstock.tasks import Task, task
 RETRIES = 2
 SECONDS = 8.0
 FLOWS = 10
-"""So many are tried at least, however long that takes."""
+"""The minimum number of flows, however long they take."""
 PATIENCE = 60.0
 
 
 class Boom(Exception):
-    """What a task fails with."""
+    """The exception that tasks raise."""
 
 
-def come_to(inputs: list[Any], n: int, form: str) -> Any:
-    """The value of a call: a number, a list, or a text or list too long to be stored inside of a record."""
+def model_value(inputs: list[Any], n: int, form: str) -> Any:
+    """Return the value of a call: a number, a list, or a text or list too long to be stored in a record."""
     total = (sum(each if isinstance(each, int) else len(each) for each in inputs) + n) % 100_003
     long = 9000 + total % 7
     return {"number": total, "list": [total] * (total % 7), "long text": "y" * long, "long list": [total, "y" * long]}[
@@ -43,7 +43,7 @@ def body(inputs: list[Any], n: int, failures: int, form: str) -> Any:
     if task_run.run_count <= failures:
         raise Boom(n)
     time.sleep(random.random() * 0.003)
-    return come_to(inputs, n, form)
+    return model_value(inputs, n, form)
 
 
 def kind(name: str, **options: Any) -> Task[..., Any]:
@@ -58,15 +58,15 @@ KINDS = [
 
 
 def random_flow(rng: random.Random, store: Path) -> Callable[[], int]:
-    """A flow function that calls tasks, looks at some values in between, and checks all of them at its end.
+    """Return a flow function that calls tasks, reads some values in between, and checks all of them at its end.
 
-    It changes each list that it has looked at, which no other future and no task may notice.
+    It changes each list that it has read, which no other future and no task may notice.
     """
 
     def look(future: Any, expected: Any) -> None:
         found = future.result(raise_on_failure=False)
         if isinstance(found, list) and found[-1:] == ["spoilt"]:
-            found = found[:-1]  # by an earlier look at this very future
+            found = found[:-1]  # by an earlier change through this very future
             assert id(future) in spoilt
         good = isinstance(found, Exception) if expected is Boom else found == expected
         assert good, f"{future!r} came to {found!r:.200}, not {expected!r:.50}"
@@ -81,7 +81,7 @@ def random_flow(rng: random.Random, store: Path) -> Callable[[], int]:
         expected: list[Any] = []
         for number in range(rng.randint(1, 25)):
             needs = rng.sample(range(number), min(number, rng.randint(0, 3)))
-            # A hit has nothing to wait for, so whether a call fails with what it waits for depends on the store.
+            # A hit waits for nothing, so whether a call fails with its predecessor depends on the store.
             sound = [each for each in range(number) if expected[each] is not Boom]
             after = rng.sample(sound, min(len(sound), 1)) if rng.random() < 0.1 else []
             n, failures = rng.randint(0, 4), rng.choice([0] * 12 + [1, 2, 5])
@@ -90,7 +90,7 @@ def random_flow(rng: random.Random, store: Path) -> Callable[[], int]:
             inputs = [futures[each] for each in needs]
             futures.append(call(inputs, n, failures, form, wait_for=[futures[each] for each in after]))
             fails = failures > RETRIES or any(expected[each] is Boom for each in needs)
-            expected.append(Boom if fails else come_to([expected[each] for each in needs], n, form))
+            expected.append(Boom if fails else model_value([expected[each] for each in needs], n, form))
             chance = rng.random()
             if chance < 0.2:
                 each = rng.randrange(number + 1)
@@ -122,7 +122,7 @@ def run_within(function: Callable[[], int], store: Path) -> Run[Any]:
 
 
 @pytest.mark.slow
-def test_random_flows_come_to_what_a_model_says_whatever_gets_lost(tmp_path: Path) -> None:
+def test_random_flows_have_the_values_of_a_model_whatever_gets_lost(tmp_path: Path) -> None:
     first = random.SystemRandom().randrange(2**32)
     deadline = time.monotonic() + SECONDS
     count = 0
@@ -130,6 +130,6 @@ def test_random_flows_come_to_what_a_model_says_whatever_gets_lost(tmp_path: Pat
         seed = first + count
         print(f"seed {seed}, number {count} in one store")
         run = run_within(random_flow(random.Random(seed), tmp_path / "store"), tmp_path / "store")
-        # A failure that nobody handled fails the run, as it should; all the others were looked at.
+        # A failure that nobody handled fails the run, as it should; all other values were checked.
         assert run.state == "completed" or isinstance(run.error, Boom), (seed, run.error)
         count += 1

@@ -1,4 +1,4 @@
-"""Named rates: no more tasks with a tag begin in a period than are allowed, wherever they run."""
+"""Named rates: no more tasks with a tag start in a period than allowed, wherever they run."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def test_a_rate_is_a_number_of_starts_and_a_period(text: str, rate: Rate) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "10", "/s", "0/s", "10/0s", "-1/s", "10/fortnight", "1.5/s", "10/s/s"])
-def test_what_is_no_rate_is_refused(text: str) -> None:
+def test_an_invalid_rate_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not a rate"):
         parse_rate(text)
 
 
-def test_a_tag_may_have_a_limit_and_a_rate_and_loses_both() -> None:
+def test_a_tag_can_have_a_limit_and_a_rate_and_loses_both() -> None:
     store = MemoryStore()
     set_limit(store, "a/b", 3)
     set_rate(store, "a/b", Rate(5, 1.0))
@@ -61,7 +61,7 @@ def test_a_tag_may_have_a_limit_and_a_rate_and_loses_both() -> None:
         st.tuples(st.integers(0, 2), st.integers(1, 30), st.sampled_from([0.0, 0.1, 0.7, 5.0])), max_size=40
     ),
 )
-def test_drivers_together_never_begin_more_in_a_period_than_the_rate_says(
+def test_drivers_together_never_start_more_in_a_period_than_the_rate_allows(
     starts: int, steps: list[tuple[int, int, float]]
 ) -> None:
     store, clock, rate = MemoryStore(), FakeClock(), Rate(starts, 1.0)
@@ -74,12 +74,12 @@ def test_drivers_together_never_begin_more_in_a_period_than_the_rate_says(
 
 
 @given(starts=st.integers(1, 60))
-def test_all_of_a_period_s_starts_can_be_used(starts: int) -> None:
+def test_all_starts_of_a_period_can_be_used(starts: int) -> None:
     table = RateTable(MemoryStore(), FakeClock())
     assert sum(table.take("api", Rate(starts, 1.0), 1) for _ in range(starts + 5)) == starts
 
 
-def test_drivers_that_come_at_the_same_moment_share_a_period(tmp_path: Path) -> None:
+def test_concurrent_drivers_share_a_period(tmp_path: Path) -> None:
     store, clock, rate = LocalStore(tmp_path), FakeClock(), Rate(40, 1.0)
     together, taken = threading.Barrier(4), []
 
@@ -94,10 +94,10 @@ def test_drivers_that_come_at_the_same_moment_share_a_period(tmp_path: Path) -> 
     for thread in threads:
         thread.join()
     assert sum(taken) <= 40
-    assert sum(taken) >= 36  # all but what is left of the shares that somebody holds
+    assert sum(taken) >= 36  # all but the rest of the shares that others hold
 
 
-def test_a_start_that_was_given_back_is_used_by_the_next(tmp_path: Path) -> None:
+def test_a_returned_start_is_used_by_the_next_driver(tmp_path: Path) -> None:
     table = RateTable(MemoryStore(), FakeClock())
     assert table.take("api", Rate(1, 1.0), 1) == 1
     assert table.take("api", Rate(1, 1.0), 1) == 0
@@ -105,13 +105,13 @@ def test_a_start_that_was_given_back_is_used_by_the_next(tmp_path: Path) -> None
     assert table.take("api", Rate(1, 1.0), 1) == 1
 
 
-def test_a_rate_that_was_changed_holds_at_once() -> None:
+def test_a_changed_rate_applies_at_once() -> None:
     table = RateTable(MemoryStore(), FakeClock())
     assert table.take("api", Rate(100, 1.0), 1) == 1
     assert table.take("api", Rate(2, 1.0), 5) == 2
 
 
-def test_what_periods_long_over_have_left_is_removed() -> None:
+def test_records_of_past_periods_are_removed() -> None:
     store, clock = MemoryStore(), FakeClock()
     table = RateTable(store, clock)
     for _ in range(1_000):
@@ -120,13 +120,13 @@ def test_what_periods_long_over_have_left_is_removed() -> None:
     assert len(list(store.list("rates/"))) <= 300 + 60 + 2
 
 
-def test_periods_of_any_length_can_be_told_from_what_they_leave() -> None:
+def test_periods_of_any_length_have_distinct_records() -> None:
     store, clock = MemoryStore(), FakeClock()
     table = RateTable(store, clock)
     for rate in (parse_rate("1/0.000001s"), Rate(1, 1e9)):
         assert table.take("api", rate, 1) == 1
         clock.advance(1_000.0)
-        table.take("api", rate, 1)  # looks at what is there, and removes what is over
+        table.take("api", rate, 1)  # reads what is there, and removes what has ended
     assert [entry.name.rpartition("-")[2] for entry in store.list("rates/")].count("1e+09/0.json") == 1
 
 
@@ -134,7 +134,7 @@ def test_periods_of_any_length_can_be_told_from_what_they_leave() -> None:
 
 
 def limited(**rates: Rate) -> Settings:
-    """Settings with a store of its own, and these rates in it."""
+    """Settings with a separate store, and these rates in it."""
     name = str(time.monotonic_ns())
     for tag, rate in rates.items():
         set_rate(MemoryStore.named(name), tag, rate)
@@ -146,7 +146,7 @@ def call(n: int) -> int:
     return n
 
 
-def test_many_calls_that_wait_for_a_rate_ask_the_store_once_in_a_period() -> None:
+def test_many_calls_that_wait_for_a_rate_ask_the_store_once_per_period() -> None:
     settings = limited(api=Rate(50, 0.3))
     store = MemoryStore.named(settings.store.removeprefix("memory://"))
     listed: list[str] = []
@@ -163,17 +163,17 @@ def test_many_calls_that_wait_for_a_rate_ask_the_store_once_in_a_period() -> Non
         return call.map(list(range(200)))
 
     assert many.run_with({}, settings=settings).result() == list(range(200))
-    # Of each period once for each share it took, at most, and once to find none left.
+    # For each period, at most once per share taken, and once to find that none is left.
     assert all(count <= 17 for count in Counter(listed).values())
     assert len(listed) < 100
 
 
-def test_a_period_with_room_for_more_than_wait_lets_all_of_them_go() -> None:
+def test_a_period_with_room_for_all_that_wait_releases_all_of_them() -> None:
     @flow(runner=ThreadRunner(4))
     def some() -> list[int]:
         return call.map(list(range(6)))
 
-    # 4 begin, and in the next period 2 wait for 4 starts.
+    # 4 start, and in the next period 2 wait for 4 starts.
     assert some.run_with({}, settings=limited(api=Rate(4, 0.3))).result() == list(range(6))
 
 
@@ -187,7 +187,7 @@ def test_a_run_takes_as_many_periods_as_its_calls_need() -> None:
     assert time.time() // 0.3 - began // 0.3 >= 2
 
 
-def test_what_has_no_rate_is_not_held_up() -> None:
+def test_tasks_without_a_rate_are_not_delayed() -> None:
     done: list[str] = []
 
     @task
@@ -209,7 +209,7 @@ def test_what_has_no_rate_is_not_held_up() -> None:
     assert done in (["slow", "free", "slow"], ["free", "slow", "slow"])
 
 
-def test_who_waits_for_a_period_holds_no_slot_of_a_limit() -> None:
+def test_a_call_that_waits_for_a_period_holds_no_permit_of_a_limit() -> None:
     settings = limited(api=Rate(1, 0.5))
     set_limit(MemoryStore.named(settings.store.removeprefix("memory://")), "db", 1)
     done: list[str] = []
@@ -232,7 +232,7 @@ def test_who_waits_for_a_period_holds_no_slot_of_a_limit() -> None:
     assert done.index("db") <= 2
 
 
-def test_the_log_says_for_which_rate_a_call_waits() -> None:
+def test_the_log_names_the_rate_that_a_call_waits_for() -> None:
     told: list[events.Event] = []
 
     @flow(runner=ThreadRunner(2))

@@ -1,4 +1,4 @@
-"""RayRunner against the suite of all runners, and what is Ray's own. All on one Ray."""
+"""RayRunner: the conformance suite, and what is specific to Ray. All tests share one Ray."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ t: Any = tasks
 
 @pytest.fixture(scope="module", autouse=True)
 def own_ray(ray_environment: None) -> Iterator[None]:
-    """A Ray of this module's own, which stays from test to test."""
+    """A Ray for this module, shared by its tests."""
     with RayRunner(num_cpus=2):
         yield
 
@@ -112,7 +112,7 @@ class TestRayItself(RunnerBench):
         assert self.value(large) == [(size + n, True) for n in range(3)]
         assert max(answers) < 10_000
 
-    def test_each_consumer_may_write_to_its_array_and_no_other_sees_it(self) -> None:
+    def test_each_consumer_can_write_to_its_array_unseen_by_others(self) -> None:
         @task
         def ones(n: int) -> Any:
             import numpy
@@ -136,8 +136,10 @@ class TestRayItself(RunnerBench):
         assert made["array"].flags.writeable
         assert made["array"].sum() == 1e6
 
-    def test_a_published_value_that_does_not_pickle_comes_from_the_store(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(choosing, "_registry", dict(choosing._registry))  # what is registered is gone afterwards
+    def test_a_published_value_that_cannot_be_pickled_comes_from_the_store(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(choosing, "_registry", dict(choosing._registry))  # the registration ends with the test
         register_serializer(ByText())
 
         def publishes() -> Any:
@@ -157,7 +159,7 @@ class TestRayItself(RunnerBench):
 
     # -- caching
 
-    def test_nothing_is_submitted_when_everything_is_a_hit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_nothing_is_submitted_if_everything_is_a_hit(self, monkeypatch: pytest.MonkeyPatch) -> None:
         log = self.log
         cached = t.double.with_options(cache_policy=INPUTS)
 
@@ -172,7 +174,7 @@ class TestRayItself(RunnerBench):
         monkeypatch.setattr(RayRunner, "open", refuse)
         assert self.value(warm) == first
 
-    def test_a_resumed_run_does_not_mistake_its_tasks_for_those_of_before(self) -> None:
+    def test_a_resumed_run_does_not_mistake_its_tasks_for_those_of_the_first_attempt(self) -> None:
         log = self.log
         calls = [t.double, t.numbers]
 
@@ -200,7 +202,7 @@ class TestRayItself(RunnerBench):
         [retried] = [event for event in self.seen if isinstance(event, events.NodeRetried)]
         assert "died" in retried.reason
 
-    def test_a_worker_interrupted_from_outside_has_its_call_run_again(self) -> None:
+    def test_a_call_whose_worker_is_interrupted_from_outside_runs_again(self) -> None:
         def interrupted() -> Any:
             return interrupt_at_first()
 
@@ -224,7 +226,7 @@ class TestRayItself(RunnerBench):
             time.sleep(0.05)
         assert not alive(found[0])
 
-    def test_a_time_out_counts_from_when_the_call_begins(self) -> None:
+    def test_a_timeout_counts_from_the_start_of_the_call(self) -> None:
         log = self.log
         busy = t.nap.with_options(resources={"cpu": 2}, timeout_seconds=PATIENCE)
         quick = t.double.with_options(timeout_seconds=0.7)
@@ -248,7 +250,7 @@ class TestRayItself(RunnerBench):
         assert self.value(outlives) == ((1_000_000, True), 1_000_000)
         assert self.executions() == {"text": 1, "length": 1}
 
-    def test_a_call_killed_for_its_memory_is_tried_again_with_what_the_next_attempt_asks_for(
+    def test_a_call_killed_for_its_memory_is_retried_with_the_next_attempts_resources(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         import ray
@@ -258,7 +260,7 @@ class TestRayItself(RunnerBench):
         settle = engine.settle
 
         def for_memory(self: Any, flight: Any, error: BaseException, *, in_vain: bool) -> Any:
-            assert isinstance(error, ray.exceptions.WorkerCrashedError)  # it is killed as Ray's monitor kills
+            assert isinstance(error, ray.exceptions.WorkerCrashedError)  # killed as by Ray's monitor
             return settle(self, flight, ray.exceptions.OutOfMemoryError("killed by the monitor"), in_vain=in_vain)
 
         monkeypatch.setattr(engine, "settle", for_memory)
@@ -272,13 +274,13 @@ class TestRayItself(RunnerBench):
         assert len(retried) == 2
         assert all("ran out of memory" in reason for reason in retried)
 
-    def test_one_call_that_cannot_be_read_does_not_fail_those_it_travels_with(self) -> None:
+    def test_a_call_that_cannot_be_unpickled_does_not_fail_the_rest_of_its_bundle(self) -> None:
         log = self.log
 
         def mixed() -> Any:
             first = [t.show(log, n) for n in range(8)]
             for each in first:
-                each.wait()  # from now on it is known that they are quick, and travel together
+                each.wait()  # from now on they are known to be quick, and are bundled
             many = [t.show(log, t.BreaksWhenLoaded() if n == 10 else n) for n in range(30)]
             return [each.result(raise_on_failure=False) for each in many]
 
@@ -288,7 +290,7 @@ class TestRayItself(RunnerBench):
 
     # -- resources
 
-    def test_a_call_gets_from_ray_what_its_task_asks_for(self) -> None:
+    def test_ray_gives_a_call_the_resources_of_its_task(self) -> None:
         @task(resources={"cpu": 2, "memory": "50MB"})
         def assigned() -> Any:
             import ray
@@ -300,7 +302,7 @@ class TestRayItself(RunnerBench):
 
         assert self.value(asks) == {"CPU": 2.0, "memory": 50e6}
 
-    def test_the_capacity_is_the_cluster_s(self) -> None:
+    def test_the_capacity_is_that_of_the_cluster(self) -> None:
         engine = self.open_engine()
         try:
             capacity = dict(engine.capacity)
@@ -309,7 +311,7 @@ class TestRayItself(RunnerBench):
         assert (capacity["workers"], capacity["cpu"]) == (2.0, 2.0)
         assert capacity["memory"] > 0
 
-    def test_what_no_single_machine_has_is_an_error_at_once(self) -> None:
+    def test_resources_that_no_single_machine_has_are_an_error_at_once(self) -> None:
         from penstock.runners.ray.capacity import Nodes
 
         node = {"NodeID": "1", "Alive": True, "Resources": {"CPU": 4.0, "memory": 8e9}}
@@ -319,9 +321,9 @@ class TestRayItself(RunnerBench):
         with pytest.raises(RunnerError, match=r"no machine of the cluster has all of cpu 8 \(the most is 4\)"):
             nodes.check_fits("large", {"slots": 1.0, "cpu": 8.0})
 
-    # -- where
+    # -- addresses
 
-    def test_a_ray_of_our_own_reaches_this_host(self) -> None:
+    def test_a_ray_of_our_own_reaches_only_this_host(self) -> None:
         assert RayRunner().reach == "host"
 
     def test_another_address_than_the_one_connected_to_is_an_error(self) -> None:
@@ -334,7 +336,7 @@ class TestRayItself(RunnerBench):
         with pytest.raises(ConfigurationError, match="cannot use MemoryStore"):
             self.value(lambda: t.double(log, 1))
 
-    def test_a_worker_that_looks_at_another_store_says_so(self, tmp_path: Path) -> None:
+    def test_a_worker_that_sees_another_store_is_an_error_that_says_so(self, tmp_path: Path) -> None:
         from penstock.runners.remote.setup import check_store
 
         store = open_store(str(tmp_path / "elsewhere"))
@@ -355,7 +357,7 @@ class TestRayItself(RunnerBench):
         assert repr(runner_from(address)) == runner
         assert load_settings(overrides={"runner": address}).runner == address
 
-    def test_the_address_is_shown_and_what_may_be_secret_is_not(self) -> None:
+    def test_the_address_is_shown_without_its_secrets(self) -> None:
         runner = RayRunner("ray://host:10001", num_cpus=2, runtime_env={"env_vars": {"TOKEN": "hush"}})
         assert repr(runner) == "RayRunner('ray://host:10001', num_cpus=2)"
 
@@ -368,7 +370,7 @@ class TestRayItself(RunnerBench):
         return RayRunner().open(self.context(), lambda _: None)
 
     def when_marked(self, name: str, act: Any) -> None:
-        """Call `act` with the process id that a task left in `name.pid`, once, as soon as it is there."""
+        """Call `act` with the process id that a task left in `name.pid`, once, as soon as it exists."""
         path = Path(self.log, f"{name}.pid")
 
         def watch() -> None:
@@ -382,14 +384,14 @@ class TestRayItself(RunnerBench):
 
 @pytest.mark.needs("distributed")
 class TestRayBesideDask(RunnerBench):
-    keeps_processes = True  # Dask's threads end some time after it
+    keeps_processes = True  # Dask's threads end some time later
     runner: Runner
 
     def make_runner(self, workers: int) -> Runner:
         return self.runner
 
     @pytest.mark.parametrize("outer", ["dask", "ray"])
-    def test_a_flow_on_one_engine_inside_a_flow_on_the_other_is_a_run_of_its_own(self, outer: str) -> None:
+    def test_a_flow_on_one_engine_inside_a_flow_on_the_other_is_a_separate_run(self, outer: str) -> None:
         on_ray, on_dask = RayRunner(), DaskRunner(workers=1, processes=False)
         runners: list[Any] = [on_dask, on_ray] if outer == "dask" else [on_ray, on_dask]
         log = self.log
@@ -434,7 +436,7 @@ class Unpicklable:
 
 
 class ByText:
-    """Writes what pickle does not."""
+    """A serializer for what pickle does not restore."""
 
     name, suffix, safe = "unpicklable", ".txt", True
 
@@ -455,7 +457,7 @@ def only_stored(n: int) -> Any:
 
 @task
 def interrupt_at_first() -> int:
-    """At the first attempt its process is told to stop, as `ray.cancel` tells it; then it tells the attempt."""
+    """At the first attempt, have the process interrupted as by `ray.cancel`; then return the attempt."""
     import _thread
 
     from penstock.runtime import task_run
@@ -474,7 +476,7 @@ def worker_of(n: int) -> int:
 
 @task
 def sizes_in(container: Any) -> Any:
-    """The container with lengths for texts."""
+    """Return the container with lengths instead of texts."""
     if isinstance(container, list | tuple):
         return type(container)(sizes_in.fn(each) for each in container)
     if isinstance(container, dict):
@@ -484,7 +486,7 @@ def sizes_in(container: Any) -> Any:
 
 @task
 def die_hungry(log: str) -> tuple[int, float]:
-    """Is killed at the first two attempts; then it tells the attempt and the memory it was given."""
+    """Be killed at the first two attempts; then return the attempt and its memory."""
     import ray
 
     from penstock.runtime import task_run
@@ -496,7 +498,7 @@ def die_hungry(log: str) -> tuple[int, float]:
 
 @task
 def where() -> str:
-    """Which engine it runs on."""
+    """Return the engine on which it runs."""
     import ray
 
     in_ray = ray.is_initialized() and ray.get_runtime_context().worker.mode == ray.WORKER_MODE
@@ -518,7 +520,7 @@ def leave_pid(log: str, name: str) -> None:
 
 @task
 def linger(log: str, seconds: float) -> int:
-    """At the first attempt it waits to be killed; then it tells the attempt."""
+    """At the first attempt, wait to be killed; then return the attempt."""
     from penstock.runtime import task_run
 
     attempt = int(task_run.run_count)

@@ -1,4 +1,4 @@
-"""Which Ray a RayRunner uses, and what becomes of it. A process has one Ray, so each test runs programs of its own."""
+"""The Ray that a RayRunner uses, and what becomes of it. A process has one Ray, so each test runs separate programs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def settings(ray_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
 
 
-# -- a Ray of its own
+# -- a Ray of our own
 
 
 def test_a_ray_started_for_runs_serves_all_of_them_and_ends_with_the_last(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_ctrl_c_stops_the_calls_and_leaves_no_process(tmp_path: Path) -> None:
     assert gone(pids)
 
 
-def test_a_ray_that_dies_is_one_error_and_the_next_run_goes_on_with_another(tmp_path: Path) -> None:
+def test_a_ray_that_dies_is_one_error_and_the_next_run_starts_another(tmp_path: Path) -> None:
     lines = outcome(
         tmp_path,
         LOSES
@@ -154,7 +154,7 @@ def test_a_ray_that_dies_is_one_error_and_the_next_run_goes_on_with_another(tmp_
 # -- no Ray
 
 
-def test_an_address_where_no_ray_is_is_an_error_within_seconds(tmp_path: Path) -> None:
+def test_an_address_without_a_ray_is_an_error_within_seconds(tmp_path: Path) -> None:
     [dead] = free_ports(1)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         silent = deaf.getsockname()[1]
@@ -175,7 +175,7 @@ def test_an_address_where_no_ray_is_is_an_error_within_seconds(tmp_path: Path) -
     assert lines == ["RunnerError no Ray cluster answers True"] * 3
 
 
-def test_ray_that_is_not_installed_is_an_error_that_says_how_to_install_it(tmp_path: Path) -> None:
+def test_the_error_for_missing_ray_says_how_to_install_it(tmp_path: Path) -> None:
     lines = outcome(
         tmp_path,
         """
@@ -190,10 +190,10 @@ def test_ray_that_is_not_installed_is_an_error_that_says_how_to_install_it(tmp_p
     assert lines == ["RayRunner()", 'RunnerError Ray is not installed - pip install "penstock[ray]"']
 
 
-# -- a Ray that is there
+# -- an existing Ray ---
 
 
-def test_a_machine_that_dies_takes_no_result_along(tmp_path: Path) -> None:
+def test_a_dead_machine_loses_no_result(tmp_path: Path) -> None:
     lines = outcome(
         tmp_path,
         """
@@ -266,7 +266,7 @@ def test_a_machine_that_dies_takes_no_result_along(tmp_path: Path) -> None:
     ]
 
 
-def test_a_ray_that_is_there_is_used_and_not_shut_down(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_an_existing_ray_is_used_and_not_shut_down(cluster: dict[str, str], tmp_path: Path) -> None:
     lines = outcome(
         tmp_path,
         f"""
@@ -306,7 +306,7 @@ def test_a_ray_that_is_there_is_used_and_not_shut_down(cluster: dict[str, str], 
 
 
 @pytest.mark.parametrize("way", ["direct", "client"])
-def test_a_cluster_at_an_address_is_used_and_stays(way: str, cluster: dict[str, str], tmp_path: Path) -> None:
+def test_a_cluster_at_an_address_is_used_and_not_shut_down(way: str, cluster: dict[str, str], tmp_path: Path) -> None:
     program = f"""
         runner = RayRunner({cluster[way]!r})
 
@@ -332,7 +332,7 @@ def test_a_cluster_at_an_address_is_used_and_stays(way: str, cluster: dict[str, 
     assert outcome(tmp_path, program) == ["([1000000, 1000001, 1000002], 1000000) network", "380", "1"]
 
 
-def test_a_driver_that_is_killed_takes_its_running_calls_along(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_the_running_calls_of_a_killed_driver_end(cluster: dict[str, str], tmp_path: Path) -> None:
     program = f"""
         @task
         def spin(path):
@@ -369,7 +369,9 @@ def test_a_cluster_at_an_address_that_dies_is_one_error(ray_environment: None, t
     assert "> RunnerError - the Ray cluster is lost" in said, said
 
 
-def test_ray_address_says_where(cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_address_names_the_cluster(
+    cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RAY_ADDRESS", cluster["direct"])
     assert outcome(tmp_path, "say(RayRunner().reach, doubles.with_options(runner='ray')(3))") == ["network 6"]
 
@@ -390,7 +392,7 @@ def test_another_version_of_ray_is_an_error(cluster: dict[str, str], tmp_path: P
     assert lines == ["RunnerError this process and the Ray cluster are of different versions True"]
 
 
-def test_a_ray_that_is_started_for_a_run_listens_to_this_machine_alone(tmp_path: Path) -> None:
+def test_a_ray_started_for_a_run_listens_only_to_this_machine(tmp_path: Path) -> None:
     said = outcome(
         tmp_path,
         """

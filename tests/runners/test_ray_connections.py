@@ -1,4 +1,4 @@
-"""How a RayRunner comes to a Ray: who is refused, what was left behind, and what is worth another try."""
+"""Connections of a RayRunner: which are refused, what was left behind, and when to try again."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def settings(ray_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 @pytest.mark.parametrize("way", ["direct", "client"])
 @pytest.mark.parametrize("mode", ["none", "without", "wrong"])
-def test_a_cluster_that_wants_another_token_says_so(
+def test_the_error_for_a_wrong_token_says_so(
     way: str, mode: str, cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))  # where a token of whoever runs the tests may be
+    monkeypatch.setenv("HOME", str(tmp_path))  # where the user who runs the tests may have a token
     if mode == "none":
         monkeypatch.delenv("RAY_AUTH_MODE")
     if mode == "wrong":
@@ -46,7 +46,7 @@ def test_a_cluster_that_wants_another_token_says_so(
     assert "RAY_AUTH_TOKEN" in line
 
 
-def test_a_long_token_is_sent_whole() -> None:
+def test_a_long_token_is_sent_completely() -> None:
     from penstock.runners.remote.grpc_calls import encoded
 
     assert encoded("x" * 126) == b"\x7e" + b"x" * 126
@@ -54,16 +54,16 @@ def test_a_long_token_is_sent_whole() -> None:
     assert encoded("x" * 1337) == b"\x7f\xba\x09" + b"x" * 1337
 
 
-# -- addresses that a Ray left behind
+# -- addresses left behind by a Ray -
 
 
-def test_an_address_that_a_ray_left_behind_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_left_behind_by_a_dead_ray_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [dead] = free_ports(1)
     folder = tmp_path / "tmp"
     (folder / "ray").mkdir(parents=True)
     (folder / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{dead}")
     monkeypatch.setenv("RAY_TMPDIR", str(folder))
-    # Where other tests run Rays of their own, `auto` means one of these: only the file counts here.
+    # Where other tests run Rays, `auto` would mean one of those: here, only the file counts.
     alone = """
         from ray._private import services
         services.find_gcs_addresses = lambda: set()
@@ -73,7 +73,7 @@ def test_an_address_that_a_ray_left_behind_is_told(tmp_path: Path, monkeypatch: 
     assert "`ray stop`" in line
 
 
-def test_a_machine_without_a_ray_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_ray_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "tmp"))
     alone = """
         from ray._private import services
@@ -83,20 +83,20 @@ def test_a_machine_without_a_ray_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     assert line.startswith("RunnerError - no Ray cluster runs on this machine - auto - ")
 
 
-def test_a_dead_address_in_the_environment_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_address_in_the_environment_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [dead] = free_ports(1)
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{dead}")
     [line] = outcome(tmp_path, TELLS + "        tells(RayRunner())")
     assert line.startswith(f"RunnerError - no Ray cluster answers - 127.0.0.1:{dead} (RAY_ADDRESS) - ")
 
 
-# -- another try
+# -- another attempt
 
 
-def test_a_connection_that_breaks_while_it_is_made_is_tried_again(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_a_connection_that_breaks_while_being_made_is_retried(cluster: dict[str, str], tmp_path: Path) -> None:
     failed = tmp_path / "failed"
     port = int(cluster["client"].rpartition(":")[2])
-    with gate(port, lambda number: number == 0 or failed.exists()) as through:  # the first only looks who answers
+    with gate(port, lambda number: number == 0 or failed.exists()) as through:  # the first only checks who answers
         lines = outcome(
             tmp_path,
             TELLS
@@ -128,7 +128,7 @@ def test_a_connection_that_breaks_while_it_is_made_is_tried_again(cluster: dict[
     assert lines[-1] == "6"
 
 
-def test_a_ray_that_is_late_to_start_is_started_again(tmp_path: Path) -> None:
+def test_a_ray_that_times_out_at_its_start_is_started_again(tmp_path: Path) -> None:
     lines = outcome(
         tmp_path,
         TELLS
@@ -147,7 +147,7 @@ def test_a_ray_that_is_late_to_start_is_started_again(tmp_path: Path) -> None:
     assert lines == ["6"]
 
 
-def test_a_ray_that_does_not_start_is_no_matter_of_clients(tmp_path: Path) -> None:
+def test_a_ray_that_does_not_start_is_not_blamed_on_clients(tmp_path: Path) -> None:
     lines = outcome(
         tmp_path,
         TELLS

@@ -21,7 +21,7 @@ from penstock.storage.results.store import ResultStore
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.needs("ray", "psutil"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*"),  # of Ray about itself
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*"),  # Ray's own, about itself
 ]
 ROWS = 400
 BLOCKS = 4

@@ -1,4 +1,4 @@
-"""Hostile objects on Ray, whatever they are passed as."""
+"""Hostile objects on Ray, passed in every way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.evidence, pytest.mark.slow, pytest.mark.needs("ray", "
 
 @pytest.fixture(scope="module", autouse=True)
 def own_ray(ray_environment: None) -> Iterator[None]:
-    """A Ray of this module's own, which stays from test to test."""
+    """A Ray for this module, shared by its tests."""
     with RayRunner(num_cpus=2):
         yield
 

@@ -1,4 +1,4 @@
-"""What people see and what becomes of a run when processes and machines of a Ray die. Each test runs a program."""
+"""What users see, and what becomes of a run, when processes and machines of a Ray die. Each test runs a program."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_calls_whose_only_machine_died_fail_after_the_timeout_and_others_run(tmp
     assert lines == ["8", *["RunnerError True True"] * 3]
 
 
-def test_a_machine_that_comes_back_in_time_runs_what_waited_for_it(tmp_path: Path) -> None:
+def test_a_machine_that_comes_back_in_time_runs_the_calls_that_waited_for_it(tmp_path: Path) -> None:
     lines = outcome(
         tmp_path,
         TWO_MACHINES
@@ -95,7 +95,7 @@ def test_a_machine_that_comes_back_in_time_runs_what_waited_for_it(tmp_path: Pat
     assert lines == ["[0, 1, 2]"]
 
 
-def test_a_machine_that_is_gone_counts_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_machine_counts_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     from penstock.runners.ray import capacity as ray_capacity
 
     now = 0.0
@@ -107,13 +107,13 @@ def test_a_machine_that_is_gone_counts_for_a_while(monkeypatch: pytest.MonkeyPat
         nodes.update([head, far | {"Alive": now < 60}])
         nodes.check_fits("call", {"slots": 1.0, "far": 1.0})
         assert nodes.capacity["far"] == 1.0
-    assert nodes.capacity["workers"] == 1.0  # at least: what waits is looked at only when there is room
+    assert nodes.capacity["workers"] == 1.0  # at least 1: waiting calls are only considered when there is room
     now = 111.0
     nodes.update([head])
     with pytest.raises(RunnerError, match=r"cpu 1 \(the most is 0\), far 1 \(the most is 0\)"):
         nodes.check_fits("call", {"slots": 1.0, "far": 1.0})
     with pytest.raises(RunnerError, match=r"cpu 1 \(the most is 0\)"):
-        nodes.check_fits("call", {"slots": 1.0})  # a call without needs takes a processor
+        nodes.check_fits("call", {"slots": 1.0})  # a call without requirements takes a processor
     assert nodes.capacity["far"] == 0.0
 
 
@@ -143,7 +143,7 @@ DIES = """
 """
 
 
-def test_what_tasks_print_and_log_arrives_by_flow_and_task_and_a_death_is_one_line(tmp_path: Path) -> None:
+def test_prints_and_logs_of_tasks_name_flow_and_task_and_a_death_is_one_line(tmp_path: Path) -> None:
     with started(tmp_path, DIES + "        say(speaks.with_options(runner=RayRunner(num_cpus=2))())") as program:
         out, err = program.communicate(timeout=PATIENCE)
     assert program.returncode == 0, err
@@ -151,14 +151,14 @@ def test_what_tasks_print_and_log_arrives_by_flow_and_task_and_a_death_is_one_li
     assert "> [1, 0, 1]" in lines
     talked = ["printed 0", "printed 1", "by a child", "by a child", "without an end", "without an end"]
     assert sorted(line for line in lines if "talks" in line) == sorted(f"(speaks/talks) {each}" for each in talked)
-    assert lines.count("(speaks/dies) about to die") in (1, 2)  # the first may go down with its process
+    assert lines.count("(speaks/dies) about to die") in (1, 2)  # the first can be lost with its process
     said = sorted(line for line in err.splitlines() if "talks" in line)
     assert said == [f"(speaks/talks) {each} {n}" for each in ("to stderr", "warned") for n in range(2)]
     [warning] = [line for line in err.splitlines() if "talks" not in line]
     assert warning.startswith("WARNING penstock.runners.ray.runner: a worker was lost under speaks/dies: ")
 
 
-def test_log_to_driver_says_whether_prints_are_shown(tmp_path: Path) -> None:
+def test_log_to_driver_decides_whether_prints_are_shown(tmp_path: Path) -> None:
     program = DIES + "        say(speaks.with_options(runner=RayRunner(num_cpus=2, log_to_driver=False))())"
     with started(tmp_path, program) as process:
         out, err = process.communicate(timeout=PATIENCE)
@@ -199,7 +199,7 @@ def test_the_death_of_the_process_that_connects_to_ray_is_one_error(tmp_path: Pa
     assert "state-dump" not in err
 
 
-def test_ray_s_own_alarms_are_for_the_debug_log(
+def test_rays_own_warnings_go_to_the_debug_log(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     from penstock.runners.ray.prints import Prints

@@ -1,4 +1,4 @@
-"""The base of engines for clusters, part by part: what holds whichever engine it is."""
+"""The parts of the base of cluster engines: what applies to every engine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from penstock.worker.messages import NO_GENERATION, Bundle, Call, Input
 
 
 class Steps:
-    """A service thread that writes down what it does."""
+    """A service thread that records what it does."""
 
     def __init__(self) -> None:
         self.done: list[object] = []
@@ -42,7 +42,7 @@ class Steps:
         return [each for each in self.done if each != "after"]
 
 
-def test_steps_are_done_in_the_order_in_which_they_come_and_what_comes_after_them_follows() -> None:
+def test_steps_run_in_order_and_the_final_step_follows() -> None:
     steps = Steps()
     for n in range(100):
         steps.thread.do(lambda n=n: steps.done.append(n))  # type: ignore[misc]
@@ -50,7 +50,7 @@ def test_steps_are_done_in_the_order_in_which_they_come_and_what_comes_after_the
     assert steps.done[-1] == "after"
 
 
-def test_a_step_that_raises_is_told_and_the_next_one_is_done() -> None:
+def test_a_step_that_raises_is_reported_and_the_next_one_runs() -> None:
     steps = Steps()
     steps.thread.do(lambda: 1 // 0)
     steps.thread.do(lambda: steps.done.append("next"))
@@ -58,7 +58,7 @@ def test_a_step_that_raises_is_told_and_the_next_one_is_done() -> None:
     assert steps.errors == ["integer division or modulo by zero"]
 
 
-def test_whoever_asks_gets_what_a_step_returns_or_raises() -> None:
+def test_ask_returns_or_raises_what_the_step_does() -> None:
     steps = Steps()
     assert steps.thread.ask(lambda: threading.current_thread().name) == "penstock-test"
     with pytest.raises(ZeroDivisionError):
@@ -68,7 +68,7 @@ def test_whoever_asks_gets_what_a_step_returns_or_raises() -> None:
         steps.thread.ask(lambda: 1)
 
 
-def test_what_falls_due_is_done_soonest_first_and_again_if_it_is_to_be() -> None:
+def test_timers_run_soonest_first_and_repeating_ones_again() -> None:
     steps = Steps()
     steps.thread.later(0.02, lambda: steps.done.append("late"))
     steps.thread.later(0.01, lambda: steps.done.append("soon"))
@@ -81,7 +81,7 @@ def test_what_falls_due_is_done_soonest_first_and_again_if_it_is_to_be() -> None
     assert steps.closed() == ["soon", "late"]
 
 
-# -- what there is
+# -- machines ----
 
 
 def machines(patience: float = 10.0, **there: dict[str, float]) -> Machines:
@@ -90,14 +90,14 @@ def machines(patience: float = 10.0, **there: dict[str, float]) -> Machines:
     return made
 
 
-def test_a_cluster_that_never_had_a_machine_may_get_any() -> None:
+def test_before_the_first_machine_a_cluster_may_get_any() -> None:
     nothing = machines()
     assert not nothing.known
     assert nothing.capacity.get("gpu", 0.0) > 10**9
     nothing.check_fits("call", {"gpu": 8.0})
 
 
-def test_what_no_machine_has_alone_is_refused_and_what_one_had_lately_is_not() -> None:
+def test_requirements_that_no_single_machine_had_lately_are_refused() -> None:
     there = machines(a={"cpu": 4.0}, b={"cpu": 4.0, "gpu": 1.0})
     assert there.capacity["cpu"] == 8.0
     assert there.fitting({"gpu": 1.0}) == ["b"]
@@ -115,7 +115,7 @@ def test_what_no_machine_has_alone_is_refused_and_what_one_had_lately_is_not() -
 # -- messages of workers
 
 
-def test_what_is_told_at_once_is_sent_at_once_and_the_rest_together() -> None:
+def test_an_urgent_message_is_sent_at_once_and_the_rest_together() -> None:
     sent: list[tuple[str, list[Told]]] = []
     later: list[Callable[[], None]] = []
     batcher = Batcher(lambda to, told: sent.append((to, list(told))), lambda _, do: later.append(do))
@@ -127,13 +127,13 @@ def test_what_is_told_at_once_is_sent_at_once_and_the_rest_together() -> None:
         batcher.tell("driver", told[2])
     finally:
         batching.GAP_SECONDS = batching_gap
-    assert sent in ([("driver", told[:1])], [])  # the first waits, too, where the machine is up for less than the gap
+    assert sent in ([("driver", told[:1])], [])  # the first waits, too, if the machine is up for less than the gap
     assert len(later) == 1
     later[0]()
     assert [each for _, message in sent for each in message] == told
 
 
-def test_a_message_reaches_who_listens_to_its_run_with_the_outcomes_as_they_were() -> None:
+def test_a_message_reaches_the_listener_of_its_run_with_its_outcomes_unchanged() -> None:
     heard: list[object] = []
     listeners = Listeners()
     listeners.listen("mine", lambda *told: heard.append(told))
@@ -151,7 +151,7 @@ def test_a_message_reaches_who_listens_to_its_run_with_the_outcomes_as_they_were
     assert len(heard) == 2
 
 
-def test_a_run_ends_when_the_marks_behind_its_prints_have_come() -> None:
+def test_a_run_ends_when_the_marks_after_its_prints_have_arrived() -> None:
     marks = Marks()
     marks.came("run")
     marks.expect("run", 2)
@@ -166,7 +166,7 @@ def test_a_run_ends_when_the_marks_behind_its_prints_have_come() -> None:
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, looks: list[Exception | None], *, patience: float) -> list[str]:
-    """What is told of a cluster that answers its looks so, the last one from then on."""
+    """Return the losses reported for a cluster with these answers to checks; the last one repeats."""
     monkeypatch.setattr(watching, "LOOK_SECONDS", 0.001)
     lost: list[str] = []
     over, seen = threading.Event(), threading.Event()
@@ -190,18 +190,18 @@ def watched(monkeypatch: pytest.MonkeyPatch, looks: list[Exception | None], *, p
     return lost
 
 
-def test_a_cluster_that_is_away_for_a_moment_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_is_briefly_unreachable_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     assert watched(monkeypatch, [Away("for a moment"), None], patience=PATIENCE) == []
 
 
-def test_one_that_is_away_for_too_long_is_lost_and_so_is_one_that_nothing_brings_back(
+def test_a_cluster_that_is_unreachable_for_too_long_or_gone_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert watched(monkeypatch, [None, Away("too long")], patience=0.0) == ["too long"]
     assert watched(monkeypatch, [None, Gone("for good")], patience=PATIENCE) == ["for good"]
 
 
-def test_a_connection_that_never_comes_about_is_given_up() -> None:
+def test_a_connection_that_is_never_made_is_given_up() -> None:
     answers, disconnected = threading.Event(), threading.Event()
 
     def connect() -> None:
@@ -216,7 +216,7 @@ def test_a_connection_that_never_comes_about_is_given_up() -> None:
             name="penstock-test",
         )
     answers.set()
-    assert disconnected.wait(PATIENCE)  # what comes too late is not kept
+    assert disconnected.wait(PATIENCE)  # a late connection is not kept
 
 
 class Line:
@@ -227,7 +227,7 @@ class Line:
         self.closed = True
 
 
-def test_a_kept_connection_is_made_anew_once_it_broke() -> None:
+def test_a_broken_kept_connection_is_made_again() -> None:
     kept = KeptConnection(Line)
     first = kept.get()
     assert kept.get() is first
@@ -241,7 +241,7 @@ def test_a_kept_connection_is_made_anew_once_it_broke() -> None:
 # -- workers
 
 
-def test_a_bundle_is_interrupted_and_what_comes_after_it_in_its_thread_is_not() -> None:
+def test_an_interrupt_reaches_its_bundle_and_no_later_one_in_its_thread() -> None:
     def endless() -> None:
         with interruptible("bundle") as block:
             interrupt("bundle")
@@ -250,24 +250,24 @@ def test_a_bundle_is_interrupted_and_what_comes_after_it_in_its_thread_is_not() 
 
     with pytest.raises(Interrupted):
         endless()
-    interrupt("bundle")  # it is over: nothing happens
+    interrupt("bundle")  # it has ended, so nothing happens
 
 
-def test_another_version_than_the_driver_s_is_refused() -> None:
+def test_a_version_other_than_the_drivers_is_refused() -> None:
     check_versions(versions())
     with pytest.raises(RunnerError, match="a worker has other versions than the driver"):
         check_versions(("3.11", "0.0.0"))
 
 
-def test_who_made_a_setup_is_told_from_other_processes() -> None:
+def test_a_setup_knows_whether_another_process_made_it() -> None:
     setup = WorkerSetup(versions(), "another", (), None, b"", None)
     assert setup.from_elsewhere
 
 
-# -- what is over, and what is lost
+# -- ended bundles and lost values
 
 
-def test_a_bundle_that_is_over_holds_none_of_those_it_followed() -> None:
+def test_an_ended_bundle_holds_none_of_its_predecessors() -> None:
     first = InFlight(Bundle(1, []), "flow/task", b"", [], [], timed=False)
     handle = Promised(first.left, 1, first)
     second = InFlight(bundle_with(Input(handle=handle)), "flow/task", b"", [], [], timed=False, follows=[first])
@@ -281,7 +281,7 @@ def bundle_with(*sources: Input) -> Bundle:
     return Bundle(1, calls)
 
 
-def test_lost_values_are_taken_from_the_store_or_made_again() -> None:
+def test_lost_values_are_read_from_the_store_or_recomputed() -> None:
     record: Any = "a record"
     there, stored, gone = Kept(None, 0), Kept(None, 1), Kept(None, 2)
     bundle = bundle_with(Input(handle=there), Input(record=record, handle=stored), Input(handle=gone))

@@ -1,4 +1,4 @@
-"""The base of engines for clusters as a whole: a cluster of threads that are reached by nothing but bytes."""
+"""The base of cluster engines as a whole: a cluster of threads to which only bytes are sent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from penstock.worker.shipping.values import Pickled
 
 
 class WireRunner(ClusterRunner):
-    """Settings of such a cluster. Values of more than some bytes stay with its workers."""
+    """The settings of such a cluster. Values above some bytes stay with its workers."""
 
     reach: Reach = "host"
     opened: ClassVar[list[WireEngine]] = []
@@ -48,7 +48,7 @@ class SmallInline(BundleWorker):
 
 
 class WireEngine(QueueingEngine[QueuedFlight]):
-    """Hands bundles over to a pool of threads, in which those that were promised values wait for them."""
+    """An engine that gives bundles to a pool of threads, in which bundles wait for the values promised to them."""
 
     flight_class = QueuedFlight
     held_back = 10
@@ -60,7 +60,7 @@ class WireEngine(QueueingEngine[QueuedFlight]):
         self._setup = runner.packed_setup(context)
         self._pool = ThreadPoolExecutor(runner.workers, "penstock-wire")
         self.there: dict[int, Future[dict[int, Pickled | PackedValue]]] = {}
-        """What each bundle left."""
+        """The values that each bundle left."""
         self.start("penstock-wire-engine")
 
     def send(self, flight: QueuedFlight) -> None:
@@ -123,7 +123,7 @@ class TestRemoteEngine(RunnerTests):
         WireRunner.opened.clear()
         return WireRunner(workers)
 
-    def test_the_driver_forgets_each_bundle_that_is_over(self) -> None:
+    def test_the_driver_forgets_each_ended_bundle(self) -> None:
         from penstock.testing.runners import tasks
 
         t: Any = tasks

@@ -1,4 +1,4 @@
-"""Tasks that take stored tables lazily, and what users hold of results without their values."""
+"""Tasks that take stored tables lazily, and what users get of results without their values."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def totals() -> Any:
     return total(table), sums([table, cast(Any, large(1_000))]), total(plain(10)), rows_of(table)
 
 
-def test_a_task_takes_a_stored_table_lazily_and_others_take_it_whole(settings: Settings) -> None:
+def test_one_task_takes_a_stored_table_lazily_and_another_whole(settings: Settings) -> None:
     done = run(totals, settings)
     assert done.result() == (
         ROWS * (ROWS - 1) // 2,
@@ -94,7 +94,7 @@ def test_a_task_takes_a_stored_table_lazily_and_others_take_it_whole(settings: S
     assert again.counts["executed"] == 1, "only the task without a key"
 
 
-def test_a_key_is_the_same_whether_the_table_came_lazily_or_whole(tmp_path: Path) -> None:
+def test_a_key_is_the_same_for_a_lazy_and_a_loaded_table(tmp_path: Path) -> None:
     settings = load_settings(overrides={"store": str(tmp_path / "store"), "runner": "threads"})
 
     @task(cache_policy=INPUTS, key_name="count")
@@ -134,7 +134,7 @@ def gone_before_it_is_scanned(log: str) -> int:
 
 
 @pytest.mark.parametrize("damaging", [damaged_while_it_is_scanned, gone_before_it_is_scanned])
-def test_a_table_that_turns_out_damaged_is_made_again_in_the_same_run(
+def test_a_damaged_lazy_table_is_recomputed_in_the_same_run(
     any_settings: Settings, tmp_path: Path, damaging: Any
 ) -> None:
     assert run(damaging, any_settings, log=str(tmp_path)).result() == ROWS * (ROWS - 1) // 2
@@ -166,7 +166,7 @@ def removes_and_adds(table: Any, how: str, log: str) -> int:
 
 
 @pytest.mark.parametrize("how", ["as it is", "inside of another"])
-def test_a_dataset_whose_files_are_removed_under_a_task_is_made_again(
+def test_a_dataset_whose_files_are_removed_during_a_task_is_recomputed(
     how: str, tmp_path: Path, any_settings: Settings
 ) -> None:
     log = str(tmp_path / "log")
@@ -175,7 +175,7 @@ def test_a_dataset_whose_files_are_removed_under_a_task_is_made_again(
     assert tasks.marks(log, "large") == 2
 
 
-def test_a_file_that_a_task_does_not_find_is_not_blamed_on_its_inputs(any_settings: Settings, tmp_path: Path) -> None:
+def test_a_missing_file_of_the_task_itself_is_not_blamed_on_its_inputs(any_settings: Settings, tmp_path: Path) -> None:
     @task(cache_policy=INPUTS)
     def opens(table: Any) -> int:
         return len(Path("not there").read_text())
@@ -187,7 +187,7 @@ def test_a_file_that_a_task_does_not_find_is_not_blamed_on_its_inputs(any_settin
     assert tasks.marks(log, "large") == 1
 
 
-def test_what_is_no_table_cannot_be_taken_lazily(settings: Settings) -> None:
+def test_a_value_that_is_not_a_table_cannot_be_taken_lazily(settings: Settings) -> None:
     @task(cache_policy=INPUTS)
     def number() -> int:
         return 7
@@ -226,7 +226,7 @@ def test_parameters_annotated_as_datasets_are_lazy_in_containers_too() -> None:
 # -- StoredResult
 
 
-def test_a_run_tells_what_is_stored_of_it(settings: Settings) -> None:
+def test_a_run_returns_its_stored_results(settings: Settings) -> None:
     done = run(totals, settings)
     assert [stored.record.about.rows for stored in done.stored("large")] == [ROWS, 1_000]
     assert len(done.stored()) == 6
@@ -240,7 +240,7 @@ def test_a_run_tells_what_is_stored_of_it(settings: Settings) -> None:
     assert penstock.stored("no:task", "key", store=settings.store) is None
 
 
-def test_a_warm_run_tells_the_stored_results_of_its_pruned_calls_too(settings: Settings) -> None:
+def test_a_warm_run_returns_the_stored_results_of_its_pruned_calls_too(settings: Settings) -> None:
     @task(cache_policy=INPUTS)
     def doubled(rows: int) -> int:
         return 2 * rows
@@ -257,7 +257,7 @@ def test_a_warm_run_tells_the_stored_results_of_its_pruned_calls_too(settings: S
     assert [stored.load() for stored in warm.stored(rows_of)] == [2_000]
 
 
-def test_a_failed_run_tells_no_earlier_results_of_calls_that_it_never_decided(settings: Settings) -> None:
+def test_a_failed_run_returns_no_earlier_results_of_calls_it_never_decided(settings: Settings) -> None:
     @flow
     def halfway(fail: bool) -> int:
         if fail:
@@ -271,7 +271,7 @@ def test_a_failed_run_tells_no_earlier_results_of_calls_that_it_never_decided(se
     assert failed.stored() == []
 
 
-def test_what_was_removed_since_a_run_is_not_among_its_results(settings: Settings) -> None:
+def test_results_removed_since_a_run_are_not_returned(settings: Settings) -> None:
     from penstock.storage import open_store
     from penstock.storage.results import maintenance
     from penstock.storage.results.store import ResultStore
@@ -282,7 +282,7 @@ def test_what_was_removed_since_a_run_is_not_among_its_results(settings: Setting
     assert [stored.record.about.rows for stored in done.stored("large")] == [1_000]
 
 
-def test_a_stored_result_of_one_flow_is_an_input_of_another(settings: Settings) -> None:
+def test_a_stored_result_of_one_flow_can_be_an_input_of_another(settings: Settings) -> None:
     (table, _) = run(totals, settings).stored("large")
 
     @flow
@@ -294,7 +294,7 @@ def test_a_stored_result_of_one_flow_is_an_input_of_another(settings: Settings) 
     assert run(later, settings, table=table).counts["hit"] == 1
 
 
-def test_a_future_gives_what_is_stored_without_the_value(settings: Settings) -> None:
+def test_a_future_returns_its_stored_result_without_the_value(settings: Settings) -> None:
     @flow
     def looking() -> tuple[int, int]:
         table = large.submit(ROWS)
@@ -315,7 +315,7 @@ def test_a_future_without_a_stored_result_says_so(settings: Settings) -> None:
         run(looking, settings)
 
 
-def test_a_future_of_what_failed_raises_that(settings: Settings) -> None:
+def test_stored_of_a_failed_future_raises_its_exception(settings: Settings) -> None:
     @task(cache_policy=INPUTS)
     def failing() -> int:
         raise ZeroDivisionError

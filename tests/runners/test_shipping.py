@@ -1,4 +1,4 @@
-"""`ship=`: what is packed, and that workers which cannot import a package run its tasks all the same."""
+"""`ship=`: what is packed, and how workers that cannot import a package still run its tasks."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ PATIENCE = 60.0
 
 
 def write_package(folder: Path, value: int, name: str = MODULE) -> Path:
-    """A package whose tasks tell `value`, from a module of its own and from a file beside it."""
+    """Write a package whose tasks return `value`, from a module of its own and from a file beside it."""
     package = folder / name
     (package / "inner").mkdir(parents=True, exist_ok=True)
-    # Python would take a file for unchanged that is written twice within a second, and load the older bytecode.
+    # Python would treat a file written twice within a second as unchanged, and load the old bytecode.
     for cache in package.rglob("__pycache__"):
         shutil.rmtree(cache)
     (package / "__pycache__").mkdir(exist_ok=True)
@@ -64,7 +64,7 @@ def write_package(folder: Path, value: int, name: str = MODULE) -> Path:
 
 @pytest.fixture
 def hidden(tmp_path: Path) -> Iterator[Path]:
-    """A folder with the package, on nobody's path."""
+    """A folder with the package that is on nobody's path."""
     folder = tmp_path / "hidden"
     write_package(folder, 1)
     yield folder
@@ -77,7 +77,7 @@ def forget(name: str = MODULE) -> None:
 
 
 def load(folder: Path) -> Any:
-    """The tasks of the package there, imported without leaving a path behind."""
+    """Import the package's tasks from there, without changing the path afterwards."""
     forget()
     importlib.invalidate_caches()
     sys.path.insert(0, str(folder))
@@ -99,12 +99,12 @@ def names_in(shipment: Shipment | None) -> list[str]:
         return sorted(archive.namelist())
 
 
-def test_a_package_travels_with_its_data_and_without_what_python_left(hidden: Path) -> None:
+def test_a_package_is_packed_with_its_data_and_without_pythons_caches(hidden: Path) -> None:
     expected = [f"{MODULE}/{name}" for name in ("__init__.py", "data.txt", "inner/__init__.py", "tasks.py")]
     assert names_in(pack([hidden / MODULE])) == expected
 
 
-def test_a_package_is_found_by_name_without_being_imported(hidden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_is_found_by_name_without_importing_it(hidden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (hidden / MODULE / "__init__.py").write_text("raise RuntimeError('imported')\n")
     monkeypatch.syspath_prepend(str(hidden))
     shipment = pack([MODULE])
@@ -112,7 +112,7 @@ def test_a_package_is_found_by_name_without_being_imported(hidden: Path, monkeyp
     assert shipment.names == {MODULE}
 
 
-def test_a_single_module_travels(tmp_path: Path) -> None:
+def test_a_single_module_can_be_shipped(tmp_path: Path) -> None:
     (tmp_path / "lonely.py").write_text("n = 1\n")
     shipment = pack([str(tmp_path / "lonely.py")])
     assert names_in(shipment) == ["lonely.py"]
@@ -120,7 +120,7 @@ def test_a_single_module_travels(tmp_path: Path) -> None:
     assert shipment.names == {"lonely"}
 
 
-def test_the_digest_tells_contents_not_times(hidden: Path, tmp_path: Path) -> None:
+def test_the_digest_depends_on_contents_not_times(hidden: Path, tmp_path: Path) -> None:
     first = pack([hidden / MODULE])
     os.utime(hidden / MODULE / "tasks.py", (1, 1))
     again = pack([hidden / MODULE])
@@ -154,7 +154,7 @@ def test_a_name_instead_of_a_list_is_an_error() -> None:
         DaskRunner(ship="pkg")
 
 
-def test_too_much_is_an_error_that_names_the_largest_file(hidden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_too_much_names_the_largest_file(hidden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code_packing, "MAX_BYTES", 5_000)
     (hidden / MODULE / "model.bin").write_bytes(bytes(6_000))
     with pytest.raises(ConfigurationError, match="too large to be shipped") as caught:
@@ -162,7 +162,7 @@ def test_too_much_is_an_error_that_names_the_largest_file(hidden: Path, monkeypa
     assert f"{MODULE}/model.bin with 6,000" in str(caught.value)
 
 
-def test_compiled_extensions_travel_to_the_same_platform_only(hidden: Path) -> None:
+def test_compiled_extensions_are_shipped_to_the_same_platform_only(hidden: Path) -> None:
     (hidden / MODULE / f"fast{importlib.machinery.EXTENSION_SUFFIXES[0]}").write_bytes(b"\x7fELF")
     shipment = pack([hidden / MODULE])
     assert shipment is not None
@@ -173,22 +173,22 @@ def test_compiled_extensions_travel_to_the_same_platform_only(hidden: Path) -> N
 
 
 def write_again(path: Path, text: str) -> None:
-    """Change a file as it looks when that happens within one second."""
+    """Change a file as if within the same second."""
     stat = path.stat()
     path.write_text(text)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-def test_modules_of_out_of_date_bytecode_are_not_shipped_with_newer_source(
+def test_modules_loaded_from_stale_bytecode_are_not_shipped_with_newer_source(
     hidden: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The functions of tasks travel as they are loaded: half of a call would be of the older source."""
+    """Functions of tasks are shipped as loaded, so half of a call would run the older source."""
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     load(hidden)
     inner = hidden / MODULE / "inner" / "__init__.py"
     write_again(inner, inner.read_text().replace("VALUE = 1", "VALUE = 2"))
     load(hidden)
-    assert sys.modules[f"{MODULE}.inner"].VALUE == 1  # that is Python
+    assert sys.modules[f"{MODULE}.inner"].VALUE == 1  # as Python does
     with pytest.raises(ConfigurationError, match=rf"cannot ship '{MODULE}.inner'") as caught:
         pack([hidden / MODULE])
     assert "__pycache__" in str(caught.value)
@@ -202,7 +202,7 @@ def test_modules_of_out_of_date_bytecode_are_not_shipped_with_newer_source(
     ("old", "new"),
     [("return Mine()", "return Mine"), ("return VALUE, mine.n", "return VALUE, -mine.n"), ("def make():", "def make(")],
 )
-def test_source_that_was_edited_since_it_was_loaded_is_not_shipped(
+def test_source_edited_since_it_was_loaded_is_not_shipped(
     old: str, new: str, bytecode: bool, hidden: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", not bytecode)
@@ -214,7 +214,7 @@ def test_source_that_was_edited_since_it_was_loaded_is_not_shipped(
 
 
 @pytest.mark.parametrize("bytecode", [True, False])
-def test_comments_and_times_are_no_edit(bytecode: bool, hidden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comments_and_times_are_not_edits(bytecode: bool, hidden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", not bytecode)
     load(hidden)
     tasks = hidden / MODULE / "tasks.py"
@@ -222,7 +222,7 @@ def test_comments_and_times_are_no_edit(bytecode: bool, hidden: Path, monkeypatc
     assert pack([hidden / MODULE]) is not None
 
 
-def test_a_module_that_was_reloaded_is_shipped_again(hidden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reloaded_module_is_shipped_again(hidden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     code = load(hidden)
     tasks = hidden / MODULE / "tasks.py"
@@ -240,31 +240,31 @@ def test_a_module_that_was_reloaded_is_shipped_again(hidden: Path, monkeypatch: 
         ("dask?workers=2&ship=one", ("one",), "DaskRunner(LocalCluster, workers=2)"),
     ],
 )
-def test_an_address_may_say_what_to_ship(address: str, ship: tuple[str, ...], shown: str) -> None:
+def test_an_address_can_contain_what_to_ship(address: str, ship: tuple[str, ...], shown: str) -> None:
     runner: Any = runner_from(address)
     assert (runner.ship, repr(runner)) == (ship, shown)
 
 
-def test_runners_that_share_the_file_system_take_it_too() -> None:
+def test_runners_that_share_the_file_system_accept_it_too() -> None:
     for runner in (ThreadRunner(1, ship=["pkg"]), ProcessRunner(1, ship=["pkg"]), RayRunner(ship=["pkg"])):
         assert list(runner.ship) == ["pkg"]
     with pytest.raises(ConfigurationError):
         ProcessRunner(1, ship="pkg")
 
 
-# -- in a worker's process
+# -- in the process of a worker
 
 
 @pytest.fixture
 def in_process(tmp_path: Path) -> Path:
-    """What a worker does, in a process of its own; the folder for its program."""
+    """Do in a separate process what a worker does. Return the folder for its program."""
     folder = tmp_path / "worker"
     folder.mkdir()
     return folder
 
 
 def program(folder: Path, text: str) -> list[str]:
-    """What a program prints, in lines."""
+    """Return the lines that a program prints."""
     path = folder / "program.py"
     path.write_text(textwrap.dedent(text))
     scratch = folder / "scratch"
@@ -302,7 +302,7 @@ def test_contents_are_unpacked_once_and_removed_at_the_end(hidden: Path, in_proc
     assert list((in_process / "scratch").iterdir()) == []
 
 
-def test_what_a_killed_worker_left_is_removed_by_the_next(hidden: Path, in_process: Path) -> None:
+def test_the_remains_of_a_killed_worker_are_removed_by_the_next(hidden: Path, in_process: Path) -> None:
     text = f"""
         import glob, os, signal, tempfile
         from penstock.worker.shipping.code_unpacking import in_use
@@ -317,7 +317,7 @@ def test_what_a_killed_worker_left_is_removed_by_the_next(hidden: Path, in_proce
     assert list((in_process / "scratch").iterdir()) == []
 
 
-def test_other_contents_wait_for_those_in_use_and_then_replace_them(hidden: Path, in_process: Path) -> None:
+def test_new_contents_wait_for_those_in_use_and_then_replace_them(hidden: Path, in_process: Path) -> None:
     other = hidden.parent / "other"
     write_package(other, 2)
     lines = program(
@@ -379,14 +379,14 @@ def on(runner: Any, body: Any, store: Path) -> Any:
 @pytest.mark.slow
 @pytest.mark.needs("distributed")
 class TestOnDask:
-    def test_without_it_the_error_says_so(self, hidden: Path, dask_cluster: Any, tmp_path: Path) -> None:
+    def test_without_ship_the_error_suggests_it(self, hidden: Path, dask_cluster: Any, tmp_path: Path) -> None:
         code = load(hidden)
         with pytest.raises(RunnerError, match=f"cannot import {MODULE}") as caught:
             on(DaskRunner(cluster=dask_cluster), lambda: code.make(), tmp_path / "store")
         assert f"ship=['{MODULE}']" in str(caught.value)
 
     @pytest.mark.parametrize("by", ["name", "path"])
-    def test_a_package_that_workers_lack_travels_with_the_run(
+    def test_a_package_that_workers_lack_is_shipped_with_the_run(
         self, by: str, hidden: Path, dask_cluster: Any, tmp_path: Path
     ) -> None:
         code = load(hidden)
@@ -402,7 +402,7 @@ class TestOnDask:
             found.append(on(runner, lambda code=code: code.read(code.make()), tmp_path / "store"))  # type: ignore[misc]
         assert found == [(1, 1, 1), (2, 2, 2), (1, 1, 1)]
 
-    def test_calls_of_one_shipment_run_at_the_same_time(self, hidden: Path, dask_cluster: Any, tmp_path: Path) -> None:
+    def test_calls_of_one_shipment_run_concurrently(self, hidden: Path, dask_cluster: Any, tmp_path: Path) -> None:
         code, marks = load(hidden), tmp_path / "marks"
         marks.mkdir()
         runner = DaskRunner(cluster=dask_cluster, ship=[hidden / MODULE])
@@ -412,17 +412,17 @@ class TestOnDask:
 
         assert on(runner, meeting, tmp_path / "store") == [True, True]
 
-    def test_threads_of_the_driver_s_own_process_need_nothing(self, hidden: Path, tmp_path: Path) -> None:
+    def test_threads_in_the_drivers_own_process_need_no_shipment(self, hidden: Path, tmp_path: Path) -> None:
         code = load(hidden)
         runner = DaskRunner(workers=1, processes=False, ship=[hidden / MODULE])
         before = list(sys.path)
         assert on(runner, lambda: code.read(code.make()), tmp_path / "store") == (1, 1, 1)
         assert sys.path == before
 
-    def test_two_runs_at_once_with_other_contents_take_turns(
+    def test_two_concurrent_runs_with_different_contents_take_turns(
         self, hidden: Path, dask_cluster: Any, tmp_path: Path
     ) -> None:
-        """Two drivers: a driver, too, has one module of a name."""
+        """There are two drivers, because a driver also has one module per name."""
         folders = []
         for value in (1, 2):
             folders.append(tmp_path / f"driver{value}")
@@ -444,7 +444,7 @@ class TestOnDask:
 
 
 def driver_of(runner: str, folder: Path, *, times: int = 1) -> str:
-    """A program whose flow runs tasks of the package in `folder/hidden`, which its workers cannot import."""
+    """Return a driver whose flow runs tasks of the package in `folder/hidden`, which its workers cannot import."""
     return f"""
         import importlib, sys
         from penstock import flow
@@ -467,16 +467,14 @@ def driver_of(runner: str, folder: Path, *, times: int = 1) -> str:
 
 @pytest.fixture
 def short_folder() -> Iterator[str]:
-    """Ray's sockets lie in its folder, and the path of a socket has 107 bytes at most."""
+    """Ray's sockets are in its folder, and the path of a socket has 107 bytes at most."""
     with tempfile.TemporaryDirectory(prefix="penstock-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         yield folder
 
 
 @pytest.mark.slow
 @pytest.mark.needs("ray")
-def test_ray_s_workers_get_what_travels_and_never_the_modules_of_older_source(
-    tmp_path: Path, short_folder: str
-) -> None:
+def test_rays_workers_get_the_shipment_and_never_modules_of_older_source(tmp_path: Path, short_folder: str) -> None:
     write_package(tmp_path / "hidden", 1)
     other = tmp_path / "other"
     write_package(other, 2)
