@@ -1,4 +1,4 @@
-"""A store that counts the bytes that are read of its payloads."""
+"""A store that counts the bytes read of its payloads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, cast
 
 
 class Counting:
-    """Another store, whose files are read through it alone, not past it as files of this machine."""
+    """A store whose files are only read through it, not directly as files of this machine."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner

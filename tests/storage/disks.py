@@ -1,8 +1,8 @@
-"""A disk as a power cut leaves it: the steps of a writer are recorded, and any beginning of them is replayed with what
-was not synced left out.
+"""A disk after a power cut: the steps of a writer are recorded, and any prefix of them is replayed without what was not
+synced.
 
-Only what POSIX promises is kept: the bytes of a file that was synced, and an entry of a folder (a name that was linked,
-renamed, removed or made there) once the folder was synced after it. Of what was not synced anything may be there.
+Only what POSIX promises is kept: the bytes of a synced file, and a folder entry (a name that was linked, renamed,
+removed or created there) once the folder was synced afterwards. What was not synced may be in any state.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from penstock.storage.stores import local
 Content = dict[str, Any]
 """A folder: bytes and folders by name."""
 Step = tuple[str, ...]
-"""What was done, and the names (relative to the root) it was done to; after a `write`, its bytes by latin-1."""
+"""The operation and its names, relative to the root; after a `write`, its bytes as latin-1."""
 
 
 class Recorder:
-    """Notes what is done to files below a folder, while it is active."""
+    """Record what is done to files below a folder while it is active."""
 
     def __init__(self, root: Path, patch: pytest.MonkeyPatch) -> None:
         self.steps: list[Step] = []
@@ -40,7 +40,7 @@ class Recorder:
         patch.setattr(os, "write", self._written(os.write, int))
 
     def note(self, what: str, *names: str) -> None:
-        """Something happened, such as that a call returned."""
+        """Record an event, such as that a call returned."""
         self.steps.append((what, *names))
 
     def _name(self, path: Any) -> str | None:
@@ -108,7 +108,7 @@ class _Folder:
 
 
 class Disk:
-    """What the steps so far made of an empty folder."""
+    """The effect of the steps so far on an empty folder."""
 
     def __init__(self) -> None:
         self._root = _Folder()
@@ -172,8 +172,9 @@ class Disk:
         self._change(name, None)
 
     def left_behind(self) -> Iterator[Content]:
-        """Folders as a power cut may leave them: with all, none, one, or all but one of the changes that were not
-        synced, and of bytes that were not synced none or a half. Without what is hidden, which nobody reads."""
+        """Yield the folders that a power cut can leave: with all, none, one, or all but one of the unsynced changes,
+        and with none or half of the unsynced bytes. Hidden files, which nobody reads, are omitted.
+        """
         hidden = [each for name, each in self._root.entries.items() if name.startswith(".")]
         shown = [folder for folder in self._folders if folder not in hidden]
         pending = [(folder, i) for folder in shown for i in range(len(folder.pending))]
@@ -205,7 +206,7 @@ def _bytes(file: _File, half: bool) -> bytes:
 
 
 def write_out(content: Content, folder: Path) -> None:
-    """Make the folder."""
+    """Create the folder."""
     folder.mkdir(parents=True)
     for name, each in content.items():
         if isinstance(each, dict):

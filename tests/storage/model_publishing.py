@@ -1,11 +1,11 @@
 """The rules of publishing as a small model, and a search through every state that it can reach.
 
-One key, two writers, and beside them a reader with an invalidator or a collector of garbage. A write has one of three
-fates: it lands and is answered; it lands and the answer is lost; or nothing is heard of it, and it lands at any later
-time, or never. Whoever stops for ever at some step is covered as well: the others go on without it.
+There are one key, two writers, and a reader with an invalidator or a garbage collector. A write has one of three fates:
+it lands and is answered; it lands and the answer is lost; or nothing is heard of it, and it lands at any later time, or
+never. Participants that stop forever at some step are covered as well: the others continue without them.
 
-What `penstock.storage.results.store` and `maintenance` do is written down a second time here, so the search says
-something about the rules, and simulations of the real code (`test_publish_simulation.py`) say that it follows them.
+This repeats what `penstock.storage.results.store` and `maintenance` do, so the search only checks the rules.
+Simulations of the real code (`test_publish_simulation.py`) check that it follows them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOOK, STAGE, COMMIT, SETTLE, TIDY, WON, ADOPTED, UNKNOWN, OVER = range(9)
 
 
 class Broken(Exception):
-    """A promise that does not hold in some state."""
+    """A promise that is broken in some state."""
 
     def __init__(self, invariant: str, why: str) -> None:
         super().__init__(f"{invariant}: {why}")
@@ -35,7 +35,7 @@ class Broken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules, each of which may be wrong."""
+    """The rules, each of which can be broken."""
 
     put_if_absent: bool = True
     """False: a commit overwrites."""
@@ -84,9 +84,9 @@ def start(generations: int) -> State:
 
 
 def search(rules: Rules, other: str, *, generations: int = 2) -> int:
-    """How many states there are; raises `Broken` for the nearest one that breaks a promise.
+    """Return the number of states. Raise `Broken` for the nearest one that breaks a promise.
 
-    `other` is `invalidator` or `collector`. Whoever is sent beyond the last generation is out of the model, and stops.
+    `other` is `invalidator` or `collector`. A participant sent beyond the last generation leaves the model and stops.
     """
     first = start(generations)
     seen = {first}
@@ -120,7 +120,7 @@ def _next(state: State, rules: Rules, other: str) -> Iterator[State]:
         landed, effect = _land(state, *request, rules)
         yield landed._replace(late=rest)
         if not effect:
-            return  # it never will: only one way leads on from here
+            return  # it never will: only one way continues from here
     for number in range(WRITERS):
         yield from _write(state, number, rules)
     yield from (_invalidate if other == "invalidator" else _collect)(state, rules)
@@ -136,7 +136,7 @@ def _with(values: tuple[int, ...], index: int, value: int) -> tuple[int, ...]:
 
 
 def _land(state: State, what: str, generation: int, who: int, rules: Rules) -> tuple[State, bool]:
-    """A write that takes effect, and whether it did anything."""
+    """Let a write take effect, and tell whether it did anything."""
     slot = state.slots[generation]
     if what == "commit":
         if slot != ABSENT and rules.put_if_absent:
@@ -154,14 +154,14 @@ def _land(state: State, what: str, generation: int, who: int, rules: Rules) -> t
 
 
 def _sent(state: State, what: str, generation: int, who: int, rules: Rules) -> Iterator[tuple[State, str]]:
-    """The fates of a write: the state after it, and `done`, `refused` or `unknown`."""
+    """Yield the fates of a write: the state after it, and `done`, `refused` or `unknown`."""
     landed, effect = _land(state, what, generation, who, rules)
     yield landed, "done" if effect else "refused"
     if effect:
         yield landed, "unknown"
     request = (what, generation, who)
     if request in state.late or not effect:
-        # What has no effect now has none later: a slot is never absent again (where it is, other rules are broken).
+        # A write without effect now has none later: a slot never becomes absent again, unless other rules are broken.
         yield state, "unknown"
     else:
         yield state._replace(late=tuple(sorted((*state.late, request)))), "unknown"
@@ -216,7 +216,7 @@ def _write(state: State, number: int, rules: Rules) -> Iterator[State]:
         else:
             yield to(state, LOOK, generation + 1, 0)
     else:
-        # It lands, or never does. That it lands late is the same as being here for long: nothing comes after it.
+        # It lands or never does. Landing late is the same as staying here for long, because nothing comes after it.
         yield to(state._replace(payloads=state.payloads & ~_bit(generation, number)), ADOPTED)
         yield to(state, ADOPTED)
 
@@ -243,7 +243,7 @@ def _invalidate(state: State, rules: Rules) -> Iterator[State]:
 
 
 def _collect(state: State, rules: Rules) -> Iterator[State]:
-    """List, read the slot, close it if nothing is there, and delete what is in the list; generation by generation."""
+    """List, read the slot, close it if it is empty, and delete what is in the list, generation by generation."""
     at, generation, listed = state.other
     if generation >= len(state.slots):
         return
@@ -267,7 +267,7 @@ def _collect(state: State, rules: Rules) -> Iterator[State]:
     if not listed:
         yield state._replace(other=(0, generation + 1, 0))
         return
-    # One after the other, each of which lands or never does; that it lands late is the same as being here for long.
+    # One after the other. Each lands or never does; landing late is the same as staying here for long.
     lowest = listed & -listed
     left = (2, generation, listed & ~lowest)
     yield state._replace(payloads=state.payloads & ~lowest, other=left)
@@ -275,7 +275,7 @@ def _collect(state: State, rules: Rules) -> Iterator[State]:
 
 
 def _read(state: State) -> Iterator[State]:
-    """Begin, follow redirects, and load; a payload that is gone is looked for in a closed generation only."""
+    """Start, follow redirects, and load. A payload may only be missing in a closed generation."""
     at, generation, saw = state.reader
     if at == 0:
         yield state._replace(reader=(1, 0, 0), promised=state.floor)

@@ -1,4 +1,4 @@
-"""A small store with one of everything that is read from it, and what somebody may make of each document in it."""
+"""A small store with one of everything that is read from it, and what an attacker can make of each document."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def doubling(n: int) -> int:
 
 
 class IndexedFolder(LocalStore):
-    """A folder whose records a look-up index is asked for first, however few they are."""
+    """A folder whose records are first read from a lookup index, however few they are."""
 
     def __init__(self, folder: Path, index: LookupIndex) -> None:
         super().__init__(folder, durable=False)
@@ -80,7 +80,7 @@ class IndexedFolder(LocalStore):
 
 
 class PlantedIndex:
-    """An index that holds what somebody put there."""
+    """An index with planted content."""
 
     def __init__(self, planted: Mapping[str, bytes]) -> None:
         self._planted = planted
@@ -104,7 +104,7 @@ def results_of(folder: Path, keys: str | None, index: LookupIndex | None = None)
 
 
 def build(folder: Path, keys: str | None) -> None:
-    """The store in `folder`, with results that are signed if there are keys."""
+    """Create the store in `folder`, with signed results if there are keys."""
     results = results_of(folder, keys)
     for name, value in VALUES.items():
         stored = ds.dataset(value) if name == "parts" else value
@@ -122,7 +122,7 @@ def build(folder: Path, keys: str | None) -> None:
     locks, held = folder / "store" / "locks", folder / "held"
     session = FileSystemLockManager(locks).open_session(info={"run": "r"})
     session.try_acquire(["k"])
-    shutil.copytree(locks, held)  # as it is while somebody holds the key
+    shutil.copytree(locks, held)  # as while somebody holds the key
     session.close()
     shutil.rmtree(locks)
     held.rename(locks)
@@ -132,7 +132,7 @@ def build(folder: Path, keys: str | None) -> None:
 
 
 def build_epochs(folder: Path) -> None:
-    """Locks as a bucket or a folder of a network holds them: one held, one let go."""
+    """Create locks as in a bucket or network folder: one held, one released."""
     first = epochs_in(folder, "first").open_session(info={"run": "r"})
     first.try_acquire(["k"])
     (let_go,) = first.try_acquire(["l"])
@@ -147,7 +147,7 @@ def epochs_in(folder: Path, name: str) -> SlotLockManager:
     return SlotLockManager(LocalStore(folder / name, durable=False), reach="network", poll_seconds=(0.01, 0.1))
 
 
-# -- what somebody makes of a document
+# -- changing a document -------------
 
 
 @dataclass(frozen=True, repr=False)
@@ -161,7 +161,7 @@ class Raw:
 
 
 def places_in(name: str, data: bytes) -> Iterator[tuple[Any, ...]]:
-    """As `places`, of a document by its name: files of claims are a line of JSON, and lines of words."""
+    """Like `places`, for a document by its name: claims files are one line of JSON and lines of words."""
     if CLAIMS not in name:
         yield from places(json.loads(data))
         return
@@ -171,7 +171,7 @@ def places_in(name: str, data: bytes) -> Iterator[tuple[Any, ...]]:
 
 
 def value_in(name: str, data: bytes, at: tuple[Any, ...]) -> Any:
-    """What is at one of its places."""
+    """Return what is at one of its places."""
     value: Any = json.loads(data) if CLAIMS not in name else data.decode().split("\n")
     if CLAIMS in name:
         line, *at_last = at
@@ -183,7 +183,7 @@ def value_in(name: str, data: bytes, at: tuple[Any, ...]) -> Any:
 
 
 def changed_in(name: str, data: bytes, at: tuple[Any, ...], to: Any) -> bytes:
-    """As `changed`."""
+    """Like `changed`."""
     if CLAIMS not in name:
         return changed(data, at, to)
     lines = data.split(b"\n")
@@ -199,7 +199,7 @@ def changed_in(name: str, data: bytes, at: tuple[Any, ...], to: Any) -> bytes:
 
 
 GONE = Raw("")
-"""The field is not there."""
+"""The field is missing."""
 ODD: list[Any] = [
     GONE,
     *(None, True, False, 0, -1, 2**31, 2**63, 1.5, 1e300, "", "x", [], {}, [[]], {"": None}),
@@ -212,7 +212,7 @@ ODD: list[Any] = [
 
 
 def places(document: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every value in a document, the whole first."""
+    """Yield the path of every value in a document, starting with the whole."""
     yield at
     if isinstance(document, dict):
         for name, inner in document.items():
@@ -223,7 +223,7 @@ def places(document: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 
 
 def changed(data: bytes, at: tuple[Any, ...], to: Any) -> bytes:
-    """The bytes of a document with another value somewhere; the check of a record is made to fit again."""
+    """Return the bytes of a document with one value replaced; the checksum of a record is adapted."""
     document = json.loads(data)
     whole = {"": copy.deepcopy(document)}
     inner: Any = whole
@@ -255,7 +255,7 @@ def with_check(encoded: bytes) -> bytes:
 
 
 def documents(folder: Path) -> dict[str, bytes]:
-    """What lies in the store, its locks and its home, by name, as far as it is JSON or claims."""
+    """Return the documents in the store, its locks and its home, by name, if they are JSON or claims."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
@@ -268,11 +268,11 @@ def documents(folder: Path) -> dict[str, bytes]:
     return found
 
 
-# -- who reads
+# -- readers -
 
 
 def read_everything(folder: Path, keys: str | None, index: LookupIndex | None = None) -> dict[str, Any]:
-    """Read all that there is, each by itself; a refusal is noted as what it is. Raises what is none."""
+    """Read everything, each item separately. Return refusals, and raise other errors."""
     results = results_of(folder, keys, index)
     store, seen = results.store, {}
 
@@ -342,7 +342,7 @@ def locks_of(manager: FileSystemLockManager | SlotLockManager) -> None:
 
 
 def repaired(manager: FileSystemLockManager | SlotLockManager) -> None:
-    """After a repair that mended all it found, the locks are as good as new."""
+    """Check that after a repair that mended everything, the locks work."""
     found = manager.repair()
     if all(damage.mendable for damage in found):
         again = manager.repair(dry_run=True)
@@ -354,7 +354,7 @@ def repaired(manager: FileSystemLockManager | SlotLockManager) -> None:
 
 
 def is_right(name: str, value: Any) -> bool:
-    """Whether what was read is what was stored, or not there."""
+    """Tell whether what was read is what was stored, or missing."""
     if isinstance(value, PenstockError | Absent):
         return True
     expected = VALUES[name]

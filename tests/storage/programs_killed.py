@@ -1,8 +1,8 @@
-"""Kills a publishing process after each of its system calls in turn, and says what it left behind.
+"""Kill a publishing process after each of its system calls in turn, and report what it left.
 
     python programs_killed.py FOLDER
 
-Prints a line of JSON for each kill. Everything is imported once; each writer is a forked child that is traced (ptrace),
+Print a line of JSON for each kill. Everything is imported once; each writer is a forked child that is traced (ptrace),
 so that it stops at every system call. Linux only.
 """
 
@@ -26,7 +26,7 @@ from penstock.storage.results.store import Published, ResultStore
 
 TRACE_ME, TO_NEXT_CALL = 0, 24
 LONG = "x" * 20_000
-"""Stored as a file of its own."""
+"""Stored in its own file."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -44,7 +44,7 @@ def publish(results: ResultStore, value: Any, attempt: str) -> Published:
 
 
 def writer(results: ResultStore, value: Any) -> int:
-    """A traced child that publishes, stopped before it begins."""
+    """Fork a traced child that publishes, stopped before it starts."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -60,9 +60,9 @@ def writer(results: ResultStore, value: Any) -> int:
 
 
 def killed_after(results: ResultStore, value: Any, calls: int) -> bool:
-    """Have the writer killed after so many system calls; False if it ended before that."""
+    """Kill the writer after that many system calls. Return False if it ended before."""
     pid = writer(results, value)
-    for _ in range(2 * calls):  # it stops before each and after each
+    for _ in range(2 * calls):  # it stops before each call and after it
         trace(TO_NEXT_CALL, pid)
         _, status = os.waitpid(pid, 0)
         if not os.WIFSTOPPED(status):
@@ -79,7 +79,7 @@ def seen(results: ResultStore) -> Any:
 
 
 def judged(folder: Path) -> dict[str, Any]:
-    """What the next reader and the next writer make of the store."""
+    """Return what the next reader and the next writer find in the store."""
     results = ResultStore(LocalStore(folder, durable=False))
     before = seen(results)
     problems = maintenance.verify(results).problems

@@ -1,5 +1,6 @@
-"""Reads what an attacker put into a store, a case after the other; prints what each was refused with, and how much
-memory that took. A process of its own: only there does its memory say anything."""
+"""Read what an attacker put into a store, case by case; print each refusal and how much memory it took.
+It is a separate process because only then does its memory use mean anything.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ class Bomb:
 
 
 class Case:
-    """One store with one result, signed by a writer whom we believe, and then an attacker."""
+    """A store with one result, signed by a writer whom we trust, and an attacker."""
 
     def __init__(self, keys: str) -> None:
         self.store = Shared(MemoryStore())
@@ -47,7 +48,7 @@ class Case:
         self.record: ResultRecord = done.record  # type: ignore[union-attr]
 
     def payload(self, data: bytes, suffix: str = ".pkl", **more: Any) -> None:
-        """A record of our own making for a payload of our own making, both right."""
+        """Write a forged record for a forged payload, consistent with each other."""
         payload = PayloadFile(suffix, len(data), blake3(data).hexdigest())
         self.put(attempt="evil", payload=payload, **more)
         name = f"results/t/k/000000.evil{suffix}"
@@ -59,7 +60,7 @@ class Case:
         self.store.inner.put(slot_name("t", "k", 0), encode(record))
 
     def body(self, text: bytes) -> None:
-        """A record of these bytes, with a right checksum."""
+        """Write a record of these bytes, with a correct checksum."""
         self.store.inner.put(slot_name("t", "k", 0), text + b',"check":"' + blake3(text).hexdigest(16).encode() + b'"}')
 
 
@@ -108,7 +109,7 @@ def ten_gigabytes(case: Case) -> None:
 
 
 def a_zip_bomb(case: Case) -> None:
-    # 1 : 1 000 is the most that gzip does, and more than a reader may unpack.
+    # 1 : 1 000 is the maximum of gzip, and more than a reader may unpack.
     packer = zlib.compressobj(wbits=31)
     data = b"".join(packer.compress(bytes(1 << 20)) for _ in range(200)) + packer.flush()
     assert len(data) < 1 << 18

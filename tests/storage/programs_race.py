@@ -1,10 +1,10 @@
-"""Many processes that compute the same 50 keys in one store; each value is random, so only one can be seen.
+"""Many processes that compute the same 50 keys in one store; each value is random, so only one must be visible.
 
     python programs_race.py STORE COUNT flow|results [DOOMED]
 
-Prints a line of JSON for each process: a digest of each value it was given, and how many it published. The doomed ones
+Print a line of JSON for each process: a digest of each value it got, and how many it published. The doomed ones
 are killed between writing a payload and publishing it. The processes are forked from this one, which has imported
-everything and has no thread: so they take little memory of their own.
+everything and has no threads, so they take little memory.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from penstock.storage.results.store import Published, ResultStore, Staged
 
 KEYS = 50
 FILES = 5
-"""Each fifth value is a file of its own, the others lie in their records."""
-assert s3fs  # imported here, once, and not in each of them
+"""Every fifth value has its own file; the others are in their records."""
+assert s3fs  # imported here once, and not in each of them
 
 
 @task(cache_policy=INPUTS)
@@ -55,7 +55,7 @@ def by_flow(url: str, doomed: bool) -> dict[str, Any]:
 
 
 def by_results(url: str, doomed: bool) -> dict[str, Any]:
-    """Each looks up, computes and publishes for itself, in an order of its own."""
+    """Look up, compute and publish each key separately, in a random order."""
     results = ResultStore(open_store(url))
     values, won = [""] * KEYS, 0
     if doomed:
@@ -79,7 +79,7 @@ def staged(results: ResultStore, n: int, value: str, after: Any) -> Staged:
 
 
 def named(value: str) -> dict[str, Any]:
-    """What an attempt says of itself and of its value."""
+    """Return the attempt's description of itself and its value."""
     return {"attempt": uuid.uuid4().hex, "digest": digest(value.encode())}
 
 
@@ -92,8 +92,8 @@ def in_child(work: Callable[[], dict[str, Any]], begin: int, answers: int) -> in
     if pid:
         return pid
     try:
-        os.read(begin, 1)  # all begin at once
-        # One short line, which a pipe takes whole.
+        os.read(begin, 1)  # all start at once
+        # One short line, which a pipe accepts whole.
         os.write(answers, json.dumps(work()).encode() + b"\n")
         os._exit(0)
     except BaseException:  # noqa: BLE001 (a forked child must end here, whatever happens)
@@ -104,7 +104,7 @@ def in_child(work: Callable[[], dict[str, Any]], begin: int, answers: int) -> in
 def main(url: str, count: int, how: str, doomed: int = 0) -> int:
     work = {"flow": by_flow, "results": by_results}[how]
     begin, go = os.pipe()
-    gc.freeze()  # a child that looks for garbage would copy all that is imported
+    gc.freeze()  # garbage collection in a child would copy everything imported
     children = [in_child(partial(work, url, n < doomed), begin, sys.stdout.fileno()) for n in range(count)]
     os.write(go, b"." * count)
     return sum(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) not in (0, -signal.SIGKILL) for pid in children)

@@ -1,4 +1,4 @@
-"""Which store an address opens."""
+"""Addresses and the stores they open."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from penstock.storage.stores import objects
 
 
 @pytest.mark.parametrize("address", [str, Path, lambda path: path.as_uri()])
-def test_a_folder_is_opened_by_path_and_by_file_url(tmp_path: Path, address) -> None:
+def test_a_folder_can_be_opened_by_path_and_by_file_url(tmp_path: Path, address) -> None:
     folder = tmp_path / "a folder with ü"
     LocalStore(folder).put("a", b"1")
     assert open_store(address(folder)).get("a") == b"1"
 
 
-def test_a_relative_path_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_is_fixed_when_the_store_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = open_store("store")
     monkeypatch.chdir("/")
@@ -49,7 +49,7 @@ def test_a_file_url_that_names_a_host_is_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "extra"), [("s3", "s3"), ("gs", "gcs"), ("az", "azure")])
-def test_a_bucket_without_its_packages_names_the_extra_to_install(
+def test_the_error_for_a_bucket_without_its_packages_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, scheme: str, extra: str
 ) -> None:
     for package in ("fsspec", "fsspec.asyn", "fsspec.config", "s3fs", "gcsfs", "adlfs"):
@@ -81,7 +81,7 @@ def test_an_option_that_an_address_does_not_have_is_refused(address: str) -> Non
         assert refused.value.hint == "did you mean trusted?"
 
 
-def test_a_question_mark_in_the_name_of_a_folder_is_no_option(tmp_path: Path) -> None:
+def test_a_question_mark_in_a_folder_name_starts_no_options(tmp_path: Path) -> None:
     for name in ("what?", "a?b=c/store", "what?trusted"):
         store = open_store(str(tmp_path / name))
         assert store.local_path("x") == str(tmp_path / name / "x")

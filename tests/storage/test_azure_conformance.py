@@ -1,6 +1,6 @@
-"""A container of Azurite, the emulator of Azure Blob Storage, against the suite that is shipped for all stores.
+"""A container of Azurite, the emulator of Azure Blob Storage, tested with the suite shipped for all stores.
 
-Only where there is one: `npm install azurite`, its programs on the PATH, and `pip install 'penstock[azure]'`.
+It needs `npm install azurite`, with its programs on the PATH, and `pip install 'penstock[azure]'`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ START_SECONDS = 30.0
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning"),  # aiohttp, of what Azure's client does
+    pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning"),  # aiohttp's, about Azure's client
     pytest.mark.skipif(PROGRAM is None, reason="an optional job: npm install azurite"),
 ]
 
 
 @pytest.fixture(scope="session")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A connection string of an emulator that has one account, with a key of its own."""
+    """The connection string of an emulator with one account, which has its own key."""
     folder, port = tmp_path_factory.mktemp("azurite"), free_port()
     key = base64.b64encode(secrets.token_bytes(32)).decode()
     assert PROGRAM is not None
@@ -55,7 +55,7 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         while not _listens(port):
             assert server.poll() is None, (folder / "azurite.log").read_text()
             assert time.monotonic() < limit, "Azurite did not start"
-            time.sleep(0.05)  # nobody tells when a port is listened to
+            time.sleep(0.05)  # nothing signals that a port is open
         yield (
             f"DefaultEndpointsProtocol=http;AccountName=penstock;AccountKey={key};"
             f"BlobEndpoint=http://127.0.0.1:{port}/penstock;"
@@ -72,7 +72,7 @@ def _listens(port: int) -> bool:
 
 @pytest.fixture
 def container(azurite: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A new container's client; the environment says how to reach it, as a user's would."""
+    """The client of a new container; the environment says how to reach it, as a user's does."""
     from azure.storage.blob import BlobServiceClient
 
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azurite)
@@ -92,11 +92,11 @@ class TestAzureStore(StoreTests):
         return open_store(f"az://{self.container.container_name}/a store")
 
     @pytest.mark.parametrize("name", [name for name in ODD_NAMES if not set(name) & set("?\n")])
-    def test_an_odd_name_is_a_name_like_others(self, store: Store, name: str) -> None:
-        super().test_an_odd_name_is_a_name_like_others(store, name)
+    def test_an_odd_name_works_like_any_other(self, store: Store, name: str) -> None:
+        super().test_an_odd_name_works_like_any_other(store, name)
 
     @pytest.mark.parametrize("name", ["a?b#c", "a\nb"])
-    def test_a_name_that_would_be_changed_on_its_way_is_refused(self, store: Store, name: str) -> None:
+    def test_a_name_that_would_be_changed_in_transit_is_refused(self, store: Store, name: str) -> None:
         with pytest.raises(StoreError, match="refused the name"):
             store.put_if_absent(name, b"1")
 
@@ -119,7 +119,7 @@ def test_the_probe_finds_that_conditions_are_enforced(container: Any) -> None:
     assert store.conditions().verdict == "enforced"
 
 
-def test_a_run_publishes_and_the_next_one_finds_it(container: Any) -> None:
+def test_one_run_publishes_and_the_next_one_finds_it(container: Any) -> None:
     @task(cache_policy=INPUTS)
     def square(x: int) -> int:
         return x * x

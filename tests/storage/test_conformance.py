@@ -1,4 +1,4 @@
-"""The stores of this package against the suite that is shipped for all of them."""
+"""The stores of this package, tested with the suite that is shipped for all of them."""
 
 from __future__ import annotations
 

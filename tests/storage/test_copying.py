@@ -1,4 +1,4 @@
-"""Results copied from one store into another."""
+"""Copying results from one store into another."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_tables_and_small_values_are_hits_in_the_other_store(source: ResultStore
     assert verify(target).orphans == 0
 
 
-def test_notes_of_the_code_are_copied_with_the_results_of_it(source: ResultStore, target: ResultStore) -> None:
+def test_notes_of_code_are_copied_with_its_results(source: ResultStore, target: ResultStore) -> None:
     copied, other = "a" * 40, "b" * 40
     for digest in (copied, other):
         put_note(source.store, digest, b"{}")
@@ -65,16 +65,14 @@ def test_notes_of_the_code_are_copied_with_the_results_of_it(source: ResultStore
     assert get_note(target.store, other) is None
 
 
-def test_what_is_there_already_stays(source: ResultStore, target: ResultStore) -> None:
+def test_existing_results_are_kept(source: ResultStore, target: ResultStore) -> None:
     publish(source, 1, "key")
     publish(target, 2, "key")
     assert copy(source, target).kept == 1
     assert value_of(target, "key") == 2
 
 
-def test_the_latest_generation_is_copied_and_follows_what_was_closed_there(
-    source: ResultStore, target: ResultStore
-) -> None:
+def test_the_latest_generation_is_copied_after_those_closed_there(source: ResultStore, target: ResultStore) -> None:
     publish(source, 1, "key")
     publish(source, 2, "key")
     publish(target, 3, "key")
@@ -85,7 +83,7 @@ def test_the_latest_generation_is_copied_and_follows_what_was_closed_there(
     assert (found.generation, target.load(found.record)) == (1, 2)
 
 
-def test_what_has_expired_is_left_behind(source: ResultStore, target: ResultStore) -> None:
+def test_expired_results_are_not_copied(source: ResultStore, target: ResultStore) -> None:
     publish(source, 1, "key", expires=1.0)
     assert copy(source, target).results == 0
     assert isinstance(target.look_up("task", "key"), Absent)
@@ -102,7 +100,7 @@ def test_a_damaged_result_is_not_copied(source: ResultStore, target: ResultStore
     assert [file.name for file in target.store.list("results/")] == []
 
 
-def test_only_the_results_of_one_task_are_copied_if_asked(source: ResultStore, target: ResultStore) -> None:
+def test_one_task_can_be_copied_alone(source: ResultStore, target: ResultStore) -> None:
     publish(source, 1, "key", task="one")
     publish(source, 2, "key", task="other")
     assert copy(source, target, task="one").results == 1
@@ -119,7 +117,7 @@ def second(n: int) -> int:
     return n * 2
 
 
-def test_a_flow_finds_everything_in_the_copy_by_one_look_up(tmp_path: Path) -> None:
+def test_a_flow_finds_everything_in_the_copy_with_one_lookup(tmp_path: Path) -> None:
     @flow
     def both(n: int) -> int:
         return second(first(n))
@@ -132,14 +130,12 @@ def test_a_flow_finds_everything_in_the_copy_by_one_look_up(tmp_path: Path) -> N
     assert (run.counts["executed"], run.counts["hit"], run.counts["pruned"]) == (0, 1, 1)
 
 
-def test_of_a_store_without_results_nothing_is_copied_and_that_is_what_is_told(
-    source: ResultStore, target: ResultStore
-) -> None:
+def test_copying_a_store_without_results_copies_and_reports_nothing(source: ResultStore, target: ResultStore) -> None:
     done = copy(source, target)
     assert (done.results, done.bytes, done.kept, done.damaged, done.refused, done.recipes) == (0,) * 6
 
 
-def test_when_the_work_on_a_result_began_is_kept_if_it_was_said(source: ResultStore) -> None:
+def test_the_start_time_of_a_result_is_kept_if_known(source: ResultStore) -> None:
     publish(source, 1, "k")
     found = source.look_up("task", "k")
     assert isinstance(found, Found)

@@ -1,4 +1,4 @@
-"""A service that takes requests and never ends them: the store says so in seconds, and fails at its deadline."""
+"""A service that accepts requests and never answers: the store reports it within seconds and fails at its deadline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.needs("s3fs", "boto3")]
 
 @pytest.fixture
 def deaf(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-    """A store in a bucket of a service that takes connections in and reads nothing."""
+    """A bucket store whose service accepts connections and reads nothing."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     taken: list[socket.socket] = []
@@ -72,7 +72,7 @@ def write_payload(store: Any) -> None:
         pytest.param(write_payload, id="upload"),
     ],
 )
-def test_a_store_that_stalls_is_told_soon_and_fails_at_the_deadline(
+def test_a_store_that_stalls_is_reported_soon_and_fails_at_the_deadline(
     request_of: Any, deaf: ObjectStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
@@ -98,7 +98,7 @@ def test_an_upload_that_stalls_in_the_middle_fails_at_the_deadline(
     assert "stalls" in caplog.text
 
 
-def test_a_request_that_fails_by_itself_keeps_its_error() -> None:
+def test_a_request_that_fails_on_its_own_keeps_its_error() -> None:
     async def fails() -> None:
         raise TimeoutError("the client's own")
 
@@ -106,7 +106,7 @@ def test_a_request_that_fails_by_itself_keeps_its_error() -> None:
         asyncio.run(deadlines.Deadlines("store").keep(fails(), "reading", "key"))
 
 
-def test_uploads_at_the_same_time_share_one_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_uploads_share_one_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec_asyn = pytest.importorskip("fsspec.asyn")
     monkeypatch.setattr(s3_uploads, "PART_BYTES", 1000)
     monkeypatch.setattr(s3_uploads, "BYTES_IN_FLIGHT", 3000)

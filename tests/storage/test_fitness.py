@@ -1,4 +1,4 @@
-"""A result that is there and of no use here is a miss that says why: another Python or package, a file that is gone."""
+"""A result that cannot be used here is a miss that says why: another Python or package, or a missing file."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def results() -> ResultStore:
 
 
 def stored(results: ResultStore, value: Any, **details: str) -> Found | Absent:
-    """What a look-up finds of a value whose record says this besides."""
+    """Return what a lookup finds for a value whose record has these extra details."""
     record = results.publish("t", "k", value, after=Absent(0, "never"), attempt="a", digest="d").record  # type: ignore[union-attr]
     about = msgspec.structs.replace(record.about, details=record.about.details | details)
     results.store.put(record.slot_name, encode(msgspec.structs.replace(record, about=about)))
     return results.look_up("t", "k")
 
 
-def test_a_record_of_a_pickle_says_which_python_and_packages_it_needs(results: ResultStore) -> None:
+def test_the_record_of_a_pickle_names_its_python_and_packages(results: ResultStore) -> None:
     details = stored(results, Opaque({msgspec.Struct})).record.about.details  # type: ignore[union-attr]
     assert details == {"python": pickles.PYTHON, "packages": f"msgspec {msgspec.__version__}"}
     results = ResultStore(MemoryStore())
@@ -41,7 +41,7 @@ def test_a_record_of_a_pickle_says_which_python_and_packages_it_needs(results: R
     assert details["code"] == "by value"
 
 
-def test_code_by_value_of_another_python_is_a_miss_and_other_pickles_are_not(results: ResultStore) -> None:
+def test_only_pickles_with_code_by_value_are_a_miss_in_another_python(results: ResultStore) -> None:
     found = stored(results, Opaque({lambda: 1}), python="3.9")
     assert isinstance(found, Absent)
     assert found.because == f"it contains code of Python 3.9, and this is Python {pickles.PYTHON}"
@@ -50,13 +50,13 @@ def test_code_by_value_of_another_python_is_a_miss_and_other_pickles_are_not(res
     assert isinstance(stored(ResultStore(MemoryStore()), Opaque({1}), python="3.9"), Found)
 
 
-def test_a_pickle_of_a_package_that_promises_nothing_is_a_miss_in_another_version(results: ResultStore) -> None:
+def test_a_pickle_of_an_unstable_package_is_a_miss_in_another_version(results: ResultStore) -> None:
     found = stored(results, Opaque({1}), packages="polars 0.1")
     assert isinstance(found, Absent)
     assert found.because.startswith("it is a pickle of polars 0.1, and ")
 
 
-def test_what_does_not_unpickle_names_the_versions_that_differ(results: ResultStore) -> None:
+def test_the_error_for_a_failed_unpickling_names_the_versions_that_differ(results: ResultStore) -> None:
     found = stored(results, classes.Plain(1), python="3.9", packages="msgspec 0.1")
     assert isinstance(found, Found)
     broken = msgspec.structs.replace(found.record)
@@ -99,7 +99,7 @@ def test_a_result_that_holds_a_path_is_a_miss_once_the_file_is_gone_or_changed(
     run()
     run()
     assert len(ran) == 1
-    os.utime(file, (1, 1))  # touched, and of the same content
+    os.utime(file, (1, 1))  # touched, with the same content
     run()
     assert len(ran) == 1
     file.unlink()
@@ -112,9 +112,7 @@ def test_a_result_that_holds_a_path_is_a_miss_once_the_file_is_gone_or_changed(
     assert (len(ran), file.read_text()) == (3, "content")
 
 
-def test_a_folder_has_to_be_there_and_a_large_file_has_to_be_untouched(
-    tmp_path: pathlib.Path, results: ResultStore
-) -> None:
+def test_a_folder_must_exist_and_a_large_file_must_be_untouched(tmp_path: pathlib.Path, results: ResultStore) -> None:
     folder, large = tmp_path / "folder", tmp_path / "large"
     folder.mkdir()
     large.write_bytes(b"x" * (1 << 21))
@@ -130,7 +128,7 @@ def test_a_folder_has_to_be_there_and_a_large_file_has_to_be_untouched(
     assert found.because == f"{large} has changed"
 
 
-def test_a_path_to_nothing_and_a_text_promise_nothing(tmp_path: pathlib.Path, results: ResultStore) -> None:
+def test_a_path_to_nothing_and_a_text_are_not_checked(tmp_path: pathlib.Path, results: ResultStore) -> None:
     file = tmp_path / "file"
     file.write_text("x")
     assert isinstance(stored(results, (tmp_path / "not there", str(file))), Found)
@@ -138,7 +136,7 @@ def test_a_path_to_nothing_and_a_text_promise_nothing(tmp_path: pathlib.Path, re
     assert isinstance(results.look_up("t", "k"), Found)
 
 
-def test_a_container_of_parts_says_what_its_pickles_and_paths_need(tmp_path: pathlib.Path) -> None:
+def test_a_container_in_parts_is_checked_for_its_pickles_and_paths(tmp_path: pathlib.Path) -> None:
     np = pytest.importorskip("numpy")
     file = tmp_path / "file"
     file.write_text("x")
@@ -151,5 +149,5 @@ def test_a_container_of_parts_says_what_its_pickles_and_paths_need(tmp_path: pat
 
 
 @pytest.mark.parametrize("files", ["", "[]", "{", '{"/":1}', '{"\\u0000":["file",1,1,""]}'])
-def test_a_record_that_says_nonsense_of_files_is_a_miss(results: ResultStore, files: str) -> None:
+def test_a_record_with_invalid_file_checks_is_a_miss(results: ResultStore, files: str) -> None:
     assert isinstance(stored(results, (1,), files=files), Absent)

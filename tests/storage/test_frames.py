@@ -1,4 +1,4 @@
-"""Data frames come back with their index, dtypes, names and order, or are pickled with a warning."""
+"""Data frames are restored with index, dtypes, names and order, or pickled with a warning."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_a_data_frame_comes_back_from_parquet(name: str) -> None:
+def test_a_data_frame_is_restored_from_parquet(name: str) -> None:
     value = KEPT[name]()
     codec, again = round_trip(value)
     assert codec == "parquet/pandas"
@@ -90,7 +90,7 @@ LOST = {
 
 
 @pytest.mark.parametrize("name", LOST)
-def test_what_no_format_keeps_is_pickled_with_a_warning(name: str) -> None:
+def test_a_frame_that_no_format_restores_is_pickled_with_a_warning(name: str) -> None:
     value = LOST[name]()
     with pytest.warns(SerializerFallback, match="DataFrame is stored as a pickle"):
         codec, again = round_trip(value)
@@ -98,7 +98,7 @@ def test_what_no_format_keeps_is_pickled_with_a_warning(name: str) -> None:
     pd.testing.assert_frame_equal(again, value)
 
 
-def test_the_warning_says_where_the_object_is() -> None:
+def test_the_warning_names_the_place_of_the_object() -> None:
     with pytest.warns(SerializerFallback, match=r"\['a'\]\[1\] is a builtin_function_or_method"):
         round_trip(pd.DataFrame({"a": [1, print]}))
 
@@ -113,7 +113,7 @@ def test_the_warning_says_where_the_object_is() -> None:
         lambda: pd.Series([1, 2], index=pd.date_range("2024", periods=2, freq="h"), name=""),
     ],
 )
-def test_a_series_comes_back_as_one_with_its_name(value: Any) -> None:
+def test_a_series_is_restored_with_its_name(value: Any) -> None:
     codec, again = round_trip(value())
     assert codec == "parquet/pandas"
     pd.testing.assert_series_equal(again, value(), check_freq=True)
@@ -140,7 +140,7 @@ names = st.text(st.characters(codec="utf-8"), max_size=5)
 
 @settings(max_examples=60)
 @given(st.dictionaries(names, columns, max_size=4))
-def test_any_data_frame_comes_back_as_it_was(plain: dict[str, list[Any]]) -> None:
+def test_any_data_frame_is_restored(plain: dict[str, list[Any]]) -> None:
     value = pd.DataFrame(plain)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SerializerFallback)
@@ -149,7 +149,7 @@ def test_any_data_frame_comes_back_as_it_was(plain: dict[str, list[Any]]) -> Non
 
 @settings(max_examples=60)
 @given(st.dictionaries(names, columns, max_size=4))
-def test_any_polars_frame_comes_back_as_it_was(plain: dict[str, list[Any]]) -> None:
+def test_any_polars_frame_is_restored(plain: dict[str, list[Any]]) -> None:
     value = pl.DataFrame(plain, strict=False)
     codec, again = round_trip(value)
     assert codec == "parquet/polars"
@@ -172,7 +172,7 @@ def test_any_polars_frame_comes_back_as_it_was(plain: dict[str, list[Any]]) -> N
         lambda: pl.Series([None]),
     ],
 )
-def test_a_polars_value_comes_back_as_it_was(value: Any) -> None:
+def test_a_polars_value_is_restored(value: Any) -> None:
     codec, again = round_trip(value())
     assert codec == "parquet/polars"
     assert type(again) is type(value())
@@ -183,18 +183,18 @@ def test_a_polars_value_comes_back_as_it_was(value: Any) -> None:
         assert again.schema == value().schema
 
 
-def test_a_lazy_frame_is_refused_with_the_way_out() -> None:
+def test_a_lazy_frame_is_refused_with_a_fix() -> None:
     with pytest.raises(SerializationError, match="plan") as caught:
         serializer_for(pl.LazyFrame({"a": [1]}))
     assert "collect()" in caught.value.hint
 
 
-def test_python_objects_in_polars_are_an_error_that_names_them() -> None:
+def test_the_error_for_python_objects_in_polars_names_them() -> None:
     with pytest.warns(SerializerFallback), pytest.raises(SerializationError, match="polars"):
         round_trip(pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}))
 
 
-def test_text_that_pandas_2_kept_as_objects_is_text_here() -> None:
+def test_text_stored_as_objects_by_pandas_2_is_restored_as_text() -> None:
     from penstock.storage.formats.pandas.tables import METADATA, decode_value, encode_value
     from penstock.storage.records.records import About
 
@@ -213,7 +213,7 @@ def test_text_that_pandas_2_kept_as_objects_is_text_here() -> None:
 
 @pytest.mark.skipif(int(pd.__version__.partition(".")[0]) < 3, reason="writes what pandas 3 does")
 @pytest.mark.parametrize("text", ["x", "\ud800"])
-def test_text_of_pandas_3_is_objects_in_pandas_2(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_stored_by_pandas_3_is_restored_as_objects_in_pandas_2(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from penstock.storage.formats.pandas import arrays
     from penstock.storage.formats.pandas.tables import decode_value, encode_value
     from penstock.storage.records.records import About
@@ -227,7 +227,7 @@ def test_text_of_pandas_3_is_objects_in_pandas_2(text: str, monkeypatch: pytest.
     ]
 
 
-def test_what_was_written_before_there_were_descriptions_is_still_read() -> None:
+def test_results_of_before_there_were_descriptions_can_be_read() -> None:
     import io
 
     import pyarrow as pa
@@ -244,7 +244,7 @@ def test_what_was_written_before_there_were_descriptions_is_still_read() -> None
     assert_same_frame(again, frame)
 
 
-def test_other_programs_read_a_stored_frame(tmp_path: Any) -> None:
+def test_other_programs_can_read_a_stored_frame(tmp_path: Any) -> None:
     from penstock.storage.stores.local import LocalStore
 
     frame = pd.DataFrame(

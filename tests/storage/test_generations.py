@@ -1,5 +1,6 @@
-"""Generations in a folder and in a bucket of a real server: invalidated, refreshed, damaged and collected under readers
-and writers that are in the middle of it."""
+"""Generations in a folder and in a bucket of a real server: invalidated, refreshed, damaged and collected while readers
+and writers are active.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +25,10 @@ from penstock.storage.results.store import Published, ResultStore
 from penstock.testing.stores.faults import FlakyStore
 
 EACH = INPUTS.configure(isolation_level="READ_COMMITTED")
-"""Generations are about calls that nobody keeps apart."""
+"""Generations matter for calls that no lock keeps apart."""
 
 LONG = "x" * 10_000
-"""Stored as a file of its own."""
+"""Stored in its own file."""
 
 
 @pytest.fixture(
@@ -44,7 +45,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> FlakyStore:
 
 @pytest.fixture
 def results(store: FlakyStore) -> ResultStore:
-    """As others see the store: nothing is interrupted here."""
+    """The results as others see them, without interruptions."""
     return ResultStore(store.inner)
 
 
@@ -66,7 +67,7 @@ def close_and_collect(results: ResultStore, part: str) -> None:
     maintenance.gc(results, grace_seconds=0)
 
 
-def test_a_zombie_of_an_invalidated_generation_is_refused_and_runs_again(
+def test_a_late_writer_of_an_invalidated_generation_is_refused_and_runs_again(
     store: FlakyStore, results: ResultStore
 ) -> None:
     source, ran = ["old"], []
@@ -116,7 +117,7 @@ def test_a_result_refreshed_a_hundred_times_is_found_by_two_reads_and_keeps_one_
     assert len(payloads(results)) == 101
     if request.node.callspec.params["store"] == "bucket":
         proxy = request.getfixturevalue("proxy")
-        reader = ResultStore(open_store(request.getfixturevalue("bucket").url))  # from here on by way of the proxy
+        reader = ResultStore(open_store(request.getfixturevalue("bucket").url))  # from here on through the proxy
         reader.look_up("t", "another")
         before = proxy.count("GET")
         assert isinstance(reader.look_up("t", "k"), Found)
@@ -164,10 +165,10 @@ def _nothing_ran() -> None:
 
 
 @pytest.mark.parametrize(("reader", "value"), [(texts, LONG), (lengths, len(LONG))])
-def test_a_reader_whose_payload_goes_between_record_and_bytes_computes_it_again(
+def test_a_reader_whose_payload_disappears_after_the_record_is_read_recomputes_it(
     store: FlakyStore, results: ResultStore, reader: Any, value: Any
 ) -> None:
-    """By the flow itself, and by a task that needs it: both are between look-up and reading just then."""
+    """The flow itself and a task that needs it are both between lookup and read at that moment."""
     texts(store)()
     store.interrupt("open", lambda: close_and_collect(results, "text"))
     run = reader(store).run()
@@ -186,7 +187,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_payload_is_never_decoded_and_a_new_generation_takes_its_place(
+def test_a_damaged_payload_is_never_decoded_and_is_replaced_in_a_new_generation(
     store: FlakyStore, results: ResultStore, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts(store)()
@@ -223,7 +224,7 @@ def test_a_damaged_payload_is_never_decoded_and_a_new_generation_takes_its_place
 def test_collecting_without_grace_beside_racing_and_killed_processes_loses_nothing(
     store: FlakyStore, results: ResultStore
 ) -> None:
-    """Eight want the same 50 keys, and three of them are killed, while all that is not published is removed at once."""
+    """Eight want the same 50 keys, and three of them are killed, while everything unpublished is removed at once."""
     store.put_if_absent("tried", b"")
     program = str(Path(__file__).with_name("programs_race.py"))
     racers = subprocess.Popen(
@@ -240,7 +241,7 @@ def test_collecting_without_grace_beside_racing_and_killed_processes_loses_nothi
     assert len(seen) == 5
     assert [each for each in seen if each != seen[0]] == []
     assert len(set(seen[0])) == 50
-    # What was seen as published at any moment is published still.
+    # What was seen as published at any moment is still published.
     assert published <= {(each.key, each.generation) for each in maintenance.ls(results)}
     values = []
     for n in range(50):
@@ -250,6 +251,6 @@ def test_collecting_without_grace_beside_racing_and_killed_processes_loses_nothi
         results.load(found.record)
     assert values == seen[0]
     collected += maintenance.gc(results, grace_seconds=0).payloads
-    assert collected >= 3  # of those that were killed, at the least
+    assert collected >= 3  # at least of those that were killed
     verified = maintenance.verify(results)
     assert (verified.problems, verified.orphans) == ([], 0)

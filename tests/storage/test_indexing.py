@@ -1,4 +1,4 @@
-"""A look-up index beside a store: whatever it forgot, kept for too long or was told too late, reads are the store's."""
+"""A lookup index beside a store: whatever it forgets, keeps too long or learns too late, reads match the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _attempts = itertools.count()
 
 
 class Memory:
-    """An index that keeps what it was told, and says how often it was asked."""
+    """An index that counts how often it is read."""
 
     def __init__(self) -> None:
         self.records: dict[tuple[str, str], bytes] = {}
@@ -42,7 +42,7 @@ class Memory:
 
 
 class Indexed(MemoryStore):
-    """A store in memory that uses an index as one in a bucket does."""
+    """A store in memory that uses an index as a bucket store does."""
 
     def __init__(self, index: Memory) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def values(results: ResultStore) -> list[Any]:
     return [results.load(each.record) if isinstance(each, Found) else None for each in found]
 
 
-def test_a_batch_of_records_that_were_published_is_read_from_the_index_alone() -> None:
+def test_a_batch_of_published_records_is_read_from_the_index_alone() -> None:
     store = Indexed(Memory())
     results = ResultStore(store)
     publish(results, KEYS, 1)
@@ -88,7 +88,7 @@ def test_a_batch_of_records_that_were_published_is_read_from_the_index_alone() -
     assert store.read == []
 
 
-def test_what_the_index_does_not_know_is_read_from_the_store_and_told_to_it() -> None:
+def test_what_the_index_lacks_is_read_from_the_store_and_added_to_the_index() -> None:
     index = Memory()
     store = Indexed(index)
     results = ResultStore(store)
@@ -100,7 +100,7 @@ def test_what_the_index_does_not_know_is_read_from_the_store_and_told_to_it() ->
     assert store.read == []
 
 
-def test_a_few_records_are_read_from_the_store_itself() -> None:
+def test_a_few_records_are_read_directly_from_the_store() -> None:
     index = Memory()
     results = ResultStore(Indexed(index))
     publish(results, KEYS, 1)
@@ -108,7 +108,7 @@ def test_a_few_records_are_read_from_the_store_itself() -> None:
     assert index.asked == 0
 
 
-def test_what_was_invalidated_by_whoever_has_no_index_is_not_found_any_more() -> None:
+def test_a_result_invalidated_without_the_index_is_no_longer_found() -> None:
     store = Indexed(Memory())
     publish(ResultStore(store), KEYS, 1)
     without = _WithoutIndex(store)
@@ -117,7 +117,7 @@ def test_what_was_invalidated_by_whoever_has_no_index_is_not_found_any_more() ->
     assert [i for i, each in enumerate(found) if isinstance(each, Absent)] == [3]
 
 
-def test_a_bucket_that_was_emptied_has_no_results_whatever_the_index_remembers() -> None:
+def test_an_emptied_bucket_has_no_results_whatever_the_index_holds() -> None:
     store = Indexed(Memory())
     publish(ResultStore(store), KEYS, 1)
     for entry in list(store.list("")):
@@ -125,7 +125,7 @@ def test_a_bucket_that_was_emptied_has_no_results_whatever_the_index_remembers()
     assert values(ResultStore(store)) == [None] * len(KEYS)
 
 
-def test_two_stores_with_one_index_do_not_see_each_other_s_results() -> None:
+def test_two_stores_that_share_an_index_do_not_see_each_others_results() -> None:
     index = Memory()
     one, other = ResultStore(Indexed(index)), ResultStore(Indexed(index))
     publish(one, KEYS, 1)
@@ -134,7 +134,7 @@ def test_two_stores_with_one_index_do_not_see_each_other_s_results() -> None:
     assert (values(one), values(other)) == ([1] * len(KEYS), [2] * len(KEYS))
 
 
-def test_an_index_alone_answers_nothing() -> None:
+def test_the_index_answers_nothing_without_the_store() -> None:
     store = Indexed(Memory())
     publish(ResultStore(store), KEYS, 1)
     failing = _Failing(store)
@@ -142,7 +142,7 @@ def test_an_index_alone_answers_nothing() -> None:
     assert type(found).__name__ == "Unknown"
 
 
-def test_a_recipe_entry_that_was_replaced_is_read_as_it_is_now() -> None:
+def test_a_replaced_recipe_entry_is_read_in_its_new_form() -> None:
     index = Memory()
     results = ResultStore(Indexed(index))
     entries = [RecipeEntry(recipe=f"recipe-{i}", key="old", task="task", digest="d") for i in range(MIN_BATCH)]
@@ -150,12 +150,12 @@ def test_a_recipe_entry_that_was_replaced_is_read_as_it_is_now() -> None:
         results.put_recipe(entry)
     remembered = dict(index.records)
     results.put_recipe(RecipeEntry(recipe="recipe-2", key="new", task="task", digest="e"))
-    index.records |= remembered  # a slow reader tells it what it read before
+    index.records |= remembered  # a slow reader writes what it had read before
     keys = [each.key for each in results.get_recipes([e.recipe for e in entries]) if each is not None]
     assert keys == ["old", "old", "new", *["old"] * (MIN_BATCH - 3)]
 
 
-def test_reads_are_the_store_s_at_every_step_of_publishing_closing_forgetting_and_telling_late() -> None:
+def test_reads_match_the_store_at_every_step_whatever_the_index_forgets_or_learns_late() -> None:
     run_state_machine_as_test(_machine(closings=True), settings=settings(max_examples=60, stateful_step_count=30))  # type: ignore[no-untyped-call]
 
 
@@ -165,7 +165,7 @@ def test_without_closings_the_same_steps_find_a_stale_read() -> None:
 
 
 class _WithoutIndex(MemoryStore):
-    """The same store as a program sees it that uses no index."""
+    """The same store as seen by a program without an index."""
 
     def __init__(self, store: Indexed) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class _WithoutIndex(MemoryStore):
 
 
 class _Failing(Indexed):
-    """A store that cannot be reached, with an index that can."""
+    """An unreachable store with a reachable index."""
 
     def __init__(self, store: Indexed) -> None:
         self.__dict__.update(store.__dict__)
@@ -189,7 +189,7 @@ class _Failing(Indexed):
 
 
 class StaleRead(Exception):
-    """The index told what the store does not say, or not any more."""
+    """The index returned what the store does not hold, or no longer holds."""
 
 
 def _machine(*, closings: bool) -> Callable[[], RuleBasedStateMachine]:

@@ -33,7 +33,7 @@ def results(tmp_path: Path) -> ResultStore:
 
 @pytest.mark.parametrize("kind", ["table", "batch", "stream", "reader", "empty"])
 @pytest.mark.parametrize("make", [lambda folder: MemoryStore(), open_store])
-def test_a_table_comes_back_equal_and_of_its_type(tmp_path: Path, make: Any, kind: str) -> None:
+def test_a_table_is_restored_with_its_type(tmp_path: Path, make: Any, kind: str) -> None:
     results = ResultStore(make(tmp_path))
     values: dict[str, Any] = {
         "table": TABLE,
@@ -51,7 +51,7 @@ def test_a_table_comes_back_equal_and_of_its_type(tmp_path: Path, make: Any, kin
     assert results.scan(record).to_table(columns=["s"]).equals(pa.table({"s": wanted["s"]}))
 
 
-def test_types_that_parquet_does_not_keep_are_kept(results: ResultStore) -> None:
+def test_types_that_parquet_loses_are_kept(results: ResultStore) -> None:
     odd = pa.table(
         {
             "union": pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])]),
@@ -80,7 +80,7 @@ def test_a_mapped_table_outlives_its_file(results: ResultStore) -> None:
     assert again.equals(TABLE)
 
 
-def test_only_the_columns_that_are_asked_for_are_read(tmp_path: Path) -> None:
+def test_only_the_requested_columns_are_read(tmp_path: Path) -> None:
     counting: Any = Counting(open_store(tmp_path))
     results = ResultStore(counting)
     wide = pa.table({f"c{n}": range(n, n + 50_000) for n in range(20)})
@@ -89,7 +89,7 @@ def test_only_the_columns_that_are_asked_for_are_read(tmp_path: Path) -> None:
     assert counting.bytes < record.size / 4
 
 
-def test_a_changed_byte_is_damage_for_whoever_loads_or_scans(results: ResultStore) -> None:
+def test_loading_and_scanning_notice_a_changed_byte(results: ResultStore) -> None:
     record = publish(results, TABLE)
     with results.store.open(record.payload_name or "") as file:
         data = bytearray(file.read())
@@ -103,12 +103,12 @@ def test_a_changed_byte_is_damage_for_whoever_loads_or_scans(results: ResultStor
         results.scan(record).to_table(columns=["n"])
 
 
-def test_what_is_no_arrow_value_is_refused(results: ResultStore) -> None:
+def test_a_value_that_is_not_arrow_is_refused(results: ResultStore) -> None:
     with pytest.raises(SerializationError, match="'arrow' cannot store this list"):
         publish(results, [1])
 
 
-def test_a_compressed_file_may_not_unpack_to_more_than_the_limit(tmp_path: Path) -> None:
+def test_a_compressed_file_cannot_unpack_to_more_than_the_limit(tmp_path: Path) -> None:
     record = publish(ResultStore(LocalStore(tmp_path)), TABLE)
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -123,7 +123,7 @@ def test_a_compressed_file_may_not_unpack_to_more_than_the_limit(tmp_path: Path)
         ArrowFileSerializer().read(data, record.about, limit=TABLE.nbytes // 2)
 
 
-def test_a_stream_is_written_as_it_comes(results: ResultStore) -> None:
+def test_a_stream_is_written_as_it_arrives(results: ResultStore) -> None:
     before, most, rows = pa.total_allocated_bytes(), 0, 1 << 19
 
     def stream() -> Iterator[pa.RecordBatch]:
@@ -137,8 +137,8 @@ def test_a_stream_is_written_as_it_comes(results: ResultStore) -> None:
     assert most < 4 * rows * 8
 
 
-def test_however_much_is_written_at_once_little_of_it_waits_in_memory() -> None:
-    """What is handed on to a slow store goes in small parts."""
+def test_little_of_a_large_write_waits_in_memory() -> None:
+    """A slow store gets it in small parts."""
 
     class Slow:
         most = 0

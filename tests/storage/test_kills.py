@@ -1,4 +1,4 @@
-"""A process killed after each system call of publishing: what it leaves is absent or complete, and others go on."""
+"""A process killed after each system call of publishing leaves an absent or complete result, and others continue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """In memory where there is such a place: a kill loses nothing that was written, synced or not."""
+    """A folder in memory if possible: a kill loses nothing that was written, synced or not."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
         yield Path(folder)
@@ -42,10 +42,10 @@ def test_a_writer_killed_at_any_system_call_leaves_nothing_or_a_whole_result(fol
         assert len(them) > 30, name
         assert [kill["calls"] for kill in them] == list(range(len(them)))
         assert {kill["problems"] for kill in them} == {0}
-        # The next writer publishes, and the collection leaves that one result's file.
+        # The next writer publishes, and the collection keeps only that result's file.
         assert {kill["after"] for kill in them} == {"again"}
         assert {kill["payloads"] for kill in them} == {1}
-        # In this order, and never back: what was there, nothing while the old one is closed, the new one.
+        # Only in this order: the old result, nothing while the old one is closed, the new one.
         stages = [stage for stage, _ in itertools.groupby(kill["before"] for kill in them)]
         if name == "large, in the place of another":
             assert stages == ["older", "redirected", "large"]

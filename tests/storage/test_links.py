@@ -1,4 +1,4 @@
-"""Links and other odd things that somebody puts into a store: nothing outside of it is read, written or deleted."""
+"""Links and other odd files planted in a store: nothing outside it is read, written or deleted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def store(root: Path) -> LocalStore:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder beside the store with an old file in it, as a sweep would want one."""
+    """A folder beside the store with an old file in it, of the kind that a sweep removes."""
     folder = tmp_path / "outside"
     folder.mkdir()
     (folder / "kept").write_bytes(b"theirs")
@@ -76,9 +76,7 @@ EVERY_CALL: dict[str, Callable[[LocalStore, str], object]] = {
 
 @pytest.mark.parametrize("call", EVERY_CALL)
 @pytest.mark.parametrize("folder", ["results", "results/t", "results/t/k"])
-def test_no_call_goes_through_a_linked_folder(
-    store: LocalStore, root: Path, outside: Path, call: str, folder: str
-) -> None:
+def test_no_call_follows_a_linked_folder(store: LocalStore, root: Path, outside: Path, call: str, folder: str) -> None:
     for inner in ("t/k", "k", ""):
         (outside / inner).mkdir(parents=True, exist_ok=True)
         (outside / inner / "kept").write_bytes(b"theirs")
@@ -114,7 +112,7 @@ def test_a_linked_folder_of_temporary_lock_files_is_not_swept(
     assert content(outside) == {"kept": b"theirs"}
 
 
-def test_a_sweep_passes_over_what_a_writer_cannot_have_left(store: LocalStore, root: Path) -> None:
+def test_a_sweep_skips_what_no_writer_can_have_left(store: LocalStore, root: Path) -> None:
     (root / ".tmp" / "folder").mkdir()
     (root / ".tmp" / "old").write_bytes(b"x")
     for name in ("folder", "old"):
@@ -125,7 +123,7 @@ def test_a_sweep_passes_over_what_a_writer_cannot_have_left(store: LocalStore, r
 
 @contextlib.contextmanager
 def swapping(folder: Path, target: Path) -> Iterator[None]:
-    """Somebody who puts a link in the place of the folder and takes it away again, as fast as it goes."""
+    """Replace the folder by a link and back, as fast as possible."""
     aside, over = folder.with_name(f"{folder.name}-aside"), threading.Event()
 
     def swap() -> None:
@@ -170,7 +168,7 @@ def test_nothing_outside_is_touched_however_fast_a_link_comes_and_goes(root: Pat
     assert seen <= {b"mine", None}
 
 
-# -- what is no file ---------------------------------------------------------------------------------------------------
+# -- what is not a file ------------------------------------------------------------------------------------------------
 
 
 def plant(path: Path, kind: str) -> None:
@@ -180,7 +178,7 @@ def plant(path: Path, kind: str) -> None:
     elif kind == "folder":
         path.mkdir()
     else:
-        # The name of a socket is short by nature: made in the working folder, then moved.
+        # The name of a socket must be short: it is created in the working folder, then moved.
         here = Path.cwd()
         os.chdir(path.parent)
         try:
@@ -193,7 +191,7 @@ def plant(path: Path, kind: str) -> None:
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("kind", ["pipe", "socket", "folder"])
-def test_what_is_no_file_is_refused_and_never_waited_for(store: LocalStore, root: Path, kind: str) -> None:
+def test_what_is_not_a_file_is_refused_without_waiting(store: LocalStore, root: Path, kind: str) -> None:
     plant(root / "results" / "t" / "odd", kind)
     for call in (
         lambda: store.get("results/t/odd"),
@@ -203,7 +201,7 @@ def test_what_is_no_file_is_refused_and_never_waited_for(store: LocalStore, root
     ):
         with pytest.raises(StoreError, match="not a regular file"):
             call()
-    # Taken is taken: whoever tries the next free name must see it, or be told.
+    # The name is taken: a writer that tries the next free name must see that, or get an error.
     if kind == "folder":
         with pytest.raises(StoreError, match="not a regular file"):
             store.put_if_absent("results/t/odd", b"x")
@@ -213,9 +211,9 @@ def test_what_is_no_file_is_refused_and_never_waited_for(store: LocalStore, root
 
 
 @pytest.mark.timeout(30)
-def test_a_pipe_that_somebody_writes_to_is_not_waited_for(store: LocalStore, root: Path) -> None:
+def test_a_pipe_with_a_writer_is_not_waited_for(store: LocalStore, root: Path) -> None:
     os.mkfifo(root / "pipe")
-    writer = os.open(root / "pipe", os.O_RDWR)  # holds it open, and says nothing
+    writer = os.open(root / "pipe", os.O_RDWR)  # holds it open and writes nothing
     try:
         with pytest.raises(StoreError, match="not a regular file"):
             store.get("pipe")
@@ -224,7 +222,7 @@ def test_a_pipe_that_somebody_writes_to_is_not_waited_for(store: LocalStore, roo
 
 
 @pytest.mark.timeout(30)
-def test_a_look_up_that_finds_a_pipe_is_unknown_and_says_so(store: LocalStore, root: Path) -> None:
+def test_a_lookup_that_finds_a_pipe_is_unknown_and_says_so(store: LocalStore, root: Path) -> None:
     plant(root / slot_name("t", "k", 0), "pipe")
     (found,) = ResultStore(store).look_up_many([("t", "k")])
     assert isinstance(found, Unknown)
@@ -233,7 +231,7 @@ def test_a_look_up_that_finds_a_pipe_is_unknown_and_says_so(store: LocalStore, r
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", ["pipe", "folder"])
-def test_what_is_no_file_among_lock_files_is_told_and_never_waited_for(root: Path, kind: str) -> None:
+def test_lock_files_that_are_not_files_are_never_waited_for(root: Path, kind: str) -> None:
     manager = FileSystemLockManager(root)
     session = manager.open_session()
     try:
@@ -254,7 +252,7 @@ def test_what_is_no_file_among_lock_files_is_told_and_never_waited_for(root: Pat
 
 
 @pytest.mark.timeout(60)
-def test_nobody_waits_for_ever_because_of_foreign_files_among_locks(root: Path) -> None:
+def test_foreign_files_among_locks_block_nobody_forever(root: Path) -> None:
     manager = FileSystemLockManager(root)
     session = manager.open_session(info={"run": "r"})
     try:

@@ -1,4 +1,4 @@
-"""What the folder store promises beyond the suite: what lies on the disk, and what each failure of the disk means."""
+"""Promises of the folder store beyond the suite: what is on disk, and what each failure of the disk means."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def failing(code: int):
     return fail
 
 
-def test_opening_and_reading_make_nothing(store: LocalStore, root: Path) -> None:
+def test_opening_and_reading_create_nothing(store: LocalStore, root: Path) -> None:
     assert store.get("a") is None
     assert list(store.list("")) == []
     assert store.sweep(older_than=0) == 0
@@ -60,7 +60,7 @@ def test_only_the_user_can_read_and_write(store: LocalStore, root: Path) -> None
         assert mode == (0o700 if path.is_dir() else 0o600), path
 
 
-def test_a_folder_that_anyone_may_write_is_not_trusted(store: LocalStore, root: Path) -> None:
+def test_a_folder_writable_by_everyone_is_not_trusted(store: LocalStore, root: Path) -> None:
     assert store.trusted
     store.put("a", b"")
     assert store.trusted
@@ -74,7 +74,7 @@ def test_a_home_in_the_path_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert (tmp_path / "store" / "a").read_bytes() == b"1"
 
 
-def test_nothing_but_the_names_is_left_after_writing(store: LocalStore, root: Path) -> None:
+def test_only_the_stored_files_remain_after_writing(store: LocalStore, root: Path) -> None:
     store.put_if_absent("a", b"1")
     store.put_if_absent("a", b"2")
     store.put("b", b"1")
@@ -136,7 +136,7 @@ def test_nothing_is_written_deleted_or_listed_through_a_linked_folder(
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("call", ["fsync", "link", "open"])
-def test_no_space_is_store_full_and_leaves_nothing(
+def test_no_space_raises_store_full_and_leaves_nothing(
     store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: str
 ) -> None:
     store.put("before", b"1")
@@ -149,7 +149,7 @@ def test_no_space_is_store_full_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
-def test_a_file_system_without_hard_links_is_told_by_name(
+def test_a_file_system_without_hard_links_is_named_in_the_error(
     store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     with monkeypatch.context() as patch:
@@ -160,7 +160,7 @@ def test_a_file_system_without_hard_links_is_told_by_name(
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
-def test_a_folder_that_cannot_be_written_is_told(store: LocalStore, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_an_unwritable_folder_is_reported(store: LocalStore, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     store.put("a/b", b"1")
     for call in ("open", "mkdir"):
         with monkeypatch.context() as patch:
@@ -182,7 +182,7 @@ def test_a_root_below_a_file_is_not_writable_and_not_a_miss(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT])
-def test_a_read_that_fails_is_unknown_never_a_miss(
+def test_a_failed_read_is_unknown_and_never_a_miss(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     store.put("a", b"1")
@@ -201,8 +201,10 @@ def test_a_read_that_fails_is_unknown_never_a_miss(
             list(store.list(""))
 
 
-def test_a_link_whose_answer_was_lost_is_known_for_our_own(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over NFS the first answer may be lost and the call sent again by the kernel, which then says EEXIST."""
+def test_a_link_whose_answer_was_lost_is_recognised_as_our_own(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over NFS the first answer may be lost. The kernel repeats the call, and gets EEXIST."""
     real = os.link
 
     def twice(*args: object, **kwargs: object) -> None:
@@ -215,7 +217,7 @@ def test_a_link_whose_answer_was_lost_is_known_for_our_own(store: LocalStore, mo
     assert store.put_if_absent("a", b"x") is False
 
 
-def test_what_is_durable_was_synced_and_what_is_not_was_not(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_durable_writes_are_synced(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = []
     real = os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: (synced.append(os.readlink(f"/proc/self/fd/{file}")), real(file)))
@@ -229,7 +231,7 @@ def test_what_is_durable_was_synced_and_what_is_not_was_not(root: Path, monkeypa
     assert folders == [str(root / "k"), str(root)]
 
 
-def test_the_bytes_are_synced_before_they_have_a_name(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_are_synced_before_they_have_a_name(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = []
 
     def noting(name: str, real: Callable[..., None]) -> Callable[..., None]:
@@ -248,7 +250,7 @@ def test_the_bytes_are_synced_before_they_have_a_name(store: LocalStore, monkeyp
     assert steps == ["fsync", "link", "fsync"]
 
 
-def test_leftovers_are_swept_once_they_are_old(store: LocalStore, root: Path) -> None:
+def test_old_leftovers_are_swept(store: LocalStore, root: Path) -> None:
     store.put("a", b"1")
     old, new = root / ".tmp" / "old", root / ".tmp" / "new"
     for path in (old, new):
@@ -271,7 +273,7 @@ for i in range(200):
 
 
 @pytest.mark.slow
-def test_of_many_processes_one_wins_each_slot(root: Path) -> None:
+def test_one_of_many_processes_wins_each_slot(root: Path) -> None:
     racers = [
         subprocess.Popen(
             [sys.executable, "-c", RACE, str(root), str(mine)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -307,7 +309,7 @@ while True:
 
 
 @pytest.mark.slow
-def test_a_writer_killed_at_any_time_leaves_whole_files_only(root: Path) -> None:
+def test_a_writer_killed_at_any_time_leaves_only_whole_files(root: Path) -> None:
     writer = subprocess.Popen([sys.executable, "-c", KILLED, str(root)], stdout=subprocess.PIPE, text=True)
     assert writer.stdout
     assert writer.stdout.readline() == "ready\n"
@@ -320,7 +322,7 @@ def test_a_writer_killed_at_any_time_leaves_whole_files_only(root: Path) -> None
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.EROFS])
-def test_what_cannot_be_removed_is_told(
+def test_a_failed_removal_is_reported(
     store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     store.put("a/b", b"1")
@@ -374,13 +376,13 @@ def test_no_descriptor_is_left_open(store: LocalStore, root: Path, monkeypatch: 
 
 
 def full_disk(folder: Path) -> Path | None:
-    """A file system of one megabyte, where we may mount one."""
+    """A file system of one megabyte, if we have the right to mount one."""
     folder.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
     return folder if done.returncode == 0 else None
 
 
-def test_a_real_full_disk_is_store_full_and_keeps_what_it_had(tmp_path: Path) -> None:
+def test_a_real_full_disk_raises_store_full_and_loses_nothing(tmp_path: Path) -> None:
     disk = full_disk(tmp_path / "disk") if os.geteuid() == 0 else None
     if disk is None:
         pytest.skip("may not mount a small disk here")

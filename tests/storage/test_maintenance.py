@@ -1,4 +1,4 @@
-"""Listing, removing, collecting, verifying and measuring, beside writers that are alive, slow or dead."""
+"""Listing, removing, collecting, verifying and measuring, beside live, slow and dead writers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def stage(results: ResultStore, key: str, attempt: str, value: Any = BIG) -> Any
 
 
 def collecting(results: ResultStore, then: Callable[[], object] = lambda: None) -> Callable[[], str]:
-    """A digest that is asked for once a payload is written: it collects that, the first time."""
+    """A digest requested after a payload is written: the first request collects that payload."""
     once = [lambda: maintenance.gc(results, grace_seconds=0), then]
 
     def digest() -> str:
@@ -64,7 +64,7 @@ def names(results: ResultStore) -> list[str]:
 # -- listing
 
 
-def test_ls_has_the_current_result_of_every_key(results: ResultStore) -> None:
+def test_ls_lists_the_current_result_of_every_key(results: ResultStore) -> None:
     for key in ("b", "a"):
         publish(results, key)
     publish(results, "a", 1, attempt="b", expires=5e9)
@@ -92,7 +92,7 @@ def test_ls_reads_in_batches(results: ResultStore) -> None:
     assert store.count("get_many") == 2
 
 
-def test_show_has_every_generation(results: ResultStore) -> None:
+def test_show_lists_every_generation(results: ResultStore) -> None:
     publish(results, "k", 1)
     publish(results, "k", 2, attempt="b")
     first, second = maintenance.show(results, "t", "k")
@@ -101,7 +101,7 @@ def test_show_has_every_generation(results: ResultStore) -> None:
     assert maintenance.show(results, "t", "none") == []
 
 
-def test_du_adds_up_by_task(results: ResultStore) -> None:
+def test_du_is_totalled_by_task(results: ResultStore) -> None:
     publish(results, "a")
     publish(results, "b")
     publish(results, "a", task="Other Task")
@@ -122,7 +122,7 @@ def test_rm_invalidates_and_deletes_the_payload(results: ResultStore) -> None:
     assert maintenance.rm(results, "t", "a") == 0
 
 
-def test_rm_of_a_task_removes_all_of_it_and_nothing_else(results: ResultStore) -> None:
+def test_rm_of_a_task_removes_all_its_results_and_nothing_else(results: ResultStore) -> None:
     for key in ("a", "b"):
         publish(results, key)
     publish(results, "a", task="other")
@@ -150,7 +150,7 @@ def test_gc_leaves_one_payload_of_a_result_refreshed_a_hundred_times(results: Re
     assert maintenance.gc(results).payloads == 0
 
 
-def test_gc_removes_notes_of_code_that_no_result_is_made_by_any_more(results: ResultStore) -> None:
+def test_gc_removes_notes_of_code_that_no_result_uses(results: ResultStore) -> None:
     used, unused = "a" * 40, "b" * 40
     publish(results, "k", key_parts={"task_code": used})
     publish(results, "gone", key_parts={"task_source": unused})
@@ -172,7 +172,7 @@ def test_gc_removes_the_payloads_of_losers_at_once(results: ResultStore) -> None
     assert names(results) == ["t/k/000000.a.json", "t/k/000000.record.json"]
 
 
-def test_gc_waits_for_the_grace_before_it_touches_what_is_not_published(results: ResultStore) -> None:
+def test_gc_respects_the_grace_period_of_unpublished_payloads(results: ResultStore) -> None:
     stage(results, "k", "slow")
     before = names(results)
     assert maintenance.gc(results, grace_seconds=3600) == maintenance.Collected()
@@ -192,7 +192,7 @@ def test_gc_closes_a_generation_before_it_deletes_the_payloads(results: ResultSt
     assert (found.generation, found.redirect and found.redirect.reason) == (1, "gc")
 
 
-def test_gc_closes_odd_keys_that_nobody_published(results: ResultStore) -> None:
+def test_gc_closes_odd_unpublished_keys(results: ResultStore) -> None:
     results.stage("Odd Task", "../k", BIG, after=NEVER, attempt="dead", digest="d")
     assert maintenance.gc(results, grace_seconds=0).closed == 1
     found = results.look_up("Odd Task", "../k")
@@ -234,7 +234,7 @@ def test_a_refresh_in_flight_survives_a_collection(results: ResultStore) -> None
     assert results.load(found.record) == BIG
 
 
-def test_a_zombie_stays_refused_after_a_collection(results: ResultStore) -> None:
+def test_a_late_writer_is_still_refused_after_a_collection(results: ResultStore) -> None:
     zombie = stage(results, "k", "zombie")
     publish(results, "k", after=NEVER)
     results.invalidate("t", "k")
@@ -242,7 +242,7 @@ def test_a_zombie_stays_refused_after_a_collection(results: ResultStore) -> None
     assert results.commit(zombie) == Restart(1, "invalidated")
 
 
-def test_gc_removes_expired_results_after_the_grace() -> None:
+def test_gc_removes_expired_results_after_the_grace_period() -> None:
     clock = HastyClock()
     results = ResultStore(MemoryStore(), clock=clock)
     publish(results, "k", expires=clock.now() + 10)
@@ -254,7 +254,7 @@ def test_gc_removes_expired_results_after_the_grace() -> None:
     assert publish(results, "k", attempt="b").record.generation == 1
 
 
-def test_a_dry_run_tells_and_does_nothing(results: ResultStore) -> None:
+def test_a_dry_run_reports_and_does_nothing(results: ResultStore) -> None:
     stage(results, "k", "dead")
     publish(results, "a")
     publish(results, "a", attempt="b")
@@ -272,13 +272,13 @@ def test_gc_leaves_damaged_records_and_their_payloads_alone(results: ResultStore
     assert names(results) == before
 
 
-def test_gc_goes_on_behind_a_damaged_generation(results: ResultStore) -> None:
+def test_gc_continues_behind_a_damaged_generation(results: ResultStore) -> None:
     for attempt in "abc":
         publish(results, "k", attempt=attempt)
         results.invalidate("t", "k")
     results.store.put("results/t/k/000001.record.json", b"{")
     maintenance.gc(results, grace_seconds=0)
-    # Nobody knows what the damaged one says of its payload; those before it and behind it are garbage.
+    # The payload of the damaged one is unknown; those of the generations before and after it are garbage.
     payloads = [name for name in names(results) if ".record." not in name]
     assert [name.removeprefix("t/k/")[:6] for name in payloads] == ["000001"]
 
@@ -309,7 +309,7 @@ def test_collecting_without_grace_beside_writers_loses_no_result(tmp_path: Path,
     results = ResultStore(make(tmp_path))
     done = threading.Event()
     closed: list[bool] = []
-    """Of results that were gone when they were loaded: whether the slot told that another writer replaced them."""
+    """For results that were gone when loaded: whether the slot said that another writer had replaced them."""
 
     def collect() -> int:
         rounds = 0
@@ -353,7 +353,7 @@ def test_collecting_without_grace_beside_writers_loses_no_result(tmp_path: Path,
 # -- verifying
 
 
-def test_verify_finds_nothing_in_a_sound_store(results: ResultStore) -> None:
+def test_verify_finds_no_problem_in_a_sound_store(results: ResultStore) -> None:
     for i in range(3):
         publish(results, str(i))
     publish(results, "1", 5, attempt="b")
@@ -362,13 +362,13 @@ def test_verify_finds_nothing_in_a_sound_store(results: ResultStore) -> None:
     assert maintenance.verify(results).records == 4
 
 
-def test_verify_counts_orphans_apart(results: ResultStore) -> None:
+def test_verify_counts_orphans_separately(results: ResultStore) -> None:
     stage(results, "k", "dead")
     publish(results, "a")
     assert maintenance.verify(results) == maintenance.Verified(records=1, orphans=1)
 
 
-def test_verify_names_every_damage(results: ResultStore) -> None:
+def test_verify_names_every_kind_of_damage(results: ResultStore) -> None:
     for key in ("cut", "gone", "torn", "moved", "fine"):
         publish(results, key)
     store = results.store
@@ -458,7 +458,7 @@ for i in range(20):
 
 
 @pytest.mark.slow
-def test_of_many_processes_one_publishes_each_result_and_all_get_it(tmp_path: Path) -> None:
+def test_one_of_many_processes_publishes_each_result_and_all_get_it(tmp_path: Path) -> None:
     racers = [
         subprocess.Popen(
             [sys.executable, "-c", RACER, str(tmp_path), str(mine)],
@@ -486,10 +486,10 @@ def test_of_many_processes_one_publishes_each_result_and_all_get_it(tmp_path: Pa
     assert maintenance.verify(results) == maintenance.Verified(records=20)
 
 
-# -- what grows only as far as it has to
+# -- growth ----------------------------
 
 
-def test_a_result_is_found_by_the_beginning_of_its_key_from_names_alone() -> None:
+def test_a_result_is_found_by_the_prefix_of_its_key_from_names_alone() -> None:
     store = FlakyStore(MemoryStore())
     results = ResultStore(store)
     for i in range(300):
@@ -506,7 +506,7 @@ def found_slot(key: str) -> str:
     return f"results/t/{key}/000000.record.json"
 
 
-def test_the_tasks_of_a_store_are_known_from_one_record_of_each() -> None:
+def test_the_tasks_of_a_store_are_known_from_one_record_each() -> None:
     store = FlakyStore(MemoryStore())
     results = ResultStore(store)
     for task in ("t", "Module:Task"):
@@ -517,7 +517,7 @@ def test_the_tasks_of_a_store_are_known_from_one_record_of_each() -> None:
     assert store.count("get_many") == 2
 
 
-def test_du_says_what_the_disk_says(tmp_path: Path) -> None:
+def test_du_agrees_with_the_disk(tmp_path: Path) -> None:
     results = ResultStore(LocalStore(tmp_path))
     for key in "abc":
         publish(results, key, 1)
@@ -530,7 +530,7 @@ def test_du_says_what_the_disk_says(tmp_path: Path) -> None:
 
 
 def aged(results: ResultStore) -> ResultStore:
-    """The same store, a month later."""
+    """Make the same store a month older."""
     later = ResultStore(results.store)
     later.clock = _Later()
     return later
@@ -561,7 +561,7 @@ def test_a_purge_leaves_one_small_record_of_a_removed_result(results: ResultStor
     assert isinstance(results.look_up("t", "other"), Found)
 
 
-def test_a_purge_passes_over_what_it_cannot_read(results: ResultStore) -> None:
+def test_a_purge_skips_what_it_cannot_read(results: ResultStore) -> None:
     results.put_recipe(RecipeEntry(recipe="11" * 20, key="gone", task="t", digest="d"))
     results.put_recipe(RecipeEntry(recipe="33" * 20, key="gone", task="t", digest="d"))
     (damaged,) = [file.name for file in results.store.list("recipes/") if "11" * 20 in file.name]
@@ -570,7 +570,7 @@ def test_a_purge_passes_over_what_it_cannot_read(results: ResultStore) -> None:
     assert [file.name for file in results.store.list("recipes/")] == [damaged]
 
 
-def test_a_purge_bounds_what_refreshes_leave(results: ResultStore) -> None:
+def test_a_purge_limits_what_refreshes_leave(results: ResultStore) -> None:
     for i in range(20):
         publish(results, "k", attempt=f"a{i}")
     maintenance.gc(results, grace_seconds=0)
@@ -583,7 +583,7 @@ def test_a_purge_bounds_what_refreshes_leave(results: ResultStore) -> None:
     assert results.load(results.look_up("t", "k").record) == 7  # type: ignore[union-attr]
 
 
-def test_a_writer_that_was_away_during_a_purge_brings_nothing_back(results: ResultStore) -> None:
+def test_a_writer_that_was_away_during_a_purge_publishes_nothing_stale(results: ResultStore) -> None:
     publish(results, "k", attempt="first")
     results.invalidate("t", "k")
     after = results.look_up("t", "k")
@@ -601,7 +601,7 @@ def test_a_writer_that_was_away_during_a_purge_brings_nothing_back(results: Resu
     assert [name for name in names(results) if "away" in name] == []
 
 
-def test_folders_that_became_empty_go_and_writers_make_them_again(tmp_path: Path) -> None:
+def test_emptied_folders_are_removed_and_created_again_by_writers(tmp_path: Path) -> None:
     store = LocalStore(tmp_path, durable=False)
     results = ResultStore(store)
     publish(results, "k")

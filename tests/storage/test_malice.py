@@ -1,4 +1,4 @@
-"""What an attacker puts into a store that others can write to: refused before it is decoded, at little memory."""
+"""What an attacker puts into a shared store is refused before it is decoded, with little memory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from penstock.storage.records.signing_keys import write_new_file
 
 MEGABYTES = 50
-"""So much at most, though one of the payloads unpacks to 200 and another claims 10 000. Its readers may use 20."""
+"""The maximum, although one payload unpacks to 200 and another claims 10 000. Its readers may use 20."""
 
 
 @pytest.mark.slow
 @pytest.mark.needs("numpy")
-def test_what_an_attacker_stores_is_refused_for_what_it_is(tmp_path: Path) -> None:
+def test_each_attack_is_refused_for_the_right_reason(tmp_path: Path) -> None:
     write_new_file(str(tmp_path / "keys"))
     program = str(Path(__file__).with_name("programs_malice.py"))
     done = subprocess.run(

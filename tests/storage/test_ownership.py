@@ -1,4 +1,4 @@
-"""Whose a folder is: pickles are read only where nobody else can have put them."""
+"""The owners of a folder: pickles are read only where nobody else can have put them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def store(root: Path) -> LocalStore:
 
 @pytest.fixture
 def give_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Make a file or a folder somebody else's; who may not do that becomes somebody else."""
+    """Give a file or folder to another user; without the right to, become another user."""
 
     def give(path: Path) -> None:
         if os.geteuid() == 0:
@@ -49,34 +49,34 @@ def give_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     return give
 
 
-def test_a_folder_of_ones_own_is_trusted(store: LocalStore) -> None:
+def test_the_users_own_folder_is_trusted(store: LocalStore) -> None:
     assert store.trusted
     assert store.open_to == ""
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o2775, 0o2770, 0o703, 0o1777])
 @pytest.mark.parametrize("place", [".", "results"])
-def test_a_folder_that_others_may_write_is_not_trusted(store: LocalStore, root: Path, mode: int, place: str) -> None:
+def test_a_folder_that_others_can_write_is_not_trusted(store: LocalStore, root: Path, mode: int, place: str) -> None:
     (root / place).chmod(mode)
     assert not store.trusted
     assert f"{mode:04o}" in store.open_to
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o2775])
-def test_a_folder_below_one_that_others_may_write_is_not_trusted(store: LocalStore, root: Path, mode: int) -> None:
+def test_a_folder_below_one_that_others_can_write_is_not_trusted(store: LocalStore, root: Path, mode: int) -> None:
     """They could put another folder in its place."""
     root.parent.chmod(mode)
     assert not store.trusted
     assert str(root.parent) in store.open_to
 
 
-def test_a_sticky_folder_above_is_fine(store: LocalStore, root: Path) -> None:
+def test_a_sticky_parent_folder_is_accepted(store: LocalStore, root: Path) -> None:
     root.parent.chmod(0o1777)
     assert store.trusted
 
 
 @pytest.mark.parametrize("place", [".", "results", ".."])
-def test_a_folder_of_somebody_else_is_not_trusted(
+def test_a_folder_of_another_user_is_not_trusted(
     store: LocalStore, root: Path, give_away: Callable[[Path], None], place: str
 ) -> None:
     give_away((root / place).resolve())
@@ -84,7 +84,7 @@ def test_a_folder_of_somebody_else_is_not_trusted(
     assert "belongs to" in store.open_to
 
 
-def test_every_folder_and_link_on_the_way_counts(tmp_path: Path, give_away: Callable[[Path], None]) -> None:
+def test_every_folder_and_link_on_the_path_counts(tmp_path: Path, give_away: Callable[[Path], None]) -> None:
     open_folder, own = tmp_path / "open", tmp_path / "own"
     open_folder.mkdir()
     own.mkdir(mode=0o700)
@@ -93,22 +93,22 @@ def test_every_folder_and_link_on_the_way_counts(tmp_path: Path, give_away: Call
     through = LocalStore(open_folder / "link" / "store")
     assert through.trusted
     open_folder.chmod(0o777)
-    assert not through.trusted  # the link could lead elsewhere tomorrow
+    assert not through.trusted  # the link could point elsewhere tomorrow
     open_folder.chmod(0o1777)
     assert through.trusted
     give_away(open_folder / "link")
     assert not through.trusted
 
 
-def test_a_link_to_a_folder_that_everybody_may_write_is_not_trusted(tmp_path: Path) -> None:
+def test_a_link_to_a_folder_that_everyone_can_write_is_not_trusted(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o1777)
     (tmp_path / "link").symlink_to(tmp_path / "open")
     assert not LocalStore(tmp_path / "link").trusted
 
 
-def test_a_user_s_private_group_may_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many systems make a group for each user, and let it write: nobody else is in it."""
+def test_the_users_private_group_can_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many systems create a group for each user, with no other members, and let it write."""
     me = pwd.struct_passwd(("me", "x", STRANGER, STRANGER, "", "/", ""))
     users = [me]
     members: list[str] = []
@@ -141,7 +141,7 @@ def publish(results: ResultStore) -> Any:
     return results.publish("t", "k", Thing(), after=Absent(0, "never"), attempt="a", digest="d")
 
 
-def test_a_pickle_in_a_team_s_folder_is_refused_with_a_way_out(store: LocalStore, root: Path) -> None:
+def test_a_pickle_in_the_folder_of_a_team_is_refused_with_a_fix(store: LocalStore, root: Path) -> None:
     record = publish(ResultStore(store)).record
     assert isinstance(ResultStore(store).load(record), Thing)
     root.chmod(0o2775)
@@ -155,7 +155,7 @@ def test_a_pickle_in_a_team_s_folder_is_refused_with_a_way_out(store: LocalStore
 
 
 @pytest.mark.parametrize("address", ["{}?trusted=true", "file://{}?trusted=true"])
-def test_the_address_of_a_folder_says_that_it_is_trusted(store: LocalStore, root: Path, address: str) -> None:
+def test_the_address_of_a_folder_can_state_that_it_is_trusted(store: LocalStore, root: Path, address: str) -> None:
     root.chmod(0o777)
     trusting = open_store(address.format(root))
     assert trusting.trusted
@@ -170,15 +170,15 @@ def test_a_file_address_with_another_option_is_refused(root: Path) -> None:
         open_store(f"file://{root}?mode=1")
 
 
-def test_a_payload_of_somebody_else_in_ones_own_folder_is_refused(store: LocalStore, root: Path) -> None:
+def test_a_payload_that_others_can_change_is_refused_in_the_users_own_folder(store: LocalStore, root: Path) -> None:
     record = publish(ResultStore(store)).record
     (root / record.payload_name).chmod(0o666)
     with pytest.raises(StoreError, match="other users can change"):
         ResultStore(store).load(record)
 
 
-def test_what_is_parsed_is_what_was_verified(store: LocalStore, root: Path) -> None:
-    """Bytes that others can change are copied before they are verified: a map of the file would change with it."""
+def test_the_bytes_that_are_parsed_are_those_that_were_verified(store: LocalStore, root: Path) -> None:
+    """Bytes that others can change are copied before they are verified, because a mapped file would change, too."""
     value = pa.table({"a": range(300_000)})
     published = ResultStore(store).publish("t", "k", value, after=Absent(0, "never"), attempt="a", digest="d")
     root.chmod(0o777)

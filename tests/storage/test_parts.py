@@ -1,4 +1,4 @@
-"""Values in parts: written one by one, found through the record and its manifest alone, looked after as one result."""
+"""Values in parts: written one by one, found only through record and manifest, and maintained as one result."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def names(results: ResultStore) -> list[str]:
 # -- writing and reading
 
 
-def test_a_stream_becomes_a_part_for_each_so_many_bytes(results: ResultStore) -> None:
+def test_a_stream_is_split_into_parts_by_size(results: ResultStore) -> None:
     record = publish(results)
     assert record.payload is not None
     assert record.payload.parts == PARTS
@@ -89,7 +89,7 @@ def test_a_stream_becomes_a_part_for_each_so_many_bytes(results: ResultStore) ->
     assert [name.partition("-")[0] for name in found[:PARTS]] == [f"000000.a.{n:06d}" for n in range(PARTS)]
 
 
-def test_it_comes_back_as_one_dataset_in_order_and_lazily(results: ResultStore) -> None:
+def test_a_stream_is_restored_as_one_lazy_dataset_in_order(results: ResultStore) -> None:
     record = publish(results)
     loaded = results.load(record)
     assert isinstance(loaded, ds.Dataset)
@@ -98,14 +98,14 @@ def test_it_comes_back_as_one_dataset_in_order_and_lazily(results: ResultStore) 
     assert results.scan(record).to_table(filter=ds.field("a") == 4_321)["b"].to_pylist() == [f"{4321:x}"]
 
 
-def test_other_programs_read_the_parts_by_a_pattern(results: ResultStore) -> None:
+def test_other_programs_can_read_the_parts_by_a_pattern(results: ResultStore) -> None:
     record = publish(results)
     files = [results.store.local_path(file.name) or "" for file in value_files(results.store, record)]
     assert pa.parquet.read_table(files[2]).equals(whole().slice(2 * ROWS, ROWS))
     assert ds.dataset(sorted(files)).to_table().equals(whole())
 
 
-def test_the_record_says_what_it_is_and_stays_small(results: ResultStore) -> None:
+def test_the_record_describes_the_value_and_stays_small(results: ResultStore) -> None:
     record = publish(results, batches(200))
     data = results.store.get(record.slot_name)
     assert data is not None
@@ -115,7 +115,7 @@ def test_the_record_says_what_it_is_and_stays_small(results: ResultStore) -> Non
     assert record.size == sum(file.size for file in results.store.list("results/")) - len(data)
 
 
-def test_one_part_at_a_time_is_in_memory(results: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_part_at_a_time_is_in_memory(results: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
     size = 4 << 20
     monkeypatch.setattr(datasets, "PART_BYTES", 2 * size)
     before, most = pa.total_allocated_bytes(), 0
@@ -132,14 +132,14 @@ def test_one_part_at_a_time_is_in_memory(results: ResultStore, monkeypatch: pyte
     assert most < 6 * size
 
 
-def test_a_dataset_is_stored_in_parts_without_being_asked(results: ResultStore) -> None:
+def test_a_dataset_is_stored_in_parts_by_default(results: ResultStore) -> None:
     record = publish(results, ds.dataset(whole()), serializer=None)
     assert record.codec == "parquet/dataset"
     assert results.load(record).to_table().equals(whole())
 
 
 @pytest.mark.parametrize("name", ["pyarrow", "pyarrow.dataset"])
-def test_what_a_value_is_can_be_told_while_another_thread_imports_its_package(
+def test_a_value_can_be_classified_while_another_thread_imports_its_package(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     value, table = ds.dataset(whole()), whole()
@@ -149,12 +149,12 @@ def test_what_a_value_is_can_be_told_while_another_thread_imports_its_package(
     assert not datasets.StreamDatasetSerializer().can(table)
 
 
-def test_no_rows_are_a_part_without_rows(results: ResultStore) -> None:
+def test_an_empty_stream_becomes_one_part_without_rows(results: ResultStore) -> None:
     record = publish(results, iter([whole().to_batches()[0].slice(0, 0)]))
     assert results.load(record).to_table().equals(whole().slice(0, 0))
 
 
-def test_equal_parts_have_one_digest_and_others_another(results: ResultStore) -> None:
+def test_equal_parts_have_equal_digests_and_others_do_not(results: ResultStore) -> None:
     digests = [publish(results, value, attempt).digest for value, attempt in (
         (batches(), "a"), (batches(), "b"), (batches(first=1), "c"), (batches(4), "e"),
     )]  # fmt: skip
@@ -173,13 +173,13 @@ def test_a_stream_that_fails_leaves_nothing(results: ResultStore) -> None:
     assert names(results) == []
 
 
-def test_batches_that_do_not_fit_together_are_refused(results: ResultStore) -> None:
+def test_batches_with_different_schemas_are_refused(results: ResultStore) -> None:
     with pytest.raises(SerializationError):
         publish(results, iter([*batches(1), pa.record_batch({"a": ["text"]})]))
     assert names(results) == []
 
 
-def test_the_attempt_that_loses_removes_its_parts(results: ResultStore) -> None:
+def test_a_losing_attempt_removes_its_parts(results: ResultStore) -> None:
     mine, other = stage(results, attempt="mine"), stage(results, attempt="other")
     results.commit(other)
     done = results.commit(mine)
@@ -207,7 +207,7 @@ def damage(results: ResultStore, name: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["gone", "cut"])
-def test_a_part_that_is_gone_or_cut_is_damage_at_once(results: ResultStore, how: str) -> None:
+def test_a_missing_or_cut_part_is_noticed_at_once(results: ResultStore, how: str) -> None:
     record = publish(results)
     damage(results, value_files(results.store, record)[3].name, how)
     for read in (results.load, results.scan):
@@ -216,7 +216,7 @@ def test_a_part_that_is_gone_or_cut_is_damage_at_once(results: ResultStore, how:
         assert caught.value.data == {"gone": how == "gone", "closed": False}
 
 
-def test_a_part_that_was_changed_is_damage_when_it_is_read(results: ResultStore) -> None:
+def test_a_changed_part_is_noticed_when_it_is_read(results: ResultStore) -> None:
     record = publish(results)
     file = value_files(results.store, record)[3]
     damage(results, file.name, "changed")
@@ -236,7 +236,7 @@ def test_a_damaged_manifest_is_damage(results: ResultStore, how: str) -> None:
 
 
 def forge(results: ResultStore, record: ResultRecord, changes: dict[str, Any]) -> ResultRecord:
-    """Another manifest, and a record that vouches for it."""
+    """Write another manifest, and a record that vouches for it."""
     with results.store.open(record.payload_name or "") as file:
         data = msgspec.json.encode(msgspec.json.decode(file.read()) | changes)
     results.store.delete(record.payload_name or "")
@@ -256,14 +256,14 @@ def test_no_manifest_leads_to_a_file_that_is_not_a_part(results: ResultStore, ma
 
 
 @pytest.mark.parametrize("more", [{}, {"parts": "of another kind"}])
-def test_a_manifest_of_a_newer_version_is_told_from_a_damaged_one(results: ResultStore, more: dict[str, Any]) -> None:
+def test_a_manifest_of_a_newer_version_is_distinguished_from_damage(results: ResultStore, more: dict[str, Any]) -> None:
     record = publish(results)
     forged = forge(results, record, {"v": 3, **more})
     with pytest.raises(StoreVersionError, match="the manifest has version 3"):
         results.load(forged)
 
 
-def test_names_of_parts_are_computed_from_what_they_may_hold() -> None:
+def test_the_name_of_a_part_is_built_from_checked_components() -> None:
     prefix = attempt_prefix("t", "k", 3, "a")
     assert part_name(prefix, 17, "0123abcd") == "results/t/k/000003.a.000017-0123abcd.parquet"
     for number, mark in ((-1, "0123abcd"), (1, "0123abc"), (1, "../0123a")):
@@ -271,10 +271,10 @@ def test_names_of_parts_are_computed_from_what_they_may_hold() -> None:
             part_name(prefix, number, mark)
 
 
-# -- looking after them
+# -- maintenance ------
 
 
-def test_gc_keeps_the_parts_of_what_is_published_and_nothing_else(results: ResultStore, clock: FakeClock) -> None:
+def test_gc_keeps_only_the_parts_of_published_results(results: ResultStore, clock: FakeClock) -> None:
     record = publish(results)
     kept = names(results)
     # A part that was written twice, and an attempt that died before it published.
@@ -286,7 +286,7 @@ def test_gc_keeps_the_parts_of_what_is_published_and_nothing_else(results: Resul
     assert results.load(record).to_table().equals(whole())
 
 
-def test_the_parts_of_a_writer_that_died_are_garbage(results: ResultStore) -> None:
+def test_the_parts_of_a_dead_writer_are_garbage(results: ResultStore) -> None:
     sink = PartSink(results.store, attempt_prefix("t", "k", 0, "dead"))
     for number, batch in enumerate(batches()):
         sink.write(number, pa.Table.from_batches([batch]))
@@ -298,7 +298,7 @@ def test_the_parts_of_a_writer_that_died_are_garbage(results: ResultStore) -> No
     assert publish(results).generation == 1
 
 
-def test_gc_leaves_parts_alone_whose_manifest_is_damaged(results: ResultStore) -> None:
+def test_gc_keeps_the_parts_of_a_damaged_manifest(results: ResultStore) -> None:
     record = publish(results)
     damage(results, record.payload_name or "", "changed")
     before = names(results)
@@ -312,7 +312,7 @@ def test_removing_a_result_removes_its_parts(results: ResultStore) -> None:
     assert names(results) == ["000000.record.json"]
 
 
-def test_of_a_dataset_only_its_list_of_parts_counts_as_read(results: ResultStore) -> None:
+def test_only_the_manifest_of_a_dataset_counts_as_read(results: ResultStore) -> None:
     record = publish(results)
     assert record.payload is not None
     before = results.counters.bytes_read
@@ -325,7 +325,7 @@ def test_of_a_dataset_only_its_list_of_parts_counts_as_read(results: ResultStore
     assert results.counters.bytes_read - before == whole_one.record.size
 
 
-def test_parts_whose_schemas_differ_have_one_that_fits_all(results: ResultStore) -> None:
+def test_parts_with_different_schemas_get_one_that_fits_all(results: ResultStore) -> None:
     prefix = attempt_prefix("t", "k", 0, "a")
     sink = PartSink(results.store, prefix)
     first, second = pa.table({"a": [1]}), pa.table({"a": [2], "b": ["x"]})
@@ -428,7 +428,7 @@ def frames() -> dict[str, Callable[[], Any]]:
 @pytest.mark.parametrize(
     "kind", ["frame", "unknown divisions", "index of times", "plain index", "series", "nameless series"]
 )
-def test_a_dask_collection_comes_back_equal_lazy_and_with_its_partitions(results: ResultStore, kind: str) -> None:
+def test_a_dask_collection_is_restored_lazily_with_its_partitions(results: ResultStore, kind: str) -> None:
     from dask.dataframe.utils import assert_eq
 
     value = frames()[kind]()
@@ -454,7 +454,7 @@ def test_dask_reads_only_the_columns_it_needs(results: ResultStore) -> None:
 
 
 @pytest.mark.needs("dask", "pandas")
-def test_a_dask_partition_that_is_not_what_it_was_said_to_be_is_refused(results: ResultStore) -> None:
+def test_a_dask_partition_that_differs_from_its_declaration_is_refused(results: ResultStore) -> None:
     pd = pytest.importorskip("pandas")
     dd = pytest.importorskip("dask.dataframe")
     value = dd.from_pandas(pd.DataFrame({"a": [1, 2]}), npartitions=2)
@@ -465,7 +465,7 @@ def test_a_dask_partition_that_is_not_what_it_was_said_to_be_is_refused(results:
 
 
 @pytest.mark.needs("dask", "pandas")
-def test_names_that_are_not_strings_are_refused(results: ResultStore) -> None:
+def test_column_names_that_are_not_strings_are_refused(results: ResultStore) -> None:
     pd = pytest.importorskip("pandas")
     dd = pytest.importorskip("dask.dataframe")
     for value in (pd.DataFrame({1: [2]}), pd.Series([2], name=1)):
@@ -474,7 +474,7 @@ def test_names_that_are_not_strings_are_refused(results: ResultStore) -> None:
 
 
 @pytest.mark.needs("dask", "pandas")
-def test_what_parquet_does_not_keep_of_a_dask_frame_is_refused_before_it_is_computed(results: ResultStore) -> None:
+def test_a_dask_frame_that_parquet_cannot_restore_is_refused_before_it_is_computed(results: ResultStore) -> None:
     pd = pytest.importorskip("pandas")
     dd = pytest.importorskip("dask.dataframe")
 
@@ -487,7 +487,7 @@ def test_what_parquet_does_not_keep_of_a_dask_frame_is_refused_before_it_is_comp
         publish(results, value, serializer=None)
 
 
-def test_a_manifest_that_came_from_a_worker_is_written_as_any_other(tmp_path: Path) -> None:
+def test_a_manifest_received_from_a_worker_is_written_correctly(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     travelled = pickle.loads(pickle.dumps(Manifest(2, "", ())))
     write_manifest(store, "results/t/k/000000.a.parts.json", travelled)

@@ -1,4 +1,4 @@
-"""What only pickle keeps is named: before anything runs where an annotation says it, else with its place."""
+"""Values that only pickle can store are named: before the run if an annotation tells, otherwise with their place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.needs("pandas")
 
 
 class Model:
-    """An object like any other."""
+    """An arbitrary object."""
 
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = weight
@@ -44,7 +44,7 @@ def mixed() -> Any:
     return {"model": Model(), "auc": 0.9, "frame": pd.DataFrame({"a": [1]}), "more": [Model(2.0)]}
 
 
-def test_parts_are_named_by_their_place() -> None:
+def test_pickled_parts_are_named_by_their_place() -> None:
     assert pickled_parts(mixed()) == (
         "result['model']: test_pickled.Model, result['more'][0]: test_pickled.Model".replace(
             "test_pickled", Model.__module__
@@ -53,7 +53,7 @@ def test_parts_are_named_by_their_place() -> None:
     assert pickled_parts(Model()) == f"result: {Model.__module__}.Model"
 
 
-def test_only_the_part_that_needs_it_is_a_pickle() -> None:
+def test_only_the_part_that_needs_pickle_is_pickled() -> None:
     store = MemoryStore()
     results = ResultStore(store)
     published = results.publish("t", "k", mixed(), after=Absent(0, "never"), attempt="a", digest="d")
@@ -67,7 +67,7 @@ def test_only_the_part_that_needs_it_is_a_pickle() -> None:
     assert list(again["frame"]["a"]) == [1]
 
 
-def test_a_part_that_is_a_pickle_is_refused_by_its_name(open_folder: str) -> None:
+def test_a_pickled_part_is_refused_by_name(open_folder: str) -> None:
     results = ResultStore(LocalStore(open_folder))
     with pytest.raises(CodecRefused) as caught:
         results.publish("t", "k", mixed(), after=Absent(0, "never"), attempt="a", digest="d")
@@ -86,7 +86,7 @@ def test_a_manifest_without_pickles_reads_none(open_folder: str, tmp_path: Path)
         own.load(forged)
 
 
-def test_a_task_that_says_that_it_returns_an_object_does_not_run(open_folder: str, tmp_path: Path) -> None:
+def test_a_task_annotated_to_return_an_arbitrary_object_does_not_run(open_folder: str, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
 
     @task(cache_policy=INPUTS)
@@ -105,11 +105,11 @@ def test_a_task_that_says_that_it_returns_an_object_does_not_run(open_folder: st
 
 
 class Other:
-    """An object that nobody has a serializer for."""
+    """An object without a serializer."""
 
 
 class Weights(Model):
-    """What somebody has a serializer for."""
+    """An object with a serializer."""
 
 
 class WeightsSerializer:
@@ -136,7 +136,7 @@ class AnySerializer(WeightsSerializer):
     classes = (object,)
 
 
-def test_a_registered_serializer_keeps_no_other_task_from_being_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registered_serializer_only_exempts_its_own_types(monkeypatch: pytest.MonkeyPatch) -> None:
     def weights() -> Weights: ...
     def perhaps_weights() -> Model: ...
     def other() -> Other: ...
@@ -152,7 +152,7 @@ def test_a_registered_serializer_keeps_no_other_task_from_being_refused(monkeypa
         register_serializer(VagueSerializer())
 
 
-def test_what_an_annotation_does_not_say_is_not_refused() -> None:
+def test_unclear_annotations_are_not_refused() -> None:
     def union() -> Model | None: ...
     def anything() -> Any: ...
     def many() -> list[Model]: ...
@@ -166,7 +166,7 @@ def test_what_an_annotation_does_not_say_is_not_refused() -> None:
     assert [annotated_pickle(function) for function in functions] == [""] * len(functions)
 
 
-def test_that_results_are_pickles_is_told_once_of_each_task(caplog: pytest.LogCaptureFixture) -> None:
+def test_pickled_results_are_reported_once_per_task(caplog: pytest.LogCaptureFixture) -> None:
     results = ResultStore(MemoryStore())
     with caplog.at_level(logging.INFO, "penstock.results"):
         for key in ("k", "l"):

@@ -1,6 +1,6 @@
-"""Whatever somebody makes of any value in any document of a store: a clear refusal or a miss, and nothing else.
+"""Any value planted in any document of a store causes a clear refusal or a miss, and nothing else.
 
-Never an exception that is not Penstock's, a hang, a path out of the store, or (where results are signed) another value.
+It never causes a foreign exception, a hang, a path out of the store, or (if results are signed) another value.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EXAMPLES = settings(
 
 
 class Scene:
-    """The store as it was built, for copies of it."""
+    """The store as it was created, to be copied."""
 
     def __init__(self, folder: Path, *, signed: bool) -> None:
         self.folder = folder / "whole"
@@ -63,7 +63,7 @@ class Scene:
             shutil.copytree(self.folder, copied)
             for name, data in planted.items():
                 (copied / name).write_bytes(data)
-                # Not just now: what was written this minute may be half of what somebody is writing.
+                # Not now: what was written within the last minute may be half of a write under way.
                 os.utime(copied / name, (time.time() - 120.0,) * 2)
             seen = read_everything(copied, self.keys, index)
         assert [path.name for path in self.outside.iterdir()] == ["secret"]
@@ -76,17 +76,17 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return Scene(tmp_path_factory.mktemp("planted"), signed=request.param)
 
 
-def test_there_is_one_of_everything_and_it_is_read(scene: Scene) -> None:
+def test_the_store_has_one_of_everything_and_it_is_read(scene: Scene) -> None:
     kinds = {name.split("/")[1] for name in scene.documents}
     assert {"results", "recipes", "runs", "limits", "penstock.json", "locks", "sessions"} <= kinds
-    assert len({name for name, at in scene.locks}) == 4  # claims; a session, a lock that is held and one that is not
+    assert len({name for name, at in scene.locks}) == 4  # claims; a session, a held lock and a free one
     seen = scene.read({})
     assert {name for name in VALUES if not is_right(name, seen[f"value {name}"])} == set()
     assert not any(isinstance(each, Exception) for each in seen.values()), seen
 
 
-def test_the_check_of_a_changed_record_fits_again(scene: Scene) -> None:
-    """Else nothing but the check would be tried below."""
+def test_the_checksum_of_a_changed_record_is_adapted(scene: Scene) -> None:
+    """Otherwise the tests below would only test the checksum."""
     name = "store/results/t/json/000000.record.json"
     seen = scene.read({name: changed(scene.documents[name], ("digest",), "other")})
     wrong = seen["value json"]
@@ -100,7 +100,7 @@ def check(scene: Scene, seen: dict[str, Any]) -> None:
 
 @EXAMPLES
 @given(data=st.data())
-def test_any_value_of_any_document_may_be_replaced(scene: Scene, data: st.DataObject) -> None:
+def test_any_value_of_any_document_can_be_replaced(scene: Scene, data: st.DataObject) -> None:
     name, at = data.draw(st.sampled_from(scene.every), label="where")
     anything = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=3)
     to = data.draw(st.sampled_from(ODD) | anything, label="to")
@@ -109,7 +109,7 @@ def test_any_value_of_any_document_may_be_replaced(scene: Scene, data: st.DataOb
 
 @EXAMPLES
 @given(data=st.data())
-def test_any_value_of_any_lock_may_be_replaced(scene: Scene, data: st.DataObject) -> None:
+def test_any_value_of_any_lock_can_be_replaced(scene: Scene, data: st.DataObject) -> None:
     name, at = data.draw(st.sampled_from(scene.locks), label="where")
     to = data.draw(st.sampled_from(ODD), label="to")
     check(scene, scene.read({name: changed_in(name, scene.documents[name], at, to)}))
@@ -117,8 +117,8 @@ def test_any_value_of_any_lock_may_be_replaced(scene: Scene, data: st.DataObject
 
 @EXAMPLES
 @given(data=st.data())
-def test_any_value_may_be_that_of_another_document(scene: Scene, data: st.DataObject) -> None:
-    """Another key's, another run's, another version's."""
+def test_any_value_can_come_from_another_document(scene: Scene, data: st.DataObject) -> None:
+    """From another key, run or version."""
     name, at = data.draw(st.sampled_from(scene.every), label="where")
     other, there = data.draw(st.sampled_from(scene.every), label="from")
     value = value_in(other, scene.documents[other], there)
@@ -127,8 +127,8 @@ def test_any_value_may_be_that_of_another_document(scene: Scene, data: st.DataOb
 
 @EXAMPLES
 @given(data=st.data())
-def test_a_look_up_index_may_hold_anything(scene: Scene, data: st.DataObject) -> None:
-    """Somebody writes to the Redis of the index: any value of a record there, or another record in its place."""
+def test_a_lookup_index_can_hold_anything(scene: Scene, data: st.DataObject) -> None:
+    """An attacker writes to the Redis of the index: any value of a record there, or another record in its place."""
     names = [name for name in scene.documents if name.startswith("store/recipes/") or name.endswith(".record.json")]
     name, at = data.draw(st.sampled_from([each for each in scene.every if each[0] in names]), label="where")
     other = st.sampled_from([scene.documents[each] for each in names])
@@ -141,7 +141,7 @@ def test_a_look_up_index_may_hold_anything(scene: Scene, data: st.DataObject) ->
 
 @EXAMPLES
 @given(data=st.data())
-def test_any_document_may_be_another_one_or_no_document(scene: Scene, data: st.DataObject) -> None:
+def test_any_document_can_be_replaced_by_another_or_by_garbage(scene: Scene, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(scene.documents)), label="where")
     other = st.sampled_from(sorted(scene.documents.values()))
     planted = data.draw(other | st.binary(max_size=300) | other.map(lambda whole: whole[: len(whole) // 2]))

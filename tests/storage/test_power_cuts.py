@@ -1,5 +1,6 @@
-"""A power cut after any step of publishing into a folder: what is found afterwards is whole, and what was said to be
-published is there."""
+"""A power cut after any step of publishing into a folder: what is found afterwards is whole, and nothing reported as
+published is missing.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from tests.storage.disks import Disk, Recorder, Step, write_out
 pytestmark = pytest.mark.slow
 
 LONG = "x" * 9_000
-"""Stored as a file of its own."""
+"""Stored in its own file."""
 NOTHING = "nothing"
 
 
@@ -31,8 +32,8 @@ def publish(results: ResultStore, value: Any, attempt: str) -> None:
     assert isinstance(done, Published)
 
 
-def one_after_the_other(results: ResultStore, note: Callable[..., None]) -> None:
-    """A small result, a large one in its place, an invalidation, and another large one; each is told of."""
+def publish_in_turn(results: ResultStore, note: Callable[..., None]) -> None:
+    """Publish a small result, then a large one, invalidate it, and publish another large one; report each."""
     deeds: list[tuple[str, Callable[[], object]]] = [
         ("first", lambda: publish(results, "first", "a")),
         ("first", lambda: results.put_recipe(RecipeEntry(recipe="r", key="k", task="t", digest="d"))),
@@ -48,22 +49,22 @@ def one_after_the_other(results: ResultStore, note: Callable[..., None]) -> None
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> list[Step]:
-    """What a writer does, in order, with a word where a call begins and where it has returned."""
+    """Return the steps of a writer in order, with a mark where a call starts and where it has returned."""
     root = tmp_path_factory.mktemp("written")
     with pytest.MonkeyPatch.context() as patch:
         recorder = Recorder(root, patch)
-        one_after_the_other(ResultStore(LocalStore(root)), recorder.note)
+        publish_in_turn(ResultStore(LocalStore(root)), recorder.note)
     return recorder.steps
 
 
 def replay(steps: list[Step], into: Path) -> int:
-    """Cut the power after each step in turn, and check each state that this may leave; returns how many there were."""
+    """Cut the power after each step in turn, and check each state that this can leave. Return the number of states."""
     disk, allowed = Disk(), {NOTHING}
     checked: set[str] = set()
     for step in steps:
         disk.do(step)
         if step[0] == "begins":
-            # What was there, what is to be there, and in between nothing: the old one is closed first.
+            # The old result, the new one, or nothing in between, because the old one is closed first.
             allowed |= {step[1]} if step[1] in allowed else {step[1], NOTHING}
         elif step[0] == "returned":
             allowed = {step[1]}
@@ -89,7 +90,7 @@ def check_state(folder: Path, allowed: set[str]) -> None:
 
 
 def seen(results: ResultStore) -> str:
-    """What a reader finds; raises whatever a reader must never see."""
+    """Return what a reader finds. Raise for anything that a reader must never see."""
     found = results.look_up("t", "k")
     if isinstance(found, Found):
         value = results.load(found.record)
@@ -105,7 +106,7 @@ def test_after_a_power_cut_at_any_step_a_result_is_absent_or_whole(steps: list[S
     assert replay(steps, tmp_path) > 50
 
 
-# -- the tests of the test
+# -- testing the test ----
 
 
 @pytest.mark.parametrize("forgotten", ["sync", "sync folder"])
@@ -114,7 +115,7 @@ def test_a_writer_that_forgets_to_sync_is_caught(steps: list[Step], tmp_path: Pa
         replay([step for step in steps if step[0] != forgotten], tmp_path)
 
 
-def test_a_payload_that_gets_its_name_after_the_record_is_caught(steps: list[Step], tmp_path: Path) -> None:
+def test_a_payload_named_after_its_record_is_caught(steps: list[Step], tmp_path: Path) -> None:
     def linked(name: str) -> int:
         return next(i for i, step in enumerate(steps) if step[0] == "link" and step[2].endswith(name))
 

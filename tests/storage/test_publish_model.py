@@ -1,4 +1,4 @@
-"""Every state that the rules of publishing can reach, and that wrong rules are found."""
+"""Search every state that the rules of publishing can reach; broken rules are found."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_no_state_breaks_a_promise(other: str, generations: int, least: int) -> 
     ],
     ids=["overwrites", "taken is lost", "deletes without closing", "invalidates by deleting", "record first"],
 )
-def test_a_wrong_rule_is_found(rules: Rules, other: str, invariant: str) -> None:
+def test_a_broken_rule_is_found(rules: Rules, other: str, invariant: str) -> None:
     with pytest.raises(Broken) as caught:
         search(rules, other)
     assert caught.value.invariant == invariant

@@ -1,7 +1,7 @@
 """Publishing in a simulated cluster: real result stores over one store, whose calls are lost, late and unanswered.
 
-Writers without any lock, invalidators, collectors of garbage and readers share a key. What they hear is judged as the
-history of real processes is, by `tests.nemesis.checker`.
+Writers without locks, invalidators, garbage collectors and readers share a key. `tests.nemesis.checker` judges the
+answers they get, as it does for real processes.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ T = TypeVar("T")
 TASK, KEY = "simulated", "k"
 THOUSANDS = 2_000
 SECONDS = 20.0
-"""What a call without an answer takes."""
+"""The duration of a call without an answer."""
 
 
 class Writer(Machine):
-    """A machine: its way to the store, and what it does with results."""
+    """A machine: its access to the store, and what it does with results."""
 
     world: PublishWorld
     url, trusted = "simulated://", True
 
-    # -- its way to the store
+    # -- access to the store
 
     def call(self, doing: str, work: Callable[[], T]) -> T:
         rng = self.world.rng
@@ -102,7 +102,7 @@ class Writer(Machine):
     def local_path(self, name: str) -> str | None:
         return None
 
-    # -- what it does
+    # -- operations -
 
     def drive(self, results: ResultStore, keys: Sequence[str], rounds: int) -> None:
         rng = random.Random(self.world.seed * 10 + self.index)
@@ -135,7 +135,7 @@ class Writer(Machine):
             return
         attempt = uuid.uuid4().hex
         noted = self.note("publish", attempt=attempt)
-        # As a pickle, so that the value lies in a file of its own.
+        # As a pickle, so that the value gets a file of its own.
         staged = results.stage(TASK, KEY, attempt, after=found, attempt=attempt, digest=attempt, serializer="pickle")
         published = results.commit(staged)
         if isinstance(published, Restart):
@@ -156,7 +156,7 @@ class Writer(Machine):
             gc(results, grace_seconds=0.0)
 
     def _collect_openly(self, results: ResultStore) -> None:
-        """Deletes what no record names, and closes nothing."""
+        """A mistake: delete what no record names, and close nothing."""
         names = [file.name for file in self.list("results/")]
         slots = [decode_slot_at(self.get(name) or b"", name) for name in names if name.endswith(".record.json")]
         named = {slot.payload_name for slot in slots if isinstance(slot, ResultRecord)}
@@ -185,7 +185,7 @@ class Noted:
 
 
 class LosesWhatIsTaken(ResultStore):
-    """Takes "it exists" for "I lost", and tidies up."""
+    """A mistake: treat "it exists" as "I lost", and clean up."""
 
     def __init__(self, store: Any, **options: Any) -> None:
         super().__init__(store, **options)
@@ -203,7 +203,7 @@ class LosingCommits(Commits):
 
 
 class DeletesRecords(ResultStore):
-    """Invalidates by deleting."""
+    """A mistake: invalidate by deleting."""
 
     def invalidate(self, task: str, key: str, reason: Any = "invalidated") -> bool:
         self.store.delete(slot_in(key_folder(task, key), self.look_up(task, key).generation))
@@ -245,7 +245,7 @@ class PublishWorld(World):
             entry[1]()
 
     def judged(self, *, max_steps: int = 4_000) -> PublishWorld:
-        """Run, let everything arrive, collect the garbage; raises `Violation` for a broken promise."""
+        """Run, let everything arrive, and collect garbage. Raise `Violation` for a broken promise."""
         self.run(max_steps=max_steps)
         for _, arrive in self.late:
             arrive()
@@ -295,7 +295,7 @@ def test_every_promise_is_kept_in_tens_of_thousands_of_short_worlds() -> None:
     promises_kept_in(seeds(20 * THOUSANDS)[THOUSANDS:])
 
 
-def test_a_seed_is_one_history() -> None:
+def test_a_seed_determines_the_history() -> None:
     assert PublishWorld(5).judged().history == PublishWorld(5).judged().history
 
 
@@ -309,7 +309,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_wrong_is_found(wrong: str) -> None:
+def test_mistakes_are_found(wrong: str) -> None:
     options, invariants = WRONG[wrong]
     worlds = (PublishWorld(seed, **options) for seed in range(300))
     found: set[str] = set()

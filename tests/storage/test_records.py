@@ -62,13 +62,13 @@ def decoded(data: bytes) -> object:
     return decode_slot(data, task="mod.task", key=KEY, generation=0)
 
 
-def test_a_record_comes_back_as_it_was() -> None:
+def test_a_record_is_restored_equal() -> None:
     mine = record(about=About(type="Table", rows=3, columns={"a": "int64"}), payload=PayloadFile(".json", 3, "c"))
     assert decoded(encode(mine)) == mine
     assert pickle.loads(pickle.dumps(decoded(encode(mine)))) == mine
 
 
-def test_a_record_is_json_that_anyone_can_read() -> None:
+def test_a_record_is_readable_json() -> None:
     plain = json.loads(encode(record()))
     assert plain["kind"] == "final"
     assert plain["inline"] == {"x": [1, 2.5, None, "ü"]}
@@ -111,7 +111,7 @@ def checked(plain: dict[str, object]) -> bytes:
     return body + b',"check":"' + blake3(body).hexdigest(16).encode() + b'"}'
 
 
-def test_a_record_of_a_newer_version_is_told_from_a_damaged_one() -> None:
+def test_a_record_of_a_newer_version_is_distinguished_from_damage() -> None:
     newer = json.loads(encode(record())) | {"v": 2, "new_field": [1]}
     for data in (checked(newer), msgspec.json.encode(newer)):
         with pytest.raises(StoreVersionError, match="version 2") as caught:
@@ -120,21 +120,21 @@ def test_a_record_of_a_newer_version_is_told_from_a_damaged_one() -> None:
         assert caught.value.hint
 
 
-def test_a_whole_record_of_an_unknown_kind_is_another_versions_not_damaged() -> None:
+def test_an_intact_record_of_an_unknown_kind_counts_as_another_version_not_as_damage() -> None:
     plain = json.loads(encode(record())) | {"kind": "something new"}
     del plain["check"]
     with pytest.raises(StoreVersionError, match="kind"):
         decoded(checked(plain))
 
 
-def test_fields_that_a_later_minor_adds_are_passed_over() -> None:
+def test_fields_added_by_a_later_minor_version_are_ignored() -> None:
     plain = json.loads(encode(record()))
     del plain["check"]
     assert decoded(checked(plain | {"later": 1})) == record()
 
 
 @pytest.mark.parametrize("changes", [{"key": "other"}, {"task": "other"}, {"generation": 1}])
-def test_a_record_under_anothers_name_is_damaged(changes: dict[str, object]) -> None:
+def test_a_record_under_another_name_is_damaged(changes: dict[str, object]) -> None:
     data = encode(record(**changes))
     with pytest.raises(DamagedResult, match="wrong name"):
         decoded(data)
@@ -142,14 +142,14 @@ def test_a_record_under_anothers_name_is_damaged(changes: dict[str, object]) -> 
         decode_slot_at(data, slot_name("mod.task", KEY, 0))
 
 
-def test_a_redirect_under_anothers_name_is_damaged() -> None:
+def test_a_redirect_under_another_name_is_damaged() -> None:
     mine = RedirectRecord(v=1, slot=slot_name("mod.task", KEY, 0), generation=0, next=1, reason="gc")
     assert decoded(encode(mine)) == mine
     with pytest.raises(DamagedResult, match="wrong name"):
         decode_slot(encode(mine), task="mod.task", key=KEY, generation=1)
 
 
-def test_a_record_that_would_be_too_large_leaves_out_what_is_only_to_be_read() -> None:
+def test_a_record_that_would_be_too_large_omits_its_descriptive_parts() -> None:
     wide = record(about=About(rows=3, columns={f"column {i}": "int64" for i in range(5000)}))
     back = decoded(encode(wide))
     assert isinstance(back, ResultRecord)
@@ -162,7 +162,7 @@ def test_a_record_that_would_be_too_large_leaves_out_what_is_only_to_be_read() -
         encode(record(key="k" * MAX_RECORD_BYTES))
 
 
-def test_text_that_cannot_be_written_is_left_out_or_an_error() -> None:
+def test_text_that_cannot_be_encoded_is_omitted_or_an_error() -> None:
     back = decoded(encode(record(key_parts={"x": "\ud800"})))
     assert isinstance(back, ResultRecord)
     assert "left out" in back.key_parts
@@ -170,7 +170,7 @@ def test_text_that_cannot_be_written_is_left_out_or_an_error() -> None:
         encode(record(key="\ud800"))
 
 
-def test_a_recipe_comes_back_and_only_under_its_own_key() -> None:
+def test_a_recipe_is_read_only_under_its_own_key() -> None:
     entry = RecipeEntry(recipe="r" * 40, key=KEY, task="t", digest="d", inputs=["1", "2"], expires=3.0)
     assert decode_recipe(encode(entry), recipe=entry.recipe) == entry
     with pytest.raises(DamagedResult):
@@ -193,11 +193,11 @@ def test_a_hex_key_and_a_plain_task_are_their_own_names() -> None:
 
 
 def folded(text: str) -> str:
-    """What a file system that knows neither case nor accents' spelling makes of a name."""
+    """Return what a file system that ignores case and Unicode normalisation makes of a name."""
     return unicodedata.normalize("NFKD", text).casefold()
 
 
-def test_odd_strings_have_segments_of_their_own() -> None:
+def test_odd_strings_have_distinct_segments() -> None:
     segments = [segment(text) for text in ODD]
     assert len({folded(each) for each in segments}) == len(ODD)
 
@@ -208,7 +208,7 @@ def test_different_strings_have_different_segments_whatever_the_case(texts: list
 
 
 @given(st.text(), st.text(), st.integers(0, 10**9))
-def test_every_name_is_one_that_a_store_takes(task: str, key: str, generation: int) -> None:
+def test_every_name_is_accepted_by_stores(task: str, key: str, generation: int) -> None:
     for name in (slot_name(task, key, generation), recipe_name(key), payload_name(task, key, generation, "a", ".x")):
         assert check_name(name) == name
         assert max(map(len, name.split("/"))) <= 200
@@ -220,25 +220,25 @@ def test_a_segment_is_a_plain_name_on_any_file_system() -> None:
         assert not segment(text).endswith(".")
 
 
-def test_a_segment_is_not_taken_for_another_strings_hash() -> None:
+def test_a_segment_does_not_collide_with_another_strings_hash() -> None:
     hashed = segment("A")
     assert segment(hashed) != hashed
 
 
 @pytest.mark.parametrize("attempt", ["", "record", "a/b", "../x", "a.b", "A", "a" * 65, "a\n"])
-def test_an_attempt_that_is_no_part_of_a_name_is_refused(attempt: str) -> None:
+def test_an_attempt_that_cannot_be_part_of_a_name_is_refused(attempt: str) -> None:
     with pytest.raises(StoreError):
         payload_name("t", "k", 0, attempt, ".json")
 
 
 @pytest.mark.parametrize("suffix", ["", "json", "./x", ".json/..", ".a.b.c", ".JSON", ".json\n"])
-def test_a_suffix_that_is_no_part_of_a_name_is_refused(suffix: str) -> None:
+def test_a_suffix_that_cannot_be_part_of_a_name_is_refused(suffix: str) -> None:
     with pytest.raises(StoreError):
         payload_name("t", "k", 0, "a", suffix)
 
 
-def test_the_layout_has_not_changed_unnoticed() -> None:
-    """What was written by an earlier version has to be found: change the version together with this."""
+def test_the_layout_has_not_changed_by_accident() -> None:
+    """Results of earlier versions must be found: change the version together with this test."""
     assert (records.RECORD_VERSION, records.FORMAT_VERSION) == (1, 1)
     assert segment("Weekly report") == "weekly_report~" + blake3(b"Weekly report").hexdigest(16)
     assert encode(StoreFormat(1)).startswith(b'{"format":1,')

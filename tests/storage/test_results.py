@@ -1,4 +1,4 @@
-"""Looking up, publishing, loading and closing results, with a store that does what the test says."""
+"""Looking up, publishing, loading and closing results, with a store that fails as scripted."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ def names(store: FlakyStore) -> list[str]:
     return [file.name.removeprefix("results/t/k/") for file in store.inner.list("results/")]
 
 
-# -- look-ups
+# -- lookups
 
 
-def test_what_was_never_published_is_absent(results: ResultStore) -> None:
+def test_a_result_that_was_never_published_is_absent(results: ResultStore) -> None:
     assert results.look_up("t", "k") == NEVER
 
 
 @pytest.mark.parametrize("value", [{"a": [1, None]}, BIG, None, "", list(range(5000))])
-def test_what_was_published_is_found_and_loaded(results: ResultStore, value: Any) -> None:
+def test_a_published_result_is_found_and_loaded(results: ResultStore, value: Any) -> None:
     published = publish(results, value, key_parts={"x": "1"}, session="s", fence=7, started=1.0, seconds=2.5)
     assert published.won
     found = results.look_up("t", "k")
@@ -92,7 +92,7 @@ def test_what_was_published_is_found_and_loaded(results: ResultStore, value: Any
     assert results.load(record) == value
 
 
-def test_small_json_lives_in_the_record_and_nothing_else_does(results: ResultStore, store: FlakyStore) -> None:
+def test_only_small_json_is_stored_in_the_record(results: ResultStore, store: FlakyStore) -> None:
     publish(results, {"a": 1})
     assert names(store) == ["000000.record.json"]
     results.publish("t", "set", Opaque({1}), after=NEVER, attempt="a", digest="d")
@@ -109,7 +109,7 @@ def test_the_same_key_of_another_task_is_another_result(results: ResultStore) ->
     assert results.look_up("other", "k") == NEVER
 
 
-def test_many_are_looked_up_in_one_round_trip_and_one_more_for_all_that_were_refreshed() -> None:
+def test_many_results_take_one_round_trip_and_one_more_for_refreshed_ones() -> None:
     slow = SlowStore(MemoryStore(), seconds=0)
     results = ResultStore(slow)
     pairs = [("t", str(i)) for i in range(100)]
@@ -130,7 +130,7 @@ def test_many_are_looked_up_in_one_round_trip_and_one_more_for_all_that_were_ref
     assert found_many[-1] == NEVER
 
 
-def test_looking_up_reads_no_payload(results: ResultStore, store: FlakyStore) -> None:
+def test_lookups_read_no_payload(results: ResultStore, store: FlakyStore) -> None:
     publish(results, BIG)
     assert isinstance(results.look_up("t", "k"), Found)
     assert store.count("open") == 0
@@ -152,7 +152,7 @@ def test_a_store_that_does_not_answer_makes_results_unknown_never_absent(
     assert isinstance(fresh.look_up_many([("t", "k")])[0], Found)
 
 
-def test_a_store_that_fails_between_two_rounds_leaves_what_it_answered(results: ResultStore, store: FlakyStore) -> None:
+def test_a_store_that_fails_between_two_rounds_keeps_its_answers(results: ResultStore, store: FlakyStore) -> None:
     publish(results, 1)
     results.publish("t", "other", 1, after=NEVER, attempt="a", digest="d")
     publish(results, 2, attempt="b")
@@ -163,7 +163,7 @@ def test_a_store_that_fails_between_two_rounds_leaves_what_it_answered(results: 
     assert second == Unknown(error)
 
 
-def test_an_expired_result_is_absent_and_seen(results: ResultStore, clock: HastyClock) -> None:
+def test_an_expired_result_is_absent_but_seen(results: ResultStore, clock: HastyClock) -> None:
     published = publish(results, 1, expires=clock.now() + 10)
     assert isinstance(results.look_up("t", "k"), Found)
     clock.advance(10)
@@ -182,7 +182,7 @@ def test_a_record_of_a_newer_version_is_unknown_not_damaged(results: ResultStore
 @pytest.mark.parametrize(
     "damage", [lambda d: d[:-10], lambda d: d[:50] + b"?" + d[51:], lambda d: b"", lambda d: d * 99]
 )
-def test_a_damaged_record_is_absent_and_the_next_result_replaces_it(
+def test_a_damaged_record_is_absent_and_replaced_by_the_next_result(
     results: ResultStore, store: FlakyStore, damage: Callable[[bytes], bytes]
 ) -> None:
     publish(results, 1)
@@ -195,7 +195,7 @@ def test_a_damaged_record_is_absent_and_the_next_result_replaces_it(
     assert current(results) == 2
 
 
-def test_a_redirect_that_leads_back_is_damage_not_a_loop(results: ResultStore, store: FlakyStore) -> None:
+def test_a_cyclic_redirect_is_damage_not_a_loop(results: ResultStore, store: FlakyStore) -> None:
     for target in (0, -1):
         back = RedirectRecord(v=1, slot=slot_name("t", "k", 0), generation=0, next=target, reason="gc")
         store.inner.put(slot_name("t", "k", 0), encode(back))
@@ -221,7 +221,7 @@ def test_the_old_result_stays_until_the_new_one_is_staged(results: ResultStore) 
     assert current(results) == 2
 
 
-def test_after_a_hundred_refreshes_a_look_up_takes_two_reads(results: ResultStore, store: FlakyStore) -> None:
+def test_after_a_hundred_refreshes_a_lookup_takes_two_reads(results: ResultStore, store: FlakyStore) -> None:
     for i in range(100):
         publish(results, i, attempt=f"a{i}")
     before = store.count("get_many")
@@ -236,7 +236,7 @@ def test_an_expired_result_is_replaced(results: ResultStore, clock: HastyClock) 
     assert current(results) == 2
 
 
-def test_what_was_invalidated_is_gone(results: ResultStore) -> None:
+def test_an_invalidated_result_is_absent(results: ResultStore) -> None:
     publish(results, 1)
     assert results.invalidate("t", "k") is True
     gone = results.look_up("t", "k")
@@ -248,13 +248,13 @@ def test_what_was_invalidated_is_gone(results: ResultStore) -> None:
     assert publish(results, 2, attempt="b").record.generation == 1
 
 
-def test_invalidating_nothing_says_so(results: ResultStore, store: FlakyStore) -> None:
+def test_invalidating_a_missing_result_says_so(results: ResultStore, store: FlakyStore) -> None:
     assert results.invalidate("t", "k") is False
     assert names(store) == []
 
 
 @pytest.mark.parametrize("value", [1, BIG])
-def test_a_zombie_of_an_invalidated_generation_publishes_nothing(
+def test_a_late_writer_of_an_invalidated_generation_publishes_nothing(
     results: ResultStore, store: FlakyStore, value: Any
 ) -> None:
     zombie = results.stage("t", "k", value, after=NEVER, attempt="zombie", digest="d")
@@ -267,7 +267,7 @@ def test_a_zombie_of_an_invalidated_generation_publishes_nothing(
     assert current(results) == 2
 
 
-def test_closing_a_generation_in_which_nothing_is_refuses_late_writers(results: ResultStore) -> None:
+def test_closing_an_empty_generation_refuses_late_writers(results: ResultStore) -> None:
     staged = results.stage("t", "k", 1, after=NEVER, attempt="a", digest="d")
     results.close("t", "k", 0, "rollback")
     assert results.commit(staged) == Restart(1, "rollback")
@@ -288,20 +288,20 @@ def test_the_first_publisher_wins_and_the_other_adopts_its_result(results: Resul
     assert current(results) == value
 
 
-def test_the_loser_removes_its_own_payload_and_no_other(results: ResultStore, store: FlakyStore) -> None:
+def test_the_loser_removes_only_its_own_payload(results: ResultStore, store: FlakyStore) -> None:
     publish(results, BIG, after=NEVER)
     publish(results, BIG, after=NEVER, attempt="b")
     assert names(store) == ["000000.a.json", "000000.record.json"]
 
 
-def test_a_loser_that_cannot_tidy_up_still_adopts(results: ResultStore, store: FlakyStore) -> None:
+def test_a_loser_that_cannot_clean_up_still_adopts(results: ResultStore, store: FlakyStore) -> None:
     publish(results, BIG, after=NEVER)
     store.fail("delete", StoreUnreachable("down"))
     assert not publish(results, BIG, after=NEVER, attempt="b").won
 
 
 @pytest.mark.parametrize("value", [1, BIG])
-def test_a_commit_whose_answer_is_lost_is_still_won(results: ResultStore, store: FlakyStore, value: Any) -> None:
+def test_a_commit_whose_answer_is_lost_still_wins(results: ResultStore, store: FlakyStore, value: Any) -> None:
     store.fail("put_if_absent", StoreUnreachable("cut"), when="after", name="record")
     published = publish(results, value)
     assert published.won
@@ -322,7 +322,7 @@ def test_a_commit_that_did_not_land_is_sent_again(results: ResultStore, store: F
     assert current(results) == BIG
 
 
-def test_a_name_that_is_taken_with_nothing_under_it_is_tried_again_with_pauses_and_not_for_ever(
+def test_a_taken_name_without_content_is_retried_with_pauses_but_not_forever(
     results: ResultStore, store: FlakyStore, clock: HastyClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[str] = []
@@ -340,13 +340,13 @@ def test_a_name_that_is_taken_with_nothing_under_it_is_tried_again_with_pauses_a
     assert clock.monotonic() > began, "it paused between its tries"
 
 
-def test_a_lost_answer_and_a_failed_reading_are_settled_later(results: ResultStore, store: FlakyStore) -> None:
+def test_a_lost_answer_and_a_failed_read_are_settled_later(results: ResultStore, store: FlakyStore) -> None:
     store.fail("put_if_absent", StoreUnreachable("cut"), when="after", name="record")
     store.fail("get", StoreUnreachable("cut"), times=2, name="record")
     assert publish(results, BIG).won
 
 
-def test_a_commit_whose_outcome_stays_unknown_is_an_error_never_a_success(
+def test_a_commit_with_an_unknown_outcome_is_an_error_never_a_success(
     results: ResultStore, store: FlakyStore, clock: HastyClock
 ) -> None:
     staged = results.stage("t", "k", BIG, after=NEVER, attempt="a", digest="d")
@@ -358,16 +358,16 @@ def test_a_commit_whose_outcome_stays_unknown_is_an_error_never_a_success(
     assert caught.value.hint
     assert clock.monotonic() - began <= COMMIT_SECONDS + 10
     assert store.count("delete") == 0
-    # It had landed: whoever comes next has the value, and nothing is missing.
+    # It had landed: the next reader gets the value, and nothing is missing.
     assert current(ResultStore(store.inner)) == BIG
 
 
-def test_a_commit_gives_up_in_time_however_slow_each_try_is(
+def test_a_commit_gives_up_in_time_however_slow_each_attempt_is(
     results: ResultStore, store: FlakyStore, clock: HastyClock
 ) -> None:
     staged = results.stage("t", "k", 1, after=NEVER, attempt="a", digest="d")
     store.interrupt("put_if_absent", lambda: clock.advance(COMMIT_SECONDS), times=99, name="record")
-    store.fail("put_if_absent", StoreUnreachable("time-out"), times=99, name="record")
+    store.fail("put_if_absent", StoreUnreachable("timeout"), times=99, name="record")
     with pytest.raises(StoreUnreachable):
         results.commit(staged)
     assert store.count("put_if_absent", "record") == 1
@@ -382,7 +382,9 @@ def test_a_definite_refusal_is_raised_at_once(results: ResultStore, store: Flaky
     assert store.count("delete") == 0
 
 
-def test_a_full_disk_under_a_payload_is_store_full_and_leaves_nothing(results: ResultStore, store: FlakyStore) -> None:
+def test_a_full_disk_under_a_payload_raises_store_full_and_leaves_nothing(
+    results: ResultStore, store: FlakyStore
+) -> None:
     pa = pytest.importorskip("pyarrow")
     for value in (BIG, pa.table({"a": list(range(10_000))})):
         store.fail("write", StoreFull("full"))
@@ -392,7 +394,7 @@ def test_a_full_disk_under_a_payload_is_store_full_and_leaves_nothing(results: R
 
 
 @pytest.mark.parametrize("nth", [0, 3])
-def test_a_disk_that_fills_up_late_under_a_large_payload_is_store_full(
+def test_a_disk_that_fills_up_late_under_a_large_payload_raises_store_full(
     results: ResultStore, store: FlakyStore, nth: int
 ) -> None:
     pa = pytest.importorskip("pyarrow")
@@ -411,7 +413,7 @@ def test_a_disk_that_fills_up_late_under_a_large_payload_is_store_full(
 
 
 @pytest.mark.needs("numpy", "pandas", "polars")
-def test_large_values_of_every_kind_come_back(tmp_path: Path) -> None:
+def test_large_values_of_every_kind_are_restored(tmp_path: Path) -> None:
     np, pl, pd = pytest.importorskip("numpy"), pytest.importorskip("polars"), pytest.importorskip("pandas")
     results = ResultStore(LocalStore(tmp_path, durable=False))
     numbers = np.random.default_rng(1).normal(size=400_000)
@@ -442,8 +444,8 @@ def test_a_rival_that_commits_while_our_write_hangs_wins(results: ResultStore, s
     assert names(store) == ["000000.record.json"]
 
 
-def test_a_write_that_lands_late_is_refused(results: ResultStore, store: FlakyStore) -> None:
-    """The client gave up, a rival committed, then the first request arrives at the store."""
+def test_a_late_write_is_refused(results: ResultStore, store: FlakyStore) -> None:
+    """The client gave up, a rival committed, then the first request reaches the store."""
     late = results.stage("t", "k", BIG, after=NEVER, attempt="late", digest="d")
     publish(results, "rival", after=NEVER, attempt="r")
     assert store.inner.put_if_absent(late.record.slot_name, late.data) is False
@@ -461,9 +463,7 @@ def test_a_generation_closed_by_the_garbage_collector_costs_no_second_run(result
 
 
 @pytest.mark.parametrize("value", [1, BIG])
-def test_a_value_whose_generation_is_closed_while_it_is_written_costs_no_second_run(
-    results: ResultStore, value: Any
-) -> None:
+def test_a_generation_closed_while_its_value_is_written_costs_no_second_run(results: ResultStore, value: Any) -> None:
     def digest() -> str:
         results.close("t", "k", 0, "gc")
         return "d"
@@ -476,7 +476,7 @@ def batches(pa: Any) -> Any:
     return (pa.record_batch({"a": [i]}) for i in range(3))
 
 
-def test_a_stream_that_has_gone_by_is_published_in_a_later_generation(results: ResultStore) -> None:
+def test_a_consumed_stream_can_be_published_in_a_later_generation(results: ResultStore) -> None:
     pa = pytest.importorskip("pyarrow")
     staged = results.stage("t", "k", batches(pa), after=NEVER, attempt="a", digest="d")
     results.close("t", "k", 0, "gc")
@@ -485,7 +485,7 @@ def test_a_stream_that_has_gone_by_is_published_in_a_later_generation(results: R
     assert results.load(published.record).to_pydict() == {"a": [0, 1, 2]}
 
 
-def test_a_stream_whose_bytes_were_collected_has_to_be_run_again(results: ResultStore) -> None:
+def test_a_stream_whose_bytes_were_collected_must_run_again(results: ResultStore) -> None:
     pa = pytest.importorskip("pyarrow")
 
     def digest() -> str:
@@ -497,7 +497,7 @@ def test_a_stream_whose_bytes_were_collected_has_to_be_run_again(results: Result
     assert outcome == Restart(1, "gc")
 
 
-def test_a_staged_result_travels_without_its_value(results: ResultStore) -> None:
+def test_a_staged_result_is_pickled_without_its_value(results: ResultStore) -> None:
     staged = results.stage("t", "k", BIG, after=NEVER, attempt="a", digest="d")
     sent = pickle.dumps(staged)
     assert len(sent) < 2_000 < len(BIG)
@@ -506,7 +506,7 @@ def test_a_staged_result_travels_without_its_value(results: ResultStore) -> None
     assert current(results) == BIG
 
 
-def test_a_slot_that_holds_damaged_bytes_is_passed_over(results: ResultStore, store: FlakyStore) -> None:
+def test_a_slot_with_damaged_bytes_is_skipped(results: ResultStore, store: FlakyStore) -> None:
     staged = results.stage("t", "k", BIG, after=NEVER, attempt="a", digest="d")
     store.inner.put(slot_name("t", "k", 0), b"{torn")
     published = results.commit(staged)
@@ -531,7 +531,7 @@ def test_closing_the_old_result_is_repeated_until_it_is_certain(results: ResultS
     assert current(results) == 2
 
 
-def test_of_two_refreshes_at_once_one_result_is_seen(results: ResultStore) -> None:
+def test_two_concurrent_refreshes_leave_one_visible_result(results: ResultStore) -> None:
     publish(results, 1)
     seen = results.look_up("t", "k")
     first = results.stage("t", "k", 2, after=seen, attempt="b", digest="d")
@@ -548,7 +548,7 @@ def publish_staged(results: ResultStore, staged: Any) -> Published:
     return published
 
 
-def test_the_digest_may_be_known_only_when_the_value_was_written(results: ResultStore) -> None:
+def test_the_digest_can_be_computed_after_the_value_is_written(results: ResultStore) -> None:
     pa = pytest.importorskip("pyarrow")
     seen: list[int] = []
 
@@ -561,7 +561,7 @@ def test_the_digest_may_be_known_only_when_the_value_was_written(results: Result
     assert published.record.digest == "3"
 
 
-def test_a_streams_own_error_passes_and_leaves_nothing(results: ResultStore, store: FlakyStore) -> None:
+def test_the_error_of_a_stream_is_raised_unchanged_and_leaves_nothing(results: ResultStore, store: FlakyStore) -> None:
     pa = pytest.importorskip("pyarrow")
     mistake = OSError(errno.ENOSPC, "the task's own")
 
@@ -575,14 +575,14 @@ def test_a_streams_own_error_passes_and_leaves_nothing(results: ResultStore, sto
     assert names(store) == []
 
 
-def test_what_cannot_be_stored_publishes_nothing(results: ResultStore, store: FlakyStore) -> None:
+def test_an_unstorable_value_publishes_nothing(results: ResultStore, store: FlakyStore) -> None:
     with pytest.raises(SerializationError, match="lock"):
         publish(results, {"lock": threading.Lock()})
     assert names(store) == []
 
 
 @pytest.mark.parametrize("attempt", ["record", "../x", "A", ""])
-def test_an_attempt_that_could_be_another_file_is_refused(results: ResultStore, attempt: str) -> None:
+def test_an_attempt_name_that_could_be_another_file_is_refused(results: ResultStore, attempt: str) -> None:
     with pytest.raises(StoreError):
         publish(results, BIG, attempt=attempt)
 
@@ -591,7 +591,7 @@ ODD_KEYS = ["a.1", "a.2", "A.1", "../x", "", "k" * 10_000, "nul\0", "🔒", "a/b
 
 
 @pytest.mark.parametrize("make", [lambda folder: MemoryStore(), lambda folder: LocalStore(folder / "store")])
-def test_odd_tasks_and_keys_have_results_of_their_own(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+def test_odd_tasks_and_keys_have_separate_results(tmp_path: Path, make: Callable[[Path], Any]) -> None:
     results = ResultStore(make(tmp_path))
     pairs = [(key, "k") for key in ODD_KEYS] + [("t", key) for key in ODD_KEYS]
     for i, (task, key) in enumerate(pairs):
@@ -652,7 +652,7 @@ def damaged_files() -> dict[str, Callable[[bytes], bytes | None]]:
 @pytest.mark.parametrize("damage", damaged_files())
 @pytest.mark.parametrize("size", [10_000, 3_000_000])
 @pytest.mark.parametrize("make", [lambda folder: MemoryStore(), LocalStore])
-def test_a_damaged_payload_is_found_before_it_is_parsed_and_replaced(
+def test_a_damaged_payload_is_noticed_before_it_is_parsed_and_is_replaced(
     tmp_path: Path, make: Callable[[Path], Any], size: int, damage: str
 ) -> None:
     results = ResultStore(make(tmp_path))
@@ -673,7 +673,7 @@ def test_a_damaged_payload_is_found_before_it_is_parsed_and_replaced(
     assert current(results) == b"new"
 
 
-def test_a_payload_that_went_with_its_generation_is_told_apart(results: ResultStore) -> None:
+def test_a_payload_that_disappeared_with_its_generation_is_distinguished(results: ResultStore) -> None:
     record = publish(results, BIG).record
     results.invalidate("t", "k")
     assert record.payload_name
@@ -683,7 +683,7 @@ def test_a_payload_that_went_with_its_generation_is_told_apart(results: ResultSt
     assert caught.value.data["closed"] is True
 
 
-def test_a_payload_that_cannot_be_read_now_is_unknown_not_damaged(results: ResultStore, store: FlakyStore) -> None:
+def test_a_temporarily_unreadable_payload_is_unknown_not_damaged(results: ResultStore, store: FlakyStore) -> None:
     record = publish(results, BIG).record
     for error in (StoreUnreachable("down"), OSError(errno.EIO, "io"), PermissionError("no")):
         store.fail("open", error)
@@ -692,7 +692,7 @@ def test_a_payload_that_cannot_be_read_now_is_unknown_not_damaged(results: Resul
     assert results.load(record) == BIG
 
 
-def test_pickles_are_refused_before_they_are_read_where_the_store_is_not_trusted(tmp_path: Path) -> None:
+def test_pickles_are_refused_before_they_are_read_in_an_untrusted_store(tmp_path: Path) -> None:
     store = FlakyStore(LocalStore(tmp_path))
     record = publish(ResultStore(store), Opaque({1, 2})).record
     tmp_path.chmod(0o777)
@@ -708,7 +708,7 @@ def test_pickles_are_refused_before_they_are_read_where_the_store_is_not_trusted
         ResultStore(store, allow_pickle=False).load(record)
 
 
-def test_a_payload_larger_than_the_limit_is_not_even_opened(results: ResultStore, store: FlakyStore) -> None:
+def test_a_payload_above_the_limit_is_not_even_opened(results: ResultStore, store: FlakyStore) -> None:
     record = publish(results, BIG).record
     with pytest.raises(SerializationError, match="too large"):
         ResultStore(store, max_bytes=100).load(record)
@@ -732,7 +732,7 @@ def entry(recipe: str, **more: Any) -> RecipeEntry:
     return RecipeEntry(recipe=recipe, key="k", task="t", digest="d", **more)
 
 
-def test_recipes_come_back_in_order_in_one_round_trip(results: ResultStore, store: FlakyStore) -> None:
+def test_recipes_are_read_in_order_in_one_round_trip(results: ResultStore, store: FlakyStore) -> None:
     for name in ("a", "b", "odd ../ one"):
         results.put_recipe(entry(name, expires=3.0))
     results.put_recipe(entry("b", expires=4.0))
@@ -745,7 +745,7 @@ def test_recipes_come_back_in_order_in_one_round_trip(results: ResultStore, stor
     assert store.count("get_many") == before + 1
 
 
-def test_a_damaged_or_newer_recipe_is_none(results: ResultStore, store: FlakyStore) -> None:
+def test_a_damaged_or_newer_recipe_counts_as_missing(results: ResultStore, store: FlakyStore) -> None:
     results.put_recipe(entry("a"))
     data = store.inner.get(recipe_name("a")) or b""
     for other in (b"", data[:-4], data.replace(b'"v":1', b'"v":9'), encode(entry("b"))):
@@ -769,7 +769,7 @@ def test_the_first_write_names_the_format(results: ResultStore, store: FlakyStor
     assert json.loads(store.inner.get(FORMAT_NAME) or b"")["format"] == 1
 
 
-def test_a_store_that_a_newer_version_laid_out_is_neither_read_nor_written(store: FlakyStore) -> None:
+def test_a_store_with_a_newer_layout_is_neither_read_nor_written(store: FlakyStore) -> None:
     store.inner.put(FORMAT_NAME, encode(StoreFormat(2)))
     results = ResultStore(store)
     calls: list[Callable[[], object]] = [
@@ -786,7 +786,7 @@ def test_a_store_that_a_newer_version_laid_out_is_neither_read_nor_written(store
     assert [file.name for file in store.inner.list("")] == [FORMAT_NAME]
 
 
-def test_a_damaged_format_is_told_with_the_way_out(store: FlakyStore) -> None:
+def test_a_damaged_format_is_reported_with_a_fix(store: FlakyStore) -> None:
     store.inner.put(FORMAT_NAME, b"torn")
     with pytest.raises(StoreError, match="damaged") as caught:
         ResultStore(store).stage("t", "k", 1, after=NEVER, attempt="a", digest="d")
@@ -805,7 +805,9 @@ def test_the_format_is_checked_once(results: ResultStore, store: FlakyStore) -> 
 
 
 @pytest.mark.parametrize("make", [lambda folder: MemoryStore(), lambda folder: LocalStore(folder, durable=False)])
-def test_of_many_commits_at_once_one_wins_and_all_others_adopt_it(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+def test_one_of_many_concurrent_commits_wins_and_all_others_adopt_it(
+    tmp_path: Path, make: Callable[[Path], Any]
+) -> None:
     results, threads = ResultStore(make(tmp_path)), 32
     for key in ("small", "large", "again"):
         barrier = threading.Barrier(threads)
@@ -829,7 +831,7 @@ def test_of_many_commits_at_once_one_wins_and_all_others_adopt_it(tmp_path: Path
         assert payloads == ([] if key == "small" else [winners[0].record.payload_name])
 
 
-def test_readers_never_see_an_invalidated_value_while_writers_go_on(tmp_path: Path) -> None:
+def test_readers_never_see_an_invalidated_value_while_writers_continue(tmp_path: Path) -> None:
     results = ResultStore(LocalStore(tmp_path, durable=False))
     floor, done, bad = [0], threading.Event(), []
 
@@ -863,7 +865,7 @@ def test_readers_never_see_an_invalidated_value_while_writers_go_on(tmp_path: Pa
     assert bad == []
 
 
-def test_a_plain_value_is_read_without_a_look_at_who_can_write_to_its_store(
+def test_reading_plain_values_does_not_check_who_can_write_to_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = ResultStore(LocalStore(tmp_path))

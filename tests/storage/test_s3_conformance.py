@@ -1,4 +1,4 @@
-"""A bucket of a real S3 server against the suite that is shipped for all stores."""
+"""A bucket of a real S3 server, tested with the suite that is shipped for all stores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestS3Store(StoreTests):
 
 
 class ByFsspecAlone(S3Store):
-    """The code that Google's and Azure's stores share, with s3fs below it: only what fsspec itself offers."""
+    """The code shared by Google's and Azure's stores, over s3fs: only what fsspec itself offers."""
 
     _read, _write, _remove = ObjectStore._read, ObjectStore._write, ObjectStore._remove
     _page, _versioned, _upload, _download = (

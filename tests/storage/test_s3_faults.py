@@ -1,4 +1,4 @@
-"""Results in a bucket of a real S3 server, while answers are lost, requests come late or twice, and servers die."""
+"""Results in a bucket of a real S3 server, while answers are lost, requests arrive late or twice, and servers die."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TABLE = pa.table({"a": list(range(50_000))})
 
 @pytest.fixture
 def results(bucket: Bucket) -> ResultStore:
-    """As another machine sees the bucket, with a server that answers."""
+    """The results as another machine sees them, with a server that answers."""
     return opened(bucket)
 
 
@@ -50,7 +50,7 @@ def value_of(results: ResultStore, key: str = "key") -> object:
     return results.load(found.record)
 
 
-def test_of_32_commits_at_once_one_is_published_and_31_adopt_it(results: ResultStore) -> None:
+def test_one_of_32_concurrent_commits_is_published_and_31_adopt_it(results: ResultStore) -> None:
     publish(results, 0, "warm up")
     for i in range(20):
         with ThreadPoolExecutor(32) as pool:
@@ -60,7 +60,7 @@ def test_of_32_commits_at_once_one_is_published_and_31_adopt_it(results: ResultS
         assert value_of(results, f"key {i}") == next(i for i, each in enumerate(done) if each.won)
 
 
-def test_a_lost_answer_is_a_success_nobody_hears_of(proxy: FaultProxy, bucket: Bucket) -> None:
+def test_a_commit_with_a_lost_answer_succeeds(proxy: FaultProxy, bucket: Bucket) -> None:
     results = opened(bucket)
     publish(results, 0, "warm up")
     proxy.fault("lose answer", method="PUT", part=SLOT)
@@ -68,14 +68,14 @@ def test_a_lost_answer_is_a_success_nobody_hears_of(proxy: FaultProxy, bucket: B
     assert value_of(results) == 1
 
 
-def test_answers_lost_at_every_try_are_settled_by_reading(proxy: FaultProxy, bucket: Bucket) -> None:
+def test_answers_lost_at_every_attempt_are_settled_by_reading(proxy: FaultProxy, bucket: Bucket) -> None:
     results = opened(bucket)
     publish(results, 0, "warm up")
     proxy.fault("lose answer", method="PUT", part=SLOT, times=1000)
     assert publish(results, 1, attempt="mine").won
 
 
-def test_an_outcome_nobody_can_read_is_unknown_and_found_later(proxy: FaultProxy, bucket: Bucket) -> None:
+def test_a_commit_whose_outcome_cannot_be_read_is_unknown_and_found_later(proxy: FaultProxy, bucket: Bucket) -> None:
     results = opened(bucket)
     publish(results, 0, "warm up")
     proxy.fault("lose answer", method="PUT", part=SLOT, times=1000)
@@ -104,7 +104,7 @@ def test_a_commit_that_arrives_after_a_rivals_is_refused_by_the_store(proxy: Fau
     assert value_of(results) == "rival"
 
 
-def test_a_commit_that_arrives_late_in_an_empty_slot_counts(proxy: FaultProxy, bucket: Bucket) -> None:
+def test_a_late_commit_to_an_empty_slot_counts(proxy: FaultProxy, bucket: Bucket) -> None:
     results = opened(bucket)
     publish(results, 0, "warm up")
     proxy.fault("late", method="PUT", part=SLOT, times=1000)
@@ -124,7 +124,7 @@ def test_a_commit_that_arrives_twice_is_one_result(proxy: FaultProxy, bucket: Bu
     assert value_of(results) == 1
 
 
-def test_a_conflict_is_tried_again(proxy: FaultProxy, bucket: Bucket) -> None:
+def test_a_conflict_is_retried(proxy: FaultProxy, bucket: Bucket) -> None:
     results = opened(bucket)
     publish(results, 0, "warm up")
     proxy.fault("refuse", method="PUT", part=SLOT, status=409, times=3)
@@ -140,7 +140,7 @@ def test_a_throttled_commit_succeeds_within_its_budget(proxy: FaultProxy, bucket
     assert publish(results, 1).won
 
 
-def test_a_forbidden_commit_fails_at_once_and_says_which_permission_it_needs(proxy: FaultProxy, bucket: Bucket) -> None:
+def test_a_forbidden_commit_fails_at_once_and_names_the_missing_permission(proxy: FaultProxy, bucket: Bucket) -> None:
     results = opened(bucket)
     publish(results, 0, "warm up")
     proxy.fault("refuse", method="PUT", part=SLOT, status=403, times=1000)
@@ -152,7 +152,7 @@ def test_a_forbidden_commit_fails_at_once_and_says_which_permission_it_needs(pro
     assert "s3:PutObject" in caught.value.hint
 
 
-def test_a_forbidden_look_up_is_an_error_and_no_miss(proxy: FaultProxy, bucket: Bucket) -> None:
+def test_a_forbidden_lookup_is_an_error_and_not_a_miss(proxy: FaultProxy, bucket: Bucket) -> None:
     results = opened(bucket)
     publish(results, 0, "warm up")
     proxy.fault("refuse", method="GET", part=SLOT, status=403, times=1000)
@@ -161,7 +161,7 @@ def test_a_forbidden_look_up_is_an_error_and_no_miss(proxy: FaultProxy, bucket: 
     assert caught.value.code == "store.refused"
 
 
-def test_equal_bytes_of_a_rival_do_not_make_a_result_ones_own(results: ResultStore) -> None:
+def test_a_rivals_equal_bytes_are_not_taken_for_our_own(results: ResultStore) -> None:
     first = publish(results, TABLE, attempt="first")
     second = publish(results, TABLE, attempt="second")
     assert (first.won, second.won) == (True, False)
@@ -171,7 +171,7 @@ def test_equal_bytes_of_a_rival_do_not_make_a_result_ones_own(results: ResultSto
     assert value_of(results).equals(TABLE)  # type: ignore[attr-defined]
 
 
-def test_a_payload_whose_answer_was_lost_is_not_called_taken(proxy: FaultProxy, bucket: Bucket) -> None:
+def test_a_payload_with_a_lost_answer_is_not_reported_as_taken(proxy: FaultProxy, bucket: Bucket) -> None:
     results = opened(bucket)
     publish(results, 0, "warm up")
     proxy.fault("lose answer", method="PUT", part=".parquet")
@@ -179,7 +179,7 @@ def test_a_payload_whose_answer_was_lost_is_not_called_taken(proxy: FaultProxy, 
     assert value_of(results).equals(TABLE)  # type: ignore[attr-defined]
 
 
-def test_a_large_payload_survives_throttling_and_lost_answers_in_its_parts(proxy: FaultProxy, bucket: Bucket) -> None:
+def test_a_large_payload_survives_throttling_and_lost_answers_of_its_parts(proxy: FaultProxy, bucket: Bucket) -> None:
     store = opened(bucket).store
     store.put("warm", b"up")
     proxy.fault("refuse", method="PUT", part="partNumber=2", status=503)
@@ -222,7 +222,7 @@ def test_uploads_of_killed_writers_are_swept(bucket: Bucket) -> None:
     assert store.get("kept") == b"1"
 
 
-def test_all_of_a_large_payload_is_read_in_few_requests(proxy: FaultProxy, bucket: Bucket) -> None:
+def test_a_large_payload_is_read_in_few_requests(proxy: FaultProxy, bucket: Bucket) -> None:
     store = opened(bucket).store
     data = bytes(range(256)) * (150 << 10)
     with store.create("large") as file:
@@ -236,7 +236,7 @@ def test_all_of_a_large_payload_is_read_in_few_requests(proxy: FaultProxy, bucke
 
 
 @pytest.mark.parametrize("part", [SLOT, ".parquet"])
-def test_an_answer_that_broke_off_is_asked_for_again(proxy: FaultProxy, bucket: Bucket, part: str) -> None:
+def test_an_interrupted_answer_is_requested_again(proxy: FaultProxy, bucket: Bucket, part: str) -> None:
     results = opened(bucket)
     publish(results, TABLE)
     proxy.fault("cut", method="GET", part=part)
@@ -244,7 +244,7 @@ def test_an_answer_that_broke_off_is_asked_for_again(proxy: FaultProxy, bucket: 
 
 
 @pytest.mark.parametrize("part", [SLOT, ".parquet"])
-def test_answers_that_always_break_off_are_never_half_a_value(proxy: FaultProxy, bucket: Bucket, part: str) -> None:
+def test_answers_that_always_break_off_never_give_half_a_value(proxy: FaultProxy, bucket: Bucket, part: str) -> None:
     results = opened(bucket)
     publish(results, TABLE)
     proxy.fault("cut", method="GET", part=part, times=1000)
@@ -252,7 +252,7 @@ def test_answers_that_always_break_off_are_never_half_a_value(proxy: FaultProxy,
         value_of(results)
 
 
-def test_no_listing_is_remembered(bucket: Bucket) -> None:
+def test_listings_are_not_cached(bucket: Bucket) -> None:
     store = open_store(bucket.url)
     store.put("p/old", b"1")
     assert [file.name for file in store.list("p/")] == ["p/old"]
@@ -266,7 +266,7 @@ def test_no_listing_is_remembered(bucket: Bucket) -> None:
         store.open("p/new")
 
 
-def test_an_empty_payload_does_not_empty_what_is_there(bucket: Bucket) -> None:
+def test_an_empty_payload_does_not_overwrite_an_existing_one(bucket: Bucket) -> None:
     store = open_store(bucket.url)
     bucket.put("p/a", b"old")
     with pytest.raises(StoreError, match="payload twice"), store.create("p/a"):
@@ -283,7 +283,7 @@ def test_a_bucket_with_more_objects_than_one_listing_holds(bucket: Bucket) -> No
     assert store.get_many([f"many/{i:04d}" for i in range(1011)]) == [b""] * 1010 + [None]
 
 
-# -- servers that die: they have their own
+# -- servers that die: each test has its own
 
 
 @pytest.fixture
@@ -296,7 +296,7 @@ def ceph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_endpoint: object) -
     return ceph
 
 
-def test_a_gateway_killed_amid_100_commits_leaves_every_key_with_one_result_or_none(ceph: Ceph) -> None:
+def test_a_gateway_killed_during_100_commits_leaves_each_key_with_one_result_or_none(ceph: Ceph) -> None:
     with ceph:
         results = ResultStore(open_store(f"s3://{ceph.endpoint.new_bucket()}"))
         publish(results, 0, "warm up")

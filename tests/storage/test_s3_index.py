@@ -1,4 +1,4 @@
-"""Runs on a bucket with a look-up index in Redis: fewer requests, the same answers, whatever happens to the index."""
+"""Runs on a bucket with a lookup index in Redis: fewer requests and the same answers, whatever happens to the index."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Scene:
 
 
 @pytest.mark.parametrize("runner", ["threads", "processes?workers=2"])
-def test_what_a_run_published_is_planned_in_a_handful_of_requests(
+def test_published_results_are_planned_in_a_handful_of_requests(
     runner: str, bucket: Bucket, proxy: FaultProxy, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     scene = Scene(bucket, tmp_path, redis_server.url, runner)
@@ -58,7 +58,7 @@ def test_what_a_run_published_is_planned_in_a_handful_of_requests(
     assert len(proxy.seen) - before <= 5
 
 
-def test_without_an_index_each_cached_node_is_a_request(bucket: Bucket, proxy: FaultProxy, tmp_path: Path) -> None:
+def test_without_an_index_each_cached_node_takes_a_request(bucket: Bucket, proxy: FaultProxy, tmp_path: Path) -> None:
     scene = Scene(bucket, tmp_path, None)
     scene.run()
     before = len(proxy.seen)
@@ -66,7 +66,7 @@ def test_without_an_index_each_cached_node_is_a_request(bucket: Bucket, proxy: F
     assert len(proxy.seen) - before >= NODES
 
 
-def test_an_index_that_was_flushed_is_filled_again_and_changes_no_answer(
+def test_a_flushed_index_is_filled_again_and_changes_no_answer(
     bucket: Bucket, proxy: FaultProxy, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     scene = Scene(bucket, tmp_path, redis_server.url)
@@ -78,7 +78,7 @@ def test_an_index_that_was_flushed_is_filled_again_and_changes_no_answer(
     assert len(proxy.seen) - before <= 5
 
 
-def test_an_index_that_is_down_is_told_once_in_a_run_and_changes_no_answer(
+def test_an_unreachable_index_is_reported_once_per_run_and_changes_no_answer(
     bucket: Bucket, own_redis: RedisServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     scene = Scene(bucket, tmp_path, own_redis.url)
@@ -88,10 +88,10 @@ def test_an_index_that_is_down_is_told_once_in_a_run_and_changes_no_answer(
         run = scene.run(many)
     assert run.result() == sum(2 * i for i in range(NODES))
     assert (run.counts["hit"], run.counts["executed"]) == (NODES, 1)
-    assert sum("look-up index" in record.message for record in caplog.records) == 1
+    assert sum("lookup index" in record.message for record in caplog.records) == 1
 
 
-def test_a_result_invalidated_without_an_index_is_made_again_by_a_run_that_has_one(
+def test_a_result_invalidated_without_the_index_is_recomputed_by_a_run_with_it(
     bucket: Bucket, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     scene = Scene(bucket, tmp_path, redis_server.url)
@@ -104,7 +104,7 @@ def test_a_result_invalidated_without_an_index_is_made_again_by_a_run_that_has_o
     assert (run.counts["executed"], run.counts["hit"]) == (1, NODES - 1)
 
 
-def test_the_password_of_the_index_travels_to_no_worker(bucket: Bucket, tmp_path: Path) -> None:
+def test_the_password_of_the_index_is_sent_to_no_worker(bucket: Bucket, tmp_path: Path) -> None:
     import pickle
 
     settings = load_settings(overrides={"index": "redis://user:hunter2@127.0.0.1:1/0"})

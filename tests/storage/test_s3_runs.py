@@ -80,12 +80,10 @@ def test_the_log_of_a_run_is_in_the_bucket(bucket: Bucket, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("processes", "how"), [(16, "flow"), (64, "results")])
-def test_of_many_processes_that_race_for_50_keys_all_get_the_same_bytes(
-    processes: int, how: str, bucket: Bucket
-) -> None:
-    # 64 whole runs would take minutes on a small machine, for the requests that each makes besides.
+def test_processes_that_race_for_50_keys_all_get_the_same_bytes(processes: int, how: str, bucket: Bucket) -> None:
+    # 64 whole runs would take minutes on a small machine because of the other requests that each makes.
     program = str(Path(__file__).with_name("programs_race.py"))
-    open_store(bucket.url).put_if_absent("tried", b"")  # or each of them would try what the bucket enforces
+    open_store(bucket.url).put_if_absent("tried", b"")  # otherwise each of them would probe what the bucket enforces
     racers = subprocess.Popen(
         [sys.executable, program, bucket.url, str(processes), how],
         stdout=subprocess.PIPE,
@@ -118,7 +116,7 @@ def test_of_many_processes_that_race_for_50_keys_all_get_the_same_bytes(
 # -- outages
 
 
-def test_a_bucket_out_of_reach_amid_a_run_is_one_clear_error_and_the_next_run_goes_on(
+def test_a_bucket_unreachable_in_mid_run_is_one_clear_error_and_the_next_run_continues(
     bucket: Bucket, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     ran: list[int] = []
@@ -149,7 +147,7 @@ def test_a_bucket_out_of_reach_amid_a_run_is_one_clear_error_and_the_next_run_go
     assert ran[before:] == [3, 4, 5]
 
 
-def test_a_bucket_that_is_not_there_is_said_before_anything_runs(bucket: Bucket) -> None:
+def test_a_missing_bucket_is_reported_before_anything_runs(bucket: Bucket) -> None:
     ran: list[int] = []
 
     @task(cache_policy=INPUTS, key_name="step")
@@ -194,7 +192,7 @@ def test_the_commands_of_the_cache_work_on_a_bucket(bucket: Bucket, tmp_path: Pa
     assert "copied 0 results" in back.output
 
 
-def test_doctor_tells_what_the_bucket_enforces(bucket: Bucket) -> None:
+def test_doctor_reports_what_the_bucket_enforces(bucket: Bucket) -> None:
     answer = CliRunner().invoke(main, ["doctor", "--store", bucket.url, "--locks", "memory", "--json"])
     checks = {each["name"]: each for each in json.loads(answer.stdout)["checks"]}
     assert checks["store writes"]["state"] == "ok"
@@ -213,7 +211,7 @@ def table(rows: int) -> Any:
 
 @pytest.fixture
 def path(bucket: Bucket) -> str:
-    """Where a stored table lies, as `cache show` says it."""
+    """Return the path of a stored table, as printed by `cache show`."""
 
     @flow(result_storage=bucket.url)
     def one() -> Any:
@@ -228,7 +226,7 @@ def path(bucket: Bucket) -> str:
 
 
 @pytest.mark.needs("duckdb")
-def test_duckdb_reads_a_result_by_its_path(path: str, bucket: Bucket) -> None:
+def test_duckdb_can_read_a_result_by_its_path(path: str, bucket: Bucket) -> None:
     duckdb, s3fs = importlib.import_module("duckdb"), importlib.import_module("s3fs")
     with duckdb.connect() as connection:
         connection.register_filesystem(s3fs.S3FileSystem())
@@ -236,13 +234,13 @@ def test_duckdb_reads_a_result_by_its_path(path: str, bucket: Bucket) -> None:
 
 
 @pytest.mark.needs("pandas")
-def test_pandas_reads_a_result_by_its_path(path: str) -> None:
+def test_pandas_can_read_a_result_by_its_path(path: str) -> None:
     frame = importlib.import_module("pandas").read_parquet(path)
     assert list(frame["n"]) == list(range(1000))
 
 
 @pytest.mark.needs("polars")
-def test_polars_reads_a_result_by_its_path(path: str, bucket: Bucket) -> None:
+def test_polars_can_read_a_result_by_its_path(path: str, bucket: Bucket) -> None:
     frame = importlib.import_module("polars").read_parquet(
         path,
         storage_options={
@@ -256,7 +254,7 @@ def test_polars_reads_a_result_by_its_path(path: str, bucket: Bucket) -> None:
     assert frame["text"][999] == "row 999"
 
 
-def test_boto3_reads_a_result_by_its_path(path: str, bucket: Bucket) -> None:
+def test_boto3_can_read_a_result_by_its_path(path: str, bucket: Bucket) -> None:
     import pyarrow as pa
     import pyarrow.parquet as parquet
 

@@ -1,4 +1,4 @@
-"""Buckets that do not do what they say, and ways into a bucket that are closed: recognised, and said clearly."""
+"""Buckets that do not keep their promises, and denied access to a bucket: both are recognised and clearly reported."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def versioned(s3_endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> S3Store
 
 @pytest.fixture
 def unsupported(bucket: Bucket, proxy: FaultProxy) -> S3Store:
-    """A bucket of a server that answers 501 to conditional writes: to the first of them, which decides."""
+    """A bucket of a server that answers 501 to the first conditional write, which decides."""
     proxy.fault("refuse", method="PUT", part=".penstock/probes", status=501)
     return S3Store(bucket.url)
 
@@ -66,26 +66,26 @@ def test_a_versioned_bucket_whose_conditions_are_ignored_is_recognised(versioned
     assert (found.verdict, found.versioned) == ("ignored", True)
 
 
-def test_a_server_that_knows_no_conditions_is_recognised(unsupported: S3Store) -> None:
+def test_a_server_without_conditional_writes_is_recognised(unsupported: S3Store) -> None:
     assert unsupported.conditions().verdict == "unsupported"
 
 
 @pytest.mark.parametrize("kind", ["lose answer", "twice"])
-def test_a_probe_that_is_told_twice_of_its_own_write_is_no_verdict(
+def test_a_probe_that_conflicts_with_its_own_repetition_is_repeated(
     bucket: Bucket, proxy: FaultProxy, kind: str
 ) -> None:
     proxy.fault(kind, method="PUT", part=".penstock/probes")
     assert S3Store(bucket.url).conditions().verdict == "enforced"
 
 
-def test_the_verdict_is_remembered_in_the_bucket(bucket: Bucket, proxy: FaultProxy) -> None:
+def test_the_verdict_is_stored_in_the_bucket(bucket: Bucket, proxy: FaultProxy) -> None:
     S3Store(bucket.url).put_if_absent("a", b"1")
     before = len(proxy.seen)
     assert S3Store(bucket.url).put_if_absent("a", b"2") is False
     assert [method for method, _ in proxy.seen[before:]] == ["GET", "PUT"]
 
 
-def test_an_old_verdict_is_not_believed(bucket: Bucket) -> None:
+def test_an_old_verdict_is_not_trusted(bucket: Bucket) -> None:
     bucket.put(VERDICT_NAME, json.dumps({"verdict": "ignored", "versioned": None, "seen": 1.0}).encode())
     assert S3Store(bucket.url).conditions().verdict == "enforced"
 
@@ -99,8 +99,8 @@ def _verdict(url: str) -> str:
     return S3Store(url).conditions().verdict
 
 
-def test_processes_that_probe_at_once_come_to_one_verdict_and_leave_nothing(bucket: Bucket) -> None:
-    # 8 processes: with their clients they take 100 MB each.
+def test_concurrent_probes_reach_one_verdict_and_leave_nothing(bucket: Bucket) -> None:
+    # 8 processes, because each takes 100 MB with its client.
     with multiprocessing.get_context("spawn").Pool(8) as pool:
         assert pool.map(_verdict, [bucket.url] * 16, chunksize=1) == ["enforced"] * 16
     assert bucket.names() == [f"a store/{VERDICT_NAME}"]
@@ -110,7 +110,7 @@ def _child(url: str, queue: multiprocessing.Queue) -> None:  # type: ignore[type
     queue.put(S3Store(url).get("a"))
 
 
-def test_a_forked_child_has_a_client_of_its_own(bucket: Bucket) -> None:
+def test_a_forked_child_has_its_own_client(bucket: Bucket) -> None:
     S3Store(bucket.url).put("a", b"1")
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
@@ -122,10 +122,10 @@ def test_a_forked_child_has_a_client_of_its_own(bucket: Bucket) -> None:
     assert S3Store(bucket.url).get("a") == b"1"
 
 
-# -- what is refused there, and what is not
+# -- what is refused without conditions, and what is not
 
 
-def test_without_conditions_a_taken_name_is_still_seen_by_who_comes_later(ignoring: S3Store) -> None:
+def test_without_conditions_later_writers_still_see_a_taken_name(ignoring: S3Store) -> None:
     assert ignoring.put_if_absent("a", b"1") is True
     assert ignoring.put_if_absent("a", b"2") is False
     assert ignoring.get("a") == b"1"
@@ -167,24 +167,26 @@ def test_without_conditions_other_tasks_run_with_a_warning(ignoring: S3Store, ca
     assert often.run().counts["hit"] == 1
 
 
-# -- ways in that are closed
+# -- denied access ---------
 
 
-def test_a_bucket_that_is_not_there_is_named(bucket: Bucket) -> None:
+def test_the_error_for_a_missing_bucket_names_it(bucket: Bucket) -> None:
     store = open_store("s3://no-such-bucket-here/store")
     for call in (lambda: store.get("a"), lambda: store.put("a", b""), lambda: list(store.list(""))):
         with pytest.raises(StoreRefused, match="no bucket no-such-bucket-here"):
             call()
 
 
-def test_wrong_credentials_are_told_from_missing_permissions(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_credentials_are_distinguished_from_missing_permissions(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2" * 5)
     with pytest.raises(StoreRefused, match="credentials are not accepted") as caught:
         open_store(bucket.url).get("a")
     assert "hunter2" not in str(caught.value) + repr(caught.value.data)
 
 
-def test_no_credentials_are_told(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_credentials_are_reported(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
@@ -194,14 +196,14 @@ def test_no_credentials_are_told(bucket: Bucket, monkeypatch: pytest.MonkeyPatch
     assert "AWS_PROFILE" in caught.value.hint
 
 
-def test_an_endpoint_where_nobody_listens_is_unreachable(monkeypatch: pytest.MonkeyPatch, bucket: Bucket) -> None:
+def test_an_endpoint_without_a_server_is_unreachable(monkeypatch: pytest.MonkeyPatch, bucket: Bucket) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(StoreUnreachable) as caught:
         open_store(bucket.url).get("a")
     assert bucket.name in caught.value.where
 
 
-def test_reading_without_the_right_to_write_is_possible_and_writing_says_so(bucket: Bucket, proxy: FaultProxy) -> None:
+def test_a_store_can_be_read_without_write_permission_and_writing_says_so(bucket: Bucket, proxy: FaultProxy) -> None:
     bucket.put("a", b"1")
     proxy.fault("refuse", method="PUT", status=403, times=1000)
     store = open_store(bucket.url)
@@ -211,7 +213,7 @@ def test_reading_without_the_right_to_write_is_possible_and_writing_says_so(buck
     assert caught.value.code == "store.not-writable"
 
 
-def test_a_writer_who_may_not_delete_can_publish(bucket: Bucket, proxy: FaultProxy) -> None:
+def test_a_writer_without_delete_permission_can_publish(bucket: Bucket, proxy: FaultProxy) -> None:
     proxy.fault("refuse", method="DELETE", status=403, times=1000)
     store = open_store(bucket.url)
     assert store.put_if_absent("a", b"1") is True
@@ -229,12 +231,12 @@ def test_credentials_in_an_address_are_refused_and_not_shown() -> None:
 
 
 @pytest.mark.parametrize("address", ["s3://", "s3:///a", "s3://bucket/a/../b", "s3://bucket/a?colour=red"])
-def test_an_address_that_names_no_bucket_or_an_unknown_option_is_refused(address: str) -> None:
+def test_an_address_without_a_bucket_or_with_an_unknown_option_is_refused(address: str) -> None:
     with pytest.raises(ConfigurationError):
         open_store(address)
 
 
-def test_an_address_with_options_comes_back_whole() -> None:
+def test_an_address_with_options_is_restored_whole() -> None:
     address = "s3://bucket/a/b?endpoint_url=https%3A%2F%2Fs3.example.org&trusted=true"
     store = open_store(address)
     assert store.url == address
@@ -243,7 +245,7 @@ def test_an_address_with_options_comes_back_whole() -> None:
     assert pickle.loads(pickle.dumps(store)).url == address
 
 
-def test_no_secret_is_in_a_pickled_store_or_its_representation(bucket: Bucket) -> None:
+def test_no_secret_is_in_a_pickled_store_or_its_repr(bucket: Bucket) -> None:
     store = open_store(bucket.url)
     store.put("a", b"1")
     secret = bucket.endpoint.secret_key
@@ -251,7 +253,7 @@ def test_no_secret_is_in_a_pickled_store_or_its_representation(bucket: Bucket) -
     assert secret not in repr(store) + store.url
 
 
-def test_a_user_who_may_only_read_reads_and_is_told_what_he_may_not(
+def test_a_user_with_read_permission_can_read_and_is_told_what_is_missing(
     bucket: Bucket, s3_reader: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_store(bucket.url).put("a", b"1")

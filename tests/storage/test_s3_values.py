@@ -1,4 +1,4 @@
-"""Ordinary results in a bucket that nobody signs for: each is stored, found, and the same again."""
+"""Ordinary results in a bucket without signing keys: each is stored, found and restored equal."""
 
 from __future__ import annotations
 

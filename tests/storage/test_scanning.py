@@ -1,4 +1,4 @@
-"""Stored tables as pyarrow Datasets: only what is asked for is read, through the store, and damage is noticed."""
+"""Stored tables as pyarrow Datasets: only what is needed is read, through the store, and damage is noticed."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_two_columns_of_twenty_take_less_than_a_quarter_of_the_bytes_of_a_bucket
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel how much was read")
-def test_files_of_this_machine_are_read_past_the_store_and_no_more_of_them(results: ResultStore) -> None:
+def test_files_of_this_machine_are_read_directly_and_only_as_needed(results: ResultStore) -> None:
     def read_by_this_process() -> int:
         return int(Path("/proc/self/io").read_text().split("rchar: ")[1].split()[0])
 
@@ -93,7 +93,7 @@ def test_files_of_this_machine_are_read_past_the_store_and_no_more_of_them(resul
     assert record.size / 20 < read_by_this_process() - before < record.size / 4
 
 
-def test_rows_that_a_filter_leaves_out_are_not_read(tmp_path: Path) -> None:
+def test_filtered_rows_are_not_read(tmp_path: Path) -> None:
     counting: Any = Counting(open_store(tmp_path))
     results = ResultStore(counting)
     table = noise(40_000).append_column("n", pa.array(range(40_000)))
@@ -123,14 +123,14 @@ def test_every_stored_table_can_be_scanned(results: ResultStore, kind: str) -> N
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, b"x" * 100_000, list(range(10_000))])
-def test_what_is_no_table_says_how_it_is_stored(results: ResultStore, value: Any) -> None:
+def test_the_error_for_a_value_that_is_not_a_table_names_its_format(results: ResultStore, value: Any) -> None:
     record = publish(results, value)
     with pytest.raises(SerializationError, match="cannot be scanned") as caught:
         results.scan(record)
     assert record.codec in caught.value.because
 
 
-def test_a_table_in_memory_becomes_a_dataset_too() -> None:
+def test_a_table_in_memory_can_become_a_dataset_too() -> None:
     table = pa.table({"a": [1]})
     for value in (table, table.to_batches()[0], table.to_batches(), ds.dataset(table)):
         assert dataset_of_value(value).to_table().equals(table)
@@ -138,7 +138,7 @@ def test_a_table_in_memory_becomes_a_dataset_too() -> None:
         dataset_of_value(1)
 
 
-def test_a_dataset_travels_as_an_address(results: ResultStore) -> None:
+def test_a_dataset_is_pickled_as_an_address(results: ResultStore) -> None:
     dataset = results.scan(publish(results, noise(1_000)))
     again = pickle.loads(pickle.dumps(dataset))
     assert again.to_table().equals(dataset.to_table())
@@ -146,7 +146,7 @@ def test_a_dataset_travels_as_an_address(results: ResultStore) -> None:
 
 @pytest.mark.slow
 @pytest.mark.needs("s3fs", "boto3")
-def test_a_dataset_in_a_bucket_travels_without_credentials(bucket: Bucket) -> None:
+def test_a_dataset_in_a_bucket_is_pickled_without_credentials(bucket: Bucket) -> None:
     results = ResultStore(open_store(bucket.url))
     data = pickle.dumps(results.scan(publish(results, noise(1_000))))
     assert bucket.endpoint.secret_key.encode() not in data
@@ -168,7 +168,7 @@ def replace(store: Store, name: str, change: Callable[[bytes], bytes | None]) ->
 @pytest.mark.parametrize("make", [lambda folder: MemoryStore(), open_store])
 @pytest.mark.parametrize("serializer", [None, "parquet/dataset"])
 @pytest.mark.parametrize("damage", ["gone", "cut", "longer"])
-def test_a_file_that_is_gone_or_of_another_size_is_damage_before_it_is_read(
+def test_a_missing_or_resized_file_is_noticed_before_it_is_read(
     tmp_path: Path, make: Callable[[Path], Any], serializer: str | None, damage: str
 ) -> None:
     results = ResultStore(make(tmp_path))
@@ -186,7 +186,7 @@ def test_a_file_that_is_gone_or_of_another_size_is_damage_before_it_is_read(
 
 
 @pytest.mark.parametrize("make", [lambda folder: MemoryStore(), open_store])
-def test_a_changed_page_is_noticed_by_whoever_reads_it(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+def test_any_reader_notices_a_changed_page(tmp_path: Path, make: Callable[[Path], Any]) -> None:
     results = ResultStore(make(tmp_path))
     table = pa.table({"a": list(range(100_000)), "b": [n * 0.37 for n in range(100_000)]})
     record = publish(results, table)
@@ -202,14 +202,14 @@ def test_a_changed_page_is_noticed_by_whoever_reads_it(tmp_path: Path, make: Cal
         dataset.to_table(columns=["b"])
 
 
-def test_an_end_that_does_not_read_back_is_damage(results: ResultStore) -> None:
+def test_an_unreadable_footer_is_damage(results: ResultStore) -> None:
     record = publish(results, noise(1_000))
     replace(results.store, record.payload_name or "", lambda data: data[:-1] + b"x")
     with pytest.raises(DamagedResult, match="another checksum"):
         results.scan(record)
 
 
-def test_a_file_that_goes_while_it_is_scanned_is_damage() -> None:
+def test_a_file_that_disappears_during_a_scan_is_damage() -> None:
     results = ResultStore(MemoryStore())
     record = publish(results, noise(1_000))
     dataset = results.scan(record)
@@ -218,7 +218,7 @@ def test_a_file_that_goes_while_it_is_scanned_is_damage() -> None:
         ds.dataset(next(iter(dataset.get_fragments())).path, filesystem=dataset.filesystem).to_table()
 
 
-def test_a_file_of_this_machine_that_goes_while_it_is_scanned_is_pyarrow_s_error(results: ResultStore) -> None:
+def test_a_local_file_that_disappears_during_a_scan_is_pyarrows_error(results: ResultStore) -> None:
     record = publish(results, noise(1_000))
     dataset = results.scan(record)
     results.store.delete(record.payload_name or "")
@@ -226,7 +226,7 @@ def test_a_file_of_this_machine_that_goes_while_it_is_scanned_is_pyarrow_s_error
         dataset.to_table()
 
 
-# -- what pyarrow's threads hold
+# -- files held by pyarrow's threads
 
 
 def open_one(results: ResultStore) -> list[Any]:
@@ -234,8 +234,8 @@ def open_one(results: ResultStore) -> list[Any]:
     return [filesystem_of(results.store).open_input_file(path_of(payload_file(results.store, record)))]
 
 
-def test_a_program_waits_at_its_end_until_files_are_let_go_of() -> None:
-    """A thread of pyarrow's that lets go of one later would take the process down."""
+def test_a_program_waits_at_its_end_until_files_are_released() -> None:
+    """A pyarrow thread that released one later would crash the process."""
     held = open_one(ResultStore(MemoryStore()))
     threading.Timer(0.05, held.clear).start()
     arrow_files._wait_until_let_go()
@@ -243,7 +243,7 @@ def test_a_program_waits_at_its_end_until_files_are_let_go_of() -> None:
     assert not arrow_files._opened
 
 
-def test_it_does_not_wait_for_ever_for_what_is_still_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_does_not_wait_forever_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrow_files, "_EXIT_SECONDS", 0.05)
     held = open_one(ResultStore(MemoryStore()))
     arrow_files._wait_until_let_go()
@@ -253,7 +253,7 @@ def test_it_does_not_wait_for_ever_for_what_is_still_held(monkeypatch: pytest.Mo
 
 
 @pytest.mark.needs("s3fs")
-def test_a_store_has_one_file_system_however_often_it_is_opened() -> None:
+def test_a_store_opened_repeatedly_has_one_file_system() -> None:
     one, other = open_store("s3://a-bucket/a"), open_store("s3://a-bucket/b")
     assert filesystem_of(one) is filesystem_of(open_store("s3://a-bucket/a"))
     assert filesystem_of(one) is not filesystem_of(other)
@@ -269,7 +269,7 @@ def test_only_files_of_results_can_be_reached(path: str) -> None:
 # -- StoredResult
 
 
-def test_a_stored_result_says_where_it_is_and_gives_its_value(results: ResultStore) -> None:
+def test_a_stored_result_has_its_location_and_its_value(results: ResultStore) -> None:
     table = noise(1_000)
     record = publish(results, table)
     stored = find_stored(results, "t", "k")
@@ -284,11 +284,11 @@ def test_a_stored_result_says_where_it_is_and_gives_its_value(results: ResultSto
     assert find_stored(results, "t", "another") is None
 
 
-def test_a_value_inside_the_record_has_no_file(results: ResultStore) -> None:
+def test_a_value_inside_its_record_has_no_file(results: ResultStore) -> None:
     stored = StoredResult(results, publish(results, 7))
     assert (stored.url, stored.path, stored.files, stored.load()) == (None, None, [], 7)
 
 
-def test_a_stored_result_travels(results: ResultStore) -> None:
+def test_a_stored_result_can_be_pickled(results: ResultStore) -> None:
     stored = StoredResult(results, publish(results, noise(100)))
     assert pickle.loads(pickle.dumps(stored)).load().equals(stored.load())

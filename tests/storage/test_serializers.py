@@ -1,4 +1,4 @@
-"""Every codec gives back an equal value of the same type, or another one is chosen where that can be seen."""
+"""Every codec restores an equal value of the same type; if it would not, another one is chosen."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ plain = st.recursive(
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equal in value, types, order and signs of zero, all the way down."""
+    """Equal in value, type, order and sign of zero at every level."""
     if type(a) is not type(b):
         return False
     if isinstance(a, dict):
@@ -66,7 +66,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 @given(plain)
-def test_plain_values_come_back_from_json(value: Any) -> None:
+def test_plain_values_are_restored_from_json(value: Any) -> None:
     codec, again = round_trip(value)
     assert codec == "json"
     assert same(value, again)
@@ -89,7 +89,7 @@ def test_plain_values_come_back_from_json(value: Any) -> None:
         Exception("x").args,
     ],
 )
-def test_what_json_would_change_is_typed_json(value: Any) -> None:
+def test_values_that_json_would_change_use_typed_json(value: Any) -> None:
     codec, again = round_trip(value)
     assert codec == "json/typed"
     assert sameness.same(again, value)
@@ -110,7 +110,7 @@ def test_subclasses_of_plain_types_are_not_plain() -> None:
         assert type(again) is type(value)
 
 
-def test_what_is_in_two_places_is_one_object_again() -> None:
+def test_shared_objects_are_shared_again() -> None:
     row = [1]
     codec, again = round_trip({"a": row, "b": [row]})
     assert codec == "json/typed"
@@ -123,7 +123,7 @@ def test_very_deep_lists_do_not_crash_json() -> None:
         deep = [deep]
     with pytest.raises(SerializationError):
         written(deep)
-    while deep:  # taken apart here, since the interpreter would do it recursively
+    while deep:  # taken apart here, because the interpreter would do it recursively
         deep = deep.pop()
 
 
@@ -143,13 +143,13 @@ def test_a_value_that_the_named_serializer_would_change_is_an_error() -> None:
     assert round_trip((1, 2), "json") == ("json/typed", (1, 2))
 
 
-def test_an_unknown_serializer_is_a_configuration_error_that_names_the_known() -> None:
+def test_the_error_for_an_unknown_serializer_lists_the_known_ones() -> None:
     with pytest.raises(ConfigurationError) as caught:
         written(1, "yaml")
     assert "compressed/pickle" in caught.value.hint
 
 
-def test_what_cannot_be_stored_is_named_with_the_way_to_it() -> None:
+def test_the_error_for_an_unstorable_value_gives_its_path() -> None:
     with pytest.raises(SerializationError) as caught:
         written({"model": [1, {"lock": threading.Lock()}]})
     assert caught.value.where == "result['model'][1]['lock']"
@@ -183,14 +183,14 @@ class Struct(msgspec.Struct):
 
 
 @pytest.mark.parametrize("value", [Point(1, {"a"}), Struct(1, Point(2)), Loose([1, "a"])])
-def test_models_are_stored_as_json_and_come_back_as_their_class(value: Any) -> None:
+def test_models_are_stored_as_json_and_restored_as_their_class(value: Any) -> None:
     codec, again = round_trip(value)
     assert codec == "json/typed"
     assert sameness.same(again, value)
 
 
 @pytest.mark.parametrize("value", [Loose((1, 2)), Loose(Point(1)), Loose(math.nan), Loose(object)])
-def test_what_fields_hold_keeps_its_type(value: Any) -> None:
+def test_field_values_keep_their_types(value: Any) -> None:
     codec, again = round_trip(value)
     assert codec == "json/typed"
     assert sameness.same(again, value)
@@ -205,11 +205,11 @@ def test_what_fields_hold_keeps_its_type(value: Any) -> None:
         ("json/struct", b'{"x":1,"inner":{"x":2,"tags":[],"when":"2024-01-01"}}', "Struct", Struct(1, Point(2))),
     ],
 )
-def test_what_earlier_versions_stored_is_read(codec: str, data: bytes, name: str, value: Any) -> None:
+def test_results_of_earlier_versions_can_be_read(codec: str, data: bytes, name: str, value: Any) -> None:
     assert back(codec, data, About(type=f"{__name__}:{name}")) == value
 
 
-def test_a_field_that_equality_does_not_see_is_kept() -> None:
+def test_a_field_ignored_by_equality_is_kept() -> None:
     value = Forgetful(1)
     value.cached = 7
     assert round_trip(value)[1].cached == 7
@@ -225,7 +225,7 @@ def test_a_class_that_cannot_be_imported_is_pickled() -> None:
 
 
 @pytest.mark.needs("pydantic")
-def test_pydantic_models_come_back_as_their_class() -> None:
+def test_pydantic_models_are_restored_as_their_class() -> None:
     pydantic = pytest.importorskip("pydantic")
     globals()["Model"] = type(
         "Model",
@@ -248,7 +248,7 @@ def test_pydantic_models_come_back_as_their_class() -> None:
     ["subprocess:Popen", "this:d", "os:system", "penstock.errors:UsageError", "tests.__main__:X", "builtins:dict"],
 )
 @pytest.mark.parametrize("codec", ["json/pydantic", "json/struct"])
-def test_a_record_cannot_name_a_class_that_is_no_model(codec: str, name: str) -> None:
+def test_a_record_cannot_name_a_class_that_is_not_a_model(codec: str, name: str) -> None:
     if codec == "json/pydantic":
         pytest.importorskip("pydantic")
     with pytest.raises(CodecRefused):
@@ -259,7 +259,7 @@ def test_a_record_cannot_name_a_class_that_is_no_model(codec: str, name: str) ->
 
 
 @pytest.mark.needs("numpy")
-def test_arrays_come_back_with_dtype_shape_and_order() -> None:
+def test_arrays_are_restored_with_dtype_shape_and_order() -> None:
     np = pytest.importorskip("numpy")
     for value in (
         np.arange(12).reshape(3, 4),
@@ -283,7 +283,7 @@ def test_arrays_come_back_with_dtype_shape_and_order() -> None:
 
 
 @pytest.mark.needs("numpy")
-def test_arrays_that_npy_does_not_keep_have_another_format() -> None:
+def test_arrays_that_npy_loses_have_another_format() -> None:
     np = pytest.importorskip("numpy")
     for value, wanted in (
         (np.array([{}, 1], dtype=object), "json/array"),
@@ -299,7 +299,7 @@ def test_arrays_that_npy_does_not_keep_have_another_format() -> None:
 
 
 @pytest.mark.needs("numpy")
-def test_records_of_hundreds_of_fields_read_back() -> None:
+def test_records_with_hundreds_of_fields_can_be_read() -> None:
     np = pytest.importorskip("numpy")
     value = np.zeros(2, [(f"a field with a long name {n}", "f8") for n in range(500)])
     codec, again = round_trip(value)
@@ -316,7 +316,7 @@ def test_long_doubles_are_read_only_where_they_mean_the_same() -> None:
 
 
 @pytest.mark.needs("numpy")
-def test_an_array_is_made_of_the_memory_it_was_read_into() -> None:
+def test_an_array_uses_the_memory_it_was_read_into() -> None:
     np = pytest.importorskip("numpy")
     _, data, about = written(np.arange(10.0))
     own = memoryview(bytearray(data))
@@ -328,7 +328,7 @@ def test_an_array_is_made_of_the_memory_it_was_read_into() -> None:
 
 
 @pytest.mark.needs("numpy")
-def test_an_array_file_that_claims_more_than_it_holds_is_refused_before_memory_is_taken() -> None:
+def test_an_array_file_that_claims_too_much_is_refused_before_memory_is_allocated() -> None:
     np = pytest.importorskip("numpy")
     _, data, about = written(np.zeros(10))
     forged = data.replace(b"(10,)", b"(9" + b"9" * 12 + b",)")[: len(data)]
@@ -362,21 +362,21 @@ def batches(count: int = 3) -> list[Any]:
     ],
     ids=str,
 )
-def test_arrow_tables_come_back(table: Any) -> None:
+def test_arrow_tables_are_restored(table: Any) -> None:
     codec, again = round_trip(table)
     assert codec == "parquet/arrow"
     assert again.equals(table, check_metadata=True)
 
 
-def test_a_map_comes_back_equal() -> None:
+def test_a_map_is_restored_equal() -> None:
     table = pa.table({"m": pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int64()))})
     codec, again = round_trip(table)
     assert codec == "parquet/arrow"
-    assert again.equals(table)  # the inner name of a map's entries alone is Parquet's
+    assert again.equals(table)  # only the inner name of a map's entries is Parquet's
 
 
 @pytest.mark.parametrize("batch", [batches()[0], batches()[0].slice(0, 0)])
-def test_a_record_batch_comes_back_as_one(batch: Any) -> None:
+def test_a_record_batch_is_restored_as_one(batch: Any) -> None:
     codec, again = round_trip(batch)
     assert codec == "parquet/arrow"
     assert isinstance(again, pa.RecordBatch)
@@ -409,7 +409,7 @@ def test_a_table_that_parquet_would_change_is_an_arrow_file(table: Any) -> None:
         lambda: pa.RecordBatchReader.from_batches(batches()[0].schema, batches()),
     ],
 )
-def test_a_stream_of_batches_comes_back_as_one_table(stream: Any) -> None:
+def test_a_stream_of_batches_is_restored_as_one_table(stream: Any) -> None:
     codec, data, about = written(stream())
     assert codec == "parquet/arrow"
     assert about.rows == 6
@@ -493,13 +493,13 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("registered")
-def test_a_registered_serializer_is_asked_first_and_reads_its_codec() -> None:
+def test_a_registered_serializer_is_chosen_first_and_reads_its_codec() -> None:
     codec, again = round_trip(Celsius(21.5))
     assert (codec, again.degrees) == ("celsius", 21.5)
 
 
 @pytest.mark.usefixtures("registered")
-def test_a_codec_keeps_its_meaning() -> None:
+def test_a_codec_name_cannot_change_its_meaning() -> None:
     class Other(CelsiusSerializer):
         pass
 
@@ -515,18 +515,18 @@ def test_a_serializer_can_be_given_as_an_instance() -> None:
 
 
 @pytest.mark.parametrize("codec", ["pickle", "compressed/pickle"])
-def test_pickles_are_read_only_where_that_is_allowed(codec: str) -> None:
+def test_pickles_are_read_only_if_allowed(codec: str) -> None:
     assert reader_of(codec, allow_unsafe=True).name == codec
     with pytest.raises(CodecRefused, match="pickle"):
         reader_of(codec, allow_unsafe=False)
 
 
 @pytest.mark.parametrize("codec", ["json", "npy", "parquet/arrow", "parquet/pandas", "parquet/polars", "json/struct"])
-def test_safe_codecs_are_read_anywhere(codec: str) -> None:
+def test_safe_codecs_can_be_read_anywhere(codec: str) -> None:
     assert reader_of(codec, allow_unsafe=False).name == codec
 
 
-def test_choosing_warns_of_nothing_for_plain_values() -> None:
+def test_plain_values_cause_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for value in (1, "a", [1], (1,), {1}, b"x", Point(1), pickle):

@@ -1,4 +1,4 @@
-"""Whole runs on a store that others can write to: what they put there is told, and never used."""
+"""Whole runs on a store that others can write to: what they plant is reported, and never used."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def of_a_plain_one(n: int) -> int:
 
 
 def forge(results: ResultStore, task: Callable[..., Any], **fields: Any) -> None:
-    """Change the one record of a task, as whoever can write there can."""
+    """Change the one record of a task, as an attacker with write access can."""
     (record,) = current_records(results, task=task.definition.identity)  # type: ignore[attr-defined]
     results.store.put(record.slot_name, encode(msgspec.structs.replace(record, **fields)))
 
 
 @pytest.mark.parametrize("runner", ["threads", pytest.param("processes?workers=1", marks=pytest.mark.slow)])
-def test_pickles_are_shared_by_whoever_has_the_key(
+def test_everyone_with_the_key_shares_pickles(
     runner: str, keys: Path, shared: ResultStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PENSTOCK_RUNNER", runner)
@@ -108,7 +108,7 @@ def test_pickles_are_shared_by_whoever_has_the_key(
 
 @pytest.mark.slow
 @pytest.mark.needs("distributed")
-def test_workers_of_a_cluster_sign_with_the_key_that_they_read_for_themselves(
+def test_cluster_workers_sign_with_the_key_that_they_read_themselves(
     keys: Path, shared: ResultStore, tmp_path: Path
 ) -> None:
     distributed = importlib.import_module("distributed")
@@ -155,9 +155,7 @@ def test_a_changed_record_whose_key_only_the_worker_learns_fails_its_node(keys: 
 
 
 @pytest.mark.parametrize("which", [sums, of_a_plain_one])
-def test_a_refresh_puts_a_signed_result_in_the_place_of_a_changed_one(
-    which: Any, keys: Path, shared: ResultStore
-) -> None:
+def test_a_refresh_replaces_a_changed_result_by_a_signed_one(which: Any, keys: Path, shared: ResultStore) -> None:
     right = which(1)
     forge(shared, total, inline=msgspec.Raw(b"666"))
     assert which.with_options(refresh_cache=True)(1) == right
@@ -165,7 +163,7 @@ def test_a_refresh_puts_a_signed_result_in_the_place_of_a_changed_one(
     assert (run.result(), run.counts["executed"] - (which is of_a_plain_one)) == (right, 0)
 
 
-def test_an_input_that_was_changed_fails_what_needs_it(keys: Path, shared: ResultStore) -> None:
+def test_a_changed_input_fails_its_consumers(keys: Path, shared: ResultStore) -> None:
     start_it = flow(lambda: start(1))
     start_it()
     forge(shared, start, signature=None)
@@ -177,7 +175,7 @@ def test_an_input_that_was_changed_fails_what_needs_it(keys: Path, shared: Resul
 def test_an_index_entry_cannot_lead_to_another_signed_result(
     keys: Path, shared: ResultStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both results are signed, and of the same task: only the entry says which is which."""
+    """Both results are signed and of the same task, so only the entry tells them apart."""
     monkeypatch.setenv("PENSTOCK_REQUIRE_SIGNATURES", "true")
     assert (sums(1), sums(10)) == (3, 21)
     store = shared.store
@@ -190,7 +188,7 @@ def test_an_index_entry_cannot_lead_to_another_signed_result(
     assert ran == []
 
 
-def test_where_signatures_are_required_an_unsigned_table_is_refused(
+def test_an_unsigned_table_is_refused_if_signatures_are_required(
     keys: Path, shared: ResultStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pa = pytest.importorskip("pyarrow")
@@ -213,7 +211,7 @@ def test_where_signatures_are_required_an_unsigned_table_is_refused(
     assert "required" in caught.value.because
 
 
-# -- runs that are resumed
+# -- resumed runs --------
 
 
 @flow
@@ -236,12 +234,12 @@ def put(results: ResultStore, record: RunRecord) -> None:
     results.store.put(f"runs/{record.id}/run.json", msgspec.json.encode(record))
 
 
-def test_a_signed_run_is_resumed_where_others_can_write(failed: RunRecord) -> None:
+def test_a_signed_run_can_be_resumed_in_a_shared_store(failed: RunRecord) -> None:
     run = shaky.resume(failed.id)
     assert (run.id, run.result()) == (failed.id, 3)
 
 
-def test_an_unsigned_run_is_not_resumed_where_others_can_write(failed: RunRecord, shared: ResultStore) -> None:
+def test_an_unsigned_run_cannot_be_resumed_in_a_shared_store(failed: RunRecord, shared: ResultStore) -> None:
     put(shared, msgspec.structs.replace(failed, signature=None))
     with pytest.raises(ParameterError) as caught:
         shaky.resume(failed.id)
@@ -258,7 +256,7 @@ def test_an_unsigned_run_is_not_resumed_where_others_can_write(failed: RunRecord
         {"runner_address": "dask+tcp://elsewhere:8786"},
     ],
 )
-def test_a_changed_run_is_refused_before_anything_of_it_is_imported(
+def test_a_changed_run_is_refused_before_its_code_is_imported(
     failed: RunRecord, shared: ResultStore, changed: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = msgspec.structs.replace(failed, **changed)  # type: ignore[arg-type]
@@ -303,7 +301,7 @@ def weigh(numbers: set[int], around: dict[str, str]) -> set[int]:
 
 
 @pytest.mark.slow
-def test_no_key_is_in_messages_to_workers_their_environment_the_store_or_the_log(
+def test_keys_are_in_no_worker_message_environment_store_or_log(
     keys: Path, shared: ResultStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     sent: list[bytes] = []
@@ -326,7 +324,7 @@ def test_no_key_is_in_messages_to_workers_their_environment_the_store_or_the_log
     failed = all_of_it.run()
     assert numbers == {1, 2}
     assert isinstance(failed.error, SignatureRefused)
-    assert any(str(keys).encode() in each for each in sent)  # where they are does travel
+    assert any(str(keys).encode() in each for each in sent)  # the path of the key file is sent
     secret = bytes.fromhex(keys.read_text().split()[-1])
     folder = Path(shared.store.local_path("results") or "").parent
     written = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]

@@ -44,7 +44,7 @@ gone_off: list[str] = []
 
 
 class Bomb:
-    """What an attacker stores: reading it back is noticed."""
+    """An attack whose unpickling is noticed."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return go_off, ("boom",)
@@ -61,7 +61,7 @@ def _no_bomb_goes_off() -> Any:
     assert gone_off == []
 
 
-def test_the_bomb_goes_off_where_it_is_read() -> None:
+def test_the_bomb_goes_off_when_it_is_unpickled() -> None:
     pickle.loads(cloudpickle.dumps(Bomb()))
     assert gone_off == ["boom"]
     gone_off.clear()
@@ -85,7 +85,7 @@ def results(store: Shared, keys: str) -> ResultStore:
 
 
 def strict(results: ResultStore) -> ResultStore:
-    """The same store, where nothing unsigned is read."""
+    """Return the same store, with signatures required."""
     assert results.trust.signatures is not None
     return ResultStore(results.store, signatures=Signatures(results.trust.signatures.keys, required=True))
 
@@ -104,14 +104,14 @@ def found(results: ResultStore, key: str = "k", *, task: str = "t") -> Found:
 
 
 def write(results: ResultStore, record: ResultRecord) -> None:
-    """Put a record where it says that it belongs, as whoever can write there can."""
+    """Write a record at its own name, as an attacker with write access can."""
     store = results.store
     assert isinstance(store, FlakyStore)
     store.inner.put(record.slot_name, encode(record))
 
 
 def refusal(results: ResultStore, record: ResultRecord) -> SignatureRefused:
-    """The error of loading this record; fails the test if a byte of a payload is read first."""
+    """Return the error of loading this record. Fail the test if a byte of a payload is read first."""
     store = results.store
     assert isinstance(store, FlakyStore)
     before = store.count("open")
@@ -121,11 +121,11 @@ def refusal(results: ResultStore, record: ResultRecord) -> SignatureRefused:
     return caught.value
 
 
-# -- what is signed is read
+# -- signed results are read
 
 
 @pytest.mark.parametrize("value", [{1, 2}, [1], TABLE, b"x" * 10_000, None])
-def test_what_is_written_with_keys_is_signed_and_read_by_whoever_has_them(results: ResultStore, value: Any) -> None:
+def test_results_written_with_keys_are_signed_and_readable_with_them(results: ResultStore, value: Any) -> None:
     record = publish(results, value)
     again = strict(results)
     there = found(again)
@@ -143,7 +143,7 @@ def test_a_reader_without_keys_reads_tables_and_refuses_pickles(results: ResultS
     assert "sign" in caught.value.hint
 
 
-def test_who_forbids_pickles_reads_none_that_is_signed(results: ResultStore) -> None:
+def test_a_reader_that_forbids_pickles_reads_no_signed_ones_either(results: ResultStore) -> None:
     record = publish(results, Opaque({1}))
     careful = ResultStore(results.store, signatures=results.trust.signatures, allow_pickle=False)
     with pytest.raises(CodecRefused):
@@ -153,7 +153,7 @@ def test_who_forbids_pickles_reads_none_that_is_signed(results: ResultStore) -> 
 
 
 @pytest.mark.parametrize("mistrusted", [True, False])
-def test_unsigned_pickles_are_read_only_where_the_store_is_trusted(keys: str, mistrusted: bool) -> None:
+def test_unsigned_pickles_are_read_only_in_a_trusted_store(keys: str, mistrusted: bool) -> None:
     inner = MemoryStore()
     publish(ResultStore(inner), Opaque({1}))
     reader = ResultStore(Shared(inner) if mistrusted else inner, signatures=Signatures(keys))
@@ -173,7 +173,7 @@ def test_unsigned_tables_are_read_unless_signatures_are_required(results: Result
     assert refusal(strict(results), record).data == there.refused.data
 
 
-def test_a_scan_is_refused_where_it_could_not_tell_what_was_changed(results: ResultStore, keys: str) -> None:
+def test_a_scan_that_could_not_detect_changes_is_refused(results: ResultStore, keys: str) -> None:
     record = publish(results, TABLE)
     assert results.scan(record).to_table().equals(TABLE)
     with pytest.raises(SignatureRefused) as caught:
@@ -183,7 +183,7 @@ def test_a_scan_is_refused_where_it_could_not_tell_what_was_changed(results: Res
     assert mine.scan(publish(mine, TABLE)).to_table().equals(TABLE)
 
 
-def test_a_changed_result_is_not_handed_out_unread_either(results: ResultStore) -> None:
+def test_a_changed_result_is_not_returned_even_unread(results: ResultStore) -> None:
     record = publish(results, TABLE)
     assert find_stored(results, "t", "k").load().equals(TABLE)  # type: ignore[union-attr]
     write(results, msgspec.structs.replace(record, digest="other"))
@@ -191,11 +191,11 @@ def test_a_changed_result_is_not_handed_out_unread_either(results: ResultStore) 
         find_stored(results, "t", "k")
 
 
-# -- what was changed is not
+# -- changed results are not
 
 
 def changed() -> dict[str, Callable[[ResultRecord], ResultRecord]]:
-    """Every field of a record changed, one at a time."""
+    """Return changes of a record, one for every field."""
     other: dict[str, Any] = {
         "codec": "npy",
         "digest": "other",
@@ -219,14 +219,14 @@ def changed() -> dict[str, Callable[[ResultRecord], ResultRecord]]:
     }
 
 
-def test_every_field_of_a_record_is_tried_below() -> None:
+def test_every_field_of_a_record_is_tested_below() -> None:
     places = {"v", "key", "task", "generation", "signature"}
     assert ResultRecord.__struct_fields__[-1] == RecipeEntry.__struct_fields__[-1] == "signature"
     assert changed().keys() == {field.name for field in msgspec.structs.fields(ResultRecord)} - places
 
 
 @pytest.mark.parametrize("name", changed())
-def test_a_record_of_which_one_field_was_changed_is_refused(results: ResultStore, name: str) -> None:
+def test_a_record_with_one_changed_field_is_refused(results: ResultStore, name: str) -> None:
     forged = changed()[name](publish(results, Opaque({1})))
     write(results, forged)
     there = found(results)
@@ -235,7 +235,7 @@ def test_a_record_of_which_one_field_was_changed_is_refused(results: ResultStore
     assert refusal(results, forged).code == "result.signature-refused"
 
 
-def test_a_signed_record_under_another_key_is_refused_even_if_its_name_is_changed_too(results: ResultStore) -> None:
+def test_a_signed_record_under_another_key_is_refused_even_with_an_adapted_name(results: ResultStore) -> None:
     record = publish(results, {"the value of": "other"}, "other")
     moved = msgspec.structs.replace(record, key="k")
     write(results, moved)
@@ -246,7 +246,7 @@ def test_a_signed_record_under_another_key_is_refused_even_if_its_name_is_change
     assert found(results, "other", task="another task").refused is not None
 
 
-def test_a_signed_record_copied_as_it_is_under_another_name_is_never_found_there(results: ResultStore) -> None:
+def test_an_unchanged_signed_record_copied_to_another_name_is_not_found_there(results: ResultStore) -> None:
     record = publish(results, Opaque({1}), "other")
     store = results.store
     assert isinstance(store, FlakyStore)
@@ -273,7 +273,7 @@ def test_a_forged_pickle_is_refused_before_it_is_opened(results: ResultStore) ->
         refusal(results, forged)
 
 
-def test_a_payload_changed_under_a_signed_record_is_damage_and_made_again(results: ResultStore) -> None:
+def test_a_payload_changed_under_a_signed_record_is_damage_and_recomputed(results: ResultStore) -> None:
     record = publish(results, Opaque({1}))
     store = results.store
     assert isinstance(store, FlakyStore)
@@ -285,9 +285,7 @@ def test_a_payload_changed_under_a_signed_record_is_damage_and_made_again(result
         results.load(record)
 
 
-def test_an_unknown_key_is_refused_where_a_signature_is_needed_and_else_passed_over(
-    results: ResultStore, tmp_path: Path
-) -> None:
+def test_an_unknown_key_is_refused_only_where_a_signature_is_needed(results: ResultStore, tmp_path: Path) -> None:
     write_new_file(str(tmp_path / "theirs"))
     theirs = ResultStore(results.store, signatures=Signatures(str(tmp_path / "theirs")))
     publish(theirs, TABLE, "table")
@@ -303,28 +301,28 @@ def test_an_unknown_key_is_refused_where_a_signature_is_needed_and_else_passed_o
 # -- errors, never misses
 
 
-def test_what_was_first_and_may_not_be_used_is_told_and_not_adopted(results: ResultStore) -> None:
+def test_an_unusable_first_result_is_reported_and_not_adopted(results: ResultStore) -> None:
     staged = results.stage("t", "k", Opaque({1}), after=Absent(0, "never"), attempt="mine", digest="d")
-    # With the attempt of the very writer, which anybody reads from the name of the payload.
+    # With the attempt of the writer itself, which anybody can read in the name of the payload.
     write(results, msgspec.structs.replace(staged.record, codec="json", payload=None, inline=msgspec.Raw(b"666")))
     with pytest.raises(SignatureRefused):
         results.commit(staged)
 
 
-def test_a_refresh_replaces_what_is_refused(results: ResultStore) -> None:
+def test_a_refresh_replaces_a_refused_result(results: ResultStore) -> None:
     forged = msgspec.structs.replace(publish(results, Opaque({1})), digest="other")
     write(results, forged)
     assert publish(results, Opaque({2}), attempt="b").generation == 1
     assert results.load(found(results).record) == {2}
 
 
-def test_what_is_refused_can_be_removed(results: ResultStore) -> None:
+def test_a_refused_result_can_be_removed(results: ResultStore) -> None:
     write(results, msgspec.structs.replace(publish(results, Opaque({1})), digest="other"))
     assert maintenance.rm(results, "t", "k") == 1
     assert isinstance(results.look_up("t", "k"), Absent)
 
 
-def test_verify_names_what_is_refused(results: ResultStore) -> None:
+def test_verify_names_refused_results(results: ResultStore) -> None:
     publish(results, [1], "fine")
     publish(ResultStore(results.store), [1], "unsigned")
     write(results, msgspec.structs.replace(publish(results, [1], "changed"), digest="other"))
@@ -336,7 +334,7 @@ def test_verify_names_what_is_refused(results: ResultStore) -> None:
 # -- rotation
 
 
-def test_results_of_an_older_key_are_read_after_a_rotation(results: ResultStore, keys: str) -> None:
+def test_results_of_an_older_key_can_be_read_after_a_rotation(results: ResultStore, keys: str) -> None:
     old = publish(results, Opaque({1}), "old")
     newest = rotate_file(keys)
     later = ResultStore(results.store, signatures=Signatures(keys, required=True))
@@ -367,8 +365,8 @@ def entry(**more: Any) -> RecipeEntry:
     return RecipeEntry(recipe="r", key="k", task="t", digest="d", **more)
 
 
-def test_an_index_entry_that_was_changed_is_as_good_as_none(results: ResultStore, store: Shared) -> None:
-    """It would lead to another result of the same task, whose own signature is right."""
+def test_a_changed_index_entry_counts_as_missing(results: ResultStore, store: Shared) -> None:
+    """It would lead to another result of the same task, whose own signature is valid."""
     results.put_recipe(entry(inputs=["1"]))
     (there,) = results.get_recipes(["r"])
     assert there is not None
@@ -377,8 +375,8 @@ def test_an_index_entry_that_was_changed_is_as_good_as_none(results: ResultStore
     assert results.get_recipes(["r"]) == [None]
 
 
-def test_an_unsigned_index_entry_counts_only_where_nobody_else_can_write(results: ResultStore, store: Shared) -> None:
-    """Whoever can write there could make one up that leads to a signed result of other inputs."""
+def test_an_unsigned_index_entry_counts_only_if_nobody_else_can_write(results: ResultStore, store: Shared) -> None:
+    """An attacker could make up one that leads to a signed result of other inputs."""
     ResultStore(results.store).put_recipe(entry())
     assert results.get_recipes(["r"]) == [None]
     assert strict(results).get_recipes(["r"]) == [None]
@@ -390,7 +388,7 @@ def test_an_unsigned_index_entry_counts_only_where_nobody_else_can_write(results
 # -- copies
 
 
-def test_a_copy_is_signed_anew_in_its_place(results: ResultStore, keys: str) -> None:
+def test_a_copy_is_signed_for_its_new_place(results: ResultStore, keys: str) -> None:
     publish(results, Opaque({1}), "k")
     publish(results, Opaque({2}), "k", attempt="b")
     target = ResultStore(Shared(MemoryStore()), signatures=Signatures(keys, required=True))
@@ -410,7 +408,7 @@ def test_a_copy_of_a_trusted_store_is_signed(keys: str) -> None:
     assert target.get_recipes(["r"])[0] is not None
 
 
-def test_what_others_may_have_written_is_not_signed_by_copying_it(results: ResultStore, keys: str) -> None:
+def test_copying_does_not_sign_what_others_may_have_written(results: ResultStore, keys: str) -> None:
     attacker = ResultStore(results.store, allow_pickle=True)
     publish(attacker, Opaque({1}), "pickle")
     publish(attacker, TABLE, "table")
@@ -436,14 +434,14 @@ def test_a_copy_interrupted_by_a_collection_is_not_signed_either(results: Result
     assert (there.generation, there.record.signature) == (1, None)
 
 
-def test_a_record_that_was_changed_is_not_copied(results: ResultStore, keys: str) -> None:
+def test_a_changed_record_is_not_copied(results: ResultStore, keys: str) -> None:
     write(results, msgspec.structs.replace(publish(results, [1]), digest="other"))
     target = ResultStore(MemoryStore(), signatures=Signatures(keys))
     done = copying.copy(results, target)
     assert (done.results, done.refused) == (0, 1)
 
 
-# -- what a signature is over
+# -- what a signature covers
 
 
 Json = st.recursive(
@@ -466,7 +464,7 @@ Json = st.recursive(
     st.floats(0, 2e9),
     Json,
 )
-def test_whatever_a_record_holds_its_signature_is_right_once_it_was_read_back_or_sent(
+def test_the_signature_of_any_record_is_valid_after_reading_or_sending_it(
     module_signatures: Signatures, parts: dict[str, Any], seconds: int, created: float, inline: Any
 ) -> None:
     record = ResultRecord(
@@ -488,7 +486,7 @@ def module_signatures(tmp_path_factory: pytest.TempPathFactory) -> Signatures:
     return Signatures(path)
 
 
-def test_a_record_that_had_to_be_shortened_is_signed_as_it_was_written(results: ResultStore) -> None:
+def test_a_shortened_record_is_signed_as_written(results: ResultStore) -> None:
     long = {f"part {i}": "x" * 1000 for i in range(100)}
     done = results.publish("t", "k", Opaque({1}), after=Absent(0, "never"), attempt="a", digest="d", key_parts=long)
     assert isinstance(done, Published)
@@ -497,10 +495,10 @@ def test_a_record_that_had_to_be_shortened_is_signed_as_it_was_written(results: 
     assert found(strict(results)) == Found(done.record, 0)
 
 
-# -- keys stay where they are
+# -- keys stay secret -------
 
 
-def test_no_key_is_in_what_is_pickled_printed_or_told(keys: str, tmp_path: Path) -> None:
+def test_no_key_is_pickled_printed_or_logged(keys: str, tmp_path: Path) -> None:
     results = ResultStore(LocalStore(tmp_path / "store"), signatures=Signatures(keys))
     record = publish(results, Opaque({1}))
     with pytest.raises(SignatureRefused) as caught:
@@ -517,7 +515,7 @@ def test_no_key_is_in_what_is_pickled_printed_or_told(keys: str, tmp_path: Path)
     assert again.verdict(record) == "valid"
 
 
-def test_signing_is_safe_for_threads(results: ResultStore) -> None:
+def test_signing_is_thread_safe(results: ResultStore) -> None:
     barrier, verdicts = threading.Barrier(8), []
 
     def sign() -> None:

@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], str]:
-    """Has a function importable; returns how it is named."""
+    """Make a function importable, and return its name."""
 
     def importable(function: Callable[[], Any]) -> str:
         module = types.ModuleType("company_secrets")
@@ -65,14 +65,14 @@ def test_a_new_file_is_private_whatever_the_umask_and_holds_one_key(path: Path) 
     assert len(keys.current()[1]) == 32
 
 
-def test_no_two_keys_are_alike(tmp_path: Path) -> None:
+def test_no_two_keys_are_equal(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_new_file(str(tmp_path / name))
     first, second = (SigningKeys(str(tmp_path / name)).current() for name in ("a", "b"))
     assert (first[0] != second[0], first[1] != second[1]) == (True, True)
 
 
-def test_a_file_that_is_there_is_never_overwritten(path: Path) -> None:
+def test_an_existing_file_is_never_overwritten(path: Path) -> None:
     write_new_file(str(path))
     before = path.read_bytes()
     with pytest.raises(ConfigurationError) as caught:
@@ -81,7 +81,7 @@ def test_a_file_that_is_there_is_never_overwritten(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_rotated_file_signs_with_the_new_key_and_accepts_the_older_ones(path: Path) -> None:
+def test_a_rotated_file_signs_with_the_new_key_and_accepts_the_old_ones(path: Path) -> None:
     first = write_new_file(str(path))
     second = rotate_file(str(path))
     assert SigningKeys(str(path)).ids() == [second, first]
@@ -89,7 +89,7 @@ def test_a_rotated_file_signs_with_the_new_key_and_accepts_the_older_ones(path: 
     assert [each.name for each in path.parent.iterdir()] == ["keys"]
 
 
-def test_a_file_behind_a_link_is_rotated_where_it_lies(path: Path, tmp_path: Path) -> None:
+def test_a_file_behind_a_link_is_rotated_in_place(path: Path, tmp_path: Path) -> None:
     write_new_file(str(path))
     (tmp_path / "link").symlink_to(path)
     rotate_file(str(tmp_path / "link"))
@@ -121,28 +121,30 @@ def test_a_file_that_others_can_open_is_refused(path: Path, mode: int) -> None:
         (f"k {KEY.hex()}\n" + "#" * 70_000, "too large"),
     ],
 )
-def test_what_holds_no_keys_is_told_by_its_line_without_showing_it(path: Path, text: str, because: str) -> None:
+def test_the_error_for_an_invalid_key_file_names_the_line_without_showing_it(
+    path: Path, text: str, because: str
+) -> None:
     assert because in refused(private(path, text)).because
 
 
-def test_a_file_that_is_not_there_and_one_that_is_none_are_told(path: Path) -> None:
+def test_a_missing_key_file_and_one_that_is_not_a_file_are_reported(path: Path) -> None:
     assert "penstock keys new" in refused(path).hint
     refused(path.parent)
     os.mkfifo(path, 0o600)
     assert "not a regular file" in refused(path).because
 
 
-def test_a_function_gives_keys_and_the_first_one_signs(module: Callable[[Callable[[], Any]], str]) -> None:
+def test_a_function_can_return_keys_and_the_first_one_signs(module: Callable[[Callable[[], Any]], str]) -> None:
     keys = SigningKeys(module(lambda: {"b": KEY, "a": KEY[::-1]}))
     assert (keys.ids(), keys.current()) == (["b", "a"], ("b", KEY))
 
 
 @pytest.mark.parametrize("said", [None, {}, KEY, {"k": KEY.hex()}, {1: KEY}, {"k": KEY[:31]}, {"": KEY}])
-def test_what_a_function_returns_is_checked(module: Callable[[Callable[[], Any]], str], said: Any) -> None:
+def test_the_result_of_a_key_function_is_checked(module: Callable[[Callable[[], Any]], str], said: Any) -> None:
     assert refused(module(lambda: said)).where == "company_secrets:keys"
 
 
-def test_a_function_that_is_not_there_or_raises_is_told(module: Callable[[Callable[[], Any]], str]) -> None:
+def test_a_key_function_that_is_missing_or_raises_is_reported(module: Callable[[Callable[[], Any]], str]) -> None:
     def broken() -> None:
         raise PermissionError("the vault is closed")
 
@@ -151,7 +153,7 @@ def test_a_function_that_is_not_there_or_raises_is_told(module: Callable[[Callab
     assert "AttributeError" in refused("os:no_such_function").because
 
 
-def test_keys_that_cannot_be_had_stop_a_run_before_anything_runs(path: Path) -> None:
+def test_missing_keys_stop_a_run_before_anything_runs(path: Path) -> None:
     for said in ({"signing_keys": str(path)}, {"require_signatures": True}):
         with pytest.raises(ConfigurationError) as caught:
             Environment(load_settings(overrides={"store": "memory://keys", **said})).results()

@@ -1,4 +1,4 @@
-"""Tables that somebody else wrote: nothing they name runs, nothing they claim takes the memory of the reader."""
+"""Tables written by an attacker: nothing they name runs, and nothing they claim takes the reader's memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RAN: list[str] = []
 
 
 class Opening(pa.ExtensionType):  # type: ignore[misc]
-    """As of a package that unpickles what a schema says."""
+    """Like one of a package that unpickles the content of a schema."""
 
     def __init__(self) -> None:
         super().__init__(pa.int64(), "tests.opening")
@@ -65,7 +65,7 @@ def nested(array: Any) -> Any:
 
 
 @pytest.mark.parametrize("make", [lambda array: pa.table({"a": array}), nested])
-def test_an_extension_type_that_nobody_knows_is_refused_before_its_schema_is_parsed(make: Any, opening: Any) -> None:
+def test_an_unknown_extension_type_is_refused_before_its_schema_is_parsed(make: Any, opening: Any) -> None:
     table = make(opening)
     RAN.clear()
     for check, data in (
@@ -82,7 +82,7 @@ def test_an_extension_type_that_nobody_knows_is_refused_before_its_schema_is_par
 
 
 def plant(store: LocalStore, data: memoryview, codec: str) -> Any:
-    """A result of somebody else's bytes."""
+    """Write a result with bytes of an attacker."""
     import msgspec
 
     results = ResultStore(store)
@@ -123,7 +123,7 @@ def test_neither_loading_nor_scanning_parses_such_a_schema(
 
 
 @pytest.mark.needs("pandas")
-def test_the_types_of_pandas_and_of_arrow_itself_are_let_through() -> None:
+def test_the_types_of_pandas_and_arrow_are_accepted() -> None:
     pd = pytest.importorskip("pandas")
     for table in (
         pa.table({"a": pa.array([b"0" * 16], pa.uuid())}),
@@ -133,7 +133,7 @@ def test_the_types_of_pandas_and_of_arrow_itself_are_let_through() -> None:
         assert read_arrow(arrow(table), 1 << 20, believed=False).equals(table)
 
 
-def test_tensors_of_an_early_ray_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensors_of_early_ray_versions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     early = type("Ray", (), {"__version__": "2.53.0"})
     monkeypatch.setattr(arrow_schemas, "loaded", lambda name: early)
     schema = pa.schema([pa.field("a", pa.int8(), metadata={"ARROW:extension:name": "ray.data.arrow_tensor_v2"})])
@@ -144,7 +144,7 @@ def test_tensors_of_an_early_ray_are_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("cut", [1, 4, 8, 12, 40, 200])
-def test_a_cut_or_changed_end_is_an_error_like_any_other(cut: int) -> None:
+def test_a_cut_or_changed_footer_is_an_ordinary_error(cut: int) -> None:
     table = pa.table({"a": [1, 2]})
     for write, read in ((parquet, read_parquet), (arrow, read_arrow)):
         data = bytes(write(table))
@@ -155,7 +155,7 @@ def test_a_cut_or_changed_end_is_an_error_like_any_other(cut: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_few_bytes_that_stand_for_gigabytes_are_given_up_early() -> None:
+def test_a_few_bytes_that_expand_to_gigabytes_are_refused_early() -> None:
     text = pa.table({"s": pa.DictionaryArray.from_arrays(pa.array(np.zeros(50_000, "i4")), pa.array(["x" * 100_000]))})
     numbers = pa.table({"n": pa.nulls(100_000_000, pa.int64())})
     for table in (text, numbers):
@@ -167,7 +167,7 @@ def test_a_few_bytes_that_stand_for_gigabytes_are_given_up_early() -> None:
         assert pa.total_allocated_bytes() - before < 1 << 20
 
 
-def test_text_that_is_there_often_is_read_as_it_is_within_the_limit() -> None:
+def test_repeated_text_is_read_unchanged_within_the_limit() -> None:
     table = pa.table({"s": ["x" * 20_000] * 1000 + ["y"] * 200_000 + [None]})
     data = parquet(table)
     again = read_parquet(data, 1 << 30, believed=False)
@@ -176,7 +176,7 @@ def test_text_that_is_there_often_is_read_as_it_is_within_the_limit() -> None:
         read_parquet(data, 1 << 20, believed=False)
 
 
-def test_offsets_beyond_the_end_of_an_arrow_file_are_found_out() -> None:
+def test_offsets_beyond_the_end_of_an_arrow_file_are_noticed() -> None:
     data = bytearray(arrow(pa.table({"a": ["some text", "more of it"]})))
     offsets = np.array([0, 9, 19], "i4").tobytes()
     at = bytes(data).rindex(offsets)
@@ -187,7 +187,7 @@ def test_offsets_beyond_the_end_of_an_arrow_file_are_found_out() -> None:
 
 @pytest.mark.slow
 @pytest.mark.needs("polars")
-def test_a_polars_file_that_stands_for_gigabytes_is_given_up_early() -> None:
+def test_a_polars_file_that_expands_to_gigabytes_is_refused_early() -> None:
     pl = pytest.importorskip("polars")
     from penstock.storage.formats import polars_files
     from penstock.storage.records.records import About
@@ -200,7 +200,7 @@ def test_a_polars_file_that_stands_for_gigabytes_is_given_up_early() -> None:
 
 
 @pytest.mark.needs("polars")
-def test_a_panic_of_polars_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_panic_in_polars_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("polars")
     from penstock.storage.formats import polars_files
 
@@ -215,7 +215,7 @@ def test_a_panic_of_polars_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.needs("polars")
-def test_a_polars_type_that_comes_back_as_another_is_cast_or_an_error() -> None:
+def test_a_polars_column_read_with_another_type_is_cast_or_an_error() -> None:
     pl = pytest.importorskip("polars")
     from penstock.storage.formats import polars_files
 
@@ -229,7 +229,7 @@ def test_a_polars_type_that_comes_back_as_another_is_cast_or_an_error() -> None:
         polars_files._as_written(other, {"schema_digest": "of another"})
 
 
-def test_an_arrow_type_that_comes_back_as_another_is_cast_or_an_error() -> None:
+def test_an_arrow_column_read_with_another_type_is_cast_or_an_error() -> None:
     from penstock.storage.formats.arrow.parquet_reading import as_written
 
     table = pa.table({"a": pa.array([1_000], pa.timestamp("ms"))})

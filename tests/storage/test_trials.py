@@ -1,4 +1,4 @@
-"""What is stored as a pickle can be read back."""
+"""Every stored pickle can be unpickled."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class NoWayBack:
 
 
 @pytest.mark.parametrize("value", [[TakesMore(1, 2)], [NoWayBack()]])
-def test_a_pickle_that_does_not_load_is_refused_when_it_is_written(
+def test_a_pickle_that_cannot_be_unpickled_is_refused_when_it_is_written(
     value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Where Dask was imported before, tblib makes pickles of the exceptions there are that do load.
+    # If Dask was imported before, tblib has made existing exceptions picklable.
     monkeypatch.delitem(copyreg.dispatch_table, TakesMore, raising=False)
     for _ in range(2):
         with pytest.raises(SerializationError, match="but not unpickled"):
             dump(value, io.BytesIO())
 
 
-def test_an_exception_that_loads_is_stored() -> None:
+def test_an_exception_that_can_be_unpickled_is_stored() -> None:
     file = io.BytesIO()
     dump([Fits(1, 2)], file)
     assert load(file.getvalue())[0].args == (1, 2)

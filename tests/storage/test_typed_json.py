@@ -1,4 +1,4 @@
-"""Typed JSON keeps values exactly, looks the same for ever, and reads without running what the data name."""
+"""Typed JSON restores values exactly, never changes its form, and runs no code that the data names."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_typed_json_keeps_everyday_values_exactly(group: str) -> None:
 
 
 @pytest.mark.parametrize("group", _cases())
-def test_what_was_written_once_is_read_for_ever_and_written_the_same(group: str) -> None:
+def test_stored_documents_stay_readable_and_are_written_identically(group: str) -> None:
     golden: dict[str, Any] = json.loads((GOLDEN / f"{group}.json").read_text())
     values = values_python.NEEDS[group][0]()
     kept = {name for name in values if values_python.codec_of(group, name) == "json/typed"}
@@ -48,7 +48,7 @@ def test_what_was_written_once_is_read_for_ever_and_written_the_same(group: str)
         assert same(values[name], decode(text.encode())), name
 
 
-def test_leaves_without_a_form_become_parts_and_the_same_leaf_the_same_part() -> None:
+def test_leaves_without_a_form_become_parts_and_a_repeated_leaf_one_part() -> None:
     table, other = classes.Plain(1), classes.Plain(2)
     held: list[Any] = []
 
@@ -80,20 +80,20 @@ def test_leaves_without_a_form_become_parts_and_the_same_leaf_the_same_part() ->
         ({(1, 2): {print}}, "[(1, 2)].<element>"),
     ],
 )
-def test_what_is_not_kept_is_told_with_its_place(value: Any, where: str) -> None:
+def test_the_error_for_a_value_that_is_not_restored_gives_its_place(value: Any, where: str) -> None:
     found = unkept(value)
     assert found is not None
     assert found.where == where
 
 
-def test_what_is_in_two_places_is_one_object_again() -> None:
+def test_shared_objects_are_shared_again() -> None:
     cell = {"x": [1]}
     again = decode(encode({"a/b": cell, "c": (cell["x"], classes.Point(cell))}))
     assert again["c"][0] is again["a/b"]["x"]
     assert again["c"][1].x is again["a/b"]
 
 
-def test_a_value_that_contains_itself_or_is_too_deep_is_no_crash() -> None:
+def test_cyclic_and_very_deep_values_cause_no_crash() -> None:
     circle: dict[str, Any] = {}
     circle["self"] = circle
     deep: Any = ()
@@ -106,17 +106,17 @@ def test_a_value_that_contains_itself_or_is_too_deep_is_no_crash() -> None:
 
 
 class _Looking:
-    """Raises whatever is asked."""
+    """Raises on every attribute access."""
 
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError("no")
 
 
-def test_an_object_that_raises_when_it_is_looked_at_is_only_not_kept() -> None:
+def test_an_object_that_raises_on_inspection_is_only_not_restored() -> None:
     assert unkept([_Looking()]) is not None
 
 
-# -- what a planted document may do
+# -- what a planted document can do
 
 
 def _document(**node: Any) -> bytes:
@@ -129,7 +129,7 @@ def _document(**node: Any) -> bytes:
     ["subprocess:Popen", "this:d", "os:system", "builtins:eval", "penstock.errors:UsageError", "tests.__main__:X",
      "tests.roundtrip.classes:Plain", "tests.roundtrip.classes:Point.__init__", "tests.roundtrip.classes:c.d"],
 )  # fmt: skip
-def test_a_document_cannot_name_a_class_that_is_not_made_for_data(tag: str, name: str) -> None:
+def test_a_document_can_only_name_classes_made_for_data(tag: str, name: str) -> None:
     assert classes.Plain
     known = set(sys.modules)
     with pytest.raises((CodecRefused, SerializationError)):
@@ -149,7 +149,7 @@ def test_a_name_in_a_record_never_imports(tmp_path: pathlib.Path, monkeypatch: p
         assert decode(data).value == 1
 
 
-def test_modules_that_the_tasks_own_module_imports_somewhere_are_imported_for_its_results(
+def test_modules_imported_anywhere_in_the_tasks_own_module_are_imported_for_its_results(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "their_models.py").write_text("import enum\nclass E(enum.Enum):\n    A = 1\n")
@@ -161,7 +161,7 @@ def test_modules_that_the_tasks_own_module_imports_somewhere_are_imported_for_it
         assert decode(b'{"$enum":"their_models:E","name":"A"}').name == "A"
 
 
-def test_a_modules_own_getattr_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_modules_own_getattr_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("asks_back")
     module.__getattr__ = lambda name: pytest.fail(name)  # type: ignore[method-assign]
     monkeypatch.setitem(sys.modules, "asks_back", module)
@@ -169,7 +169,7 @@ def test_a_modules_own_getattr_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> 
         find_class("asks_back:Anything")
 
 
-def test_a_class_whose_fields_have_changed_is_told() -> None:
+def test_a_class_with_changed_fields_is_reported() -> None:
     with pytest.raises(SerializationError, match="have changed") as caught:
         decode(b'{"$dataclass":"tests.roundtrip.classes:Point","fields":{"x":1,"z":2}}')
     assert "refresh" in caught.value.hint
@@ -179,12 +179,12 @@ def test_a_class_whose_fields_have_changed_is_told() -> None:
     "data",
     [b'{"$unheard":1}', b'{"$part":0}', b'{"$same":"/9"}', b'{"$tuple":3}', b'{"$decimal":"x"}', b'{"$dict":[[[],1]]}'],
 )
-def test_a_document_that_makes_no_sense_is_an_error(data: bytes) -> None:
+def test_an_invalid_document_is_an_error(data: bytes) -> None:
     with pytest.raises(SerializationError):
         decode(data)
 
 
-def test_a_class_is_named_only_if_its_name_leads_back_to_it() -> None:
+def test_a_class_is_named_only_if_its_name_resolves_to_it() -> None:
     class Local:
         pass
 
@@ -196,7 +196,7 @@ def test_a_class_is_named_only_if_its_name_leads_back_to_it() -> None:
 
 
 @pytest.mark.parametrize("group", _cases())
-def test_values_are_the_same_as_themselves_and_as_nothing_else(group: str) -> None:
+def test_values_are_the_same_only_as_themselves(group: str) -> None:
     make = values_python.NEEDS[group][0]
     ones, others = make(), make()
     for name, one in ones.items():
