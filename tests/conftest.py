@@ -1,8 +1,8 @@
-"""What holds for every test: a home of its own, and no missing package that goes unnoticed.
+"""Rules for every test: a home of its own, and no missing package goes unnoticed.
 
-Tests that use more than Penstock's core dependencies say so, with `@pytest.mark.needs("pandas", "polars")` or
-`pytest.importorskip`. Where everything should be there, a missing package *fails* them: a run that skips half of its
-tests is not green. `PENSTOCK_CORE_ONLY=1` (`make core`) says that only the core is there, and then they are skipped.
+Tests that use more than Penstock's core dependencies are marked `@pytest.mark.needs("pandas", "polars")` or call
+`pytest.importorskip`. In a full environment, a missing package *fails* them: a run that skips half of its tests is not
+green. With `PENSTOCK_CORE_ONLY=1` (`make core`) only the core is installed, and they are skipped.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 import hypothesis
 import pytest
 
-pytest_plugins = ["tests.servers.fixtures", "tests.servers.rays"]  # servers that start when a test asks for them
-pytest.register_assert_rewrite("penstock.testing")  # a failed assertion of a shipped suite shows its values
+pytest_plugins = ["tests.servers.fixtures", "tests.servers.rays"]  # servers that start when a test requests them
+pytest.register_assert_rewrite("penstock.testing")  # failed assertions of a shipped suite show their values
 
 CORE_ONLY = os.environ.get("PENSTOCK_CORE_ONLY") == "1"
 
-# Examples take as long as a busy machine lets them. In CI the same ones are tried every time, so that a failure is of
-# the change under test; elsewhere each run tries new ones.
+# Hypothesis examples have no deadline on a busy machine. CI tries the same examples each time, so that a failure is
+# caused by the change under test. Elsewhere each run tries new ones.
 hypothesis.settings.register_profile(
     "penstock",
     deadline=None,
@@ -48,7 +48,7 @@ def _homes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_home(_homes_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads the settings of whoever runs it, or writes to their store; nor does a process it starts."""
+    """Keep tests, and the processes they start, away from the settings and the store of the user who runs them."""
     for name in list(os.environ):
         if name.startswith("PENSTOCK_") and name != "PENSTOCK_CORE_ONLY":
             monkeypatch.delenv(name)
@@ -56,13 +56,13 @@ def _own_home(_homes_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SLOW_SECONDS = 900
-"""After so long a slow test hangs."""
+"""A slow test that takes longer hangs."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Campaigns run when they are asked for (`make evidence`). What is slow may be very slow on a busy machine.
+    """Leave out campaigns unless requested (`make evidence`), and give slow tests much time on a busy machine.
 
-    Files with slow tests come first, so that quick ones fill up the end, when the last slow file is under way.
+    Files with slow tests come first, so that quick tests fill the gaps while the last slow file runs.
     """
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow_files)
@@ -88,10 +88,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Each file's tests in one process, which starts its clusters once; all that start a Ray in the same one."""
+    """Run each file in one process, which starts its clusters once, and all files that start Ray in the same one."""
     from xdist.scheduler import LoadScopeScheduling
 
-    config.option.loadscopereorder = False  # by their number; ours is a better order, see above
+    config.option.loadscopereorder = False  # by the number of tests; our order is better, see above
 
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
@@ -115,7 +115,7 @@ Report = TypeVar("Report", pytest.CollectReport, pytest.TestReport)
 
 
 def _failed_if_missing(report: Report) -> Report:
-    """A skip by `importorskip` becomes a failure where everything should be there."""
+    """Turn a skip by `importorskip` into a failure in a full environment."""
     if not CORE_ONLY and report.skipped and isinstance(report.longrepr, tuple):
         path, line, reason = report.longrepr
         if "could not import" in reason:

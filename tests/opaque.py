@@ -1,7 +1,7 @@
-"""A value that only pickle keeps."""
+"""A value that only pickle can store."""
 
 from __future__ import annotations
 
 
 class Opaque(set):  # type: ignore[type-arg]
-    """A set of a kind of its own: an object like any other."""
+    """A subclass of `set`, which no other format accepts."""

@@ -1,4 +1,4 @@
-"""A newcomer's path: the package that CONTRIBUTING.md shows is built from that page and passes the suites it names."""
+"""Build the package that CONTRIBUTING.md shows from that page, and run the suites that it names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder to import the package from, with its entry points as an installer would write them."""
+    """A folder to import the package from, with its entry points as an installer writes them."""
     folder = tmp_path_factory.mktemp("extras")
     for title, text in re.findall(
         r'^```\w+ title="([^"]+)"\n(.*?)^```', PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE
@@ -45,7 +45,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outcome_of(package: Path, names: str) -> str:
-    """What pytest says of some of the package's tests; fails if they do not all pass."""
+    """Run some of the package's tests and return what pytest prints; fail unless all pass."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "penstock_extras/test_extras.py", "-k", names],
         cwd=package,
@@ -60,9 +60,9 @@ def outcome_of(package: Path, names: str) -> str:
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("suite", ["TestSqliteStore", "TestSqliteLockManager", "TestPlainRunner", "TestBatchRunner"])
-def test_what_a_newcomer_adds_passes_the_suite_it_is_told_of(package: Path, suite: str) -> None:
+def test_the_example_parts_pass_their_suites(package: Path, suite: str) -> None:
     assert " passed" in outcome_of(package, suite)
 
 
-def test_a_flow_uses_a_store_locks_a_runner_and_a_format_of_another_package_by_address(package: Path) -> None:
+def test_a_flow_uses_the_parts_of_another_package_by_address(package: Path) -> None:
     assert "1 passed" in outcome_of(package, "test_a_flow_uses_them_by_their_addresses")

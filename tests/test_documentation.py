@@ -1,4 +1,4 @@
-"""What the documentation shows runs, and what it links to is there."""
+"""The examples in the documentation run, and its links resolve."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_python_blocks_run_as_they_are_written(page: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_links_to_files_lead_somewhere(page: Path) -> None:
+def test_links_to_files_resolve(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
     assert missing == []

@@ -1,4 +1,4 @@
-"""The log and record of a run: never in the way of its results, and no heavier than they have to be."""
+"""The log and the record of a run: they never delay its results, and stay as small as they can be."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def doubled(n: int) -> Any:
 
 @pytest.fixture
 def flaky(monkeypatch: pytest.MonkeyPatch) -> FlakyStore:
-    """The store of all runs of the test."""
+    """The store of all runs in the test."""
     store = FlakyStore(MemoryStore.named(f"journals-{next(_names)}"))
     monkeypatch.setattr(environments, "open_store", lambda address: store)
     return store
@@ -47,12 +47,12 @@ def run(store: Path | None, fn: Any = doubled, n: Any = 4) -> tuple[Run[Any], li
     return fn.run_with({"n": n}, settings=settings, subscribers=[seen.append]), seen
 
 
-# -- what the store does not take -------------------------------------------------------------------------------------
+# -- what the store does not accept -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["put", "create"])
 @pytest.mark.parametrize("error", [StoreFull("no space left"), StoreNotWritable("read-only"), StoreUnreachable("gone")])
-def test_a_store_that_takes_no_log_still_gives_the_value(flaky: FlakyStore, method: str, error: StoreError) -> None:
+def test_a_store_that_accepts_no_log_still_returns_the_value(flaky: FlakyStore, method: str, error: StoreError) -> None:
     flaky.fail(method, error, name="runs/", times=1000)
     done, seen = run(None)
     assert done.result() == 8
@@ -60,7 +60,7 @@ def test_a_store_that_takes_no_log_still_gives_the_value(flaky: FlakyStore, meth
     assert [event.reason for event in seen if isinstance(event, LogLost)] == [error.what]
 
 
-def test_a_read_only_store_gives_its_hits(flaky: FlakyStore) -> None:
+def test_a_read_only_store_still_has_hits(flaky: FlakyStore) -> None:
     run(None)
     for method in ("put", "put_if_absent", "append", "create"):
         flaky.fail(method, StoreNotWritable("read-only"), times=1000)
@@ -69,7 +69,7 @@ def test_a_read_only_store_gives_its_hits(flaky: FlakyStore) -> None:
     assert sum(isinstance(event, LogLost) for event in seen) == 1
 
 
-def test_a_run_whose_parameters_could_not_be_written_says_so_when_it_is_resumed(tmp_path: Path) -> None:
+def test_resuming_a_run_whose_parameters_were_not_written_says_so(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     (tmp_path / "parameters").write_text("in the way")
     done, _ = run(tmp_path, n=b"x" * (BESIDE_BYTES + 1))
@@ -84,7 +84,7 @@ def test_a_run_whose_parameters_could_not_be_written_says_so_when_it_is_resumed(
 
 
 class Sink:
-    """Where lines go, as long as it is open."""
+    """A destination for lines that can be closed."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
@@ -101,7 +101,7 @@ class Sink:
         return JournalWriter(self, seconds=seconds, on_trouble=self.troubles.append)
 
 
-def test_whoever_adds_a_line_never_waits_for_the_store() -> None:
+def test_adding_a_line_never_waits_for_the_store() -> None:
     sink = Sink()
     writer = sink.writer(seconds=0.0)
     writer.add(b"first\n")
@@ -114,7 +114,7 @@ def test_whoever_adds_a_line_never_waits_for_the_store() -> None:
     assert sink.lines == [b"first", *(b"%d" % n for n in range(1000))]
 
 
-def test_what_waits_is_bounded_and_the_loss_is_told_once() -> None:
+def test_the_queue_is_bounded_and_its_loss_is_reported_once() -> None:
     sink = Sink()
     writer = sink.writer()
     line = b"x" * (QUEUED_BYTES // 10 - 1) + b"\n"
@@ -137,7 +137,7 @@ def test_lines_and_jobs_keep_their_order() -> None:
     assert (order, sink.lines) == ([[b"a"]], [b"a", b"b"])
 
 
-def test_a_line_is_written_in_time_though_no_other_follows() -> None:
+def test_a_line_is_written_in_time_even_if_no_other_follows() -> None:
     sink = Sink()
     sink.open.set()
     writer = sink.writer(seconds=0.01)
@@ -146,7 +146,7 @@ def test_a_line_is_written_in_time_though_no_other_follows() -> None:
     assert writer.close(60)
 
 
-def test_a_writer_that_does_not_come_back_is_left_behind() -> None:
+def test_a_writer_that_hangs_is_abandoned() -> None:
     sink = Sink()
     writer = sink.writer(seconds=0.0)
     writer.add(b"a\n")
@@ -181,7 +181,7 @@ def sizes(folder: Path, pattern: str) -> list[int]:
     return [path.stat().st_size for path in folder.glob(pattern)]
 
 
-def test_runs_with_the_same_large_parameters_keep_them_once(tmp_path: Path) -> None:
+def test_runs_with_the_same_large_parameters_store_them_once(tmp_path: Path) -> None:
     data = b"x" * 3_000_000
     runs = [run(tmp_path, measured, data)[0] for _ in range(4)]
     assert sum(sizes(tmp_path, "runs/**/*.*")) < 100_000
@@ -190,7 +190,7 @@ def test_runs_with_the_same_large_parameters_keep_them_once(tmp_path: Path) -> N
     assert again.result() == 3_000_000
 
 
-def test_small_parameters_lie_with_their_run(tmp_path: Path) -> None:
+def test_small_parameters_are_stored_in_the_record_of_their_run(tmp_path: Path) -> None:
     done, _ = run(tmp_path, measured, b"x")
     assert len(sizes(tmp_path, f"runs/{done.id}/parameters.pkl")) == 1
     assert not (tmp_path / "parameters").exists()
@@ -203,7 +203,7 @@ def test_small_parameters_lie_with_their_run(tmp_path: Path) -> None:
         pytest.param(threading.Lock, "could not be pickled", id="not picklable"),
     ],
 )
-def test_parameters_that_are_not_kept_are_told_at_resume(tmp_path: Path, make: Callable[[], Any], because: str) -> None:
+def test_resume_reports_parameters_that_were_not_stored(tmp_path: Path, make: Callable[[], Any], because: str) -> None:
     @flow
     def empty(n: Any) -> int:
         return 1
@@ -215,5 +215,5 @@ def test_parameters_that_are_not_kept_are_told_at_resume(tmp_path: Path, make: C
     assert because in caught.value.because
 
 
-def test_parameters_are_pickled_the_same_each_time() -> None:
+def test_parameters_always_have_the_same_pickle() -> None:
     assert pickle_parameters({"a": [1, "x"]}) == pickle_parameters({"a": [1, "x"]})

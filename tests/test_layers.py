@@ -1,4 +1,4 @@
-"""The layers of ARCHITECTURE.md, as import-linter holds them by the contracts in pyproject.toml."""
+"""The layers of ARCHITECTURE.md, checked by import-linter with the contracts in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ linted = pytest.mark.needs("importlinter")
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
-    """What import-linter says about the package `penstock` in `folder`."""
+    """Return what import-linter prints about the package `penstock` in `folder`."""
     program = "from importlinter.cli import lint_imports_command as main; main()"
     return subprocess.run(
         [sys.executable, "-c", program, "--no-cache", "--config", str(PYPROJECT)],
@@ -33,7 +33,7 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A folder with a copy of the package, to be spoilt."""
+    """A folder with a copy of the package to break."""
     source = Path(penstock.__file__).parent
     shutil.copytree(source, tmp_path / "penstock", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
@@ -66,7 +66,7 @@ def test_every_contract_is_kept() -> None:
         ("driver/loop.py", "import penstock.runners.prefetch", "The driver knows what an engine is"),
     ],
 )
-def test_a_spoilt_layer_is_caught(copy: Path, module: str, line: str, contract: str) -> None:
+def test_an_import_against_the_layers_is_caught(copy: Path, module: str, line: str, contract: str) -> None:
     append(copy / "penstock" / module, line)
     answer = lint(copy)
     assert answer.returncode == 1
@@ -76,7 +76,7 @@ def test_a_spoilt_layer_is_caught(copy: Path, module: str, line: str, contract: 
 
 @linted
 @pytest.mark.slow
-def test_a_module_without_a_place_in_the_layers_is_caught(copy: Path) -> None:
+def test_a_module_outside_the_layers_is_caught(copy: Path) -> None:
     (copy / "penstock" / "homeless.py").write_text('"""Nobody said where this belongs."""\n')
     assert "homeless" in lint(copy).stdout
 

@@ -1,4 +1,4 @@
-"""What is more than its data is refused where it is pickled, and found in whatever holds it."""
+"""Objects with live resources are refused when pickled, wherever they are nested."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Slots:
 
 
 class _Hostile:
-    """Answers no question about itself."""
+    """An object whose every attribute access fails."""
 
     def __init__(self, held: Any) -> None:
         object.__setattr__(self, "held", held)
@@ -51,39 +51,39 @@ class _Hostile:
         (lambda live: ValueError("x", live), ".args[1]"),
     ],
 )
-def test_what_is_live_is_named_by_its_place(wrap: Any, path: str) -> None:
+def test_a_live_object_is_named_by_its_place(wrap: Any, path: str) -> None:
     live = memoryview(b"abc")
     error = why_unpicklable(wrap(live))
     assert isinstance(error, LiveValue)
     assert culprit(wrap(live), error) == (path, live)
 
 
-def test_a_lock_deep_inside_is_found_without_asking_hostile_objects() -> None:
+def test_a_nested_lock_is_found_without_touching_hostile_objects() -> None:
     lock = threading.Lock()
     assert place_of([_Hostile(lock)], lambda part: part is lock) == "[0].held"
     assert find_live({"x": [_Slots(lock)]}, most=64) is not None
 
 
-def test_data_in_memory_and_the_standard_streams_are_no_live_things() -> None:
+def test_data_in_memory_and_the_standard_streams_are_not_live() -> None:
     for value in ([io.BytesIO(b"a"), io.StringIO("b")], {"to": sys.stdout}, bytearray(b"c"), [1, "a"]):
         assert find_live(value, most=64) is None
     dumps([io.BytesIO(b"a"), bytearray(b"c")])
 
 
-def test_a_value_that_contains_itself_is_walked_to_its_end() -> None:
+def test_a_value_that_contains_itself_is_walked_once() -> None:
     value: list[Any] = []
     value.append(value)
     assert place_of(value, lambda part: False) is None
 
 
-def test_its_error_travels_without_it() -> None:
+def test_the_error_can_be_pickled_without_the_live_object() -> None:
     error = why_unpicklable(memoryview(b"abc"))
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 @pytest.mark.slow
 @pytest.mark.needs("distributed")
-def test_a_future_of_dask_is_refused_and_a_collection_that_holds_some_is_not() -> None:
+def test_a_dask_future_is_refused_but_a_collection_of_them_is_not() -> None:
     distributed = importlib.import_module("distributed")
     bag = importlib.import_module("dask.bag")
     with distributed.Client(processes=False, dashboard_address=":0") as client:

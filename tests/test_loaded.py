@@ -1,4 +1,4 @@
-"""What is imported is told without importing it, and what is being imported is not there yet."""
+"""Tell what is imported without importing it; a module still being imported does not count."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Value: ...
 """
 
 
-def test_a_module_that_nobody_imported_is_not_there_and_is_not_imported() -> None:
+def test_a_module_that_was_not_imported_is_absent_and_stays_so() -> None:
     assert loaded("penstock_has_no_such_module") is None
     assert "penstock_has_no_such_module" not in sys.modules
 
 
-def test_a_module_that_was_imported_is_there() -> None:
+def test_an_imported_module_is_present() -> None:
     assert loaded("threading") is threading
 
 
-def test_a_module_that_another_thread_is_importing_is_not_there_before_it_is_whole(
+def test_a_module_that_another_thread_is_importing_is_absent_until_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "slow_to_import.py").write_text(SLOW)

@@ -1,4 +1,4 @@
-"""The mutation run itself: what it changes, what it leaves alone, and that its list of reasons does not grow old."""
+"""The mutation run itself: what it changes, what it leaves alone, and that its list of reasons stays current."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def test_texts_and_types_are_left_alone(statement: str) -> None:
     assert {pair for pair in found if pair[1] != "pass"} == set()
 
 
-def test_what_is_printed_of_an_object_is_left_alone() -> None:
+def test_code_that_only_prints_an_object_is_left_alone() -> None:
     assert pairs("class A:\n    def __repr__(self):\n        return 1 + 1\n") == set()
 
 
-def test_a_change_is_made_where_it_says() -> None:
+def test_a_change_is_made_at_its_location() -> None:
     source = "x = 'ä'\nif TYPE_CHECKING:\n    y = 1\n\ndef f(a):\n    é = a; return é == (\n        a)\n".encode()
     flip = next(change for change in changes("module.py", source) if change.after == "(é != a)")
     assert flip.applied(source) == source.replace(b"\xc3\xa9 == (\n        a)", b"(\xc3\xa9 != a)")
@@ -74,7 +74,7 @@ def test_a_change_is_made_where_it_says() -> None:
     assert compiles(flip, source)
 
 
-def test_a_condition_is_reached_by_its_own_lines_and_not_by_those_behind_it() -> None:
+def test_a_condition_is_reached_by_its_own_lines_only() -> None:
     (flip, _) = made("def f(a):\n    if a:\n        g = a\n        return g\n")
     assert list(flip.reached) == [2]
 
@@ -84,20 +84,20 @@ def _with_source() -> None:
         pytest.skip("there is no source tree beside the tests")
 
 
-def test_samples_are_the_same_each_time_and_from_every_room() -> None:
+def test_samples_are_reproducible_and_cover_every_room() -> None:
     _with_source()
     assert sample(40, "a") == sample(40, "a") != sample(40, "b")
     assert len(sample(40, "a")) == 40
     assert {room(change.file) for change in sample(40, "a")} == {room(file) for file in modules()}
 
 
-def test_every_survivor_that_is_kept_is_still_a_change_that_can_be_made_and_has_its_reason() -> None:
+def test_every_listed_survivor_is_still_a_possible_change_with_a_reason() -> None:
     _with_source()
     names = {change.name for found in possible().values() for change in found}
     assert [one for one in kept().values() if one.name not in names or len(one.because.split()) < 3] == []
 
 
-def test_an_entry_for_a_survivor_is_read_back_as_that_change() -> None:
+def test_a_survivor_entry_is_read_back_as_its_change() -> None:
     import tomllib
 
     for change in made('def f(a):\n    return a == \'x\' or a != "\\\\" or a == "it\'s" + b\n'):

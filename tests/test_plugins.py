@@ -1,4 +1,4 @@
-"""What other packages add by entry points; that a complete one works is tested with CONTRIBUTING.md."""
+"""Entry points of other packages. CONTRIBUTING.md has a complete package, which `test_contributing.py` tests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         ("penstock.runners", lambda: runner_from("other://x")),
     ],
 )
-def test_a_package_that_cannot_be_loaded_is_named(install: Install, group: str, opened: Callable[[], object]) -> None:
+def test_the_error_names_a_package_that_cannot_be_loaded(
+    install: Install, group: str, opened: Callable[[], object]
+) -> None:
     install("broken", group, other="nowhere_to_be_found:thing")
     with pytest.raises(ConfigurationError, match="cannot be loaded") as caught:
         opened()
@@ -49,7 +51,7 @@ def test_a_package_that_cannot_be_loaded_is_named(install: Install, group: str, 
     assert "ModuleNotFoundError" in caught.value.because
 
 
-def test_two_packages_that_add_the_same_name_are_both_named(install: Install) -> None:
+def test_the_error_names_both_packages_that_add_the_same_name(install: Install) -> None:
     install("one", "penstock.stores", other="json:loads")
     install("two", "penstock.stores", other="json:dumps")
     with pytest.raises(ConfigurationError, match="two packages") as caught:
@@ -57,12 +59,12 @@ def test_two_packages_that_add_the_same_name_are_both_named(install: Install) ->
     assert caught.value.because == "json:dumps and json:loads"
 
 
-def test_a_name_of_penstock_itself_cannot_be_taken(install: Install, tmp_path: Path) -> None:
+def test_a_package_cannot_take_a_name_of_penstock(install: Install, tmp_path: Path) -> None:
     install("thief", "penstock.stores", file="json:loads")
     assert open_store(f"file://{tmp_path}").url == f"file://{tmp_path}"
 
 
-def test_an_unknown_address_lists_what_other_packages_add(install: Install) -> None:
+def test_the_error_for_an_unknown_address_lists_what_packages_add(install: Install) -> None:
     install("one", "penstock.stores", sqlite="json:loads")
     with pytest.raises(ConfigurationError) as caught:
         open_store("other://x")

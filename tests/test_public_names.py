@@ -1,4 +1,4 @@
-"""The public surface: a change of it is a change of this list, to be seen by whoever reviews it."""
+"""The public API. A change to it shows up as a change to these lists, for reviewers to see."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ def test_the_public_names_are_these() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_public_name_is_there_and_documented(name: str) -> None:
+def test_each_public_name_exists_and_is_documented(name: str) -> None:
     value = getattr(penstock, name)
     assert name in dir(penstock)
     assert type(value).__doc__ or value.__doc__
 
 
-def test_the_parts_are_attributes_of_the_package() -> None:
+def test_submodules_are_attributes_of_the_package() -> None:
     code = "import penstock; penstock.runtime.flow_run; penstock.runners.ThreadRunner; penstock.errors.PenstockError"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+def test_a_missing_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'tusk'"):
         _ = penstock.tusk  # type: ignore[attr-defined]
 
@@ -131,18 +131,18 @@ ON_USE = (
 """What is imported by those who use it: the start of every program would pay for it otherwise."""
 
 
-def test_using_flows_and_tasks_imports_nothing_of_what_only_some_runs_need() -> None:
+def test_using_flows_and_tasks_imports_nothing_that_only_some_runs_need() -> None:
     code = (  # Python 3.13's pathlib imports `glob`
         "import sys, pathlib; before = set(sys.modules); from penstock import flow, task; "
         f"print(*[m for m in {ON_USE} if m in sys.modules and m not in before])"
     )
-    # Without `make coverage`, which begins before the program and imports things of its own.
+    # Not under `make coverage`, which starts before the program and has imports of its own.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
     assert done.stdout.split() == []
 
 
-def test_what_is_imported_on_use_is_called_as_in_this_list() -> None:
+def test_lazily_imported_names_are_those_of_this_list() -> None:
     assert [name for name in ON_USE if importlib.util.find_spec(name) is None] == []
 
 
@@ -174,13 +174,13 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_each_public_path_leads_to_what_it_names(path: str) -> None:
+def test_each_public_path_resolves(path: str) -> None:
     module, _, name = path.rpartition(".")
     assert hasattr(importlib.import_module(module), name)
 
 
 def _shown() -> list[tuple[str, str, str]]:
-    """Page, module and name of every import from Penstock in the examples of the documentation."""
+    """Return page, module and name of every import from Penstock in the documentation's examples."""
     root = Path(__file__).parent.parent
     pages = [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").glob("*.md"))]
     found = set()
@@ -194,7 +194,7 @@ def _shown() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.skipif(os.environ.get("PENSTOCK_CORE_ONLY") == "1", reason="the documentation is not beside these tests")
-def test_each_import_that_the_documentation_shows_works() -> None:
+def test_each_import_in_the_documentation_works() -> None:
     shown = _shown()
     assert len(shown) > 10
     absent = [each for each in shown if not _offers(each[1], each[2])]

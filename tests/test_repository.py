@@ -1,4 +1,4 @@
-"""What the package and its repository promise as a whole: what a wheel holds, what an import costs, what files say."""
+"""Promises of the package and its repository: the content of a wheel, the cost of an import, the form of files."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def test_import_penstock_imports_no_heavy_package() -> None:
     assert answer.stdout.split() == []
 
 
-def test_the_installed_version_is_the_one_the_package_says() -> None:
+def test_the_installed_version_is_that_of_the_package() -> None:
     assert importlib.metadata.version("penstock") == penstock.__version__
 
 
-def test_every_module_begins_by_telling_its_purpose() -> None:
+def test_every_module_starts_with_its_purpose() -> None:
     beginnings = {path: (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n\n")[0] for path in MODULES}
     assert [str(path) for path, text in beginnings.items() if not re.search(r"[.:?](\s|$)", text)] == []
 
 
 def test_every_folder_of_modules_is_a_package() -> None:
-    # Without its __init__.py a folder is left out of the layers' contracts and of type checks.
+    # A folder without __init__.py is ignored by the layer contracts and by the type checker.
     assert [str(path.parent) for path in MODULES if not (path.parent / "__init__.py").exists()] == []
 
 
-def test_modules_and_packages_are_small_enough_to_be_read_in_one_go() -> None:
+def test_modules_and_packages_are_small_enough_to_read() -> None:
     for folder in {module.parent for module in MODULES}:
         modules = list(folder.glob("*.py"))
         assert len(modules) <= 20, folder
@@ -54,13 +54,13 @@ def test_modules_and_packages_are_small_enough_to_be_read_in_one_go() -> None:
 
 
 @pytest.mark.parametrize("engine", ["dask", "ray"])
-def test_an_engine_says_only_what_is_its_own(engine: str) -> None:
+def test_an_engine_holds_only_its_own_code(engine: str) -> None:
     modules = (PACKAGE / "runners" / engine).rglob("*.py")
     assert sum(len(module.read_text(encoding="utf-8").splitlines()) for module in modules) < 1_000
 
 
-def test_every_requirement_has_a_lower_bound_and_no_upper_one() -> None:
-    # Without lower bounds a resolver that is cornered goes back ten years; with upper ones others cannot install us.
+def test_every_requirement_has_a_lower_bound_and_no_upper_bound() -> None:
+    # Without lower bounds, a resolver may pick versions of ten years ago; with upper bounds, others cannot install us.
     project = PROJECT["project"]
     lists = [
         project["dependencies"],
@@ -77,7 +77,7 @@ def test_the_extra_all_holds_every_other_extra() -> None:
     assert set(re.split(r"[\[\],]", everything)) - {"penstock", ""} == set(extras) - {"all"}
 
 
-def test_no_file_names_a_folder_of_somebodys_machine() -> None:
+def test_no_file_contains_a_path_of_somebodys_machine() -> None:
     private = re.compile(rf"{re.escape(str(ROOT))}\b|/(?:home|Users)/(?!me/|you/|user/)\w+/")
     found = []
     for path in sorted(ROOT.rglob("*")):
@@ -91,7 +91,7 @@ def test_no_file_names_a_folder_of_somebodys_machine() -> None:
 
 @pytest.mark.slow
 @pytest.mark.needs("hatchling")
-def test_the_wheel_holds_every_module_its_licence_and_the_mark_that_it_is_typed(tmp_path: Path) -> None:
+def test_the_wheel_holds_every_module_its_licence_and_py_typed(tmp_path: Path) -> None:
     if not (ROOT / "penstock").is_dir():
         pytest.skip("there is no source tree beside the tests")
     subprocess.run(
@@ -108,8 +108,8 @@ def test_the_wheel_holds_every_module_its_licence_and_the_mark_that_it_is_typed(
     assert all(name.startswith("penstock/") for name in in_package)
 
 
-def test_nothing_here_draws_from_the_numbers_that_belong_to_the_program() -> None:
-    # `random.random()` and its like share one generator, which users seed.
+def test_no_module_uses_the_random_numbers_of_the_program() -> None:
+    # `random.random()` and its siblings share one generator, which users seed.
     drawing = re.compile(r"\brandom\.(?!Random\b|SystemRandom\b)[a-z]\w*\(")
     found = [
         f"{file.relative_to(ROOT)}: {line.strip()}"

@@ -1,4 +1,4 @@
-"""Where settings are said, which one wins, and what is refused."""
+"""Where settings come from, which one wins, and what is refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from penstock.settings import Settings, load_settings, redacted
 
 
 class Places:
-    """A home, a project and a working folder inside it; each is silent until written to."""
+    """A home, a project and a working folder inside it, all without settings until written to."""
 
     def __init__(self, folder: Path) -> None:
         self.home = folder / "home"
@@ -58,13 +58,13 @@ def refusal(places: Places, **said: Any) -> ConfigurationError:
 # --- precedence ------------------------------------------------------------------------------------------------------
 
 
-def test_where_nothing_is_said_everything_is_a_default_and_results_go_to_the_home_folder(places: Places) -> None:
+def test_everything_has_a_default_and_results_go_to_the_home_folder(places: Places) -> None:
     settings = places.load()
     assert settings == Settings(store=str(places.home / "store"))
     assert {each.origin for each in settings.describe()} == {"default"}
 
 
-def test_each_place_wins_over_the_ones_before_it(places: Places) -> None:
+def test_each_source_wins_over_the_ones_before_it(places: Places) -> None:
     seen = [places.load()]
     user = places.user_file("lease_seconds = 2")
     seen.append(places.load())
@@ -84,7 +84,7 @@ def test_each_place_wins_over_the_ones_before_it(places: Places) -> None:
     ]
 
 
-def test_a_place_that_speaks_of_one_setting_leaves_the_others(places: Places) -> None:
+def test_a_source_that_sets_one_setting_leaves_the_others(places: Places) -> None:
     places.user_file('runner = "processes"')
     places.project_file('on_unknown = "recompute"')
     places.environ["PENSTOCK_LOG_LEVEL"] = "debug"
@@ -92,13 +92,13 @@ def test_a_place_that_speaks_of_one_setting_leaves_the_others(places: Places) ->
     assert (settings.runner, settings.on_unknown, settings.log_level) == ("processes", "recompute", "DEBUG")
 
 
-def test_none_and_an_empty_variable_say_nothing(places: Places) -> None:
+def test_none_and_empty_variables_are_ignored(places: Places) -> None:
     places.project_file('runner = "processes"')
     places.environ["PENSTOCK_RUNNER"] = ""
     assert places.load(flags={"runner": None}, overrides={"runner": None}).runner == "processes"
 
 
-def test_every_setting_can_be_said_in_the_environment(places: Places) -> None:
+def test_every_setting_has_an_environment_variable(places: Places) -> None:
     places.project_file("[profiles.p]")
     said = {
         "store": "s3://bucket/results",
@@ -129,19 +129,19 @@ def test_every_setting_can_be_said_in_the_environment(places: Places) -> None:
 
 
 @pytest.mark.parametrize("said", ["off", "0", 0])
-def test_bundles_can_be_switched_off(said: object, places: Places) -> None:
+def test_bundles_can_be_turned_off(said: object, places: Places) -> None:
     places.environ["PENSTOCK_BUNDLE_SECONDS"] = str(said)
     assert places.load().bundle_seconds == 0
 
 
-def test_signing_keys_are_a_file_from_where_it_is_said_or_a_function(places: Places) -> None:
+def test_signing_keys_are_a_file_relative_to_its_source_or_a_function(places: Places) -> None:
     path = places.project_file('signing_keys = "secrets/keys"')
     assert places.load().signing_keys == str(Path(path).parent / "secrets" / "keys")
     places.environ["PENSTOCK_SIGNING_KEYS"] = "company.secrets:penstock_keys"
     assert places.load().signing_keys == "company.secrets:penstock_keys"
 
 
-def test_a_key_where_its_place_should_be_is_refused_and_not_shown(places: Places) -> None:
+def test_a_key_in_place_of_its_file_is_refused_and_not_shown(places: Places) -> None:
     key = os.urandom(32).hex()
     for said in (key, f"20260101-abc {key}"):
         places.environ["PENSTOCK_SIGNING_KEYS"] = said
@@ -162,19 +162,21 @@ def test_a_switch_is_on_or_off(said: object, places: Places) -> None:
 
 
 @pytest.mark.parametrize("said", [0, 1.5, -1, True, "many"])
-def test_a_bundle_of_no_nodes_or_half_a_node_is_refused(said: object, places: Places) -> None:
+def test_a_bundle_of_zero_or_half_a_node_is_refused(said: object, places: Places) -> None:
     with pytest.raises(ConfigurationError, match="bundle_nodes"):
         places.load(overrides={"bundle_nodes": said})
 
 
-def test_settings_are_read_anew_on_every_call(places: Places) -> None:
+def test_settings_are_read_again_on_every_call(places: Places) -> None:
     places.project_file('runner = "processes"')
     assert places.load().runner == "processes"
     places.project_file('runner = "ray"')
     assert places.load().runner == "ray"
 
 
-def test_without_arguments_the_process_is_asked(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_arguments_the_environment_and_working_folder_are_used(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
     places.project_file('runner = "processes"')
     monkeypatch.chdir(places.cwd)
     monkeypatch.setenv("PENSTOCK_STORE", "memory://here")
@@ -182,7 +184,7 @@ def test_without_arguments_the_process_is_asked(places: Places, monkeypatch: pyt
     assert (settings.runner, settings.store) == ("processes", "memory://here")
 
 
-def test_a_working_folder_that_is_gone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deleted_working_folder_is_an_error_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -194,37 +196,37 @@ def test_a_working_folder_that_is_gone_is_said(tmp_path: Path, monkeypatch: pyte
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_nearest_project_file_is_the_only_one(places: Places) -> None:
+def test_only_the_nearest_project_file_is_read(places: Places) -> None:
     places.project_file('runner = "processes"\nlog_level = "ERROR"')
     (places.cwd / "penstock.toml").write_text('runner = "ray"')
     settings = places.load()
     assert (settings.runner, settings.log_level) == ("ray", "INFO")
 
 
-def test_pyproject_speaks_in_its_table(places: Places) -> None:
+def test_pyproject_settings_are_in_its_table(places: Places) -> None:
     path = places.project_file('[project]\nname = "x"\n[tool.penstock]\nrunner = "ray"', "pyproject.toml")
     settings = places.load()
     assert (settings.runner, settings.origin("runner")) == ("ray", f"project file {path}")
 
 
-def test_penstock_toml_goes_before_pyproject_in_one_folder(places: Places) -> None:
+def test_penstock_toml_takes_precedence_over_pyproject_in_one_folder(places: Places) -> None:
     places.project_file('[tool.penstock]\nrunner = "ray"', "pyproject.toml")
     places.project_file('runner = "processes"')
     assert places.load().runner == "processes"
 
 
-def test_a_pyproject_without_the_table_is_passed_over(places: Places) -> None:
+def test_a_pyproject_without_the_table_is_skipped(places: Places) -> None:
     (places.cwd / "pyproject.toml").write_text('[project]\ndependencies = ["penstock"]')
     places.project_file('[tool.penstock]\nrunner = "ray"', "pyproject.toml")
     assert places.load().runner == "ray"
 
 
-def test_a_broken_pyproject_that_does_not_speak_of_us_is_none_of_our_business(places: Places) -> None:
+def test_a_broken_pyproject_that_does_not_mention_penstock_is_ignored(places: Places) -> None:
     (places.cwd / "pyproject.toml").write_text("[project\n")
     assert places.load().runner == "threads"
 
 
-def test_the_user_file_is_not_a_project_file_to_those_who_work_beside_it(places: Places) -> None:
+def test_the_user_file_is_not_a_project_file_for_folders_beside_it(places: Places) -> None:
     path = places.user_file('runner = "ray"')
     settings = load_settings(cwd=places.home, environ=places.environ)
     assert settings.origin("runner") == f"user file {path}"
@@ -233,7 +235,7 @@ def test_the_user_file_is_not_a_project_file_to_those_who_work_beside_it(places:
 # --- folders ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_meant_from_where_it_is_said(places: Places) -> None:
+def test_relative_paths_resolve_against_the_file_that_sets_them(places: Places) -> None:
     places.user_file('store = "results"')
     assert places.load().store == str(places.home / "results")
     places.project_file('store = "../shared"')
@@ -243,12 +245,12 @@ def test_a_folder_is_meant_from_where_it_is_said(places: Places) -> None:
     assert places.load(overrides={"store": Path("here")}).store == str(places.cwd / "here")
 
 
-def test_a_tilde_is_the_users_home(places: Places) -> None:
+def test_a_tilde_means_the_users_home(places: Places) -> None:
     assert places.load(flags={"store": "~/results"}).store == os.path.expanduser("~/results")
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/prefix", "memory://x", "file:///data/x", "redis://u:p@h:1/0"])
-def test_a_url_stays_as_it_is(places: Places, url: str) -> None:
+def test_a_url_is_unchanged(places: Places, url: str) -> None:
     settings = places.load(flags={"store": url, "locks": url})
     assert (settings.store, settings.locks) == (url, url)
 
@@ -305,7 +307,7 @@ def test_a_profile_is_chosen_by_file_then_variable_then_flag_then_call(places: P
     assert places.load(flags={"profile": "ci"}, overrides={"profile": "laptop"}).store == "memory://laptop"
 
 
-def test_a_profile_that_no_file_has_is_refused_and_a_near_one_is_named(places: Places) -> None:
+def test_the_error_for_an_unknown_profile_suggests_a_similar_one(places: Places) -> None:
     places.project_file(PROFILES)
     error = refusal(places, flags={"profile": "labtop"})
     assert (error.what, error.where, error.hint) == ("there is no profile labtop", "flag", "did you mean laptop?")
@@ -317,7 +319,7 @@ def test_a_profile_without_any_file_is_refused(places: Places) -> None:
     assert (error.where, error.because) == ("environment PENSTOCK_PROFILE", "there is no settings file")
 
 
-def test_a_profile_does_not_choose_a_profile(places: Places) -> None:
+def test_a_profile_cannot_choose_a_profile(places: Places) -> None:
     places.project_file('[profiles.a]\nprofile = "b"')
     assert refusal(places).what == "there is no setting profile"
 
@@ -325,14 +327,14 @@ def test_a_profile_does_not_choose_a_profile(places: Places) -> None:
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_key_is_refused_with_its_file_and_the_near_one(places: Places) -> None:
+def test_the_error_for_an_unknown_key_names_its_file_and_a_similar_key(places: Places) -> None:
     path = places.project_file('stroe = "x"')
     error = refusal(places)
     assert (error.what, error.where) == ("there is no setting stroe", f"project file {path}")
     assert error.hint == "did you mean store?"
 
 
-def test_an_unknown_key_far_from_all_names_them_all(places: Places) -> None:
+def test_the_error_for_an_unknown_key_unlike_any_other_lists_all(places: Places) -> None:
     places.user_file("zzz = 1")
     assert "lease_seconds, lock_wait_seconds, locks, log_level" in refusal(places).hint
 
@@ -354,8 +356,8 @@ def test_a_mistyped_variable_is_refused(places: Places) -> None:
     assert (error.what, error.hint) == ("there is no variable PENSTOCK_LOCK", "did you mean PENSTOCK_LOCKS?")
 
 
-def test_variables_that_others_set_are_none_of_our_business(places: Places) -> None:
-    # What Kubernetes sets in every pod beside services called `penstock` and `penstock-store`.
+def test_variables_of_other_programs_are_ignored(places: Places) -> None:
+    # Kubernetes sets these in every pod next to services called `penstock` and `penstock-store`.
     for name in ("PORT", "PORT_80_TCP", "SERVICE_HOST", "STORE_PORT", "STORE_SERVICE_HOST", "STORE_PORT_80_TCP_ADDR"):
         places.environ[f"PENSTOCK_{name}"] = "10.0.0.1"
     assert places.load() == Settings(store=str(places.home / "store"))
@@ -382,44 +384,44 @@ def test_variables_that_others_set_are_none_of_our_business(places: Places) -> N
         "[store]\nurl = 1",
     ],
 )
-def test_a_value_that_does_not_fit_is_refused_with_its_file(places: Places, line: str) -> None:
+def test_the_error_for_an_invalid_value_names_its_file(places: Places, line: str) -> None:
     path = places.project_file(line)
     error = refusal(places)
     assert error.where == f"project file {path}"
     assert error.because.startswith("it must be ")
 
 
-def test_a_number_in_the_environment_that_is_none_is_refused_with_its_variable(places: Places) -> None:
+def test_the_error_for_an_invalid_number_names_its_variable(places: Places) -> None:
     places.environ["PENSTOCK_LEASE_SECONDS"] = "half a minute"
     error = refusal(places)
     assert error.what == "the setting lease_seconds cannot be 'half a minute'"
     assert error.where == "environment PENSTOCK_LEASE_SECONDS"
 
 
-def test_a_file_that_is_no_toml_is_refused_with_its_line(places: Places) -> None:
+def test_the_error_for_invalid_toml_names_the_line(places: Places) -> None:
     path = places.project_file('runner = "ray"\nstore = \n')
     assert refusal(places).where == f"{path}:2"
 
 
-def test_a_file_that_is_no_text_is_refused(places: Places) -> None:
+def test_a_binary_file_is_refused(places: Places) -> None:
     path = places.home / "penstock.toml"
     path.write_bytes(b'store = "\xff"')
     assert refusal(places).where == str(path)
 
 
-def test_a_settings_file_that_cannot_be_read_is_not_passed_over(places: Places) -> None:
+def test_an_unreadable_settings_file_is_not_skipped(places: Places) -> None:
     path = places.home / "penstock.toml"
-    path.symlink_to(path)  # a loop: unreadable for every user, root included
+    path.symlink_to(path)  # a loop, which no user can read, not even root
     assert refusal(places).where == str(path)
 
 
 @pytest.mark.parametrize("text", ["profiles = 1", "[profiles]\nlaptop = 1"])
-def test_profiles_that_are_no_tables_are_refused(places: Places, text: str) -> None:
+def test_profiles_that_are_not_tables_are_refused(places: Places, text: str) -> None:
     places.project_file(text)
     assert refusal(places).what == "a profile must be a table"
 
 
-def test_a_tool_table_that_is_none_is_refused(places: Places) -> None:
+def test_a_tool_entry_that_is_not_a_table_is_refused(places: Places) -> None:
     places.project_file("[tool]\npenstock = 1", "pyproject.toml")
     assert refusal(places).what == "tool.penstock must be a table"
 
@@ -439,7 +441,7 @@ def test_a_tool_table_that_is_none_is_refused(places: Places) -> None:
         ("/data/a:b@c", "/data/a:b@c"),
     ],
 )
-def test_a_url_is_shown_without_its_secrets_and_otherwise_as_it_is(url: str, shown: str) -> None:
+def test_a_url_is_shown_without_its_secrets_and_otherwise_unchanged(url: str, shown: str) -> None:
     assert redacted(url) == shown
 
 
@@ -448,7 +450,7 @@ def test_a_url_is_shown_without_its_secrets_and_otherwise_as_it_is(url: str, sho
     scheme=st.sampled_from(["redis", "rediss", "https", "dask+tcp"]),
     user=st.sampled_from(["", "user"]),
 )
-def test_no_password_is_ever_shown_whatever_characters_it_holds(password: str, scheme: str, user: str) -> None:
+def test_no_password_is_shown_whatever_characters_it_has(password: str, scheme: str, user: str) -> None:
     settings = Settings(store="memory://x", locks=f"{scheme}://{user}:{password}@cache:6379/0")
     shown = f"{settings!r} {settings.describe()} {redacted(settings.locks or '')}"
     assert "S3cr" not in shown
@@ -462,7 +464,7 @@ def test_a_refused_value_is_quoted_without_its_password(places: Places) -> None:
 # --- the value -------------------------------------------------------------------------------------------------------
 
 
-def test_with_values_is_a_checked_copy_that_says_so(places: Places) -> None:
+def test_with_values_returns_a_checked_copy_with_its_origin(places: Places) -> None:
     before = places.load(flags={"runner": "ray"})
     after = before.with_values(lease_seconds=5, store=None)
     assert (after.lease_seconds, after.store, after.runner) == (5, before.store, "ray")
@@ -471,17 +473,17 @@ def test_with_values_is_a_checked_copy_that_says_so(places: Places) -> None:
 
 
 @pytest.mark.parametrize("values", [{"lease_seconds": 0}, {"leese_seconds": 1}, {"profile": "laptop"}])
-def test_with_values_refuses_what_does_not_fit(values: dict[str, Any]) -> None:
+def test_with_values_refuses_invalid_values(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         Settings(store="memory://x").with_values(**values)
 
 
-def test_settings_do_not_change(places: Places) -> None:
+def test_settings_are_immutable(places: Places) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         places.load().store = "elsewhere"  # type: ignore[misc]
 
 
-def test_equal_values_are_equal_wherever_they_were_said(places: Places) -> None:
+def test_settings_with_equal_values_are_equal_whatever_their_source(places: Places) -> None:
     assert places.load(flags={"runner": "ray"}) == places.load(overrides={"runner": "ray"})
 
 
@@ -509,7 +511,7 @@ def test_the_documentation_lists_every_setting_with_its_variable_and_default() -
     ]
 
 
-def test_the_password_of_the_locks_does_not_travel_to_workers() -> None:
+def test_the_password_of_the_locks_is_not_sent_to_workers() -> None:
     settings = Settings(store="/s", locks="rediss://me:hidden@cache:6379/0?prefix=p", origins={"locks": "call"})
     data = pickle.dumps(settings)
     assert b"hidden" not in data
@@ -518,11 +520,11 @@ def test_the_password_of_the_locks_does_not_travel_to_workers() -> None:
     assert (copy.store, copy.origin("locks"), copy.lease_seconds) == ("/s", "call", 30.0)
 
 
-# --- whose the files are -------------------------------------------------------------------------------------------
+# -- ownership of files ---------------------------------------------------------------------------------------------
 
 
 def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a file somebody else's; who may not do that becomes somebody else."""
+    """Give a file to another user; without the right to, become another user."""
     if os.geteuid() == 0:
         os.chown(path, 54_321, -1)
     else:
@@ -531,7 +533,7 @@ def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["penstock.toml", "pyproject.toml"])
 @pytest.mark.parametrize("how", ["foreign", 0o666, 0o2664])
-def test_settings_of_somebody_else_are_refused_with_a_way_out(
+def test_settings_of_another_user_are_refused_with_a_fix(
     places: Places, monkeypatch: pytest.MonkeyPatch, name: str, how: Any
 ) -> None:
     text = 'signing_keys = "evil:keys"'
@@ -550,13 +552,13 @@ def test_settings_of_somebody_else_are_refused_with_a_way_out(
     assert refusal(places).where == str(path)
 
 
-def test_the_user_s_own_file_is_looked_at_likewise(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_user_file_is_checked_in_the_same_way(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     path = places.user_file('runner = "processes"')
     give_away(path, monkeypatch)
     assert refusal(places).where == str(path)
 
 
-def test_a_foreign_project_that_does_not_speak_of_penstock_is_nobody_s_concern(
+def test_a_foreign_project_that_does_not_mention_penstock_is_ignored(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     give_away(places.project_file('[project]\nname = "penstock-user"', "pyproject.toml"), monkeypatch)
@@ -565,13 +567,13 @@ def test_a_foreign_project_that_does_not_speak_of_penstock_is_nobody_s_concern(
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("name", ["penstock.toml", "pyproject.toml"])
-def test_a_settings_file_that_is_a_pipe_is_told_and_not_waited_for(places: Places, name: str) -> None:
+def test_a_settings_file_that_is_a_pipe_is_refused_without_waiting(places: Places, name: str) -> None:
     os.mkfifo(places.project / name)
     assert refusal(places).where == str(places.project / name)
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "# " + "x" * 2_000_000, "a = \x00", "[profiles]\nx = 1"])
-def test_settings_that_nobody_would_write_are_told(places: Places, text: str) -> None:
+def test_the_error_for_nonsensical_settings_names_them(places: Places, text: str) -> None:
     assert str(places.project) in refusal_of(places, text).where
 
 
@@ -604,7 +606,7 @@ LITERALS = [
 
 
 @pytest.mark.parametrize("literal", LITERALS, ids=range(len(LITERALS)))
-def test_any_value_of_any_setting_is_taken_or_refused(places: Places, literal: str) -> None:
+def test_any_value_of_any_setting_is_accepted_or_refused(places: Places, literal: str) -> None:
     for name in [*(each.name for each in dataclasses.fields(Settings)), "profiles", "no_such", "profiles.a.store"]:
         places.project_file(f"{name} = {literal}")
         with contextlib.suppress(ConfigurationError):

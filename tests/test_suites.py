@@ -1,4 +1,4 @@
-"""What the shipped suites say to somebody who subclasses them."""
+"""What the shipped suites report to their subclasses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_subclass_that_overrides_nothing_is_told_what_it_must(suite: type, nee
     assert all(line.split(":")[1].strip().startswith(("Return", "Write", "Read")) for line in methods)
 
 
-def test_a_base_of_several_suites_may_leave_methods_to_them() -> None:
+def test_a_base_of_several_suites_can_leave_methods_to_them() -> None:
     def nothing(*_: Any) -> None:
         return None
 

@@ -1,4 +1,4 @@
-"""Type checkers see `Task[P, R]`: correct code is quiet under `mypy --strict`, and wrong code is not."""
+"""Type checkers see `Task[P, R]`: `mypy --strict` accepts correct code and rejects wrong code."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def main(n: int) -> str:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What mypy knows of Penstock itself, which takes longest."""
+    """A cache of mypy for Penstock itself, which takes longest to check."""
     return tmp_path_factory.mktemp("mypy")
 
 
@@ -79,12 +79,12 @@ def check(code: str, folder: Path, cache: Path) -> tuple[str, int]:
     return out, status
 
 
-def test_correct_code_is_quiet(tmp_path: Path, cache: Path) -> None:
+def test_correct_code_passes(tmp_path: Path, cache: Path) -> None:
     out, status = check(CORRECT, tmp_path, cache)
     assert status == 0, out
 
 
-def test_wrong_arguments_and_results_are_told(tmp_path: Path, cache: Path) -> None:
+def test_wrong_arguments_and_results_are_reported(tmp_path: Path, cache: Path) -> None:
     out, status = check(WRONG, tmp_path, cache)
     assert status == 1
     assert 'No overload variant of "__call__" of "Task" matches argument type "str"' in out
