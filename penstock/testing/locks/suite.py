@@ -56,7 +56,7 @@ class LockManagerTests(WaitingTests, LeaseTests):
 
     # -- ping
 
-    def test_a_manager_that_answers_is_pinged_without_a_word(self, manager: LockManager) -> None:
+    def test_pinging_a_manager_that_answers_raises_nothing(self, manager: LockManager) -> None:
         manager.ping()
         session = self.open(manager)
         lease = self.take(session, "k")
@@ -65,12 +65,12 @@ class LockManagerTests(WaitingTests, LeaseTests):
 
     # -- acquiring and releasing
 
-    def test_it_is_what_the_interface_says(self, manager: LockManager) -> None:
+    def test_the_manager_implements_the_interface(self, manager: LockManager) -> None:
         assert isinstance(manager, LockManager)
         assert isinstance(self.open(manager), Session)
         assert manager.reach in get_args(Reach)
 
-    def test_a_free_lock_is_taken(self, manager: LockManager) -> None:
+    def test_a_free_lock_can_be_acquired(self, manager: LockManager) -> None:
         session = self.open(manager)
         lease = self.take(session, "k")
         assert (lease.key, lease.session_id) == ("k", session.id)
@@ -101,7 +101,7 @@ class LockManagerTests(WaitingTests, LeaseTests):
         one.release([self.take(one, "k")], "published")
         self.take(two, "k")
 
-    def test_releasing_twice_frees_nothing_of_the_next_holder(self, manager: LockManager) -> None:
+    def test_releasing_twice_does_not_free_the_lock_of_the_next_holder(self, manager: LockManager) -> None:
         one, two, three = self.open(manager), self.open(manager), self.open(manager)
         lease = self.take(one, "k")
         one.release([lease], "published")
@@ -118,7 +118,7 @@ class LockManagerTests(WaitingTests, LeaseTests):
         one.release([old], "failed")
         assert self.refused(two, "k").fencing_token == new.fencing_token
 
-    def test_an_old_and_a_new_lease_of_one_key_are_released_together(self, manager: LockManager) -> None:
+    def test_an_old_and_a_new_lease_of_one_key_can_be_released_together(self, manager: LockManager) -> None:
         one, two = self.open(manager), self.open(manager)
         old = self.take(one, "k")
         one.release([old], "failed")
@@ -141,7 +141,7 @@ class LockManagerTests(WaitingTests, LeaseTests):
         assert answers[0] == answers[3]
         assert two.try_acquire([]) == []
 
-    def test_free_keys_are_those_that_nobody_holds(self, manager: LockManager) -> None:
+    def test_free_returns_the_keys_that_nobody_holds(self, manager: LockManager) -> None:
         one, two = self.open(manager), self.open(manager)
         lease = self.take(one, "a")
         self.take(two, "b")
@@ -179,7 +179,7 @@ class LockManagerTests(WaitingTests, LeaseTests):
 
     # -- operators
 
-    def test_ls_shows_what_is_held(self, manager: LockManager) -> None:
+    def test_ls_lists_the_held_locks(self, manager: LockManager) -> None:
         session = self.open(manager, info={"run": "r"})
         assert list(manager.ls()) == []
         leases = session.try_acquire(["b", "a"])
@@ -190,7 +190,7 @@ class LockManagerTests(WaitingTests, LeaseTests):
         session.release(leases[:1], "published")  # type: ignore[arg-type]
         assert [holder.key for holder in manager.ls()] == ["a"]
 
-    def test_break_lock_needs_the_right_token(self, manager: LockManager) -> None:
+    def test_break_lock_requires_the_right_token(self, manager: LockManager) -> None:
         holder, other = self.open(manager), self.open(manager)
         lease = self.take(holder, "k")
         assert not manager.break_lock("k", lease.fencing_token + 1)
@@ -211,7 +211,7 @@ class LockManagerTests(WaitingTests, LeaseTests):
 
     # -- pickling
 
-    def test_a_manager_travels_or_says_why_not(self, manager: LockManager) -> None:
+    def test_a_manager_can_be_pickled_or_says_why_not(self, manager: LockManager) -> None:
         if not self.travels:
             with pytest.raises(PenstockError):
                 pickle.loads(pickle.dumps(manager))
@@ -221,6 +221,6 @@ class LockManagerTests(WaitingTests, LeaseTests):
         assert self.refused(self.open(copy), "k").key == "k"
         assert copy.reach == manager.reach
 
-    def test_a_session_does_not_travel(self, manager: LockManager) -> None:
+    def test_a_session_cannot_be_pickled(self, manager: LockManager) -> None:
         with pytest.raises(PenstockError):
             pickle.dumps(self.open(manager))

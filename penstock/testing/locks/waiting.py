@@ -41,7 +41,7 @@ class WaitingTests(LockSupport):
         self.pass_time(0.2 * self.lease_seconds)
         assert [result() for result in results] == [[Wakeup("k", outcome)]] * 3
 
-    def test_a_waiter_for_many_keys_hears_of_the_one_that_was_released(self, live_manager: LockManager) -> None:
+    def test_a_waiter_for_many_keys_learns_which_one_was_released(self, live_manager: LockManager) -> None:
         holder, waiter = self.open(live_manager), self.open(live_manager)
         keys = [f"k{number}" for number in range(20)]
         leases = holder.try_acquire(keys)
@@ -52,7 +52,7 @@ class WaitingTests(LockSupport):
     def test_waiting_for_a_free_key_ends_at_once(self, manager: LockManager) -> None:
         assert self.open(manager).wait_any(["k"], PATIENCE) == [Wakeup("k", None)]
 
-    def test_waiting_ends_with_nothing_after_the_timeout(self, live_manager: LockManager) -> None:
+    def test_waiting_returns_nothing_after_the_timeout(self, live_manager: LockManager) -> None:
         holder, waiter = self.open(live_manager), self.open(live_manager)
         self.take(holder, "k")
         assert waiter.wait_any(["k"], 0.03) == []

@@ -1,4 +1,4 @@
-"""Tests of runners: failures, time-outs and dying workers do not affect other calls."""
+"""Tests of runners: failures, timeouts and dying workers do not affect other calls."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SERIALIZABLE = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE)
 
 
 class FailureTests(RunnerBench):
-    """Failures, retries, time-outs, resources, dying workers."""
+    """Failures, retries, timeouts, resources, dying workers."""
 
     # -- failures
 
-    def test_a_failure_stops_only_what_depends_on_it(self) -> None:
+    def test_a_failure_stops_only_its_dependents(self) -> None:
         log = self.log
 
         def fails() -> Any:
@@ -63,7 +63,7 @@ class FailureTests(RunnerBench):
         run = self.run(handles)
         assert (run.state, run.result()) == ("completed", "broken")
 
-    def test_a_dependent_says_which_task_failed(self) -> None:
+    def test_a_dependent_names_the_task_that_failed(self) -> None:
         log = self.log
 
         def fails() -> Any:
@@ -73,7 +73,7 @@ class FailureTests(RunnerBench):
             self.value(fails)
         assert isinstance(caught.value.__cause__, ValueError)
 
-    def test_an_exception_that_does_not_pickle_comes_with_its_text(self) -> None:
+    def test_an_exception_that_cannot_be_pickled_arrives_with_its_text(self) -> None:
         log = self.log
 
         def fails() -> Any:
@@ -82,7 +82,7 @@ class FailureTests(RunnerBench):
         with pytest.raises((TaskFailed, t.Unpicklable), match="two parts"):
             self.value(fails)
 
-    def test_an_exception_of_the_flow_s_own_class_is_raised_as_that_class(self) -> None:
+    def test_an_exception_of_the_flows_own_class_is_raised_as_that_class(self) -> None:
         class OwnError(Exception):
             pass
 
@@ -96,7 +96,7 @@ class FailureTests(RunnerBench):
         with pytest.raises(OwnError, match="mine"):
             self.value(fails)
 
-    def test_a_result_that_does_not_serialize_fails_its_task_alone(self) -> None:
+    def test_a_result_that_cannot_be_serialized_fails_only_its_task(self) -> None:
         log = self.log
         bad = t.make_lock.with_options(cache_policy=INPUTS)
 
@@ -107,7 +107,7 @@ class FailureTests(RunnerBench):
 
         assert self.value(stored) == (True, 2)
 
-    def test_an_argument_that_cannot_be_read_by_a_worker_fails_its_call_alone(self) -> None:
+    def test_an_argument_that_a_worker_cannot_read_fails_only_its_call(self) -> None:
         log = self.log
 
         def sends() -> Any:
@@ -121,7 +121,7 @@ class FailureTests(RunnerBench):
 
     # -- retries
 
-    def test_a_task_that_fails_at_first_is_tried_again(self) -> None:
+    def test_a_task_that_fails_at_first_is_retried(self) -> None:
         log = self.log
         flaky = t.flaky.with_options(retries=3)
 
@@ -133,7 +133,7 @@ class FailureTests(RunnerBench):
         assert run.counts["retried"] == 2
         assert self.executions() == {"flaky": 3}
 
-    def test_tries_end_after_the_last_retry(self) -> None:
+    def test_attempts_end_after_the_last_retry(self) -> None:
         log = self.log
         flaky = t.flaky.with_options(retries=2)
 
@@ -149,7 +149,7 @@ class FailureTests(RunnerBench):
         [(0.02, [0.02] * 3), ([0.01, 0.03], [0.01, 0.03, 0.03]), (lambda n: [0.01 * n] * n, [0.03] * 3)],
         ids=["number", "list", "callable"],
     )
-    def test_delays_come_from_a_number_a_list_or_a_function(self, delays: Any, expected: list[float]) -> None:
+    def test_delays_can_be_a_number_a_list_or_a_function(self, delays: Any, expected: list[float]) -> None:
         log = self.log
         flaky = t.flaky.with_options(retries=3, retry_delay_seconds=delays)
 
@@ -159,7 +159,7 @@ class FailureTests(RunnerBench):
         assert self.value(retried) == 4
         assert self.delays() == pytest.approx(expected)
 
-    def test_jitter_only_ever_stretches_a_delay(self) -> None:
+    def test_jitter_only_lengthens_a_delay(self) -> None:
         log = self.log
         flaky = t.flaky.with_options(retries=5, retry_delay_seconds=0.01, retry_jitter_factor=0.5)
 
@@ -174,7 +174,7 @@ class FailureTests(RunnerBench):
         """The delays before retries, as they were announced."""
         return [event.delay for event in self.seen if isinstance(event, events.NodeRetried)]
 
-    def test_a_condition_that_says_no_ends_the_tries(self) -> None:
+    def test_a_condition_that_returns_false_ends_the_attempts(self) -> None:
         log = self.log
         asked: list[str] = []
 
@@ -197,7 +197,7 @@ class FailureTests(RunnerBench):
         assert self.executions() == {"flaky": 1}
         assert len(asked) == 1
 
-    def test_a_delay_before_a_retry_holds_no_slot(self) -> None:
+    def test_a_delay_before_a_retry_occupies_no_worker(self) -> None:
         log = self.log
         flaky = t.flaky.with_options(retries=1, retry_delay_seconds=1.0)
 
@@ -208,7 +208,7 @@ class FailureTests(RunnerBench):
         _, others, end = self.value(retried, workers=1)
         assert all(other < end - 0.3 for other in others)
 
-    def test_calls_that_wait_for_their_retry_hold_up_no_others(self) -> None:
+    def test_calls_that_wait_for_their_retry_do_not_block_others(self) -> None:
         log = self.log
         flaky = t.flaky.with_options(retries=1, retry_delay_seconds=3600)
 
@@ -237,9 +237,9 @@ class FailureTests(RunnerBench):
         assert [self.value(retried), self.value(retried)] == [2, 2]
         assert self.executions() == {"flaky": 2}
 
-    # -- time-outs
+    # -- timeouts
 
-    def test_a_task_that_runs_too_long_fails_and_frees_its_slot(self) -> None:
+    def test_a_task_that_times_out_fails_and_frees_its_worker(self) -> None:
         log = self.log
         slow = t.spin.with_options(timeout_seconds=0.3)
 
@@ -251,7 +251,7 @@ class FailureTests(RunnerBench):
         assert self.value(too_slow, workers=1) == (True, 2)
         assert time.monotonic() - started < PATIENCE / 2
 
-    def test_a_timed_out_task_is_tried_again(self) -> None:
+    def test_a_timed_out_task_is_retried(self) -> None:
         log = self.log
         slow = t.slow_at_first.with_options(timeout_seconds=0.5, retries=1)
 
@@ -262,7 +262,7 @@ class FailureTests(RunnerBench):
 
     # -- resources
 
-    def test_resources_may_grow_with_the_attempt(self) -> None:
+    def test_resources_can_grow_with_the_attempt(self) -> None:
         log = self.log
         asked: list[int] = []
 
@@ -278,7 +278,7 @@ class FailureTests(RunnerBench):
         assert self.value(grows) == 3
         assert sorted(set(asked)) == [1, 2, 3]
 
-    def test_what_no_worker_has_is_an_error_and_nothing_hangs(self) -> None:
+    def test_resources_that_no_worker_has_are_an_error_and_nothing_hangs(self) -> None:
         log = self.log
         greedy = t.double.with_options(resources={"unobtainium": 3})
 
@@ -291,7 +291,7 @@ class FailureTests(RunnerBench):
         assert "unobtainium" in str(failure)
         assert other == 4
 
-    def test_calls_that_need_everything_run_one_after_the_other(self) -> None:
+    def test_calls_that_need_everything_run_one_at_a_time(self) -> None:
         log = self.log
         exclusive = t.alone.with_options(resources={"cpu": float(os.cpu_count() or 1)})
 
@@ -328,7 +328,7 @@ class FailureTests(RunnerBench):
         assert self.value(killed) == (2, 12)
         assert self.executions() == {"double": 4, "die_at_first": 2, "total": 1}
 
-    def test_a_task_that_kills_every_worker_fails_and_nothing_else_does(self) -> None:
+    def test_a_task_that_kills_every_worker_is_the_only_one_to_fail(self) -> None:
         self.needs_killing()
         log = self.log
 

@@ -20,7 +20,7 @@ class GraphTests(RunnerBench):
 
     # -- shapes of graphs
 
-    def test_a_fan_out_gives_every_value_in_order(self) -> None:
+    def test_a_fan_out_returns_every_value_in_order(self) -> None:
         log = self.log
 
         def fan_out() -> Any:
@@ -31,7 +31,7 @@ class GraphTests(RunnerBench):
         assert run.counts["executed"] == 20
         assert self.executions() == {"double": 20}
 
-    def test_a_chain_hands_each_value_on(self) -> None:
+    def test_a_chain_passes_each_value_on(self) -> None:
         log = self.log
 
         def chain() -> Any:
@@ -79,7 +79,7 @@ class GraphTests(RunnerBench):
 
         assert self.value(lazy) == 12.0
 
-    def test_a_flow_returns_its_futures_as_values_wherever_they_are(self) -> None:
+    def test_a_flow_returns_values_for_futures_wherever_they_are(self) -> None:
         log = self.log
 
         def returns() -> Any:
@@ -93,7 +93,7 @@ class GraphTests(RunnerBench):
 
         assert self.value(returns) == {"a": 2, "list": [2, (2, 5)], "part": 5, "map": [2]}
 
-    def test_calls_wait_for_what_they_are_told_to_wait_for(self) -> None:
+    def test_calls_wait_for_the_calls_in_wait_for(self) -> None:
         log = self.log
 
         def ordered() -> Any:
@@ -104,7 +104,7 @@ class GraphTests(RunnerBench):
         first, third, second = self.value(ordered)
         assert first < second < third
 
-    def test_a_call_that_is_not_returned_runs_for_its_effect(self) -> None:
+    def test_a_call_whose_value_is_unused_runs_for_its_effect(self) -> None:
         log = self.log
 
         def effect() -> None:
@@ -113,7 +113,7 @@ class GraphTests(RunnerBench):
         assert self.value(effect) is None
         assert self.executions() == {"double": 1}
 
-    def test_map_pairs_lists_and_repeats_what_is_unmapped(self) -> None:
+    def test_map_zips_lists_and_repeats_unmapped_values(self) -> None:
         log = self.log
 
         def mapped() -> Any:
@@ -131,7 +131,7 @@ class GraphTests(RunnerBench):
 
     # -- sync points
 
-    def test_a_branch_takes_the_way_its_value_says(self) -> None:
+    def test_a_branch_depends_on_the_value_of_its_condition(self) -> None:
         log = self.log
 
         def branch() -> Any:
@@ -140,7 +140,7 @@ class GraphTests(RunnerBench):
         assert self.value(branch) == 2
         assert self.executions() == {"double": 1, "add": 1}
 
-    def test_loops_lengths_comparisons_and_texts_see_values(self) -> None:
+    def test_loops_lengths_comparisons_and_texts_use_values(self) -> None:
         log = self.log
 
         def looks() -> Any:
@@ -151,7 +151,7 @@ class GraphTests(RunnerBench):
 
         assert self.value(looks) == ([2, 3], 4, "4/006", "8", 11)
 
-    def test_what_was_called_before_a_sync_point_runs_in_parallel(self) -> None:
+    def test_calls_made_before_a_sync_point_run_in_parallel(self) -> None:
         log = self.log
 
         def together() -> Any:
@@ -160,7 +160,7 @@ class GraphTests(RunnerBench):
 
         assert self.value(together) is True
 
-    def test_a_value_wanted_by_a_call_after_a_sync_point_is_kept(self) -> None:
+    def test_a_value_used_by_a_call_after_a_sync_point_is_kept(self) -> None:
         log = self.log
 
         def kept() -> Any:
@@ -190,7 +190,7 @@ class GraphTests(RunnerBench):
         assert run.result() == 6
         assert len(run.graph) == 4
 
-    def test_a_subflow_bound_to_a_runner_is_a_run_of_its_own(self) -> None:
+    def test_a_subflow_with_its_own_runner_is_a_separate_run(self) -> None:
         log = self.log
         runner = self.make_runner(2)
 
@@ -215,7 +215,7 @@ class GraphTests(RunnerBench):
 
         assert self.value(awaits) == 10
 
-    def test_a_generator_s_items_are_its_value(self) -> None:
+    def test_the_value_of_a_generator_is_the_list_of_its_items(self) -> None:
         log = self.log
 
         def streams() -> Any:
@@ -224,7 +224,7 @@ class GraphTests(RunnerBench):
 
         assert self.value(streams) == (3, 3)
 
-    def test_prints_go_to_the_log_if_asked_for(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_prints_go_to_the_log_on_request(self, caplog: pytest.LogCaptureFixture) -> None:
         log = self.log
 
         def prints() -> Any:
@@ -248,7 +248,7 @@ class GraphTests(RunnerBench):
             "task": ("about_the_run", 2, ("blue",), {"n": 5}, run.id),
         }
 
-    def test_a_task_called_in_a_task_runs_there_at_once(self) -> None:
+    def test_a_task_called_in_a_task_runs_there_immediately(self) -> None:
         log = self.log
 
         def calls() -> Any:
@@ -257,7 +257,7 @@ class GraphTests(RunnerBench):
         assert self.value(calls) == 7
         assert self.executions() == {"double": 1}
 
-    def test_large_values_travel_whole(self) -> None:
+    def test_large_values_arrive_whole(self) -> None:
         log = self.log
 
         def large() -> Any:
@@ -266,7 +266,7 @@ class GraphTests(RunnerBench):
 
         assert self.value(large) == ((3_000_000, True), 3_000_000)
 
-    def test_an_exception_of_a_base_class_fails_the_task_and_no_worker(self) -> None:
+    def test_a_base_exception_fails_the_task_and_no_worker(self) -> None:
         log = self.log
 
         def exits() -> Any:
@@ -287,7 +287,7 @@ class GraphTests(RunnerBench):
     def test_a_run_without_calls_returns_its_value(self) -> None:
         assert self.value(lambda: 5) == 5
 
-    def test_arguments_that_do_not_fit_raise_where_the_call_is(self) -> None:
+    def test_arguments_that_do_not_match_raise_at_the_call(self) -> None:
         log = self.log
 
         def misfit() -> Any:

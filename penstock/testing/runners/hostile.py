@@ -29,7 +29,7 @@ class HostileTests(RunnerBench):
         ended = [call.result(raise_on_failure=False) for call in calls]
         return [type(each).__name__ if isinstance(each, BaseException) else each for each in ended]
 
-    def test_an_exception_that_refuses_everything_fails_its_task_and_no_other(self) -> None:
+    def test_an_exception_that_refuses_everything_fails_only_its_task(self) -> None:
         @dataclasses.dataclass(frozen=True)
         class Frozen(Exception):
             row: int
@@ -100,7 +100,7 @@ class HostileTests(RunnerBench):
         assert run.counts["retried"] == 0
         self.log_tells(run.id, failures=8)
 
-    def test_the_flow_s_own_handling_gets_the_exception_it_asks_for(self) -> None:
+    def test_a_flow_can_catch_the_exception_of_its_task(self) -> None:
         @dataclasses.dataclass(frozen=True)
         class Frozen(Exception):
             row: int
@@ -121,7 +121,7 @@ class HostileTests(RunnerBench):
             self.value(lambda: raises())
 
     @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, BaseException])
-    def test_what_ends_a_program_is_a_failure_of_its_task(self, kind: type[BaseException]) -> None:
+    def test_exiting_the_program_is_a_failure_of_the_task(self, kind: type[BaseException]) -> None:
         @task
         def leaves(n: int) -> int:
             if n == 1:
@@ -137,7 +137,7 @@ class HostileTests(RunnerBench):
             run.result()
         assert self.value(lambda: self.outcomes([leaves(n) for n in range(3)])) == [0, "TaskFailed", 2]
 
-    def test_a_message_that_no_file_can_hold_breaks_no_log(self) -> None:
+    def test_a_message_that_cannot_be_encoded_breaks_no_log(self) -> None:
         @task
         def misnamed(n: int) -> int:
             if n == 1:
@@ -148,7 +148,7 @@ class HostileTests(RunnerBench):
         assert run.result() == [0, "ValueError", 2]
         self.log_tells(run.id, failures=1)
 
-    def test_a_forked_child_that_comes_back_from_its_task_is_ended(self) -> None:
+    def test_a_forked_child_that_returns_from_its_task_is_ended(self) -> None:
         @task
         def forks(how: str) -> int:
             child = os.fork()
@@ -162,7 +162,7 @@ class HostileTests(RunnerBench):
 
         assert self.value(lambda: [forks(how) for how in ("returns", "raises", "exits")]) == [0, 1, 7]
 
-    def test_a_call_that_always_kills_its_worker_fails_alone(self) -> None:
+    def test_a_call_that_always_kills_its_worker_is_the_only_one_to_fail(self) -> None:
         if not self.kills_workers:
             pytest.skip("its workers are not processes of their own")
 
@@ -183,7 +183,7 @@ class HostileTests(RunnerBench):
         assert run.result() == [*range(7), "WorkerLost", *range(8, 20)]
         assert any(isinstance(event, events.BundleSubmitted) for event in self.seen)
 
-    def test_a_traceback_shows_the_user_s_lines_and_none_of_penstock_s(self) -> None:
+    def test_a_traceback_shows_the_users_lines_and_none_of_penstock(self) -> None:
         @task
         def divides(by: int) -> float:
             return 1 / by  # the line that fails

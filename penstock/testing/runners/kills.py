@@ -258,7 +258,7 @@ class KillTests(RunnerBench):
 
     @pytest.mark.slow
     @pytest.mark.timeout(30 + 20 * FLOWS if FLOWS else 300)
-    def test_random_flows_are_right_whatever_is_killed_and_run_nothing_that_is_published(self, tmp_path: Path) -> None:
+    def test_random_flows_are_correct_whatever_is_killed_and_never_rerun_published_calls(self, tmp_path: Path) -> None:
         seed = random.SystemRandom().randrange(2**32)
         kills = retried = 0
         for number in range(FLOWS or self.flows):

@@ -89,7 +89,7 @@ def wide(log: str, x: int) -> int:
 class NestedWorkTests(RunnerBench):
     """Nested work is looked up, locked and published as usual, and never waits for the call around it."""
 
-    def test_tasks_and_flows_run_inside_of_a_task(self) -> None:
+    def test_tasks_and_flows_can_run_inside_a_task(self) -> None:
         log = self.log
         assert self.value(lambda: [calls_tasks_and_flows(log, 1), fibonacci(log, 5)]) == [[11, 11, 12, 3], 5]
         before = self.executions()
@@ -97,7 +97,7 @@ class NestedWorkTests(RunnerBench):
         assert self.value(lambda: [calls_tasks_and_flows(log, 1), fibonacci(log, 5)]) == [[11, 11, 12, 3], 5]
         assert self.executions() == before
 
-    def test_nested_results_are_those_of_the_flow(self) -> None:
+    def test_nested_results_equal_those_of_a_flow(self) -> None:
         log = self.log
         assert self.value(lambda: [scaled(log, 1), fibonacci(log, 4)]) == [11, 3]
         before = self.executions()
@@ -105,33 +105,33 @@ class NestedWorkTests(RunnerBench):
         assert self.executions() == {**before, "scaled": before["scaled"] + 1}
 
     @pytest.mark.parametrize("workers", [1, 2])
-    def test_a_nested_call_runs_under_the_lock_that_its_run_holds(self, workers: int) -> None:
+    def test_a_nested_call_runs_under_the_lock_of_its_run(self, workers: int) -> None:
         log = self.log
         numbers = [7, 6, 5, 4, 3]
         assert self.value(lambda: [fibonacci_once(log, n) for n in numbers], workers=workers) == [13, 8, 5, 3, 2]
         if workers == 1 and self.lends_workers:  # else there may be others
             assert self.executions() == {f"once {n}": 1 for n in range(8)}
 
-    def test_a_call_that_asks_for_its_own_key_fails_and_says_so(self) -> None:
+    def test_a_call_for_its_own_key_fails_with_a_clear_error(self) -> None:
         log = self.log
         with pytest.raises(TracingError, match="would wait for itself"):
             self.value(lambda: asks_for_itself(log, 1))
         assert self.executions() == {"asks_for_itself": 1}
 
-    def test_nested_calls_are_of_the_run_around_them(self) -> None:
+    def test_nested_calls_belong_to_the_outer_run(self) -> None:
         log = self.log
         # One after the other: at the same time two of them may compute one key twice.
         run = self.run(lambda: [asks_for_the_run.submit(log, x).result() for x in range(4)], workers=1)
         assert run.result() == [(run.id, run.id)] * 4
         assert self.executions() == {"of_the_run": 2}
 
-    def test_a_tagged_call_runs_under_the_slot_of_the_call_around_it(self) -> None:
+    def test_a_tagged_nested_call_runs_under_the_permit_of_the_outer_call(self) -> None:
         log = self.log
         set_limit(open_store(self.settings.store), "narrow", 1)
         assert self.value(lambda: [narrow_twice(log, x) for x in range(3)]) == [2, 3, 4]
         assert self.executions() == {"narrow": 6}
 
-    def test_a_call_that_waits_inside_of_another_lends_its_worker(self) -> None:
+    def test_a_nested_call_that_waits_lends_its_worker_out(self) -> None:
         if not self.lends_workers:
             pytest.skip("it waits for a minute and fails then")
         log = self.log

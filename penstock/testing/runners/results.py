@@ -37,7 +37,7 @@ class ResultTests(RunnerBench):
         assert second.counts["pruned"] == 2
         assert self.executions() == {"double": 2, "add": 1}
 
-    def test_plain_and_cached_tasks_mix(self) -> None:
+    def test_plain_and_cached_tasks_can_be_mixed(self) -> None:
         log = self.log
         cached = t.add.with_options(cache_policy=INPUTS)
 
@@ -57,7 +57,7 @@ class ResultTests(RunnerBench):
         assert self.value(twice) == [14, 14]
         assert self.executions() == {"double": 1}
 
-    def test_equal_inputs_by_different_ways_run_once_and_hit(self) -> None:
+    def test_equal_inputs_from_different_calls_run_once_and_hit(self) -> None:
         log = self.log
         double, add, total = (task.with_options(cache_policy=INPUTS) for task in (t.double, t.add, t.total))
 
@@ -69,7 +69,7 @@ class ResultTests(RunnerBench):
         assert self.executions() == {"double": 1, "add": 1, "total": 1}
         assert sorted(self.finished()["total"]) == ["executed", "hit"]
 
-    def test_an_upstream_that_runs_again_with_the_same_value_leaves_hits_below(self) -> None:
+    def test_an_upstream_that_reruns_with_the_same_value_leaves_hits_below(self) -> None:
         log = self.log
         total = t.total.with_options(cache_policy=INPUTS)
 
@@ -89,7 +89,7 @@ class ResultTests(RunnerBench):
         assert self.value(worker_keys) == [4] * 4
         assert self.executions() == {"double": 4, "total": 1}
 
-    def test_two_runs_at_once_compute_a_serializable_key_once(self) -> None:
+    def test_two_concurrent_runs_compute_a_serializable_key_once(self) -> None:
         log = self.log
         slow = t.nap.with_options(cache_policy=SERIALIZABLE)
 
@@ -106,7 +106,7 @@ class ResultTests(RunnerBench):
         assert len(set(values)) == 1
         assert self.executions() == {"nap": 1}
 
-    def test_calls_that_wait_for_another_run_s_locks_hold_up_no_others(self) -> None:
+    def test_calls_that_wait_for_another_runs_locks_do_not_block_others(self) -> None:
         log = self.log
         held = t.until.with_options(cache_policy=SERIALIZABLE)
 
@@ -135,7 +135,7 @@ class ResultTests(RunnerBench):
             f"until {n}": 1 for n in (0, 1, 2, 4)
         }
 
-    def test_a_large_hit_goes_to_the_worker_that_wants_it_and_not_through_the_driver(self) -> None:
+    def test_a_large_hit_goes_to_its_worker_and_not_through_the_driver(self) -> None:
         log = self.log
         text = t.text.with_options(cache_policy=INPUTS)
 
@@ -149,7 +149,7 @@ class ResultTests(RunnerBench):
         assert self.value(use) == (300_000, True)
         assert self.executions() == {"text": 1, "length": 1}
 
-    def test_a_hit_that_several_calls_need_is_read_once_by_each_worker_and_not_by_the_driver(self) -> None:
+    def test_a_shared_hit_is_read_once_by_each_worker_and_not_by_the_driver(self) -> None:
         log = self.log
         made = t.marks_reading.with_options(cache_policy=INPUTS)
 
@@ -166,7 +166,7 @@ class ResultTests(RunnerBench):
         reads = {name: n - before.get(name, 0) for name, n in self.executions().items() if name.startswith("read ")}
         assert {name: n for name, n in reads.items() if n} == {f"read {pid}": 1 for pid in {pid for pid, _ in found}}
 
-    def test_what_one_consumer_does_to_a_cached_value_no_other_sees(self) -> None:
+    def test_no_consumer_sees_changes_to_a_cached_value_made_by_another(self) -> None:
         log = self.log
         numbers = t.numbers.with_options(cache_policy=INPUTS)
 
@@ -177,7 +177,7 @@ class ResultTests(RunnerBench):
 
         assert self.value(mutates) == ([0, 1, 2, 99], [0, 1, 2, 98], [0, 1, 2])
 
-    def test_calls_with_one_large_argument_get_it_as_it_was_when_they_were_called(self) -> None:
+    def test_calls_with_one_large_argument_get_it_as_it_was_when_called(self) -> None:
         log = self.log
         count, changed = (task.with_options(cache_policy=INPUTS) for task in (t.count_and_clear, t.count_and_clear))
 
@@ -194,7 +194,7 @@ class ResultTests(RunnerBench):
         assert second.counts["hit"] == 6
         assert second.result() == (found, cached, plain)
 
-    def test_a_result_whose_bytes_are_gone_is_made_again_in_the_same_run(self) -> None:
+    def test_a_result_whose_bytes_are_gone_is_recomputed_in_the_same_run(self) -> None:
         log = self.log
         text = t.text.with_options(cache_policy=INPUTS)
 
@@ -212,7 +212,7 @@ class ResultTests(RunnerBench):
         assert self.value(make) == 50_000
         assert self.executions()["text"] == 3
 
-    def test_a_stored_table_is_scanned_not_loaded_and_made_again_if_it_is_lost(self) -> None:
+    def test_a_stored_table_is_scanned_not_loaded_and_recomputed_if_lost(self) -> None:
         log = self.log
         table = t.table.with_options(cache_policy=INPUTS)
         rows_of = t.rows_of.with_options(cache_policy=INPUTS, refresh_cache=True)
@@ -227,7 +227,7 @@ class ResultTests(RunnerBench):
 
     # -- ending early and resuming
 
-    def test_a_flow_that_raises_stops_what_runs_where_the_settings_say_so(self) -> None:
+    def test_a_flow_that_raises_cancels_running_calls_if_the_settings_say_so(self) -> None:
         log = self.log
         self.settings = self.settings.with_values(on_failure="cancel")
 
@@ -242,7 +242,7 @@ class ResultTests(RunnerBench):
         assert isinstance(run.error, LookupError)
         assert time.monotonic() - started < PATIENCE / 2
 
-    def test_what_a_failed_run_finished_is_a_hit_of_the_next(self) -> None:
+    def test_calls_that_a_failed_run_finished_are_hits_of_the_next(self) -> None:
         log = self.log
         keep = t.double.with_options(cache_policy=INPUTS)
 
@@ -257,7 +257,7 @@ class ResultTests(RunnerBench):
         assert self.value(flow_body, False) == 3
         assert self.executions() == {"double": 1, "add": 1}
 
-    def test_a_resumed_run_finds_what_it_had_finished(self) -> None:
+    def test_a_resumed_run_finds_the_calls_it_had_finished(self) -> None:
         log = self.log
         keep = t.double.with_options(cache_policy=DEFAULT)  # keys of this run only
 

@@ -26,13 +26,13 @@ class SingleCallTests(RunnerBench):
         return self.settings
 
     @pytest.mark.usefixtures("single")
-    def test_a_chain_of_single_calls_hands_each_value_on(self) -> None:
+    def test_a_chain_of_single_calls_passes_each_value_on(self) -> None:
         log = self.log
         assert self.value(lambda: _chain(log, 30)) == 30
         assert self.executions() == {"add": 30}
 
     @pytest.mark.usefixtures("single")
-    def test_large_values_go_from_one_single_call_to_the_next(self) -> None:
+    def test_large_values_pass_from_one_single_call_to_the_next(self) -> None:
         log, size = self.log, 300_000
 
         def along() -> Any:
@@ -42,7 +42,7 @@ class SingleCallTests(RunnerBench):
         assert self.value(along) == ((size, True), (size + 2, False))
 
     @pytest.mark.usefixtures("single")
-    def test_a_single_call_that_fails_stops_what_is_below(self) -> None:
+    def test_a_failing_single_call_stops_its_dependents(self) -> None:
         log = self.log
 
         def broken() -> Any:
@@ -55,7 +55,7 @@ class SingleCallTests(RunnerBench):
         assert self.executions() == {"fail": 1, "double": 1}
 
     @pytest.mark.usefixtures("single")
-    def test_a_single_call_that_is_retried_runs_no_other_again(self) -> None:
+    def test_retrying_a_single_call_reruns_no_other(self) -> None:
         log = self.log
         flaky = t.flaky.with_options(retries=2)
 
@@ -68,7 +68,7 @@ class SingleCallTests(RunnerBench):
 
     @pytest.mark.usefixtures("single")
     @pytest.mark.parametrize("seed", range(3))
-    def test_any_graph_of_single_calls_gives_its_values(self, seed: int) -> None:
+    def test_any_graph_of_single_calls_has_the_right_values(self, seed: int) -> None:
         log, rng = self.log, random.Random(seed)
         inputs = [sorted(rng.sample(range(n), min(n, rng.randint(0, 3)))) for n in range(40)]
 
@@ -85,7 +85,7 @@ class SingleCallTests(RunnerBench):
         assert sum(self.executions().values()) == 40
 
     @pytest.mark.usefixtures("single")
-    def test_a_worker_that_dies_in_a_chain_of_single_calls_costs_no_value(self) -> None:
+    def test_a_worker_that_dies_in_a_chain_of_single_calls_loses_no_value(self) -> None:
         if not self.kills_workers:
             pytest.skip("its workers are not processes of their own")
         log = self.log

@@ -97,7 +97,7 @@ class ValueTests(RunnerBench):
     """Results that consumers modify in place."""
 
     @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
-    def test_what_one_consumer_does_to_a_result_no_other_sees(self, cached: bool) -> None:
+    def test_no_consumer_sees_changes_to_a_result_made_by_another(self, cached: bool) -> None:
         @task(cache_policy=INPUTS if cached else None)
         def makes(kind: str) -> Any:
             return make(kind)
@@ -125,7 +125,7 @@ class ValueTests(RunnerBench):
         assert self.value(flow, workers=2) == expected
 
     @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
-    def test_each_future_has_a_value_of_its_own(self, cached: bool) -> None:
+    def test_each_future_has_its_own_value(self, cached: bool) -> None:
         makes = task(cache_policy=INPUTS if cached else None)(_make)
         again = makes.with_options(refresh_cache=cached)
         name = task(str)
@@ -154,7 +154,7 @@ class ValueTests(RunnerBench):
             assert self.value(asks, refresh) == expected
 
     @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
-    def test_a_flow_returns_a_value_of_its_own_for_each_future(self, cached: bool) -> None:
+    def test_a_flow_returns_a_separate_value_for_each_future(self, cached: bool) -> None:
         makes = task(cache_policy=INPUTS if cached else None)(_make)
 
         def flow() -> Any:
@@ -173,7 +173,7 @@ class ValueTests(RunnerBench):
                     assert list(map(repr, others[kind][number + 1 :])) == [repr(make(kind))] * (2 - number)
 
     @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
-    def test_flows_inside_of_others_get_values_of_their_own(self, cached: bool) -> None:
+    def test_subflows_get_their_own_values(self, cached: bool) -> None:
         makes = task(cache_policy=INPUTS if cached else None)(_make)
 
         def inner(kind: str, given: Any) -> Any:
@@ -206,7 +206,7 @@ class ValueTests(RunnerBench):
         assert self.value(outer) == expected
 
     @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
-    def test_what_a_task_does_to_an_item_of_a_result_the_result_does_not_show(self, cached: bool) -> None:
+    def test_changing_an_item_of_a_result_in_a_task_does_not_change_the_result(self, cached: bool) -> None:
         @task(cache_policy=INPUTS if cached else None)
         def makes_both(kinds: tuple[str, ...]) -> Any:
             return {kind: make(kind) for kind in kinds}
@@ -229,7 +229,7 @@ class ValueTests(RunnerBench):
             assert self.value(flow) == {kind: repr(make(kind)) for kind in KINDS}
 
     @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
-    def test_what_a_task_keeps_of_its_result_is_its_own(self, cached: bool) -> None:
+    def test_a_task_can_keep_its_result_without_sharing_it(self, cached: bool) -> None:
         _KEPT.clear()
         policy = INPUTS if cached else None
 
@@ -251,7 +251,7 @@ class ValueTests(RunnerBench):
         assert self.value(flow, workers=1) == [repr(make(kind)) for _ in range(2) for kind in KINDS]
 
     @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
-    def test_another_attempt_gets_its_arguments_as_they_were(self, cached: bool) -> None:
+    def test_a_retry_gets_the_original_arguments(self, cached: bool) -> None:
         @task
         def makes(kind: str) -> Any:
             return make(kind)
@@ -273,7 +273,7 @@ class ValueTests(RunnerBench):
         assert [tuple(each) for each in self.value(flow)] == [(repr(make(kind)),) * 2 for kind in kinds]
 
     @pytest.mark.parametrize("kind", PLACES)
-    def test_what_is_more_than_its_data_is_refused_by_its_place_and_never_published(self, kind: str) -> None:
+    def test_live_objects_are_refused_by_their_place_and_never_published(self, kind: str) -> None:
         @task(cache_policy=INPUTS)
         def stores() -> Any:
             return make_live(kind)
@@ -300,7 +300,7 @@ class ValueTests(RunnerBench):
         while _OPEN:
             _OPEN.pop().close()
 
-    def test_a_value_that_contains_itself_goes_there_and_back(self) -> None:
+    def test_a_value_that_contains_itself_can_be_passed_and_returned(self) -> None:
         @task
         def turns(value: Any) -> Any:
             assert value[1]["me"] is value
@@ -314,7 +314,7 @@ class ValueTests(RunnerBench):
         returned = self.value(lambda: turns(loop()))["own"]
         assert returned[1]["me"] is returned
 
-    def test_a_value_that_is_nested_deeply_arrives_or_is_a_clear_error(self) -> None:
+    def test_a_deeply_nested_value_arrives_or_is_a_clear_error(self) -> None:
         @task
         def depth(value: Any) -> int:
             levels = 0
@@ -336,7 +336,7 @@ class ValueTests(RunnerBench):
                 clear = isinstance(run.error, PenstockError) and "recursion" not in type(run.error).__name__.lower()
                 assert clear or run.result() == levels
 
-    def test_a_future_that_the_flow_hides_in_what_it_returns_is_named_by_its_place(self) -> None:
+    def test_a_future_hidden_in_a_returned_object_is_named_by_its_place(self) -> None:
         @task
         def one() -> int:
             return 1
@@ -345,7 +345,7 @@ class ValueTests(RunnerBench):
         assert isinstance(run.error, TracingError)
         assert "result['kept'].items[0]" in str(run.error)
 
-    def test_a_task_s_own_recursion_error_is_its_own(self) -> None:
+    def test_a_recursion_error_of_the_task_is_raised_as_such(self) -> None:
         @task
         def recurses() -> None:
             raise RecursionError("mine")

@@ -96,7 +96,7 @@ class StoreTests(Suite):
 
     # -- records
 
-    def test_what_is_not_there_is_none(self, store: Store) -> None:
+    def test_a_missing_record_is_none(self, store: Store) -> None:
         assert store.get("a/b") is None
         assert store.get_many(["a/b", "c"]) == [None, None]
 
@@ -119,46 +119,46 @@ class StoreTests(Suite):
         self.raw_put(store, "a/b", b"old")
         assert store.put_if_absent("a/b", b"old") is False
 
-    def test_put_if_absent_of_nothing_does_not_empty_a_taken_slot(self, store: Store) -> None:
+    def test_put_if_absent_of_empty_bytes_does_not_empty_a_taken_slot(self, store: Store) -> None:
         store.put("a/b", b"old")
         assert store.put_if_absent("a/b", b"") is False
         assert self.raw_get(store, "a/b") == b"old"
 
-    def test_an_empty_record_is_a_record(self, store: Store) -> None:
+    def test_an_empty_record_counts_as_a_record(self, store: Store) -> None:
         assert store.put_if_absent("a/b", b"")
         assert store.get("a/b") == b""
         assert store.put_if_absent("a/b", b"1") is False
 
     @pytest.mark.parametrize("durable", [True, False])
-    def test_put_replaces(self, store: Store, durable: bool) -> None:
+    def test_put_replaces_a_record(self, store: Store, durable: bool) -> None:
         store.put("a/b", b"a long one", durable=durable)
         store.put("a/b", b"short", durable=durable)
         assert self.raw_get(store, "a/b") == b"short"
 
-    def test_delete_removes_and_frees_the_name(self, store: Store) -> None:
+    def test_delete_removes_the_record_and_frees_its_name(self, store: Store) -> None:
         store.put("a/b", b"1")
         store.delete("a/b")
         assert self.raw_get(store, "a/b") is None
         assert store.put_if_absent("a/b", b"2")
 
-    def test_deleting_nothing_is_no_error(self, store: Store) -> None:
+    def test_deleting_a_missing_record_is_not_an_error(self, store: Store) -> None:
         store.delete("a/b")
         store.put("a/c", b"")
         store.delete("a/b")
 
-    def test_get_many_answers_in_the_order_asked(self, store: Store) -> None:
+    def test_get_many_answers_in_the_requested_order(self, store: Store) -> None:
         for i in range(20):
             store.put(f"k{i % 3}/{i}", str(i).encode())
         names = [f"k{i % 3}/{i}" for i in (7, 3, 19, 7)]
         assert store.get_many([*names, "k0/none"]) == [b"7", b"3", b"19", b"7", None]
         assert store.get_many([]) == []
 
-    def test_any_bytes_come_back(self, store: Store) -> None:
+    def test_any_bytes_are_restored(self, store: Store) -> None:
         data = bytes(range(256)) + b"\r\n\0"
         store.put("a", data)
         assert store.get("a") == data
 
-    def test_a_record_may_be_as_large_as_the_limit(self, store: Store) -> None:
+    def test_a_record_can_be_as_large_as_the_limit(self, store: Store) -> None:
         data = b"x" * MAX_RECORD_BYTES
         assert store.put_if_absent("a", data)
         assert store.get("a") == data
@@ -170,7 +170,7 @@ class StoreTests(Suite):
                 write("a", data)
         assert self.raw_get(store, "a") is None
 
-    def test_of_a_file_that_is_no_record_little_is_read(self, store: Store) -> None:
+    def test_only_a_little_is_read_of_a_file_that_is_not_a_record(self, store: Store) -> None:
         store.put("b", b"")
         self.raw_put(store, "a", b"x" * (3 * MAX_RECORD_BYTES))
         assert store.get("a") == b"x" * (MAX_RECORD_BYTES + 1)
@@ -197,7 +197,7 @@ class StoreTests(Suite):
         assert list(store.list("")) == []
 
     @pytest.mark.parametrize("name", ODD_NAMES)
-    def test_an_odd_name_is_a_name_like_others(self, store: Store, name: str) -> None:
+    def test_an_odd_name_works_like_any_other(self, store: Store, name: str) -> None:
         assert store.put_if_absent(name, b"1")
         assert not store.put_if_absent(name, b"2")
         assert store.get(name) == self.raw_get(store, name) == b"1"
@@ -205,13 +205,13 @@ class StoreTests(Suite):
 
     # -- listings
 
-    def test_list_has_names_and_sizes_in_order(self, store: Store) -> None:
+    def test_list_returns_names_and_sizes_in_order(self, store: Store) -> None:
         names = ["b", "a/b", "a-b/c", "a/a/a", "a.b", "ab/c", "a/b2"]
         for name in names:
             store.put(name, name.encode())
         assert [(file.name, file.size) for file in store.list("")] == [(name, len(name)) for name in sorted(names)]
 
-    def test_list_of_a_folder_has_only_what_is_below_it(self, store: Store) -> None:
+    def test_list_of_a_folder_contains_only_what_is_below_it(self, store: Store) -> None:
         for name in ("a/b", "a/c/d", "ab/c", "b"):
             store.put(name, b"")
         assert [file.name for file in store.list("a/")] == ["a/b", "a/c/d"]
@@ -222,14 +222,14 @@ class StoreTests(Suite):
         self.raw_put(store, "a/c", b"123")
         assert [(file.name, file.size) for file in store.list("a/")] == [("a/b", 0), ("a/c", 3)]
 
-    def test_deleting_while_listing_is_no_error(self, store: Store) -> None:
+    def test_deleting_while_listing_is_not_an_error(self, store: Store) -> None:
         for i in range(10):
             store.put(f"{i % 2}/{i}", b"")
         for file in store.list(""):
             store.delete(file.name)
         assert list(store.list("")) == []
 
-    def test_a_listing_tells_when_a_file_was_written(self, store: Store) -> None:
+    def test_a_listing_contains_the_time_of_each_write(self, store: Store) -> None:
         store.put("a", b"")
         store.put("b", b"")
         first, second = store.list("")
@@ -237,7 +237,7 @@ class StoreTests(Suite):
 
     # -- races
 
-    def test_of_many_at_once_one_put_if_absent_wins_and_its_bytes_are_there(self, store: Store) -> None:
+    def test_one_of_many_concurrent_put_if_absent_calls_wins_and_its_bytes_are_stored(self, store: Store) -> None:
         threads = 8
         for i in range(self.rounds):
             barrier = threading.Barrier(threads)
@@ -251,7 +251,7 @@ class StoreTests(Suite):
             assert won.count(True) == 1
             assert self.raw_get(store, f"race/{i}") == f"{won.index(True)}".encode() * 500
 
-    def test_a_reader_sees_the_old_bytes_or_the_new_never_a_part(self, store: Store) -> None:
+    def test_a_reader_sees_the_old_or_the_new_bytes_and_never_a_mixture(self, store: Store) -> None:
         versions = [bytes([65 + i]) * (100 + 5000 * i) for i in range(5)]
         store.put("a", versions[0])
         done, seen = threading.Event(), set()
@@ -271,7 +271,7 @@ class StoreTests(Suite):
 
     # -- payloads
 
-    def test_a_payload_comes_back(self, store: Store) -> None:
+    def test_a_payload_is_restored(self, store: Store) -> None:
         with store.create("p/a.bin") as file:
             for i in range(300):
                 file.write(bytes([i % 256]) * 10_000)
@@ -282,7 +282,7 @@ class StoreTests(Suite):
             file.seek(10_000)
             assert file.read(3) == b"\1\1\1"
 
-    def test_a_payload_is_not_there_before_it_is_whole(self, store: Store) -> None:
+    def test_a_payload_is_not_visible_before_it_is_complete(self, store: Store) -> None:
         with store.create("p/a") as file:
             file.write(b"x" * 5_000_000)
             with pytest.raises(FileNotFoundError):
@@ -302,17 +302,17 @@ class StoreTests(Suite):
         assert caught.value is mistake
         assert list(store.list("")) == []
 
-    def test_a_payload_is_written_once(self, store: Store) -> None:
+    def test_a_payload_can_be_written_only_once(self, store: Store) -> None:
         self.raw_put(store, "p/a", b"old")
         with pytest.raises(StoreError), store.create("p/a") as file:
             file.write(b"new")
         assert self.raw_get(store, "p/a") == b"old"
 
-    def test_opening_what_is_not_there_is_a_file_not_found_error(self, store: Store) -> None:
+    def test_opening_a_missing_payload_is_a_file_not_found_error(self, store: Store) -> None:
         with pytest.raises(FileNotFoundError):
             store.open("p/a")
 
-    def test_a_local_path_leads_to_the_bytes(self, store: Store) -> None:
+    def test_a_local_path_points_to_the_bytes(self, store: Store) -> None:
         with store.create("p/a") as file:
             file.write(b"here")
         path = store.local_path("p/a")
@@ -337,7 +337,7 @@ class StoreTests(Suite):
             of_one = [line for line in seen if line.startswith(f"{mine} ")]
             assert of_one == [f"{mine} {i} {'x' * 200}" for i in range(lines)]
 
-    def test_sweeping_touches_no_name(self, store: Store) -> None:
+    def test_sweeping_removes_no_stored_name(self, store: Store) -> None:
         if not isinstance(store, SweepStore):
             pytest.skip("leaves nothing behind")
         store.put("a", b"1")
@@ -346,16 +346,16 @@ class StoreTests(Suite):
         assert store.sweep(older_than=0.0) == 0
         assert [file.name for file in store.list("")] == ["a", "p"]
 
-    def test_its_reach_says_who_gets_the_same_store_by_its_address(self, store: Store) -> None:
+    def test_the_reach_is_a_valid_one(self, store: Store) -> None:
         assert store.reach in get_args(Reach)
 
-    def test_its_url_opens_the_same_store(self, store: Store) -> None:
+    def test_the_url_opens_the_same_store(self, store: Store) -> None:
         store.put("a", b"1")
         if store.url.rstrip("/").endswith(":"):
             pytest.skip("has no name to be opened by")
         assert open_store(store.url).get("a") == b"1"
 
-    def test_a_pickled_copy_is_the_same_store_or_says_that_it_cannot_be(self, store: Store) -> None:
+    def test_a_pickled_copy_is_the_same_store_or_pickling_says_why_not(self, store: Store) -> None:
         store.put("a", b"1")
         if self.travels:
             assert pickle.loads(pickle.dumps(store)).get("a") == b"1"
