@@ -21,10 +21,10 @@ from penstock.settings import current_settings
 
 
 def call_now(definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Run a task outside of a flow, with the same look-up, locks, retries and record as in a flow.
+    """Run a task outside of a flow, with the same lookup, locks, retries and record as in a flow.
 
     Returns the value, or a coroutine of it if the function is async. A generator yields its items as they are produced
-    if its task has no key, retries, time-out, log_prints or tags.
+    if its task has no key, retries, timeout, log_prints or tags.
     """
     if definition.is_async:
         return named(_in_thread(definition, args, kwargs), definition.name)

@@ -38,7 +38,7 @@ class Run(Generic[R]):
     counts: dict[str, int] = field(default_factory=dict)
     """The number of nodes by result: hit, miss, pruned, bypass, executed, contended, retried, failed."""
     stats: dict[str, Any] = field(default_factory=dict)
-    """Costs of planning: the number of nodes, rounds and look-ups."""
+    """Costs of planning: the number of nodes, rounds and lookups."""
     error: BaseException | None = None
     """What made the run fail."""
     tasks: dict[str, dict[str, int]] = field(default_factory=dict)

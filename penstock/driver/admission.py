@@ -1,6 +1,6 @@
 """Admission: the checks that a ready node must pass before it is submitted to a runner.
 
-inputs available? → cache key → computed by another node of this run? → look-up → lock → a permit of each limit
+inputs available? → cache key → computed by another node of this run? → lookup → lock → a permit of each limit
 → a start of each rate
 """
 
@@ -35,7 +35,7 @@ class Admitted:
 
 
 class Admission:
-    """Decides ready nodes in batches: one look-up round and one lock call for all of them."""
+    """Decides ready nodes in batches: one lookup round and one lock call for all of them."""
 
     def __init__(
         self, run: RunState, out: Out, *, fusion: Fusion, locking: Locking, limits: Limits, rates: Rates

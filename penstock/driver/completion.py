@@ -75,7 +75,7 @@ class Completion:
         self.fail(outcome.node, describe(error))
 
     def timed_out(self, outcome: Outcome) -> None:
-        """Retry or fail a node whose attempt exceeded its time-out."""
+        """Retry or fail a node whose attempt exceeded its timeout."""
         error = TaskTimeout(
             f"{self._run.name(outcome.node)} ran longer than {outcome.seconds:g} s",
             where=f"node {outcome.node}, attempt {outcome.attempt}",

@@ -2,7 +2,7 @@
 
     plan → ready → admit → dispatch → outcome → finished | retried | failed | parked | made again
 
-Each event is handled completely before the next one. If that needs an answer (a look-up, a lock, a place in the
+Each event is handled completely before the next one. If that needs an answer (a lookup, a lock, a place in the
 engine), the question is the last instruction, and the next event must be its answer: `asking` is true then.
 """
 

@@ -81,7 +81,7 @@ class Rested:
 
 @dataclass(slots=True, eq=False)
 class TimedOut:
-    """The time-out of a bundle has expired."""
+    """The timeout of a bundle has expired."""
 
     bundle: int
     seconds: float

@@ -35,7 +35,7 @@ class Outcomes:
         self._planning = planning
 
     def started(self, report: Started) -> None:
-        """Start the time-out of a bundle that a worker has started."""
+        """Start the timeout of a bundle that a worker has started."""
         bundle = self._dispatch.under_way(report.bundle)
         if bundle is not None:
             seconds = self._run.graph.nodes[bundle.calls[0].node].entry.task.options.timeout_seconds
@@ -50,7 +50,7 @@ class Outcomes:
             self._admission.let_locks_go(places[places.index(report.node) + 1 :])
 
     def timed_out(self, event: TimedOut) -> Steps[None]:
-        """Stop a bundle whose time-out expired, if it is still running."""
+        """Stop a bundle whose timeout expired, if it is still running."""
         bundle = self._dispatch.under_way(event.bundle)
         if bundle is not None:
             self._dispatch.stop(bundle)

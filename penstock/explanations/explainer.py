@@ -28,7 +28,7 @@ from penstock.storage.results.producers import this_process
 from penstock.storage.results.store import ResultStore
 
 _COMPARED_REASONS = (NEVER_COMPUTED, NO_RESULT_FOR_RECIPE)
-"""Reasons of look-ups that a comparison replaces by better ones."""
+"""Reasons of lookups that a comparison replaces by better ones."""
 Steps = dict[int, Step]
 
 
@@ -176,7 +176,7 @@ class _Call:
 
 
 def _known_answer(step: Step) -> str | None:
-    """Return the reason of the look-up if nothing needs to be compared, else None."""
+    """Return the reason of the lookup if nothing needs to be compared, else None."""
     answer = step.answer
     if not isinstance(answer, NoHit) or step.reason != answer.reason:
         return None

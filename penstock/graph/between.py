@@ -71,7 +71,7 @@ class Between:
                 self._open(each)
 
     def need(self, id: int) -> None:
-        """Request the look-up of an undecided node and of everything that uses it."""
+        """Request the lookup of an undecided node and of everything that uses it."""
         self._need(id)
 
     def take_needed(self) -> list[int]:

@@ -81,7 +81,7 @@ class Explains(Protocol):
 
 
 def planned_reason(step: Step | None) -> str:
-    """Return the reason of a node's status that the look-ups alone give."""
+    """Return the reason of a node's status that the lookups alone give."""
     if step is None:
         return "upstream of a hit"
     if isinstance(step.answer, NoAnswer):

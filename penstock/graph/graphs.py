@@ -25,7 +25,7 @@ class Entry:
 
     task: TaskDefinition
     template: KeyTemplate | None
-    """None for a plain task: no key, no look-up, no record."""
+    """None for a plain task: no key, no lookup, no record."""
     flow: str
     """The flow (or subflow) that calls it."""
     policy: CachePolicy | None = None

@@ -1,4 +1,4 @@
-"""The planner: decides for each node whether it is a hit, runs, or is not needed. Requests look-ups, but performs none.
+"""The planner: decides for each node whether it is a hit, runs, or is not needed. Requests lookups, but performs none.
 
     targets → look up → inputs of misses → look up in one batch → prune → check that all decisions agree
 
@@ -224,7 +224,7 @@ class Planner:
         """Return what a consumer's recipe entry states about this input; empty if it is unknown.
 
         This is the digest of its value. For a part of a result, the digests of the results follow, so that later plans
-        can compare it without a look-up.
+        can compare it without a lookup.
         """
         digest = self.digest_of(id)
         if digest is None or not self.graph[id].entry.task.derived:

@@ -40,7 +40,7 @@ class PlannedNode:
 
 
 class Plan:
-    """What a run would do with each node, decided by look-ups only.
+    """What a run would do with each node, decided by lookups only.
 
     `str(plan)` is a table with one line per task and status; notebooks show it as HTML.
     """
@@ -60,7 +60,7 @@ class Plan:
             flow: The flow's name.
             graph: The traced calls.
             steps: The decisions by node id. Nodes without one are pruned.
-            counters: The number of planning rounds and look-ups.
+            counters: The number of planning rounds and lookups.
             stopped_at: The place of the first value that is not cached, if the flow function needs one.
             explains: Finds out on request why nodes are not hits.
         """

@@ -20,7 +20,7 @@ class Status(StrEnum):
 
 @dataclass(slots=True)
 class Query:
-    """A look-up that the planner requests: by cache key if it is known, else by recipe key. Never modified."""
+    """A lookup that the planner requests: by cache key if it is known, else by recipe key. Never modified."""
 
     node: int
     task: str
@@ -98,7 +98,7 @@ class Counters:
     """The costs of planning."""
 
     rounds: int = 0
-    """The number of batches of look-ups."""
+    """The number of batches of lookups."""
     lookups: int = 0
     """The number of nodes looked up."""
 

@@ -199,7 +199,7 @@ class TaskDefinition:
         return self.options.name or str(getattr(self.fn, "__name__", type(self.fn).__name__))
 
     def policy(self, *, persist_by_default: bool | None) -> CachePolicy | None:
-        """Return the policy that applies in a run, or None for a plain task: no key, no look-up, no record.
+        """Return the policy that applies in a run, or None for a plain task: no key, no lookup, no record.
 
         Raises `ConfigurationError` if results that are not kept should expire: whoever says so expects them to be kept.
         """

@@ -20,7 +20,7 @@ class RedisClient:
     """A client for one process. Connections are opened on first use, and again after a fork.
 
     A call takes at most about twice `timeout` seconds: it is tried a second time if the connection turned out to be
-    broken, but never after a time-out.
+    broken, but never after a timeout.
     """
 
     def __init__(self, address: RedisAddress, password: str | None, timeout: float) -> None:
@@ -104,7 +104,7 @@ class RedisClient:
             "socket_timeout": self.timeout,
             "socket_connect_timeout": self.timeout,
             "socket_keepalive": True,
-            # Only connections that failed at once: after a time-out there is no time left.
+            # Only connections that failed at once: after a timeout there is no time left.
             "retry": redis.retry.Retry(
                 redis.backoff.NoBackoff(), retries, supported_errors=(redis.exceptions.ConnectionError,)
             ),

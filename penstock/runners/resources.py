@@ -62,7 +62,7 @@ WORKER_TIMEOUT = 60.0
 
 
 def checked_timeout(worker_timeout: float) -> float:
-    """Return a time-out unchanged. Raises `ConfigurationError` if it is not a number of seconds greater than 0."""
+    """Return a timeout unchanged. Raises `ConfigurationError` if it is not a number of seconds greater than 0."""
     if not worker_timeout > 0:
         raise ConfigurationError(
             f"worker_timeout cannot be {worker_timeout}", hint="pass a number of seconds greater than 0"

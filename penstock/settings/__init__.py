@@ -89,7 +89,7 @@ class Settings:
     bundle_nodes: int = 4096
     """The most tasks in a bundle."""
     on_unknown: OnUnknown = "fail"
-    """If the store does not answer a look-up: fail the run, or recompute the value."""
+    """If the store does not answer a lookup: fail the run, or recompute the value."""
     on_locks_down: OnLocksDown = "fail"
     """If the lock manager stays unreachable: fail the run, or run tasks without locks meanwhile."""
     isolation: Isolation = "serializable"

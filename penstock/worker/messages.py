@@ -27,7 +27,7 @@ OutcomeKind = Literal[
     "input_lost",  # values of inputs are missing or damaged
     "closed",  # the generation was closed meanwhile (invalidated, refreshed); the node is decided again
     "worker_lost",  # the worker died
-    "timeout",  # it ran longer than its time-out
+    "timeout",  # it ran longer than its timeout
     "not_started",  # handed back untouched
     "apart",  # the bundle could not be read, so each of its calls is tried by itself
 ]
@@ -178,7 +178,7 @@ class Outcome:
     seconds: float = 0.0
     """The duration of the function."""
     busy: float = 0.0
-    """How long the worker was busy with the call: inputs, look-up, function, publishing."""
+    """How long the worker was busy with the call: inputs, lookup, function, publishing."""
     won: bool = True
     """False if another attempt had published first, and its value was adopted."""
     worker: str = ""
@@ -231,7 +231,7 @@ class WorkerContext:
     open_results: Callable[[str | None], Any] | None = None
     """Opens the results of a store by address (None: the run's), for engines in the driver's process."""
     index: str | None = None
-    """The address of a look-up index, without its password."""
+    """The address of a lookup index, without its password."""
     settings: Settings | None = None
     """The run's settings, for nested runs. Sent without passwords."""
     recorded: Callable[[], bool] | None = None

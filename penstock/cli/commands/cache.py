@@ -133,7 +133,7 @@ def _doomed(results: ResultStore, key: str | None, task: str | None) -> list[Sum
 @shared_options
 @click.pass_obj
 def gc(invocation: Invocation, grace: float, purge: bool, dry_run: bool) -> None:
-    """Delete expired results and files that no look-up can reach any more. Safe beside running flows."""
+    """Delete expired results and files that no lookup can reach any more. Safe beside running flows."""
     results = _results(invocation)
     report = maintenance.gc(results, grace_seconds=grace, dry_run=dry_run)
     purged = purging.purge(results, dry_run=dry_run) if purge else None

@@ -45,7 +45,7 @@ class Pipelining:
         """Return whether calls may be pipelined behind a node that travels by itself."""
         run, node = self._run, self._run.graph.nodes[id]
         options = node.entry.task.options
-        # A call with a time-out may be cancelled, and calls that wait for it in the engine would keep it running.
+        # A call with a timeout may be cancelled, and calls that wait for it in the engine would keep it running.
         stays = not node.cached and options.timeout_seconds is None and options.resources is None
         return stays and self.held_back > 0 and bool(run.scheduler.dependents(id))
 

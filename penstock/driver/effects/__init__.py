@@ -1,1 +1,1 @@
-"""The effects of a driver's decisions: look-ups, locks, starts of limited tasks."""
+"""The effects of a driver's decisions: lookups, locks, starts of limited tasks."""

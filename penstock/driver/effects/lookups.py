@@ -1,4 +1,4 @@
-"""Look-ups: answers the planner's queries from stores, in as few round trips as possible."""
+"""Lookups: answers the planner's queries from stores, in as few round trips as possible."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Lookups:
             answers[query.node] = _as_answer(key, what, entry)
 
     def note(self, store: Any, entry: RecipeEntry, *, told: bool) -> None:
-        """Write a recipe entry. It is only an index that saves look-ups."""
+        """Write a recipe entry. It is only an index that saves lookups."""
         results = self._open_results(store)
         if told:
             write_recipe(results, entry)

@@ -17,7 +17,7 @@ class State(Enum):
     READY = "ready"
     """The next turn decides it."""
     ADMITTING = "admitting"
-    """It is being decided: look-up, lock, permits, starts."""
+    """It is being decided: lookup, lock, permits, starts."""
     PARKED = "parked"
     """It waits for another node, another run, a permit or the next period of a rate."""
     QUEUED = "queued"

@@ -271,7 +271,7 @@ class _ProcessEngine:
         seat.connection = multiprocessing.connection.Connection(ours.detach())
         seat.known = set()
         seat.connection.send_bytes(self._context)
-        seat.connection.recv_bytes()  # the worker is ready, so that time-outs of calls do not include its start
+        seat.connection.recv_bytes()  # the worker is ready, so that timeouts of calls do not include its start
         return seat.connection
 
     def _dismiss(self, seat: _Seat) -> str:

@@ -97,7 +97,7 @@ class RayEngine(CollectingEngine[RayFlight]):
     def send(self, flight: RayFlight) -> None:
         bundle = flight.bundle
         slots = min(MAX_SLOTS, sum(call.keep or call.passes_on for call in bundle.calls))
-        # Reports of the start cost Ray five times as much, so only bundles with a time-out have them.
+        # Reports of the start cost Ray five times as much, so only bundles with a timeout have them.
         tells = flight.timed and not PROCESS.is_client
         submit = self._variant(encodable(flight.name), bundle.resources, slots, tells=tells)
         names = (ray_worker.SETUP, *(call.task for call in bundle.calls), *flight.arguments)

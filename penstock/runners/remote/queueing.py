@@ -26,7 +26,7 @@ class QueuedFlight(InFlight):
     """A bundle that may wait before it is submitted to the cluster."""
 
     started: bool = False
-    """Whether its start was reported. Only bundles with a time-out report it."""
+    """Whether its start was reported. Only bundles with a timeout report it."""
     well: bool = False
     """Whether its worker reported its outcomes, and so did not die of it."""
     waits_since: float | None = None

@@ -41,7 +41,7 @@ class InFlight:
     arguments: list[Argument]
     """The large arguments of its calls."""
     timed: bool
-    """Whether a call has a time-out, so that the start of the bundle must be reported."""
+    """Whether a call has a timeout, so that the start of the bundle must be reported."""
     follows: list[InFlight] = field(default_factory=list)
     """The bundles that have promised values to it."""
     left: Left = field(default_factory=Left)

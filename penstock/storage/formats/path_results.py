@@ -1,7 +1,7 @@
 """Results that are or contain paths: notes of the files, and checking whether these are unchanged.
 
 For a `Path` to an existing file, the record contains the size and modification time of the file and, if it is small, a
-digest of its content. If a look-up finds a different file or none, it is a miss; so also on a machine without the file.
+digest of its content. If a lookup finds a different file or none, it is a miss; so also on a machine without the file.
 A str is never treated as a path.
 """
 

@@ -82,7 +82,7 @@ class Counters:
         self.lookups = 0
         """The number of results looked up."""
         self.round_trips = 0
-        """The number of batches of look-ups and recipes."""
+        """The number of batches of lookups and recipes."""
         self.bytes_read = 0
         """The bytes of loaded values."""
         self.bytes_written = 0

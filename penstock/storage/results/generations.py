@@ -1,7 +1,7 @@
 """Finding the current generation of many results at once, and closing generations.
 
-A look-up starts at slot 0 and follows redirects. Closing a later generation also updates slot 0 to point ahead, so a
-look-up takes one read, or two if the result was refreshed, however often.
+A lookup starts at slot 0 and follows redirects. Closing a later generation also updates slot 0 to point ahead, so a
+lookup takes one read, or two if the result was refreshed, however often.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def find(
         try:
             answers = store.get_many([slot_name(*pairs[i], generation) for i, generation, _ in pending])
         except StoreRefused:
-            raise  # not temporary, and the same for all look-ups
+            raise  # not temporary, and the same for all lookups
         except StoreError as error:
             for i, _, _ in pending:
                 found[i] = Unknown(error)

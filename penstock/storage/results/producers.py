@@ -48,7 +48,7 @@ def memory_bytes() -> int:
 
 @cache
 def _version() -> str:
-    from importlib import metadata  # slower to import than a look-up
+    from importlib import metadata  # slower to import than a lookup
 
     try:
         return metadata.version("penstock")

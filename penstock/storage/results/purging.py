@@ -32,7 +32,7 @@ class Purged:
     """What was purged, or would be purged in a dry run."""
 
     records: int = 0
-    """Records of generations that no look-up reaches any more."""
+    """Records of generations that no lookup reaches any more."""
     recipes: int = 0
     """Recipe entries without a result."""
     closings: int = 0
@@ -65,7 +65,7 @@ def purge(results: ResultStore, *, older_than: float = PURGE_SECONDS, dry_run: b
                 _delete(results, files, report, dry_run=dry_run)
     _purge_recipes(results, live, now - older_than, report, dry_run=dry_run)
     for file in results.store.list("closings/"):
-        # A look-up index may keep a record for a week, which is far less than this.
+        # A lookup index may keep a record for a week, which is far less than this.
         if file.modified < now - older_than:
             report.closings += 1
             _delete(results, [file], report, dry_run=dry_run)

@@ -152,7 +152,7 @@ class ResultStore:
 
         Raises:
             DamagedResult: The bytes are missing or changed; publish after `Found.damaged()`. If its data contain
-                `closed=True`, the generation was closed since the look-up; look up again.
+                `closed=True`, the generation was closed since the lookup; look up again.
             CodecRefused: The codec is not accepted. This and `SignatureRefused` are raised before any byte is read.
             SerializationError: The code or a package to read the value is missing, or it needs too much memory.
             StoreUnreachable: The store did not answer.
@@ -235,7 +235,7 @@ class ResultStore:
             task: The task's identity.
             key: The cache key.
             value: The value.
-            after: The look-up from which the work started. The result replaces one that was found, expired or damaged.
+            after: The lookup from which the work started. The result replaces one that was found, expired or damaged.
             attempt: An id unique to this call of lower-case letters, digits, `-` and `_`, such as the hex of a uuid4.
             digest: The digest of the value, or a function that returns it after the value was written, for streams.
             session: The lock session of the writer.
@@ -308,7 +308,7 @@ class ResultStore:
         """Publish a staged result, or adopt the result of another attempt that was first.
 
         Raises:
-            StoreUnreachable: The outcome stayed unknown for `COMMIT_SECONDS`. A later look-up shows whether it was
+            StoreUnreachable: The outcome stayed unknown for `COMMIT_SECONDS`. A later lookup shows whether it was
                 published.
             SignatureRefused: The result that was first must not be used.
             StoreError: The store is full, not writable, or of a newer version. Raised at once.
@@ -318,7 +318,7 @@ class ResultStore:
     # -- closing
 
     def invalidate(self, task: str, key: str, reason: Reason = "invalidated") -> bool:
-        """Close the current result of a key, so that no later look-up finds it. Return False if there is none.
+        """Close the current result of a key, so that no later lookup finds it. Return False if there is none.
 
         Work that started earlier can no longer publish into the closed generation (`Restart`).
         """

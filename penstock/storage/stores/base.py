@@ -47,7 +47,7 @@ class Listed:
 class SlotStore(Protocol):
     """Small records under names. `MemoryStore` is the reference implementation.
 
-    Every method may raise `StoreUnreachable` if the outcome is unknown (time-out, throttling, lost connection);
+    Every method may raise `StoreUnreachable` if the outcome is unknown (timeout, throttling, lost connection);
     methods that write may raise `StoreNotWritable` and `StoreFull`. A missing name is never an error.
     """
 
@@ -257,7 +257,7 @@ class ProbedStore(Protocol):
 
 @runtime_checkable
 class RememberedStore(Protocol):
-    """A store whose records may be cached by a look-up index (penstock.storage.stores.indexing)."""
+    """A store whose records may be cached by a lookup index (penstock.storage.stores.indexing)."""
 
     def note_closing(self, name: str) -> None:
         """Announce that a record is about to be replaced. Raises the errors of `put`.
@@ -276,7 +276,7 @@ def check_name(name: str) -> str:
     Raises:
         StoreError: The name is refused.
     """
-    # The fast path: this runs for every name of a look-up of 10 000.
+    # The fast path: this runs for every name of a lookup of 10 000.
     if not _USUAL.fullmatch(name) and (not name or _UNSAFE.search(name)):
         raise StoreError(
             f"refused the name {name[:200]!r}",

@@ -1,6 +1,6 @@
 """Deadlines for whole requests to a service, and early warnings of requests that stall.
 
-The time-outs of clients concern silence on a socket, and do not apply if a service accepts a request and never answers,
+The timeouts of clients concern silence on a socket, and do not apply if a service accepts a request and never answers,
 or stops reading it.
 """
 

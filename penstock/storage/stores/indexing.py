@@ -1,8 +1,8 @@
-"""Look-up indexes: a fast cache for large batches of records, which may lose entries or be outdated.
+"""Lookup indexes: a fast cache for large batches of records, which may lose entries or be outdated.
 
 The store remains authoritative. An index caches records of results and recipes, which do not change until they are
 closed or replaced. Before a writer does that, with or without an index, it writes a *closing* to the store
-(`note_closing`): a small object named after the record's key. On every look-up, readers list the closings of the tasks
+(`note_closing`): a small object named after the record's key. On every lookup, readers list the closings of the tasks
 concerned and read those keys from the store. So an index need not know what was closed, may be filled late by a slow
 reader, and may be lost or flushed at any time. An index that several stores share distinguishes them by an id inside
 each store (a bucket that was emptied has none or a new one).
@@ -135,7 +135,7 @@ def index_from(address: str) -> LookupIndex:
     """Return the index at an address, which is a Redis URL, without connecting yet. Raises `ConfigurationError`."""
     if address.partition("://")[0] not in REDIS_SCHEMES:
         raise ConfigurationError(
-            "invalid address of a look-up index",
+            "invalid address of a lookup index",
             where=redacted(address),
             because=f"it must begin with {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}",
             hint="write, for example, redis://host:6379/0",

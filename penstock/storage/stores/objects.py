@@ -33,7 +33,7 @@ from penstock.storage.stores.probing import VERDICT_NAME, probe, read_verdict, w
 IN_FLIGHT = 64
 """The number of concurrent requests of a batch."""
 CALL_SECONDS = 20.0
-"""The time-out for silence of a service."""
+"""The timeout for silence of a service."""
 
 _Answer = TypeVar("_Answer")
 _Records = list[bytes | None]

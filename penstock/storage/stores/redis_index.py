@@ -1,4 +1,4 @@
-"""A look-up index in Redis, which may evict, expire or lose entries."""
+"""A lookup index in Redis, which may evict, expire or lose entries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from penstock.redis.client import RedisClient
 KEEP_SECONDS = 7 * 24 * 3600
 """Entries expire after this time."""
 TIMEOUT_SECONDS = 1.0
-"""The time-out of a call, in which a store would have answered, too."""
+"""The timeout of a call, in which a store would have answered, too."""
 QUIET_SECONDS = 10.0
 """How long an index that did not answer is not used."""
 _BATCH = 1_000
@@ -83,7 +83,7 @@ class RedisIndex:
         except LockError as error:
             self._quiet_until = self._clock.monotonic() + QUIET_SECONDS
             _log.warning(
-                "the look-up index at %s is not used for %g s (%s): look-ups go to the store, which takes longer",
+                "the lookup index at %s is not used for %g s (%s): lookups go to the store, which takes longer",
                 self._client.address,
                 QUIET_SECONDS,
                 error.because,

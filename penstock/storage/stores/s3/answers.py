@@ -1,4 +1,4 @@
-"""Translating answers and time-outs of S3 by HTTP status, never by the class of an exception."""
+"""Translating answers and timeouts of S3 by HTTP status, never by the class of an exception."""
 
 from __future__ import annotations
 

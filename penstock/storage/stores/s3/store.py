@@ -3,7 +3,7 @@
 Publishing relies on `If-None-Match: *`, with which the service rejects a second writer. Answers are distinguished by
 HTTP status, never by the class of an exception: 412 means that the name is taken; 409 that two writers collided and
 nothing was written, so the request is repeated; 403 and a missing bucket are configuration errors; after a 5xx or a
-time-out the outcome is unknown and settled by reading (`ResultStore.commit`). Amazon documents the header under
+timeout the outcome is unknown and settled by reading (`ResultStore.commit`). Amazon documents the header under
 "Conditional requests" in the S3 user guide.
 """
 
