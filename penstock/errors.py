@@ -4,7 +4,7 @@
     ├── UsageError                 the user's code or configuration must change           (exit 2)
     │   ├── ConfigurationError         invalid setting, profile or option
     │   ├── FlowImportError            a flow file or name that cannot be loaded
-    │   ├── ParameterError             arguments that do not match the signature
+    │   ├── ParameterError             arguments that do not match the parameters
     │   ├── PolicyError                an invalid cache policy
     │   ├── DigestError                a value without a stable digest
     │   ├── TracingError               an invalid use of futures or graphs
@@ -127,10 +127,10 @@ class FlowImportError(UsageError):
 
 
 class ParameterError(UsageError, TypeError):
-    """Arguments do not match the signature of a flow or task."""
+    """Arguments do not match the parameters of a flow or task."""
 
     code = "usage.parameters"
-    usual_hint = "pass the arguments that its signature declares"
+    usual_hint = "pass the arguments that the function takes"
 
 
 class PolicyError(UsageError, ValueError):

@@ -30,11 +30,11 @@ def call_now(definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[st
         return named(_in_thread(definition, args, kwargs), definition.name)
     if not _streams(definition):
         return _run(_active(definition), definition, args, kwargs)
-    arguments = definition.signature.bind(definition.name, args, kwargs)
-    style = definition.signature.style(args, kwargs)
+    arguments = definition.binding.bind(definition.name, args, kwargs)
+    style = definition.binding.style(args, kwargs)
 
     def items() -> Any:
-        return definition.signature.call(definition.fn, arguments, style)
+        return definition.binding.call(definition.fn, arguments, style)
 
     if inspect.isasyncgenfunction(definition.fn):
         return items() if _passes_on(definition) else _items_of(definition, args, kwargs)

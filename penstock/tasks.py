@@ -96,7 +96,7 @@ class Task(Generic[P, R]):
             it if the function is async.
 
         Raises:
-            ParameterError: The arguments do not match the function's signature.
+            ParameterError: The arguments do not match the function's parameters.
         """
         wait_for = kwargs.pop("wait_for", ())
         trace = current_trace()
@@ -130,7 +130,7 @@ class Task(Generic[P, R]):
             The future of the new node.
 
         Raises:
-            ParameterError: There is no flow around the call, or the arguments do not match the function's signature.
+            ParameterError: There is no flow around the call, or the arguments do not match the function's parameters.
         """
         trace = current_trace()
         if trace is None:

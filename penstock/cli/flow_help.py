@@ -37,7 +37,7 @@ def describe_parameters(target: str) -> str:
         flow = load_flow(target)
     except FlowImportError as error:
         return f"Parameters of {target}: unknown, {error.what}" + (f" ({error.because})" if error.because else "")
-    rows = [_row(flow, parameter) for parameter in flow.signature.inspected.parameters.values()]
+    rows = [_row(flow, parameter) for parameter in flow.binding.inspected.parameters.values()]
     if not rows:
         return f"{flow.name} takes no parameters."
     width = max(len(option) for option, _ in rows)

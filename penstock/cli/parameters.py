@@ -1,4 +1,4 @@
-"""Flow parameters from the command line: text and JSON, turned into what the flow's signature asks for.
+"""Flow parameters from the command line: text and JSON, turned into what the flow's annotations ask for.
 
 --days 2024-01-01 --days 2024-01-02      a list, an option for each item
 --n 3    --n=3    -p n=3                 equivalent
@@ -60,7 +60,7 @@ class _Reader:
 
     def __init__(self, flow: Flow[..., Any]) -> None:
         self.flow = flow
-        self._parameters = flow.signature.inspected.parameters
+        self._parameters = flow.binding.inspected.parameters
         self._annotations = annotations_of(flow.fn, self._parameters)
         self._texts: dict[str, list[str]] = {}
         kinds = {name: parameter.kind for name, parameter in self._parameters.items()}
@@ -146,7 +146,7 @@ class _Reader:
                 raise ParameterError(
                     f"{self.flow.name} needs the parameter {name}",
                     where=_place_of(self.flow),
-                    because=f"its signature is {self.flow.name}{self.flow.signature.inspected}",
+                    because=f"it is defined as {self.flow.name}{self.flow.binding.inspected}",
                     hint=f"add {option_of(name)} VALUE" if option_of(name) else f"add -p {name}=VALUE",
                     name=name,
                 )

@@ -15,7 +15,7 @@ from penstock.environments import Environment
 from penstock.flows.attempts import Attempts, JoinedAttempts, RunAttempts
 from penstock.flows.options import FlowOptions, check_flow, flow_options
 from penstock.graph.arguments import futures_to_wait_for, listed, replace_futures
-from penstock.graph.binding import Signature
+from penstock.graph.binding import Binding
 from penstock.graph.futures import value_as_returned
 from penstock.graph.graphs import Graph
 from penstock.graph.tasks import check_names
@@ -42,10 +42,10 @@ class Flow(Generic[P, R]):
         check_flow(fn)
         self.fn = fn
         self.options = options
-        self.signature = Signature(fn)
+        self.binding = Binding(fn)
         self.is_async = inspect.iscoroutinefunction(fn)
         self._binds = binds
-        check_names(self.name, self.signature.parameters)
+        check_names(self.name, self.binding.parameters)
         functools.update_wrapper(self, fn)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -83,7 +83,7 @@ class Flow(Generic[P, R]):
         """
         wait_for = kwargs.pop("wait_for", ())
         __tracebackhide__ = True  # by pytest and IPython
-        parameters = self.signature.bind(self.name, args, kwargs)
+        parameters = self.binding.bind(self.name, args, kwargs)
         trace = current_trace()
         if trace is not None and self.options.runner is None:
             return cast(R, self._join(trace, parameters, wait_for))
@@ -97,7 +97,7 @@ class Flow(Generic[P, R]):
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """Run the flow and return the `Run`: its state, counts, graph, and `result()`, which raises if it failed."""
-        return self.run_with(self.signature.bind(self.name, args, kwargs))
+        return self.run_with(self.binding.bind(self.name, args, kwargs))
 
     def run_with(
         self,
@@ -158,7 +158,7 @@ class Flow(Generic[P, R]):
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
         """Return what a run would do. Looks up every key and runs no task; passes sync points whose value is cached."""
-        return self.plan_with(self.signature.bind(self.name, args, kwargs))
+        return self.plan_with(self.binding.bind(self.name, args, kwargs))
 
     def plan_with(self, parameters: Mapping[str, Any], *, settings: Settings | None = None) -> Plan:
         """Return the plan as `plan` does, with parameters by name. `settings` are by default those of the process."""
@@ -172,7 +172,7 @@ class Flow(Generic[P, R]):
 
     def trace(self, *args: P.args, **kwargs: P.kwargs) -> Graph:
         """Return the graph up to the first sync point (`graph.stopped_at`), without looking anything up."""
-        parameters = self.signature.bind(self.name, args, kwargs)
+        parameters = self.binding.bind(self.name, args, kwargs)
         info = FlowRunInfo(id=new_run_id(), flow_name=self.name, run_count=1, parameters=parameters)
         environment = self._environment(current_settings())
         frame = self.frame(info.id, parameters, environment.salt(make=False))
@@ -210,7 +210,7 @@ class Flow(Generic[P, R]):
         )
 
     def _call_to_end(self, parameters: Mapping[str, Any]) -> Any:
-        value = self.signature.call(self.fn, parameters)
+        value = self.binding.call(self.fn, parameters)
         return run_coroutine(value) if inspect.iscoroutine(value) else value
 
     def _join(self, trace: Trace, parameters: Mapping[str, Any], wait_for: Iterable[Any]) -> Any:
@@ -229,12 +229,12 @@ class Flow(Generic[P, R]):
     def _call(self, attempts: Attempts[Any], parameters: Mapping[str, Any]) -> None:
         for attempt in attempts:
             with attempt:
-                attempt.returned = self.signature.call(self.fn, parameters)
+                attempt.returned = self.binding.call(self.fn, parameters)
 
     async def _await(self, attempts: Attempts[Any], parameters: Mapping[str, Any]) -> None:
         async for attempt in attempts:
             async with attempt:
-                attempt.returned = await self.signature.call(self.fn, parameters)
+                attempt.returned = await self.binding.call(self.fn, parameters)
 
     def _frame_inside(self, trace: Trace, parameters: Mapping[str, Any], wait_for: Iterable[Any]) -> FlowFrame:
         outer = trace.frame

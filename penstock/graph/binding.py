@@ -1,4 +1,4 @@
-"""Binding arguments to parameter names and calling functions with them, optimised for common signatures."""
+"""Binding arguments to parameter names and calling functions with them, optimised for common parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ANY = inspect.Signature(
         inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
     ]
 )
-"""The signature of callables that do not declare their parameters: some functions and classes written in C."""
+"""The parameters of callables that do not declare their parameters: some functions and classes written in C."""
 
 
 class Style(NamedTuple):
@@ -25,13 +25,13 @@ class Style(NamedTuple):
     named: frozenset[str]
 
 
-class Signature:
+class Binding:
     """A function's parameters, prepared for binding many calls.
 
     `bind` returns a mapping from parameter name to value with defaults applied; `call` runs the function with such a
     mapping. A variadic parameter is one entry: a tuple for `*args`, a dict for `**kwargs`.
 
-    The signature is read on first use: a function that is being unpickled may not have its defaults yet.
+    The parameters are read on first use: a function that is being unpickled may not have its defaults yet.
     """
 
     __slots__ = (
@@ -58,7 +58,7 @@ class Signature:
     def _read(self) -> None:
         try:
             self.inspected = inspect.signature(self._fn)
-        except ValueError:  # a builtin without a signature
+        except ValueError:  # a builtin that does not tell its parameters
             self.inspected = _ANY
         parameters = self.inspected.parameters.values()
         self.parameters = tuple(p.name for p in parameters)
@@ -75,7 +75,7 @@ class Signature:
         return tuple(map(self._defaults.get, rest)) if self._defaults.keys() >= set(rest) else None
 
     def __getattr__(self, name: str) -> Any:
-        if name not in Signature.__slots__ or name == "_fn":
+        if name not in Binding.__slots__ or name == "_fn":
             raise AttributeError(name)
         self._read()
         return getattr(self, name)
@@ -101,7 +101,7 @@ class Signature:
         try:
             bound = self.inspected.bind(*args, **kwargs)
         except TypeError as error:
-            hint = "pass the arguments that its signature declares"
+            hint = "pass the arguments that the function takes"
             if self.decorated:
                 hint += "; if a decorator adds arguments of its own, set its `__signature__` to what callers pass"
             raise ParameterError(
@@ -131,11 +131,11 @@ class Signature:
         return fn(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return signature_of, (self._fn,)
+        return binding_of, (self._fn,)
 
 
-def signature_of(fn: Callable[..., Any]) -> Signature:
-    """Return the signature of a function that is still being unpickled."""
-    signature = Signature.__new__(Signature)
-    signature._fn = fn
-    return signature
+def binding_of(fn: Callable[..., Any]) -> Binding:
+    """Return the binding of a function that is still being unpickled."""
+    binding = Binding.__new__(Binding)
+    binding._fn = fn
+    return binding

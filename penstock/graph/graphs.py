@@ -71,7 +71,7 @@ class Node:
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments by name, with a `Ref` for each result of another node and a `Large` for each large value."""
-        return dict(zip(self.entry.task.signature.parameters, self._values, strict=True))
+        return dict(zip(self.entry.task.binding.parameters, self._values, strict=True))
 
     @property
     def name(self) -> str:
@@ -133,7 +133,7 @@ class Graph:
 
         Args:
             entry: The task.
-            arguments: The arguments as `Signature.bind` returns them.
+            arguments: The arguments as `Binding.bind` returns them.
             deps: The nodes whose results are arguments.
             order: The nodes that must finish first although their results are not used.
             large: The large values among the arguments.

@@ -10,7 +10,7 @@ from typing import Any
 
 from penstock.digests.sources import importable_name
 from penstock.errors import ConfigurationError
-from penstock.graph.binding import Signature, signature_of
+from penstock.graph.binding import Binding, binding_of
 from penstock.graph.carried import carry_code, code_to_carry
 from penstock.graph.policies import DEFAULT, CachePolicy
 from penstock.objects.texts import did_you_mean, repr_of
@@ -173,7 +173,7 @@ class TaskDefinition:
     options: TaskOptions = field(default_factory=TaskOptions)
     derived: bool = False
     """Whether it takes a part of a result (`future["x"]`): it has no record, and its key is as certain as its input."""
-    signature: Signature = field(init=False)
+    binding: Binding = field(init=False)
     identity: str = field(init=False)
     """`module:qualified name` or `key_name`. Part of every cache key, so that tasks never share a key."""
     is_async: bool = field(init=False)
@@ -186,9 +186,9 @@ class TaskDefinition:
                 hint="put @task above the `def` of a function",
             )
         put = object.__setattr__
-        put(self, "signature", Signature(self.fn))
+        put(self, "binding", Binding(self.fn))
         if not self.derived:
-            check_names(self.name, self.signature.parameters)
+            check_names(self.name, self.binding.parameters)
         check_text("key_name", self.options.key_name or "")
         put(self, "identity", self.options.key_name or ":".join(importable_name(self.fn)))
         put(self, "is_async", inspect.iscoroutinefunction(self.fn))
@@ -256,7 +256,7 @@ def _rebuild(
         "fn": fn,
         "options": replace(options, key_name=identity),
         "derived": derived,
-        "signature": signature_of(fn),
+        "binding": binding_of(fn),
         "identity": identity,
         "is_async": inspect.iscoroutinefunction(fn),
     }

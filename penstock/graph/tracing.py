@@ -106,8 +106,8 @@ class Trace:
 
         Raises `ParameterError`, `PolicyError`, `DigestError` or `TracingError` for invalid arguments or policies.
         """
-        signature, frame = task.signature, self.frame
-        arguments = signature.bind(task.name, args, kwargs)
+        binding, frame = task.binding, self.frame
+        arguments = binding.bind(task.name, args, kwargs)
         deps: tuple[int, ...] = ()
         large: tuple[Large, ...] = ()
         shared: list[Any] = []
@@ -123,8 +123,8 @@ class Trace:
             graph.forget_refresh(node.id)
             node = graph.add(entry, arguments, deps=deps, order=order, large=large)
         if node.id == number:
-            if signature.decorated:
-                node.style = signature.style(args, kwargs)
+            if binding.decorated:
+                node.style = binding.style(args, kwargs)
             if shared and entry.template is not None:
                 graph.witnesses[number] = entry.template.witness(arguments)
             context = copy_context()
@@ -310,7 +310,7 @@ def _make_entry(task: TaskDefinition, frame: FlowFrame) -> Entry:
     template = None
     if policy is not None:
         template = compile_template(
-            policy, identity=task.identity, fn=task.fn, parameters=task.signature.parameters, context=frame.context
+            policy, identity=task.identity, fn=task.fn, parameters=task.binding.parameters, context=frame.context
         )
     refresh = options.refresh_cache or frame.refresh_cache
     log_prints = frame.log_prints if options.log_prints is None else options.log_prints

@@ -204,7 +204,7 @@ class Worker(Inputs):
         try:
             with in_task_run(info):
                 if not call.context and not to_be_routed(shipped_task.log_prints):
-                    value = returned(task.signature.call(task.fn, values, call.style), gather)
+                    value = returned(task.binding.call(task.fn, values, call.style), gather)
                 else:
                     value = self._run_as_asked(call, shipped_task, values, gather)
         except BaseException as error:
@@ -218,7 +218,7 @@ class Worker(Inputs):
         task = shipped_task.task
         with printing_to_log(task.name, enabled=shipped_task.log_prints):
             return run_in_context(
-                call.context, lambda: returned(task.signature.call(task.fn, values, call.style), gather)
+                call.context, lambda: returned(task.binding.call(task.fn, values, call.style), gather)
             )
 
     def is_retained(self, call: Call, made: list[Any]) -> bool:

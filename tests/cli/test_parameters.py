@@ -221,7 +221,7 @@ def test_an_option_without_its_value_is_an_error(words: list[str]) -> None:
         read_parameters(many, [*words])
 
 
-def test_the_error_for_a_missing_parameter_shows_the_signature() -> None:
+def test_the_error_for_a_missing_parameter_shows_all_parameters() -> None:
     with pytest.raises(ParameterError, match="needs the parameter days") as caught:
         read_parameters(many, [])
     assert "max_rows: int = 10" in caught.value.because.replace("'", "")

@@ -188,7 +188,7 @@ def keys(folder: Path) -> dict[str, str]:
 def _key(fn: Callable[..., Any], policy: str) -> str:
     try:
         definition = TaskDefinition(fn, TaskOptions(cache_policy=POLICIES[policy]))
-        parameters = list(definition.signature.parameters)
+        parameters = list(definition.binding.parameters)
         template = compile_template(
             POLICIES[policy], identity=definition.identity, fn=fn, parameters=parameters, context=_CONTEXT
         )

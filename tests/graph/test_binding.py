@@ -12,7 +12,7 @@ import pytest
 
 from penstock import INPUTS, TASK_CODE, TASK_SOURCE, task
 from penstock.errors import ParameterError
-from penstock.graph.binding import Signature, Style, signature_of
+from penstock.graph.binding import Binding, Style, binding_of
 from penstock.graph.carried import code_digests
 
 
@@ -29,10 +29,10 @@ def wrapped(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def test_bound_arguments_can_be_passed_to_any_function() -> None:
-    signature = Signature(shown)
-    bound = signature.bind("shown", (1, 2, 4, 5), {"c": 6, "d": 7})
+    binding = Binding(shown)
+    bound = binding.bind("shown", (1, 2, 4, 5), {"c": 6, "d": 7})
     assert bound == {"a": 1, "b": 2, "rest": (4, 5), "c": 6, "more": {"d": 7}}
-    assert signature.call(shown, bound) == (1, 2, (4, 5), 6, {"d": 7})
+    assert binding.call(shown, bound) == (1, 2, (4, 5), 6, {"d": 7})
 
 
 @pytest.mark.parametrize(
@@ -43,25 +43,25 @@ def test_a_wrapper_is_called_as_the_caller_wrote(args: tuple[Any, ...], kwargs: 
     def fn(x: int, y: int = 0) -> None:
         pass
 
-    signature = Signature(fn)
-    style = signature.style(args, kwargs)
+    binding = Binding(fn)
+    style = binding.style(args, kwargs)
     assert style == Style(len(args), frozenset(kwargs))
-    assert signature.call(fn, signature.bind("fn", args, kwargs), style) == (args, kwargs)
+    assert binding.call(fn, binding.bind("fn", args, kwargs), style) == (args, kwargs)
 
 
 def test_a_plain_function_needs_no_style() -> None:
-    assert Signature(shown).style((1, 2), {}) is None
+    assert Binding(shown).style((1, 2), {}) is None
 
 
-def test_a_builtin_without_a_signature_accepts_anything() -> None:
-    signature = Signature(max)
-    assert signature.call(max, signature.bind("max", (1, 5), {"key": lambda x: -x})) == 1
+def test_a_builtin_without_declared_parameters_accepts_anything() -> None:
+    binding = Binding(max)
+    assert binding.call(max, binding.bind("max", (1, 5), {"key": lambda x: -x})) == 1
 
 
-def test_a_binding_reads_the_signature_again_when_unpickled() -> None:
-    again = pickle.loads(pickle.dumps(Signature(shown)))
+def test_a_binding_reads_the_parameters_again_when_unpickled() -> None:
+    again = pickle.loads(pickle.dumps(Binding(shown)))
     assert again.parameters == ("a", "b", "rest", "c", "more")
-    assert signature_of(shown).bind("shown", (1, 2), {})["c"] == 3
+    assert binding_of(shown).bind("shown", (1, 2), {})["c"] == 3
     with pytest.raises(ParameterError):
         again.bind("shown", (), {})
     with pytest.raises(AttributeError):
@@ -71,7 +71,7 @@ def test_a_binding_reads_the_signature_again_when_unpickled() -> None:
 def test_a_task_that_refers_to_itself_keeps_its_defaults_and_code_digests() -> None:
     again = cloudpickle.loads(cloudpickle.dumps(_by_value()))
     assert again(3) == 7
-    assert again.definition.signature.bind("counts", (1,), {}) == {"n": 1, "step": 2}
+    assert again.definition.binding.bind("counts", (1,), {}) == {"n": 1, "step": 2}
     policy = INPUTS + TASK_SOURCE + TASK_CODE
     there = code_digests(again.definition.fn, policy, "counts")
     assert there == code_digests(_by_value().definition.fn, policy, "counts")
