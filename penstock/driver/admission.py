@@ -18,7 +18,7 @@ from penstock.driver.recipes import earliest_expiry, recipe_entry
 from penstock.driver.state.run_state import RunState
 from penstock.errors import PenstockError
 from penstock.graph.steps import Hit, NoAnswer, Query
-from penstock.locks.base import Outcome as LockOutcome
+from penstock.locks.base import LockOutcome
 from penstock.worker.messages import Outcome
 
 
@@ -93,9 +93,9 @@ class Admission:
         for follower in self._followers.pop(key, ()):
             self._run.wake(follower)
 
-    def over(self, id: int, outcome: LockOutcome) -> None:
+    def over(self, id: int, lock_outcome: LockOutcome) -> None:
         """Do what `leave` does for a node that is over, and release its lock."""
-        self._locking.release(id, outcome)
+        self._locking.release(id, lock_outcome)
         self.leave(id)
 
     def forget(self, id: int) -> None:

@@ -15,7 +15,7 @@ from penstock.driver.events import Rested, TimedOut, Waiter, Woken
 from penstock.graph.graphs import Entry
 from penstock.graph.steps import Query
 from penstock.limits.rates import Rate
-from penstock.locks.base import Holder, LockManager, Outcome
+from penstock.locks.base import Holder, LockManager, LockOutcome
 from penstock.storage.records.records import RecipeEntry
 from penstock.worker.messages import Bundle, ShippedTask
 
@@ -68,7 +68,7 @@ class Release(Instruction):
 
     holder: Hashable
     """A node, or a node and the tag of its permit."""
-    outcome: Outcome
+    lock_outcome: LockOutcome
 
 
 @dataclass(slots=True, eq=False)

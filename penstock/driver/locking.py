@@ -10,7 +10,7 @@ from penstock import events as log
 from penstock.driver.instructions import Acquire, Borrow, Out, Release, Steps, Tell, Waive
 from penstock.driver.state.run_state import RunState
 from penstock.errors import LockTimeout, PenstockError, TracingError
-from penstock.locks.base import Holder, Lease, LockManager, Outcome
+from penstock.locks.base import Holder, Lease, LockManager, LockOutcome
 from penstock.locks.single_flight import FlightOf
 from penstock.worker.nesting import PATIENCE_SECONDS, Nesting
 
@@ -76,11 +76,11 @@ class Locking:
                 waited.append((node_id, self._in_vain(node_id)))
         return list(free), waited
 
-    def release(self, id: int, outcome: Outcome) -> None:
+    def release(self, id: int, lock_outcome: LockOutcome) -> None:
         """Release the node's lock, if it has one."""
         if self._run.progress[id].leased:
             self._run.leased(id, False)
-            self._out.append(Release(id, outcome))
+            self._out.append(Release(id, lock_outcome))
 
     def woken(self, key: str) -> None:
         """Wake the nodes that wait for a key, whose holder may be done."""

@@ -1,6 +1,6 @@
 """Rates: a node whose task has a tag with a rate needs one of the period's starts to run.
 
-A start is used when the node is submitted, whatever its outcome; each attempt takes one. If there is none left, the
+A start is used when the node is submitted, whatever comes of it; each attempt takes one. If there is none left, the
 node is parked until the next period begins and holds no permit meanwhile.
 """
 

@@ -4,8 +4,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from penstock.locks.addresses import lock_manager_from
-from penstock.locks.base import Holder, Lease, LockManager, Outcome, Session, Wakeup
+from penstock.locks.base import Holder, Lease, LockManager, LockOutcome, Session, Wakeup
 from penstock.storage.stores.base import Reach
+
+Outcome = LockOutcome
+"""The older name of `LockOutcome`."""
 
 if TYPE_CHECKING:
     from penstock.locks.filesystem import FileSystemLockManager
@@ -19,6 +22,7 @@ __all__ = [
     "Holder",
     "Lease",
     "LockManager",
+    "LockOutcome",
     "MemoryLockManager",
     "Outcome",
     "Reach",

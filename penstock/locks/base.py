@@ -25,7 +25,7 @@ RENEWALS_PER_LEASE = 3
 LOST_AFTER = 0.8
 """The fraction of the lease after which a session counts as lost, from when its last accepted renewal was *sent*."""
 
-Outcome = Literal["published", "failed", "abandoned"]
+LockOutcome = Literal["published", "failed", "abandoned"]
 """How a lock was released. After `published`, waiters read the store; otherwise they try to acquire the lock."""
 
 
@@ -82,7 +82,7 @@ class Wakeup:
     """
 
     key: str
-    outcome: Outcome | None
+    outcome: LockOutcome | None
 
 
 @runtime_checkable
@@ -122,8 +122,8 @@ class Session(Protocol):
         """
         ...
 
-    def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
-        """Release locks and notify waiters of the outcome. Leases that were lost meanwhile are ignored.
+    def release(self, leases: Iterable[Lease], outcome: LockOutcome) -> None:
+        """Release locks and notify waiters of the lock's outcome. Leases that were lost meanwhile are ignored.
 
         Raises:
             LockError: A lease belongs to another session, or the manager did not answer.

@@ -46,7 +46,7 @@ from typing import TypeVar, get_args
 from penstock.clocks import Clock
 from penstock.errors import LockError
 from penstock.locks import documents
-from penstock.locks.base import Holder, Outcome
+from penstock.locks.base import Holder, LockOutcome
 from penstock.locks.documents import LAST_NUMBER
 from penstock.storage.stores.base import SlotStore
 
@@ -72,7 +72,7 @@ class Epoch:
     session_id: str
     info: dict[str, str]
     since: float
-    outcome: Outcome | None = None
+    outcome: LockOutcome | None = None
     """None while the key is held."""
 
     @property
@@ -278,7 +278,7 @@ def _decoded(data: bytes, number: int, folder: str, key: str | None = None) -> E
         if outcome is None:
             if not isinstance(told, str) or (told != _told(key) if key is not None else not _may_lie_in(folder, told)):
                 raise documents.Damaged("another key's")
-        elif outcome not in get_args(Outcome):
+        elif outcome not in get_args(LockOutcome):
             raise documents.Damaged("no outcome")
         return Epoch(
             key=str(told) if key is None else key,

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import ConfigurationError, LockError
-from penstock.locks.base import DEFAULT_LEASE_SECONDS, Holder, Lease, Outcome, Session, Wakeup
+from penstock.locks.base import DEFAULT_LEASE_SECONDS, Holder, Lease, LockOutcome, Session, Wakeup
 from penstock.locks.session_views import SessionView
 from penstock.locks.sessions import Heartbeat, checked_lease, described, own_leases
 from penstock.storage.stores.base import Reach
@@ -158,7 +158,7 @@ class MemoryLockManager:
         self._held[key] = _Held(lease, member, self._clock.now())
         return lease
 
-    def _free(self, lease: Lease, outcome: Outcome | None) -> None:
+    def _free(self, lease: Lease, outcome: LockOutcome | None) -> None:
         held = self._held.get(lease.key)
         if held is None or held.lease != lease:
             return
@@ -167,7 +167,7 @@ class MemoryLockManager:
             waiter.heard.append(Wakeup(lease.key, outcome))
             waiter.event.set()
 
-    def _forget(self, session_id: str, outcome: Outcome | None = None) -> None:
+    def _forget(self, session_id: str, outcome: LockOutcome | None = None) -> None:
         self._members.pop(session_id, None)
         for held in [held for held in self._held.values() if held.lease.session_id == session_id]:
             self._free(held.lease, outcome)
@@ -214,7 +214,7 @@ class _MemorySession(SessionView):
             held = {key: self._manager._held.get(key) for key in keys}
             return [key for key, by in held.items() if by is None or by.by.left(now) <= 0]
 
-    def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
+    def release(self, leases: Iterable[Lease], outcome: LockOutcome) -> None:
         leases = own_leases(leases, self._id)
         if self.lost:
             return

@@ -30,7 +30,7 @@ class Heartbeat:
 
     Args:
         beat: Makes one renewal. It returns True if the renewal was accepted, and False if the session is no longer
-            known, which is then lost. It raises `InfrastructureError` if the outcome is unknown; the heartbeat tries
+            known, which is then lost. It raises `InfrastructureError` if neither is known; the heartbeat tries
             again a tenth of a lease later.
         lease_seconds: The lease.
         clock: The clock for the lease and the pauses.

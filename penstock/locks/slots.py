@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import LockError, LocksUnreachable, StoreError, StoreUnreachable
-from penstock.locks.base import DEFAULT_LEASE_SECONDS, Damage, Holder, Lease, Outcome, Session, Wakeup
+from penstock.locks.base import DEFAULT_LEASE_SECONDS, Damage, Holder, Lease, LockOutcome, Session, Wakeup
 from penstock.locks.epochs import Epoch, Epochs
 from penstock.locks.liveness import SessionObject, SessionRegistry
 from penstock.locks.repairs import repair_objects
@@ -213,14 +213,14 @@ class _SlotSession(PollingView):
         return [wakeup.key for wakeup in self._look(keys, {})[0]]
 
     @store_failures_are_lock_errors
-    def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
+    def release(self, leases: Iterable[Lease], outcome: LockOutcome) -> None:
         mine = latest(leases, self._id)
         if mine and not self.lost:
             self._let_go(mine, outcome)
             # As many as were released, so that old epochs do not accumulate and each call does little work.
             self._epochs.clear_up(len(mine))
 
-    def _let_go(self, numbers: dict[str, int], outcome: Outcome) -> None:
+    def _let_go(self, numbers: dict[str, int], outcome: LockOutcome) -> None:
         tops = self._epochs.tops(numbers)
         mine = [
             top

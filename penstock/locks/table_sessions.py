@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import LockError
-from penstock.locks.base import DEFAULT_LEASE_SECONDS, Damage, Holder, Lease, Outcome, Session, Wakeup
+from penstock.locks.base import DEFAULT_LEASE_SECONDS, Damage, Holder, Lease, LockOutcome, Session, Wakeup
 from penstock.locks.documents import LAST_TOKEN
 from penstock.locks.repairs import repair_tables
 from penstock.locks.session_views import PollingView, latest
@@ -203,7 +203,7 @@ class _TableSession(PollingView):
     def free(self, keys: Sequence[str]) -> list[str]:
         return [wakeup.key for wakeup in self._look(keys, {})[0]]
 
-    def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
+    def release(self, leases: Iterable[Lease], outcome: LockOutcome) -> None:
         tokens = latest(leases, self._id)
         if not tokens or self.lost:
             return
@@ -237,7 +237,7 @@ class _TableSession(PollingView):
                     wakeups.append(Wakeup(key, self._ended(key, seen[key], tables)))
         return wakeups, min(left.values(), default=float("inf"))
 
-    def _ended(self, key: str, by: tuple[str, int] | None, tables: dict[str, Table]) -> Outcome | None:
+    def _ended(self, key: str, by: tuple[str, int] | None, tables: dict[str, Table]) -> LockOutcome | None:
         """Return the outcome of a claim that was seen before; None if it is unknown."""
         table = None if by is None else tables.get(by[0])
         token, outcome = (None, None) if table is None else table.ended.get(key, (None, None))

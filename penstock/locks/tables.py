@@ -23,14 +23,14 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from penstock.errors import LockError
 from penstock.locks import documents
-from penstock.locks.base import Holder, Outcome
+from penstock.locks.base import Holder, LockOutcome
 from penstock.process.identity import ProcessIdentity
 
 _PLAIN = re.compile(r"[!-$&-~]+")
 """Keys that are written unchanged: without blanks, ends of lines and percent signs."""
 _EMPTY = "%"
-_LETTERS: Mapping[Outcome, str] = {"published": "p", "failed": "f", "abandoned": "a"}
-_OUTCOMES: Mapping[str, Outcome] = {letter: outcome for outcome, letter in _LETTERS.items()}
+_LETTERS: Mapping[LockOutcome, str] = {"published": "p", "failed": "f", "abandoned": "a"}
+_OUTCOMES: Mapping[str, LockOutcome] = {letter: outcome for outcome, letter in _LETTERS.items()}
 _ENDED = 10_000
 """The number of released keys whose outcome is kept."""
 
@@ -79,7 +79,7 @@ def gives_up(batch: str) -> bytes:
     return _line("r", batch)
 
 
-def releases(token: int, keys: Iterable[str], outcome: Outcome) -> bytes:
+def releases(token: int, keys: Iterable[str], outcome: LockOutcome) -> bytes:
     return _line(_LETTERS[outcome], str(token), *map(_written, keys))
 
 
@@ -96,7 +96,7 @@ class Table:
         self.highest = 0
         """The highest token that was read."""
         self.claims: dict[str, Claim] = {}
-        self.ended: dict[str, tuple[int, Outcome]] = {}
+        self.ended: dict[str, tuple[int, LockOutcome]] = {}
         """For some keys the token and outcome of the last claim."""
         self.read = 0
         """The number of bytes that were read."""
@@ -156,7 +156,7 @@ class Table:
             # If two processes act for the session, the first claim counts.
             self.claims.setdefault(key, Claim(since, batch))
 
-    def _end(self, token: int, keys: Iterable[str], outcome: Outcome) -> None:
+    def _end(self, token: int, keys: Iterable[str], outcome: LockOutcome) -> None:
         for key in keys:
             claim = self.claims.get(key)
             if claim is not None and claim.held and claim.token == token:

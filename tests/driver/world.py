@@ -273,9 +273,9 @@ class World:
             case do.ForgetValues(handles):
                 assert handles
                 self.forgotten += handles
-            case do.Release(holder, outcome):
+            case do.Release(holder, lock_outcome):
                 if self.leases.pop(holder, None) is not None:
-                    self.released.append((holder, outcome))
+                    self.released.append((holder, lock_outcome))
             case do.Waive(node, _):
                 self.leases[node] = ""
             case do.Watch(keys):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from penstock.errors import LockError, LocksUnreachable, SessionLost
-from penstock.locks.base import Lease, Outcome
+from penstock.locks.base import Lease, LockOutcome
 from penstock.locks.redis.listener import Ear
 from penstock.locks.redis.namespace import Namespace
 from penstock.locks.redis.sessions import OwnSession
@@ -78,7 +78,7 @@ class RedisMachine(Machine):
                 except LockError:
                     self.lease = None
 
-    def compute(self, key: str, rng: random.Random) -> Outcome:
+    def compute(self, key: str, rng: random.Random) -> LockOutcome:
         if self.world.looks_again and self.world.published(self, key):
             return "published"
         self.world.executions[key] += 1

@@ -16,7 +16,7 @@ from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.driver.effects.lock_outages import Outage
 from penstock.driver.effects.presences import Presence, Presences
 from penstock.errors import LockError, LocksUnreachable, PenstockError, SessionLost
-from penstock.locks.base import Holder, Lease, LockManager, Outcome
+from penstock.locks.base import Holder, Lease, LockManager, LockOutcome
 
 N = TypeVar("N", bound=Hashable)
 """The holder of a lock in a driver: a node, or a node and the kind of lock."""
@@ -70,7 +70,7 @@ class Leases:
             on_error=self._tell,
         )
         self._leases: dict[Hashable, tuple[Presence | None, Lease]] = {}
-        self._releasing: dict[tuple[int, Outcome], list[Lease]] = {}
+        self._releasing: dict[tuple[int, LockOutcome], list[Lease]] = {}
         self._borrowed: dict[Hashable, tuple[LockManager, Lease]] = {}
         self._done: list[tuple[LockManager, Lease]] = []
         self._outages: dict[int, Outage] = {}
@@ -159,17 +159,17 @@ class Leases:
         held = self._leases.get(node)
         return held[1] if held else None
 
-    def release(self, node: Hashable, outcome: Outcome) -> None:
-        """Release the node's lock, if it holds one, with the next `flush`, and tell waiters the outcome."""
+    def release(self, node: Hashable, lock_outcome: LockOutcome) -> None:
+        """Release the node's lock, if it holds one, with the next `flush`, and tell waiters the lock's outcome."""
         if not self._leases:
             return
         manager, lease = self._borrowed.pop(node, (None, None))
-        if manager is not None and lease is not None and outcome == "published":
+        if manager is not None and lease is not None and lock_outcome == "published":
             self._done.append((manager, lease))
         for held in (node, (node, _BORROWED)):
             presence, lease = self._leases.pop(held, (None, None))
             if presence is not None and lease is not None:
-                self._releasing.setdefault((id(presence.manager), outcome), []).append(lease)
+                self._releasing.setdefault((id(presence.manager), lock_outcome), []).append(lease)
 
     def flush(self) -> None:
         """Send all pending releases. Those without an answer are sent again until the lease expires."""
@@ -177,14 +177,14 @@ class Leases:
         for borrowed_from, lease in done:
             self._give_back(borrowed_from, lease)
         releasing, self._releasing = self._releasing, {}
-        for (manager, outcome), leases in releasing.items():
+        for (manager, lock_outcome), leases in releasing.items():
             presence = self._presences.by_id(manager)
             mine = [lease for lease in leases if presence and lease.session_id == presence.session.id]
             if presence is None or not mine:
                 continue  # the session was lost, and its leases with it
-            if not self._released(presence, mine, outcome):
+            if not self._released(presence, mine, lock_outcome):
                 # Their keys must not be acquired before this is sent: `acquire` flushes first and waits for the answer.
-                self._releasing[manager, outcome] = mine
+                self._releasing[manager, lock_outcome] = mine
 
     def _give_back(self, manager: LockManager, lease: Lease) -> None:
         """Release a borrowed lock early: its result is published, so waiters need not wait for the outer run."""
@@ -195,14 +195,14 @@ class Leases:
         except LockError as error:
             self._tell("release a lock of the run around this one", error)
 
-    def _released(self, presence: Presence, leases: list[Lease], outcome: Outcome) -> bool:
+    def _released(self, presence: Presence, leases: list[Lease], lock_outcome: LockOutcome) -> bool:
         """Try to release leases once. Return False if this must be tried again."""
         manager, keys = presence.manager, [lease.key for lease in leases]
         outage = self._outages.get(id(manager))
         if outage is not None and outage.join(keys):
             return False
         try:
-            presence.session.release(leases, outcome)
+            presence.session.release(leases, lock_outcome)
         except LockError as error:
             # Their results are published, or their failures known, so locks that stay for a while do no harm.
             self._tell("release locks", error)

@@ -64,7 +64,7 @@ class Performer:
         self._registered: set[int] = set()
         self.instructions: Mapping[type, Callable[[Any], object]] = {
             Tell: lambda told: emit(told.event),
-            Release: lambda wanted: leases.release(wanted.holder, wanted.outcome),
+            Release: lambda wanted: leases.release(wanted.holder, wanted.lock_outcome),
             Waive: lambda wanted: leases.waive(wanted.node, wanted.key),
             Watch: lambda wanted: leases.watch(permits(), wanted.keys),
             ForgetValues: lambda wanted: self._engine.release(wanted.handles),

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from penstock.errors import LockError
-from penstock.locks.base import Outcome
+from penstock.locks.base import LockOutcome
 from penstock.locks.redis.scripts import channel_of
 from penstock.redis.client import RedisClient
 
@@ -33,7 +33,7 @@ class Ear:
     """One waiting thread."""
 
     event: threading.Event
-    heard: dict[bytes, Outcome | None] = field(default_factory=dict)
+    heard: dict[bytes, LockOutcome | None] = field(default_factory=dict)
     broken: bool = False
     """Whether the connection broke, so that messages may have been missed."""
 
@@ -147,7 +147,7 @@ class Listener:
 
     def _tell(self, data: bytes) -> None:
         told, _, key = data.partition(b"\n")
-        outcome = next((each for each in get_args(Outcome) if each.encode() == told), None)
+        outcome = next((each for each in get_args(LockOutcome) if each.encode() == told), None)
         for ear in self._ears.get(key, ()):
             ear.heard[key] = outcome
             ear.event.set()

@@ -10,7 +10,7 @@ from typing import Any
 from penstock.clocks import JITTER, Clock
 from penstock.errors import LockError, LocksUnreachable, SessionLost
 from penstock.locks import documents
-from penstock.locks.base import Holder, Lease, Outcome, Wakeup
+from penstock.locks.base import Holder, Lease, LockOutcome, Wakeup
 from penstock.locks.redis.namespace import Namespace, batches, to_bytes
 from penstock.locks.redis.scripts import ACQUIRE, BEAT, KEEP_MS, LEFT, LOOK, RELEASE
 from penstock.locks.session_views import SessionView
@@ -51,7 +51,7 @@ class _RedisSession(SessionView):
     def free(self, keys: Sequence[str]) -> list[str]:
         return self._look({to_bytes(key): key for key in keys})[0]
 
-    def release(self, leases: Iterable[Lease], outcome: Outcome) -> None:
+    def release(self, leases: Iterable[Lease], outcome: LockOutcome) -> None:
         leases = own_leases(leases, self._id)
         if not leases or self.lost:
             return

@@ -6,7 +6,7 @@ The rules (see docs/protocol.md for the proof):
 * R2 A record is replaced by a redirect with a plain put, and only by a writer that has read that record. A redirect
   never changes back.
 * R3 The payload is durable before the record that names its attempt.
-* R4 Every outcome but a clean success is settled by reading the slot: own attempt = won, another attempt = adopted, a
+* R4 Every write but a clean success is settled by reading the slot: own attempt = won, another attempt = adopted, a
   redirect = start again, nothing = send again.
 * R5 An attempt removes its own payload only after it has *read* the record of another attempt in that slot.
 
@@ -30,7 +30,7 @@ from penstock.storage.results.trust import Trust
 from penstock.storage.stores.base import Store
 
 COMMIT_SECONDS = 30.0
-"""How long a commit tries to find out its outcome before it reports it as unknown."""
+"""How long a commit tries to find out what became of it before it reports this as unknown."""
 COMMIT_TRIES = 6
 _FIRST_DELAY = 0.05
 
@@ -155,7 +155,7 @@ class Commits:
         return self._settle(staged)
 
     def _settle(self, staged: Staged) -> Published | Restart | Staged:
-        """Read the slot to find out the outcome of a write (R4)."""
+        """Read the slot to find out what became of a write (R4)."""
         mine = staged.record
         try:
             slot = read_slot(self._store, mine.slot_name)

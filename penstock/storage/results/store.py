@@ -308,8 +308,7 @@ class ResultStore:
         """Publish a staged result, or adopt the result of another attempt that was first.
 
         Raises:
-            StoreUnreachable: The outcome stayed unknown for `COMMIT_SECONDS`. A later lookup shows whether it was
-                published.
+            StoreUnreachable: Whether it was published stayed unknown for `COMMIT_SECONDS`. A later lookup shows it.
             SignatureRefused: The result that was first must not be used.
             StoreError: The store is full, not writable, or of a newer version. Raised at once.
         """

@@ -47,7 +47,7 @@ class Listed:
 class SlotStore(Protocol):
     """Small records under names. `MemoryStore` is the reference implementation.
 
-    Every method may raise `StoreUnreachable` if the outcome is unknown (timeout, throttling, lost connection);
+    Every method may raise `StoreUnreachable` if it is unknown what happened (timeout, throttling, lost connection);
     methods that write may raise `StoreNotWritable` and `StoreFull`. A missing name is never an error.
     """
 

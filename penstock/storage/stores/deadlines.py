@@ -38,7 +38,7 @@ class Deadlines:
     async def keep(self, request: Awaitable[_Answer], doing: str, where: str, *, size: int = 0) -> _Answer:
         """Return the request's answer. `size` is the number of bytes that it transfers.
 
-        Raises `StoreUnreachable` at the deadline. The outcome of the request is then unknown.
+        Raises `StoreUnreachable` at the deadline. It is then unknown what became of the request.
         """
         seconds = REQUEST_SECONDS + size / LEAST_BYTES_PER_SECOND
         notice = asyncio.get_running_loop().call_later(STALL_SECONDS, self._tell, doing, where, seconds)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from penstock.errors import SessionLost
-from penstock.locks.base import Holder, LockManager, Outcome, Session, Wakeup
+from penstock.locks.base import Holder, LockManager, LockOutcome, Session, Wakeup
 from penstock.testing.locks.support import PATIENCE, LockSupport
 
 
@@ -31,7 +31,7 @@ class WaitingTests(LockSupport):
         return result
 
     @pytest.mark.parametrize("outcome", ["published", "failed", "abandoned"])
-    def test_a_release_wakes_waiters_with_its_outcome(self, manager: LockManager, outcome: Outcome) -> None:
+    def test_a_release_wakes_waiters_with_its_outcome(self, manager: LockManager, outcome: LockOutcome) -> None:
         holder, *waiters = (self.open(manager) for _ in range(4))
         lease = self.take(holder, "k")
         results = [self.in_thread(functools.partial(waiter.wait_any, ["k"], PATIENCE)) for waiter in waiters]

@@ -3,8 +3,8 @@
 Publishing relies on `If-None-Match: *`, with which the service rejects a second writer. Answers are distinguished by
 HTTP status, never by the class of an exception: 412 means that the name is taken; 409 that two writers collided and
 nothing was written, so the request is repeated; 403 and a missing bucket are configuration errors; after a 5xx or a
-timeout the outcome is unknown and settled by reading (`ResultStore.commit`). Amazon documents the header under
-"Conditional requests" in the S3 user guide.
+timeout it is unknown whether a record was written, which is settled by reading (`ResultStore.commit`). Amazon
+documents the header under "Conditional requests" in the S3 user guide.
 """
 
 from __future__ import annotations
