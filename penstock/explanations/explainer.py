@@ -64,7 +64,7 @@ class Explainer:
         reasons = [] if step.reason in _COMPARED_REASONS else [Reason(step.reason)]
         earlier = self._earlier_of(node)
         call = _Call(graph, steps, node, template)
-        found = earlier.nearest(call.parts) if earlier else None
+        found = earlier.nearest(call.components) if earlier else None
         if found is None:
             reasons = reasons or [Reason(NEVER_COMPUTED)]
             return Explanation([*reasons, *(Reason("", call.open_reason(name)) for name in call.open_inputs)])
@@ -83,7 +83,7 @@ class Explainer:
             else:
                 reasons.append(told_difference(each, node, call.sources))
         if not differences:
-            reasons.append(Reason("a stored result has the same key parts, but was made from another recipe"))
+            reasons.append(Reason("a stored result has a key of the same components, but was made from another recipe"))
         if template.private:
             reasons.append(Reason("its policy contains RUN_ID, so runs share no results"))
         # The digests of equal code and values may depend on the environment: docs/keys.md, section 8.
@@ -129,7 +129,7 @@ class Explainer:
 
 
 class _Call:
-    """The parts of the key that a call would have, None for those not yet known, and the nodes it waits for."""
+    """The components of the key that a call would have, None for those not yet known, and the nodes it waits for."""
 
     def __init__(self, graph: Graph, steps: Steps, node: Node, template: KeyTemplate) -> None:
         self._graph = graph
@@ -137,23 +137,23 @@ class _Call:
         self.open_inputs: dict[str, list[int]] = {}
         self.sources: dict[str, list[str]] = {}
         """The tasks whose results each input contains."""
-        self.parts = self._parts(node, template)
+        self.components = self._components(node, template)
 
     def open_reason(self, name: str) -> str:
         names = dict.fromkeys(self._graph[node].name for node in self.open_inputs.get(name, ()))
         return f"input {name} is not known before {', '.join(names)} has run"
 
-    def _parts(self, node: Node, template: KeyTemplate) -> Mapping[str, Any]:
+    def _components(self, node: Node, template: KeyTemplate) -> Mapping[str, Any]:
         if template.needs_values and not node.deps:
-            return template.parts(node.arguments) or {}
-        parts: dict[str, Any] = dict(template.static)
-        # Parts that depend on values are unknown as long as one of the values is.
-        parts |= {f"files({name})": None for name in template.file_parameters}
+            return template.components(node.arguments) or {}
+        components: dict[str, Any] = dict(template.static)
+        # Components that depend on values are unknown as long as one of the values is.
+        components |= {f"files({name})": None for name in template.file_parameters}
         if template.caller is not None:
-            parts["cache_key_fn"] = None
+            components["cache_key_fn"] = None
         if template.inputs is None:
-            return parts
-        return {**parts, "inputs": {name: self._digest(node, template, name) for name in template.inputs}}
+            return components
+        return {**components, "inputs": {name: self._digest(node, template, name) for name in template.inputs}}
 
     def _digest(self, node: Node, template: KeyTemplate, name: str) -> str | None:
         missing: list[int] = []

@@ -28,7 +28,7 @@ _SLOT_SUFFIX = ".record.json"
 
 
 class Keyed(Protocol):
-    """The part of a stored result that is compared."""
+    """What is compared of a stored result."""
 
     @property
     def key_parts(self) -> Mapping[str, Any]: ...
@@ -39,7 +39,7 @@ class Keyed(Protocol):
 
 K = TypeVar("K", bound=Keyed)
 _Index = dict[tuple[str, int], int]
-"""The index of the latest record by each value that `_ways` returns for its key parts."""
+"""The index of the latest record by each value that `_ways` returns for the components of its key."""
 
 
 class Earlier(Generic[K]):
@@ -53,13 +53,13 @@ class Earlier(Generic[K]):
     def __bool__(self) -> bool:
         return bool(self._records)
 
-    def nearest(self, parts: Mapping[str, Any]) -> tuple[K, list[Difference]] | None:
+    def nearest(self, components: Mapping[str, Any]) -> tuple[K, list[Difference]] | None:
         """Return the record with the most similar key and the differences; None if there are no records.
 
         The latest of equally similar ones is returned. A record that differs in at most its code and one other
         component is always found; apart from that, only the latest records are compared.
         """
-        flat = flattened(parts)
+        flat = flattened(components)
         open_ = frozenset(name for name, value in flat.items() if value is None)
         known = {name: value for name, value in flat.items() if value is not None}
         index = self._index(open_)
@@ -84,7 +84,7 @@ class Earlier(Generic[K]):
 
 
 def _ways(flat: Mapping[str, str | None]) -> Iterator[tuple[str, int]]:
-    """Yield a hash of the key parts without each one of them in turn, with and without those of code."""
+    """Yield a hash of the components of a key without each one of them in turn, with and without those of code."""
     hashes = {name: hash((name, value)) for name, value in flat.items()}
     code = whole = 0
     for name, each in hashes.items():

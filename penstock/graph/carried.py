@@ -23,7 +23,7 @@ _READERS: dict[str, tuple[str, _Read]] = {
     "task_code": ("task_code", task_code),
     "unnamed": ("task_source", task_source_of_unnamed),
 }
-"""By part of a policy: the component of keys, and the function that computes it."""
+"""By component of a policy: the one of keys, and the function that computes it."""
 _carried: dict[int, tuple[ref[Callable[..., Any]], dict[str, str]]] = {}
 """By id, since callables may be unhashable; entries live as long as the callable."""
 
@@ -61,9 +61,9 @@ def carry_code(fn: Callable[..., Any], code: Mapping[str, str]) -> None:
 
 
 def _wanted(fn: Callable[..., Any], policy: CachePolicy, identity: str) -> list[str]:
-    parts = [part.value for part in (Part.TASK_SOURCE, Part.TASK_CODE) if part in policy.parts]
-    if parts or identity != ":".join(importable_name(fn)):  # set with `key_name`
-        return parts
+    components = [component.value for component in (Part.TASK_SOURCE, Part.TASK_CODE) if component in policy.parts]
+    if components or identity != ":".join(importable_name(fn)):  # set with `key_name`
+        return components
     return [] if told_by_name(fn) else ["unnamed"]
 
 

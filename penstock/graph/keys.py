@@ -27,7 +27,7 @@ from penstock.graph.key_functions import Caller
 from penstock.graph.policies import CachePolicy, ComputedKey, Part
 from penstock.objects.secrets import is_secret_name, shows_secret
 
-Parts = dict[str, Any]
+Components = dict[str, Any]
 """Component name to string, or for "inputs" a dict of parameter name to digest. JSON-compatible."""
 
 _CACHE = b"cache key 2\0"
@@ -62,7 +62,7 @@ def compile_template(
     context: KeyContext,
     name: str | None = None,
 ) -> KeyTemplate | None:
-    """Compute the parts of a task's keys that all of its calls share.
+    """Compute the components of a task's keys that all of its calls share.
 
     Args:
         policy: The cache policy.
@@ -88,10 +88,10 @@ def compile_template(
     if Part.FLOW_PARAMETERS in policy.parts:
         for parameter, value in context.flow_parameters.items():
             where = f"flow parameter {parameter!r}"
-            part = bytes.fromhex(digest(value, where=where, name=parameter))
+            content = bytes.fromhex(digest(value, where=where, name=parameter))
             if context.salt is not None and (is_secret_name(parameter) or shows_secret(value)):
-                part = _keyed(part, context.salt())
-            static[f"flow_parameters.{parameter}"] = part.hex()
+                content = _keyed(content, context.salt())
+            static[f"flow_parameters.{parameter}"] = content.hex()
     if Part.RUN_ID in policy.parts:
         static["run_id"] = context.run_id
     if policy.constants:
@@ -189,8 +189,8 @@ class KeyTemplate:
             DigestError: An argument has no stable digest.
         """
         if self.needs_values:
-            parts = self.parts(arguments, resolve, values)
-            return None if parts is None else self.key_from_parts(parts)
+            components = self.components(arguments, resolve, values)
+            return None if components is None else self.key_from_components(components)
         return self._key(_CACHE, arguments, resolve)
 
     def recipe_key(self, arguments: Mapping[str, Any], resolve: Resolve) -> str | None:
@@ -203,34 +203,34 @@ class KeyTemplate:
             return self._key(_RECIPE, arguments, resolve)
         if _holds_ref(arguments):
             return None
-        parts = self.parts(arguments, resolve)
-        return None if parts is None else _hash(_RECIPE, parts)
+        components = self.components(arguments, resolve)
+        return None if components is None else _hash(_RECIPE, components)
 
-    def parts(
+    def components(
         self, arguments: Mapping[str, Any], resolve: Resolve | None = None, values: Mapping[str, Any] | None = None
-    ) -> Parts | None:
+    ) -> Components | None:
         """Return the named components of the cache key, as a record stores them; None if the call is not cached."""
-        parts: Parts = dict(self.static)
+        components: Components = dict(self.static)
         with main_module(self.main):
             if self.needs_values:
                 values = self._values(arguments, values)
                 for name in self.file_parameters:
-                    parts[f"files({name})"] = self._content(name, values)[0]
+                    components[f"files({name})"] = self._content(name, values)[0]
                 if self.caller is not None:
                     answer = self.caller.answer(dict(values))
                     if answer is None:
                         return None
-                    parts["cache_key_fn"] = answer
+                    components["cache_key_fn"] = answer
             if self.inputs is not None:
-                parts["inputs"] = {
+                components["inputs"] = {
                     name: self.input_digest(name, arguments[name], resolve).hex() for name in self.inputs
                 }
-        return parts
+        return components
 
     @staticmethod
-    def key_from_parts(parts: Mapping[str, Any]) -> str:
+    def key_from_components(components: Mapping[str, Any]) -> str:
         """Return the cache key of these components."""
-        return _hash(_CACHE, parts)
+        return _hash(_CACHE, components)
 
     def files_of(self, values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         """Return the paths and digests of all files whose content is part of the key of a call with these values.
@@ -331,9 +331,9 @@ def _encode(components: Mapping[str, str]) -> bytes:
     return b"%d:" % len(components) + b"".join(framed)
 
 
-def _hash(kind: bytes, parts: Mapping[str, Any]) -> str:
-    pieces = [kind, _encode({name: value for name, value in parts.items() if name != "inputs"})]
-    inputs = parts.get("inputs")
+def _hash(kind: bytes, components: Mapping[str, Any]) -> str:
+    pieces = [kind, _encode({name: value for name, value in components.items() if name != "inputs"})]
+    inputs = components.get("inputs")
     if inputs is not None:
         pieces.append(_inputs_head(len(inputs)))
         pieces += (_frame(name) + bytes.fromhex(value) for name, value in sorted(inputs.items()))

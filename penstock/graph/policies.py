@@ -1,8 +1,8 @@
 """Cache policies: immutable values that define what the cache key of a task consists of.
 
-A policy is a *set* of parts. `a + b` is the union, so order, grouping and repetition do not matter; every added part
-can only turn hits into misses. `- "name"` excludes an input. `NO_CACHE` is the empty set: adding it changes nothing,
-and a task with no other policy is not cached.
+A policy is a *set* of components. `a + b` is the union, so order, grouping and repetition do not matter; every added
+component can only turn hits into misses. `- "name"` excludes an input. `NO_CACHE` is the empty set: adding it changes
+nothing, and a task with no other policy is not cached.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ class IsolationLevel(StrEnum):
 
 
 class Part(Enum):
-    """The parts of a key that take no argument."""
+    """The components of a key that take no argument.
+
+    The names `Part`, `KeyFunctionPart` and `CachePolicy.parts` are older than the word: they are in pickles, and enter
+    the digest of a policy.
+    """
 
     INPUTS = "inputs"
     TASK_SOURCE = "task_source"
@@ -72,21 +76,21 @@ class ComputedKey:
         return self.policy.compute_key(context, parameters, dict(context.flow_parameters))
 
 
-AnyPart = Part | Constant | FileContent | KeyFunctionPart
+Component = Part | Constant | FileContent | KeyFunctionPart
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CachePolicy:
-    """A set of key parts, excluded inputs, and the places of records and locks.
+    """A set of components, excluded inputs, and the places of records and locks.
 
-    Policies with the same parts and settings are equal, in whatever order they were combined. Adding two policies that
-    set the isolation level, lock manager or key storage to different values raises `PolicyError`.
+    Policies with the same components and settings are equal, in whatever order they were combined. Adding two policies
+    that set the isolation level, lock manager or key storage to different values raises `PolicyError`.
 
     A subclass with a method `compute_key(self, task_ctx, inputs, flow_parameters, **kwargs)` is a policy whose key is
     the string that this method returns; None means not to cache the call.
     """
 
-    parts: frozenset[AnyPart] = frozenset()
+    parts: frozenset[Component] = frozenset()
     """What the key consists of. Empty for `NO_CACHE`."""
     excluded: frozenset[str] = frozenset()
     """Parameters that INPUTS ignores."""
@@ -126,7 +130,7 @@ class CachePolicy:
     @property
     def key_function(self) -> KeyFunction | None:
         """The user's key function, if there is one."""
-        return next((part.fn for part in self.parts if isinstance(part, KeyFunctionPart)), None)
+        return next((each.fn for each in self.parts if isinstance(each, KeyFunctionPart)), None)
 
     @property
     def file_parameters(self) -> tuple[str, ...]:
@@ -169,15 +173,15 @@ class CachePolicy:
     def __add__(self, other: CachePolicy) -> CachePolicy:
         if not isinstance(other, CachePolicy):
             return NotImplemented
-        parts = self.parts | other.parts
-        if sum(isinstance(part, KeyFunctionPart) for part in parts) > 1:
+        components = self.parts | other.parts
+        if sum(isinstance(each, KeyFunctionPart) for each in components) > 1:
             raise PolicyError(
                 "cannot add two policies that each have a cache key function",
                 because="a policy takes one key function",
                 hint="write one function that calls both",
             )
         return CachePolicy(
-            parts=parts,
+            parts=components,
             excluded=self.excluded | other.excluded,
             isolation_level=_merged("isolation levels", self.isolation_level, other.isolation_level),
             lock_manager=_merged("lock managers", self.lock_manager, other.lock_manager),
@@ -204,7 +208,7 @@ class CachePolicy:
         return hash((self.parts, self.excluded, self.isolation_level))
 
     def __repr__(self) -> str:
-        terms = [name for name, part in _NAMED.items() if part in self.parts]
+        terms = [name for name, component in _NAMED.items() if component in self.parts]
         terms += [f"CacheKey({value!r})" for value in self.constants]
         terms += [f"Files({pattern!r})" for pattern in self.file_patterns]
         terms += [f"Files(parameter={name!r})" for name in self.file_parameters]
@@ -275,7 +279,7 @@ NONE = NO_CACHE
 DEFAULT = INPUTS + TASK_SOURCE + RUN_ID
 """The policy of tasks that persist their result and set no policy."""
 
-_NAMED = {part.name: part for part in Part}
+_NAMED = {component.name: component for component in Part}
 
 
 def CacheKey(value: str) -> CachePolicy:

@@ -309,7 +309,7 @@ class _CachedCall:
         call, options = self.call, self.shipped_task.task.options
         check_code(self.shipped_task)
         values = self._loaded()
-        parts = self._parts()
+        components = self._components()
         computes(key)
         started, clock = SYSTEM_CLOCK.now(), time.perf_counter()
         made = [self.worker.run_function(call, self.shipped_task, values, collected_unless_batches)]
@@ -336,7 +336,7 @@ class _CachedCall:
             session=call.session_id or "",
             fence=call.fencing_token or 0,
             digest=lambda: value_digest() or combine("result", (self.task, key, call.attempt_id)),
-            key_parts=parts,
+            key_parts=components,
             expires=expiry_after(options.cache_expiration, SYSTEM_CLOCK.now()),
             upstream_expires=call.upstream_expires,
             producer=this_process(run_id=self.worker.run_id, flow=self.shipped_task.flow),
@@ -387,13 +387,13 @@ class _CachedCall:
         )
         write_recipe(self.results, entry)
 
-    def _parts(self) -> dict[str, Any]:
-        parts = self.template.parts(self.call.arguments, self._resolve, self._values_if_needed())
-        assert parts is not None  # there is a cache key
-        return parts
+    def _components(self) -> dict[str, Any]:
+        components = self.template.components(self.call.arguments, self._resolve, self._values_if_needed())
+        assert components is not None  # there is a cache key
+        return components
 
     def _files_changed(self, key: str) -> bool:
         template = self.template
         if any(file_digest(path) != before for path, before in template.files):
             return True
-        return bool(template.file_parameters) and template.key_from_parts(self._parts()) != key
+        return bool(template.file_parameters) and template.key_from_components(self._components()) != key

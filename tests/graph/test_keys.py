@@ -1,4 +1,4 @@
-"""Cache keys and recipe keys: what they consist of, and that parts and key agree."""
+"""Cache keys and recipe keys: what they consist of, and that components and key agree."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def test_the_error_for_an_unreadable_file_is_that_of_its_reader() -> None:
         compiled(Files("data/missing.csv"))
 
 
-# -- parts and key ---------------------------------------------------------------------------------------------------
+# -- components and key ----------------------------------------------------------------------------------------------
 
 PARTS = [INPUTS, INPUTS - "y", TASK_SOURCE, FLOW_PARAMETERS, RUN_ID, CacheKey("a")]
 PARTS += [Files("data/*.csv"), Files(parameter="path"), CacheKeyFnPolicy(task_input_hash)]
@@ -264,15 +264,15 @@ POLICIES = st.lists(st.sampled_from(PARTS), min_size=1).map(lambda policies: sum
 def test_the_key_consists_exactly_of_its_parts(policy: CachePolicy, x: Any, y: Any) -> None:
     template = compiled(policy)
     given_arguments = arguments(x, y, "data/a.csv")
-    parts = template.parts(given_arguments)
-    assert parts is not None
-    assert KeyTemplate.key_from_parts(parts) == template.cache_key(given_arguments)
-    assert KeyTemplate.key_from_parts(dict(reversed(parts.items()))) == template.cache_key(given_arguments)
+    components = template.components(given_arguments)
+    assert components is not None
+    assert KeyTemplate.key_from_components(components) == template.cache_key(given_arguments)
+    assert KeyTemplate.key_from_components(dict(reversed(components.items()))) == template.cache_key(given_arguments)
 
 
 def test_parts_are_labelled() -> None:
     template = compiled(INPUTS - "path" + RUN_ID + FLOW_PARAMETERS + CacheKey("v2") + Files("data/a.csv"))
-    assert template.parts(arguments(1, 2)) == {
+    assert template.components(arguments(1, 2)) == {
         "task": "shop:task",
         "run_id": "run-1",
         "flow_parameters.day": digest("mon"),
@@ -285,17 +285,19 @@ def test_parts_are_labelled() -> None:
 def test_parts_can_be_written_as_json() -> None:
     import json
 
-    parts = compiled(DEFAULT + CacheKey("ü")).parts(arguments())
-    assert parts is not None
-    assert KeyTemplate.key_from_parts(json.loads(json.dumps(parts))) == key(DEFAULT + CacheKey("ü"))
+    components = compiled(DEFAULT + CacheKey("ü")).components(arguments())
+    assert components is not None
+    assert KeyTemplate.key_from_components(json.loads(json.dumps(components))) == key(DEFAULT + CacheKey("ü"))
 
 
 @given(
     st.dictionaries(st.text(max_size=3), st.text(max_size=3)), st.dictionaries(st.text(max_size=3), st.text(max_size=3))
 )
 def test_different_parts_make_different_keys(one: dict[str, str], other: dict[str, str]) -> None:
-    one, other = ({name: value for name, value in parts.items() if name != "inputs"} for parts in (one, other))
-    assert (KeyTemplate.key_from_parts(one) == KeyTemplate.key_from_parts(other)) == (one == other)
+    one, other = (
+        {name: value for name, value in components.items() if name != "inputs"} for components in (one, other)
+    )
+    assert (KeyTemplate.key_from_components(one) == KeyTemplate.key_from_components(other)) == (one == other)
 
 
 # -- refs and recipes ------------------------------------------------------------------------------------------------
@@ -380,7 +382,7 @@ def test_the_key_combines_the_result_of_a_key_function_and_the_identity() -> Non
 def test_none_from_a_key_function_means_do_not_cache() -> None:
     template = compiled(CacheKeyFnPolicy(lambda context, parameters: None) + INPUTS)
     assert template.cache_key(arguments()) is None
-    assert template.parts(arguments()) is None
+    assert template.components(arguments()) is None
     assert template.recipe_key(arguments(), lambda _: "") is None
 
 

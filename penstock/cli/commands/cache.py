@@ -276,12 +276,12 @@ def _described(record: ResultRecord) -> Iterator[tuple[str, str]]:
     yield "expires", _expiry(record.expires)
     yield "by", f"run {record.producer.run_id} of {record.producer.flow}, {record.producer.host} {record.producer.pid}"
     yield "with", f"Python {record.producer.python}, Penstock {record.producer.penstock}"
-    for name, part in record.key_parts.items():
-        if isinstance(part, dict):
-            for parameter, digest in part.items():
+    for name, component in record.key_parts.items():
+        if isinstance(component, dict):
+            for parameter, digest in component.items():
                 yield f"  {name}.{parameter}", str(digest)
         else:
-            yield f"  {name}", str(part)
+            yield f"  {name}", str(component)
 
 
 def _signature(results: ResultStore, record: ResultRecord) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""`penstock why`: which part of a key changed, for every call of a flow that is no hit."""
+"""`penstock why`: which component of a key changed, for every call of a flow that is no hit."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def why(
     assignments: tuple[str, ...],
     document: str | None,
 ) -> None:
-    """Show which part of the key changed, for each call that is not a hit.
+    """Show which component of the key changed, for each call that is not a hit.
 
     Add the name of a task, or the number of a node in the plan, to explain only that one, including hits.
     """

@@ -116,6 +116,7 @@ class ResultRecord(
     session: str = ""
     fence: int = 0
     key_parts: dict[str, Any] = {}
+    """The components of the key."""
     producer: Producer = Producer()
     started: float = 0.0
     seconds: float = 0.0
