@@ -64,7 +64,7 @@ def describe_holder(info: Mapping[str, str], since: float) -> str:
         since: When it took the lock, in seconds since the epoch; 0 if unknown.
     """
     if "limit" in info:
-        return f"a slot of {info['limit']}"
+        return f"a permit of {info['limit']}"
     who = f"run {info['run']}" if "run" in info else "somebody"
     where = f" (pid {info['pid']} on {info['host']})" if {"pid", "host"} <= info.keys() else ""
     try:

@@ -42,8 +42,8 @@ class Engine(Protocol):
     def capacity(self) -> Mapping[str, float]:
         """The resources of all workers together, in canonical units.
 
-        `slots` is the number of bundles that may be submitted at a time. If some of these wait at the workers,
-        `workers` is the number that run at a time.
+        `slots` is the number of places for bundles: how many may be submitted at a time. If some of these wait at the
+        workers, `workers` is the number that run at a time.
         """
         ...
 

@@ -21,6 +21,6 @@ class Prefetch:
         self._ahead = min(2 * before, MAX_AHEAD) if calls == 1 and seconds < SHORT_SECONDS else 1
         return self._ahead != before
 
-    def slots(self, workers: float) -> float:
+    def places(self, workers: float) -> float:
         """Return how many bundles may be submitted at a time."""
         return workers * (1 + self._ahead)

@@ -31,7 +31,7 @@ from penstock.worker.shipping.shared_buffers import Packed, pack
 from penstock.worker.shipping.values import Pickled
 from penstock.worker.shipping.wire import none_read
 
-MAX_SLOTS = 8
+MAX_LISTS = 8
 """The number of objects for the large values of a bundle. Each costs Ray about 12 µs, used or not."""
 HELD_BACK = 1_000
 """The number of bundles that may wait in Ray for values of other bundles."""
@@ -96,20 +96,20 @@ class RayEngine(CollectingEngine[RayFlight]):
 
     def send(self, flight: RayFlight) -> None:
         bundle = flight.bundle
-        slots = min(MAX_SLOTS, sum(call.keep or call.passes_on for call in bundle.calls))
+        lists = min(MAX_LISTS, sum(call.keep or call.passes_on for call in bundle.calls))
         # Reports of the start cost Ray five times as much, so only bundles with a timeout have them.
         tells = flight.timed and not PROCESS.is_client
-        submit = self._variant(encodable(flight.name), bundle.resources, slots, tells=tells)
+        submit = self._variant(encodable(flight.name), bundle.resources, lists, tells=tells)
         names = (ray_worker.SETUP, *(call.task for call in bundle.calls), *flight.arguments)
         parts = {name: self._parts[name] for name in names}
-        made = submit(self.run, parts, flight.data, slots, self._marked, *flight.sources)
+        made = submit(self.run, parts, flight.data, lists, self._marked, *flight.sources)
         if tells:
             flight.task = made
             threading.Thread(
-                target=self._follow, args=(flight, slots), name=f"penstock-ray-{bundle.number}", daemon=True
+                target=self._follow, args=(flight, lists), name=f"penstock-ray-{bundle.number}", daemon=True
             ).start()
             return
-        flight.task, *flight.values = made if slots else [made]
+        flight.task, *flight.values = made if lists else [made]
         self._await(flight, flight.task)
         if flight.timed:
             self.report(Started(bundle.number))
@@ -145,15 +145,15 @@ class RayEngine(CollectingEngine[RayFlight]):
 
     # -- Ray's side of a bundle ---------------------------------------------------------------------------------------
 
-    def _variant(self, name: str, needs: Mapping[str, float], slots: int, *, tells: bool) -> Callable[..., Any]:
+    def _variant(self, name: str, needs: Mapping[str, float], lists: int, *, tells: bool) -> Callable[..., Any]:
         """Return the remote function with the options for a bundle."""
-        key = (name, tuple(needs.items()), slots, tells)
+        key = (name, tuple(needs.items()), lists, tells)
         variant = self._variants.get(key)
         if variant is None:
             function = ray_worker.perform_telling if tells else ray_worker.perform
             options = self._remote[function].options(
                 name=name,
-                num_returns="streaming" if tells else slots + 1,
+                num_returns="streaming" if tells else lists + 1,
                 max_retries=0,
                 retry_exceptions=False,
                 **as_options(needs),
@@ -161,13 +161,13 @@ class RayEngine(CollectingEngine[RayFlight]):
             variant = self._variants[key] = options.remote
         return variant
 
-    def _follow(self, flight: RayFlight, slots: int) -> None:
+    def _follow(self, flight: RayFlight, lists: int) -> None:
         """Wait for the start and the end of a bundle that reports its start, in a separate thread."""
         stream = flight.task
         try:
             ray.get(next(stream))
             self.report(Started(flight.bundle.number))
-            flight.values = [next(stream) for _ in range(slots)]
+            flight.values = [next(stream) for _ in range(lists)]
             self._await(flight, next(stream))
         except Exception as error:  # noqa: BLE001 (judged where outcomes are)
             self.came(flight, error)
@@ -195,8 +195,8 @@ class RayEngine(CollectingEngine[RayFlight]):
         super().landed(flight, data[1:])
 
     def kept(self, flight: RayFlight, outcome: Outcome, placed: Placed) -> Kept:
-        slots = len(flight.values)
-        return Kept(flight.values[placed.position % slots], placed.position // slots)
+        lists = len(flight.values)
+        return Kept(flight.values[placed.position % lists], placed.position // lists)
 
     def settle(self, flight: RayFlight, error: BaseException, *, in_vain: bool) -> None:
         for value in flight.values:

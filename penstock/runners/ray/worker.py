@@ -28,43 +28,43 @@ SETUP = -1
 """The key of the setup of the run, beside the numbers of tasks."""
 
 
-def perform(run: str, parts: Mapping[Any, Any], bundle: bytes, slots: int, marked: bool, *brought: Any) -> Any:
+def perform(run: str, parts: Mapping[Any, Any], bundle: bytes, lists: int, marked: bool, *brought: Any) -> Any:
     """Perform a bundle.
 
-    Returns a byte with the number of marked streams, followed by the pickled outcomes and logs. With `slots`, returns a
-    list of that and `slots` lists of packed values.
+    Returns a byte with the number of marked streams, followed by the pickled outcomes and logs. With `lists`, returns a
+    list of that and as many lists of packed values.
 
     `parts` are references to the tasks of the bundle by number, to large arguments by `Argument`, and to the setup of
     the run by SETUP. They are fetched only if this process does not know them. `brought` is what other bundles returned
-    in their slots. If the bundle is `marked`, marks follow its output.
+    in their lists. If the bundle is `marked`, marks follow its output.
     """
-    answer, values = _perform(RayDelivery(run, parts, brought), bundle, slots, marked)
-    return [answer, *values] if slots else answer
+    answer, values = _perform(RayDelivery(run, parts, brought), bundle, lists, marked)
+    return [answer, *values] if lists else answer
 
 
 def perform_telling(
-    run: str, parts: Mapping[Any, Any], bundle: bytes, slots: int, marked: bool, *brought: Any
+    run: str, parts: Mapping[Any, Any], bundle: bytes, lists: int, marked: bool, *brought: Any
 ) -> Iterator[Any]:
     """Perform a bundle and yield None at once, to report its start, then the lists of values, and last the outcomes."""
     yield None
-    answer, values = _perform(RayDelivery(run, parts, brought), bundle, slots, marked)
+    answer, values = _perform(RayDelivery(run, parts, brought), bundle, lists, marked)
     for value in (*values, answer):  # noqa: UP028 (Ray sends into what yields; `yield from` would hand that to a tuple)
         yield value
 
 
 def unshare(values: Sequence[Packed], item: int) -> Packed:
-    """Return one of the values that a bundle returned in a slot, as plain bytes."""
+    """Return one of the values that a bundle returned in a list, as plain bytes."""
     shared, buffers = values[item]
     return shared, [bytes(buffer) for buffer in buffers]
 
 
-def _perform(delivery: RayDelivery, data: bytes, slots: int, marked: bool) -> tuple[bytes, list[Any]]:
+def _perform(delivery: RayDelivery, data: bytes, lists: int, marked: bool) -> tuple[bytes, list[Any]]:
     _interrupt.allow()
     logs, printed = _logs(), Printed()
     with ExitStack() as using:
         found = opened(delivery, data, using)
         if isinstance(found, Failure):
-            return b"\0" + pack_outcomes(found, logs.take()), [None] * slots
+            return b"\0" + pack_outcomes(found, logs.take()), [None] * lists
         run, bundle = found
         worker = RayBundleWorker(run, delivery, bundle.calls[0])
         outcomes, values = worker.outcomes_and_values(bundle, lambda: _interrupt.asked)
@@ -72,8 +72,8 @@ def _perform(delivery: RayDelivery, data: bytes, slots: int, marked: bool) -> tu
             forget_runs()
         marks = printed.mark(delivery.run) if marked else 0
         staying = list(values.values())
-        lists = [staying[slot::slots] or None for slot in range(slots)]
-        return bytes([marks]) + pack_outcomes(outcomes, logs.take()), lists
+        spread = [staying[first::lists] or None for first in range(lists)]
+        return bytes([marks]) + pack_outcomes(outcomes, logs.take()), spread
 
 
 class RayDelivery(Delivery):

@@ -113,11 +113,11 @@ class Machines:
 
     def _tell(self) -> None:
         most = {name: amount for name, (amount, _) in self._most.items()}
-        self.capacity = {"slots": self._prefetch.slots(self._workers), "workers": self._workers, **most}
+        self.capacity = {"slots": self._prefetch.places(self._workers), "workers": self._workers, **most}
 
 
 def asked_of(needs: Amounts) -> Amounts:
-    """Return the resources that a bundle needs in addition to a slot."""
+    """Return the resources that a bundle needs in addition to its place."""
     return {name: amount for name, amount in needs.items() if name != "slots" and amount > 0}
 
 

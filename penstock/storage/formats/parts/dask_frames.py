@@ -1,7 +1,7 @@
 """Dask DataFrames and Series in parts: partitions are written and read by the workers that compute them.
 
 Only names, sizes and checksums of what was written are gathered. In a Dask task the partitions are computed by the
-task's own cluster; the task gives up its slot meanwhile, so that one slot is enough for both.
+task's own cluster; the task gives up its place at the worker meanwhile, so that one place is enough for both.
 """
 
 from __future__ import annotations
