@@ -103,7 +103,7 @@ class Outcomes:
             self._completion.timed_out(outcome)
         elif kind == "worker_lost":
             self._completion.worker_lost(outcome)
-        else:  # unclaimed, closed, not_started
+        else:  # unowned, closed, not_started
             self._hand_back(outcome)
 
     def _hand_back(self, outcome: Outcome) -> None:

@@ -20,13 +20,13 @@ def recipe_entry(run: RunState, node: Node, hit: Hit, expires: float | None) -> 
     """Return the entry of the node's recipe with its known result, or None if the node has no recipe."""
     if node.recipe_key is None or not node.deps:
         return None
-    claims = [run.planner.claim(d) for d in node.deps]
+    statements = [run.planner.statement(d) for d in node.deps]
     return RecipeEntry(
         recipe=node.recipe_key,
         key=hit.cache_key,
         task=node.entry.task.identity,
         digest=hit.digest,
-        inputs=claims if all(claims) and len(claims) <= MAX_RECIPE_INPUTS else None,
+        inputs=statements if all(statements) and len(statements) <= MAX_RECIPE_INPUTS else None,
         expires=expires,
         origin=run.origins.now(),
     )

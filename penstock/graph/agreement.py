@@ -1,8 +1,8 @@
 """Checks that decisions agree: the inputs from which each hit was computed against what was decided about them.
 
-A hit *claims* a digest for each of its inputs. For a decided input, the claim is compared with its digest; for a pruned
-one, with the claims of other hits. A part of a result (`future["n"]`) stands for the result: a hit that uses the part
-claims the digests of both, written `part/result`.
+A hit *states* a digest for each of its inputs. For a decided input, the statement is compared with its digest; for a
+pruned one, with the statements of other hits. A part of a result (`future["n"]`) stands for the result: a hit that uses
+the part states the digests of both, written `part/result`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Decision(Protocol):
 
 
 class Agreement:
-    """The claims of all hits of a graph."""
+    """What all hits of a graph state about their inputs."""
 
     def __init__(self, graph: Graph, steps: Mapping[int, Decision]) -> None:
         self._graph = graph
@@ -37,9 +37,9 @@ class Agreement:
         self._new: dict[int, Sequence[str] | None] = {}  # decided, but not yet compared
         self._origins: dict[int, str | None] = {}
         self._between = Between(graph, steps, self._origins)
-        self._claims: dict[int, dict[int, str] | None] = {}  # by hit: input to digest; None if unknown
-        self._claimants: dict[int, list[int]] = {}  # by input: the hits computed from it
-        self._stated: dict[int, str] = {}  # by input: the digest in the first claim
+        self._statements: dict[int, dict[int, str] | None] = {}  # by hit: input to digest; None if unknown
+        self._stating: dict[int, list[int]] = {}  # by input: the hits computed from it
+        self._stated: dict[int, str] = {}  # by input: the digest in the first statement
         self._parts: dict[int, tuple[str, tuple[str | None, ...]]] = {}  # by part: its digest, and those of the results
         self._doubted: list[int] = []
 
@@ -48,11 +48,11 @@ class Agreement:
 
         Args:
             id: The node.
-            stated: The digests of its deps that a hit claims, or None if it claims none.
-            origin: The run that made the claim, or None if it is unknown.
+            stated: The digests of its deps that a hit states, or None if it states none.
+            origin: The run that made the statement, or None if it is unknown.
         """
         self._origins[id] = None if self._steps[id].runs else origin
-        if self._graph[id].deps or id in self._claimants or self._between.active:
+        if self._graph[id].deps or id in self._stating or self._between.active:
             self._new[id] = stated
 
     def part_taken(self, id: int, digest: str) -> None:
@@ -60,12 +60,12 @@ class Agreement:
         self._parts[id] = digest, self._known_sources(id)
 
     def withdrawn(self, id: int) -> None:
-        """Note that a node is no longer a hit and claims nothing."""
-        self._claims.pop(id, None)
+        """Note that a node is no longer a hit and states nothing."""
+        self._statements.pop(id, None)
         self._new.pop(id, None)
 
     def forgotten(self, id: int) -> None:
-        """Forget the claims about a node and those it makes itself."""
+        """Forget the statements about a node and those it makes itself."""
         self.withdrawn(id)
         self._stated.pop(id, None)
 
@@ -76,39 +76,39 @@ class Agreement:
         new, self._new = self._new, {}
         for id in new:
             self._between.decided(id)
-            self._doubted += self._claimants.get(id, ())
+            self._doubted += self._stating.get(id, ())
         for id in sorted(new):
             if self._steps[id].runs:
-                self._claims.pop(id, None)
+                self._statements.pop(id, None)
             elif self._graph[id].deps:
-                self._claim(id, new[id])
+                self._register(id, new[id])
         return self._between.take_needed()
 
-    def _claim(self, id: int, stated: Sequence[str] | None) -> None:
-        claims = self._claims[id] = self._by_source(id, stated)
+    def _register(self, id: int, stated: Sequence[str] | None) -> None:
+        statements = self._statements[id] = self._by_source(id, stated)
         self._doubted.append(id)
         for source in self._graph.sources(id):
-            self._claimants.setdefault(source, []).append(id)
-            if claims is not None and self._stated.setdefault(source, claims[source]) != claims[source]:
+            self._stating.setdefault(source, []).append(id)
+            if statements is not None and self._stated.setdefault(source, statements[source]) != statements[source]:
                 self._between.need(source)
-        self._between.claimed(id, silent=claims is None)
+        self._between.heard(id, silent=statements is None)
 
     def _by_source(self, id: int, stated: Sequence[str] | None) -> dict[int, str] | None:
         deps = self._graph[id].deps
         if stated is None or len(stated) != len(deps) or not all(stated):
             return None
-        claims: dict[int, str] = {}
-        for dep, claim in zip(deps, stated, strict=True):
+        statements: dict[int, str] = {}
+        for dep, statement in zip(deps, stated, strict=True):
             if not self._graph[dep].entry.task.derived:
-                claims[dep] = claim
+                statements[dep] = statement
                 continue
-            digest, _, results = claim.partition("/")
+            digest, _, results = statement.partition("/")
             sources, digests = self._graph.sources(dep), tuple(results.split("+"))
             if len(sources) != len(digests):
                 return None
             self._parts[dep] = digest, digests
-            claims.update(zip(sources, digests, strict=True))
-        return claims
+            statements.update(zip(sources, digests, strict=True))
+        return statements
 
     def broken(self) -> Iterator[tuple[int, str]]:
         """Yield hits that disagree with the decisions about their inputs, and the reasons.
@@ -123,26 +123,26 @@ class Agreement:
             reason = self._doubt(id)
             if reason:
                 yield id, reason
-                self._claims.pop(id, None)
-                for claimant in self._claimants.get(id, ()):
-                    heapq.heappush(doubted, claimant)
+                self._statements.pop(id, None)
+                for hit in self._stating.get(id, ()):
+                    heapq.heappush(doubted, hit)
 
     def _doubt(self, id: int) -> str:
-        if id not in self._claims or self._steps[id].runs:
+        if id not in self._statements or self._steps[id].runs:
             return ""
-        claims = self._claims[id]
+        statements = self._statements[id]
         for source in self._graph.sources(id):
             step = self._steps.get(source)
             if step is None:
                 continue
             if step.digest is None:
                 return _RUNS_AGAIN
-            if claims is None or claims[source] != step.digest:
+            if statements is None or statements[source] != step.digest:
                 return _CHANGED
         return ""
 
     def stated(self, id: int) -> str | None:
-        """Return the digest of an undecided node's value, or of a part of a result, that hits claim."""
+        """Return the digest of an undecided node's value, or of a part of a result, that hits state."""
         part = self._parts.get(id)
         if part is None:
             return self._stated.get(id)
@@ -157,6 +157,6 @@ class Agreement:
         return self._stated.get(id) if step is None else step.digest
 
 
-def as_claim(part: str, results: Sequence[str]) -> str:
-    """Return the claim about a part of a result, with the digests of both; empty if one is unknown."""
+def as_statement(part: str, results: Sequence[str]) -> str:
+    """Return the statement about a part of a result, with the digests of both; empty if one is unknown."""
     return f"{part}/{'+'.join(results)}" if part and all(results) else ""

@@ -56,8 +56,8 @@ class Between:
         for user in self._uses.get(id, ()):
             self._need(user)
 
-    def claimed(self, id: int, *, silent: bool) -> None:
-        """Note that a decided node claims its inputs; a `silent` one does not state them."""
+    def heard(self, id: int, *, silent: bool) -> None:
+        """Note what a decided node states about its inputs; a `silent` one states nothing."""
         if silent:
             self._silent.update((id, *self._graph.sources(id)))
         if id in self._walked or id in self._noted:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 
 from penstock.digests.refs import Ref
-from penstock.graph.agreement import Agreement, as_claim
+from penstock.graph.agreement import Agreement, as_statement
 from penstock.graph.graphs import Graph, Node
 from penstock.graph.steps import Answer, Counters, Hit, NoAnswer, NoHit, Query, Rounds, Status, Step
 
@@ -220,7 +220,7 @@ class Planner:
             return self._agreement.stated(id)
         return step.digest
 
-    def claim(self, id: int) -> str:
+    def statement(self, id: int) -> str:
         """Return what a consumer's recipe entry states about this input; empty if it is unknown.
 
         This is the digest of its value. For a part of a result, the digests of the results follow, so that later plans
@@ -229,7 +229,7 @@ class Planner:
         digest = self.digest_of(id)
         if digest is None or not self.graph[id].entry.task.derived:
             return digest or ""
-        return as_claim(digest, [self.digest_of(source) or "" for source in self.graph.sources(id)])
+        return as_statement(digest, [self.digest_of(source) or "" for source in self.graph.sources(id)])
 
     def content_key(self, node: Node) -> str | None:
         """Return the node's cache key if the digests of all its inputs are known, else None."""
@@ -287,9 +287,9 @@ class Planner:
         step = self.steps[query.node]
         if isinstance(answer, Hit):
             self.steps[query.node] = Step(Status.HIT, "same input values and code", answer, answer.digest)
-            claims = [self.claim(dep) for dep in self.graph[query.node].deps]
-            if all(claims):
-                self._agreement.decided(query.node, claims, None)
+            statements = [self.statement(dep) for dep in self.graph[query.node].deps]
+            if all(statements):
+                self._agreement.decided(query.node, statements, None)
             else:
                 self._agreement.withdrawn(query.node)  # its inputs are parts of plain values, which are never revoked
             return True
@@ -308,7 +308,7 @@ class Planner:
             self._agreement.part_taken(id, digest)
 
     def forget(self, id: int) -> None:
-        """Discard what was decided, claimed and looked up about a node."""
+        """Discard what was decided, stated and looked up about a node."""
         self.steps.pop(id, None)
         self._answers.pop(id, None)
         self._by_cache_key.discard(id)

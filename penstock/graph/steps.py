@@ -39,7 +39,7 @@ class Hit:
     record: Any
     """The store's record, which the planner does not inspect."""
     inputs: Sequence[str] | None = None
-    """For a recipe hit, the claims about its inputs in the form of `Planner.claim`, in the order of the node's deps."""
+    """For a recipe hit, the statements about its inputs (`Planner.statement`), in the order of the node's deps."""
     expires: float | None = None
     """The earliest expiry of the result and everything it was computed from, in seconds since the epoch."""
     origin: str | None = None

@@ -17,7 +17,7 @@ from penstock.digests.large import PLAIN
 from penstock.digests.names import main_module
 from penstock.digests.python import combine, digest
 from penstock.digests.refs import Ref
-from penstock.graph.agreement import as_claim
+from penstock.graph.agreement import as_statement
 from penstock.graph.tracing import tracing
 from penstock.input_files import file_digest
 from penstock.objects.package_copies import CannotCopy
@@ -277,11 +277,11 @@ class _CachedCall:
         there = found if isinstance(found, Found) and found.generation != call.seen else None
         if there is not None and there.refused is None:
             return self._adopt(there.record, "hit", started=0.0, seconds=0.0)
-        unclaimed = call.cache_key is None and not call.claims
-        if there is not None and there.refused is not None and not unclaimed:
-            raise there.refused  # an unclaimed call may be a refresh, which only the driver knows
-        if unclaimed or (self.shipped_task.serializable and call.session_id is None):
-            return self.worker.outcome(call, "unclaimed", cache_key=key)
+        unowned = call.cache_key is None and not call.owns_task
+        if there is not None and there.refused is not None and not unowned:
+            raise there.refused  # an unowned call may be a refresh, which only the driver knows
+        if unowned or (self.shipped_task.serializable and call.session_id is None):
+            return self.worker.outcome(call, "unowned", cache_key=key)
         return self._execute(key, found)
 
     def _resolve(self, ref: Ref) -> str:
@@ -372,7 +372,7 @@ class _CachedCall:
         if self.call.recipe_key is None:
             return
         inputs = [
-            as_claim(self.digests.get(n, ""), [source.part_of]) if source.part_of else self.digests.get(n, "")
+            as_statement(self.digests.get(n, ""), [source.part_of]) if source.part_of else self.digests.get(n, "")
             for n, source in self.call.inputs.items()
         ]
         stated = inputs if len(inputs) <= MAX_RECIPE_INPUTS and all(inputs) else None

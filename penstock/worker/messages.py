@@ -23,7 +23,7 @@ OutcomeKind = Literal[
     "executed",  # the function ran (and, for a cached node, a result of this or another attempt is published)
     "hit",  # a result was found before the function ran
     "failed",  # the function, a serializer or the store raised
-    "unclaimed",  # the key was computed on the worker; the driver must check whether another node computes it
+    "unowned",  # the key was computed on the worker; the driver must check whether another node computes it
     "input_lost",  # values of inputs are missing or damaged
     "closed",  # the generation was closed meanwhile (invalidated, refreshed); the node is decided again
     "worker_lost",  # the worker died
@@ -95,8 +95,8 @@ class Call:
     once and sets the `handle` with which workers `fetch` it."""
     cache_key: str | None = None
     """The key, if the driver knows it."""
-    claims: bool = False
-    """Whether no other node of the run is computing its key, whatever the key is."""
+    owns_task: bool = False
+    """Whether its bundle owns the task, so that no other node of the run is computing its key, whatever the key is."""
     witness: str | None = None
     """The `KeyTemplate.witness` at the time of the call, for arguments that other code may have modified since."""
     recipe_key: str | None = None

@@ -516,7 +516,7 @@ def test_a_key_found_by_its_worker_is_decided_again_by_the_driver() -> None:
     world.end(plain)
     assert world.bundle_of(cached).calls[0].cache_key is None
     world.store["k"] = record_of("k", "d")
-    world.end(cached, kind="unclaimed", cache_key="k")
+    world.end(cached, kind="unowned", cache_key="k")
     assert world.states()[cached] is State.DONE
 
 

@@ -223,7 +223,7 @@ def test_a_chain_of_cached_calls_is_bundled_and_its_task_owned_meanwhile() -> No
     second = world.call(link, first)
     world.run()
     assert world.submissions == [[first, second]]
-    assert [call.claims for call in world.bundle_of(first).calls] == [False, True]
+    assert [call.owns_task for call in world.bundle_of(first).calls] == [False, True]
     late = world.call(link, n=7)
     world.run()
     assert world.states()[late] is State.PARKED

@@ -40,7 +40,7 @@ KINDS = ["executed"] * 8 + [
     "failed",
     "worker_lost",
     "input_lost",
-    "unclaimed",
+    "unowned",
     "closed",
     "not_started",
     "apart",
@@ -122,9 +122,9 @@ class Walk:
             lost = chance.choice(outer)
             record = world.state.results[lost].record
             return {"kind": kind, "lost": {lost: NO_GENERATION if record is None else record.generation}}
-        if kind in ("unclaimed", "closed") and not node.cached:
+        if kind in ("unowned", "closed") and not node.cached:
             return {"kind": "failed"}
-        if kind == "unclaimed":
+        if kind == "unowned":
             key = world.state.planner.content_key(node) or call.cache_key or digest(call.node)
             return {"kind": kind, "cache_key": key}
         if kind == "executed" and self.remaking_may_change and node.cached:

@@ -56,7 +56,7 @@ def held_futures_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Graph, "outputs", lambda self, start, held: self.targets(start))
 
 
-def claims_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def statements_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Agreement, "broken", lambda self: iter(()))
 
 
@@ -69,7 +69,7 @@ def changed_values_are_not_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (no_look_between, 9),
         (held_futures_do_not_count, 36),
-        (claims_are_not_compared, 2),
+        (statements_are_not_compared, 2),
         (changed_values_are_not_noticed, 2),
     ],
 )

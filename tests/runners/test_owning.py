@@ -188,7 +188,7 @@ class Scene:
         self.woken.append(id)
 
     def bundle(self) -> Any:
-        return SimpleNamespace(number=1, calls=[SimpleNamespace(node=1, claims=True)])
+        return SimpleNamespace(number=1, calls=[SimpleNamespace(node=1, owns_task=True)])
 
 
 def test_a_node_without_a_known_key_joins() -> None:

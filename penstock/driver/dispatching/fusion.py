@@ -54,7 +54,7 @@ class Fusion:
 
     def began(self, bundle: Bundle) -> None:
         """Register a submitted bundle."""
-        tasks = {self._run.graph.nodes[call.node].entry.task.identity for call in bundle.calls if call.claims}
+        tasks = {self._run.graph.nodes[call.node].entry.task.identity for call in bundle.calls if call.owns_task}
         if tasks:
             self._bundles[bundle.number] = sorted(tasks)
             self._owned.update(dict.fromkeys(tasks, bundle.number))

@@ -109,7 +109,7 @@ class Parcels:
             with contextlib.suppress(DigestError):  # the worker reports it if the digest is needed
                 each.digest(digest_bytes)  # once here instead of for each call on a worker
         call.cache_key, call.seen = progress.key, progress.seen
-        call.claims = bool(call.inner) and progress.key is None
+        call.owns_task = bool(call.inner) and progress.key is None
         call.witness = self._run.graph.witnesses.get(node.id)
         call.recipe_key = node.recipe_key if node.deps else None
         call.keep = not node.cached or self._run.values.wanted(node.id)

@@ -57,7 +57,7 @@ class Scene:
         self.manager = AwayManager()
         self.woken: queue.Queue[str] = queue.Queue()
         self.told: list[str] = []
-        self.claims = Leases(
+        self.leases = Leases(
             info={},
             on_wake=self.woken.put,
             on_down=lambda doing, error, unlocked: self.told.append(doing),
@@ -75,7 +75,7 @@ class Scene:
             threading.Event().wait(0.001)
 
     def acquire(self, *keys: str) -> list[Lease | Holder | None]:
-        return list(self.claims.acquire(self.manager, {key: key for key in keys}).values())
+        return list(self.leases.acquire(self.manager, {key: key for key in keys}).values())
 
     def taken_by_another(self, key: str) -> bool:
         """Tell whether another session gets the lock, which it then releases."""
@@ -96,7 +96,7 @@ def make() -> Iterator[Callable[..., Scene]]:
     yield make
     for scene in made:
         scene.manager.away = False
-        scene.claims.close()
+        scene.leases.close()
 
 
 def held(scene: Scene, keys: Sequence[str] = ("k",)) -> Scene:
@@ -107,23 +107,23 @@ def held(scene: Scene, keys: Sequence[str] = ("k",)) -> Scene:
 def test_a_lost_session_loses_its_locks_and_that_is_reported(make: Callable[..., Scene]) -> None:
     lost: list[int] = []
     scene = held(make(on_lost=lost.append), ["a", "b"])
-    before = scene.claims.lease("a")
-    (presence,) = scene.claims._presences._presences.values()
+    before = scene.leases.lease("a")
+    (presence,) = scene.leases._presences._presences.values()
     presence.session.try_acquire = _raises(SessionLost("its lease ran out"))  # type: ignore[method-assign]
     (answer,) = scene.acquire("c")
     assert isinstance(answer, Lease)
     assert before is not None
     assert answer.session_id != before.session_id
     assert lost == [2]
-    assert (scene.claims.lease("a"), scene.claims.lease("b")) == (None, None)
-    assert scene.claims.lease("c") == answer
+    assert (scene.leases.lease("a"), scene.leases.lease("b")) == (None, None)
+    assert scene.leases.lease("c") == answer
 
 
 def test_a_loss_reported_by_the_heartbeat_is_not_reported_again(make: Callable[..., Scene]) -> None:
     lost: list[int] = []
     scene = held(make(on_lost=lost.append))
-    (presence,) = scene.claims._presences._presences.values()
-    scene.claims._presences._report_loss(scene.manager)
+    (presence,) = scene.leases._presences._presences.values()
+    scene.leases._presences._report_loss(scene.manager)
     presence.session.try_acquire = _raises(SessionLost("its lease ran out"))  # type: ignore[method-assign]
     scene.acquire("c")
     assert lost == [1]
@@ -139,14 +139,14 @@ def _raises(error: Exception) -> Callable[..., Any]:
 def test_a_release_without_an_answer_is_sent_again(make: Callable[..., Scene]) -> None:
     scene = held(make())
     scene.manager.away = True
-    scene.claims.release("k", "failed")
-    scene.claims.flush()
+    scene.leases.release("k", "failed")
+    scene.leases.flush()
     assert scene.told == ["release locks"]
     scene.manager.away = False
     scene.let_it_be_asked()
     assert scene.woken.get(timeout=10) == "k"
     assert not scene.taken_by_another("k")
-    scene.claims.flush()
+    scene.leases.flush()
     assert scene.taken_by_another("k")
 
 
@@ -154,12 +154,12 @@ def test_locks_released_during_an_outage_are_sent_too(make: Callable[..., Scene]
     scene = held(make(), ["k", "l", "m"])
     scene.manager.away = True
     for key in ("k", "l", "m"):
-        scene.claims.release(key, "published")
-        scene.claims.flush()
+        scene.leases.release(key, "published")
+        scene.leases.flush()
     scene.manager.away = False
     scene.let_it_be_asked()
     assert {scene.woken.get(timeout=10) for _ in range(3)} == {"k", "l", "m"}
-    scene.claims.flush()
+    scene.leases.flush()
     assert [scene.taken_by_another(key) for key in ("k", "l", "m")] == [True] * 3
 
 
@@ -168,11 +168,11 @@ def test_the_driver_calls_an_unreachable_manager_only_once(make: Callable[..., S
     scene.manager.away = True
     scene.manager.calls.clear()
     assert scene.acquire("l") == [None]
-    scene.claims.release("k", "failed")
+    scene.leases.release("k", "failed")
     for key in ("m", "n"):
-        scene.claims.flush()
+        scene.leases.flush()
         assert scene.acquire(key) == [None]
-        assert scene.claims.free(scene.manager, [key]) == [key]
+        assert scene.leases.free(scene.manager, [key]) == [key]
     for _ in range(3):
         scene.let_it_be_asked()
     assert scene.manager.calls == [threading.current_thread().name, *["penstock-asking"] * 3]
@@ -239,7 +239,7 @@ def test_a_closed_driver_is_not_woken(make: Callable[..., Scene]) -> None:
     scene.manager.away = True
     assert scene.acquire("l") == [None]
     scene.manager.away = False
-    scene.claims.close()
+    scene.leases.close()
     scene.clock.advance(ASK_AGAIN_SECONDS)
     assert scene.taken_by_another("k")
     assert scene.woken.empty()
