@@ -163,7 +163,7 @@ class Admission:
                 run.must_not_use(id, answer.generation)
             if not isinstance(answer, Hit):
                 continue
-            if refresh and seen is None and not run.origins.made_earlier(answer.record):
+            if refresh and seen is None and not run.cohorts.made_earlier(answer.record):
                 run.must_not_use(id, answer.record.generation)
             elif answer.record.generation != seen:
                 hits[id] = self._hit(id, answer)

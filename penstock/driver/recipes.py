@@ -28,5 +28,5 @@ def recipe_entry(run: RunState, node: Node, hit: Hit, expires: float | None) -> 
         digest=hit.digest,
         inputs=statements if all(statements) and len(statements) <= MAX_RECIPE_INPUTS else None,
         expires=expires,
-        origin=run.origins.now(),
+        origin=run.cohorts.now(),
     )

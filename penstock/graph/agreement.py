@@ -35,23 +35,23 @@ class Agreement:
         self._graph = graph
         self._steps = steps
         self._new: dict[int, Sequence[str] | None] = {}  # decided, but not yet compared
-        self._origins: dict[int, str | None] = {}
-        self._between = Between(graph, steps, self._origins)
+        self._cohorts: dict[int, str | None] = {}
+        self._between = Between(graph, steps, self._cohorts)
         self._statements: dict[int, dict[int, str] | None] = {}  # by hit: input to digest; None if unknown
         self._stating: dict[int, list[int]] = {}  # by input: the hits computed from it
         self._stated: dict[int, str] = {}  # by input: the digest in the first statement
         self._parts: dict[int, tuple[str, tuple[str | None, ...]]] = {}  # by part: its digest, and those of the results
         self._doubted: list[int] = []
 
-    def decided(self, id: int, stated: Sequence[str] | None, origin: str | None) -> None:
+    def decided(self, id: int, stated: Sequence[str] | None, cohort: str | None) -> None:
         """Note that a node was decided, or decided again.
 
         Args:
             id: The node.
             stated: The digests of its deps that a hit states, or None if it states none.
-            origin: The run that made the statement, or None if it is unknown.
+            cohort: The cohort of the result or recipe entry that states them, or None if it is unknown.
         """
-        self._origins[id] = None if self._steps[id].runs else origin
+        self._cohorts[id] = None if self._steps[id].runs else cohort
         if self._graph[id].deps or id in self._stating or self._between.active:
             self._new[id] = stated
 

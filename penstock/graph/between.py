@@ -9,8 +9,8 @@ Then the nodes in between must state their inputs.
     pruned ──▶ pruned ──▶ hit          the second one is looked up
        └────▶ hit
 
-Hits of one **origin** were written by one run, whose values all belong together, so they need not be compared. The
-pruned nodes above the hits of one origin are its *cone*. They are walked once and not looked up. A cone that turns out
+Hits of one **cohort** were written by one run, whose values all belong together, so they need not be compared. The
+pruned nodes above the hits of one cohort are its *cone*. They are walked once and not looked up. A cone that turns out
 to be shared with something else is *opened*: each use of each of its nodes is recorded from then on. Every node and
 edge is visited at most twice, however often the graph grows.
 """
@@ -25,15 +25,15 @@ from penstock.graph.graphs import Graph
 class Between:
     """Finds the undecided nodes that must be looked up, while nodes of a graph are being decided."""
 
-    def __init__(self, graph: Graph, decided: Container[int], origins: Mapping[int, str | None]) -> None:
-        """`origins` are those of decided nodes; None is a different origin for each node."""
+    def __init__(self, graph: Graph, decided: Container[int], cohorts: Mapping[int, str | None]) -> None:
+        """`cohorts` are those of decided nodes; None is a different cohort for each node."""
         self._graph = graph
         self._decided = decided
-        self._origins = origins
-        self._owner: dict[int, Hashable] = {}  # the origins of nodes in closed cones
+        self._cohorts = cohorts
+        self._owner: dict[int, Hashable] = {}  # the cohorts of nodes in closed cones
         self._indirect: set[int] = set()  # those of these nodes that another pruned node uses
-        self._cones: dict[Hashable, list[int]] = {}  # hits and pruned nodes, by origin
-        self._passed: dict[int, set[Hashable]] = {}  # decided nodes above pruned ones of the same origin
+        self._cones: dict[Hashable, list[int]] = {}  # hits and pruned nodes, by cohort
+        self._passed: dict[int, set[Hashable]] = {}  # decided nodes above pruned ones of the same cohort
         self._walked: set[int] = set()
         self._silent: set[int] = set()  # hits that do not state their inputs, and those inputs
         self._noted: set[int] = set()  # the nodes of opened cones
@@ -47,11 +47,11 @@ class Between:
 
     def decided(self, id: int) -> None:
         """Note that a node was decided, or decided again: everything below it must agree with it."""
-        owner, origin = self._owner.get(id), self._origin(id)
-        if owner is not None and owner != origin and id in self._indirect:
+        owner, cohort = self._owner.get(id), self._cohort(id)
+        if owner is not None and owner != cohort and id in self._indirect:
             self._open(owner)
         for passed in self._passed.pop(id, ()):
-            if passed != origin:
+            if passed != cohort:
                 self._open(passed)
         for user in self._uses.get(id, ()):
             self._need(user)
@@ -63,11 +63,11 @@ class Between:
         if id in self._walked or id in self._noted:
             return  # the nodes above it are already known
         self._walked.add(id)
-        origin = self._origin(id)
-        cone, others, alone = self._walk(id, origin)
-        self._cones.setdefault(origin, []).extend((id, *cone))
+        cohort = self._cohort(id)
+        cone, others, alone = self._walk(id, cohort)
+        self._cones.setdefault(cohort, []).extend((id, *cone))
         if others or not alone:
-            for each in (origin, *others):
+            for each in (cohort, *others):
                 self._open(each)
 
     def need(self, id: int) -> None:
@@ -82,15 +82,15 @@ class Between:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _origin(self, id: int) -> Hashable:
-        origin = self._origins.get(id)
-        return id if origin is None else origin
+    def _cohort(self, id: int) -> Hashable:
+        cohort = self._cohorts.get(id)
+        return id if cohort is None else cohort
 
-    def _walk(self, hit: int, origin: Hashable) -> tuple[list[int], list[Hashable], bool]:
+    def _walk(self, hit: int, cohort: Hashable) -> tuple[list[int], list[Hashable], bool]:
         """Walk the pruned nodes above a hit.
 
-        Returns the nodes that are in no cone yet; the origins with which it shares nodes; and whether no pruned node
-        above it uses a decided node of another origin or a node of an opened cone.
+        Returns the nodes that are in no cone yet; the cohorts with which it shares nodes; and whether no pruned node
+        above it uses a decided node of another cohort or a node of an opened cone.
         """
         owner, indirect = self._owner, self._indirect
         cone: list[int] = []
@@ -101,26 +101,26 @@ class Between:
             user = stack.pop()
             for dep in self._graph.sources(user):
                 if dep in self._decided:
-                    if user != hit and self._origin(dep) == origin:
-                        self._passed.setdefault(dep, set()).add(origin)
+                    if user != hit and self._cohort(dep) == cohort:
+                        self._passed.setdefault(dep, set()).add(cohort)
                     elif user != hit:
                         alone = False
                 elif dep in self._noted:
                     alone = False
                 else:
                     if dep not in owner:
-                        owner[dep] = origin
+                        owner[dep] = cohort
                         cone.append(dep)
                         stack.append(dep)
-                    elif owner[dep] != origin and (user != hit or dep in indirect or dep in self._silent):
+                    elif owner[dep] != cohort and (user != hit or dep in indirect or dep in self._silent):
                         others.append(owner[dep])
                     if user != hit:
                         indirect.add(dep)
         return cone, others, alone
 
-    def _open(self, origin: Hashable) -> None:
+    def _open(self, cohort: Hashable) -> None:
         """Record each use of the nodes of a cone, and of the cones with which it shares nodes."""
-        todo = [origin]
+        todo = [cohort]
         while todo:
             users = [user for user in self._cones.pop(todo.pop(), ()) if user not in self._noted]
             self._noted.update(users)

@@ -156,7 +156,7 @@ class Planner:
         self._fresh[id] = None
         answer = step.answer
         if isinstance(answer, _STATING):
-            self._agreement.decided(id, answer.inputs, answer.origin)
+            self._agreement.decided(id, answer.inputs, answer.cohort)
         else:
             self._agreement.decided(id, None, None)
 

@@ -42,8 +42,8 @@ class Hit:
     """For a recipe hit, the statements about its inputs (`Planner.statement`), in the order of the node's deps."""
     expires: float | None = None
     """The earliest expiry of the result and everything it was computed from, in seconds since the epoch."""
-    origin: str | None = None
-    """The run that computed it or wrote its recipe entry. The values of one run belong together."""
+    cohort: str | None = None
+    """The cohort of its record or of its recipe entry. The values of one cohort belong together."""
     size: int | None = None
     """The size of the stored value in bytes."""
     seconds: float | None = None
@@ -61,8 +61,8 @@ class NoHit:
     """The digest to which the node's recipe led before: the result is gone, but its recipe entry remains."""
     inputs: Sequence[str] | None = None
     """The inputs of that result, as in `Hit`."""
-    origin: str | None = None
-    """The run that wrote the recipe entry."""
+    cohort: str | None = None
+    """The cohort of the recipe entry."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -42,7 +42,7 @@ from penstock.worker.messages import (
     ShippedTask,
     Waits,
     WorkerContext,
-    origin_of,
+    cohort_of,
 )
 from penstock.worker.nesting import Calls, computes, within
 from penstock.worker.passing import Passed, expiry_after, has_succeeded, part_of_whole, take_over
@@ -383,7 +383,7 @@ class _CachedCall:
             digest=record.digest,
             inputs=stated,
             expires=expires,
-            origin=origin_of(self.call.attempt_id),
+            origin=cohort_of(self.call.attempt_id),
         )
         write_recipe(self.results, entry)
 

@@ -86,7 +86,7 @@ def is_exception(thing: object) -> bool:
 
 
 def to_exception(failure: Failure, *, task: str, node: int, attempt: int) -> BaseException:
-    """Return the exception for the flow: the task's own, with a note of its origin, or `TaskFailed` with its text.
+    """Return the exception for the flow: the task's own with a note of its call, or `TaskFailed` with its text.
 
     `TaskFailed` is also used for exceptions that would end the program (`SystemExit`, `KeyboardInterrupt` and others
     that are not an `Exception`), since the end of a task must not end the flow.

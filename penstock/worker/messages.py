@@ -260,14 +260,14 @@ class WorkerContext:
         return f"runs/{self.run.id}/run.json" if self.run.id and self.recorded is not None and self.recorded() else None
 
 
-def new_origin() -> str:
-    """Return a new *origin*: the prefix of the ids of all attempts of one run."""
-    return os.urandom(_ORIGIN // 2).hex()
+def new_cohort() -> str:
+    """Return a new *cohort*: the prefix of the ids of all attempts of one run."""
+    return os.urandom(_COHORT // 2).hex()
 
 
-def origin_of(attempt_id: str) -> str:
-    """Return the origin of an attempt."""
-    return attempt_id[:_ORIGIN]
+def cohort_of(attempt_id: str) -> str:
+    """Return the cohort of an attempt."""
+    return attempt_id[:_COHORT]
 
 
-_ORIGIN = 16
+_COHORT = 16

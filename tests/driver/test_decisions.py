@@ -380,11 +380,11 @@ def test_a_permit_skips_a_node_that_no_longer_wants_it() -> None:
 # -- contradictory hits -----------------------------------------------------------------------------------------------
 
 
-def by_recipe(world: World, node: int, made_of: str, value: str, origin: str) -> None:
+def by_recipe(world: World, node: int, made_of: str, value: str, cohort: str) -> None:
     """Let the store find a result of the node by its recipe, made from this input."""
     recipe = world.state.graph[node].recipe_key or ""
     record = record_of(f"key of {node}", value)
-    world.answers[recipe] = Hit(record.key, value, record, [made_of], origin=origin)
+    world.answers[recipe] = Hit(record.key, value, record, [made_of], cohort=cohort)
 
 
 def test_a_hit_that_contradicts_a_later_one_is_withdrawn() -> None:
@@ -496,8 +496,8 @@ def test_what_was_compared_with_a_changed_value_is_looked_up_again() -> None:
     key = world.state.graph[source].cache_key or ""
     world.answers[key] = Hit(key, D1, record_of(key, D1))
     by_recipe(world, middle, D1, D2, "one run")
-    for node, origin in zip(nodes, ("one run", "another"), strict=True):
-        by_recipe(world, node, D2, D3, origin)
+    for node, cohort in zip(nodes, ("one run", "another"), strict=True):
+        by_recipe(world, node, D2, D3, cohort)
     below = world.call("below", source)
     world.run()
     assert world.states() == {below: State.RUNNING}

@@ -23,7 +23,7 @@ from penstock.runners import ThreadRunner
 from penstock.storage.records.records import RecipeEntry
 from penstock.storage.results.generations import NEVER, Absent, Found
 from penstock.worker.failures import describe
-from penstock.worker.messages import NO_GENERATION, origin_of
+from penstock.worker.messages import NO_GENERATION, cohort_of
 from tests.driver.world import World, made, record_of
 
 D1, D2 = digest(1), digest(2)
@@ -123,7 +123,7 @@ def test_calls_after_a_changed_value_get_a_new_origin() -> None:
     world.go()
     world.end(first, digest=D2, record=record_of("k", D2))
     assert world.states()[second] is State.RUNNING
-    assert origin_of(world.bundle_of(second).calls[0].attempt_id) != origin_of(before)
+    assert cohort_of(world.bundle_of(second).calls[0].attempt_id) != cohort_of(before)
 
 
 class BrokenEngine:
@@ -221,7 +221,7 @@ def test_hits_that_were_not_compared_with_others_are_not_recorded_again() -> Non
     key, recipe = world.state.graph[source].cache_key or "", world.state.graph[node].recipe_key or ""
     world.answers[key] = Hit(key, D1, record_of(key, D1))
     record = record_of("k", D2)
-    world.answers[recipe] = Hit(record.key, D2, record, [D1], origin="another run")
+    world.answers[recipe] = Hit(record.key, D2, record, [D1], cohort="another run")
     world.run()
     assert world.states() == {}
     assert world.recipes == []
@@ -277,20 +277,20 @@ def test_a_result_names_the_run_that_made_it_or_linked_it_to_its_recipe() -> Non
     by_key, by_recipe = _as_answer("k", found, None), _as_answer("k", found, ENTRY)
     assert isinstance(by_key, Hit)
     assert isinstance(by_recipe, Hit)
-    assert (by_key.origin, by_key.inputs) == (origin_of("a" * 17), None)
-    assert (by_recipe.origin, by_recipe.inputs) == ("noted", ["i"])
+    assert (by_key.cohort, by_key.inputs) == (cohort_of("a" * 17), None)
+    assert (by_recipe.cohort, by_recipe.inputs) == ("noted", ["i"])
 
 
 def test_a_recipe_does_not_give_the_inputs_of_a_newer_result() -> None:
     answer = _as_answer("k", Found(record_of("k", D2), 1), ENTRY)
     assert isinstance(answer, Hit)
-    assert (answer.origin, answer.inputs) == (None, None)
+    assert (answer.cohort, answer.inputs) == (None, None)
 
 
 def test_a_recipe_gives_the_inputs_of_a_deleted_result() -> None:
     answer = _as_answer("k", NEVER, ENTRY)
     assert isinstance(answer, NoHit)
-    assert (answer.digest, answer.inputs, answer.origin) == (D1, ["i"], "noted")
+    assert (answer.digest, answer.inputs, answer.cohort) == (D1, ["i"], "noted")
     plain = _as_answer("k", NEVER, None)
     assert isinstance(plain, NoHit)
     assert (plain.reason, plain.record) == (NEVER_COMPUTED, NEVER)

@@ -77,7 +77,7 @@ class Parcels:
             task=self._shipped_task(node).number,
             arguments=node.arguments,
             inputs={},
-            attempt_id=run.origins.attempt_id(),
+            attempt_id=run.cohorts.attempt_id(),
             keep=True,
             style=node.style,
             context=node.context,

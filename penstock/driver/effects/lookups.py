@@ -15,7 +15,7 @@ from penstock.storage.records.records import RecipeEntry
 from penstock.storage.results.generations import NEVER, Absent, Found, Unknown
 from penstock.storage.results.recipes import write_recipe
 from penstock.storage.results.store import ResultStore
-from penstock.worker.messages import origin_of
+from penstock.worker.messages import cohort_of
 
 NEVER_COMPUTED = "never computed"
 NO_RESULT_FOR_RECIPE = "no result for this recipe"
@@ -86,8 +86,8 @@ def _as_answer(key: str, what: Found | Absent | Unknown, entry: RecipeEntry | No
         stated = entry.inputs if entry is not None and entry.digest == record.digest else None
         limits = [e for e in (record.expires, entry.expires if entry is not None else None) if e is not None]
         expires = min(limits, default=None)
-        origin = origin_of(record.attempt) if entry is None else entry.origin if stated is not None else None
-        return Hit(key, record.digest, record, stated, expires, origin, record.size, record.seconds)
+        cohort = cohort_of(record.attempt) if entry is None else entry.origin if stated is not None else None
+        return Hit(key, record.digest, record, stated, expires, cohort, record.size, record.seconds)
     if isinstance(what, Unknown):
         return NoAnswer(what.error)
     if what is NEVER and entry is None:

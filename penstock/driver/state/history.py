@@ -7,38 +7,38 @@ import itertools
 from penstock.graph.graphs import Graph
 from penstock.graph.planning import Planner
 from penstock.storage.records.records import ResultRecord
-from penstock.worker.messages import new_origin, origin_of
+from penstock.worker.messages import cohort_of, new_cohort
 
 
-class Origins:
-    """Marks the results of one run with an origin: results of one origin belong together."""
+class Cohorts:
+    """Marks the results of one run with a cohort: results of one cohort belong together."""
 
     def __init__(self, graph: Graph, run_id: str) -> None:
         self._graph = graph
         self._run_id = run_id
         # Unique among all attempts ever made, without requesting randomness from the system 10 000 times.
-        self._now = new_origin()
+        self._now = new_cohort()
         self._all = {self._now}
         self._attempts = itertools.count()
 
     def begin_anew(self) -> None:
-        """Start a new origin, because values of the run changed and later results may not belong to earlier ones."""
-        self._now = new_origin()
+        """Start a new cohort, because values of the run changed and later results may not belong to earlier ones."""
+        self._now = new_cohort()
         self._all.add(self._now)
 
     def now(self) -> str:
-        """Return the origin for the results that the run computes or finds next."""
+        """Return the cohort for the results that the run computes or finds next."""
         if self._graph.ambiguous:
             self.begin_anew()  # two nodes with one recipe may have two results, of which the store keeps one
         return self._now
 
     def attempt_id(self) -> str:
-        """Return an id that is unique among all attempts ever made and begins with the origin."""
+        """Return an id that is unique among all attempts ever made and begins with the cohort."""
         return f"{self.now()}{next(self._attempts):x}"
 
     def made_earlier(self, record: ResultRecord) -> bool:
         """Return whether an earlier attempt of this run computed a result, which need not be refreshed again."""
-        made_now = origin_of(record.attempt) in self._all
+        made_now = cohort_of(record.attempt) in self._all
         return bool(self._run_id) and record.producer.run_id == self._run_id and not made_now
 
 

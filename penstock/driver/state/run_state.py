@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from penstock.driver.state.history import Durations, Origins
+from penstock.driver.state.history import Cohorts, Durations
 from penstock.driver.state.progress import Moment, Progress
 from penstock.driver.state.scheduler import Scheduler
 from penstock.driver.state.transitions import Move, State
@@ -44,7 +44,7 @@ class RunState:
         self.durations = Durations(graph, self.planner)
         self.handed_out: set[int] = set()
         """The nodes whose values the flow has seen. Added by the flow's thread."""
-        self.origins = Origins(graph, run_id)
+        self.cohorts = Cohorts(graph, run_id)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class RunState:
         """Record that values of these nodes changed, so that later results may not belong to earlier ones."""
         for id in changed:
             self.changes[id] = self.changes.get(id, 0) + 1
-        self.origins.begin_anew()
+        self.cohorts.begin_anew()
 
     def note_hit(self, id: int, hit: Hit) -> None:
         """Record the stored result that the plan found for a node."""

@@ -232,7 +232,7 @@ class RecipeEntry(msgspec.Struct, frozen=True, kw_only=True):
     expires: float | None = None
     """The earliest expiry of the result and everything it was computed from."""
     origin: str = ""
-    """The origin of the run that wrote it. Entries with the same origin belong together."""
+    """The cohort of the run that wrote it. Entries of one cohort belong together."""
     signature: Signature | msgspec.UnsetType = msgspec.UNSET
 
 

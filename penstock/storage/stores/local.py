@@ -137,7 +137,7 @@ class LocalStore:
                 "refused to read a file that other users can change, in a store that only this user can write to",
                 where=path,
                 because=reason,
-                hint="make the file your own (chown, chmod go-w) if you know its origin, or delete it",
+                hint="make the file your own (chown, chmod go-w) if you know where it comes from, or delete it",
             )
         return opened
 
