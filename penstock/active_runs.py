@@ -135,7 +135,7 @@ class ActiveRun:
         """Record the task's code with its first result, so that a later miss can be explained."""
         if entry.template is not None:
             results = self.environment.results(entry.task.options.result_storage)
-            self.journal.beside(lambda redact: _write_notes(entry, results.store, redact))
+            self.journal.beside(lambda redact: _write_code_notes(entry, results.store, redact))
 
     def _emit(self, event: events.Event) -> None:
         self.journal.emit(event)
@@ -324,10 +324,10 @@ def _brought(future: Future[Any], brought: list[Future[Any]]) -> Any:
     return value
 
 
-def _write_notes(entry: Entry, store: Store, redact: Callable[[str], str]) -> None:
-    from penstock.explanations.notes import write_notes  # in the writing thread, and only if a task runs
+def _write_code_notes(entry: Entry, store: Store, redact: Callable[[str], str]) -> None:
+    from penstock.explanations.code_notes import write_code_notes  # in the writing thread, and only if a task runs
 
-    write_notes(entry, store, redact)
+    write_code_notes(entry, store, redact)
 
 
 @contextlib.contextmanager

@@ -1,1 +1,1 @@
-"""Explanations of misses: comparing keys with the most similar earlier ones, and code with notes of it."""
+"""Explanations of misses: comparing keys with the most similar earlier ones, and code with code notes."""

@@ -1,4 +1,4 @@
-"""Explains planned calls by comparing each with the most similar earlier key of its task, and code with notes of it.
+"""Explains planned calls by comparing each with the most similar earlier key of its task, and code with code notes.
 
 Used by `plan` and `why`. Reads lazily: the earlier results of each task once, and only those that existed when the plan
 was made.
@@ -13,8 +13,8 @@ from penstock.clocks import Clock, moment
 from penstock.digests.refs import Ref
 from penstock.driver.effects.lookups import NEVER_COMPUTED, NO_RESULT_FOR_RECIPE
 from penstock.errors import DigestError, StoreError
+from penstock.explanations.code_notes import current_code_note, read_code_note
 from penstock.explanations.nearest import Earlier, records_of
-from penstock.explanations.notes import current_note, read_note
 from penstock.explanations.producers import other_environment
 from penstock.explanations.wording import shortened, told_difference
 from penstock.graph.code.changes import CodeChange, code_changes, told_changes
@@ -114,17 +114,17 @@ class Explainer:
             self._changes[place] = self._code_changes(entry, changed)
         found = self._changes[place]
         if found is None:
-            return [Reason("its code changed", "its code changed (there is no note of the earlier code)")], []
+            return [Reason("its code changed", "its code changed (there is no code note of the earlier code)")], []
         if not found:
-            return [Reason("its code changed", "its code changed in a way that the notes do not show")], []
+            return [Reason("its code changed", "its code changed in a way that the code notes do not show")], []
         diffs = [change.diff for change in found]
         texts = list(told_changes(found))
         return [Reason(text, diff=diff) for text, diff in zip(texts, [*diffs, ""], strict=False)], found
 
     def _code_changes(self, entry: Entry, changed: Difference) -> list[CodeChange] | None:
         store = self._open_results(entry.task.options.result_storage).store
-        old = read_note(store, changed.old or "")
-        new = current_note(entry, changed.component, changed.new or "") if old is not None else None
+        old = read_code_note(store, changed.old or "")
+        new = current_code_note(entry, changed.component, changed.new or "") if old is not None else None
         return None if old is None or new is None else code_changes(old, new)
 
 

@@ -294,12 +294,12 @@ def test_an_input_from_another_task_is_described_by_the_task(edited: Project) ->
 def test_a_constant_that_cannot_be_read_twice_costs_only_its_note(
     edited: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from penstock.explanations import notes
+    from penstock.explanations import code_notes
 
     def exits(*_: object) -> None:
         raise SystemExit("a constant's own digest")
 
-    monkeypatch.setattr(notes, "read_code", exits)
+    monkeypatch.setattr(code_notes, "read_code", exits)
     module = edited(flows=flows("x + 1"))
     assert module.weekly() == [1]
     assert not list((tmp_path / "store").glob("code/*/*.json"))
@@ -363,7 +363,7 @@ def test_a_planted_note_is_bounded_and_cannot_control_the_terminal(edited: Proje
 
 def test_a_long_diff_is_cut() -> None:
     from penstock.graph.code.changes import DIFF_LINES, code_changes
-    from penstock.graph.code.notes import FUNCTION, CodeNote, Piece
+    from penstock.graph.code.code_notes import FUNCTION, CodeNote, Piece
 
     def note(digest: str, text: str) -> CodeNote:
         return CodeNote(1, digest * 40, [Piece(FUNCTION, "the task", "f", digest, text)])
@@ -375,25 +375,33 @@ def test_a_long_diff_is_cut() -> None:
 
 
 def test_the_note_of_a_large_program_is_cut_to_its_limit() -> None:
-    from penstock.graph.code.notes import CONSTANT, FUNCTION, MAX_BYTES, CodeNote, Piece, decode_note, encode_note
+    from penstock.graph.code.code_notes import (
+        CONSTANT,
+        FUNCTION,
+        MAX_BYTES,
+        CodeNote,
+        Piece,
+        decode_code_note,
+        encode_code_note,
+    )
 
     pieces = [Piece(FUNCTION, f"f{n}", f"f{n}", "d", "x = 'é'\n" * 800) for n in range(300)]
     pieces.append(Piece(CONSTANT, "c", "c", "d", "1"))
-    data = encode_note(CodeNote(1, "a" * 40, pieces))
+    data = encode_code_note(CodeNote(1, "a" * 40, pieces))
     assert len(data) <= MAX_BYTES
-    found = decode_note(data, "a" * 40)
+    found = decode_code_note(data, "a" * 40)
     assert found is not None
     assert [piece.name for piece in found.pieces] == [piece.name for piece in pieces]
     assert found.pieces[-1].text == "1"
 
 
 def test_the_note_of_a_program_with_very_many_parts_omits_their_sources() -> None:
-    from penstock.graph.code.notes import FUNCTION, MAX_BYTES, CodeNote, Piece, decode_note, encode_note
+    from penstock.graph.code.code_notes import FUNCTION, MAX_BYTES, CodeNote, Piece, decode_code_note, encode_code_note
 
     pieces = [Piece(FUNCTION, f"{n}" + "f" * 3_000, "f", "d", "") for n in range(400)]
-    data = encode_note(CodeNote(1, "a" * 40, pieces))
+    data = encode_code_note(CodeNote(1, "a" * 40, pieces))
     assert len(data) <= MAX_BYTES
-    found = decode_note(data, "a" * 40)
+    found = decode_code_note(data, "a" * 40)
     assert found is not None
     assert 0 < len(found.pieces) < len(pieces)
     assert [piece.name for piece in found.pieces] == [piece.name for piece in pieces[: len(found.pieces)]]

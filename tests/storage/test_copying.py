@@ -9,7 +9,7 @@ import pytest
 
 from penstock import INPUTS, flow, task
 from penstock.storage import MemoryStore, open_store
-from penstock.storage.results.code_notes import get_note, put_note
+from penstock.storage.results.code_notes import get_code_note, put_code_note
 from penstock.storage.results.copying import copy
 from penstock.storage.results.generations import Absent, Found
 from penstock.storage.results.maintenance import verify
@@ -56,13 +56,13 @@ def test_tables_and_small_values_are_hits_in_the_other_store(source: ResultStore
 def test_notes_of_code_are_copied_with_its_results(source: ResultStore, target: ResultStore) -> None:
     copied, other = "a" * 40, "b" * 40
     for digest in (copied, other):
-        put_note(source.store, digest, b"{}")
+        put_code_note(source.store, digest, b"{}")
     source.publish(
         "task", "k", 1, after=Absent(0, "never"), attempt="a", digest="d", key_parts={"task_code": copied, "x": [1]}
     )
     copy(source, target)
-    assert get_note(target.store, copied) == b"{}"
-    assert get_note(target.store, other) is None
+    assert get_code_note(target.store, copied) == b"{}"
+    assert get_code_note(target.store, other) is None
 
 
 def test_existing_results_are_kept(source: ResultStore, target: ResultStore) -> None:

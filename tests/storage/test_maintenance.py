@@ -19,7 +19,7 @@ from penstock.errors import DamagedResult
 from penstock.storage import LocalStore, MemoryStore
 from penstock.storage.records.records import RecipeEntry, RedirectRecord, ResultRecord
 from penstock.storage.results import maintenance, purging
-from penstock.storage.results.code_notes import put_note
+from penstock.storage.results.code_notes import put_code_note
 from penstock.storage.results.generations import Absent, Found
 from penstock.storage.results.store import Published, Restart, ResultStore
 from penstock.storage.stores.local_upkeep import prune
@@ -155,7 +155,7 @@ def test_gc_removes_notes_of_code_that_no_result_uses(results: ResultStore) -> N
     publish(results, "k", key_parts={"task_code": used})
     publish(results, "gone", key_parts={"task_source": unused})
     for digest in (used, unused):
-        put_note(results.store, digest, b"{}")
+        put_code_note(results.store, digest, b"{}")
     assert maintenance.gc(results, grace_seconds=0).notes == 0
     results.invalidate("t", "gone")
     assert maintenance.gc(results).notes == 0

@@ -1,1 +1,1 @@
-"""Notes of tasks' code for people, and the differences between them."""
+"""Code notes of tasks for people, and the differences between them."""

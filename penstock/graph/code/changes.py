@@ -1,4 +1,4 @@
-"""The functions, classes and constants that differ between two notes of code."""
+"""The functions, classes and constants that differ between two code notes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from penstock.graph.code.notes import CODE_KINDS, DEFAULT, MAX_TOLD, NAME, OBJECT, THE_TASK, CodeNote, Piece
+from penstock.graph.code.code_notes import CODE_KINDS, DEFAULT, MAX_TOLD, NAME, OBJECT, THE_TASK, CodeNote, Piece
 from penstock.objects.secrets import HIDDEN
 from penstock.objects.texts import clean
 
@@ -55,7 +55,7 @@ class CodeChange:
 
 
 def code_changes(old: CodeNote, new: CodeNote) -> list[CodeChange]:
-    """Return the differences between two notes, changed code first; empty if the notes do not show any."""
+    """Return the differences between two code notes, changed code first; empty if these do not show any."""
     before = {(piece.kind, piece.name): piece for piece in old.pieces}
     after = {(piece.kind, piece.name): piece for piece in new.pieces}
     users = {name: piece for (kind, name), piece in after.items() if kind in CODE_KINDS}

@@ -27,8 +27,8 @@ from penstock.digests.names import importable_name, is_project_module, own_modul
 from penstock.digests.python import digest
 from penstock.digests.sources import Reach, behind, home_of, task_source_of_unnamed
 from penstock.errors import DigestError
-from penstock.graph.code import notes as code_notes
-from penstock.graph.code.notes import CodeNote, Piece
+from penstock.graph.code import code_notes
+from penstock.graph.code.code_notes import CodeNote, Piece
 from penstock.objects.secrets import HIDDEN, Redactor, is_secret_name, redacted_text
 from penstock.objects.texts import encodable, kind_of, text_of
 from penstock.process.main_modules import importable_module

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from penstock.errors import SerializationError
 from penstock.imported import loaded
-from penstock.storage.formats.arrays import NumpySerializer, is_read_only, note_of_flags
+from penstock.storage.formats.arrays import NumpySerializer, facts_of_flags, is_read_only
 from penstock.storage.formats.base import type_name
 from penstock.storage.formats.typed.json import Unkept, decode, encode
 from penstock.storage.records.records import About
@@ -40,7 +40,7 @@ class CellsSerializer:
                 because=unkept.because or f"it has no form for a {type_name(unkept.leaf)}",
             ) from None
         return About(
-            rows=len(value) if value.ndim else None, details={"dtype": str(value.dtype), **note_of_flags(value)}
+            rows=len(value) if value.ndim else None, details={"dtype": str(value.dtype), **facts_of_flags(value)}
         )
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
@@ -96,7 +96,7 @@ class MaskedSerializer:
         if value._fill_value is not None:
             facts["fill"] = numpy.asarray(value.fill_value).item()
         return About(
-            rows=about.rows, details={**about.details, **note_of_flags(value), "facts": encode(facts).decode()}
+            rows=about.rows, details={**about.details, **facts_of_flags(value), "facts": encode(facts).decode()}
         )
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:

@@ -45,7 +45,7 @@ class NumpySerializer:
 
         numpy.lib.format.write_array(file, numpy.asarray(value), _version(value.dtype), allow_pickle=False)
         kind = type(value).__name__
-        details = {"dtype": str(value.dtype)[:_SHOWN], **note_of_flags(value)}
+        details = {"dtype": str(value.dtype)[:_SHOWN], **facts_of_flags(value)}
         if _has_long_floats(value.dtype):
             details["longdouble"] = _long_float()
         return About(type="" if kind == "ndarray" else kind, rows=len(value) if value.ndim else None, details=details)
@@ -73,7 +73,7 @@ class NumpySerializer:
         return array if not about.type else _of_class(array, about.type)
 
 
-def note_of_flags(array: Any) -> dict[str, str]:
+def facts_of_flags(array: Any) -> dict[str, str]:
     """Return what a record says about a read-only array, which is read-only for its consumers, too."""
     return {} if array.flags.writeable else {_READ_ONLY: "yes"}
 

@@ -30,7 +30,7 @@ from penstock.storage.formats.parts.manifests import (
     PartSink,
     StoredParts,
 )
-from penstock.storage.formats.path_results import merged_facts, note_of_paths
+from penstock.storage.formats.path_results import facts_of_paths, merged_facts
 from penstock.storage.formats.sizes import nbytes_of
 from penstock.storage.formats.typed.json import Unkept, decode, encode
 from penstock.storage.formats.verified_files import StoredFile
@@ -87,7 +87,7 @@ class EncodedContainer:
     def about(self, manifest: Manifest, kind: str) -> About:
         """What the record says of the value."""
         facts = [part.about.details for part in manifest.parts if part.codec == "pickle"]
-        return About(type=kind, details=merged_facts([*facts, note_of_paths(self.paths)]))
+        return About(type=kind, details=merged_facts([*facts, facts_of_paths(self.paths)]))
 
     def write(self, value: Any, file: BinaryIO) -> NoReturn:
         raise _no_file(self.name)

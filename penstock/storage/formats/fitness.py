@@ -25,7 +25,7 @@ def unfit(record: ResultRecord) -> str | None:
         try:
             return lost_path(facts["files"])
         except (ValueError, TypeError, AttributeError):
-            return "the note of files in its record cannot be read"
+            return "what its record says about files cannot be read"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Results that are or contain paths: notes of the files, and checking whether these are unchanged.
+"""Results that are or contain paths: facts about the files, and checking whether these are unchanged.
 
 For a `Path` to an existing file, the record contains the size and modification time of the file and, if it is small, a
 digest of its content. If a lookup finds a different file or none, it is a miss; so also on a machine without the file.
@@ -19,20 +19,20 @@ from blake3 import blake3
 _SMALL = 1 << 20
 """The content of files up to this size is digested, so that one that was only touched counts as unchanged."""
 _MOST = 100
-"""How many paths of a result are noted; further ones are ignored."""
+"""How many paths of a result are recorded; further ones are ignored."""
 
 
-def note_of_paths(paths: Iterable[pathlib.Path]) -> dict[str, str]:
-    """Return the record's note of the files and folders of a value's paths as they are now."""
-    notes = {os.fsdecode(path): note for path in list(paths)[:_MOST] if (note := _note(path)) is not None}
+def facts_of_paths(paths: Iterable[pathlib.Path]) -> dict[str, str]:
+    """Return the facts for the record about the files and folders of a value's paths as they are now."""
+    states = {os.fsdecode(path): state for path in list(paths)[:_MOST] if (state := _state(path)) is not None}
     try:
-        return {"files": json.dumps(notes, ensure_ascii=True)} if notes else {}
+        return {"files": json.dumps(states, ensure_ascii=True)} if states else {}
     except ValueError:
         return {}
 
 
 def merged_facts(facts: Iterable[dict[str, str]]) -> dict[str, str]:
-    """Merge the notes about several parts into one about the whole value."""
+    """Merge the facts about several parts into one about the whole value."""
     merged: dict[str, str] = {}
     for each in facts:
         files = json.loads(merged.get("files", "{}")) | json.loads(each.get("files", "{}"))
@@ -40,9 +40,9 @@ def merged_facts(facts: Iterable[dict[str, str]]) -> dict[str, str]:
     return merged
 
 
-def lost_path(noted: str) -> str | None:
-    """Return the reason why a result cannot be used, based on its note of files; None if all are unchanged."""
-    for path, (kind, size, changed, digest) in json.loads(noted).items():
+def lost_path(recorded: str) -> str | None:
+    """Return the reason why a result cannot be used, based on the states of its files; None if all are unchanged."""
+    for path, (kind, size, changed, digest) in json.loads(recorded).items():
         try:
             found = os.stat(path)
         except (OSError, ValueError):
@@ -55,7 +55,7 @@ def lost_path(noted: str) -> str | None:
     return None
 
 
-def _note(path: pathlib.Path) -> list[Any] | None:
+def _state(path: pathlib.Path) -> list[Any] | None:
     try:
         found = os.stat(path)
         kind = _kind(found)

@@ -1,4 +1,4 @@
-"""Pickles of results, with classes of a script by importable name, and a note of what a reader needs.
+"""Pickles of results, with classes of a script by importable name, and the facts that a reader needs.
 
 cloudpickle pickles the classes of `__main__` by value. In the next process, an unpickled object would have a class of
 its own, so that `==`, `isinstance` and `match` fail. Therefore a class with an importable name is pickled as
@@ -22,7 +22,7 @@ from penstock.objects.live import Pickler
 from penstock.process.former_homes import home_of
 from penstock.process.main_modules import MAIN_NAMES, living_names
 from penstock.storage.formats.classes import class_name
-from penstock.storage.formats.path_results import note_of_paths
+from penstock.storage.formats.path_results import facts_of_paths
 from penstock.storage.formats.trials import MOST_TRIALS, needs_trial, try_reading
 from penstock.storage.formats.versions import PYTHON, version_of
 
@@ -39,7 +39,7 @@ def dump(value: Any, file: BinaryIO) -> dict[str, str]:
     facts = {"python": PYTHON, "packages": ", ".join(f"{name} {version_of(name)}" for name in sorted(pickler.packages))}
     if pickler.by_value:
         facts["code"] = "by value"
-    return {key: fact for key, fact in facts.items() if fact} | note_of_paths(pickler.paths)
+    return {key: fact for key, fact in facts.items() if fact} | facts_of_paths(pickler.paths)
 
 
 def _again(part: Any) -> Any:

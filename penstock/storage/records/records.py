@@ -6,7 +6,7 @@ blake3 of everything before it, so that a damaged record is detected before any 
     results/<task>/<key>/000000.record.json      the slot of generation 0: a ResultRecord or a RedirectRecord
     results/<task>/<key>/000000.<attempt>.<ext>  the payload of one attempt in that generation (parts: see manifests.py)
     recipes/<2 hex>/<recipe key>.json            a RecipeEntry
-    code/<2 hex>/<digest>.json                   a note of the code behind a digest (code_notes.py)
+    code/<2 hex>/<digest>.json                   a code note: the code behind a digest (code_notes.py)
     penstock.json                                the version of the layout
 
 Tasks and keys are arbitrary strings; `segment` converts each to a unique path segment.

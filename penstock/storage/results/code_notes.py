@@ -1,6 +1,6 @@
 """The names of code notes: `code/<2 hex>/<digest>.json`, one for each digest of code in the keys of a store's results.
 
-Notes are for people. Missing, damaged or forged ones do not affect results.
+They are for people. Missing, damaged or forged ones do not affect results.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ def code_digests(record: ResultRecord) -> list[str]:
     return [text for text in found if isinstance(text, str) and _DIGEST.fullmatch(text)]
 
 
-def put_note(store: Store, digest: str, data: bytes) -> None:
-    """Write or replace a note, not durably."""
+def put_code_note(store: Store, digest: str, data: bytes) -> None:
+    """Write or replace a code note, not durably."""
     store.put(_name(digest), data, durable=False)
 
 
-def get_note(store: Store, digest: str) -> bytes | None:
-    """Return the unverified bytes of a note, or None."""
+def get_code_note(store: Store, digest: str) -> bytes | None:
+    """Return the unverified bytes of a code note, or None."""
     return store.get(_name(digest)) if _DIGEST.fullmatch(digest) else None
 
 
-def copy_notes(source: Store, target: Store, digests: Iterable[str]) -> None:
-    """Copy the notes that `target` lacks."""
+def copy_code_notes(source: Store, target: Store, digests: Iterable[str]) -> None:
+    """Copy the code notes that `target` lacks."""
     names = map(_name, sorted(set(digests)))
     while batch := list(itertools.islice(names, _BATCH)):
         for name, data, there in zip(batch, source.get_many(batch), target.get_many(batch), strict=True):
@@ -44,8 +44,8 @@ def copy_notes(source: Store, target: Store, digests: Iterable[str]) -> None:
                 target.put(name, data, durable=False)
 
 
-def unused_notes(store: Store, used: Collection[str], *, before: float) -> list[Listed]:
-    """Return the notes of unused digests that were last written before a time."""
+def unused_code_notes(store: Store, used: Collection[str], *, before: float) -> list[Listed]:
+    """Return the code notes of unused digests that were last written before a time."""
     return [
         file
         for file in store.list(FOLDER)

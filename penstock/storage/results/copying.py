@@ -11,7 +11,7 @@ import msgspec
 from penstock.errors import DamagedResult, StoreVersionError
 from penstock.storage.records.encoding import decode_recipe_at
 from penstock.storage.records.records import RecipeEntry, ResultRecord
-from penstock.storage.results.code_notes import code_digests, copy_notes
+from penstock.storage.results.code_notes import code_digests, copy_code_notes
 from penstock.storage.results.generations import Found
 from penstock.storage.results.maintenance import current_records
 from penstock.storage.results.payload_copying import copy_payload
@@ -75,7 +75,7 @@ def copy(source: ResultStore, target: ResultStore, *, task: str | None = None) -
             done.bytes += record.size
         else:
             done.kept += 1
-    copy_notes(source.store, target.store, code)
+    copy_code_notes(source.store, target.store, code)
     copy_salt(source.store, target.store)
     for entry in _recipes(source, task):
         target.put_recipe(entry, sign=source.trust.vouches_for(entry))

@@ -17,7 +17,7 @@ from penstock.storage.formats.parts.manifests import all_files
 from penstock.storage.records.encoding import decode_slot_at
 from penstock.storage.records.names import key_folder, segment, slot_in
 from penstock.storage.records.records import RedirectRecord, ResultRecord, Slot
-from penstock.storage.results.code_notes import code_digests, unused_notes
+from penstock.storage.results.code_notes import code_digests, unused_code_notes
 from penstock.storage.results.generations import close_absent, read_slot, redirect_seen
 from penstock.storage.results.payloads import verify_payload
 from penstock.storage.results.store import ResultStore
@@ -184,8 +184,8 @@ def gc(results: ResultStore, *, grace_seconds: float = DAY, dry_run: bool = Fals
     began = results.clock.now()
     for folder in folders(results, "results/"):
         collecting.collect(folder)
-    # A code note is written before its first result, so notes written since the start may still be needed.
-    collecting.collect_notes(began - grace_seconds)
+    # A code note is written before its first result, so those written since the start may still be needed.
+    collecting.collect_code_notes(began - grace_seconds)
     report = collecting.report
     if isinstance(results.store, SweepStore) and not dry_run:
         report.leftovers = results.store.sweep(older_than=max(grace_seconds, _MINIMAL_SWEEP))
@@ -314,8 +314,8 @@ class _Collecting:
                     self.report.payloads += 1
                     self._delete(file)
 
-    def collect_notes(self, before: float) -> None:
-        for file in unused_notes(self._results.store, self._code, before=before):
+    def collect_code_notes(self, before: float) -> None:
+        for file in unused_code_notes(self._results.store, self._code, before=before):
             self.report.notes += 1
             self._delete(file)
 

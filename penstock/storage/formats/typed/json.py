@@ -17,7 +17,7 @@ import msgspec
 
 from penstock.errors import PenstockError, SerializationError
 from penstock.storage.formats.base import type_name
-from penstock.storage.formats.path_results import note_of_paths
+from penstock.storage.formats.path_results import facts_of_paths
 from penstock.storage.formats.typed import (
     objects as typed_objects,
 )
@@ -44,7 +44,7 @@ def encode(value: Any, part: Part | None = None, *, paths: list[Any] | None = No
     """Encode a value as typed JSON. Raises `Unkept` with the location of a part that cannot be encoded.
 
     Instances of users' classes are decoded again to prove that they are preserved. The paths in the value are added to
-    `paths`; `note_of_paths` creates the record's note of them.
+    `paths`; `facts_of_paths` creates the record's facts about them.
     """
     parts: list[Any] = []
 
@@ -128,7 +128,7 @@ class TypedSerializer:
                 because=found.because or f"it has no form for a {type_name(found.leaf)}",
                 hint="omit result_serializer to let Penstock choose",
             ) from None
-        return About(type=type_name(value), details=note_of_paths(paths))
+        return About(type=type_name(value), details=facts_of_paths(paths))
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
         return decode(data)
@@ -142,4 +142,4 @@ class _Encoded(TypedSerializer):
 
     def write(self, value: Any, file: BinaryIO) -> About:
         file.write(self._data)
-        return About(type=type_name(value), details=note_of_paths(self._paths))
+        return About(type=type_name(value), details=facts_of_paths(self._paths))

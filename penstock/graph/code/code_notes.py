@@ -1,6 +1,6 @@
-"""Notes of the code behind a key, for people: the functions, classes and constants that its digest covers.
+"""Code notes: the functions, classes and constants that a digest of code covers, for people.
 
-Keys do not depend on notes; a note only lets a later plan say which function changed. It is stored under the digest
+Keys do not depend on code notes; one only lets a later plan say which function changed. It is stored under the digest
 that it explains, so it is written once for many results. Anyone who can write to the store can write anything into it,
 so its shape and size are checked when it is read, and its texts are cleaned when they are shown.
 """
@@ -11,7 +11,7 @@ import msgspec
 
 VERSION = 1
 MAX_BYTES = 64 * 1024
-"""Larger notes are neither written nor read."""
+"""Larger code notes are neither written nor read."""
 MAX_PIECES = 400
 MAX_SOURCE = 8 * 1024
 """The most characters of a function's source; longer ones are omitted."""
@@ -54,8 +54,8 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 _decoder = msgspec.json.Decoder(CodeNote)
 
 
-def encode_note(note: CodeNote) -> bytes:
-    """Encode a note in at most `MAX_BYTES`, omitting the longest sources and then the last pieces."""
+def encode_code_note(note: CodeNote) -> bytes:
+    """Encode a code note in at most `MAX_BYTES`, omitting the longest sources and then the last pieces."""
     pieces = note.pieces[:MAX_PIECES]
     longest_last = sorted(range(len(pieces)), key=lambda number: len(pieces[number].text))
     while True:
@@ -71,8 +71,8 @@ def encode_note(note: CodeNote) -> bytes:
             pieces[number] = msgspec.structs.replace(pieces[number], text="")
 
 
-def decode_note(data: bytes | None, digest: str) -> CodeNote | None:
-    """Decode the note of a digest. Returns None for anything else, such as data that others have put there."""
+def decode_code_note(data: bytes | None, digest: str) -> CodeNote | None:
+    """Decode the code note of a digest. Returns None for anything else, such as data that others have put there."""
     if data is None or len(data) > MAX_BYTES:
         return None
     try:
