@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,8 @@ from penstock.storage.results.stored import StoredResult, find_stored
 from penstock.storage.stores.base import ProbedStore, Reach, Store
 from penstock.storage.stores.indexing import index_from, with_index
 from penstock.worker.nesting import nesting
+
+_log = logging.getLogger("penstock.keys")
 
 
 class Environment:
@@ -275,4 +278,7 @@ def expand_files(pattern: str) -> list[str]:
     """Return the files that match a `Files(...)` pattern, sorted."""
     import glob  # only needed by tasks that use Files
 
-    return sorted(p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))
+    found = sorted(p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))
+    if not found:
+        _log.warning("no file matches Files(%r) in %s: keys contain that there is none", pattern, os.getcwd())
+    return found

@@ -13,7 +13,7 @@ from penstock.errors import ConfigurationError, ParameterError
 from penstock.graph.futures import Future, FutureList, Futures, value_as_returned, wait_for_all
 from penstock.graph.policies import CacheKeyFnPolicy, CachePolicy
 from penstock.graph.tasks import Delays, Resources, TaskDefinition, TaskOptions, checked_tags
-from penstock.graph.tracing import current_trace
+from penstock.graph.tracing import Trace, current_trace
 from penstock.immediate import call_now
 from penstock.uncaught import print_users_frames
 
@@ -132,13 +132,7 @@ class Task(Generic[P, R]):
         Raises:
             ParameterError: There is no flow around the call, or the arguments do not match the function's parameters.
         """
-        trace = current_trace()
-        if trace is None:
-            raise ParameterError(
-                f"{self.name}.submit() was called outside of a flow",
-                because="a future belongs to the graph of a running flow",
-                hint=f"call {self.name}(...) to run it at once, or call submit() inside a @flow function",
-            )
+        trace = self._trace_for("submit")
         wait_for = kwargs.pop("wait_for", ())
         return trace.call(self.definition, (*self._first, *args), kwargs, wait_for=wait_for)
 
@@ -169,6 +163,7 @@ class Task(Generic[P, R]):
             ParameterError: The iterables differ in length, no argument is an iterable, or there is no flow around the
                 call.
         """
+        self._trace_for("map")
         wait_for = kwargs.pop("wait_for", ())
         positional = [_items(a) for a in args]
         named = {k: _items(v) for k, v in kwargs.items()}
@@ -186,6 +181,16 @@ class Task(Generic[P, R]):
             rest = {k: _nth(kwargs[k], items, n) for k, items in named.items()}
             calls.append(cast(R, cast(Any, self.submit)(*row, wait_for=wait_for, **rest)))
         return FutureList(calls)
+
+    def _trace_for(self, method: str) -> Trace:
+        trace = current_trace()
+        if trace is None:
+            raise ParameterError(
+                f"{self.name}.{method}() was called outside of a flow",
+                because="a future belongs to the graph of a running flow",
+                hint=f"call {self.name}(...) to run it at once, or call {method}() inside a @flow function",
+            )
+        return trace
 
     def with_options(self, **changes: Any) -> Task[P, R]:
         """Return a task of the same function with some options replaced.

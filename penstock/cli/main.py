@@ -46,6 +46,24 @@ class _Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"there is no command {args[0]!r}{self._meant(ctx, args[0])}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def _meant(self, ctx: click.Context, name: str) -> str:
+        """Return a question with the command that a wrong name probably means: `ls` is one of `cache`."""
+        from penstock.objects.texts import closest
+
+        groups = [(each, self.get_command(ctx, each)) for each in ("cache", "runs", "locks", "limits", "keys")]
+        inside = [
+            f"{each} {name}" for each, group in groups if isinstance(group, click.Group) and name in group.commands
+        ]
+        meant = inside or [close for close in [closest(name, _COMMANDS)] if close]
+        return f". Did you mean {' or '.join(f'`penstock {each}`' for each in meant)}?" if meant else ""
+
     def main(
         self,
         args: Sequence[str] | None = None,

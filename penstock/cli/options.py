@@ -35,12 +35,21 @@ class Invocation:
         return Environment(self.settings())
 
     def results(self) -> Any:
-        """The results of the store, for commands that only read or remove: a store that a flag names must be there."""
-        results = self.environment().results()
-        if self.flags.get("store"):
-            from penstock.cli.stored import check_is_there
+        """The results of the store, for commands that only read or remove.
 
+        A store that a flag names must be there. Another one may not be used yet, which is told.
+        """
+        from penstock.cli.output import say
+        from penstock.cli.stored import check_is_there
+        from penstock.errors import UsageError
+
+        results = self.environment().results()
+        try:
             check_is_there(results.store)
+        except UsageError as error:
+            if self.flags.get("store"):
+                raise
+            say(f"note: nothing was ever stored in {error.where}; {error.hint}", err=True)
         return results
 
 

@@ -74,8 +74,11 @@ def find_result(results: ResultStore, text: str) -> Summary:
     if len(exact or found) == 1:
         return (exact or found)[0]
     if not found:
+        is_task = text in {name for task in maintenance.tasks(results) for name in (task, task.rpartition(":")[2])}
         raise UsageError(
-            f"there is no result with the key {text}", where=results.store.url, hint="`penstock cache ls` lists them"
+            f"there is no result with the key {text}",
+            where=results.store.url,
+            hint=f"{text} is a task: use --task {text}" if is_task else "`penstock cache ls` lists them",
         )
     which = ", ".join(f"{summary.key} of {summary.task}" for summary in found[:5])
     raise UsageError(f"{len(found)} results have a key that begins with {text}", hint=f"one of {which}")

@@ -10,8 +10,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Set
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
-from penstock.errors import TracingError, is_a
-from penstock.objects.texts import kind_name, package_of
+from penstock.errors import ParameterError, TracingError, is_a
+from penstock.objects.texts import kind_name, package_of, repr_of
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -133,7 +133,7 @@ class Future(Generic[R_co]):
         try:
             value: R_co = self._source.own_values.get(id(self), _ABSENT)
             if value is _ABSENT:
-                value = self._own(self._source.value(self._node, timeout))
+                value = self._own(self._source.value(self._node, _seconds(timeout)))
             else:
                 self._source.refuse_in_tasks(self._node)
         except Exception as error:
@@ -156,7 +156,7 @@ class Future(Generic[R_co]):
             timeout: The longest time to wait, in seconds. None waits without limit.
         """
         with contextlib.suppress(WaitedInVain):
-            self._source.wait(self._node, timeout)
+            self._source.wait(self._node, _seconds(timeout))
 
     def stored(self) -> Any:
         """Wait for the task and return its `penstock.StoredResult`, without fetching the value.
@@ -289,9 +289,16 @@ def wait_for_all(futures: Iterable[Future[Any]], timeout: float | None) -> None:
         future.wait(left())
 
 
+def _seconds(timeout: Any) -> float | None:
+    if timeout is not None and not isinstance(timeout, int | float):
+        raise ParameterError(f"timeout cannot be {repr_of(timeout)}", hint="give a number of seconds, or None")
+    return timeout
+
+
 def _until(timeout: float | None) -> Callable[[], float | None]:
     """Return a function that returns how much of a timeout is left."""
-    deadline = None if timeout is None else time.monotonic() + timeout
+    seconds = _seconds(timeout)
+    deadline = None if seconds is None else time.monotonic() + seconds
     return lambda: None if deadline is None else max(0.0, deadline - time.monotonic())
 
 

@@ -82,6 +82,18 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     return otherwise if close is None else f"did you mean {close}?"
 
 
+def misspelt_url(address: str) -> str | None:
+    """Return the URL that an address without `://` was probably meant to be: `s3:/bucket`, `s3//bucket`, `s3:bucket`.
+
+    The same text as the name of a folder is written with `./` before it.
+    """
+    found = re.match(_MISSPELT_URL, address)
+    return None if found is None else f"{found[1] or found[2]}://{address[found.end() :].lstrip('/')}"
+
+
+_MISSPELT_URL = r"(?i)(?:(s3|gs|az|memory)(?::|//)(?=.)|([a-z][a-z0-9+.-]+):/(?!/))"
+
+
 def encodable(text: str) -> str:
     """Return the text with lone surrogates, which UTF-8 cannot encode, written as escapes."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock.errors import ConfigurationError
 from penstock.graph.tasks import Resources
+from penstock.objects.texts import closest
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = r"(?i)\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?i?)b?\s*"
@@ -55,6 +56,14 @@ def missing(needs: Mapping[str, float], capacity: Mapping[str, float]) -> str:
         if amount > capacity.get(name, 0)
     ]
     return ", ".join(lacking)
+
+
+def did_you_mean_resource(needs: Mapping[str, float], capacity: Mapping[str, float]) -> str:
+    """Return a hint for a call that no worker can run: the resource it probably means, or what else to do."""
+    there = capacity.keys() - {"slots", "workers"}
+    meant = (f"{close} instead of {name}" for name in needs.keys() - capacity.keys() if (close := closest(name, there)))
+    otherwise = "request less with resources=, or use a runner whose workers have it"
+    return f"did you mean {found}?" if (found := ", ".join(sorted(meant))) else otherwise
 
 
 WORKER_TIMEOUT = 60.0

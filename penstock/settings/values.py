@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
 
 from penstock.errors import ConfigurationError
-from penstock.objects.texts import closest, did_you_mean
+from penstock.objects.texts import closest, did_you_mean, misspelt_url
 from penstock.settings.urls import redacted
 
 OnUnknown = Literal["fail", "recompute"]
@@ -25,7 +25,11 @@ Said = dict[str, tuple[Any, str]]
 
 def _store(value: Any, folder: str) -> str:
     address = _address(value)
-    return address if "://" in address else path_from(address, folder)
+    if "://" in address:
+        return address
+    if meant := misspelt_url(address):
+        raise ValueError(f"a URL or a folder: did you mean {meant}? A folder of that name is ./{address}")
+    return path_from(address, folder)
 
 
 def _locks(value: Any, folder: str) -> str:

@@ -124,6 +124,20 @@ def test_rm_asks_before_it_removes_a_key(store: Path, call) -> None:
     assert len(listed(call)) == 2
 
 
+def test_rm_with_dry_run_removes_nothing(store: Path, call) -> None:
+    done = call("cache", "rm", "--task", "features", "--dry-run")
+    assert (done.exit_code, done.stdout.count("would remove")) == (0, 2)
+    document = json.loads(call("cache", "rm", "--task", "features", "--dry-run", "--json").stdout)
+    assert (document["dry_run"], document["removed"]) == (True, 2)
+    assert len(listed(call)) == 3
+
+
+def test_the_name_of_a_task_in_the_place_of_a_key_is_recognised(store: Path, call) -> None:
+    done = call("cache", "rm", "features", "--yes")
+    assert done.exit_code == 2
+    assert "features is a task: use --task features" in done.stderr
+
+
 def test_rm_removes_the_results_of_a_task(store: Path, call) -> None:
     document = json.loads(call("cache", "rm", "--task", "features", "--yes", "--json").stdout)
     assert (document["schema"], document["removed"]) == ("penstock/cache-rm/1", 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +60,26 @@ def test_a_traceback_without_user_frames_stays_readable() -> None:
     frame = f'  File "{penstock.flows.definition.__file__}", line 3, in run\n    call()\n'
     ours = f"Traceback (most recent call last):\n{frame}KeyError\n"
     assert users_frames(ours) == ours
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("ls", "`penstock cache ls` or `penstock locks ls` or `penstock limits ls` or `penstock keys ls`"),
+        ("verify", "`penstock cache verify`"),
+        ("docter", "`penstock doctor`"),
+    ],
+)
+def test_the_error_for_an_unknown_command_names_the_one_that_is_meant(call, typed: str, meant: str) -> None:
+    done = call(typed)
+    assert done.exit_code == 2
+    assert f"there is no command '{typed}'. Did you mean {meant}?" in done.stderr
+
+
+def test_an_empty_store_of_a_variable_is_said_to_be_empty(
+    call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "typo"))
+    done = call("cache", "ls")
+    assert done.exit_code == 0
+    assert f"nothing was ever stored in file://{tmp_path}/typo" in done.stderr

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from penstock import INPUTS, TASK_SOURCE, CacheKeyFnPolicy, flow, task
+from penstock import INPUTS, TASK_SOURCE, CacheKeyFnPolicy, Files, flow, task
 from penstock.errors import (
     ConfigurationError,
     CycleError,
@@ -291,6 +292,16 @@ def test_resources_that_no_worker_has(resources, sound) -> None:
     assert RAN == []
 
 
+def test_the_error_for_a_misspelt_resource_names_the_one_that_is_meant() -> None:
+    @task(resources={"cpus": 2})
+    def wants_cpus() -> int:
+        return 1
+
+    with pytest.raises(RunnerError) as caught:
+        wants_cpus()
+    assert caught.value.hint == "did you mean cpu instead of cpus?"
+
+
 def test_resources_for_a_retry_that_no_worker_has(sound) -> None:
     @task(retries=1, resources=lambda attempt: {"cpu": 1 if attempt == 1 else 10_000})
     def grows() -> int:
@@ -328,6 +339,22 @@ def test_a_task_that_runs_too_long(runner: str, sound) -> None:
     assert isinstance(caught.value, TimeoutError)
 
 
+@pytest.mark.parametrize("method", ["submit", "map"])
+def test_the_error_outside_of_a_flow_names_the_method_that_was_called(method: str) -> None:
+    with pytest.raises(ParameterError, match=rf"add\.{method}\(\) was called outside of a flow"):
+        getattr(add, method)([1], [2])
+
+
+def test_a_pattern_without_files_is_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    counting = task(cache_policy=INPUTS + Files("nofile*.csv"))(lambda x: x)
+    assert flow(lambda: counting(1))() == 1
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "penstock.keys"]
+    assert told == f"no file matches Files('nofile*.csv') in {tmp_path}: keys contain that there is none"
+
+
 def test_waiting_for_a_result_longer_than_its_timeout() -> None:
     go_on = threading.Event()
 
@@ -344,6 +371,17 @@ def test_waiting_for_a_result_longer_than_its_timeout() -> None:
         return future.result()
 
     assert pipeline()
+
+
+@pytest.mark.parametrize("timeout", ["1", b"1", [1]], ids=repr)
+def test_a_timeout_that_is_no_number(timeout, sound) -> None:
+    @flow
+    def pipeline() -> None:
+        add.submit(1, 2).result(timeout=timeout)
+
+    with pytest.raises(ParameterError) as caught:
+        pipeline()
+    sound(caught.value, ParameterError, "usage.parameters")
 
 
 # -- graphs -----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from penstock.errors import ConfigurationError
+from penstock.settings import load_settings
 from penstock.storage import LocalStore, MemoryStore, open_store
 from penstock.storage.stores import objects
 
@@ -40,6 +41,34 @@ def test_an_unknown_scheme_is_refused_without_showing_its_password() -> None:
     assert "ftp://" in str(caught.value)
     assert "hunter2" not in str(caught.value)
     assert "file://" in caught.value.because
+
+
+@pytest.mark.parametrize(
+    ("address", "meant"),
+    [
+        ("s3:/bucket/x", "s3://bucket/x"),
+        ("s3:bucket", "s3://bucket"),
+        ("gs//bucket/x", "gs://bucket/x"),
+        ("file:/data/store", "file://data/store"),
+        ("memory:mine", "memory://mine"),
+        ("S3:bucket", "S3://bucket"),
+        ("minio:/bucket", "minio://bucket"),
+    ],
+)
+def test_a_misspelt_url_is_no_folder(address: str, meant: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        open_store(address)
+    assert f"did you mean {meant}?" in caught.value.hint
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(overrides={"store": address})
+    assert f"did you mean {meant}?" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["./s3:/bucket", "a:b", "C:", "s3", "10:30/x", "results/s3:/x"])
+def test_a_folder_may_have_a_colon_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    open_store(name).put("a", b"1")
+    assert load_settings(overrides={"store": name}).store == str(tmp_path / name)
 
 
 @pytest.mark.parametrize("address", ["file://host/path", "file://path"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from penstock import INPUTS, flow, task
-from penstock.errors import CodecRefused, ConfigurationError
+from penstock.errors import CodecRefused, ConfigurationError, SerializationError
 from penstock.storage.formats import registry as choosing
 from penstock.storage.formats.pickled import annotated_pickle, pickled_parts
 from penstock.storage.formats.registry import register_serializer
@@ -174,3 +175,10 @@ def test_pickled_results_are_reported_once_per_task(caplog: pytest.LogCaptureFix
     assert [record.message for record in caplog.records] == [
         f"results of t are stored as pickles: {pickled_parts(mixed())}"
     ]
+
+
+def test_a_result_that_cannot_be_pickled_is_not_said_to_be_stored(caplog: pytest.LogCaptureFixture) -> None:
+    results = ResultStore(MemoryStore())
+    with caplog.at_level(logging.INFO, "penstock.results"), pytest.raises(SerializationError):
+        results.publish("t", "k", threading.Lock(), after=Absent(0, "never"), attempt="a", digest="d")
+    assert caplog.records == []

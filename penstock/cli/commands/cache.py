@@ -88,16 +88,23 @@ def show(invocation: Invocation, key: str) -> None:
 @click.argument("key", required=False)
 @click.option("--task", help="Remove all results of this task.")
 @click.option("--expired", is_flag=True, help="Remove all expired results.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @json_option
 @shared_options
 @click.pass_obj
-def rm(invocation: Invocation, key: str | None, task: str | None, expired: bool, yes: bool) -> int:
+def rm(invocation: Invocation, key: str | None, task: str | None, expired: bool, dry_run: bool, yes: bool) -> int:
     """Remove the result of KEY (or of its beginning), all results of a task, or all expired results."""
     if sum((key is not None, task is not None, expired)) != 1:
         raise UsageError("it is not clear what to remove", hint="give either a KEY, or --task, or --expired")
     results = _results(invocation)
     doomed = _doomed(results, key, task)
+    if dry_run:
+        if invocation.json:
+            print_document("cache-rm", {"store": results.store.url, "dry_run": True, "removed": len(doomed)})
+        for each in () if invocation.json else doomed:
+            say(f"would remove {each.key} of {each.task} ({size(each.size)})")
+        return 0
     if not yes and doomed:
         what = f"{doomed[0].key} of {doomed[0].task}" if len(doomed) == 1 else f"{len(doomed)} results"
         if not confirmed(clean(f"Remove {what} ({size(sum(each.size for each in doomed))})?")):

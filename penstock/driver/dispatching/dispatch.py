@@ -15,7 +15,7 @@ from penstock.driver.state.run_state import RunState
 from penstock.driver.state.transitions import State
 from penstock.errors import RunnerError
 from penstock.locks.single_flight import FlightOf
-from penstock.runners.resources import missing, required
+from penstock.runners.resources import did_you_mean_resource, missing, required
 from penstock.worker.failures import describe
 from penstock.worker.messages import Bundle, Failure
 
@@ -145,7 +145,7 @@ class Dispatch:
             raise RunnerError(
                 f"no worker can ever run {task.name}",
                 because=f"it requests {lacking}",
-                hint="request less with resources=, or use a runner whose workers have it",
+                hint=did_you_mean_resource(needs, self._there),
             )
         return needs
 

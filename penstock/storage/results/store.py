@@ -259,8 +259,7 @@ class ResultStore:
         from penstock.storage.results.payloads import Place, as_inline, write_payload
 
         chosen = serializer_for(value, serializer)
-        if not chosen.safe:
-            self._tell_of_pickle(task, chosen.name, value)
+        pickled = "" if chosen.safe else self._pickled(task, chosen.name, value)
         generation, closes = place(after)
         inline = as_inline(value, chosen)
         if inline is not None:
@@ -269,6 +268,9 @@ class ResultStore:
             raw = NOT_INLINE
             stored = write_payload(self.store, Place(task, key, generation, attempt), value, chosen, digests)
             payload, about, digest = stored.payload, stored.about, stored.digest or digest
+        if pickled and task not in self._told:
+            self._told.add(task)
+            _log.info("results of %s are stored as pickles: %s", task, pickled)
         record = ResultRecord(
             v=RECORD_VERSION,
             key=key,
@@ -292,17 +294,13 @@ class ResultStore:
         )
         return self.commits.staged(record, closes)
 
-    def _tell_of_pickle(self, task: str, codec: str, value: Any) -> None:
-        """Refuse a pickle that the next run could not read; else log once per task that its results are pickles."""
-        if task in self._told:
-            self.trust.refuse_pickle(task, codec, "result")
-            return
+    def _pickled(self, task: str, codec: str, value: Any) -> str:
+        """Return which parts of a value are pickles. Raises `CodecRefused` if the next run could not read them."""
         from penstock.storage.formats.pickled import pickled_parts
 
-        parts = pickled_parts(value)
+        parts = "result" if task in self._told else pickled_parts(value)
         self.trust.refuse_pickle(task, codec, parts)
-        self._told.add(task)
-        _log.info("results of %s are stored as pickles: %s", task, parts)
+        return parts
 
     def commit(self, staged: Staged) -> Published | Restart:
         """Publish a staged result, or adopt the result of another attempt that was first.

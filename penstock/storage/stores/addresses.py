@@ -8,7 +8,7 @@ from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
 from penstock.errors import ConfigurationError
-from penstock.objects.texts import did_you_mean
+from penstock.objects.texts import did_you_mean, misspelt_url
 from penstock.plugins import load_plugin, plugin_names
 from penstock.storage.stores.base import Store
 from penstock.storage.stores.local import LocalStore
@@ -32,6 +32,11 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     address = os.fspath(url)
     scheme, separator, _ = address.partition("://")
     if not separator:
+        if meant := misspelt_url(address):
+            raise ConfigurationError(
+                f"{address} is neither a URL nor the usual name of a folder",
+                hint=f"did you mean {meant}? A folder of that name is ./{address}",
+            )
         folder, trusted = _without_trust(address)
         return LocalStore(folder, trusted=trusted)
     opener = _OPENERS.get(scheme) or load_plugin("penstock.stores", scheme)
