@@ -25,10 +25,7 @@ _MOST = 100
 def facts_of_paths(paths: Iterable[pathlib.Path]) -> dict[str, str]:
     """Return the facts for the record about the files and folders of a value's paths as they are now."""
     states = {os.fsdecode(path): state for path in list(paths)[:_MOST] if (state := _state(path)) is not None}
-    try:
-        return {"files": json.dumps(states, ensure_ascii=True)} if states else {}
-    except ValueError:
-        return {}
+    return {"files": json.dumps(states, ensure_ascii=True)} if states else {}
 
 
 def merged_facts(facts: Iterable[dict[str, str]]) -> dict[str, str]:

@@ -220,8 +220,6 @@ class _Buffer:
         return table + offset if offset else None
 
     def _read(self, form: str, at: int) -> Any:
-        if at < 0:
-            raise IndexError
         return struct.unpack_from(form, self._data, at)[0]
 
 
