@@ -196,3 +196,25 @@ def test_verify_exits_with_1_if_something_is_damaged(store: Path, call) -> None:
     assert document["schema"] == "penstock/cache-verify/1"
     assert [problem["name"] for problem in document["problems"]] == [str(record.relative_to(store))]
     assert "1 problems" in call("cache", "verify").stdout
+
+
+def test_gc_tells_what_it_purged_in_words_and_as_json(store: Path, call) -> None:
+    assert call("cache", "rm", "--task", "train", "--yes").exit_code == 0
+    would = call("cache", "gc", "--grace", "0", "--purge", "--dry-run").stdout
+    assert "would remove" in would
+    assert "would purge" in would
+    document = json.loads(call("cache", "gc", "--grace", "0", "--purge", "--json").stdout)
+    assert sorted(document["purged"]) == ["bytes", "closings", "recipes", "records"]
+
+
+def test_a_store_is_not_copied_into_itself(store: Path, call) -> None:
+    done = call("cache", "copy", str(store))
+    assert done.exit_code == 2
+    assert "cannot be copied into itself" in done.stderr
+
+
+def test_show_tells_which_earlier_results_were_closed_and_why(store: Path, call) -> None:
+    (train,) = listed(call, "train")
+    assert call("cache", "rm", train["key"], "--yes").exit_code == 0
+    assert call("run", "pipelines.py:weekly", *DAYS).exit_code == 0
+    assert "generation 0" in call("cache", "show", train["key"]).stdout
