@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import os
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,6 +85,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"needs {', '.join(missing)}")
     if missing:
         pytest.fail(f"not installed: {', '.join(missing)}", pytrace=False)
+
+
+def pytest_sessionfinish() -> None:
+    """Save what was measured: xdist kills a worker that takes over 10 seconds to exit, before coverage would save."""
+    coverage = sys.modules.get("coverage")
+    measured = None if coverage is None else coverage.Coverage.current()
+    if measured is not None:
+        measured.save()
 
 
 @pytest.hookimpl(optionalhook=True)
