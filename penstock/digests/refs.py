@@ -1,8 +1,12 @@
-"""Ref: a reference to another node's result."""
+"""What stands in arguments for something else: `Ref` for another node's result, `Digested` for a value."""
 
 from __future__ import annotations
 
+import functools
+import types
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(slots=True, unsafe_hash=True)  # never modified; not frozen, because many are created
@@ -19,3 +23,41 @@ class Made:
 
     def __init__(self, digest: bytes) -> None:
         self.digest = digest
+
+
+@dataclass(frozen=True, slots=True)
+class Digested:
+    """An argument of which only the digest is given."""
+
+    digest: bytes
+
+
+def holds_ref(arguments: Mapping[str, Any]) -> bool:
+    """Return whether there is a Ref in the arguments or in plain containers among them."""
+    return any(isinstance(part, Ref) for part in _parts(arguments))
+
+
+def holds_code(arguments: Mapping[str, Any]) -> bool:
+    """Return whether there is a function in the arguments or in plain containers among them."""
+    return any(isinstance(part, _CODE) for part in _parts(arguments))
+
+
+_CODE = (types.FunctionType, types.MethodType, functools.partial)
+
+
+def _parts(arguments: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the arguments, and what is in plain containers among them."""
+    stack: list[Any] = list(arguments.values())
+    seen: set[int] = set()
+    while stack:
+        item = stack.pop()
+        yield item
+        if isinstance(item, dict):
+            inside = [*item.keys(), *item.values()]
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            inside = list(item)
+        else:
+            continue
+        if id(item) not in seen:
+            seen.add(id(item))
+            stack.extend(inside)

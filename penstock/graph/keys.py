@@ -7,6 +7,7 @@ contributes that node's recipe key. A record stores exactly the components from 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from blake3 import blake3
 
 from penstock.digests.names import main_module, main_module_name
 from penstock.digests.python import combine, digest, digest_bytes
-from penstock.digests.refs import Ref
+from penstock.digests.refs import Digested, Ref, holds_ref
 from penstock.digests.walk import LEAVES, SIZE, Resolve
 from penstock.errors import DigestError, PolicyError
 from penstock.graph.arguments import fill_all
@@ -201,7 +202,7 @@ class KeyTemplate:
         """
         if not self.needs_values:
             return self._key(_RECIPE, arguments, resolve)
-        if _holds_ref(arguments):
+        if holds_ref(arguments):
             return None
         components = self.components(arguments, resolve)
         return None if components is None else _hash(_RECIPE, components)
@@ -264,6 +265,8 @@ class KeyTemplate:
 
     def input_digest(self, name: str, value: Any, resolve: Resolve | None) -> bytes:
         """Return the digest of an argument, keyed if it is secret by its name or content."""
+        if type(value) is Digested:
+            return value.digest
         found = digest_bytes(value, resolve, where=_place(name), name=name)
         if name not in self.secret and not shows_secret(value):
             return found
@@ -271,6 +274,19 @@ class KeyTemplate:
             # Only on the driver, which sees every argument first; workers receive the salt with the template.
             object.__setattr__(self, "salt", self._ask_salt())
         return _keyed(found, self.salt) if self.salt else found
+
+    def digested(self, arguments: Mapping[str, Any]) -> dict[str, Digested]:
+        """Return the digests of arguments without Refs, to take their place in another process.
+
+        Functions among them arrive there without their source.
+        """
+        found = {}
+        with main_module(self.main):
+            for name in self.inputs or ():
+                with contextlib.suppress(DigestError):  # reported where the key is computed
+                    if not holds_ref({name: arguments[name]}):
+                        found[name] = Digested(self.input_digest(name, arguments[name], None))
+        return found
 
     def witness(self, arguments: Mapping[str, Any]) -> str | None:
         """Return a digest of the present arguments that are part of the key, ignoring the values of Refs.
@@ -287,7 +303,7 @@ class KeyTemplate:
     def _values(self, arguments: Mapping[str, Any], values: Mapping[str, Any] | None) -> Mapping[str, Any]:
         if values is not None:
             return values
-        if _holds_ref(arguments):
+        if holds_ref(arguments):
             raise PolicyError(
                 f"the key of {self.identity!r} needs the values of its arguments",
                 because="it has a cache key function or Files(parameter=...), and an argument is not computed yet",
@@ -365,23 +381,3 @@ def _below(fixed: str, path: str) -> str:
     if not path.startswith(fixed):
         raise ValueError(f"KeyContext.expand returned {path!r}, which does not begin with its pattern's {fixed!r}")
     return path[len(fixed) :].replace("\\", "/")
-
-
-def _holds_ref(arguments: Mapping[str, Any]) -> bool:
-    """Return whether there is a Ref in the arguments or in plain containers among them."""
-    stack: list[Any] = list(arguments.values())
-    seen: set[int] = set()
-    while stack:
-        item = stack.pop()
-        if isinstance(item, Ref):
-            return True
-        if isinstance(item, dict):
-            inside = [*item.keys(), *item.values()]
-        elif isinstance(item, (list, tuple, set, frozenset)):
-            inside = list(item)
-        else:
-            continue
-        if id(item) not in seen:
-            seen.add(id(item))
-            stack.extend(inside)
-    return False

@@ -268,8 +268,8 @@ class _CachedCall:
     def settle(self) -> Outcome:
         """Find the result, or run and publish, or return why neither is possible yet."""
         call = self.call
-        if call.witness is not None:
-            self.lent = hold_arguments(call, self.shipped_task, shares_memory=self.worker.shares_memory)
+        if call.witness is not None and self.worker.shares_memory:
+            self.lent = hold_arguments(call, self.shipped_task)
         key = self._cache_key()
         if key is None:
             return self.worker._run_plain(call, self.shipped_task)  # the key function returned None
@@ -295,7 +295,7 @@ class _CachedCall:
     def _cache_key(self) -> str | None:
         if self.call.cache_key is not None:
             return self.call.cache_key
-        return self.template.cache_key(self.call.arguments, self._resolve, self._values_if_needed())
+        return self.template.cache_key(self.call.key_arguments(), self._resolve, self._values_if_needed())
 
     def _values_if_needed(self) -> dict[str, Any] | None:
         return self._loaded() if self.template.needs_values else None
@@ -315,7 +315,7 @@ class _CachedCall:
         made = [self.worker.run_function(call, self.shipped_task, values, collected_unless_batches)]
         seconds = time.perf_counter() - clock
         if self.lent:
-            check_arguments(call, self.shipped_task)
+            check_arguments(call, self.template, self.shipped_task.task.name)
         retained = self.worker.is_retained(call, made)
         value = made[0]
         if self._files_changed(key):
@@ -388,7 +388,7 @@ class _CachedCall:
         write_recipe(self.results, entry)
 
     def _components(self) -> dict[str, Any]:
-        components = self.template.components(self.call.arguments, self._resolve, self._values_if_needed())
+        components = self.template.components(self.call.key_arguments(), self._resolve, self._values_if_needed())
         assert components is not None  # there is a cache key
         return components
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from penstock.digests.large import Large
+from penstock.digests.refs import Digested
 from penstock.graph.binding import Style
 from penstock.graph.keys import KeyTemplate
 from penstock.graph.tasks import TaskDefinition
@@ -99,6 +100,8 @@ class Call:
     """Whether its bundle owns the task, so that no other node of the run is computing its key, whatever the key is."""
     witness: str | None = None
     """The `KeyTemplate.witness` at the time of the call, for arguments that other code may have modified since."""
+    digested: Mapping[str, Digested] | None = None
+    """The digests of arguments, if there is code in them: it arrives in other processes without its source."""
     recipe_key: str | None = None
     """The key of the recipe entry to write; None for leaves and below plain tasks."""
     attempt_id: str = ""
@@ -126,6 +129,10 @@ class Call:
     """The caller's context variables, for engines in the driver's process."""
     promised: bool = False
     """Whether calls submitted before it is over may use the value, through the handle of `HoldsBack.promise`."""
+
+    def key_arguments(self) -> Mapping[str, Any]:
+        """Return the arguments from which a key is computed."""
+        return {**self.arguments, **self.digested} if self.digested else self.arguments
 
 
 @dataclass(slots=True, eq=False)

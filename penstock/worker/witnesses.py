@@ -2,7 +2,7 @@
 of their earlier state.
 
 Most arguments are copied when the call is made. For objects that cannot be copied, the graph keeps a *witness*, a
-digest of their state at that time (`KeyTemplate.witness`), which the worker compares.
+digest of their state at that time (`KeyTemplate.witness`), which is compared before and after the call runs.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.errors import DigestError
+from penstock.graph.keys import KeyTemplate
 from penstock.objects.package_copies import CannotCopy
 from penstock.worker.copies import copied
 from penstock.worker.messages import Call, ShippedTask
 from penstock.worker.passing import STAY, own_arguments
 
 
-def hold_arguments(call: Call, task: ShippedTask, *, shares_memory: bool) -> bool:
+def hold_arguments(call: Call, task: ShippedTask) -> bool:
     """Check that the arguments are unmodified since the call, and replace them by private copies if possible.
 
     Args:
-        call: A call with a witness.
+        call: A call with a witness, whose arguments are the flow's own objects.
         task: Its task, which has a template.
-        shares_memory: Whether the arguments are the flow's own objects.
 
     Returns:
         Whether other code can still modify them, so that they must be checked again after the task ran.
@@ -41,20 +41,22 @@ def hold_arguments(call: Call, task: ShippedTask, *, shares_memory: bool) -> boo
             lent = True
             raise
 
-    if shares_memory:
-        call.arguments = own_arguments(given, own)
-        if not lent and task.template.witness(call.arguments) != call.witness:
-            call.arguments, lent = given, True  # the copy has another digest
-    check_arguments(call, task)
+    call.arguments = own_arguments(given, own)
+    if not lent and task.template.witness(call.arguments) != call.witness:
+        call.arguments, lent = given, True  # the copy has another digest
+    check_arguments(call, task.template, task.task.name)
     return lent
 
 
-def check_arguments(call: Call, task: ShippedTask) -> None:
-    """Raise `DigestError` if the arguments were modified since the call."""
-    assert task.template is not None
-    if task.template.witness(call.arguments) != call.witness:
+def check_arguments(call: Call, template: KeyTemplate, task: str) -> None:
+    """Raise `DigestError` if the arguments of a call with a witness were modified since the call.
+
+    The driver checks before it submits a call, and a worker that shares the flow's objects also before and after it
+    runs it. A worker in another process does not: functions among the arguments arrive there without their source.
+    """
+    if template.witness(call.arguments) != call.witness:
         raise DigestError(
-            f"an argument of {task.task.name} changed after the call",
+            f"an argument of {task} changed after the call",
             where=", ".join(f"arguments[{n!r}]" for n, v in call.arguments.items() if type(v) not in STAY),
             because="the flow modified the object, but the result would be published under a key of its earlier state",
             hint="pass a copy (copy.deepcopy), or modify it only after the result is available",

@@ -509,6 +509,37 @@ def test_what_was_compared_with_a_changed_value_is_looked_up_again() -> None:
     assert all(world.states()[node] is not State.DONE for node in nodes)
 
 
+# -- arguments that the flow can still change -------------------------------------------------------------------------
+
+
+def test_a_call_with_a_function_carries_its_digest() -> None:
+    world, task = World(slots=2), made("t", cached=True)
+    node = world.big(task, [1])
+    other = world.big(task, [test_a_call_with_a_function_carries_its_digest])
+    world.run()
+    (plain,), (carried,) = (world.bundle_of(each).calls for each in (node, other))
+    assert plain.digested is None
+    assert carried.digested is not None
+    assert carried.key_arguments() == dict(carried.digested)
+    template = world.state.graph[other].entry.template
+    assert template is not None
+    assert template.cache_key(carried.key_arguments()) == template.cache_key(carried.arguments)
+
+
+def test_a_call_whose_argument_changed_since_is_not_submitted() -> None:
+    world, task = World(slots=1), made("t", cached=True)
+    level = 1
+
+    def reads() -> int:
+        return level
+
+    node = world.big(task, reads)
+    level = 2
+    world.run()
+    assert world.states() == {node: State.FAILED}
+    assert world.submissions == []
+
+
 # -- large arguments --------------------------------------------------------------------------------------------------
 
 

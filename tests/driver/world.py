@@ -158,8 +158,8 @@ class World:
         future = self.trace.call(definition, (futures, n), {}, wait_for=[Future(node, self.trace) for node in after])
         return future._node
 
-    def big(self, task: TaskDefinition, value: bytes) -> int:
-        """Call the task with a large value, and return its node."""
+    def big(self, task: TaskDefinition, value: Any) -> int:
+        """Call the task with one value, and return its node."""
         return self.trace.call(task, (value,), {})._node
 
     def extend(self, *want: int, waiter: Any = "run") -> None:

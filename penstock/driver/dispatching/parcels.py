@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from penstock.digests.python import digest_bytes
+from penstock.digests.refs import holds_code
 from penstock.driver.dispatching.pipelining import Pipelining
 from penstock.driver.state.progress import Progress
 from penstock.driver.state.run_state import RunState
 from penstock.errors import DigestError
+from penstock.graph.arguments import SMALL
 from penstock.graph.graphs import Entry, Node
 from penstock.locks.single_flight import FlightOf
 from penstock.worker.messages import Call, ShippedTask
+from penstock.worker.witnesses import check_arguments
 
 
 class Parcels:
@@ -111,5 +114,11 @@ class Parcels:
         call.cache_key, call.seen = progress.key, progress.seen
         call.owns_task = bool(call.inner) and progress.key is None
         call.witness = self._run.graph.witnesses.get(node.id)
+        template = node.entry.template
+        assert template is not None
+        if call.witness is not None:
+            check_arguments(call, template, node.name)
+        if not SMALL.issuperset(map(type, call.arguments.values())) and holds_code(call.arguments):
+            call.digested = template.digested(call.arguments)
         call.recipe_key = node.recipe_key if node.deps else None
         call.keep = not node.cached or self._run.values.wanted(node.id)
