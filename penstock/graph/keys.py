@@ -24,6 +24,7 @@ from penstock.digests.walk import LEAVES, SIZE, Resolve
 from penstock.errors import DigestError, PolicyError
 from penstock.graph.arguments import fill_all
 from penstock.graph.carried import code_digests
+from penstock.graph.code_witness import CodeWitness
 from penstock.graph.key_functions import Caller
 from penstock.graph.policies import CachePolicy, ComputedKey, Part
 from penstock.objects.secrets import is_secret_name, shows_secret
@@ -85,7 +86,8 @@ def compile_template(
     if not policy.caches:
         return None
     static: dict[str, str] = {"task": identity}
-    static |= code_digests(fn, policy, identity)
+    code = code_digests(fn, policy, identity)
+    static |= code
     if Part.FLOW_PARAMETERS in policy.parts:
         for parameter, value in context.flow_parameters.items():
             where = f"flow parameter {parameter!r}"
@@ -129,6 +131,9 @@ def compile_template(
         salt=context.salt() if secret and context.salt is not None else b"",
     )
     object.__setattr__(template, "_ask_salt", context.salt)
+    if code:
+        witness = CodeWitness(fn, code, lambda: code_digests(fn, policy, identity))
+        object.__setattr__(template, "code_witness", witness)
     return template
 
 
@@ -158,6 +163,8 @@ class KeyTemplate:
     """The parameters with secret names."""
     salt: bytes = field(default=b"", repr=False)
     """The key of their digests; empty as long as there is no secret."""
+    code_witness: CodeWitness | None = field(init=False, repr=False, default=None)
+    """Set in the driver's process if the key contains digests of code."""
     _ask_salt: Callable[[], bytes] | None = field(init=False, repr=False, default=None)
     _prefix: bytes = field(init=False, repr=False)
     _labels: tuple[tuple[str, bytes], ...] = field(init=False, repr=False)
@@ -170,8 +177,13 @@ class KeyTemplate:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Without the encoded prefix, which would double the size of the pickle and can be recomputed.
-        names = [name for name in self.__dataclass_fields__ if not name.startswith("_")]
+        names = [name for name, each in self.__dataclass_fields__.items() if each.init]
         return KeyTemplate, tuple(getattr(self, name) for name in names)
+
+    def check_code(self, task: str) -> None:
+        """Raise `DigestError` if the task's code changed since the key was made. Only the driver's process knows."""
+        if self.code_witness is not None:
+            self.code_witness.check(task)
 
     def cache_key(
         self, arguments: Mapping[str, Any], resolve: Resolve | None = None, values: Mapping[str, Any] | None = None

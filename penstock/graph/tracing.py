@@ -74,6 +74,8 @@ class FlowFrame:
     wait_for: tuple[Any, ...] = ()
     """Calls that must succeed before any of its own starts."""
     entries: dict[TaskDefinition, Entry] = field(default_factory=dict)
+    earlier: list[Entry] = field(default_factory=list)
+    """Entries of tasks whose code has changed since."""
 
 
 class Trace:
@@ -117,6 +119,9 @@ class Trace:
         if frame.wait_for:
             order = tuple(dict.fromkeys((*order, *self._order(frame.wait_for, deps, frame.name))))
         graph, entry = self.graph, frame.entries.get(task) or self._entry(task)
+        if entry.template is not None and (witness := entry.template.code_witness) is not None and witness.changed():
+            frame.earlier.append(entry)
+            entry = self._entry(task)
         number = len(graph.nodes)
         node = graph.add(entry, arguments, deps=deps, order=order, large=large)
         if node.id < number and node.entry.refresh and self._values.failed(node.id):
@@ -206,7 +211,7 @@ class Trace:
 
     def failure_inside(self, frame: FlowFrame, before: int) -> BaseException | None:
         """Wait for the calls of a subflow among the nodes from `before` on. Return the first unhandled failure."""
-        own = set(map(id, frame.entries.values()))
+        own = {id(entry) for entry in (*frame.entries.values(), *frame.earlier)}
         for node in self.graph.targets(before):
             if id(self.graph[node].entry) in own:
                 self._values.wait(node, None)

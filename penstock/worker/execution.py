@@ -314,6 +314,7 @@ class _CachedCall:
         started, clock = SYSTEM_CLOCK.now(), time.perf_counter()
         made = [self.worker.run_function(call, self.shipped_task, values, collected_unless_batches)]
         seconds = time.perf_counter() - clock
+        self.template.check_code(self.shipped_task.task.name)
         if self.lent:
             check_arguments(call, self.template, self.shipped_task.task.name)
         retained = self.worker.is_retained(call, made)

@@ -116,6 +116,7 @@ class Parcels:
         call.witness = self._run.graph.witnesses.get(node.id)
         template = node.entry.template
         assert template is not None
+        template.check_code(node.name)
         if call.witness is not None:
             check_arguments(call, template, node.name)
         if not SMALL.issuperset(map(type, call.arguments.values())) and holds_code(call.arguments):
