@@ -87,6 +87,23 @@ def test_a_call_whose_constant_changes_before_it_runs_fails() -> None:
     assert sets_after_the_call(5) == 6
 
 
+@task(cache_policy=INPUTS + TASK_CODE)
+def disturbed(x: int) -> int:
+    found = x + LEVEL
+    globals()["LEVEL"] = 9  # as another thread may do meanwhile
+    return found
+
+
+def test_a_result_whose_constant_changed_while_it_was_made_is_not_published() -> None:
+    once = flow(lambda: disturbed(1))
+    with pytest.raises(DigestError, match="disturbed changed after the call"):
+        once()
+    assert once() == 10
+    globals()["LEVEL"] = 0
+    with pytest.raises(DigestError):
+        once()
+
+
 def test_an_equal_value_in_another_object_is_no_change() -> None:
     big = 10**30
 
