@@ -34,30 +34,30 @@ class Digested:
 
 def holds_ref(arguments: Mapping[str, Any]) -> bool:
     """Return whether there is a Ref in the arguments or in plain containers among them."""
-    return any(isinstance(part, Ref) for part in _parts(arguments))
+    return any(type(part) is Ref for part in _parts(arguments))
 
 
 def holds_code(arguments: Mapping[str, Any]) -> bool:
     """Return whether there is a function in the arguments or in plain containers among them."""
-    return any(isinstance(part, _CODE) for part in _parts(arguments))
+    return any(issubclass(type(part), _CODE) for part in _parts(arguments))
 
 
 _CODE = (types.FunctionType, types.MethodType, functools.partial)
 
 
 def _parts(arguments: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the arguments, and what is in plain containers among them."""
+    """Yield the arguments, and what is in plain containers among them, without running code of their classes."""
     stack: list[Any] = list(arguments.values())
     seen: set[int] = set()
     while stack:
         item = stack.pop()
         yield item
-        if isinstance(item, dict):
-            inside = [*item.keys(), *item.values()]
-        elif isinstance(item, (list, tuple, set, frozenset)):
-            inside = list(item)
-        else:
-            continue
-        if id(item) not in seen:
+        base = next((base for base in _CONTAINERS if issubclass(type(item), base)), None)
+        if base is not None and id(item) not in seen:
             seen.add(id(item))
-            stack.extend(inside)
+            stack.extend(base.__iter__(item))
+            if base is dict:
+                stack.extend(dict.values(item))
+
+
+_CONTAINERS: tuple[Any, ...] = (dict, list, tuple, set, frozenset)
