@@ -24,7 +24,7 @@ from penstock.digests.walk import LEAVES, SIZE, Resolve
 from penstock.errors import DigestError, PolicyError
 from penstock.graph.arguments import fill_all
 from penstock.graph.carried import code_digests
-from penstock.graph.code_witness import CodeWitness
+from penstock.graph.constants.code_witness import CodeWitness
 from penstock.graph.key_functions import Caller
 from penstock.graph.policies import CachePolicy, ComputedKey, Part
 from penstock.objects.secrets import is_secret_name, shows_secret

@@ -1,0 +1,236 @@
+"""The names that code modifies in place: its counters, caches and other state, which are no constants of a task.
+
+The syntax of the functions decides: `CACHE[key] = …`, `self.count += 1`, `seen.append(x)`, also through another name
+(`cache = CACHE`) or an argument (`remember(CACHE)`). Names of one spelling are not told apart.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import CodeType, FunctionType
+from typing import NamedTuple
+
+from penstock.digests.code.syntax import function_syntax
+from penstock.errors import DigestError
+
+_METHODS = frozenset(
+    {"add", "append", "appendleft", "clear", "discard", "extend", "extendleft", "insert", "intersection_update"}
+    | {"move_to_end", "pop", "popitem", "popleft", "put", "put_nowait", "remove", "reverse", "rotate", "setdefault"}
+    | {"sort", "subtract", "symmetric_difference_update", "update", "__delitem__", "__setitem__"}
+)
+_FUNCTIONS = frozenset(
+    {"heapify", "heappop", "heappush", "heappushpop", "heapreplace", "insort", "insort_left", "insort_right"}
+    | {"next", "shuffle"}
+)
+_VIEWS = frozenset({"enumerate", "iter", "reversed", "zip"})
+_NAMESPACES = frozenset({"__dict__", "vars"})
+_SETTERS = frozenset({"setattr", "delattr", "__setattr__", "__delattr__"})
+_MAKING = frozenset({"__init__", "__new__", "__post_init__", "__attrs_post_init__", "model_post_init", "__set_name__"})
+_RECEIVER = -1
+"""The position of the object in a call of its method."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Function:
+    parameters: tuple[str, ...]
+    local: frozenset[str]
+    stored: frozenset[str]
+    """Variables and attributes that it assigns, or whose items it assigns, and its own parameters of this kind."""
+    filled: frozenset[str]
+    """The same for those of which it calls a method such as `append`."""
+    passed: tuple[tuple[str, int | str, str], ...]
+    """The callee, the position or name of the argument, and the variable or attribute that is passed."""
+    used: frozenset[str]
+    """All names and attributes that it reads."""
+
+
+class Modified(NamedTuple):
+    """The names of variables and attributes that code modifies."""
+
+    stored: frozenset[str] = frozenset()
+    filled: frozenset[str] = frozenset()
+    """By methods such as `append`, if the object has no method of this name that the project has written."""
+
+
+def modified_by(functions: Sequence[FunctionType]) -> Modified:
+    """Return what a task's function modifies, itself or through others.
+
+    Args:
+        functions: The task's function, and all functions that its code may call. Those whose names are not used are
+            not considered.
+    """
+    called = _called(functions)
+    return Modified(
+        _through_calls(called, lambda function: function.stored),
+        _through_calls(called, lambda function: function.filled),
+    )
+
+
+_Called = list[tuple[str, _Function]]
+"""Functions with their names."""
+
+
+def _called(functions: Sequence[FunctionType]) -> _Called:
+    """Return the functions that may be called; one name may occur twice."""
+    waiting: dict[str, list[FunctionType]] = {}
+    for fn in functions[1:]:
+        waiting.setdefault(fn.__code__.co_name, []).append(fn)
+    special = [name for name in waiting if name.startswith("__") and name not in _MAKING]
+    found: _Called = []
+    open_ = [*functions[:1], *(fn for name in special for fn in waiting.pop(name))]
+    seen = set()
+    while open_:
+        fn = open_.pop()
+        if fn.__code__ in seen or (function := _read(fn.__code__, fn)) is None:
+            continue
+        seen.add(fn.__code__)
+        found.append((fn.__code__.co_name, function))
+        for name in function.used - _MAKING:
+            open_ += waiting.pop(name, ())
+    return found
+
+
+def _through_calls(called: _Called, modified_in: Callable[[_Function], frozenset[str]]) -> frozenset[str]:
+    """Return what functions modify, including what they pass to others as arguments."""
+    modified: dict[str, set[str]] = {}
+    for name, function in called:
+        modified.setdefault(name, set()).update(modified_in(function))
+    while True:
+        before = sum(map(len, modified.values()))
+        for name, function in called:
+            for callee, place, given in function.passed:
+                others = (other for other_name, other in called if other_name == callee)
+                if any(modified[callee].intersection(_parameters_at(other, place)) for other in others):
+                    modified[name].add(given)
+        if sum(map(len, modified.values())) == before:
+            return frozenset().union(*(modified[name] - function.local for name, function in called))
+
+
+def _parameters_at(function: _Function, place: int | str) -> Iterator[str]:
+    if isinstance(place, str):
+        yield place
+        return
+    own = function.parameters
+    at = place + 1 if own[:1] in (("self",), ("cls",)) else place
+    yield from own[at : at + 1] if at >= 0 else ()
+
+
+@lru_cache(maxsize=4096)
+def _read_tree(code: CodeType, tree: ast.AST) -> _Function:
+    return _Reader(tree).function(code)
+
+
+def _read(code: CodeType, fn: FunctionType) -> _Function | None:
+    try:
+        return _read_tree(code, function_syntax(fn))
+    except DigestError:
+        return None  # without a source: what it modifies is compared like everything else
+
+
+class _Reader:
+    """Reads one function, including those inside of it."""
+
+    def __init__(self, tree: ast.AST) -> None:
+        self.nodes = list(ast.walk(tree))
+        self.outer = {name for n in self.nodes if isinstance(n, ast.Global | ast.Nonlocal) for name in n.names}
+        self.aliases: dict[str, str] = {}
+        self.stored = set(self.outer)
+        self.filled: set[str] = set()
+        self.passed: list[tuple[str, int | str, str]] = []
+
+    def function(self, code: CodeType) -> _Function:
+        for node in self.nodes:
+            self._alias(node)
+        for node in self.nodes:
+            self._note(node)
+        local = {n.id for n in self.nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        local |= {n.arg for n in self.nodes if isinstance(n, ast.arg)}
+        used = {n.attr for n in self.nodes if isinstance(n, ast.Attribute)}
+        used |= {n.id for n in self.nodes if isinstance(n, ast.Name)}
+        passed = [(callee, at, given) for callee, at, name in self.passed for given in self._meanings(name)]
+        parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        stored, filled = (
+            frozenset(meaning for name in names for meaning in self._meanings(name))
+            for names in (self.stored, self.filled)
+        )
+        return _Function(parameters, frozenset(local - self.outer), stored, filled, tuple(passed), frozenset(used))
+
+    def _alias(self, node: ast.AST) -> None:
+        """Note that a local variable is another name for a variable, an attribute or an item."""
+        pairs: list[tuple[ast.AST, ast.AST]] = []
+        if isinstance(node, ast.Assign):
+            pairs = [(target, node.value) for target in node.targets]
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
+            pairs = [(node.target, node.value)]
+        elif isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
+            pairs = [(target, node.iter) for target in ast.walk(node.target)]
+        elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+            pairs = [(node.optional_vars, node.context_expr)]
+        for target, value in pairs:
+            if isinstance(target, ast.Name) and (name := _root(value)) is not None and name != target.id:
+                self.aliases[target.id] = name
+
+    def _meanings(self, name: str) -> list[str]:
+        found = [name]
+        while (name := self.aliases.get(name, "")) and name not in found:
+            found.append(name)
+        return found
+
+    def _note(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            self.stored.add(node.attr)
+        elif isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            self._add(node.value, self.stored)
+            if _root(node.value) in _NAMESPACES:
+                self.stored.update(_strings([node.slice]))
+        elif isinstance(node, ast.Call):
+            self._note_call(node)
+
+    def _note_call(self, node: ast.Call) -> None:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if isinstance(node.func, ast.Attribute):
+            if name in _METHODS:
+                self._add(node.func.value, self.filled)
+            if (receiver := _root(node.func.value)) is not None:
+                self.passed.append((name, _RECEIVER, receiver))
+        if name in _SETTERS:
+            self.stored.update(_strings(node.args))
+        elif name in _FUNCTIONS and node.args:
+            self._add(node.args[0], self.stored)
+        given: list[tuple[int | str, ast.expr]] = list(enumerate(node.args))
+        given += [(each.arg or "", each.value) for each in node.keywords]
+        for place, argument in given:
+            if isinstance(argument, ast.Name | ast.Attribute | ast.Subscript) and (passed := _root(argument)):
+                self.passed.append((name, place, passed))
+
+    @staticmethod
+    def _add(base: ast.AST, names: set[str]) -> None:
+        if (name := _root(base)) is not None:
+            names.add(name)
+
+
+def _strings(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    yield from (n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str))
+
+
+def _root(node: ast.AST) -> str | None:
+    """Return the last name of `CACHE`, `self.cache`, `CACHE[key]`, `CACHE.get(key)`, `vars(x)` or `iter(CACHE)`."""
+    while True:
+        if isinstance(node, ast.Name):
+            return node.id
+        if isinstance(node, ast.Attribute):
+            return node.attr
+        if isinstance(node, ast.Subscript | ast.Starred | ast.Await):
+            node = node.value
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            node = node.func.value
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            name = node.func.id
+            if name not in _VIEWS or not node.args:
+                return name if name in _NAMESPACES else None
+            node = node.args[0]
+        else:
+            return None

@@ -1,0 +1,227 @@
+"""The places from which a task's code reads values: closure cells, global names, attributes, and what is inside them.
+
+Follows the functions and classes of the project, as `task_code` does, but reads names in byte code, which is fast and
+finds a few too many. What the code itself modifies is left out (see `modified`).
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+import functools
+import operator
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
+from typing import Any
+
+from penstock.digests.names import is_project_module
+from penstock.digests.sources import behind, home_of
+from penstock.digests.walk import LEAVES, attributes
+from penstock.graph.constants.modified import Modified, modified_by
+from penstock.imported import loaded
+
+_MOST_PLACES = 1000
+_MOST_ITEMS = 10_000
+"""Of containers with more items, only the number of items is compared."""
+_MOST_BYTES = 64 * 1024
+_MOST_CELLS = 1000
+"""Larger arrays and tables are compared by identity."""
+_IMMUTABLE = frozenset(LEAVES) - {bytearray}
+_ITEMS: dict[type, Callable[[Any], Iterable[Any]]] = {
+    dict: lambda value: (*dict.keys(value), *dict.values(value)),
+    list: list.__iter__,
+    tuple: tuple.__iter__,
+    set: set.__iter__,
+    frozenset: frozenset.__iter__,
+    collections.deque: collections.deque.__iter__,
+}
+
+
+Unchanged = Callable[[], bool]
+"""Returns whether one place still holds the same objects, or the same content."""
+
+
+def places_of(fn: Any, *, globals_count: bool) -> list[Unchanged]:
+    """Return the places from which the code of a task reads values, each as a comparison with the present.
+
+    The comparisons raise what objects raise that can no longer be read.
+
+    Args:
+        fn: The task's function, or another callable.
+        globals_count: Whether global names are part of its digest, and not only closures and defaults.
+    """
+    finder = _Finder(Modified(), globals_count=globals_count)
+    found = finder.places_of(fn)
+    if any(modified := modified_by(finder.functions)):
+        found = _Finder(modified, globals_count=globals_count).places_of(fn)
+    return found
+
+
+class _Finder:
+    """Finds everything that a function can reach, except through the given names."""
+
+    def __init__(self, without: Modified, *, globals_count: bool) -> None:
+        self.functions: list[FunctionType] = []
+        """The task's own is the first."""
+        self._without = without
+        self._globals_count = globals_count
+        self._is_project = functools.cache(is_project_module)
+        self._places: list[Unchanged] = []
+        self._names: dict[int, tuple[Mapping[str, Any], set[str]]] = {}
+        """The global names that are read, by the id of their module's dict."""
+        self._seen: dict[int, Any] = {}
+        self._open: collections.deque[Any] = collections.deque()
+
+    def places_of(self, fn: Any) -> list[Unchanged]:
+        self._open.append(fn)
+        while self._open and len(self._places) < _MOST_PLACES:
+            value = self._open.popleft()
+            if type(value) not in _IMMUTABLE and id(value) not in self._seen:
+                self._seen[id(value)] = value
+                self._enter(value)
+        for scope, names in self._names.values():
+            wanted = sorted(names)
+            self._add(functools.partial(operator.itemgetter(wanted[0], *wanted), scope))
+        return self._places
+
+    def _add(self, read: Callable[[], Iterable[Any]]) -> None:
+        values = tuple(read())
+        self._places.append(functools.partial(_holds, read, values))
+        self._open.extend(values)
+
+    def _enter(self, value: Any) -> None:
+        kind = type(value)
+        items = next((items for base, items in _ITEMS.items() if issubclass(kind, base)), None)
+        if items is not None:
+            self._enter_container(value, items)
+        if issubclass(kind, FunctionType):
+            self._enter_function(value)
+        elif issubclass(kind, type):
+            self._enter_class(value)
+        elif issubclass(kind, functools.partial):
+            self._open.extend((value.func, value.args, value.keywords))
+        elif issubclass(kind, MethodType | staticmethod | classmethod):
+            self._open.extend((value.__func__, getattr(value, "__self__", None)))
+        elif issubclass(kind, property):
+            self._open.extend((value.fget, value.fset, value.fdel))
+        elif self._is_project(kind.__module__) or kind is SimpleNamespace:
+            self._add(functools.partial(self._attributes, value))
+            self._open.append(kind)
+        elif (unchanged := _content_of(value, kind)) is not None:
+            self._places.append(unchanged)
+        elif items is None:
+            self._open.append(behind(value, self._is_project))
+
+    def _enter_container(self, value: Any, items: Callable[[Any], Iterable[Any]]) -> None:
+        if len(value) > _MOST_ITEMS:
+            self._places.append(functools.partial(_equals, value.__len__, len(value)))
+        elif type(value) in (tuple, frozenset):
+            self._open.extend(items(value))
+        else:
+            self._add(functools.partial(items, value))
+
+    def _enter_class(self, cls: type) -> None:
+        if not self._is_project(cls.__module__):
+            return
+        self._add(functools.partial(self._wanted, vars(cls)))
+        self._open.extend(cls.__bases__)
+
+    def _enter_function(self, fn: FunctionType) -> None:
+        inner = behind(fn, self._is_project)
+        if inner is not fn:
+            self._open.append(inner)
+        if not self._is_project(home_of(fn)):
+            return
+        self.functions.append(fn)
+        if fn.__defaults__ or fn.__kwdefaults__:
+            self._add(lambda: (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()))
+        if vars(fn):
+            self._add(functools.partial(self._wanted, vars(fn)))
+        cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
+        if wanted := [cell for name, cell in cells if self._counts(name, _in_cell(cell))]:
+            self._add(lambda: map(_in_cell, wanted))
+        if self._globals_count:
+            names = _names_in(fn.__code__)
+            self._enter_module(fn.__globals__, names)
+            self._enter_imported(fn.__globals__, names)
+
+    def _enter_module(self, scope: Mapping[str, Any], names: frozenset[str]) -> None:
+        """Enter the names that code reads in a module, and in the modules that it reads there."""
+        _, known = self._names.setdefault(id(scope), (scope, set()))
+        new = [name for name in names - known if name in scope and self._counts(name, scope[name])]
+        known.update(new)
+        for name in new:
+            value = scope[name]
+            if type(value) is ModuleType and self._is_project(value.__name__):
+                self._enter_module(vars(value), names)
+            else:
+                self._open.append(value)
+        if not known:
+            del self._names[id(scope)]
+
+    def _enter_imported(self, scope: Mapping[str, Any], names: frozenset[str]) -> None:
+        """Enter the modules that a function imports itself."""
+        package = scope.get("__package__") or ""
+        for name in names:
+            for full in (name, f"{package}.{name}"):
+                module = sys.modules.get(full)
+                if type(module) is ModuleType and self._is_project(full):
+                    self._enter_module(vars(module), names)
+
+    def _attributes(self, value: Any) -> Iterable[Any]:
+        return self._wanted(attributes(value))
+
+    def _wanted(self, held: Mapping[str, Any]) -> Iterable[Any]:
+        stored, filled = self._without
+        if stored.isdisjoint(held) and filled.isdisjoint(held):
+            return list(held.values())
+        return [item for name, item in list(held.items()) if self._counts(name, item)]
+
+    def _counts(self, name: str, value: Any) -> bool:
+        """Return whether a variable or attribute is not state of the code itself."""
+        if name in self._without.stored:
+            return False
+        kind = type(value)
+        return name not in self._without.filled or (
+            self._is_project(kind.__module__) and not issubclass(kind, tuple(_ITEMS))
+        )
+
+
+def _holds(read: Callable[[], Iterable[Any]], values: tuple[Any, ...]) -> bool:
+    now = tuple(read())
+    return len(now) == len(values) and all(map(operator.is_, now, values))
+
+
+def _equals(read: Callable[[], Any], value: Any) -> bool:
+    return bool(read() == value)
+
+
+def _content_of(value: Any, kind: type) -> Unchanged | None:
+    """Return the comparison of a small array or table with a copy; None for everything else."""
+    if issubclass(kind, bytearray | array.array) and len(value) <= _MOST_BYTES:
+        return functools.partial(_equals, functools.partial(bytes, value), bytes(value))
+    numpy, pandas, polars = loaded("numpy"), loaded("pandas"), loaded("polars")
+    if numpy is not None and issubclass(kind, numpy.ndarray):
+        small = value.nbytes <= _MOST_BYTES and not value.dtype.hasobject
+        return functools.partial(_equals, value.tobytes, value.tobytes()) if small else None
+    tables = [pandas.DataFrame, pandas.Series] if pandas is not None else []
+    tables += [polars.DataFrame, polars.Series] if polars is not None else []
+    if issubclass(kind, tuple(tables)) and len(value) * (*value.shape, 1)[1] <= _MOST_CELLS:
+        copy = value.clone() if hasattr(value, "clone") else value.copy()
+        return functools.partial(value.equals, copy)
+    return None
+
+
+def _in_cell(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return NotImplemented
+
+
+@functools.lru_cache(maxsize=4096)
+def _names_in(code: CodeType) -> frozenset[str]:
+    """Return the names that the code and the functions in it look up in modules (and as attributes)."""
+    inner = (each for each in code.co_consts if isinstance(each, CodeType))
+    return frozenset(code.co_names).union(*map(_names_in, inner))
