@@ -95,17 +95,21 @@ def test_an_implementation_registered_from_outside_counts(monkeypatch: pytest.Mo
     assert len(_names(Shows)) == 1
 
 
-def test_a_method_replaced_by_another_of_the_project_counts_and_one_that_is_only_wrapped_does_not() -> None:
+def test_a_method_replaced_by_one_of_the_project_counts_even_if_that_calls_it() -> None:
     class Scales:
         def scaled(self) -> int:
             return 2
 
-    @functools.wraps(Scales.scaled)
-    def watched(self: Any) -> int:
-        return watched.__wrapped__(self)  # type: ignore[attr-defined, no-any-return]
+    before = Scales.scaled
+    Scales.scaled = functools.cache(before)  # type: ignore[method-assign]
+    assert _names(Scales) == []  # the wrapper of a package has the definition in it
 
-    Scales.scaled = watched  # type: ignore[method-assign]
-    assert _names(Scales) == []
+    @functools.wraps(before)
+    def doubled(self: Any) -> int:
+        return 2 * before(self)
+
+    Scales.scaled = doubled  # type: ignore[method-assign]
+    assert _names(Scales) == ["scaled"]
     Scales.scaled = _other  # type: ignore[method-assign, assignment]
     assert _names(Scales) == ["scaled"]
 

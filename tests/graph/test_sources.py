@@ -577,6 +577,11 @@ EDITS_BESIDE = {
         "class B:\n    def m(self):\n        return 0\n\ndef g(self):\n    return {0}\n\nB.m = g\n\n"
         "def f():\n    return B().m()\n"
     ),
+    "an implementation registered with an installed function": (
+        "import functools, json\n\nshown = functools.singledispatch(json.dumps)\n\n"
+        "@shown.register\ndef _(value: int):\n    return helper()\n\ndef helper():\n    return {0}\n\n"
+        "def f():\n    return shown(1)\n"
+    ),
     "an attribute of a function": "def h():\n    pass\n\nh.k = {0}\n\ndef f():\n    return h.k\n",
     "a default of a made dataclass": (
         "import dataclasses\n\nC = dataclasses.make_dataclass('C', [('a', int, {0})])\n\ndef f():\n    return C().a\n"

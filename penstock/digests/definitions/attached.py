@@ -14,6 +14,7 @@ from typing import Any
 
 from penstock.digests.code.syntax import class_syntax
 from penstock.digests.definitions.made_classes import is_made, is_slot, is_special, plain_member
+from penstock.digests.definitions.replaced import Definition, is_replaced, replacements
 from penstock.digests.functions import dispatched
 from penstock.digests.python import digest
 from penstock.errors import DigestError
@@ -45,7 +46,7 @@ def attached(value: Any, is_project: IsProject) -> Iterator[tuple[str, Any]]:
 def _altered(cls: type, tree: ast.ClassDef, is_project: IsProject) -> Iterator[tuple[str, Any]]:
     stated = _bindings(tree)
     for name, item in list(vars(cls).items()):
-        if is_special(name) or isinstance(item, cls) or is_slot(item):  # members of an enum are instances of it
+        if is_special(name) or _is_member(item, cls) or is_slot(item):
             continue
         if isinstance(item, functools.singledispatchmethod):
             own = f"{cls.__qualname__}."
@@ -57,8 +58,20 @@ def _altered(cls: type, tree: ast.ClassDef, is_project: IsProject) -> Iterator[t
         inner = next((node for node in nodes if isinstance(node, ast.ClassDef)), None)
         if inner is not None and isinstance(item, type) and item.__qualname__ == f"{cls.__qualname__}.{name}":
             yield from ((f"{name}.{other}", found) for other, found in _altered(item, inner, is_project))
-        elif not any(_says(node, cls, item, is_project) for node in nodes):
+        elif any(_says(node, cls, item, is_project) for node in nodes if not isinstance(node, Definition)):
+            continue
+        elif not (methods := [node for node in nodes if isinstance(node, Definition)]):
             yield name, plain_member(item)
+        elif is_replaced(item, methods, cls, tree, is_project):
+            yield from replacements(name, item, is_project)
+
+
+def _is_member(item: Any, cls: type) -> bool:
+    """Return whether an attribute of a class is an instance of it, as the members of an enum are."""
+    try:
+        return isinstance(item, cls)
+    except TypeError:  # a protocol
+        return False
 
 
 def _bindings(tree: ast.ClassDef) -> dict[str, list[ast.AST]]:
@@ -88,15 +101,6 @@ def _bindings(tree: ast.ClassDef) -> dict[str, list[ast.AST]]:
 
 def _says(node: ast.AST, cls: type, item: Any, is_project: IsProject) -> bool:
     """Return whether an attribute of a class is still what this part of its body assigned, judging by the syntax."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        if node.decorator_list or not isinstance(item, FunctionType):
-            return True
-        while hasattr(item, "__wrapped__"):
-            item = item.__wrapped__
-        home = getattr(item, "__globals__", {}).get("__name__", "")
-        if not isinstance(item, FunctionType) or not is_project(home):
-            return True
-        return (item.__code__.co_name, item.__code__.co_firstlineno) == (node.name, node.lineno)
     if not isinstance(node, ast.expr) or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)):
         return True
     try:
