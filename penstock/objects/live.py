@@ -6,17 +6,15 @@ be pickled; this module lists those that do not, and the most common ones, for b
 
 from __future__ import annotations
 
-import functools
 import io
 import sys
-from collections.abc import Callable
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 import cloudpickle
 
 from penstock.errors import is_a
-from penstock.objects.named import found_at
+from penstock.objects.code_pickles import CodePickler
 from penstock.objects.places import parts, place_of
 from penstock.objects.texts import kind_name, module_of, text_of, told
 
@@ -68,7 +66,7 @@ def _what(kind: type) -> str | None:
     return None
 
 
-class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # untyped
+class Pickler(CodePickler):
     """A cloudpickle pickler that raises `LiveValue` for live parts, and keeps read-only arrays read-only."""
 
     def __init__(self, file: Any, **options: Any) -> None:
@@ -83,28 +81,12 @@ class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # untyped
             why = _ARRAY if (module_of(kind), kind_name(kind)) == ("numpy", "ndarray") else _what(kind)
             self._known[kind] = why
         if why is None or obj is sys.stdout or obj is sys.stderr:  # these two exist in every process
-            return _reduced_cached(obj) if kind is CACHED else super().reducer_override(obj)
+            return super().reducer_override(obj)
         if why is _ARRAY:
             return _reduced_array(obj)
         if why is _COLLECTION:
             return cloudpickle.loads, (cloudpickle.dumps(obj),)
         raise LiveValue(obj, why)
-
-
-def _reduced_cached(function: Any) -> Any:
-    """Return how to pickle a function of `lru_cache`: by name if it can be imported, else with the function in it."""
-    module = function.__module__ or ""
-    if module not in _SCRIPTS and found_at(module, function.__qualname__) is function:
-        return NotImplemented
-    return _cached_again, (function.__wrapped__, function.cache_parameters())
-
-
-def _cached_again(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
-    return functools.lru_cache(**parameters)(function)
-
-
-CACHED = type(functools.lru_cache(len))
-_SCRIPTS = ("__main__", "__mp_main__")  # workers have another
 
 
 def _reduced_array(array: Any) -> Any:

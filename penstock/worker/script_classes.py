@@ -11,6 +11,7 @@ from typing import Any
 
 import cloudpickle
 
+from penstock.objects.code_pickles import CodePickler
 from penstock.process.main_modules import MAIN_NAMES, carried_names
 
 _MOST_BYTES = 1 << 18
@@ -56,7 +57,7 @@ def _of_script() -> dict[str, bytes]:
         if isinstance(held, type) and held.__module__ in MAIN_NAMES and held.__qualname__ == name:
             file = _Bounded()
             try:
-                cloudpickle.dump(held, file)
+                CodePickler(file).dump(held)
             except Exception:  # noqa: BLE001, S112 (workers report it if a result needs the class)
                 continue
             found[name] = b"".join(file.chunks)

@@ -22,8 +22,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import cloudpickle
-
 from penstock.runners.base import Engine, checked_setup
 from penstock.runners.local.machine import LocalRunner
 from penstock.runners.resources import local_machine, required
@@ -43,7 +41,7 @@ from penstock.worker.messages import (
 )
 from penstock.worker.remote import log_again
 from penstock.worker.shipping.source_lines import pickled_task
-from penstock.worker.shipping.values import discard_value, read_value, spill_value
+from penstock.worker.shipping.values import discard_value, pickled, read_value, spill_value
 from penstock.worker.shipping.wire import none_read, pack_bundle, unpack_outcomes, unpack_waits
 
 _MAIN = (
@@ -105,7 +103,7 @@ GRACE_SECONDS = 1.0
 class _ProcessEngine:
     def __init__(self, runner: ProcessRunner, context: WorkerContext, report: Report) -> None:
         self._capacity = {**local_machine(runner.workers), **required(runner.resources, 1)}
-        self._context = cloudpickle.dumps(context.travelling())
+        self._context = pickled(context.travelling(), "the run")
         self._report = report
         self._limit = runner.workers
         self._queue: queue.SimpleQueue[tuple[Bundle, bytes] | None] = queue.SimpleQueue()

@@ -21,10 +21,12 @@ from penstock.digests.code.byte_code import behaviour_digest
 from penstock.digests.code.syntax import function_code_digest
 from penstock.digests.definitions.made_classes import plain_member
 from penstock.digests.functions import closure_items, dispatched
+from penstock.digests.names import is_project_module
 from penstock.digests.python import combine, digest
+from penstock.digests.sources import home_of
 from penstock.digests.walk import attributes
 from penstock.errors import DigestError
-from penstock.objects.live import CACHED
+from penstock.objects.code_pickles import CACHED, is_dispatcher
 from penstock.objects.texts import kind_name, module_of
 from penstock.worker.shipping.code_places import is_plain_object
 
@@ -115,9 +117,8 @@ class _Contents:
 
     def _function(self, fn: FunctionType) -> str:
         name = f"{fn.__globals__.get('__name__')}:{fn.__qualname__}"
-        registered = [f"{kind} {self.of(found)}" for kind, found in dispatched(fn)]
-        if registered:
-            return combine("dispatch", [self.of(fn.__wrapped__), *sorted(registered)])  # type: ignore[attr-defined]
+        if is_dispatcher(fn):
+            return self._dispatcher(fn)
         defaults = [(str(number), item) for number, item in enumerate(fn.__defaults__ or ())]
         held = [*defaults, *(fn.__kwdefaults__ or {}).items(), *closure_items(fn)]
         changing, rebound = _changes(fn.__code__)
@@ -126,6 +127,13 @@ class _Contents:
             for variable, item in held
         ]
         return combine("function", [name, self._code(fn), *kept])
+
+    def _dispatcher(self, fn: FunctionType) -> str:
+        function = fn.__wrapped__  # type: ignore[attr-defined]
+        # What packages register with an installed function depends on what else was imported, and is not in keys.
+        every = is_project_module(home_of(function))
+        found = [(kind, item) for kind, item in dispatched(fn) if every or is_project_module(home_of(item))]
+        return combine("dispatch", [self.of(function), *sorted(f"{kind} {self.of(item)}" for kind, item in found)])
 
 
 def _written(fn: FunctionType) -> str:

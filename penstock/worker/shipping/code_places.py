@@ -16,7 +16,7 @@ from penstock.digests.definitions.made_classes import is_special, members
 from penstock.digests.definitions.mentioned import BUILTIN
 from penstock.digests.names import MAIN_NAMES, is_project_module
 from penstock.digests.walk import attributes
-from penstock.objects.live import CACHED
+from penstock.objects.code_pickles import CACHED, is_dispatcher
 from penstock.objects.named import MISSING, found_at
 from penstock.objects.texts import kind_name, module_of
 
@@ -54,12 +54,12 @@ def own_place(value: Any) -> Place | None:
     """Return where a function, class, module or wrapped function can be imported from."""
     if isinstance(value, ModuleType):
         place = value.__name__, ""
+    elif isinstance(value, CACHED) or is_dispatcher(value):
+        place = str(value.__module__), value.__qualname__
     elif isinstance(value, FunctionType):
         place = _module_of(value), value.__qualname__
     elif isinstance(value, type):
         place = _module_of(value), kind_name(value)
-    elif isinstance(value, CACHED):
-        place = str(value.__module__), value.__qualname__
     else:
         return None
     return place if place[0] not in MAIN_NAMES and found_at(*place) is value else None

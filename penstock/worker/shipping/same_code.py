@@ -79,8 +79,10 @@ def check_code(shipped_task: ShippedTask) -> None:
 
 def _differing(code: Code) -> Iterator[Place]:
     """Yield the places where this process has something else, or code that the driver does not have."""
+    # All are imported first, because a module may register functions with another.
+    modules = {name: _imported(name) for name, _ in code}
     for place, (by_source, told) in code.items():
-        module = _imported(place[0])
+        module = modules[place[0]]
         if module is None:
             continue
         value = found_at(*place)
