@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from penstock.errors import InfrastructureError, PenstockError, TaskFailed, UpstreamFailed, UsageError, is_a
 from penstock.events import NodeFailed
+from penstock.objects.chains import links_of
 from penstock.objects.texts import text_of, traceback_of
 from penstock.objects.tracebacks import place_in_users_code, users_frames
 from penstock.process.termination import EXIT_CODE, Terminated
@@ -41,9 +42,10 @@ def describe_failure(error: BaseException, failures: Iterable[NodeFailed], *, de
 
     `failures` are the run's failed nodes: their tracebacks come from where the task ran.
     """
-    root = error
-    while is_a(root, UpstreamFailed) and root.__cause__ is not None:
-        root = root.__cause__
+    root, met = error, {id(error)}  # a task may raise an `UpstreamFailed` of its own, with causes that form a circle
+    while is_a(root, UpstreamFailed) and (cause := links_of(root).cause) is not None and id(cause) not in met:
+        root = cause
+        met.add(id(root))
     failed = list(failures)
     of_error = next((failure for failure in failed if _place(failure) in _notes(root)), None)
     if of_error is None:

@@ -13,6 +13,7 @@ from penstock.driver.retries import delay_before
 from penstock.driver.state.run_state import RunState
 from penstock.driver.state.values import Result
 from penstock.errors import Cancelled, TaskTimeout, UpstreamFailed, WorkerLost, is_a
+from penstock.objects.chains import links_of
 from penstock.objects.texts import text_of, told
 from penstock.runtime import TaskRunInfo
 from penstock.worker.failures import FailedState, describe, note, to_exception
@@ -144,8 +145,8 @@ class Completion:
         for id in skipped:
             root = next(n for n in run.needs_of(id) if run.error(n) is not None) if id == cause else cause
             reason = run.error(root)
-            if is_a(reason, UpstreamFailed) and reason.__cause__ is not None:
-                reason = reason.__cause__
+            if is_a(reason, UpstreamFailed):
+                reason = links_of(reason).cause or reason
             error = UpstreamFailed(
                 f"{run.name(id)} never ran",
                 where=f"node {id}",

@@ -59,11 +59,11 @@ def told(error: BaseException) -> str:
     return f"{kind_of(error)}: {text}" if text else kind_of(error)
 
 
-def traceback_of(error: BaseException) -> str:
-    """Format an exception with its traceback, as Python does."""
+def traceback_of(error: BaseException, *, chain: bool = True) -> str:
+    """Format an exception with its traceback, as Python does; with `chain`, after its causes and contexts."""
     trace = _TRACEBACK(error)
     try:
-        lines = traceback.format_exception(type(error), error, trace)
+        lines = traceback.format_exception(type(error), error, trace, chain=chain)
     except BaseException:  # noqa: BLE001 (as above: it asks for causes, notes and more)
         lines = ["Traceback (most recent call last):\n", *traceback.format_tb(trace), told(error) + "\n"]
     return encodable(_cut("".join(lines)))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from penstock.errors import PenstockError, is_a
+from penstock.objects.chains import chain_of
 
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _TESTING = os.path.join(OURS, "testing") + os.sep
@@ -29,7 +30,7 @@ def without_ours(error: BaseException, *, of_task: bool) -> None:
 
     If the error has no others, only if a task raised it.
     """
-    for each in _chain(error):
+    for each in chain_of(error):
         shown: TracebackType | None = None
         for trace in reversed(_not_ours(_frames(each))):
             shown = TracebackType(shown, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
@@ -66,20 +67,6 @@ def _not_ours(frames: Sequence[TracebackType]) -> list[TracebackType]:
     return [*kept, *(called or ())]
 
 
-def _chain(error: BaseException) -> list[BaseException]:
-    """Return an error, its causes, the errors during whose handling it was raised, and the members of groups."""
-    found: dict[int, BaseException] = {}
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        each = waiting.pop()
-        if each is not None and id(each) not in found:
-            found[id(each)] = each
-            waiting += [_CAUSE(each), _CONTEXT(each)]
-            if is_a(each, BaseExceptionGroup):
-                waiting += _MEMBERS(each)
-    return list(found.values())
-
-
 def place_in_users_code(error: BaseException) -> str:
     """Return `file:line` of the last of the user's own lines that led to an error; empty if there is none."""
     places = [(trace.tb_frame.f_code.co_filename, trace.tb_lineno) for trace in _frames(error)]
@@ -112,8 +99,5 @@ def _without(text: str, hidden: tuple[str, ...]) -> tuple[str, int]:
     return "".join(kept), frames
 
 
-# Bypass whatever the error's class defines for them.
-_MEMBERS = BaseExceptionGroup.exceptions.__get__
+# Bypasses whatever the error's class defines for it.
 _TRACEBACK = BaseException.__dict__["__traceback__"].__get__
-_CAUSE = BaseException.__dict__["__cause__"].__get__
-_CONTEXT = BaseException.__dict__["__context__"].__get__

@@ -10,9 +10,7 @@ import contextlib
 from dataclasses import replace
 from typing import Any
 
-import cloudpickle
-
-from penstock.errors import TaskFailed
+from penstock.objects.sent_exceptions import packed, stand_in, unpacked
 from penstock.objects.texts import kind_of, text_of, traceback_of
 from penstock.objects.tracebacks import users_frames
 from penstock.worker.messages import Failure
@@ -24,65 +22,17 @@ def describe(error: BaseException) -> Failure:
 
 
 def portable(failure: Failure) -> Failure:
-    """Return the failure in a form for other processes: without the exception if that cannot be pickled."""
-    pickled = None
-    if failure.error is not None:
-        pickled = _survives(failure.error, failure.error) or _survives(_Bare(failure.error), failure.error)
-    return replace(failure, error=None, pickled=pickled)
-
-
-def _survives(sent: object, error: BaseException) -> bytes | None:
-    """Return the pickled exception if it can be unpickled as one of the same class, else None."""
-    try:
-        # With cloudpickle, as it will be sent: exceptions defined in a script are pickled with their class.
-        data: bytes = cloudpickle.dumps(sent)
-        return data if type(cloudpickle.loads(data)) is type(error) else None
-    except BaseException:  # noqa: BLE001 (a user's __reduce__ may raise anything, or exit; the text stays)
-        return None
-
-
-class _Bare:
-    """Pickles an exception by its class, `args` and attributes.
-
-    For exceptions whose own pickling fails, because `__init__` takes other arguments than `args` or attributes cannot
-    be set.
-    """
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        error = self.error
-        return _from_bare, (type(error), _ARGS(error), _ATTRIBUTES(error))
-
-
-def _from_bare(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
-    error = BaseException.__new__(kind, *args)
-    _ATTRIBUTES(error).update(attributes)
-    return error
-
-
-# Bypasses whatever the exception's class defines for these attributes.
-_ARGS = BaseException.__dict__["args"].__get__
-_TRACEBACK = BaseException.__dict__["__traceback__"].__get__
-_ATTRIBUTES = BaseException.__dict__["__dict__"].__get__
+    """Return the failure in a form for other processes."""
+    return failure if failure.error is None else replace(failure, error=None, chain=packed(failure.error))
 
 
 def arrived(failure: Failure) -> Failure:
     """Restore the exception of a portable failure in the driver, if it can be unpickled here."""
-    if failure.pickled is None:
+    if not failure.chain:
         return failure
-    error: Any = None
-    try:
-        error = cloudpickle.loads(failure.pickled)
-    except BaseException:  # noqa: BLE001 (as above)
-        error = None
-    return replace(failure, error=error if is_exception(error) else None, pickled=None)
-
-
-def is_exception(thing: object) -> bool:
-    """Return whether an object can be raised, regardless of its `__class__`."""
-    return issubclass(type(thing), BaseException)
+    lost = stand_in(failure.type_name, failure.message, failure.traceback)
+    error = unpacked(failure.chain, lost)
+    return replace(failure, error=None if error is lost else error, stand_in=lost, chain={})
 
 
 def to_exception(failure: Failure, *, task: str, node: int, attempt: int) -> BaseException:
@@ -94,19 +44,14 @@ def to_exception(failure: Failure, *, task: str, node: int, attempt: int) -> Bas
     where = f"task {task}, node {node}, attempt {attempt}"
     error = failure.error
     if error is None or not issubclass(type(error), Exception):
-        because = "this exception ends a program, and a task cannot end the program of its flow"
-        if error is None:
-            because = "the exception itself could not be pickled; its traceback is in `data`"
-        failed = TaskFailed(
-            f"{failure.type_name}: {failure.message}" if failure.message else failure.type_name,
-            where=where,
-            because=because,
-            traceback=failure.traceback,
-        )
-        failed.__cause__ = error
+        failed = failure.stand_in or stand_in(failure.type_name, failure.message, failure.traceback)
+        failed.where = where
+        if error is not None:
+            failed.because = "this exception ends a program, and a task cannot end the program of its flow"
+            failed.__cause__ = error
         return failed
     notes = [f"in {where}"]
-    if _TRACEBACK(error) is None:  # it stayed in another process
+    if BaseException.__dict__["__traceback__"].__get__(error) is None:  # it stayed in another process
         notes.append(f"Traceback on the worker:\n{users_frames(failure.traceback).rstrip()}")
     for text in notes:
         note(error, text)

@@ -21,6 +21,7 @@ from penstock.digests.python import register_digest
 from penstock.digests.refs import Ref
 from penstock.errors import DamagedResult, is_a
 from penstock.graph.arguments import taken, walk
+from penstock.objects.chains import links_of
 from penstock.objects.texts import text_of
 from penstock.storage.records.records import ResultRecord
 from penstock.storage.results.store import ResultStore
@@ -138,13 +139,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         if error is None:
             return
         yield error
-        cause = _CAUSE(error)
-        error = _CONTEXT(error) if cause is None else cause
-
-
-# Bypasses whatever the error's class defines for this attribute.
-_CAUSE: Callable[[BaseException], BaseException | None] = BaseException.__dict__["__cause__"].__get__
-_CONTEXT: Callable[[BaseException], BaseException | None] = BaseException.__dict__["__context__"].__get__
+        links = links_of(error)
+        error = links.context if links.cause is None else links.cause
 
 
 def _of_missing_file(error: BaseException) -> bool:

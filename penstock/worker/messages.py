@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 from penstock.digests.large import Large
 from penstock.digests.refs import Digested
+from penstock.errors import TaskFailed
 from penstock.graph.binding import Style
 from penstock.graph.keys import KeyTemplate
 from penstock.graph.tasks import TaskDefinition
+from penstock.objects.sent_exceptions import Chain
 from penstock.runtime import FlowRunInfo
 from penstock.settings import Settings
 from penstock.storage.records.records import ResultRecord
@@ -157,8 +159,11 @@ class Failure:
     message: str
     traceback: str
     error: BaseException | None = None
-    pickled: bytes | None = None
-    """The pickled object, separate from the message, so that one that cannot be unpickled affects nothing else."""
+    chain: Chain = field(default_factory=dict)
+    """The object and all that are linked to it, each pickled by itself, so that one that cannot be unpickled affects
+    nothing else."""
+    stand_in: TaskFailed | None = None
+    """What the others of an arrived chain are linked to if the object could not be unpickled."""
 
 
 @dataclass(slots=True, eq=False)

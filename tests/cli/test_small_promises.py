@@ -50,6 +50,13 @@ def test_the_call_that_caused_a_failure_is_named_not_the_one_that_waited_for_it(
     assert "also failed: load (node 7)" in said
 
 
+def test_causes_that_form_a_circle_are_followed_once() -> None:
+    waited = errors.UpstreamFailed("of the task itself")
+    waited.__cause__ = errors.UpstreamFailed("another")
+    waited.__cause__.__cause__ = waited
+    assert "another" in describe_failure(waited, [failure()])
+
+
 def test_a_failure_tells_how_many_calls_did_not_run_because_of_it() -> None:
     error = of_node(ZeroDivisionError("x"))
     assert describe_failure(error, [failure(skipped=3)]).endswith("3 dependent calls did not run")

@@ -48,6 +48,19 @@ def raises_below(case: Case, stored: int) -> Any:
 
 
 @task
+def raises_from(case: Case) -> Any:
+    try:
+        raise LookupError("first") from case.make()
+    except LookupError as error:
+        raise ValueError("then") from error
+
+
+@task
+def raises_group(case: Case) -> Any:
+    raise ExceptionGroup("several", [ValueError("one"), case.make()]) from case.make()
+
+
+@task
 def squares(n: int) -> int:
     return n * n
 
@@ -82,6 +95,14 @@ def raised_below(case: Case) -> list[Any]:
     return [raises_below.submit(case, squares.with_options(cache_policy=INPUTS)(2))]
 
 
+def raised_from(case: Case) -> list[Any]:
+    return [raises_from.submit(case)]
+
+
+def raised_in_a_group(case: Case) -> list[Any]:
+    return [raises_group.submit(case)]
+
+
 WAYS: list[tuple[Callable[[Case], list[Any]], str]] = [
     (passed_as_argument, "argument"),
     (passed_as_argument, "held"),
@@ -89,6 +110,8 @@ WAYS: list[tuple[Callable[[Case], list[Any]], str]] = [
     (kept, "result"),
     (raised, "exception"),
     (raised_below, "exception"),
+    (raised_from, "exception"),
+    (raised_in_a_group, "exception"),
 ]
 
 

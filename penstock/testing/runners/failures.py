@@ -82,6 +82,42 @@ class FailureTests(RunnerBench):
         with pytest.raises((TaskFailed, t.Unpicklable), match="two parts"):
             self.value(fails)
 
+    def test_an_exception_arrives_with_what_caused_it_and_what_was_handled(self) -> None:
+        log = self.log
+
+        def fails() -> list[Any]:
+            calls = [t.fail_after_others(log, how) for how in ("from", "while", "from None", "group")]
+            return [call.result(raise_on_failure=False) for call in calls]
+
+        caused, handling, alone, group = self.value(fails)
+        assert [type(caused.__cause__), type(caused.__cause__.__cause__)] == [KeyError, OSError]
+        assert caused.__suppress_context__
+        assert caused.__context__ is caused.__cause__
+        assert (handling.__cause__, type(handling.__context__), handling.__suppress_context__) == (
+            None,
+            KeyError,
+            False,
+        )
+        assert (alone.__cause__, type(alone.__context__), alone.__suppress_context__) == (None, KeyError, True)
+        assert type(group.__cause__) is KeyError
+        (inner,) = group.exceptions[0].exceptions
+        assert (type(inner), type(inner.__cause__)) == (ValueError, KeyError)
+
+    def test_a_raised_exception_keeps_its_cause(self) -> None:
+        log = self.log
+        with pytest.raises(ValueError, match="failed") as error:
+            self.value(lambda: t.fail_after_others(log, "from").result())
+        assert type(error.value.__cause__) is KeyError
+
+    def test_a_cause_that_cannot_be_pickled_arrives_with_its_text(self) -> None:
+        log = self.log
+        with pytest.raises(ValueError, match="failed") as error:
+            self.value(lambda: t.fail_after_others(log, "unpicklable"))
+        cause = error.value.__cause__
+        assert isinstance(cause, TaskFailed | t.HoldsLock)
+        assert "locked" in str(cause)
+        assert type(cause.__cause__) is KeyError
+
     def test_an_exception_of_the_flows_own_class_is_raised_as_that_class(self) -> None:
         class OwnError(Exception):
             pass

@@ -231,6 +231,36 @@ def fail_unpicklably(log: str) -> NoReturn:
     raise Unpicklable("two", "parts")
 
 
+class HoldsLock(Exception):
+    """An exception that can only leave its process as text."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.lock = threading.Lock()
+
+
+@task
+def fail_after_others(log: str, how: str) -> NoReturn:
+    """Fail because of a `KeyError`, or while one is handled, which has an `OSError` as its cause."""
+    mark(log, "fail_after_others")
+    try:
+        raise KeyError("earlier") from OSError("first")
+    except KeyError as earlier:
+        if how == "while":
+            raise ValueError("failed")  # noqa: B904 (without a cause)
+        if how == "from None":
+            raise ValueError("failed") from None
+        if how == "unpicklable":
+            locked = HoldsLock("locked")
+            locked.__cause__ = earlier
+            raise ValueError("failed") from locked
+        if how == "group":
+            inner = ValueError("inner")
+            inner.__cause__ = earlier
+            raise ExceptionGroup("outer", [ExceptionGroup("middle", [inner])]) from earlier
+        raise ValueError("failed") from earlier
+
+
 @task
 def flaky(log: str, name: str, succeeds_at: int) -> int:
     """Fail until the attempt `succeeds_at`."""
