@@ -42,7 +42,7 @@ class CodeWitness:
 
     def changed(self) -> bool:
         """Return whether the digests are others now. Raises `DigestError` if a new value has none."""
-        if self._same():
+        if not self._places or self._same():
             return False
         if self._read() != self._digests:
             return True
@@ -51,9 +51,12 @@ class CodeWitness:
 
     def _same(self) -> bool:
         try:
-            return all(unchanged() for unchanged in self._places)
+            for unchanged in self._places:
+                if not unchanged():
+                    return False
         except Exception:  # noqa: BLE001 (a name is gone, or an object can no longer be read)
             return False
+        return True
 
     def check(self, task: str) -> None:
         """Raise `DigestError` if the code changed."""

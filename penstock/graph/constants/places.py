@@ -134,8 +134,7 @@ class _Finder:
         if not self._is_project(home_of(fn)):
             return
         self.functions.append(fn)
-        if fn.__defaults__ or fn.__kwdefaults__:
-            self._add(lambda: (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()))
+        self._open.extend((fn.__defaults__, fn.__kwdefaults__))
         if vars(fn):
             self._add(functools.partial(self._wanted, vars(fn)))
         cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
