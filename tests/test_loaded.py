@@ -14,7 +14,7 @@ SLOW = """
 import threading
 begun, may_end = threading.Event(), threading.Event()
 begun.set()
-may_end.wait(30)
+may_end.wait(100)
 class Value: ...
 """
 
@@ -38,7 +38,7 @@ def test_a_module_that_another_thread_is_importing_is_absent_until_complete(
     while "slow_to_import" not in sys.modules or not hasattr(sys.modules["slow_to_import"], "begun"):
         thread.join(0.001)
     try:
-        assert sys.modules["slow_to_import"].begun.wait(30)
+        assert sys.modules["slow_to_import"].begun.wait(100)
         assert loaded("slow_to_import") is None
     finally:
         sys.modules["slow_to_import"].may_end.set()

@@ -565,7 +565,6 @@ def test_a_foreign_project_that_does_not_mention_penstock_is_ignored(
     assert places.load().runner == "threads"
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize("name", ["penstock.toml", "pyproject.toml"])
 def test_a_settings_file_that_is_a_pipe_is_refused_without_waiting(places: Places, name: str) -> None:
     os.mkfifo(places.project / name)

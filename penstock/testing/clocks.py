@@ -65,7 +65,7 @@ class FakeClock:
         with self._changed:
             return len(self._asleep())
 
-    def wait_until_waiting(self, count: int, *, timeout: float = 10.0) -> None:
+    def wait_until_waiting(self, count: int, *, timeout: float = 100.0) -> None:
         """Wait until at least `count` threads wait for this clock.
 
         Args:
@@ -114,7 +114,7 @@ class FakeClock:
             if due >= end:
                 return
 
-    def settle(self, threads: Iterable[threading.Thread], *, timeout: float = 10.0) -> None:
+    def settle(self, threads: Iterable[threading.Thread], *, timeout: float = 100.0) -> None:
         """Wait, in real time, until each thread waits for this clock or has ended. Raises `TimeoutError`."""
         limit = time.monotonic() + timeout
         for thread in threads:

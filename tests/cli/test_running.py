@@ -15,7 +15,7 @@ import pytest
 DAY = ["--days", "2024-01-01"]
 
 
-def until(condition, seconds: float = 30.0) -> None:
+def until(condition, seconds: float = 100.0) -> None:
     """Wait until another process has done something."""
     end = time.monotonic() + seconds
     while not condition():

@@ -52,7 +52,7 @@ def test_wait_gives_up_after_its_timeout() -> None:
 
     @task
     def blocked() -> bool:
-        return go_on.wait(30)
+        return go_on.wait(100)
 
     @flow
     def impatient() -> tuple[int, int]:

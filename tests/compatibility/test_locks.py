@@ -26,14 +26,14 @@ def in_two_threads(call) -> list:
     got: list = []
 
     def run() -> None:
-        together.wait(10)
+        together.wait(100)
         got.append(call())
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(100)
     return got
 
 

@@ -75,7 +75,7 @@ def test_a_node_without_requirements_overtakes_those_that_wait_for_resources() -
 
     @task(resources={"gpu": 1})
     def scarce(n: int) -> bool:
-        return overtook.wait(30)
+        return overtook.wait(100)
 
     @task
     def plain() -> None:

@@ -360,7 +360,7 @@ def test_waiting_for_a_result_longer_than_its_timeout() -> None:
 
     @task
     def blocked() -> bool:
-        return go_on.wait(30)
+        return go_on.wait(100)
 
     @flow
     def pipeline() -> bool:

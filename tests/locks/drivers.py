@@ -14,7 +14,7 @@ from typing import Any
 import penstock
 from tests.locks import shared_work
 
-PATIENCE = 60.0
+PATIENCE = 240.0
 """The time that a test waits for what must happen, in seconds. Only reached if something is wrong."""
 
 

@@ -75,7 +75,7 @@ class Puppet:
 
     def heard_of_loss(self) -> int:
         """Return how often `on_lost` was called, after waiting for the first call."""
-        heard = self.told.acquire(timeout=20)
+        heard = self.told.acquire(timeout=100)
         return heard + sum(iter(lambda: self.told.acquire(blocking=False), False))
 
     def close(self) -> None:

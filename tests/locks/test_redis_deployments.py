@@ -21,7 +21,7 @@ from tests.servers.redis import RedisServer, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("redis")]
 
-PATIENCE = 30.0
+PATIENCE = 240.0
 RIGHTS = (
     "~{penstock}:*",
     "&{penstock}:*",

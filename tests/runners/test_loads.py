@@ -73,19 +73,19 @@ def test_threads_that_need_a_value_at_the_same_time_read_it_once() -> None:
     def load() -> list[int]:
         reads.append(1)
         entered.set()
-        assert go.wait(30)
+        assert go.wait(100)
         return [1]
 
     values: list[Any] = []
     ask = lambda: values.append(cache.get("k", 10, load, shared=True))  # noqa: E731
     threads = [threading.Thread(target=ask) for _ in range(4)]
     threads[0].start()
-    assert entered.wait(30)
+    assert entered.wait(100)
     for thread in threads[1:]:
         thread.start()
     go.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(100)
     assert values == [[1]] * 4
     assert len(reads) == 1
 
@@ -137,5 +137,5 @@ def test_everything_is_dropped_when_no_consumer_is_left() -> None:
     cache.get("k", 10, load, shared=True)
     timer = cache._timer
     if timer is not None:
-        timer.join(30)
+        timer.join(100)
     assert not cache._entries

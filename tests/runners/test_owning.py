@@ -117,7 +117,7 @@ def test_a_call_traced_while_a_chain_runs_does_not_compute_its_keys_again(tmp_pa
         ran[x] += 1
         if x == 1:
             reached.set()
-            assert go.wait(30)
+            assert go.wait(100)
         return x + 1
 
     @task
@@ -128,7 +128,7 @@ def test_a_call_traced_while_a_chain_runs_does_not_compute_its_keys_again(tmp_pa
         end = link.submit(link.submit(link.submit(0)))
         watcher = threading.Thread(target=end.wait)
         watcher.start()
-        assert reached.wait(30)  # the second link is running, and only its worker knows its key
+        assert reached.wait(100)  # the second link is running, and only its worker knows its key
         again = link.submit(1)
         assert plain(1) == 1  # its value is there, so the call before it was decided as well
         go.set()

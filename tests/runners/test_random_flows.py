@@ -23,7 +23,7 @@ RETRIES = 2
 SECONDS = 8.0
 FLOWS = 10
 """The minimum number of flows, however long they take."""
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 class Boom(Exception):

@@ -26,7 +26,7 @@ from penstock.worker.shipping import code_packing, code_unpacking
 from penstock.worker.shipping.code_packing import Shipment, pack
 
 MODULE = "penstock_shipped_example"
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 def write_package(folder: Path, value: int, name: str = MODULE) -> Path:

@@ -77,7 +77,7 @@ class FaultProxy:
         """Release what is held; return when late requests have been delivered."""
         self._released.set()
         for thread in self.late:
-            thread.join(30)
+            thread.join(100)
 
     def wait_for(self, method: str, part: str, *, seconds: float = 30.0) -> bool:
         """Wait until such a request has come."""

@@ -21,6 +21,8 @@ import pytest
 
 PATIENCE = 300.0
 """The time that anything may take on a busy machine. Only reached if something is wrong."""
+START_PATIENCE = 700.0
+"""The time that all tries to start a cluster may take: each fails after 30 s if the machine is too busy."""
 PREPARED = """
 import os, sys, threading, time
 from pathlib import Path
@@ -63,6 +65,7 @@ def ray_environment() -> Iterator[None]:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", _TOKEN)
         patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_gcs_server_port_wait_time_s", "300")
         patch.delenv("RAY_ADDRESS", raising=False)
         yield
     left = set(psutil.Process().children(recursive=True)) - before
@@ -179,7 +182,7 @@ def cluster(ray_environment: None) -> Iterator[dict[str, str]]:
 @contextlib.contextmanager
 def one_cluster() -> Iterator[tuple[dict[str, str], subprocess.Popen[bytes]]]:
     """Start a head as an operator does, and again until it comes up, because Ray gives up on busy machines."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + START_PATIENCE
     while True:
         ports = free_ports(2)
         process = _start_head(*ports)

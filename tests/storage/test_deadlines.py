@@ -53,7 +53,7 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
     listener.close()
     for each in taken:
         each.close()
-    thread.join(30)
+    thread.join(100)
 
 
 def write_payload(store: Any) -> None:

@@ -189,7 +189,6 @@ def plant(path: Path, kind: str) -> None:
             os.chdir(here)
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize("kind", ["pipe", "socket", "folder"])
 def test_what_is_not_a_file_is_refused_without_waiting(store: LocalStore, root: Path, kind: str) -> None:
     plant(root / "results" / "t" / "odd", kind)
@@ -210,7 +209,6 @@ def test_what_is_not_a_file_is_refused_without_waiting(store: LocalStore, root: 
         assert [file.name for file in store.list("results/")] == ["results/t/k/a", "results/t/odd"]
 
 
-@pytest.mark.timeout(30)
 def test_a_pipe_with_a_writer_is_not_waited_for(store: LocalStore, root: Path) -> None:
     os.mkfifo(root / "pipe")
     writer = os.open(root / "pipe", os.O_RDWR)  # holds it open and writes nothing
@@ -221,7 +219,6 @@ def test_a_pipe_with_a_writer_is_not_waited_for(store: LocalStore, root: Path) -
         os.close(writer)
 
 
-@pytest.mark.timeout(30)
 def test_a_lookup_that_finds_a_pipe_is_unknown_and_says_so(store: LocalStore, root: Path) -> None:
     plant(root / slot_name("t", "k", 0), "pipe")
     (found,) = ResultStore(store).look_up_many([("t", "k")])

@@ -28,6 +28,9 @@ CONNECT_SECONDS = 120.0
 """The longest time for connecting, in seconds. One try over `ray://` takes up to 30 s."""
 START_SECONDS = 300.0
 """The longest time for starting a Ray, in seconds. On an idle machine it takes a few."""
+_STARTS = 8
+"""How often to start a Ray. It gives up after 30 s; `START_SECONDS` ends all of them."""
+_TRIES = 3
 _NO_CLUSTER = "see whether the cluster is up, and the logs of its server for clients"
 _NO_START = (
     "see the reason, whether this machine has time and memory left, and the logs in session_latest/logs below /tmp/ray "
@@ -150,7 +153,7 @@ def _wanted(address: str | None) -> str | None:
     return None
 
 
-def _connect(ray: Any, address: str | None, options: Mapping[str, Any], tries: int = 3) -> None:
+def _connect(ray: Any, address: str | None, options: Mapping[str, Any], failed: int = 0) -> None:
     quiet = {"log_to_driver": True, "logging_level": logging.ERROR}
     try:
         if address is None:
@@ -170,8 +173,8 @@ def _connect(ray: Any, address: str | None, options: Mapping[str, Any], tries: i
     except Exception as error:
         with contextlib.suppress(Exception):
             ray.shutdown()  # end a partial connection
-        if tries > 1 and _may_pass(error, address):
-            _connect(ray, address, options, tries - 1)
+        if failed + 1 < (_STARTS if address is None else _TRIES) and _may_pass(error, address):
+            _connect(ray, address, options, failed + 1)
             return
         raise _explained(error, address) from error
 

@@ -25,6 +25,8 @@ from penstock.storage.stores.s3.answers import is_broken_off, is_missing_key, me
 from penstock.storage.stores.s3.downloads import open_payload
 from penstock.storage.stores.s3.uploads import Upload
 
+CONNECT_SECONDS = 15.0
+"""Long enough for a process that shares its processor with many others: the clock runs while it waits for its turn."""
 _CONFLICTS = 8
 _TRIES = 3
 
@@ -54,7 +56,7 @@ class S3Store(ObjectStore):
         region, profile = self._location.option("region"), self._location.option("profile")
         endpoint = self._location.option("endpoint_url")
         config: dict[str, Any] = {
-            "connect_timeout": 5.0,
+            "connect_timeout": CONNECT_SECONDS,
             "read_timeout": CALL_SECONDS,
             "max_pool_connections": IN_FLIGHT,
             "retries": {"mode": "standard", "total_max_attempts": 2 if commits else _TRIES},
