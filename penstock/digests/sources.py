@@ -33,7 +33,7 @@ from penstock.digests.code.syntax import (
 )
 from penstock.digests.definitions.attached import asked_in, attached
 from penstock.digests.definitions.made_classes import is_made, is_placeless, members
-from penstock.digests.definitions.mentioned import BUILTIN, Named, find
+from penstock.digests.definitions.mentioned import BUILTIN, Named, find, in_installed
 from penstock.digests.definitions.written import names_of_modules, written
 from penstock.digests.functions import closure_items, dispatched, function_content
 from penstock.digests.names import (
@@ -309,6 +309,8 @@ class Reach:
         self.trees.append(tree)
         for mention in mentions(tree, known=inner):
             found = find(mention, scope, self.is_project)
+            if isinstance(found, ModuleType):
+                self.note_dispatcher(in_installed(mention, scope, self.is_project))
             if found is not BUILTIN:
                 yield ".".join(mention.path), found
 

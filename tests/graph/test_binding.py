@@ -86,3 +86,11 @@ def _by_value() -> Any:
         return step * n + 1 if n < 4 else int(counts(n - 1))
 
     return counts
+
+
+def test_an_argument_given_twice_is_an_error_though_all_parameters_have_values() -> None:
+    def adds(a: int, b: int) -> int:
+        return a + b
+
+    with pytest.raises(ParameterError, match="adds"):
+        Binding(adds).bind("adds", (1, 2), {"a": 3})

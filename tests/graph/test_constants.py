@@ -272,3 +272,12 @@ def test_small_polars_tables_are_compared_by_content() -> None:
     assert content()
     table[0, "a"] = 3
     assert not content()
+
+
+def modifies_numbered_items() -> None:
+    for _, value in enumerate(CONFIG.values()):
+        value["a"] = 1
+
+
+def test_code_modifies_what_it_numbers() -> None:
+    assert "CONFIG" in modified_by([modifies_numbered_items]).stored  # type: ignore[list-item]

@@ -136,6 +136,13 @@ def test_an_unknown_name_is_an_error_when_the_policy_meets_the_task() -> None:
         compile_template(NO_CACHE - "typo", identity="m:f", fn=task, parameters=["x"], context=CONTEXT)
 
 
+def test_a_task_without_a_name_is_told_by_its_identity() -> None:
+    with pytest.raises(PolicyError, match="'m:f' has no parameter 'typo'"):
+        compile_template(INPUTS - "typo", identity="m:f", fn=task, parameters=["x"], context=CONTEXT)
+    with pytest.raises(PolicyError, match="'named' has no parameter 'typo'"):
+        compile_template(INPUTS - "typo", identity="m:f", fn=task, parameters=["x"], context=CONTEXT, name="named")
+
+
 def test_source_counts_only_with_task_source() -> None:
     def other(x: Any, y: Any = 1, path: Any = None) -> Any:
         return y, x, path

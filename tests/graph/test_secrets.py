@@ -224,3 +224,11 @@ def test_redaction_leaves_ordinary_texts_unchanged() -> None:
     for _ in range(200):
         text = "".join(chosen.choices(string.ascii_letters + "   \n", k=200))
         assert redacted_text(text) == text
+
+
+def test_a_salt_has_the_size_of_a_key_whether_it_is_kept_or_not(settings: Settings) -> None:
+    store = open_store(settings.store)
+    assert len(salt_of(store, make=False)) == 32
+    kept = salt_of(store, make=True)
+    assert len(kept) == 32
+    assert salt_of(store, make=False) == kept

@@ -279,6 +279,29 @@ def test_installed_modules_of_the_tasks_own_package_are_followed(tmp_path: Path,
     assert installed("+ 1") != installed("+ 22")
 
 
+def test_relative_imports_inside_functions_are_followed(project: Project) -> None:
+    task, helper = "def f(x):\n    from .h import g\n    return g(x)\n", "def g(x):\n    return x {}\n"
+
+    def digest(op: str) -> str:
+        files = {"pk__m": task, "pk__h": helper.format(op), "pk____init__": ""}
+        return task_code(project(**files).f)
+
+    assert digest("+ 1") != digest("+ 2")
+
+
+def test_implementations_registered_with_an_installed_function_are_followed(tmp_path: Path, project: Project) -> None:
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "shows.py").write_text("import functools\n@functools.singledispatch\ndef show(x):\n    return x\n")
+    sys.path.insert(0, str(folder))
+    text = "import shows\n@shows.show.register\ndef _(x: int):\n    return x {}\ndef f(x):\n    return shows.show(x)\n"
+    try:
+        assert _differ(project, task_code, {"m": text.format("+ 1")}, {"m": text.format("+ 2")})
+    finally:
+        sys.path.remove(str(folder))
+        sys.modules.pop("shows", None)
+
+
 # -- finding the source ----------------------------------------------------------------------------------------------
 
 

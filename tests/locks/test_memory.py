@@ -73,3 +73,15 @@ def test_a_session_that_missed_its_beats_takes_nothing_even_unnoticed() -> None:
     with pytest.raises(SessionLost):
         session.try_acquire(["k"])
     assert manager._held == {}
+
+
+def test_the_view_of_another_thread_is_lost_at_the_end_of_the_lease_and_not_before() -> None:
+    clock = FakeClock()
+    manager = MemoryLockManager(clock=clock)
+    session = manager.open_session(lease_seconds=30)
+    session._heartbeat.stop = lambda: None  # type: ignore[attr-defined, method-assign]
+    view = manager.join_session(session.id)
+    clock.advance(29)
+    assert not view.lost
+    clock.advance(1)
+    assert view.lost

@@ -135,7 +135,7 @@ def main() -> int:
     options.add_argument("--count", type=int, default=300)
     options.add_argument("--seed", default="penstock")
     options.add_argument("--processes", type=int, default=2)
-    options.add_argument("--seconds", type=float, default=20, help="what the tests for one mutant may take in all")
+    options.add_argument("--seconds", type=float, default=60, help="what the tests for one mutant may take in all")
     options.add_argument("--reach", nargs="*", metavar="TEST", help="measure these tests again, and only them")
     options.add_argument("--known", action="store_true", help="measure nothing: what tests reach is known")
     options.add_argument("--again", action="store_true", help="only what survived the last time, or was not tried")

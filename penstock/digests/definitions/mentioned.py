@@ -32,6 +32,17 @@ def find(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Any:
     return list(_followed(mention, scope, is_project))[-1][-1]
 
 
+def in_installed(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Any:
+    """Return what a dotted name means in an installed module, if that has been loaded; else None."""
+    steps = list(_followed(mention, scope, is_project))
+    found = steps[-1][-1]
+    for attribute in mention.path[len(steps) :]:
+        if not isinstance(found, ModuleType):
+            return None
+        found = vars(found).get(attribute)  # `getattr` would make lazy modules import what the key does not need
+    return found
+
+
 def places_of(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Iterator[tuple[str, str, Any]]:
     """Yield the project modules through which a dotted name leads, with the name in each and the object there."""
     for module, name, found in _followed(mention, scope, is_project):
