@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import heapq
 from collections.abc import Callable
@@ -226,6 +227,19 @@ def test_constants_are_found_behind(fn: Callable[[], int]) -> None:
     found = places_of(fn, globals_count=True)
     assert all(unchanged() for unchanged in found)
     LEVELS[0] += 1
+    assert not all(unchanged() for unchanged in found)
+
+
+def test_items_that_reading_adds_are_no_change() -> None:
+    rows: dict[str, list[int]] = collections.defaultdict(list, a=[1])
+
+    def reading() -> Any:
+        return rows["b"]
+
+    found = places_of(reading, globals_count=False)
+    assert reading() == []
+    assert all(unchanged() for unchanged in found)
+    rows["a"] = [2]
     assert not all(unchanged() for unchanged in found)
 
 

@@ -21,6 +21,7 @@ from penstock.digests.walk import LEAVES, attributes
 from penstock.graph.constants.modified import Modified, modified_by
 from penstock.imported import loaded
 
+_ABSENT = object()
 _MOST_PLACES = 1000
 _MOST_ITEMS = 10_000
 """Of containers with more items, only the number of items is compared."""
@@ -118,6 +119,9 @@ class _Finder:
             self._places.append(functools.partial(_equals, value.__len__, len(value)))
         elif type(value) in (tuple, frozenset):
             self._open.extend(items(value))
+        elif hasattr(type(value), "__missing__"):  # a `defaultdict` and the like, to which reading adds items
+            keys = list(dict.keys(value))
+            self._add(lambda: (dict.get(value, key, _ABSENT) for key in keys))
         else:
             self._add(functools.partial(items, value))
 
