@@ -117,7 +117,7 @@ class Reach:
             for change in its:
                 tests = {test for line in change.reached for test in lines.get(line, [])}
                 # Code that runs on import concerns every user of the module.
-                concerned = anywhere if tests <= {""} and (tests or not change.function) else tests
+                concerned = anywhere if "" in tests or not change.function else tests
                 self._tests[change] = concerned & self.times.keys()
                 self._reached.update(self._tests[change])
 
