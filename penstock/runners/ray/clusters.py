@@ -28,9 +28,7 @@ CONNECT_SECONDS = 120.0
 """The longest time for connecting, in seconds. One try over `ray://` takes up to 30 s."""
 START_SECONDS = 300.0
 """The longest time for starting a Ray, in seconds. On an idle machine it takes a few."""
-_STARTS = 8
-"""How often to start a Ray. It gives up after 30 s; `START_SECONDS` ends all of them."""
-_TRIES = 3
+_STARTS, _TRIES = 8, 3  # a start gives up after 30 s
 _NO_CLUSTER = "see whether the cluster is up, and the logs of its server for clients"
 _NO_START = (
     "see the reason, whether this machine has time and memory left, and the logs in session_latest/logs below /tmp/ray "
