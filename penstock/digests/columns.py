@@ -6,18 +6,19 @@ By the name of a value's class and package, so that nothing is imported.
 from __future__ import annotations
 
 from penstock.digests.walk import Branch
+from penstock.objects.texts import package_of
 
 
 def branch_for(cls: type) -> Branch | None:
     """Return how values of a class of one of these packages are digested, or None for other classes."""
-    package, _, _ = (getattr(cls, "__module__", None) or "").partition(".")
+    package = package_of(cls)
     if package not in _PACKAGES:
         return None
     from penstock.digests.package_types import TABLES  # only needed for values of these packages
 
     table = TABLES[package]
     for base in cls.__mro__:
-        branch = table.get(f"{base.__module__.partition('.')[0]}.{base.__name__}")
+        branch = table.get(f"{package_of(base)}.{base.__name__}")
         if branch is not None:
             return branch if base is cls or base.__name__ in _OPEN else None
     return None

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from penstock.digests.code.syntax import encode_tree, module_syntax
-from penstock.digests.names import is_project_module, stable_module, stable_name
+from penstock.digests.names import is_project_module, offered_name, stable_module, stable_name
 from penstock.digests.walk import UndigestibleError, Walk, hash_leaf, hash_node, hash_str, hash_type, label
 from penstock.errors import DigestError
+from penstock.objects.questions import ask
 
 
 def function(value: types.FunctionType, walk: Walk) -> bytes:
@@ -87,9 +88,12 @@ _MARKER = hash_leaf(b"marker", b"")
 
 
 def builtin(value: Any, walk: Walk) -> bytes:
-    owner = getattr(value, "__self__", None)
+    """Return the digest of a compiled function: its name, and the object that it is bound to."""
+    owner = ask(value, "__self__")
     if owner is None or isinstance(owner, types.ModuleType):
         return hash_leaf(b"builtin", stable_name(value).encode())
+    if offered := offered_name(value):
+        return hash_leaf(b"builtin", offered.encode())
     return hash_node(b"boundbuiltin", (walk.at(".__self__", owner), hash_str(value.__name__)))
 
 
@@ -99,6 +103,8 @@ def descriptor(value: Any, _: Walk) -> bytes:
 
 
 def method(value: types.MethodType, walk: Walk) -> bytes:
+    if offered := offered_name(value):
+        return hash_leaf(b"builtin", offered.encode())
     return hash_node(b"method", (walk.at(".__self__", value.__self__), walk.at(".__func__", value.__func__)))
 
 

@@ -10,6 +10,8 @@ import sysconfig
 from contextvars import ContextVar
 from typing import Any
 
+from penstock.objects.questions import ask
+from penstock.objects.texts import module_of
 from penstock.process.main_modules import MAIN_NAMES, importable_module, main_module, main_module_name
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "is_project_module",
     "main_module",
     "main_module_name",
+    "offered_name",
     "own_module",
     "stable_module",
     "stable_name",
@@ -28,8 +31,8 @@ _own_module: ContextVar[str | None] = ContextVar("own_module", default=None)
 
 def importable_name(value: Any) -> tuple[str, str]:
     """Return the module and qualified name of a function or class, with `__main__` replaced by its importable name."""
-    module = str(getattr(value, "__module__", None) or "builtins")
-    qualname = str(getattr(value, "__qualname__", None) or getattr(value, "__name__", type(value).__qualname__))
+    module = str(ask(value, "__module__") or "builtins")
+    qualname = str(ask(value, "__qualname__") or ask(value, "__name__", type(value).__qualname__))
     return importable_module(module), qualname
 
 
@@ -75,11 +78,23 @@ def _offered(module: str, qualname: str) -> Any:
     """Return the object behind a dotted name in a loaded module, or None."""
     found: Any = sys.modules.get(module)
     for name in qualname.split("."):
-        try:
-            found = getattr(found, name, None)
-        except Exception:  # noqa: BLE001 - a package's own __getattr__ may raise anything
-            return None
+        found = ask(found, name)
     return found
+
+
+def offered_name(method: Any) -> str | None:
+    """Return `module:name` if an installed module offers a bound method as a function; None for all others.
+
+    `random.choice` is a method of an instance that the module hides. Its state is that of the process.
+    """
+    owner, name = method.__self__, ask(method, "__name__")
+    for module in (module_of(type(owner)), ask(method, "__module__")):
+        if not isinstance(module, str) or module not in sys.modules or is_project_module(module):
+            continue
+        held = ask(sys.modules[module], "__dict__", {}).get(name)
+        if type(held) is type(method) and held.__self__ is owner and held.__name__ == name:
+            return f"{_public_module(module, name)}:{name}"
+    return None
 
 
 class own_module:
@@ -104,13 +119,14 @@ class own_module:
 def is_project_module(module: str) -> bool:
     """Return whether a module is the user's own code: not standard library, Penstock, or installed in site-packages.
 
+    The module in which Cython creates the class of its functions is nobody's own.
     Modules without a file (a notebook, a prompt, a module created at run time) and editable installs are the user's
     own.
     """
     root = module.partition(".")[0]
     if module in MAIN_NAMES:
         return True
-    if root in sys.stdlib_module_names or root == "penstock":
+    if root in sys.stdlib_module_names or root == "penstock" or root.startswith("_cython_"):
         return False
     found = sys.modules.get(module) or sys.modules.get(root)
     file = getattr(found, "__file__", None) or next(iter(getattr(found, "__path__", ())), None)

@@ -14,6 +14,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from penstock.digests.functions import builtin
 from penstock.digests.names import stable_name
 from penstock.digests.walk import (
     Branch,
@@ -26,6 +27,8 @@ from penstock.digests.walk import (
     hash_type,
     label,
 )
+from penstock.objects.questions import ask, has, is_pending
+from penstock.objects.texts import package_of, repr_of
 
 
 def branch_for(cls: type) -> Branch | None:
@@ -59,32 +62,32 @@ def _held(value: Any) -> Iterable[tuple[str, Any]]:
 
 def _pydantic(value: Any, walk: Walk) -> bytes:
     # `Patch(id=7)` and `Patch(id=7, name=None)` are equal, but `exclude_unset` distinguishes them.
-    was_set = sorted(hash_str(name) for name in getattr(value, "__pydantic_fields_set__", ()))
+    was_set = sorted(hash_str(name) for name in ask(value, "__pydantic_fields_set__", ()))
     parts = (hash_type(type(value)), fields(walk, _pydantic_items(value)), hash_node(b"set", was_set))
     return hash_node(b"pydantic", parts)
 
 
 def _pydantic_items(value: Any) -> Iterator[tuple[str, Any]]:
     for part in ("__dict__", "__pydantic_extra__", "__pydantic_private__"):
-        held = getattr(value, part, None)
+        held = ask(value, part)
         if isinstance(held, Mapping):
             yield from ((name, item) for name, item in held.items() if not _is_cached_property(value, name))
 
 
 def _is_cached_property(value: Any, name: str) -> bool:
-    found = getattr(type(value), name, None)
+    found = ask(type(value), name)
     # pydantic wraps computed fields around their property
-    return isinstance(getattr(found, "wrapped_property", found), functools.cached_property)
+    return isinstance(ask(found, "wrapped_property", found), functools.cached_property)
 
 
 def _pydantic_type(value: Any, walk: Walk) -> bytes:
-    content = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
+    content = value.get_secret_value() if has(value, "get_secret_value") else str(value)
     return hash_node(b"pydantic_type", (hash_type(type(value)), walk.of(content)))
 
 
 def _struct_items(value: Any) -> Iterator[tuple[str, Any]]:
     yield from ((name, getattr(value, name)) for name in value.__struct_fields__)
-    yield from getattr(value, "__dict__", {}).items()
+    yield from ask(value, "__dict__", {}).items()
 
 
 def _estimator_items(value: Any) -> Iterator[tuple[str, Any]]:
@@ -94,7 +97,7 @@ def _estimator_items(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _library_object(value: Any, walk: Walk) -> bytes:
     """Return the digest of a scikit-learn object inside an estimator: of its attributes, or else its pickled state."""
-    if hasattr(value, "__dict__"):
+    if has(value, "__dict__"):
         return hash_node(b"object", (hash_type(type(value)), fields(walk, _held(value))))
     try:
         make, arguments, *state = value.__reduce__()
@@ -146,7 +149,10 @@ def _subclass(value: Any, walk: Walk) -> bytes:
 
 def _penstock(value: Any, walk: Walk) -> bytes:
     """Return the digest of an object of Penstock. A task or flow is digested by its function."""
-    if callable(getattr(value, "fn", None)):
+    if is_pending(value):
+        because = "a future has no value yet when the key is computed"
+        raise UndigestibleError(f"{repr_of(value)} has no digest", because=because)
+    if callable(ask(value, "fn")):
         return walk.at(".fn", value.fn)
     if dataclasses.is_dataclass(value):
         return _DATACLASS(value, walk)
@@ -157,32 +163,29 @@ def _penstock(value: Any, walk: Walk) -> bytes:
 _DATACLASS = record(b"dataclass", _held)
 
 
-def _package(cls: type) -> str:
-    return cls.__module__.partition(".")[0]
-
-
 def _is_pydantic(cls: type) -> bool:
-    return hasattr(cls, "__pydantic_private__") and hasattr(cls, "__pydantic_fields__")
+    return has(cls, "__pydantic_private__") and has(cls, "__pydantic_fields__")
 
 
 def _is_estimator(cls: type) -> bool:
-    return any(base.__name__ == "BaseEstimator" and _package(base) == "sklearn" for base in cls.__mro__)
+    return any(base.__name__ == "BaseEstimator" and package_of(base) == "sklearn" for base in cls.__mro__)
 
 
 _KINDS: list[tuple[Callable[[type], bool], Branch]] = [
     (lambda cls: issubclass(cls, type), lambda value, _: hash_type(value)),
     (lambda cls: issubclass(cls, enum.Enum), _enum),
-    (lambda cls: issubclass(cls, tuple) and hasattr(cls, "_fields") and cls.__dictoffset__ == 0, _namedtuple),
+    (lambda cls: issubclass(cls, tuple) and has(cls, "_fields") and cls.__dictoffset__ == 0, _namedtuple),
     (lambda cls: issubclass(cls, tuple(_PLAIN)), _subclass),
-    (lambda cls: _package(cls) == "penstock", _penstock),
-    (dataclasses.is_dataclass, _DATACLASS),
+    (lambda cls: package_of(cls) == "penstock", _penstock),
+    (lambda cls: has(cls, "__dataclass_fields__"), _DATACLASS),
     (_is_pydantic, _pydantic),
-    (lambda cls: hasattr(cls, "__attrs_attrs__"), record(b"attrs", _held)),
-    (lambda cls: hasattr(cls, "__struct_fields__"), record(b"struct", _struct_items)),
-    (lambda cls: cls.__name__ == "PydanticUndefinedType" and _package(cls) == "pydantic_core",
+    (lambda cls: has(cls, "__attrs_attrs__"), record(b"attrs", _held)),
+    (lambda cls: has(cls, "__struct_fields__"), record(b"struct", _struct_items)),
+    (lambda cls: cls.__name__ == "PydanticUndefinedType" and package_of(cls) == "pydantic_core",
      lambda _, __: hash_leaf(b"pydantic_undefined", b"")),
-    (lambda cls: _package(cls) in ("pydantic", "pydantic_core")
-     and (hasattr(cls, "get_secret_value") or cls.__name__.endswith("Url")), _pydantic_type),
+    (lambda cls: package_of(cls) in ("pydantic", "pydantic_core")
+     and (has(cls, "get_secret_value") or cls.__name__.endswith("Url")), _pydantic_type),
     (_is_estimator, record(b"estimator", _estimator_items)),
-    (lambda cls: _package(cls) == "sklearn", _library_object),
+    (lambda cls: package_of(cls) == "sklearn", _library_object),
+    (lambda cls: package_of(cls).startswith("_cython_"), builtin),
 ]  # fmt: skip

@@ -51,6 +51,8 @@ from penstock.digests.walk import (
     hash_type,
     label,
 )
+from penstock.objects.questions import has
+from penstock.objects.texts import module_of
 
 __all__ = ["MAX_DEPTH", "SIZE", "combine", "digest", "digest_bytes", "register_digest"]
 
@@ -330,7 +332,7 @@ def find_branch(cls: type) -> Branch:
     if found is not None:
         _BRANCHES[cls] = found
         return found
-    return objects.branch_for(cls) or (_alias if cls.__module__ == "typing" else _refuse)
+    return objects.branch_for(cls) or (_alias if module_of(cls) == "typing" else _refuse)
 
 
 def _registered(fn: Callable[[Any], object]) -> Branch:
@@ -344,7 +346,7 @@ def _refuse(value: Any, _: Walk) -> bytes:
     kind = stable_name(type(value)).replace(":", ".")
     if isinstance(value, io.IOBase):
         because = "an open file is not its content (pass its path, and use Files(parameter=...))"
-    elif hasattr(type(value), "__next__") or hasattr(type(value), "__anext__"):
+    elif has(type(value), "__next__") or has(type(value), "__anext__"):
         because = "reading it would consume it"
     else:
         because = "nothing defines which parts of it are the same in another process"

@@ -48,6 +48,8 @@ from penstock.digests.names import (
 from penstock.digests.python import combine, digest, find_branch
 from penstock.digests.walk import Walk, attributes
 from penstock.errors import DigestError
+from penstock.objects.questions import ABSENT, ask, has
+from penstock.objects.texts import module_of, package_of
 from penstock.runtime import Current
 
 __all__ = [
@@ -97,7 +99,7 @@ def told_by_name(fn: Callable[..., Any]) -> bool:
     elif isinstance(root, type):
         home, qualname = root.__module__, root.__qualname__
     else:
-        bound = getattr(root, "__self__", None)
+        bound = ask(root, "__self__")
         return type(root) in _LIBRARY_CALLABLES and (bound is None or isinstance(bound, ModuleType))
     if not isinstance(home, str) or "<" in qualname:
         return False
@@ -165,26 +167,29 @@ def reached(fn: Callable[..., Any]) -> list[tuple[Any, list[tuple[str, str, Any]
 
 def behind(fn: Any, is_project: Callable[[str], bool]) -> Any:
     """Return the function behind Penstock's own objects and installed decorators."""
-    while True:
-        if _is_ours(fn):
-            fn = fn.fn
-        elif hasattr(fn, "__wrapped__") and not is_project(home_of(fn)):
-            fn = fn.__wrapped__
+    found = fn
+    for _ in range(_MOST_WRAPPERS):
+        if _is_ours(found):
+            found = found.fn
+        elif (inner := ask(found, "__wrapped__", ABSENT)) is not ABSENT and not is_project(home_of(found)):
+            found = inner
         else:
-            return fn
+            return found
+    return fn  # an object that gives every attribute there is (ibis._), and wraps nothing
+
+
+_MOST_WRAPPERS = 200
 
 
 def _is_ours(value: Any) -> bool:
-    return type(value).__module__.partition(".")[0] == "penstock" and callable(getattr(value, "fn", None))
+    return package_of(type(value)) == "penstock" and callable(ask(value, "fn"))
 
 
 def home_of(value: Any) -> str:
     """Return the module that contains the code. (`__module__` does not say, since `functools.wraps` copies it.)"""
     if isinstance(value, FunctionType):
         return str(value.__globals__.get("__name__") or value.__module__)
-    if isinstance(value, type):
-        return value.__module__
-    return type(value).__module__
+    return module_of(value if isinstance(value, type) else type(value))
 
 
 def _content(value: Any, code: Callable[[FunctionType], bytes] = function_code_digest) -> str:
@@ -355,11 +360,11 @@ class Reach:
                 inside = [item.func, *item.args, *item.keywords.values()]
             elif isinstance(item, MethodType):
                 inside = [item.__func__, item.__self__]
-            elif isinstance(item, (FunctionType, type)) or _is_ours(item) or hasattr(item, "__wrapped__"):
+            elif isinstance(item, (FunctionType, type)) or _is_ours(item) or has(item, "__wrapped__"):
                 if item is not value:
-                    yield getattr(item, "__qualname__", ""), item
+                    yield str(ask(item, "__qualname__", "")) if isinstance(item, _CODE) else "", item
                 continue
-            elif self.is_project(type(item).__module__):
+            elif self.is_project(module_of(type(item))):
                 inside = [type(item), *attributes(item).values()]
             else:
                 continue
@@ -371,10 +376,10 @@ class Reach:
         try:
             return digest(value, where=name)
         except DigestError as error:
-            user_name = getattr(user, "__qualname__", type(user).__qualname__)
+            user_name = ask(user, "__qualname__", type(user).__qualname__)
             raise DigestError(
                 f"{name!r}, which {user_name!r} uses, has no stable digest",
-                where=f"{getattr(user, '__module__', '')}.{user_name}: {error.where}",
+                where=f"{ask(user, '__module__', '')}.{user_name}: {error.where}",
                 because=error.what,
                 hint="make it an argument, give its type a digest with register_digest(), or use TASK_SOURCE",
                 constant=name,

@@ -24,6 +24,7 @@ from penstock.digests.code.syntax import function_code_digest
 from penstock.digests.names import stable_name
 from penstock.digests.refs import Ref
 from penstock.errors import DigestError
+from penstock.objects.questions import ask
 
 SIZE = 20
 """The number of bytes in a digest."""
@@ -148,8 +149,8 @@ def attributes(value: Any) -> dict[str, Any]:
     cls = type(value)
     found = {
         name: item
-        for name, item in getattr(value, "__dict__", {}).items()
-        if not isinstance(getattr(cls, name, None), functools.cached_property)
+        for name, item in ask(value, "__dict__", {}).items()
+        if not isinstance(ask(cls, name), functools.cached_property)
     }
     for base in cls.__mro__:
         if "__slots__" not in base.__dict__:

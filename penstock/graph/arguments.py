@@ -14,6 +14,7 @@ from penstock.digests.large import PLAIN as _PLAIN
 from penstock.digests.refs import Ref
 from penstock.errors import TracingError
 from penstock.graph.futures import Future, FutureList, Futures
+from penstock.objects.questions import has
 from penstock.objects.texts import kind_of
 
 SMALL = _PLAIN - {bytes, str}
@@ -66,7 +67,7 @@ def _walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
     if kind is set or kind is frozenset:
         return kind([_walk(v, leaf) for v in value])
     # By the class, since the value's own attributes may be anything.
-    if issubclass(kind, tuple) and hasattr(kind, "_make"):
+    if issubclass(kind, tuple) and has(kind, "_make"):
         return value._make([_walk(v, leaf) for v in value])  # a named tuple
     if kind is Future or kind is Ref or kind is Large:
         return leaf(value)
@@ -74,7 +75,7 @@ def _walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
         return [_walk(v, leaf) for v in value]
     if kind is Futures:
         return {_walk(v, leaf) for v in value}
-    if issubclass(kind, _CONTAINERS) or hasattr(kind, "__dataclass_fields__"):
+    if issubclass(kind, _CONTAINERS) or has(kind, "__dataclass_fields__"):
         return _rebuilt(value, leaf) if stands_for_nodes(value) else leaf(value)
     return leaf(value)
 
@@ -108,7 +109,7 @@ def stands_for_nodes(value: Any) -> bool:
             inside = (*item.keys(), *item.values())
         elif issubclass(type(item), (*_CONTAINERS, Futures)):
             inside = item
-        elif hasattr(type(item), "__dataclass_fields__"):
+        elif has(type(item), "__dataclass_fields__"):
             inside = _fields(item).values()
         if id(item) not in seen:
             seen.add(id(item))
@@ -120,7 +121,7 @@ _STAND_INS = frozenset({Future, Ref, Large})
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in value.__dataclass_fields__ if hasattr(value, name)}
+    return {name: getattr(value, name) for name in value.__dataclass_fields__ if has(value, name)}
 
 
 def capture(value: Any, keep: Callable[[Any], Any]) -> Any:
@@ -233,7 +234,7 @@ def _checked(value: Any) -> Any:
             because="it was not awaited, so it has no value yet",
             hint=f"await it: pass `await {value.__qualname__}(...)`",
         )
-    if issubclass(type(value), Iterator) and not hasattr(type(value), "__arrow_c_stream__"):
+    if issubclass(type(value), Iterator) and not has(type(value), "__arrow_c_stream__"):
         raise TracingError(
             f"a {type(value).__name__} was passed to a task",
             because="it can be read only once, so it cannot be hashed, retried or sent to a worker",

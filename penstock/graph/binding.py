@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from penstock.errors import ParameterError
+from penstock.objects.questions import has
 
 _KEYWORD_CALLABLE = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _ANY = inspect.Signature(
@@ -62,7 +63,7 @@ class Binding:
             self.inspected = _ANY
         parameters = self.inspected.parameters.values()
         self.parameters = tuple(p.name for p in parameters)
-        self.decorated = hasattr(self._fn, "__wrapped__") or hasattr(self._fn, "__signature__")
+        self.decorated = has(self._fn, "__wrapped__") or has(self._fn, "__signature__")
         self._simple = not self.decorated and all(p.kind in _KEYWORD_CALLABLE for p in parameters)
         self._positional = tuple(p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self._defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}

@@ -15,6 +15,7 @@ from penstock.digests.sources import (
     told_by_name,
 )
 from penstock.errors import DigestError
+from penstock.graph.held_futures import refusal
 from penstock.graph.policies import CachePolicy, Part
 
 _Read = Callable[[Callable[..., Any]], str]
@@ -34,7 +35,12 @@ def code_digests(fn: Callable[..., Any], policy: CachePolicy, identity: str) -> 
     found = {}
     for what in _wanted(fn, policy, identity):
         component, read = _READERS[what]
-        found[component] = carried.get(what) or read(fn)
+        try:
+            found[component] = carried.get(what) or read(fn)
+        except DigestError as error:
+            if (refused := refusal(fn, identity.rpartition(":")[2])) is not None:
+                raise refused from error
+            raise
     return found
 
 

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterat
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
 from penstock.errors import ParameterError, TracingError, is_a
+from penstock.objects.questions import Pending
 from penstock.objects.texts import kind_name, package_of, repr_of
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-
 
 _put = object.__setattr__
 _ABSENT: Any = object()
@@ -87,7 +87,7 @@ class Source(Protocol):
         ...
 
 
-class Future(Generic[R_co]):
+class Future(Pending, Generic[R_co]):
     """The result of a task called inside a flow.
 
     Passing a future to another task, also inside lists and dicts, adds an edge to the graph without waiting.

@@ -27,6 +27,7 @@ from typing import Any
 from penstock.errors import SerializationError
 from penstock.objects.named import found_at
 from penstock.objects.package_copies import CannotCopy, is_frozen, package_copy
+from penstock.objects.questions import has
 
 IMMUTABLE: frozenset[type] = frozenset({
     *(int, str, float, bool, type(None), bytes, complex, range, slice, type(...), type(NotImplemented)),
@@ -107,7 +108,7 @@ def _copy(value: Any, done: _Done) -> Any:
         return done[id(value)]
     if _is_named_tuple(kind):
         return tuple.__new__(kind, _copy_tuple(tuple(value), done))
-    if done.shared is not None and hasattr(kind, "__dataclass_fields__"):
+    if done.shared is not None and has(kind, "__dataclass_fields__"):
         return _copy_dataclass(value, done)
     of_kind = _CONTAINERS.get(kind)
     try:
@@ -123,7 +124,7 @@ def _copy(value: Any, done: _Done) -> Any:
 
 
 def _is_named_tuple(kind: type) -> bool:
-    return issubclass(kind, tuple) and hasattr(kind, "_make") and not kind.__dictoffset__
+    return issubclass(kind, tuple) and has(kind, "_make") and not kind.__dictoffset__
 
 
 def _parts(values: Iterable[Any], done: _Done) -> list[Any]:
@@ -253,9 +254,7 @@ def _copy_dataclass(value: Any, done: _Done) -> Any:
         done.shared.append(value)
         return value
     done[id(value)] = new
-    held: dict[str, Any] = {
-        name: getattr(value, name) for name in type(value).__dataclass_fields__ if hasattr(value, name)
-    }
+    held: dict[str, Any] = {name: getattr(value, name) for name in type(value).__dataclass_fields__ if has(value, name)}
     for name, part in (held | getattr(value, "__dict__", {})).items():
         own = _copy(part, done)
         if own is not part:

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 from penstock.imported import loaded
+from penstock.objects.questions import ask, has
 
 HIDDEN = "***"
 _WORDS = (
@@ -69,7 +70,7 @@ def shows_secret(value: object) -> bool:
             left += itertools.islice(item.values(), _LOOKED_AT)
         elif isinstance(item, list | tuple):
             left += item[:_LOOKED_AT]
-        elif hasattr(type(item), "__pydantic_fields__"):
+        elif has(type(item), "__pydantic_fields__"):
             left += getattr(item, "__dict__", {}).values()
     return False
 
@@ -97,7 +98,7 @@ def _names_secret(value: object, depth: int = 0) -> bool:
     if isinstance(value, list | tuple | set | frozenset):
         return any(_names_secret(inner, depth + 1) for inner in _some(value))
     fields = getattr(value, "__dict__", None)
-    slots = {name: getattr(value, name, None) for name in getattr(type(value), "__dataclass_fields__", ())}
+    slots = {name: getattr(value, name, None) for name in ask(type(value), "__dataclass_fields__", ())}
     held = {**slots, **(fields if isinstance(fields, dict) else {})}
     return any(_is_named_secret(name, inner, depth) for name, inner in _some(held.items()))
 

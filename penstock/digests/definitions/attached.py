@@ -18,6 +18,7 @@ from penstock.digests.definitions.replaced import Definition, is_replaced, repla
 from penstock.digests.functions import dispatched
 from penstock.digests.python import digest
 from penstock.errors import DigestError
+from penstock.objects.questions import ask, has
 
 IsProject = Callable[[str], bool]
 _CONTAINERS = (list, dict, set, collections.deque)
@@ -51,7 +52,7 @@ def _altered(cls: type, tree: ast.ClassDef, is_project: IsProject) -> Iterator[t
         if isinstance(item, functools.singledispatchmethod):
             own = f"{cls.__qualname__}."
             for kind, implementation in dispatched(item.dispatcher):
-                if not getattr(implementation, "__qualname__", "").startswith(own):
+                if not ask(implementation, "__qualname__", "").startswith(own):
                     yield f"{name} {kind}", implementation
             continue
         nodes = stated.get(name, [])
@@ -107,7 +108,7 @@ def _says(node: ast.AST, cls: type, item: Any, is_project: IsProject) -> bool:
         literal = ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError):
         return _still_as_made(node, cls, item, is_project)
-    if hasattr(type(item), "__get__") and not isinstance(item, FunctionType | staticmethod | classmethod | property):
+    if has(type(item), "__get__") and not isinstance(item, FunctionType | staticmethod | classmethod | property):
         return True  # a descriptor that a base class or decorator has set
     try:
         return digest(literal) == digest(item)

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from penstock.digests.code.free_names import Mention
+from penstock.objects.questions import ask
 
 IsProject = Callable[[str], bool]
 
@@ -65,7 +66,7 @@ def _followed(mention: Mention, scope: dict[str, Any], is_project: IsProject) ->
         if not (isinstance(found, ModuleType) and is_project(found.__name__)):
             break
         home = found.__name__
-        found = getattr(found, attribute, sys.modules.get(f"{home}.{attribute}", UNBOUND))
+        found = ask(found, attribute, sys.modules.get(f"{home}.{attribute}", UNBOUND))
         yield home, attribute, found
 
 
@@ -84,7 +85,7 @@ def _imported(module: str, name: str | None, is_project: IsProject) -> Any:
     try:
         found: Any = importlib.import_module(module)
         if name is not None:
-            found = getattr(found, name, None) or importlib.import_module(f"{module}.{name}")
+            found = ask(found, name) or importlib.import_module(f"{module}.{name}")
     except ImportError:
         return UNBOUND  # the function has a fallback, or will fail
     return found

@@ -23,6 +23,8 @@ from penstock.digests.python import digest
 from penstock.digests.walk import attributes
 from penstock.errors import DigestError
 from penstock.objects.named import MISSING, found_at
+from penstock.objects.questions import ask
+from penstock.objects.texts import module_of
 
 IsProject = Callable[[str], bool]
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
@@ -153,7 +155,7 @@ def _parts(item: Any) -> list[tuple[str, Any]]:
 def _unwrapped(value: Any, stays: IsProject) -> Any:
     """Return what is behind wrappers, except those in modules that stay."""
     for _ in range(_MOST):
-        inner = getattr(value, "__wrapped__", None)
+        inner = ask(value, "__wrapped__")
         if inner is None or stays(_home(value)):
             break
         value = inner
@@ -180,7 +182,7 @@ def _inside(value: Any) -> list[Any]:
         return [*value.keys(), *value.values()]
     if isinstance(value, list | tuple | set | frozenset | collections.deque):
         return list(value)
-    inside = [getattr(value, "__wrapped__", None)]
+    inside = [ask(value, "__wrapped__")]
     if isinstance(value, FunctionType):
         defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
         return [*inside, *defaults, *(held for _, held in closure_items(value))]
@@ -203,4 +205,4 @@ def _home(value: Any) -> str:
     """Return the module that a function, class or object comes from."""
     if type(value) is FunctionType:  # `__module__` may be copied
         return str(value.__globals__.get("__name__") or value.__module__)
-    return str(value.__module__ if isinstance(value, type) else type(value).__module__)
+    return module_of(value if isinstance(value, type) else type(value))
