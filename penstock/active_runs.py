@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -70,6 +71,8 @@ class ActiveRun:
         """The results that make up the flow's return value, by node, while it is assembled."""
         self._flights: dict[int, Flight] = {}
         self._around = around = nesting()
+        self.trace.turns.alone = around is None
+        self._thread = threading.get_ident()
         self._nesting = (around or Nesting()).run(run.id, runner.reach)
         self._lending = Lending(around) if around is not None else None
         settings = environment.settings
@@ -193,13 +196,28 @@ class ActiveRun:
         return self.state.over(node) and (self.state.values.there(node) or self.state.error(node) is not None)
 
     def wait(self, node: int, timeout: float | None) -> None:
-        done = self.driver.advance(want=(node,))
-        if not done.wait(timeout):
+        with self._waiting():
+            done = self.driver.advance(want=(node,))
+            over = done.wait(timeout)
+        if not over:
             self.driver.give_up(done)
             raise WaitedInVain(f"{self.trace.graph[node].name} did not finish within {timeout} s")
         self._raise_crash()
         if self.driver.over and not self._still_known(node):
             raise self._too_late(node)
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Tell the trace that the flow waits."""
+        turns = self.trace.turns
+        if threading.get_ident() != self._thread:
+            yield  # for `await`, which lets other code of the flow run meanwhile
+            return
+        turns.begin_to_wait()
+        try:
+            yield
+        finally:
+            turns.go_on(alone=self._around is None and self.state.scheduler.idle)
 
     def _too_late(self, node: int) -> TracingError:
         return TracingError(
@@ -278,7 +296,8 @@ class ActiveRun:
             )
         brought: list[Future[Any]] = []  # to return their values; the flow did not ask for these
         while True:
-            self.driver.advance().wait()
+            with self._waiting():
+                self.driver.advance().wait()
             self._raise_crash()
             for node in self.state.failed_nodes():
                 if node not in self._observed:

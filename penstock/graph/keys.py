@@ -11,6 +11,7 @@ import contextlib
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from typing import Any
@@ -25,6 +26,7 @@ from penstock.errors import DigestError, PolicyError
 from penstock.graph.arguments import fill_all
 from penstock.graph.carried import code_digests
 from penstock.graph.constants.code_witness import CodeWitness
+from penstock.graph.constants.turns import Turns
 from penstock.graph.key_functions import Caller
 from penstock.graph.policies import CachePolicy, ComputedKey, Part
 from penstock.objects.secrets import is_secret_name, shows_secret
@@ -63,6 +65,7 @@ def compile_template(
     parameters: Sequence[str],
     context: KeyContext,
     name: str | None = None,
+    turns: Turns | None = None,
 ) -> KeyTemplate | None:
     """Compute the components of a task's keys that all of its calls share.
 
@@ -73,6 +76,7 @@ def compile_template(
         parameters: The names of its parameters.
         context: The run and the access to files.
         name: The task's name, as key functions see it.
+        turns: Those of the flow that makes calls of the task.
 
     Returns:
         The template of the task's keys, or None for NO_CACHE.
@@ -132,8 +136,10 @@ def compile_template(
     )
     object.__setattr__(template, "_ask_salt", context.salt)
     if code:
-        witness = CodeWitness(fn, code, lambda: code_digests(fn, policy, identity))
-        object.__setattr__(template, "code_witness", witness)
+        witness = CodeWitness(fn, code, lambda: code_digests(fn, policy, identity), turns)
+        if witness:
+            object.__setattr__(template, "code_witness", witness)
+            (turns or Turns()).watch(identity, witness)
     return template
 
 
@@ -180,10 +186,9 @@ class KeyTemplate:
         names = [name for name, each in self.__dataclass_fields__.items() if each.init]
         return KeyTemplate, tuple(getattr(self, name) for name in names)
 
-    def check_code(self, task: str) -> None:
-        """Raise `DigestError` if the task's code changed since the key was made. Only the driver's process knows."""
-        if self.code_witness is not None:
-            self.code_witness.check(task)
+    def running(self, task: str) -> AbstractContextManager[None]:
+        """Raise `DigestError` around a call that runs in the driver's process if its code changed since the key."""
+        return contextlib.nullcontext() if self.code_witness is None else self.code_witness.running(task)
 
     def cache_key(
         self, arguments: Mapping[str, Any], resolve: Resolve | None = None, values: Mapping[str, Any] | None = None

@@ -15,6 +15,7 @@ from penstock.digests.refs import Ref
 from penstock.errors import TracingError
 from penstock.graph import future_calls
 from penstock.graph.arguments import SMALL, capture, close_coroutines, futures_to_wait_for, replace_futures
+from penstock.graph.constants.turns import Turns
 from penstock.graph.futures import Future, value_as_returned
 from penstock.graph.graphs import Entry, Graph
 from penstock.graph.keys import KeyContext, compile_template
@@ -83,6 +84,7 @@ class Trace:
 
     def __init__(self, values: Values, frame: FlowFrame) -> None:
         self.graph = Graph()
+        self.turns = Turns()
         self.own_values: dict[int, Any] = {}
         self._values = values
         self._outermost = frame
@@ -188,7 +190,7 @@ class Trace:
 
     def _entry(self, task: TaskDefinition) -> Entry:
         frame = self.frame
-        entry = frame.entries[task] = _make_entry(task, frame)
+        entry = frame.entries[task] = _make_entry(task, frame, self.turns)
         return entry
 
     # -- subflows -------------------------------------------------------------------------------------------------
@@ -307,7 +309,7 @@ class Trace:
             raise RuntimeError(f"{self.graph[node].name} raised StopIteration") from error
 
 
-def _make_entry(task: TaskDefinition, frame: FlowFrame) -> Entry:
+def _make_entry(task: TaskDefinition, frame: FlowFrame, turns: Turns) -> Entry:
     policy = task.policy(persist_by_default=frame.persist_result)  # as its own options say, not the flow's store
     if frame.result_storage is not None and task.options.result_storage is None:
         task = task.with_options(result_storage=frame.result_storage)
@@ -315,8 +317,9 @@ def _make_entry(task: TaskDefinition, frame: FlowFrame) -> Entry:
     template = None
     if policy is not None:
         template = compile_template(
-            policy, identity=task.identity, fn=task.fn, parameters=task.binding.parameters, context=frame.context
-        )
+            policy, identity=task.identity, fn=task.fn, parameters=task.binding.parameters, context=frame.context,
+            turns=turns,
+        )  # fmt: skip
     refresh = options.refresh_cache or frame.refresh_cache
     log_prints = frame.log_prints if options.log_prints is None else options.log_prints
     return Entry(task, template, frame.name, policy, refresh and template is not None, bool(log_prints))

@@ -308,13 +308,12 @@ class _CachedCall:
     def _execute(self, key: str, found: Found | Absent) -> Outcome:
         call, options = self.call, self.shipped_task.task.options
         check_code(self.shipped_task)
-        values = self._loaded()
-        components = self._components()
+        values, components = self._loaded(), self._components()
         computes(key)
         started, clock = SYSTEM_CLOCK.now(), time.perf_counter()
-        made = [self.worker.run_function(call, self.shipped_task, values, collected_unless_batches)]
+        with self.template.running(self.shipped_task.task.name):
+            made = [self.worker.run_function(call, self.shipped_task, values, collected_unless_batches)]
         seconds = time.perf_counter() - clock
-        self.template.check_code(self.shipped_task.task.name)
         if self.lent:
             check_arguments(call, self.template, self.shipped_task.task.name)
         retained = self.worker.is_retained(call, made)

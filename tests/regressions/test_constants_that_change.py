@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from penstock.graph.constants.code_witness import CodeWitness
 
 LEVEL = 0
 COUNT = 0
-CHANGE = (sys.modules[__name__], "LEVEL", 9)
 POLICIES = [INPUTS, INPUTS + TASK_SOURCE, INPUTS + TASK_CODE]
 
 
@@ -90,20 +89,34 @@ def test_a_call_whose_constant_changes_before_it_runs_fails() -> None:
 
 
 @task(cache_policy=INPUTS + TASK_CODE)
-def disturbed(x: int) -> int:
-    found = x + LEVEL
-    setattr(*CHANGE)  # as another thread may do meanwhile
+def slow(x: int, folder: Path) -> int:
+    (folder / "begun").touch()
+    while not (folder / "changed").exists():
+        time.sleep(0.01)
+    return x + LEVEL
+
+
+@task
+def begun(folder: Path) -> None:
+    while not (folder / "begun").exists():
+        time.sleep(0.01)
+
+
+@flow
+def changes_what_runs(folder: Path, level: int) -> int:
+    global LEVEL
+    found = slow(1, folder)
+    begun(folder).wait()
+    LEVEL = level
+    (folder / "changed").touch()
     return found
 
 
-def test_a_result_whose_constant_changed_while_it_was_made_is_not_published() -> None:
-    once = flow(lambda: disturbed(1))
-    with pytest.raises(DigestError, match="disturbed changed after the call"):
-        once()
-    assert once() == 10
+def test_a_result_whose_constant_the_flow_changed_while_it_was_made_is_not_published(tmp_path: Path) -> None:
+    with pytest.raises(DigestError, match="slow changed after the call"):
+        changes_what_runs(tmp_path, 9)
     globals()["LEVEL"] = 0
-    with pytest.raises(DigestError):
-        once()
+    assert changes_what_runs(tmp_path, 0) == 1
 
 
 def test_an_equal_value_in_another_object_is_no_change() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import operator
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -351,3 +352,113 @@ def test_small_tables_and_arrays_are_compared_by_content() -> None:
         return [*found, of_both(1).result()]
 
     assert changing() == [1, 11, 111]
+
+
+def remembering(x: int, memo: dict[int, int] = {}) -> int:  # noqa: B006 (this is under test)
+    return memo.setdefault(x, x)
+
+
+def counted(fn: Callable[[int], int]) -> Callable[[int], int]:
+    @functools.wraps(fn)
+    def wrapper(x: int) -> int:
+        wrapper.calls += 1  # type: ignore[attr-defined]
+        return fn(x)
+
+    wrapper.calls = 0  # type: ignore[attr-defined]
+    return wrapper
+
+
+@counted
+def wrapped(x: int) -> int:
+    return x
+
+
+@task(cache_policy=CODE)
+def remembers_in_a_default(x: int) -> int:
+    return remembering(x)
+
+
+@task(cache_policy=CODE)
+def counts_in_a_wrapper(x: int) -> int:
+    return wrapped(x)
+
+
+@task(cache_policy=CODE)
+def fills_by_operator(x: int) -> int:
+    operator.setitem(RESULTS, x, x)
+    return x
+
+
+@pytest.mark.parametrize(
+    "filling", [remembers_in_a_default, counts_in_a_wrapper, fills_by_operator], ids=lambda each: each.name
+)
+def test_what_a_task_fills_in_ways_that_its_syntax_does_not_show_is_no_constant(filling: Any) -> None:
+    @flow
+    def filled() -> list[int]:
+        found = [filling(number) for number in range(3)]
+        return [int(each) for each in found] + [filling(7).result()]
+
+    assert filled() == [0, 1, 2, 7]
+    assert filled() == [0, 1, 2, 7]
+
+
+@task
+def sets(level: int) -> None:
+    SETTINGS["level"] = level
+
+
+def test_what_another_task_has_changed_makes_a_call_fail() -> None:
+    @flow
+    def sets_first(level: int) -> int:
+        before = sets(level)
+        return of_dict(1, wait_for=[before])
+
+    with pytest.raises(DigestError, match="of_dict changed after the call"):
+        sets_first(5)
+    assert sets_first(5) == 6
+    SETTINGS["level"] = 0
+    assert flow(lambda: of_dict(1))() == 1
+
+
+DEFAULTS = {"rate": 0}
+
+
+@task(cache_policy=CODE)
+def of_a_copy(x: int) -> int:
+    parameters = DEFAULTS.copy()
+    parameters["x"] = x
+    return parameters["x"] + parameters["rate"]
+
+
+def test_a_constant_that_the_task_copies_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    @flow
+    def changing() -> list[int]:
+        found = []
+        for rate in (0, 10, 20):
+            monkeypatch.setitem(DEFAULTS, "rate", rate)
+            found.append(of_a_copy(1).result())
+        return found
+
+    assert changing() == [1, 11, 21]
+
+
+WORDS = dict.fromkeys(range(5000), 0)
+
+
+@task(cache_policy=CODE)
+def of_many(x: int) -> int:
+    return x + WORDS[0]
+
+
+def test_large_constants_are_compared_once_between_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    @flow
+    def changing(*, waits: bool) -> list[int]:
+        found: list[Any] = []
+        for level in (0, 10):
+            monkeypatch.setitem(WORDS, 0, level)
+            found.append(of_many(1).result() if waits else of_many(1))
+        return found
+
+    with pytest.raises(DigestError, match="of_many changed after the call"):
+        changing(waits=False)
+    assert changing(waits=True) == [1, 11]

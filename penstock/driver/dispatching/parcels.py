@@ -116,7 +116,8 @@ class Parcels:
         call.witness = self._run.graph.witnesses.get(node.id)
         template = node.entry.template
         assert template is not None
-        template.check_code(node.name)
+        if template.code_witness is not None:
+            template.code_witness.check(node.name)
         if call.witness is not None:
             check_arguments(call, template, node.name)
         if not SMALL.issuperset(map(type, call.arguments.values())) and holds_code(call.arguments):

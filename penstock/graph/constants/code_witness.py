@@ -9,24 +9,37 @@ takes about a microsecond; only if one is another object, the code is digested a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from penstock.errors import DigestError
-from penstock.graph.constants.places import places_of
+from penstock.graph.constants.places import Unchanged, places_of
+
+
+class Turn(Protocol):
+    """Who can change anything at present (`penstock.graph.constants.turns`)."""
+
+    waits: bool
+    alone: bool
+
+    def since(self) -> int | None: ...
+
+    def waited_since(self, then: int | None) -> bool: ...
 
 
 class CodeWitness:
     """The values that a task's code reads: closure variables, constants, attributes, and what is inside them.
 
-    What the code itself modifies (counters, caches) is not compared, nor are the contents of large arrays and tables
-    and of objects of installed packages.
+    The contents of large arrays and tables and of objects of installed packages are not compared.
     """
 
-    __slots__ = ("_digests", "_find", "_places", "_read")
-
     def __init__(
-        self, fn: Callable[..., Any], digests: Mapping[str, str], read: Callable[[], Mapping[str, str]]
+        self,
+        fn: Callable[..., Any],
+        digests: Mapping[str, str],
+        read: Callable[[], Mapping[str, str]],
+        turn: Turn | None = None,
     ) -> None:
         """Create a witness of the present values.
 
@@ -34,36 +47,121 @@ class CodeWitness:
             fn: The task's function.
             digests: The digests of its code, by component of the key.
             read: Computes them again.
+            turn: Who can change anything. None outside of flows, where a call runs at once.
         """
         self._digests = dict(digests)
         self._read = read
+        self._turn = turn
         self._find = functools.partial(places_of, fn, globals_count="task_code" in digests)
-        self._places = self._find()
+        self.outdated = False
+        """Whether the flow has changed something since: calls that have not run must not run."""
+        self._asked = False  # in this turn
+        self._unsure = False  # calls were made in this turn without comparing anything
+        self._calls = 0  # that are running in this process
+        self._guard = threading.Lock()
+        self._look()
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to compare."""
+        return bool(self._places)
+
+    def _look(self) -> None:
+        self._places, self._certain, self._large = self._find()
 
     def changed(self) -> bool:
-        """Return whether the digests are others now. Raises `DigestError` if a new value has none."""
-        if not self._places or self._same():
+        """Return whether the digests are others now, at a call. Raises `DigestError` if a new value has none."""
+        if self.outdated:
+            return True
+        if not self._places:
+            return False
+        if self._large and self._asked:
+            self._unsure = True  # comparing all of it for each call would take too long
+            return False
+        self._asked = True
+        return self._differs()
+
+    def end_of_turn(self, task: str) -> None:
+        """Compare once more before the flow waits. Raises `DigestError` if calls were made without comparing."""
+        if not self.outdated and self._differs():
+            self.outdated = True
+            if self._unsure:
+                raise _changed(task)
+
+    def begin_turn(self) -> None:
+        """Take what tasks have changed since for given."""
+        self._asked = self._unsure = False
+        if not self._same(self._places):
+            self._look()
+
+    def check(self, task: str) -> None:
+        """Raise `DigestError` if the flow changed the code after a call of it was made."""
+        turn = self._turn
+        if self.outdated or (turn is not None and not turn.waits and self._differs()):
+            raise _changed(task)
+
+    def running(self, task: str) -> _Running:
+        """Raise `DigestError` around a block in which a call runs if anything else changed the code."""
+        return _Running(self, task)
+
+    def _begin(self, task: str) -> int | None:
+        if self._turn is None:
+            return None
+        # What differs now has been changed by other tasks, unless calls of this one are under way.
+        with self._guard:
+            if self.outdated or (not self._calls and self._differs()):
+                raise _changed(task)
+            self._calls += 1
+        return self._turn.since()
+
+    def _end(self, task: str, since: int | None, *, failed: bool) -> None:
+        if self._turn is None:
+            return
+        with self._guard:
+            self._calls -= 1
+            if failed:
+                return
+            if self._turn.waited_since(since) and not self.outdated:
+                self.begin_turn()
+            elif self.outdated or self._differs():
+                raise _changed(task)
+
+    def _differs(self) -> bool:
+        """Return whether the digests are others now. While calls are running, what they modify does not count."""
+        alone = self._turn is None or (self._turn.alone and not self._turn.waits)
+        if self._same(self._places if alone else self._certain):
             return False
         if self._read() != self._digests:
             return True
-        self._places = self._find()  # equal objects
+        self._look()  # equal objects
         return False
 
-    def _same(self) -> bool:
+    @staticmethod
+    def _same(places: Sequence[Unchanged]) -> bool:
         try:
-            for unchanged in self._places:
+            for unchanged in places:
                 if not unchanged():
                     return False
         except Exception:  # noqa: BLE001 (a name is gone, or an object can no longer be read)
             return False
         return True
 
-    def check(self, task: str) -> None:
-        """Raise `DigestError` if the code changed."""
-        if self.changed():
-            raise DigestError(
-                f"a constant or closure variable of {task} changed after the call",
-                because="the call runs later than it is made, and its result would be published under the key of the "
-                "earlier value",
-                hint="pass the value as an argument or a default (def f(x, i=i)), or call .result() before it changes",
-            )
+
+class _Running:
+    def __init__(self, witness: CodeWitness, task: str) -> None:
+        self._witness = witness
+        self._task = task
+
+    def __enter__(self) -> None:
+        self._since = self._witness._begin(self._task)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._witness._end(self._task, self._since, failed=kind is not None)
+
+
+def _changed(task: str) -> DigestError:
+    return DigestError(
+        f"a constant or closure variable of {task} changed after the call",
+        because="the call runs later than it is made, and its result would be published under the key of the "
+        "earlier value",
+        hint="pass the value as an argument or a default (def f(x, i=i)), or call .result() before it changes",
+    )

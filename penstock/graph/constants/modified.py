@@ -26,6 +26,7 @@ _FUNCTIONS = frozenset(
     | {"next", "shuffle"}
 )
 _VIEWS = frozenset({"enumerate", "iter", "reversed", "zip"})
+_LOOKUPS = frozenset({"__getitem__", "get", "items", "keys", "setdefault", "values"})
 _NAMESPACES = frozenset({"__dict__", "vars"})
 _SETTERS = frozenset({"setattr", "delattr", "__setattr__", "__delattr__"})
 _MAKING = frozenset({"__init__", "__new__", "__post_init__", "__attrs_post_init__", "model_post_init", "__set_name__"})
@@ -37,10 +38,12 @@ _RECEIVER = -1
 class _Function:
     parameters: tuple[str, ...]
     local: frozenset[str]
+    assigned: frozenset[str]
+    """Outer variables and attributes."""
     stored: frozenset[str]
-    """Variables and attributes that it assigns, or whose items it assigns, and its own parameters of this kind."""
+    """Variables, attributes and parameters whose items it assigns."""
     filled: frozenset[str]
-    """The same for those of which it calls a method such as `append`."""
+    """Those of which it calls a method such as `append`."""
     passed: tuple[tuple[str, int | str, str], ...]
     """The callee, the position or name of the argument, and the variable or attribute that is passed."""
     used: frozenset[str]
@@ -50,20 +53,23 @@ class _Function:
 class Modified(NamedTuple):
     """The names of variables and attributes that code modifies."""
 
+    assigned: frozenset[str] = frozenset()
     stored: frozenset[str] = frozenset()
+    """Whose items it assigns."""
     filled: frozenset[str] = frozenset()
     """By methods such as `append`, if the object has no method of this name that the project has written."""
 
 
-def modified_by(functions: Sequence[FunctionType]) -> Modified:
+def modified_by(functions: Sequence[FunctionType], methods: Sequence[FunctionType] = ()) -> Modified:
     """Return what a task's function modifies, itself or through others.
 
     Args:
-        functions: The task's function, and all functions that its code may call. Those whose names are not used are
-            not considered.
+        functions: The task's function, and all functions that it uses by any name.
+        methods: The functions in classes that it uses. Those whose names are not used are not considered.
     """
-    called = _called(functions)
+    called = _called(functions, methods)
     return Modified(
+        frozenset().union(*(function.assigned for _, function in called)),
         _through_calls(called, lambda function: function.stored),
         _through_calls(called, lambda function: function.filled),
     )
@@ -73,14 +79,14 @@ _Called = list[tuple[str, _Function]]
 """Functions with their names."""
 
 
-def _called(functions: Sequence[FunctionType]) -> _Called:
+def _called(functions: Sequence[FunctionType], methods: Sequence[FunctionType]) -> _Called:
     """Return the functions that may be called; one name may occur twice."""
     waiting: dict[str, list[FunctionType]] = {}
-    for fn in functions[1:]:
+    for fn in methods:
         waiting.setdefault(fn.__code__.co_name, []).append(fn)
     special = [name for name in waiting if name.startswith("__") and name not in _MAKING]
     found: _Called = []
-    open_ = [*functions[:1], *(fn for name in special for fn in waiting.pop(name))]
+    open_ = [*functions, *(fn for name in special for fn in waiting.pop(name))]
     seen = set()
     while open_:
         fn = open_.pop()
@@ -137,7 +143,8 @@ class _Reader:
         self.nodes = list(ast.walk(tree))
         self.outer = {name for n in self.nodes if isinstance(n, ast.Global | ast.Nonlocal) for name in n.names}
         self.aliases: dict[str, str] = {}
-        self.stored = set(self.outer)
+        self.assigned = set(self.outer)
+        self.stored: set[str] = set()
         self.filled: set[str] = set()
         self.passed: list[tuple[str, int | str, str]] = []
 
@@ -156,7 +163,10 @@ class _Reader:
             frozenset(meaning for name in names for meaning in self._meanings(name))
             for names in (self.stored, self.filled)
         )
-        return _Function(parameters, frozenset(local - self.outer), stored, filled, tuple(passed), frozenset(used))
+        return _Function(
+            parameters, frozenset(local - self.outer), frozenset(self.assigned), stored, filled, tuple(passed),
+            frozenset(used),
+        )  # fmt: skip
 
     def _alias(self, node: ast.AST) -> None:
         """Note that a local variable is another name for a variable, an attribute or an item."""
@@ -181,11 +191,11 @@ class _Reader:
 
     def _note(self, node: ast.AST) -> None:
         if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
-            self.stored.add(node.attr)
+            self.assigned.add(node.attr)
         elif isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
             self._add(node.value, self.stored)
             if _root(node.value) in _NAMESPACES:
-                self.stored.update(_strings([node.slice]))
+                self.assigned.update(_strings([node.slice]))
         elif isinstance(node, ast.Call):
             self._note_call(node)
 
@@ -197,7 +207,7 @@ class _Reader:
             if (receiver := _root(node.func.value)) is not None:
                 self.passed.append((name, _RECEIVER, receiver))
         if name in _SETTERS:
-            self.stored.update(_strings(node.args))
+            self.assigned.update(_strings(node.args))
         elif name in _FUNCTIONS and node.args:
             self._add(node.args[0], self.stored)
         given: list[tuple[int | str, ast.expr]] = list(enumerate(node.args))
@@ -223,9 +233,13 @@ def _root(node: ast.AST) -> str | None:
             return node.id
         if isinstance(node, ast.Attribute):
             return node.attr
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+            return None  # a copy
         if isinstance(node, ast.Subscript | ast.Starred | ast.Await):
             node = node.value
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr not in _LOOKUPS:
+                return None
             node = node.func.value
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             name = node.func.id

@@ -12,8 +12,8 @@ import functools
 import operator
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
-from typing import Any
+from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
 
 from penstock.digests.names import is_project_module
 from penstock.digests.sources import behind, home_of
@@ -22,8 +22,9 @@ from penstock.graph.constants.modified import Modified, modified_by
 from penstock.imported import loaded
 
 _ABSENT = object()
-_MOST_PLACES = 1000
-_MOST_ITEMS = 10_000
+_MOST_PLACES = 10_000
+_MANY_ITEMS = 1000
+_MOST_ITEMS = 100_000
 """Of containers with more items, only the number of items is compared."""
 _MOST_BYTES = 64 * 1024
 _MOST_CELLS = 1000
@@ -36,6 +37,8 @@ _ITEMS: dict[type, Callable[[Any], Iterable[Any]]] = {
     set: set.__iter__,
     frozenset: frozenset.__iter__,
     collections.deque: collections.deque.__iter__,
+    MappingProxyType: lambda value: (*value.keys(), *value.values()),
+    collections.ChainMap: lambda value: value.maps,
 }
 
 
@@ -43,7 +46,17 @@ Unchanged = Callable[[], bool]
 """Returns whether one place still holds the same objects, or the same content."""
 
 
-def places_of(fn: Any, *, globals_count: bool) -> list[Unchanged]:
+class Places(NamedTuple):
+    """The places from which the code of a task reads values."""
+
+    found: list[Unchanged]
+    certain: list[Unchanged]
+    """Without what the code itself modifies."""
+    large: bool
+    """Whether comparing them takes much longer than a call."""
+
+
+def places_of(fn: Any, *, globals_count: bool) -> Places:
     """Return the places from which the code of a task reads values, each as a comparison with the present.
 
     The comparisons raise what objects raise that can no longer be read.
@@ -53,10 +66,10 @@ def places_of(fn: Any, *, globals_count: bool) -> list[Unchanged]:
         globals_count: Whether global names are part of its digest, and not only closures and defaults.
     """
     finder = _Finder(Modified(), globals_count=globals_count)
-    found = finder.places_of(fn)
-    if any(modified := modified_by(finder.functions)):
-        found = _Finder(modified, globals_count=globals_count).places_of(fn)
-    return found
+    found = certain = finder.places_of(fn)
+    if found and any(modified := modified_by(finder.functions, finder.methods)):
+        certain = _Finder(modified, globals_count=globals_count).places_of(fn)
+    return Places(found, certain, finder.items > _MANY_ITEMS)
 
 
 class _Finder:
@@ -64,7 +77,8 @@ class _Finder:
 
     def __init__(self, without: Modified, *, globals_count: bool) -> None:
         self.functions: list[FunctionType] = []
-        """The task's own is the first."""
+        self.methods: list[FunctionType] = []
+        self.items = 0
         self._without = without
         self._globals_count = globals_count
         self._is_project = functools.cache(is_project_module)
@@ -72,6 +86,7 @@ class _Finder:
         self._names: dict[int, tuple[Mapping[str, Any], set[str]]] = {}
         """The global names that are read, by the id of their module's dict."""
         self._seen: dict[int, Any] = {}
+        self._in_classes: set[int] = set()  # the attributes of classes
         self._open: collections.deque[Any] = collections.deque()
 
     def places_of(self, fn: Any) -> list[Unchanged]:
@@ -83,13 +98,15 @@ class _Finder:
                 self._enter(value)
         for scope, names in self._names.values():
             wanted = sorted(names)
-            self._add(functools.partial(operator.itemgetter(wanted[0], *wanted), scope))
+            self._add(functools.partial(operator.itemgetter(wanted[0], *wanted), scope), enter=False)
         return self._places
 
-    def _add(self, read: Callable[[], Iterable[Any]]) -> None:
+    def _add(self, read: Callable[[], Iterable[Any]], *, enter: bool = True) -> None:
         values = tuple(read())
+        self.items += len(values)
         self._places.append(functools.partial(_holds, read, values))
-        self._open.extend(values)
+        if enter:
+            self._open.extend(values)
 
     def _enter(self, value: Any) -> None:
         kind = type(value)
@@ -107,7 +124,7 @@ class _Finder:
         elif issubclass(kind, property):
             self._open.extend((value.fget, value.fset, value.fdel))
         elif self._is_project(kind.__module__) or kind is SimpleNamespace:
-            self._add(functools.partial(self._attributes, value))
+            self._add_attributes(functools.partial(attributes, value))
             self._open.append(kind)
         elif (unchanged := _content_of(value, kind)) is not None:
             self._places.append(unchanged)
@@ -128,8 +145,10 @@ class _Finder:
     def _enter_class(self, cls: type) -> None:
         if not self._is_project(cls.__module__):
             return
-        self._add(functools.partial(self._wanted, vars(cls)))
-        self._open.extend(cls.__bases__)
+        held = vars(cls)
+        self._add_attributes(lambda: held)
+        self._in_classes.update(map(id, held.values()))
+        self._open.extend((*cls.__bases__, type(cls)))
 
     def _enter_function(self, fn: FunctionType) -> None:
         inner = behind(fn, self._is_project)
@@ -137,13 +156,14 @@ class _Finder:
             self._open.append(inner)
         if not self._is_project(home_of(fn)):
             return
-        self.functions.append(fn)
+        (self.methods if id(fn) in self._in_classes else self.functions).append(fn)
         self._open.extend((fn.__defaults__, fn.__kwdefaults__))
         if vars(fn):
-            self._add(functools.partial(self._wanted, vars(fn)))
+            self._add_attributes(lambda: vars(fn))
         cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
-        if wanted := [cell for name, cell in cells if self._counts(name, _in_cell(cell))]:
-            self._add(lambda: map(_in_cell, wanted))
+        if wanted := {name: cell for name, cell in cells if name not in self._without.assigned}:
+            self._add(lambda: map(_in_cell, wanted.values()), enter=False)
+            self._open.extend(found for name, cell in wanted.items() if self._entered(name, found := _in_cell(cell)))
         if self._globals_count:
             names = _names_in(fn.__code__)
             self._enter_module(fn.__globals__, names)
@@ -152,13 +172,13 @@ class _Finder:
     def _enter_module(self, scope: Mapping[str, Any], names: frozenset[str]) -> None:
         """Enter the names that code reads in a module, and in the modules that it reads there."""
         _, known = self._names.setdefault(id(scope), (scope, set()))
-        new = [name for name in names - known if name in scope and self._counts(name, scope[name])]
+        new = [name for name in names - known if name in scope and name not in self._without.assigned]
         known.update(new)
         for name in new:
             value = scope[name]
             if type(value) is ModuleType and self._is_project(value.__name__):
                 self._enter_module(vars(value), names)
-            else:
+            elif self._entered(name, value):
                 self._open.append(value)
         if not known:
             del self._names[id(scope)]
@@ -172,23 +192,25 @@ class _Finder:
                 if type(module) is ModuleType and self._is_project(full):
                     self._enter_module(vars(module), names)
 
-    def _attributes(self, value: Any) -> Iterable[Any]:
-        return self._wanted(attributes(value))
+    def _add_attributes(self, read: Callable[[], Mapping[str, Any]]) -> None:
+        assigned = self._without.assigned
 
-    def _wanted(self, held: Mapping[str, Any]) -> Iterable[Any]:
-        stored, filled = self._without
-        if stored.isdisjoint(held) and filled.isdisjoint(held):
-            return list(held.values())
-        return [item for name, item in list(held.items()) if self._counts(name, item)]
+        def wanted() -> Iterable[Any]:
+            held = read()
+            if assigned.isdisjoint(held):
+                return list(held.values())
+            return [item for name, item in list(held.items()) if name not in assigned]
 
-    def _counts(self, name: str, value: Any) -> bool:
-        """Return whether a variable or attribute is not state of the code itself."""
-        if name in self._without.stored:
+        self._add(wanted, enter=False)
+        self._open.extend(item for name, item in list(read().items()) if self._entered(name, item))
+
+    def _entered(self, name: str, value: Any) -> bool:
+        """Return whether the contents of a variable or attribute are no state of the code itself."""
+        assigned, stored, filled = self._without
+        if name in assigned or name in stored:
             return False
         kind = type(value)
-        return name not in self._without.filled or (
-            self._is_project(kind.__module__) and not issubclass(kind, tuple(_ITEMS))
-        )
+        return name not in filled or (self._is_project(kind.__module__) and not issubclass(kind, tuple(_ITEMS)))
 
 
 def _holds(read: Callable[[], Iterable[Any]], values: tuple[Any, ...]) -> bool:
@@ -206,14 +228,23 @@ def _content_of(value: Any, kind: type) -> Unchanged | None:
         return functools.partial(_equals, functools.partial(bytes, value), bytes(value))
     numpy, pandas, polars = loaded("numpy"), loaded("pandas"), loaded("polars")
     if numpy is not None and issubclass(kind, numpy.ndarray):
-        small = value.nbytes <= _MOST_BYTES and not value.dtype.hasobject
-        return functools.partial(_equals, value.tobytes, value.tobytes()) if small else None
-    tables = [pandas.DataFrame, pandas.Series] if pandas is not None else []
+        if value.nbytes > _MOST_BYTES:
+            return None
+        if value.dtype.hasobject:
+            return functools.partial(_holds, lambda: value.ravel().tolist(), tuple(value.ravel().tolist()))
+        return functools.partial(_equals, lambda: (value.shape, value.tobytes()), (value.shape, value.tobytes()))
+    tables = [pandas.DataFrame, pandas.Series, pandas.Index] if pandas is not None else []
     tables += [polars.DataFrame, polars.Series] if polars is not None else []
     if issubclass(kind, tuple(tables)) and len(value) * (*value.shape, 1)[1] <= _MOST_CELLS:
-        copy = value.clone() if hasattr(value, "clone") else value.copy()
-        return functools.partial(value.equals, copy)
+        copy, labels = value.clone() if hasattr(value, "clone") else value.copy(), _labels_of(value)
+        return lambda: bool(value.equals(copy)) and bool(_labels_of(value) == labels)
     return None
+
+
+def _labels_of(table: Any) -> list[Any]:
+    """Return what `equals` of pandas does not compare."""
+    names = [list(getattr(getattr(table, axis, None), "names", ())) for axis in ("index", "columns")]
+    return [*names, getattr(table, "name", None) if len(table.shape) == 1 else None, dict(getattr(table, "attrs", {}))]
 
 
 def _in_cell(cell: Any) -> Any:

@@ -1,0 +1,49 @@
+"""Whose turn it is to change what the code of tasks reads: the flow's own code, or its tasks.
+
+A flow that waits for its calls changes nothing. What differs after it has waited, its tasks have changed: their caches
+and counters, which are no constants. What differs when it begins to wait, the flow has changed, unless calls of it
+were still running: then the syntax of the tasks decides (see `modified`).
+"""
+
+from __future__ import annotations
+
+from penstock.graph.constants.code_witness import CodeWitness
+
+
+class Turns:
+    """The witnesses of a run's tasks, and whether the flow waits."""
+
+    def __init__(self) -> None:
+        self.waits = False
+        """Whether the flow waits, so that only tasks can change anything."""
+        self.alone = True
+        """Whether only the flow can: no call is running."""
+        self.number = 0
+        """How often the flow has waited."""
+        self._witnesses: list[tuple[str, CodeWitness]] = []
+
+    def watch(self, task: str, witness: CodeWitness) -> None:
+        """Compare a task's constants whenever the flow begins to wait."""
+        self._witnesses.append((task, witness))
+
+    def begin_to_wait(self) -> None:
+        """Note what the flow has changed. Raises `DigestError` if it is unknown which calls this concerns."""
+        for task, witness in self._witnesses:
+            witness.end_of_turn(task)
+        self._witnesses = [each for each in self._witnesses if not each[1].outdated]
+        self.waits = True
+
+    def go_on(self, *, alone: bool) -> None:
+        """Let the flow go on. `alone` says that no call of it is running."""
+        for _, witness in self._witnesses:
+            witness.begin_turn()
+        self.number += 1
+        self.waits, self.alone = False, alone
+
+    def since(self) -> int | None:
+        """Return what `waited_since` needs to know later."""
+        return self.number if self.waits else None
+
+    def waited_since(self, then: int | None) -> bool:
+        """Return whether the flow has waited ever since."""
+        return self.waits and then == self.number
