@@ -9,7 +9,6 @@ takes about a microsecond; only if one is another object, the code is digested a
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -57,8 +56,7 @@ class CodeWitness:
         """Whether the flow has changed something since: calls that have not run must not run."""
         self._asked = False  # in this turn
         self._unsure = False  # calls were made in this turn without comparing anything
-        self._calls = 0  # that are running in this process
-        self._guard = threading.Lock()
+        self._calls: list[str] = []  # that are running in this process
         self._look()
 
     def __bool__(self) -> bool:
@@ -107,23 +105,21 @@ class CodeWitness:
         if self._turn is None:
             return None
         # What differs now has been changed by other tasks, unless calls of this one are under way.
-        with self._guard:
-            if self.outdated or (not self._calls and self._differs()):
-                raise _changed(task)
-            self._calls += 1
+        if self.outdated or (not self._calls and self._differs()):
+            raise _changed(task)
+        self._calls.append(task)
         return self._turn.since()
 
     def _end(self, task: str, since: int | None, *, failed: bool) -> None:
         if self._turn is None:
             return
-        with self._guard:
-            self._calls -= 1
-            if failed:
-                return
-            if self._turn.waited_since(since) and not self.outdated:
-                self.begin_turn()
-            elif self.outdated or self._differs():
-                raise _changed(task)
+        self._calls.pop()
+        if failed:
+            return
+        if self._turn.waited_since(since) and not self.outdated:
+            self.begin_turn()
+        elif self.outdated or self._differs():
+            raise _changed(task)
 
     def _differs(self) -> bool:
         """Return whether the digests are others now. While calls are running, what they modify does not count."""
