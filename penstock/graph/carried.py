@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any
 from weakref import ref
 
+from penstock.digests.code.byte_code import behaviour_digest
 from penstock.digests.sources import (
     importable_name,
     task_code,
@@ -17,6 +19,7 @@ from penstock.digests.sources import (
 from penstock.errors import DigestError
 from penstock.graph.held_futures import refusal
 from penstock.graph.policies import CachePolicy, Part
+from penstock.objects.hidden import is_named
 
 _Read = Callable[[Callable[..., Any]], str]
 _READERS: dict[str, tuple[str, _Read]] = {
@@ -49,13 +52,24 @@ def code_to_carry(fn: Callable[..., Any], policy: CachePolicy, identity: str) ->
     the task then reports."""
     carried = _carried_by(fn)
     try:
-        return {what: carried.get(what) or _READERS[what][1](fn) for what in _wanted(fn, policy, identity)}
+        code = {what: carried.get(what) or _READERS[what][1](fn) for what in _wanted(fn, policy, identity)}
     except DigestError:
         return {}
+    return {**code, **_behaviour(fn)} if code else {}
+
+
+def _behaviour(fn: Callable[..., Any]) -> dict[str, str]:
+    """Return the digest of the bytecode of a function that the receiving process imports, and so may have changed."""
+    return {_BEHAVIOUR: behaviour_digest(fn)} if isinstance(fn, FunctionType) and is_named(fn) else {}
+
+
+_BEHAVIOUR = "behaviour"
 
 
 def carry_code(fn: Callable[..., Any], code: Mapping[str, str]) -> None:
-    """Set the digests of a function's code in this process."""
+    """Set the digests of a function's code in this process, unless it has imported another function of that name."""
+    if _BEHAVIOUR in code and code[_BEHAVIOUR] != _behaviour(fn).get(_BEHAVIOUR):
+        return
     key = id(fn)
 
     def forget(_: object) -> None:

@@ -1,7 +1,8 @@
-"""Pickles of functions that hold caches of their process: `functools.lru_cache`, `functools.singledispatch`.
+"""Pickles of functions: of those that tasks hide, and of those that hold caches of their process.
 
-cloudpickle pickles the functions of scripts and notebooks by value, and with them what they hold. A cache cannot be
-pickled, so these functions are made again where they are unpickled, with the functions in them.
+Functions behind a Task or Flow are named; see `penstock.objects.hidden`. cloudpickle pickles the functions of scripts
+and notebooks by value, and with them what they hold. The caches of `functools.lru_cache` and `functools.singledispatch`
+cannot be pickled, so these functions are made again where they are unpickled, with the functions in them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import cloudpickle
 
+from penstock.objects.hidden import by_name
 from penstock.objects.named import found_at
 
 CACHED = type(functools.lru_cache(len))
@@ -29,6 +31,9 @@ class CodePickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # untyped
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
+        named = by_name(obj) if kind is FunctionType or kind is CACHED else None
+        if named is not None:
+            return named
         if kind is CACHED:
             return NotImplemented if _is_imported(obj) else (_cached_again, (obj.__wrapped__, obj.cache_parameters()))
         if kind is functools.singledispatchmethod:

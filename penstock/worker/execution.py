@@ -166,6 +166,8 @@ class Worker(Inputs):
             return self.outcome(call, "failed", failure=describe(error))
 
     def _run_plain(self, call: Call, shipped_task: ShippedTask) -> Outcome:
+        if shipped_task.code:
+            check_code(shipped_task)
         values = self.values(call, {})
         started = time.time()
         clock = time.perf_counter()

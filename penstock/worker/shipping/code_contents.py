@@ -27,6 +27,7 @@ from penstock.digests.sources import home_of
 from penstock.digests.walk import attributes
 from penstock.errors import DigestError
 from penstock.objects.code_pickles import CACHED, is_dispatcher
+from penstock.objects.hidden import uncovered
 from penstock.objects.texts import kind_name, module_of
 from penstock.worker.shipping.code_places import is_plain_object
 
@@ -82,6 +83,7 @@ class _Contents:
             self._above.pop()
 
     def _described(self, value: Any) -> str:
+        value = uncovered(value)
         if isinstance(value, ModuleType):
             return f"module {value.__name__}"
         if isinstance(value, type):
@@ -155,6 +157,11 @@ def _within(value: Any) -> list[Any] | None:
 
 def _can_change(value: Any) -> bool:
     return not isinstance(value, FunctionType | type | tuple | frozenset | str | bytes | int | float | ModuleType)
+
+
+def changes_objects(code: CodeType) -> bool:
+    """Return whether code, or a function inside it, changes objects in place."""
+    return _changes(code)[0]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -17,6 +17,7 @@ from penstock.digests.definitions.mentioned import BUILTIN
 from penstock.digests.names import MAIN_NAMES, is_project_module
 from penstock.digests.walk import attributes
 from penstock.objects.code_pickles import CACHED, is_dispatcher
+from penstock.objects.hidden import is_imported, uncovered
 from penstock.objects.named import MISSING, found_at
 from penstock.objects.texts import kind_name, module_of
 
@@ -36,7 +37,7 @@ def places_of(reached: Iterable[tuple[Any, _Names]]) -> Iterator[tuple[Place, An
     for value, names in reached:
         home = own_place(value)
         if home is not None:
-            yield home, value
+            yield home, found_at(*home)
         for module, name, found in names:
             if isinstance(found, ModuleType) and found.__name__ == f"{module}.{name}":
                 continue  # a submodule is an attribute from its first import on
@@ -51,18 +52,20 @@ def places_of(reached: Iterable[tuple[Any, _Names]]) -> Iterator[tuple[Place, An
 
 
 def own_place(value: Any) -> Place | None:
-    """Return where a function, class, module or wrapped function can be imported from."""
+    """Return where a function, class or module, or what hides a function, can be imported from."""
     if isinstance(value, ModuleType):
-        place = value.__name__, ""
+        places = [(value.__name__, "")]
     elif isinstance(value, CACHED) or is_dispatcher(value):
-        place = str(value.__module__), value.__qualname__
-    elif isinstance(value, FunctionType):
-        place = _module_of(value), value.__qualname__
+        places = [(str(value.__module__), value.__qualname__)]
+    elif isinstance(value, FunctionType):  # a decorator may have moved it to the function that it wraps
+        places = [(_module_of(value), value.__qualname__), (str(value.__module__), value.__qualname__)]
     elif isinstance(value, type):
-        place = _module_of(value), kind_name(value)
+        places = [(_module_of(value), kind_name(value))]
     else:
         return None
-    return place if place[0] not in MAIN_NAMES and found_at(*place) is value else None
+    found = (place for place in places if place[0] not in MAIN_NAMES and found_at(*place) is value)
+    named = places[-1] if isinstance(value, FunctionType | CACHED) and is_imported(value) else None
+    return next(found, named)
 
 
 def _module_of(value: Any) -> str:
@@ -76,6 +79,7 @@ def parts_at(place: Place, value: Any) -> Iterator[tuple[str, Any]]:
 
     Of a module by itself, all that it defines.
     """
+    value = uncovered(value)
     if isinstance(value, ModuleType) and not place[1]:
         for name, item in list(vars(value).items()):
             if isinstance(item, FunctionType | type) and _module_of(item) == value.__name__:

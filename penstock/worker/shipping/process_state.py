@@ -71,6 +71,12 @@ def is_of_process(module: ModuleType, path: str, value: Any, *, holds_code: bool
     )
 
 
+def begins_empty(module: ModuleType, name: str) -> bool:
+    """Return whether a variable of a module begins as an empty container, None or 0."""
+    made = _assigned(_walked(module).outside, name)
+    return bool(made) and all(_is_nothing(each) or _is_container(each) for each in made)
+
+
 def _home(module: ModuleType, name: str, value: Any) -> ModuleType:
     """Return the module that defines a name, if this one has imported it."""
     if _assigned(_walked(module).outside, name) or name not in vars(module):

@@ -1,16 +1,16 @@
 """Compare the code that a worker imports with the code that the driver made the keys from.
 
-Tasks travel by value, and what they call by name: it is whatever the module says where they arrive. If that is another
-release of the project, or a file that was edited after the driver had imported it, results of its code would lie under
-the key of the driver's. So the driver says what is at the places that count in the key, and workers refuse to run
-another. What each process has of its own is not compared: caches, counters, the time of the start, paths.
+Functions of scripts travel by value, those of modules by name: they are whatever the module says where they arrive. If
+that is another release of the project, or a file that was edited after the driver had imported it, results of its code
+would lie under the key of the driver's. So the driver says what is at the places that count in the key, and workers
+refuse to run another. What each process has of its own is not compared: caches, counters, the time of the start, paths.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from types import FunctionType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,11 +18,13 @@ from weakref import WeakKeyDictionary
 from penstock.digests.names import is_project_module
 from penstock.digests.sources import behind, reached
 from penstock.errors import DigestError, RunnerError
+from penstock.objects.hidden import steps_to
 from penstock.objects.named import MISSING, found_at
 from penstock.worker.messages import ShippedTask
+from penstock.worker.shipping.changed_names import constants_read_by
 from penstock.worker.shipping.code_contents import content_digest, is_changed_by_its_loader
-from penstock.worker.shipping.code_places import CODE, Place, parts_at, places_of
-from penstock.worker.shipping.process_state import is_of_process
+from penstock.worker.shipping.code_places import CODE, Place, own_place, parts_at, places_of
+from penstock.worker.shipping.process_state import begins_empty, is_of_process
 
 Code = dict[Place, tuple[bool, dict[str, str]]]
 """By place: whether the source of functions was digested, and the digest of each part."""
@@ -33,24 +35,50 @@ _known: WeakKeyDictionary[Any, tuple[str, Code]] = WeakKeyDictionary()
 
 
 def code_of(shipped_task: ShippedTask) -> Code:
-    """Return digests of what workers import and what counts in the task's keys. Nothing if the keys hold no code."""
+    """Return digests of what workers import and what counts in the task's keys.
+
+    Of a function that travels by the name of its task, also those of its own code and of the constants that it reads.
+    """
     parts = dict(shipped_task.template.static) if shipped_task.template is not None else {}
     of_key = parts.get("task_code") or parts.get("task_source")
-    if of_key is None:
-        return {}
     fn = shipped_task.task.fn
     key = behind(fn, is_project_module)
     known = _known.get(key) if type(key) is FunctionType else None
-    if known is not None and known[0] == of_key:
-        return known[1]
+    if of_key is not None and known is not None and known[0] == of_key:
+        return {**known[1], **_hidden_in(key)}
     try:
-        pieces = reached(fn) if "task_code" in parts else [(key, [])]
+        pieces = [] if of_key is None else reached(fn) if "task_code" in parts else [(key, [])]
     except DigestError:  # whoever asks for the key learns why
         return {}
     code = {place: _contents(place, value) for place, value in places_of(pieces)}
-    if type(key) is FunctionType:
+    if type(key) is FunctionType and of_key is not None:
         _known[key] = (of_key, code)
+    return {**code, **_hidden_in(key)}
+
+
+def _hidden_in(function: Any) -> Code:
+    """Return digests of a function that travels by the name of its task, and of the constants that it reads.
+
+    Those that only the program has set begin with `=`.
+    """
+    code: Code = {}
+    while type(function) is FunctionType and is_project_module(function.__module__):
+        place = own_place(function)
+        if place is not None and steps_to(function) is not None:
+            module = sys.modules[place[0]]
+            code[place] = _contents(place, found_at(*place))
+            for name, value in constants_read_by(function).items():
+                by_source, parts = _contents((place[0], name), value)
+                if not any(part.startswith("!") for part in parts.values()):
+                    filled = begins_empty(module, name) and not _is_empty(value)
+                    told = {path: f"={part}" if filled else part for path, part in parts.items()}
+                    code[place[0], name] = by_source, told
+        function = vars(function).get("__wrapped__")
     return code
+
+
+def _is_empty(value: Any) -> bool:
+    return not value if isinstance(value, int | Sized | None) else False
 
 
 def _contents(place: Place, value: Any) -> tuple[bool, dict[str, str]]:
@@ -59,7 +87,7 @@ def _contents(place: Place, value: Any) -> tuple[bool, dict[str, str]]:
 
 
 def check_code(shipped_task: ShippedTask) -> None:
-    """Raise `RunnerError` if what counts in the task's keys is something else here."""
+    """Raise `RunnerError` if what counts for a task is something else here."""
     differing = list(_differing(shipped_task.code))
     if not differing:
         shipped_task.code = {}  # each is compared once
@@ -70,7 +98,9 @@ def check_code(shipped_task: ShippedTask) -> None:
     raise RunnerError(
         f"a worker imports other code than the driver: {', '.join(names[:_SHOWN])}{more}",
         where=f"task {shipped_task.task.name}; {getattr(module, '__file__', module.__name__)} on the worker",
-        because="its results would lie under the key of the driver's code",
+        because="the task would compute something else than in the driver's process"
+        if shipped_task.template is None
+        else "its results would lie under the key of the driver's code",
         hint="if the file was edited, restart the driver (or the workers, whichever imported it before); on clusters, "
         "install the same version everywhere or send it along with ship=[...]; what the program sets in a module at "
         "run time, or reads from its environment, set on workers with worker_setup=, or pass it as an argument",
@@ -93,7 +123,10 @@ def _differing(code: Code) -> Iterator[Place]:
             part, there = parts.get(name, MISSING), told.get(name)
             here = None if part is MISSING else content_digest(part, by_source=by_source)
             holds_code = (there or "").startswith("!") or (here or "").startswith("!")
-            if here != there and not is_of_process(module, path, part, holds_code=holds_code):
+            if there is not None and there.startswith("="):
+                if here != there[1:]:
+                    yield place[0], path
+            elif here != there and not is_of_process(module, path, part, holds_code=holds_code):
                 yield place[0], path
 
 
