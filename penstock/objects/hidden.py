@@ -75,13 +75,11 @@ def _is_importable(module: ModuleType) -> bool:
     if spec is None or not spec.has_location or cloudpickle.cloudpickle._is_registered_pickle_by_value(module):
         return False
     parent = spec.name.rpartition(".")[0]
-    paths = getattr(sys.modules.get(parent), "__path__", None) if parent else None
+    paths = getattr(sys.modules.get(parent), "__path__", []) if parent else None
     for finder in sys.meta_path:
         found = finder.find_spec(spec.name, paths) if hasattr(finder, "find_spec") else None
         if found is not None:
-            return bool(found.origin and spec.origin) and os.path.realpath(found.origin) == os.path.realpath(
-                spec.origin
-            )
+            return os.path.realpath(found.origin or "") == os.path.realpath(spec.origin or "")
     return False
 
 

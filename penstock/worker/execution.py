@@ -166,11 +166,9 @@ class Worker(Inputs):
             return self.outcome(call, "failed", failure=describe(error))
 
     def _run_plain(self, call: Call, shipped_task: ShippedTask) -> Outcome:
-        if shipped_task.code:
-            check_code(shipped_task)
+        check_code(shipped_task)
         values = self.values(call, {})
-        started = time.time()
-        clock = time.perf_counter()
+        started, clock = time.time(), time.perf_counter()
         made = [self.run_function(call, shipped_task, values, collected)]  # a stream has one reader, a list has many
         retained = self.is_retained(call, made)
         value = made[0]

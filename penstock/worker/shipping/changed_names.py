@@ -22,6 +22,7 @@ from penstock.objects.code_pickles import CACHED
 from penstock.objects.hidden import uncovered
 from penstock.objects.texts import module_of
 from penstock.worker.shipping.code_contents import changes_objects
+from penstock.worker.shipping.code_places import OF_IMPORT
 
 _STORING = frozenset(dis.opmap[name] for name in ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR"))
 _IMPORTING = dis.opmap["IMPORT_NAME"]
@@ -29,14 +30,21 @@ _CODE = (FunctionType, BuiltinFunctionType, MethodType, ModuleType, type)
 _MOST_FUNCTIONS = 10_000
 
 
-def constants_read_by(fn: FunctionType) -> dict[str, Any]:
-    """Return the global variables that a function reads, have a digest, and are not changed by code that it reaches."""
+def variables_read_by(fn: FunctionType) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the global variables with a digest that a function reads: those that code which it reaches does not
+    change, and those that it may change. Neither functions, classes nor modules."""
     read = {name: fn.__globals__[name] for name in _extract_code_globals(fn.__code__) if name in fn.__globals__}
-    values = {name: value for name, value in read.items() if not isinstance(uncovered(value), _CODE)}
-    if not values:
-        return {}
-    changed = _changed_from(fn)
-    return {name: value for name, value in values.items() if name not in changed and _has_digest(value)}
+    held = {name: value for name, value in read.items() if not (name in OF_IMPORT or _is_code(value))}
+    values = {name: value for name, value in held.items() if _has_digest(value)}
+    changed = _changed_from(fn) if values else set()
+    return (
+        {name: value for name, value in values.items() if name not in changed},
+        {name: value for name, value in values.items() if name in changed},
+    )
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(uncovered(value), _CODE)
 
 
 def _has_digest(value: Any) -> bool:
@@ -108,8 +116,7 @@ def _functions_in(value: Any) -> Iterator[FunctionType]:
         yield from (*_functions_in(value.__self__), *_functions_in(value.__func__))
     elif isinstance(value, FunctionType):
         yield value
-        if "__wrapped__" in vars(value):
-            yield from _functions_in(value.__wrapped__)
+        yield from _functions_in(vars(value).get("__wrapped__"))
     else:
         kind = value if isinstance(value, type) else type(value)
         for base in kind.__mro__ if is_project_module(module_of(kind)) else ():

@@ -24,6 +24,11 @@ from penstock.objects.texts import kind_name, module_of
 Place = tuple[str, str]
 """A module, and the path of a name in it; an empty path is the module itself."""
 CODE = (FunctionType, property, classmethod, staticmethod, functools.cached_property)
+OF_IMPORT = frozenset(
+    {"__annotations__", "__builtins__", "__cached__", "__doc__", "__file__", "__loader__", "__name__", "__package__"}
+    | {"__path__", "__spec__"}
+)
+"""Variables of modules that the import system sets for each process."""
 
 _Names = list[tuple[str, str, Any]]
 _LEFT_OUT = frozenset({"__dict__", "__weakref__", "__doc__", "__module__", "__wrapped__"})
@@ -39,7 +44,7 @@ def places_of(reached: Iterable[tuple[Any, _Names]]) -> Iterator[tuple[Place, An
         if home is not None:
             yield home, found_at(*home)
         for module, name, found in names:
-            if isinstance(found, ModuleType) and found.__name__ == f"{module}.{name}":
+            if name in OF_IMPORT or (isinstance(found, ModuleType) and found.__name__ == f"{module}.{name}"):
                 continue  # a submodule is an attribute from its first import on
             by_name = module not in MAIN_NAMES and (home is not None or module != _module_of(value))
             there = found_at(module, name) if by_name else MISSING

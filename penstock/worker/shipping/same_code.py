@@ -21,7 +21,7 @@ from penstock.errors import DigestError, RunnerError
 from penstock.objects.hidden import steps_to
 from penstock.objects.named import MISSING, found_at
 from penstock.worker.messages import ShippedTask
-from penstock.worker.shipping.changed_names import constants_read_by
+from penstock.worker.shipping.changed_names import variables_read_by
 from penstock.worker.shipping.code_contents import content_digest, is_changed_by_its_loader
 from penstock.worker.shipping.code_places import CODE, Place, own_place, parts_at, places_of
 from penstock.worker.shipping.process_state import begins_empty, is_of_process
@@ -32,12 +32,14 @@ Code = dict[Place, tuple[bool, dict[str, str]]]
 _SHOWN = 3
 _known: WeakKeyDictionary[Any, tuple[str, Code]] = WeakKeyDictionary()
 """By function: the digest of its code, and what was said of it."""
+_at_first: WeakKeyDictionary[ModuleType, dict[str, str | None]] = WeakKeyDictionary()
+"""By module and path: the digests of variables that tasks change, when this process first compared them."""
 
 
 def code_of(shipped_task: ShippedTask) -> Code:
     """Return digests of what workers import and what counts in the task's keys.
 
-    Of a function that travels by the name of its task, also those of its own code and of the constants that it reads.
+    Of a function that travels by the name of its task, also those of its own code and of the variables that it reads.
     """
     parts = dict(shipped_task.template.static) if shipped_task.template is not None else {}
     of_key = parts.get("task_code") or parts.get("task_source")
@@ -45,7 +47,7 @@ def code_of(shipped_task: ShippedTask) -> Code:
     key = behind(fn, is_project_module)
     known = _known.get(key) if type(key) is FunctionType else None
     if of_key is not None and known is not None and known[0] == of_key:
-        return {**known[1], **_hidden_in(key)}
+        return {**known[1], **_hidden_in(key, known[1])}
     try:
         pieces = [] if of_key is None else reached(fn) if "task_code" in parts else [(key, [])]
     except DigestError:  # whoever asks for the key learns why
@@ -53,28 +55,42 @@ def code_of(shipped_task: ShippedTask) -> Code:
     code = {place: _contents(place, value) for place, value in places_of(pieces)}
     if type(key) is FunctionType and of_key is not None:
         _known[key] = (of_key, code)
-    return {**code, **_hidden_in(key)}
+    return {**code, **_hidden_in(key, code)}
 
 
-def _hidden_in(function: Any) -> Code:
-    """Return digests of a function that travels by the name of its task, and of the constants that it reads.
-
-    Those that only the program has set begin with `=`.
-    """
+def _hidden_in(function: Any, of_key: Code) -> Code:
+    """Return digests of a function that travels by the name of its task, and of the variables that it reads."""
     code: Code = {}
     while type(function) is FunctionType and is_project_module(function.__module__):
         place = own_place(function)
         if place is not None and steps_to(function) is not None:
-            module = sys.modules[place[0]]
+            module = place[0]
             code[place] = _contents(place, found_at(*place))
-            for name, value in constants_read_by(function).items():
-                by_source, parts = _contents((place[0], name), value)
-                if not any(part.startswith("!") for part in parts.values()):
-                    filled = begins_empty(module, name) and not _is_empty(value)
-                    told = {path: f"={part}" if filled else part for path, part in parts.items()}
-                    code[place[0], name] = by_source, told
+            constants, changed = variables_read_by(function)
+            for name, value in constants.items():
+                set_by_program = begins_empty(sys.modules[module], name) and not _is_empty(value)
+                told = _marked((module, name), value, _EXACTLY if set_by_program else "")
+                if "!" not in "".join(told[1].values()):  # registries only count in keys
+                    code[module, name] = told
+            for name, value in changed.items():
+                mark = _AT_FIRST if (module, name) in of_key else _REMEMBERED
+                code[module, name] = _marked((module, name), value, mark)
         function = vars(function).get("__wrapped__")
     return code
+
+
+_EXACTLY = "="
+"""Marks the digest of a variable that begins empty and that only the program has set, so that workers need it too."""
+_AT_FIRST = "~"
+"""Marks the digest of a variable that the task changes, which must be what this process has, or had at first."""
+_REMEMBERED = "?"
+"""Marks the digest of a variable that the task changes and that counts in no key of it."""
+_MARKS = _EXACTLY + _AT_FIRST + _REMEMBERED
+
+
+def _marked(place: Place, value: Any, mark: str) -> tuple[bool, dict[str, str]]:
+    by_source, parts = _contents(place, value)
+    return by_source, {name: mark + digest for name, digest in parts.items()}
 
 
 def _is_empty(value: Any) -> bool:
@@ -120,13 +136,15 @@ def _differing(code: Code) -> Iterator[Place]:
         added = [name for name, part in parts.items() if isinstance(part, CODE) or name.startswith("<")]
         for name in dict.fromkeys([*told, *added]):
             path = ".".join(filter(None, (place[1], name)))
-            part, there = parts.get(name, MISSING), told.get(name)
+            part, marked = parts.get(name, MISSING), told.get(name)
             here = None if part is MISSING else content_digest(part, by_source=by_source)
+            mark = marked[0] if marked and marked[0] in _MARKS else ""
+            there = marked[1:] if marked and mark else marked
+            at_first = _at_first.setdefault(module, {}).setdefault(path, here) if mark else here
+            if mark == _REMEMBERED or here == there or (mark == _AT_FIRST and at_first == there):
+                continue
             holds_code = (there or "").startswith("!") or (here or "").startswith("!")
-            if there is not None and there.startswith("="):
-                if here != there[1:]:
-                    yield place[0], path
-            elif here != there and not is_of_process(module, path, part, holds_code=holds_code):
+            if mark == _EXACTLY or not is_of_process(module, path, part, holds_code=holds_code):
                 yield place[0], path
 
 
