@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import linecache
+import operator
 import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import cloudpickle
 import pytest
+
+from penstock.graph.carried import code_digests
+from penstock.graph.tasks import TaskDefinition
+from penstock.objects.live import dumps
 
 RUNNERS = [
     "threads",
@@ -156,7 +167,7 @@ def same_module():
 def every():
     tasks = [lazy, cached_lazy, filled, counted, later, several, registered, locked, wrapped_inside, wrapped_outside]
     tasks += [remembered, outer, counted.with_options(retries=2), Step(2).method, Step.fixed, Step.made]
-    return [*(each(4) for each in tasks), given(counted, 4), same_module()]
+    return [*(each(4) for each in tasks), given(counted, 4), given(cached_lazy, 4), same_module()]
 """
 PLUGINS = """
 from steps import handler
@@ -171,7 +182,7 @@ import sys, steps
 if __name__ == "__main__":
     print(steps.every.with_options(runner=sys.argv[1])())
 """
-EVERY = "[40, 40, 40, 4, 4, [4], 8, 4, 8, 4, 4, 4, 4, 8, 4, ('Step', 4), 4, True]"
+EVERY = "[40, 40, 40, 4, 4, [4], 8, 4, 8, 4, 4, 4, 4, 8, 4, ('Step', 4), 4, 40, True]"
 
 
 def run(folder: Path, *arguments: str, **files: str) -> subprocess.CompletedProcess[str]:
@@ -258,3 +269,153 @@ def test_a_constant_that_only_the_driver_has_set_is_reported_for_every_kind_of_t
 def test_a_constant_that_workers_have_set_too_is_used(tmp_path: Path) -> None:
     done = run(tmp_path, "main.py", "prepared", main=SETTINGS_MAIN, settings=SETTINGS)
     assert [line.split()[1] for line in done.stdout.splitlines()] == ["12"] * 7, done.stdout + done.stderr
+
+
+CHANGING = """
+from penstock import INPUTS, TASK_CODE, flow, task
+
+CALLS = {"all": 0}
+SEEN = ["first"]
+RATE = {"now": 1}
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def counting(x):
+    CALLS["all"] += 1
+    return x
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def appending(x):
+    SEEN.append(x)
+    return x
+
+@task
+def plain(x):
+    CALLS["all"] += 1
+    SEEN.append(x)
+    return x
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def rated(x):
+    RATE["used"] = True
+    return x * RATE["now"]
+"""
+CHANGING_MAIN = """
+import changing
+from distributed import LocalCluster
+from penstock import flow
+from penstock.errors import RunnerError
+from penstock.runners import DaskRunner
+
+if __name__ == "__main__":
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        runner = DaskRunner(cluster=cluster)
+        for step in (changing.counting, changing.appending, changing.plain):
+            print([flow(runner=runner)(lambda: step(x))() for x in (1, 2, 3)])
+        changing.RATE["now"] = 5
+        try:
+            print(flow(runner=runner)(lambda: changing.rated(1))())
+        except RunnerError:
+            print("refused")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.needs("dask", "distributed")
+def test_workers_of_several_runs_may_keep_what_tasks_changed_but_not_miss_what_the_program_did(tmp_path: Path) -> None:
+    done = run(tmp_path, "main.py", main=CHANGING_MAIN, changing=CHANGING)
+    assert done.stdout.splitlines() == ["[1, 2, 3]"] * 3 + ["refused"], done.stderr
+
+
+HIDING = """
+from penstock import INPUTS, TASK_CODE, flow, task
+
+def make(n):
+    @task
+    def inner(x): return x + n
+    return inner
+
+@task
+def named(x): return x + 1
+@flow
+def flowing(x): return x + 1
+closure = make(1)
+unnamed = task(lambda x: x + 1)
+@task
+def replaced(x): return x + 1
+first = replaced
+@task
+def replaced(x): return x + 2
+@task(cache_policy=INPUTS + TASK_CODE)
+def edited(x): return x + 1
+
+class Step:
+    @task
+    def method(self, x): return x + 1
+    @task
+    @staticmethod
+    def fixed(x): return x + 1
+"""
+
+
+@pytest.fixture
+def hiding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    (tmp_path / "hiding.py").write_text(HIDING)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "hiding", raising=False)
+    yield importlib.import_module("hiding")
+    del sys.modules["hiding"]
+
+
+@pytest.mark.parametrize("path", ["named", "flowing", "Step.method", "Step.fixed", "replaced"])
+def test_a_function_that_its_task_hides_is_named_in_pickles(hiding: Any, path: str) -> None:
+    function = operator.attrgetter(path)(hiding).fn
+    assert pickle.loads(dumps(function)) is function
+
+
+@pytest.mark.parametrize("name", ["closure", "unnamed", "first"])
+def test_a_function_that_its_name_does_not_lead_to_is_copied(hiding: Any, name: str) -> None:
+    function = getattr(hiding, name).fn
+    copied = pickle.loads(dumps(function))
+    assert copied is not function
+    assert copied(1) == function(1) == 2
+
+
+def test_a_function_replaced_at_run_time_is_copied(hiding: Any) -> None:
+    function, hiding.named = hiding.named.fn, hiding.replaced
+    copied = pickle.loads(dumps(function))
+    assert copied is not function
+    assert copied(1) == 2
+
+
+def test_functions_of_modules_that_no_other_process_can_import_are_copied(
+    hiding: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.path_importer_cache, str(tmp_path), raising=False)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(tmp_path)])
+    copied = pickle.loads(dumps(hiding.named.fn))
+    assert copied is not hiding.named.fn
+    assert copied(1) == 2
+
+
+def test_modules_registered_by_value_are_copied(hiding: Any) -> None:
+    cloudpickle.register_pickle_by_value(hiding)
+    try:
+        assert pickle.loads(dumps(hiding.named.fn)) is not hiding.named.fn
+    finally:
+        cloudpickle.unregister_pickle_by_value(hiding)
+
+
+def test_digests_of_code_are_not_carried_to_another_version_of_the_module(hiding: Any, tmp_path: Path) -> None:
+    definition = hiding.edited.definition
+    sent, own = dumps(definition), code_of(definition)
+    assert code_of(pickle.loads(sent)) == own
+    (tmp_path / "hiding.py").write_text(HIDING.replace("def edited(x): return x + 1", "def edited(x): return x + 10"))
+    del sys.modules["hiding"]
+    importlib.invalidate_caches()
+    linecache.checkcache()
+    assert code_of(pickle.loads(sent)) != own
+
+
+def code_of(definition: TaskDefinition) -> dict[str, str]:
+    assert definition.options.cache_policy is not None
+    return code_digests(definition.fn, definition.options.cache_policy, definition.identity)
