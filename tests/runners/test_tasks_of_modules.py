@@ -419,3 +419,56 @@ def test_digests_of_code_are_not_carried_to_another_version_of_the_module(hiding
 def code_of(definition: TaskDefinition) -> dict[str, str]:
     assert definition.options.cache_policy is not None
     return code_digests(definition.fn, definition.options.cache_policy, definition.identity)
+
+
+REGISTRY = """
+from penstock import INPUTS, TASK_CODE, flow, task
+
+HANDLERS = {}
+
+def handler(fn):
+    HANDLERS[fn.__name__] = fn
+    return fn
+
+@task
+def plain(x): return HANDLERS["double"](x) if HANDLERS else "none"
+@task(cache_policy=INPUTS + TASK_CODE)
+def cached(x): return HANDLERS["double"](x) if HANDLERS else "none"
+@task
+def importing(x):
+    import handlers
+    return HANDLERS["double"](x)
+@task(cache_policy=INPUTS + TASK_CODE)
+def importing_cached(x):
+    import handlers
+    return HANDLERS["double"](x)
+@flow
+def every(x, names): return [globals()[name](x) for name in names]
+"""
+HANDLERS = """
+from registry import handler
+
+@handler
+def double(x): return x * 2
+"""
+REGISTRY_MAIN = """
+import sys, registry
+from distributed import LocalCluster
+from penstock.runners import DaskRunner
+
+if __name__ == "__main__":
+    names = sys.argv[1].split(",")
+    if not names[0].startswith("importing"):
+        import handlers
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        runner = DaskRunner(cluster=cluster)
+        print([registry.every.with_options(runner=runner)(x, names) for x in (1, 2, 3)])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.needs("dask", "distributed")
+@pytest.mark.parametrize("names", ["plain,cached", "importing,importing_cached"])
+def test_a_registry_that_an_import_fills_has_the_same_on_workers_of_several_runs(tmp_path: Path, names: str) -> None:
+    done = run(tmp_path, "main.py", names, main=REGISTRY_MAIN, registry=REGISTRY, handlers=HANDLERS)
+    assert done.stdout.strip() == "[[2, 2], [4, 4], [6, 6]]", done.stderr

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dis
 import functools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -25,21 +26,33 @@ from penstock.worker.shipping.code_contents import changes_objects
 from penstock.worker.shipping.code_places import OF_IMPORT
 
 _STORING = frozenset(dis.opmap[name] for name in ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR"))
-_IMPORTING = dis.opmap["IMPORT_NAME"]
+_IMPORTING = frozenset({dis.opmap["IMPORT_NAME"]})
 _CODE = (FunctionType, BuiltinFunctionType, MethodType, ModuleType, type)
 _MOST_FUNCTIONS = 10_000
 
 
-def variables_read_by(fn: FunctionType) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the global variables with a digest that a function reads: those that code which it reaches does not
-    change, and those that it may change. Neither functions, classes nor modules."""
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """The global variables with a digest that a function reads: neither functions, classes nor modules."""
+
+    constants: dict[str, Any]
+    """Those that no code changes that the function reaches."""
+    changed: dict[str, Any]
+    """The others."""
+    imports: bool
+    """Whether the function, or one that it reaches, imports modules of the project, which may fill registries."""
+
+
+def variables_read_by(fn: FunctionType) -> Variables:
+    """Return the global variables that a function reads."""
     read = {name: fn.__globals__[name] for name in _extract_code_globals(fn.__code__) if name in fn.__globals__}
     held = {name: value for name, value in read.items() if not (name in OF_IMPORT or _is_code(value))}
     values = {name: value for name, value in held.items() if _has_digest(value)}
-    changed = _changed_from(fn) if values else set()
-    return (
+    changed, imports = _changed_from(fn) if values else (set(), False)
+    return Variables(
         {name: value for name, value in values.items() if name not in changed},
         {name: value for name, value in values.items() if name in changed},
+        imports,
     )
 
 
@@ -55,14 +68,17 @@ def _has_digest(value: Any) -> bool:
     return True
 
 
-def _changed_from(fn: FunctionType) -> set[str]:
-    """Return the names that a function, and the project's functions that it reaches, assign or change in place."""
+def _changed_from(fn: FunctionType) -> tuple[set[str], bool]:
+    """Return the names that a function, and the project's functions that it reaches, assign or change in place, and
+    whether they import modules of the project."""
     changed: set[str] = set()
+    imported: set[str] = set()
     seen, stack = {id(fn)}, [fn]
     while stack:
         function = stack.pop()
         for code in _codes(function.__code__):
-            changed |= _stored(code)
+            changed |= _named_by(code, _STORING)
+            imported |= _named_by(code, _IMPORTING)
             if changes_objects(code):
                 changed.update(code.co_names)
         for value in _used(function):
@@ -70,7 +86,7 @@ def _changed_from(fn: FunctionType) -> set[str]:
                 if id(found) not in seen and len(seen) < _MOST_FUNCTIONS and is_project_module(_home(found)):
                     seen.add(id(found))
                     stack.append(found)
-    return changed
+    return changed, any(is_project_module(name) for name in imported)
 
 
 def _home(fn: FunctionType) -> str:
@@ -85,10 +101,10 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _stored(code: CodeType) -> frozenset[str]:
-    if _STORING.isdisjoint(code.co_code[::2]):  # decoding the operations is slow
+def _named_by(code: CodeType, operations: frozenset[int]) -> frozenset[str]:
+    if operations.isdisjoint(code.co_code[::2]):  # decoding the operations is slow
         return frozenset()
-    return frozenset(str(each.argval) for each in dis.get_instructions(code) if each.opcode in _STORING)
+    return frozenset(str(each.argval) for each in dis.get_instructions(code) if each.opcode in operations)
 
 
 def _used(fn: FunctionType) -> Iterator[Any]:
@@ -104,10 +120,9 @@ def _used(fn: FunctionType) -> Iterator[Any]:
             yield value
             if type(value) is ModuleType:
                 yield from (vars(value).get(attribute) for attribute in code.co_names)
-        if _IMPORTING in code.co_code[::2]:
-            for name in code.co_names:
-                module = loaded(name)
-                yield from list(vars(module).values()) if module is not None and is_project_module(name) else ()
+        for name in _named_by(code, _IMPORTING):
+            module = loaded(name)
+            yield from list(vars(module).values()) if module is not None and is_project_module(name) else ()
 
 
 def _functions_in(value: Any) -> Iterator[FunctionType]:

@@ -52,11 +52,13 @@ def is_changed_by_its_loader(module: str) -> bool:
 def content_digest(value: Any, *, by_source: bool) -> str:
     """Return 16 hexadecimal digits, with a `!` before them if a container holds code."""
     found = _Contents(by_source).of(value)
-    return ("!" if isinstance(value, _CONTAINERS) and _holds_code(value) else "") + combine("content", [found])[:16]
+    return ("!" if code_held_by(value) else "") + combine("content", [found])[:16]
 
 
-def _holds_code(value: Any) -> bool:
-    return any(isinstance(item, FunctionType | type | MethodType | functools.partial) for item in _items(value))
+def code_held_by(value: Any) -> list[Any]:
+    """Return the functions and classes in a container."""
+    items = map(uncovered, _items(value)) if isinstance(value, _CONTAINERS) else ()
+    return [item for item in items if isinstance(item, FunctionType | type | MethodType | functools.partial)]
 
 
 def _items(value: Any) -> list[Any]:

@@ -21,8 +21,8 @@ from penstock.errors import DigestError, RunnerError
 from penstock.objects.hidden import steps_to
 from penstock.objects.named import MISSING, found_at
 from penstock.worker.messages import ShippedTask
-from penstock.worker.shipping.changed_names import variables_read_by
-from penstock.worker.shipping.code_contents import content_digest, is_changed_by_its_loader
+from penstock.worker.shipping.changed_names import Variables, variables_read_by
+from penstock.worker.shipping.code_contents import code_held_by, content_digest, is_changed_by_its_loader
 from penstock.worker.shipping.code_places import CODE, Place, own_place, parts_at, places_of
 from penstock.worker.shipping.process_state import begins_empty, is_of_process
 
@@ -64,17 +64,13 @@ def _hidden_in(function: Any, of_key: Code) -> Code:
     while type(function) is FunctionType and is_project_module(function.__module__):
         place = own_place(function)
         if place is not None and steps_to(function) is not None:
-            module = place[0]
             code[place] = _contents(place, found_at(*place))
-            constants, changed = variables_read_by(function)
-            for name, value in constants.items():
-                set_by_program = begins_empty(sys.modules[module], name) and not _is_empty(value)
-                told = _marked((module, name), value, _EXACTLY if set_by_program else "")
-                if "!" not in "".join(told[1].values()):  # registries only count in keys
-                    code[module, name] = told
-            for name, value in changed.items():
-                mark = _AT_FIRST if (module, name) in of_key else _REMEMBERED
-                code[module, name] = _marked((module, name), value, mark)
+            read = variables_read_by(function)
+            for name, value in [*read.constants.items(), *read.changed.items()]:
+                home = place[0], name
+                code[home] = _marked(home, value, _mark(home, value, read, counts=home in of_key))
+                for each in filter(None, map(own_place, code_held_by(value))):  # its import may register it
+                    code.setdefault(each, _contents(each, found_at(*each)))
         function = vars(function).get("__wrapped__")
     return code
 
@@ -91,6 +87,17 @@ _MARKS = _EXACTLY + _AT_FIRST + _REMEMBERED
 def _marked(place: Place, value: Any, mark: str) -> tuple[bool, dict[str, str]]:
     by_source, parts = _contents(place, value)
     return by_source, {name: mark + digest for name, digest in parts.items()}
+
+
+def _mark(place: Place, value: Any, read: Variables, *, counts: bool) -> str:
+    module, name = place
+    if name in read.changed:
+        return _AT_FIRST if counts else _REMEMBERED
+    if not begins_empty(sys.modules[module], name):
+        return ""
+    if not _is_empty(value):
+        return _EXACTLY
+    return _REMEMBERED if not counts else _AT_FIRST if read.imports else ""
 
 
 def _is_empty(value: Any) -> bool:
