@@ -8,6 +8,7 @@ from datetime import timedelta
 from types import CoroutineType
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, cast, overload
 
+from penstock.digests.code.loaded import note_sources
 from penstock.environments import storage_of
 from penstock.errors import ConfigurationError, ParameterError
 from penstock.graph.futures import Future, FutureList, Futures, value_as_returned, wait_for_all
@@ -343,6 +344,7 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 def _made(fn: Any, options: TaskOptions) -> Any:
+    note_sources(getattr(fn, "__module__", None))
     if isinstance(fn, staticmethod):
         return staticmethod(Task(TaskDefinition(fn.__func__, options)))
     if isinstance(fn, classmethod):

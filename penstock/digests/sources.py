@@ -25,13 +25,14 @@ from blake3 import blake3
 
 from penstock.digests.code.byte_code import byte_code_digest
 from penstock.digests.code.free_names import mentions
+from penstock.digests.code.loaded import note_sources
 from penstock.digests.code.syntax import (
     class_syntax,
     encode_tree,
     function_code_digest,
     module_syntax,
 )
-from penstock.digests.definitions.attached import asked_in, attached
+from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.made_classes import is_made, is_placeless, members
 from penstock.digests.definitions.mentioned import BUILTIN, Named, find, in_installed
 from penstock.digests.definitions.written import names_of_modules, written
@@ -225,6 +226,7 @@ class Reach:
     def __init__(self, fn: Any, is_project: Callable[[str], bool] | None = None) -> None:
         root = behind(fn, is_project or is_project_module)
         package = importable_name(root)[0].partition(".")[0]
+        note_sources()
 
         def followed(module: str) -> bool:
             return module.partition(".")[0] == package or is_project_module(module)
@@ -262,7 +264,7 @@ class Reach:
             found = [(value, name, item) for value in self.seen.values() for name, item in self.added_to(value)]
             asked = asked_in(self.trees) if found else frozenset()
             for value, name, item in found:
-                if (id(value), name) not in told and (name.rpartition(".")[2] in asked or " " in name):
+                if (id(value), name) not in told and is_asked(name, value, asked):
                     told.add((id(value), name))
                     try:
                         yield value, [(name, item, self.meaning(item, name, value))]
@@ -272,7 +274,7 @@ class Reach:
                         raise
 
     def added_to(self, value: Any) -> list[tuple[str, Any]]:
-        """Return what was attached to a function or class after its definition."""
+        """Return what was attached to a function, class or module after its definition."""
         dispatcher = self.dispatchers.get(id(value))
         return [*attached(value, self.is_project), *(dispatched(dispatcher) if dispatcher is not None else ())]
 

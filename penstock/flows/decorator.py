@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, ParamSpec, TypeVar, overload
 
+from penstock.digests.code.loaded import note_sources
 from penstock.errors import ConfigurationError
 from penstock.flows.definition import Flow
 from penstock.flows.options import Choice, FlowOptions, flow_options
@@ -16,6 +17,7 @@ R = TypeVar("R")
 
 
 def _made(fn: Any, options: FlowOptions) -> Any:
+    note_sources(getattr(fn, "__module__", None))
     if isinstance(fn, Flow):
         raise ConfigurationError(
             f"{fn.name} is already a flow",

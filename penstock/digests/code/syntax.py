@@ -21,6 +21,7 @@ from blake3 import blake3
 
 from penstock.digests.code.byte_code import same_code
 from penstock.digests.code.cells import cell_texts, newest_fit
+from penstock.digests.code.loaded import loaded_source, source_changed
 from penstock.digests.code.trees import DEFINITIONS, Definition, encode_tree, normalise
 from penstock.errors import DigestError
 
@@ -76,8 +77,8 @@ def _known(fn: FunctionType) -> _Known:
 def class_syntax(cls: type) -> ast.ClassDef:
     """Return the syntax tree of a class statement.
 
-    Raises `DigestError` if it cannot be found, or if the source of one of its methods has changed since it was loaded.
-    (For a class without methods there is nothing to compare.)
+    Raises `DigestError` if it cannot be found, or if its source or that of one of its methods has changed since it was
+    loaded.
     """
     known = _classes.get(cls)
     if known is None:
@@ -96,12 +97,18 @@ def has_statement(cls: type) -> bool:
 
 
 def module_syntax(module: Any) -> ast.Module:
-    """Return the syntax tree of a whole module. Raises `DigestError` if it has no source."""
+    """Return the syntax tree of a whole module.
+
+    Raises `DigestError` if it has no source, or if this has changed since it was loaded.
+    """
     filename = getattr(module, "__file__", None) or ""
     text = _source_text(filename, vars(module))
     if not text and not os.path.isfile(filename):  # an empty file is a valid source
         raise DigestError(f"the source of module {module.__name__!r} is not available", where=module.__name__,
                           hint="use the names it contains instead of the module")  # fmt: skip
+    loaded = loaded_source(module, module.__name__)
+    if loaded not in (None, text) and encode_tree(_parse(loaded)) != encode_tree(_parse(text)):
+        raise source_changed(module.__name__, module.__name__)
     return _parse(text)
 
 
@@ -159,8 +166,15 @@ def _statements_in_files(cls: type, where: str) -> list[ast.ClassDef]:
             if isinstance(member, FunctionType) and member.__code__.co_filename == filename:
                 _check_loaded(text, member, where)
         if text and (found := list(_statements_in(text, cls))):
+            loaded = loaded_source(module, where) if module is not None and filename == own else None
+            if loaded not in (None, text) and _encoded(_statements_in(loaded, cls)) != _encoded(found):
+                raise source_changed(cls.__qualname__, where)
             return found
     return []
+
+
+def _encoded(statements: Sequence[ast.ClassDef]) -> list[bytes]:
+    return [encode_tree(each) for each in statements]
 
 
 def _may_be_of_a_cell(cls: type) -> bool:
@@ -180,12 +194,7 @@ def _check_loaded(text: str, fn: FunctionType, where: str) -> None:
     """Raise `DigestError` if the file no longer contains the code that was loaded from it."""
     code = fn.__code__
     if _is_plain_file(code.co_filename, fn.__globals__) and not _still_the_source(text, code):
-        raise DigestError(
-            f"the source of {fn.__qualname__!r} has changed since it was loaded",
-            where=where,
-            because="the loaded code is not the code in the file, so a key made from the file would be wrong",
-            hint="restart the program, or reload the module",
-        )
+        raise source_changed(fn.__qualname__, where)
 
 
 def _source_text(filename: str, module_globals: dict[str, Any]) -> str:

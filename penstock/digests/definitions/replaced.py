@@ -44,13 +44,13 @@ def is_replaced(item: Any, nodes: Sequence[Definition], cls: type, tree: ast.Cla
     kinds = {_kind(node, cls) for node in nodes}
     if None in kinds or not _is_left_alone(cls, tree, nodes[0].name):
         if type(item) is FunctionType and not any(node.decorator_list for node in nodes):
-            function = _unwrapped(item, lambda _: False)
+            function = unwrapped(item, lambda _: False)
             if type(function) is FunctionType and is_project(_home(function)):
                 return not _is_of(function, nodes, cls)
         return _is_foreign(item, nodes, cls, names, is_project)
     if (type(item) if isinstance(item, _DESCRIPTORS) else FunctionType) not in kinds:
         return True
-    functions = [_unwrapped(part, is_project) for _, part in _parts(item)]
+    functions = [unwrapped(part, is_project) for _, part in _parts(item)]
     return not functions or not all(_is_of(function, nodes, cls) for function in functions)
 
 
@@ -64,7 +64,7 @@ def replacements(name: str, item: Any, is_project: IsProject) -> Iterator[tuple[
         if isinstance(part, FunctionType | type) and is_project(_home(part)):
             yield place, part
             continue
-        if (behind := _unwrapped(part, is_project)) is not part:
+        if (behind := unwrapped(part, is_project)) is not part:
             yield f"wrapped.{place}", behind
         yield place, _constant(part)
 
@@ -118,7 +118,7 @@ def _is_foreign(item: Any, nodes: Sequence[Definition], cls: type, names: set[st
     if _holds(item, lambda part: _is_of(part, nodes, cls)):
         return False
     for _, part in _parts(item):
-        function = _unwrapped(part, is_project)
+        function = unwrapped(part, is_project)
         if type(function) is FunctionType:
             outer, _, inner = function.__code__.co_qualname.partition(".<locals>")
             if not inner or (is_project(_home(function)) and names.isdisjoint(outer.split("."))):
@@ -152,7 +152,7 @@ def _parts(item: Any) -> list[tuple[str, Any]]:
     return [("", item)]
 
 
-def _unwrapped(value: Any, stays: IsProject) -> Any:
+def unwrapped(value: Any, stays: IsProject) -> Any:
     """Return what is behind wrappers, except those in modules that stay."""
     for _ in range(_MOST):
         inner = ask(value, "__wrapped__")

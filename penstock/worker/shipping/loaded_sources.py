@@ -8,18 +8,15 @@ size, and then continues with bytecode of the older source.
 from __future__ import annotations
 
 import inspect
-import marshal
 import os
 import sys
 import warnings
 from collections.abc import Container, Iterator
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import MAGIC_NUMBER
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-_HEADER = 16
-"""The size of a .pyc file's header: magic number, flags, time and size of the source."""
+from penstock.digests.code.loaded import saved_code
 
 
 def loaded_from_files(names: Container[str]) -> dict[str, ModuleType]:
@@ -47,7 +44,7 @@ def is_older(module: ModuleType, source: bytes) -> bool:
             now: CodeType = compile(source, spec.origin, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
         return True  # the loaded source could be compiled
-    kept = _bytecode(spec.cached, spec.origin)
+    kept = _bytecode(spec)
     if kept is not None and _bare(kept) != _bare(now):
         return True
     present: dict[str, list[CodeType]] = {}
@@ -60,23 +57,11 @@ def is_older(module: ModuleType, source: bytes) -> bool:
     )
 
 
-def _bytecode(path: str | None, source: str) -> CodeType | None:
-    """Return the bytecode that Python loads, or has loaded, instead of the source; None if unknown."""
+def _bytecode(spec: ModuleSpec) -> CodeType | None:
     try:
-        with open(path or "", "rb") as file:
-            data = file.read()
-        stat = os.stat(source)
-        magic, flags = data[:4], int.from_bytes(data[4:8], "little")
-        if magic != MAGIC_NUMBER or flags:
-            return None
-        seen = (int.from_bytes(data[8:12], "little"), int.from_bytes(data[12:16], "little"))
-        valid = seen == (int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF)
-        if not valid and sys.dont_write_bytecode:
-            return None  # outdated, so this process did not use it
-        code = marshal.loads(data[_HEADER:])
-    except (OSError, EOFError, ValueError, TypeError):
+        return saved_code(spec.cached, os.stat(spec.origin or ""))
+    except OSError:
         return None
-    return code if isinstance(code, CodeType) else None
 
 
 def _bare(code: CodeType) -> CodeType:
