@@ -16,6 +16,7 @@ from penstock.graph.policies import CacheKeyFnPolicy, CachePolicy
 from penstock.graph.tasks import Delays, Resources, TaskDefinition, TaskOptions, checked_tags
 from penstock.graph.tracing import Trace, current_trace
 from penstock.immediate import call_now
+from penstock.objects.questions import ask
 from penstock.uncaught import print_users_frames
 
 P = ParamSpec("P")
@@ -344,7 +345,7 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 def _made(fn: Any, options: TaskOptions) -> Any:
-    note_sources(getattr(fn, "__module__", None))
+    note_sources(ask(fn, "__module__"))
     if isinstance(fn, staticmethod):
         return staticmethod(Task(TaskDefinition(fn.__func__, options)))
     if isinstance(fn, classmethod):

@@ -26,12 +26,7 @@ from blake3 import blake3
 from penstock.digests.code.byte_code import byte_code_digest
 from penstock.digests.code.free_names import mentions
 from penstock.digests.code.loaded import note_sources
-from penstock.digests.code.syntax import (
-    class_syntax,
-    encode_tree,
-    function_code_digest,
-    module_syntax,
-)
+from penstock.digests.code.syntax import class_syntax, encode_tree, function_code_digest, module_syntax
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.made_classes import is_made, is_placeless, members
 from penstock.digests.definitions.mentioned import BUILTIN, Named, find, in_installed
@@ -237,6 +232,7 @@ class Reach:
         self.open: list[Any] = [root]
         self.labels: dict[int, str] = {}
         self.trees: list[ast.AST] = []
+        self.held_modules: dict[int, ModuleType] = {}
         self.dispatchers: dict[int, Any] = {}
         """The `singledispatch` objects by the id of their function."""
         self.note_dispatcher(fn)
@@ -261,7 +257,8 @@ class Reach:
             while self.open:
                 value = self.open.pop()
                 yield value, [(name, found, self.meaning(found, name, value)) for name, found in self.names_of(value)]
-            found = [(value, name, item) for value in self.seen.values() for name, item in self.added_to(value)]
+            pieces = [*self.seen.values(), *self.held_modules.values()]
+            found = [(value, name, item) for value in pieces for name, item in self.added_to(value)]
             asked = asked_in(self.trees) if found else frozenset()
             for value, name, item in found:
                 if (id(value), name) not in told and is_asked(name, value, asked):
@@ -365,6 +362,9 @@ class Reach:
             elif isinstance(item, (FunctionType, type)) or _is_ours(item) or has(item, "__wrapped__"):
                 if item is not value:
                     yield str(ask(item, "__qualname__", "")) if isinstance(item, _CODE) else "", item
+                continue
+            elif type(item) is ModuleType and self.is_project(item.__name__):
+                self.held_modules[id(item)] = item  # its digest has its source
                 continue
             elif self.is_project(module_of(type(item))):
                 inside = [type(item), *attributes(item).values()]

@@ -10,6 +10,7 @@ from penstock.errors import ConfigurationError
 from penstock.flows.definition import Flow
 from penstock.flows.options import Choice, FlowOptions, flow_options
 from penstock.graph.tasks import Delays
+from penstock.objects.questions import ask
 from penstock.uncaught import print_users_frames
 
 P = ParamSpec("P")
@@ -17,7 +18,7 @@ R = TypeVar("R")
 
 
 def _made(fn: Any, options: FlowOptions) -> Any:
-    note_sources(getattr(fn, "__module__", None))
+    note_sources(ask(fn, "__module__"))
     if isinstance(fn, Flow):
         raise ConfigurationError(
             f"{fn.name} is already a flow",

@@ -35,6 +35,8 @@ class _Note:
     file: os.stat_result
     source: bytes
     time: float
+    earlier: frozenset[bytes]
+    """The sources of earlier loads."""
     edited: bool | None = None
     """Whether this is certainly not what was loaded. Compared on first use."""
 
@@ -66,23 +68,23 @@ def note_sources(of: Any = None) -> None:
     _last = now
 
 
-def loaded_source(module: ModuleType, where: str) -> str | None:
-    """Return the source that a module was loaded from, or None if it is unknown.
+def loaded_sources(module: ModuleType, where: str, *, any_load: bool = False) -> list[str]:
+    """Return the source that a module was loaded from, and with `any_load` those before it was reloaded, if known.
 
     Raises `DigestError` if the file was already another one when it was first read.
     """
     note = _noted(module)
     if note is None:
-        return None
+        return []
     if note.edited is None:
         kept = saved_code(getattr(note.load, "cached", None), note.file, until=note.time)
         note.edited = _is_other_code(kept, note.source)
     if note.edited:
         raise source_changed(module.__name__, where)
     try:
-        return decode_source(note.source)
+        return [decode_source(source) for source in (note.source, *(note.earlier if any_load else ()))]
     except (SyntaxError, UnicodeDecodeError):
-        return None
+        return []
 
 
 def source_changed(name: str, where: str) -> DigestError:
@@ -119,7 +121,8 @@ def _noted(module: ModuleType) -> _Note | None:
                 stat, source = os.fstat(file.fileno()), file.read()
         except OSError:
             return None
-        note = _notes[module.__name__] = _Note(load, stat, source, time.time())
+        earlier = frozenset() if note is None else note.earlier | {note.source}
+        note = _notes[module.__name__] = _Note(load, stat, source, time.time(), earlier)
     return note
 
 

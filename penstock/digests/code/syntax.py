@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.machinery import SourceFileLoader
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,9 +21,11 @@ from blake3 import blake3
 
 from penstock.digests.code.byte_code import same_code
 from penstock.digests.code.cells import cell_texts, newest_fit
-from penstock.digests.code.loaded import loaded_source, source_changed
+from penstock.digests.code.loaded import loaded_sources, source_changed
 from penstock.digests.code.trees import DEFINITIONS, Definition, encode_tree, normalise
 from penstock.errors import DigestError
+from penstock.objects.named import found_at
+from penstock.objects.questions import ask
 
 __all__ = ["class_syntax", "encode_tree", "function_code_digest", "function_syntax", "has_statement", "module_syntax"]
 
@@ -106,10 +108,11 @@ def module_syntax(module: Any) -> ast.Module:
     if not text and not os.path.isfile(filename):  # an empty file is a valid source
         raise DigestError(f"the source of module {module.__name__!r} is not available", where=module.__name__,
                           hint="use the names it contains instead of the module")  # fmt: skip
-    loaded = loaded_source(module, module.__name__)
-    if loaded not in (None, text) and encode_tree(_parse(loaded)) != encode_tree(_parse(text)):
-        raise source_changed(module.__name__, module.__name__)
-    return _parse(text)
+    tree = _parse(text)
+    for loaded in loaded_sources(module, module.__name__):
+        if loaded != text and encode_tree(_parse(loaded)) != encode_tree(tree):
+            raise source_changed(module.__name__, module.__name__)
+    return tree
 
 
 # -- finding ---------------------------------------------------------------------------------------------------------
@@ -166,15 +169,25 @@ def _statements_in_files(cls: type, where: str) -> list[ast.ClassDef]:
             if isinstance(member, FunctionType) and member.__code__.co_filename == filename:
                 _check_loaded(text, member, where)
         if text and (found := list(_statements_in(text, cls))):
-            loaded = loaded_source(module, where) if module is not None and filename == own else None
-            if loaded not in (None, text) and _encoded(_statements_in(loaded, cls)) != _encoded(found):
-                raise source_changed(cls.__qualname__, where)
+            if module is not None and filename == own:
+                _check_loaded_class(text, cls, module, where)
             return found
     return []
 
 
-def _encoded(statements: Sequence[ast.ClassDef]) -> list[bytes]:
-    return [encode_tree(each) for each in statements]
+def _check_loaded_class(text: str, cls: type, module: ModuleType, where: str) -> None:
+    """Raise `DigestError` if the file no longer contains the class statement that was loaded from it."""
+    present = found_at(cls.__module__, cls.__qualname__)
+    is_of_earlier_load = (
+        present is not cls and type(present) is type(cls) and ask(present, "__module__") == cls.__module__
+    )
+    for loaded in loaded_sources(module, where, any_load=is_of_earlier_load):
+        if loaded != text and _encoded(loaded, cls) != _encoded(text, cls):
+            raise source_changed(cls.__qualname__, where)
+
+
+def _encoded(text: str, cls: type) -> list[bytes]:
+    return [encode_tree(each) for each in _statements_in(text, cls)]
 
 
 def _may_be_of_a_cell(cls: type) -> bool:

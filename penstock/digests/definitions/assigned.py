@@ -54,6 +54,11 @@ def says(node: ast.AST, own: str, item: Any, is_project: IsProject) -> bool:
         literal = ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError):
         return _still_as_made(node, own, item, is_project)
+    return is_still(literal, item)
+
+
+def is_still(literal: Any, item: Any) -> bool:
+    """Return whether an object is the value that an expression has."""
     if has(type(item), "__get__") and not isinstance(item, FunctionType | staticmethod | classmethod | property):
         return True  # a descriptor that a base class or decorator has set
     try:

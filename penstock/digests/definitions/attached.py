@@ -57,7 +57,7 @@ def attached(value: Any, is_project: IsProject) -> Iterator[tuple[str, Any]]:
         yield from ((name, item) for name, item in vars(value).items() if not is_special(name))
     elif isinstance(value, type) and not is_made(value):
         yield from _altered(value, class_syntax(value), is_project)
-    elif isinstance(value, ModuleType):
+    elif isinstance(value, ModuleType) and str(ask(value, "__file__")).endswith(".py"):
         yield from set_in(value, module_syntax(value), is_project)
 
 

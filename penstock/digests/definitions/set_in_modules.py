@@ -13,20 +13,23 @@ from collections.abc import Callable, Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
-from penstock.digests.definitions.assigned import bindings, says
+from penstock.digests.definitions.assigned import bindings, is_still, says
 from penstock.digests.definitions.made_classes import is_special
 from penstock.digests.definitions.replaced import Definition, replacements, unwrapped
+from penstock.objects.questions import ask
 
 IsProject = Callable[[str], bool]
 
-_BINDING = frozenset({"__dict__", "exec", "eval", "globals", "locals", "setattr", "vars"})
+_BINDING = frozenset({"__dict__", "exec", "eval", "globals", "locals", "modules", "setattr", "vars"})
 """What a module may use to bind names that its syntax does not show."""
+_ARITHMETIC = (ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.Constant, ast.List, ast.Tuple, ast.expr_context)
 
 
 def set_in(module: ModuleType, tree: ast.Module, is_project: IsProject) -> Iterator[tuple[str, Any]]:
     """Yield what differs from what the source of a module says. Values that it computes cannot be compared."""
     stated = bindings(tree)
-    is_complete = "*" not in stated and not _binds_unseen(tree)
+    # A module that loads its names on demand may keep them.
+    is_complete = not {"*", "__getattr__"} & stated.keys() and not _binds_unseen(tree)
     for name, item in list(vars(module).items()):
         nodes = stated.get(name, [])
         if is_special(name) or any(_still_says(node, name, item, module, is_project) for node in nodes):
@@ -54,12 +57,26 @@ def _still_says(node: ast.AST, name: str, item: Any, module: ModuleType, is_proj
     if isinstance(node, ast.ClassDef):
         if node.decorator_list or not isinstance(item, FunctionType | type):
             return True
-        return isinstance(item, type) and (item.__module__, item.__qualname__) == (module.__name__, name)
+        return isinstance(item, type) and (ask(item, "__module__"), ask(item, "__qualname__")) == (
+            module.__name__,
+            name,
+        )
     if isinstance(node, ast.ImportFrom):
         return any(_still_imported(node, alias.name, item, module) for alias in node.names if name == _bound(alias))
     if isinstance(node, ast.Import):
         return isinstance(item, ModuleType)
+    if isinstance(node, ast.BinOp) and all(isinstance(part, _ARITHMETIC) for part in ast.walk(node)):
+        return _still_computed(node, item)
     return says(node, "<lambda>", item, is_project)
+
+
+def _still_computed(node: ast.BinOp, item: Any) -> bool:
+    try:
+        # Without names it can do no more than it did when the module was loaded.
+        value = eval(compile(ast.Expression(node), "<source>", "eval"), {"__builtins__": {}})
+    except (ArithmeticError, TypeError, ValueError):  # another branch was taken
+        return True
+    return is_still(value, item)
 
 
 def _bound(alias: ast.alias) -> str:
