@@ -274,11 +274,5 @@ def check_annotation(results: ResultStore, task: TaskDefinition) -> None:
         results.trust.refuse_pickle(task.name, "pickle", parts)
 
 
-def expand_files(pattern: str) -> list[str]:
-    """Return the files that match a `Files(...)` pattern, sorted."""
-    import glob  # only needed by tasks that use Files
-
-    found = sorted(p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))
-    if not found:
-        _log.warning("no file matches Files(%r) in %s: keys contain that there is none", pattern, os.getcwd())
-    return found
+def warn_of_unmatched(pattern: str) -> None:
+    _log.warning("no file matches Files(%r) in %s: keys contain that there is none", pattern, os.getcwd())

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from penstock.driver.state.run_state import RunState
-from penstock.environments import Environment, expand_files
+from penstock.environments import Environment, warn_of_unmatched
 from penstock.graph.graphs import Entry, Graph
 from penstock.graph.keys import KeyContext
 from penstock.graph.steps import Status
-from penstock.input_files import file_digest
+from penstock.input_files import file_digest, file_stamp, matching_files
 from penstock.storage.results.generations import Found, Unknown
 from penstock.storage.results.store import ResultStore
 from penstock.storage.results.stored import StoredResult
@@ -177,6 +177,8 @@ def key_context(
         flow_parameters=parameters,
         flow_name=flow_name,
         file_digest=file_digest,
-        expand=expand_files,
+        expand=matching_files,
+        stamp=file_stamp,
+        unmatched=warn_of_unmatched,
         salt=salt,
     )

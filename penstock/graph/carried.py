@@ -17,7 +17,7 @@ from penstock.digests.sources import (
     told_by_name,
 )
 from penstock.errors import DigestError
-from penstock.graph.held_futures import refusal
+from penstock.graph.code.held_futures import refusal
 from penstock.graph.policies import CachePolicy, Part
 from penstock.objects.hidden import is_named
 

@@ -27,6 +27,7 @@ from penstock.graph.arguments import fill_all
 from penstock.graph.carried import code_digests
 from penstock.graph.constants.code_witness import CodeWitness
 from penstock.graph.constants.turns import Turns
+from penstock.graph.key_files import FileWitness, read_files
 from penstock.graph.key_functions import Caller
 from penstock.graph.policies import CachePolicy, ComputedKey, Part
 from penstock.objects.secrets import is_secret_name, shows_secret
@@ -37,7 +38,6 @@ Components = dict[str, Any]
 _CACHE = b"cache key 2\0"
 _RECIPE = b"recipe key 2\0"
 # The 2 is the version of the specification, so that keys of different versions never collide.
-_WILDCARDS = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,10 @@ class KeyContext:
     expand: Callable[[str], list[str]]
     """Returns the files that match a pattern, in any order, like `glob.glob(pattern, recursive=True)`: with the
     pattern's prefix."""
+    stamp: Callable[[str], object] | None = None
+    """Returns what a `FileWitness` compares. None reads the files of policies once."""
+    unmatched: Callable[[str], None] | None = None
+    """Called with a pattern that no file matches."""
     salt: Callable[[], bytes] | None = None
     """Returns 32 bytes that key the digests of secrets, so that secrets cannot be guessed from them. Called only if
     there is a secret. None leaves the digests unkeyed."""
@@ -104,8 +108,9 @@ def compile_template(
     if policy.constants:
         static["cache_key"] = json.dumps(policy.constants)
     read: list[tuple[str, str]] = []
+    files = FileWitness(context, context.stamp) if policy.file_patterns and context.stamp is not None else None
     for pattern in policy.file_patterns:
-        static[f"files.{pattern}"], found = _files(pattern, context)
+        static[f"files.{pattern}"], found = read_files(pattern, files or context, context.unmatched)
         read += found
     key_function = policy.key_function
     needs_values = key_function is not None or bool(policy.file_parameters)
@@ -133,8 +138,10 @@ def compile_template(
         else None,
         secret=secret if context.salt is not None else frozenset(),
         salt=context.salt() if secret and context.salt is not None else b"",
+        patterns=policy.file_patterns,
     )
     object.__setattr__(template, "_ask_salt", context.salt)
+    object.__setattr__(template, "_file_witness", files)
     if code:
         witness = CodeWitness(fn, code, lambda: code_digests(fn, policy, identity), turns)
         if witness:
@@ -169,8 +176,12 @@ class KeyTemplate:
     """The parameters with secret names."""
     salt: bytes = field(default=b"", repr=False)
     """The key of their digests; empty as long as there is no secret."""
+    patterns: tuple[str, ...] = ()
+    """The paths and patterns of files in the policy."""
     code_witness: CodeWitness | None = field(init=False, repr=False, default=None)
     """Set in the driver's process if the key contains digests of code."""
+    _file_witness: FileWitness | None = field(init=False, repr=False, default=None)
+    """Set in the driver's process if the policy names files."""
     _ask_salt: Callable[[], bytes] | None = field(init=False, repr=False, default=None)
     _prefix: bytes = field(init=False, repr=False)
     _labels: tuple[tuple[str, bytes], ...] = field(init=False, repr=False)
@@ -189,6 +200,10 @@ class KeyTemplate:
     def running(self, task: str) -> AbstractContextManager[None]:
         """Raise `DigestError` around a call that runs in the driver's process if its code changed since the key."""
         return contextlib.nullcontext() if self.code_witness is None else self.code_witness.running(task)
+
+    def files_changed(self, asked: int) -> bool:
+        """Return whether the policy's files changed; `asked` counts how often the flow has asked for values so far."""
+        return self._file_witness is not None and self._file_witness.changed(asked)
 
     def cache_key(
         self, arguments: Mapping[str, Any], resolve: Resolve | None = None, values: Mapping[str, Any] | None = None
@@ -335,14 +350,14 @@ class KeyTemplate:
         if given is None:
             return combine("no file", ()), []
         if isinstance(given, (str, PathLike)):
-            return _files(fspath(given), self.context)
+            return read_files(fspath(given), self.context, self.context.unmatched)
         if not isinstance(given, (list, tuple)):
             raise PolicyError(
                 f"Files(parameter={name!r}) got a value of type {type(given).__qualname__}",
                 where=f"arguments[{name!r}]",
                 hint="pass a path, a list of paths, or None",
             )
-        each = [_files(fspath(path), self.context) for path in given]
+        each = [read_files(fspath(path), self.context, self.context.unmatched) for path in given]
         return combine("files", [found for found, _ in each]), [read for _, some in each for read in some]
 
 
@@ -380,21 +395,3 @@ def _place(name: str) -> str:
 
 def _keyed(found: bytes, salt: bytes) -> bytes:
     return blake3(found, key=salt).digest(SIZE)
-
-
-def _files(pattern: str, context: KeyContext) -> tuple[str, list[tuple[str, str]]]:
-    """Return the digest of a file, or of all files that match a pattern and their names below the first wildcard."""
-    if _WILDCARDS.isdisjoint(pattern):
-        known = context.file_digest(pattern)
-        return known, [(pattern, known)]
-    read = [(path, context.file_digest(path)) for path in sorted(context.expand(pattern))]
-    fixed = pattern[: min(pattern.index(wildcard) for wildcard in _WILDCARDS if wildcard in pattern)]
-    names = [text for path, known in read for text in (_below(fixed, path), known)]
-    return combine("files of pattern", names), read
-
-
-def _below(fixed: str, path: str) -> str:
-    """Return the name of a file without the pattern's fixed prefix, so that it is the same on every machine."""
-    if not path.startswith(fixed):
-        raise ValueError(f"KeyContext.expand returned {path!r}, which does not begin with its pattern's {fixed!r}")
-    return path[len(fixed) :].replace("\\", "/")

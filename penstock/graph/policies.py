@@ -309,8 +309,9 @@ def Files(pattern: str | None = None, *, parameter: str | None = None) -> CacheP
     `INPUTS - "path" + Files(parameter="path")` to reuse results for equal files at another path.
 
     Args:
-        pattern: A path or a glob pattern, such as `"data/*.csv"`. The files are read once in a run. The pattern itself
-            and the file names below its first wildcard are part of the key, too.
+        pattern: A path or a glob pattern, such as `"data/*.csv"`. The pattern itself and the file names below its first
+            wildcard are part of the key, too. The files count as they are when the task is called; they are read
+            again in a run only if they have changed.
         parameter: The name of a parameter of the task whose argument is a path or a list of paths. Only the content
             of the files is part of the key.
 

@@ -91,6 +91,8 @@ class Trace:
         self._held: dict[int, int] = {}
         self._snapshots = Snapshots(digest_bytes)
         self._numbers = itertools.count()
+        self._asked = 0
+        """How often the flow has asked for a value: calls ran in between, and may have written files."""
         self.expected: dict[int, str] = {}
         """Async subflows that were called but not awaited yet, by number."""
         self._context: Mapping[ContextVar[Any], Any] = {}
@@ -122,6 +124,9 @@ class Trace:
             order = tuple(dict.fromkeys((*order, *self._order(frame.wait_for, deps, frame.name))))
         graph, entry = self.graph, frame.entries.get(task) or self._entry(task)
         if entry.template is not None and (witness := entry.template.code_witness) is not None and witness.changed():
+            frame.earlier.append(entry)
+            entry = self._entry(task)
+        if entry.template is not None and entry.template.files_changed(self._asked):
             frame.earlier.append(entry)
             entry = self._entry(task)
         number = len(graph.nodes)
@@ -223,14 +228,17 @@ class Trace:
 
     def value(self, node: int, timeout: float | None) -> Any:
         self.refuse_in_tasks(node)
+        self._asked += 1
         return self._values.value(node, timeout)
 
     def wait(self, node: int, timeout: float | None) -> None:
         self.refuse_in_tasks(node)
+        self._asked += 1
         self._values.wait(node, timeout)
 
     def stored(self, node: int) -> Any:
         self.refuse_in_tasks(node)
+        self._asked += 1
         return self._values.stored(node)
 
     def refuse_in_tasks(self, node: int) -> None:

@@ -19,7 +19,6 @@ from penstock.digests.python import combine, digest
 from penstock.digests.refs import Ref
 from penstock.graph.agreement import as_statement
 from penstock.graph.tracing import tracing
-from penstock.input_files import file_digest
 from penstock.objects.package_copies import CannotCopy
 from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
 from penstock.settings import in_force
@@ -53,7 +52,7 @@ from penstock.worker.shipping.same_code import check_code
 from penstock.worker.shipping.values import refuse_live
 from penstock.worker.streams import collected, collected_unless_batches
 from penstock.worker.value_cache import ValueCache
-from penstock.worker.witnesses import check_arguments, hold_arguments
+from penstock.worker.witnesses import check_arguments, hold_arguments, inputs_changed
 
 
 class Worker(Inputs):
@@ -318,9 +317,9 @@ class _CachedCall:
             check_arguments(call, self.template, self.shipped_task.task.name)
         retained = self.worker.is_retained(call, made)
         value = made[0]
-        if self._files_changed(key):
+        if inputs_changed(self.template, key, self._components):
             # The key contains the files' earlier content, so this result must not be published under it.
-            note = "not published: an input file changed while the task ran"
+            note = "not published: an input file changed, appeared or vanished while the task ran"
             handle = self.worker.keep(call, value, retained=retained)
             return self.worker.outcome(call, "executed", handle=handle, started=started, seconds=seconds, notes=(note,))
         stream = is_stream(value)
@@ -391,9 +390,3 @@ class _CachedCall:
         components = self.template.components(self.call.key_arguments(), self._resolve, self._values_if_needed())
         assert components is not None  # there is a cache key
         return components
-
-    def _files_changed(self, key: str) -> bool:
-        template = self.template
-        if any(file_digest(path) != before for path, before in template.files):
-            return True
-        return bool(template.file_parameters) and template.key_from_components(self._components()) != key

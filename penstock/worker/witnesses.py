@@ -1,5 +1,5 @@
-"""Detects arguments that were modified between a call and its execution, so that no result is published under the key
-of their earlier state.
+"""Detects arguments and input files that were modified between a call and the end of its execution, so that no result
+is published under the key of their earlier state.
 
 Most arguments are copied when the call is made. For objects that cannot be copied, the graph keeps a *witness*, a
 digest of their state at that time (`KeyTemplate.witness`), which is compared before and after the call runs.
@@ -7,10 +7,13 @@ digest of their state at that time (`KeyTemplate.witness`), which is compared be
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from penstock.errors import DigestError
+from penstock.errors import DigestError, ParameterError
+from penstock.graph.key_files import files_changed
 from penstock.graph.keys import KeyTemplate
+from penstock.input_files import file_digest, matching_files
 from penstock.objects.package_copies import CannotCopy
 from penstock.worker.copies import copied
 from penstock.worker.messages import Call, ShippedTask
@@ -61,3 +64,19 @@ def check_arguments(call: Call, template: KeyTemplate, task: str) -> None:
             because="the flow modified the object, but the result would be published under a key of its earlier state",
             hint="pass a copy (copy.deepcopy), or modify it only after the result is available",
         )
+
+
+def inputs_changed(template: KeyTemplate, key: str, components: Callable[[], Mapping[str, Any]]) -> bool:
+    """Return whether files have other content than in the key, or patterns match other files.
+
+    Args:
+        template: The template of the task's keys.
+        key: The cache key of the call.
+        components: Computes the components of the key again.
+    """
+    try:
+        if files_changed(template.patterns, template.files, file_digest, matching_files):
+            return True
+        return bool(template.file_parameters) and template.key_from_components(components()) != key
+    except ParameterError:  # a file is gone that could be read when the key was computed
+        return True

@@ -208,6 +208,100 @@ def test_a_file_that_changes_between_key_and_execution_is_not_published_under_it
     assert ran() == ["read", "read"]
 
 
+@pytest.mark.parametrize("how", ["appears", "vanishes"])
+def test_a_result_is_not_published_if_a_file_of_its_pattern_appears_or_vanishes(
+    how: str, tmp_path: Path, note: Note, ran: Ran
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "1.csv").write_text("1")
+    (folder / "2.csv").write_text("2")
+
+    @task
+    def change() -> None:
+        if how == "appears":
+            (folder / "5.csv").write_text("5")
+        else:
+            (folder / "2.csv").unlink()
+
+    @task(cache_policy=INPUTS + Files(str(folder / "*.csv")))
+    def total() -> int:
+        note("total")
+        return sum(int(path.read_text()) for path in folder.iterdir())
+
+    @flow
+    def pipeline() -> int:
+        return total.submit(wait_for=[change()]).result()
+
+    assert pipeline() == (8 if how == "appears" else 1)
+    (folder / "5.csv").unlink(missing_ok=True)
+    (folder / "2.csv").write_text("2")
+    assert total() == 3
+    assert total() == 3
+    assert ran() == ["total", "total"]
+
+
+@pytest.mark.parametrize("by_parameter", [False, True])
+def test_a_task_may_remove_its_input_file(by_parameter: bool, tmp_path: Path) -> None:
+    data = tmp_path / "data.txt"
+    data.write_text("once")
+
+    @task(cache_policy=INPUTS + (Files(parameter="path") if by_parameter else Files(str(data))))
+    def consume(path: str) -> str:
+        text = data.read_text()
+        data.unlink()
+        return text
+
+    assert consume(str(data)) == "once"
+
+
+@pytest.mark.parametrize("pattern", ["data.csv", "*.csv", "*/**/data.csv"])
+def test_a_file_that_changed_after_a_sync_point_counts_with_its_new_content(pattern: str, tmp_path: Path) -> None:
+    data = tmp_path / "a" / "b" / "data.csv" if "**" in pattern else tmp_path / "data.csv"
+    data.parent.mkdir(parents=True, exist_ok=True)
+    data.write_text("9")
+
+    @task
+    def download(value: int) -> None:
+        data.write_text(str(value))
+
+    @task(cache_policy=INPUTS + Files(str(tmp_path / pattern)))
+    def parse() -> int:
+        return int(data.read_text())
+
+    @flow
+    def pipeline() -> list[int]:
+        found = []
+        for value in (0, 5, 7, 0):
+            download(value).wait()
+            found.append(parse().result())
+        return found
+
+    assert pipeline() == [0, 5, 7, 0]
+    assert pipeline() == [0, 5, 7, 0]
+    assert pipeline.plan().counts["miss"] == 0
+
+
+def test_a_file_that_the_flow_writes_between_two_calls_counts_with_its_new_content(tmp_path: Path) -> None:
+    @task(cache_policy=INPUTS + Files(str(tmp_path / "*.csv")))
+    def total() -> int:
+        return sum(int(path.read_text()) for path in tmp_path.glob("*.csv"))
+
+    for path in ("1.csv", "2.csv"):
+        (tmp_path / path).write_text(path[0])
+        assert total() == (1 if path == "1.csv" else 3)
+    (tmp_path / "2.csv").unlink()
+
+    @flow
+    def pipeline() -> list[int]:
+        first = total()
+        first.wait()
+        (tmp_path / "2.csv").write_text("2")
+        return [first.result(), total().result()]
+
+    assert pipeline() == [1, 3]
+
+
 # -- non-deterministic upstream ----------------------------------------------------------------------------------------
 
 

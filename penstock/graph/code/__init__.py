@@ -1,1 +1,1 @@
-"""Code notes of tasks for people, and the differences between them."""
+"""The code of tasks for people: notes of it, the differences between them, and why it has no digest."""
