@@ -20,6 +20,7 @@ from penstock.digests.sources import behind, home_of
 from penstock.digests.walk import LEAVES, attributes
 from penstock.graph.constants.modified import Modified, modified_by
 from penstock.imported import loaded
+from penstock.objects.questions import has
 
 _ABSENT = object()
 _MOST_PLACES = 10_000
@@ -136,7 +137,7 @@ class _Finder:
             self._places.append(functools.partial(_equals, value.__len__, len(value)))
         elif type(value) in (tuple, frozenset):
             self._open.extend(items(value))
-        elif hasattr(type(value), "__missing__"):  # a `defaultdict` and the like, to which reading adds items
+        elif has(type(value), "__missing__"):  # a `defaultdict` and the like, to which reading adds items
             keys = list(dict.keys(value))
             self._add(lambda: (dict.get(value, key, _ABSENT) for key in keys))
         else:
