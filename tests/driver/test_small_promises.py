@@ -17,7 +17,10 @@ from penstock.driver.events import Remake
 from penstock.driver.rates import _JITTER
 from penstock.driver.revising import _same_bytes
 from penstock.driver.state.transitions import State
+from penstock.errors import DigestError
+from penstock.graph.policies import INPUTS
 from penstock.graph.steps import Hit, NoHit
+from penstock.graph.tasks import TaskDefinition, TaskOptions
 from penstock.limits.rates import Rate
 from penstock.runners import ThreadRunner
 from penstock.storage.records.records import RecipeEntry
@@ -305,3 +308,15 @@ def test_limits_are_read_only_if_a_task_has_tags() -> None:
     world.call("plain")
     world.run()
     assert not any(isinstance(question, do.ReadLimits) for question in world.asked)
+
+
+def test_a_call_whose_code_the_flow_has_changed_is_not_sent() -> None:
+    world, levels = World(), [0]
+
+    def reads(xs: Any, n: int) -> Any:
+        return levels[0]
+
+    node = world.call(TaskDefinition(reads, TaskOptions(name="reads", cache_policy=INPUTS)))
+    levels[0] = 1
+    world.run()
+    assert isinstance(world.state.error(node), DigestError)
