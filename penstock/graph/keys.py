@@ -146,7 +146,8 @@ def compile_template(
         witness = CodeWitness(fn, code, lambda: code_digests(fn, policy, identity), turns)
         if witness:
             object.__setattr__(template, "code_witness", witness)
-            (turns or Turns()).watch(identity, witness)
+            if turns is not None:
+                turns.watch(identity, witness)
     return template
 
 
