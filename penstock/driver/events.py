@@ -6,8 +6,9 @@ Any thread can put events into the driver's inbox. Others are the answers to the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from penstock.worker.messages import Finished, Started, Waits
 
@@ -15,8 +16,7 @@ Waiter = Any
 """An opaque object that is passed back when its wait is over."""
 
 
-@dataclass(slots=True, eq=False)
-class Extend:
+class Extend(Struct, eq=False):
     """Execute everything traced so far, up to a node."""
 
     upto: int
@@ -25,15 +25,13 @@ class Extend:
     waiter: Waiter
 
 
-@dataclass(slots=True, eq=False)
-class GiveUp:
+class GiveUp(Struct, eq=False):
     """The waiter stopped waiting."""
 
     waiter: Waiter
 
 
-@dataclass(slots=True, eq=False)
-class Remake:
+class Remake(Struct, eq=False):
     """A stored value turned out to be unusable and must be recomputed."""
 
     node: int
@@ -41,61 +39,52 @@ class Remake:
     generation: int | None
 
 
-@dataclass(slots=True, eq=False)
-class FinishRunning:
+class FinishRunning(Struct, eq=False):
     """Start nothing more; the waiter waits for running calls."""
 
     waiter: Waiter
 
 
-@dataclass(slots=True, eq=False)
-class Cancel:
+class Cancel(Struct, eq=False):
     """Stop running calls and start no more. Unfinished nodes fail with `Cancelled`."""
 
 
-@dataclass(slots=True, eq=False)
-class Stop:
+class Stop(Struct, eq=False):
     """Cancel, and answer all waiters. No other event follows."""
 
 
-@dataclass(slots=True, eq=False)
-class Dropped:
+class Dropped(Struct, eq=False):
     """The last futures of these nodes are gone."""
 
     nodes: Sequence[int]
 
 
-@dataclass(slots=True, eq=False)
-class Woken:
+class Woken(Struct, eq=False):
     """A lock or permit that nodes wait for may be free, or a period may have begun."""
 
     key: str
 
 
-@dataclass(slots=True, eq=False)
-class Rested:
+class Rested(Struct, eq=False):
     """The delay before the node's next attempt is over."""
 
     node: int
 
 
-@dataclass(slots=True, eq=False)
-class TimedOut:
+class TimedOut(Struct, eq=False):
     """The timeout of a bundle has expired."""
 
     bundle: int
     seconds: float
 
 
-@dataclass(slots=True, eq=False)
-class LocksLost:
+class LocksLost(Struct, eq=False):
     """The lease of a lock session with this number of locks expired."""
 
     held: int
 
 
-@dataclass(slots=True, eq=False)
-class LocksDown:
+class LocksDown(Struct, eq=False):
     """The lock manager did not answer or cannot lock, which is not fatal."""
 
     doing: str
@@ -103,30 +92,26 @@ class LocksDown:
     unlocked: bool
 
 
-@dataclass(slots=True, eq=False)
-class GoOn:
+class GoOn(Struct, eq=False):
     """No other event is pending: decide ready nodes and submit what there is room for."""
 
     capacity: Mapping[str, float] | None
     """The engine's present capacity; None before it is opened."""
 
 
-@dataclass(slots=True, eq=False)
-class Answered:
+class Answered(Struct, eq=False):
     """The answer to the core's question."""
 
     answer: Any
 
 
-@dataclass(slots=True, eq=False)
-class Refused:
+class Refused(Struct, eq=False):
     """The error instead of an answer to the core's question."""
 
     error: BaseException
 
 
-@dataclass(slots=True, eq=False)
-class Broken:
+class Broken(Struct, eq=False):
     """An instruction could not be carried out, or something else in the driver failed."""
 
     error: BaseException

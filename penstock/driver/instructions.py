@@ -7,8 +7,9 @@ or an error.
 from __future__ import annotations
 
 from collections.abc import Generator, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from penstock import events as log
 from penstock.driver.events import Rested, TimedOut, Waiter, Woken
@@ -20,50 +21,42 @@ from penstock.storage.records.records import RecipeEntry
 from penstock.worker.messages import Bundle, ShippedTask
 
 
-class Instruction:
+class Instruction(Struct, eq=False):
     """Something to do."""
 
-    __slots__ = ()
 
-
-@dataclass(slots=True, eq=False)
-class Tell(Instruction):
+class Tell(Instruction, eq=False):
     """Log the event and show it."""
 
     event: log.Event
 
 
-@dataclass(slots=True, eq=False)
-class Answer(Instruction):
+class Answer(Instruction, eq=False):
     """End the wait of a waiter."""
 
     waiter: Waiter
 
 
-@dataclass(slots=True, eq=False)
-class Later(Instruction):
+class Later(Instruction, eq=False):
     """Send the core this event after a number of seconds."""
 
     seconds: float
     event: Woken | Rested | TimedOut
 
 
-@dataclass(slots=True, eq=False)
-class StopBundle(Instruction):
+class StopBundle(Instruction, eq=False):
     """Stop a running bundle."""
 
     bundle: int
 
 
-@dataclass(slots=True, eq=False)
-class ForgetValues(Instruction):
+class ForgetValues(Instruction, eq=False):
     """Release values in the engine that are no longer needed."""
 
     handles: Sequence[Any]
 
 
-@dataclass(slots=True, eq=False)
-class Release(Instruction):
+class Release(Instruction, eq=False):
     """Release a lock, if it is still held."""
 
     holder: Hashable
@@ -71,23 +64,20 @@ class Release(Instruction):
     lock_outcome: LockOutcome
 
 
-@dataclass(slots=True, eq=False)
-class Waive(Instruction):
+class Waive(Instruction, eq=False):
     """Let the node run without the lock of its key."""
 
     node: int
     key: str
 
 
-@dataclass(slots=True, eq=False)
-class Watch(Instruction):
+class Watch(Instruction, eq=False):
     """Report when one of these permits may be free."""
 
     keys: Sequence[str]
 
 
-@dataclass(slots=True, eq=False)
-class NoteRecipe(Instruction):
+class NoteRecipe(Instruction, eq=False):
     """Write a recipe entry. `told` says whether to warn if that fails."""
 
     store: str | None
@@ -95,15 +85,13 @@ class NoteRecipe(Instruction):
     told: bool = True
 
 
-@dataclass(slots=True, eq=False)
-class NoteTask(Instruction):
+class NoteTask(Instruction, eq=False):
     """Write a note of a task's code, since the engine has its first call."""
 
     entry: Entry
 
 
-@dataclass(slots=True, eq=False)
-class Crash(Instruction):
+class Crash(Instruction, eq=False):
     """Report the error because of which the core cannot continue."""
 
     error: BaseException
@@ -112,26 +100,21 @@ class Crash(Instruction):
 # -- questions -----------------------------------------------------------------------------------------------------
 
 
-class Question(Instruction):
+class Question(Instruction, eq=False):
     """An instruction that has an answer."""
 
-    __slots__ = ()
 
-
-@dataclass(slots=True, eq=False)
-class LookUp(Question):
+class LookUp(Question, eq=False):
     """Look up queries in the store. Answered by one `planning.Answer` for each query, in order."""
 
     queries: Sequence[Query]
 
 
-@dataclass(slots=True, eq=False)
-class ReadLimits(Question):
+class ReadLimits(Question, eq=False):
     """Read the limits of tags. Answered by `InForce`."""
 
 
-@dataclass(slots=True, eq=False)
-class Acquire(Question):
+class Acquire(Question, eq=False):
     """Try to acquire a lock for each holder. Answered by a `Lease`, `Holder` or None (no answer) for each.
 
     A holder that already has its lock gets it again. Without a manager, the one for permits is used.
@@ -142,23 +125,20 @@ class Acquire(Question):
     required: bool = True
 
 
-@dataclass(slots=True, eq=False)
-class Borrow(Question):
+class Borrow(Question, eq=False):
     """Use locks that the run around this one holds. Answered like `Acquire`."""
 
     manager: LockManager
     held: Mapping[int, Holder]
 
 
-@dataclass(slots=True, eq=False)
-class FindFree(Question):
+class FindFree(Question, eq=False):
     """Find free permits. Answered by a list of them for each tag."""
 
     permits: Mapping[str, Sequence[str]]
 
 
-@dataclass(slots=True, eq=False)
-class TakeStarts(Question):
+class TakeStarts(Question, eq=False):
     """Take one start of each of these rates for each node, or none.
 
     Answered for each node by the tag without a start left, or by None if all starts were taken.
@@ -167,13 +147,11 @@ class TakeStarts(Question):
     wanted: Mapping[int, Mapping[str, Rate]]
 
 
-@dataclass(slots=True, eq=False)
-class OpenEngine(Question):
+class OpenEngine(Question, eq=False):
     """Open the engine. Answered by `Opened`."""
 
 
-@dataclass(slots=True, eq=False)
-class Submit(Question):
+class Submit(Question, eq=False):
     """Submit a bundle to the engine. Answered by `Submitted`. After an error, nothing of it is running."""
 
     bundle: Bundle
@@ -184,16 +162,14 @@ class Submit(Question):
 # -- answers ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
-class InForce:
+class InForce(Struct, eq=False):
     """The present limits, by tag."""
 
     at_once: Mapping[str, int]
     rates: Mapping[str, Rate]
 
 
-@dataclass(slots=True, eq=False)
-class Opened:
+class Opened(Struct, eq=False):
     """The engine is open."""
 
     capacity: Mapping[str, float]
@@ -201,8 +177,7 @@ class Opened:
     """How many bundles it accepts in addition to those that can run."""
 
 
-@dataclass(slots=True, eq=False)
-class Submitted:
+class Submitted(Struct, eq=False):
     """The bundle was submitted."""
 
     size: int = 0

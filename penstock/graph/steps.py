@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 
 class Status(StrEnum):
@@ -18,8 +19,7 @@ class Status(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(slots=True)
-class Query:
+class Query(Struct):
     """A lookup that the planner requests: by cache key if it is known, else by recipe key. Never modified."""
 
     node: int
@@ -29,8 +29,7 @@ class Query:
     recipe_key: str | None
 
 
-@dataclass(slots=True, eq=False)
-class Hit:
+class Hit(Struct, eq=False):
     """A stored result for a node. Never modified."""
 
     cache_key: str
@@ -50,8 +49,7 @@ class Hit:
     """The duration of its computation."""
 
 
-@dataclass(slots=True, eq=False)
-class NoHit:
+class NoHit(Struct, eq=False):
     """No usable result. `record` is an expired or damaged one that was found instead. Never modified."""
 
     reason: str
@@ -65,8 +63,7 @@ class NoHit:
     """The cohort of the recipe entry."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class NoAnswer:
+class NoAnswer(Struct, frozen=True, eq=False):
     """The store did not answer, or its result must not be used. Never treated as a miss."""
 
     error: Exception
@@ -77,8 +74,7 @@ class NoAnswer:
 Answer = Hit | NoHit | NoAnswer
 
 
-@dataclass(slots=True, eq=False)
-class Step:
+class Step(Struct, eq=False):
     """The decision about one node."""
 
     status: Status
@@ -93,8 +89,7 @@ class Step:
         return self.status is not Status.HIT and self.status is not Status.PRUNED
 
 
-@dataclass(slots=True)
-class Counters:
+class Counters(Struct):
     """The costs of planning."""
 
     rounds: int = 0

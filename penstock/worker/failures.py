@@ -7,8 +7,9 @@ always the text and traceback.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from penstock.objects.sent_exceptions import packed, stand_in, unpacked
 from penstock.objects.texts import kind_of, text_of, traceback_of

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Literal
+
+from msgspec import Struct, field, structs
 
 from penstock.digests.large import Large
 from penstock.digests.refs import Digested
@@ -40,8 +42,7 @@ NO_GENERATION = -1
 """Replaces the generation of a result that is not stored."""
 
 
-@dataclass(slots=True, eq=False)
-class ShippedTask:
+class ShippedTask(Struct, eq=False):
     """A task in the form workers need, sent to each of them once per run."""
 
     number: int
@@ -61,8 +62,7 @@ class ShippedTask:
     """Digests of the code that counts in its keys, by place, until this process has compared its own with them."""
 
 
-@dataclass(slots=True, eq=False)
-class Input:
+class Input(Struct, eq=False):
     """Where a call finds the result of another node. At least one of `record` and `handle` is set."""
 
     digest: str | None = None
@@ -81,8 +81,7 @@ class Input:
     """For a part of a result, the digests of the results (joined by `+`), if they are known."""
 
 
-@dataclass(slots=True, eq=False)
-class Call:
+class Call(Struct, eq=False):
     """One attempt of one node."""
 
     node: int
@@ -137,8 +136,7 @@ class Call:
         return {**self.arguments, **self.digested} if self.digested else self.arguments
 
 
-@dataclass(slots=True, eq=False)
-class Bundle:
+class Bundle(Struct, eq=False):
     """Calls that are submitted together. Each has its own outcome."""
 
     number: int
@@ -151,8 +149,7 @@ class Bundle:
     """Its size in bytes when sent, set by the engine; 0 if it is not serialised."""
 
 
-@dataclass(slots=True, eq=False)
-class Failure:
+class Failure(Struct, eq=False):
     """An exception in transit: its text and traceback, and the object if it can be pickled."""
 
     type_name: str
@@ -166,8 +163,7 @@ class Failure:
     """What the others of an arrived chain are linked to if the object could not be unpickled."""
 
 
-@dataclass(slots=True, eq=False)
-class Outcome:
+class Outcome(Struct, eq=False):
     """The outcome of one call."""
 
     node: int
@@ -198,15 +194,13 @@ class Outcome:
     """Warnings: a fall-back to pickle, a task that is not deterministic, changed input files."""
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """A worker started the bundle."""
 
     bundle: int
 
 
-@dataclass(frozen=True, slots=True)
-class Waits:
+class Waits(Struct, frozen=True):
     """A run nested in a call of the bundle waits for others. Its worker is lent out, and calls behind it in the bundle
     will be handed back untouched."""
 
@@ -216,8 +210,7 @@ class Waits:
     """False when it continues."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Finished:
+class Finished(Struct, frozen=True, eq=False):
     """The bundle is over."""
 
     bundle: int
@@ -230,8 +223,7 @@ Report = Callable[[Started | Waits | Finished], None]
 Preparation = Callable[[], object]
 
 
-@dataclass(slots=True, eq=False)
-class WorkerContext:
+class WorkerContext(Struct, eq=False):
     """The context that all calls of a run share. Contains no credentials: workers open stores by address, and read
     signing keys on their own machine."""
 
@@ -258,7 +250,7 @@ class WorkerContext:
 
     def travelling(self) -> WorkerContext:
         """Return a copy for other processes, without parts that only this process can use."""
-        return replace(
+        return structs.replace(
             self,
             open_results=None,
             settings=None if self.settings is None else replace(self.settings, store=self.store),

@@ -19,8 +19,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec.structs import replace
 
 from penstock.runners.base import Engine, checked_setup
 from penstock.runners.local.machine import LocalRunner

@@ -6,8 +6,9 @@ import os
 import pickle
 import platform
 import sys
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from penstock.errors import RunnerError
 from penstock.storage.stores.base import Store

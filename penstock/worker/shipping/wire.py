@@ -5,12 +5,12 @@ Uses flat tuples instead of objects, since cloudpickle takes longer for one obje
 
 from __future__ import annotations
 
-import dataclasses
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import cloudpickle
+from msgspec import Struct, structs
 
 from penstock.worker.failures import arrived
 from penstock.worker.messages import Bundle, Call, Failure, Input, Outcome, OutcomeKind, Waits
@@ -23,14 +23,14 @@ Logs = list[tuple[str, int, str]]
 _WAITS = b"waits "
 
 
-def _fields(kind: type[Any]) -> Callable[[Any], tuple[Any, ...]]:
-    return operator.attrgetter(*(field.name for field in dataclasses.fields(kind)))
+def _fields(kind: type[Struct]) -> Callable[[Any], tuple[Any, ...]]:
+    return operator.attrgetter(*kind.__struct_fields__)
 
 
 _of_call, _of_input, _of_outcome = _fields(Call), _fields(Input), _fields(Outcome)
-_INPUTS = [field.name for field in dataclasses.fields(Call)].index("inputs")
-_SOURCE = [field.name for field in dataclasses.fields(Input)].index("handle")
-_HANDLE = [field.name for field in dataclasses.fields(Outcome)].index("handle")
+_INPUTS = Call.__struct_fields__.index("inputs")
+_SOURCE = Input.__struct_fields__.index("handle")
+_HANDLE = Outcome.__struct_fields__.index("handle")
 
 
 def pack_bundle(bundle: Bundle, on_the_way: Callable[[int, Any], Any] | None = None) -> bytes:
@@ -91,7 +91,7 @@ def none_read(bundle: Bundle, failure: Failure) -> list[Outcome]:
 
 def _flat_call(call: Call, on_the_way: Callable[[int, Any], Any] | None) -> tuple[Any, ...]:
     if call.context is not None:
-        call = dataclasses.replace(call, context=None)  # context variables have no meaning in other processes
+        call = structs.replace(call, context=None)  # context variables have no meaning in other processes
     if not call.inputs:
         return _of_call(call)
     flat = list(_of_call(call))
