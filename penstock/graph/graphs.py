@@ -81,7 +81,13 @@ class Node:
     @property
     def cached(self) -> bool:
         """Whether results of this node are looked up and recorded. False also if a key function returned None."""
-        return self.entry.template is not None and (self.cache_key is not None or bool(self.deps))
+        return self.entry.template is not None and (self.cache_key is not None or bool(self.deps) or self.reads_later)
+
+    @property
+    def reads_later(self) -> bool:
+        """Whether calls that it waits for may write files that are part of its key, so that it has none before."""
+        template = self.entry.template
+        return template is not None and self.recipe_key is None and bool(self.order) and template.reads_files
 
     def __repr__(self) -> str:
         return f"Node({self.id}, {self.name})"
@@ -106,6 +112,7 @@ class Graph:
         self._by_recipe: dict[str, int] = {}
         self._apart: dict[tuple[str, tuple[int, ...], tuple[int, ...]], int] = {}
         self._refreshed: dict[str, int] = {}
+        self._ordered: set[int] = set()  # nodes that wait for others without using their results, and all below them
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -150,7 +157,9 @@ class Graph:
                     because="a node can only wait for calls made before it; anything else could be a cycle",
                     hint="call the task that it waits for first",
                 )
-        cache_key, recipe_key = self._keys(entry, arguments, deps)
+        ordered = bool(order) or (bool(self._ordered) and not self._ordered.isdisjoint(deps))
+        later = ordered and entry.template is not None and entry.template.reads_files
+        cache_key, recipe_key = (None, None) if later else self._keys(entry, arguments, deps)
         if recipe_key is None:
             pass
         elif recipe_key not in self._by_recipe and not entry.refresh and not self._refreshed:
@@ -164,6 +173,8 @@ class Graph:
                 return self.nodes[same]
         node = Node(id, entry, arguments, deps, order, cache_key, recipe_key)
         self.nodes.append(node)
+        if ordered:
+            self._ordered.add(id)
         if large:
             self.large[id] = large
         self._consumers.append(0)

@@ -48,6 +48,17 @@ def read_files(
     return combine("files of pattern", names), read
 
 
+def files_of_patterns(
+    patterns: Iterable[str], access: FileAccess, unmatched: Callable[[str], None] | None = None
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Return the components of keys for the files of a policy, and the paths and digests of these. See `read_files`."""
+    components, read = {}, list[tuple[str, str]]()
+    for pattern in patterns:
+        components[f"files.{pattern}"], found = read_files(pattern, access, unmatched)
+        read += found
+    return components, read
+
+
 def files_changed(
     patterns: Iterable[str], read: Read, file_digest: Callable[[str], str], expand: Callable[[str], list[str]]
 ) -> bool:

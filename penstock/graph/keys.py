@@ -8,6 +8,7 @@ contributes that node's recipe key. A record stores exactly the components from 
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from penstock.digests.components import Components, encoded, framed, hashed, inputs_head, keyed
 from penstock.digests.names import main_module, main_module_name
 from penstock.digests.python import combine, digest, digest_bytes
 from penstock.digests.refs import Digested, Ref, holds_ref
@@ -27,13 +29,10 @@ from penstock.graph.arguments import fill_all
 from penstock.graph.carried import code_digests
 from penstock.graph.constants.code_witness import CodeWitness
 from penstock.graph.constants.turns import Turns
-from penstock.graph.key_files import FileWitness, read_files
+from penstock.graph.key_files import FileAccess, FileWitness, files_of_patterns, read_files
 from penstock.graph.key_functions import Caller
 from penstock.graph.policies import CachePolicy, ComputedKey, Part
 from penstock.objects.secrets import is_secret_name, shows_secret
-
-Components = dict[str, Any]
-"""Component name to string, or for "inputs" a dict of parameter name to digest. JSON-compatible."""
 
 _CACHE = b"cache key 2\0"
 _RECIPE = b"recipe key 2\0"
@@ -101,17 +100,15 @@ def compile_template(
             where = f"flow parameter {parameter!r}"
             content = bytes.fromhex(digest(value, where=where, name=parameter))
             if context.salt is not None and (is_secret_name(parameter) or shows_secret(value)):
-                content = _keyed(content, context.salt())
+                content = keyed(content, context.salt())
             static[f"flow_parameters.{parameter}"] = content.hex()
     if Part.RUN_ID in policy.parts:
         static["run_id"] = context.run_id
     if policy.constants:
         static["cache_key"] = json.dumps(policy.constants)
-    read: list[tuple[str, str]] = []
     files = FileWitness(context, context.stamp) if policy.file_patterns and context.stamp is not None else None
-    for pattern in policy.file_patterns:
-        static[f"files.{pattern}"], found = read_files(pattern, files or context, context.unmatched)
-        read += found
+    contents, read = files_of_patterns(policy.file_patterns, files or context, context.unmatched)
+    static |= contents
     key_function = policy.key_function
     needs_values = key_function is not None or bool(policy.file_parameters)
     inputs = tuple(sorted(set(parameters) - policy.excluded)) if Part.INPUTS in policy.parts else None
@@ -190,13 +187,31 @@ class KeyTemplate:
     def __post_init__(self) -> None:
         put = object.__setattr__
         inputs = self.inputs or ()
-        put(self, "_prefix", _encode(dict(self.static)) + (b"" if self.inputs is None else _inputs_head(len(inputs))))
-        put(self, "_labels", tuple((name, _frame(name)) for name in inputs))
+        put(self, "_prefix", encoded(dict(self.static)) + (b"" if self.inputs is None else inputs_head(len(inputs))))
+        put(self, "_labels", tuple((name, framed(name)) for name in inputs))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Without the encoded prefix, which would double the size of the pickle and can be recomputed.
         names = [name for name, each in self.__dataclass_fields__.items() if each.init]
         return KeyTemplate, tuple(getattr(self, name) for name in names)
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether the content of files is part of the keys."""
+        return bool(self.patterns or self.file_parameters)
+
+    def reread(self, access: FileAccess) -> KeyTemplate:
+        """Return the template with the policy's files as they are now, or this one if none differs."""
+        content, read = files_of_patterns(self.patterns, access)
+        static = dict(self.static) | content
+        if static == dict(self.static):
+            return self
+        again = copy.copy(self)
+        object.__setattr__(again, "static", tuple(sorted(static.items())))
+        object.__setattr__(again, "files", tuple(sorted(set(read))))
+        object.__setattr__(again, "code_witness", self.code_witness)
+        again.__post_init__()
+        return again
 
     def running(self, task: str) -> AbstractContextManager[None]:
         """Raise `DigestError` around a call that runs in the driver's process if its code changed since the key."""
@@ -238,7 +253,7 @@ class KeyTemplate:
         if holds_ref(arguments):
             return None
         components = self.components(arguments, resolve)
-        return None if components is None else _hash(_RECIPE, components)
+        return None if components is None else hashed(_RECIPE, components)
 
     def components(
         self, arguments: Mapping[str, Any], resolve: Resolve | None = None, values: Mapping[str, Any] | None = None
@@ -264,7 +279,7 @@ class KeyTemplate:
     @staticmethod
     def key_from_components(components: Mapping[str, Any]) -> str:
         """Return the cache key of these components."""
-        return _hash(_CACHE, components)
+        return hashed(_CACHE, components)
 
     def files_of(self, values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         """Return the paths and digests of all files whose content is part of the key of a call with these values.
@@ -306,7 +321,7 @@ class KeyTemplate:
         if not self.salt and self._ask_salt is not None:
             # Only on the driver, which sees every argument first; workers receive the salt with the template.
             object.__setattr__(self, "salt", self._ask_salt())
-        return _keyed(found, self.salt) if self.salt else found
+        return keyed(found, self.salt) if self.salt else found
 
     def digested(self, arguments: Mapping[str, Any]) -> dict[str, Digested]:
         """Return the digests of arguments without Refs, to take their place in another process.
@@ -362,37 +377,6 @@ class KeyTemplate:
         return combine("files", [found for found, _ in each]), [read for _, some in each for read in some]
 
 
-# -- encoding --------------------------------------------------------------------------------------------------------
-
-
-def _frame(text: str) -> bytes:
-    encoded = text.encode("utf-8", "surrogatepass")
-    return b"%d:" % len(encoded) + encoded
-
-
-def _inputs_head(count: int) -> bytes:
-    return b"inputs\0%d:" % count
-
-
-def _encode(components: Mapping[str, str]) -> bytes:
-    """Encode the components without the inputs: their number, then name and value of each, sorted by name."""
-    framed = (_frame(name) + _frame(value) for name, value in sorted(components.items()))
-    return b"%d:" % len(components) + b"".join(framed)
-
-
-def _hash(kind: bytes, components: Mapping[str, Any]) -> str:
-    pieces = [kind, _encode({name: value for name, value in components.items() if name != "inputs"})]
-    inputs = components.get("inputs")
-    if inputs is not None:
-        pieces.append(_inputs_head(len(inputs)))
-        pieces += (_frame(name) + bytes.fromhex(value) for name, value in sorted(inputs.items()))
-    return blake3(b"".join(pieces)).digest(SIZE).hex()
-
-
 @functools.cache
 def _place(name: str) -> str:
     return f"arguments[{name!r}]"
-
-
-def _keyed(found: bytes, salt: bytes) -> bytes:
-    return blake3(found, key=salt).digest(SIZE)

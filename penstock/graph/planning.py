@@ -172,6 +172,8 @@ class Planner:
             return _unknown(answer)
         if isinstance(answer, NoHit):
             return Step(Status.MISS, answer.reason, answer)
+        if node.reads_later:
+            return Step(Status.MISS, "its files are read after the calls that it waits for")
         if node.order and self.graph.follows_refresh(node):
             return Step(Status.MISS, "this run refreshes it first")
         return Step(Status.MISS, "an input changes with every run: decided by its value")
@@ -236,7 +238,7 @@ class Planner:
         if node.cache_key is not None:
             return node.cache_key
         template = node.entry.template
-        if template is None or template.needs_values:
+        if template is None or template.needs_values or (template.reads_files and self._runs_above(node)):
             return None
         digests = {}
         for dep in node.deps:
@@ -249,6 +251,20 @@ class Planner:
             return digests[ref.node]
 
         return template.cache_key(node.arguments, resolve)
+
+    def _runs_above(self, node: Node) -> bool:
+        """Return whether calls run before this one, which may write the files that are part of its key."""
+        found = {*node.deps, *node.order}
+        stack = list(found)
+        while stack:
+            id = stack.pop()
+            step, above = self.steps.get(id), self.graph[id]
+            if step is not None and step.runs and not above.entry.task.derived:
+                return True
+            more = {*above.deps, *above.order} - found
+            found |= more
+            stack += more
+        return False
 
     def _decide_by_content(self) -> Generator[list[Query], list[Answer], bool]:
         """Look up, by cache key, the nodes that would run but whose inputs are all known, wave by wave.

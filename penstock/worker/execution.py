@@ -18,6 +18,7 @@ from penstock.digests.names import main_module
 from penstock.digests.python import combine, digest
 from penstock.digests.refs import Ref
 from penstock.graph.agreement import as_statement
+from penstock.graph.keys import KeyTemplate
 from penstock.graph.tracing import tracing
 from penstock.objects.package_copies import CannotCopy
 from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
@@ -52,7 +53,7 @@ from penstock.worker.shipping.same_code import check_code
 from penstock.worker.shipping.values import refuse_live
 from penstock.worker.streams import collected, collected_unless_batches
 from penstock.worker.value_cache import ValueCache
-from penstock.worker.witnesses import check_arguments, hold_arguments, inputs_changed
+from penstock.worker.witnesses import as_of_now, check_arguments, hold_arguments, inputs_changed
 
 
 class Worker(Inputs):
@@ -269,6 +270,8 @@ class _CachedCall:
         call = self.call
         if call.witness is not None and self.worker.shares_memory:
             self.lent = hold_arguments(call, self.shipped_task)
+        if self.template.patterns:
+            self.template = as_of_now(self.template, call.cache_key, self._components_by)
         key = self._cache_key()
         if key is None:
             return self.worker._run_plain(call, self.shipped_task)  # the key function returned None
@@ -387,6 +390,9 @@ class _CachedCall:
         write_recipe(self.results, entry)
 
     def _components(self) -> dict[str, Any]:
-        components = self.template.components(self.call.key_arguments(), self._resolve, self._values_if_needed())
+        return self._components_by(self.template)
+
+    def _components_by(self, template: KeyTemplate) -> dict[str, Any]:
+        components = template.components(self.call.key_arguments(), self._resolve, self._values_if_needed())
         assert components is not None  # there is a cache key
         return components

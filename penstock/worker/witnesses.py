@@ -66,6 +66,32 @@ def check_arguments(call: Call, template: KeyTemplate, task: str) -> None:
         )
 
 
+class _Files:
+    """How a worker reads files."""
+
+    file_digest = staticmethod(file_digest)
+    expand = staticmethod(matching_files)
+
+
+def as_of_now(
+    template: KeyTemplate, key: str | None, components: Callable[[KeyTemplate], Mapping[str, Any]]
+) -> KeyTemplate:
+    """Return the template with the content that the files of its policy have now.
+
+    If the driver knows the `key` of the call, and it is the key of other content, returns the template unchanged: the
+    result will not be published. Raises `ParameterError` if there is no key yet, and a file is gone.
+    """
+    try:
+        again = template.reread(_Files)
+    except ParameterError:
+        if key is None:
+            raise
+        return template
+    if again is template or key is None or again.key_from_components(components(again)) == key:
+        return again
+    return template
+
+
 def inputs_changed(template: KeyTemplate, key: str, components: Callable[[], Mapping[str, Any]]) -> bool:
     """Return whether files have other content than in the key, or patterns match other files.
 

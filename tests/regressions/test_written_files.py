@@ -1,0 +1,142 @@
+"""Files that a flow writes before a call reads them count as the call finds them, also for hits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock import INPUTS, Files, flow, task
+
+Note = Callable[[object], None]
+Ran = Callable[[], list[str]]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A file in a folder of its own."""
+    (tmp_path / "data").mkdir()
+    data = tmp_path / "data" / "data.txt"
+    data.write_text("first")
+    return data
+
+
+@pytest.fixture(params=["pattern", "wildcard", "parameter"])
+def read(request: pytest.FixtureRequest, data: Path, note: Note) -> Any:
+    """A cached task that reads a file."""
+    files = {
+        "pattern": Files(str(data)),
+        "wildcard": Files(str(data.with_name("*.txt"))),
+        "parameter": Files(parameter="path"),
+    }[request.param]
+
+    @task(cache_policy=INPUTS + files)
+    def read(path: str, after: object = None) -> str:
+        note(Path(path).read_text())
+        return Path(path).read_text()
+
+    return read.with_options(name="read")
+
+
+def test_a_call_that_waits_for_the_writer_of_its_file_is_no_hit_for_earlier_content(
+    read: Any, data: Path, runner: str, ran: Ran
+) -> None:
+    path = str(data)
+
+    @task
+    def write(text: str) -> None:
+        Path(path).write_text(text)
+
+    @flow
+    def pipeline(text: str) -> str:
+        return read.submit(path, wait_for=[write(text)]).result()
+
+    assert [pipeline(text) for text in ("first", "second", "first", "second")] == ["first", "second"] * 2
+    assert sorted(ran()) == ["first", "second"]
+
+
+def test_what_a_call_waits_for_counts_for_calls_that_use_its_value(read: Any, data: Path, ran: Ran) -> None:
+    path = str(data)
+
+    @task
+    def write(text: str) -> None:
+        Path(path).write_text(text)
+
+    @task(cache_policy=INPUTS)
+    def ready() -> bool:
+        return True
+
+    @flow
+    def pipeline(text: str) -> str:
+        return read(path, ready.submit(wait_for=[write(text)])).result()
+
+    assert [pipeline(text) for text in ("first", "second", "first", "second")] == ["first", "second"] * 2
+
+
+def test_a_writer_whose_value_is_used_writes_before_the_file_is_read(read: Any, data: Path, ran: Ran) -> None:
+    path = str(data)
+
+    @task
+    def write(text: str) -> None:
+        Path(path).write_text(text)
+
+    @task(cache_policy=INPUTS)
+    def checked(done: None) -> bool:
+        return True
+
+    @flow
+    def pipeline(text: str) -> str:
+        return read(path, checked(write(text))).result()
+
+    assert [pipeline(text) for text in ("first", "second", "first", "second")] == ["first", "second"] * 2
+    assert sorted(ran()) == ["first", "second"]
+
+
+def test_a_cached_writer_that_runs_again_writes_before_the_file_is_read(read: Any, data: Path) -> None:
+    path, source = str(data), data.with_suffix(".source")
+
+    @task(cache_policy=INPUTS + Files(str(source)))
+    def write() -> None:
+        Path(path).write_text(source.read_text())
+
+    @flow
+    def pipeline() -> str:
+        return read(path, write()).result()
+
+    found = []
+    for text in ("first", "second", "third"):
+        source.write_text(text)
+        found.append(pipeline())
+    assert found == ["first", "second", "third"]
+
+
+def test_a_plan_says_that_files_are_read_later(read: Any, data: Path) -> None:
+    path = str(data)
+
+    @task
+    def write() -> None:
+        Path(path).write_text("first")
+
+    @flow
+    def pipeline() -> str:
+        return read.submit(path, wait_for=[write()]).result()
+
+    pipeline()
+    assert "its files are read after the calls that it waits for" in str(pipeline.plan())
+
+
+def test_a_call_after_which_nothing_runs_is_still_a_hit(read: Any, data: Path, ran: Ran) -> None:
+    path = str(data)
+
+    @task(cache_policy=INPUTS)
+    def checked() -> bool:
+        return True
+
+    @flow
+    def pipeline() -> str:
+        return read(path, checked()).result()
+
+    assert [pipeline(), pipeline()] == ["first", "first"]
+    assert ran() == ["first"]
