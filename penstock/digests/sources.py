@@ -28,6 +28,7 @@ from penstock.digests.code.free_names import mentions
 from penstock.digests.code.loaded import note_sources
 from penstock.digests.code.syntax import class_syntax, encode_tree, function_code_digest, module_syntax
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
+from penstock.digests.definitions.behind import behind, home_of, is_ours
 from penstock.digests.definitions.made_classes import is_made, is_placeless, members
 from penstock.digests.definitions.mentioned import BUILTIN, Named, find, in_installed
 from penstock.digests.definitions.written import names_of_modules, written
@@ -41,17 +42,16 @@ from penstock.digests.names import (
     stable_module,
     stable_name,
 )
+from penstock.digests.objects import is_mock
 from penstock.digests.python import combine, digest, find_branch
 from penstock.digests.walk import Walk, attributes
 from penstock.errors import DigestError
-from penstock.objects.questions import ABSENT, ask, has
-from penstock.objects.texts import module_of, package_of
+from penstock.objects.questions import ask, has
+from penstock.objects.texts import module_of
 from penstock.runtime import Current
 
 __all__ = [
     "Reach",
-    "behind",
-    "home_of",
     "importable_name",
     "reached",
     "task_code",
@@ -161,33 +161,6 @@ def reached(fn: Callable[..., Any]) -> list[tuple[Any, list[tuple[str, str, Any]
         return [(value, list(names_of_modules(value, reach.is_project))) for value, _ in reach.pieces()]
 
 
-def behind(fn: Any, is_project: Callable[[str], bool]) -> Any:
-    """Return the function behind Penstock's own objects and installed decorators."""
-    found = fn
-    for _ in range(_MOST_WRAPPERS):
-        if _is_ours(found):
-            found = found.fn
-        elif (inner := ask(found, "__wrapped__", ABSENT)) is not ABSENT and not is_project(home_of(found)):
-            found = inner
-        else:
-            return found
-    return fn  # an object that gives every attribute there is (ibis._), and wraps nothing
-
-
-_MOST_WRAPPERS = 200
-
-
-def _is_ours(value: Any) -> bool:
-    return package_of(type(value)) == "penstock" and callable(ask(value, "fn"))
-
-
-def home_of(value: Any) -> str:
-    """Return the module that contains the code. (`__module__` does not say, since `functools.wraps` copies it.)"""
-    if isinstance(value, FunctionType):
-        return str(value.__globals__.get("__name__") or value.__module__)
-    return module_of(value if isinstance(value, type) else type(value))
-
-
 def _content(value: Any, code: Callable[[FunctionType], bytes] = function_code_digest) -> str:
     """Return the digest of a function or class itself, without its name."""
     walk = Walk(None, find_branch, code)
@@ -276,7 +249,7 @@ class Reach:
         return [*attached(value, self.is_project), *(dispatched(dispatcher) if dispatcher is not None else ())]
 
     def note_dispatcher(self, value: Any) -> None:
-        while _is_ours(value):
+        while is_ours(value):
             value = value.fn
         found = list(dispatched(value))
         if found and self.is_project(home_of(inner := behind(value, self.is_project))):
@@ -328,6 +301,8 @@ class Reach:
             return f"library penstock.runtime.{value.__reduce__()}"
         self.note_dispatcher(value)
         value = behind(value, self.is_project)
+        if is_mock(type(value)):  # `isinstance` says what it stands for
+            return f"value {self.constant(value, name, user)}"
         if isinstance(value, ModuleType):
             if self.is_project(value.__name__):
                 self.follow(value)  # used as a whole: passed on, or read with getattr
@@ -351,6 +326,8 @@ class Reach:
         stack, seen = [value], {id(value): value}
         while stack:
             item = stack.pop()
+            if is_mock(type(item)):
+                continue
             if isinstance(item, dict):
                 inside = [*item.keys(), *item.values()]
             elif isinstance(item, (list, tuple, set, frozenset)):
@@ -359,7 +336,7 @@ class Reach:
                 inside = [item.func, *item.args, *item.keywords.values()]
             elif isinstance(item, MethodType):
                 inside = [item.__func__, item.__self__]
-            elif isinstance(item, (FunctionType, type)) or _is_ours(item) or has(item, "__wrapped__"):
+            elif isinstance(item, (FunctionType, type)) or is_ours(item) or has(item, "__wrapped__"):
                 if item is not value:
                     yield str(ask(item, "__qualname__", "")) if isinstance(item, _CODE) else "", item
                 continue

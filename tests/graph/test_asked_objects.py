@@ -17,9 +17,10 @@ from typing import Any, ClassVar
 import pytest
 
 from penstock import INPUTS, TASK_CODE, TASK_SOURCE, flow, task
+from penstock.digests.definitions.behind import behind
 from penstock.digests.names import is_project_module
 from penstock.digests.python import digest
-from penstock.digests.sources import behind, task_code
+from penstock.digests.sources import task_code
 from penstock.errors import DigestError
 
 # -- futures -----------------------------------------------------------------------------------------------------------

@@ -18,10 +18,11 @@ from penstock.digests.code.cells import newest_fit
 from penstock.digests.code.free_names import _imports_in
 from penstock.digests.code.trees import encode_tree, normalise
 from penstock.digests.dask_collections import ray_dataset
+from penstock.digests.definitions.behind import behind
 from penstock.digests.large import _same_array
 from penstock.digests.names import is_project_module
 from penstock.digests.python import digest
-from penstock.digests.sources import Reach, behind
+from penstock.digests.sources import Reach
 from penstock.digests.walk import UndigestibleError, Walk
 from penstock.digests.zones import zone_name
 from penstock.graph.carried import _carried, carry_code

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from types import FunctionType, MethodType
 from typing import Any
 
+from penstock.digests.definitions.behind import behind
 from penstock.digests.functions import closure_items
 from penstock.digests.names import is_project_module
-from penstock.digests.sources import behind
 from penstock.errors import DigestError
 from penstock.objects.places import place_of
 from penstock.objects.questions import is_pending

@@ -21,11 +21,12 @@ import msgspec
 from blake3 import blake3
 
 from penstock.digests.code.syntax import class_syntax, encode_tree, function_syntax, module_syntax
+from penstock.digests.definitions.behind import behind, home_of
 from penstock.digests.definitions.made_classes import is_made
 from penstock.digests.functions import closure_items
 from penstock.digests.names import importable_name, is_project_module, own_module, stable_module, stable_name
 from penstock.digests.python import digest
-from penstock.digests.sources import Reach, behind, home_of, task_source_of_unnamed
+from penstock.digests.sources import Reach, task_source_of_unnamed
 from penstock.errors import DigestError
 from penstock.graph.code import code_notes
 from penstock.graph.code.code_notes import CodeNote, Piece

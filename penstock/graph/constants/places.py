@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
+from penstock.digests.definitions.behind import behind, home_of
 from penstock.digests.names import is_project_module
-from penstock.digests.sources import behind, home_of
 from penstock.digests.walk import LEAVES, attributes
 from penstock.graph.constants.modified import Modified, modified_by
 from penstock.imported import loaded

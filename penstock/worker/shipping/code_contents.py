@@ -19,11 +19,11 @@ from typing import Any
 
 from penstock.digests.code.byte_code import behaviour_digest
 from penstock.digests.code.syntax import function_code_digest
+from penstock.digests.definitions.behind import home_of
 from penstock.digests.definitions.made_classes import plain_member
 from penstock.digests.functions import closure_items, dispatched
 from penstock.digests.names import is_project_module
 from penstock.digests.python import combine, digest
-from penstock.digests.sources import home_of
 from penstock.digests.walk import attributes
 from penstock.errors import DigestError
 from penstock.objects.code_pickles import CACHED, is_dispatcher

@@ -15,8 +15,9 @@ from types import FunctionType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from penstock.digests.definitions.behind import behind
 from penstock.digests.names import is_project_module
-from penstock.digests.sources import behind, reached
+from penstock.digests.sources import reached
 from penstock.errors import DigestError, RunnerError
 from penstock.objects.hidden import steps_to
 from penstock.objects.named import MISSING, found_at

@@ -1,0 +1,40 @@
+"""The function behind Penstock's own objects, decorators and mocks, and the module that contains its code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from penstock.digests.objects import is_mock
+from penstock.objects.questions import ABSENT, ask
+from penstock.objects.texts import module_of, package_of
+
+
+def behind(fn: Any, is_project: Callable[[str], bool]) -> Any:
+    """Return the function behind Penstock's own objects and installed decorators."""
+    found = fn
+    for _ in range(_MOST_WRAPPERS):
+        if is_ours(found):
+            found = found.fn
+        elif type(found) is FunctionType and is_mock(type(double := vars(found).get("mock"))):
+            return double  # `create_autospec`
+        elif (inner := ask(found, "__wrapped__", ABSENT)) is not ABSENT and not is_project(home_of(found)):
+            found = inner
+        else:
+            return found
+    return fn  # an object that gives every attribute there is (ibis._), and wraps nothing
+
+
+_MOST_WRAPPERS = 200
+
+
+def is_ours(value: Any) -> bool:
+    return package_of(type(value)) == "penstock" and callable(ask(value, "fn"))
+
+
+def home_of(value: Any) -> str:
+    """Return the module that contains the code. (`__module__` does not say, since `functools.wraps` copies it.)"""
+    if isinstance(value, FunctionType):
+        return str(value.__globals__.get("__name__") or value.__module__)
+    return module_of(value if isinstance(value, type) else type(value))
