@@ -6,6 +6,7 @@ inputs → cache key → look up ─ hit  → the stored result's record
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import time
@@ -17,7 +18,6 @@ from penstock.digests.large import PLAIN
 from penstock.digests.names import main_module
 from penstock.digests.python import combine, digest
 from penstock.digests.refs import Ref
-from penstock.graph.agreement import as_statement
 from penstock.graph.keys import KeyTemplate
 from penstock.graph.tracing import tracing
 from penstock.objects.package_copies import CannotCopy
@@ -26,13 +26,13 @@ from penstock.settings import in_force
 from penstock.storage.records.records import RecipeEntry, ResultRecord
 from penstock.storage.results.generations import Absent, Found
 from penstock.storage.results.producers import this_process
-from penstock.storage.results.recipes import MAX_RECIPE_INPUTS, write_recipe
+from penstock.storage.results.recipes import write_recipe
 from penstock.storage.results.store import Restart, ResultStore
 from penstock.worker.bodies import Gather, returned, run_in_context
 from penstock.worker.copies import copied
 from penstock.worker.failures import describe
 from penstock.worker.forks import end_if_forked
-from penstock.worker.inputs import InputLost, Inputs
+from penstock.worker.inputs import InputLost, Inputs, statements_about
 from penstock.worker.lazy_inputs import lost_input
 from penstock.worker.messages import (
     Bundle,
@@ -53,7 +53,7 @@ from penstock.worker.shipping.same_code import check_code
 from penstock.worker.shipping.values import refuse_live
 from penstock.worker.streams import collected, collected_unless_batches
 from penstock.worker.value_cache import ValueCache
-from penstock.worker.witnesses import as_of_now, check_arguments, hold_arguments, inputs_changed
+from penstock.worker.witnesses import as_of_now, check_arguments, file_changed, hold_arguments, inputs_changed
 
 
 class Worker(Inputs):
@@ -271,7 +271,7 @@ class _CachedCall:
         if call.witness is not None and self.worker.shares_memory:
             self.lent = hold_arguments(call, self.shipped_task)
         if self.template.patterns:
-            self.template = as_of_now(self.template, call.cache_key, self._components_by)
+            self.template = as_of_now(self.template, call.cache_key, self._components)
         key = self._cache_key()
         if key is None:
             return self.worker._run_plain(call, self.shipped_task)  # the key function returned None
@@ -346,6 +346,7 @@ class _CachedCall:
             seconds=seconds,
             serializer=options.result_serializer,
             digests=part_digests() if stream else None,
+            check=functools.partial(self._check_stream, key) if stream else None,
         )
         if isinstance(published, Restart):
             return self.worker.outcome(call, "closed", cache_key=key)
@@ -373,26 +374,27 @@ class _CachedCall:
     def _write_recipe(self, record: ResultRecord, expires: float | None) -> None:
         if self.call.recipe_key is None:
             return
-        inputs = [
-            as_statement(self.digests.get(n, ""), [source.part_of]) if source.part_of else self.digests.get(n, "")
-            for n, source in self.call.inputs.items()
-        ]
-        stated = inputs if len(inputs) <= MAX_RECIPE_INPUTS and all(inputs) else None
         entry = RecipeEntry(
             recipe=self.call.recipe_key,
             key=record.key,
             task=self.task,
             digest=record.digest,
-            inputs=stated,
+            inputs=statements_about(self.call.inputs, self.digests),
             expires=expires,
             origin=cohort_of(self.call.attempt_id),
         )
         write_recipe(self.results, entry)
 
-    def _components(self) -> dict[str, Any]:
-        return self._components_by(self.template)
+    def _check_stream(self, key: str) -> None:
+        """Check again when the function, a generator, has ended. Raises `DigestError`."""
+        if self.lent:
+            check_arguments(self.call, self.template, self.shipped_task.task.name)
+        if inputs_changed(self.template, key, self._components):
+            raise file_changed(self.shipped_task.task.name)
 
-    def _components_by(self, template: KeyTemplate) -> dict[str, Any]:
-        components = template.components(self.call.key_arguments(), self._resolve, self._values_if_needed())
+    def _components(self, template: KeyTemplate | None = None) -> dict[str, Any]:
+        components = (template or self.template).components(
+            self.call.key_arguments(), self._resolve, self._values_if_needed()
+        )
         assert components is not None  # there is a cache key
         return components

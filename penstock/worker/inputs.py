@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from penstock.digests.large import Large
 from penstock.digests.refs import Ref
 from penstock.errors import DamagedResult
+from penstock.graph.agreement import as_statement
 from penstock.graph.arguments import fill_all
 from penstock.objects.copies import own_copy
 from penstock.objects.package_copies import CannotCopy
+from penstock.storage.results.recipes import MAX_RECIPE_INPUTS
 from penstock.storage.results.store import ResultStore
 from penstock.worker.copies import copied
 from penstock.worker.lazy_inputs import filled_lazily, lazy_parameters, scanned
@@ -19,6 +21,15 @@ from penstock.worker.messages import NO_GENERATION, Call, Input, ShippedTask
 from penstock.worker.passing import Passed, own_arguments
 from penstock.worker.reading import read_back
 from penstock.worker.value_cache import ValueCache
+
+
+def statements_about(inputs: Mapping[int, Input], digests: Mapping[int, str]) -> list[str] | None:
+    """Return what a recipe entry states about each input (`Planner.statement`), or None if not all are known."""
+    found = [
+        as_statement(digests.get(node, ""), [source.part_of]) if source.part_of else digests.get(node, "")
+        for node, source in inputs.items()
+    ]
+    return found if len(found) <= MAX_RECIPE_INPUTS and all(found) else None
 
 
 class InputLost(Exception):

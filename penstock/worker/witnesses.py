@@ -66,6 +66,15 @@ def check_arguments(call: Call, template: KeyTemplate, task: str) -> None:
         )
 
 
+def file_changed(task: str) -> DigestError:
+    """Return the error of a stream that cannot be published, and is consumed."""
+    return DigestError(
+        f"an input file of {task} changed, appeared or vanished while the stream that it returns was read",
+        because="the result would be published under a key of the earlier content, and a stream can be read only once",
+        hint="run it again when the files no longer change",
+    )
+
+
 class _Files:
     """How a worker reads files."""
 

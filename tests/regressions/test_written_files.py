@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from penstock import INPUTS, Files, flow, task
+from penstock.errors import DigestError
 
 Note = Callable[[object], None]
 Ran = Callable[[], list[str]]
@@ -140,3 +142,24 @@ def test_a_call_after_which_nothing_runs_is_still_a_hit(read: Any, data: Path, r
 
     assert [pipeline(), pipeline()] == ["first", "first"]
     assert ran() == ["first"]
+
+
+@pytest.mark.parametrize("by_parameter", [False, True])
+def test_a_stream_is_not_published_if_its_file_changes_while_it_is_read(
+    by_parameter: bool, data: Path, ran: Ran
+) -> None:
+    path = str(data)
+    changing = [True]
+
+    @task(cache_policy=INPUTS + (Files(parameter="path") if by_parameter else Files(path)))
+    def lines(path: str) -> Iterator[pa.Table]:
+        yield pa.table({"line": [Path(path).read_text()]})
+        if changing.pop():
+            Path(path).write_text("second")
+        yield pa.table({"line": [Path(path).read_text()]})
+
+    with pytest.raises(DigestError, match="changed, appeared or vanished while the stream"):
+        lines(path)
+    data.write_text("first")
+    changing.append(False)
+    assert lines(path).to_pydict() == {"line": ["first", "first"]}

@@ -198,10 +198,17 @@ class ResultStore:
 
     # -- publishing
 
-    def publish(self, task: str, key: str, value: Any, **staging: Any) -> Published | Restart:
-        """Stage and commit a result, and repeat this if the staged payload was collected in between."""
+    def publish(
+        self, task: str, key: str, value: Any, *, check: Callable[[], None] | None = None, **staging: Any
+    ) -> Published | Restart:
+        """Stage and commit a result, and repeat this if the staged payload was collected in between.
+
+        `check` is called before it is committed, when all of a stream has been read; what it raises prevents this.
+        """
         while True:
             staged = self.stage(task, key, value, **staging)
+            if check is not None:
+                check()
             outcome = self.commit(staged)
             if isinstance(outcome, Published) or not outcome.value_stands:
                 return outcome
