@@ -159,6 +159,8 @@ class Graph:
                 )
         ordered = bool(order) or (bool(self._ordered) and not self._ordered.isdisjoint(deps))
         later = ordered and entry.template is not None and entry.template.reads_files
+        if later:
+            order = tuple(dict.fromkeys((*order, *self._waited_for(deps), *self._waited_for(order))))
         cache_key, recipe_key = (None, None) if later else self._keys(entry, arguments, deps)
         if recipe_key is None:
             pass
@@ -187,6 +189,20 @@ class Graph:
             if not derived and not self._consumers[needed]:
                 self._consume(needed)
         return node
+
+    def _waited_for(self, ids: tuple[int, ...]) -> list[int]:
+        """Return what these nodes wait for. A hit among them does not wait, but a call below that reads files does."""
+        found: list[int] = []
+        stack, seen = list(ids), set(ids)
+        while stack:
+            node = self.nodes[stack.pop()]
+            if node.id not in self._ordered or (node.reads_later or not (node.cached or node.entry.task.derived)):
+                continue  # it waits itself
+            found += node.order
+            more = {*node.deps, *node.order} - seen
+            seen |= more
+            stack += more
+        return found
 
     def _same(self, entry: Entry, recipe: str, deps: tuple[int, ...], order: tuple[int, ...]) -> int | None:
         """Return the node that already does this work. If there is none, register the next node for later calls."""
