@@ -163,3 +163,24 @@ def test_a_stream_is_not_published_if_its_file_changes_while_it_is_read(
     data.write_text("first")
     changing.append(False)
     assert lines(path).to_pydict() == {"line": ["first", "first"]}
+
+
+def test_a_call_waits_for_no_call_whose_value_nobody_needs(read: Any, data: Path, ran: Ran) -> None:
+    path = str(data)
+
+    @task(cache_policy=INPUTS)
+    def first() -> int:
+        return 1
+
+    @task(cache_policy=INPUTS)
+    def second(n: int, after: object = None) -> int:
+        return n + 1
+
+    @flow
+    def pipeline() -> str:
+        above = first()
+        ready = second.submit(second(above), wait_for=[above])
+        return read(path, ready).result()
+
+    assert [pipeline() for _ in range(3)] == ["first"] * 3
+    assert ran() == ["first"]
