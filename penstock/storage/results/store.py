@@ -201,14 +201,11 @@ class ResultStore:
     def publish(
         self, task: str, key: str, value: Any, *, check: Callable[[], None] | None = None, **staging: Any
     ) -> Published | Restart:
-        """Stage and commit a result, and repeat this if the staged payload was collected in between.
-
-        `check` is called before it is committed, when all of a stream has been read; what it raises prevents this.
-        """
+        """Stage a result, `check` it and commit it, and repeat this if the staged payload was collected in between."""
         while True:
             staged = self.stage(task, key, value, **staging)
             if check is not None:
-                check()
+                check()  # when all of a stream has been read; what it raises prevents the commit
             outcome = self.commit(staged)
             if isinstance(outcome, Published) or not outcome.value_stands:
                 return outcome
