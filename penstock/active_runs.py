@@ -308,6 +308,7 @@ class ActiveRun:
             value = replace_futures(returned, lambda future: _brought(future, brought))
             if all(self.state.results.get(node) is result for node, result in taken.items()):
                 refuse_hidden_futures(value)
+                self.trace.turns.end()
                 return value
             for future in brought:  # bytes were lost meanwhile, and recomputing gave another value
                 self._immutable.pop(future._node, None)

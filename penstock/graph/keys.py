@@ -28,6 +28,7 @@ from penstock.errors import DigestError, PolicyError
 from penstock.graph.arguments import fill_all
 from penstock.graph.carried import code_digests
 from penstock.graph.constants.code_witness import CodeWitness
+from penstock.graph.constants.left_state import as_before
 from penstock.graph.constants.turns import Turns
 from penstock.graph.key_files import FileAccess, FileWitness, files_of_patterns, read_files
 from penstock.graph.key_functions import Caller
@@ -93,7 +94,7 @@ def compile_template(
     if not policy.caches:
         return None
     static: dict[str, str] = {"task": identity}
-    code = code_digests(fn, policy, identity)
+    code = as_before(code_digests(fn, policy, identity))
     static |= code
     if Part.FLOW_PARAMETERS in policy.parts:
         for parameter, value in context.flow_parameters.items():

@@ -8,11 +8,13 @@ takes about a microsecond; only if one is another object, the code is digested a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from penstock.errors import DigestError
+from penstock.graph.constants.left_state import as_before, note_left
 from penstock.graph.constants.places import Unchanged, places_of
 
 
@@ -49,7 +51,7 @@ class CodeWitness:
             turn: Who can change anything. None outside of flows, where a call runs at once.
         """
         self._digests = dict(digests)
-        self._read = read
+        self._read_as_is = read
         self._turn = turn
         self._find = functools.partial(places_of, fn, globals_count="task_code" in digests)
         self.outdated = False
@@ -58,6 +60,8 @@ class CodeWitness:
         self._unsure = False  # calls were made in this turn without comparing anything
         self._calls: list[str] = []  # that are running in this process
         self._look()
+        self._first = self._certain
+        self._left = False  # whether tasks have changed anything
 
     def __bool__(self) -> bool:
         """Return whether there is anything to compare."""
@@ -89,7 +93,14 @@ class CodeWitness:
         """Take what tasks have changed since for given."""
         self._asked = self._unsure = False
         if not self._same(self._places):
+            self._left = True
             self._look()
+
+    def end(self) -> None:
+        """Note the state in which tasks have left what their code modifies, at the end of a run."""
+        if self._left and not self.outdated and self._same(self._first):
+            with contextlib.suppress(DigestError):
+                note_left(self._read_as_is(), self._digests)
 
     def check(self, task: str) -> None:
         """Raise `DigestError` if the flow changed the code after a call of it was made."""
@@ -126,7 +137,7 @@ class CodeWitness:
         alone = self._turn is None or (self._turn.alone and not self._turn.waits)
         if self._same(self._places if alone else self._certain):
             return False
-        if self._read() != self._digests:
+        if as_before(dict(self._read_as_is())) != self._digests:
             return True
         self._look()  # equal objects
         return False

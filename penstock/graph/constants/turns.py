@@ -40,6 +40,11 @@ class Turns:
         self.number += 1
         self.waits, self.alone = False, alone
 
+    def end(self) -> None:
+        """Note the state in which tasks have left what their code modifies: the flow and all its calls are over."""
+        for _, witness in self._witnesses:
+            witness.end()
+
     def since(self) -> int | None:
         """Return what `waited_since` needs to know later."""
         return self.number if self.waits else None
