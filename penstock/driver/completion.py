@@ -39,6 +39,9 @@ class Completion:
         record = whole.light() if whole is not None else None
         result = Result(outcome.digest, record, outcome.handle, outcome.expires, outcome.part_of)
         run.has_value(id, result, outcome.seconds if executed else None)
+        if outcome.off_recipe or not run.follows_recipe(id):
+            run.off_recipe.add(id)
+            run.graph.forget_recipe(id)
         self._admission.over(id, "published")
         run.finished(id)
         forget(self._out, run.values.inputs_used(id) + run.values.let_go((id,)))

@@ -18,7 +18,7 @@ def earliest_expiry(run: RunState, node: Node, hit: Hit) -> float | None:
 
 def recipe_entry(run: RunState, node: Node, hit: Hit, expires: float | None) -> RecipeEntry | None:
     """Return the entry of the node's recipe with its known result, or None if the node has no recipe."""
-    if node.recipe_key is None or not node.deps:
+    if node.recipe_key is None or not node.deps or not run.follows_recipe(node.id):
         return None
     statements = [run.planner.statement(d) for d in node.deps]
     return RecipeEntry(

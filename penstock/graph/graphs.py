@@ -112,6 +112,7 @@ class Graph:
         self._by_recipe: dict[str, int] = {}
         self._apart: dict[tuple[str, tuple[int, ...], tuple[int, ...]], int] = {}
         self._refreshed: dict[str, int] = {}
+        self._filed: set[int] = set()  # nodes that read files of their policy, and all below them
         self._ordered: set[int] = set()  # nodes that wait for others without using their results, and all below them
 
     def __len__(self) -> int:
@@ -177,6 +178,10 @@ class Graph:
         self.nodes.append(node)
         if ordered:
             self._ordered.add(id)
+        if (self._filed and not self._filed.isdisjoint(deps)) or (
+            entry.template is not None and entry.template.reads_files
+        ):
+            self._filed.add(id)
         if large:
             self.large[id] = large
         self._consumers.append(0)
@@ -237,6 +242,16 @@ class Graph:
     def follows_refresh(self, node: Node) -> bool:
         """Return whether a node waits for one that refreshes the same result."""
         return any(self.nodes[n].entry.refresh and self.nodes[n].recipe_key == node.recipe_key for n in node.order)
+
+    def depends_on_files(self, id: int) -> bool:
+        """Return whether the node, or one above it, reads files of its policy, which may change after its call."""
+        return id in self._filed
+
+    def forget_recipe(self, id: int) -> None:
+        """Note that a node has read other files than those in its recipe, so that no later call gets its value."""
+        recipe = self.nodes[id].recipe_key
+        if recipe is not None and self._by_recipe.get(recipe) == id:
+            del self._by_recipe[recipe]
 
     def forget_refresh(self, id: int) -> None:
         """Note that a refresh failed, so that later calls with the same key use the stored result again."""

@@ -272,7 +272,7 @@ class _CachedCall:
             self.lent = hold_arguments(call, self.shipped_task)
         if self.template.patterns:
             self.template = as_of_now(self.template, call.cache_key, self._components)
-        key = self._cache_key()
+        key = call.cache_key or self.template.cache_key(call.key_arguments(), self._resolve, self._values_if_needed())
         if key is None:
             return self.worker._run_plain(call, self.shipped_task)  # the key function returned None
         found = self.results.look_up(self.task, key)
@@ -293,11 +293,6 @@ class _CachedCall:
             value = self.inputs[ref.node] = self.worker.load(ref.node, self.call.inputs[ref.node])
             known = self.digests[ref.node] = digest(value)
         return known
-
-    def _cache_key(self) -> str | None:
-        if self.call.cache_key is not None:
-            return self.call.cache_key
-        return self.template.cache_key(self.call.key_arguments(), self._resolve, self._values_if_needed())
 
     def _values_if_needed(self) -> dict[str, Any] | None:
         return self._loaded() if self.template.needs_values else None
@@ -324,7 +319,8 @@ class _CachedCall:
             # The key contains the files' earlier content, so this result must not be published under it.
             note = "not published: an input file changed, appeared or vanished while the task ran"
             handle = self.worker.keep(call, value, retained=retained)
-            return self.worker.outcome(call, "executed", handle=handle, started=started, seconds=seconds, notes=(note,))
+            facts = {"handle": handle, "started": started, "seconds": seconds, "notes": (note,), "off_recipe": True}
+            return self.worker.outcome(call, "executed", **facts)
         stream = is_stream(value)
         if not stream:
             refuse_live(value, one_way=True)
@@ -367,13 +363,13 @@ class _CachedCall:
     def _adopt(self, record: ResultRecord, kind: OutcomeKind, **facts: Any) -> Outcome:
         expires = min((e for e in (record.expires, self.call.upstream_expires) if e is not None), default=None)
         self._write_recipe(record, expires)
-        return self.worker.outcome(
-            self.call, kind, cache_key=record.key, digest=record.digest, record=record, expires=expires, **facts
-        )
+        facts |= {"cache_key": record.key, "digest": record.digest, "record": record, "expires": expires}
+        off_recipe = self.template is not self.shipped_task.template
+        return self.worker.outcome(self.call, kind, off_recipe=off_recipe, **facts)
 
     def _write_recipe(self, record: ResultRecord, expires: float | None) -> None:
-        if self.call.recipe_key is None:
-            return
+        if self.call.recipe_key is None or self.template is not self.shipped_task.template:
+            return  # the recipe is that of other content
         entry = RecipeEntry(
             recipe=self.call.recipe_key,
             key=record.key,

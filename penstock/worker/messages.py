@@ -190,6 +190,8 @@ class Outcome(Struct, eq=False):
     won: bool = True
     """False if another attempt had published first, and its value was adopted."""
     worker: str = ""
+    off_recipe: bool = False
+    """Whether files had other content than in the recipe of the call, so that the value is none of this recipe."""
     notes: tuple[str, ...] = ()
     """Warnings: a fall-back to pickle, a task that is not deterministic, changed input files."""
 

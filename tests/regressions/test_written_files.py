@@ -184,3 +184,72 @@ def test_a_call_waits_for_no_call_whose_value_nobody_needs(read: Any, data: Path
 
     assert [pipeline() for _ in range(3)] == ["first"] * 3
     assert ran() == ["first"]
+
+
+def test_a_recipe_of_earlier_content_leads_to_no_value_of_other_content(data: Path) -> None:
+    path, source = str(data), data.with_suffix(".source")
+
+    @task(cache_policy=INPUTS)
+    def download() -> None:
+        Path(path).write_text(source.read_text())
+
+    @task(cache_policy=INPUTS + Files(path))
+    def read(done: None) -> str:
+        return Path(path).read_text()
+
+    @task(cache_policy=INPUTS)
+    def below(text: str) -> str:
+        return f"of {text}"
+
+    @flow
+    def pipeline(refresh: bool) -> list[str]:
+        text = read(download.with_options(refresh_cache=refresh)())
+        return [text, below(text)]
+
+    data.write_text("first")
+    source.write_text("second")
+    assert pipeline(False) == ["second", "of second"]
+    source.write_text("first")
+    assert pipeline(True) == ["first", "of first"]
+    assert pipeline(False) == ["first", "of first"]
+
+
+def test_a_file_that_the_flow_changes_after_the_call_leaves_no_recipe(data: Path) -> None:
+    path = str(data)
+
+    @task(cache_policy=INPUTS)
+    def one(n: int) -> int:
+        return n
+
+    @task(cache_policy=INPUTS + Files(path))
+    def read(n: int) -> str:
+        return Path(path).read_text()
+
+    @task(cache_policy=INPUTS)
+    def below(text: str) -> str:
+        return f"of {text}"
+
+    @flow
+    def changing() -> list[str]:
+        text = read(one(1))
+        data.write_text("second")
+        return [text, below(text)]
+
+    @flow
+    def leaf() -> list[str]:
+        text = read(2)
+        data.write_text("second")
+        return [text, below(text)]
+
+    for each in (changing, leaf):
+        for _ in range(3):
+            data.write_text("first")
+            assert each() == ["second", "of second"]
+    data.write_text("first")
+
+    @flow
+    def quiet(n: int) -> list[str]:
+        text = read(one(n) if n == 1 else n)
+        return [text, below(text)]
+
+    assert [quiet(1), quiet(2)] == [["first", "of first"]] * 2

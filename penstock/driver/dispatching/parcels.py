@@ -122,5 +122,5 @@ class Parcels:
             check_arguments(call, template, node.name)
         if not SMALL.issuperset(map(type, call.arguments.values())) and holds_code(call.arguments):
             call.digested = template.digested(call.arguments)
-        call.recipe_key = node.recipe_key if node.deps else None
+        call.recipe_key = node.recipe_key if node.deps and self._run.follows_recipe(node.id) else None
         call.keep = not node.cached or self._run.values.wanted(node.id)

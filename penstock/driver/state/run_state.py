@@ -31,6 +31,8 @@ class RunState:
         self.scheduler = Scheduler()
         self.values = Values(graph, held)
         self.results = self.values.results
+        self.off_recipe: set[int] = set()
+        """Nodes whose values are none of their recipes, because files had changed since their calls."""
         self.progress: dict[int, Progress] = {}
         """The progress of nodes that run, until they have their value."""
         self.outcomes: dict[int, Literal["executed", "hit", "failed"]] = {}
@@ -121,6 +123,13 @@ class RunState:
         progress = self._begin(id)
         progress.looked_up = progress.key is not None and not node.entry.refresh
         return self.scheduler.add(id, self.needs_of(id), node.entry.task.identity)
+
+    def follows_recipe(self, id: int) -> bool:
+        """Return whether a value computed now is one of the node's recipe: all files above it were read as in there."""
+        if not self.graph.depends_on_files(id):
+            return True
+        above = (d for d in self.graph.nodes[id].deps if self.graph.depends_on_files(d))
+        return all(d in self.results and d not in self.off_recipe for d in above)
 
     def made_again(self, id: int, reason: str) -> list[int]:
         """Make a node run again because its value is unusable. Return the nodes that never will run."""
