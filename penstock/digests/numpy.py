@@ -1,4 +1,7 @@
-"""Canonical digests of numpy values, based on dtype, shape and elements, not on layout and byte order."""
+"""Canonical digests of numpy values, based on dtype, shape and elements, not on layout and byte order.
+
+Those of SciPy's sparse arrays are based on format, shape, dtype and entries, not on their order.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from penstock.digests.walk import UndigestibleError, Walk, hash_buffers, hash_leaf, hash_node, label
+from penstock.digests.walk import UndigestibleError, Walk, hash_buffers, hash_leaf, hash_node, hash_type, label
 
 _BLOCK = 1 << 20
 """How many elements are converted at a time if a value must be copied."""
@@ -132,3 +135,15 @@ def ufunc(value: Any, _: Walk) -> bytes:
         if getattr(package, value.__name__, None) is value:
             return hash_leaf(b"builtin", f"{package.__name__}:{value.__name__}".encode())  # type: ignore[union-attr]
     raise UndigestibleError(f"the universal function {value.__name__!r} has no stable digest")
+
+
+def sparse_array(value: Any, walk: Walk) -> bytes:
+    """Return the digest of the stored entries, sorted by position, with duplicates summed."""
+    import numpy as np
+
+    entries = value.tocoo(copy=True)
+    entries.sum_duplicates()
+    places = [np.asarray(index, "<i8") for index in getattr(entries, "coords", None) or (entries.row, entries.col)]
+    order = np.lexsort(places[::-1])
+    parts = [ndarray(part[order], walk) for part in (*places, entries.data)]
+    return hash_node(b"scipy.sparse", (hash_type(type(value)), walk.of(tuple(map(int, value.shape))), *parts))

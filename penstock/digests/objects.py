@@ -11,14 +11,13 @@ import collections
 import dataclasses
 import enum
 import functools
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from penstock.digests.functions import builtin
+from penstock.digests.mocks import is_mock, mock
 from penstock.digests.names import stable_name
 from penstock.digests.walk import (
-    SIZE,
     Branch,
     UndigestibleError,
     Walk,
@@ -173,23 +172,10 @@ def _is_estimator(cls: type) -> bool:
     return any(base.__name__ == "BaseEstimator" and package_of(base) == "sklearn" for base in cls.__mro__)
 
 
-# -- mocks -----------------------------------------------------------------------------------------------------------
-
-
-def is_mock(cls: type) -> bool:
-    """Return whether a class is one of `unittest.mock`, which makes a class for each mock."""
-    return any(base.__name__ == "NonCallableMock" and base.__module__ == "unittest.mock" for base in cls.__mro__)
-
-
-def _mock(value: Any, _: Walk) -> bytes:
-    # Nothing says what a mock returns, so it is equal to no other: a result that was computed with it is never found.
-    return hash_leaf(b"mock", vars(value).setdefault("_penstock_digest", os.urandom(SIZE)))
-
-
 _KINDS: list[tuple[Callable[[type], bool], Branch]] = [
     (lambda cls: issubclass(cls, type), lambda value, _: hash_type(value)),
     (lambda cls: issubclass(cls, enum.Enum), _enum),
-    (is_mock, _mock),
+    (is_mock, mock),
     (lambda cls: issubclass(cls, tuple) and has(cls, "_fields") and cls.__dictoffset__ == 0, _namedtuple),
     (lambda cls: issubclass(cls, tuple(_PLAIN)), _subclass),
     (lambda cls: package_of(cls) == "penstock", _penstock),

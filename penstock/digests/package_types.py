@@ -13,7 +13,6 @@ from penstock.digests import (
     frames,
     polars,
     randomness,
-    sparse,
     zones,
 )
 from penstock.digests import (
@@ -49,7 +48,7 @@ TABLES: dict[str, dict[str, Branch]] = {
         "toolz.Compose": lambda value, walk: hash_node(b"compose", (walk.of([value.first, *value.funcs]),)),
     },
     "ray": {"ray.Dataset": dask_collections.ray_dataset},
-    "scipy": {"scipy._spbase": sparse.sparse_array, "scipy.spmatrix": sparse.sparse_array},
+    "scipy": {"scipy._spbase": arrays.sparse_array, "scipy.spmatrix": arrays.sparse_array},
     "pytz": {"pytz.BaseTzInfo": zones.pytz_zone, "pytz._FixedOffset": zones.pytz_zone},
     "random": {"random.Random": randomness.python},
     "ipaddress": {

@@ -31,8 +31,10 @@ from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.behind import behind, home_of, is_ours
 from penstock.digests.definitions.made_classes import is_made, is_placeless, members
 from penstock.digests.definitions.mentioned import BUILTIN, Named, find, in_installed
+from penstock.digests.definitions.patched import replaced_in_installed
 from penstock.digests.definitions.written import names_of_modules, written
 from penstock.digests.functions import closure_items, dispatched, function_content
+from penstock.digests.mocks import is_mock
 from penstock.digests.names import (
     MAIN_NAMES,
     importable_name,
@@ -42,7 +44,6 @@ from penstock.digests.names import (
     stable_module,
     stable_name,
 )
-from penstock.digests.objects import is_mock
 from penstock.digests.python import combine, digest, find_branch
 from penstock.digests.walk import Walk, attributes
 from penstock.errors import DigestError
@@ -286,10 +287,13 @@ class Reach:
         self.trees.append(tree)
         for mention in mentions(tree, known=inner):
             found = find(mention, scope, self.is_project)
-            if isinstance(found, ModuleType):
-                self.note_dispatcher(in_installed(mention, scope, self.is_project))
+            inside = found
+            if isinstance(found, ModuleType | Named):
+                inside = in_installed(mention, scope, self.is_project)
+                self.note_dispatcher(inside)
             if found is not BUILTIN:
                 yield ".".join(mention.path), found
+            yield from replaced_in_installed(mention.path, inside, self.is_project)
 
     # -- objects
 
@@ -328,6 +332,7 @@ class Reach:
             item = stack.pop()
             if is_mock(type(item)):
                 continue
+            inside: list[Any] = []
             if isinstance(item, dict):
                 inside = [*item.keys(), *item.values()]
             elif isinstance(item, (list, tuple, set, frozenset)):
@@ -343,10 +348,8 @@ class Reach:
             elif type(item) is ModuleType and self.is_project(item.__name__):
                 self.held_modules[id(item)] = item  # its digest has its source
                 continue
-            elif self.is_project(module_of(type(item))):
-                inside = [type(item), *attributes(item).values()]
-            else:
-                continue
+            if self.is_project(module_of(type(item))):
+                inside += [type(item), *attributes(item).values()]
             stack.extend(i for i in inside if seen.setdefault(id(i), i) is i and i is not item)
 
     def constant(self, value: Any, name: str, user: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from penstock.digests.large import FLAT_ITEMS, LARGE_BYTES, Large, is_flat
 from penstock.digests.large import PLAIN as _PLAIN
+from penstock.digests.mocks import is_mock
 from penstock.digests.refs import Ref
 from penstock.errors import TracingError
 from penstock.graph.futures import Future, FutureList, Futures
@@ -234,7 +235,7 @@ def _checked(value: Any) -> Any:
             because="it was not awaited, so it has no value yet",
             hint=f"await it: pass `await {value.__qualname__}(...)`",
         )
-    if issubclass(type(value), Iterator) and not has(type(value), "__arrow_c_stream__"):
+    if issubclass(type(value), Iterator) and not (has(type(value), "__arrow_c_stream__") or is_mock(type(value))):
         raise TracingError(
             f"a {type(value).__name__} was passed to a task",
             because="it can be read only once, so it cannot be hashed, retried or sent to a worker",

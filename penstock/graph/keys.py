@@ -123,7 +123,7 @@ def compile_template(
         files=tuple(sorted(set(read))),
         main=main_module_name(),
         file_parameters=policy.file_parameters,
-        context=replace(context, salt=None) if policy.file_parameters else None,
+        context=replace(context, salt=None, flow_parameters={}) if policy.file_parameters else None,
         caller=Caller(
             key_function,
             fn,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import sys
-from typing import Any
+import textwrap
+from pathlib import Path
+from typing import Any, ClassVar
 from unittest import mock
 
 import pytest
@@ -93,3 +96,110 @@ def test_a_mock_equals_no_other() -> None:
     before = digest(one)
     one("called")
     assert digest(one) == before != digest(other)
+
+
+def test_a_mock_that_is_configured_anew_is_another() -> None:
+    with mock.patch.object(THIS, "fetch") as fetched:
+        fetched.return_value = "one"
+        assert [features("a"), features("a")] == ["one", "one"]
+        fetched.return_value = "two"
+        assert features("a") == "two"
+        fetched.side_effect = lambda day: "three"
+        assert features("a") == "three"
+    assert fetched.call_count == 3
+    with mock.patch.object(THIS, "fetch", autospec=True, return_value="four") as fetched:
+        assert features("a") == "four"
+        fetched.return_value = "five"
+        assert features("a") == "five"
+        fetched.side_effect = OSError
+        with pytest.raises(OSError):
+            features("a")
+
+
+def test_what_calls_leave_in_a_mock_does_not_count() -> None:
+    one = mock.MagicMock()
+    one.get.return_value.json.return_value = {"a": [1]}
+    before = digest(one)
+    one.get("x").json()
+    one.other.method(1)[2]
+    assert digest(one) == before
+    one.get.return_value.json.return_value["a"].append(2)
+    assert digest(one) != before
+
+
+def test_a_copy_of_a_mock_is_another() -> None:
+    one = mock.Mock(return_value=1)
+    assert len({digest(one), digest(copy.copy(one)), digest(copy.deepcopy(one))}) == 3
+
+
+@pytest.mark.parametrize("made", [mock.Mock, mock.MagicMock, mock.AsyncMock, lambda: mock.create_autospec(fetch)])
+def test_any_mock_can_be_an_argument_or_a_constant(made: Any) -> None:
+    double = made()
+
+    @task(cache_policy=INPUTS + TASK_CODE)
+    def use(given: Any) -> bool:
+        return given is not None and double is not None
+
+    assert [use(double), use([double]), use({"a": double})] == [True] * 3
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def dedented(text: str) -> str:
+    return textwrap.dedent(text)
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def dedented_by_import(text: str) -> str:
+    import textwrap
+
+    return textwrap.dedent(text)
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def filled(text: str) -> str:
+    return textwrap.TextWrapper().fill(text)
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def read(path: str) -> str:
+    return Path(path).read_text()
+
+
+REPLACED = [(dedented, "textwrap.dedent"), (dedented_by_import, "textwrap.dedent")]
+REPLACED += [(filled, "textwrap.TextWrapper.fill"), (read, "pathlib.Path.read_text")]
+WAYS: dict[str, dict[str, Any]] = {
+    "mock": {"return_value": "mocked"},
+    "autospec": {"autospec": True, "return_value": "mocked"},
+    "function": {"new": lambda *_: "mocked"},
+}
+
+
+@pytest.mark.parametrize(
+    ("used", "target", "way"),
+    [(*each, way) for each in REPLACED for way in ("mock", "autospec")] + [(*REPLACED[0], "function")],
+)
+def test_results_computed_with_a_replaced_installed_function_are_not_found_without_it(
+    used: Any, target: str, way: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "file.txt"
+    file.write_text("real")
+    given = str(file) if used is read else "real"
+    for _ in range(2):
+        with mock.patch(target, **WAYS[way]):
+            assert used(given) == "mocked"
+        assert used(given) == "real"
+
+
+class Settings:
+    client: ClassVar[Any] = dict()  # noqa: C408 (a call, which the class statement computes)
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def by_settings(name: str) -> Any:
+    return Settings.client.get(name)
+
+
+def test_a_class_attribute_that_is_computed_can_be_replaced() -> None:
+    with mock.patch.object(Settings, "client", mock.Mock(get=lambda name: "mocked")):
+        assert by_settings("x") == "mocked"
+    assert by_settings("x") is None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
+from penstock.digests.mocks import is_mock
 from penstock.digests.python import digest
 from penstock.errors import DigestError
 from penstock.objects.questions import has
@@ -70,7 +71,7 @@ def is_still(literal: Any, item: Any) -> bool:
 def _still_as_made(node: ast.expr, own: str, item: Any, is_project: IsProject) -> bool:
     """Return whether a container made by an expression holds no function or class that the body does not name."""
     if not isinstance(item, _CONTAINERS):
-        return True
+        return not is_mock(type(item))
     if (
         isinstance(node, ast.Call)
         and not node.keywords

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from penstock.digests.objects import is_mock
+from penstock.digests.mocks import mock_behind
 from penstock.objects.questions import ABSENT, ask
 from penstock.objects.texts import module_of, package_of
 
@@ -17,8 +17,8 @@ def behind(fn: Any, is_project: Callable[[str], bool]) -> Any:
     for _ in range(_MOST_WRAPPERS):
         if is_ours(found):
             found = found.fn
-        elif type(found) is FunctionType and is_mock(type(double := vars(found).get("mock"))):
-            return double  # `create_autospec`
+        elif type(found) is FunctionType and (double := mock_behind(found)) is not None:
+            return double
         elif (inner := ask(found, "__wrapped__", ABSENT)) is not ABSENT and not is_project(home_of(found)):
             found = inner
         else:

@@ -37,6 +37,10 @@ def in_installed(mention: Mention, scope: dict[str, Any], is_project: IsProject)
     """Return what a dotted name means in an installed module, if that has been loaded; else None."""
     steps = list(_followed(mention, scope, is_project))
     found = steps[-1][-1]
+    if isinstance(found, Named) and mention.imported is not None:
+        found, inner = sys.modules.get(_absolute(mention, scope)), mention.imported[1]
+        if isinstance(found, ModuleType) and inner is not None:
+            found = vars(found).get(inner)
     for attribute in mention.path[len(steps) :]:
         if not isinstance(found, ModuleType):
             return None

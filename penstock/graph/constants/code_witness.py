@@ -54,6 +54,8 @@ class CodeWitness:
         self._read_as_is = read
         self._turn = turn
         self._find = functools.partial(places_of, fn, globals_count="task_code" in digests)
+        self.replaced = False
+        """Whether another task has changed something since: later calls have other digests."""
         self.outdated = False
         """Whether the flow has changed something since: calls that have not run must not run."""
         self._asked = False  # in this turn
@@ -72,7 +74,7 @@ class CodeWitness:
 
     def changed(self) -> bool:
         """Return whether the digests are others now, at a call. Raises `DigestError` if a new value has none."""
-        if self.outdated:
+        if self.outdated or self.replaced:
             return True
         if not self._places:
             return False
@@ -94,7 +96,17 @@ class CodeWitness:
         self._asked = self._unsure = False
         if not self._same(self._places):
             self._left = True
+            self.replaced = self.replaced or self._is_replaced()
             self._look()
+
+    def _is_replaced(self) -> bool:
+        """Return whether something changed that the task's own code does not modify."""
+        if self._same(self._certain):
+            return False
+        try:
+            return as_before(dict(self._read_as_is())) != self._digests
+        except DigestError:
+            return True
 
     def end(self) -> None:
         """Note the state in which tasks have left what their code modifies, at the end of a run."""

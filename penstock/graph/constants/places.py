@@ -137,7 +137,9 @@ class _Finder:
             self._places.append(functools.partial(_equals, value.__len__, len(value)))
         elif type(value) in (tuple, frozenset):
             self._open.extend(items(value))
-        elif has(type(value), "__missing__"):  # a `defaultdict` and the like, to which reading adds items
+        elif isinstance(value, dict) and has(
+            type(value), "__missing__"
+        ):  # a `defaultdict` and the like, to which reading adds items
             keys = list(dict.keys(value))
             self._add(lambda: (dict.get(value, key, _ABSENT) for key in keys))
         else:

@@ -51,6 +51,6 @@ def _version() -> str:
     from importlib import metadata  # slower to import than a lookup
 
     try:
-        return metadata.version("penstock")
+        return str(metadata.version("penstock"))
     except metadata.PackageNotFoundError:
         return "not installed"
