@@ -18,7 +18,7 @@ from penstock.driver.rates import _JITTER
 from penstock.driver.revising import _same_bytes
 from penstock.driver.state.transitions import State
 from penstock.errors import DigestError
-from penstock.graph.policies import INPUTS
+from penstock.graph.policies import INPUTS, Files
 from penstock.graph.steps import Hit, NoHit
 from penstock.graph.tasks import TaskDefinition, TaskOptions
 from penstock.limits.rates import Rate
@@ -30,6 +30,11 @@ from penstock.worker.messages import NO_GENERATION, cohort_of
 from tests.driver.world import World, made, record_of
 
 D1, D2 = digest(1), digest(2)
+
+
+def reading(name: str) -> TaskDefinition:
+    """Return a task whose keys contain a file."""
+    return TaskDefinition(made(name).fn, TaskOptions(name=name, key_name=name, cache_policy=INPUTS + Files("data.csv")))
 
 
 @pytest.mark.parametrize(("seconds", "together"), [(0.05, True), (0.0501, False)])
@@ -320,3 +325,33 @@ def test_a_call_whose_code_the_flow_has_changed_is_not_sent() -> None:
     levels[0] = 1
     world.run()
     assert isinstance(world.state.error(node), DigestError)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_what_is_computed_from_other_files_than_at_its_call_has_no_recipe(changed: bool) -> None:
+    world = World(options={"bundle_seconds": 0.0})
+    source = world.call(made("source", cached=True))
+    reader = world.call(reading("reader"), source)
+    below = world.call(made("below", cached=True), reader)
+    last = world.call(made("last", cached=True), below)
+    nodes = world.state.graph.nodes
+    sent = []
+    for node in (source, reader, below, last):
+        world.run()
+        sent += [call.recipe_key for call in world.bundle_of(node).calls]
+        world.end(node, off_recipe=changed and node == reader)
+    expected = [nodes[reader].recipe_key, nodes[below].recipe_key, nodes[last].recipe_key]
+    assert None not in expected
+    assert sent == [None, expected[0], *([None, None] if changed else expected[1:])]
+    again = world.call(reading("reader"), source)
+    assert (again == reader) is not changed
+
+
+def test_a_call_has_no_recipe_while_a_call_above_it_may_find_other_files() -> None:
+    world = World(slots=1)
+    source = world.call(made("source", cached=True))
+    reader = world.call(reading("reader"), source)
+    below = world.call(made("below", cached=True), reader)
+    world.run()
+    recipes = {call.node: call.recipe_key for call in world.bundle_of(source).calls}
+    assert recipes == {source: None, reader: world.state.graph[reader].recipe_key, below: None}
