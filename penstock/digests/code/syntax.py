@@ -242,7 +242,23 @@ def _is_plain_file(filename: str, module_globals: dict[str, Any]) -> bool:
 
 
 def _still_the_source(text: str, code: CodeType) -> bool:
-    return any(same_code(code, other) for other in _compiled(text).get((code.co_firstlineno, code.co_name), ()))
+    return _line_of(text, code) is not None
+
+
+def _line_of(text: str, code: CodeType) -> int | None:
+    """Return the line of the source at which a function stands, or None if the source has no such code.
+
+    Usually that is its own first line. It is another one if other parts of the file were edited, or if a tool such as
+    IPython's autoreload has compiled the function by itself.
+    """
+    compiled = _compiled(text)
+    if any(same_code(code, other) for other in compiled.get((code.co_firstlineno, code.co_name), ())):
+        return code.co_firstlineno
+    if code.co_name == "<lambda>":
+        return None  # one line may have several
+    others = (other for (_, name), found in compiled.items() if name == code.co_name for other in found)
+    lines = [other.co_firstlineno for other in others if same_code(code, other)]
+    return lines[-1] if lines else None
 
 
 @lru_cache(maxsize=_MAX_TEXTS)
@@ -259,9 +275,10 @@ def _compiled(text: str) -> dict[tuple[int, str], list[CodeType]]:
 def _candidates(text: str, code: CodeType) -> list[ast.AST]:
     wants_lambda = code.co_name == "<lambda>"
     arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    line = code.co_firstlineno if wants_lambda else _line_of(text, code) or code.co_firstlineno
     found: list[ast.AST] = [
         node
-        for node in _definitions(text).get((code.co_firstlineno, code.co_name), ())
+        for node in _definitions(text).get((line, code.co_name), ())
         if _argument_names(node, mangled=arguments) == arguments
     ]
     return _at_position(found, code) if wants_lambda and len(found) > 1 else found
