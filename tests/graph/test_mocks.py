@@ -203,3 +203,31 @@ def test_a_class_attribute_that_is_computed_can_be_replaced() -> None:
     with mock.patch.object(Settings, "client", mock.Mock(get=lambda name: "mocked")):
         assert by_settings("x") == "mocked"
     assert by_settings("x") is None
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def filled_by_module(text: str) -> str:
+    return textwrap.TextWrapper().fill(text)
+
+
+@pytest.mark.parametrize("autospec", [False, True])
+def test_results_computed_with_a_replaced_installed_class_are_not_found_without_it(autospec: bool) -> None:
+    for _ in range(2):
+        with mock.patch("textwrap.TextWrapper", **({"autospec": True} if autospec else {})) as wrapper:
+            wrapper.return_value.fill.return_value = "mocked"
+            assert filled_by_module("real") == "mocked"
+        assert filled_by_module("real") == "real"
+
+
+@pytest.mark.parametrize("autospec", [False, True])
+def test_a_class_of_the_project_replaced_by_a_mock_is_called(autospec: bool) -> None:
+    with mock.patch.object(THIS, "Client", **({"autospec": True} if autospec else {})) as made:
+        made.return_value.get.return_value = "m"
+        assert by_new_client("a") == "m"
+    with pytest.raises(AssertionError, match="was fetched"):
+        by_new_client("a")
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def by_new_client(day: str) -> str:
+    return Client("https://example.com").get(day)

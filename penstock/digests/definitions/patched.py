@@ -22,11 +22,13 @@ def replaced_in_installed(
         is_project: Returns whether a module is the project's.
     """
     name = ".".join(path)
-    if isinstance(found, type):
+    if _is_double(found):  # first, since `isinstance` says what a mock stands for
+        yield f"{name} replaced", found
+    elif isinstance(found, type):
         if not is_project(found.__module__) and loaded("unittest.mock") is not None:
             for base in found.__mro__[:-1]:
                 yield from ((f"{name}.{each}", item) for each, item in list(vars(base).items()) if _is_double(item))
-    elif _is_double(found) or (type(found) is FunctionType and len(path) > 1 and is_project(home_of(found))):
+    elif type(found) is FunctionType and len(path) > 1 and is_project(home_of(found)):
         yield f"{name} replaced", found
 
 
