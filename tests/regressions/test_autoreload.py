@@ -7,6 +7,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 SESSION = """
 import pathlib, time
 from IPython.core.interactiveshell import InteractiveShell
@@ -45,6 +47,8 @@ print("done")
 """
 
 
+@pytest.mark.slow
+@pytest.mark.needs("IPython")
 def test_a_module_that_autoreload_changes_again_and_again_gives_its_present_values(tmp_path: Path) -> None:
     script = tmp_path / "session.py"
     script.write_text(textwrap.dedent(SESSION))

@@ -71,6 +71,7 @@ def test_a_chain_map_can_be_a_constant() -> None:
     assert read() == 2
 
 
+@pytest.mark.slow
 def test_a_subflow_with_a_future_as_parameter_reads_files_on_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
