@@ -247,10 +247,15 @@ class Graph:
         """Return whether the node, or one above it, reads files of its policy, which may change after its call."""
         return id in self._filed
 
-    def forget_recipe(self, id: int) -> None:
-        """Note that a node has read other files than those in its recipe, so that no later call gets its value."""
+    def is_superseded(self, id: int) -> bool:
+        """Return whether a later node refreshes the result of this one."""
         recipe = self.nodes[id].recipe_key
-        if recipe is not None and self._by_recipe.get(recipe) == id:
+        return recipe is not None and self._refreshed.get(recipe, id) > id
+
+    def forget_recipe(self, id: int) -> None:
+        """Note that files above a node were others than in its recipe, so that no later call gets its value."""
+        recipe = self.nodes[id].recipe_key
+        if id in self._filed and recipe is not None and self._by_recipe.get(recipe) == id:
             del self._by_recipe[recipe]
 
     def forget_refresh(self, id: int) -> None:

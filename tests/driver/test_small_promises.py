@@ -355,3 +355,22 @@ def test_a_call_has_no_recipe_while_a_call_above_it_may_find_other_files() -> No
     world.run()
     recipes = {call.node: call.recipe_key for call in world.bundle_of(source).calls}
     assert recipes == {source: None, reader: world.state.graph[reader].recipe_key, below: None}
+
+
+def test_what_is_computed_from_a_value_that_the_run_refreshes_has_no_recipe() -> None:
+    world = World(options={"bundle_seconds": 0.0})
+    old = world.call(made("source", cached=True))
+    below = world.call(made("below", cached=True), old)
+    last = world.call(made("last", cached=True), below)
+    new = world.call(made("source", cached=True, refresh_cache=True))
+    other = world.call(made("below", cached=True), new)
+    world.run()
+    sent = {}
+    while world.bundles:
+        (call,) = next(iter(world.bundles.values())).calls
+        sent[call.node] = call.recipe_key
+        world.end(call.node)
+    nodes = world.state.graph.nodes
+    assert nodes[below].recipe_key == nodes[other].recipe_key is not None
+    assert (sent[below], sent[last]) == (None, None)
+    assert [entry.recipe for entry in world.recipes] == [nodes[other].recipe_key]

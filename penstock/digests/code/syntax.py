@@ -230,7 +230,10 @@ _MAX_TEXTS = 64
 
 @lru_cache(maxsize=_MAX_TEXTS)
 def _parse(text: str) -> ast.Module:
-    tree = ast.parse(text)
+    try:
+        tree = ast.parse(text)
+    except SystemError:  # Python 3.11 counts the depth of trees of several threads in one place
+        tree = ast.parse(text)
     normalise(tree)
     return tree
 

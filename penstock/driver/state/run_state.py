@@ -32,7 +32,7 @@ class RunState:
         self.values = Values(graph, held)
         self.results = self.values.results
         self.off_recipe: set[int] = set()
-        """Nodes whose values are none of their recipes, because files had changed since their calls."""
+        """Nodes whose values are none of their recipes; see `follows_recipe`."""
         self.progress: dict[int, Progress] = {}
         """The progress of nodes that run, until they have their value."""
         self.outcomes: dict[int, Literal["executed", "hit", "failed"]] = {}
@@ -125,11 +125,11 @@ class RunState:
         return self.scheduler.add(id, self.needs_of(id), node.entry.task.identity)
 
     def follows_recipe(self, id: int) -> bool:
-        """Return whether a value computed now is one of the node's recipe: all files above it were read as in there."""
-        if not self.graph.depends_on_files(id):
-            return True
-        above = (d for d in self.graph.nodes[id].deps if self.graph.depends_on_files(d))
-        return all(d in self.results and d not in self.off_recipe for d in above)
+        """Return whether a value is one of the node's recipe: no file above has changed, and no input is refreshed."""
+        deps, graph = self.graph.nodes[id].deps, self.graph
+        if not self.off_recipe.isdisjoint(deps) or (graph.ambiguous and any(map(graph.is_superseded, deps))):
+            return False
+        return not graph.depends_on_files(id) or all(d in self.results for d in deps if graph.depends_on_files(d))
 
     def made_again(self, id: int, reason: str) -> list[int]:
         """Make a node run again because its value is unusable. Return the nodes that never will run."""
