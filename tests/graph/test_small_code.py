@@ -177,15 +177,15 @@ def cell(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
 
 
 def test_code_that_its_source_no_longer_holds_is_an_error_not_a_guess(cell: Callable[..., dict[str, Any]]) -> None:
-    edited = cell("<small cell 1>", "def f(x):\n    return x\n", kept="\n\n\ndef f(x):\n    return x + 1\n")["f"]
+    moved = cell("<small cell 1>", "def f(x):\n    return x\n", kept="\n\n\ndef f(x):\n    return x\n")["f"]
     with pytest.raises(DigestError, match="not where its code says"):
-        function_syntax(edited)
+        function_syntax(moved)
 
 
-def test_a_function_that_only_stands_at_another_line_is_found(cell: Callable[..., dict[str, Any]]) -> None:
-    there = "def f(x):\n    return x\n"
-    moved = cell("<small cell 7>", there, kept=f"def f(x):\n    return -x\n\n\n{there}")["f"]
-    assert function_code_digest(moved) == function_code_digest(cell("<small cell 8>", there)["f"])
+def test_a_function_of_a_cell_that_awaits_is_found(cell: Callable[..., dict[str, Any]]) -> None:
+    text = "def f(x):\n    return x\n"
+    awaiting = cell("<small cell 7>", text, kept=text + "await something()\n")["f"]
+    assert function_code_digest(awaiting) == function_code_digest(cell("<small cell 8>", text)["f"])
 
 
 def test_two_lambdas_on_a_line_that_cannot_be_told_apart_are_an_error(cell: Callable[..., dict[str, Any]]) -> None:

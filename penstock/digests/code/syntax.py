@@ -128,8 +128,8 @@ def _find_function(fn: FunctionType) -> ast.AST:
             because="this prompt keeps no source" if code.co_filename == "<stdin>" else "it was defined in a string",
             hint=_NO_SOURCE_HINT,
         )  # fmt: skip
-    _check_loaded(text, fn, where)
-    found = _candidates(text, code)
+    line = _check_loaded(text, fn, where)
+    found = _candidates(text, code, line)
     if len({encode_tree(node) for node in found}) == 1:
         return found[0]
     raise DigestError(
@@ -203,11 +203,15 @@ def _statements_in(text: str, cls: type) -> Sequence[ast.ClassDef]:
         return ()
 
 
-def _check_loaded(text: str, fn: FunctionType, where: str) -> None:
-    """Raise `DigestError` if the file no longer contains the code that was loaded from it."""
+def _check_loaded(text: str, fn: FunctionType, where: str) -> int:
+    """Return the line at which a function stands. Raise `DigestError` if the file no longer contains its code."""
     code = fn.__code__
-    if _is_plain_file(code.co_filename, fn.__globals__) and not _still_the_source(text, code):
+    if not _is_plain_file(code.co_filename, fn.__globals__):
+        return code.co_firstlineno  # a cell with `await` cannot be compiled by itself
+    line = _line_of(text, code)
+    if line is None:
         raise source_changed(fn.__qualname__, where)
+    return line
 
 
 def _source_text(filename: str, module_globals: dict[str, Any]) -> str:
@@ -244,10 +248,6 @@ def _is_plain_file(filename: str, module_globals: dict[str, Any]) -> bool:
     return type(loader) is SourceFileLoader and os.path.basename(loader.path) == os.path.basename(filename)
 
 
-def _still_the_source(text: str, code: CodeType) -> bool:
-    return _line_of(text, code) is not None
-
-
 def _line_of(text: str, code: CodeType) -> int | None:
     """Return the line of the source at which a function stands, or None if the source has no such code.
 
@@ -275,10 +275,9 @@ def _compiled(text: str) -> dict[tuple[int, str], list[CodeType]]:
     return found
 
 
-def _candidates(text: str, code: CodeType) -> list[ast.AST]:
+def _candidates(text: str, code: CodeType, line: int) -> list[ast.AST]:
     wants_lambda = code.co_name == "<lambda>"
     arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    line = code.co_firstlineno if wants_lambda else _line_of(text, code) or code.co_firstlineno
     found: list[ast.AST] = [
         node
         for node in _definitions(text).get((line, code.co_name), ())
