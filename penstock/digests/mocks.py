@@ -43,12 +43,12 @@ def _configuration(value: Any, seen: set[int]) -> dict[str, Any]:
     found = {name: held[name] for name in _SET if held.get(name) is not None}
     found |= {name: item for name, item in held.items() if not name.startswith(("_mock_", "_spec_", "method_calls"))}
     if isinstance(delegate := held.get("_mock_delegate"), FunctionType):
-        found |= {f"function.{name}": vars(delegate)[name] for name in _SET_ON_FUNCTIONS if vars(delegate).get(name)}
+        found |= {f"function.{name}": vars(delegate)[name] for name in _SET_ON_FUNCTIONS if name in vars(delegate)}
     made = {f".{name}": child for name, child in dict(held.get("_mock_children") or {}).items()}
     returned = held.get("_mock_return_value")
     if is_mock(type(returned)):
         made["()"] = returned
-    elif type(returned).__name__ != "_SentinelObject":
+    elif type(returned).__name__ != "_SentinelObject" or returned.name != "DEFAULT":
         found["()"] = returned
     for name, child in made.items():
         if is_mock(type(child)) and id(child) not in seen:

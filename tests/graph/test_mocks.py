@@ -231,3 +231,20 @@ def test_a_class_of_the_project_replaced_by_a_mock_is_called(autospec: bool) -> 
 @task(cache_policy=INPUTS + TASK_CODE)
 def by_new_client(day: str) -> str:
     return Client("https://example.com").get(day)
+
+
+class Unclear:
+    def __bool__(self) -> bool:
+        raise ValueError("neither true nor false, as an array")
+
+
+@pytest.mark.parametrize("autospec", [False, True])
+def test_each_return_value_counts(autospec: bool) -> None:
+    with mock.patch.object(THIS, "fetch", **({"autospec": True} if autospec else {})) as fetched:
+        found = {digest(fetched)}
+        fetched("a")
+        assert digest(fetched) in found
+        for value in (0, [], False, None, Unclear(), mock.sentinel.one, mock.sentinel.two):
+            fetched.return_value = value
+            found.add(digest(fetched))
+    assert len(found) == 8
