@@ -145,7 +145,7 @@ _tuple = _sequence(b"tuple")
 def _unordered(tag: bytes) -> Branch:
     def branch(value: Any, walk: Walk) -> bytes:
         parts = set()  # two Refs in a set may stand for the same value, which then counts once
-        for item in value:
+        for item in tuple(value):  # other threads may add to it
             parts.add(walk.at(".<element>", item))
         return hash_node(tag, sorted(parts))
 
@@ -154,7 +154,7 @@ def _unordered(tag: bytes) -> Branch:
 
 def _pairs(value: Iterable[tuple[Any, Any]], walk: Walk) -> list[bytes]:
     pairs = []
-    for key, item in value:
+    for key, item in tuple(value):  # other threads may add to it
         key_digest = label(key) if type(key) is str else walk.at(f".<key {_short(key)}>", key)
         leaf = LEAVES.get(type(item))
         pairs.append(key_digest + (leaf(item) if leaf is not None else walk.at(f"[{_short(key)}]", item)))
@@ -273,10 +273,10 @@ _BUILT_IN: dict[type, Branch] = {
     collections.OrderedDict: _orderly(b"ordereddict", items=_ordered_pairs),
     collections.defaultdict: _orderly(b"defaultdict", "default_factory", items=_dict),
     collections.Counter: _orderly(b"counter", items=_dict),
-    collections.deque: _orderly(b"deque", "maxlen", items=_list),
+    collections.deque: _orderly(b"deque", "maxlen", items=lambda value, walk: _list(tuple(value), walk)),
     collections.ChainMap: objects.record(b"chainmap", lambda value: [("maps", value.maps)]),
     types.MappingProxyType: _orderly(b"mappingproxy", items=_dict),
-    types.SimpleNamespace: objects.record(b"namespace", lambda value: vars(value).items()),
+    types.SimpleNamespace: objects.record(b"namespace", lambda value: tuple(vars(value).items())),
     type({}.keys()): _unordered(b"dict_keys"),
     type({}.values()): _sequence(b"dict_values"),
     type({}.items()): _unordered(b"dict_items"),

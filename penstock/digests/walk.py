@@ -149,7 +149,7 @@ def attributes(value: Any) -> dict[str, Any]:
     cls = type(value)
     found = {
         name: item
-        for name, item in ask(value, "__dict__", {}).items()
+        for name, item in tuple(ask(value, "__dict__", {}).items())  # other threads may add to it
         if not isinstance(ask(cls, name), functools.cached_property)
     }
     for base in cls.__mro__:

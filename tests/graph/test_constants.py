@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import heapq
+import operator
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -314,3 +315,39 @@ def modifies_numbered_items() -> None:
 
 def test_code_modifies_what_it_numbers() -> None:
     assert "CONFIG" in modified_by([modifies_numbered_items]).stored  # type: ignore[list-item]
+
+
+def keeps_in_a_default(x: int, table: dict[str, int] = {"base": 1}, memo: dict[int, int] = {}) -> int:  # noqa: B006
+    memo.setdefault(x, x)
+    return memo[x] + table["base"]
+
+
+def sets_item_of(memo: dict[int, int], x: int) -> None:
+    memo[x] = x
+
+
+def passes_a_default_on(x: int, *, memo: dict[int, int] = {}) -> int:  # noqa: B006
+    sets_item_of(memo, x)
+    return x
+
+
+def sets_by_operator(x: int) -> None:
+    operator.setitem(CONFIG, "a", x)
+
+
+@pytest.mark.parametrize("fn", [keeps_in_a_default, passes_a_default_on])
+def test_a_default_that_its_function_fills_is_no_constant(fn: Any) -> None:
+    _, certain, _ = places_of(fn, globals_count=True)
+    fn(7)
+    assert all(unchanged() for unchanged in certain)
+
+
+def test_a_default_that_its_function_only_reads_is_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, certain, _ = places_of(keeps_in_a_default, globals_count=True)
+    assert keeps_in_a_default.__defaults__ is not None
+    monkeypatch.setitem(keeps_in_a_default.__defaults__[0], "base", 2)
+    assert not all(unchanged() for unchanged in certain)
+
+
+def test_operators_modify_their_first_argument() -> None:
+    assert "CONFIG" in modified_by([sets_by_operator]).stored  # type: ignore[list-item]

@@ -434,6 +434,24 @@ def test_the_deepest_promised_nesting_works() -> None:
     assert len(digest(value)) == 40
 
 
+class Growing:
+    """Adds to the container that holds it while it is digested, as another thread may."""
+
+    def __init__(self) -> None:
+        self.held: dict[Any, int] = {}
+
+
+@pytest.mark.parametrize("container", [dict, collections.OrderedDict, types.SimpleNamespace, Point])
+def test_a_container_to_which_others_add_meanwhile_has_a_digest(container: Callable[..., Any]) -> None:
+    growing = Growing()
+    register_digest(Growing, lambda growing: growing.held.setdefault(f"more {len(growing.held)}", 0))
+    value = container(x=growing)
+    growing.held = value if isinstance(value, dict) else vars(value)
+    before = len(growing.held)
+    digest(value)
+    assert len(growing.held) == before + 1
+
+
 # -- registered types ------------------------------------------------------------------------------------------------
 
 

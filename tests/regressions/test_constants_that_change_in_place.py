@@ -389,10 +389,25 @@ def fills_by_operator(x: int) -> int:
     return x
 
 
+@task(cache_policy=CODE)
+def fills_unseen(x: int) -> int:
+    functools.partial(RESULTS.setdefault, x)(x)
+    return x
+
+
+def test_what_a_task_fills_in_ways_that_its_syntax_does_not_show_is_no_constant_if_the_flow_waits() -> None:
+    @flow
+    def filled() -> list[int]:
+        return [fills_unseen(number).result() for number in (0, 1, 2, 7)]
+
+    assert filled() == [0, 1, 2, 7]
+    assert filled() == [0, 1, 2, 7]
+
+
 @pytest.mark.parametrize(
     "filling", [remembers_in_a_default, counts_in_a_wrapper, fills_by_operator], ids=lambda each: each.name
 )
-def test_what_a_task_fills_in_ways_that_its_syntax_does_not_show_is_no_constant(filling: Any) -> None:
+def test_what_a_task_fills_through_a_default_a_wrapper_or_an_operator_is_no_constant(filling: Any) -> None:
     @flow
     def filled() -> list[int]:
         found = [filling(number) for number in range(3)]

@@ -23,7 +23,7 @@ _METHODS = frozenset(
 )
 _FUNCTIONS = frozenset(
     {"heapify", "heappop", "heappush", "heappushpop", "heapreplace", "insort", "insort_left", "insort_right"}
-    | {"next", "shuffle"}
+    | {"delitem", "iadd", "iconcat", "ior", "next", "setitem", "shuffle"}
 )
 _VIEWS = frozenset({"enumerate", "iter", "reversed", "zip"})
 _LOOKUPS = frozenset({"__getitem__", "get", "items", "keys", "setdefault", "values"})
@@ -36,6 +36,7 @@ _RECEIVER = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Function:
+    code: CodeType
     parameters: tuple[str, ...]
     local: frozenset[str]
     assigned: frozenset[str]
@@ -58,6 +59,9 @@ class Modified(NamedTuple):
     """Whose items it assigns."""
     filled: frozenset[str] = frozenset()
     """By methods such as `append`, if the object has no method of this name that the project has written."""
+    stored_parameters: frozenset[tuple[CodeType, str]] = frozenset()
+    """Parameters whose items it assigns, each with its function: what their defaults hold is state of the code."""
+    filled_parameters: frozenset[tuple[CodeType, str]] = frozenset()
 
 
 def modified_by(functions: Sequence[FunctionType], methods: Sequence[FunctionType] = ()) -> Modified:
@@ -68,11 +72,10 @@ def modified_by(functions: Sequence[FunctionType], methods: Sequence[FunctionTyp
         methods: The functions in classes that it uses. Those whose names are not used are not considered.
     """
     called = _called(functions, methods)
-    return Modified(
-        frozenset().union(*(function.assigned for _, function in called)),
-        _through_calls(called, lambda function: function.stored),
-        _through_calls(called, lambda function: function.filled),
-    )
+    assigned = frozenset().union(*(function.assigned for _, function in called))
+    stored, stored_parameters = _through_calls(called, lambda function: function.stored)
+    filled, filled_parameters = _through_calls(called, lambda function: function.filled)
+    return Modified(assigned, stored, filled, stored_parameters, filled_parameters)
 
 
 _Called = list[tuple[str, _Function]]
@@ -99,8 +102,10 @@ def _called(functions: Sequence[FunctionType], methods: Sequence[FunctionType]) 
     return found
 
 
-def _through_calls(called: _Called, modified_in: Callable[[_Function], frozenset[str]]) -> frozenset[str]:
-    """Return what functions modify, including what they pass to others as arguments."""
+def _through_calls(
+    called: _Called, modified_in: Callable[[_Function], frozenset[str]]
+) -> tuple[frozenset[str], frozenset[tuple[CodeType, str]]]:
+    """Return what functions modify, including what they pass to others as arguments: outer names, and parameters."""
     modified: dict[str, set[str]] = {}
     for name, function in called:
         modified.setdefault(name, set()).update(modified_in(function))
@@ -112,7 +117,9 @@ def _through_calls(called: _Called, modified_in: Callable[[_Function], frozenset
                 if any(modified[callee].intersection(_parameters_at(other, place)) for other in others):
                     modified[name].add(given)
         if sum(map(len, modified.values())) == before:
-            return frozenset().union(*(modified[name] - function.local for name, function in called))
+            outer = frozenset().union(*(modified[name] - function.local for name, function in called))
+            own = {(f.code, name) for callee, f in called for name in modified[callee].intersection(f.parameters)}
+            return outer, frozenset(own)
 
 
 def _parameters_at(function: _Function, place: int | str) -> Iterator[str]:
@@ -164,7 +171,7 @@ class _Reader:
             for names in (self.stored, self.filled)
         )
         return _Function(
-            parameters, frozenset(local - self.outer), frozenset(self.assigned), stored, filled, tuple(passed),
+            code, parameters, frozenset(local - self.outer), frozenset(self.assigned), stored, filled, tuple(passed),
             frozenset(used),
         )  # fmt: skip
 

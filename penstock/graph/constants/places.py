@@ -160,7 +160,7 @@ class _Finder:
         if not self._is_project(home_of(fn)):
             return
         (self.methods if id(fn) in self._in_classes else self.functions).append(fn)
-        self._open.extend((fn.__defaults__, fn.__kwdefaults__))
+        self._enter_defaults(fn)
         if vars(fn):
             self._add_attributes(lambda: vars(fn))
         cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
@@ -171,6 +171,16 @@ class _Finder:
             names = _names_in(fn.__code__)
             self._enter_module(fn.__globals__, names)
             self._enter_imported(fn.__globals__, names)
+
+    def _enter_defaults(self, fn: FunctionType) -> None:
+        positional = fn.__code__.co_varnames[: fn.__code__.co_argcount]
+        defaults = dict(zip(reversed(positional), reversed(fn.__defaults__ or ()), strict=False))
+        for name, value in (defaults | (fn.__kwdefaults__ or {})).items():
+            at = (fn.__code__, name)
+            if at not in self._without.stored_parameters and not (
+                at in self._without.filled_parameters and self._has_usual_methods(value)
+            ):
+                self._open.append(value)
 
     def _enter_module(self, scope: Mapping[str, Any], names: frozenset[str]) -> None:
         """Enter the names that code reads in a module, and in the modules that it reads there."""
@@ -209,11 +219,14 @@ class _Finder:
 
     def _entered(self, name: str, value: Any) -> bool:
         """Return whether the contents of a variable or attribute are no state of the code itself."""
-        assigned, stored, filled = self._without
-        if name in assigned or name in stored:
+        if name in self._without.assigned or name in self._without.stored:
             return False
+        return name not in self._without.filled or not self._has_usual_methods(value)
+
+    def _has_usual_methods(self, value: Any) -> bool:
+        """Return whether a method such as `append` modifies the object: it is none that the project has written."""
         kind = type(value)
-        return name not in filled or (self._is_project(kind.__module__) and not issubclass(kind, tuple(_ITEMS)))
+        return not self._is_project(kind.__module__) or issubclass(kind, tuple(_ITEMS))
 
 
 def _holds(read: Callable[[], Iterable[Any]], values: tuple[Any, ...]) -> bool:
