@@ -203,6 +203,7 @@ class Flow(Generic[P, R]):
         return FlowFrame(
             self.name,
             key_context(run_id, self.name, parameters, salt),
+            self.fn,
             persist_result=self.options.persist_result,
             refresh_cache=self.options.refresh_cache,
             log_prints=self.options.log_prints,

@@ -27,7 +27,7 @@ from penstock.digests.walk import LEAVES, SIZE, Resolve
 from penstock.errors import DigestError, PolicyError
 from penstock.graph.arguments import fill_all
 from penstock.graph.carried import code_digests
-from penstock.graph.constants.code_witness import CodeWitness
+from penstock.graph.constants.code_witness import CodeWitness, Running
 from penstock.graph.constants.left_state import as_before
 from penstock.graph.constants.turns import Turns
 from penstock.graph.key_files import FileAccess, FileWitness, files_of_patterns, read_files
@@ -214,8 +214,11 @@ class KeyTemplate:
         again.__post_init__()
         return again
 
-    def running(self, task: str) -> AbstractContextManager[None]:
-        """Raise `DigestError` around a call that runs in the driver's process if its code changed since the key."""
+    def running(self, task: str) -> AbstractContextManager[Running | None]:
+        """Raise `DigestError` around a call that runs in the driver's process if its code changed since the key.
+
+        Returns None if there is nothing that can change.
+        """
         return contextlib.nullcontext() if self.code_witness is None else self.code_witness.running(task)
 
     def files_changed(self, asked: int) -> bool:

@@ -65,6 +65,8 @@ class FlowFrame:
 
     name: str
     context: KeyContext
+    fn: Callable[..., Any] | None = None
+    """Its function, if it is a flow."""
     persist_result: bool | None = None
     refresh_cache: bool = False
     log_prints: bool | None = None
@@ -88,6 +90,8 @@ class Trace:
         self.own_values: dict[int, Any] = {}
         self._values = values
         self._outermost = frame
+        if frame.fn is not None:
+            self.turns.note_code(frame.fn)
         self._held: dict[int, int] = {}
         self._snapshots = Snapshots(digest_bytes)
         self._numbers = itertools.count()
@@ -195,6 +199,8 @@ class Trace:
 
     def _entry(self, task: TaskDefinition) -> Entry:
         frame = self.frame
+        if not task.derived:
+            self.turns.note_code(task.fn)
         entry = frame.entries[task] = _make_entry(task, frame, self.turns)
         return entry
 
@@ -208,6 +214,8 @@ class Trace:
 
     def inside(self, frame: FlowFrame) -> having:
         """Make calls in the block part of a subflow, whose nodes join the same graph."""
+        if frame.fn is not None:
+            self.turns.note_code(frame.fn)
         return having(_current, (self, frame))
 
     def expect(self, flow: str) -> int:

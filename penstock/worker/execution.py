@@ -308,16 +308,20 @@ class _CachedCall:
         values, components = self._loaded(), self._components()
         computes(key)
         started, clock = SYSTEM_CLOCK.now(), time.perf_counter()
-        with self.template.running(self.shipped_task.task.name):
+        with self.template.running(self.shipped_task.task.name) as running:
             made = [self.worker.run_function(call, self.shipped_task, values, collected_unless_batches)]
         seconds = time.perf_counter() - clock
         if self.lent:
             check_arguments(call, self.template, self.shipped_task.task.name)
         retained = self.worker.is_retained(call, made)
         value = made[0]
-        if inputs_changed(self.template, key, self._components):
-            # The key contains the files' earlier content, so this result must not be published under it.
+        # The key contains the earlier content of files, or of what the code reads: nothing is published under it.
+        note = ""
+        if running is not None and running.doubtful:
+            note = "not published: what the task's code both reads and modifies was also modified by other code"
+        elif inputs_changed(self.template, key, self._components):
             note = "not published: an input file changed, appeared or vanished while the task ran"
+        if note:
             handle = self.worker.keep(call, value, retained=retained)
             facts = {"handle": handle, "started": started, "seconds": seconds, "notes": (note,), "off_recipe": True}
             return self.worker.outcome(call, "executed", **facts)

@@ -337,13 +337,13 @@ def sets_by_operator(x: int) -> None:
 
 @pytest.mark.parametrize("fn", [keeps_in_a_default, passes_a_default_on])
 def test_a_default_that_its_function_fills_is_no_constant(fn: Any) -> None:
-    _, certain, _ = places_of(fn, globals_count=True)
+    certain = places_of(fn, globals_count=True).certain
     fn(7)
     assert all(unchanged() for unchanged in certain)
 
 
 def test_a_default_that_its_function_only_reads_is_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, certain, _ = places_of(keeps_in_a_default, globals_count=True)
+    certain = places_of(keeps_in_a_default, globals_count=True).certain
     assert keeps_in_a_default.__defaults__ is not None
     monkeypatch.setitem(keeps_in_a_default.__defaults__[0], "base", 2)
     assert not all(unchanged() for unchanged in certain)

@@ -96,3 +96,183 @@ def test_a_subflow_with_a_future_as_parameter_reads_files_on_processes(
         return inner(one())
 
     assert outer() == "text"
+
+
+SETTINGS_AND_STATE = '''
+from dataclasses import dataclass
+
+from penstock import INPUTS, TASK_CODE, flow, task
+
+DEFAULT_RATE = 1
+RUNS = []
+made = None
+OPTIONS = {"rate": 1}
+STATE = {"rate": 1, "seen": {}}
+
+
+@dataclass
+class Settings:
+    rate: int = 1
+
+
+@dataclass
+class Invoice:
+    net: int
+    rate: int = 0
+
+
+SETTINGS = Settings()
+
+
+def lazily():
+    global made
+    if made is None:
+        made = {"rate": DEFAULT_RATE}
+    return made["rate"]
+
+
+def of_a_copy(options=OPTIONS):
+    options = {**options}
+    options["seen"] = True
+    return options["rate"]
+
+
+def beside_a_cache(x):
+    STATE["seen"][x] = True
+    return STATE["rate"]
+
+
+def of_an_attribute(x):
+    invoice = Invoice(x)
+    invoice.rate = SETTINGS.rate
+    return invoice.rate
+
+
+def set_rate(rate):
+    global made
+    made = {"rate": rate}
+    OPTIONS["rate"] = STATE["rate"] = SETTINGS.rate = rate
+
+
+@task
+def configure(rate):
+    set_rate(rate)
+    RUNS.append(rate)
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def lazy(x):
+    return x * lazily()
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def copied(x):
+    return x * of_a_copy()
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def cached(x):
+    return x * beside_a_cache(x)
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def named(x):
+    return x * of_an_attribute(x)
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def noted(x):
+    RUNS.append(x)
+    return x
+
+
+TASKS = {each.name: each for each in (lazy, copied, cached, named, noted)}
+
+
+@flow
+def changing(name, rate):
+    before = TASKS[name](1).result()
+    configure(rate).result()
+    return [before, TASKS[name](10).result()]
+
+
+@flow
+def changing_itself(name, rate):
+    before = TASKS[name](1).result()
+    set_rate(rate)
+    return [before, TASKS[name](10).result()]
+
+
+@flow
+def changing_while_another_runs(name, rate, wait):
+    waiting = waits(wait)
+    before = TASKS[name](1).result()
+    set_rate(rate)
+    go_on.set()
+    return [before, TASKS[name](10).result(), waiting.result()][:2]
+
+
+import threading
+
+go_on = threading.Event()
+
+
+@task
+def waits(seconds):
+    go_on.wait(seconds)
+
+
+@flow
+def one(name, x):
+    return TASKS[name](x)
+
+
+def reset(rate=1):
+    set_rate(rate)
+    STATE["seen"] = {}
+'''
+
+
+@pytest.fixture
+def settings(project: Callable[..., ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+    module: Any = project(settings_and_state=SETTINGS_AND_STATE)
+    module.reset()
+    return module
+
+
+@pytest.mark.parametrize("name", ["lazy", "copied", "cached", "named"])
+@pytest.mark.parametrize("how", ["changing", "changing_itself", "changing_while_another_runs"])
+def test_settings_that_a_task_seems_to_modify_count_when_other_code_changes_them(
+    settings: Any, name: str, how: str
+) -> None:
+    more = [60.0] if how == "changing_while_another_runs" else []
+    assert getattr(settings, how)(name, 2, *more) == [1, 20]
+    settings.reset()
+    assert [settings.one(name, 10), settings.one(name, 70)] == [10, 70]
+    settings.reset(2)
+    assert [settings.one(name, 10), settings.one(name, 70)] == [20, 140]
+
+
+def test_a_list_to_which_several_tasks_only_add_is_no_constant(settings: Any) -> None:
+    assert settings.changing("noted", 2) == [1, 10]
+    before = list(settings.RUNS)
+    assert settings.changing("noted", 2) == [1, 10]
+    assert settings.RUNS == [*before, 2], "only the uncached task runs again"
+
+
+def test_a_setting_deep_inside_a_large_constant_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+    table = {number: {"rate": 1} for number in range(12_000)}
+
+    @task(cache_policy=INPUTS + TASK_CODE)
+    def price(x: int) -> int:
+        return x * table[11_999]["rate"]
+
+    @flow
+    def changing() -> list[int]:
+        before = price(10).result()
+        table[11_999]["rate"] = 2
+        return [before, price(10).result()]
+
+    assert changing() == [10, 20]

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, Self
 
 from penstock.errors import DigestError
+from penstock.graph.constants.beside import Beside
 from penstock.graph.constants.left_state import as_before, note_left
 from penstock.graph.constants.places import Unchanged, places_of
 
@@ -27,6 +28,10 @@ class Turn(Protocol):
     def since(self) -> int | None: ...
 
     def waited_since(self, then: int | None) -> bool: ...
+
+
+_MANY = 10_000
+"""Of more places, the flow's changes are noticed, and those that tasks make while others run are not."""
 
 
 class CodeWitness:
@@ -54,10 +59,13 @@ class CodeWitness:
         self._read_as_is = read
         self._turn = turn
         self._find = functools.partial(places_of, fn, globals_count="task_code" in digests)
+        self._beside = Beside(fn, globals_count="task_code" in digests)
         self.replaced = False
         """Whether another task has changed something since: later calls have other digests."""
         self.outdated = False
         """Whether the flow has changed something since: calls that have not run must not run."""
+        self.doubtful = False
+        """Whether state that other code modifies, too, has changed since: results of calls are not published."""
         self._asked = False  # in this turn
         self._unsure = False  # calls were made in this turn without comparing anything
         self._calls: list[str] = []  # that are running in this process
@@ -69,8 +77,19 @@ class CodeWitness:
         """Return whether there is anything to compare."""
         return bool(self._places)
 
+    def beside(self, others: Iterable[Any]) -> None:
+        """Take into account that the code of flows or other tasks may modify the state of this one."""
+        if self._state and self._beside.add(others):
+            self._look()
+
     def _look(self) -> None:
-        self._places, self._certain, self._large = self._find()
+        found = self._find()
+        self._places: Sequence[Unchanged] = found.found
+        self._certain: Sequence[Unchanged] = found.certain
+        self._large = found.large
+        self._state = any(found.state)
+        self._shared = self._beside.places(found) if self._state else []
+        self._many = len(self._places) > _MANY
 
     def changed(self) -> bool:
         """Return whether the digests are others now, at a call. Raises `DigestError` if a new value has none."""
@@ -82,18 +101,20 @@ class CodeWitness:
             self._unsure = True  # comparing all of it for each call would take too long
             return False
         self._asked = True
-        return self._differs()
+        return self._note_shared() or self._differs()
 
     def end_of_turn(self, task: str) -> None:
         """Compare once more before the flow waits. Raises `DigestError` if calls were made without comparing."""
+        differs = self._note_shared()
         if not self.outdated and self._differs():
-            self.outdated = True
-            if self._unsure:
-                raise _changed(task)
+            self.outdated = differs = True
+        if differs and self._unsure:
+            raise _changed(task)
 
     def begin_turn(self) -> None:
         """Take what tasks have changed since for given."""
         self._asked = self._unsure = False
+        self._note_shared()
         if not self._same(self._places):
             self._left = True
             self.replaced = self.replaced or self._is_replaced()
@@ -110,7 +131,7 @@ class CodeWitness:
 
     def end(self) -> None:
         """Note the state in which tasks have left what their code modifies, at the end of a run."""
-        if self._left and not self.outdated and self._same(self._first):
+        if self._left and not self.outdated and not self.doubtful and self._same(self._first):
             with contextlib.suppress(DigestError):
                 note_left(self._read_as_is(), self._digests)
 
@@ -120,29 +141,49 @@ class CodeWitness:
         if self.outdated or (turn is not None and not turn.waits and self._differs()):
             raise _changed(task)
 
-    def running(self, task: str) -> _Running:
+    def running(self, task: str) -> Running:
         """Raise `DigestError` around a block in which a call runs if anything else changed the code."""
-        return _Running(self, task)
+        return Running(self, task)
 
-    def _begin(self, task: str) -> int | None:
+    def _begin(self, task: str) -> tuple[int | None, bool]:
+        """Return what `_end` needs to know, and whether the result may be published."""
         if self._turn is None:
-            return None
+            return None, True
         # What differs now has been changed by other tasks, unless calls of this one are under way.
-        if self.outdated or (not self._calls and self._differs()):
+        if not self._calls and not self._many:
+            self._note_shared()
+            if self._differs():
+                raise _changed(task)
+        if self.outdated:
             raise _changed(task)
         self._calls.append(task)
-        return self._turn.since()
+        return self._turn.since(), not self.doubtful
 
-    def _end(self, task: str, since: int | None, *, failed: bool) -> None:
+    def _end(self, task: str, since: int | None, *, failed: bool) -> bool:
+        """Return whether the result may be published, unless something differed before."""
         if self._turn is None:
-            return
+            return True
         self._calls.pop()
-        if failed:
-            return
+        if failed or (self._many and not self.outdated):
+            return True
         if self._turn.waited_since(since) and not self.outdated:
             self.begin_turn()
-        elif self.outdated or self._differs():
+            return True
+        self._note_shared()
+        if self.outdated or self._differs():
             raise _changed(task)
+        return not self.doubtful
+
+    def _note_shared(self) -> bool:
+        """Return whether state has just changed for the first time that other code modifies, too."""
+        if self.doubtful or not self._shared or self._same(self._shared):
+            return False
+        self.doubtful = True
+        try:
+            self.replaced = self.replaced or dict(self._read_as_is()) != self._digests
+        except DigestError:
+            self.replaced = True
+        return True
 
     def _differs(self) -> bool:
         """Return whether the digests are others now. While calls are running, what they modify does not count."""
@@ -165,16 +206,24 @@ class CodeWitness:
         return True
 
 
-class _Running:
+class Running:
+    """One call that runs in this process, as a context."""
+
     def __init__(self, witness: CodeWitness, task: str) -> None:
         self._witness = witness
         self._task = task
 
-    def __enter__(self) -> None:
-        self._since = self._witness._begin(self._task)
+    def __enter__(self) -> Self:
+        self._since, self._certain = self._witness._begin(self._task)
+        return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._witness._end(self._task, self._since, failed=kind is not None)
+        self._certain = self._witness._end(self._task, self._since, failed=kind is not None) and self._certain
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is unknown if the code was what its digest says, so that the result must not be published."""
+        return not self._certain
 
 
 def _changed(task: str) -> DigestError:

@@ -7,7 +7,7 @@ The syntax of the functions decides: `CACHE[key] = …`, `self.count += 1`, `see
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType, FunctionType
@@ -48,7 +48,9 @@ class _Function:
     passed: tuple[tuple[str, int | str, str], ...]
     """The callee, the position or name of the argument, and the variable or attribute that is passed."""
     used: frozenset[str]
-    """All names and attributes that it reads."""
+    """All names and attributes in it."""
+    read: frozenset[str]
+    """Those of which it uses the value for anything else than modifying it (`seen.append(x)`, `count[x] += 1`)."""
 
 
 class Modified(NamedTuple):
@@ -63,27 +65,52 @@ class Modified(NamedTuple):
     """Parameters whose items it assigns, each with its function: what their defaults hold is state of the code."""
     filled_parameters: frozenset[tuple[CodeType, str]] = frozenset()
 
+    def without(self, names: frozenset[str]) -> Modified:
+        """Return this without some names of variables, attributes and parameters."""
+        return Modified(
+            self.assigned - names,
+            self.stored - names,
+            self.filled - names,
+            frozenset(each for each in self.stored_parameters if each[1] not in names),
+            frozenset(each for each in self.filled_parameters if each[1] not in names),
+        )
 
-def modified_by(functions: Sequence[FunctionType], methods: Sequence[FunctionType] = ()) -> Modified:
+
+def modified_by(
+    functions: Sequence[FunctionType],
+    methods: Sequence[FunctionType] = (),
+    *,
+    beside: Collection[CodeType] = frozenset(),
+) -> Modified:
     """Return what a task's function modifies, itself or through others.
 
     Args:
         functions: The task's function, and all functions that it uses by any name.
         methods: The functions in classes that it uses. Those whose names are not used are not considered.
+        beside: The code of functions that do not count, even if they are defined inside another one.
     """
-    called = _called(functions, methods)
-    assigned = frozenset().union(*(function.assigned for _, function in called))
-    stored, stored_parameters = _through_calls(called, lambda function: function.stored)
-    filled, filled_parameters = _through_calls(called, lambda function: function.filled)
+    called = _called(functions, methods, beside)
+    counts = [function for _, function in called if function.code not in beside]
+    assigned = frozenset().union(*(function.assigned for function in counts))
+    stored, stored_parameters = _through_calls(called, counts, lambda function: function.stored)
+    filled, filled_parameters = _through_calls(called, counts, lambda function: function.filled)
     return Modified(assigned, stored, filled, stored_parameters, filled_parameters)
+
+
+def read_by(functions: Sequence[FunctionType], methods: Sequence[FunctionType] = ()) -> frozenset[str]:
+    """Return the names of variables and attributes that the code does not only modify, of the same arguments."""
+    return frozenset().union(*(function.read for _, function in _called(functions, methods)))
 
 
 _Called = list[tuple[str, _Function]]
 """Functions with their names."""
 
 
-def _called(functions: Sequence[FunctionType], methods: Sequence[FunctionType]) -> _Called:
+def _called(
+    functions: Sequence[FunctionType], methods: Sequence[FunctionType], beside: Collection[CodeType] = frozenset()
+) -> _Called:
     """Return the functions that may be called; one name may occur twice."""
+    names = frozenset(code.co_name for code in beside)
     waiting: dict[str, list[FunctionType]] = {}
     for fn in methods:
         waiting.setdefault(fn.__code__.co_name, []).append(fn)
@@ -93,7 +120,7 @@ def _called(functions: Sequence[FunctionType], methods: Sequence[FunctionType]) 
     seen = set()
     while open_:
         fn = open_.pop()
-        if fn.__code__ in seen or (function := _read(fn.__code__, fn)) is None:
+        if fn.__code__ in seen or (function := _read(fn, names)) is None:
             continue
         seen.add(fn.__code__)
         found.append((fn.__code__.co_name, function))
@@ -103,7 +130,7 @@ def _called(functions: Sequence[FunctionType], methods: Sequence[FunctionType]) 
 
 
 def _through_calls(
-    called: _Called, modified_in: Callable[[_Function], frozenset[str]]
+    called: _Called, counts: Sequence[_Function], modified_in: Callable[[_Function], frozenset[str]]
 ) -> tuple[frozenset[str], frozenset[tuple[CodeType, str]]]:
     """Return what functions modify, including what they pass to others as arguments: outer names, and parameters."""
     modified: dict[str, set[str]] = {}
@@ -117,8 +144,8 @@ def _through_calls(
                 if any(modified[callee].intersection(_parameters_at(other, place)) for other in others):
                     modified[name].add(given)
         if sum(map(len, modified.values())) == before:
-            outer = frozenset().union(*(modified[name] - function.local for name, function in called))
-            own = {(f.code, name) for callee, f in called for name in modified[callee].intersection(f.parameters)}
+            outer = frozenset().union(*(modified[f.code.co_name] - f.local for f in counts))
+            own = {(f.code, name) for f in counts for name in modified[f.code.co_name].intersection(f.parameters)}
             return outer, frozenset(own)
 
 
@@ -132,22 +159,37 @@ def _parameters_at(function: _Function, place: int | str) -> Iterator[str]:
 
 
 @lru_cache(maxsize=4096)
-def _read_tree(code: CodeType, tree: ast.AST) -> _Function:
-    return _Reader(tree).function(code)
+def _read_tree(code: CodeType, tree: ast.AST, inner: frozenset[str]) -> _Function:
+    return _Reader(tree, inner).function(code)
 
 
-def _read(code: CodeType, fn: FunctionType) -> _Function | None:
+def _read(fn: FunctionType, inner: frozenset[str]) -> _Function | None:
+    """Read a function without those of these names inside of it."""
     try:
-        return _read_tree(code, function_syntax(fn))
+        return _read_tree(fn.__code__, function_syntax(fn), inner.intersection(_names_inside(fn.__code__)))
     except DigestError:
         return None  # without a source: what it modifies is compared like everything else
 
 
-class _Reader:
-    """Reads one function, including those inside of it."""
+@lru_cache(maxsize=4096)
+def _names_inside(code: CodeType) -> frozenset[str]:
+    """Return the names of the functions that are defined inside a function."""
+    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
+    return frozenset(each.co_name for each in inner).union(*map(_names_inside, inner))
 
-    def __init__(self, tree: ast.AST) -> None:
-        self.nodes = list(ast.walk(tree))
+
+def _walk(tree: ast.AST, without: frozenset[str]) -> Iterator[ast.AST]:
+    yield tree
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in without):
+            yield from _walk(node, without)
+
+
+class _Reader:
+    """Reads one function, including those inside of it, except some."""
+
+    def __init__(self, tree: ast.AST, without: frozenset[str]) -> None:
+        self.nodes = list(_walk(tree, without) if without else ast.walk(tree))
         self.outer = {name for n in self.nodes if isinstance(n, ast.Global | ast.Nonlocal) for name in n.names}
         self.aliases: dict[str, str] = {}
         self.assigned = set(self.outer)
@@ -172,8 +214,22 @@ class _Reader:
         )
         return _Function(
             code, parameters, frozenset(local - self.outer), frozenset(self.assigned), stored, filled, tuple(passed),
-            frozenset(used),
+            frozenset(used), frozenset(self._read()),
         )  # fmt: skip
+
+    def _read(self) -> Iterator[str]:
+        modified: list[ast.AST] = []
+        for node in self.nodes:
+            if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+                modified.append(node.value)
+            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                called = node.value.func
+                if isinstance(called, ast.Attribute) and called.attr in _METHODS:
+                    modified.append(called.value)
+        only = set(map(id, modified))
+        for node in self.nodes:
+            if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load) and id(node) not in only:
+                yield node.id if isinstance(node, ast.Name) else node.attr
 
     def _alias(self, node: ast.AST) -> None:
         """Note that a local variable is another name for a variable, an attribute or an item."""

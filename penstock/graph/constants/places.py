@@ -6,7 +6,6 @@ finds a few too many. What the code itself modifies is left out (see `modified`)
 
 from __future__ import annotations
 
-import array
 import collections
 import functools
 import operator
@@ -18,18 +17,15 @@ from typing import Any, NamedTuple
 from penstock.digests.definitions.behind import behind, home_of
 from penstock.digests.names import is_project_module
 from penstock.digests.walk import LEAVES, attributes
+from penstock.graph.constants.contents import content_of, equals
 from penstock.graph.constants.modified import Modified, modified_by
-from penstock.imported import loaded
 from penstock.objects.questions import has
 
 _ABSENT = object()
-_MOST_PLACES = 10_000
+_MOST_PLACES = 100_000
 _MANY_ITEMS = 1000
 _MOST_ITEMS = 100_000
 """Of containers with more items, only the number of items is compared."""
-_MOST_BYTES = 64 * 1024
-_MOST_CELLS = 1000
-"""Larger arrays and tables are compared by identity."""
 _IMMUTABLE = frozenset(LEAVES) - {bytearray}
 _ITEMS: dict[type, Callable[[Any], Iterable[Any]]] = {
     dict: lambda value: (*dict.keys(value), *dict.values(value)),
@@ -45,6 +41,8 @@ _ITEMS: dict[type, Callable[[Any], Iterable[Any]]] = {
 
 Unchanged = Callable[[], bool]
 """Returns whether one place still holds the same objects, or the same content."""
+Key = tuple[str, int]
+"""What kind of place it is, and the id of the object."""
 
 
 class Places(NamedTuple):
@@ -55,6 +53,29 @@ class Places(NamedTuple):
     """Without what the code itself modifies."""
     large: bool
     """Whether comparing them takes much longer than a call."""
+    state: State
+    """What the code itself modifies."""
+
+
+class State(NamedTuple):
+    """The places that code modifies."""
+
+    inside: Mapping[Key, Unchanged]
+    """Containers."""
+    names: Mapping[Key, Callable[[], Mapping[str, Any]]]
+    """What has variables and attributes, some of which are assigned."""
+    assigned: frozenset[str]
+    """Their names."""
+
+    def also_in(self, other: State) -> dict[Key, Unchanged]:
+        """Return the places that are part of another state, too."""
+        found = {key: unchanged for key, unchanged in self.inside.items() if key in other.inside}
+        if both := self.assigned & other.assigned:
+            found |= {key: _names_unchanged(read, both) for key, read in self.names.items() if key in other.names}
+        return found
+
+
+NO_STATE = State({}, {}, frozenset())
 
 
 def places_of(fn: Any, *, globals_count: bool) -> Places:
@@ -66,14 +87,15 @@ def places_of(fn: Any, *, globals_count: bool) -> Places:
         fn: The task's function, or another callable.
         globals_count: Whether global names are part of its digest, and not only closures and defaults.
     """
-    finder = _Finder(Modified(), globals_count=globals_count)
+    finder = Finder(Modified(), globals_count=globals_count)
     found = certain = finder.places_of(fn)
+    state = NO_STATE
     if found and any(modified := modified_by(finder.functions, finder.methods)):
-        certain = _Finder(modified, globals_count=globals_count).places_of(fn)
-    return Places(found, certain, finder.items > _MANY_ITEMS)
+        certain, state = finder.split(fn, modified)
+    return Places(list(found.values()), list(certain.values()), finder.items > _MANY_ITEMS, state)
 
 
-class _Finder:
+class Finder:
     """Finds everything that a function can reach, except through the given names."""
 
     def __init__(self, without: Modified, *, globals_count: bool) -> None:
@@ -83,15 +105,32 @@ class _Finder:
         self._without = without
         self._globals_count = globals_count
         self._is_project = functools.cache(is_project_module)
-        self._places: list[Unchanged] = []
+        self.names: dict[Key, Callable[[], Mapping[str, Any]]] = {}
+        """What has variables and attributes, some of which may be left out."""
+        self._places: dict[Key, Unchanged] = {}
         self._names: dict[int, tuple[Mapping[str, Any], set[str]]] = {}
         """The global names that are read, by the id of their module's dict."""
         self._seen: dict[int, Any] = {}
         self._in_classes: set[int] = set()  # the attributes of classes
         self._open: collections.deque[Any] = collections.deque()
+        self._left_out: list[Any] = []
 
-    def places_of(self, fn: Any) -> list[Unchanged]:
-        self._open.append(fn)
+    def split(self, fn: Any, modified: Modified) -> tuple[dict[Key, Unchanged], State]:
+        """Return the places of a function that are left without the modified names, and the others."""
+        without = Finder(modified, globals_count=self._globals_count)
+        left = without.places_of(fn)
+        inside = {key: unchanged for key, unchanged in self._places.items() if key not in left}
+        return left, State(inside, without.names, modified.assigned)
+
+    def behind(self, fn: Any, modified: Modified) -> State:
+        """Return everything that is reached through the modified names, also if it is reached in other ways, too."""
+        without = Finder(modified, globals_count=self._globals_count)
+        without.places_of(fn)
+        inside = Finder(Modified(), globals_count=self._globals_count).places_of(*without._left_out)
+        return State(inside, without.names, modified.assigned)
+
+    def places_of(self, *values: Any) -> dict[Key, Unchanged]:
+        self._open.extend(values)
         while self._open and len(self._places) < _MOST_PLACES:
             value = self._open.popleft()
             if type(value) not in _IMMUTABLE and id(value) not in self._seen:
@@ -99,13 +138,14 @@ class _Finder:
                 self._enter(value)
         for scope, names in self._names.values():
             wanted = sorted(names)
-            self._add(functools.partial(operator.itemgetter(wanted[0], *wanted), scope), enter=False)
+            read = functools.partial(operator.itemgetter(wanted[0], *wanted), scope)
+            self._add(("names", id(scope)), read, enter=False)
         return self._places
 
-    def _add(self, read: Callable[[], Iterable[Any]], *, enter: bool = True) -> None:
+    def _add(self, key: Key, read: Callable[[], Iterable[Any]], *, enter: bool = True) -> None:
         values = tuple(read())
         self.items += len(values)
-        self._places.append(functools.partial(_holds, read, values))
+        self._places[key] = functools.partial(_holds, read, values)
         if enter:
             self._open.extend(values)
 
@@ -125,31 +165,31 @@ class _Finder:
         elif issubclass(kind, property):
             self._open.extend((value.fget, value.fset, value.fdel))
         elif self._is_project(kind.__module__) or kind is SimpleNamespace:
-            self._add_attributes(functools.partial(attributes, value))
+            self._add_attributes(value, functools.partial(attributes, value))
             self._open.append(kind)
-        elif (unchanged := _content_of(value, kind)) is not None:
-            self._places.append(unchanged)
+        elif (unchanged := content_of(value, kind)) is not None:
+            self._places["content", id(value)] = unchanged
         elif items is None:
             self._open.append(behind(value, self._is_project))
 
     def _enter_container(self, value: Any, items: Callable[[Any], Iterable[Any]]) -> None:
         if len(value) > _MOST_ITEMS:
-            self._places.append(functools.partial(_equals, value.__len__, len(value)))
+            self._places["items", id(value)] = functools.partial(equals, value.__len__, len(value))
         elif type(value) in (tuple, frozenset):
             self._open.extend(items(value))
         elif isinstance(value, dict) and has(
             type(value), "__missing__"
         ):  # a `defaultdict` and the like, to which reading adds items
             keys = list(dict.keys(value))
-            self._add(lambda: (dict.get(value, key, _ABSENT) for key in keys))
+            self._add(("items", id(value)), lambda: (dict.get(value, key, _ABSENT) for key in keys))
         else:
-            self._add(functools.partial(items, value))
+            self._add(("items", id(value)), functools.partial(items, value))
 
     def _enter_class(self, cls: type) -> None:
         if not self._is_project(cls.__module__):
             return
         held = vars(cls)
-        self._add_attributes(lambda: held)
+        self._add_attributes(cls, lambda: held)
         self._in_classes.update(map(id, held.values()))
         self._open.extend((*cls.__bases__, type(cls)))
 
@@ -162,10 +202,10 @@ class _Finder:
         (self.methods if id(fn) in self._in_classes else self.functions).append(fn)
         self._enter_defaults(fn)
         if vars(fn):
-            self._add_attributes(lambda: vars(fn))
+            self._add_attributes(fn, lambda: vars(fn))
         cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
         if wanted := {name: cell for name, cell in cells if name not in self._without.assigned}:
-            self._add(lambda: map(_in_cell, wanted.values()), enter=False)
+            self._add(("cells", id(fn)), lambda: map(_in_cell, wanted.values()), enter=False)
             self._open.extend(found for name, cell in wanted.items() if self._entered(name, found := _in_cell(cell)))
         if self._globals_count:
             names = _names_in(fn.__code__)
@@ -177,9 +217,11 @@ class _Finder:
         defaults = dict(zip(reversed(positional), reversed(fn.__defaults__ or ()), strict=False))
         for name, value in (defaults | (fn.__kwdefaults__ or {})).items():
             at = (fn.__code__, name)
-            if at not in self._without.stored_parameters and not (
+            if at in self._without.stored_parameters or (
                 at in self._without.filled_parameters and self._has_usual_methods(value)
             ):
+                self._left_out.append(value)
+            else:
                 self._open.append(value)
 
     def _enter_module(self, scope: Mapping[str, Any], names: frozenset[str]) -> None:
@@ -187,6 +229,7 @@ class _Finder:
         _, known = self._names.setdefault(id(scope), (scope, set()))
         new = [name for name in names - known if name in scope and name not in self._without.assigned]
         known.update(new)
+        self.names["names", id(scope)] = lambda: scope
         for name in new:
             value = scope[name]
             if type(value) is ModuleType and self._is_project(value.__name__):
@@ -205,8 +248,9 @@ class _Finder:
                 if type(module) is ModuleType and self._is_project(full):
                     self._enter_module(vars(module), names)
 
-    def _add_attributes(self, read: Callable[[], Mapping[str, Any]]) -> None:
+    def _add_attributes(self, owner: object, read: Callable[[], Mapping[str, Any]]) -> None:
         assigned = self._without.assigned
+        self.names["attributes", id(owner)] = read
 
         def wanted() -> Iterable[Any]:
             held = read()
@@ -214,14 +258,18 @@ class _Finder:
                 return list(held.values())
             return [item for name, item in list(held.items()) if name not in assigned]
 
-        self._add(wanted, enter=False)
+        self._add(("attributes", id(owner)), wanted, enter=False)
         self._open.extend(item for name, item in list(read().items()) if self._entered(name, item))
 
     def _entered(self, name: str, value: Any) -> bool:
         """Return whether the contents of a variable or attribute are no state of the code itself."""
         if name in self._without.assigned or name in self._without.stored:
-            return False
-        return name not in self._without.filled or not self._has_usual_methods(value)
+            entered = False
+        else:
+            entered = name not in self._without.filled or not self._has_usual_methods(value)
+        if not entered:
+            self._left_out.append(value)
+        return entered
 
     def _has_usual_methods(self, value: Any) -> bool:
         """Return whether a method such as `append` modifies the object: it is none that the project has written."""
@@ -234,33 +282,12 @@ def _holds(read: Callable[[], Iterable[Any]], values: tuple[Any, ...]) -> bool:
     return len(now) == len(values) and all(map(operator.is_, now, values))
 
 
-def _equals(read: Callable[[], Any], value: Any) -> bool:
-    return bool(read() == value)
+def _names_unchanged(read: Callable[[], Mapping[str, Any]], names: frozenset[str]) -> Unchanged:
+    def values() -> list[Any]:
+        held = read()
+        return [held.get(name, _ABSENT) for name in names]
 
-
-def _content_of(value: Any, kind: type) -> Unchanged | None:
-    """Return the comparison of a small array or table with a copy; None for everything else."""
-    if issubclass(kind, bytearray | array.array) and len(value) <= _MOST_BYTES:
-        return functools.partial(_equals, functools.partial(bytes, value), bytes(value))
-    numpy, pandas, polars = loaded("numpy"), loaded("pandas"), loaded("polars")
-    if numpy is not None and issubclass(kind, numpy.ndarray):
-        if value.nbytes > _MOST_BYTES:
-            return None
-        if value.dtype.hasobject:
-            return functools.partial(_holds, lambda: value.ravel().tolist(), tuple(value.ravel().tolist()))
-        return functools.partial(_equals, lambda: (value.shape, value.tobytes()), (value.shape, value.tobytes()))
-    tables = [pandas.DataFrame, pandas.Series, pandas.Index] if pandas is not None else []
-    tables += [polars.DataFrame, polars.Series] if polars is not None else []
-    if issubclass(kind, tuple(tables)) and len(value) * (*value.shape, 1)[1] <= _MOST_CELLS:
-        copy, labels = value.clone() if hasattr(value, "clone") else value.copy(), _labels_of(value)
-        return lambda: bool(value.equals(copy)) and bool(_labels_of(value) == labels)
-    return None
-
-
-def _labels_of(table: Any) -> list[Any]:
-    """Return what `equals` of pandas does not compare."""
-    names = [list(getattr(getattr(table, axis, None), "names", ())) for axis in ("index", "columns")]
-    return [*names, getattr(table, "name", None) if len(table.shape) == 1 else None, dict(getattr(table, "attrs", {}))]
+    return functools.partial(_holds, values, tuple(values()))
 
 
 def _in_cell(cell: Any) -> Any:

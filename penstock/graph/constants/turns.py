@@ -7,6 +7,8 @@ were still running: then the syntax of the tasks decides (see `modified`).
 
 from __future__ import annotations
 
+from typing import Any
+
 from penstock.graph.constants.code_witness import CodeWitness
 
 
@@ -21,9 +23,18 @@ class Turns:
         self.number = 0
         """How often the flow has waited."""
         self._witnesses: list[tuple[str, CodeWitness]] = []
+        self._code: dict[int, Any] = {}  # the functions that may modify anything, by id
+
+    def note_code(self, fn: Any) -> None:
+        """Note the function of a flow or task, which may modify what others read."""
+        if id(fn) not in self._code:
+            self._code[id(fn)] = fn
+            for _, witness in self._witnesses:
+                witness.beside([fn])
 
     def watch(self, task: str, witness: CodeWitness) -> None:
         """Compare a task's constants whenever the flow begins to wait."""
+        witness.beside(self._code.values())
         self._witnesses.append((task, witness))
 
     def begin_to_wait(self) -> None:

@@ -1,0 +1,49 @@
+"""Compares arrays and tables in constants with what they held, by content."""
+
+from __future__ import annotations
+
+import array
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from penstock.imported import loaded
+
+_MOST_BYTES = 64 * 1024
+_MOST_CELLS = 1000
+"""Larger arrays and tables are compared by identity."""
+
+
+def equals(read: Callable[[], Any], value: Any) -> bool:
+    return bool(read() == value)
+
+
+def content_of(value: Any, kind: type) -> Callable[[], bool] | None:
+    """Return the comparison of a small array or table with a copy; None for everything else."""
+    if issubclass(kind, bytearray | array.array) and len(value) <= _MOST_BYTES:
+        return functools.partial(equals, functools.partial(bytes, value), bytes(value))
+    numpy, pandas, polars = loaded("numpy"), loaded("pandas"), loaded("polars")
+    if numpy is not None and issubclass(kind, numpy.ndarray):
+        if value.nbytes > _MOST_BYTES:
+            return None
+        if value.dtype.hasobject:
+            return functools.partial(_same_objects, value.ravel, value.ravel().tolist())
+        return functools.partial(equals, lambda: (value.shape, value.tobytes()), (value.shape, value.tobytes()))
+    tables = [pandas.DataFrame, pandas.Series, pandas.Index] if pandas is not None else []
+    tables += [polars.DataFrame, polars.Series] if polars is not None else []
+    if issubclass(kind, tuple(tables)) and len(value) * (*value.shape, 1)[1] <= _MOST_CELLS:
+        copy, labels = value.clone() if hasattr(value, "clone") else value.copy(), _labels_of(value)
+        return lambda: bool(value.equals(copy)) and bool(_labels_of(value) == labels)
+    return None
+
+
+def _labels_of(table: Any) -> list[Any]:
+    """Return what `equals` of pandas does not compare."""
+    names = [list(getattr(getattr(table, axis, None), "names", ())) for axis in ("index", "columns")]
+    return [*names, getattr(table, "name", None) if len(table.shape) == 1 else None, dict(getattr(table, "attrs", {}))]
+
+
+def _same_objects(cells: Callable[[], Any], known: list[Any]) -> bool:
+    now = cells().tolist()
+    return len(now) == len(known) and all(map(operator.is_, now, known))
