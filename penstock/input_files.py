@@ -21,6 +21,11 @@ def file_digest(path: str) -> str:
         hasher = new_hash(nbytes=os.path.getsize(path))
         hasher.update_mmap(path)
     except OSError as error:
+        if os.path.isdir(path):
+            raise ParameterError(
+                f"the input file {path} is a folder",
+                hint="pass the list of its files, or name them in the policy by a pattern: Files('folder/*.csv')",
+            ) from None
         raise ParameterError(
             f"cannot read the input file {path}",
             because=error.strerror or str(error),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.errors import ParameterError
 from penstock.graph.key_files import FileWitness, read_files
 from penstock.input_files import file_digest, file_stamp, matching_files
 
@@ -138,3 +139,8 @@ def test_a_real_folder_is_compared_by_its_stamp(tmp_path: Path) -> None:
     assert not made.changed(0)
     (tmp_path / "b.csv").write_text("2")
     assert made.changed(0)
+
+
+def test_a_folder_is_no_input_file(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="is a folder"):
+        file_digest(str(tmp_path))

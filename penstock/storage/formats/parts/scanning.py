@@ -39,7 +39,7 @@ def scan(store: Store, record: ResultRecord) -> Any:
         raise SerializationError(
             f"a result of {record.task} cannot be scanned",
             because=f"it is stored as {record.codec!r}, and only tables can be scanned",
-            hint="use load(), or return a table from the task",
+            hint="use load(), or return a table from the task; a stream must yield a batch, even if that is empty",
         )
     if not record.in_parts:
         return dataset_of([payload_file(store, record)], "arrow" if kind == "arrow" else "parquet")
