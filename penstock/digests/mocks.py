@@ -30,6 +30,11 @@ def mock_behind(fn: FunctionType) -> Any:
     return found if is_mock(type(found)) else None
 
 
+def is_double(value: Any) -> bool:
+    """Return whether a value is a mock, or a function that stands for one."""
+    return is_mock(type(value)) or (type(value) is FunctionType and mock_behind(value) is not None)
+
+
 def mock(value: Any, walk: Walk) -> bytes:
     """Return the digest of a mock."""
     parts = [label(name) + _of(item, walk) for name, item in sorted(_configuration(value, set()).items())]

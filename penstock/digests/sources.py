@@ -30,8 +30,8 @@ from penstock.digests.code.syntax import class_syntax, encode_tree, function_cod
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.behind import behind, home_of, is_ours
 from penstock.digests.definitions.made_classes import is_made, is_placeless, members
-from penstock.digests.definitions.mentioned import BUILTIN, Named, find, in_installed
-from penstock.digests.definitions.patched import replaced_in_installed
+from penstock.digests.definitions.mentioned import BUILTIN, Named, find
+from penstock.digests.definitions.patched import replaced_in_installed, steps_in_installed
 from penstock.digests.definitions.written import names_of_modules, written
 from penstock.digests.functions import closure_items, dispatched, function_content
 from penstock.digests.mocks import is_mock
@@ -286,14 +286,13 @@ class Reach:
         tree, scope, inner = found_in
         self.trees.append(tree)
         for mention in mentions(tree, known=inner):
-            found = find(mention, scope, self.is_project)
-            inside = found
+            found, rest = find(mention, scope, self.is_project)
+            steps = steps_in_installed(mention, found, rest, scope, self.is_project)
             if isinstance(found, ModuleType | Named):
-                inside = in_installed(mention, scope, self.is_project)
-                self.note_dispatcher(inside)
+                self.note_dispatcher(steps[-1])
             if found is not BUILTIN:
                 yield ".".join(mention.path), found
-            yield from replaced_in_installed(mention.path, inside, self.is_project)
+            yield from replaced_in_installed(mention.path, steps, self.is_project)
 
     # -- objects
 

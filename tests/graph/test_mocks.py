@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import datetime
+import os
+import pathlib
 import sys
 import textwrap
+import urllib.request
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
@@ -248,3 +252,108 @@ def test_each_return_value_counts(autospec: bool) -> None:
             fetched.return_value = value
             found.add(digest(fetched))
     assert len(found) == 8
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def this_year(number: int) -> int:
+    return datetime.datetime.now(datetime.UTC).year
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def folder(number: int) -> str:
+    return str(pathlib.Path.cwd())
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def folder_by_class(number: int) -> str:
+    return str(Path.cwd())
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def address(number: int) -> str:
+    return urllib.request.Request("http://a").full_url
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def address_by_import(number: int) -> str:
+    import urllib.request as requests
+
+    return requests.Request("http://a").full_url
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def loaded_by_import(number: int) -> Any:
+    from json import loads
+
+    return loads("[1]")
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def variable(number: int) -> Any:
+    return os.environ.get("PATH")
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def read_by_open(number: int) -> str:
+    with open(os.devnull) as file:
+        return file.read()
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def answer(number: int) -> str:
+    try:
+        return input()
+    except (EOFError, OSError):  # pytest reads nothing
+        return "none"
+
+
+class Year2000(datetime.datetime):
+    @classmethod
+    def now(cls, tz: Any = None) -> Year2000:
+        return cls(2000, 1, 1, tzinfo=tz)
+
+
+def _mine(*_: Any) -> str:
+    return "mine"
+
+
+IN_PLACE: list[tuple[Any, str, dict[str, Any]]] = [
+    (this_year, "datetime.datetime", {"new": mock.Mock(**{"now.return_value.year": 1999})}),
+    (this_year, "datetime.datetime", {"new": Year2000}),
+    (folder, "pathlib.Path.cwd", {"return_value": "mocked"}),
+    (folder, "pathlib.Path.cwd", {"new": _mine}),
+    (folder_by_class, "pathlib.Path.cwd", {"new": _mine}),
+    (folder_by_class, "pathlib.Path.cwd", {"new": classmethod(_mine)}),
+    (address, "urllib.request", {"new": mock.Mock(**{"Request.return_value.full_url": "mocked"})}),
+    (address_by_import, "urllib.request", {"new": mock.Mock(**{"Request.return_value.full_url": "mocked"})}),
+    (loaded_by_import, "json.loads", {"new": _mine}),
+    (variable, "os.environ.get", {"return_value": "mocked"}),
+    (read_by_open, "builtins.open", {"new": mock.mock_open(read_data="mocked")}),
+    (answer, "builtins.input", {"return_value": "mocked"}),
+    (answer, "builtins.input", {"new": _mine}),
+]
+
+
+@pytest.mark.parametrize(("used", "target", "how"), IN_PLACE)
+def test_results_computed_with_something_in_place_of_what_a_name_means_are_not_found_without_it(
+    used: Any, target: str, how: dict[str, Any]
+) -> None:
+    real = used(1)
+    with mock.patch(target, **how):
+        assert used(1) == used.fn(1) != real
+        used(2)
+    assert used(2) == real
+
+
+@pytest.mark.needs("pandas")
+def test_results_computed_with_a_replaced_class_method_of_a_package_are_not_found_without_it() -> None:
+    @task(cache_policy=INPUTS + TASK_CODE)
+    def rows(number: int) -> int:
+        import pandas as pd
+
+        return len(pd.DataFrame.from_dict({"a": [number]}))
+
+    assert rows(1) == 1
+    with mock.patch("pandas.DataFrame.from_dict", return_value=[1, 2, 3]):
+        assert [rows(1), rows(2)] == [3, 3]
+    assert rows(2) == 1
