@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import copy
 import dataclasses
 import datetime
@@ -9,6 +10,7 @@ import os
 import pathlib
 import sys
 import textwrap
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any, ClassVar
@@ -289,8 +291,8 @@ def loaded_by_import(number: int) -> Any:
 
 
 @task(cache_policy=INPUTS + TASK_CODE)
-def variable(number: int) -> Any:
-    return os.environ.get("PATH")
+def month(number: int) -> str:
+    return calendar.c.formatmonth(2000, 1)  # type: ignore[attr-defined, no-any-return]
 
 
 @task(cache_policy=INPUTS + TASK_CODE)
@@ -327,7 +329,7 @@ IN_PLACE: list[tuple[Any, str, dict[str, Any]]] = [
     (address, "urllib.request", {"new": mock.Mock(**{"Request.return_value.full_url": "mocked"})}),
     (address_by_import, "urllib.request", {"new": mock.Mock(**{"Request.return_value.full_url": "mocked"})}),
     (loaded_by_import, "json.loads", {"new": _mine}),
-    (variable, "os.environ.get", {"return_value": "mocked"}),
+    (month, "calendar.c.formatmonth", {"return_value": "mocked"}),
     (read_by_open, "builtins.open", {"new": mock.mock_open(read_data="mocked")}),
     (answer, "builtins.input", {"return_value": "mocked"}),
     (answer, "builtins.input", {"new": _mine}),
@@ -357,3 +359,110 @@ def test_results_computed_with_a_replaced_class_method_of_a_package_are_not_foun
     with mock.patch("pandas.DataFrame.from_dict", return_value=[1, 2, 3]):
         assert [rows(1), rows(2)] == [3, 3]
     assert rows(2) == 1
+
+
+def test_a_property_set_on_the_class_of_a_mock_counts() -> None:
+    service = mock.Mock()
+
+    @task(cache_policy=INPUTS + TASK_CODE)
+    def version(given: Any) -> int:
+        return given.version + service.version
+
+    found = []
+    for number in (1, 2):
+        made = mock.PropertyMock(return_value=number)
+        type(service).version = made
+        found.append(version(service))
+        made.return_value = number + 4
+        found.append(version(service))
+    assert found == [2, 10, 4, 12]
+
+
+class Reply:
+    def __init__(self) -> None:
+        self.code = 200
+        self.lock = threading.Lock()
+
+
+@pytest.mark.parametrize("within", [lambda reply: reply, lambda reply: [{"reply": reply}]])
+def test_a_change_in_what_a_mock_returns_counts(within: Any) -> None:
+    reply = Reply()
+    one = mock.Mock(return_value=within(reply))
+    before = digest(one)
+    assert digest(one) == before
+    reply.code = 404
+    assert digest(one) != before
+
+
+def test_what_a_mock_returns_equals_no_other() -> None:
+    one = mock.Mock(return_value=threading.Lock())
+    before = digest(one)
+    one.return_value = threading.Lock()
+    assert digest(one) != before
+
+
+def test_what_holds_itself_can_be_returned_by_a_mock() -> None:
+    reply = Reply()
+    reply.again = [reply]  # type: ignore[attr-defined]
+    one = mock.Mock(return_value=reply)
+    one.side_effect = lambda: one(reply)
+    assert digest(one) == digest(one)
+
+
+def _use(given: Any) -> list[Any]:
+    with given("x") as file:
+        found = [file.readline(), list(file), file == given, hash(file), bool(file), str(file)]
+    return [*found[:2], given.other.method(1) is None]
+
+
+def _served(given: Any) -> Any:
+    return given.get("a")
+
+
+@pytest.mark.parametrize(
+    ("made", "used"),
+    [
+        (lambda: mock.mock_open(mock.MagicMock(), read_data="a\nb"), _use),
+        (lambda: mock.MagicMock(), _use),
+        (lambda: mock.Mock(wraps=Wrapped()), _served),
+        (lambda: mock.MagicMock(wraps=Wrapped()), len),
+        (lambda: mock.create_autospec(Wrapped, instance=True), lambda given: str(given.inner.get("a"))),
+        (lambda: mock.Mock(get=mock.create_autospec(fetch, side_effect=["a", "b"])), _served),
+        (lambda: mock.Mock(**{"get.return_value": threading.Event()}), lambda given: given.get().set()),
+    ],
+)
+def test_what_a_call_makes_in_a_mock_does_not_count(made: Any, used: Any) -> None:
+    given = made()
+    before = digest(given)
+    used(given)
+    assert digest(given) == before
+
+
+class Wrapped:
+    inner = Client("https://example.com")
+
+    def get(self, day: str) -> str:
+        return day
+
+    def __len__(self) -> int:
+        return 3
+
+
+def test_a_mock_of_open_can_be_an_argument() -> None:
+    @task(cache_policy=INPUTS + TASK_CODE)
+    def read_all(opener: Any) -> str:
+        with opener("x") as file:
+            return str(file.read())
+
+    opener = mock.mock_open(read_data="a")
+    assert read_all(opener) == "a"
+    mock.mock_open(opener, read_data="b")
+    assert read_all(opener) == "b"
+
+
+def test_an_attribute_deleted_from_a_mock_counts() -> None:
+    one = mock.Mock()
+    one.get("a")
+    before = digest(one)
+    del one.get
+    assert digest(one) != before
