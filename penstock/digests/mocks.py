@@ -132,7 +132,7 @@ def _configured(value: Any) -> list[tuple[str, Any]]:
     seen: set[int] = set()
     found = [(name, held[name]) for name in _OF_SPECS if held.get(name)]
     found += _set_on(value, None, "", seen)
-    return [(name, item) for name, item in found if id(_uncovered(item)) not in seen]
+    return [(name, item) for name, item in found if id(uncovered(item)) not in seen]
 
 
 def _set_on(value: Any, maker: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
@@ -160,7 +160,7 @@ def _set_on(value: Any, maker: Any, name: str, seen: set[int]) -> Iterator[tuple
         yield "<function>.return_value", vars(delegate).get("return_value")
         if (effect := value.side_effect) is not None:  # asked for it, a mock replaces a list by an iterator
             yield "<function>.side_effect", effect
-    made = {each: _uncovered(child) for each, child in dict(held.get("_mock_children") or {}).items()}
+    made = {each: uncovered(child) for each, child in dict(held.get("_mock_children") or {}).items()}
     yield from ((each, "deleted") for each, child in made.items() if _is_sentinel(child, "DELETED"))
     returned = held.get("_mock_return_value")
     if is_mock(type(returned)):
@@ -172,7 +172,7 @@ def _set_on(value: Any, maker: Any, name: str, seen: set[int]) -> Iterator[tuple
             yield from ((f"{each}.{inner}", item) for inner, item in _set_on(child, value, each, seen))
 
 
-def _uncovered(value: Any) -> Any:
+def uncovered(value: Any) -> Any:
     """Return the mock behind a function, or the value itself."""
     return (mock_behind(value) if type(value) is FunctionType else None) or value
 

@@ -466,3 +466,58 @@ def test_an_attribute_deleted_from_a_mock_counts() -> None:
     before = digest(one)
     del one.get
     assert digest(one) != before
+
+
+RATE = 1
+_LOCK = threading.Lock()
+service = mock.Mock()
+services = {"one": service}
+
+
+def priced(number: int) -> int:
+    with _LOCK:  # which has no digest
+        return number * RATE if service.calm else 0
+
+
+class Prices:
+    def get(self, number: int) -> int:
+        return number * RATE
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def price(number: int) -> Any:
+    return service.price(number)
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def price_of_many(number: int) -> Any:
+    return services["one"].price(number)
+
+
+@pytest.mark.parametrize("used", [price, price_of_many])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"price.side_effect": priced},
+        {"price": mock.Mock(wraps=priced)},
+        {"price": priced},
+        {"price.side_effect": Prices().get},
+        {"price": mock.create_autospec(priced, side_effect=priced)},
+    ],
+)
+def test_a_function_that_a_mock_calls_is_followed(
+    used: Any, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mock.patch.object(THIS, "service", mock.Mock(**how)) as made, mock.patch.dict(services, one=made):
+        assert used(10) == 10
+        monkeypatch.setattr(THIS, "RATE", 2)
+        assert used(10) == 20
+
+
+def test_a_mock_that_calls_what_has_no_digest_or_source_is_called() -> None:
+    lock = threading.Lock()
+    scope: dict[str, Any] = {"__name__": __name__}
+    exec("def unwritten(number): return number", scope)
+    for effect in (scope["unwritten"], lambda number: number if lock else None):
+        with mock.patch.object(THIS, "service", mock.Mock(**{"price.side_effect": effect})):
+            assert price(3) == 3
