@@ -83,11 +83,12 @@ def replaced_in_installed(
     for number, found in enumerate(steps):
         if is_double(found):  # first, since `isinstance` says what a mock stands for
             yield f"{name} replaced", found
-        elif isinstance(found, type):
-            if is_project(found.__module__):
-                yield from [(f"{name} replaced", found)] if number else ()
-            elif loaded("unittest.mock") is not None:
-                for base in found.__mro__[:-1]:
-                    yield from ((f"{name}.{each}", item) for each, item in list(vars(base).items()) if is_double(item))
-        elif type(found) is FunctionType and (number or len(path) > 1) and is_project(home_of(found)):
-            yield f"{name} replaced", found
+        elif not isinstance(found, FunctionType | type):
+            continue
+        elif is_project(home := home_of(found)):
+            # Packages make functions in modules that cannot be imported, which are nobody's own.
+            if home in sys.modules if number else type(found) is FunctionType and len(path) > 1:
+                yield f"{name} replaced", found
+        elif isinstance(found, type) and loaded("unittest.mock") is not None:
+            for base in found.__mro__[:-1]:
+                yield from ((f"{name}.{each}", item) for each, item in list(vars(base).items()) if is_double(item))
