@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from penstock.digests.functions import builtin
-from penstock.digests.mocks import is_mock, mock
+from penstock.digests.mocks import is_mock, kept
 from penstock.digests.names import stable_name
 from penstock.digests.walk import (
     Branch,
@@ -175,7 +175,7 @@ def _is_estimator(cls: type) -> bool:
 _KINDS: list[tuple[Callable[[type], bool], Branch]] = [
     (lambda cls: issubclass(cls, type), lambda value, _: hash_type(value)),
     (lambda cls: issubclass(cls, enum.Enum), _enum),
-    (is_mock, mock),
+    (is_mock, kept),
     (lambda cls: issubclass(cls, tuple) and has(cls, "_fields") and cls.__dictoffset__ == 0, _namedtuple),
     (lambda cls: issubclass(cls, tuple(_PLAIN)), _subclass),
     (lambda cls: package_of(cls) == "penstock", _penstock),

@@ -9,13 +9,12 @@ the standard library only count by name, so that an upgrade causes no misses. (T
 from __future__ import annotations
 
 import ast
-import functools
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from types import (
     BuiltinFunctionType,
     FunctionType,
     MethodDescriptorType,
-    MethodType,
     ModuleType,
     WrapperDescriptorType,
 )
@@ -29,12 +28,13 @@ from penstock.digests.code.loaded import note_sources
 from penstock.digests.code.syntax import class_syntax, encode_tree, function_code_digest, module_syntax
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.behind import behind, home_of, is_ours
+from penstock.digests.definitions.held import code_held_by
 from penstock.digests.definitions.made_classes import is_made, is_placeless, members
-from penstock.digests.definitions.mentioned import BUILTIN, Named, find, in_installed
-from penstock.digests.definitions.patched import replaced_in_installed
+from penstock.digests.definitions.mentioned import BUILTIN, Named, find
+from penstock.digests.definitions.patched import replaced_in_installed, steps_in_installed
 from penstock.digests.definitions.written import names_of_modules, written
 from penstock.digests.functions import closure_items, dispatched, function_content
-from penstock.digests.mocks import is_mock
+from penstock.digests.mocks import is_mock, kept
 from penstock.digests.names import (
     MAIN_NAMES,
     importable_name,
@@ -45,10 +45,9 @@ from penstock.digests.names import (
     stable_name,
 )
 from penstock.digests.python import combine, digest, find_branch
-from penstock.digests.walk import Walk, attributes
+from penstock.digests.walk import Walk
 from penstock.errors import DigestError
-from penstock.objects.questions import ask, has
-from penstock.objects.texts import module_of
+from penstock.objects.questions import ask
 from penstock.runtime import Current
 
 __all__ = [
@@ -286,14 +285,13 @@ class Reach:
         tree, scope, inner = found_in
         self.trees.append(tree)
         for mention in mentions(tree, known=inner):
-            found = find(mention, scope, self.is_project)
-            inside = found
+            found, rest = find(mention, scope, self.is_project)
+            steps = steps_in_installed(mention, found, rest, scope, self.is_project)
             if isinstance(found, ModuleType | Named):
-                inside = in_installed(mention, scope, self.is_project)
-                self.note_dispatcher(inside)
+                self.note_dispatcher(steps[-1])
             if found is not BUILTIN:
                 yield ".".join(mention.path), found
-            yield from replaced_in_installed(mention.path, inside, self.is_project)
+            yield from replaced_in_installed(mention.path, steps, self.is_project)
 
     # -- objects
 
@@ -306,7 +304,7 @@ class Reach:
         self.note_dispatcher(value)
         value = behind(value, self.is_project)
         if is_mock(type(value)):  # `isinstance` says what it stands for
-            return f"value {self.constant(value, name, user)}"
+            return f"mock {self.constant(value, name, user)} {self.called_by(value)}"
         if isinstance(value, ModuleType):
             if self.is_project(value.__name__):
                 self.follow(value)  # used as a whole: passed on, or read with getattr
@@ -316,9 +314,9 @@ class Reach:
                 return f"library {stable_name(value)}"
             self.follow(value)
             return f"code {self.label(value)}"
-        for held in self.held_by(value):
-            self.meaning(held[1], name, user)
-        return f"value {self.constant(value, name, user)}"
+        held = [self.meaning(item, name, user) for _, item in self.held_by(value)]
+        mocks = "".join(f" {meaning}" for meaning in held if meaning.startswith("mock "))
+        return f"value {self.constant(value, name, user)}{mocks}"
 
     def follow(self, value: Any) -> None:
         if id(value) not in self.seen:
@@ -326,31 +324,16 @@ class Reach:
             self.open.append(value)
 
     def held_by(self, value: Any) -> Iterator[tuple[str, Any]]:
-        """Yield the functions and classes inside a constant, a partial, a bound method or a project object."""
-        stack, seen = [value], {id(value): value}
-        while stack:
-            item = stack.pop()
-            if is_mock(type(item)):
-                continue
-            inside: list[Any] = []
-            if isinstance(item, dict):
-                inside = [*item.keys(), *item.values()]
-            elif isinstance(item, (list, tuple, set, frozenset)):
-                inside = list(item)
-            elif isinstance(item, functools.partial):
-                inside = [item.func, *item.args, *item.keywords.values()]
-            elif isinstance(item, MethodType):
-                inside = [item.__func__, item.__self__]
-            elif isinstance(item, (FunctionType, type)) or is_ours(item) or has(item, "__wrapped__"):
-                if item is not value:
-                    yield str(ask(item, "__qualname__", "")) if isinstance(item, _CODE) else "", item
-                continue
-            elif type(item) is ModuleType and self.is_project(item.__name__):
-                self.held_modules[id(item)] = item  # its digest has its source
-                continue
-            if self.is_project(module_of(type(item))):
-                inside += [type(item), *attributes(item).values()]
-            stack.extend(i for i in inside if seen.setdefault(id(i), i) is i and i is not item)
+        """Yield the functions, classes and mocks inside a constant, a partial, a bound method or a project object."""
+        return code_held_by(value, self.is_project, self.held_modules)
+
+    def called_by(self, double: Any) -> str:
+        """Return the digest of the project code that a mock calls, which may use what has no digest."""
+        found = set()
+        for _, item in self.held_by(double):
+            with contextlib.suppress(DigestError):  # without a source, it only counts by what it is
+                found.add(_Called(item, self.is_project).digest())
+        return combine("called", sorted(found))
 
     def constant(self, value: Any, name: str, user: Any) -> str:
         if type(value) is object:
@@ -366,6 +349,29 @@ class Reach:
                 hint="make it an argument, give its type a digest with register_digest(), or use TASK_SOURCE",
                 constant=name,
             ) from error
+
+
+class _Called(Reach):
+    """The code that a mock calls. Like the mock, it counts in this process only, so everything in it has a digest."""
+
+    def __init__(self, fn: Any, is_project: Callable[[str], bool]) -> None:
+        super().__init__(fn, is_project)
+        self.doubles: dict[int, Any] = {}
+
+    def called_by(self, double: Any) -> str:
+        if id(double) not in self.doubles:  # the code may use the mock that calls it
+            self.doubles[id(double)] = double
+            for _, item in self.held_by(double):
+                self.meaning(item, "", double)
+        return ""
+
+    def constant(self, value: Any, name: str, user: Any) -> str:
+        walk = Walk(None, find_branch)
+        return walk.run(lambda item: kept(item, walk), value, name, "name").hex()
+
+    def label(self, value: Any) -> str:
+        is_function = isinstance(value, FunctionType)
+        return f"{stable_name(value)} {self.constant(value, '', value)}" if is_function else super().label(value)
 
 
 def enumerate_names(prefix: str, values: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:

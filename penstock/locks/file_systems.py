@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from pathlib import Path
 
 _LOCAL = frozenset(
     (
@@ -37,7 +38,7 @@ def is_local(folder: str) -> bool:
 def _kind(place: str) -> str:
     """Return the type of the file system of a folder; empty if it is unknown."""
     longest, kind = -1, ""
-    with open("/proc/self/mountinfo", "rb") as mounts:
+    with Path("/proc/self/mountinfo").open("rb") as mounts:  # also where a test replaces `open`
         for line in mounts:
             before, _, after = line.partition(b" - ")
             # Blanks and similar characters are escaped as \040. Of several mounts in one place, the last is visible.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 UNKNOWN = ""
 _PIDS = 1 << 31
@@ -83,7 +84,7 @@ def _pid_namespace() -> str:
 
 def _line(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with Path(path).open(encoding="utf-8", errors="replace") as file:  # also where a test replaces `open`
             return file.readline().strip()
     except OSError:
         return UNKNOWN

@@ -16,6 +16,7 @@ import warnings
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from importlib.util import MAGIC_NUMBER, decode_source
+from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -117,7 +118,7 @@ def _noted(module: ModuleType) -> _Note | None:
     note = _notes.get(module.__name__)
     if note is None or note.load is not load:
         try:
-            with open(loader.path, "rb") as file:
+            with Path(loader.path).open("rb") as file:  # also where a test replaces `open`
                 stat, source = os.fstat(file.fileno()), file.read()
         except OSError:
             return None
@@ -132,7 +133,7 @@ def saved_code(path: str | None, source: os.stat_result, *, until: float = math.
     What was saved after the time `until` does not count: another process has loaded the file since.
     """
     try:
-        with open(path or "", "rb") as file:
+        with Path(path or "").open("rb") as file:
             if os.fstat(file.fileno()).st_mtime > until:
                 return None
             data = file.read()

@@ -7,10 +7,12 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from penstock.digests.code.free_names import Mention
+from penstock.digests.definitions.behind import home_of
+from penstock.digests.mocks import is_double
 from penstock.objects.questions import ask
 
 IsProject = Callable[[str], bool]
@@ -28,24 +30,10 @@ UNBOUND = Named("nothing")
 BUILTIN = object()
 
 
-def find(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Any:
-    """Return the object behind a dotted name. Stops at the first object outside of project modules."""
-    return list(_followed(mention, scope, is_project))[-1][-1]
-
-
-def in_installed(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Any:
-    """Return what a dotted name means in an installed module, if that has been loaded; else None."""
+def find(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> tuple[Any, tuple[str, ...]]:
+    """Return the first object outside of project modules on the way of a dotted name, and the names after it."""
     steps = list(_followed(mention, scope, is_project))
-    found = steps[-1][-1]
-    if isinstance(found, Named) and mention.imported is not None:
-        found, inner = sys.modules.get(_absolute(mention, scope)), mention.imported[1]
-        if isinstance(found, ModuleType) and inner is not None:
-            found = vars(found).get(inner)
-    for attribute in mention.path[len(steps) :]:
-        if not isinstance(found, ModuleType):
-            return None
-        found = vars(found).get(attribute)  # `getattr` would make lazy modules import what the key does not need
-    return found
+    return steps[-1][-1], mention.path[len(steps) :]
 
 
 def places_of(mention: Mention, scope: dict[str, Any], is_project: IsProject) -> Iterator[tuple[str, str, Any]]:
@@ -59,12 +47,11 @@ def _followed(mention: Mention, scope: dict[str, Any], is_project: IsProject) ->
     """Yield the module, the name in it and the object behind it for each step of a dotted name."""
     name, *rest = mention.path
     if mention.imported is not None:
-        module, inner = _absolute(mention, scope), mention.imported[1]
+        module, inner = import_of(mention, scope)
         found = _imported(module, inner, is_project)
         yield module, inner or "", found
     else:
-        missing = BUILTIN if hasattr(builtins, name) else UNBOUND
-        found = scope.get(name, missing)
+        found = scope[name] if name in scope else _builtin(name, is_project)
         yield str(scope.get("__name__")), name, found
     for attribute in rest:
         if not (isinstance(found, ModuleType) and is_project(found.__name__)):
@@ -74,11 +61,21 @@ def _followed(mention: Mention, scope: dict[str, Any], is_project: IsProject) ->
         yield home, attribute, found
 
 
-def _absolute(mention: Mention, scope: dict[str, Any]) -> str:
-    module = mention.imported[0] if mention.imported is not None else ""
+def import_of(mention: Mention, scope: dict[str, Any]) -> tuple[str, str | None]:
+    """Return the absolute name of the module, and the name in it, from which an import binds the first name."""
+    module, inner = mention.imported or ("", None)
     if module.startswith("."):
-        return importlib.util.resolve_name(module, scope.get("__package__") or "")
-    return module
+        module = importlib.util.resolve_name(module, scope.get("__package__") or "")
+    return module, inner
+
+
+def _builtin(name: str, is_project: IsProject) -> Any:
+    """Return `BUILTIN` for what Python defines, and what tests have put in its place."""
+    found = vars(builtins).get(name, UNBOUND)
+    if found is UNBOUND or is_double(found):
+        return found
+    home = home_of(found) if isinstance(found, FunctionType | type) else "builtins"
+    return found if home != "builtins" and is_project(home) else BUILTIN
 
 
 def _imported(module: str, name: str | None, is_project: IsProject) -> Any:

@@ -149,7 +149,7 @@ class _Reading:
     def _add_name(self, user: Any, name: str, value: Any, meaning: str) -> None:
         kind, label, of = _kind_of_name(user, name)
         how, _, what = meaning.partition(" ")
-        if how == "value":
+        if how in ("value", "mock"):
             text = told(label, value)
         elif how == "code":  # a piece of its own: only its name is noted here
             kind, what, text = code_notes.NAME, what.rpartition(" ")[0], _shown(behind(value, is_project_module))
