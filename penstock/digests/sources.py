@@ -21,19 +21,16 @@ from types import (
 )
 from typing import Any
 
-from blake3 import blake3
-
-from penstock.digests.code.byte_code import byte_code_digest
 from penstock.digests.code.free_names import mentions
 from penstock.digests.code.loaded import note_sources
-from penstock.digests.code.syntax import class_syntax, encode_tree, function_code_digest, module_syntax
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.behind import behind, home_of, is_ours
+from penstock.digests.definitions.content import content_of, source_or_byte_code
 from penstock.digests.definitions.made_classes import is_made, is_placeless, members
 from penstock.digests.definitions.mentioned import BUILTIN, Named, find, in_installed
 from penstock.digests.definitions.patched import replaced_in_installed
 from penstock.digests.definitions.written import names_of_modules, written
-from penstock.digests.functions import closure_items, dispatched, function_content
+from penstock.digests.functions import closure_items, dispatched
 from penstock.digests.mocks import is_mock
 from penstock.digests.names import (
     MAIN_NAMES,
@@ -44,8 +41,8 @@ from penstock.digests.names import (
     stable_module,
     stable_name,
 )
-from penstock.digests.python import combine, digest, find_branch
-from penstock.digests.walk import Walk, attributes
+from penstock.digests.python import combine, digest
+from penstock.digests.walk import attributes
 from penstock.errors import DigestError
 from penstock.objects.questions import ask, has
 from penstock.objects.texts import module_of
@@ -61,7 +58,6 @@ __all__ = [
     "told_by_name",
 ]
 
-_VALUE_HINT = "make it an argument, give its type a digest with register_digest(), or use CacheKey('v1') for the code"
 _NAME_HINT = (
     'name the task with @task(key_name="..."), pass what it holds as an argument, or give its type a digest with '
     "register_digest()"
@@ -80,7 +76,7 @@ def task_source(fn: Callable[..., Any]) -> str:
     """
     root = behind(fn, is_project_module)
     with own_module(home_of(root)):
-        return _content(root)
+        return content_of(root)
 
 
 def told_by_name(fn: Callable[..., Any]) -> bool:
@@ -116,19 +112,12 @@ def task_source_of_unnamed(fn: Callable[..., Any]) -> str:
     root = behind(fn, is_project_module)
     try:
         with own_module(home_of(root)):
-            return _content(root, code=_source_or_byte_code)
+            return content_of(root, code=source_or_byte_code)
     except DigestError as error:
         raise DigestError(
             f"{importable_name(fn)[1]!r} is not identified by its name, and holds a value without a stable digest",
             where=error.where, because=error.what, hint=_NAME_HINT,
         ) from error  # fmt: skip
-
-
-def _source_or_byte_code(fn: FunctionType) -> bytes:
-    try:
-        return function_code_digest(fn)
-    except DigestError:
-        return byte_code_digest(fn.__code__)
 
 
 def task_code(fn: Callable[..., Any], is_project: Callable[[str], bool] | None = None) -> str:
@@ -160,30 +149,6 @@ def reached(fn: Callable[..., Any]) -> list[tuple[Any, list[tuple[str, str, Any]
     with own_module(home_of(behind(fn, is_project_module))):
         reach = Reach(fn)
         return [(value, list(names_of_modules(value, reach.is_project))) for value, _ in reach.pieces()]
-
-
-def _content(value: Any, code: Callable[[FunctionType], bytes] = function_code_digest) -> str:
-    """Return the digest of a function or class itself, without its name."""
-    walk = Walk(None, find_branch, code)
-    if isinstance(value, FunctionType):
-        try:
-            where = f"{value.__module__}.{value.__qualname__}"
-            return walk.run(lambda fn: function_content(fn, walk), value, where, "name").hex()
-        except DigestError as error:
-            cause = error.__cause__
-            hint = cause.hint if isinstance(cause, DigestError) else _VALUE_HINT
-            raise DigestError(error.what, where=error.where, because=error.because, hint=hint) from cause
-    if is_made(value):
-        return combine("made class", [f"{name}={digest(item, where=name)}" for name, item in members(value)])
-    if isinstance(value, type):
-        return blake3(b"class\0" + encode_tree(class_syntax(value))).digest(20).hex()
-    if isinstance(value, ModuleType):
-        return blake3(b"module\0" + encode_tree(module_syntax(value))).digest(20).hex()
-    held = walk.run(walk.of, value, type(value).__qualname__, "name").hex()
-    call = getattr(type(value), "__call__", None)  # noqa: B004 - the function itself is needed
-    if isinstance(call, FunctionType) and is_project_module(home_of(call)):  # a callable object: its state and code
-        return combine("callable", (held, _content(call, code)))
-    return held
 
 
 class Reach:
@@ -264,7 +229,7 @@ class Reach:
         name = "the task" if value is self.root else stable_name(value)
         known = self.labels.get(id(value))
         if known is None:
-            known = self.labels[id(value)] = f"{name} {_content(value)}"
+            known = self.labels[id(value)] = f"{name} {content_of(value)}"
         return known
 
     # -- names
