@@ -9,6 +9,7 @@ the standard library only count by name, so that an upgrade causes no misses. (T
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from types import (
@@ -23,6 +24,7 @@ from typing import Any
 
 from penstock.digests.code.free_names import mentions
 from penstock.digests.code.loaded import note_sources
+from penstock.digests.definitions.argument_classes import annotated, own_class, parts, reads
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.behind import behind, home_of, is_ours
 from penstock.digests.definitions.content import content_of, source_or_byte_code
@@ -167,14 +169,19 @@ class Reach:
 
         self.root = root
         self.is_project = is_project or followed
-        self.seen: dict[int, Any] = {id(root): root}
-        self.open: list[Any] = [root]
+        self.seen: dict[tuple[int, int], Any] = {}
+        """The pieces, by their id and that of the class whose methods they are."""
+        self.open: list[tuple[Any, type | None]] = []
+        self.annotated: list[type] = []
+        """Classes that annotations name. They are followed last, and without what has no digest."""
+        self.only_annotated = False
         self.labels: dict[int, str] = {}
         self.trees: list[ast.AST] = []
         self.held_modules: dict[int, ModuleType] = {}
         self.dispatchers: dict[int, Any] = {}
         """The `singledispatch` objects by the id of their function."""
         self.note_dispatcher(fn)
+        self.follow(root)
 
     def digest(self) -> str:
         return self.digest_of(self.pieces())
@@ -192,22 +199,45 @@ class Reach:
         Everything that was attached to a piece after its definition is a further piece.
         """
         told: set[tuple[int, str]] = set()
-        while self.open:
+        while self.open or self.annotated:
+            if not self.open:
+                self.only_annotated = True
+                with contextlib.suppress(DigestError):
+                    self.follow(self.annotated.pop())
             while self.open:
-                value = self.open.pop()
-                yield value, [(name, found, self.meaning(found, name, value)) for name, found in self.names_of(value)]
+                value, owner = self.open.pop()
+                names = self.meanings(self.names_of(value), value, owner)
+                of_class = self.meanings(self.names_of_own(value, owner), value, owner, values=False)
+                yield value, [*names, *of_class]
             pieces = [*self.seen.values(), *self.held_modules.values()]
             found = [(value, name, item) for value in pieces for name, item in self.added_to(value)]
             asked = asked_in(self.trees) if found else frozenset()
             for value, name, item in found:
                 if (id(value), name) not in told and is_asked(name, value, asked):
                     told.add((id(value), name))
-                    try:
-                        yield value, [(name, item, self.meaning(item, name, value))]
-                    except DigestError:  # for example a lock or a client attached to the code
-                        if not isinstance(item, _CODE):
-                            continue
-                        raise
+                    if names := [*self.meanings([(name, item)], value, None, values=False)]:
+                        yield value, names
+
+    def meanings(
+        self, names: Iterable[tuple[str, Any]], user: Any, owner: type | None, *, values: bool = True
+    ) -> Iterator[tuple[str, Any, str]]:
+        """Yield names with their objects and what represents these.
+
+        Args:
+            names: The names and objects.
+            user: The piece that uses them.
+            owner: The class whose method it is.
+            values: Whether values must have a digest. Otherwise those without one are left out, such as a lock or a
+                client that is an attribute of a class.
+        """
+        for name, found in names:
+            try:
+                meaning = self.meaning(found, name, user, owner)
+            except DigestError:
+                if self.only_annotated or not (values or isinstance(behind(found, self.is_project), _CODE)):
+                    continue
+                raise
+            yield name, found, meaning
 
     def added_to(self, value: Any) -> list[tuple[str, Any]]:
         """Return what was attached to a function, class or module after its definition."""
@@ -250,6 +280,7 @@ class Reach:
             return
         tree, scope, inner = found_in
         self.trees.append(tree)
+        self.annotated += annotated(tree, scope, self.is_project)
         for mention in mentions(tree, known=inner):
             found = find(mention, scope, self.is_project)
             inside = found
@@ -260,9 +291,14 @@ class Reach:
                 yield ".".join(mention.path), found
             yield from replaced_in_installed(mention.path, inside, self.is_project)
 
+    def names_of_own(self, value: Any, owner: type | None) -> Iterator[tuple[str, Any]]:
+        """Yield what a method reads of its class."""
+        for read in reads(value, owner, self.is_project) if owner is not None else ():
+            yield from ((read.name, part) for _, item in filter(None, [read.found()]) for part in parts(item))
+
     # -- objects
 
-    def meaning(self, value: Any, name: str, user: Any) -> str:
+    def meaning(self, value: Any, name: str, user: Any, owner: type | None = None) -> str:
         """Return what represents an object in the piece that uses it. Project code is followed later, as a piece."""
         if isinstance(value, Named):
             return value.text
@@ -279,16 +315,19 @@ class Reach:
         if isinstance(value, (FunctionType, type)):
             if not (self.is_project(home_of(value)) or is_placeless(value)):
                 return f"library {stable_name(value)}"
-            self.follow(value)
+            self.follow(value, owner)
             return f"code {self.label(value)}"
         for held in self.held_by(value):
-            self.meaning(held[1], name, user)
+            self.meaning(held[1], name, user, owner)
         return f"value {self.constant(value, name, user)}"
 
-    def follow(self, value: Any) -> None:
-        if id(value) not in self.seen:
-            self.seen[id(value)] = value
-            self.open.append(value)
+    def follow(self, value: Any, owner: type | None = None) -> None:
+        owner = own_class(value, owner, self.is_project)
+        if (id(value), id(owner)) not in self.seen:
+            if self.only_annotated:
+                self.label(value)
+            self.seen[id(value), id(owner)] = value
+            self.open.append((value, owner))
 
     def held_by(self, value: Any) -> Iterator[tuple[str, Any]]:
         """Yield the functions and classes inside a constant, a partial, a bound method or a project object."""
