@@ -24,7 +24,7 @@ from typing import Any
 
 from penstock.digests.code.free_names import mentions
 from penstock.digests.code.loaded import note_sources
-from penstock.digests.definitions.argument_classes import annotated, own_class, parts, reads
+from penstock.digests.definitions.argument_classes import annotated, names_in_classes, own_class, parts, reads
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.behind import behind, home_of, is_ours
 from penstock.digests.definitions.content import content_of, source_or_byte_code
@@ -150,7 +150,11 @@ def reached(fn: Callable[..., Any]) -> list[tuple[Any, list[tuple[str, str, Any]
     """
     with own_module(home_of(behind(fn, is_project_module))):
         reach = Reach(fn)
-        return [(value, list(names_of_modules(value, reach.is_project))) for value, _ in reach.pieces()]
+        is_project = reach.is_project
+        return [
+            (value, [*names_of_modules(value, is_project), *names_in_classes(value, is_project)])
+            for value, _ in reach.pieces()
+        ]
 
 
 class Reach:
@@ -202,8 +206,9 @@ class Reach:
         while self.open or self.annotated:
             if not self.open:
                 self.only_annotated = True
-                with contextlib.suppress(DigestError):
-                    self.follow(self.annotated.pop())
+                while self.annotated:
+                    with contextlib.suppress(DigestError):
+                        self.follow(self.annotated.pop())
             while self.open:
                 value, owner = self.open.pop()
                 names = self.meanings(self.names_of(value), value, owner)
@@ -215,8 +220,8 @@ class Reach:
             for value, name, item in found:
                 if (id(value), name) not in told and is_asked(name, value, asked):
                     told.add((id(value), name))
-                    if names := [*self.meanings([(name, item)], value, None, values=False)]:
-                        yield value, names
+                    if with_meaning := [*self.meanings([(name, item)], value, None, values=False)]:
+                        yield value, with_meaning
 
     def meanings(
         self, names: Iterable[tuple[str, Any]], user: Any, owner: type | None, *, values: bool = True
@@ -242,7 +247,12 @@ class Reach:
     def added_to(self, value: Any) -> list[tuple[str, Any]]:
         """Return what was attached to a function, class or module after its definition."""
         dispatcher = self.dispatchers.get(id(value))
-        return [*attached(value, self.is_project), *(dispatched(dispatcher) if dispatcher is not None else ())]
+        try:
+            return [*attached(value, self.is_project), *(dispatched(dispatcher) if dispatcher is not None else ())]
+        except DigestError:
+            if self.only_annotated:
+                return []
+            raise
 
     def note_dispatcher(self, value: Any) -> None:
         while is_ours(value):
@@ -294,7 +304,7 @@ class Reach:
     def names_of_own(self, value: Any, owner: type | None) -> Iterator[tuple[str, Any]]:
         """Yield what a method reads of its class."""
         for read in reads(value, owner, self.is_project) if owner is not None else ():
-            yield from ((read.name, part) for _, item in filter(None, [read.found()]) for part in parts(item))
+            yield from ((read.name, part) for part in parts(read.value()))
 
     # -- objects
 

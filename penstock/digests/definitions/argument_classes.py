@@ -22,7 +22,7 @@ from penstock.digests.definitions.made_classes import is_slot, is_special
 from penstock.digests.definitions.mentioned import find
 from penstock.objects.named import found_at
 from penstock.objects.questions import ask
-from penstock.objects.texts import module_of, package_of
+from penstock.objects.texts import kind_name, module_of, package_of
 
 IsProject = Callable[[str], bool]
 _MOST_WRAPPERS = 200
@@ -40,9 +40,13 @@ class Read:
     """The classes in which it is looked up, in this order."""
     attribute: str
 
-    def found(self) -> tuple[type, Any] | None:
-        """Return the class that has it now, and what it is there. None if only instances have it."""
-        return next(((base, vars(base)[self.attribute]) for base in self.bases if self.attribute in vars(base)), None)
+    def holder(self) -> type | None:
+        """Return the class that has it now. None if only instances have it."""
+        return next((base for base in self.bases if self.attribute in vars(base)), None)
+
+    def value(self) -> Any:
+        """Return what it is there now, for example a property itself; None without a holder."""
+        return vars(holder)[self.attribute] if (holder := self.holder()) is not None else None
 
 
 def own_class(fn: Any, of_user: type | None, is_project: IsProject) -> type | None:
@@ -60,10 +64,8 @@ def own_class(fn: Any, of_user: type | None, is_project: IsProject) -> type | No
         return None
     path = fn.__qualname__.rpartition(".")[0]
     named = found_at(fn.__module__, path) if path else None  # `functools.wraps` copies both
-    for cls in (of_user, named):
-        if isinstance(cls, type) and _holder(fn, cls, is_project) is not None:
-            return cls
-    return None
+    classes = (cls for cls in (of_user, named) if issubclass(type(cls), type))
+    return next((cls for cls in classes if _holder(fn, cls, is_project) is not None), None)
 
 
 def reads(fn: FunctionType, owner: type, is_project: IsProject) -> Iterator[Read]:
@@ -80,8 +82,16 @@ def reads(fn: FunctionType, owner: type, is_project: IsProject) -> Iterator[Read
             private = node.attr.startswith("__") and not node.attr.endswith("__")
             name = f"_{home.__name__.lstrip('_')}{node.attr}" if private else node.attr
             read = Read(ast.unparse(node), bases, name)
-            if (found := read.found()) is not None and _counts(*found, name, is_project):
+            if (holder := read.holder()) is not None and _counts(holder, read.value(), name, is_project):
                 yield read
+
+
+def names_in_classes(value: Any, is_project: IsProject) -> Iterator[tuple[str, str, Any]]:
+    """Yield where a method reads what its class has: the module, the name in it (`Model.RATE`), the object there."""
+    owner = own_class(value, None, is_project)
+    for read in reads(value, owner, is_project) if owner is not None else ():
+        if (holder := read.holder()) is not None:
+            yield module_of(holder), f"{kind_name(holder)}.{read.attribute}", read.value()
 
 
 def parts(item: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import collections
+import contextlib
 import functools
 import operator
 import sys
@@ -15,9 +16,12 @@ from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
+from penstock.digests.code.syntax import function_syntax
+from penstock.digests.definitions.argument_classes import annotated, functions_behind, own_class, parts, reads
 from penstock.digests.definitions.behind import behind, home_of
 from penstock.digests.names import is_project_module
 from penstock.digests.walk import LEAVES, attributes
+from penstock.errors import DigestError
 from penstock.graph.constants.modified import Modified, modified_by
 from penstock.imported import loaded
 from penstock.objects.questions import has
@@ -88,6 +92,8 @@ class _Finder:
         """The global names that are read, by the id of their module's dict."""
         self._seen: dict[int, Any] = {}
         self._in_classes: set[int] = set()  # the attributes of classes
+        self._owners: dict[int, type] = {}
+        """The classes that methods belong to, by the id of the method."""
         self._open: collections.deque[Any] = collections.deque()
 
     def places_of(self, fn: Any) -> list[Unchanged]:
@@ -171,6 +177,8 @@ class _Finder:
             names = _names_in(fn.__code__)
             self._enter_module(fn.__globals__, names)
             self._enter_imported(fn.__globals__, names)
+            with contextlib.suppress(DigestError):  # without a source, it has no digest either
+                self._enter_argument_classes(fn)
 
     def _enter_defaults(self, fn: FunctionType) -> None:
         positional = fn.__code__.co_varnames[: fn.__code__.co_argcount]
@@ -204,6 +212,20 @@ class _Finder:
                 module = sys.modules.get(full)
                 if type(module) is ModuleType and self._is_project(full):
                     self._enter_module(vars(module), names)
+
+    def _enter_argument_classes(self, fn: FunctionType) -> None:
+        """Enter what a method reads of its class, and the classes that annotations of parameters name."""
+        self._open.extend(annotated(function_syntax(fn), fn.__globals__, self._is_project))
+        owner = own_class(fn, self._owners.get(id(fn)), self._is_project)
+        if owner is None:
+            return
+        found = [each for each in reads(fn, owner, self._is_project) if each.attribute not in self._without.assigned]
+        self._add(lambda: [each.value() for each in found], enter=False)
+        for each in found:
+            item = each.value()
+            self._owners.update((id(method), owner) for method in functions_behind(item))
+            if self._entered(each.attribute, item):
+                self._open.extend(parts(item))
 
     def _add_attributes(self, read: Callable[[], Mapping[str, Any]]) -> None:
         assigned = self._without.assigned
