@@ -63,9 +63,11 @@ def own_class(fn: Any, of_user: type | None, is_project: IsProject) -> type | No
     if type(fn) is not FunctionType:
         return None
     path = fn.__qualname__.rpartition(".")[0]
-    named = found_at(fn.__module__, path) if path else None  # `functools.wraps` copies both
-    classes = (cls for cls in (of_user, named) if issubclass(type(cls), type))
-    return next((cls for cls in classes if _holder(fn, cls, is_project) is not None), None)
+    named: Any = found_at(fn.__module__, path) if path else None  # `functools.wraps` copies both
+    for cls in (of_user, named):
+        if cls is not None and issubclass(type(cls), type) and _holder(fn, cls, is_project) is not None:
+            return cls
+    return None
 
 
 def reads(fn: FunctionType, owner: type, is_project: IsProject) -> Iterator[Read]:
