@@ -118,7 +118,8 @@ def functions_behind(item: Any) -> Iterator[FunctionType]:
         for _ in range(_MOST_WRAPPERS):
             if type(part) is FunctionType:
                 yield part
-            if is_ours(part):
+                part = vars(part).get("__wrapped__")
+            elif is_ours(part):
                 part = part.fn
             elif issubclass(type(part), functools.partial):
                 part = part.func
