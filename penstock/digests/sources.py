@@ -126,8 +126,9 @@ def task_code(fn: Callable[..., Any], is_project: Callable[[str], bool] | None =
     """Return the digest of a function and of every project function, class and constant that it uses.
 
     Follows global names, attributes of project modules and imports inside functions, recursively, through nested
-    functions, decorators, defaults, closures and whole classes. Code that is only reachable through an argument (a
-    method of a value passed in) is not included.
+    functions, decorators, defaults, closures and whole classes. Of the class of a method, what it reads through `self`
+    or `cls`; of other arguments, the classes that annotations name. Other code that is only reachable through an
+    argument is not included.
 
     Args:
         fn: The function.
