@@ -20,20 +20,18 @@ from types import (
 )
 from typing import Any
 
-from blake3 import blake3
-
-from penstock.digests.code.byte_code import byte_code_digest
 from penstock.digests.code.free_names import mentions
 from penstock.digests.code.loaded import note_sources
-from penstock.digests.code.syntax import class_syntax, encode_tree, function_code_digest, module_syntax
+from penstock.digests.definitions.argument_classes import annotated, names_in_classes, own_class, parts, reads
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.behind import behind, home_of, is_ours
+from penstock.digests.definitions.content import content_of, source_or_byte_code
 from penstock.digests.definitions.held import code_held_by
 from penstock.digests.definitions.made_classes import is_made, is_placeless, members
 from penstock.digests.definitions.mentioned import BUILTIN, Named, find
 from penstock.digests.definitions.patched import replaced_in_installed, steps_in_installed
 from penstock.digests.definitions.written import names_of_modules, written
-from penstock.digests.functions import closure_items, dispatched, function_content
+from penstock.digests.functions import closure_items, dispatched
 from penstock.digests.mocks import is_mock, kept
 from penstock.digests.names import (
     MAIN_NAMES,
@@ -60,7 +58,6 @@ __all__ = [
     "told_by_name",
 ]
 
-_VALUE_HINT = "make it an argument, give its type a digest with register_digest(), or use CacheKey('v1') for the code"
 _NAME_HINT = (
     'name the task with @task(key_name="..."), pass what it holds as an argument, or give its type a digest with '
     "register_digest()"
@@ -79,7 +76,7 @@ def task_source(fn: Callable[..., Any]) -> str:
     """
     root = behind(fn, is_project_module)
     with own_module(home_of(root)):
-        return _content(root)
+        return content_of(root)
 
 
 def told_by_name(fn: Callable[..., Any]) -> bool:
@@ -115,7 +112,7 @@ def task_source_of_unnamed(fn: Callable[..., Any]) -> str:
     root = behind(fn, is_project_module)
     try:
         with own_module(home_of(root)):
-            return _content(root, code=_source_or_byte_code)
+            return content_of(root, code=source_or_byte_code)
     except DigestError as error:
         raise DigestError(
             f"{importable_name(fn)[1]!r} is not identified by its name, and holds a value without a stable digest",
@@ -123,19 +120,13 @@ def task_source_of_unnamed(fn: Callable[..., Any]) -> str:
         ) from error  # fmt: skip
 
 
-def _source_or_byte_code(fn: FunctionType) -> bytes:
-    try:
-        return function_code_digest(fn)
-    except DigestError:
-        return byte_code_digest(fn.__code__)
-
-
 def task_code(fn: Callable[..., Any], is_project: Callable[[str], bool] | None = None) -> str:
     """Return the digest of a function and of every project function, class and constant that it uses.
 
     Follows global names, attributes of project modules and imports inside functions, recursively, through nested
-    functions, decorators, defaults, closures and whole classes. Code that is only reachable through an argument (a
-    method of a value passed in) is not included.
+    functions, decorators, defaults, closures and whole classes. Of the class of a method, what it reads through `self`
+    or `cls`; of other arguments, the classes that annotations name. Other code that is only reachable through an
+    argument is not included.
 
     Args:
         fn: The function.
@@ -158,31 +149,11 @@ def reached(fn: Callable[..., Any]) -> list[tuple[Any, list[tuple[str, str, Any]
     """
     with own_module(home_of(behind(fn, is_project_module))):
         reach = Reach(fn)
-        return [(value, list(names_of_modules(value, reach.is_project))) for value, _ in reach.pieces()]
-
-
-def _content(value: Any, code: Callable[[FunctionType], bytes] = function_code_digest) -> str:
-    """Return the digest of a function or class itself, without its name."""
-    walk = Walk(None, find_branch, code)
-    if isinstance(value, FunctionType):
-        try:
-            where = f"{value.__module__}.{value.__qualname__}"
-            return walk.run(lambda fn: function_content(fn, walk), value, where, "name").hex()
-        except DigestError as error:
-            cause = error.__cause__
-            hint = cause.hint if isinstance(cause, DigestError) else _VALUE_HINT
-            raise DigestError(error.what, where=error.where, because=error.because, hint=hint) from cause
-    if is_made(value):
-        return combine("made class", [f"{name}={digest(item, where=name)}" for name, item in members(value)])
-    if isinstance(value, type):
-        return blake3(b"class\0" + encode_tree(class_syntax(value))).digest(20).hex()
-    if isinstance(value, ModuleType):
-        return blake3(b"module\0" + encode_tree(module_syntax(value))).digest(20).hex()
-    held = walk.run(walk.of, value, type(value).__qualname__, "name").hex()
-    call = getattr(type(value), "__call__", None)  # noqa: B004 - the function itself is needed
-    if isinstance(call, FunctionType) and is_project_module(home_of(call)):  # a callable object: its state and code
-        return combine("callable", (held, _content(call, code)))
-    return held
+        is_project = reach.is_project
+        return [
+            (value, [*names_of_modules(value, is_project), *names_in_classes(value, is_project)])
+            for value, _ in reach.pieces()
+        ]
 
 
 class Reach:
@@ -201,14 +172,19 @@ class Reach:
 
         self.root = root
         self.is_project = is_project or followed
-        self.seen: dict[int, Any] = {id(root): root}
-        self.open: list[Any] = [root]
+        self.seen: dict[tuple[int, int], Any] = {}
+        """The pieces, by their id and that of the class whose methods they are."""
+        self.open: list[tuple[Any, type | None]] = []
+        self.annotated: list[type] = []
+        """Classes that annotations name. They are followed last, and without what has no digest."""
+        self.only_annotated = False
         self.labels: dict[int, str] = {}
         self.trees: list[ast.AST] = []
         self.held_modules: dict[int, ModuleType] = {}
         self.dispatchers: dict[int, Any] = {}
         """The `singledispatch` objects by the id of their function."""
         self.note_dispatcher(fn)
+        self.follow(root)
 
     def digest(self) -> str:
         return self.digest_of(self.pieces())
@@ -226,27 +202,56 @@ class Reach:
         Everything that was attached to a piece after its definition is a further piece.
         """
         told: set[tuple[int, str]] = set()
-        while self.open:
+        while self.open or self.annotated:
+            if not self.open:
+                self.only_annotated = True
+                while self.annotated:
+                    with contextlib.suppress(DigestError):
+                        self.follow(self.annotated.pop())
             while self.open:
-                value = self.open.pop()
-                yield value, [(name, found, self.meaning(found, name, value)) for name, found in self.names_of(value)]
+                value, owner = self.open.pop()
+                names = self.meanings(self.names_of(value), value, owner)
+                of_class = self.meanings(self.names_of_own(value, owner), value, owner, values=False)
+                yield value, [*names, *of_class]
             pieces = [*self.seen.values(), *self.held_modules.values()]
             found = [(value, name, item) for value in pieces for name, item in self.added_to(value)]
             asked = asked_in(self.trees) if found else frozenset()
             for value, name, item in found:
                 if (id(value), name) not in told and is_asked(name, value, asked):
                     told.add((id(value), name))
-                    try:
-                        yield value, [(name, item, self.meaning(item, name, value))]
-                    except DigestError:  # for example a lock or a client attached to the code
-                        if not isinstance(item, _CODE):
-                            continue
-                        raise
+                    if with_meaning := [*self.meanings([(name, item)], value, None, values=False)]:
+                        yield value, with_meaning
+
+    def meanings(
+        self, names: Iterable[tuple[str, Any]], user: Any, owner: type | None, *, values: bool = True
+    ) -> Iterator[tuple[str, Any, str]]:
+        """Yield names with their objects and what represents these.
+
+        Args:
+            names: The names and objects.
+            user: The piece that uses them.
+            owner: The class whose method it is.
+            values: Whether values must have a digest. Otherwise those without one are left out, such as a lock or a
+                client that is an attribute of a class.
+        """
+        for name, found in names:
+            try:
+                meaning = self.meaning(found, name, user, owner)
+            except DigestError:
+                if self.only_annotated or not (values or isinstance(behind(found, self.is_project), _CODE)):
+                    continue
+                raise
+            yield name, found, meaning
 
     def added_to(self, value: Any) -> list[tuple[str, Any]]:
         """Return what was attached to a function, class or module after its definition."""
         dispatcher = self.dispatchers.get(id(value))
-        return [*attached(value, self.is_project), *(dispatched(dispatcher) if dispatcher is not None else ())]
+        try:
+            return [*attached(value, self.is_project), *(dispatched(dispatcher) if dispatcher is not None else ())]
+        except DigestError:
+            if self.only_annotated:
+                return []
+            raise
 
     def note_dispatcher(self, value: Any) -> None:
         while is_ours(value):
@@ -263,7 +268,7 @@ class Reach:
         name = "the task" if value is self.root else stable_name(value)
         known = self.labels.get(id(value))
         if known is None:
-            known = self.labels[id(value)] = f"{name} {_content(value)}"
+            known = self.labels[id(value)] = f"{name} {content_of(value)}"
         return known
 
     # -- names
@@ -284,6 +289,7 @@ class Reach:
             return
         tree, scope, inner = found_in
         self.trees.append(tree)
+        self.annotated += annotated(tree, scope, self.is_project)
         for mention in mentions(tree, known=inner):
             found, rest = find(mention, scope, self.is_project)
             steps = steps_in_installed(mention, found, rest, scope, self.is_project)
@@ -293,9 +299,14 @@ class Reach:
                 yield ".".join(mention.path), found
             yield from replaced_in_installed(mention.path, steps, self.is_project)
 
+    def names_of_own(self, value: Any, owner: type | None) -> Iterator[tuple[str, Any]]:
+        """Yield what a method reads of its class."""
+        for read in reads(value, owner, self.is_project) if owner is not None else ():
+            yield from ((read.name, part) for part in parts(read.value()))
+
     # -- objects
 
-    def meaning(self, value: Any, name: str, user: Any) -> str:
+    def meaning(self, value: Any, name: str, user: Any, owner: type | None = None) -> str:
         """Return what represents an object in the piece that uses it. Project code is followed later, as a piece."""
         if isinstance(value, Named):
             return value.text
@@ -312,16 +323,19 @@ class Reach:
         if isinstance(value, (FunctionType, type)):
             if not (self.is_project(home_of(value)) or is_placeless(value)):
                 return f"library {stable_name(value)}"
-            self.follow(value)
+            self.follow(value, owner)
             return f"code {self.label(value)}"
-        held = [self.meaning(item, name, user) for _, item in self.held_by(value)]
+        held = [self.meaning(item, name, user, owner) for _, item in self.held_by(value)]
         mocks = "".join(f" {meaning}" for meaning in held if meaning.startswith("mock "))
         return f"value {self.constant(value, name, user)}{mocks}"
 
-    def follow(self, value: Any) -> None:
-        if id(value) not in self.seen:
-            self.seen[id(value)] = value
-            self.open.append(value)
+    def follow(self, value: Any, owner: type | None = None) -> None:
+        owner = own_class(value, owner, self.is_project)
+        if (id(value), id(owner)) not in self.seen:
+            if self.only_annotated:
+                self.label(value)
+            self.seen[id(value), id(owner)] = value
+            self.open.append((value, owner))
 
     def held_by(self, value: Any) -> Iterator[tuple[str, Any]]:
         """Yield the functions, classes and mocks inside a constant, a partial, a bound method or a project object."""
@@ -367,7 +381,8 @@ class _Called(Reach):
 
     def constant(self, value: Any, name: str, user: Any) -> str:
         walk = Walk(None, find_branch)
-        return walk.run(lambda item: kept(item, walk), value, name, "name").hex()
+        found: bytes = walk.run(lambda item: kept(item, walk), value, name, "name")
+        return found.hex()
 
     def label(self, value: Any) -> str:
         is_function = isinstance(value, FunctionType)

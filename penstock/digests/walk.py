@@ -40,6 +40,10 @@ _REMEMBER_BELOW = 6
 _SHOWN_STEPS = 12
 _CONTAINS_ITSELF = "the value contains itself"
 _TOO_DEEP = "the value is nested too deeply for the remaining stack"
+_WAYS_OUT_OF_SELF = (
+    'give its class a digest with register_digest(), exclude it from the key with `- "self"` (all instances then share '
+    "results), or use NO_CACHE"
+)
 _WAYS_OUT = 'exclude it from the key with `- "{name}"`, give its type a digest with register_digest(), or use NO_CACHE'
 
 
@@ -54,7 +58,8 @@ class UndigestibleError(Exception):
 
     def as_error(self, where: str, name: str) -> DigestError:
         path = where + "".join(reversed(self.steps[-_SHOWN_STEPS:]))
-        return DigestError(self.what, where=path, because=self.because, hint=_WAYS_OUT.format(name=name))
+        hint = _WAYS_OUT_OF_SELF if name == "self" else _WAYS_OUT.format(name=name)
+        return DigestError(self.what, where=path, because=self.because, hint=hint)
 
 
 class Walk:

@@ -74,6 +74,18 @@ def test_the_error_for_a_missing_digest_lists_three_fixes() -> None:
     assert "NO_CACHE" in said
 
 
+def test_the_error_for_self_without_a_digest_says_what_excluding_it_means() -> None:
+    class Model(Opaque):
+        @task(cache_policy=INPUTS)
+        def keep(self) -> int:
+            return 1
+
+    with pytest.raises(DigestError) as caught:
+        Model().keep()
+    assert caught.value.hint.startswith("give its class a digest with register_digest()")
+    assert '`- "self"` (all instances then share results)' in caught.value.hint
+
+
 def test_a_result_without_a_digest_as_the_input_of_a_cached_task(sound) -> None:
     @task
     def make() -> Opaque:

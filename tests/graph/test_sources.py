@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -17,31 +17,6 @@ from penstock.digests.sources import importable_name, task_code, task_source
 from penstock.errors import DigestError
 
 Project = Callable[..., ModuleType]
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    """Write modules into a new folder, import the first one again, and return it."""
-    before = set(sys.modules)
-    versions = iter(range(1000))
-
-    def write(**files: str) -> ModuleType:
-        for name in set(sys.modules) - before:
-            if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
-                del sys.modules[name]
-        folder = tmp_path / f"v{next(versions)}"
-        for name, text in files.items():
-            path = folder / (name.replace("__", "/") + ".py")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(textwrap.dedent(text))
-        monkeypatch.syspath_prepend(folder)
-        importlib.invalidate_caches()
-        return importlib.import_module(next(iter(files)).replace("__", "."))
-
-    yield write
-    for name in set(sys.modules) - before:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
 
 
 def _differ(project: Project, digest: Callable[..., str], one: dict[str, str], other: dict[str, str]) -> bool:

@@ -44,6 +44,14 @@ class Model:
     def train(self, level: int) -> None:
         self.level = level
 
+    @task(cache_policy=CODE)
+    def of_own(self, x: int) -> int:
+        return x + self.own_offset
+
+    @property
+    def own_offset(self) -> int:
+        return self.offset
+
 
 @dataclass
 class Remembering:
@@ -208,6 +216,7 @@ CHANGES: dict[Any, Callable[[int], None]] = {
     of_namespace: _set_namespace,
     of_object: _set_object,
     of_class: _set_class,
+    MODEL.of_own: _set_class,
     of_function: _set_function,
     of_default: _set_list,
 }
@@ -243,6 +252,31 @@ def test_a_call_whose_constant_changes_before_it_runs_fails(called: Any, change:
     assert late(5) == 6
     change(0)
     assert flow(lambda: called(1))() == 1
+
+
+def test_a_changed_attribute_of_an_annotated_class_counts() -> None:
+    @task(cache_policy=CODE)
+    def of_annotated(x: int, model: Model) -> int:
+        return x + model.offset
+
+    @flow
+    def changing(levels: list[int]) -> list[int]:
+        found = []
+        for level in levels:
+            Model.offset = level
+            found.append(of_annotated(1, Model()).result())
+        return found
+
+    assert changing([0, 10, 0]) == [1, 11, 1]
+
+    @flow
+    def late(level: int) -> int:
+        found: int = of_annotated(2, Model())
+        Model.offset = level
+        return found
+
+    with pytest.raises(DigestError, match="of_annotated changed after the call"):
+        late(5)
 
 
 @pytest.mark.parametrize("policy", [INPUTS, INPUTS + TASK_SOURCE, CODE], ids=str)

@@ -172,3 +172,68 @@ ASKING = """
     def pipeline():
         return named()
 """
+
+
+METHODS = """
+    from __future__ import annotations
+
+    from dataclasses import dataclass
+    from penstock import INPUTS, TASK_CODE, flow, task
+
+    class Shop:
+        FEE = 1
+
+        def with_fee(self, x):
+            return x + self.FEE
+
+    @dataclass(frozen=True)
+    class Row(Shop):
+        n: int
+        RATE = 2
+
+        @property
+        def scaled(self):
+            return self.n * self.RATE
+
+        @task(cache_policy=INPUTS + TASK_CODE)
+        def own(self):
+            return self.with_fee(self.scaled)
+
+        @classmethod
+        @task(cache_policy=INPUTS + TASK_CODE)
+        def of_class(cls):
+            return cls.RATE
+
+        @task(cache_policy=INPUTS + TASK_CODE)
+        def other(self):
+            return self.n + 100
+
+    @task(cache_policy=INPUTS + TASK_CODE)
+    def total(rows: list[Row]):
+        return sum(row.with_fee(row.scaled) for row in rows)
+
+    @flow
+    def pipeline(n):
+        return [Row(n).own(), Row.of_class(), Row(n).other(), total([Row(n)])]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "after", "executed"),
+    [
+        ("RATE = 2", "RATE = 3", [10, 3, 103, 10], {"own", "of_class", "total"}),
+        ("self.n * self.RATE", "self.n * self.RATE + 1", [8, 2, 103, 8], {"own", "total"}),
+        ("FEE = 1", "FEE = 2", [8, 2, 103, 8], {"own", "total"}),
+        ("x + self.FEE", "x - self.FEE", [5, 2, 103, 5], {"own", "total"}),
+        ("self.n + 100", "self.n + 200", [7, 2, 203, 7], {"other", "total"}),
+        ("class Shop:", "class Shop:\n        UNUSED = 1\n", [7, 2, 103, 7], {"total"}),
+    ],
+    ids=["a constant", "a property", "an inherited constant", "an inherited method", "another task", "an unread name"],
+)
+def test_an_edit_of_a_class_runs_the_tasks_that_use_it_through_self_or_annotations(
+    project: Project, old: str, new: str, after: list[int], executed: set[str]
+) -> None:
+    assert project(methods=METHODS).pipeline(3) == [7, 2, 103, 7]
+    run = project(methods=METHODS.replace(old, new)).pipeline.run(3)
+    assert run.result() == after
+    assert {name for name, counts in run.by_task().items() if counts["executed"]} == executed

@@ -128,6 +128,65 @@ PATCHED = """
 """
 
 
+METHODS = """
+    import dataclasses
+    from penstock import INPUTS, TASK_CODE, flow, task
+    from penstock.runners import ProcessRunner
+
+    class Client:
+        def get(self):
+            return 0
+
+    @dataclasses.dataclass(frozen=True)
+    class Row:
+        n: int
+        RATE = 2
+        _known = {}
+        _client = None
+
+        def scaled(self):
+            return self.n * self.RATE
+
+        def client(self):
+            if self._client is None:
+                type(self)._client = Client()
+            return self._client
+
+        @task(cache_policy=INPUTS + TASK_CODE)
+        def own(self, x):
+            self._known[x] = self.scaled()
+            return self._known[x] + x + self.client().get()
+
+    @task(cache_policy=INPUTS + TASK_CODE)
+    def annotated(row: Row, x):
+        return row.scaled() + x
+
+    @flow(runner=ProcessRunner(1))
+    def pipeline(x):
+        return [Row(1).own(x), annotated(Row(1), x)]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new", "named"), [("RATE = 2", "RATE = 3", "RATE"), ("self.n *", "-self.n *", "scaled")]
+)
+def test_workers_do_not_run_methods_whose_class_was_edited(project: Project, old: str, new: str, named: str) -> None:
+    methods = project(methods=METHODS)
+    methods.pipeline.plan(1)
+    edit(methods, old, new)
+    with pytest.raises(RunnerError, match=re.escape(f"than the driver: methods.Row.{named} [")):
+        methods.pipeline(1)
+
+
+@pytest.mark.slow
+def test_what_methods_keep_in_their_class_does_not_stop_workers(project: Project) -> None:
+    methods = project(methods=METHODS)
+    with ProcessRunner(1) as runner:  # the worker keeps it for the next calls
+        found = [methods.pipeline.with_options(runner=runner)(x) for x in range(3)]
+    assert found == [[2, 2], [3, 3], [4, 4]]
+
+
 EVERY_KIND = """
     import collections, dataclasses, datetime, enum, functools, random, threading, typing
 

@@ -155,8 +155,8 @@ class _Reading:
             kind, what, text = code_notes.NAME, what.rpartition(" ")[0], _shown(behind(value, is_project_module))
         else:
             kind, text = code_notes.NAME, meaning.replace(" :", " ")
-        # Constants belong to modules, and defaults and closure variables to functions.
-        owner = self._name(user) if kind in (code_notes.CLOSURE, code_notes.DEFAULT) else _module_label(user)
+        # Constants belong to modules, and defaults, closure variables and what `self` has to functions.
+        owner = self._name(user) if of == _shown(user) else _module_label(user)
         piece = Piece(kind, f"{owner} {label}", f"{label} of {of}", _short(what or how), text, self._name(user))
         if (kind, piece.name) not in self._pieces:
             self._put(piece)
@@ -169,6 +169,8 @@ def _kind_of_name(user: Any, name: str) -> tuple[str, str, str]:
             return code_notes.DEFAULT, _parameter(user, int(name.removeprefix("default "))), _shown(user)
         if name in user.__code__.co_freevars:
             return code_notes.CLOSURE, name, _shown(user)
+        if name.partition(".")[0] in user.__code__.co_varnames:
+            return code_notes.CONSTANT, name, _shown(user)
     return code_notes.CONSTANT, name, importable_module(_module_of(user))
 
 

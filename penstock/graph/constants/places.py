@@ -7,6 +7,7 @@ finds a few too many. What the code itself modifies is left out (see `modified`)
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import operator
 import sys
@@ -14,9 +15,12 @@ from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
+from penstock.digests.code.syntax import function_syntax
+from penstock.digests.definitions.argument_classes import annotated, functions_behind, own_class, parts, reads
 from penstock.digests.definitions.behind import behind, home_of
 from penstock.digests.names import is_project_module
 from penstock.digests.walk import LEAVES, attributes
+from penstock.errors import DigestError
 from penstock.graph.constants.contents import content_of, equals
 from penstock.graph.constants.modified import Modified, modified_by
 from penstock.objects.questions import has
@@ -112,6 +116,8 @@ class Finder:
         """The global names that are read, by the id of their module's dict."""
         self._seen: dict[int, Any] = {}
         self._in_classes: set[int] = set()  # the attributes of classes
+        self._owners: dict[int, type] = {}
+        """The classes that methods belong to, by the id of the method."""
         self._open: collections.deque[Any] = collections.deque()
         self._left_out: list[Any] = []
 
@@ -211,6 +217,8 @@ class Finder:
             names = _names_in(fn.__code__)
             self._enter_module(fn.__globals__, names)
             self._enter_imported(fn.__globals__, names)
+            with contextlib.suppress(DigestError):  # without a source, it has no digest either
+                self._enter_argument_classes(fn)
 
     def _enter_defaults(self, fn: FunctionType) -> None:
         positional = fn.__code__.co_varnames[: fn.__code__.co_argcount]
@@ -247,6 +255,21 @@ class Finder:
                 module = sys.modules.get(full)
                 if type(module) is ModuleType and self._is_project(full):
                     self._enter_module(vars(module), names)
+
+    def _enter_argument_classes(self, fn: FunctionType) -> None:
+        """Enter what a method reads of its class, and the classes that annotations of parameters name."""
+        self._open.extend(annotated(function_syntax(fn), fn.__globals__, self._is_project))
+        owner = own_class(fn, self._owners.get(id(fn)), self._is_project)
+        if owner is None:
+            return
+        found = [each for each in reads(fn, owner, self._is_project) if each.attribute not in self._without.assigned]
+        self.names["attributes", id(owner)] = lambda: vars(owner)
+        self._add(("read", id(fn)), lambda: [each.value() for each in found], enter=False)
+        for each in found:
+            item = each.value()
+            self._owners.update((id(method), owner) for method in functions_behind(item))
+            if self._entered(each.attribute, item):
+                self._open.extend(parts(item))
 
     def _add_attributes(self, owner: object, read: Callable[[], Mapping[str, Any]]) -> None:
         assigned = self._without.assigned

@@ -24,7 +24,7 @@ from penstock.objects.named import MISSING, found_at
 from penstock.worker.messages import ShippedTask
 from penstock.worker.shipping.changed_names import Variables, variables_read_by
 from penstock.worker.shipping.code_contents import code_held_by, content_digest, is_changed_by_its_loader
-from penstock.worker.shipping.code_places import CODE, Place, own_place, parts_at, places_of
+from penstock.worker.shipping.code_places import CODE, Place, is_plain_object, own_place, parts_at, places_of
 from penstock.worker.shipping.process_state import begins_empty, is_of_process
 
 Code = dict[Place, tuple[bool, dict[str, str]]]
@@ -152,7 +152,8 @@ def _differing(code: Code) -> Iterator[Place]:
             if mark == _REMEMBERED or here == there or (mark == _AT_FIRST and at_first == there):
                 continue
             holds_code = (there or "").startswith("!") or (here or "").startswith("!")
-            if mark == _EXACTLY or not is_of_process(module, path, part, holds_code=holds_code):
+            value = held if is_plain_object(held := found_at(place[0], path)) else part  # its part is its class
+            if mark == _EXACTLY or not is_of_process(module, path, value, holds_code=holds_code):
                 yield place[0], path
 
 

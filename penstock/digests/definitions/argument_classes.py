@@ -1,0 +1,200 @@
+"""Classes of arguments, which code uses without naming them: that of `self` or `cls`, and those in annotations.
+
+Everything is looked up in the namespaces of classes and modules, so that no code of the project runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+from penstock.digests.code.free_names import mentions
+from penstock.digests.code.syntax import function_syntax
+from penstock.digests.code.trees import annotations_in
+from penstock.digests.definitions.behind import home_of, is_ours
+from penstock.digests.definitions.made_classes import is_slot, is_special
+from penstock.digests.definitions.mentioned import find
+from penstock.objects.named import found_at
+from penstock.objects.questions import ask
+from penstock.objects.texts import kind_name, module_of, package_of
+
+IsProject = Callable[[str], bool]
+_MOST_WRAPPERS = 200
+
+# -- the class of `self` ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """An attribute of a class that a method reads through its first parameter."""
+
+    name: str
+    """As written in the code: `self.RATE`, `super().scaled`."""
+    bases: tuple[type, ...]
+    """The classes in which it is looked up, in this order."""
+    attribute: str
+
+    def holder(self) -> type | None:
+        """Return the class that has it now. None if only instances have it."""
+        return next((base for base in self.bases if self.attribute in vars(base)), None)
+
+    def value(self) -> Any:
+        """Return what it is there now, for example a property itself; None without a holder."""
+        return vars(holder)[self.attribute] if (holder := self.holder()) is not None else None
+
+
+def own_class(fn: Any, of_user: type | None, is_project: IsProject) -> type | None:
+    """Return the class whose method a function is, as far as it receives an object or the class.
+
+    A method of a base class belongs to the class of the method that uses it. Others belong to the class that their
+    name leads to.
+
+    Args:
+        fn: A function, or any other piece of code.
+        of_user: The class of the method that uses it.
+        is_project: Returns whether a module is the project's.
+    """
+    if type(fn) is not FunctionType:
+        return None
+    path = fn.__qualname__.rpartition(".")[0]
+    named: Any = found_at(fn.__module__, path) if path else None  # `functools.wraps` copies both
+    for cls in (of_user, named):
+        if cls is not None and issubclass(type(cls), type) and _holder(fn, cls, is_project) is not None:
+            return cls
+    return None
+
+
+def reads(fn: FunctionType, owner: type, is_project: IsProject) -> Iterator[Read]:
+    """Yield what a method reads of its class. Raises the errors of `function_syntax`."""
+    tree = function_syntax(fn)
+    given = getattr(tree, "args", None)
+    receiver = next((each.arg for each in (*given.posonlyargs, *given.args)), "") if given is not None else ""
+    home = _holder(fn, owner, is_project) or owner
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and (kind := _stands_for(node.value, receiver)):
+            bases = owner.__mro__
+            if kind == "super":
+                bases = bases[bases.index(home) + 1 :]
+            private = node.attr.startswith("__") and not node.attr.endswith("__")
+            name = f"_{home.__name__.lstrip('_')}{node.attr}" if private else node.attr
+            read = Read(ast.unparse(node), bases, name)
+            if (holder := read.holder()) is not None and _counts(holder, read.value(), name, is_project):
+                yield read
+
+
+def names_in_classes(value: Any, is_project: IsProject) -> Iterator[tuple[str, str, Any]]:
+    """Yield where a method reads what its class has: the module, the name in it (`Model.RATE`), the object there."""
+    owner = own_class(value, None, is_project)
+    for read in reads(value, owner, is_project) if owner is not None else ():
+        if (holder := read.holder()) is not None:
+            yield module_of(holder), f"{kind_name(holder)}.{read.attribute}", read.value()
+
+
+def parts(item: Any) -> list[Any]:
+    """Return what runs when an attribute of a class is read or called, or the attribute itself."""
+    kind = type(item)
+    if issubclass(kind, staticmethod | classmethod):
+        return [item.__func__]
+    if issubclass(kind, property):
+        return [part for part in (item.fget, item.fset, item.fdel) if part is not None]
+    if issubclass(kind, functools.cached_property):
+        return [item.func]
+    if issubclass(kind, functools.partialmethod):
+        return [functools.partial(item.func, *item.args, **item.keywords)]
+    if issubclass(kind, functools.singledispatchmethod):
+        return [item.dispatcher, *item.dispatcher.registry.values()]
+    return [item]
+
+
+def functions_behind(item: Any) -> Iterator[FunctionType]:
+    """Yield the functions of an attribute of a class that receive the object or class, with those they wrap."""
+    for part in () if issubclass(type(item), staticmethod) else parts(item):
+        for _ in range(_MOST_WRAPPERS):
+            if type(part) is FunctionType:
+                yield part
+                part = vars(part).get("__wrapped__")
+            elif is_ours(part):
+                part = part.fn
+            elif issubclass(type(part), functools.partial):
+                part = part.func
+            else:
+                part = inspect.getattr_static(part, "__wrapped__", None)
+            if part is None:
+                break
+
+
+def _holder(fn: FunctionType, cls: type, is_project: IsProject) -> type | None:
+    """Return the class that has a function as a method, of a class and its bases."""
+    for base in cls.__mro__:
+        if is_project(module_of(base)):
+            for item in list(vars(base).values()):
+                if any(each is fn for each in functions_behind(item)):
+                    return base
+    return None
+
+
+def _stands_for(node: ast.AST, receiver: str) -> str:
+    """Return whether an expression is the first parameter or its class; `super` if it is `super()`."""
+    if isinstance(node, ast.Attribute) and node.attr == "__class__":
+        node = node.value
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id == "super":
+            return "super"
+        if node.func.id == "type" and len(node.args) == 1:
+            node = node.args[0]
+    return "self" if receiver and isinstance(node, ast.Name) and node.id == receiver else ""
+
+
+def _counts(base: type, item: Any, name: str, is_project: IsProject) -> bool:
+    if not is_project(module_of(base)) or is_slot(item):
+        return False
+    if type(item) is FunctionType and item.__code__.co_filename.startswith(_GENERATED):
+        return False  # the fields from which they were made are in the digest of the object
+    return not is_special(name) or next(functions_behind(item), None) is not None
+
+
+_GENERATED = ("<string>", "<attrs")
+
+# -- annotations -----------------------------------------------------------------------------------------------------
+
+
+def annotated(tree: ast.AST, scope: dict[str, Any], is_project: IsProject) -> Iterator[type]:
+    """Yield the classes of the project that annotations of parameters name, also as texts and inside of others."""
+    stack: list[Any] = list(annotations_in(tree))
+    seen: dict[int, Any] = {}
+    while stack:
+        hint = stack.pop()
+        if isinstance(hint, typing.ForwardRef):
+            hint = hint.__forward_arg__
+        if isinstance(hint, str):
+            hint = _parsed(hint)
+        if isinstance(hint, ast.AST):
+            stack += [find(each, scope, is_project)[0] for each in mentions(ast.Expression(hint))]  # type: ignore[arg-type]
+            stack += [node.value for node in ast.walk(hint) if isinstance(node, ast.Constant)]
+        elif issubclass(type(hint), type):
+            if is_project(home_of(hint)):
+                yield hint
+        elif id(hint) in seen:
+            continue
+        elif package_of(type(hint)) in _TYPING:  # nothing else is asked, for example a future
+            seen[id(hint)] = hint
+            stack += [typing.get_origin(hint), *typing.get_args(hint), *(ask(hint, name) for name in _INSIDE)]
+
+
+_TYPING = frozenset({"collections", "types", "typing", "typing_extensions"})
+"""The packages of what stands for `list[Row]` and the like."""
+_INSIDE = ("__value__", "__supertype__", "__bound__")
+"""Of `type X = …`, a `NewType` and a `TypeVar`."""
+
+
+def _parsed(text: str) -> ast.AST | None:
+    try:
+        return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        return None

@@ -1,0 +1,367 @@
+"""TASK_CODE: what counts of the classes that code uses without naming them, of `self` and of annotated parameters."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+from penstock.digests.sources import task_code, task_source
+from penstock.errors import DigestError
+from penstock.graph.code.reading import read_code
+
+Project = Callable[..., ModuleType]
+
+
+def _digest(project: Project, **files: str) -> str:
+    return task_code(_found(project(**files)))
+
+
+def _found(module: ModuleType) -> Callable[..., object]:
+    """Return the function of the task `f`, which may be a method of the class `C`."""
+    found = getattr(module, "C", module).f
+    return getattr(found, "fn", found)
+
+
+def _changes(project: Project, text: str, old: str, new: str, **files: str) -> bool:
+    """Return whether an edit of a module changes the digest of its task, which is otherwise stable."""
+    text = textwrap.dedent(text)
+    before = _digest(project, m=text, **files)
+    assert before == _digest(project, m=text, **files)
+    edited = {name: other.replace(old, new) for name, other in {"m": text, **files}.items()}
+    assert edited != {"m": text, **files}
+    return before != _digest(project, **edited)
+
+
+# -- methods ---------------------------------------------------------------------------------------------------------
+
+READS = {
+    "a constant": ("RATE = 1", "return self.RATE"),
+    "a constant of another method": ("RATE = 1\n    def g(self):\n        return self.RATE", "return self.g()"),
+    "a method": ("def g(self):\n        return 1", "return self.g()"),
+    "a private method": ("def __g(self):\n        return 1", "return self.__g()"),
+    "a property": ("@property\n    def g(self):\n        return 1", "return self.g"),
+    "a cached property": ("@functools.cached_property\n    def g(self):\n        return 1", "return self.g"),
+    "a class method": ("@classmethod\n    def g(cls):\n        return 1", "return self.g()"),
+    "a constant of a class method": (
+        "RATE = 1\n    @classmethod\n    def g(cls):\n        return cls.RATE",
+        "return self.g()",
+    ),
+    "a static method": ("@staticmethod\n    def g(x):\n        return 1", "return self.g(2)"),
+    "a partial method": (
+        "def h(self, x):\n        return x\n    g = functools.partialmethod(h, 1)",
+        "return self.g()",
+    ),
+    "a dispatching method": (
+        "@functools.singledispatchmethod\n    def g(self, x):\n        return x\n"
+        "    @g.register\n    def _(self, x: int):\n        return 1",
+        "return self.g(2)",
+    ),
+    "another task": ("@task\n    def g(self):\n        return 1", "return self.g()"),
+    "a function of the module": ("g = helper", "return self.g()"),
+    "a decorated method": (
+        "@deco\n    def g(self):\n        return self.h()\n    def h(self):\n        return 1",
+        "self.g()",
+    ),
+    "the class by type()": ("RATE = 1", "return type(self).RATE"),
+    "the class by __class__": ("RATE = 1", "return self.__class__.RATE"),
+    "self in an inner function": ("RATE = 1", "return [lambda: self.RATE]"),
+    "a constant that is a table of functions": ("TABLE = [lambda x: 1]", "return self.TABLE[0](x)"),
+}
+HEAD = """\
+import functools
+from penstock import task
+
+def helper(self):
+    return 1
+
+def deco(fn):
+    @functools.wraps(fn)
+    def inner(*args):
+        return fn(*args)
+    return inner
+
+"""
+
+
+@pytest.mark.parametrize("case", READS)
+def test_what_a_task_method_reads_through_self_counts(project: Project, case: str) -> None:
+    body, read = READS[case]
+    text = HEAD + f"class C:\n    {body}\n    @task\n    def f(self, x):\n        {read}\n"
+    old, new = ("= 1", "= 2") if "= 1" in body else ("return 1", "return 2")
+    if case == "a partial method":
+        old, new = "(h, 1)", "(h, 2)"
+    if "lambda x" in body:
+        old, new = "x: 1", "x: 2"
+    assert _changes(project, text, old, new)
+    assert not _changes(project, text, "def helper", "OTHER = 5\ndef helper")
+
+
+@pytest.mark.parametrize(
+    ("decorators", "parameters"),
+    [
+        ("@classmethod\n    @task", "cls, x"),
+        ("@task\n    @classmethod", "cls, x"),
+        ("@task\n    @functools.lru_cache", "cls, x"),
+        ("@task\n    @deco", "cls, x"),
+        ("@task", "this, /, x"),
+        ("", "self, x"),
+    ],
+)
+def test_each_form_of_a_task_method_counts_with_its_class(project: Project, decorators: str, parameters: str) -> None:
+    first = parameters.partition(",")[0]
+    text = f"{HEAD}class C:\n    RATE = 1\n    {decorators}\n    def f({parameters}):\n        return {first}.RATE\n"
+    assert _changes(project, text, "RATE = 1", "RATE = 2")
+
+
+@pytest.mark.parametrize("decorators", ["@staticmethod\n    @task", "@task\n    @staticmethod"])
+def test_the_first_parameter_of_a_static_method_is_not_of_its_class(project: Project, decorators: str) -> None:
+    text = f"{HEAD}class C:\n    RATE = 1\n    {decorators}\n    def f(x):\n        return x.RATE\n"
+    assert not _changes(project, text, "RATE = 1", "RATE = 2")
+
+
+def test_a_method_of_an_inner_class_counts_with_it(project: Project) -> None:
+    text = (
+        "class O:\n    class C:\n        RATE = {}\n        @task\n        def f(self):\n            return self.RATE\n"
+    )
+    one, other = (task_code(project(m=HEAD + text.format(rate)).O.C.f.fn) for rate in (1, 2))
+    assert one != other
+
+
+BASES = """
+    from penstock import task
+    from b import Base
+
+    class C(Base):
+        @task
+        def f(self):
+            return self.run()
+
+        def step(self):
+            return 10
+
+        def unread(self):
+            return 100
+"""
+BASE = textwrap.dedent("""
+    import functools
+
+    def deco(fn):
+        @functools.wraps(fn)
+        def inner(*args):
+            return fn(*args)
+        return inner
+
+    class Base:
+        RATE = 1
+
+        @deco
+        def run(self):
+            return self.step() + self.RATE
+
+        def step(self):
+            return 20
+""")
+
+
+@pytest.mark.parametrize(("old", "new"), [("RATE = 1", "RATE = 2"), ("self.step() +", "self.step() -"), ("10", "11")])
+def test_methods_of_base_classes_count_with_what_they_read_of_the_tasks_class(
+    project: Project, old: str, new: str
+) -> None:
+    assert _changes(project, BASES, old, new, b=BASE)
+
+
+@pytest.mark.parametrize(("old", "new"), [("100", "101"), ("20", "21")], ids=["an unread method", "an overridden one"])
+def test_what_a_task_method_does_not_read_of_its_class_does_not_count(project: Project, old: str, new: str) -> None:
+    assert not _changes(project, BASES, old, new, b=BASE)
+
+
+def test_super_is_looked_up_behind_the_class_of_the_method(project: Project) -> None:
+    text = """
+        from penstock import task
+
+        def rate():
+            return {"a": 1}
+
+        class Base:
+            RATES = rate()
+
+        class C(Base):
+            RATES = None
+
+            @task
+            def f(self):
+                return super().RATES
+    """
+    assert _changes(project, text, '"a": 1', '"a": 2')
+    module = project(m=textwrap.dedent(text))
+    before = task_code(module.C.f.fn)
+    module.Base.RATES["a"] = 5  # only the value shows it
+    assert task_code(module.C.f.fn) != before
+
+
+def test_editing_another_task_of_the_class_does_not_change_the_digest(project: Project) -> None:
+    text = HEAD + (
+        "class C:\n    RATE = 1\n    @task\n    def f(self):\n        return self.RATE\n"
+        "    @task\n    def g(self):\n        return self.RATE + 2\n"
+    )
+    assert not _changes(project, text, "RATE + 2", "RATE + 3")
+
+
+def test_methods_that_use_each_other_have_a_digest(project: Project) -> None:
+    text = HEAD + (
+        "class C:\n    @task\n    def f(self, n):\n        return n and self.g(n - 1)\n"
+        "    def g(self, n):\n        return self.f(n) + 1\n"
+    )
+    assert _changes(project, text, "+ 1", "+ 2")
+
+
+def test_constants_of_the_class_without_a_digest_are_left_out(project: Project) -> None:
+    text = HEAD + (
+        "import threading\nclass C:\n    LOCK = threading.Lock()\n    RATE = 1\n    @task\n    def f(self):\n"
+        "        with self.LOCK:\n            return self.RATE\n"
+    )
+    assert _changes(project, text, "RATE = 1", "RATE = 2")
+
+
+def test_methods_of_the_class_without_a_digest_are_refused(project: Project) -> None:
+    text = HEAD + (
+        "import threading\nLOCK = threading.Lock()\nclass C:\n    @task\n    def f(self):\n        return self.g()\n"
+        "    @task\n    def g(self):\n        return LOCK\n"
+    )
+    with pytest.raises(DigestError, match=r"'LOCK', which 'C\.g' uses"):
+        _digest(project, m=text)
+
+
+def test_names_of_instances_and_of_installed_bases_are_nothing(project: Project) -> None:
+    text = HEAD + (
+        "import dataclasses, logging\n@dataclasses.dataclass\nclass C(logging.Filter):\n    x: int\n    @task\n"
+        "    def f(self):\n        return {}\n"
+    )
+    reading = (
+        "self.x, self.missing, self.filter, self.__doc__, self.__eq__, self.__init__, self.__class__, self.__dict__"
+    )
+    module = project(m=text.format(reading))
+    note = read_code(module.C.f.fn, "task_code", task_code(module.C.f.fn))
+    assert note is not None
+    assert [piece.name for piece in note.pieces] == ["the task"]
+
+
+def test_a_changed_constant_of_the_class_is_noted_under_its_name(project: Project) -> None:
+    text = HEAD + "class C:\n    RATE = 1\n    @task\n    def f(self):\n        return self.RATE\n"
+    module = project(m=text)
+    note = read_code(module.C.f.fn, "task_code", task_code(module.C.f.fn))
+    assert note is not None
+    assert [(each.kind, each.shown, each.text) for each in note.pieces[1:]] == [("constant", "self.RATE of m.C.f", "1")]
+
+
+def test_task_source_does_not_count_the_class(project: Project) -> None:
+    text = HEAD + "class C:\n    RATE = {}\n    @task\n    def f(self):\n        return self.RATE\n"
+    one, other = (task_source(_found(project(m=text.format(rate)))) for rate in (1, 2))
+    assert one == other
+
+
+# -- annotations -----------------------------------------------------------------------------------------------------
+
+ROWS = """\
+import threading
+LOCK = threading.Lock()
+BASE = 1
+
+class Row:
+    RATE = 1
+
+    def scaled(self):
+        return self.RATE * 3
+
+class Locked:
+    def g(self):
+        with LOCK:
+            return BASE + 4
+
+Rows = list[Row]
+Later = list["Row"]
+"""
+ANNOTATIONS = [
+    *("Row", "list[Row]", "Row | None", "Optional[Row]", "'Row'", "'list[Row]'", "list['Row']", "Rows", "Later"),
+    *("Annotated[Row, 'the row']", "Callable[[Row], int]", "r.Row", "dict[str, list[r.Row]]", "Kind", "New"),
+]
+IMPORTS = """\
+import r
+from typing import Annotated, Callable, NewType, Optional, TypeVar
+from r import Later, Locked, Row, Rows
+Kind = TypeVar("Kind", bound=Row)
+New = NewType("New", Row)
+"""
+
+
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"], ids=["", "future"])
+@pytest.mark.parametrize("annotation", ANNOTATIONS)
+def test_the_class_of_an_annotated_parameter_counts_as_code(project: Project, annotation: str, future: str) -> None:
+    text = f"{future}{IMPORTS}def f(x: {annotation}, y=1):\n    return x\n"
+    assert _changes(project, text, "* 3", "* 4", r=ROWS)
+    assert _changes(project, text, "RATE = 1", "RATE = 2", r=ROWS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(*x: Row):\n    return x\n",
+        "def f(*, x: Row = None):\n    return x\n",
+        "def g(x: Row):\n    return x\ndef f(x):\n    return g(x)\n",
+        "def f(x):\n    def g(x: Row):\n        return x\n    return g(x)\n",
+        "class G:\n    def g(self, x: Row):\n        return x\ndef f(x):\n    return G().g(x)\n",
+        "class C:\n    def f(self, x):\n        return self.g(x)\n    def g(self, x: Row):\n        return x\n",
+    ],
+    ids=["more arguments", "by name", "a helper", "an inner function", "a class", "a method"],
+)
+def test_the_annotations_of_all_reached_functions_count(project: Project, text: str) -> None:
+    assert _changes(project, IMPORTS + text, "* 3", "* 4", r=ROWS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(x) -> Row:\n    return x\n",
+        "def f(x):\n    y: Row = x\n    return y\n",
+        "def g(x: Row):\n    return x\ndef f(x):\n    return x\n",
+        "def f(x: 'no type', y: 'Missing', z: list['r.Missing']):\n    return x\n",
+    ],
+    ids=["the result", "a variable", "another function", "unknown names"],
+)
+def test_other_annotations_do_not_count(project: Project, text: str) -> None:
+    assert not _changes(project, IMPORTS + text, "* 3", "* 4", r=ROWS)
+
+
+def test_names_that_only_type_checkers_import_are_nothing(project: Project) -> None:
+    head = "from __future__ import annotations\nfrom typing import TYPE_CHECKING\n"
+    text = f"{head}if TYPE_CHECKING:\n    from r import Row\ndef f(x: Row, y: list[Row]):\n    return x\n"
+    assert not _changes(project, text, "* 3", "* 4", r=ROWS)
+
+
+def test_annotations_with_other_classes_keep_the_digest(project: Project) -> None:
+    text = "import datetime\ndef f(x: int, y: list[datetime.date]):\n    return x\n"
+    plain = _digest(project, m="def f(x, y):\n    return x\n")
+    assert _digest(project, m=text) == plain
+
+
+def test_an_annotation_whose_class_the_code_names_keeps_the_digest(project: Project) -> None:
+    text = IMPORTS + "def f(x{}):\n    return isinstance(x, Row)\n"
+    assert _digest(project, m=text.format(": Row"), r=ROWS) == _digest(project, m=text.format(""), r=ROWS)
+
+
+def test_what_only_an_annotation_leads_to_and_has_no_digest_is_left_out(project: Project) -> None:
+    text = IMPORTS + "def f(x: Locked):\n    return x\n"
+    assert _changes(project, text, "+ 4", "+ 5", r=ROWS)
+    assert _changes(project, text, "BASE = 1", "BASE = 2", r=ROWS)
+    named = IMPORTS + "def f(x: Locked):\n    return isinstance(x, Locked)\n"
+    with pytest.raises(DigestError, match="'LOCK', which 'Locked' uses"):
+        _digest(project, m=named, r=ROWS)
+
+
+def test_an_annotated_class_without_a_source_is_left_out(project: Project) -> None:
+    text = "def f(x: Row):\n    return x\n"
+    module = project(m="exec('class Row:\\n    def g(self):\\n        return 1')\n" + text)
+    assert task_code(module.f) == _digest(project, m=text.replace(": Row", ""))
