@@ -91,6 +91,8 @@ class Parcels:
             call.after = tuple(n for n in node.order if n in inside)
         if run.graph.large:
             call.large = run.graph.large.get(id, ())
+        if run.graph.lent:
+            call.lent = run.graph.lent.get(id, ())
         if node.entry.template is not None:
             self._fill_in_keys(call, node, progress)
         if not node.cached and (dependents := run.scheduler.dependents(id)):
