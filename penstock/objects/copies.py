@@ -47,12 +47,24 @@ class Done(dict[int, Any]):
     A memo of `copy.deepcopy`, too.
     """
 
-    def __init__(self, unknown: Callable[[Any], Any] | None = None) -> None:
-        """`unknown(part)` returns what replaces a part of an unknown type. Without it, such parts raise `CannotCopy`,
-        and so do objects whose class declares their fields.
-        """
+    by_fields = False
+    """Whether objects whose class declares their fields are copied field by field, before they count as unknown."""
+
+    def unknown(self, value: Any) -> Any:
+        """Return what replaces a part of an unknown type. Raises `CannotCopy` if there is nothing."""
+        raise CannotCopy(value)
+
+
+class _AsFar(Done):
+    by_fields = True
+
+    def __init__(self, shared: list[Any]) -> None:
         super().__init__()
-        self.unknown = unknown
+        self._shared = shared
+
+    def unknown(self, value: Any) -> Any:
+        self._shared.append(value)
+        return value
 
 
 def own_copy(value: Any) -> Any:
@@ -101,12 +113,7 @@ def copy_as_far(value: Any, shared: list[Any]) -> Any:
         if not _holds_nothing(value):
             shared.append(value)  # its parts may be mutable
         return value
-
-    def keep(part: Any) -> Any:
-        shared.append(part)
-        return part
-
-    return copy_into(value, Done(keep))
+    return copy_into(value, _AsFar(shared))
 
 
 def too_deep(value: Any) -> SerializationError:
@@ -132,20 +139,26 @@ def _copy(value: Any, done: Done) -> Any:
             return of_kind(value, done)
         new = package_copy(value, lambda part: copy_into(part, done))
     except CannotCopy:
-        if done.unknown is None:
+        if not done.by_fields:
             raise
-        new = _copy_object(value, done, done.unknown)
+        new = _copy_object(value, done)
     return done.setdefault(id(value), new)
 
 
-def _copy_object(value: Any, done: Done, unknown: Callable[[Any], Any]) -> Any:
+def _copy_object(value: Any, done: Done) -> Any:
     def begin(new: Any) -> None:
         done[id(value)] = new  # a part may refer back to it
 
+    def part(held: Any) -> Any:
+        if type(held) in IMMUTABLE:
+            return held
+        done.setdefault(id(done), []).append(held)  # if a property has made it, no other object may get its id
+        return _copy(held, done)
+
     try:
-        return record_copy(value, begin, lambda part: copy_into(part, done))
+        return record_copy(value, begin, part)
     except CannotCopy:
-        return unknown(value)
+        return done.unknown(value)
 
 
 def _is_named_tuple(kind: type) -> bool:

@@ -29,31 +29,33 @@ def copied(value: Any) -> Any:
         raise too_deep(value) from None
 
 
-class OwnCopies:
+class OwnCopies(Done):
     """The copies of what one call receives. An object that it receives in several places is copied once."""
 
+    by_fields = True
+
     def __init__(self) -> None:
+        super().__init__()
         self.shared: list[Any] = []
         """The objects that could not be copied, and are shared."""
-        self._done = Done(self._copy_object)
 
     def of(self, value: Any) -> Any:
         """Return a copy like `copied`, in which only the objects that cannot be copied are shared.
 
         Raises `RecursionError`.
         """
-        known = len(self._done)
+        known = len(self)
         try:
-            return copy_into(value, self._done)
+            return copy_into(value, self)
         except RecursionError:
             self._forget(known)
             raise
 
-    def _copy_object(self, value: Any) -> Any:
-        known = len(self._done)
+    def unknown(self, value: Any) -> Any:
+        known = len(self)
         try:
             if not is_mock(type(value)):  # a copy would not record its calls in the mock that a test examines
-                return _deep_copy(value, self._done)
+                return _deep_copy(value, self)
         except CannotCopy:
             self._forget(known)
         self.shared.append(value)
@@ -61,8 +63,8 @@ class OwnCopies:
 
     def _forget(self, known: int) -> None:
         """Forget all copies but the first `known`: some are not complete."""
-        while len(self._done) > known:
-            self._done.popitem()
+        while len(self) > known:
+            self.popitem()
 
 
 def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
