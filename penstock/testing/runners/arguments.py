@@ -42,7 +42,7 @@ def make(kind: str) -> Any:
         return Items(1)
     if kind == "inside":
         return [Job(Items(1))]
-    others: dict[str, Any] = {"dict": Table(), "random": random.Random(0), "text": io.StringIO()}
+    others: dict[str, Any] = {"dict": Table(), "random": random.Random(0), "text": Items(io.StringIO())}
     return others[kind]
 
 
@@ -54,8 +54,8 @@ def use(kind: str, value: Any) -> str:
         value[str(len(value))] = 1
         return repr(value)
     if kind == "text":
-        value.write("x")
-        return str(value.getvalue())
+        value.items[0].write("x")
+        return str(value.items[0].getvalue())
     items = value if kind == "instance" else value[0].items
     items.items.append("used")
     return repr(items)

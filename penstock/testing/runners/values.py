@@ -265,10 +265,12 @@ class ValueTests(RunnerBench):
                 raise ValueError("again")
             return before
 
-        def flow() -> Any:
-            return [spoils(kind, makes(kind), make(kind)) for kind in KINDS]
+        kinds = KINDS[:-1] if cached else KINDS  # the last has no digest
 
-        assert [tuple(each) for each in self.value(flow)] == [(repr(make(kind)),) * 2 for kind in KINDS]
+        def flow() -> Any:
+            return [spoils(kind, makes(kind), make(kind)) for kind in kinds]
+
+        assert [tuple(each) for each in self.value(flow)] == [(repr(make(kind)),) * 2 for kind in kinds]
 
     @pytest.mark.parametrize("kind", PLACES)
     def test_live_objects_are_refused_by_their_place_and_never_published(self, kind: str) -> None:
