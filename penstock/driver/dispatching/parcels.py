@@ -80,6 +80,7 @@ class Parcels:
             task=self._shipped_task(node).number,
             arguments=node.arguments,
             inputs={},
+            lent=run.graph.lent.get(id, ()),
             attempt_id=run.cohorts.attempt_id(),
             keep=True,
             style=node.style,
@@ -91,8 +92,6 @@ class Parcels:
             call.after = tuple(n for n in node.order if n in inside)
         if run.graph.large:
             call.large = run.graph.large.get(id, ())
-        if run.graph.lent:
-            call.lent = run.graph.lent.get(id, ())
         if node.entry.template is not None:
             self._fill_in_keys(call, node, progress)
         if not node.cached and (dependents := run.scheduler.dependents(id)):
