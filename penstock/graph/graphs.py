@@ -102,6 +102,8 @@ class Graph:
         """Where tracing ended early because the flow function needed a value that was not available."""
         self.large: dict[int, tuple[Large, ...]] = {}
         """The large arguments, by node."""
+        self.lent: dict[int, tuple[str, ...]] = {}
+        """The names of arguments with objects that could not be copied at the call, by node."""
         self.witnesses: dict[int, str | None] = {}
         """`KeyTemplate.witness` of the nodes whose arguments contain objects that the caller could still modify."""
         self._consumers = bytearray()  # 1 if a node uses the result, other than for a part that is not used

@@ -120,9 +120,9 @@ class Trace:
         arguments = binding.bind(task.name, args, kwargs)
         deps: tuple[int, ...] = ()
         large: tuple[Large, ...] = ()
-        shared: list[Any] = []
+        lent: tuple[str, ...] = ()
         if not SMALL.issuperset(map(type, arguments.values())):
-            deps, large = self._capture(arguments, shared)
+            deps, large, lent = self._capture(arguments)
         order = () if type(wait_for) is tuple and not wait_for else self._order(wait_for, deps, task.name)
         if frame.wait_for:
             order = tuple(dict.fromkeys((*order, *self._order(frame.wait_for, deps, frame.name))))
@@ -141,20 +141,26 @@ class Trace:
         if node.id == number:
             if binding.decorated:
                 node.style = binding.style(args, kwargs)
-            if shared and entry.template is not None:
-                graph.witnesses[number] = entry.template.witness(arguments)
+            if lent:
+                graph.lent[number] = lent
+                if entry.template is not None:
+                    graph.witnesses[number] = entry.template.witness(arguments)
             context = copy_context()
             if self._context or not _OURS.issuperset(context):
                 node.context = self._variables(context)
         return Future(node.id, self)
 
-    def _capture(self, arguments: dict[str, Any], shared: list[Any]) -> tuple[tuple[int, ...], tuple[Large, ...]]:
-        """Replace arguments by snapshots. Return the nodes whose results they contain, and the large values.
+    def _capture(self, arguments: dict[str, Any]) -> tuple[tuple[int, ...], tuple[Large, ...], tuple[str, ...]]:
+        """Replace arguments by snapshots.
 
-        Objects that could not be copied are added to `shared`.
+        Returns:
+            The nodes whose results they contain, the large values, and the names of arguments with objects that could
+            not be copied.
         """
         deps: dict[int, None] = {}  # an ordered set, fast for a fan-in of thousands
         large: dict[Large, None] = {}
+        lent: list[str] = []
+        shared: list[Any] = []
 
         def keep(value: Any) -> Any:
             if type(value) is not Future:
@@ -173,10 +179,13 @@ class Trace:
                     arguments[name] = keep(value)
                 elif type(value) not in SMALL:
                     arguments[name] = capture(value, keep)
+                    if shared:
+                        lent.append(name)
+                        shared.clear()
         except TracingError:
             close_coroutines(list(arguments.values()))
             raise
-        return tuple(deps), tuple(large)
+        return tuple(deps), tuple(large), tuple(lent)
 
     def _variables(self, context: Context) -> Mapping[ContextVar[Any], Any] | None:
         """Return the context variables that the caller has set; the same mapping as long as they do not change."""

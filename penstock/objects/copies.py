@@ -1,7 +1,7 @@
 """Private copies of values that pass from one call to the next, and snapshots of arguments.
 
-Immutable values are not copied. The type decides whether and how a value is copied; values that could only be copied
-by their own code are refused.
+Immutable values are not copied. The type decides whether and how a value is copied. Objects of unknown types, which
+could only be copied by their own code, are refused or left to the caller.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from penstock.errors import SerializationError
 from penstock.objects.named import found_at
 from penstock.objects.package_copies import CannotCopy, is_frozen, package_copy
 from penstock.objects.questions import has
+from penstock.objects.record_copies import record_copy
 
 IMMUTABLE: frozenset[type] = frozenset({
     *(int, str, float, bool, type(None), bytes, complex, range, slice, type(...), type(NotImplemented)),
@@ -40,13 +41,30 @@ IMMUTABLE: frozenset[type] = frozenset({
 _IMMUTABLE_BASES = (enum.Enum, pathlib.PurePath, type)
 
 
-class _Done(dict[int, Any]):
-    """The copies made so far, by the identity of the originals, so that shared objects stay shared."""
+class Done(dict[int, Any]):
+    """The copies made so far, by the identity of the originals, so that shared objects stay shared.
 
-    def __init__(self, shared: list[Any] | None = None) -> None:
-        """With `shared`, parts that cannot be copied are added to it and kept; without it they raise `CannotCopy`."""
+    A memo of `copy.deepcopy`, too.
+    """
+
+    by_fields = False
+    """Whether objects whose class declares their fields are copied field by field, before they count as unknown."""
+
+    def unknown(self, value: Any) -> Any:
+        """Return what replaces a part of an unknown type. Raises `CannotCopy` if there is nothing."""
+        raise CannotCopy(value)
+
+
+class _AsFar(Done):
+    by_fields = True
+
+    def __init__(self, shared: list[Any]) -> None:
         super().__init__()
-        self.shared = shared
+        self._shared = shared
+
+    def unknown(self, value: Any) -> Any:
+        self._shared.append(value)
+        return value
 
 
 def own_copy(value: Any) -> Any:
@@ -54,9 +72,14 @@ def own_copy(value: Any) -> Any:
     if type(value) in IMMUTABLE:
         return value
     try:
-        return _copy(value, _Done())
+        return _copy(value, Done())
     except RecursionError:
         raise too_deep(value) from None
+
+
+def copy_into(value: Any, done: Done) -> Any:
+    """Return a copy like `own_copy`, with what `done` contains in place of parts that were copied before."""
+    return value if type(value) in IMMUTABLE else _copy(value, done)
 
 
 def immutable(value: Any) -> bool:
@@ -82,13 +105,15 @@ def immutable(value: Any) -> bool:
 
 
 def copy_as_far(value: Any, shared: list[Any]) -> Any:
-    """Return a copy like `own_copy`, also of dataclasses. Parts of unknown types are kept and added to `shared`."""
-    kind = type(value)
-    if kind is types.FunctionType:
+    """Return a copy like `own_copy`, also of objects whose class declares their fields.
+
+    Parts of unknown types are kept and added to `shared`.
+    """
+    if type(value) is types.FunctionType:
         if not _holds_nothing(value):
             shared.append(value)  # its parts may be mutable
         return value
-    return value if kind in IMMUTABLE else _copy(value, _Done(shared))
+    return copy_into(value, _AsFar(shared))
 
 
 def too_deep(value: Any) -> SerializationError:
@@ -100,7 +125,7 @@ def too_deep(value: Any) -> SerializationError:
     )
 
 
-def _copy(value: Any, done: _Done) -> Any:
+def _copy(value: Any, done: Done) -> Any:
     kind = type(value)
     if kind in IMMUTABLE or issubclass(kind, _IMMUTABLE_BASES):
         return value
@@ -108,30 +133,43 @@ def _copy(value: Any, done: _Done) -> Any:
         return done[id(value)]
     if _is_named_tuple(kind):
         return tuple.__new__(kind, _copy_tuple(tuple(value), done))
-    if done.shared is not None and has(kind, "__dataclass_fields__"):
-        return _copy_dataclass(value, done)
     of_kind = _CONTAINERS.get(kind)
     try:
         if of_kind is not None:
             return of_kind(value, done)
-        new = package_copy(value, lambda part: part if type(part) in IMMUTABLE else _copy(part, done))
+        new = package_copy(value, lambda part: copy_into(part, done))
     except CannotCopy:
-        if done.shared is None:
+        if not done.by_fields:
             raise
-        done.shared.append(value)
-        new = value
+        new = _copy_object(value, done)
     return done.setdefault(id(value), new)
+
+
+def _copy_object(value: Any, done: Done) -> Any:
+    def begin(new: Any) -> None:
+        done[id(value)] = new  # a part may refer back to it
+
+    def part(held: Any) -> Any:
+        if type(held) in IMMUTABLE:
+            return held
+        done.setdefault(id(done), []).append(held)  # if a property has made it, no other object may get its id
+        return _copy(held, done)
+
+    try:
+        return record_copy(value, begin, part)
+    except CannotCopy:
+        return done.unknown(value)
 
 
 def _is_named_tuple(kind: type) -> bool:
     return issubclass(kind, tuple) and has(kind, "_make") and not kind.__dictoffset__
 
 
-def _parts(values: Iterable[Any], done: _Done) -> list[Any]:
+def _parts(values: Iterable[Any], done: Done) -> list[Any]:
     return [v if type(v) in IMMUTABLE else _copy(v, done) for v in values]
 
 
-def _copy_list(value: Any, done: _Done) -> Any:
+def _copy_list(value: Any, done: Done) -> Any:
     new = done[id(value)] = copy.copy(value)
     if not IMMUTABLE.issuperset(map(type, value)):
         new.clear()
@@ -139,7 +177,7 @@ def _copy_list(value: Any, done: _Done) -> Any:
     return new
 
 
-def _copy_dict(value: Any, done: _Done) -> Any:
+def _copy_dict(value: Any, done: Done) -> Any:
     new = done[id(value)] = copy.copy(value)
     if not IMMUTABLE.issuperset(map(type, value)) or not IMMUTABLE.issuperset(map(type, value.values())):
         new.clear()
@@ -148,13 +186,13 @@ def _copy_dict(value: Any, done: _Done) -> Any:
     return new
 
 
-def _copy_set(value: Any, done: _Done) -> Any:
+def _copy_set(value: Any, done: Done) -> Any:
     new = set(value) if IMMUTABLE.issuperset(map(type, value)) else set(_parts(value, done))
     done[id(value)] = new
     return new
 
 
-def _copy_tuple(value: Any, done: _Done) -> Any:
+def _copy_tuple(value: Any, done: Done) -> Any:
     if IMMUTABLE.issuperset(map(type, value)):
         return value
     parts = _parts(value, done)
@@ -163,19 +201,19 @@ def _copy_tuple(value: Any, done: _Done) -> Any:
     return done.setdefault(id(value), type(value)(parts))  # a part may refer back to it
 
 
-def _copy_proxy(value: Any, done: _Done) -> Any:
+def _copy_proxy(value: Any, done: Done) -> Any:
     """Return a read-only view of a copy: the underlying mapping can be modified."""
     (behind,) = gc.get_referents(value)
     return done.setdefault(id(value), types.MappingProxyType(_copy(behind, done)))
 
 
-def _copy_view(value: Any, done: _Done) -> Any:
+def _copy_view(value: Any, done: Done) -> Any:
     """Return the same kind of view of a copy of the dict."""
     (behind,) = gc.get_referents(value.mapping)
     return done.setdefault(id(value), getattr(_copy(behind, done), _VIEWS[type(value)])())
 
 
-def _copy_memory(value: Any, done: _Done) -> Any:
+def _copy_memory(value: Any, done: Done) -> Any:
     """Return a view of a copy of the bytes, with the same format and shape."""
     try:
         if value.readonly and type(value.obj) is bytes:
@@ -196,7 +234,7 @@ def _holds_nothing(fn: types.FunctionType) -> bool:
     return (found.__func__ if isinstance(found, staticmethod) else found) is fn
 
 
-def _copy_function(value: Any, done: _Done) -> Any:
+def _copy_function(value: Any, done: Done) -> Any:
     """Return a function of the same code with copies of what it holds. Variables that functions share stay shared."""
     if _holds_nothing(value):
         return value
@@ -227,45 +265,27 @@ def _is_set(cell: types.CellType) -> bool:
     return True
 
 
-def _copy_builtin(value: Any, done: _Done) -> Any:
+def _copy_builtin(value: Any, done: Done) -> Any:
     """Return a method of a copy of the object that it belongs to; a function of a module itself."""
     owner = value.__self__
     return value if owner is None or immutable(owner) else getattr(_copy(owner, done), value.__name__)
 
 
-def _copy_method(value: Any, done: _Done) -> Any:
+def _copy_method(value: Any, done: Done) -> Any:
     owner = value.__self__
     return value if immutable(owner) else types.MethodType(value.__func__, _copy(owner, done))
 
 
-def _copy_namespace(value: Any, done: _Done) -> Any:
+def _copy_namespace(value: Any, done: Done) -> Any:
     new = done[id(value)] = types.SimpleNamespace()
     vars(new).update(zip(vars(value), _parts(vars(value).values(), done), strict=True))
-    return new
-
-
-def _copy_dataclass(value: Any, done: _Done) -> Any:
-    assert done.shared is not None  # own_copy does not copy dataclasses
-    try:
-        new = copy.copy(value)
-    except Exception:  # noqa: BLE001 (a __copy__ or __reduce__ is the user's code)
-        new = value
-    if type(new) is not type(value) or new is value:
-        done.shared.append(value)
-        return value
-    done[id(value)] = new
-    held: dict[str, Any] = {name: getattr(value, name) for name in type(value).__dataclass_fields__ if has(value, name)}
-    for name, part in (held | getattr(value, "__dict__", {})).items():
-        own = _copy(part, done)
-        if own is not part:
-            object.__setattr__(new, name, own)
     return new
 
 
 _VIEWED: tuple[dict[Any, Any], ...] = ({}, OrderedDict())
 _VIEWS = {type(getattr(of, name)()): name for of in _VIEWED for name in ("keys", "values", "items")}
 
-_CONTAINERS: dict[type, Callable[[Any, _Done], Any]] = {
+_CONTAINERS: dict[type, Callable[[Any, Done], Any]] = {
     list: _copy_list, deque: _copy_list, dict: _copy_dict, OrderedDict: _copy_dict, defaultdict: _copy_dict,
     Counter: _copy_dict, set: _copy_set, tuple: _copy_tuple, frozenset: _copy_tuple,
     bytearray: lambda value, done: done.setdefault(id(value), value[:]),

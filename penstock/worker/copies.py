@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from penstock.objects.copies import own_copy, too_deep
+from penstock.digests.mocks import is_mock
+from penstock.objects.copies import Done, copy_into, own_copy, too_deep
 from penstock.objects.package_copies import CannotCopy
 
 
@@ -23,8 +24,53 @@ def copied(value: Any) -> Any:
     except CannotCopy:
         pass
     try:
-        return copy.deepcopy(value)
+        return _deep_copy(value, {})
     except RecursionError:
         raise too_deep(value) from None
-    except BaseException as error:
+
+
+class OwnCopies(Done):
+    """The copies of what one call receives. An object that it receives in several places is copied once."""
+
+    by_fields = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared: list[Any] = []
+        """The objects that could not be copied, and are shared."""
+
+    def of(self, value: Any) -> Any:
+        """Return a copy like `copied`, in which only the objects that cannot be copied are shared.
+
+        Raises `RecursionError`.
+        """
+        known = len(self)
+        try:
+            return copy_into(value, self)
+        except RecursionError:
+            self._forget(known)
+            raise
+
+    def unknown(self, value: Any) -> Any:
+        known = len(self)
+        try:
+            if not is_mock(type(value)):  # a copy would not record its calls in the mock that a test examines
+                return _deep_copy(value, self)
+        except CannotCopy:
+            self._forget(known)
+        self.shared.append(value)
+        return value
+
+    def _forget(self, known: int) -> None:
+        """Forget all copies but the first `known`: some are not complete."""
+        while len(self) > known:
+            self.popitem()
+
+
+def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
+    try:
+        return copy.deepcopy(value, memo)
+    except RecursionError:
+        raise
+    except (Exception, SystemExit) as error:  # an interrupted copy must end the call, not make it share the object
         raise CannotCopy(value) from error

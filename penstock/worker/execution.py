@@ -170,6 +170,7 @@ class Worker(Inputs):
         values = self.values(call, {})
         started, clock = time.time(), time.perf_counter()
         made = [self.run_function(call, shipped_task, values, collected)]  # a stream has one reader, a list has many
+        del values  # an argument that is returned need not be copied if nothing else has it
         retained = self.is_retained(call, made)
         value = made[0]
         return Outcome(

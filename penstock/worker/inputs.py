@@ -15,7 +15,7 @@ from penstock.objects.copies import own_copy
 from penstock.objects.package_copies import CannotCopy
 from penstock.storage.results.recipes import MAX_RECIPE_INPUTS
 from penstock.storage.results.store import ResultStore
-from penstock.worker.copies import copied
+from penstock.worker.copies import OwnCopies, copied
 from penstock.worker.lazy_inputs import filled_lazily, lazy_parameters, scanned
 from penstock.worker.messages import NO_GENERATION, Call, Input, ShippedTask
 from penstock.worker.passing import Passed, own_arguments
@@ -64,7 +64,10 @@ class Inputs:
         shipped_task = self.shipped_tasks[call.task]
         lazy = self._lazy(shipped_task)
         arguments = call.arguments
-        if self.shares_memory and (shipped_task.template is not None or shipped_task.task.options.retries):
+        again = self.shares_memory and (shipped_task.template is not None or shipped_task.task.options.retries)
+        if call.lent:
+            arguments = own_arguments(arguments, OwnCopies().of, names=None if again else call.lent)
+        elif again:
             arguments = own_arguments(arguments)  # so that another attempt finds them unmodified
         if not lazy and not call.inputs and not call.large:
             return dict(arguments)

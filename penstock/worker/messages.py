@@ -99,6 +99,9 @@ class Call(Struct, eq=False):
     """The key, if the driver knows it."""
     owns_task: bool = False
     """Whether its bundle owns the task, so that no other node of the run is computing its key, whatever the key is."""
+    lent: tuple[str, ...] = ()
+    """The names of arguments with objects that other code may have as well, since they were not copied at the call: the
+    flow, another call of the bundle, or another attempt."""
     witness: str | None = None
     """The `KeyTemplate.witness` at the time of the call, for arguments that other code may have modified since."""
     digested: Mapping[str, Digested] | None = None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from penstock.digests.large import PLAIN, Large
 from penstock.digests.refs import Ref
 from penstock.graph.arguments import walk
-from penstock.objects.copies import own_copy
-from penstock.objects.package_copies import CannotCopy
+from penstock.objects.copies import copy_as_far, too_deep
 from penstock.worker.messages import Call, Input, Outcome
 
 
@@ -21,16 +20,33 @@ class Passed:
     value: Any
 
 
-def own_arguments(arguments: Mapping[str, Any], copy: Callable[[Any], Any] = own_copy) -> dict[str, Any]:
-    """Return private copies of arguments. Refs, Larges and parts that `copy` refuses are kept."""
+def _copied_at_the_call(part: Any) -> Any:
+    return copy_as_far(part, [])
+
+
+def own_arguments(
+    arguments: Mapping[str, Any],
+    copy: Callable[[Any], Any] = _copied_at_the_call,
+    *,
+    names: Collection[str] | None = None,
+) -> dict[str, Any]:
+    """Return the arguments with private copies of those in `names`, or of all. Refs and Larges are kept.
+
+    Without `copy`, objects of unknown types are kept, too.
+    """
 
     def own(leaf: Any) -> Any:
-        try:
-            return leaf if type(leaf) in (Ref, Large) else copy(leaf)
-        except CannotCopy:
-            return leaf
+        return leaf if type(leaf) in (Ref, Large) else copy(leaf)
 
-    return {name: value if type(value) in STAY else walk(value, own, own) for name, value in arguments.items()}
+    found = dict(arguments)
+    for name in arguments if names is None else names:
+        value = arguments[name]
+        if type(value) not in STAY:
+            try:
+                found[name] = walk(value, own, own)
+            except RecursionError:
+                raise too_deep(value) from None
+    return found
 
 
 STAY = PLAIN | {Ref, Large}

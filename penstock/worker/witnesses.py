@@ -1,8 +1,9 @@
 """Detects arguments and input files that were modified between a call and the end of its execution, so that no result
 is published under the key of their earlier state.
 
-Most arguments are copied when the call is made. For objects that cannot be copied, the graph keeps a *witness*, a
-digest of their state at that time (`KeyTemplate.witness`), which is compared before and after the call runs.
+Most arguments are copied when the call is made. For other objects, the graph keeps a *witness*, a digest of their state
+at that time (`KeyTemplate.witness`). It is compared with the copies that are made before the call runs, and compared
+again afterwards if an object cannot be copied.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from penstock.errors import DigestError, ParameterError
 from penstock.graph.key_files import files_changed
 from penstock.graph.keys import KeyTemplate
 from penstock.input_files import file_digest, matching_files
-from penstock.objects.package_copies import CannotCopy
-from penstock.worker.copies import copied
+from penstock.worker.copies import OwnCopies
 from penstock.worker.messages import Call, ShippedTask
 from penstock.worker.passing import STAY, own_arguments
 
@@ -34,20 +34,14 @@ def hold_arguments(call: Call, task: ShippedTask) -> bool:
         DigestError: The arguments were modified.
     """
     assert task.template is not None
-    lent, given = False, call.arguments
-
-    def own(part: Any) -> Any:
-        nonlocal lent
-        try:
-            return copied(part)
-        except CannotCopy:
-            lent = True
-            raise
-
-    call.arguments = own_arguments(given, own)
-    if not lent and task.template.witness(call.arguments) != call.witness:
-        call.arguments, lent = given, True  # the copy has another digest
-    check_arguments(call, task.template, task.task.name)
+    copies, given = OwnCopies(), call.arguments
+    call.arguments = own_arguments(given, copies.of, names=call.lent)
+    lent = bool(copies.shared)
+    if task.template.witness(call.arguments) != call.witness:
+        call.arguments, lent = given, True  # modified, or the copy has another digest
+        check_arguments(call, task.template, task.task.name)
+    if not lent and not task.template.file_parameters:
+        call.lent = ()  # the function can have these copies, since nothing reads them afterwards
     return lent
 
 

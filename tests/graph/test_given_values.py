@@ -6,11 +6,13 @@ import array
 import collections
 import dataclasses
 import os
+import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock import INPUTS, flow, register_digest, task
@@ -26,12 +28,16 @@ class Held:
 
 
 def _grow(value: Any) -> None:
-    if isinstance(value, Held):
+    if isinstance(value, Held | Struct):
         value.x.append(9)
     elif isinstance(value, dict):
         value["z"] = 9
     else:
         value.append(9)
+
+
+class Struct(msgspec.Struct, frozen=True):
+    x: list[int]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +49,7 @@ def _grow(value: Any) -> None:
         collections.Counter(a=2),
         array.array("i", [1]),
         Held([1]),
+        Struct([1]),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -64,6 +71,46 @@ def test_a_snapshot_has_its_own_closure_cells() -> None:
     cells[0].append(9)
     assert taken[0].iloc[0, 0] == [1]
     assert list(taken[1]) == [[1], [2, 3]]
+
+
+@pytest.mark.needs("pydantic")
+def test_a_snapshot_of_a_model_does_not_change_with_the_model() -> None:
+    import pydantic
+
+    class Model(pydantic.BaseModel, extra="allow"):
+        x: list[int]
+        y: int = 1
+        _own: list[int] = pydantic.PrivateAttr(default_factory=list)
+
+    shared: list[Any] = []
+    model = Model.model_validate({"x": [1], "other": [1]})
+    taken = snapshot(model, shared)
+    assert taken == model
+    model.x.append(2)
+    model.y = 2
+    model._own.append(2)
+    assert model.model_extra is not None
+    model.model_extra["other"].append(2)
+    assert (taken.x, taken.y, taken._own, taken.model_extra) == ([1], 1, [], {"other": [1]})
+    assert taken.model_fields_set == {"x", "other"}
+    assert shared == []
+
+
+@pytest.mark.needs("attrs")
+def test_a_snapshot_of_an_attrs_object_does_not_change_with_the_object() -> None:
+    import attrs
+
+    @attrs.frozen
+    class Held:
+        x: list[int]
+        _y: list[int]
+
+    held, shared = Held([1], [1]), list[Any]()
+    taken = snapshot(held, shared)
+    held.x.append(2)
+    held._y.append(2)
+    assert taken == Held([1], [1])
+    assert shared == []
 
 
 def test_a_value_that_cannot_be_copied_is_noted() -> None:
@@ -148,6 +195,26 @@ def test_a_result_is_never_published_under_the_key_of_another_value(
     with pytest.raises(DigestError, match="changed after the call"):
         changes()
     assert keeps() == "[1]"
+
+
+@task(cache_policy=INPUTS - "lock")
+def _grows(value: _Registered, lock: Any) -> str:
+    value.x.append(2)
+    return repr(value.x)
+
+
+def test_a_cached_task_may_change_its_copy_of_an_object_also_if_another_cannot_be_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+
+    @flow
+    def grows() -> Any:
+        value, lock = _Registered(), threading.Lock()
+        return _grows(value, lock), value.x
+
+    for _ in range(2):
+        assert grows() == ("[1, 2]", [1])
 
 
 @task(cache_policy=INPUTS)

@@ -8,7 +8,8 @@ import pathlib
 import pickle
 import threading
 from collections import defaultdict, deque, namedtuple
-from typing import Any
+from typing import Any, NoReturn
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,7 +20,7 @@ from penstock.objects.live import dumps
 from penstock.objects.package_copies import CannotCopy
 from penstock.runners import ProcessRunner, ThreadRunner
 from penstock.storage.formats.sizes import nbytes_of
-from penstock.worker.copies import copied
+from penstock.worker.copies import OwnCopies, copied
 from penstock.worker.retention import retained
 from penstock.worker.shipping.shared_buffers import pack
 from penstock.worker.shipping.values import Pickled, read_value
@@ -306,3 +307,109 @@ def test_copies_of_functions_share_variables_as_the_originals_do() -> None:
     own_add, own_count = copied((add, count))
     own_add()
     assert (count(), own_count()) == (0, 1)
+
+
+class _Counted:
+    """An object that counts how often it is copied."""
+
+    def __init__(self, copies: list[int]) -> None:
+        self.copies = copies
+
+    def __deepcopy__(self, memo: Any) -> _Counted:
+        self.copies.append(1)
+        return _Counted(self.copies)
+
+
+class _Refuses:
+    def __init__(self, *items: Any) -> None:
+        self.items = items
+
+    def __deepcopy__(self, memo: Any) -> NoReturn:
+        raise SystemExit("never")
+
+
+def test_objects_that_cannot_be_copied_are_shared_by_calls_and_copied_by_none_in_part() -> None:
+    inner = _Holder()
+    for outer in ({"inner": inner, "lock": threading.Lock()}, _Refuses(inner)):
+        copies, holder = OwnCopies(), _Holder()
+        holder.items = [inner, outer]
+        assert copies.of(holder) is holder
+        assert copies.of([holder])[0] is holder
+        own = copies.of(inner)
+        assert own is not inner
+        assert own.items == [1]
+        assert copies.of(inner) is own
+
+
+def test_an_interrupt_during_a_copy_is_not_mistaken_for_an_object_that_cannot_be_copied() -> None:
+    class Interrupted(BaseException):
+        pass
+
+    class Slow:
+        def __deepcopy__(self, memo: Any) -> NoReturn:
+            raise Interrupted
+
+    for copy in (copied, OwnCopies().of):
+        with pytest.raises(Interrupted):
+            copy(Slow())
+
+
+def test_an_object_is_copied_once_for_a_call_that_returns_it() -> None:
+    value = _Counted([])
+
+    @task
+    def returns(given: Any, call: int) -> Any:
+        return given
+
+    @task
+    def shows(given: Any) -> str:
+        return type(given).__name__
+
+    @flow(runner=ThreadRunner(1))
+    def passes() -> Any:
+        return [shows(returns(value, call)) for call in range(3)]
+
+    assert passes() == ["_Counted"] * 3
+    assert len(value.copies) == 3
+
+
+def test_a_mock_is_not_copied_since_a_test_examines_it() -> None:
+    client = Mock()
+
+    @task
+    def sends(client: Any, clients: list[Any]) -> None:
+        client.send(1)
+        clients[0].send(2)
+
+    sends(client, [client])
+    assert client.send.call_count == 2
+
+
+def test_a_task_that_is_called_directly_gets_its_own_copy_of_an_object() -> None:
+    @task
+    def adds(holder: _Holder) -> list[int]:
+        holder.items.append(2)
+        return holder.items
+
+    holder = _Holder()
+    assert adds(holder) == [1, 2]
+    assert holder.items == [1]
+
+
+def test_what_a_flow_does_to_an_object_before_a_plain_call_runs_is_seen_by_the_call() -> None:
+    @task
+    def first() -> int:
+        return 1
+
+    @task
+    def shows(holder: _Holder, after: int) -> list[int]:
+        return holder.items
+
+    @flow
+    def changes() -> Any:
+        holder = _Holder()
+        shown = shows(holder, first())
+        holder.items.append(2)
+        return shown
+
+    assert changes() == [1, 2]

@@ -80,6 +80,7 @@ class Parcels:
             task=self._shipped_task(node).number,
             arguments=node.arguments,
             inputs={},
+            lent=run.graph.lent.get(id, ()),
             attempt_id=run.cohorts.attempt_id(),
             keep=True,
             style=node.style,

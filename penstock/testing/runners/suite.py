@@ -13,6 +13,7 @@ executions are counted wherever they happen. Override `make_store` for a store t
 
 from __future__ import annotations
 
+from penstock.testing.runners.arguments import ArgumentTests
 from penstock.testing.runners.failures import FailureTests
 from penstock.testing.runners.graphs import GraphTests
 from penstock.testing.runners.hostile import HostileTests
@@ -22,7 +23,16 @@ from penstock.testing.runners.single import SingleCallTests
 from penstock.testing.runners.values import ValueTests
 
 
-class RunnerTests(GraphTests, ResultTests, FailureTests, HostileTests, ValueTests, SingleCallTests, NestedWorkTests):
+class RunnerTests(
+    GraphTests,
+    ResultTests,
+    FailureTests,
+    HostileTests,
+    ValueTests,
+    ArgumentTests,
+    SingleCallTests,
+    NestedWorkTests,
+):
     """Tests that every `Runner` must pass.
 
     Subclass it as `Test…` and override `make_runner`; see `RunnerBench` for the other hooks.

@@ -265,7 +265,7 @@ class ValueTests(RunnerBench):
                 raise ValueError("again")
             return before
 
-        kinds = KINDS[:-1]  # an object that is passed by the flow is the flow's, between threads
+        kinds = KINDS[:-1] if cached else KINDS  # the last has no digest
 
         def flow() -> Any:
             return [spoils(kind, makes(kind), make(kind)) for kind in kinds]

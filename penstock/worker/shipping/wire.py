@@ -50,8 +50,11 @@ def pack_bundle(bundle: Bundle, on_the_way: Callable[[int, Any], Any] | None = N
 
 def unpack_bundle(data: bytes) -> Bundle:
     """Deserialise a bundle. Raises whatever unpickling the arguments raises."""
-    number, calls, resources, seconds = cloudpickle.loads(data)
-    return Bundle(number, [_call(flat) for flat in calls], resources, seconds)
+    number, flat, resources, seconds = cloudpickle.loads(data)
+    calls = [_call(each) for each in flat]
+    if len(calls) == 1:
+        calls[0].lent = ()  # nothing else has what was unpickled for it
+    return Bundle(number, calls, resources, seconds)
 
 
 def pack_waits(waits: Waits) -> bytes:

@@ -1,0 +1,127 @@
+"""Tests of runners: each call has its own copies of the objects that a flow passes, as it has of results."""
+
+from __future__ import annotations
+
+import io
+import random
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import pytest
+
+from penstock.runtime import task_run
+from penstock.tasks import task
+from penstock.testing.runners.support import RunnerBench
+from penstock.testing.runners.values import Items
+
+
+class Table(dict[str, int]):
+    """A container of a class of its own."""
+
+
+@dataclass
+class Job:
+    """A dataclass with an object of another class in it."""
+
+    items: Items
+
+
+class Stubborn:
+    """An object that can be pickled but not copied."""
+
+    def __init__(self) -> None:
+        self.uses = 0
+
+    def __deepcopy__(self, memo: Any) -> NoReturn:
+        raise ValueError("never")
+
+
+def make(kind: str) -> Any:
+    """Return an object."""
+    if kind == "instance":
+        return Items(1)
+    if kind == "inside":
+        return [Job(Items(1))]
+    others: dict[str, Any] = {"dict": Table(), "random": random.Random(0), "text": Items(io.StringIO())}
+    return others[kind]
+
+
+def use(kind: str, value: Any) -> str:
+    """Return what an object gives, and modify it."""
+    if kind == "random":
+        return str(value.random())
+    if kind == "dict":
+        value[str(len(value))] = 1
+        return repr(value)
+    if kind == "text":
+        value.items[0].write("x")
+        return str(value.items[0].getvalue())
+    items = value if kind == "instance" else value[0].items
+    items.items.append("used")
+    return repr(items)
+
+
+KINDS = ("instance", "inside", "dict", "random", "text")
+
+
+class ArgumentTests(RunnerBench):
+    """Objects that a flow passes to several calls, which modify them."""
+
+    @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_no_call_sees_changes_to_an_object_of_the_flow_made_by_another(self, cached: bool, workers: int) -> None:
+        key = (lambda context, given: f"{given['kind']} {given['call']}") if cached else None
+
+        @task(cache_key_fn=key)
+        def uses(kind: str, call: int, value: Any) -> str:
+            return use(kind, value)
+
+        def calls() -> Any:
+            shown = []
+            for kind in KINDS:
+                value = make(kind)
+                shown += [uses(kind, call, value) for call in range(6)]
+                shown += uses.map(kind, [6, 7], [value, value])
+            return shown
+
+        expected = [use(kind, make(kind)) for kind in KINDS for _ in range(8)]
+        for _ in range(2):  # cold and warm
+            assert self.value(calls, workers=workers) == expected
+
+    @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+    def test_no_attempt_sees_changes_to_an_object_of_the_flow_made_by_an_earlier_one(self, cached: bool) -> None:
+        @task(retries=2, cache_key_fn=(lambda context, given: given["kind"]) if cached else None)
+        def uses(kind: str, value: Any) -> str:
+            used = use(kind, value)
+            if task_run.run_count < 3:
+                raise ValueError("again")
+            return used
+
+        assert self.value(lambda: [uses(kind, make(kind)) for kind in KINDS]) == [
+            use(kind, make(kind)) for kind in KINDS
+        ]
+
+    def test_an_object_that_a_call_receives_in_several_places_is_one_object_in_the_call(self) -> None:
+        @task
+        def is_one(one: Items, again: Items, held: dict[str, list[Items]], job: Job, call: int) -> tuple[bool, int]:
+            one.items.append(call)
+            return one is again is held["in"][0] is job.items, len(job.items.items)
+
+        def calls() -> Any:
+            value = Items(1)
+            return [is_one(value, value, {"in": [value]}, Job(value), call) for call in range(4)]
+
+        assert self.value(calls, workers=1) == [(True, 2)] * 4
+
+    def test_an_object_that_refuses_to_be_copied_is_passed_all_the_same(self) -> None:
+        @task
+        def uses(value: Stubborn, other: Items, call: int) -> int:
+            value.uses += 1
+            other.items.append(call)
+            return len(other.items)
+
+        def calls() -> Any:
+            value, other = Stubborn(), Items(1)
+            return [uses(value, other, call) for call in range(4)]
+
+        assert self.value(calls, workers=1) == [2] * 4
