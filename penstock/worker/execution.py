@@ -53,7 +53,7 @@ from penstock.worker.shipping.same_code import check_code
 from penstock.worker.shipping.values import refuse_live
 from penstock.worker.streams import collected, collected_unless_batches
 from penstock.worker.value_cache import ValueCache
-from penstock.worker.witnesses import as_of_now, check_arguments, file_changed, hold_arguments, inputs_changed
+from penstock.worker.witnesses import as_of_now, check_arguments, file_changed, hold_arguments, why_unpublished
 
 
 class Worker(Inputs):
@@ -316,13 +316,7 @@ class _CachedCall:
             check_arguments(call, self.template, self.shipped_task.task.name)
         retained = self.worker.is_retained(call, made)
         value = made[0]
-        # The key contains the earlier content of files, or of what the code reads: nothing is published under it.
-        note = ""
-        if running is not None and running.doubtful:
-            note = "not published: what the task's code both reads and modifies was also modified by other code"
-        elif inputs_changed(self.template, key, self._components):
-            note = "not published: an input file changed, appeared or vanished while the task ran"
-        if note:
+        if note := why_unpublished(self.template, running, key, self._components):
             handle = self.worker.keep(call, value, retained=retained)
             facts = {"handle": handle, "started": started, "seconds": seconds, "notes": (note,), "off_recipe": True}
             return self.worker.outcome(call, "executed", **facts)
@@ -390,7 +384,7 @@ class _CachedCall:
         """Check again when the function, a generator, has ended. Raises `DigestError`."""
         if self.lent:
             check_arguments(self.call, self.template, self.shipped_task.task.name)
-        if inputs_changed(self.template, key, self._components):
+        if why_unpublished(self.template, None, key, self._components):
             raise file_changed(self.shipped_task.task.name)
 
     def _components(self, template: KeyTemplate | None = None) -> dict[str, Any]:

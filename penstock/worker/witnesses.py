@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from penstock.errors import DigestError, ParameterError
+from penstock.graph.constants.code_witness import Running
 from penstock.graph.key_files import files_changed
 from penstock.graph.keys import KeyTemplate
 from penstock.input_files import file_digest, matching_files
@@ -95,14 +96,26 @@ def as_of_now(
     return template
 
 
-def inputs_changed(template: KeyTemplate, key: str, components: Callable[[], Mapping[str, Any]]) -> bool:
-    """Return whether files have other content than in the key, or patterns match other files.
+def why_unpublished(
+    template: KeyTemplate, running: Running | None, key: str, components: Callable[[], Mapping[str, Any]]
+) -> str:
+    """Return why a result must not be published, since the key has the earlier content of something; or nothing.
 
     Args:
         template: The template of the task's keys.
+        running: What has watched the code while the call ran.
         key: The cache key of the call.
         components: Computes the components of the key again.
     """
+    if running is not None and running.doubtful:
+        return "not published: what the task's code both reads and modifies was also modified by other code"
+    if _inputs_changed(template, key, components):
+        return "not published: an input file changed, appeared or vanished while the task ran"
+    return ""
+
+
+def _inputs_changed(template: KeyTemplate, key: str, components: Callable[[], Mapping[str, Any]]) -> bool:
+    """Return whether files have other content than in the key, or patterns match other files."""
     try:
         if files_changed(template.patterns, template.files, file_digest, matching_files):
             return True
