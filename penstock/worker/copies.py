@@ -11,7 +11,9 @@ from typing import Any
 
 from penstock.digests.mocks import is_mock
 from penstock.objects.copies import Done, copy_into, own_copy, too_deep
+from penstock.objects.finalizers import holds_finalizer
 from penstock.objects.package_copies import CannotCopy
+from penstock.objects.questions import has
 
 
 def copied(value: Any) -> Any:
@@ -68,6 +70,8 @@ class OwnCopies(Done):
 
 
 def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
+    if not has(type(value), "__deepcopy__") and holds_finalizer(value):
+        raise CannotCopy(value)  # the copy, even an incomplete one, would close the connection of the original
     try:
         return copy.deepcopy(value, memo)
     except RecursionError:

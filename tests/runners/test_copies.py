@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import importlib
 import pathlib
@@ -413,3 +414,39 @@ def test_what_a_flow_does_to_an_object_before_a_plain_call_runs_is_seen_by_the_c
         return shown
 
     assert changes() == [1, 2]
+
+
+class _Client:
+    """Has a connection, which it closes when it is collected."""
+
+    def __init__(self, connections: dict[str, bool]) -> None:
+        self.connections = connections
+        self.connections["open"] = True
+
+    def __del__(self) -> None:
+        self.connections["open"] = False
+
+
+def test_a_client_that_closes_its_connection_when_it_is_collected_is_not_copied() -> None:
+    connections: dict[str, bool] = {}
+    client, holder = _Client(connections), _Holder()
+    holder.items = [client]
+
+    @task
+    def uses(held: Any) -> bool:
+        return held is holder and connections["open"]
+
+    @flow
+    def calls() -> Any:
+        return [uses(holder), uses(holder)]
+
+    assert calls() == [True, True]
+    assert connections["open"]
+
+
+def test_an_event_loop_is_not_copied_in_part() -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        assert OwnCopies().of({"loop": loop})["loop"] is loop
+    finally:
+        loop.close()
