@@ -22,13 +22,13 @@ from typing import Any
 
 from penstock.digests.code.free_names import mentions
 from penstock.digests.code.loaded import note_sources
-from penstock.digests.definitions.argument_classes import annotated, names_in_classes, own_class, parts, reads
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.behind import behind, home_of, is_ours
 from penstock.digests.definitions.content import content_of, source_or_byte_code
 from penstock.digests.definitions.held import code_held_by
 from penstock.digests.definitions.made_classes import is_made, is_placeless, members
 from penstock.digests.definitions.mentioned import BUILTIN, Named, find
+from penstock.digests.definitions.own_class import names_in_classes, own_class, parts, reads
 from penstock.digests.definitions.patched import replaced_in_installed, steps_in_installed
 from penstock.digests.definitions.written import names_of_modules, written
 from penstock.digests.functions import closure_items, dispatched
@@ -125,8 +125,7 @@ def task_code(fn: Callable[..., Any], is_project: Callable[[str], bool] | None =
 
     Follows global names, attributes of project modules and imports inside functions, recursively, through nested
     functions, decorators, defaults, closures and whole classes. Of the class of a method, what it reads through `self`
-    or `cls`; of other arguments, the classes that annotations name. Other code that is only reachable through an
-    argument is not included.
+    or `cls` counts. Other code that is only reachable through an argument is not included.
 
     Args:
         fn: The function.
@@ -175,9 +174,6 @@ class Reach:
         self.seen: dict[tuple[int, int], Any] = {}
         """The pieces, by their id and that of the class whose methods they are."""
         self.open: list[tuple[Any, type | None]] = []
-        self.annotated: list[type] = []
-        """Classes that annotations name. They are followed last, and without what has no digest."""
-        self.only_annotated = False
         self.labels: dict[int, str] = {}
         self.trees: list[ast.AST] = []
         self.held_modules: dict[int, ModuleType] = {}
@@ -202,12 +198,7 @@ class Reach:
         Everything that was attached to a piece after its definition is a further piece.
         """
         told: set[tuple[int, str]] = set()
-        while self.open or self.annotated:
-            if not self.open:
-                self.only_annotated = True
-                while self.annotated:
-                    with contextlib.suppress(DigestError):
-                        self.follow(self.annotated.pop())
+        while self.open:
             while self.open:
                 value, owner = self.open.pop()
                 names = self.meanings(self.names_of(value), value, owner)
@@ -238,7 +229,7 @@ class Reach:
             try:
                 meaning = self.meaning(found, name, user, owner)
             except DigestError:
-                if self.only_annotated or not (values or isinstance(behind(found, self.is_project), _CODE)):
+                if not (values or isinstance(behind(found, self.is_project), _CODE)):
                     continue
                 raise
             yield name, found, meaning
@@ -246,12 +237,7 @@ class Reach:
     def added_to(self, value: Any) -> list[tuple[str, Any]]:
         """Return what was attached to a function, class or module after its definition."""
         dispatcher = self.dispatchers.get(id(value))
-        try:
-            return [*attached(value, self.is_project), *(dispatched(dispatcher) if dispatcher is not None else ())]
-        except DigestError:
-            if self.only_annotated:
-                return []
-            raise
+        return [*attached(value, self.is_project), *(dispatched(dispatcher) if dispatcher is not None else ())]
 
     def note_dispatcher(self, value: Any) -> None:
         while is_ours(value):
@@ -289,7 +275,6 @@ class Reach:
             return
         tree, scope, inner = found_in
         self.trees.append(tree)
-        self.annotated += annotated(tree, scope, self.is_project)
         for mention in mentions(tree, known=inner):
             found, rest = find(mention, scope, self.is_project)
             steps = steps_in_installed(mention, found, rest, scope, self.is_project)
@@ -332,8 +317,6 @@ class Reach:
     def follow(self, value: Any, owner: type | None = None) -> None:
         owner = own_class(value, owner, self.is_project)
         if (id(value), id(owner)) not in self.seen:
-            if self.only_annotated:
-                self.label(value)
             self.seen[id(value), id(owner)] = value
             self.open.append((value, owner))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -29,7 +29,6 @@ def normalise(tree: ast.AST) -> None:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             node.returns = None
         elif isinstance(node, ast.arg):
-            setattr(node, _STATED, node.annotation)
             node.annotation = None
         elif isinstance(node, ast.JoinedStr):
             node.values = _merged(node.values)
@@ -45,16 +44,6 @@ def normalise(tree: ast.AST) -> None:
 
 
 _BLOCKS = ("body", "orelse", "finalbody")
-_STATED = "stated_annotation"
-"""An attribute that is no field, so that it is not part of the tree."""
-
-
-def annotations_in(tree: ast.AST) -> Iterator[ast.expr]:
-    """Yield the annotations of all parameters, which a normalised tree itself does not contain."""
-    for node in ast.walk(tree):
-        annotation = getattr(node, _STATED, None)
-        if annotation is not None:
-            yield annotation
 
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:

@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
-from penstock.digests.code.syntax import function_syntax
-from penstock.digests.definitions.argument_classes import annotated, functions_behind, own_class, parts, reads
 from penstock.digests.definitions.behind import behind, home_of
+from penstock.digests.definitions.own_class import functions_behind, own_class, parts, reads
 from penstock.digests.names import is_project_module
 from penstock.digests.walk import LEAVES, attributes
 from penstock.errors import DigestError
@@ -218,7 +217,7 @@ class Finder:
             self._enter_module(fn.__globals__, names)
             self._enter_imported(fn.__globals__, names)
             with contextlib.suppress(DigestError):  # without a source, it has no digest either
-                self._enter_argument_classes(fn)
+                self._enter_own_class(fn)
 
     def _enter_defaults(self, fn: FunctionType) -> None:
         positional = fn.__code__.co_varnames[: fn.__code__.co_argcount]
@@ -256,9 +255,8 @@ class Finder:
                 if type(module) is ModuleType and self._is_project(full):
                     self._enter_module(vars(module), names)
 
-    def _enter_argument_classes(self, fn: FunctionType) -> None:
-        """Enter what a method reads of its class, and the classes that annotations of parameters name."""
-        self._open.extend(annotated(function_syntax(fn), fn.__globals__, self._is_project))
+    def _enter_own_class(self, fn: FunctionType) -> None:
+        """Enter what a method reads of its class."""
         owner = own_class(fn, self._owners.get(id(fn)), self._is_project)
         if owner is None:
             return

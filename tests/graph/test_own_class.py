@@ -1,4 +1,4 @@
-"""TASK_CODE: what counts of the classes that code uses without naming them, of `self` and of annotated parameters."""
+"""TASK_CODE: what counts of the class of a method, which it uses without naming it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,6 @@ def _changes(project: Project, text: str, old: str, new: str, **files: str) -> b
     assert edited != {"m": text, **files}
     return before != _digest(project, **edited)
 
-
-# -- methods ---------------------------------------------------------------------------------------------------------
 
 READS = {
     "a constant": ("RATE = 1", "return self.RATE"),
@@ -261,107 +259,3 @@ def test_task_source_does_not_count_the_class(project: Project) -> None:
     text = HEAD + "class C:\n    RATE = {}\n    @task\n    def f(self):\n        return self.RATE\n"
     one, other = (task_source(_found(project(m=text.format(rate)))) for rate in (1, 2))
     assert one == other
-
-
-# -- annotations -----------------------------------------------------------------------------------------------------
-
-ROWS = """\
-import threading
-LOCK = threading.Lock()
-BASE = 1
-
-class Row:
-    RATE = 1
-
-    def scaled(self):
-        return self.RATE * 3
-
-class Locked:
-    def g(self):
-        with LOCK:
-            return BASE + 4
-
-Rows = list[Row]
-Later = list["Row"]
-"""
-ANNOTATIONS = [
-    *("Row", "list[Row]", "Row | None", "Optional[Row]", "'Row'", "'list[Row]'", "list['Row']", "Rows", "Later"),
-    *("Annotated[Row, 'the row']", "Callable[[Row], int]", "r.Row", "dict[str, list[r.Row]]", "Kind", "New"),
-]
-IMPORTS = """\
-import r
-from typing import Annotated, Callable, NewType, Optional, TypeVar
-from r import Later, Locked, Row, Rows
-Kind = TypeVar("Kind", bound=Row)
-New = NewType("New", Row)
-"""
-
-
-@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"], ids=["", "future"])
-@pytest.mark.parametrize("annotation", ANNOTATIONS)
-def test_the_class_of_an_annotated_parameter_counts_as_code(project: Project, annotation: str, future: str) -> None:
-    text = f"{future}{IMPORTS}def f(x: {annotation}, y=1):\n    return x\n"
-    assert _changes(project, text, "* 3", "* 4", r=ROWS)
-    assert _changes(project, text, "RATE = 1", "RATE = 2", r=ROWS)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "def f(*x: Row):\n    return x\n",
-        "def f(*, x: Row = None):\n    return x\n",
-        "def g(x: Row):\n    return x\ndef f(x):\n    return g(x)\n",
-        "def f(x):\n    def g(x: Row):\n        return x\n    return g(x)\n",
-        "class G:\n    def g(self, x: Row):\n        return x\ndef f(x):\n    return G().g(x)\n",
-        "class C:\n    def f(self, x):\n        return self.g(x)\n    def g(self, x: Row):\n        return x\n",
-    ],
-    ids=["more arguments", "by name", "a helper", "an inner function", "a class", "a method"],
-)
-def test_the_annotations_of_all_reached_functions_count(project: Project, text: str) -> None:
-    assert _changes(project, IMPORTS + text, "* 3", "* 4", r=ROWS)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "def f(x) -> Row:\n    return x\n",
-        "def f(x):\n    y: Row = x\n    return y\n",
-        "def g(x: Row):\n    return x\ndef f(x):\n    return x\n",
-        "def f(x: 'no type', y: 'Missing', z: list['r.Missing']):\n    return x\n",
-    ],
-    ids=["the result", "a variable", "another function", "unknown names"],
-)
-def test_other_annotations_do_not_count(project: Project, text: str) -> None:
-    assert not _changes(project, IMPORTS + text, "* 3", "* 4", r=ROWS)
-
-
-def test_names_that_only_type_checkers_import_are_nothing(project: Project) -> None:
-    head = "from __future__ import annotations\nfrom typing import TYPE_CHECKING\n"
-    text = f"{head}if TYPE_CHECKING:\n    from r import Row\ndef f(x: Row, y: list[Row]):\n    return x\n"
-    assert not _changes(project, text, "* 3", "* 4", r=ROWS)
-
-
-def test_annotations_with_other_classes_keep_the_digest(project: Project) -> None:
-    text = "import datetime\ndef f(x: int, y: list[datetime.date]):\n    return x\n"
-    plain = _digest(project, m="def f(x, y):\n    return x\n")
-    assert _digest(project, m=text) == plain
-
-
-def test_an_annotation_whose_class_the_code_names_keeps_the_digest(project: Project) -> None:
-    text = IMPORTS + "def f(x{}):\n    return isinstance(x, Row)\n"
-    assert _digest(project, m=text.format(": Row"), r=ROWS) == _digest(project, m=text.format(""), r=ROWS)
-
-
-def test_what_only_an_annotation_leads_to_and_has_no_digest_is_left_out(project: Project) -> None:
-    text = IMPORTS + "def f(x: Locked):\n    return x\n"
-    assert _changes(project, text, "+ 4", "+ 5", r=ROWS)
-    assert _changes(project, text, "BASE = 1", "BASE = 2", r=ROWS)
-    named = IMPORTS + "def f(x: Locked):\n    return isinstance(x, Locked)\n"
-    with pytest.raises(DigestError, match="'LOCK', which 'Locked' uses"):
-        _digest(project, m=named, r=ROWS)
-
-
-def test_an_annotated_class_without_a_source_is_left_out(project: Project) -> None:
-    text = "def f(x: Row):\n    return x\n"
-    module = project(m="exec('class Row:\\n    def g(self):\\n        return 1')\n" + text)
-    assert task_code(module.f) == _digest(project, m=text.replace(": Row", ""))

@@ -1,4 +1,4 @@
-"""Classes of arguments, which code uses without naming them: that of `self` or `cls`, and those in annotations.
+"""What a method reads of its class through `self` or `cls`, without naming the class.
 
 Everything is looked up in the namespaces of classes and modules, so that no code of the project runs.
 """
@@ -8,26 +8,19 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from penstock.digests.code.free_names import mentions
 from penstock.digests.code.syntax import function_syntax
-from penstock.digests.code.trees import annotations_in
-from penstock.digests.definitions.behind import home_of, is_ours
+from penstock.digests.definitions.behind import is_ours
 from penstock.digests.definitions.made_classes import is_slot, is_special
-from penstock.digests.definitions.mentioned import find
 from penstock.objects.named import found_at
-from penstock.objects.questions import ask
-from penstock.objects.texts import kind_name, module_of, package_of
+from penstock.objects.texts import kind_name, module_of
 
 IsProject = Callable[[str], bool]
 _MOST_WRAPPERS = 200
-
-# -- the class of `self` ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,41 +153,3 @@ def _counts(base: type, item: Any, name: str, is_project: IsProject) -> bool:
 
 
 _GENERATED = ("<string>", "<attrs")
-
-# -- annotations -----------------------------------------------------------------------------------------------------
-
-
-def annotated(tree: ast.AST, scope: dict[str, Any], is_project: IsProject) -> Iterator[type]:
-    """Yield the classes of the project that annotations of parameters name, also as texts and inside of others."""
-    stack: list[Any] = list(annotations_in(tree))
-    seen: dict[int, Any] = {}
-    while stack:
-        hint = stack.pop()
-        if isinstance(hint, typing.ForwardRef):
-            hint = hint.__forward_arg__
-        if isinstance(hint, str):
-            hint = _parsed(hint)
-        if isinstance(hint, ast.AST):
-            stack += [find(each, scope, is_project)[0] for each in mentions(ast.Expression(hint))]  # type: ignore[arg-type]
-            stack += [node.value for node in ast.walk(hint) if isinstance(node, ast.Constant)]
-        elif issubclass(type(hint), type):
-            if is_project(home_of(hint)):
-                yield hint
-        elif id(hint) in seen:
-            continue
-        elif package_of(type(hint)) in _TYPING:  # nothing else is asked, for example a future
-            seen[id(hint)] = hint
-            stack += [typing.get_origin(hint), *typing.get_args(hint), *(ask(hint, name) for name in _INSIDE)]
-
-
-_TYPING = frozenset({"collections", "types", "typing", "typing_extensions"})
-"""The packages of what stands for `list[Row]` and the like."""
-_INSIDE = ("__value__", "__supertype__", "__bound__")
-"""Of `type X = …`, a `NewType` and a `TypeVar`."""
-
-
-def _parsed(text: str) -> ast.AST | None:
-    try:
-        return ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
-        return None
