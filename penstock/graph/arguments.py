@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType
 from typing import Any
@@ -122,7 +124,9 @@ _STAND_INS = frozenset({Future, Ref, Large})
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in value.__dataclass_fields__ if has(value, name)}
+    """Return the fields of a dataclass, without the variables of its class."""
+    names = (field.name for field in dataclasses.fields(value))
+    return {name: getattr(value, name) for name in names if has(value, name)}
 
 
 def capture(value: Any, keep: Callable[[Any], Any]) -> Any:
@@ -200,9 +204,9 @@ def taken(leaf: Any) -> Any:
     return leaf.take() if type(leaf) is Large else leaf
 
 
-def fill_all(arguments: Mapping[str, Any], resolve: Callable[[Ref], Any]) -> dict[str, Any]:
-    """Apply `fill` to each argument of a call."""
-    return {name: v if type(v) in _PLAIN else fill(v, resolve) for name, v in arguments.items()}
+def fill_all(arguments: Mapping[str, Any], resolve: Callable[[str, Ref], Any]) -> dict[str, Any]:
+    """Apply `fill` to each argument of a call, whose name `resolve` receives."""
+    return {name: v if type(v) in _PLAIN else fill(v, partial(resolve, name)) for name, v in arguments.items()}
 
 
 def _copied_whole(value: Any) -> Any:

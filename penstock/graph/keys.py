@@ -361,7 +361,7 @@ class KeyTemplate:
                 because="it has a cache key function or Files(parameter=...), and an argument is not computed yet",
                 hint="compute the key where the values are available",
             )
-        return fill_all(arguments, lambda ref: ref)  # there are no Refs; this fills in large arguments
+        return fill_all(arguments, lambda _, ref: ref)  # there are no Refs; this fills in large arguments
 
     def _content(self, name: str, values: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
         """Return the digest of the file or files that a parameter names, and the paths and digests of these."""

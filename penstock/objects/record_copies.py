@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -45,7 +46,7 @@ def record_copy(value: Any, begin: Callable[[Any], None], part: Part) -> Any:
 
 
 _DECLARED: tuple[tuple[str, Callable[[Any], tuple[str, ...]]], ...] = (
-    ("__dataclass_fields__", lambda kind: tuple(kind.__dataclass_fields__)),
+    ("__dataclass_fields__", lambda kind: tuple(each.name for each in dataclasses.fields(kind))),  # without ClassVars
     ("__pydantic_private__", lambda kind: ("__pydantic_extra__", "__pydantic_private__")),  # the others are in __dict__
     ("__attrs_attrs__", lambda kind: tuple(each.name for each in kind.__attrs_attrs__)),
     ("__struct_fields__", lambda kind: kind.__struct_fields__),

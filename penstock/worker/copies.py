@@ -32,13 +32,13 @@ def copied(value: Any) -> Any:
 
 
 class OwnCopies(Done):
-    """The copies of what one call receives. An object that it receives in several places is copied once."""
+    """The copies of the parts of one value. An object that is in several places is copied once."""
 
     by_fields = True
 
-    def __init__(self) -> None:
+    def __init__(self, shared: list[Any] | None = None) -> None:
         super().__init__()
-        self.shared: list[Any] = []
+        self.shared = [] if shared is None else shared
         """The objects that could not be copied, and are shared."""
 
     def of(self, value: Any) -> Any:

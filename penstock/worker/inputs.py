@@ -66,16 +66,19 @@ class Inputs:
         arguments = call.arguments
         again = self.shares_memory and (shipped_task.template is not None or shipped_task.task.options.retries)
         if call.lent:
-            arguments = own_arguments(arguments, OwnCopies().of, names=None if again else call.lent)
+            arguments = own_arguments(arguments, OwnCopies, names=None if again else call.lent)
         elif again:
             arguments = own_arguments(arguments)  # so that another attempt finds them unmodified
         if not lazy and not call.inputs and not call.large:
             return dict(arguments)
 
-        def resolve(ref: Ref) -> Any:
+        receives: dict[int, str] = {}  # the first argument with a value; others get copies, as of a flow's objects
+
+        def resolve(name: str, ref: Ref) -> Any:
             if ref.node not in loaded:
                 loaded[ref.node] = self.load(ref.node, call.inputs[ref.node], reads=shipped_task.task.derived)
-            return loaded[ref.node]
+            value = loaded[ref.node]
+            return value if receives.setdefault(ref.node, name) == name else OwnCopies().of(value)
 
         if not lazy:
             return fill_all(arguments, resolve)

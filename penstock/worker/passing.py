@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from penstock.digests.large import PLAIN, Large
 from penstock.digests.refs import Ref
@@ -20,33 +21,45 @@ class Passed:
     value: Any
 
 
-def _copied_at_the_call(part: Any) -> Any:
-    return copy_as_far(part, [])
-
-
 def own_arguments(
     arguments: Mapping[str, Any],
-    copy: Callable[[Any], Any] = _copied_at_the_call,
+    copies: Callable[[], Copies] | None = None,
     *,
     names: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Return the arguments with private copies of those in `names`, or of all. Refs and Larges are kept.
 
-    Without `copy`, objects of unknown types are kept, too.
+    An object in two arguments becomes two objects: the key of a call does not tell which objects are the same.
+
+    Args:
+        arguments: The arguments by name.
+        copies: Makes what copies the parts of one argument. Without it, objects of unknown types are kept.
+        names: The names of those to copy.
     """
-
-    def own(leaf: Any) -> Any:
-        return leaf if type(leaf) in (Ref, Large) else copy(leaf)
-
     found = dict(arguments)
     for name in arguments if names is None else names:
         value = arguments[name]
         if type(value) not in STAY:
+            own = functools.partial(_own, copies().of if copies is not None else _copied_at_the_call)
             try:
                 found[name] = walk(value, own, own)
             except RecursionError:
                 raise too_deep(value) from None
     return found
+
+
+class Copies(Protocol):
+    """Copies the parts of one argument."""
+
+    def of(self, value: Any) -> Any: ...
+
+
+def _copied_at_the_call(part: Any) -> Any:
+    return copy_as_far(part, [])
+
+
+def _own(copy: Callable[[Any], Any], leaf: Any) -> Any:
+    return leaf if type(leaf) in (Ref, Large) else copy(leaf)
 
 
 STAY = PLAIN | {Ref, Large}

@@ -35,9 +35,10 @@ def hold_arguments(call: Call, task: ShippedTask) -> bool:
         DigestError: The arguments were modified.
     """
     assert task.template is not None
-    copies, given = OwnCopies(), call.arguments
-    call.arguments = own_arguments(given, copies.of, names=call.lent)
-    lent = bool(copies.shared)
+    shared: list[Any] = []
+    given = call.arguments
+    call.arguments = own_arguments(given, lambda: OwnCopies(shared), names=call.lent)
+    lent = bool(shared)
     if task.template.witness(call.arguments) != call.witness:
         call.arguments, lent = given, True  # modified, or the copy has another digest
         check_arguments(call, task.template, task.task.name)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import enum
 import importlib
 import pathlib
 import pickle
 import threading
 from collections import defaultdict, deque, namedtuple
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 from unittest.mock import Mock
 
 import pytest
@@ -450,3 +451,34 @@ def test_an_event_loop_is_not_copied_in_part() -> None:
         assert OwnCopies().of({"loop": loop})["loop"] is loop
     finally:
         loop.close()
+
+
+@dataclasses.dataclass
+class _Limits:
+    most: ClassVar[list[int]] = [9]
+    items: list[Any]
+
+
+@dataclasses.dataclass(slots=True)
+class _Slots:
+    most: ClassVar[list[int]] = [9]
+    items: list[Any]
+
+
+@pytest.mark.parametrize("kind", [_Limits, _Slots])
+def test_the_variables_of_a_dataclass_stay_those_of_its_class(kind: Any) -> None:
+    @task
+    def one() -> int:
+        return 1
+
+    @task
+    def shows(held: Any, other: Any) -> list[Any]:
+        kind.most[0] = 5
+        return [*held.most, *held.items, *other.most, *other.items]
+
+    @flow
+    def calls() -> Any:
+        return shows(kind([one()]), kind([[2]]))
+
+    assert calls() == [5, 1, 5, [2]]
+    kind.most[0] = 9

@@ -133,20 +133,22 @@ def _through_calls(
     called: _Called, counts: Sequence[_Function], modified_in: Callable[[_Function], frozenset[str]]
 ) -> tuple[frozenset[str], frozenset[tuple[CodeType, str]]]:
     """Return what functions modify, including what they pass to others as arguments: outer names, and parameters."""
-    modified: dict[str, set[str]] = {}
+    modified = {function: set(modified_in(function)) for _, function in called}
+    named: dict[str, list[_Function]] = {}
     for name, function in called:
-        modified.setdefault(name, set()).update(modified_in(function))
-    while True:
-        before = sum(map(len, modified.values()))
-        for name, function in called:
+        named.setdefault(name, []).append(function)
+    changed = True
+    while changed:
+        changed = False
+        for function, names in modified.items():
             for callee, place, given in function.passed:
-                others = (other for other_name, other in called if other_name == callee)
-                if any(modified[callee].intersection(_parameters_at(other, place)) for other in others):
-                    modified[name].add(given)
-        if sum(map(len, modified.values())) == before:
-            outer = frozenset().union(*(modified[f.code.co_name] - f.local for f in counts))
-            own = {(f.code, name) for f in counts for name in modified[f.code.co_name].intersection(f.parameters)}
-            return outer, frozenset(own)
+                others = named.get(callee, ()) if given not in names else ()
+                if any(not modified[other].isdisjoint(_parameters_at(other, place)) for other in others):
+                    names.add(given)
+                    changed = True
+    outer = frozenset().union(*(modified[function] - function.local for function in counts))
+    own = ((each.code, name) for each in counts for name in modified[each].intersection(each.parameters))
+    return outer, frozenset(own)
 
 
 def _parameters_at(function: _Function, place: int | str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from penstock.graph.policies import INPUTS, NO_CACHE
 from penstock.runtime import task_run
 from penstock.tasks import task
 from penstock.testing.runners.support import RunnerBench
@@ -101,17 +102,52 @@ class ArgumentTests(RunnerBench):
             use(kind, make(kind)) for kind in KINDS
         ]
 
-    def test_an_object_that_a_call_receives_in_several_places_is_one_object_in_the_call(self) -> None:
-        @task
-        def is_one(one: Items, again: Items, held: dict[str, list[Items]], job: Job, call: int) -> tuple[bool, int]:
+    @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+    @pytest.mark.parametrize("calls", [1, 4])
+    def test_an_object_that_a_call_receives_in_several_arguments_is_another_one_in_each(
+        self, calls: int, cached: bool
+    ) -> None:
+        # Whether two arguments are equal objects or one object does not count in the key of a call.
+        @task(cache_key_fn=(lambda context, given: str(given["call"])) if cached else None)
+        def changes(one: Items, again: Items, held: dict[str, list[Items]], job: Job, call: int) -> list[int]:
             one.items.append(call)
-            return one is again is held["in"][0] is job.items, len(job.items.items)
+            return [len(each.items) for each in (one, again, *held["in"], job.items)]
+
+        def flow() -> Any:
+            value = Items(1)
+            return [changes(value, value, {"in": [value]}, Job(value), call) for call in range(calls)]
+
+        assert self.value(flow, workers=1) == [[2, 1, 1, 1]] * calls
+
+    @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+    def test_a_result_that_a_call_receives_in_several_arguments_is_another_object_in_each(self, cached: bool) -> None:
+        policy = INPUTS if cached else NO_CACHE
+
+        @task(cache_policy=policy)
+        def numbers() -> list[int]:
+            return [1]
+
+        @task(cache_policy=policy)
+        def changes(one: list[int], again: list[int], held: dict[str, list[int]], call: int) -> list[int]:
+            one.append(call)
+            return [len(one), len(again), len(held["in"])]
+
+        def flow() -> Any:
+            found = numbers()
+            return [changes(found, found, {"in": found}, call) for call in range(4)]
+
+        assert self.value(flow, workers=1) == [[2, 1, 1]] * 4
+
+    def test_an_object_that_is_twice_in_one_argument_is_one_object_there(self) -> None:
+        @task
+        def is_one(held: list[Items], call: int) -> bool:
+            return held[0] is held[1]
 
         def calls() -> Any:
             value = Items(1)
-            return [is_one(value, value, {"in": [value]}, Job(value), call) for call in range(4)]
+            return [is_one([value, value], call) for call in range(4)]
 
-        assert self.value(calls, workers=1) == [(True, 2)] * 4
+        assert self.value(calls, workers=1) == [True] * 4
 
     def test_an_object_that_refuses_to_be_copied_is_passed_all_the_same(self) -> None:
         @task

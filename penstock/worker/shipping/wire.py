@@ -52,8 +52,8 @@ def unpack_bundle(data: bytes) -> Bundle:
     """Deserialise a bundle. Raises whatever unpickling the arguments raises."""
     number, flat, resources, seconds = cloudpickle.loads(data)
     calls = [_call(each) for each in flat]
-    if len(calls) == 1:
-        calls[0].lent = ()  # nothing else has what was unpickled for it
+    if len(calls) == 1 and len(calls[0].lent) == 1:
+        calls[0].lent = ()  # nothing else has what was unpickled for it, not even another argument
     return Bundle(number, calls, resources, seconds)
 
 
