@@ -277,3 +277,60 @@ def test_a_setting_deep_inside_a_large_constant_counts(tmp_path: Path, monkeypat
         return [before, price(10).result()]
 
     assert changing() == [10, 20]
+
+
+TWO_CACHES = """
+from dataclasses import dataclass, field
+
+from penstock import INPUTS, TASK_CODE, flow, task
+
+
+@dataclass
+class Squares:
+    squares: dict = field(default_factory=dict)
+
+    def of(self, x):
+        if x not in self.squares:
+            self.squares[x] = x * x
+        return self.squares[x]
+
+
+@dataclass
+class Cubes:
+    cubes: dict = field(default_factory=dict)
+
+    def of(self, x):
+        if x not in self.cubes:
+            self.cubes[x] = x**3
+        return self.cubes[x]
+
+
+SQUARES, CUBES = Squares(), Cubes()
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def square(x):
+    return SQUARES.of(x)
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def cube(x):
+    return CUBES.of(x)
+
+
+@flow
+def both(numbers):
+    return [(square(x).result(), cube(x).result()) for x in numbers]
+"""
+
+
+def test_the_caches_of_two_tasks_are_told_apart_though_their_methods_have_one_name(
+    project: Callable[..., ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+    module: Any = project(two_caches=TWO_CACHES)
+    assert module.both([2, 3]) == [(4, 8), (9, 27)]
+    for numbers, executed in (([2, 3], 0), ([3, 4], 2)):
+        run = module.both.run(numbers)
+        assert run.result() == [(x * x, x**3) for x in numbers]
+        assert run.counts.get("executed", 0) == executed
