@@ -6,12 +6,39 @@ too, may hold what its results depend on, unless the task never reads it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from types import CodeType
+import functools
+from collections.abc import Collection, Iterable, Sequence
+from types import CodeType, FunctionType
 from typing import Any
 
 from penstock.graph.constants.modified import Modified, modified_by, read_by
 from penstock.graph.constants.places import Finder, Key, Places, State, Unchanged
+
+
+class Other:
+    """The code of a flow or task, with all that it uses. It is read once for all tasks of a run."""
+
+    def __init__(self, fn: Any) -> None:
+        self.fn = fn
+
+    @functools.cached_property
+    def reached(self) -> tuple[Sequence[FunctionType], Sequence[FunctionType]]:
+        """The functions that it uses, and those in classes."""
+        finder = Finder(Modified(), globals_count=True)
+        finder.places_of(self.fn)
+        return finder.functions, finder.methods
+
+    @functools.cached_property
+    def modifies(self) -> bool:
+        """Whether it modifies anything."""
+        return any(modified_by(*self.reached))
+
+    def modified(self, without: frozenset[CodeType]) -> State | None:
+        """Return what it modifies, except in functions with this code. None if there is nothing."""
+        if not self.modifies:
+            return None
+        modified = modified_by(*self.reached, beside=without)
+        return Finder(Modified(), globals_count=True).behind(self.fn, modified) if any(modified) else None
 
 
 class Beside:
@@ -26,12 +53,14 @@ class Beside:
         self._seen: set[CodeType] = set()
         self._others: list[State] = []
 
-    def add(self, others: Iterable[Any]) -> bool:
-        """Take the code of some flows or tasks into account, and all that they use. Return whether it modifies any."""
+    def add(self, others: Iterable[Other]) -> bool:
+        """Take the code of some flows or tasks into account. Return whether it modifies any state."""
         before = len(self._others)
         for other in others:
-            code = getattr(other, "__code__", None)
-            if other is not self._fn and code not in self._seen and (state := self._state_of(other)) is not None:
+            if other.fn is self._fn or getattr(other.fn, "__code__", None) in self._seen:
+                continue
+            self._seen.update(fn.__code__ for fn in other.reached[0])
+            if (state := other.modified(self._code())) is not None:
                 self._others.append(state)
         return len(self._others) > before
 
@@ -53,13 +82,6 @@ class Beside:
         modified = modified_by(finder.functions, finder.methods)
         _, unread = finder.split(self._fn, modified.without(self._read))
         return [key for key in shared if key not in unread.inside]
-
-    def _state_of(self, other: Any) -> State | None:
-        finder = Finder(Modified(), globals_count=True)
-        finder.places_of(other)
-        self._seen.update(fn.__code__ for fn in finder.functions)
-        modified = modified_by(finder.functions, finder.methods, beside=self._code())
-        return finder.behind(other, modified) if any(modified) else None
 
     def _code(self) -> frozenset[CodeType]:
         """Return the code of all functions that the task uses: what these modify, they modify for the task as well."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 from penstock.errors import DigestError
-from penstock.graph.constants.beside import Beside
+from penstock.graph.constants.beside import Beside, Other
 from penstock.graph.constants.left_state import as_before, note_left
 from penstock.graph.constants.places import Unchanged, places_of
 
@@ -77,7 +77,7 @@ class CodeWitness:
         """Return whether there is anything to compare."""
         return bool(self._places)
 
-    def beside(self, others: Iterable[Any]) -> None:
+    def beside(self, others: Iterable[Other]) -> None:
         """Take into account that the code of flows or other tasks may modify the state of this one."""
         if self._state and self._beside.add(others):
             self._look()

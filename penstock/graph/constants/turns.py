@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from penstock.graph.constants.beside import Other
 from penstock.graph.constants.code_witness import CodeWitness
 
 
@@ -23,14 +24,14 @@ class Turns:
         self.number = 0
         """How often the flow has waited."""
         self._witnesses: list[tuple[str, CodeWitness]] = []
-        self._code: dict[int, Any] = {}  # the functions that may modify anything, by id
+        self._code: dict[int, Other] = {}  # that of the functions that may modify anything, by their id
 
     def note_code(self, fn: Any) -> None:
         """Note the function of a flow or task, which may modify what others read."""
         if id(fn) not in self._code:
-            self._code[id(fn)] = fn
+            other = self._code[id(fn)] = Other(fn)
             for _, witness in self._witnesses:
-                witness.beside([fn])
+                witness.beside([other])
 
     def watch(self, task: str, witness: CodeWitness) -> None:
         """Compare a task's constants whenever the flow begins to wait."""
