@@ -6,13 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
-from penstock.errors import DamagedResult, StoreVersionError
 from penstock.explanations.components import flat_differences, flattened
 from penstock.graph.explained import Difference
-from penstock.storage.records.encoding import decode_slot_at
 from penstock.storage.records.names import segment
 from penstock.storage.records.records import ResultRecord
 from penstock.storage.results.code_notes import COMPONENTS
+from penstock.storage.results.maintenance import settled
 from penstock.storage.results.store import ResultStore
 from penstock.storage.stores.base import DiskStore
 
@@ -110,11 +109,5 @@ def records_of(results: ResultStore, task: str) -> Iterator[ResultRecord]:
     listed.sort(key=lambda entry: entry.modified, reverse=True)
     names = [entry.name for entry in listed[:compared]]
     for start in range(0, len(names), _BATCH):
-        batch = names[start : start + _BATCH]
-        for name, data in zip(batch, store.get_many(batch), strict=True):
-            try:
-                slot = None if data is None else decode_slot_at(data, name)
-            except (DamagedResult, StoreVersionError):
-                continue
-            if isinstance(slot, ResultRecord):
-                yield slot
+        slots = settled(results, names[start : start + _BATCH])
+        yield from (slot for slot in slots if isinstance(slot, ResultRecord))

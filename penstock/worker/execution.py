@@ -27,7 +27,7 @@ from penstock.storage.records.records import RecipeEntry, ResultRecord
 from penstock.storage.results.generations import Absent, Found
 from penstock.storage.results.producers import this_process
 from penstock.storage.results.recipes import write_recipe
-from penstock.storage.results.store import Restart, ResultStore
+from penstock.storage.results.store import Restart, ResultStore, Undecided
 from penstock.worker.bodies import Gather, returned, run_in_context
 from penstock.worker.copies import copied
 from penstock.worker.failures import describe
@@ -317,9 +317,7 @@ class _CachedCall:
         retained = self.worker.is_retained(call, made)
         value = made[0]
         if note := why_unpublished(self.template, running, key, self._components):
-            handle = self.worker.keep(call, value, retained=retained)
-            facts = {"handle": handle, "started": started, "seconds": seconds, "notes": (note,), "off_recipe": True}
-            return self.worker.outcome(call, "executed", **facts)
+            return self._unpublished(value, note, retained=retained, started=started, seconds=seconds)
         stream = is_stream(value)
         if not stream:
             refuse_live(value, one_way=True)
@@ -345,6 +343,11 @@ class _CachedCall:
         )
         if isinstance(published, Restart):
             return self.worker.outcome(call, "closed", cache_key=key)
+        if isinstance(published, Undecided):
+            if stream:
+                raise published.error(self.shipped_task.task.name)
+            note = f"not published: {published.because}"
+            return self._unpublished(value, note, retained=retained, started=started, seconds=seconds)
         notes: tuple[str, ...] = ()
         if not published.won and value_digest() not in (None, published.record.digest):
             notes = ("another attempt published a different value first: the task is not deterministic",)
@@ -358,6 +361,10 @@ class _CachedCall:
             won=published.won,
             notes=notes,
         )
+
+    def _unpublished(self, value: Any, note: str, *, retained: bool, **facts: Any) -> Outcome:
+        handle = self.worker.keep(self.call, value, retained=retained)
+        return self.worker.outcome(self.call, "executed", handle=handle, notes=(note,), off_recipe=True, **facts)
 
     def _adopt(self, record: ResultRecord, kind: OutcomeKind, **facts: Any) -> Outcome:
         expires = min((e for e in (record.expires, self.call.upstream_expires) if e is not None), default=None)

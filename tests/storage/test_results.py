@@ -269,8 +269,8 @@ def test_a_late_writer_of_an_invalidated_generation_publishes_nothing(
 
 def test_closing_an_empty_generation_refuses_late_writers(results: ResultStore) -> None:
     staged = results.stage("t", "k", 1, after=NEVER, attempt="a", digest="d")
-    results.close("t", "k", 0, "rollback")
-    assert results.commit(staged) == Restart(1, "rollback")
+    results.close("t", "k", 0, "invalidated")
+    assert results.commit(staged) == Restart(1, "invalidated")
     results.close("t", "k", 0, "invalidated")
     assert isinstance(results.look_up("t", "k"), Absent)
 

@@ -9,16 +9,19 @@ import msgspec
 from blake3 import blake3
 
 from penstock.errors import DamagedResult, StoreError, StoreVersionError
-from penstock.storage.records.names import recipe_name, slot_name
+from penstock.storage.records.names import decision_name, recipe_name, slot_name
 from penstock.storage.records.records import (
     FORMAT_VERSION,
     RECORD_VERSION,
+    IntentRecord,
     RecipeEntry,
     RedirectRecord,
     ResultRecord,
+    Settled,
     Slot,
     StoreFormat,
 )
+from penstock.storage.records.transactions import Decision
 from penstock.storage.stores.base import MAX_RECORD_BYTES
 
 _CHECK_HEX = 32
@@ -27,9 +30,10 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 _slot_decoder: msgspec.json.Decoder[Slot] = msgspec.json.Decoder(Slot)
 _recipe_decoder = msgspec.json.Decoder(RecipeEntry)
 _format_decoder = msgspec.json.Decoder(StoreFormat)
-_Decoded = TypeVar("_Decoded", ResultRecord | RedirectRecord, RecipeEntry, StoreFormat)
-_Written = TypeVar("_Written", bound=ResultRecord | RedirectRecord | RecipeEntry | StoreFormat)
-_Signed = TypeVar("_Signed", ResultRecord, RecipeEntry)
+_decision_decoder = msgspec.json.Decoder(Decision)
+_Decoded = TypeVar("_Decoded", ResultRecord | RedirectRecord | IntentRecord, RecipeEntry, StoreFormat, Decision)
+_Written = TypeVar("_Written", bound=Settled | RecipeEntry | StoreFormat | Decision)
+_Signed = TypeVar("_Signed", ResultRecord, RecipeEntry, Decision)
 
 
 class _Header(msgspec.Struct):
@@ -41,8 +45,10 @@ class _Header(msgspec.Struct):
 _header_decoder = msgspec.json.Decoder(_Header)
 
 
-def encode(record: Slot | RecipeEntry | StoreFormat) -> bytes:
-    """Encode a record. Information for people is omitted if it cannot be encoded or exceeds the size limit.
+def encode(record: Settled | RecipeEntry | StoreFormat | Decision) -> bytes:
+    """Encode a record, a result of a transaction as an intent.
+
+    Information for people is omitted if it cannot be encoded or exceeds the size limit.
 
     Raises `StoreError` if that is not enough.
     """
@@ -58,7 +64,7 @@ def encode_signed(record: _Signed, sign: Callable[[_Signed], _Signed]) -> tuple[
     return _fitting(record, signed)
 
 
-def canonical(record: ResultRecord | RecipeEntry) -> bytes:
+def canonical(record: ResultRecord | RecipeEntry | Decision) -> bytes:
     """Return the bytes that a signature covers: the kind of record, and every field except the signature, in order.
 
     Equal records have the same bytes, whether they were read or unpickled. A field added in a later version must only
@@ -67,8 +73,12 @@ def canonical(record: ResultRecord | RecipeEntry) -> bytes:
     said = list(msgspec.structs.astuple(record)[:-1])
     if isinstance(record, ResultRecord):
         said[_INLINE] = record.inline if bytes(record.inline) else None  # an empty value is not valid JSON
+        if not record.transaction:
+            said.pop()
         return b"penstock result 1\n" + _encoder.encode(said)
-    return b"penstock recipe 1\n" + _encoder.encode(said)
+    return (b"penstock recipe 1\n" if isinstance(record, RecipeEntry) else b"penstock decision 1\n") + _encoder.encode(
+        said
+    )
 
 
 _INLINE = ResultRecord.__struct_fields__.index("inline")
@@ -98,6 +108,8 @@ def _forms(record: _Written) -> Iterator[_Written]:
 
 
 def _with_check(record: msgspec.Struct) -> bytes:
+    if isinstance(record, ResultRecord) and record.transaction:
+        record = IntentRecord(v=RECORD_VERSION, result=record)
     body = _encoder.encode(record)[:-1]
     return body + b',"check":"' + blake3(body).hexdigest(_CHECK_HEX // 2).encode() + b'"}'
 
@@ -108,11 +120,12 @@ def decode_slot(data: bytes, *, task: str, key: str, generation: int) -> Slot:
     Raises `DamagedResult` if it is damaged or belongs elsewhere, and `StoreVersionError` if a newer version of Penstock
     wrote it.
     """
-    record = _decode(data, _slot_decoder)
+    record = _decoded_slot(data)
     if isinstance(record, RedirectRecord):
         at_home = record.slot == slot_name(task, key, generation)
     else:
-        at_home = record.key == key and record.task == task and record.generation == generation
+        result = record.result if isinstance(record, IntentRecord) else record
+        at_home = result.key == key and result.task == task and result.generation == generation
     if not at_home:
         raise _misplaced(record, slot_name(task, key, generation))
     return record
@@ -120,10 +133,27 @@ def decode_slot(data: bytes, *, task: str, key: str, generation: int) -> Slot:
 
 def decode_slot_at(data: bytes, name: str) -> Slot:
     """Decode the record in a slot of which only the name is known. Raises the errors of `decode_slot`."""
-    record = _decode(data, _slot_decoder)
+    record = _decoded_slot(data)
     if (record.slot if isinstance(record, RedirectRecord) else record.slot_name) != name:
         raise _misplaced(record, name)
     return record
+
+
+def _decoded_slot(data: bytes) -> Slot:
+    record = _decode(data, _slot_decoder)
+    if not isinstance(record, RedirectRecord) and isinstance(record, IntentRecord) is not bool(record.transaction):
+        raise DamagedResult(
+            "a record is damaged", because="a result of a transaction is not marked as one, or the other way round"
+        )
+    return record
+
+
+def decode_decision(data: bytes, transaction: str) -> Decision:
+    """Decode the decision about a transaction. Raises the errors of `decode_slot`."""
+    decision = _decode(data, _decision_decoder)
+    if decision.transaction != transaction:
+        raise DamagedResult("a decision is about another transaction", where=decision_name(transaction))
+    return decision
 
 
 def _misplaced(record: Slot, name: str) -> DamagedResult:

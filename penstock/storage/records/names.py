@@ -72,5 +72,12 @@ def _refused(attempt: str, suffix: str) -> StoreError:
     )
 
 
+def decision_name(transaction: str) -> str:
+    """Return the name of the decision about an outermost transaction. Raises `StoreError` if its id is not valid."""
+    if not _ATTEMPT.fullmatch(transaction):
+        raise StoreError(f"refused the transaction {transaction!r}", because="it could be the name of another file")
+    return f"transactions/{transaction}/decision.json"
+
+
 def recipe_name(recipe: str) -> str:
     return f"recipes/{blake3(recipe.encode('utf-8', 'surrogatepass')).hexdigest(1)}/{segment(recipe)}.json"

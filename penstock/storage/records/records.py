@@ -3,10 +3,11 @@
 A record is a JSON object of at most `MAX_RECORD_BYTES`, readable by people and programs. Its last field, `check`, is a
 blake3 of everything before it, so that a damaged record is detected before any of its fields is used.
 
-    results/<task>/<key>/000000.record.json      the slot of generation 0: a ResultRecord or a RedirectRecord
+    results/<task>/<key>/000000.record.json      the slot of generation 0: what is published there
     results/<task>/<key>/000000.<attempt>.<ext>  the payload of one attempt in that generation (parts: see manifests.py)
     recipes/<2 hex>/<recipe key>.json            a RecipeEntry
     code/<2 hex>/<digest>.json                   a code note: the code behind a digest (code_notes.py)
+    transactions/<id>/decision.json              what became of a transaction (transactions.py)
     penstock.json                                the version of the layout
 
 Tasks and keys are arbitrary strings; `segment` converts each to a unique path segment.
@@ -125,6 +126,8 @@ class ResultRecord(
     """None if it never expires."""
     upstream_expires: float | None = None
     """The earliest expiry anywhere upstream."""
+    transaction: str = ""
+    """The transaction in which it was published, if any (`IntentRecord`)."""
     signature: Signature | None = None
     """Covers all other fields."""
 
@@ -213,6 +216,32 @@ class RedirectRecord(
     created: float = 0.0
 
 
+class IntentRecord(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    tag_field="kind",
+    tag="intent",
+    kw_only=True,
+):
+    """A result of a transaction. It counts if, and only if, the transaction was committed (penstock/transactions).
+
+    It stays as it is after the decision, since rewriting it could restore a result that was invalidated meanwhile.
+    """
+
+    v: int
+    result: ResultRecord
+    """The result. Its signature covers its `transaction`, so that it cannot be published without the others."""
+
+    @property
+    def transaction(self) -> str:
+        return self.result.transaction
+
+    @property
+    def slot_name(self) -> str:
+        return self.result.slot_name
+
+
 class RecipeEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The cache key of a recipe. Only an index: always checked against records, and allowed to be missing.
 
@@ -243,9 +272,6 @@ class StoreFormat(msgspec.Struct, frozen=True):
     about: str = "a Penstock store; results/<task>/<key>/ holds values as ordinary files"
 
 
-Slot = ResultRecord | RedirectRecord
-
-# -- names
-
-
-# -- bytes
+Settled = ResultRecord | RedirectRecord
+"""What a slot means once it is known what became of its transaction."""
+Slot = Settled | IntentRecord

@@ -16,9 +16,10 @@ from penstock.errors import ConfigurationError, SignatureRefused
 from penstock.storage.records.encoding import canonical
 from penstock.storage.records.records import RecipeEntry, ResultRecord, Signature
 from penstock.storage.records.signing_keys import SigningKeys
+from penstock.storage.records.transactions import Decision
 
 Verdict = Literal["valid", "missing", "unknown key", "wrong"]
-_Signed = TypeVar("_Signed", ResultRecord, RecipeEntry)
+_Signed = TypeVar("_Signed", ResultRecord, RecipeEntry, Decision)
 
 
 class Signatures:
@@ -55,7 +56,7 @@ class Signatures:
         """Return the record with a signature by the current key."""
         return msgspec.structs.replace(record, signature=self.sign(canonical(record)))
 
-    def verdict(self, record: ResultRecord | RecipeEntry) -> Verdict:
+    def verdict(self, record: ResultRecord | RecipeEntry | Decision) -> Verdict:
         """Verify the record's signature."""
         signature = record.signature
         return self.judge(canonical(record), signature if isinstance(signature, Signature) else None)

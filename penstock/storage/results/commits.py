@@ -10,7 +10,8 @@ The rules (see docs/protocol.md for the proof):
   redirect = start again, nothing = send again.
 * R5 An attempt removes its own payload only after it has *read* the record of another attempt in that slot.
 
-(R6 concerns transactions, which commit several staged results together.)
+R6, about transactions, which commit several results together, is in `decisions`. Their results are published as
+intents, by the same rules. What they replace is closed only by `close_replaced`, just before the decision.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import msgspec
 from penstock.clocks import JITTER, Clock
 from penstock.errors import DamagedResult, StoreError, StoreUnreachable
 from penstock.storage.records.names import key_folder
-from penstock.storage.records.records import Reason, RedirectRecord, ResultRecord
+from penstock.storage.records.records import IntentRecord, Reason, RedirectRecord, ResultRecord
+from penstock.storage.results.decisions import Decisions
 from penstock.storage.results.generations import Absent, Found, read_slot, redirect_seen
 from penstock.storage.results.trust import Trust
 from penstock.storage.stores.base import Store
@@ -45,10 +47,14 @@ class Staged:
     record: ResultRecord
     data: bytes
     """The encoded record."""
-    closes: tuple[int, Reason] | None
-    """The generation that the record replaces, and the reason. It is closed just before the commit."""
+    closes: Closing | None
+    """What the record replaces. It is closed just before the commit."""
     sign: bool = True
     """Whether to sign the record, if results are signed."""
+
+
+Closing = tuple[int, Reason]
+"""A generation that is closed because another one replaces it, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,34 @@ class Published:
     record: ResultRecord
     won: bool
     """False if another attempt was first and wrote `record`. If its digest differs, the task is not deterministic."""
+    replaces: Closing | None = None
+    """What a result of a transaction replaces, to be closed with `close_replaced` before the transaction commits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """Nothing was published, since another transaction has a result there, and has neither ended nor been given up.
+
+    The value stands: whoever computed it may use it.
+    """
+
+    record: ResultRecord
+    """The result of the other transaction."""
+
+    @property
+    def because(self) -> str:
+        """Why nothing was published, for people."""
+        whose = f" of run {self.record.producer.run_id}" if self.record.producer.run_id else ""
+        return f"its key is one of a transaction{whose} that has not ended"
+
+    def error(self, task: str) -> StoreError:
+        """Return the error for a value that cannot be used without being published: a stream, which has been read."""
+        return StoreError(
+            f"a stream of {task} cannot be published now",
+            where=self.record.slot_name,
+            because=self.because,
+            hint="run it again when the transaction has ended; `penstock transactions ls` shows it",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +104,8 @@ class Restart:
 
     @property
     def value_stands(self) -> bool:
-        """Whether the value is still valid: garbage collection and damaged bytes do not invalidate it."""
-        return self.reason in ("gc", "damaged")
+        """Whether the value is still valid: these reasons do not invalidate it."""
+        return self.reason in ("gc", "damaged", "rollback")
 
 
 class Counters:
@@ -110,8 +144,9 @@ class Commits:
         self._trust = trust
         self._counters = counters
         self._clock = clock
+        self.decisions = Decisions(store, trust, clock)
 
-    def commit(self, staged: Staged) -> Published | Restart:
+    def commit(self, staged: Staged) -> Published | Restart | Undecided:
         """See `ResultStore.commit`."""
         failures, deadline = 0, self._clock.monotonic() + COMMIT_SECONDS
         while True:
@@ -136,16 +171,23 @@ class Commits:
                 delay = _FIRST_DELAY * 2.0**failures * JITTER.uniform(0.5, 1.0)
                 self._clock.wait(threading.Event(), delay)
 
-    def _try_commit(self, staged: Staged) -> Published | Restart | Staged:
+    def close_replaced(self, published: Published) -> None:
+        """Close what a result of a transaction replaces. Idempotent; may be repeated after an error."""
+        if published.replaces is not None:
+            self._close(published.record, published.replaces)
+
+    def _close(self, record: ResultRecord, closing: Closing) -> None:
+        redirect_seen(self._store, key_folder(record.task, record.key), *closing, clock=self._clock)
+
+    def _try_commit(self, staged: Staged) -> Published | Restart | Undecided | Staged:
         """Try once. Return what to commit instead if the generation is closed. Raises `StoreUnreachable` if unclear."""
         record = staged.record
-        if staged.closes is not None:
-            generation, reason = staged.closes
-            redirect_seen(self._store, key_folder(record.task, record.key), generation, reason, clock=self._clock)
+        if staged.closes is not None and not record.transaction:
+            self._close(record, staged.closes)
             staged = replace(staged, closes=None)
         try:
             if self._store.put_if_absent(record.slot_name, staged.data):
-                return Published(record, won=True)
+                return Published(record, won=True, replaces=staged.closes)
         except StoreUnreachable:
             # The write may have succeeded. If the slot is still empty, the error is raised.
             step = self._settle(staged)
@@ -154,23 +196,30 @@ class Commits:
             return step
         return self._settle(staged)
 
-    def _settle(self, staged: Staged) -> Published | Restart | Staged:
+    def _settle(self, staged: Staged) -> Published | Restart | Undecided | Staged:
         """Read the slot to find out what became of a write (R4)."""
         mine = staged.record
         try:
-            slot = read_slot(self._store, mine.slot_name)
+            there = read_slot(self._store, mine.slot_name)
+            slot = self.decisions.settled(there, inside=mine.transaction)
         except DamagedResult:
-            redirect_seen(self._store, key_folder(mine.task, mine.key), mine.generation, "damaged", clock=self._clock)
-            return self._moved(staged, Restart(mine.generation + 1, "damaged"))
+            # As if it were rolled back, for a transaction: what it replaces is not closed yet.
+            reason: Reason = "rollback" if mine.transaction else "damaged"
+            self._close(mine, (mine.generation, reason))
+            return self._moved(staged, Restart(mine.generation + 1, reason))
         if slot is None:
             return staged
+        if isinstance(slot, IntentRecord):
+            return Undecided(slot.result)
         if isinstance(slot, RedirectRecord):
+            if isinstance(there, IntentRecord):
+                self._close(mine, (mine.generation, "rollback"))
             return self._moved(staged, Restart(slot.next, slot.reason))
         # Verified first, since others can find attempts in a listing and forge a record.
         if (refused := self._trust.refusal(slot)) is not None:
             raise refused
         if slot.attempt == mine.attempt:
-            return Published(slot, won=True)
+            return Published(slot, won=True, replaces=staged.closes)
         if mine.in_parts:
             from penstock.storage.formats.parts.manifests import remove_files  # only needed after a lost race
 
@@ -194,16 +243,16 @@ class Commits:
                 copy_payload(self._store, record, self._store, later)
             except DamagedResult:  # its files were collected, too
                 return closed
-        return self.staged(later, None, sign=staged.sign)
+        return self.staged(later, staged.closes, sign=staged.sign)
 
-    def staged(self, record: ResultRecord, closes: tuple[int, Reason] | None, *, sign: bool = True) -> Staged:
+    def staged(self, record: ResultRecord, closes: Closing | None, *, sign: bool = True) -> Staged:
         """Return a staged result whose payload is already durable."""
         record, data = self._trust.sealed(record, sign=sign)
         self._counters.add(bytes_written=len(data) + (record.size if record.payload else 0))
         return Staged(record=record, data=data, closes=closes, sign=sign)
 
 
-def place(after: Found | Absent) -> tuple[int, tuple[int, Reason] | None]:
+def place(after: Found | Absent) -> tuple[int, Closing | None]:
     """Return the generation of a result that follows `after`, and the generation it closes."""
     if isinstance(after, Found):
         return after.generation + 1, (after.generation, "refreshed")
@@ -211,4 +260,6 @@ def place(after: Found | Absent) -> tuple[int, tuple[int, Reason] | None]:
         return after.generation + 1, (after.generation, after.reason)
     if after.reason == "unfit":
         return after.generation + 1, (after.generation, "refreshed")
+    if after.reason == "rolled back":
+        return after.generation + 1, (after.generation, "rollback")
     return after.generation, None

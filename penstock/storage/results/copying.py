@@ -16,7 +16,7 @@ from penstock.storage.results.generations import Found
 from penstock.storage.results.maintenance import current_records
 from penstock.storage.results.payload_copying import copy_payload
 from penstock.storage.results.salts import copy_salt
-from penstock.storage.results.store import Published, ResultStore, place
+from penstock.storage.results.store import Published, ResultStore, Undecided, place
 
 _BATCH = 256
 
@@ -94,11 +94,13 @@ def _copy_one(source: ResultStore, target: ResultStore, record: ResultRecord) ->
         if isinstance(found, Found):
             return False
         generation, closes = place(found)
-        copy = msgspec.structs.replace(record, generation=generation, attempt=uuid.uuid4().hex)
+        copy = msgspec.structs.replace(record, generation=generation, attempt=uuid.uuid4().hex, transaction="")
         copy_payload(source.store, record, target.store, copy)
         published = target.commit(target.commits.staged(copy, closes, sign=source.trust.vouches_for(record)))
         if isinstance(published, Published):
             return published.won
+        if isinstance(published, Undecided):
+            return False  # a transaction is about to publish it
 
 
 def _recipes(source: ResultStore, task: str | None) -> Iterator[RecipeEntry]:

@@ -9,14 +9,15 @@ soon files are deleted.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from penstock.errors import DamagedResult, SignatureRefused, StoreVersionError
 from penstock.storage.formats.parts.manifests import all_files
 from penstock.storage.records.encoding import decode_slot_at
 from penstock.storage.records.names import key_folder, segment, slot_in
-from penstock.storage.records.records import RedirectRecord, ResultRecord, Slot
+from penstock.storage.records.records import IntentRecord, RedirectRecord, ResultRecord, Slot
 from penstock.storage.results.code_notes import code_digests, unused_code_notes
 from penstock.storage.results.generations import close_absent, read_slot, redirect_seen
 from penstock.storage.results.payloads import verify_payload
@@ -27,6 +28,7 @@ DAY = 24 * 3600.0
 _MINIMAL_SWEEP = 3600.0
 _BATCH = 256
 _SLOT_SUFFIX = ".record.json"
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ def show(results: ResultStore, task: str, key: str) -> list[Slot]:
                 continue
             if slot is not None:
                 slots.append(slot)
-    return slots
+    return [slot for slot in results.commits.decisions.all_settled(slots) if slot is not None]
 
 
 def rm(results: ResultStore, task: str, key: str | None = None) -> int:
@@ -252,20 +254,31 @@ def current_records(results: ResultStore, *, task: str | None = None) -> Iterato
 
 
 def _current_of(results: ResultStore, found: Iterable[Folder], *, batch: int = _BATCH) -> Iterator[ResultRecord]:
-    last = (folder.slots[max(folder.slots)].name for folder in found if folder.slots)
-    for names in in_batches(last, batch):
-        for name, data in zip(names, results.store.get_many(names), strict=True):
-            try:
-                slot = None if data is None else decode_slot_at(data, name)
-            except (DamagedResult, StoreVersionError):
-                continue
+    for some in in_batches((folder for folder in found if folder.slots), batch):
+        names = [folder.slots[max(folder.slots)].name for folder in some]
+        for folder, slot in zip(some, settled(results, names), strict=True):
+            for earlier in sorted(folder.slots, reverse=True)[1:]:
+                # Behind what a transaction has not published, or never will, a result may still be current.
+                if isinstance(slot, IntentRecord) or (isinstance(slot, RedirectRecord) and slot.reason == "rollback"):
+                    (slot,) = settled(results, [folder.slots[earlier].name])
             if isinstance(slot, ResultRecord):
                 yield slot
 
 
-def in_batches(names: Iterable[str], most: int = _BATCH) -> Iterator[list[str]]:
-    """Yield batches of names of a suitable size for one call of a store."""
-    remaining = iter(names)
+def settled(results: ResultStore, names: Sequence[str]) -> list[Slot | None]:
+    """Read slots, and return what they mean. Damaged ones are None."""
+    slots: list[Slot | None] = []
+    for name, data in zip(names, results.store.get_many(names), strict=True):
+        try:
+            slots.append(None if data is None else decode_slot_at(data, name))
+        except (DamagedResult, StoreVersionError):
+            slots.append(None)
+    return results.commits.decisions.all_settled(slots)
+
+
+def in_batches(items: Iterable[_T], most: int = _BATCH) -> Iterator[list[_T]]:
+    """Yield batches of a suitable size for one call of a store."""
+    remaining = iter(items)
     while batch := list(itertools.islice(remaining, most)):
         yield batch
 
@@ -276,6 +289,8 @@ def _verify_slot(results: ResultStore, name: str) -> set[str]:
     Raises `DamagedResult`, `SignatureRefused` and `StoreVersionError`.
     """
     slot = read_slot(results.store, name)
+    if isinstance(slot, IntentRecord):
+        slot = slot.result  # its files are there, whatever becomes of it
     if not isinstance(slot, ResultRecord):
         return set()
     if (refused := results.trust.refusal(slot)) is not None:
@@ -330,9 +345,12 @@ class _Collecting:
         now, store = results.clock.now(), results.store
         try:
             # Read after the listing, so that the payloads of later records are not in the list.
-            slot = read_slot(store, slot_in(folder.name, generation))
+            there = read_slot(store, slot_in(folder.name, generation))
+            slot = results.commits.decisions.settled(there)
         except (DamagedResult, StoreVersionError):
             return None  # `verify` reports it, and the next run that needs the result replaces it
+        if isinstance(slot, IntentRecord):
+            return None  # its transaction goes on, or must be recovered first
         if slot is None:
             if any(now - file.modified < self._grace for file in folder.payloads[generation]):
                 return None
@@ -342,6 +360,10 @@ class _Collecting:
             report.closed += 1
             return set()
         if isinstance(slot, RedirectRecord):
+            if isinstance(there, IntentRecord):
+                if not self._dry_run:
+                    redirect_seen(store, folder.name, generation, "rollback", clock=results.clock)
+                report.closed += 1
             return set()
         if slot.expires is not None and now - slot.expires >= self._grace:
             if not self._dry_run:

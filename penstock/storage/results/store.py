@@ -18,19 +18,17 @@ from penstock.errors import (
     StoreVersionError,
 )
 from penstock.storage.formats.base import Serializer
-from penstock.storage.records.encoding import check_format, decode_recipe, encode
+from penstock.storage.records.encoding import decode_recipe
 from penstock.storage.records.names import key_folder, recipe_name, slot_in
 from penstock.storage.records.records import (
-    FORMAT_NAME,
-    FORMAT_VERSION,
     NOT_INLINE,
     RECORD_VERSION,
+    IntentRecord,
     Producer,
     Reason,
     RecipeEntry,
     RedirectRecord,
     ResultRecord,
-    StoreFormat,
 )
 from penstock.storage.records.signing import Signatures
 from penstock.storage.results.commits import (
@@ -41,6 +39,7 @@ from penstock.storage.results.commits import (
     Published,
     Restart,
     Staged,
+    Undecided,
     place,
 )
 from penstock.storage.results.generations import (
@@ -52,6 +51,7 @@ from penstock.storage.results.generations import (
     read_slot,
     redirect_seen,
 )
+from penstock.storage.results.layout import Layout
 from penstock.storage.results.producers import memory_bytes, this_process
 from penstock.storage.results.trust import Trust
 from penstock.storage.stores.base import RememberedStore, Store
@@ -68,6 +68,7 @@ __all__ = [
     "Restart",
     "ResultStore",
     "Staged",
+    "Undecided",
     "Unknown",
     "place",
 ]
@@ -109,24 +110,24 @@ class ResultStore:
         self.commits = Commits(store, self.trust, self.counters, clock)
         self._told: set[str] = set()
         """Tasks whose pickles were already reported."""
-        self._format_read = False
-        self._format_written = False
+        self._layout = Layout(store, store.url)
         self._remembered = store if isinstance(store, RememberedStore) else None
 
     # -- looking up
 
-    def look_up(self, task: str, key: str) -> Found | Absent:
+    def look_up(self, task: str, key: str, *, inside: str = "") -> Found | Absent:
         """Look up one result. Raises `StoreError` where `look_up_many` returns `Unknown`."""
-        (found,) = self.look_up_many([(task, key)])
+        (found,) = self.look_up_many([(task, key)], inside=inside)
         if isinstance(found, Unknown):
             raise found.error
         return found
 
-    def look_up_many(self, pairs: Sequence[tuple[str, str]]) -> list[Found | Absent | Unknown]:
+    def look_up_many(self, pairs: Sequence[tuple[str, str]], *, inside: str = "") -> list[Found | Absent | Unknown]:
         """Look up results without reading their values, in one round trip, or two if some were refreshed.
 
         Args:
             pairs: Tasks and keys.
+            inside: The path of the reader's own transaction, whose results it sees before they are committed.
 
         Returns:
             An answer for each pair, in order. Errors of the store are `Unknown` for all pairs concerned. A result
@@ -137,13 +138,20 @@ class ResultStore:
             StoreRefused: The store denies access.
         """
         try:
-            self._check_format()
+            self._layout.check()
         except (StoreRefused, StoreVersionError):
             raise
         except StoreError as error:
             return [Unknown(error)] * len(pairs)
         refusal = None if self.trust.signatures is None else self.trust.refusal
-        found, trips = find(self.store, pairs, now=self.clock.now(), refusal=refusal)
+        found, trips = find(
+            self.store,
+            pairs,
+            now=self.clock.now(),
+            refusal=refusal,
+            decisions=self.commits.decisions,
+            inside=inside,
+        )
         self.counters.add(lookups=len(pairs), round_trips=trips)
         return found
 
@@ -173,7 +181,8 @@ class ResultStore:
     def whole(self, record: ResultRecord) -> ResultRecord:
         """Return the complete record of one that may be `light`, or itself if it was closed meanwhile."""
         slot = read_slot(self.store, record.slot_name)
-        return slot if isinstance(slot, ResultRecord) and slot.attempt == record.attempt else record
+        whole = slot.result if isinstance(slot, IntentRecord) else slot
+        return whole if isinstance(whole, ResultRecord) and whole.attempt == record.attempt else record
 
     def scan(self, record: ResultRecord) -> Any:
         """Return the table of a record as a lazy `pyarrow.dataset.Dataset`; see `StoredResult.scan`.
@@ -200,14 +209,14 @@ class ResultStore:
 
     def publish(
         self, task: str, key: str, value: Any, *, check: Callable[[], None] | None = None, **staging: Any
-    ) -> Published | Restart:
+    ) -> Published | Restart | Undecided:
         """Stage a result, `check` it and commit it, and repeat this if the staged payload was collected in between."""
         while True:
             staged = self.stage(task, key, value, **staging)
             if check is not None:
                 check()  # when all of a stream has been read; what it raises prevents the commit
             outcome = self.commit(staged)
-            if isinstance(outcome, Published) or not outcome.value_stands:
+            if not isinstance(outcome, Restart) or not outcome.value_stands:
                 return outcome
             if isinstance(value, Iterator) or staged.record.lazy:
                 return outcome  # a stream is consumed, and a lazy value must be recomputed
@@ -232,6 +241,7 @@ class ResultStore:
         seconds: float = 0.0,
         serializer: str | Serializer | None = None,
         digests: Digests | None = None,
+        transaction: str = "",
     ) -> Staged:
         """Write the payload of a result, without publishing it.
 
@@ -251,6 +261,7 @@ class ResultStore:
             started: When the computation started, in seconds since the epoch; it took `seconds`.
             serializer: The serializer or its name. By default the value's type decides.
             digests: How to digest a value in parts.
+            transaction: The path of the transaction that the result belongs to.
 
         Raises:
             SerializationError: The value cannot be stored.
@@ -258,7 +269,7 @@ class ResultStore:
             StoreError: The store failed.
             Exception: Whatever a stream's own code raises.
         """
-        self._write_format()
+        self._layout.write()
         from penstock.storage.formats.registry import serializer_for  # formats are loaded with the first value
         from penstock.storage.results.payloads import Place, as_inline, write_payload
 
@@ -295,6 +306,7 @@ class ResultStore:
             created=self.clock.now(),
             expires=expires,
             upstream_expires=upstream_expires,
+            transaction=transaction,
         )
         return self.commits.staged(record, closes)
 
@@ -306,8 +318,10 @@ class ResultStore:
         self.trust.refuse_pickle(task, codec, parts)
         return parts
 
-    def commit(self, staged: Staged) -> Published | Restart:
+    def commit(self, staged: Staged) -> Published | Restart | Undecided:
         """Publish a staged result, or adopt the result of another attempt that was first.
+
+        One that belongs to a transaction counts for others when the transaction has been decided (`decisions`).
 
         Raises:
             StoreUnreachable: Whether it was published stayed unknown for `COMMIT_SECONDS`. A later lookup shows it.
@@ -331,7 +345,7 @@ class ResultStore:
 
     def close(self, task: str, key: str, generation: int, reason: Reason) -> None:
         """Close a generation, whether it has a result or not."""
-        self._write_format()
+        self._layout.write()
         folder = key_folder(task, key)
         if not close_absent(self.store, folder, generation, reason, clock=self.clock):
             with contextlib.suppress(DamagedResult):
@@ -347,7 +361,7 @@ class ResultStore:
         Missing, damaged and insufficiently signed entries are None: results without one are found by their cache key.
         Raises `StoreUnreachable`.
         """
-        self._check_format()
+        self._layout.check()
         self.counters.add(round_trips=1)
         believed = self.trust.believing()
         return [
@@ -357,36 +371,13 @@ class ResultStore:
 
     def put_recipe(self, entry: RecipeEntry, *, sign: bool = True) -> None:
         """Write or replace an entry, not durably, since the next run would write it again."""
-        self._write_format()
+        self._layout.write()
         name, data = recipe_name(entry.recipe), self.trust.sealed_entry(entry, sign=sign)
         if self._remembered is not None:
             if self.store.put_if_absent(name, data) or self.store.get(name) == data:
                 return
             self._remembered.note_closing(name)
         self.store.put(name, data, durable=False)
-
-    # -- the format of the store
-
-    def _check_format(self) -> None:
-        if not self._format_read:
-            data = self.store.get(FORMAT_NAME)
-            if data is not None:
-                try:
-                    check_format(data)
-                except DamagedResult as error:
-                    raise StoreError(
-                        "the store's own description is damaged",
-                        where=f"{self.store.url} {FORMAT_NAME}",
-                        because=error.because,
-                        hint="delete this file; it will be written again",
-                    ) from error
-            self._format_read = True
-
-    def _write_format(self) -> None:
-        self._check_format()
-        if not self._format_written:
-            self.store.put_if_absent(FORMAT_NAME, encode(StoreFormat(FORMAT_VERSION)))
-            self._format_written = True
 
     def __repr__(self) -> str:
         return f"ResultStore({self.store!r})"

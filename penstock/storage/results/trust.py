@@ -10,6 +10,7 @@ from penstock.errors import CodecRefused, SignatureRefused
 from penstock.storage.records.encoding import encode, encode_signed
 from penstock.storage.records.records import RecipeEntry, ResultRecord
 from penstock.storage.records.signing import Signatures, Verdict
+from penstock.storage.records.transactions import Decision
 from penstock.storage.stores.base import ExplainedStore, Store
 
 
@@ -128,11 +129,19 @@ class Trust:
         return believed
 
     def sealed(self, record: ResultRecord, *, sign: bool) -> tuple[ResultRecord, bytes]:
-        """Return the record to write, signed if results are, and its bytes."""
+        """Return the record to write, signed if results are, and its bytes: those of an intent in a transaction."""
         if self.signatures is not None and sign:
             return encode_signed(record, self.signatures.signed)
         plain = msgspec.structs.replace(record, signature=None)
         return plain, encode(plain)
+
+    def sealed_decision(self, decision: Decision) -> bytes:
+        """Return the bytes of a decision, signed if results are."""
+        return encode(decision if self.signatures is None else self.signatures.signed(decision))
+
+    def believes_decision(self, decision: Decision) -> bool:
+        """Return whether a decision may be used: unless its signature is wrong, or missing where it is required."""
+        return self.signatures is None or not self.signatures.refuses(self.signatures.verdict(decision))
 
     def sealed_entry(self, entry: RecipeEntry, *, sign: bool) -> bytes:
         """Return the bytes of an entry, signed if results are."""
