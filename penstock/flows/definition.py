@@ -249,6 +249,7 @@ class Flow(Generic[P, R]):
             outer.result_storage if self.options.result_storage is None else self.options.result_storage
         )
         frame.refresh_cache = frame.refresh_cache or outer.refresh_cache
+        frame.transaction = outer.transaction
         return frame
 
     async def _run_async(self, parameters: Mapping[str, Any]) -> R:

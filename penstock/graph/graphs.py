@@ -34,6 +34,14 @@ class Entry:
     """Whether to run even if a result exists."""
     log_prints: bool = False
     """Whether to send what the call prints to the log."""
+    transaction: str = ""
+    """The path of the transaction that its results belong to, if any."""
+
+
+def _work(entry: Entry, recipe_key: str | None) -> str | None:
+    if recipe_key is None or not entry.transaction:
+        return recipe_key
+    return f"{entry.transaction} {recipe_key}"
 
 
 class Node:
@@ -84,6 +92,11 @@ class Node:
         return self.entry.template is not None and (self.cache_key is not None or bool(self.deps) or self.reads_later)
 
     @property
+    def work(self) -> str | None:
+        """What identifies its work in the run: the recipe, and the transaction, which may be rolled back."""
+        return _work(self.entry, self.recipe_key)
+
+    @property
     def reads_later(self) -> bool:
         """Whether calls that it waits for may write files that are part of its key, so that it has none before."""
         template = self.entry.template
@@ -111,7 +124,7 @@ class Graph:
         self.ambiguous = False
         """Whether several nodes have one recipe, which could then have several results in one run."""
         self._parts = False  # whether any node takes a part of a result
-        self._by_recipe: dict[str, int] = {}
+        self._by_work: dict[str, int] = {}
         self._apart: dict[tuple[str, tuple[int, ...], tuple[int, ...]], int] = {}
         self._refreshed: dict[str, int] = {}
         self._filed: set[int] = set()  # nodes that read files of their policy, and all below them
@@ -165,15 +178,16 @@ class Graph:
         if later:
             order = tuple(dict.fromkeys((*order, *self._waited_for(deps), *self._waited_for(order))))
         cache_key, recipe_key = (None, None) if later else self._keys(entry, arguments, deps)
-        if recipe_key is None:
+        work = _work(entry, recipe_key)
+        if work is None:
             pass
-        elif recipe_key not in self._by_recipe and not entry.refresh and not self._refreshed:
-            self._by_recipe[recipe_key] = id  # by far the most common case
+        elif work not in self._by_work and not entry.refresh and not self._refreshed:
+            self._by_work[work] = id  # by far the most common case
         else:
-            refreshed = self._refreshed.get(recipe_key, -1)
+            refreshed = self._refreshed.get(work, -1)
             if refreshed >= 0 and order and not entry.refresh and self.nodes[refreshed].deps == deps:
                 order = (*order, refreshed)  # so that it sees the refreshed result
-            same = self._same(entry, recipe_key, deps, order)
+            same = self._same(entry, work, deps, order)
             if same is not None:
                 return self.nodes[same]
         node = Node(id, entry, arguments, deps, order, cache_key, recipe_key)
@@ -211,28 +225,28 @@ class Graph:
             stack += more
         return found
 
-    def _same(self, entry: Entry, recipe: str, deps: tuple[int, ...], order: tuple[int, ...]) -> int | None:
+    def _same(self, entry: Entry, work: str, deps: tuple[int, ...], order: tuple[int, ...]) -> int | None:
         """Return the node that already does this work. If there is none, register the next node for later calls."""
-        refreshed = self._refreshed.get(recipe, -1)
+        refreshed = self._refreshed.get(work, -1)
         # A call with refresh_cache always runs; a flow with refresh_cache recomputes each result once.
         again = entry.refresh and entry.task.options.refresh_cache
         if refreshed >= 0 and not again and self._fits(refreshed, deps, order):
             return refreshed  # calls after a refresh see its result
         if entry.refresh:
-            self.ambiguous = self.ambiguous or refreshed >= 0 or recipe in self._by_recipe
-            self._refreshed[recipe] = len(self.nodes)
+            self.ambiguous = self.ambiguous or refreshed >= 0 or work in self._by_work
+            self._refreshed[work] = len(self.nodes)
             return None
-        first = self._by_recipe.setdefault(recipe, len(self.nodes))
+        first = self._by_work.setdefault(work, len(self.nodes))
         if first == len(self.nodes):
             self.ambiguous = self.ambiguous or refreshed >= 0
             return None
         if first > refreshed and self._fits(first, deps, order):
             return first
         # The same recipe with other nodes: one of these was refreshed in between, or it waits for other calls.
-        other = self._apart.get((recipe, deps, order), -1)
+        other = self._apart.get((work, deps, order), -1)
         if other > refreshed:
             return other
-        self._apart[recipe, deps, order] = len(self.nodes)
+        self._apart[work, deps, order] = len(self.nodes)
         self.ambiguous = True
         return None
 
@@ -251,20 +265,20 @@ class Graph:
 
     def is_superseded(self, id: int) -> bool:
         """Return whether a later node refreshes the result of this one."""
-        recipe = self.nodes[id].recipe_key
-        return recipe is not None and self._refreshed.get(recipe, id) > id
+        work = self.nodes[id].work
+        return work is not None and self._refreshed.get(work, id) > id
 
     def forget_recipe(self, id: int) -> None:
         """Note that files above a node were others than in its recipe, so that no later call gets its value."""
-        recipe = self.nodes[id].recipe_key
-        if id in self._filed and recipe is not None and self._by_recipe.get(recipe) == id:
-            del self._by_recipe[recipe]
+        work = self.nodes[id].work
+        if id in self._filed and work is not None and self._by_work.get(work) == id:
+            del self._by_work[work]
 
     def forget_refresh(self, id: int) -> None:
         """Note that a refresh failed, so that later calls with the same key use the stored result again."""
-        recipe = self.nodes[id].recipe_key
-        if recipe is not None and self._refreshed.get(recipe) == id:
-            del self._refreshed[recipe]
+        work = self.nodes[id].work
+        if work is not None and self._refreshed.get(work) == id:
+            del self._refreshed[work]
 
     def _keys(self, entry: Entry, arguments: Mapping[str, Any], deps: tuple[int, ...]) -> tuple[str | None, str | None]:
         template = entry.template

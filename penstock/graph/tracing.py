@@ -76,6 +76,8 @@ class FlowFrame:
     """Whether its function is async."""
     wait_for: tuple[Any, ...] = ()
     """Calls that must succeed before any of its own starts."""
+    transaction: str = ""
+    """The path of the transaction around its calls."""
     entries: dict[TaskDefinition, Entry] = field(default_factory=dict)
     earlier: list[Entry] = field(default_factory=list)
     """Entries of tasks whose code has changed since."""
@@ -347,7 +349,8 @@ def _make_entry(task: TaskDefinition, frame: FlowFrame, turns: Turns) -> Entry:
         )  # fmt: skip
     refresh = options.refresh_cache or frame.refresh_cache
     log_prints = frame.log_prints if options.log_prints is None else options.log_prints
-    return Entry(task, template, frame.name, policy, refresh and template is not None, bool(log_prints))
+    refresh = refresh and template is not None
+    return Entry(task, template, frame.name, policy, refresh, bool(log_prints), frame.transaction)
 
 
 def _attribute(value: Any, name: str) -> Any:

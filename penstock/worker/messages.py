@@ -21,6 +21,7 @@ from penstock.runtime import FlowRunInfo
 from penstock.settings import Settings
 from penstock.storage.records.records import ResultRecord
 from penstock.storage.records.signing import Signatures
+from penstock.storage.results.commits import Closing
 from penstock.worker.nesting import Nesting
 from penstock.worker.script_classes import ScriptClasses, script_classes
 
@@ -58,6 +59,8 @@ class ShippedTask(Struct, eq=False):
     """Whether the driver must hold the lock of a key before it may be computed."""
     store: str | None = None
     """The store of its results, if it is not the run's."""
+    transaction: str = ""
+    """The path of the transaction that its results belong to."""
     code: dict[tuple[str, str], tuple[bool, dict[str, str]]] = field(default_factory=dict)
     """Digests of the code that counts in its keys, by place, until this process has compared its own with them."""
 
@@ -195,6 +198,8 @@ class Outcome(Struct, eq=False):
     worker: str = ""
     off_recipe: bool = False
     """Whether files had other content than in the recipe of the call, so that the value is none of this recipe."""
+    replaces: Closing | None = None
+    """As `Published.replaces`."""
     notes: tuple[str, ...] = ()
     """Warnings: a fall-back to pickle, a task that is not deterministic, changed input files."""
 

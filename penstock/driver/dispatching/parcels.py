@@ -66,6 +66,7 @@ class Parcels:
                 main=self._main,
                 serializable=self._flight_of(node).required,
                 store=node.entry.task.options.result_storage,
+                transaction=node.entry.transaction,
             )
             self._shipped_tasks[node.entry] = shipped_task
             self._unknown[shipped_task.number] = shipped_task, node.entry
