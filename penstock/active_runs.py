@@ -40,6 +40,7 @@ from penstock.storage.stores.base import Store
 from penstock.worker.messages import WorkerContext
 from penstock.worker.nesting import Lending, Nesting, nesting
 from penstock.worker.reading import read_back
+from penstock.worker.registered_digests import registered_digests
 from penstock.worker.script_classes import script_classes
 
 
@@ -87,6 +88,7 @@ class ActiveRun:
             settings=settings,
             recorded=journal.recorded,
             script=None if around is None else script_classes(),
+            digests=None if around is None else registered_digests(),
             nesting=self._nesting,
         )
         self.driver = make_driver(

@@ -35,6 +35,7 @@ from penstock.digests import columns, functions, objects
 from penstock.digests.large import Large
 from penstock.digests.names import importable_name, stable_module, stable_name
 from penstock.digests.refs import Made, Ref
+from penstock.digests.registered import register, registered_for
 from penstock.digests.walk import (
     LEAVES,
     MAX_DEPTH,
@@ -100,8 +101,7 @@ def register_digest(cls: type, fn: Callable[[Any], object]) -> None:
     """Define the digest of instances of a class and its subclasses.
 
     The digest consists of the class's importable name and the digest of `fn(instance)`. For subclasses, the most
-    specific registered class applies. Call this in the module that defines the class or the task, so that drivers and
-    workers agree.
+    specific registered class applies. Workers apply it, too, unless they have another one for the class.
 
     Args:
         cls: The class.
@@ -113,7 +113,7 @@ def register_digest(cls: type, fn: Callable[[Any], object]) -> None:
     """
     if cls in LEAVES or cls in _BUILT_IN or cls is object:
         raise TypeError(f"{cls.__qualname__} has a fixed digest, so none can be registered for it")
-    _REGISTERED[cls] = fn
+    register(cls, fn)
     for known in [known for known in _BRANCHES if known not in _BUILT_IN and issubclass(known, cls)]:
         del _BRANCHES[known]
 
@@ -313,7 +313,6 @@ _BUILT_IN: dict[type, Branch] = {
 
 _BRANCHES: dict[type, Branch] = dict(_BUILT_IN)
 """How to digest values by their exact type: built-in ones, and those of installed packages found so far."""
-_REGISTERED: dict[type, Callable[[Any], object]] = {}
 
 
 # -- everything else -------------------------------------------------------------------------------------------------
@@ -324,10 +323,9 @@ def find_branch(cls: type) -> Branch:
     branch = _BRANCHES.get(cls)
     if branch is not None:
         return branch
-    if _REGISTERED:
-        for base in cls.__mro__:
-            if base in _REGISTERED:
-                return _registered(_REGISTERED[base])
+    function = registered_for(cls)
+    if function is not None:
+        return _registered(function)
     found = columns.branch_for(cls)
     if found is not None:
         _BRANCHES[cls] = found

@@ -11,11 +11,8 @@ from typing import Any
 
 import cloudpickle
 
-from penstock.objects.code_pickles import CodePickler
+from penstock.objects.code_pickles import BoundedFile, CodePickler
 from penstock.process.main_modules import MAIN_NAMES, carried_names
-
-_MOST_BYTES = 1 << 18
-"""The limit for one class. Larger ones contain data of the script that their methods mention."""
 
 
 class ScriptClasses(Mapping[str, Any]):
@@ -55,30 +52,10 @@ def _of_script() -> dict[str, bytes]:
     found = {}
     for name, held in list(vars(main).items()) if main is not None else ():
         if isinstance(held, type) and held.__module__ in MAIN_NAMES and held.__qualname__ == name:
-            file = _Bounded()
+            file = BoundedFile()
             try:
                 CodePickler(file).dump(held)
             except Exception:  # noqa: BLE001, S112 (workers report it if a result needs the class)
                 continue
             found[name] = b"".join(file.chunks)
     return found
-
-
-class _TooLarge(Exception):
-    pass
-
-
-class _Bounded:
-    """A file with a size limit."""
-
-    def __init__(self) -> None:
-        self.chunks: list[bytes] = []
-        self._size = 0
-
-    def write(self, data: Any) -> int:
-        chunk = bytes(data)
-        self._size += len(chunk)
-        if self._size > _MOST_BYTES:
-            raise _TooLarge
-        self.chunks.append(chunk)
-        return len(chunk)
