@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
+from penstock.digests.code.syntax import function_syntax
+from penstock.digests.definitions.annotated import Annotated
 from penstock.digests.definitions.behind import behind, home_of
-from penstock.digests.definitions.own_class import functions_behind, own_class, parts, reads
+from penstock.digests.definitions.own_class import Read, functions_behind, own_class, parts, reads
 from penstock.digests.names import is_project_module
 from penstock.digests.walk import LEAVES, attributes
 from penstock.errors import DigestError
@@ -119,6 +121,8 @@ class Finder:
         """The classes that methods belong to, by the id of the method."""
         self._open: collections.deque[Any] = collections.deque()
         self._left_out: list[Any] = []
+        self._annotated = Annotated(self._is_project)
+        self._kept: list[Read] = []  # so that no other object gets their ids
 
     def split(self, fn: Any, modified: Modified) -> tuple[dict[Key, Unchanged], State]:
         """Return the places of a function that are left without the modified names, and the others."""
@@ -136,7 +140,9 @@ class Finder:
 
     def places_of(self, *values: Any) -> dict[Key, Unchanged]:
         self._open.extend(values)
-        while self._open and len(self._places) < _MOST_PLACES:
+        while self._open or self._read_of_arguments():
+            if len(self._places) >= _MOST_PLACES:
+                break
             value = self._open.popleft()
             if type(value) not in _IMMUTABLE and id(value) not in self._seen:
                 self._seen[id(value)] = value
@@ -217,6 +223,7 @@ class Finder:
             self._enter_module(fn.__globals__, names)
             self._enter_imported(fn.__globals__, names)
             with contextlib.suppress(DigestError):  # without a source, it has no digest either
+                self._annotated.add(function_syntax(fn), fn.__globals__)
                 self._enter_own_class(fn)
 
     def _enter_defaults(self, fn: FunctionType) -> None:
@@ -260,9 +267,20 @@ class Finder:
         owner = own_class(fn, self._owners.get(id(fn)), self._is_project)
         if owner is None:
             return
-        found = [each for each in reads(fn, owner, self._is_project) if each.attribute not in self._without.assigned]
+        self._enter_reads(reads(fn, owner, self._is_project), owner, id(fn))
+
+    def _read_of_arguments(self) -> bool:
+        """Enter what the code reads of the classes that annotations name. Return whether there was more."""
+        found = self._annotated.reads(lambda cls: id(cls) in self._seen)
+        for each in found:
+            self._enter_reads([each], each.bases[0], id(each))
+        self._kept += found
+        return bool(self._open)
+
+    def _enter_reads(self, found: Iterable[Read], owner: type, number: int) -> None:
+        found = [each for each in found if each.attribute not in self._without.assigned]
         self.names["attributes", id(owner)] = lambda: vars(owner)
-        self._add(("read", id(fn)), lambda: [each.value() for each in found], enter=False)
+        self._add(("read", number), lambda: [each.value() for each in found], enter=False)
         for each in found:
             item = each.value()
             self._owners.update((id(method), owner) for method in functions_behind(item))

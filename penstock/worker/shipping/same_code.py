@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 from penstock.digests.definitions.behind import behind
 from penstock.digests.names import is_project_module
-from penstock.digests.sources import reached
+from penstock.digests.reached_code import reached
 from penstock.errors import DigestError, RunnerError
 from penstock.objects.hidden import steps_to
 from penstock.objects.named import MISSING, found_at
