@@ -35,7 +35,6 @@ from penstock.digests import columns, functions, objects
 from penstock.digests.large import Large
 from penstock.digests.names import importable_name, stable_module, stable_name
 from penstock.digests.refs import Made, Ref
-from penstock.digests.registered import register, registered_for
 from penstock.digests.walk import (
     LEAVES,
     MAX_DEPTH,
@@ -53,6 +52,7 @@ from penstock.digests.walk import (
     label,
 )
 from penstock.objects.questions import has
+from penstock.objects.registrations import is_carrying, register, registered_for
 from penstock.objects.texts import module_of
 
 __all__ = ["MAX_DEPTH", "SIZE", "combine", "digest", "digest_bytes", "register_digest"]
@@ -321,11 +321,13 @@ _BRANCHES: dict[type, Branch] = dict(_BUILT_IN)
 def find_branch(cls: type) -> Branch:
     """Return how values of exactly this class are digested. For unknown types the returned function raises."""
     branch = _BRANCHES.get(cls)
-    if branch is not None:
+    if branch is not None and (cls in _BUILT_IN or not is_carrying()):
         return branch
     function = registered_for(cls)
     if function is not None:
         return _registered(function)
+    if branch is not None:
+        return branch
     found = columns.branch_for(cls)
     if found is not None:
         _BRANCHES[cls] = found

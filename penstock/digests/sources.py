@@ -125,7 +125,8 @@ def task_code(fn: Callable[..., Any], is_project: Callable[[str], bool] | None =
 
     Follows global names, attributes of project modules and imports inside functions, recursively, through nested
     functions, decorators, defaults, closures and whole classes. Of the class of a method, what it reads through `self`
-    or `cls` counts. Other code that is only reachable through an argument is not included.
+    or `cls` counts; of other arguments, what the code reads of the classes that annotations name. Other code that is
+    only reachable through an argument is not included.
 
     Args:
         fn: The function.

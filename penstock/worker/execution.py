@@ -18,10 +18,10 @@ from penstock.digests.large import PLAIN
 from penstock.digests.names import main_module
 from penstock.digests.python import combine, digest
 from penstock.digests.refs import Ref
-from penstock.digests.registered import carrying
 from penstock.graph.keys import KeyTemplate
 from penstock.graph.tracing import tracing
 from penstock.objects.package_copies import CannotCopy
+from penstock.objects.registrations import carrying
 from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
 from penstock.settings import in_force
 from penstock.storage.records.records import RecipeEntry, ResultRecord

@@ -7,8 +7,8 @@ from typing import Any
 
 import cloudpickle
 
-from penstock.digests.registered import Function, Name, carried, name_of, registrations
 from penstock.objects.code_pickles import BoundedFile, CodePickler
+from penstock.objects.registrations import Function, Name, carried, name_of, registrations
 
 
 class RegisteredDigests:

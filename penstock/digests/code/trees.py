@@ -21,7 +21,6 @@ _SKIPPED_FIELDS = frozenset({"ctx", "type_comment", "type_ignores", "type_params
 def normalise(tree: ast.AST) -> None:
     """Remove from a tree, in place, whatever does not affect the behaviour of the code."""
     stack: list[tuple[ast.AST, bool]] = [(tree, False)]
-    stated: list[ast.expr] = []
     while stack:
         node, in_class = stack.pop()
         if isinstance(node, _DOCUMENTED):
@@ -30,8 +29,7 @@ def normalise(tree: ast.AST) -> None:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             node.returns = None
         elif isinstance(node, ast.arg):
-            if node.annotation is not None:
-                stated.append(node.annotation)
+            setattr(node, _STATED, node.annotation)
             node.annotation = None
         elif isinstance(node, ast.JoinedStr):
             node.values = _merged(node.values)
@@ -44,16 +42,20 @@ def normalise(tree: ast.AST) -> None:
                 if isinstance(block, list):
                     setattr(node, name, _without_annotations(block))
         stack.extend((child, in_class) for child in ast.iter_child_nodes(node))
-    setattr(tree, _STATED, tuple(stated))
 
 
-_STATED = "stated_annotations"
-"""An attribute that is no field, so that it is not part of the tree."""
+_STATED, _FOUND = "stated_annotation", "found_annotations"
+"""Attributes that are no fields, so that they are not part of the tree."""
 
 
 def annotations_in(tree: ast.AST) -> tuple[ast.expr, ...]:
-    """Return the annotations of all parameters in a tree that `normalise` has removed them from."""
-    return getattr(tree, _STATED, ())
+    """Return the annotations of all parameters in a normalised tree, which itself does not contain them."""
+    found: tuple[ast.expr, ...] | None = getattr(tree, _FOUND, None)
+    if found is None:
+        stated = (getattr(node, _STATED, None) for node in ast.walk(tree))
+        found = tuple(annotation for annotation in stated if annotation is not None)
+        setattr(tree, _FOUND, found)
+    return found
 
 
 _BLOCKS = ("body", "orelse", "finalbody")

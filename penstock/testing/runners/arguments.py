@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import pytest
 
 from penstock.digests.python import register_digest
-from penstock.digests.registered import forget
 from penstock.graph.policies import INPUTS, NO_CACHE
+from penstock.objects.registrations import forget
 from penstock.runtime import task_run
 from penstock.tasks import task
 from penstock.testing.runners.support import RunnerBench

@@ -56,6 +56,11 @@ def name_of(cls: type) -> Name:
     return module_of(cls), cls.__qualname__
 
 
+def is_carrying() -> bool:
+    """Return whether registrations of a driver may apply here, whatever was found for a class before."""
+    return bool(_ever_carried)
+
+
 def carried() -> Carried | None:
     """Return what applies in this context."""
     return _carried.get()
