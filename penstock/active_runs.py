@@ -39,9 +39,8 @@ from penstock.storage.results.stored import StoredResult
 from penstock.storage.stores.base import Store
 from penstock.worker.messages import WorkerContext
 from penstock.worker.nesting import Lending, Nesting, nesting
+from penstock.worker.program_parts import registered_digests, script_classes
 from penstock.worker.reading import read_back
-from penstock.worker.registered_digests import registered_digests
-from penstock.worker.script_classes import script_classes
 
 
 class ActiveRun:

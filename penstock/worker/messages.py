@@ -22,8 +22,7 @@ from penstock.settings import Settings
 from penstock.storage.records.records import ResultRecord
 from penstock.storage.records.signing import Signatures
 from penstock.worker.nesting import Nesting
-from penstock.worker.registered_digests import RegisteredDigests, registered_digests
-from penstock.worker.script_classes import ScriptClasses, script_classes
+from penstock.worker.program_parts import RegisteredDigests, ScriptClasses, registered_digests, script_classes
 
 OutcomeKind = Literal[
     "executed",  # the function ran (and, for a cached node, a result of this or another attempt is published)
