@@ -69,9 +69,10 @@ def reads(fn: FunctionType, owner: type, is_project: IsProject) -> Iterator[Read
     tree = function_syntax(fn)
     given = getattr(tree, "args", None)
     receiver = next((each.arg for each in (*given.posonlyargs, *given.args)), "") if given is not None else ""
+    receivers = _with_aliases(receiver, tree) if receiver else frozenset()
     home = _holder(fn, owner, is_project) or owner
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and (kind := _stands_for(node.value, receiver)):
+        if isinstance(node, ast.Attribute) and (kind := _stands_for(node.value, receivers)):
             bases = owner.__mro__
             if kind == "super":
                 bases = bases[bases.index(home) + 1 :]
@@ -138,7 +139,33 @@ def _holder(fn: FunctionType, cls: type, is_project: IsProject) -> type | None:
     return None
 
 
-def _stands_for(node: ast.AST, receiver: str) -> str:
+def _with_aliases(receiver: str, tree: ast.AST) -> frozenset[str]:
+    """Return the first parameter with the variables that are other names for it or its class: `cls = type(self)`."""
+    found = frozenset({receiver})
+    while True:
+        assigned = (each for node in ast.walk(tree) for each in _assigned(node))
+        more = {name for name, value in assigned if _stands_for(value, found) == "self"}
+        if more <= found:
+            return found
+        found |= more
+
+
+def _assigned(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """Yield the variables to which a statement assigns, each with its value."""
+    pairs: list[tuple[ast.AST, ast.AST | None]] = []
+    if isinstance(node, ast.Assign):
+        pairs = [(target, node.value) for target in node.targets]
+    elif isinstance(node, ast.AnnAssign | ast.NamedExpr):
+        pairs = [(node.target, node.value)]
+    for target, value in pairs:
+        if isinstance(target, ast.Name) and value is not None:
+            yield target.id, value
+        elif isinstance(target, ast.Tuple | ast.List) and isinstance(value, ast.Tuple | ast.List):
+            each = zip(target.elts, value.elts, strict=False)
+            yield from ((name.id, part) for name, part in each if isinstance(name, ast.Name))
+
+
+def _stands_for(node: ast.AST, receivers: frozenset[str]) -> str:
     """Return whether an expression is the first parameter or its class; `super` if it is `super()`."""
     if isinstance(node, ast.Attribute) and node.attr == "__class__":
         node = node.value
@@ -147,7 +174,7 @@ def _stands_for(node: ast.AST, receiver: str) -> str:
             return "super"
         if node.func.id == "type" and len(node.args) == 1:
             node = node.args[0]
-    return "self" if receiver and isinstance(node, ast.Name) and node.id == receiver else ""
+    return "self" if isinstance(node, ast.Name) and node.id in receivers else ""
 
 
 def counts(base: type, item: Any, name: str, is_project: IsProject) -> bool:
