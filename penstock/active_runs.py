@@ -39,8 +39,8 @@ from penstock.storage.results.stored import StoredResult
 from penstock.storage.stores.base import Store
 from penstock.worker.messages import WorkerContext
 from penstock.worker.nesting import Lending, Nesting, nesting
+from penstock.worker.program_parts import registered_digests, script_classes
 from penstock.worker.reading import read_back
-from penstock.worker.script_classes import script_classes
 
 
 class ActiveRun:
@@ -87,6 +87,7 @@ class ActiveRun:
             settings=settings,
             recorded=journal.recorded,
             script=None if around is None else script_classes(),
+            digests=None if around is None else registered_digests(),
             nesting=self._nesting,
         )
         self.driver = make_driver(

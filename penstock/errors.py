@@ -22,7 +22,7 @@
     │   │   └── SessionLost                the lease expired while locks were held
     │   └── RunnerError                the engine: no workers, not installed, broken
     ├── ResultError                one stored result
-    │   ├── SerializationError         the serializer cannot store this value
+    │   ├── SerializationError         a value that cannot be stored, or sent to a worker
     │   ├── DamagedResult              bytes are missing or differ from what was written
     │   ├── CodecRefused               the reader does not accept this codec
     │   └── SignatureRefused           the record's signature is missing or invalid
@@ -254,7 +254,7 @@ class ResultError(PenstockError):
 
 
 class SerializationError(ResultError):
-    """The serializer cannot store this value."""
+    """A value cannot be stored by its serializer, or cannot be sent to another process."""
 
     code = "result.serialization"
     usual_hint = "return a value of another type, or choose a result_serializer that supports this one"

@@ -30,6 +30,7 @@ def file_digest(path: str) -> str:
             f"cannot read the input file {path}",
             because=error.strerror or str(error),
             hint="create the file before the task is called: its content is part of the cache key",
+            unreadable=path,
         ) from None
     return hasher.hexdigest(length=DIGEST_BYTES)
 

@@ -36,7 +36,11 @@ class Run(Generic[R]):
     seconds: float = 0.0
     """The duration of the run."""
     counts: dict[str, int] = field(default_factory=dict)
-    """The number of nodes by result: hit, miss, pruned, bypass, executed, contended, retried, failed."""
+    """The number of nodes by result: hit, miss, pruned, bypass, executed, contended, retried, failed, not_run.
+
+    Each node is one of hit, pruned, executed, failed and not_run. The last are calls whose input failed, and those of a
+    run that ended before they were decided or had finished.
+    """
     stats: dict[str, Any] = field(default_factory=dict)
     """Costs of planning: the number of nodes, rounds and lookups."""
     error: BaseException | None = None
@@ -122,13 +126,16 @@ class Run(Generic[R]):
 def tally(run: Run[Any], state: RunState) -> None:
     """Update the run's counts, results and statistics."""
     steps = state.planner.steps
-    names = ("hit", "miss", "pruned", "bypass", "executed", "contended", "retried", "failed")
+    names = ("hit", "miss", "pruned", "bypass", "executed", "contended", "retried", "failed", "not_run")
     counts = dict.fromkeys(names, 0)
-    alike: dict[tuple[Entry, str, str | None], int] = {}
+    alike: dict[tuple[Entry, str | None, str | None], int] = {}
+    undecided = _undecided(run.graph, state) if run.state != "completed" else frozenset()
     for node in run.graph:
         step = steps.get(node.id)
-        outcome = state.outcomes.get(node.id)
-        if step is None:
+        outcome: str | None = state.outcomes.get(node.id)
+        if node.id in undecided:
+            what = None
+        elif step is None:
             what = "pruned"
         elif outcome == "hit" or step.status is Status.HIT:
             what = "hit"
@@ -136,11 +143,13 @@ def tally(run: Run[Any], state: RunState) -> None:
             what = str(step.status)
         else:
             what = "miss"
+        if outcome is None and what not in ("hit", "pruned"):
+            outcome = "not_run"
         kind = (node.entry, what, outcome)
         alike[kind] = alike.get(kind, 0) + 1
     for (entry, what, how), count in alike.items():
         task = run.tasks.setdefault(entry.task.name, dict.fromkeys(names, 0))
-        for name in (what, how if how in ("executed", "failed") else None):
+        for name in (what, how if how in ("executed", "failed", "not_run") else None):
             if name is not None:
                 counts[name] += count
                 task[name] += count
@@ -151,6 +160,21 @@ def tally(run: Run[Any], state: RunState) -> None:
     run.counts = counts
     planning = state.planner.counters
     run.stats = {"nodes": len(run.graph), "rounds": planning.rounds, "lookups": planning.lookups}
+
+
+def _undecided(graph: Graph, state: RunState) -> frozenset[int]:
+    """Return the nodes that a run has neither decided nor found unnecessary because of a value further down."""
+    steps = state.planner.steps
+    undecided: set[int] = set()
+    unnecessary: set[int] = set()
+    for node in reversed(graph.nodes):  # users of a node come after it
+        step = steps.get(node.id)
+        unknown = step is not None and step.status is Status.UNKNOWN and node.id not in state.outcomes
+        if unknown or (step is None and node.id not in unnecessary):
+            undecided.add(node.id)
+        elif step is None or not step.runs:
+            unnecessary.update(node.deps)
+    return frozenset(undecided)
 
 
 def _above(graph: Graph, nodes: Iterable[int]) -> set[int]:

@@ -9,9 +9,10 @@ import sys
 import threading
 from typing import Any
 
+import cloudpickle
 import pytest
 
-from penstock.objects.live import LiveValue, culprit, dumps, find_live, why_unpicklable
+from penstock.objects.live import LiveValue, culprit, dumps, find_live, said_place, why_unpicklable
 from penstock.objects.places import place_of
 
 
@@ -56,6 +57,51 @@ def test_a_live_object_is_named_by_its_place(wrap: Any, path: str) -> None:
     error = why_unpicklable(wrap(live))
     assert isinstance(error, LiveValue)
     assert culprit(wrap(live), error) == (path, live)
+
+
+LOCK = threading.Lock()
+
+
+class _Holder:
+    @property
+    def lock(self) -> Any:
+        return LOCK
+
+    def locked(self) -> Any:
+        return self.lock
+
+
+def _uses_lock() -> Any:
+    return [LOCK for _ in range(2)]
+
+
+def _takes_lock(x: int, held: Any = LOCK) -> Any:
+    return x, held
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (_uses_lock, ".<global LOCK>"),
+        ([lambda: _uses_lock()], "[0].<global _uses_lock>.<global LOCK>"),
+        (_takes_lock, ".<default held>"),
+        (_Holder, ".lock.<global LOCK>"),
+    ],
+)
+def test_a_global_that_code_is_pickled_with_is_named_by_its_place(value: Any, path: str) -> None:
+    module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        error = why_unpicklable(value)
+        assert error is not None
+        assert culprit(value, error) == (path, LOCK)
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+def test_the_place_of_a_global_is_told_in_words() -> None:
+    told = said_place("['f'].<closure held>.<global _uses_lock>.<default lock>[0]")
+    assert told == "['f']: closure variable held: global _uses_lock: default of lock[0]"
 
 
 def test_a_nested_lock_is_found_without_touching_hostile_objects() -> None:

@@ -67,19 +67,22 @@ def state_of(record: RunRecord) -> str:
     return "killed" if record.state == "running" and process_of(record).is_gone() else record.state
 
 
-def find_result(results: ResultStore, text: str) -> Summary:
-    """The current result whose key begins so; raises `UsageError` if there is none, or more than one."""
+def find_result(results: ResultStore, text: str, *, for_all: str = "") -> Summary:
+    """The current result whose key begins so; raises `UsageError` if there is none, or more than one.
+
+    `for_all` is the option of the command that takes a task in place of a key, if it has one.
+    """
     found = maintenance.find(results, text)
     exact = [summary for summary in found if summary.key == text]
     if len(exact or found) == 1:
         return (exact or found)[0]
     if not found:
         is_task = text in {name for task in maintenance.tasks(results) for name in (task, task.rpartition(":")[2])}
-        raise UsageError(
-            f"there is no result with the key {text}",
-            where=results.store.url,
-            hint=f"{text} is a task: use --task {text}" if is_task else "`penstock cache ls` lists them",
-        )
+        hint = "`penstock cache ls` lists them"
+        if is_task:
+            hint = f"{text} is a task: `penstock cache ls {text}` lists the keys of its results"
+            hint += f", and {for_all} {text} means all of them" if for_all else ""
+        raise UsageError(f"there is no result with the key {text}", where=results.store.url, hint=hint)
     which = ", ".join(f"{summary.key} of {summary.task}" for summary in found[:5])
     raise UsageError(f"{len(found)} results have a key that begins with {text}", hint=f"one of {which}")
 

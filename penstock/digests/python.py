@@ -52,6 +52,7 @@ from penstock.digests.walk import (
     label,
 )
 from penstock.objects.questions import has
+from penstock.objects.registrations import is_carrying, register, registered_for
 from penstock.objects.texts import module_of
 
 __all__ = ["MAX_DEPTH", "SIZE", "combine", "digest", "digest_bytes", "register_digest"]
@@ -100,8 +101,7 @@ def register_digest(cls: type, fn: Callable[[Any], object]) -> None:
     """Define the digest of instances of a class and its subclasses.
 
     The digest consists of the class's importable name and the digest of `fn(instance)`. For subclasses, the most
-    specific registered class applies. Call this in the module that defines the class or the task, so that drivers and
-    workers agree.
+    specific registered class applies. Workers apply it, too, unless they have another one for the class.
 
     Args:
         cls: The class.
@@ -113,7 +113,7 @@ def register_digest(cls: type, fn: Callable[[Any], object]) -> None:
     """
     if cls in LEAVES or cls in _BUILT_IN or cls is object:
         raise TypeError(f"{cls.__qualname__} has a fixed digest, so none can be registered for it")
-    _REGISTERED[cls] = fn
+    register(cls, fn)
     for known in [known for known in _BRANCHES if known not in _BUILT_IN and issubclass(known, cls)]:
         del _BRANCHES[known]
 
@@ -313,7 +313,6 @@ _BUILT_IN: dict[type, Branch] = {
 
 _BRANCHES: dict[type, Branch] = dict(_BUILT_IN)
 """How to digest values by their exact type: built-in ones, and those of installed packages found so far."""
-_REGISTERED: dict[type, Callable[[Any], object]] = {}
 
 
 # -- everything else -------------------------------------------------------------------------------------------------
@@ -322,12 +321,13 @@ _REGISTERED: dict[type, Callable[[Any], object]] = {}
 def find_branch(cls: type) -> Branch:
     """Return how values of exactly this class are digested. For unknown types the returned function raises."""
     branch = _BRANCHES.get(cls)
+    if branch is not None and (cls in _BUILT_IN or not is_carrying()):
+        return branch
+    function = registered_for(cls)
+    if function is not None:
+        return _registered(function)
     if branch is not None:
         return branch
-    if _REGISTERED:
-        for base in cls.__mro__:
-            if base in _REGISTERED:
-                return _registered(_REGISTERED[base])
     found = columns.branch_for(cls)
     if found is not None:
         _BRANCHES[cls] = found

@@ -22,15 +22,16 @@ from typing import Any
 
 from penstock.digests.code.free_names import mentions
 from penstock.digests.code.loaded import note_sources
+from penstock.digests.definitions.annotated import Annotated
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.behind import behind, home_of, is_ours
 from penstock.digests.definitions.content import content_of, source_or_byte_code
 from penstock.digests.definitions.held import code_held_by
 from penstock.digests.definitions.made_classes import is_made, is_placeless, members
 from penstock.digests.definitions.mentioned import BUILTIN, Named, find
-from penstock.digests.definitions.own_class import names_in_classes, own_class, parts, reads
+from penstock.digests.definitions.own_class import Read, own_class, parts, reads
 from penstock.digests.definitions.patched import replaced_in_installed, steps_in_installed
-from penstock.digests.definitions.written import names_of_modules, written
+from penstock.digests.definitions.written import written
 from penstock.digests.functions import closure_items, dispatched
 from penstock.digests.mocks import is_mock, kept
 from penstock.digests.names import (
@@ -51,7 +52,6 @@ from penstock.runtime import Current
 __all__ = [
     "Reach",
     "importable_name",
-    "reached",
     "task_code",
     "task_source",
     "task_source_of_unnamed",
@@ -125,7 +125,8 @@ def task_code(fn: Callable[..., Any], is_project: Callable[[str], bool] | None =
 
     Follows global names, attributes of project modules and imports inside functions, recursively, through nested
     functions, decorators, defaults, closures and whole classes. Of the class of a method, what it reads through `self`
-    or `cls` counts. Other code that is only reachable through an argument is not included.
+    or `cls` counts; of other arguments, what the code reads of the classes that annotations name. Other code that is
+    only reachable through an argument is not included.
 
     Args:
         fn: The function.
@@ -138,21 +139,6 @@ def task_code(fn: Callable[..., Any], is_project: Callable[[str], bool] | None =
     root = behind(fn, is_project or is_project_module)
     with own_module(home_of(root)):
         return Reach(fn, is_project).digest()
-
-
-def reached(fn: Callable[..., Any]) -> list[tuple[Any, list[tuple[str, str, Any]]]]:
-    """Return the functions, classes, modules and objects whose code counts in `task_code`.
-
-    With each come the names of project modules that it uses: the module, the name in it, and what it means now.
-    Raises as `task_code`.
-    """
-    with own_module(home_of(behind(fn, is_project_module))):
-        reach = Reach(fn)
-        is_project = reach.is_project
-        return [
-            (value, [*names_of_modules(value, is_project), *names_in_classes(value, is_project)])
-            for value, _ in reach.pieces()
-        ]
 
 
 class Reach:
@@ -174,6 +160,11 @@ class Reach:
         self.seen: dict[tuple[int, int], Any] = {}
         """The pieces, by their id and that of the class whose methods they are."""
         self.open: list[tuple[Any, type | None]] = []
+        self.annotated = Annotated(self.is_project)
+        self.of_arguments: list[Read] = []
+        """What the code reads of the classes of its arguments."""
+        self.lenient = False
+        """Whether what is found now, which only annotations lead to, may have no digest: it is left out then."""
         self.labels: dict[int, str] = {}
         self.trees: list[ast.AST] = []
         self.held_modules: dict[int, ModuleType] = {}
@@ -198,20 +189,34 @@ class Reach:
         Everything that was attached to a piece after its definition is a further piece.
         """
         told: set[tuple[int, str]] = set()
-        while self.open:
+        while True:
             while self.open:
                 value, owner = self.open.pop()
                 names = self.meanings(self.names_of(value), value, owner)
                 of_class = self.meanings(self.names_of_own(value, owner), value, owner, values=False)
                 yield value, [*names, *of_class]
-            pieces = [*self.seen.values(), *self.held_modules.values()]
-            found = [(value, name, item) for value in pieces for name, item in self.added_to(value)]
-            asked = asked_in(self.trees) if found else frozenset()
-            for value, name, item in found:
-                if (id(value), name) not in told and is_asked(name, value, asked):
-                    told.add((id(value), name))
-                    if with_meaning := [*self.meanings([(name, item)], value, None, values=False)]:
-                        yield value, with_meaning
+            yield from self.attached_pieces(told)
+            if self.open:
+                continue
+            reads = self.annotated.reads(self.is_followed)
+            if not reads:
+                return
+            self.lenient = True
+            for read in reads:
+                self.of_arguments.append(read)
+                named = [(read.name, part) for part in parts(read.value())]
+                if with_meaning := [*self.meanings(named, self.root, read.bases[0], values=False)]:
+                    yield self.root, with_meaning
+
+    def attached_pieces(self, told: set[tuple[int, str]]) -> Iterator[tuple[Any, list[tuple[str, Any, str]]]]:
+        pieces = [*self.seen.values(), *self.held_modules.values()]
+        found = [(value, name, item) for value in pieces for name, item in self.added_to(value)]
+        asked = asked_in(self.trees) if found else frozenset()
+        for value, name, item in found:
+            if (id(value), name) not in told and is_asked(name, value, asked):
+                told.add((id(value), name))
+                if with_meaning := [*self.meanings([(name, item)], value, None, values=False)]:
+                    yield value, with_meaning
 
     def meanings(
         self, names: Iterable[tuple[str, Any]], user: Any, owner: type | None, *, values: bool = True
@@ -229,7 +234,7 @@ class Reach:
             try:
                 meaning = self.meaning(found, name, user, owner)
             except DigestError:
-                if not (values or isinstance(behind(found, self.is_project), _CODE)):
+                if self.lenient or not (values or isinstance(behind(found, self.is_project), _CODE)):
                     continue
                 raise
             yield name, found, meaning
@@ -237,7 +242,16 @@ class Reach:
     def added_to(self, value: Any) -> list[tuple[str, Any]]:
         """Return what was attached to a function, class or module after its definition."""
         dispatcher = self.dispatchers.get(id(value))
-        return [*attached(value, self.is_project), *(dispatched(dispatcher) if dispatcher is not None else ())]
+        try:
+            return [*attached(value, self.is_project), *(dispatched(dispatcher) if dispatcher is not None else ())]
+        except DigestError:
+            if self.lenient:
+                return []
+            raise
+
+    def is_followed(self, cls: type) -> bool:
+        """Return whether all of a class is a piece."""
+        return (id(cls), id(None)) in self.seen
 
     def note_dispatcher(self, value: Any) -> None:
         while is_ours(value):
@@ -275,6 +289,7 @@ class Reach:
             return
         tree, scope, inner = found_in
         self.trees.append(tree)
+        self.annotated.add(tree, scope)
         for mention in mentions(tree, known=inner):
             found, rest = find(mention, scope, self.is_project)
             steps = steps_in_installed(mention, found, rest, scope, self.is_project)
@@ -317,6 +332,8 @@ class Reach:
     def follow(self, value: Any, owner: type | None = None) -> None:
         owner = own_class(value, owner, self.is_project)
         if (id(value), id(owner)) not in self.seen:
+            if self.lenient:
+                self.label(value)  # it raises here if there is none
             self.seen[id(value), id(owner)] = value
             self.open.append((value, owner))
 

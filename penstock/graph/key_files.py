@@ -8,10 +8,12 @@ folder again.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from penstock.digests.python import combine
+from penstock.errors import ParameterError
 
 _WILDCARDS = frozenset("*?[")
 _MOST_FILES = 500
@@ -57,6 +59,18 @@ def files_of_patterns(
         components[f"files.{pattern}"], found = read_files(pattern, access, unmatched)
         read += found
     return components, read
+
+
+@contextmanager
+def reading_files_of(task: str, parameter: str = "") -> Iterator[None]:
+    """Name the task, and the parameter with the path, in errors about files that cannot be read in the block."""
+    try:
+        yield
+    except ParameterError as error:
+        error.where = error.where or f"task {task}" + (f", arguments[{parameter!r}]" if parameter else "")
+        if parameter and "unreadable" in error.data:
+            error.hint += "; if a task writes it, also pass wait_for=[future of that task]"
+        raise
 
 
 def files_changed(

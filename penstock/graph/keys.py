@@ -30,7 +30,7 @@ from penstock.graph.carried import code_digests
 from penstock.graph.constants.code_witness import CodeWitness, Running
 from penstock.graph.constants.left_state import as_before
 from penstock.graph.constants.turns import Turns
-from penstock.graph.key_files import FileAccess, FileWitness, files_of_patterns, read_files
+from penstock.graph.key_files import FileAccess, FileWitness, files_of_patterns, read_files, reading_files_of
 from penstock.graph.key_functions import Caller
 from penstock.graph.policies import CachePolicy, ComputedKey, Part
 from penstock.objects.secrets import is_secret_name, shows_secret
@@ -108,7 +108,8 @@ def compile_template(
     if policy.constants:
         static["cache_key"] = json.dumps(policy.constants)
     files = FileWitness(context, context.stamp) if policy.file_patterns and context.stamp is not None else None
-    contents, read = files_of_patterns(policy.file_patterns, files or context, context.unmatched)
+    with reading_files_of(name or identity):
+        contents, read = files_of_patterns(policy.file_patterns, files or context, context.unmatched)
     static |= contents
     key_function = policy.key_function
     needs_values = key_function is not None or bool(policy.file_parameters)
@@ -268,7 +269,8 @@ class KeyTemplate:
             if self.needs_values:
                 values = self._values(arguments, values)
                 for name in self.file_parameters:
-                    components[f"files({name})"] = self._content(name, values)[0]
+                    with reading_files_of(self.identity, name):
+                        components[f"files({name})"] = self._content(name, values)[0]
                 if self.caller is not None:
                     answer = self.caller.answer(dict(values))
                     if answer is None:

@@ -19,6 +19,7 @@ from penstock.objects.named import found_at
 
 CACHED = type(functools.lru_cache(len))
 _SCRIPTS = ("__main__", "__mp_main__")  # workers have another
+_MOST_BYTES = 1 << 18
 
 
 class CodePickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # untyped
@@ -113,3 +114,26 @@ def _new_method() -> Any:
 
 def _fill_method(method: Any, state: dict[str, Any]) -> None:
     vars(method).update(state)
+
+
+class TooLarge(Exception):
+    """What was pickled exceeds the limit of a `BoundedFile`."""
+
+
+class BoundedFile:
+    """A file in memory for the pickle of a script's class or function, with a limit of 256 KiB.
+
+    Larger ones contain data of the script that their code mentions.
+    """
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self._size = 0
+
+    def write(self, data: Any) -> int:
+        chunk = bytes(data)
+        self._size += len(chunk)
+        if self._size > _MOST_BYTES:
+            raise TooLarge
+        self.chunks.append(chunk)
+        return len(chunk)

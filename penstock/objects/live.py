@@ -7,16 +7,19 @@ be pickled; this module lists those that do not, and the most common ones, for b
 from __future__ import annotations
 
 import io
+import re
 import sys
-from types import AsyncGeneratorType, GeneratorType
+from collections.abc import Iterator
+from types import AsyncGeneratorType, FunctionType, GeneratorType
 from typing import Any
 
-import cloudpickle
+import cloudpickle.cloudpickle
 
 from penstock.errors import is_a
 from penstock.objects.code_pickles import CodePickler
 from penstock.objects.places import parts, place_of
 from penstock.objects.texts import kind_name, module_of, text_of, told
+from penstock.objects.tracebacks import place_in_users_code
 
 _LIVE = {
     ("ray", "ObjectRef"): "a reference to a Ray object, which is deleted with its last reference",
@@ -124,16 +127,51 @@ def culprit(value: Any, error: BaseException) -> tuple[str, Any]:
     """Return the path of the innermost part that cannot be pickled, and that part."""
     if is_a(error, LiveValue):
         path = place_of(value, lambda part: part is error.part)
-        return path or "", error.part
+        if path is not None:
+            return path, error.part
     path, met = "", {id(value)}
     for _ in range(MOST_LEVELS):
-        inside = [(step, part) for step, part in parts(value) if id(part) not in met]
+        inside = [(step, part) for step, part in (*parts(value), *_of_code(value)) if id(part) not in met]
         broken = next((each for each in inside if why_unpicklable(each[1])), None)
         if broken is None:
             break
         path, value = path + broken[0], broken[1]
         met.add(id(value))
     return path, value
+
+
+def _of_code(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a function or class is pickled with besides its parts: globals, defaults, methods."""
+    if type(value) is FunctionType:
+        for name in cloudpickle.cloudpickle._extract_code_globals(value.__code__):
+            if name in value.__globals__:
+                yield f".<global {name}>", value.__globals__[name]
+        positional = value.__code__.co_varnames[: value.__code__.co_argcount]
+        defaults = dict(zip(reversed(positional), reversed(value.__defaults__ or ()), strict=False))
+        for name, default in (defaults | (value.__kwdefaults__ or {})).items():
+            yield f".<default {name}>", default
+    elif issubclass(type(value), type):
+        for name, item in list(type.__dict__["__dict__"].__get__(value).items()):
+            if type(item) is property:
+                yield from ((f".{name}", accessor) for accessor in (item.fget, item.fset, item.fdel))
+            yield f".{name}", item.__func__ if type(item) in (classmethod, staticmethod) else item
+
+
+def said_place(path: str) -> str:
+    """Return the path of a part in words: `use: global LOCK` for `use.<global LOCK>`."""
+    return re.sub(r"\.<(global|closure|default) (\w+)>", _said_step, path)
+
+
+def _said_step(step: re.Match[str]) -> str:
+    return f": {_SAID[step[1]]} {step[2]}"
+
+
+_SAID = {"global": "global", "closure": "closure variable", "default": "default of"}
+
+
+def shown_cause(error: BaseException) -> BaseException | None:
+    """Return an error of pickling if it comes from a user's code, and otherwise None: its text says everything."""
+    return error if place_in_users_code(error) and not is_a(error, LiveValue) else None
 
 
 def why_not(error: BaseException) -> str:

@@ -48,7 +48,7 @@ class Engine(Protocol):
         ...
 
     def register(self, shipped_task: ShippedTask) -> None:
-        """Register a task before its first call. Raises `RunnerError` if it cannot be sent to workers."""
+        """Register a task before its first call. Raises `SerializationError` if it cannot be sent to workers."""
         ...
 
     def submit(self, bundle: Bundle) -> None:
@@ -57,7 +57,7 @@ class Engine(Protocol):
         Exactly one `Finished` is reported for it, with an outcome for each call, whatever happens.
 
         Raises:
-            RunnerError: The bundle cannot be sent. Nothing of it runs then.
+            SerializationError: The bundle cannot be sent. Nothing of it runs then.
         """
         ...
 

@@ -21,6 +21,7 @@ from penstock.digests.refs import Ref
 from penstock.graph.keys import KeyTemplate
 from penstock.graph.tracing import tracing
 from penstock.objects.package_copies import CannotCopy
+from penstock.objects.registrations import carrying
 from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
 from penstock.settings import in_force
 from penstock.storage.records.records import RecipeEntry, ResultRecord
@@ -80,7 +81,7 @@ class Worker(Inputs):
         self._run = context.run
         self.run_id = context.run.id
         self._settings = context.settings
-        self._script = context.script
+        self._script, self._digests = context.script, context.digests
         self._nesting = context.nesting
         self._report = report
         self._open_results = open_results
@@ -105,8 +106,8 @@ class Worker(Inputs):
         current = Calls(self._nesting)
         waited = self._lending(bundle, current)
         main = self.shipped_tasks[bundle.calls[0].task].main  # the same for all tasks of a run
-        script = main_module(main, self._script)
-        with in_flow_run(self._run), in_force(self._settings), tracing(None), script, within(current):
+        script, digests = main_module(main, self._script), carrying(self._digests)
+        with in_flow_run(self._run), in_force(self._settings), tracing(None), script, digests, within(current):
             for call in bundle.calls:
                 clock = time.perf_counter()
                 late = limit is not None and clock - began > limit and bool(done)

@@ -29,7 +29,13 @@ from penstock.storage.results.stored import StoredResult
 from penstock.worker.messages import Call, Input
 
 # A stored result has the digest of its value, wherever it is stored.
-register_digest(StoredResult, lambda stored: stored.record.digest)
+
+
+def _digest_of(stored: StoredResult) -> str:
+    return stored.record.digest
+
+
+register_digest(StoredResult, _digest_of)  # a function with a name is short in messages to workers
 
 _WRITTEN = r"\b(?:pyarrow\.dataset|ds|pads|pa_ds)\.Dataset\b"
 """Matches annotations that cannot be evaluated because their imports are for type checkers only."""

@@ -23,7 +23,7 @@ from penstock.storage.records.records import ResultRecord
 from penstock.storage.records.signing import Signatures
 from penstock.storage.results.commits import Closing
 from penstock.worker.nesting import Nesting
-from penstock.worker.script_classes import ScriptClasses, script_classes
+from penstock.worker.program_parts import RegisteredDigests, ScriptClasses, registered_digests, script_classes
 
 OutcomeKind = Literal[
     "executed",  # the function ran (and, for a cached node, a result of this or another attempt is published)
@@ -253,6 +253,8 @@ class WorkerContext(Struct, eq=False):
     Only in the driver's process."""
     script: ScriptClasses | None = None
     """The classes of the driver's script, for engines in other processes."""
+    digests: RegisteredDigests | None = None
+    """The digests that the driver's program has registered, for engines in other processes."""
     setup: Preparation | None = None
     """Prepares each worker process for the run."""
     nesting: Nesting = field(default_factory=Nesting)
@@ -266,6 +268,7 @@ class WorkerContext(Struct, eq=False):
             settings=None if self.settings is None else replace(self.settings, store=self.store),
             recorded=None,
             script=self.script or script_classes(),
+            digests=self.digests or registered_digests(),
             nesting=self.nesting.travelling(),
         )
 

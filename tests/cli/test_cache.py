@@ -135,7 +135,9 @@ def test_rm_with_dry_run_removes_nothing(store: Path, call) -> None:
 def test_the_name_of_a_task_in_the_place_of_a_key_is_recognised(store: Path, call) -> None:
     done = call("cache", "rm", "features", "--yes")
     assert done.exit_code == 2
-    assert "features is a task: use --task features" in done.stderr
+    hint = "features is a task: `penstock cache ls features` lists the keys of its results"
+    assert f"{hint}, and --task features means all of them" in done.stderr
+    assert f"{hint}\n" in call("cache", "show", "features").stderr
 
 
 def test_rm_removes_the_results_of_a_task(store: Path, call) -> None:

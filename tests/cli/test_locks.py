@@ -54,6 +54,11 @@ def test_break_asks_first(held: Session, call) -> None:
     held.close()
 
 
+def test_break_names_the_option_without_which_it_needs_a_terminal(held: Session, call) -> None:
+    done = call("locks", "break", "key-one", "--locks", "./locks")
+    assert (done.exit_code, "hint: add --yes" in done.stderr) == (2, True)
+
+
 def test_break_spares_a_lock_that_has_changed_hands(held: Session, call) -> None:
     done = call("locks", "break", "key-one", "--token", "9", "--locks", "./locks", "--yes")
     assert (done.exit_code, "nothing was done" in done.stdout) == (1, True)

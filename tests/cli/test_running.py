@@ -34,6 +34,27 @@ def test_run_prints_the_value_the_reuse_and_the_id(flows: Path, call) -> None:
     assert "reused 3, ran 0" in again.stdout
 
 
+def test_calls_that_a_failed_run_never_decided_are_not_shown_as_reused(write, call) -> None:
+    text = """
+        from penstock import INPUTS, flow, task
+
+        @task(cache_policy=INPUTS)
+        def one(x):
+            return x
+
+        @flow
+        def ends():
+            one(1), one(2)
+            raise ValueError("early")
+    """
+    write("ends.py", text)
+    assert "failed: reused 0, ran 0, not run 2, " in call("run", "ends.py").output
+    assert re.search(r"  one +2\n", call("show").output.replace("task  not run", ""))
+    heading, row = call("runs").output.splitlines()
+    assert heading.split()[-5:] == ["reused", "ran", "failed", "not", "run"]
+    assert row.split()[-4:] == ["0", "0", "0", "2"]
+
+
 def test_refresh_runs_tasks_that_have_results(flows: Path, call) -> None:
     call("run", "pipelines.py:weekly", *DAY)
     assert "reused 0, ran 2" in call("run", "pipelines.py:weekly", *DAY, "--refresh").stdout

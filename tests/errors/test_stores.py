@@ -323,8 +323,44 @@ def test_an_argument_that_cannot_be_sent_to_a_process(sound) -> None:
     with pytest.raises(SerializationError) as caught:
         sending()
     sound(caught.value, SerializationError, "result.serialization")
-    assert "lock is of lock" in str(caught.value)
+    assert "lock is of type lock" in str(caught.value)
     assert sending.run().by_task()["fine"]["hit"] == 1
+
+
+@pytest.mark.slow
+def test_a_task_that_cannot_be_sent_to_a_process_names_the_variable_alone() -> None:
+    import threading
+
+    from penstock.runners import ProcessRunner
+
+    guard = threading.Lock()
+
+    @task
+    def guarded() -> None:
+        with guard:
+            pass
+
+    with pytest.raises(SerializationError) as caught:
+        flow(runner=ProcessRunner(1))(lambda: guarded())()
+    assert caught.value.where == "guarded: closure variable guard is of type lock"
+    assert "functools.cache" in caught.value.hint
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("why", ["a lock", "its class"])
+def test_all_arguments_that_cannot_be_sent_raise_the_same_error(why: str) -> None:
+    import threading
+
+    from penstock.runners import ProcessRunner
+
+    class Hidden:
+        def __reduce__(self) -> str:
+            raise TypeError("not this one")
+
+    value = threading.Lock() if why == "a lock" else Hidden()
+    with pytest.raises(SerializationError, match="cannot be sent to a worker process"):
+        flow(runner=ProcessRunner(1))(lambda: task(lambda one: 1)(value))()
 
 
 @pytest.mark.slow

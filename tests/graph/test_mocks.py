@@ -521,3 +521,41 @@ def test_a_mock_that_calls_what_has_no_digest_or_source_is_called() -> None:
     for effect in (scope["unwritten"], lambda number: number if lock else None):
         with mock.patch.object(THIS, "service", mock.Mock(**{"price.side_effect": effect})):
             assert price(3) == 3
+
+
+class Session:
+    url = "real"
+
+    def __enter__(self) -> str:
+        return self.url
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def __call__(self) -> str:
+        return self.url
+
+
+def used() -> str:
+    with Session() as entered:
+        return f"{entered} {Session()()}"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "value"),
+    [
+        ("__enter__", {"return_value": "mocked"}, "mocked real"),
+        ("__call__", {"return_value": "mocked"}, "real mocked"),
+        ("url", {"new_callable": mock.PropertyMock, "return_value": "mocked"}, "mocked mocked"),
+        ("__call__", {"new": lambda self: "other"}, "real other"),
+    ],
+)
+def test_what_takes_the_place_of_special_methods_and_constants_of_a_class_counts(
+    name: str, changes: dict[str, Any], value: str
+) -> None:
+    uses = task(cache_policy=INPUTS + TASK_CODE)(used)
+    with mock.patch.object(Session, name, **changes):
+        assert uses() == value
+    assert uses() == "real real"
+    with mock.patch.object(Session, name, **changes):
+        assert uses() == value

@@ -66,6 +66,9 @@ READS = {
     "the class by type()": ("RATE = 1", "return type(self).RATE"),
     "the class by __class__": ("RATE = 1", "return self.__class__.RATE"),
     "self in an inner function": ("RATE = 1", "return [lambda: self.RATE]"),
+    "the class by another name": ("RATE = 1", "cls = type(self)\n        return cls.RATE"),
+    "self by another name": ("RATE = 1", "me = self\n        return me.RATE"),
+    "self by names of names": ("RATE = 1", "me, n = self, 5\n        kind = type(me)\n        kind.RATE"),
     "a constant that is a table of functions": ("TABLE = [lambda x: 1]", "return self.TABLE[0](x)"),
 }
 HEAD = """\

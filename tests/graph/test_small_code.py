@@ -257,7 +257,7 @@ def test_the_default_of_a_type_variable_counts() -> None:
 def test_a_registered_digest_replaces_the_one_found_before(monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
-    monkeypatch.setattr(python, "_REGISTERED", {})
+    monkeypatch.setattr("penstock.objects.registrations._own", {})
     monkeypatch.setattr(python, "_BRANCHES", dict(python._BRANCHES))
     values = np.arange(3), np.arange(4)
     assert digest(values[0]) != digest(values[1])

@@ -254,6 +254,31 @@ def test_a_call_whose_constant_changes_before_it_runs_fails(called: Any, change:
     assert flow(lambda: called(1))() == 1
 
 
+def test_a_changed_attribute_of_an_annotated_class_counts() -> None:
+    @task(cache_policy=CODE)
+    def of_annotated(x: int, model: Model) -> int:
+        return x + model.offset
+
+    @flow
+    def changing(levels: list[int]) -> list[int]:
+        found = []
+        for level in levels:
+            Model.offset = level
+            found.append(of_annotated(1, Model()).result())
+        return found
+
+    assert changing([0, 10, 0]) == [1, 11, 1]
+
+    @flow
+    def late(level: int) -> int:
+        found: int = of_annotated(2, Model())
+        Model.offset = level
+        return found
+
+    with pytest.raises(DigestError, match="of_annotated changed after the call"):
+        late(5)
+
+
 @pytest.mark.parametrize("policy", [INPUTS, INPUTS + TASK_SOURCE, CODE], ids=str)
 def test_the_object_of_a_bound_method_and_the_arguments_of_a_partial_are_compared(policy: Any) -> None:
     def add(held: dict[str, int], x: int) -> int:

@@ -158,12 +158,12 @@ METHODS = """
             return self._known[x] + x + self.client().get()
 
     @task(cache_policy=INPUTS + TASK_CODE)
-    def named(row, x):
-        return Row.scaled(row) + x
+    def annotated(row: Row, x):
+        return row.scaled() + x
 
     @flow(runner=ProcessRunner(1))
     def pipeline(x):
-        return [Row(1).own(x), named(Row(1), x)]
+        return [Row(1).own(x), annotated(Row(1), x)]
 """
 
 

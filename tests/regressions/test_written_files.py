@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from penstock import INPUTS, Files, flow, task
-from penstock.errors import DigestError
+from penstock.errors import DigestError, ParameterError
 
 Note = Callable[[object], None]
 Ran = Callable[[], list[str]]
@@ -57,6 +57,40 @@ def test_a_call_that_waits_for_the_writer_of_its_file_is_no_hit_for_earlier_cont
 
     assert [pipeline(text) for text in ("first", "second", "first", "second")] == ["first", "second"] * 2
     assert sorted(ran()) == ["first", "second"]
+
+
+@task
+def writes(path: str) -> str:
+    Path(path).write_text("written")
+    return path
+
+
+@task(cache_policy=INPUTS + Files(parameter="path"))
+def reads(path: str) -> str:
+    return Path(path).read_text()
+
+
+@pytest.mark.parametrize("how", ["waits", "uses"])
+def test_a_file_that_a_call_waits_for_need_not_exist_when_it_is_called(how: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "new.txt")
+    calls = {"waits": lambda: reads(path, wait_for=[writes(path)]), "uses": lambda: reads(writes(path))}  # type: ignore[call-arg]
+    assert flow(calls[how])() == "written"
+
+
+def test_an_error_for_a_missing_file_of_an_argument_names_the_task_and_what_makes_it_wait(tmp_path: Path) -> None:
+    path = str(tmp_path / "new.txt")
+    with pytest.raises(ParameterError) as raised:
+        flow(lambda: [writes(path), reads(path)])()
+    assert raised.value.where.endswith("reads, arguments['path']")
+    assert "wait_for=[future of that task]" in raised.value.hint
+
+
+def test_an_error_for_a_missing_file_of_a_pattern_names_the_task(tmp_path: Path) -> None:
+    missing = task(cache_policy=Files(str(tmp_path / "none.txt")), key_name="unread")(lambda: None)
+    with pytest.raises(ParameterError) as raised:
+        flow(lambda: missing())()
+    assert raised.value.where == "task unread"
+    assert "wait_for" not in raised.value.hint  # such files are read when the task is first called
 
 
 def test_what_a_call_waits_for_counts_for_calls_that_use_its_value(read: Any, data: Path, ran: Ran) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.servers.rays import (
     LOSES,
+    MACHINES,
     PATIENCE,
     free_ports,
     gone,
@@ -196,22 +197,11 @@ def test_the_error_for_missing_ray_says_how_to_install_it(tmp_path: Path) -> Non
 def test_a_dead_machine_loses_no_result(tmp_path: Path) -> None:
     lines = outcome(
         tmp_path,
-        """
-        import ray
-        from ray.cluster_utils import Cluster
+        MACHINES
+        + textwrap.dedent("""
         from penstock.runtime import task_run
 
-        noticing = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 200, "health_check_timeout_ms": 500}
-        cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 1,
-                "include_dashboard": False,
-                "_system_config": {**noticing, "health_check_failure_threshold": 2},
-            },
-        )
-        far = cluster.add_node(num_cpus=1, resources={"far": 1})
-        ray.init(cluster.address, log_to_driver=False, logging_level="error")
+        cluster, far = two_machines()
         there = True
 
         def where(attempt):
@@ -258,7 +248,7 @@ def test_a_dead_machine_loses_no_result(tmp_path: Path) -> None:
         say({name: len(Path(name).read_text()) for name in ("used", "fetched", "stored")})
         ray.shutdown()
         cluster.shutdown()
-        """,
+        """),
     )
     assert lines[-2:] == [
         "([1000000, 1000001, 1000002, 1000005], 1000000, 1000000, 2)",

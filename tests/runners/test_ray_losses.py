@@ -8,25 +8,12 @@ from pathlib import Path
 import pytest
 
 from penstock.errors import RunnerError
-from tests.servers.rays import PATIENCE, outcome, started
+from tests.servers.rays import MACHINES, PATIENCE, outcome, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "grpc", "psutil")]
 
-TWO_MACHINES = """
-        import ray
-        from ray.cluster_utils import Cluster
-
-        noticing = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 200, "health_check_timeout_ms": 5000}
-        cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 1,
-                "include_dashboard": False,
-                "_system_config": {**noticing, "health_check_failure_threshold": 2},
-            },
-        )
-        far = cluster.add_node(num_cpus=1, resources={"far": 1})
-        ray.init(cluster.address, log_to_driver=False, logging_level="error")
+TWO_MACHINES = MACHINES + textwrap.dedent("""
+        cluster, far = two_machines()
 
         @task(resources={"far": 1})
         def distant(n, folder):
@@ -38,7 +25,7 @@ TWO_MACHINES = """
         def until(*names):
             while not all(Path(name).exists() for name in names):
                 time.sleep(0.01)
-"""
+""")
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +37,7 @@ def test_calls_whose_only_machine_died_fail_after_the_timeout_and_others_run(tmp
     lines = outcome(
         tmp_path,
         TWO_MACHINES
-        + """
+        + textwrap.dedent("""
         @flow(runner=RayRunner(worker_timeout=3))
         def loses():
             calls = [distant(n, os.getcwd()) for n in range(3)]
@@ -65,7 +52,7 @@ def test_calls_whose_only_machine_died_fail_after_the_timeout_and_others_run(tmp
             say(type(each).__name__, "no worker can ever run" in each.what, "far 1" in each.because)
         ray.shutdown()
         cluster.shutdown()
-        """,
+        """),
     )
     assert lines == ["8", *["RunnerError True True"] * 3]
 
@@ -74,7 +61,7 @@ def test_a_machine_that_comes_back_in_time_runs_the_calls_that_waited_for_it(tmp
     lines = outcome(
         tmp_path,
         TWO_MACHINES
-        + f"""
+        + textwrap.dedent(f"""
         @flow(runner=RayRunner(worker_timeout={PATIENCE}))
         def survives():
             calls = [distant(n, os.getcwd()) for n in range(3)]
@@ -90,7 +77,7 @@ def test_a_machine_that_comes_back_in_time_runs_the_calls_that_waited_for_it(tmp
         say(survives())
         ray.shutdown()
         cluster.shutdown()
-        """,
+        """),
     )
     assert lines == ["[0, 1, 2]"]
 

@@ -19,12 +19,15 @@ from typing import Any
 
 import pytest
 
-PATIENCE = 300.0
+PATIENCE = 600.0
 """The time that anything may take on a busy machine. Only reached if something is wrong."""
 START_PATIENCE = 700.0
-"""The time that all tries to start a cluster may take: each fails after 30 s if the machine is too busy."""
+"""The time that all tries to start a cluster may take. Ray gives up when its agents take 15 s, or a machine 30 s."""
+TRACING = "COVERAGE_PROCESS_CONFIG"
+"""With this variable, `make coverage` traces each Python process. Ray's own processes then start too slowly for Ray."""
 PREPARED = """
 import os, sys, threading, time
+os.environ.pop("COVERAGE_PROCESS_CONFIG", None)  # this program is traced, the processes of its Ray are not
 from pathlib import Path
 from penstock import INPUTS, IsolationLevel, flow, task
 from penstock.errors import PenstockError
@@ -49,13 +52,15 @@ def processes():
 
 _TOKEN = os.urandom(16).hex()
 """One for all modules, because a process reads it only once."""
+_traced: dict[str, str] = {}
+"""The environment in which a program of a test is traced."""
 
 
 @pytest.fixture(scope="module")
 def ray_environment() -> Iterator[None]:
     """Rays of this module are private, require a token, and keep their files apart.
 
-    When the module ends, none of their processes may be left, and the files are removed.
+    Coverage does not trace their processes. When the module ends, none of them may be left, and the files are removed.
     """
     psutil: Any = importlib.import_module("psutil")
     before = set(psutil.Process().children(recursive=True))
@@ -66,7 +71,10 @@ def ray_environment() -> Iterator[None]:
         patch.setenv("RAY_AUTH_TOKEN", _TOKEN)
         patch.setenv("RAY_TMPDIR", folder)
         patch.setenv("RAY_gcs_server_port_wait_time_s", "300")
+        patch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "300")
         patch.delenv("RAY_ADDRESS", raising=False)
+        _traced.update({TRACING: os.environ[TRACING]} if TRACING in os.environ else {})
+        patch.delenv(TRACING, raising=False)
         yield
     left = set(psutil.Process().children(recursive=True)) - before
     left |= {process for process in psutil.process_iter() if folder in " ".join(cmdline(process))}
@@ -92,6 +100,7 @@ def started(folder: Path, program: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", str(path)],
         cwd=folder,
+        env={**os.environ, **_traced},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -167,6 +176,33 @@ LOSES = textwrap.dedent("""
 """)
 
 
+MACHINES = textwrap.dedent("""
+        import ray
+
+        def two_machines():
+            # A Ray of two machines, and the one that is `far`. Ray gives up on busy machines, so try again.
+            from ray.cluster_utils import Cluster
+
+            # A machine whose process has ended is noticed at once, a slow one is not taken for dead.
+            health = {"initial_delay_ms": 0, "period_ms": 200, "timeout_ms": 60_000, "failure_threshold": 2}
+            config = {f"health_check_{name}": value for name, value in health.items()}
+            head = {"num_cpus": 1, "include_dashboard": False, "_system_config": config}
+            deadline = time.monotonic() + START_PATIENCE
+            while True:
+                cluster = Cluster()
+                try:
+                    cluster.add_node(**head)
+                    far = cluster.add_node(num_cpus=1, resources={"far": 1})
+                    ray.init(cluster.address, log_to_driver=False, logging_level="error")
+                    return cluster, far
+                except Exception as error:
+                    if "timed out" not in str(error).lower() or time.monotonic() > deadline:
+                        raise
+                    ray.shutdown()
+                    cluster.shutdown()
+""").replace("START_PATIENCE", str(PATIENCE / 2))
+
+
 @pytest.fixture(scope="module")
 def cluster(ray_environment: None) -> Iterator[dict[str, str]]:
     """Start a cluster of one machine as an operator does, and return its addresses.
@@ -190,17 +226,23 @@ def one_cluster() -> Iterator[tuple[dict[str, str], subprocess.Popen[bytes]]]:
             if all(answers(port, process) for port in ports):
                 yield {"direct": f"127.0.0.1:{ports[0]}", "client": f"ray://127.0.0.1:{ports[1]}"}, process
                 return
-            assert time.monotonic() < deadline, "ray start fails"
+            assert time.monotonic() < deadline, f"ray start fails: {_log().read_text()[-2000:]}"
         finally:
             process.terminate()
             process.wait(PATIENCE)
 
 
+def _log() -> Path:
+    """Return the file for what a head that is started here says."""
+    return Path(os.environ["RAY_TMPDIR"], "head.log")
+
+
 def _start_head(port: int, client_port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
     command += [f"--port={port}", f"--ray-client-server-port={client_port}", "--include-dashboard=false"]
-    folder, out = os.environ["RAY_TMPDIR"], subprocess.DEVNULL
-    return subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, start_new_session=True)
+    with _log().open("wb") as out:
+        folder = os.environ["RAY_TMPDIR"]
+        return subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, start_new_session=True)
 
 
 def free_ports(count: int) -> list[int]:

@@ -120,7 +120,7 @@ def rm(invocation: Invocation, key: str | None, task: str | None, expired: bool,
 
 def _doomed(results: ResultStore, key: str | None, task: str | None) -> list[Summary]:
     if key is not None:
-        return [find_result(results, key)]
+        return [find_result(results, key, for_all="--task")]
     if task is not None:
         return list(maintenance.ls(results, task=find_task(results, task)))
     return [each for each in maintenance.ls(results) if each.expires is not None and each.expires <= time.time()]

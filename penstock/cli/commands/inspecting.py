@@ -46,12 +46,12 @@ def runs(invocation: Invocation, limit: int) -> None:
             state_of(record),
             moment(record.started),
             duration(record.seconds),
-            *(_counted(record, *names) for names in (("hit", "pruned"), ("executed",), ("failed",))),
+            *(_counted(record, *names) for names in (("hit", "pruned"), ("executed",), ("failed",), ("not_run",))),
         )
         for record in records
     ]
-    headings = ("run", "flow", "state", "started", "took", "reused", "ran", "failed")
-    say(table(headings, rows, right=("took", "reused", "ran", "failed")))
+    figures = ("took", "reused", "ran", "failed", "not run")
+    say(table(("run", "flow", "state", "started", *figures), rows, right=figures))
 
 
 runs.add_command(run_removal.rm)
@@ -163,7 +163,8 @@ def _tasks(record: RunRecord) -> str:
     names = list(dict.fromkeys(name for counts in record.tasks.values() for name in counts))
     kept = [name for name in names if any(counts.get(name) for counts in record.tasks.values())]
     rows = [(task, *(counts.get(name) or "." for name in kept)) for task, counts in record.tasks.items()]
-    return table(("task", *kept), rows, right=kept) if rows else ""
+    headings = [name.replace("_", " ") for name in kept]
+    return table(("task", *headings), rows, right=headings) if rows else ""
 
 
 def _failures(log: RunLog, *, debug: bool) -> str:

@@ -7,8 +7,9 @@ from dataclasses import asdict
 
 import click
 
+from penstock.cli.failures import FAILED
 from penstock.cli.options import Invocation, json_option, shared_options
-from penstock.cli.output import duration, moment, print_document, say, table
+from penstock.cli.output import confirmed, duration, moment, print_document, say, table
 from penstock.errors import UsageError
 from penstock.locks.base import Holder, LockManager, Repairable
 from penstock.objects.texts import clean
@@ -69,8 +70,9 @@ def break_(invocation: Invocation, key: str, token: int | None, yes: bool) -> in
     manager = _manager(invocation)
     holder = _found(manager, key)
     token = holder.fencing_token if token is None else token
-    if not yes and not invocation.json:
-        click.confirm(clean(f"take {holder.key[:32]} away from {holder.described()}?"), abort=True)
+    if not (yes or invocation.json or confirmed(clean(f"Take {holder.key[:32]} away from {holder.described()}?"))):
+        say("nothing was done", err=True)
+        return FAILED
     broken = manager.break_lock(holder.key, token)
     if invocation.json:
         print_document("locks-break", {"broken": broken, "lock": asdict(holder)})

@@ -248,7 +248,8 @@ def summary(finished: Run[Any]) -> str:
     """`reused 12, ran 3, 4.2 s`."""
     counts = finished.counts
     parts = [f"reused {counts['hit'] + counts['pruned']}", f"ran {counts['executed']}"]
-    parts += [f"{name} {counts[name]}" for name in ("retried", "failed") if counts[name]]
+    others = {"retried": "retried", "failed": "failed", "not_run": "not run"}
+    parts += [f"{said} {counts[name]}" for name, said in others.items() if counts[name]]
     return ", ".join([*parts, duration(finished.seconds)])
 
 

@@ -29,6 +29,7 @@ def normalise(tree: ast.AST) -> None:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             node.returns = None
         elif isinstance(node, ast.arg):
+            setattr(node, _STATED, node.annotation)
             node.annotation = None
         elif isinstance(node, ast.JoinedStr):
             node.values = _merged(node.values)
@@ -41,6 +42,20 @@ def normalise(tree: ast.AST) -> None:
                 if isinstance(block, list):
                     setattr(node, name, _without_annotations(block))
         stack.extend((child, in_class) for child in ast.iter_child_nodes(node))
+
+
+_STATED, _FOUND = "stated_annotation", "found_annotations"
+"""Attributes that are no fields, so that they are not part of the tree."""
+
+
+def annotations_in(tree: ast.AST) -> tuple[ast.expr, ...]:
+    """Return the annotations of all parameters in a normalised tree, which itself does not contain them."""
+    found: tuple[ast.expr, ...] | None = getattr(tree, _FOUND, None)
+    if found is None:
+        stated = (getattr(node, _STATED, None) for node in ast.walk(tree))
+        found = tuple(annotation for annotation in stated if annotation is not None)
+        setattr(tree, _FOUND, found)
+    return found
 
 
 _BLOCKS = ("body", "orelse", "finalbody")

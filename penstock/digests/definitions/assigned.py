@@ -60,6 +60,8 @@ def says(node: ast.AST, own: str, item: Any, is_project: IsProject) -> bool:
 
 def is_still(literal: Any, item: Any) -> bool:
     """Return whether an object is the value that an expression has."""
+    if is_mock(type(item)):
+        return False
     if has(type(item), "__get__") and not isinstance(item, FunctionType | staticmethod | classmethod | property):
         return True  # a descriptor that a base class or decorator has set
     try:

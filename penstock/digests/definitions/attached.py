@@ -17,6 +17,7 @@ from penstock.digests.definitions.made_classes import is_made, is_slot, is_speci
 from penstock.digests.definitions.replaced import Definition, is_replaced, replacements
 from penstock.digests.definitions.set_in_modules import set_in
 from penstock.digests.functions import dispatched
+from penstock.digests.mocks import is_mock
 from penstock.objects.questions import ask
 
 IsProject = Callable[[str], bool]
@@ -46,7 +47,7 @@ def asked_in(trees: Iterable[ast.AST]) -> frozenset[str]:
 def is_asked(name: str, value: Any, asked: frozenset[str]) -> bool:
     """Return whether code may read what was attached to a function, class or module under this name."""
     last = name.rpartition(".")[2]
-    if last in asked or " " in name:
+    if last in asked or " " in name or (isinstance(value, type) and is_special(last)):
         return True
     return isinstance(value, ModuleType) and (f"'{last}'" in asked or ("*" in asked and not last.startswith("_")))
 
@@ -65,7 +66,9 @@ def _altered(cls: type, tree: ast.ClassDef, is_project: IsProject) -> Iterator[t
     stated = bindings(tree)
     own = f"{cls.__qualname__}."
     for name, item in list(vars(cls).items()):
-        if is_special(name) or _is_member(item, cls) or is_slot(item):
+        if is_special(name) and not _takes_place(item, stated.get(name, [])):
+            continue
+        if _is_member(item, cls) or is_slot(item):
             continue
         if isinstance(item, functools.singledispatchmethod):
             for kind, implementation in dispatched(item.dispatcher):
@@ -82,6 +85,14 @@ def _altered(cls: type, tree: ast.ClassDef, is_project: IsProject) -> Iterator[t
             yield name, plain_member(item)
         elif is_replaced(item, methods, cls, tree, is_project):
             yield from replacements(name, item, is_project)
+
+
+def _takes_place(item: Any, nodes: list[ast.AST]) -> bool:
+    """Return whether a special method may have been set later: it is a mock, or the class defines another one."""
+    if is_mock(type(item)):
+        return True
+    defined = any(isinstance(node, Definition) for node in nodes)
+    return defined and isinstance(item, FunctionType) and not item.__code__.co_filename.startswith("<")
 
 
 def _is_member(item: Any, cls: type) -> bool:

@@ -6,9 +6,10 @@ Everything is looked up in the namespaces of classes and modules, so that no cod
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -25,10 +26,10 @@ _MOST_WRAPPERS = 200
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """An attribute of a class that a method reads through its first parameter."""
+    """An attribute of a class that code reads without naming the class."""
 
     name: str
-    """As written in the code: `self.RATE`, `super().scaled`."""
+    """As written in the code of a method: `self.RATE`, `super().scaled`."""
     bases: tuple[type, ...]
     """The classes in which it is looked up, in this order."""
     attribute: str
@@ -68,23 +69,29 @@ def reads(fn: FunctionType, owner: type, is_project: IsProject) -> Iterator[Read
     tree = function_syntax(fn)
     given = getattr(tree, "args", None)
     receiver = next((each.arg for each in (*given.posonlyargs, *given.args)), "") if given is not None else ""
+    receivers = _with_aliases(receiver, tree) if receiver else frozenset()
     home = _holder(fn, owner, is_project) or owner
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and (kind := _stands_for(node.value, receiver)):
+        if isinstance(node, ast.Attribute) and (kind := _stands_for(node.value, receivers)):
             bases = owner.__mro__
             if kind == "super":
                 bases = bases[bases.index(home) + 1 :]
             private = node.attr.startswith("__") and not node.attr.endswith("__")
             name = f"_{home.__name__.lstrip('_')}{node.attr}" if private else node.attr
             read = Read(ast.unparse(node), bases, name)
-            if (holder := read.holder()) is not None and _counts(holder, read.value(), name, is_project):
+            if (holder := read.holder()) is not None and counts(holder, read.value(), name, is_project):
                 yield read
 
 
 def names_in_classes(value: Any, is_project: IsProject) -> Iterator[tuple[str, str, Any]]:
     """Yield where a method reads what its class has: the module, the name in it (`Model.RATE`), the object there."""
     owner = own_class(value, None, is_project)
-    for read in reads(value, owner, is_project) if owner is not None else ():
+    return places_of(reads(value, owner, is_project) if owner is not None else ())
+
+
+def places_of(found: Iterable[Read]) -> Iterator[tuple[str, str, Any]]:
+    """Yield the places of what is read: the module, the name in it, the object there."""
+    for read in found:
         if (holder := read.holder()) is not None:
             yield module_of(holder), f"{kind_name(holder)}.{read.attribute}", read.value()
 
@@ -132,7 +139,33 @@ def _holder(fn: FunctionType, cls: type, is_project: IsProject) -> type | None:
     return None
 
 
-def _stands_for(node: ast.AST, receiver: str) -> str:
+def _with_aliases(receiver: str, tree: ast.AST) -> frozenset[str]:
+    """Return the first parameter with the variables that are other names for it or its class: `cls = type(self)`."""
+    found = frozenset({receiver})
+    while True:
+        assigned = (each for node in ast.walk(tree) for each in _assigned(node))
+        more = {name for name, value in assigned if _stands_for(value, found) == "self"}
+        if more <= found:
+            return found
+        found |= more
+
+
+def _assigned(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """Yield the variables to which a statement assigns, each with its value."""
+    pairs: list[tuple[ast.AST, ast.AST | None]] = []
+    if isinstance(node, ast.Assign):
+        pairs = [(target, node.value) for target in node.targets]
+    elif isinstance(node, ast.AnnAssign | ast.NamedExpr):
+        pairs = [(node.target, node.value)]
+    for target, value in pairs:
+        if isinstance(target, ast.Name) and value is not None:
+            yield target.id, value
+        elif isinstance(target, ast.Tuple | ast.List) and isinstance(value, ast.Tuple | ast.List):
+            each = zip(target.elts, value.elts, strict=False)
+            yield from ((name.id, part) for name, part in each if isinstance(name, ast.Name))
+
+
+def _stands_for(node: ast.AST, receivers: frozenset[str]) -> str:
     """Return whether an expression is the first parameter or its class; `super` if it is `super()`."""
     if isinstance(node, ast.Attribute) and node.attr == "__class__":
         node = node.value
@@ -141,11 +174,12 @@ def _stands_for(node: ast.AST, receiver: str) -> str:
             return "super"
         if node.func.id == "type" and len(node.args) == 1:
             node = node.args[0]
-    return "self" if receiver and isinstance(node, ast.Name) and node.id == receiver else ""
+    return "self" if isinstance(node, ast.Name) and node.id in receivers else ""
 
 
-def _counts(base: type, item: Any, name: str, is_project: IsProject) -> bool:
-    if not is_project(module_of(base)) or is_slot(item):
+def counts(base: type, item: Any, name: str, is_project: IsProject) -> bool:
+    """Return whether an attribute that a class has may affect what the code does with an object of it."""
+    if not is_project(module_of(base)) or is_slot(item) or _is_set_by_init(base, name):
         return False
     if type(item) is FunctionType and item.__code__.co_filename.startswith(_GENERATED):
         return False  # the fields from which they were made are in the digest of the object
@@ -153,3 +187,9 @@ def _counts(base: type, item: Any, name: str, is_project: IsProject) -> bool:
 
 
 _GENERATED = ("<string>", "<attrs")
+
+
+def _is_set_by_init(base: type, name: str) -> bool:
+    """Return whether it is the default of a field that each object has itself."""
+    fields = dataclasses.fields(base) if "__dataclass_fields__" in vars(base) else ()
+    return any(field.name == name and field.init for field in fields)

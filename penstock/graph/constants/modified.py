@@ -28,6 +28,11 @@ _FUNCTIONS = frozenset(
 _VIEWS = frozenset({"enumerate", "iter", "reversed", "zip"})
 _LOOKUPS = frozenset({"__getitem__", "get", "items", "keys", "setdefault", "values"})
 _NAMESPACES = frozenset({"__dict__", "vars"})
+_EXECUTING = frozenset({"eval", "exec"})
+ANY = "*"
+"""In place of the names of variables and attributes that code computes: `setattr(settings, name, value)`."""
+ANYWHERE = "**"
+"""In place of what code does that is a text itself: `exec(text)`."""
 _SETTERS = frozenset({"setattr", "delattr", "__setattr__", "__delattr__"})
 _MAKING = frozenset({"__init__", "__new__", "__post_init__", "__attrs_post_init__", "model_post_init", "__set_name__"})
 _RECEIVER = -1
@@ -260,7 +265,7 @@ class _Reader:
         elif isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
             self._add(node.value, self.stored)
             if _root(node.value) in _NAMESPACES:
-                self.assigned.update(_strings([node.slice]))
+                self.assigned.update(_strings([node.slice]) or {ANY})
         elif isinstance(node, ast.Call):
             self._note_call(node)
 
@@ -269,10 +274,14 @@ class _Reader:
         if isinstance(node.func, ast.Attribute):
             if name in _METHODS:
                 self._add(node.func.value, self.filled)
+                if _root(node.func.value) in _NAMESPACES:
+                    self.assigned.add(ANY)
             if (receiver := _root(node.func.value)) is not None:
                 self.passed.append((name, _RECEIVER, receiver))
+        elif name in _EXECUTING:
+            self.assigned.add(ANYWHERE)
         if name in _SETTERS:
-            self.assigned.update(_strings(node.args))
+            self.assigned.update(_strings(node.args) or {ANY})
         elif name in _FUNCTIONS and node.args:
             self._add(node.args[0], self.stored)
         given: list[tuple[int | str, ast.expr]] = list(enumerate(node.args))
@@ -287,8 +296,8 @@ class _Reader:
             names.add(name)
 
 
-def _strings(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    yield from (n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str))
+def _strings(nodes: Iterable[ast.AST]) -> set[str]:
+    return {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
 
 
 def _root(node: ast.AST) -> str | None:

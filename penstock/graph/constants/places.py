@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dis
 import functools
 import operator
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
+from penstock.digests.code.syntax import function_syntax
+from penstock.digests.definitions.annotated import Annotated
 from penstock.digests.definitions.behind import behind, home_of
-from penstock.digests.definitions.own_class import functions_behind, own_class, parts, reads
+from penstock.digests.definitions.own_class import Read, functions_behind, own_class, parts, reads
 from penstock.digests.names import is_project_module
 from penstock.digests.walk import LEAVES, attributes
 from penstock.errors import DigestError
 from penstock.graph.constants.contents import content_of, equals
-from penstock.graph.constants.modified import Modified, modified_by
+from penstock.graph.constants.modified import ANY, ANYWHERE, Modified, modified_by
 from penstock.objects.questions import has
 
 _ABSENT = object()
@@ -72,9 +75,13 @@ class State(NamedTuple):
 
     def also_in(self, other: State) -> dict[Key, Unchanged]:
         """Return the places that are part of another state, too."""
-        found = {key: unchanged for key, unchanged in self.inside.items() if key in other.inside}
-        if both := self.assigned & other.assigned:
-            found |= {key: _names_unchanged(read, both) for key, read in self.names.items() if key in other.names}
+        everywhere = ANYWHERE in other.assigned
+        found = {key: unchanged for key, unchanged in self.inside.items() if everywhere or key in other.inside}
+        any_name = everywhere or ANY in other.assigned
+        both = self.assigned - {ANY, ANYWHERE} if any_name else self.assigned & other.assigned
+        if both:
+            shared = (key for key in self.names if everywhere or key in other.names)
+            found |= {key: _names_unchanged(self.names[key], both) for key in shared}
         return found
 
 
@@ -119,6 +126,8 @@ class Finder:
         """The classes that methods belong to, by the id of the method."""
         self._open: collections.deque[Any] = collections.deque()
         self._left_out: list[Any] = []
+        self._annotated = Annotated(self._is_project)
+        self._kept: list[Read] = []  # so that no other object gets their ids
 
     def split(self, fn: Any, modified: Modified) -> tuple[dict[Key, Unchanged], State]:
         """Return the places of a function that are left without the modified names, and the others."""
@@ -136,7 +145,9 @@ class Finder:
 
     def places_of(self, *values: Any) -> dict[Key, Unchanged]:
         self._open.extend(values)
-        while self._open and len(self._places) < _MOST_PLACES:
+        while self._open or self._read_of_arguments():
+            if len(self._places) >= _MOST_PLACES:
+                break
             value = self._open.popleft()
             if type(value) not in _IMMUTABLE and id(value) not in self._seen:
                 self._seen[id(value)] = value
@@ -214,9 +225,10 @@ class Finder:
             self._open.extend(found for name, cell in wanted.items() if self._entered(name, found := _in_cell(cell)))
         if self._globals_count:
             names = _names_in(fn.__code__)
-            self._enter_module(fn.__globals__, names)
+            self._enter_module(fn.__globals__, names, _global_names_in(fn.__code__))
             self._enter_imported(fn.__globals__, names)
             with contextlib.suppress(DigestError):  # without a source, it has no digest either
+                self._annotated.add(function_syntax(fn), fn.__globals__)
                 self._enter_own_class(fn)
 
     def _enter_defaults(self, fn: FunctionType) -> None:
@@ -231,10 +243,17 @@ class Finder:
             else:
                 self._open.append(value)
 
-    def _enter_module(self, scope: Mapping[str, Any], names: frozenset[str]) -> None:
-        """Enter the names that code reads in a module, and in the modules that it reads there."""
+    def _enter_module(self, scope: Mapping[str, Any], names: frozenset[str], own: frozenset[str] | None = None) -> None:
+        """Enter the names that code reads in a module, and in the modules that it reads there.
+
+        Args:
+            scope: The names of the module.
+            names: Those that the code reads anywhere, also as attributes.
+            own: Those that it reads in this module. By default all of them, as attributes of the module.
+        """
         _, known = self._names.setdefault(id(scope), (scope, set()))
-        new = [name for name in names - known if name in scope and name not in self._without.assigned]
+        wanted = names if own is None else own
+        new = [name for name in wanted - known if name in scope and name not in self._without.assigned]
         known.update(new)
         self.names["names", id(scope)] = lambda: scope
         for name in new:
@@ -260,9 +279,20 @@ class Finder:
         owner = own_class(fn, self._owners.get(id(fn)), self._is_project)
         if owner is None:
             return
-        found = [each for each in reads(fn, owner, self._is_project) if each.attribute not in self._without.assigned]
+        self._enter_reads(reads(fn, owner, self._is_project), owner, id(fn))
+
+    def _read_of_arguments(self) -> bool:
+        """Enter what the code reads of the classes that annotations name. Return whether there was more."""
+        found = self._annotated.reads(lambda cls: id(cls) in self._seen)
+        for each in found:
+            self._enter_reads([each], each.bases[0], id(each))
+        self._kept += found
+        return bool(self._open)
+
+    def _enter_reads(self, found: Iterable[Read], owner: type, number: int) -> None:
+        found = [each for each in found if each.attribute not in self._without.assigned]
         self.names["attributes", id(owner)] = lambda: vars(owner)
-        self._add(("read", id(fn)), lambda: [each.value() for each in found], enter=False)
+        self._add(("read", number), lambda: [each.value() for each in found], enter=False)
         for each in found:
             item = each.value()
             self._owners.update((id(method), owner) for method in functions_behind(item))
@@ -320,6 +350,19 @@ def _in_cell(cell: Any) -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def _names_in(code: CodeType) -> frozenset[str]:
-    """Return the names that the code and the functions in it look up in modules (and as attributes)."""
-    inner = (each for each in code.co_consts if isinstance(each, CodeType))
-    return frozenset(code.co_names).union(*map(_names_in, inner))
+    """Return the names that the code and the functions in it look up in modules and as attributes."""
+    return frozenset(code.co_names).union(*map(_names_in, _inside(code)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _global_names_in(code: CodeType) -> frozenset[str]:
+    """Return the names that the code and the functions in it look up in their module."""
+    found = (each.argval for each in dis.get_instructions(code) if each.opname in _OF_MODULE)
+    return frozenset(found).union(*map(_global_names_in, _inside(code)))
+
+
+_OF_MODULE = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL", "DELETE_GLOBAL"})
+
+
+def _inside(code: CodeType) -> Iterator[CodeType]:
+    return (each for each in code.co_consts if isinstance(each, CodeType))

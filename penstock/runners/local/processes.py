@@ -105,7 +105,7 @@ GRACE_SECONDS = 1.0
 class _ProcessEngine:
     def __init__(self, runner: ProcessRunner, context: WorkerContext, report: Report) -> None:
         self._capacity = {**local_machine(runner.workers), **required(runner.resources, 1)}
-        self._context = pickled(context.travelling(), "the run")
+        self._context = pickled(context.travelling(), "the run", named=lambda: {"worker_setup": context.setup})
         self._report = report
         self._limit = runner.workers
         self._queue: queue.SimpleQueue[tuple[Bundle, bytes] | None] = queue.SimpleQueue()

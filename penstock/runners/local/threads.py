@@ -107,7 +107,9 @@ class _ThreadEngine:
         with self._guard:
             for seat in self._seats:
                 if seat.bundle == bundle:
-                    self._interrupt(seat)
+                    self._abandon(seat)
+                    self._add_seat()
+                    _interrupt([seat])
                     return
             self._cancelled.add(bundle)
 
@@ -119,10 +121,11 @@ class _ThreadEngine:
 
     def close(self) -> None:
         with self._guard:
-            for seat in list(self._seats):
-                if seat.bundle is not None:
-                    self._interrupt(seat, replace=False)
+            busy = [seat for seat in self._seats if seat.bundle is not None]
+            for seat in busy:
+                self._abandon(seat)
             seats, leaving = list(self._seats), list(self._leaving)
+            _interrupt(busy)
         for thread, until in leaving:
             thread.join(max(0.0, until - time.monotonic()))
         for _ in seats:
@@ -147,19 +150,12 @@ class _ThreadEngine:
         self._seats.append(seat)
         seat.thread.start()
 
-    def _interrupt(self, seat: _Seat, *, replace: bool = True) -> None:
+    def _abandon(self, seat: _Seat) -> None:
+        assert seat.thread is not None
         seat.abandoned = True
         self._seats.remove(seat)
         self._unfinished -= 1
-        import ctypes  # only needed for interrupting
-
-        assert seat.thread is not None
-        assert seat.thread.ident is not None  # it has started a bundle
-        # The seat is abandoned, so if the exception arrives late, it only ends a thread that would end anyway.
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(seat.thread.ident), ctypes.py_object(_Interrupted))
         self._leaving.append((seat.thread, time.monotonic() + GRACE_SECONDS))
-        if replace:
-            self._add_seat()
 
     def _serve(self, seat: _Seat) -> None:
         try:
@@ -184,6 +180,20 @@ class _ThreadEngine:
                     return
         except _Interrupted:
             return
+
+
+def _interrupt(seats: Iterable[_Seat]) -> None:
+    """Interrupt abandoned seats. If an exception arrives late, it only ends a thread that would end anyway.
+
+    Callers do this last while they hold the guard. In a traced thread (coverage, debuggers), CPython 3.11 starts no
+    function until the exceptions have arrived, and threads that wait for the guard receive none.
+    """
+    import ctypes  # only needed for interrupting
+
+    error, throw = ctypes.py_object(_Interrupted), ctypes.pythonapi.PyThreadState_SetAsyncExc
+    threads = [ctypes.c_ulong(seat.thread.ident) for seat in seats if seat.thread is not None and seat.thread.ident]
+    for thread in threads:
+        throw(thread, error)
 
 
 class _Box:

@@ -70,7 +70,7 @@ class RemoteEngine(ABC, Generic[F]):
         """Start a bundle as soon as a worker is free.
 
         Raises:
-            RunnerError: The bundle cannot be sent.
+            SerializationError: The bundle cannot be sent.
         """
 
     @abstractmethod
@@ -261,7 +261,7 @@ class RemoteEngine(ABC, Generic[F]):
     # -- one bundle ---------------------------------------------------------------------------------------------------
 
     def _flight(self, bundle: Bundle, follows: list[InFlight]) -> F:
-        """Return the bundle, ready to be sent. Raises `RunnerError` if it cannot be pickled."""
+        """Return the bundle, ready to be sent. Raises `SerializationError` if it cannot be pickled."""
         arguments: dict[Argument, None] = {}
         for large in {large for call in bundle.calls for large in call.large}:
             if large.handle is None:

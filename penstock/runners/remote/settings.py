@@ -40,7 +40,7 @@ class ClusterRunner(BindsFlows):
 
         Raises:
             ConfigurationError: A package or module cannot be shipped.
-            RunnerError: The run cannot be sent.
+            SerializationError: The run cannot be sent.
         """
         elsewhere = self.reach == "network"
         return packed_setup(context, prepare=self.worker_setup, shipped=pack(self.ship), elsewhere=elsewhere)

@@ -53,14 +53,16 @@ def packed_setup(
         elsewhere: Whether workers may be on machines with another store at the same address.
 
     Raises:
-        RunnerError: The run cannot be sent.
+        SerializationError: The run cannot be sent.
     """
     setup = WorkerSetup(
         versions=versions(),
         process=THIS_PROCESS,
         paths=tuple(path for path in sys.path if path),
         evidence=context.evidence() if elsewhere else None,
-        context=pickled(replace(context.travelling(), setup=prepare), "the run"),
+        context=pickled(
+            replace(context.travelling(), setup=prepare), "the run", named=lambda: {"worker_setup": prepare}
+        ),
         shipped=shipped,
     )
     return pickle.dumps(tuple(setup))

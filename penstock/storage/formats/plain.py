@@ -11,7 +11,7 @@ import msgspec
 
 from penstock.errors import CodecRefused, PenstockError, SerializationError
 from penstock.imported import loaded
-from penstock.objects.live import culprit, why_not
+from penstock.objects.live import culprit, said_place, shown_cause, why_not
 from penstock.storage.formats import pickles
 from penstock.storage.formats.base import Serializer, type_name
 from penstock.storage.formats.classes import class_name, find_class
@@ -166,8 +166,8 @@ class PickleSerializer:
             return About(details=pickles.dump(value, file))
         except PenstockError:
             raise
-        except BaseException as error:  # a __reduce__ may raise anything
-            raise _unserializable(value, error) from error
+        except BaseException as error:  # noqa: BLE001 (a __reduce__ may raise anything)
+            raise _unserializable(value, error) from shown_cause(error)
 
     def read(self, data: memoryview, about: About, *, limit: int) -> Any:
         return pickles.load(data)
@@ -206,7 +206,7 @@ class CompressedSerializer:
 
 def _unserializable(value: Any, error: BaseException) -> SerializationError:
     path, part = culprit(value, error)
-    where = f"result{path}"
+    where = f"result{said_place(path)}"
     return SerializationError(
         f"a {type_name(value)} cannot be stored" + (f": {where} is a {type_name(part)}" if path else ""),
         where=where,

@@ -9,7 +9,9 @@ from typing import Any, NoReturn
 
 import pytest
 
+from penstock.digests.python import register_digest
 from penstock.graph.policies import INPUTS, NO_CACHE
+from penstock.objects.registrations import forget
 from penstock.runtime import task_run
 from penstock.tasks import task
 from penstock.testing.runners.support import RunnerBench
@@ -35,6 +37,13 @@ class Stubborn:
 
     def __deepcopy__(self, memo: Any) -> NoReturn:
         raise ValueError("never")
+
+
+class Unknown:
+    """An object of a class that this module registers no digest for."""
+
+    def __init__(self, level: int) -> None:
+        self.level = level
 
 
 def make(kind: str) -> Any:
@@ -148,6 +157,22 @@ class ArgumentTests(RunnerBench):
             return [is_one([value, value], call) for call in range(4)]
 
         assert self.value(calls, workers=1) == [True] * 4
+
+    def test_digests_that_only_the_drivers_program_has_registered_count_on_workers(self) -> None:
+        @task(cache_policy=INPUTS)
+        def rate(found: int) -> int:
+            return found
+
+        @task(cache_policy=INPUTS)
+        def uses(value: Unknown, rate: int) -> int:
+            return value.level * rate
+
+        register_digest(Unknown, lambda value: value.level)
+        try:
+            # The second key is computed on a worker, which has the value of the first call.
+            assert self.value(lambda: [uses(Unknown(level), rate(10)) for level in (1, 2, 1)]) == [10, 20, 10]
+        finally:
+            forget(Unknown)
 
     def test_an_object_that_refuses_to_be_copied_is_passed_all_the_same(self) -> None:
         @task

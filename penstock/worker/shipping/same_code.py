@@ -17,7 +17,6 @@ from weakref import WeakKeyDictionary
 
 from penstock.digests.definitions.behind import behind
 from penstock.digests.names import is_project_module
-from penstock.digests.sources import reached
 from penstock.errors import DigestError, RunnerError
 from penstock.objects.hidden import steps_to
 from penstock.objects.named import MISSING, found_at
@@ -26,6 +25,7 @@ from penstock.worker.shipping.changed_names import Variables, variables_read_by
 from penstock.worker.shipping.code_contents import code_held_by, content_digest, is_changed_by_its_loader
 from penstock.worker.shipping.code_places import CODE, Place, is_plain_object, own_place, parts_at, places_of
 from penstock.worker.shipping.process_state import begins_empty, is_of_process
+from penstock.worker.shipping.reached_code import reached
 
 Code = dict[Place, tuple[bool, dict[str, str]]]
 """By place: whether the source of functions was digested, and the digest of each part."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import cloudpickle.cloudpickle
 
-from penstock.objects.live import Pickler
+from penstock.objects.live import Pickler, why_unpicklable
 from penstock.worker.messages import ShippedTask
 from penstock.worker.shipping.same_code import Code, code_of
 from penstock.worker.shipping.values import pickled
@@ -23,8 +23,14 @@ _PROCESS = uuid.uuid4().hex
 
 
 def pickled_task(shipped_task: ShippedTask) -> bytes:
-    """Pickle a task for workers. Raises `RunnerError` if it cannot be sent."""
-    return pickled(_Shipped(shipped_task), f"task {shipped_task.task.name}", pickler=_TaskPickler)
+    """Pickle a task for workers. Raises `SerializationError` if it cannot be sent."""
+    task = shipped_task.task
+
+    def named() -> dict[str, Any]:
+        parts = {task.name: task.fn, "definition": task, "keys": shipped_task.template}
+        return dict(next(([each] for each in parts.items() if why_unpicklable(each[1])), ()))
+
+    return pickled(_Shipped(shipped_task), f"task {task.name}", named=named, pickler=_TaskPickler)
 
 
 class _Shipped:

@@ -12,8 +12,17 @@ from typing import Any
 
 import cloudpickle
 
-from penstock.errors import RunnerError, SerializationError, is_a
-from penstock.objects.live import LiveValue, Pickler, culprit, dumps, find_live, why_not, why_unpicklable
+from penstock.errors import SerializationError
+from penstock.objects.live import (
+    Pickler,
+    culprit,
+    dumps,
+    find_live,
+    said_place,
+    shown_cause,
+    why_not,
+    why_unpicklable,
+)
 from penstock.objects.texts import kind_of
 
 INLINE_VALUE_BYTES = 64 * 1024
@@ -45,7 +54,7 @@ def write_value(value: Any, folder: str) -> Pickled | Spilled:
 
 
 def spill_value(value: Any, folder: str) -> Spilled:
-    """Write a large value without another copy in memory, and return its handle. Raises `RunnerError`."""
+    """Write a large value without another copy in memory, and return its handle. Raises `SerializationError`."""
     path = os.path.join(folder, os.urandom(8).hex())
     with open(path, "xb") as file:
         _pickle_into(Pickler(file, protocol=5), value, "an argument")
@@ -79,8 +88,8 @@ def pickled_result(value: Any) -> bytes:
     """Pickle the result of a call. Raises `SerializationError` if it cannot leave its process."""
     try:
         return dumps(value)
-    except BaseException as error:  # a __reduce__ may raise anything, or exit
-        raise unsendable(value, error) from error
+    except BaseException as error:  # noqa: BLE001 (a __reduce__ may raise anything, or exit)
+        raise unsendable(value, error) from shown_cause(error)
 
 
 LOOKED_AT = 64
@@ -94,19 +103,26 @@ def refuse_live(value: Any, *, one_way: bool) -> None:
     """
     error = None if type(value) in _SIMPLE else find_live(value, most=LOOKED_AT, one_way=one_way)
     if error is not None:
-        raise unsendable(value, error) from error
+        raise unsendable(value, error) from shown_cause(error)
 
 
 def unsendable(value: Any, error: BaseException) -> SerializationError:
     """Return the error for a result that cannot leave its process, naming the part that is the cause."""
     path, part = culprit(value, error)
-    what = f"result{path} is of {kind_of(part)}" if path else f"a {kind_of(part)}"
+    what = f"result{said_place(path)} is of type {kind_of(part)}" if path else f"a {kind_of(part)}"
     return SerializationError(
         f"a result cannot leave the process that computed it: {what}",
-        where=f"result{path}",
+        where=f"result{said_place(path)}",
         because=why_not(error),
         hint="return its data instead, or use the thread runner",
     )
+
+
+_SENDABLE = "pass values that can be pickled, or use the thread runner"
+_MADE_THERE = (
+    "create it in the task, or in a function with functools.cache that the task calls: then each process has its own. "
+    "Or use the thread runner"
+)
 
 
 def pickled(
@@ -114,7 +130,8 @@ def pickled(
 ) -> bytes:
     """Pickle something for a worker process.
 
-    `what` describes it in the `RunnerError` if it cannot be sent, and `named` returns its parts, to find the cause.
+    `what` describes it in the `SerializationError` if it cannot be sent, and `named` returns its parts, to find the
+    cause.
     """
     buffer = io.BytesIO()
     _pickle_into(pickler(buffer, protocol=5), thing, what, named)
@@ -124,14 +141,13 @@ def pickled(
 def _pickle_into(pickler: Pickler, thing: Any, what: str, named: Callable[[], Mapping[str, Any]] = dict) -> None:
     try:
         pickler.dump(thing)
-    except BaseException as error:  # a user's __reduce__ must not end the driver
+    except BaseException as error:  # noqa: BLE001 (a user's __reduce__ must not end the driver)
+        cause = shown_cause(error)
         broken = {name: why for name, part in named().items() if (why := why_unpicklable(part))}
         found = [(name, *culprit(named()[name], why)) for name, why in broken.items()]
-        # Live values must be replaced by the user; other values may work with another runner.
-        kind = SerializationError if is_a(error, LiveValue) else RunnerError
-        raise kind(
+        raise SerializationError(
             f"{what} cannot be sent to a worker process",
-            where=", ".join(f"{name}{path} is of {kind_of(part)}" for name, path, part in found),
+            where=", ".join(f"{name}{said_place(path)} is of type {kind_of(part)}" for name, path, part in found),
             because=why_not(error),
-            hint="pass values that can be pickled, or use the thread runner",
-        ) from error
+            hint=_MADE_THERE if cause is None else _SENDABLE,
+        ) from cause

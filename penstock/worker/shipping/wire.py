@@ -34,7 +34,7 @@ _HANDLE = Outcome.__struct_fields__.index("handle")
 
 
 def pack_bundle(bundle: Bundle, on_the_way: Callable[[int, Any], Any] | None = None) -> bytes:
-    """Serialise a bundle and set its size. Raises `RunnerError` if an argument cannot be pickled.
+    """Serialise a bundle and set its size. Raises `SerializationError` if an argument cannot be pickled.
 
     `on_the_way(node, handle)` returns what replaces the handle of an input on the worker.
     """
