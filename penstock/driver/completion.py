@@ -37,7 +37,7 @@ class Completion:
         id, run = outcome.node, self._run
         executed, whole = outcome.kind == "executed", outcome.record
         record = whole.light() if whole is not None else None
-        result = Result(outcome.digest, record, outcome.handle, outcome.expires, outcome.part_of)
+        result = Result(outcome.digest, record, outcome.handle, outcome.expires, outcome.part_of, outcome.replaces)
         run.has_value(id, result, outcome.seconds if executed else None)
         if outcome.off_recipe or not run.follows_recipe(id):
             run.off_recipe.add(id)

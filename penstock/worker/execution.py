@@ -277,7 +277,7 @@ class _CachedCall:
         key = call.cache_key or self.template.cache_key(call.key_arguments(), self._resolve, self._values_if_needed())
         if key is None:
             return self.worker._run_plain(call, self.shipped_task)  # the key function returned None
-        found = self.results.look_up(self.task, key)
+        found = self.results.look_up(self.task, key, inside=self.shipped_task.transaction)
         there = found if isinstance(found, Found) and found.generation != call.seen else None
         if there is not None and there.refused is None:
             return self._adopt(there.record, "hit", started=0.0, seconds=0.0)
@@ -341,6 +341,7 @@ class _CachedCall:
             serializer=options.result_serializer,
             digests=part_digests() if stream else None,
             check=functools.partial(self._check_stream, key) if stream else None,
+            transaction=self.shipped_task.transaction,
         )
         if isinstance(published, Restart):
             return self.worker.outcome(call, "closed", cache_key=key)
@@ -360,6 +361,7 @@ class _CachedCall:
             seconds=seconds,
             handle=self.worker.keep_published(call, value, retained=retained) if keep else None,
             won=published.won,
+            replaces=published.replaces,
             notes=notes,
         )
 

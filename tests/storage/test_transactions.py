@@ -98,7 +98,7 @@ def test_an_undecided_transaction_is_looked_up_again(results: ResultStore, other
     published(results, "p", 1)
     found = other.look_up("t", "p")
     assert isinstance(found, Absent)
-    assert (found.reason, found.because) == ("undecided", OURS)
+    assert (found.reason, found.transaction) == ("undecided", OURS)
     commit(results)
     assert values(other, "p") == [1]
 

@@ -44,14 +44,17 @@ class Lookups:
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Return one answer per query, in order. Takes one batch per store, or two with recipes."""
         answers: dict[int, Answer] = {}
-        by_store: dict[Any, list[Query]] = {}
+        by_store: dict[tuple[Any, str], list[Query]] = {}
         for query in queries:
-            by_store.setdefault(self._graph[query.node].entry.task.options.result_storage, []).append(query)
-        for address, asked in by_store.items():
-            self._answer_from(self._open_results(address), asked, answers)
+            entry = self._graph[query.node].entry
+            by_store.setdefault((entry.task.options.result_storage, entry.transaction), []).append(query)
+        for (address, transaction), asked in by_store.items():
+            self._answer_from(self._open_results(address), transaction, asked, answers)
         return [answers[q.node] for q in queries]
 
-    def _answer_from(self, results: ResultStore, queries: list[Query], answers: dict[int, Answer]) -> None:
+    def _answer_from(
+        self, results: ResultStore, transaction: str, queries: list[Query], answers: dict[int, Answer]
+    ) -> None:
         wanted: list[tuple[Query, str, RecipeEntry | None]] = []
         by_recipe = [q for q in queries if q.cache_key is None]
         entries = results.get_recipes([q.recipe_key or "" for q in by_recipe]) if by_recipe else []
@@ -63,7 +66,7 @@ class Lookups:
             else:
                 wanted.append((query, entry.key, entry))
         wanted.extend((q, q.cache_key, None) for q in queries if q.cache_key is not None)
-        found = results.look_up_many([(q.task, key) for q, key, _ in wanted])
+        found = results.look_up_many([(q.task, key) for q, key, _ in wanted], inside=transaction)
         for (query, key, entry), what in zip(wanted, found, strict=True):
             answers[query.node] = _as_answer(key, what, entry)
 
@@ -105,6 +108,8 @@ _REASONS = {
     "damaged": "the record is damaged",
     "unfit": "of no use here",
     "redirected": "invalidated",
+    "undecided": "the transaction that it belongs to has not ended",
+    "rolled back": "the transaction that it belonged to was rolled back",
 }
 _NEVER_COMPUTED = NoHit(_REASONS[NEVER.reason], NEVER)
 """A single instance for all nodes."""

@@ -9,6 +9,7 @@ from typing import Any
 from penstock.digests.large import Large
 from penstock.graph.graphs import Graph
 from penstock.storage.records.records import ResultRecord
+from penstock.storage.results.commits import Closing
 from penstock.worker.messages import Input
 
 IDLE_BYTES = 256 * 2**20
@@ -27,6 +28,8 @@ class Result:
     """The earliest expiry of the value and everything it was computed from."""
     part_of: str = ""
     """As `Input.part_of`."""
+    replaces: Closing | None = None
+    """As `Published.replaces`."""
 
     @property
     def there(self) -> bool:

@@ -49,7 +49,9 @@ class Absent:
     redirect: RedirectRecord | None = None
     """The redirect to this generation, if any, with the reason why the previous one was closed."""
     because: str = ""
-    """Why it is unfit, or the path of its transaction."""
+    """Why it is unfit."""
+    transaction: str = ""
+    """The path of its transaction, if that is undecided or was rolled back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +160,10 @@ def _judge(
         return Absent(generation, "damaged", None, redirect)
     slot = decisions.meaning(found, inside=inside)
     if isinstance(slot, IntentRecord):
-        return Absent(generation, "undecided", None, redirect, slot.transaction)
+        return Absent(generation, "undecided", None, redirect, transaction=slot.transaction)
     if isinstance(slot, RedirectRecord):
         if isinstance(found, IntentRecord):
-            return Absent(generation, "rolled back", None, redirect, found.transaction)
+            return Absent(generation, "rolled back", None, redirect, transaction=found.transaction)
         # Only forward, so that a forged or damaged redirect cannot cause a loop.
         return slot if slot.next > generation else Absent(generation, "damaged", None, redirect)
     if slot.expires is not None and slot.expires <= now:
