@@ -1,5 +1,7 @@
 """Locks in Redis in a simulated cluster (see `worlds`): real sessions and heartbeats over the model of the scripts.
 
+pytestmark = pytest.mark.untraced
+
 Requests and answers are lost or late, messages are lost, Redis restarts empty. Each driver works through the same
 keys: it takes the lock, looks again, computes, and publishes its result by put-if-absent.
 """
