@@ -28,7 +28,7 @@ def expression(value: Any, _: Walk) -> bytes:
 
     try:
         data = value.meta.serialize()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (a Rust function inside, and whatever pickling a Python object raises)
         raise UndigestibleError(_OPAQUE, because=f"{type(error).__name__}: {error}") from None
     except pl.exceptions.PanicException as error:
         raise UndigestibleError(_OPAQUE, because=f"polars cannot serialise it: {error}") from None

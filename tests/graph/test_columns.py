@@ -687,7 +687,7 @@ def test_equal_polars_expressions_have_equal_digests_in_another_process() -> Non
     ],
 )
 def test_polars_expressions_that_hold_python_objects_have_no_digest(expression: Any) -> None:
-    with pytest.raises(DigestError, match="a polars expression .*has no stable digest"):
+    with pytest.raises(DigestError, match=r"a polars expression .*has no stable digest"):
         digest(expression())
 
 
