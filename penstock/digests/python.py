@@ -343,7 +343,7 @@ def _registered(fn: Callable[[Any], object]) -> Branch:
 
 
 def _refuse(value: Any, _: Walk) -> bytes:
-    kind = stable_name(type(value)).replace(":", ".")
+    kind = stable_name(type(value)).replace(":", ".").lstrip(".")
     if isinstance(value, io.IOBase):
         because = "an open file is not its content (pass its path, and use Files(parameter=...))"
     elif has(type(value), "__next__") or has(type(value), "__anext__"):
