@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -234,6 +235,19 @@ def test_invalid_options(make, sound) -> None:
     with pytest.raises(ConfigurationError) as caught:
         make()
     sound(caught.value, ConfigurationError, "usage.configuration")
+
+
+@pytest.mark.parametrize("kind", [ThreadRunner, ProcessRunner])
+def test_a_mistyped_setting_of_a_runner_is_named(kind: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{kind.__name__} has no option 'worker'") as raised:
+        kind(worker=2)
+    assert raised.value.hint == "did you mean workers?"
+
+
+@pytest.mark.parametrize("workers", [0, "2", 1.5])
+def test_the_number_of_workers_is_a_positive_whole_number(workers: Any) -> None:
+    with pytest.raises(ConfigurationError, match="workers cannot be"):
+        ThreadRunner(workers=workers)
 
 
 @pytest.mark.parametrize("address", ["spark", "threads?workers=many", "threads?cores=3", "threads?workers=0"])
