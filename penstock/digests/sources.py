@@ -25,7 +25,7 @@ from penstock.digests.code.loaded import note_sources
 from penstock.digests.definitions.annotated import Annotated
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.behind import behind, home_of, is_ours
-from penstock.digests.definitions.content import content_of, source_or_byte_code
+from penstock.digests.definitions.content import MADE_BY_FUNCTION, content_of, source_or_byte_code
 from penstock.digests.definitions.held import code_held_by
 from penstock.digests.definitions.made_classes import is_made, is_placeless, members
 from penstock.digests.definitions.mentioned import BUILTIN, Named, find
@@ -360,9 +360,9 @@ class Reach:
                 f"{name!r}, which {user_name!r} uses, has no stable digest",
                 where=f"{ask(user, '__module__', '')}.{user_name}: {error.where}",
                 because=error.what,
-                hint="make it an argument, give its type a digest with register_digest(), or use TASK_SOURCE",
+                hint=MADE_BY_FUNCTION + "or use TASK_SOURCE",
                 constant=name,
-            ) from error
+            ) from error.__cause__
 
 
 class _Called(Reach):
@@ -381,7 +381,7 @@ class _Called(Reach):
 
     def constant(self, value: Any, name: str, user: Any) -> str:
         walk = Walk(None, find_branch)
-        found: bytes = walk.run(lambda item: kept(item, walk), value, name, "name")
+        found: bytes = walk.run(lambda item: kept(item, walk), value, name, "")
         return found.hex()
 
     def label(self, value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -243,6 +244,8 @@ def _checked(value: Any) -> Any:
         raise TracingError(
             f"a {type(value).__name__} was passed to a task",
             because="it can be read only once, so it cannot be hashed, retried or sent to a worker",
-            hint="pass list(...) of it, or produce the items in a task",
+            hint="pass its path, and open it in the task"
+            if issubclass(type(value), io.IOBase)
+            else "pass list(...) of it, or produce the items in a task",
         )
     return value

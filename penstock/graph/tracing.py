@@ -289,19 +289,7 @@ class Trace:
 
     def describe(self, node: int) -> str:
         state = "done" if self.settled(node) else "not here yet"
-        return f"{self._named(node)}, node {node}, {state}"
-
-    def _named(self, node: int) -> str:
-        """Return the task's name, followed by the path of a part of its result: `rows[0].name`."""
-        steps: list[str] = []
-        while (found := self.graph[node]).entry.task.derived and type(found.arguments["value"]) is Ref:
-            if "name" in found.arguments:
-                steps.append(f".{found.arguments['name']}")
-            else:
-                key = found.arguments["key"]
-                steps.append(f"[{key!r}]" if type(key) in (int, str) and len(repr(key)) <= SHORT_KEY else "[…]")
-            node = found.arguments["value"].node
-        return found.name + "".join(reversed(steps))
+        return f"{self.graph.path_of(node)}, node {node}, {state}"
 
     def hold(self, node: int, change: int) -> None:
         held = self._held
@@ -362,7 +350,6 @@ def _part(fn: Callable[..., Any], name: str) -> TaskDefinition:
     return TaskDefinition(fn, TaskOptions(name=name, key_name=f"penstock:{name}"), derived=True)
 
 
-SHORT_KEY = 40
 _PARTS = {"item": _part(_item, "item"), "attribute": _part(_attribute, "attribute")}
 
 

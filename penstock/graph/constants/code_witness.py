@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 from penstock.errors import DigestError
 from penstock.graph.constants.beside import Beside, Other
 from penstock.graph.constants.left_state import as_before, note_left
+from penstock.graph.constants.naming import names_of_changes
 from penstock.graph.constants.places import Unchanged, places_of
 
 
@@ -72,6 +73,7 @@ class CodeWitness:
         self._look()
         self._first = self._certain
         self._left = False  # whether tasks have changed anything
+        self._names = ""  # of what the flow has changed, once it is noticed
 
     def __bool__(self) -> bool:
         """Return whether there is anything to compare."""
@@ -109,13 +111,15 @@ class CodeWitness:
         if not self.outdated and self._differs():
             self.outdated = differs = True
         if differs and self._unsure:
-            raise _changed(task)
+            raise self._changed(task)
 
     def begin_turn(self) -> None:
         """Take what tasks have changed since for given."""
         self._asked = self._unsure = False
         self._note_shared()
         if not self._same(self._places):
+            if self.outdated:
+                self._names = self._names or names_of_changes(self._places)
             self._left = True
             self.replaced = self.replaced or self._is_replaced()
             self._look()
@@ -139,7 +143,7 @@ class CodeWitness:
         """Raise `DigestError` if the flow changed the code after a call of it was made."""
         turn = self._turn
         if self.outdated or (turn is not None and not turn.waits and self._differs()):
-            raise _changed(task)
+            raise self._changed(task)
 
     def running(self, task: str) -> Running:
         """Raise `DigestError` around a block in which a call runs if anything else changed the code."""
@@ -153,9 +157,9 @@ class CodeWitness:
         if not self._calls and not self._many:
             self._note_shared()
             if self._differs():
-                raise _changed(task)
+                raise self._changed(task)
         if self.outdated:
-            raise _changed(task)
+            raise self._changed(task)
         self._calls.append(task)
         return self._turn.since(), not self.doubtful
 
@@ -171,8 +175,17 @@ class CodeWitness:
             return True
         self._note_shared()
         if self.outdated or self._differs():
-            raise _changed(task)
+            raise self._changed(task)
         return not self.doubtful
+
+    def _changed(self, task: str) -> DigestError:
+        return DigestError(
+            f"a constant or closure variable of {task} changed after the call",
+            where=self._names or names_of_changes(self._places),
+            because="the call runs later than it is made, and its result would be published under the key of the "
+            "earlier value",
+            hint="pass the value as an argument or a default (def f(x, i=i)), or call .result() before it changes",
+        )
 
     def _note_shared(self) -> bool:
         """Return whether state has just changed for the first time that other code modifies, too."""
@@ -224,12 +237,3 @@ class Running:
     def doubtful(self) -> bool:
         """Whether it is unknown if the code was what its digest says, so that the result must not be published."""
         return not self._certain
-
-
-def _changed(task: str) -> DigestError:
-    return DigestError(
-        f"a constant or closure variable of {task} changed after the call",
-        because="the call runs later than it is made, and its result would be published under the key of the "
-        "earlier value",
-        hint="pass the value as an argument or a default (def f(x, i=i)), or call .result() before it changes",
-    )

@@ -161,7 +161,7 @@ class Finder:
     def _add(self, key: Key, read: Callable[[], Iterable[Any]], *, enter: bool = True) -> None:
         values = tuple(read())
         self.items += len(values)
-        self._places[key] = functools.partial(_holds, read, values)
+        self._places[key] = functools.partial(holds, read, values)
         if enter:
             self._open.extend(values)
 
@@ -221,7 +221,7 @@ class Finder:
             self._add_attributes(fn, lambda: vars(fn))
         cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
         if wanted := {name: cell for name, cell in cells if name not in self._without.assigned}:
-            self._add(("cells", id(fn)), lambda: map(_in_cell, wanted.values()), enter=False)
+            self._add(("cells", id(fn)), functools.partial(values_in_cells, wanted), enter=False)
             self._open.extend(found for name, cell in wanted.items() if self._entered(name, found := _in_cell(cell)))
         if self._globals_count:
             names = _names_in(fn.__code__)
@@ -302,13 +302,7 @@ class Finder:
     def _add_attributes(self, owner: object, read: Callable[[], Mapping[str, Any]]) -> None:
         assigned = self._without.assigned
         self.names["attributes", id(owner)] = read
-
-        def wanted() -> Iterable[Any]:
-            held = read()
-            if assigned.isdisjoint(held):
-                return list(held.values())
-            return [item for name, item in list(held.items()) if name not in assigned]
-
+        wanted = functools.partial(values_of_attributes, read, assigned, owner)
         self._add(("attributes", id(owner)), wanted, enter=False)
         self._open.extend(item for name, item in list(read().items()) if self._entered(name, item))
 
@@ -328,7 +322,19 @@ class Finder:
         return not self._is_project(kind.__module__) or issubclass(kind, tuple(_ITEMS))
 
 
-def _holds(read: Callable[[], Iterable[Any]], values: tuple[Any, ...]) -> bool:
+def values_in_cells(cells: Mapping[str, Any]) -> Iterable[Any]:
+    return map(_in_cell, cells.values())
+
+
+def values_of_attributes(read: Callable[[], Mapping[str, Any]], assigned: frozenset[str], _: object) -> Iterable[Any]:
+    """Return what the attributes of an object hold. The object is there for `naming`."""
+    held = read()
+    if assigned.isdisjoint(held):
+        return list(held.values())
+    return [item for name, item in list(held.items()) if name not in assigned]
+
+
+def holds(read: Callable[[], Iterable[Any]], values: tuple[Any, ...]) -> bool:
     now = tuple(read())
     return len(now) == len(values) and all(map(operator.is_, now, values))
 
@@ -338,7 +344,7 @@ def _names_unchanged(read: Callable[[], Mapping[str, Any]], names: frozenset[str
         held = read()
         return [held.get(name, _ABSENT) for name in names]
 
-    return functools.partial(_holds, values, tuple(values()))
+    return functools.partial(holds, values, tuple(values()))
 
 
 def _in_cell(cell: Any) -> Any:
