@@ -14,13 +14,13 @@ from typing import Any
 from penstock.digests.large import FLAT_ITEMS, LARGE_BYTES, Large, is_flat
 from penstock.digests.large import PLAIN as _PLAIN
 from penstock.digests.mocks import is_mock
-from penstock.digests.refs import Ref
+from penstock.digests.refs import OwnDefault, Ref
 from penstock.errors import TracingError
 from penstock.graph.futures import Future, FutureList, Futures
 from penstock.objects.questions import has
 from penstock.objects.texts import kind_of
 
-SMALL = _PLAIN - {bytes, str}
+SMALL = (_PLAIN - {bytes, str}) | {OwnDefault}
 """Types of values that are kept unchanged without further checks."""
 _TEXTS = frozenset({bytes, str})
 _BUILT_IN = frozenset({list, tuple, dict, set, frozenset})

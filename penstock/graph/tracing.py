@@ -118,6 +118,8 @@ class Trace:
         """
         binding, frame = task.binding, self.frame
         arguments = binding.bind(task.name, args, kwargs)
+        if binding.markers:
+            binding.mark(arguments)
         deps: tuple[int, ...] = ()
         large: tuple[Large, ...] = ()
         lent: tuple[str, ...] = ()

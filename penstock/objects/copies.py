@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from penstock.errors import SerializationError
+from penstock.objects.markers import fields_of, is_frozen_record, is_marker
 from penstock.objects.named import found_at
 from penstock.objects.package_copies import CannotCopy, is_frozen, package_copy
 from penstock.objects.questions import has
@@ -99,7 +100,10 @@ def immutable(value: Any) -> bool:
         elif kind is types.FunctionType:
             if not _holds_nothing(part):
                 return False
-        elif not is_frozen(part):
+        elif is_frozen_record(kind):
+            seen.add(id(part))
+            stack.extend(fields_of(part))
+        elif not is_frozen(part) and not is_marker(part):
             return False
     return True
 
@@ -139,7 +143,11 @@ def _copy(value: Any, done: Done) -> Any:
             return of_kind(value, done)
         new = package_copy(value, lambda part: copy_into(part, done))
     except CannotCopy:
+        if is_marker(value):
+            return value
         if not done.by_fields:
+            if is_frozen_record(kind) and immutable(value):
+                return value
             raise
         new = _copy_object(value, done)
     return done.setdefault(id(value), new)

@@ -62,6 +62,9 @@ class Inputs:
         Raises `InputLost`.
         """
         shipped_task = self.shipped_tasks[call.task]
+        return shipped_task.task.binding.unmarked(self._filled(call, shipped_task, loaded))
+
+    def _filled(self, call: Call, shipped_task: ShippedTask, loaded: dict[int, Any]) -> dict[str, Any]:
         lazy = self._lazy(shipped_task)
         arguments = call.arguments
         again = self.shares_memory and (shipped_task.template is not None or shipped_task.task.options.retries)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from penstock.digests.large import PLAIN, Large
-from penstock.digests.refs import Ref
+from penstock.digests.refs import OwnDefault, Ref
 from penstock.graph.arguments import walk
 from penstock.objects.copies import copy_as_far, too_deep
 from penstock.worker.messages import Call, Input, Outcome
@@ -62,7 +62,7 @@ def _own(copy: Callable[[Any], Any], leaf: Any) -> Any:
     return leaf if type(leaf) in (Ref, Large) else copy(leaf)
 
 
-STAY = PLAIN | {Ref, Large}
+STAY = PLAIN | {OwnDefault, Ref, Large}
 
 
 def part_of_whole(call: Call) -> str:

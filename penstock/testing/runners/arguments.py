@@ -11,7 +11,7 @@ import pytest
 
 from penstock.digests.python import register_digest
 from penstock.digests.registered import forget
-from penstock.graph.policies import INPUTS, NO_CACHE
+from penstock.graph.policies import INPUTS, NO_CACHE, TASK_SOURCE
 from penstock.runtime import task_run
 from penstock.tasks import task
 from penstock.testing.runners.support import RunnerBench
@@ -44,6 +44,20 @@ class Unknown:
 
     def __init__(self, level: int) -> None:
         self.level = level
+
+
+class Unset:
+    """A class with one object, which says that nothing was passed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Symbol:
+    """A record that equals only itself."""
+
+    name: str
+
+
+MISSING, UNSET, AUTO = object(), Unset(), Symbol("auto")
 
 
 def make(kind: str) -> Any:
@@ -157,6 +171,25 @@ class ArgumentTests(RunnerBench):
             return [is_one([value, value], call) for call in range(4)]
 
         assert self.value(calls, workers=1) == [True] * 4
+
+    @pytest.mark.parametrize("policy", [NO_CACHE, INPUTS, INPUTS + TASK_SOURCE], ids=["plain", "inputs", "source"])
+    def test_a_default_that_code_compares_with_is_the_functions_own(self, policy: Any) -> None:
+        @task(cache_policy=policy)
+        def uses(value: int, one: Any = MISSING, two: Any = UNSET, three: Any = AUTO) -> list[bool]:
+            return [one is MISSING, two is UNSET, three is AUTO]
+
+        def calls() -> Any:
+            return [uses(1), uses(2, MISSING, UNSET, AUTO), uses(3, 4, 5, 6)]
+
+        for _ in range(2):  # cold and warm
+            assert self.value(calls, workers=1) == [[True] * 3] * 2 + [[False] * 3]
+
+    def test_a_default_that_code_compares_with_is_among_the_parameters_of_a_call(self) -> None:
+        @task(cache_key_fn=lambda context, given: f"{context.task.name} {given['one'] is MISSING}")
+        def uses(value: Any, one: Any = MISSING) -> list[bool]:
+            return [each is MISSING for each in task_run.parameters.values()]
+
+        assert self.value(lambda: [uses(1), uses(uses(1))], workers=1) == [[False, True]] * 2
 
     def test_digests_that_only_the_drivers_program_has_registered_count_on_workers(self) -> None:
         @task(cache_policy=INPUTS)
