@@ -56,15 +56,21 @@ class Done(dict[int, Any]):
         raise CannotCopy(value)
 
 
-class _AsFar(Done):
+class AsFar(Done):
+    """The copies of the parts of one value, of which those of unknown types are kept, and added to `shared`."""
+
     by_fields = True
 
     def __init__(self, shared: list[Any]) -> None:
         super().__init__()
-        self._shared = shared
+        self.shared = shared
+
+    def of(self, value: Any) -> Any:
+        """Return a copy like `copy_as_far`. Raises `RecursionError`."""
+        return copy_as_far(value, self.shared, self)
 
     def unknown(self, value: Any) -> Any:
-        self._shared.append(value)
+        self.shared.append(value)
         return value
 
 
@@ -108,16 +114,16 @@ def immutable(value: Any) -> bool:
     return True
 
 
-def copy_as_far(value: Any, shared: list[Any]) -> Any:
+def copy_as_far(value: Any, shared: list[Any], done: Done | None = None) -> Any:
     """Return a copy like `own_copy`, also of objects whose class declares their fields.
 
-    Parts of unknown types are kept and added to `shared`.
+    Parts of unknown types are kept and added to `shared`. `done` contains what was copied before.
     """
     if type(value) is types.FunctionType:
         if not _holds_nothing(value):
             shared.append(value)  # its parts may be mutable
         return value
-    return copy_into(value, _AsFar(shared))
+    return copy_into(value, AsFar(shared) if done is None else done)
 
 
 def too_deep(value: Any) -> SerializationError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -48,6 +49,13 @@ class Unknown:
 
 class Unset:
     """A class with one object, which says that nothing was passed."""
+
+
+@dataclass(eq=False)
+class Node:
+    """A record that can be modified, and equals only itself."""
+
+    held: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,16 +169,42 @@ class ArgumentTests(RunnerBench):
 
         assert self.value(flow, workers=1) == [[2, 1, 1]] * 4
 
-    def test_an_object_that_is_twice_in_one_argument_is_one_object_there(self) -> None:
+    @pytest.mark.parametrize("kind", ["instance", "record", "bytes", "array", "large", "result", "rebuilt"])
+    def test_an_object_that_is_twice_in_one_argument_is_one_object_there(self, kind: str) -> None:
         @task
-        def is_one(held: list[Items], call: int) -> bool:
-            return held[0] is held[1]
+        def is_one(before: Any, held: dict[str, Any], call: int) -> bool:
+            return held["nodes"][0] is held["last"][1] and before is not held["last"][1]
+
+        @task
+        def result() -> list[int]:
+            return [1]
+
+        makes: dict[str, Callable[[], Any]] = {
+            "instance": lambda: Items(1),
+            "record": lambda: Node(1),
+            "bytes": lambda: bytearray(b"1"),
+            "array": lambda: pytest.importorskip("numpy").arange(3),
+            "large": lambda: pytest.importorskip("numpy").arange(100_000),
+            "result": result,
+            "rebuilt": lambda: Node(result()),
+        }
 
         def calls() -> Any:
-            value = Items(1)
-            return [is_one([value, value], call) for call in range(4)]
+            value = makes[kind]()
+            return [is_one(value, {"nodes": [value], "last": (0, value)}, call) for call in range(4)]
 
         assert self.value(calls, workers=1) == [True] * 4
+
+    def test_an_argument_can_be_indexed_by_the_objects_in_it(self) -> None:
+        @task
+        def numbers(graph: dict[str, Any]) -> list[int]:
+            return [graph["index"][node] for node in graph["nodes"]]
+
+        def calls() -> Any:
+            nodes = [Node(1), Node(2)]
+            return numbers({"nodes": nodes, "index": {node: node.held for node in nodes}})
+
+        assert self.value(calls, workers=1) == [1, 2]
 
     @pytest.mark.parametrize("policy", [NO_CACHE, INPUTS, INPUTS + TASK_SOURCE], ids=["plain", "inputs", "source"])
     def test_a_default_that_code_compares_with_is_the_functions_own(self, policy: Any) -> None:
