@@ -48,8 +48,8 @@ class Done(dict[int, Any]):
     A memo of `copy.deepcopy`, too.
     """
 
-    by_fields = False
-    """Whether objects whose class declares their fields are copied field by field, before they count as unknown."""
+    by_fields: type | tuple[type, ...] = ()
+    """The classes whose objects are copied field by field if they declare these, before they count as unknown."""
 
     def unknown(self, value: Any) -> Any:
         """Return what replaces a part of an unknown type. Raises `CannotCopy` if there is nothing."""
@@ -59,7 +59,7 @@ class Done(dict[int, Any]):
 class AsFar(Done):
     """The copies of the parts of one value, of which those of unknown types are kept, and added to `shared`."""
 
-    by_fields = True
+    by_fields = object
 
     def __init__(self, shared: list[Any]) -> None:
         super().__init__()
@@ -148,14 +148,17 @@ def _copy(value: Any, done: Done) -> Any:
         if of_kind is not None:
             return of_kind(value, done)
         new = package_copy(value, lambda part: copy_into(part, done))
-    except CannotCopy:
+    except CannotCopy as error:
+        if error.value is not value:
+            raise  # a part of it cannot be copied
         if is_marker(value):
             return value
-        if not done.by_fields:
-            if is_frozen_record(kind) and immutable(value):
-                return value
-            raise
-        new = _copy_object(value, done)
+        if issubclass(kind, done.by_fields):
+            new = _copy_object(value, done)
+        elif is_frozen_record(kind) and immutable(value):
+            return value
+        else:
+            new = done.unknown(value)
     return done.setdefault(id(value), new)
 
 

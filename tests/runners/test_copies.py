@@ -542,3 +542,39 @@ def test_the_variables_of_a_dataclass_stay_those_of_its_class(kind: Any) -> None
 
     assert calls() == [5, 1, 5, [2]]
     kind.most[0] = 9
+
+
+class _Twice(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    amount: list[float]
+
+    def __post_init__(self) -> None:
+        self.amount.append(1.0)
+
+
+class _Named(msgspec.Struct):
+    """A struct whose subclasses need an argument."""
+
+    amount: float
+
+    def __init_subclass__(cls, *, name: str, **options: Any) -> None:
+        super().__init_subclass__(**options)
+
+    def __post_init__(self) -> None:
+        self.amount += 1
+
+
+@pytest.mark.parametrize("again", [lambda value: pickle.loads(dumps(value)), copied, OwnCopies().of])
+def test_a_struct_is_restored_with_its_fields_and_attributes(again: Callable[[Any], Any]) -> None:
+    value = _Twice(amount=[])
+    vars(value)["note"] = [1]
+    holder = _Holder()
+    holder.items.append(value)  # type: ignore[arg-type]
+    new: Any = again(holder).items[1]
+    assert type(new) is _Twice
+    assert new == value
+    assert new.amount is not value.amount
+    assert vars(new) == vars(value)
+
+
+def test_a_struct_that_cannot_have_subclasses_is_restored_with_its_fields() -> None:
+    assert pickle.loads(dumps(_Named(1.0))).amount == 2.0

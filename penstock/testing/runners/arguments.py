@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import msgspec
 import pytest
 
 from penstock.digests.python import register_digest
@@ -49,6 +50,15 @@ class Unknown:
 
 class Unset:
     """A class with one object, which says that nothing was passed."""
+
+
+class Order(msgspec.Struct):
+    """A struct that is another one if it is constructed again."""
+
+    amount: float
+
+    def __post_init__(self) -> None:
+        self.amount *= 2
 
 
 @dataclass(eq=False)
@@ -224,6 +234,31 @@ class ArgumentTests(RunnerBench):
             return [each is MISSING for each in task_run.parameters.values()]
 
         assert self.value(lambda: [uses(1), uses(uses(1))], workers=1) == [[False, True]] * 2
+
+    @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+    @pytest.mark.parametrize(
+        "held", [lambda order: order, lambda order: [order], Items], ids=["alone", "list", "inside"]
+    )
+    def test_a_struct_is_not_constructed_again(self, held: Callable[[Any], Any], cached: bool) -> None:
+        key = (lambda context, given: "key") if cached else None
+
+        @task(cache_key_fn=key)
+        def make() -> Any:
+            return held(Order(1.0))
+
+        @task
+        def amount(value: Any) -> float:
+            for _ in range(2):
+                value = value.items if isinstance(value, Items) else value
+                value = value[0] if isinstance(value, list) else value
+            return float(value.amount)
+
+        def calls() -> Any:
+            made, given = make(), held(Order(1.0))
+            return [amount(each) for each in (made, made, given, given)] + [amount.fn(made.result())]
+
+        for _ in range(2):  # cold and warm
+            assert self.value(calls, workers=1) == [2.0] * 5
 
     def test_digests_that_only_the_drivers_program_has_registered_count_on_workers(self) -> None:
         @task(cache_policy=INPUTS)
