@@ -34,7 +34,7 @@ from blake3 import blake3
 from penstock.digests import columns, functions, objects
 from penstock.digests.large import Large
 from penstock.digests.names import importable_name, stable_module, stable_name
-from penstock.digests.refs import Made, Ref
+from penstock.digests.refs import Made, OwnDefault, Ref
 from penstock.digests.walk import (
     LEAVES,
     MAX_DEPTH,
@@ -51,6 +51,7 @@ from penstock.digests.walk import (
     hash_type,
     label,
 )
+from penstock.errors import DigestError
 from penstock.objects.questions import has
 from penstock.objects.registrations import is_carrying, register, registered_for
 from penstock.objects.texts import module_of
@@ -88,6 +89,14 @@ def digest_bytes(value: object, resolve: Resolve | None = None, *, where: str = 
         return leaf(value)
     walk = Walk(resolve, find_branch)
     return walk.run(walk.visit, value, where, name)
+
+
+def digest_of_default(value: object) -> bytes:
+    """Return the digest of a marker that is the default of a parameter."""
+    try:
+        return digest_bytes(value)
+    except DigestError:
+        return functions.marker(value)
 
 
 def combine(tag: str, parts: Iterable[str]) -> str:
@@ -264,6 +273,7 @@ _BUILT_IN: dict[type, Branch] = {
     Ref: _ref,
     Large: lambda value, walk: value.digest(walk.of),
     Made: lambda value, _: value.digest,
+    OwnDefault: lambda value, _: value.digest(),
     type: lambda value, _: hash_type(value),
     list: _list,
     tuple: _tuple,

@@ -1,12 +1,15 @@
-"""What stands in arguments for something else: `Ref` for another node's result, `Digested` for a value."""
+"""What stands in arguments for others: `Ref` for another node's result, `OwnDefault` or `Digested` for a value."""
 
 from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from penstock.objects.questions import ABSENT
+from penstock.objects.texts import repr_of
 
 
 @dataclass(slots=True, unsafe_hash=True)  # never modified; not frozen, because many are created
@@ -23,6 +26,31 @@ class Made:
 
     def __init__(self, digest: bytes) -> None:
         self.digest = digest
+
+
+class OwnDefault:
+    """The default of a parameter, if it is a marker: each process has another object, which its code compares with."""
+
+    __slots__ = ("_digest", "value")
+
+    def __init__(self, value: Any, digest: Callable[[Any], bytes]) -> None:
+        self.value = value
+        """The default; `ABSENT` in another process, where the function has its own."""
+        self._digest = digest
+
+    def digest(self) -> bytes:
+        """Return its digest: as of any other argument, or that of a marker if the default has none."""
+        return self._digest(self.value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (self.digest(),)
+
+    def __repr__(self) -> str:
+        return "the default" if self.value is ABSENT else repr_of(self.value)
+
+
+def _arrived(digest: bytes) -> OwnDefault:
+    return OwnDefault(ABSENT, lambda _: digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ from penstock.digests.names import (
 from penstock.digests.python import combine, digest, find_branch
 from penstock.digests.walk import Walk
 from penstock.errors import DigestError
+from penstock.objects.markers import is_marker
 from penstock.objects.questions import ask
 from penstock.runtime import Current
 
@@ -234,6 +235,9 @@ class Reach:
             try:
                 meaning = self.meaning(found, name, user, owner)
             except DigestError:
+                if values and is_marker(found):
+                    yield name, found, f"marker {self.meaning(type(found), name, user)}"
+                    continue
                 if self.lenient or not (values or isinstance(behind(found, self.is_project), _CODE)):
                     continue
                 raise

@@ -15,13 +15,13 @@ from typing import Any
 from penstock.digests.large import FLAT_ITEMS, LARGE_BYTES, Large, is_flat
 from penstock.digests.large import PLAIN as _PLAIN
 from penstock.digests.mocks import is_mock
-from penstock.digests.refs import Ref
+from penstock.digests.refs import OwnDefault, Ref
 from penstock.errors import TracingError
 from penstock.graph.futures import Future, FutureList, Futures
 from penstock.objects.questions import has
 from penstock.objects.texts import kind_of
 
-SMALL = _PLAIN - {bytes, str}
+SMALL = (_PLAIN - {bytes, str}) | {OwnDefault}
 """Types of values that are kept unchanged without further checks."""
 _TEXTS = frozenset({bytes, str})
 _BUILT_IN = frozenset({list, tuple, dict, set, frozenset})
@@ -32,7 +32,8 @@ def walk(value: Any, leaf: Callable[[Any], Any], whole: Callable[[Any], Any] = l
     """Rebuild a value, applying `leaf` to everything that is neither a plain value nor a list, tuple, dict or set.
 
     Large bytes and strings, and long containers of plain values, are single leaves. Dataclasses and containers of other
-    types are rebuilt only if they contain futures (or Refs). The list that `task.map` returns becomes a plain list.
+    types are rebuilt only if they contain futures (or Refs), and each only once. The list that `task.map` returns
+    becomes a plain list.
 
     Args:
         value: The value.
@@ -43,7 +44,7 @@ def walk(value: Any, leaf: Callable[[Any], Any], whole: Callable[[Any], Any] = l
         TracingError: Such a value contains a future (or Ref).
     """
     try:
-        return _walk(value, leaf)
+        return _walk(value, leaf, {})
     except RecursionError as error:
         if not stands_for_nodes(value):
             return whole(value)
@@ -54,50 +55,55 @@ def walk(value: Any, leaf: Callable[[Any], Any], whole: Callable[[Any], Any] = l
         ) from error
 
 
-def _walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
+def _walk(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value if kind not in _TEXTS or len(value) < LARGE_BYTES else leaf(value)
     if kind in _BUILT_IN and len(value) >= FLAT_ITEMS and is_flat(value):
         return leaf(value)
     if kind is list:
-        return [v if type(v) in SMALL else _walk(v, leaf) for v in value]
+        return [v if type(v) in SMALL else _walk(v, leaf, done) for v in value]
     if kind is tuple:
         if SMALL.issuperset(map(type, value)):
             return value
-        return tuple([v if type(v) in SMALL else _walk(v, leaf) for v in value])
+        return tuple([v if type(v) in SMALL else _walk(v, leaf, done) for v in value])
     if kind is dict:
-        return {_walk(k, leaf): v if type(v) in SMALL else _walk(v, leaf) for k, v in value.items()}
+        return {_walk(k, leaf, done): v if type(v) in SMALL else _walk(v, leaf, done) for k, v in value.items()}
     if kind is set or kind is frozenset:
-        return kind([_walk(v, leaf) for v in value])
+        return kind([_walk(v, leaf, done) for v in value])
     # By the class, since the value's own attributes may be anything.
     if issubclass(kind, tuple) and has(kind, "_make"):
-        return value._make([_walk(v, leaf) for v in value])  # a named tuple
+        return value._make([_walk(v, leaf, done) for v in value])  # a named tuple
     if kind is Future or kind is Ref or kind is Large:
         return leaf(value)
     if kind is FutureList:
-        return [_walk(v, leaf) for v in value]
+        return [_walk(v, leaf, done) for v in value]
     if kind is Futures:
-        return {_walk(v, leaf) for v in value}
+        return {_walk(v, leaf, done) for v in value}
     if issubclass(kind, _CONTAINERS) or has(kind, "__dataclass_fields__"):
-        return _rebuilt(value, leaf) if stands_for_nodes(value) else leaf(value)
+        if id(value) not in done:
+            if not stands_for_nodes(value):
+                return leaf(value)
+            done.setdefault(id(done), []).append(value)  # no other object may get its id
+            done[id(value)] = _rebuilt(value, leaf, done)
+        return done[id(value)]
     return leaf(value)
 
 
-def _rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
+def _rebuilt(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any:
     """Rebuild a dataclass, or a container of a user's type, with other contents."""
     if isinstance(value, tuple | set | frozenset):
-        return type(value)(_walk(v, leaf) for v in value)
+        return type(value)(_walk(v, leaf, done) for v in value)
     twin = copy.copy(value)
     if isinstance(value, dict):
         twin.clear()
-        twin.update({_walk(k, leaf): _walk(v, leaf) for k, v in value.items()})
+        twin.update({_walk(k, leaf, done): _walk(v, leaf, done) for k, v in value.items()})
     elif isinstance(value, list | deque):
         twin.clear()
-        twin.extend([_walk(v, leaf) for v in value])
+        twin.extend([_walk(v, leaf, done) for v in value])
     else:
         for name, part in _fields(value).items():
-            object.__setattr__(twin, name, _walk(part, leaf))
+            object.__setattr__(twin, name, _walk(part, leaf, done))
     return twin
 
 
@@ -197,7 +203,18 @@ class _OfTask(Exception):
 
 def fill(value: Any, resolve: Callable[[Ref], Any]) -> Any:
     """Return the argument that the function receives: with every Ref and Large replaced."""
-    return walk(value, lambda leaf: resolve(leaf) if type(leaf) is Ref else taken(leaf))
+    known: dict[int, Any] = {}
+
+    def filled(leaf: Any) -> Any:
+        if type(leaf) is Ref:
+            return resolve(leaf)
+        if type(leaf) is not Large:
+            return leaf
+        if leaf.name not in known:
+            known[leaf.name] = leaf.take()
+        return known[leaf.name]
+
+    return walk(value, filled)
 
 
 def taken(leaf: Any) -> Any:

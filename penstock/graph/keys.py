@@ -22,7 +22,7 @@ from blake3 import blake3
 from penstock.digests.components import Components, encoded, framed, hashed, inputs_head, keyed
 from penstock.digests.names import main_module, main_module_name
 from penstock.digests.python import combine, digest, digest_bytes
-from penstock.digests.refs import Digested, Ref, holds_ref
+from penstock.digests.refs import Digested, OwnDefault, Ref, holds_ref
 from penstock.digests.walk import LEAVES, SIZE, Resolve
 from penstock.errors import DigestError, PolicyError
 from penstock.graph.arguments import fill_all
@@ -363,7 +363,8 @@ class KeyTemplate:
                 because="it has a cache key function or Files(parameter=...), and an argument is not computed yet",
                 hint="compute the key where the values are available",
             )
-        return fill_all(arguments, lambda _, ref: ref)  # there are no Refs; this fills in large arguments
+        filled = fill_all(arguments, lambda _, ref: ref)  # there are no Refs; this fills in large arguments
+        return {name: value.value if type(value) is OwnDefault else value for name, value in filled.items()}
 
     def _content(self, name: str, values: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
         """Return the digest of the file or files that a parameter names, and the paths and digests of these."""

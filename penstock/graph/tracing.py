@@ -20,6 +20,7 @@ from penstock.graph.futures import Future, value_as_returned
 from penstock.graph.graphs import Entry, Graph
 from penstock.graph.keys import KeyContext, compile_template
 from penstock.graph.tasks import TaskDefinition, TaskOptions
+from penstock.objects.copies import AsFar
 from penstock.objects.places import place_of
 from penstock.runtime import having, task_run
 
@@ -118,6 +119,8 @@ class Trace:
         """
         binding, frame = task.binding, self.frame
         arguments = binding.bind(task.name, args, kwargs)
+        if binding.markers:
+            binding.mark(arguments)
         deps: tuple[int, ...] = ()
         large: tuple[Large, ...] = ()
         lent: tuple[str, ...] = ()
@@ -161,10 +164,14 @@ class Trace:
         large: dict[Large, None] = {}
         lent: list[str] = []
         shared: list[Any] = []
+        done: AsFar | None = None  # of one argument, in which an object that is in several places stays one
 
         def keep(value: Any) -> Any:
+            nonlocal done
             if type(value) is not Future:
-                taken = self._snapshots.take(value, shared)
+                if done is None:
+                    done = AsFar(shared)
+                taken = self._snapshots.take(value, shared, done)
                 if type(taken) is Large:
                     large[taken] = None
                 return taken
@@ -179,6 +186,7 @@ class Trace:
                     arguments[name] = keep(value)
                 elif type(value) not in SMALL:
                     arguments[name] = capture(value, keep)
+                    done = None
                     if shared:
                         lent.append(name)
                         shared.clear()

@@ -10,12 +10,13 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from penstock.objects.markers import is_frozen_record
 from penstock.objects.package_copies import CannotCopy, Part
 from penstock.objects.questions import has
 
 
 def record_copy(value: Any, begin: Callable[[Any], None], part: Part) -> Any:
-    """Return a copy of an object whose fields are copied by `part`.
+    """Return a copy of an object whose fields are copied by `part`, or the object itself if it is immutable.
 
     Args:
         value: The object.
@@ -38,11 +39,16 @@ def record_copy(value: Any, begin: Callable[[Any], None], part: Part) -> Any:
     begin(new)
     assign = force_setattr if issubclass(kind, Struct) else object.__setattr__  # it may be frozen
     held: dict[str, Any] = {name: getattr(value, name) for name in names if has(value, name)}
+    same = True
     for name, each in (held | getattr(value, "__dict__", {})).items():
         own = part(each)
         if own is not each:
             assign(new, name, own)
-    return new
+            same = False
+    if not same or not is_frozen_record(kind):
+        return new
+    begin(value)  # nothing in it can be modified
+    return value
 
 
 _DECLARED: tuple[tuple[str, Callable[[Any], tuple[str, ...]]], ...] = (

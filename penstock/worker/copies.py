@@ -9,11 +9,14 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from msgspec import Struct
+
 from penstock.digests.mocks import is_mock
 from penstock.objects.copies import Done, copy_into, own_copy, too_deep
-from penstock.objects.finalizers import holds_finalizer
+from penstock.objects.finalizers import is_finalized, reached
 from penstock.objects.package_copies import CannotCopy
 from penstock.objects.questions import has
+from penstock.objects.struct_pickles import reduced_struct
 
 
 def copied(value: Any) -> Any:
@@ -26,15 +29,24 @@ def copied(value: Any) -> Any:
     except CannotCopy:
         pass
     try:
-        return _deep_copy(value, {})
+        return copy_into(value, _DeepCopies())
+    except CannotCopy as error:
+        raise CannotCopy(value) from error
     except RecursionError:
         raise too_deep(value) from None
+
+
+class _DeepCopies(Done):
+    by_fields = Struct  # `copy.deepcopy` would run its `__post_init__` again
+
+    def unknown(self, value: Any) -> Any:
+        return _deep_copy(value, self)
 
 
 class OwnCopies(Done):
     """The copies of the parts of one value. An object that is in several places is copied once."""
 
-    by_fields = True
+    by_fields = object
 
     def __init__(self, shared: list[Any] | None = None) -> None:
         super().__init__()
@@ -69,9 +81,16 @@ class OwnCopies(Done):
             self.popitem()
 
 
-def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
-    if not has(type(value), "__deepcopy__") and holds_finalizer(value):
-        raise CannotCopy(value)  # the copy, even an incomplete one, would close the connection of the original
+def _deep_copy(value: Any, memo: Done) -> Any:
+    if not has(type(value), "__deepcopy__"):
+        structs = []
+        for part in reached(value):
+            if is_finalized(part):
+                raise CannotCopy(value)  # the copy, even an incomplete one, would close the connection of the original
+            if part is not value and issubclass(type(part), Struct) and reduced_struct(part):
+                structs.append(part)
+        for part in structs:
+            copy_into(part, memo)
     try:
         return copy.deepcopy(value, memo)
     except RecursionError:
