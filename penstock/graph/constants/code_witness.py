@@ -55,7 +55,7 @@ class CodeWitness:
             read: Computes them again.
             turn: Who can change anything. None outside of flows, where a call runs at once.
         """
-        self._digests = dict(digests)
+        self.digests = dict(digests)
         self._read_as_is = read
         self._turn = turn
         self._find = functools.partial(places_of, fn, globals_count="task_code" in digests)
@@ -67,6 +67,7 @@ class CodeWitness:
         self.doubtful = False
         """Whether state that other code modifies, too, has changed since: results of calls are not published."""
         self._asked = False  # in this turn
+        self._differed = False  # at the last call, so that calls have other digests since
         self._unsure = False  # calls were made in this turn without comparing anything
         self._calls: list[str] = []  # that are running in this process
         self._look()
@@ -81,6 +82,10 @@ class CodeWitness:
         """Take into account that the code of flows or other tasks may modify the state of this one."""
         if self._state and self._beside.add(others):
             self._look()
+
+    def holds(self) -> bool:
+        """Return whether calls that are made now may share the digests. Raises `DigestError` like `changed`."""
+        return not (self.doubtful or self._differed or self.changed())
 
     def _look(self) -> None:
         found = self._find()
@@ -101,7 +106,8 @@ class CodeWitness:
             self._unsure = True  # comparing all of it for each call would take too long
             return False
         self._asked = True
-        return self._note_shared() or self._differs()
+        self._differed = self._note_shared() or self._differs()
+        return self._differed
 
     def end_of_turn(self, task: str) -> None:
         """Compare once more before the flow waits. Raises `DigestError` if calls were made without comparing."""
@@ -125,7 +131,7 @@ class CodeWitness:
         if self._same(self._certain):
             return False
         try:
-            return as_before(dict(self._read_as_is())) != self._digests
+            return as_before(dict(self._read_as_is())) != self.digests
         except DigestError:
             return True
 
@@ -133,7 +139,7 @@ class CodeWitness:
         """Note the state in which tasks have left what their code modifies, at the end of a run."""
         if self._left and not self.outdated and not self.doubtful and self._same(self._first):
             with contextlib.suppress(DigestError):
-                note_left(self._read_as_is(), self._digests)
+                note_left(self._read_as_is(), self.digests)
 
     def check(self, task: str) -> None:
         """Raise `DigestError` if the flow changed the code after a call of it was made."""
@@ -180,7 +186,7 @@ class CodeWitness:
             return False
         self.doubtful = True
         try:
-            self.replaced = self.replaced or dict(self._read_as_is()) != self._digests
+            self.replaced = self.replaced or dict(self._read_as_is()) != self.digests
         except DigestError:
             self.replaced = True
         return True
@@ -190,7 +196,7 @@ class CodeWitness:
         alone = self._turn is None or (self._turn.alone and not self._turn.waits)
         if self._same(self._places if alone else self._certain):
             return False
-        if as_before(dict(self._read_as_is())) != self._digests:
+        if as_before(dict(self._read_as_is())) != self.digests:
             return True
         self._look()  # equal objects
         return False

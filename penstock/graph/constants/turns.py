@@ -7,10 +7,14 @@ were still running: then the syntax of the tasks decides (see `modified`).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from penstock.graph.carried import code_digests, code_wanted
 from penstock.graph.constants.beside import Other
 from penstock.graph.constants.code_witness import CodeWitness
+from penstock.graph.constants.left_state import as_before
+from penstock.graph.policies import CachePolicy
 
 
 class Turns:
@@ -24,6 +28,8 @@ class Turns:
         self.number = 0
         """How often the flow has waited."""
         self._witnesses: list[tuple[str, CodeWitness]] = []
+        self._latest: dict[_Code, CodeWitness] = {}
+        """The witnesses that further frames and copies of a task (`with_options`) share."""
         self._code: dict[int, Other] = {}  # that of the functions that may modify anything, by their id
 
     def note_code(self, fn: Any) -> None:
@@ -33,10 +39,16 @@ class Turns:
             for _, witness in self._witnesses:
                 witness.beside([other])
 
-    def watch(self, task: str, witness: CodeWitness) -> None:
+    def witness_of(self, code: _Code) -> CodeWitness | None:
+        """Return the witness of a function's code if its digests still count. Raises `DigestError`."""
+        witness = self._latest.get(code)
+        return witness if witness is not None and witness.holds() else None
+
+    def watch(self, task: str, witness: CodeWitness, code: _Code) -> None:
         """Compare a task's constants whenever the flow begins to wait."""
         witness.beside(self._code.values())
         self._witnesses.append((task, witness))
+        self._latest[code] = witness
 
     def begin_to_wait(self) -> None:
         """Note what the flow has changed. Raises `DigestError` if it is unknown which calls this concerns."""
@@ -64,3 +76,27 @@ class Turns:
     def waited_since(self, then: int | None) -> bool:
         """Return whether the flow has waited ever since."""
         return self.waits and then == self.number
+
+
+_Code = tuple[int, tuple[str, ...]]
+"""The id of a function, which its witness keeps, and the digests of its code that count."""
+
+
+def code_of(
+    fn: Callable[..., Any], policy: CachePolicy, identity: str, turns: Turns | None
+) -> tuple[Mapping[str, str], CodeWitness | None]:
+    """Return what a function's code adds to keys, and the witness of the values that it reads, if there are any.
+
+    Within the turns of a run, the digests of a function are made once, until something changes that counts in them:
+    what its calls have left in their own state meanwhile is no reason to make them again. Raises `DigestError`.
+    """
+    code = (id(fn), code_wanted(fn, policy, identity))
+    if turns is not None and (known := turns.witness_of(code)) is not None:
+        return known.digests, known
+    digests = as_before(code_digests(fn, policy, identity))
+    witness = CodeWitness(fn, digests, lambda: code_digests(fn, policy, identity), turns) if digests else None
+    if not witness:
+        return digests, None
+    if turns is not None:
+        turns.watch(identity, witness, code)
+    return digests, witness
