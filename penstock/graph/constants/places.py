@@ -206,8 +206,7 @@ class Finder:
             return
         (self.methods if id(fn) in self._in_classes else self.functions).append(fn)
         self._enter_defaults(fn)
-        if vars(fn):
-            self._add_attributes(fn, lambda: vars(fn))
+        self._add_attributes(fn, lambda: vars(fn))
         cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
         if wanted := {name: cell for name, cell in cells if name not in self._without.assigned}:
             self._add(("cells", id(fn)), lambda: map(_in_cell, wanted.values()), enter=False)
