@@ -36,7 +36,7 @@ def code_digests(fn: Callable[..., Any], policy: CachePolicy, identity: str) -> 
     """Return the components that a function's code adds to keys under a policy. Raises `DigestError`."""
     carried = _carried_by(fn)
     found = {}
-    for what in code_wanted(fn, policy, identity):
+    for what in _wanted(fn, policy, identity):
         component, read = _READERS[what]
         try:
             found[component] = carried.get(what) or read(fn)
@@ -52,7 +52,7 @@ def code_to_carry(fn: Callable[..., Any], policy: CachePolicy, identity: str) ->
     the task then reports."""
     carried = _carried_by(fn)
     try:
-        code = {what: carried.get(what) or _READERS[what][1](fn) for what in code_wanted(fn, policy, identity)}
+        code = {what: carried.get(what) or _READERS[what][1](fn) for what in _wanted(fn, policy, identity)}
     except DigestError:
         return {}
     return {**code, **_behaviour(fn)} if code else {}
@@ -80,8 +80,16 @@ def carry_code(fn: Callable[..., Any], code: Mapping[str, str]) -> None:
             _carried[key] = ref(fn, forget), {**_carried_by(fn), **code}
 
 
-def code_wanted(fn: Callable[..., Any], policy: CachePolicy, identity: str) -> tuple[str, ...]:
-    """Return which digests of a function's code count under a policy."""
+Code = tuple[int, tuple[str, ...]]
+"""The id of a function, and the digests of its code that count."""
+
+
+def code_id(fn: Callable[..., Any], policy: CachePolicy, identity: str) -> Code:
+    """Return what tells the code that counts under a policy from that of other tasks, as long as the function lives."""
+    return id(fn), _wanted(fn, policy, identity)
+
+
+def _wanted(fn: Callable[..., Any], policy: CachePolicy, identity: str) -> tuple[str, ...]:
     components = tuple(part.value for part in (Part.TASK_SOURCE, Part.TASK_CODE) if part in policy.parts)
     if components or identity != ":".join(importable_name(fn)):  # set with `key_name`
         return components

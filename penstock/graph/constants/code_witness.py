@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 from penstock.errors import DigestError
 from penstock.graph.constants.beside import Beside, Other
 from penstock.graph.constants.left_state import as_before, note_left
-from penstock.graph.constants.places import Unchanged, places_of
+from penstock.graph.constants.places import Places, Unchanged, places_of
 
 
 class Turn(Protocol):
@@ -70,7 +70,7 @@ class CodeWitness:
         self._differed = False  # at the last call, so that calls have other digests since
         self._unsure = False  # calls were made in this turn without comparing anything
         self._calls: list[str] = []  # that are running in this process
-        self._look()
+        self._growing = self._look().growing
         self._first = self._certain
         self._left = False  # whether tasks have changed anything
 
@@ -87,7 +87,7 @@ class CodeWitness:
         """Return whether calls that are made now may share the digests. Raises `DigestError` like `changed`."""
         return not (self.doubtful or self._differed or self.changed())
 
-    def _look(self) -> None:
+    def _look(self) -> Places:
         found = self._find()
         self._places: Sequence[Unchanged] = found.found
         self._certain: Sequence[Unchanged] = found.certain
@@ -95,6 +95,7 @@ class CodeWitness:
         self._state = any(found.state)
         self._shared = self._beside.places(found) if self._state else []
         self._many = len(self._places) > _MANY
+        return found
 
     def changed(self) -> bool:
         """Return whether the digests are others now, at a call. Raises `DigestError` if a new value has none."""
@@ -137,7 +138,8 @@ class CodeWitness:
 
     def end(self) -> None:
         """Note the state in which tasks have left what their code modifies, at the end of a run."""
-        if self._left and not self.outdated and not self.doubtful and self._same(self._first):
+        left = self._left or not self._same(self._growing)
+        if left and not self.outdated and not self.doubtful and self._same(self._first):
             with contextlib.suppress(DigestError):
                 note_left(self._read_as_is(), self.digests)
 

@@ -46,6 +46,8 @@ Unchanged = Callable[[], bool]
 """Returns whether one place still holds the same objects, or the same content."""
 Key = tuple[str, int]
 """What kind of place it is, and the id of the object."""
+Place = Key | tuple[Key, str]
+"""A place, or one name in it."""
 
 
 class Places(NamedTuple):
@@ -58,6 +60,8 @@ class Places(NamedTuple):
     """Whether comparing them takes much longer than a call."""
     state: State
     """What the code itself modifies."""
+    growing: list[Unchanged]
+    """The sizes of containers to which reading adds items."""
 
 
 class State(NamedTuple):
@@ -95,7 +99,7 @@ def places_of(fn: Any, *, globals_count: bool) -> Places:
     state = NO_STATE
     if found and any(modified := modified_by(finder.functions, finder.methods)):
         certain, state = finder.split(fn, modified)
-    return Places(list(found.values()), list(certain.values()), finder.items > _MANY_ITEMS, state)
+    return Places(list(found.values()), list(certain.values()), finder.items > _MANY_ITEMS, state, finder.growing)
 
 
 class Finder:
@@ -105,6 +109,7 @@ class Finder:
         self.functions: list[FunctionType] = []
         self.methods: list[FunctionType] = []
         self.items = 0
+        self.growing: list[Unchanged] = []
         self._without = without
         self._globals_count = globals_count
         self._is_project = functools.cache(is_project_module)
@@ -119,6 +124,11 @@ class Finder:
         """The classes that methods belong to, by the id of the method."""
         self._open: collections.deque[Any] = collections.deque()
         self._left_out: list[Any] = []
+
+    def reached(self) -> frozenset[Place]:
+        """Return all places that have been found, and the global names in them."""
+        names = ((("names", scope), name) for scope, (_, names) in self._names.items() for name in names)
+        return frozenset((*self._places, *names))
 
     def split(self, fn: Any, modified: Modified) -> tuple[dict[Key, Unchanged], State]:
         """Return the places of a function that are left without the modified names, and the others."""
@@ -186,6 +196,7 @@ class Finder:
             type(value), "__missing__"
         ):  # a `defaultdict` and the like, to which reading adds items
             keys = list(dict.keys(value))
+            self.growing.append(functools.partial(equals, functools.partial(dict.__len__, value), len(keys)))
             self._add(("items", id(value)), lambda: (dict.get(value, key, _ABSENT) for key in keys))
         else:
             self._add(("items", id(value)), functools.partial(items, value))
@@ -212,7 +223,7 @@ class Finder:
             self._add(("cells", id(fn)), lambda: map(_in_cell, wanted.values()), enter=False)
             self._open.extend(found for name, cell in wanted.items() if self._entered(name, found := _in_cell(cell)))
         if self._globals_count:
-            names = _names_in(fn.__code__)
+            names = names_in(fn.__code__)
             self._enter_module(fn.__globals__, names)
             self._enter_imported(fn.__globals__, names)
             with contextlib.suppress(DigestError):  # without a source, it has no digest either
@@ -318,7 +329,7 @@ def _in_cell(cell: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=4096)
-def _names_in(code: CodeType) -> frozenset[str]:
+def names_in(code: CodeType) -> frozenset[str]:
     """Return the names that the code and the functions in it look up in modules (and as attributes)."""
     inner = (each for each in code.co_consts if isinstance(each, CodeType))
-    return frozenset(code.co_names).union(*map(_names_in, inner))
+    return frozenset(code.co_names).union(*map(names_in, inner))
