@@ -300,7 +300,7 @@ def test_state_that_a_plain_task_changes_first_costs_no_hits(shared: Callable[[]
     value = shared().case(name)
     for _ in range(2):
         program = shared()
-        for _ in range(2):
+        for _ in range(5):
             run = program.case.run(name)
             assert (run.result(), run.counts["executed"]) == (value, 1)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Container, Iterator
 
+from penstock.digests.names import importable_name
 from penstock.graph.carried import Code, code_id
 from penstock.graph.constants.beside import Other
 from penstock.graph.constants.modified import Modified
@@ -25,6 +26,8 @@ _MOST_IN_VAIN = _MOST_TRIES * _MOST_TASKS
 """The most times in a process for such tasks."""
 _tries: collections.Counter[str] = collections.Counter()
 """The runs of this process in which it was done since a task was called, by its identity."""
+_in_vain: collections.Counter[tuple[str, str]] = collections.Counter()
+"""The runs of this process, by flow, since one called a task for which it was done."""
 
 
 class Ahead:
@@ -37,6 +40,7 @@ class Ahead:
         self._tasks: dict[Code, tuple[TaskDefinition, CachePolicy]] = {}
         self._reached: dict[Code, frozenset[Place]] = {}
         self._count = 0
+        self._searched: list[tuple[str, str]] = []  # the names of flows
 
     def note(self, code: Other, *, is_flow: bool) -> None:
         """Note the code of a flow, or of a task that it calls."""
@@ -63,8 +67,11 @@ class Ahead:
                 yield code, task, policy
 
     def _find(self, flow: Other) -> None:
-        if _tries.total() >= _MOST_IN_VAIN:
+        name = importable_name(flow.fn)
+        if _tries.total() >= _MOST_IN_VAIN or _in_vain[name] >= _MOST_TRIES:
             return
+        self._searched.append(name)
+        _in_vain[name] += 1
         for task in tasks_named_in(flow.fn):
             policy = task.options.cache_policy
             if policy is None or not policy.caches or _tries[task.identity] >= _MOST_TRIES:
@@ -73,8 +80,8 @@ class Ahead:
             if code[1]:
                 self._tasks.setdefault(code, (task, policy))
 
-
-def note_call(identity: str) -> None:
-    """Note that a task is called in this process."""
-    if _tries:
-        _tries.pop(identity, None)
+    def note_call(self, identity: str) -> None:
+        """Note that a task is called."""
+        if _tries.pop(identity, None) is not None:
+            for name in self._searched:
+                _in_vain.pop(name, None)

@@ -13,7 +13,7 @@ from typing import Any
 
 from penstock.digests.definitions.mentioned import importing_nothing
 from penstock.graph.carried import Code, code_digests, code_id
-from penstock.graph.constants.ahead import Ahead, note_call
+from penstock.graph.constants.ahead import Ahead
 from penstock.graph.constants.beside import Other
 from penstock.graph.constants.code_witness import CodeWitness
 from penstock.graph.constants.left_state import as_before
@@ -34,13 +34,13 @@ class Turns:
         self._latest: dict[Code, CodeWitness] = {}
         """The witnesses that further frames and copies of a task (`with_options`) share."""
         self._code: dict[int, Other] = {}  # that of the functions that may modify anything, by their id
-        self._ahead = Ahead()
+        self.ahead = Ahead()
 
     def note_code(self, fn: Any, *, is_flow: bool = False) -> None:
         """Note the function of a flow or task, which may modify what others read."""
         if id(fn) not in self._code:
             other = self._code[id(fn)] = Other(fn)
-            self._ahead.note(other, is_flow=is_flow)
+            self.ahead.note(other, is_flow=is_flow)
             for _, witness in self._witnesses:
                 witness.beside([other])
 
@@ -69,7 +69,7 @@ class Turns:
 
     def _look_ahead(self) -> None:
         """Make the digests of tasks that the flow may call later, before its calls change what they share."""
-        for code, task, policy in self._ahead.due(self._latest):
+        for code, task, policy in self.ahead.due(self._latest):
             with contextlib.suppress(Exception), importing_nothing():  # a call of the task reports it
                 _, witness = _new_code(task.fn, policy, task.identity, self)
                 if witness is not None:
@@ -107,7 +107,7 @@ def code_of(
     code = code_id(fn, policy, identity)
     if turns is None:
         return _new_code(fn, policy, identity, None)
-    note_call(identity)
+    turns.ahead.note_call(identity)
     if (known := turns.witness_of(code)) is not None:
         return known.digests, known
     digests, witness = _new_code(fn, policy, identity, turns)
