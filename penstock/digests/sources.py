@@ -237,11 +237,12 @@ class Reach:
             except DigestError:
                 if values and is_marker(found):
                     yield name, found, f"marker {self.meaning(type(found), name, user)}"
+                elif self.lenient or not (values or isinstance(behind(found, self.is_project), _CODE)):
                     continue
-                if self.lenient or not (values or isinstance(behind(found, self.is_project), _CODE)):
-                    continue
-                raise
-            yield name, found, meaning
+                else:
+                    raise
+            else:
+                yield name, found, meaning
 
     def added_to(self, value: Any) -> list[tuple[str, Any]]:
         """Return what was attached to a function, class or module after its definition."""
@@ -270,10 +271,9 @@ class Reach:
     def label(self, value: Any) -> str:
         # The task's own name is part of its identity, not of its code, so that a renamed task can keep its keys.
         name = "the task" if value is self.root else stable_name(value)
-        known = self.labels.get(id(value))
-        if known is None:
-            known = self.labels[id(value)] = f"{name} {content_of(value)}"
-        return known
+        if id(value) not in self.labels:
+            self.labels[id(value)] = f"{name} {content_of(value)}"
+        return self.labels[id(value)]
 
     # -- names
 

@@ -92,7 +92,7 @@ class Trace:
         self._values = values
         self._outermost = frame
         if frame.fn is not None:
-            self.turns.note_code(frame.fn)
+            self.turns.note_code(frame.fn, is_flow=True)
         self._held: dict[int, int] = {}
         self._snapshots = Snapshots(digest_bytes)
         self._numbers = itertools.count()
@@ -232,7 +232,7 @@ class Trace:
     def inside(self, frame: FlowFrame) -> having:
         """Make calls in the block part of a subflow, whose nodes join the same graph."""
         if frame.fn is not None:
-            self.turns.note_code(frame.fn)
+            self.turns.note_code(frame.fn, is_flow=True)
         return having(_current, (self, frame))
 
     def expect(self, flow: str) -> int:

@@ -12,7 +12,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from penstock.graph.constants.modified import Modified, modified_by, read_by
-from penstock.graph.constants.places import Finder, Key, Places, State, Unchanged
+from penstock.graph.constants.places import Finder, Key, Place, Places, State, Unchanged
 
 
 class Other:
@@ -32,6 +32,24 @@ class Other:
     def modifies(self) -> bool:
         """Whether it modifies anything."""
         return any(modified_by(*self.reached))
+
+    @functools.cached_property
+    def changes(self) -> frozenset[Place]:
+        """The places that it modifies, and the names in them."""
+        state = self.modified(frozenset())
+        if state is None:
+            return frozenset()
+        found: set[Place] = set(state.inside)
+        for key, read in state.names.items():
+            names = state.assigned.intersection(read())
+            found.update(((key, name) for name in names) if key[0] == "names" else [key] if names else [])
+        for fn in (*self.reached[0], *self.reached[1]):
+            code = fn.__code__
+            if not state.assigned.isdisjoint(code.co_freevars):
+                found.add(("cells", id(fn)))
+            if code.co_name in (*code.co_names, *code.co_freevars) and not state.assigned.isdisjoint(code.co_names):
+                found.add(("attributes", id(fn)))  # `f.calls += 1` in f, also if it has none yet
+        return frozenset(found)
 
     def modified(self, without: frozenset[CodeType]) -> State | None:
         """Return what it modifies, except in functions with this code. None if there is nothing."""

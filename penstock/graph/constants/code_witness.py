@@ -17,7 +17,7 @@ from penstock.errors import DigestError
 from penstock.graph.constants.beside import Beside, Other
 from penstock.graph.constants.left_state import as_before, note_left
 from penstock.graph.constants.naming import names_of_changes
-from penstock.graph.constants.places import Unchanged, places_of
+from penstock.graph.constants.places import Places, Unchanged, places_of
 
 
 class Turn(Protocol):
@@ -56,7 +56,7 @@ class CodeWitness:
             read: Computes them again.
             turn: Who can change anything. None outside of flows, where a call runs at once.
         """
-        self._digests = dict(digests)
+        self.digests = dict(digests)
         self._read_as_is = read
         self._turn = turn
         self._find = functools.partial(places_of, fn, globals_count="task_code" in digests)
@@ -68,9 +68,10 @@ class CodeWitness:
         self.doubtful = False
         """Whether state that other code modifies, too, has changed since: results of calls are not published."""
         self._asked = False  # in this turn
+        self._differed = False  # at the last call, so that calls have other digests since
         self._unsure = False  # calls were made in this turn without comparing anything
         self._calls: list[str] = []  # that are running in this process
-        self._look()
+        self._growing = self._look().growing
         self._first = self._certain
         self._left = False  # whether tasks have changed anything
         self._names = ""  # of what the flow has changed, once it is noticed
@@ -84,7 +85,11 @@ class CodeWitness:
         if self._state and self._beside.add(others):
             self._look()
 
-    def _look(self) -> None:
+    def holds(self) -> bool:
+        """Return whether calls that are made now may share the digests. Raises `DigestError` like `changed`."""
+        return not (self.doubtful or self._differed or self.changed())
+
+    def _look(self) -> Places:
         found = self._find()
         self._places: Sequence[Unchanged] = found.found
         self._certain: Sequence[Unchanged] = found.certain
@@ -92,6 +97,7 @@ class CodeWitness:
         self._state = any(found.state)
         self._shared = self._beside.places(found) if self._state else []
         self._many = len(self._places) > _MANY
+        return found
 
     def changed(self) -> bool:
         """Return whether the digests are others now, at a call. Raises `DigestError` if a new value has none."""
@@ -103,7 +109,8 @@ class CodeWitness:
             self._unsure = True  # comparing all of it for each call would take too long
             return False
         self._asked = True
-        return self._note_shared() or self._differs()
+        self._differed = self._note_shared() or self._differs()
+        return self._differed
 
     def end_of_turn(self, task: str) -> None:
         """Compare once more before the flow waits. Raises `DigestError` if calls were made without comparing."""
@@ -129,15 +136,16 @@ class CodeWitness:
         if self._same(self._certain):
             return False
         try:
-            return as_before(dict(self._read_as_is())) != self._digests
+            return as_before(dict(self._read_as_is())) != self.digests
         except DigestError:
             return True
 
     def end(self) -> None:
         """Note the state in which tasks have left what their code modifies, at the end of a run."""
-        if self._left and not self.outdated and not self.doubtful and self._same(self._first):
+        left = self._left or not self._same(self._growing)
+        if left and not self.outdated and not self.doubtful and self._same(self._first):
             with contextlib.suppress(DigestError):
-                note_left(self._read_as_is(), self._digests)
+                note_left(self._read_as_is(), self.digests)
 
     def check(self, task: str) -> None:
         """Raise `DigestError` if the flow changed the code after a call of it was made."""
@@ -193,7 +201,7 @@ class CodeWitness:
             return False
         self.doubtful = True
         try:
-            self.replaced = self.replaced or dict(self._read_as_is()) != self._digests
+            self.replaced = self.replaced or dict(self._read_as_is()) != self.digests
         except DigestError:
             self.replaced = True
         return True
@@ -203,7 +211,7 @@ class CodeWitness:
         alone = self._turn is None or (self._turn.alone and not self._turn.waits)
         if self._same(self._places if alone else self._certain):
             return False
-        if as_before(dict(self._read_as_is())) != self._digests:
+        if as_before(dict(self._read_as_is())) != self.digests:
             return True
         self._look()  # equal objects
         return False

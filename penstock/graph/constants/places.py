@@ -49,6 +49,8 @@ Unchanged = Callable[[], bool]
 """Returns whether one place still holds the same objects, or the same content."""
 Key = tuple[str, int]
 """What kind of place it is, and the id of the object."""
+Place = Key | tuple[Key, str]
+"""A place, or one name in it."""
 
 
 class Places(NamedTuple):
@@ -61,6 +63,8 @@ class Places(NamedTuple):
     """Whether comparing them takes much longer than a call."""
     state: State
     """What the code itself modifies."""
+    growing: list[Unchanged]
+    """The sizes of containers to which reading adds items."""
 
 
 class State(NamedTuple):
@@ -102,7 +106,7 @@ def places_of(fn: Any, *, globals_count: bool) -> Places:
     state = NO_STATE
     if found and any(modified := modified_by(finder.functions, finder.methods)):
         certain, state = finder.split(fn, modified)
-    return Places(list(found.values()), list(certain.values()), finder.items > _MANY_ITEMS, state)
+    return Places(list(found.values()), list(certain.values()), finder.items > _MANY_ITEMS, state, finder.growing)
 
 
 class Finder:
@@ -112,6 +116,7 @@ class Finder:
         self.functions: list[FunctionType] = []
         self.methods: list[FunctionType] = []
         self.items = 0
+        self.growing: list[Unchanged] = []
         self._without = without
         self._globals_count = globals_count
         self._is_project = functools.cache(is_project_module)
@@ -128,6 +133,11 @@ class Finder:
         self._left_out: list[Any] = []
         self._annotated = Annotated(self._is_project)
         self._kept: list[Read] = []  # so that no other object gets their ids
+
+    def reached(self) -> frozenset[Place]:
+        """Return all places that have been found, and the global names in them."""
+        names = ((("names", scope), name) for scope, (_, names) in self._names.items() for name in names)
+        return frozenset((*self._places, *names))
 
     def split(self, fn: Any, modified: Modified) -> tuple[dict[Key, Unchanged], State]:
         """Return the places of a function that are left without the modified names, and the others."""
@@ -197,6 +207,7 @@ class Finder:
             type(value), "__missing__"
         ):  # a `defaultdict` and the like, to which reading adds items
             keys = list(dict.keys(value))
+            self.growing.append(functools.partial(equals, functools.partial(dict.__len__, value), len(keys)))
             self._add(("items", id(value)), lambda: (dict.get(value, key, _ABSENT) for key in keys))
         else:
             self._add(("items", id(value)), functools.partial(items, value))
@@ -217,15 +228,14 @@ class Finder:
             return
         (self.methods if id(fn) in self._in_classes else self.functions).append(fn)
         self._enter_defaults(fn)
-        if vars(fn):
-            self._add_attributes(fn, lambda: vars(fn))
+        self._add_attributes(fn, lambda: vars(fn))
         cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
         if wanted := {name: cell for name, cell in cells if name not in self._without.assigned}:
             self._add(("cells", id(fn)), functools.partial(values_in_cells, wanted), enter=False)
             self._open.extend(found for name, cell in wanted.items() if self._entered(name, found := _in_cell(cell)))
         if self._globals_count:
-            names = _names_in(fn.__code__)
-            self._enter_module(fn.__globals__, names, _global_names_in(fn.__code__))
+            names = names_in(fn.__code__)
+            self._enter_module(fn.__globals__, names, global_names_in(fn.__code__))
             self._enter_imported(fn.__globals__, names)
             with contextlib.suppress(DigestError):  # without a source, it has no digest either
                 self._annotated.add(function_syntax(fn), fn.__globals__)
@@ -355,16 +365,16 @@ def _in_cell(cell: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=4096)
-def _names_in(code: CodeType) -> frozenset[str]:
+def names_in(code: CodeType) -> frozenset[str]:
     """Return the names that the code and the functions in it look up in modules and as attributes."""
-    return frozenset(code.co_names).union(*map(_names_in, _inside(code)))
+    return frozenset(code.co_names).union(*map(names_in, _inside(code)))
 
 
 @functools.lru_cache(maxsize=4096)
-def _global_names_in(code: CodeType) -> frozenset[str]:
+def global_names_in(code: CodeType) -> frozenset[str]:
     """Return the names that the code and the functions in it look up in their module."""
     found = (each.argval for each in dis.get_instructions(code) if each.opname in _OF_MODULE)
-    return frozenset(found).union(*map(_global_names_in, _inside(code)))
+    return frozenset(found).union(*map(global_names_in, _inside(code)))
 
 
 _OF_MODULE = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL", "DELETE_GLOBAL"})
