@@ -164,8 +164,7 @@ class Reach:
         self.annotated = Annotated(self.is_project)
         self.of_arguments: list[Read] = []
         """What the code reads of the classes of its arguments."""
-        self.lenient = False
-        """Whether what is found now, which only annotations lead to, may have no digest: it is left out then."""
+        self.lenient = False  # whether to leave out what has no digest: only annotations lead to it
         self.labels: dict[int, str] = {}
         self.trees: list[ast.AST] = []
         self.held_modules: dict[int, ModuleType] = {}
@@ -228,8 +227,7 @@ class Reach:
             names: The names and objects.
             user: The piece that uses them.
             owner: The class whose method it is.
-            values: Whether values must have a digest. Otherwise those without one are left out, such as a lock or a
-                client that is an attribute of a class.
+            values: Whether values must have a digest; otherwise those without one, such as locks, are left out.
         """
         for name, found in names:
             try:

@@ -14,11 +14,11 @@ import pytest
 from penstock import INPUTS, TASK_CODE, TASK_SOURCE, task
 from penstock.digests.python import digest, register_digest
 from penstock.digests.refs import OwnDefault
-from penstock.digests.registered import forget
 from penstock.digests.walk import hash_leaf
 from penstock.errors import ParameterError
 from penstock.graph.binding import Binding, Style, binding_of
 from penstock.graph.carried import code_digests
+from penstock.objects.registrations import forget
 
 
 def shown(a: Any, /, b: Any, *rest: Any, c: Any = 3, **more: Any) -> Any:
