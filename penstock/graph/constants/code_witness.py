@@ -83,14 +83,14 @@ class CodeWitness:
     def beside(self, others: Iterable[Other]) -> None:
         """Take into account that the code of flows or other tasks may modify the state of this one."""
         if self._state and self._beside.add(others):
-            self._look()
+            self._shared = self._beside.places(self._found)  # what the flow has changed meanwhile stays a change
 
     def holds(self) -> bool:
         """Return whether calls that are made now may share the digests. Raises `DigestError` like `changed`."""
         return not (self.doubtful or self._differed or self.changed())
 
     def _look(self) -> Places:
-        found = self._find()
+        self._found = found = self._find()
         self._places: Sequence[Unchanged] = found.found
         self._certain: Sequence[Unchanged] = found.certain
         self._large = found.large
