@@ -13,11 +13,10 @@ from typing import Any
 
 from penstock.digests.large import FLAT_ITEMS, LARGE_BYTES, Large, is_flat
 from penstock.digests.large import PLAIN as _PLAIN
-from penstock.digests.mocks import is_mock
 from penstock.digests.refs import OwnDefault, Ref
 from penstock.errors import TracingError
 from penstock.graph.futures import Future, FutureList, Futures
-from penstock.objects.questions import has
+from penstock.objects.questions import has, is_mock
 from penstock.objects.texts import kind_of
 
 SMALL = (_PLAIN - {bytes, str}) | {OwnDefault}

@@ -13,7 +13,7 @@ from typing import Any
 import cloudpickle
 
 from penstock.errors import RunnerError, SerializationError, is_a
-from penstock.objects.live import LiveValue, Pickler, culprit, dumps, find_live, why_not, why_unpicklable
+from penstock.objects.live import LiveValue, Pickler, ResultPickler, culprit, dumps, find_live, why_not, why_unpicklable
 from penstock.objects.texts import kind_of
 
 INLINE_VALUE_BYTES = 64 * 1024
@@ -78,7 +78,7 @@ def discard_value(handle: Pickled | Spilled) -> None:
 def pickled_result(value: Any) -> bytes:
     """Pickle the result of a call. Raises `SerializationError` if it cannot leave its process."""
     try:
-        return dumps(value)
+        return dumps(value, ResultPickler)
     except BaseException as error:  # a __reduce__ may raise anything, or exit
         raise unsendable(value, error) from error
 
