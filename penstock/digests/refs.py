@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.digests.large import PLAIN
 from penstock.objects.questions import ABSENT
+from penstock.objects.records import fields_of
 from penstock.objects.texts import repr_of
 
 
@@ -61,12 +63,12 @@ class Digested:
 
 
 def holds_ref(arguments: Mapping[str, Any]) -> bool:
-    """Return whether there is a Ref in the arguments or in plain containers among them."""
+    """Return whether there is a Ref in the arguments, or in containers and fields of objects among them."""
     return any(type(part) is Ref for part in _parts(arguments))
 
 
 def holds_code(arguments: Mapping[str, Any]) -> bool:
-    """Return whether there is a function in the arguments or in plain containers among them."""
+    """Return whether there is a function in the arguments, or in containers and fields of objects among them."""
     return any(issubclass(type(part), _CODE) for part in _parts(arguments))
 
 
@@ -74,15 +76,19 @@ _CODE = (types.FunctionType, types.MethodType, functools.partial)
 
 
 def _parts(arguments: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the arguments, and what is in plain containers among them, without running code of their classes."""
+    """Yield the arguments, and what is in containers and fields of objects among them."""
     stack: list[Any] = list(arguments.values())
     seen: set[int] = set()
     while stack:
         item = stack.pop()
         yield item
         base = next((base for base in _CONTAINERS if issubclass(type(item), base)), None)
-        if base is not None and id(item) not in seen:
-            seen.add(id(item))
+        if id(item) in seen or type(item) in PLAIN:
+            continue
+        seen.add(id(item))
+        if type(item) not in _CONTAINERS:
+            stack.extend((fields_of(item) or {}).values())
+        if base is not None:
             stack.extend(base.__iter__(item))
             if base is dict:
                 stack.extend(dict.values(item))

@@ -33,7 +33,7 @@ from penstock.digests.definitions.own_class import Read, own_class, parts, reads
 from penstock.digests.definitions.patched import replaced_in_installed, steps_in_installed
 from penstock.digests.definitions.written import written
 from penstock.digests.functions import closure_items, dispatched
-from penstock.digests.mocks import is_mock, kept
+from penstock.digests.mocks import kept
 from penstock.digests.names import (
     MAIN_NAMES,
     importable_name,
@@ -47,7 +47,7 @@ from penstock.digests.python import combine, digest, find_branch
 from penstock.digests.walk import Walk
 from penstock.errors import DigestError
 from penstock.objects.markers import is_marker
-from penstock.objects.questions import ask
+from penstock.objects.questions import ask, is_mock
 from penstock.runtime import Current
 
 __all__ = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,11 +13,11 @@ from typing import Any
 
 from penstock.digests.large import FLAT_ITEMS, LARGE_BYTES, Large, is_flat
 from penstock.digests.large import PLAIN as _PLAIN
-from penstock.digests.mocks import is_mock
 from penstock.digests.refs import OwnDefault, Ref
 from penstock.errors import TracingError
 from penstock.graph.futures import Future, FutureList, Futures
-from penstock.objects.questions import has
+from penstock.objects.questions import ask, has, is_mock
+from penstock.objects.records import fields_of, is_record, set_field
 from penstock.objects.texts import kind_of
 
 SMALL = (_PLAIN - {bytes, str}) | {OwnDefault}
@@ -31,9 +30,9 @@ _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 def walk(value: Any, leaf: Callable[[Any], Any], whole: Callable[[Any], Any] = lambda value: value) -> Any:
     """Rebuild a value, applying `leaf` to everything that is neither a plain value nor a list, tuple, dict or set.
 
-    Large bytes and strings, and long containers of plain values, are single leaves. Dataclasses and containers of other
-    types are rebuilt only if they contain futures (or Refs), and each only once. The list that `task.map` returns
-    becomes a plain list.
+    Large bytes and strings, and long containers of plain values, are single leaves. Containers of other types, and
+    objects with fields (dataclasses, attrs classes, msgspec structs, pydantic models), are rebuilt only if they contain
+    futures (or Refs), and each only once. The list that `task.map` returns becomes a plain list.
 
     Args:
         value: The value.
@@ -80,7 +79,7 @@ def _walk(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any:
         return [_walk(v, leaf, done) for v in value]
     if kind is Futures:
         return {_walk(v, leaf, done) for v in value}
-    if issubclass(kind, _CONTAINERS) or has(kind, "__dataclass_fields__"):
+    if issubclass(kind, _CONTAINERS) or is_record(kind):
         if id(value) not in done:
             if not stands_for_nodes(value):
                 return leaf(value)
@@ -91,7 +90,7 @@ def _walk(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any:
 
 
 def _rebuilt(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any:
-    """Rebuild a dataclass, or a container of a user's type, with other contents."""
+    """Rebuild an object with fields, or a container of a user's type, with other contents."""
     if isinstance(value, tuple | set | frozenset):
         return type(value)(_walk(v, leaf, done) for v in value)
     twin = copy.copy(value)
@@ -101,9 +100,10 @@ def _rebuilt(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> An
     elif isinstance(value, list | deque):
         twin.clear()
         twin.extend([_walk(v, leaf, done) for v in value])
-    else:
-        for name, part in _fields(value).items():
-            object.__setattr__(twin, name, _walk(part, leaf, done))
+    for name, part in _fields(value).items():
+        own = _walk(part, leaf, done)
+        if own is not part:
+            set_field(twin, name, own)
     return twin
 
 
@@ -119,8 +119,8 @@ def stands_for_nodes(value: Any) -> bool:
             inside = (*item.keys(), *item.values())
         elif issubclass(type(item), (*_CONTAINERS, Futures)):
             inside = item
-        elif has(type(item), "__dataclass_fields__"):
-            inside = _fields(item).values()
+        if type(item) not in _WITHOUT_FIELDS:
+            inside = (*inside, *_fields(item).values())
         if id(item) not in seen:
             seen.add(id(item))
             stack.extend(v for v in inside if type(v) not in _PLAIN)
@@ -130,10 +130,15 @@ def stands_for_nodes(value: Any) -> bool:
 _STAND_INS = frozenset({Future, Ref, Large})
 
 
+_WITHOUT_FIELDS = _BUILT_IN | {FutureList, Futures}
+
+
 def _fields(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass, without the variables of its class."""
-    names = (field.name for field in dataclasses.fields(value))
-    return {name: getattr(value, name) for name in names if has(value, name)}
+    """Return the fields of an object, or the attributes of a container of a user's type, by name."""
+    held = fields_of(value)
+    if held is None and issubclass(type(value), _CONTAINERS):
+        held = ask(value, "__dict__", {})
+    return held or {}
 
 
 def capture(value: Any, keep: Callable[[Any], Any]) -> Any:

@@ -26,9 +26,9 @@ def is_stateless(value: Any) -> bool:
     kind = type(value)
     if kind is object:
         return True
-    if is_pending(value) or not _is_plain(kind):
+    if ask(value, "__dict__") or is_pending(value) or not _is_plain(kind):
         return False
-    return not _attributes(value) and not any(True for _ in _filled(value))
+    return not any(True for _ in _filled(value))
 
 
 def is_marker(value: Any) -> bool:

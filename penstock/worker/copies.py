@@ -11,11 +11,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from penstock.digests.mocks import is_mock
 from penstock.objects.copies import Done, copy_into, own_copy, too_deep
 from penstock.objects.finalizers import is_finalized, reached
 from penstock.objects.package_copies import CannotCopy
-from penstock.objects.questions import has
+from penstock.objects.questions import has, is_mock
 from penstock.objects.struct_pickles import reduced_struct
 
 
@@ -36,11 +35,14 @@ def copied(value: Any) -> Any:
         raise too_deep(value) from None
 
 
+# A mock is never copied: a copy would not record its calls in the mock that a test examines.
+
+
 class _DeepCopies(Done):
     by_fields = Struct  # `copy.deepcopy` would run its `__post_init__` again
 
     def unknown(self, value: Any) -> Any:
-        return _deep_copy(value, self)
+        return value if is_mock(type(value)) else _deep_copy(value, self)
 
 
 class OwnCopies(Done):
@@ -68,7 +70,7 @@ class OwnCopies(Done):
     def unknown(self, value: Any) -> Any:
         known = len(self)
         try:
-            if not is_mock(type(value)):  # a copy would not record its calls in the mock that a test examines
+            if not is_mock(type(value)):
                 return _deep_copy(value, self)
         except CannotCopy:
             self._forget(known)

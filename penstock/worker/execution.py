@@ -317,7 +317,7 @@ class _CachedCall:
             check_arguments(call, self.template, self.shipped_task.task.name)
         retained = self.worker.is_retained(call, made)
         value = made[0]
-        if note := why_unpublished(self.template, running, key, self._components):
+        if note := why_unpublished(self.template, running, key, self._components, value):
             handle = self.worker.keep(call, value, retained=retained)
             facts = {"handle": handle, "started": started, "seconds": seconds, "notes": (note,), "off_recipe": True}
             return self.worker.outcome(call, "executed", **facts)
