@@ -340,3 +340,132 @@ def test_each_subflow_finds_the_results_of_other_processes(shared: Callable[[], 
     assert shared().twice() == [1, 1]
     run = shared().twice.run()
     assert (run.result(), run.counts["executed"]) == ([1, 1], 2)
+
+
+OF_ONE_NAME = """
+from penstock import INPUTS, TASK_CODE, task
+
+_CACHE = {}
+_made = None
+
+
+def made():
+    global _made
+    if _made is None:
+        _made = {"factor": FACTOR}
+    return _made["factor"]
+
+
+def of(x):
+    if x not in _CACHE:
+        _CACHE[x] = x * made()
+    return _CACHE[x]
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def work(x):
+    return of(x)
+"""
+WITH_BOTH = """
+from penstock import flow, task
+
+import doubles
+import triples
+
+
+@task
+def forget():
+    triples._made = {"factor": 30}
+    triples._CACHE.clear()
+
+
+@flow
+def both():
+    return [triples.work(doubles.work(x).result()).result() for x in range(1, 4)]
+
+
+@flow
+def forgetting():
+    before = triples.work(5).result(), doubles.work(5).result()
+    forget().result()
+    return [*before, triples.work(5).result(), doubles.work(5).result()]
+"""
+
+
+@pytest.fixture
+def of_one_name(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+    modules = {"doubles": OF_ONE_NAME + "FACTOR = 2", "triples": OF_ONE_NAME + "FACTOR = 3"}
+    return lambda: project(with_both=WITH_BOTH, **modules)
+
+
+def test_variables_of_one_name_in_two_modules_are_told_apart(of_one_name: Callable[[], Any]) -> None:
+    assert of_one_name().both() == [6, 12, 18]
+    for _ in range(2):
+        run = of_one_name().both.run()
+        assert (run.result(), run.counts["executed"]) == ([6, 12, 18], 0)
+
+
+def test_what_another_task_sets_in_one_of_the_modules_counts(of_one_name: Callable[[], Any]) -> None:
+    for _ in range(2):
+        assert of_one_name().forgetting() == [15, 10, 150, 10]
+
+
+MADE_LATER = """
+from dataclasses import dataclass
+
+from penstock import INPUTS, TASK_CODE, flow, task
+
+
+@dataclass
+class Settings:
+    rate: int = 1
+
+
+made = None
+
+
+def settings():
+    global made
+    if made is None:
+        made = Settings()
+    return made
+
+
+@task
+def configure(rate):
+    settings().rate = rate
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def price(x):
+    return x * settings().rate
+
+
+@flow
+def configuring(rate):
+    configure(rate).result()
+    return price(5).result()
+
+
+@flow
+def part(x):
+    return price(x).result()
+
+
+@flow
+def between(rate):
+    before = part(5)
+    configure(rate).result()
+    return [before, part(5)]
+"""
+
+
+@pytest.mark.parametrize(("name", "value"), [("configuring", 45), ("between", [5, 45])])
+def test_a_setting_of_an_object_that_the_task_itself_makes_counts(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: Any
+) -> None:
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+    for _ in range(2):
+        assert getattr(project(made_later=MADE_LATER), name)(9) == value
+        assert project(made_later=MADE_LATER).part(5) == 5

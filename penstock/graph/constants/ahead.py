@@ -24,6 +24,8 @@ _MOST_TRIES = 3
 """The most runs in which that is done for a task that is never called."""
 _MOST_IN_VAIN = _MOST_TRIES * _MOST_TASKS
 """The most times in a process for such tasks."""
+_MOST_SEARCHES = 20
+"""The most runs in a row in which the tasks of a flow are looked for, and none is called whose state others change."""
 _tries: collections.Counter[str] = collections.Counter()
 """The runs of this process in which it was done since a task was called, by its identity."""
 _in_vain: collections.Counter[tuple[str, str]] = collections.Counter()
@@ -68,7 +70,7 @@ class Ahead:
 
     def _find(self, flow: Other) -> None:
         name = importable_name(flow.fn)
-        if _tries.total() >= _MOST_IN_VAIN or _in_vain[name] >= _MOST_TRIES:
+        if _tries.total() >= _MOST_IN_VAIN or _in_vain[name] >= _MOST_SEARCHES:
             return
         self._searched.append(name)
         _in_vain[name] += 1

@@ -87,7 +87,7 @@ class CodeWitness:
 
     def holds(self) -> bool:
         """Return whether calls that are made now may share the digests. Raises `DigestError` like `changed`."""
-        return not (self.doubtful or self._differed or self.changed())
+        return not (self._beside.unclear or self.doubtful or self._differed or self.changed())
 
     def _look(self) -> Places:
         self._found = found = self._find()
@@ -143,7 +143,7 @@ class CodeWitness:
     def end(self) -> None:
         """Note the state in which tasks have left what their code modifies, at the end of a run."""
         left = self._left or not self._same(self._growing)
-        if left and not self.outdated and not self.doubtful and self._same(self._first):
+        if left and not (self.outdated or self.doubtful or self._beside.unclear) and self._same(self._first):
             with contextlib.suppress(DigestError):
                 note_left(self._read_as_is(), self.digests)
 

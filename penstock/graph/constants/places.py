@@ -12,7 +12,7 @@ import dis
 import functools
 import operator
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -112,19 +112,21 @@ def places_of(fn: Any, *, globals_count: bool) -> Places:
 class Finder:
     """Finds everything that a function can reach, except through the given names."""
 
-    def __init__(self, without: Modified, *, globals_count: bool) -> None:
+    def __init__(self, without: Modified, *, globals_count: bool, own: Collection[CodeType] = frozenset()) -> None:
+        """`own` is the code of functions whose variables are never left out, only attributes."""
         self.functions: list[FunctionType] = []
         self.methods: list[FunctionType] = []
         self.items = 0
         self.growing: list[Unchanged] = []
         self._without = without
+        self._own = own
         self._globals_count = globals_count
         self._is_project = functools.cache(is_project_module)
         self.names: dict[Key, Callable[[], Mapping[str, Any]]] = {}
         """What has variables and attributes, some of which may be left out."""
         self._places: dict[Key, Unchanged] = {}
-        self._names: dict[int, tuple[Mapping[str, Any], set[str]]] = {}
-        """The global names that are read, by the id of their module's dict."""
+        self._names: dict[tuple[int, bool], tuple[Mapping[str, Any], set[str]]] = {}
+        """The global names that are read, by the id of their module's dict, and whether by code of `own`."""
         self._seen: dict[int, Any] = {}
         self._in_classes: set[int] = set()  # the attributes of classes
         self._owners: dict[int, type] = {}
@@ -136,7 +138,7 @@ class Finder:
 
     def reached(self) -> frozenset[Place]:
         """Return all places that have been found, and the global names in them."""
-        names = ((("names", scope), name) for scope, (_, names) in self._names.items() for name in names)
+        names = ((("names", scope), name) for (scope, _), (_, names) in self._names.items() for name in names)
         return frozenset((*self._places, *names))
 
     def split(self, fn: Any, modified: Modified) -> tuple[dict[Key, Unchanged], State]:
@@ -146,9 +148,12 @@ class Finder:
         inside = {key: unchanged for key, unchanged in self._places.items() if key not in left}
         return left, State(inside, without.names, modified.assigned)
 
-    def behind(self, fn: Any, modified: Modified) -> State:
-        """Return everything that is reached through the modified names, also if it is reached in other ways, too."""
-        without = Finder(modified, globals_count=self._globals_count)
+    def behind(self, fn: Any, modified: Modified, own: Collection[CodeType]) -> State:
+        """Return everything that is reached through the modified names, also if it is reached in other ways, too.
+
+        `own` is the code of functions that do not modify it: what others modify, these name themselves.
+        """
+        without = Finder(modified, globals_count=self._globals_count, own=own)
         without.places_of(fn)
         inside = Finder(Modified(), globals_count=self._globals_count).places_of(*without._left_out)
         return State(inside, without.names, modified.assigned)
@@ -229,14 +234,16 @@ class Finder:
         (self.methods if id(fn) in self._in_classes else self.functions).append(fn)
         self._enter_defaults(fn)
         self._add_attributes(fn, lambda: vars(fn))
+        own = fn.__code__ in self._own
         cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
-        if wanted := {name: cell for name, cell in cells if name not in self._without.assigned}:
+        if wanted := {name: cell for name, cell in cells if own or name not in self._without.assigned}:
             self._add(("cells", id(fn)), functools.partial(values_in_cells, wanted), enter=False)
-            self._open.extend(found for name, cell in wanted.items() if self._entered(name, found := _in_cell(cell)))
+            held = ((name, _in_cell(cell)) for name, cell in wanted.items())
+            self._open.extend(found for name, found in held if own or self._entered(name, found))
         if self._globals_count:
             names = names_in(fn.__code__)
-            self._enter_module(fn.__globals__, names, global_names_in(fn.__code__))
-            self._enter_imported(fn.__globals__, names)
+            self._enter_module(fn.__globals__, names, global_names_in(fn.__code__), own=own)
+            self._enter_imported(fn.__globals__, names, own=own)
             with contextlib.suppress(DigestError):  # without a source, it has no digest either
                 self._annotated.add(function_syntax(fn), fn.__globals__)
                 self._enter_own_class(fn)
@@ -253,36 +260,40 @@ class Finder:
             else:
                 self._open.append(value)
 
-    def _enter_module(self, scope: Mapping[str, Any], names: frozenset[str], own: frozenset[str] | None = None) -> None:
+    def _enter_module(
+        self, scope: Mapping[str, Any], names: frozenset[str], read: frozenset[str] | None = None, *, own: bool
+    ) -> None:
         """Enter the names that code reads in a module, and in the modules that it reads there.
 
         Args:
             scope: The names of the module.
             names: Those that the code reads anywhere, also as attributes.
-            own: Those that it reads in this module. By default all of them, as attributes of the module.
+            read: Those that it reads in this module. By default all of them, as attributes of the module.
+            own: Whether it is code of `own`.
         """
-        _, known = self._names.setdefault(id(scope), (scope, set()))
-        wanted = names if own is None else own
-        new = [name for name in wanted - known if name in scope and name not in self._without.assigned]
+        _, known = self._names.setdefault((id(scope), own), (scope, set()))
+        wanted = names if read is None else read
+        new = [name for name in wanted - known if name in scope and (own or name not in self._without.assigned)]
         known.update(new)
-        self.names["names", id(scope)] = lambda: scope
+        if not own:
+            self.names["names", id(scope)] = lambda: scope
         for name in new:
             value = scope[name]
             if type(value) is ModuleType and self._is_project(value.__name__):
-                self._enter_module(vars(value), names)
-            elif self._entered(name, value):
+                self._enter_module(vars(value), names, own=own)
+            elif own or self._entered(name, value):
                 self._open.append(value)
         if not known:
-            del self._names[id(scope)]
+            del self._names[id(scope), own]
 
-    def _enter_imported(self, scope: Mapping[str, Any], names: frozenset[str]) -> None:
+    def _enter_imported(self, scope: Mapping[str, Any], names: frozenset[str], *, own: bool) -> None:
         """Enter the modules that a function imports itself."""
         package = scope.get("__package__") or ""
         for name in names:
             for full in (name, f"{package}.{name}"):
                 module = sys.modules.get(full)
                 if type(module) is ModuleType and self._is_project(full):
-                    self._enter_module(vars(module), names)
+                    self._enter_module(vars(module), names, own=own)
 
     def _enter_own_class(self, fn: FunctionType) -> None:
         """Enter what a method reads of its class."""
