@@ -371,3 +371,58 @@ def test_a_change_of_the_flow_is_noticed_though_a_task_that_shares_state_is_call
     module: Any = project(given_later=GIVEN_LATER)
     with pytest.raises(DigestError, match="read changed after the call"):
         module.changing([module.note])
+
+
+MADE_LATER = """
+from dataclasses import dataclass
+
+from penstock import INPUTS, TASK_CODE, flow, task
+
+
+@dataclass
+class Settings:
+    rate: int = 1
+
+
+made = None
+
+
+def settings():
+    global made
+    if made is None:
+        made = Settings()
+    return made
+
+
+@task
+def configure(rate):
+    settings().rate = rate
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def price(x):
+    return x * settings().rate
+
+
+@flow
+def changing():
+    before = price(5).result()
+    configure(9).result()
+    return [before, price(5).result(), price(6).result()]
+
+
+@flow
+def one(x):
+    return price(x)
+"""
+
+
+def test_what_other_tasks_set_in_an_object_that_a_task_makes_at_its_first_use_counts(
+    project: Callable[..., ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+    for _ in range(3):  # nothing is stored at first, then everything, and then all are hits
+        module: Any = project(made_later=MADE_LATER)
+        assert module.changing() == [5, 45, 54]
+        module.made = None
+        assert [module.one(x) for x in (5, 6, 7)] == [5, 6, 7]

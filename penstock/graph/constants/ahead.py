@@ -14,7 +14,8 @@ from penstock.graph.carried import Code, code_id
 from penstock.graph.constants.beside import Other
 from penstock.graph.constants.modified import Modified
 from penstock.graph.constants.named_tasks import tasks_named_in
-from penstock.graph.constants.places import Finder, Place
+from penstock.graph.constants.places import Finder
+from penstock.graph.constants.states import Place
 from penstock.graph.policies import CachePolicy, Part
 from penstock.graph.tasks import TaskDefinition
 

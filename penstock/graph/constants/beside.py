@@ -12,7 +12,8 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from penstock.graph.constants.modified import Modified, modified_by, read_by
-from penstock.graph.constants.places import Finder, Key, Place, Places, State, Unchanged, names_in
+from penstock.graph.constants.places import Finder, Places, names_in
+from penstock.graph.constants.states import Key, Place, State, Unchanged
 
 
 class Other:
@@ -79,7 +80,7 @@ class Beside:
         self._read: frozenset[str] = frozenset()
         self._attributes: frozenset[str] = frozenset()
         self._seen: set[CodeType] = set()
-        self._others: list[State] = []
+        self._others: list[tuple[Other, State]] = []
         self.unclear = False
         """Whether other code modifies attributes that the task reads by name, perhaps of objects made later."""
 
@@ -92,19 +93,20 @@ class Beside:
             self._seen.update(fn.__code__ for fn in other.reached[0])
             self.unclear = self.unclear or not other.attributes(self._code()).isdisjoint(self._attributes)
             if (state := other.modified(self._code())) is not None:
-                self._others.append(state)
+                self._others.append((other, state))
         return len(self._others) > before
 
-    def places(self, found: Places) -> list[Unchanged]:
+    def places(self, found: Places) -> dict[Key, Unchanged]:
         """Return the places of the task's state that other code modifies, too."""
         shared: dict[Key, Unchanged] = {}
         if self._others:
             own = found.state._replace(assigned=found.state.assigned & self._read)
-            for other in self._others:
-                shared |= own.also_in(other)
+            for other, state in self._others:
+                now = other.modified(self._code()) if self.unclear else state  # objects may have been made since
+                shared |= own.also_in(now or state)
         if shared:
             shared = {key: shared[key] for key in self._readable(shared)}
-        return list(shared.values())
+        return shared
 
     def _readable(self, shared: Collection[Key]) -> list[Key]:
         """Return the places that the task reaches by names that it reads."""

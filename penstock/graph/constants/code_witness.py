@@ -17,7 +17,8 @@ from penstock.errors import DigestError
 from penstock.graph.constants.beside import Beside, Other
 from penstock.graph.constants.left_state import as_before, note_left
 from penstock.graph.constants.naming import names_of_changes
-from penstock.graph.constants.places import Places, Unchanged, places_of
+from penstock.graph.constants.places import Places, places_of
+from penstock.graph.constants.states import Unchanged
 
 
 class Turn(Protocol):
@@ -95,7 +96,7 @@ class CodeWitness:
         self._certain: Sequence[Unchanged] = found.certain
         self._large = found.large
         self._state = any(found.state)
-        self._shared = self._beside.places(found) if self._state else []
+        self._shared = self._beside.places(found) if self._state else {}
         self._many = len(self._places) > _MANY
         return found
 
@@ -129,7 +130,10 @@ class CodeWitness:
                 self._names = self._names or names_of_changes(self._places)
             self._left = True
             self.replaced = self.replaced or self._is_replaced()
+            before = self._shared.keys()
             self._look()
+            if self._beside.unclear and not (self.doubtful or self._shared.keys() <= before):
+                self._doubt()  # other code modifies objects that were made meanwhile
 
     def _is_replaced(self) -> bool:
         """Return whether something changed that the task's own code does not modify."""
@@ -197,14 +201,17 @@ class CodeWitness:
 
     def _note_shared(self) -> bool:
         """Return whether state has just changed for the first time that other code modifies, too."""
-        if self.doubtful or not self._shared or self._same(self._shared):
+        if self.doubtful or not self._shared or self._same(self._shared.values()):
             return False
+        self._doubt()
+        return True
+
+    def _doubt(self) -> None:
         self.doubtful = True
         try:
             self.replaced = self.replaced or dict(self._read_as_is()) != self.digests
         except DigestError:
             self.replaced = True
-        return True
 
     def _differs(self) -> bool:
         """Return whether the digests are others now. While calls are running, what they modify does not count."""
@@ -217,7 +224,7 @@ class CodeWitness:
         return False
 
     @staticmethod
-    def _same(places: Sequence[Unchanged]) -> bool:
+    def _same(places: Iterable[Unchanged]) -> bool:
         try:
             for unchanged in places:
                 if not unchanged():

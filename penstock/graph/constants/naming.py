@@ -8,7 +8,8 @@ import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from penstock.graph.constants.places import Unchanged, holds, values_in_cells, values_of_attributes
+from penstock.graph.constants.places import values_in_cells, values_of_attributes
+from penstock.graph.constants.states import Unchanged, holds
 from penstock.objects.places import place_of
 
 _MOST_NAMES = 3

@@ -24,10 +24,10 @@ from penstock.digests.names import is_project_module
 from penstock.digests.walk import LEAVES, attributes
 from penstock.errors import DigestError
 from penstock.graph.constants.contents import content_of, equals
-from penstock.graph.constants.modified import ANY, ANYWHERE, Modified, modified_by
+from penstock.graph.constants.modified import Modified, modified_by
+from penstock.graph.constants.states import ABSENT, NO_STATE, Key, Place, State, Unchanged, holds
 from penstock.objects.questions import has
 
-_ABSENT = object()
 _MOST_PLACES = 100_000
 _MANY_ITEMS = 1000
 _MOST_ITEMS = 100_000
@@ -45,14 +45,6 @@ _ITEMS: dict[type, Callable[[Any], Iterable[Any]]] = {
 }
 
 
-Unchanged = Callable[[], bool]
-"""Returns whether one place still holds the same objects, or the same content."""
-Key = tuple[str, int]
-"""What kind of place it is, and the id of the object."""
-Place = Key | tuple[Key, str]
-"""A place, or one name in it."""
-
-
 class Places(NamedTuple):
     """The places from which the code of a task reads values."""
 
@@ -65,31 +57,6 @@ class Places(NamedTuple):
     """What the code itself modifies."""
     growing: list[Unchanged]
     """The sizes of containers to which reading adds items."""
-
-
-class State(NamedTuple):
-    """The places that code modifies."""
-
-    inside: Mapping[Key, Unchanged]
-    """Containers."""
-    names: Mapping[Key, Callable[[], Mapping[str, Any]]]
-    """What has variables and attributes, some of which are assigned."""
-    assigned: frozenset[str]
-    """Their names."""
-
-    def also_in(self, other: State) -> dict[Key, Unchanged]:
-        """Return the places that are part of another state, too."""
-        everywhere = ANYWHERE in other.assigned
-        found = {key: unchanged for key, unchanged in self.inside.items() if everywhere or key in other.inside}
-        any_name = everywhere or ANY in other.assigned
-        both = self.assigned - {ANY, ANYWHERE} if any_name else self.assigned & other.assigned
-        if both:
-            shared = (key for key in self.names if everywhere or key in other.names)
-            found |= {key: _names_unchanged(self.names[key], both) for key in shared}
-        return found
-
-
-NO_STATE = State({}, {}, frozenset())
 
 
 def places_of(fn: Any, *, globals_count: bool) -> Places:
@@ -213,7 +180,7 @@ class Finder:
         ):  # a `defaultdict` and the like, to which reading adds items
             keys = list(dict.keys(value))
             self.growing.append(functools.partial(equals, functools.partial(dict.__len__, value), len(keys)))
-            self._add(("items", id(value)), lambda: (dict.get(value, key, _ABSENT) for key in keys))
+            self._add(("items", id(value)), lambda: (dict.get(value, key, ABSENT) for key in keys))
         else:
             self._add(("items", id(value)), functools.partial(items, value))
 
@@ -353,19 +320,6 @@ def values_of_attributes(read: Callable[[], Mapping[str, Any]], assigned: frozen
     if assigned.isdisjoint(held):
         return list(held.values())
     return [item for name, item in list(held.items()) if name not in assigned]
-
-
-def holds(read: Callable[[], Iterable[Any]], values: tuple[Any, ...]) -> bool:
-    now = tuple(read())
-    return len(now) == len(values) and all(map(operator.is_, now, values))
-
-
-def _names_unchanged(read: Callable[[], Mapping[str, Any]], names: frozenset[str]) -> Unchanged:
-    def values() -> list[Any]:
-        held = read()
-        return [held.get(name, _ABSENT) for name in names]
-
-    return functools.partial(holds, values, tuple(values()))
 
 
 def _in_cell(cell: Any) -> Any:
