@@ -1,7 +1,5 @@
 """Locks in Redis in a simulated cluster (see `worlds`): real sessions and heartbeats over the model of the scripts.
 
-pytestmark = pytest.mark.untraced
-
 Requests and answers are lost or late, messages are lost, Redis restarts empty. Each driver works through the same
 keys: it takes the lock, looks again, computes, and publishes its result by put-if-absent.
 """
@@ -25,6 +23,8 @@ from penstock.locks.redis.sessions import OwnSession
 from penstock.redis.client import Script
 from tests.locks.model_redis import ModelRedis
 from tests.locks.worlds import LEASE, Crashed, Machine, Violation, World, seeds
+
+pytestmark = pytest.mark.untraced
 
 
 class RedisMachine(Machine):
