@@ -52,7 +52,8 @@ quick: $(VENV)/.dev
 lowest latest: $(VENV)/.dev
 	$(BIN)/python -m tests.versions.quick $@ build/versions -n 2
 
-# Takes twice as long as the tests alone. Worker processes are counted unless they are killed, which leaves half a file.
+# Takes longer than the tests alone: tracing doubles their time. Slow tests that reach few new branches are marked `untraced`.
+# Worker processes are counted unless they are killed, which leaves half a file.
 coverage: $(VENV)/.dev
 	$(call install,$(VENV)) --group coverage
 	rm -f .coverage .coverage.*

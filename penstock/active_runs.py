@@ -208,13 +208,13 @@ class ActiveRun:
             raise self._too_late(node)
 
     @contextlib.contextmanager
-    def _waiting(self) -> Iterator[None]:
-        """Tell the trace that the flow waits."""
+    def _waiting(self, *, last: bool = False) -> Iterator[None]:
+        """Tell the trace that the flow waits; for the last time, if it has returned."""
         turns = self.trace.turns
         if threading.get_ident() != self._thread:
             yield  # for `await`, which lets other code of the flow run meanwhile
             return
-        turns.begin_to_wait()
+        turns.begin_to_wait(last=last)
         try:
             yield
         finally:
@@ -297,7 +297,7 @@ class ActiveRun:
             )
         brought: list[Future[Any]] = []  # to return their values; the flow did not ask for these
         while True:
-            with self._waiting():
+            with self._waiting(last=True):
                 self.driver.advance().wait()
             self._raise_crash()
             for node in self.state.failed_nodes():

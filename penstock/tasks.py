@@ -175,6 +175,7 @@ class Task(Generic[P, R]):
                 f"{self.name}.map() got iterables of different lengths: {', '.join(map(str, sorted(lengths)))}"
                 if lengths
                 else f"{self.name}.map() got no iterable",
+                because="a text, bytes or a mapping is one value, which every call gets" if not lengths else "",
                 hint="pass iterables of equal length, and unmapped(x) for arguments that every call shares",
             )
         calls: list[R] = []

@@ -87,12 +87,32 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(f"not installed: {', '.join(missing)}", pytrace=False)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Do not trace slow tests of modules marked `untraced`, nor the processes that they start."""
+    measured = _coverage()
+    if measured is None or not (item.get_closest_marker("untraced") and item.get_closest_marker("slow")):
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        measured.stop()
+        try:
+            return (yield)
+        finally:
+            measured.start()
+
+
 def pytest_sessionfinish() -> None:
     """Save what was measured: xdist kills a worker that takes over 10 seconds to exit, before coverage would save."""
-    coverage = sys.modules.get("coverage")
-    measured = None if coverage is None else coverage.Coverage.current()
+    measured = _coverage()
     if measured is not None:
         measured.save()
+
+
+def _coverage() -> Any:
+    """Return what traces this process, or None."""
+    coverage = sys.modules.get("coverage")
+    return None if coverage is None else coverage.Coverage.current()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -16,6 +16,7 @@ PAGE = Path(__file__).resolve().parent.parent / "CONTRIBUTING.md"
 pytestmark = [
     pytest.mark.skipif(not PAGE.exists(), reason="an installed wheel has no documentation"),
     pytest.mark.slow,
+    pytest.mark.untraced,
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from penstock.driver.state.transitions import UNFINISHED, Move, State
+from penstock.runtime import FlowRunInfo, TaskRunInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -56,3 +58,11 @@ def test_the_design_note_of_the_driver_shows_its_table_of_transitions() -> None:
 
 def _states(text: str) -> list[State]:
     return list(UNFINISHED) if text == "any unfinished state" else [State(name) for name in text.split(", ")]
+
+
+@pytest.mark.parametrize(("name", "info"), [("flow_run", FlowRunInfo), ("task_run", TaskRunInfo)])
+def test_the_attributes_of_the_current_run_are_documented(name: str, info: type) -> None:
+    (row,) = re.findall(
+        rf"^\| `{name}` \| (.*) \|$", (ROOT / "docs/tasks.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert re.findall(r"`(\w+)`", row) == [each.name for each in dataclasses.fields(info)]

@@ -57,7 +57,7 @@ def test_a_store_that_accepts_no_log_still_returns_the_value(flaky: FlakyStore, 
     done, seen = run(None)
     assert done.result() == 8
     assert done.state == "completed"
-    assert [event.reason for event in seen if isinstance(event, LogLost)] == [error.what]
+    assert [event.reason for event in seen if isinstance(event, LogLost)] == [f"{error.what} (in {flaky.url})"]
 
 
 def test_a_read_only_store_still_has_hits(flaky: FlakyStore) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 api = pytest.importorskip("mypy.api")
-pytestmark = [pytest.mark.slow, pytest.mark.needs("mypy")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("mypy"), pytest.mark.untraced]
 
 CORRECT = """
 from penstock import INPUTS, Future, flow, task, unmapped

@@ -121,9 +121,16 @@ def from_json(value: Any, annotation: Any) -> Any:
     try:
         return msgspec.convert(value, _known(annotation), strict=False, dec_hook=_convert_other)
     except (msgspec.ValidationError, ValueError) as error:
-        raise Unfit(str(error)) from error
+        text = str(error)
+        for said, meant in _MEANT.items():
+            text = text.replace(said, meant)
+        raise Unfit(text) from error
     except TypeError as error:
         raise Unfit(f"this type cannot be given on the command line ({error})") from error
+
+
+_MEANT = {"Expected `int`, got `str`": "it is not a whole number", "Expected `float`, got `str`": "it is not a number"}
+"""What msgspec says of texts, which all options are at first."""
 
 
 def _convert_other(kind: Any, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from penstock.errors import InfrastructureError, PenstockError, TaskFailed, UpstreamFailed, UsageError, is_a
@@ -47,10 +48,11 @@ def describe_failure(error: BaseException, failures: Iterable[NodeFailed], *, de
         root = cause
         met.add(id(root))
     failed = list(failures)
-    of_error = next((failure for failure in failed if _place(failure) in _notes(root)), None)
+    notes = _notes(root)
+    of_error, path = next(((each, path) for each in failed if (path := _path_in(notes, each))), (None, ""))
     if of_error is None:
         return describe_error(root, debug=debug)
-    lines = [f"task {of_error.task} failed (node {of_error.node}, attempt {of_error.attempt})"]
+    lines = [f"task {path} failed (node {of_error.node}, attempt {of_error.attempt})"]
     if is_a(root, PenstockError) and not is_a(root, TaskFailed) and not debug:
         lines.append(text_of(root))
     else:
@@ -63,8 +65,10 @@ def describe_failure(error: BaseException, failures: Iterable[NodeFailed], *, de
     return "\n".join(lines)
 
 
-def _place(failure: NodeFailed) -> str:
-    return f"task {failure.task}, node {failure.node}, attempt {failure.attempt}"
+def _path_in(notes: str, failure: NodeFailed) -> str:
+    """The name of the failed task, or the path of the failed part of a result, if the notes of an error name it."""
+    found = re.search(rf"task (.*), node {failure.node}, attempt {failure.attempt}$", notes, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _notes(error: BaseException) -> str:

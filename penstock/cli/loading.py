@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from penstock.cli.output import say
-from penstock.errors import FlowImportError
+from penstock.errors import FlowImportError, PenstockError
 from penstock.flows.attempts import noting_runs
 from penstock.flows.definition import Flow
 from penstock.objects.texts import closest
@@ -180,6 +180,9 @@ def _import_error(place: str, error: BaseException, as_module: str = "") -> Flow
         hint = f"it is part of a package: name it by its module, {as_module}"
     elif isinstance(error, ModuleNotFoundError):
         hint = f"install {(error.name or '').partition('.')[0]}, or use an environment that has it"
+    elif isinstance(error, PenstockError):
+        because = f"{error.what}: {error.because}" if error.because else error.what
+        hint = error.hint
     elif isinstance(error, SystemExit):
         hint = 'put the code of the script under `if __name__ == "__main__":`'
     return FlowImportError(f"{place} cannot be imported", where=where or place, because=because, hint=hint)

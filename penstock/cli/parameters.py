@@ -197,11 +197,14 @@ def _read_document(document: str | None) -> dict[str, Any]:
             with open(where, encoding="utf-8") as file:
                 text = file.read()
         except (OSError, UnicodeDecodeError) as error:
-            raise ParameterError("cannot read the parameters", where=where, because=str(error)) from error
+            because = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            hint = "write the name of a file with JSON after the @"
+            raise ParameterError("cannot read the parameters", where=where, because=because, hint=hint) from error
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise ParameterError("the parameters are not valid JSON", where=where, because=str(error)) from error
+        hint = """write names and texts in double quotes: '{"days": 1, "name": "x"}'"""
+        raise ParameterError("the parameters are not valid JSON", where=where, because=str(error), hint=hint) from error
     if not isinstance(value, dict):
         raise ParameterError("the parameters are not a JSON object", where=where, hint='write {"name": value, ...}')
     return value

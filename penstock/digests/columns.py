@@ -30,7 +30,7 @@ _PACKAGES = frozenset(
 """The packages whose types have a table."""
 _OPEN = frozenset(
     {"generic", "dtype", "BitGenerator", "BaseTzInfo", "_spbase", "spmatrix", "DaskMethodsMixin"}
-    | {"Array", "Scalar", "DataType"}
+    | {"Array", "Scalar", "DataType", "Expr"}
     | {"Index", "ExtensionArray", "ExtensionDtype"}
 )
 """Base classes whose digests contain the subclass. Subclasses of other types are not digested as their base."""

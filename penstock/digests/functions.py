@@ -16,6 +16,7 @@ from penstock.digests.mocks import mock_behind
 from penstock.digests.names import is_project_module, offered_name, stable_module, stable_name
 from penstock.digests.walk import UndigestibleError, Walk, hash_leaf, hash_node, hash_str, hash_type, label
 from penstock.errors import DigestError
+from penstock.objects.markers import is_marker
 from penstock.objects.questions import ask
 
 
@@ -84,7 +85,21 @@ def _constants(walk: Walk, step: str, items: Iterable[tuple[str, Any]]) -> bytes
 
 def _constant(walk: Walk, step: str, value: Any) -> bytes:
     # An `object()` used as a marker has no content; the syntax tree says which one is meant.
-    return _MARKER if type(value) is object else walk.at(step, value)
+    if type(value) is object:
+        return _MARKER
+    depth = len(walk.stack)
+    try:
+        return walk.at(step, value)
+    except UndigestibleError:
+        if not is_marker(value):
+            raise
+        del walk.stack[depth:]
+        return marker(value)
+
+
+def marker(value: Any) -> bytes:
+    """Return the digest of an object without state that has no other digest."""
+    return _MARKER if type(value) is object else hash_node(b"marker", (hash_type(type(value)),))
 
 
 _MARKER = hash_leaf(b"marker", b"")

@@ -89,11 +89,11 @@ class Snapshots:
         self._known: dict[int, Large] = {}
         self._count = 0
 
-    def take(self, value: Any, shared: list[Any] | None = None) -> Any:
-        """Return a `Large` for a large value, else a snapshot. `shared` is that of `snapshot`."""
+    def take(self, value: Any, shared: list[Any] | None = None, done: Any = None) -> Any:
+        """Return a `Large` for a large value, else a snapshot. `shared` and `done` are those of `snapshot`."""
         size = size_of(value)
         if size < LARGE_BYTES:
-            return snapshot(value, shared)
+            return snapshot(value, shared, done)
         known = self._known.get(id(value))
         if known is None or not self._unchanged(value, known):
             known = self._known[id(value)] = Large(self._count, size, value=snapshot(value), digest=None)
@@ -151,15 +151,32 @@ def is_flat(value: Any) -> bool:
     )
 
 
-def snapshot(value: Any, shared: list[Any] | None = None) -> Any:
-    """Return the value as it is now, independent of later changes. Parts of unknown types are kept and added to
-    `shared`.
+def snapshot(value: Any, shared: list[Any] | None = None, done: Any = None) -> Any:
+    """Return the value as it is now, independent of later changes.
+
+    Args:
+        value: The value.
+        shared: Parts of unknown types are kept and added to it.
+        done: An `AsFar` with the snapshots of other parts of the same argument. An object that is in several places is
+            one object in all of them, unless it is a list, dict or set.
     """
     kind = type(value)
-    if kind is list or kind is dict or kind is set or kind is bytearray:
+    if kind is list or kind is dict or kind is set:
         return kind(value)
     if kind in PLAIN:
         return value
+    if done is None:
+        return _snapshot(value, shared, done)
+    if id(value) not in done:
+        done.setdefault(id(done), []).append(value)  # a container may have made it; no other object may get its id
+        done[id(value)] = _snapshot(value, shared, done)
+    return done[id(value)]
+
+
+def _snapshot(value: Any, shared: list[Any] | None, done: Any) -> Any:
+    kind = type(value)
+    if kind is bytearray:
+        return value[:]
     from penstock.objects.copies import copy_as_far  # only needed by calls with such arguments
     from penstock.objects.package_copies import frozen
 
@@ -173,7 +190,7 @@ def snapshot(value: Any, shared: list[Any] | None = None) -> Any:
     pandas = loaded("pandas")
     if pandas is not None and issubclass(kind, (pandas.DataFrame, pandas.Series)):
         if kind is pandas.DataFrame or kind is pandas.Series:
-            return copy_as_far(value, [] if shared is None else shared)
+            return copy_as_far(value, [] if shared is None else shared, done)
         if shared is not None:
             shared.append(value)
         # Since pandas 3 a shallow copy is a snapshot (copy on write); before that only a deep copy is.
@@ -183,7 +200,7 @@ def snapshot(value: Any, shared: list[Any] | None = None) -> Any:
         if shared is not None and polars.Object in (value.dtypes if hasattr(value, "dtypes") else [value.dtype]):
             shared.append(value)
         return value.clone()  # shares the buffers, which are never written in place
-    return copy_as_far(value, [] if shared is None else shared)
+    return copy_as_far(value, [] if shared is None else shared, done)
 
 
 def _same_items(value: Any, before: Any) -> bool:

@@ -18,7 +18,7 @@ from penstock.digests.code.syntax import function_code_digest
 from penstock.digests.names import is_project_module
 from penstock.digests.walk import SIZE, Branch, UndigestibleError, Walk, attributes, hash_leaf, hash_node, label
 from penstock.errors import DigestError
-from penstock.objects.questions import ask, is_pending
+from penstock.objects.questions import ask, is_mock, is_pending
 from penstock.objects.texts import module_of, package_of
 
 _MOST = 100_000
@@ -34,11 +34,6 @@ _MADE_BY_USE = frozenset(
     {f"_get_{name}.<locals>.__{name}__" for name in ("eq", "ne", "iter")}
     | {"_get_async_iter.<locals>.__aiter__", "mock_open.<locals>._readline_side_effect"}
 )
-
-
-def is_mock(cls: type) -> bool:
-    """Return whether a class is one of `unittest.mock`, which makes a class for each mock."""
-    return any(base.__name__ == "NonCallableMock" and base.__module__ == "unittest.mock" for base in cls.__mro__)
 
 
 def mock_behind(fn: FunctionType) -> Any:

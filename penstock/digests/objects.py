@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from penstock.digests.functions import builtin
-from penstock.digests.mocks import is_mock, kept
+from penstock.digests.mocks import kept
 from penstock.digests.names import stable_name
 from penstock.digests.walk import (
     Branch,
@@ -28,7 +28,7 @@ from penstock.digests.walk import (
     hash_type,
     label,
 )
-from penstock.objects.questions import ask, has, is_pending
+from penstock.objects.questions import ask, has, is_mock, is_pending
 from penstock.objects.texts import package_of, repr_of
 
 

@@ -87,5 +87,6 @@ TABLES: dict[str, dict[str, Branch]] = {
         "polars.DataFrame": polars.frame,
         "polars.Series": polars.series,
         "polars.DataType": polars.dtype,
+        "polars.Expr": polars.expression,
     },
 }

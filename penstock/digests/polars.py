@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from penstock.digests.arrow import column_digest
@@ -20,6 +21,25 @@ def frame(value: Any, walk: Walk) -> bytes:
 
 def dtype(value: Any, _: Walk) -> bytes:
     return hash_node(b"polars.dtypeobject", (dtype_digest(value),))
+
+
+def expression(value: Any, _: Walk) -> bytes:
+    import polars as pl
+
+    try:
+        data = value.meta.serialize()
+    except Exception as error:  # noqa: BLE001 (a Rust function inside, and whatever pickling a Python object raises)
+        raise UndigestibleError(_OPAQUE, because=f"{type(error).__name__}: {error}") from None
+    except pl.exceptions.PanicException as error:
+        raise UndigestibleError(_OPAQUE, because=f"polars cannot serialise it: {error}") from None
+    if _PICKLE.search(data):
+        raise UndigestibleError("a polars expression with a Python function in it has no stable digest")
+    return hash_node(b"polars.expression", (hash_str(type(value).__name__), hash_leaf(b"polars.serialised", data)))
+
+
+_OPAQUE = "a polars expression has no stable digest"
+_PICKLE = re.compile(rb"\x80[\x04\x05]\xcc?\x95(?:\xcc?.){4}\x00{4}", re.DOTALL)
+"""The beginning of a pickle of less than 4 GB, as bytes or as a list of numbers in msgpack."""
 
 
 def dtype_digest(value: Any) -> bytes:

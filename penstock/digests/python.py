@@ -34,7 +34,7 @@ from blake3 import blake3
 from penstock.digests import columns, functions, objects
 from penstock.digests.large import Large
 from penstock.digests.names import importable_name, stable_module, stable_name
-from penstock.digests.refs import Made, Ref
+from penstock.digests.refs import Made, OwnDefault, Ref
 from penstock.digests.walk import (
     LEAVES,
     MAX_DEPTH,
@@ -51,6 +51,7 @@ from penstock.digests.walk import (
     hash_type,
     label,
 )
+from penstock.errors import DigestError
 from penstock.objects.questions import has
 from penstock.objects.registrations import is_carrying, register, registered_for
 from penstock.objects.texts import module_of
@@ -58,7 +59,7 @@ from penstock.objects.texts import module_of
 __all__ = ["MAX_DEPTH", "SIZE", "combine", "digest", "digest_bytes", "register_digest"]
 
 
-def digest(value: object, resolve: Resolve | None = None, *, where: str = "value", name: str = "name") -> str:
+def digest(value: object, resolve: Resolve | None = None, *, where: str = "value", name: str = "") -> str:
     """Return the digest of a value, which is the same on every Python version, system and process.
 
     Equal values of one type have equal digests; values of different types differ (`True`, `1` and `1.0` are three
@@ -69,7 +70,7 @@ def digest(value: object, resolve: Resolve | None = None, *, where: str = "value
         value: The value. It is neither modified nor consumed.
         resolve: Returns the digest of the value that a `Ref` stands for.
         where: The name of the value in error messages.
-        name: The parameter that error messages suggest to exclude from the key.
+        name: The parameter that error messages suggest to exclude from the key, if it is one.
 
     Returns:
         40 lower-case hexadecimal digits (160 bits of BLAKE3).
@@ -81,13 +82,21 @@ def digest(value: object, resolve: Resolve | None = None, *, where: str = "value
     return digest_bytes(value, resolve, where=where, name=name).hex()
 
 
-def digest_bytes(value: object, resolve: Resolve | None = None, *, where: str = "value", name: str = "name") -> bytes:
+def digest_bytes(value: object, resolve: Resolve | None = None, *, where: str = "value", name: str = "") -> bytes:
     """Return the 20 bytes of `digest(value, resolve)`."""
     leaf = LEAVES.get(type(value))
     if leaf is not None:
         return leaf(value)
     walk = Walk(resolve, find_branch)
     return walk.run(walk.visit, value, where, name)
+
+
+def digest_of_default(value: object) -> bytes:
+    """Return the digest of a marker that is the default of a parameter."""
+    try:
+        return digest_bytes(value)
+    except DigestError:
+        return functions.marker(value)
 
 
 def combine(tag: str, parts: Iterable[str]) -> str:
@@ -264,6 +273,7 @@ _BUILT_IN: dict[type, Branch] = {
     Ref: _ref,
     Large: lambda value, walk: value.digest(walk.of),
     Made: lambda value, _: value.digest,
+    OwnDefault: lambda value, _: value.digest(),
     type: lambda value, _: hash_type(value),
     list: _list,
     tuple: _tuple,
@@ -343,7 +353,7 @@ def _registered(fn: Callable[[Any], object]) -> Branch:
 
 
 def _refuse(value: Any, _: Walk) -> bytes:
-    kind = stable_name(type(value)).replace(":", ".")
+    kind = stable_name(type(value)).replace(":", ".").lstrip(".")
     if isinstance(value, io.IOBase):
         because = "an open file is not its content (pass its path, and use Files(parameter=...))"
     elif has(type(value), "__next__") or has(type(value), "__anext__"):

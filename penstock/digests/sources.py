@@ -25,7 +25,7 @@ from penstock.digests.code.loaded import note_sources
 from penstock.digests.definitions.annotated import Annotated
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.behind import behind, home_of, is_ours
-from penstock.digests.definitions.content import content_of, source_or_byte_code
+from penstock.digests.definitions.content import MADE_BY_FUNCTION, content_of, source_or_byte_code
 from penstock.digests.definitions.held import code_held_by
 from penstock.digests.definitions.made_classes import is_made, is_placeless, members
 from penstock.digests.definitions.mentioned import BUILTIN, Named, find
@@ -33,7 +33,7 @@ from penstock.digests.definitions.own_class import Read, own_class, parts, reads
 from penstock.digests.definitions.patched import replaced_in_installed, steps_in_installed
 from penstock.digests.definitions.written import written
 from penstock.digests.functions import closure_items, dispatched
-from penstock.digests.mocks import is_mock, kept
+from penstock.digests.mocks import kept
 from penstock.digests.names import (
     MAIN_NAMES,
     importable_name,
@@ -46,7 +46,8 @@ from penstock.digests.names import (
 from penstock.digests.python import combine, digest, find_branch
 from penstock.digests.walk import Walk
 from penstock.errors import DigestError
-from penstock.objects.questions import ask
+from penstock.objects.markers import is_marker
+from penstock.objects.questions import ask, is_mock
 from penstock.runtime import Current
 
 __all__ = [
@@ -163,8 +164,7 @@ class Reach:
         self.annotated = Annotated(self.is_project)
         self.of_arguments: list[Read] = []
         """What the code reads of the classes of its arguments."""
-        self.lenient = False
-        """Whether what is found now, which only annotations lead to, may have no digest: it is left out then."""
+        self.lenient = False  # whether to leave out what has no digest: only annotations lead to it
         self.labels: dict[int, str] = {}
         self.trees: list[ast.AST] = []
         self.held_modules: dict[int, ModuleType] = {}
@@ -227,17 +227,20 @@ class Reach:
             names: The names and objects.
             user: The piece that uses them.
             owner: The class whose method it is.
-            values: Whether values must have a digest. Otherwise those without one are left out, such as a lock or a
-                client that is an attribute of a class.
+            values: Whether values must have a digest; otherwise those without one, such as locks, are left out.
         """
         for name, found in names:
             try:
                 meaning = self.meaning(found, name, user, owner)
             except DigestError:
-                if self.lenient or not (values or isinstance(behind(found, self.is_project), _CODE)):
+                if values and is_marker(found):
+                    yield name, found, f"marker {self.meaning(type(found), name, user)}"
+                elif self.lenient or not (values or isinstance(behind(found, self.is_project), _CODE)):
                     continue
-                raise
-            yield name, found, meaning
+                else:
+                    raise
+            else:
+                yield name, found, meaning
 
     def added_to(self, value: Any) -> list[tuple[str, Any]]:
         """Return what was attached to a function, class or module after its definition."""
@@ -266,10 +269,9 @@ class Reach:
     def label(self, value: Any) -> str:
         # The task's own name is part of its identity, not of its code, so that a renamed task can keep its keys.
         name = "the task" if value is self.root else stable_name(value)
-        known = self.labels.get(id(value))
-        if known is None:
-            known = self.labels[id(value)] = f"{name} {content_of(value)}"
-        return known
+        if id(value) not in self.labels:
+            self.labels[id(value)] = f"{name} {content_of(value)}"
+        return self.labels[id(value)]
 
     # -- names
 
@@ -360,9 +362,9 @@ class Reach:
                 f"{name!r}, which {user_name!r} uses, has no stable digest",
                 where=f"{ask(user, '__module__', '')}.{user_name}: {error.where}",
                 because=error.what,
-                hint="make it an argument, give its type a digest with register_digest(), or use TASK_SOURCE",
+                hint=MADE_BY_FUNCTION + "or use TASK_SOURCE",
                 constant=name,
-            ) from error
+            ) from error.__cause__
 
 
 class _Called(Reach):
@@ -381,7 +383,7 @@ class _Called(Reach):
 
     def constant(self, value: Any, name: str, user: Any) -> str:
         walk = Walk(None, find_branch)
-        found: bytes = walk.run(lambda item: kept(item, walk), value, name, "name")
+        found: bytes = walk.run(lambda item: kept(item, walk), value, name, "")
         return found.hex()
 
     def label(self, value: Any) -> str:

@@ -44,7 +44,9 @@ _WAYS_OUT_OF_SELF = (
     'give its class a digest with register_digest(), exclude it from the key with `- "self"` (all instances then share '
     "results), or use NO_CACHE"
 )
-_WAYS_OUT = 'exclude it from the key with `- "{name}"`, give its type a digest with register_digest(), or use NO_CACHE'
+_WAYS_OUT = "give its type a digest with register_digest(), or use NO_CACHE"
+_EXCLUDED = 'exclude it from the key with `- "{name}"`, '
+"""Another way out, for a parameter."""
 
 
 class UndigestibleError(Exception):
@@ -58,7 +60,8 @@ class UndigestibleError(Exception):
 
     def as_error(self, where: str, name: str) -> DigestError:
         path = where + "".join(reversed(self.steps[-_SHOWN_STEPS:]))
-        hint = _WAYS_OUT_OF_SELF if name == "self" else _WAYS_OUT.format(name=name)
+        excluded = _EXCLUDED.format(name=name) if name else ""
+        hint = _WAYS_OUT_OF_SELF if name == "self" else excluded + _WAYS_OUT
         return DigestError(self.what, where=path, because=self.because, hint=hint)
 
 

@@ -110,7 +110,7 @@ class Completion:
         condition = task.options.retry_condition_fn
         if condition is None:
             return True
-        error = to_exception(failure, task=task.name, node=id, attempt=progress.attempt)
+        error = to_exception(failure, task=self._run.graph.path_of(id), node=id, attempt=progress.attempt)
         info = TaskRunInfo(name=f"{task.name}-{id}", task_name=task.name, run_count=progress.attempt)
         return bool(condition(task, info, FailedState(error)))
 
@@ -127,7 +127,7 @@ class Completion:
         """Fail a node that will not get a value."""
         run, attempt = self._run, self._run.progress[id].attempt
         self._admission.over(id, "failed")
-        skipped = run.fail(id, to_exception(failure, task=run.name(id), node=id, attempt=attempt))
+        skipped = run.fail(id, to_exception(failure, task=run.graph.path_of(id), node=id, attempt=attempt))
         forget(self._out, run.values.inputs_used(id))
         self.skip(skipped, id)
         event = log.NodeFailed(
@@ -151,9 +151,9 @@ class Completion:
             if is_a(reason, UpstreamFailed):
                 reason = links_of(reason).cause or reason
             error = UpstreamFailed(
-                f"{run.name(id)} never ran",
+                f"{run.graph.path_of(id)} never ran",
                 where=f"node {id}",
-                because=f"{run.name(root)} (node {root}) failed: {text_of(reason)}",
+                because=f"{run.graph.path_of(root)} (node {root}) failed: {text_of(reason)}",
                 node=root,
             )
             error.__cause__ = reason

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
+import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -13,14 +13,14 @@ from typing import Any
 
 from penstock.digests.large import FLAT_ITEMS, LARGE_BYTES, Large, is_flat
 from penstock.digests.large import PLAIN as _PLAIN
-from penstock.digests.mocks import is_mock
-from penstock.digests.refs import Ref
+from penstock.digests.refs import OwnDefault, Ref
 from penstock.errors import TracingError
 from penstock.graph.futures import Future, FutureList, Futures
-from penstock.objects.questions import has
+from penstock.objects.questions import ask, has, is_mock
+from penstock.objects.records import fields_of, is_record, set_field
 from penstock.objects.texts import kind_of
 
-SMALL = _PLAIN - {bytes, str}
+SMALL = (_PLAIN - {bytes, str}) | {OwnDefault}
 """Types of values that are kept unchanged without further checks."""
 _TEXTS = frozenset({bytes, str})
 _BUILT_IN = frozenset({list, tuple, dict, set, frozenset})
@@ -30,8 +30,9 @@ _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 def walk(value: Any, leaf: Callable[[Any], Any], whole: Callable[[Any], Any] = lambda value: value) -> Any:
     """Rebuild a value, applying `leaf` to everything that is neither a plain value nor a list, tuple, dict or set.
 
-    Large bytes and strings, and long containers of plain values, are single leaves. Dataclasses and containers of other
-    types are rebuilt only if they contain futures (or Refs). The list that `task.map` returns becomes a plain list.
+    Large bytes and strings, and long containers of plain values, are single leaves. Containers of other types, and
+    objects with fields (dataclasses, attrs classes, msgspec structs, pydantic models), are rebuilt only if they contain
+    futures (or Refs), and each only once. The list that `task.map` returns becomes a plain list.
 
     Args:
         value: The value.
@@ -42,7 +43,7 @@ def walk(value: Any, leaf: Callable[[Any], Any], whole: Callable[[Any], Any] = l
         TracingError: Such a value contains a future (or Ref).
     """
     try:
-        return _walk(value, leaf)
+        return _walk(value, leaf, {})
     except RecursionError as error:
         if not stands_for_nodes(value):
             return whole(value)
@@ -53,50 +54,56 @@ def walk(value: Any, leaf: Callable[[Any], Any], whole: Callable[[Any], Any] = l
         ) from error
 
 
-def _walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
+def _walk(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value if kind not in _TEXTS or len(value) < LARGE_BYTES else leaf(value)
     if kind in _BUILT_IN and len(value) >= FLAT_ITEMS and is_flat(value):
         return leaf(value)
     if kind is list:
-        return [v if type(v) in SMALL else _walk(v, leaf) for v in value]
+        return [v if type(v) in SMALL else _walk(v, leaf, done) for v in value]
     if kind is tuple:
         if SMALL.issuperset(map(type, value)):
             return value
-        return tuple([v if type(v) in SMALL else _walk(v, leaf) for v in value])
+        return tuple([v if type(v) in SMALL else _walk(v, leaf, done) for v in value])
     if kind is dict:
-        return {_walk(k, leaf): v if type(v) in SMALL else _walk(v, leaf) for k, v in value.items()}
+        return {_walk(k, leaf, done): v if type(v) in SMALL else _walk(v, leaf, done) for k, v in value.items()}
     if kind is set or kind is frozenset:
-        return kind([_walk(v, leaf) for v in value])
+        return kind([_walk(v, leaf, done) for v in value])
     # By the class, since the value's own attributes may be anything.
     if issubclass(kind, tuple) and has(kind, "_make"):
-        return value._make([_walk(v, leaf) for v in value])  # a named tuple
+        return value._make([_walk(v, leaf, done) for v in value])  # a named tuple
     if kind is Future or kind is Ref or kind is Large:
         return leaf(value)
     if kind is FutureList:
-        return [_walk(v, leaf) for v in value]
+        return [_walk(v, leaf, done) for v in value]
     if kind is Futures:
-        return {_walk(v, leaf) for v in value}
-    if issubclass(kind, _CONTAINERS) or has(kind, "__dataclass_fields__"):
-        return _rebuilt(value, leaf) if stands_for_nodes(value) else leaf(value)
+        return {_walk(v, leaf, done) for v in value}
+    if issubclass(kind, _CONTAINERS) or is_record(kind):
+        if id(value) not in done:
+            if not stands_for_nodes(value):
+                return leaf(value)
+            done.setdefault(id(done), []).append(value)  # no other object may get its id
+            done[id(value)] = _rebuilt(value, leaf, done)
+        return done[id(value)]
     return leaf(value)
 
 
-def _rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    """Rebuild a dataclass, or a container of a user's type, with other contents."""
+def _rebuilt(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any:
+    """Rebuild an object with fields, or a container of a user's type, with other contents."""
     if isinstance(value, tuple | set | frozenset):
-        return type(value)(_walk(v, leaf) for v in value)
+        return type(value)(_walk(v, leaf, done) for v in value)
     twin = copy.copy(value)
     if isinstance(value, dict):
         twin.clear()
-        twin.update({_walk(k, leaf): _walk(v, leaf) for k, v in value.items()})
+        twin.update({_walk(k, leaf, done): _walk(v, leaf, done) for k, v in value.items()})
     elif isinstance(value, list | deque):
         twin.clear()
-        twin.extend([_walk(v, leaf) for v in value])
-    else:
-        for name, part in _fields(value).items():
-            object.__setattr__(twin, name, _walk(part, leaf))
+        twin.extend([_walk(v, leaf, done) for v in value])
+    for name, part in _fields(value).items():
+        own = _walk(part, leaf, done)
+        if own is not part:
+            set_field(twin, name, own)
     return twin
 
 
@@ -112,8 +119,8 @@ def stands_for_nodes(value: Any) -> bool:
             inside = (*item.keys(), *item.values())
         elif issubclass(type(item), (*_CONTAINERS, Futures)):
             inside = item
-        elif has(type(item), "__dataclass_fields__"):
-            inside = _fields(item).values()
+        if type(item) not in _WITHOUT_FIELDS:
+            inside = (*inside, *_fields(item).values())
         if id(item) not in seen:
             seen.add(id(item))
             stack.extend(v for v in inside if type(v) not in _PLAIN)
@@ -123,10 +130,15 @@ def stands_for_nodes(value: Any) -> bool:
 _STAND_INS = frozenset({Future, Ref, Large})
 
 
+_WITHOUT_FIELDS = _BUILT_IN | {FutureList, Futures}
+
+
 def _fields(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass, without the variables of its class."""
-    names = (field.name for field in dataclasses.fields(value))
-    return {name: getattr(value, name) for name in names if has(value, name)}
+    """Return the fields of an object, or the attributes of a container of a user's type, by name."""
+    held = fields_of(value)
+    if held is None and issubclass(type(value), _CONTAINERS):
+        held = ask(value, "__dict__", {})
+    return held or {}
 
 
 def capture(value: Any, keep: Callable[[Any], Any]) -> Any:
@@ -196,7 +208,18 @@ class _OfTask(Exception):
 
 def fill(value: Any, resolve: Callable[[Ref], Any]) -> Any:
     """Return the argument that the function receives: with every Ref and Large replaced."""
-    return walk(value, lambda leaf: resolve(leaf) if type(leaf) is Ref else taken(leaf))
+    known: dict[int, Any] = {}
+
+    def filled(leaf: Any) -> Any:
+        if type(leaf) is Ref:
+            return resolve(leaf)
+        if type(leaf) is not Large:
+            return leaf
+        if leaf.name not in known:
+            known[leaf.name] = leaf.take()
+        return known[leaf.name]
+
+    return walk(value, filled)
 
 
 def taken(leaf: Any) -> Any:
@@ -243,6 +266,8 @@ def _checked(value: Any) -> Any:
         raise TracingError(
             f"a {type(value).__name__} was passed to a task",
             because="it can be read only once, so it cannot be hashed, retried or sent to a worker",
-            hint="pass list(...) of it, or produce the items in a task",
+            hint="pass its path, and open it in the task"
+            if issubclass(type(value), io.IOBase)
+            else "pass list(...) of it, or produce the items in a task",
         )
     return value

@@ -6,8 +6,13 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from penstock.digests.large import PLAIN
+from penstock.digests.python import digest_of_default
+from penstock.digests.refs import OwnDefault
 from penstock.errors import ParameterError
+from penstock.objects.markers import is_frozen_record, is_own_marker, is_stateless
 from penstock.objects.questions import has
+from penstock.objects.secrets import shows_secret
 
 _KEYWORD_CALLABLE = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _ANY = inspect.Signature(
@@ -44,6 +49,7 @@ class Binding:
         "_simple",
         "decorated",
         "inspected",
+        "markers",
         "parameters",
     )
 
@@ -51,6 +57,8 @@ class Binding:
     parameters: tuple[str, ...]
     decorated: bool
     """Whether the callable is a wrapper that declares the parameters of another function (`functools.wraps`)."""
+    markers: dict[str, OwnDefault]
+    """What stands in arguments for each default that is a marker, by parameter."""
 
     def __init__(self, fn: Callable[..., Any]) -> None:
         self._fn = fn
@@ -67,6 +75,11 @@ class Binding:
         self._simple = not self.decorated and all(p.kind in _KEYWORD_CALLABLE for p in parameters)
         self._positional = tuple(p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self._defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+        self.markers = {
+            name: OwnDefault(default, digest_of_default)
+            for name, default in self._defaults.items()
+            if type(default) not in PLAIN and is_own_marker(self._fn, default) and _is_harmless(default)
+        }
         self._names = frozenset(self.parameters)
         self._rest = [self._defaults_from(position) for position in range(len(self._positional) + 1)]
 
@@ -111,6 +124,18 @@ class Binding:
         bound.apply_defaults()
         return dict(bound.arguments)
 
+    def mark(self, arguments: dict[str, Any]) -> None:
+        """Replace the defaults among arguments that are markers, and are markers still, by what stands for them."""
+        for name, own in self.markers.items():
+            if arguments.get(name) is own.value and (is_stateless(own.value) or is_frozen_record(type(own.value))):
+                arguments[name] = own
+
+    def unmarked(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return arguments with the function's own defaults in place of what stands for them."""
+        if OwnDefault not in map(type, arguments.values()):
+            return arguments
+        return {name: self._defaults[name] if type(v) is OwnDefault else v for name, v in arguments.items()}
+
     def call(self, fn: Callable[..., Any], arguments: Mapping[str, Any], style: Style | None = None) -> Any:
         """Call `fn` with arguments as `bind` returns them, passed in the caller's style if it is given."""
         if self._simple:
@@ -133,6 +158,12 @@ class Binding:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return binding_of, (self._fn,)
+
+
+def _is_harmless(default: Any) -> bool:
+    from penstock.objects.copies import immutable  # slow to import, and only needed by such defaults
+
+    return is_stateless(default) or (immutable(default) and not shows_secret(default))
 
 
 def binding_of(fn: Callable[..., Any]) -> Binding:

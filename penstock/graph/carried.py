@@ -80,11 +80,20 @@ def carry_code(fn: Callable[..., Any], code: Mapping[str, str]) -> None:
             _carried[key] = ref(fn, forget), {**_carried_by(fn), **code}
 
 
-def _wanted(fn: Callable[..., Any], policy: CachePolicy, identity: str) -> list[str]:
-    components = [component.value for component in (Part.TASK_SOURCE, Part.TASK_CODE) if component in policy.parts]
+Code = tuple[int, tuple[str, ...]]
+"""The id of a function, and the digests of its code that count."""
+
+
+def code_id(fn: Callable[..., Any], policy: CachePolicy, identity: str) -> Code:
+    """Return what tells the code that counts under a policy from that of other tasks, as long as the function lives."""
+    return id(fn), _wanted(fn, policy, identity)
+
+
+def _wanted(fn: Callable[..., Any], policy: CachePolicy, identity: str) -> tuple[str, ...]:
+    components = tuple(part.value for part in (Part.TASK_SOURCE, Part.TASK_CODE) if part in policy.parts)
     if components or identity != ":".join(importable_name(fn)):  # set with `key_name`
         return components
-    return [] if told_by_name(fn) else ["unnamed"]
+    return () if told_by_name(fn) else ("unnamed",)
 
 
 def _carried_by(fn: Callable[..., Any]) -> Mapping[str, str]:

@@ -106,6 +106,9 @@ class Node:
         return f"Node({self.id}, {self.name})"
 
 
+_SHORT_KEY = 40
+
+
 class Graph:
     """Nodes by number. A node can only refer to earlier ones, so the numbers are a topological order."""
 
@@ -254,6 +257,19 @@ class Graph:
         # A call with additional nodes to wait for is a different one: it may fail where the first does not.
         node = self.nodes[id]
         return node.deps == deps and node.order == order
+
+    def path_of(self, id: int) -> str:
+        """Return the name of the node's task. For a part of a result, this is the path of the part: `rows[0].name`."""
+        steps: list[str] = []
+        while (node := self.nodes[id]).entry.task.derived and type(node.arguments["value"]) is Ref:
+            given = node.arguments
+            if "name" in given:
+                steps.append(f".{given['name']}")
+            else:
+                shown = repr(given["key"]) if type(given["key"]) in (int, str) else ""
+                steps.append(f"[{shown}]" if 0 < len(shown) <= _SHORT_KEY else "[…]")
+            id = given["value"].node
+        return node.name + "".join(reversed(steps))
 
     def follows_refresh(self, node: Node) -> bool:
         """Return whether a node waits for one that refreshes the same result."""

@@ -22,14 +22,12 @@ from blake3 import blake3
 from penstock.digests.components import Components, encoded, framed, hashed, inputs_head, keyed
 from penstock.digests.names import main_module, main_module_name
 from penstock.digests.python import combine, digest, digest_bytes
-from penstock.digests.refs import Digested, Ref, holds_ref
+from penstock.digests.refs import Digested, OwnDefault, Ref, holds_ref
 from penstock.digests.walk import LEAVES, SIZE, Resolve
 from penstock.errors import DigestError, PolicyError
 from penstock.graph.arguments import fill_all
-from penstock.graph.carried import code_digests
 from penstock.graph.constants.code_witness import CodeWitness, Running
-from penstock.graph.constants.left_state import as_before
-from penstock.graph.constants.turns import Turns
+from penstock.graph.constants.turns import Turns, code_of
 from penstock.graph.key_files import FileAccess, FileWitness, files_of_patterns, read_files, reading_files_of
 from penstock.graph.key_functions import Caller
 from penstock.graph.policies import CachePolicy, ComputedKey, Part
@@ -94,7 +92,7 @@ def compile_template(
     if not policy.caches:
         return None
     static: dict[str, str] = {"task": identity}
-    code = as_before(code_digests(fn, policy, identity))
+    code, witness = code_of(fn, policy, identity, turns)
     static |= code
     if Part.FLOW_PARAMETERS in policy.parts:
         for parameter, value in context.flow_parameters.items():
@@ -141,12 +139,7 @@ def compile_template(
     )
     object.__setattr__(template, "_ask_salt", context.salt)
     object.__setattr__(template, "_file_witness", files)
-    if code:
-        witness = CodeWitness(fn, code, lambda: code_digests(fn, policy, identity), turns)
-        if witness:
-            object.__setattr__(template, "code_witness", witness)
-            if turns is not None:
-                turns.watch(identity, witness)
+    object.__setattr__(template, "code_witness", witness)
     return template
 
 
@@ -363,7 +356,8 @@ class KeyTemplate:
                 because="it has a cache key function or Files(parameter=...), and an argument is not computed yet",
                 hint="compute the key where the values are available",
             )
-        return fill_all(arguments, lambda _, ref: ref)  # there are no Refs; this fills in large arguments
+        filled = fill_all(arguments, lambda _, ref: ref)  # there are no Refs; this fills in large arguments
+        return {name: value.value if type(value) is OwnDefault else value for name, value in filled.items()}
 
     def _content(self, name: str, values: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
         """Return the digest of the file or files that a parameter names, and the paths and digests of these."""

@@ -7,6 +7,7 @@ nothing, and a task with no other policy is not cached.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from enum import Enum, StrEnum
@@ -335,10 +336,18 @@ def CacheKeyFnPolicy(cache_key_fn: KeyFunction) -> CachePolicy:
             It returns the key as a string, or None not to cache the call.
 
     Raises:
-        PolicyError: `cache_key_fn` cannot be called.
+        PolicyError: `cache_key_fn` cannot be called with two arguments.
     """
     if not callable(cache_key_fn):
         raise PolicyError(
             f"cache_key_fn cannot be {cache_key_fn!r}", because="it cannot be called", hint="pass a function"
         )
+    try:
+        inspect.signature(cache_key_fn).bind(None, {})
+    except TypeError as error:
+        name = getattr(cache_key_fn, "__qualname__", repr(cache_key_fn))
+        hint = "define it as fn(context, parameters)"
+        raise PolicyError(f"cache_key_fn cannot be {name}", because=str(error), hint=hint) from None
+    except ValueError:
+        pass  # a builtin without a signature
     return CachePolicy(frozenset({KeyFunctionPart(cache_key_fn)}))

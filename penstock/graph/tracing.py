@@ -20,6 +20,7 @@ from penstock.graph.futures import Future, value_as_returned
 from penstock.graph.graphs import Entry, Graph
 from penstock.graph.keys import KeyContext, compile_template
 from penstock.graph.tasks import TaskDefinition, TaskOptions
+from penstock.objects.copies import AsFar
 from penstock.objects.places import place_of
 from penstock.runtime import having, task_run
 
@@ -93,7 +94,7 @@ class Trace:
         self._values = values
         self._outermost = frame
         if frame.fn is not None:
-            self.turns.note_code(frame.fn)
+            self.turns.note_code(frame.fn, is_flow=True)
         self._held: dict[int, int] = {}
         self._snapshots = Snapshots(digest_bytes)
         self._numbers = itertools.count()
@@ -120,6 +121,8 @@ class Trace:
         """
         binding, frame = task.binding, self.frame
         arguments = binding.bind(task.name, args, kwargs)
+        if binding.markers:
+            binding.mark(arguments)
         deps: tuple[int, ...] = ()
         large: tuple[Large, ...] = ()
         lent: tuple[str, ...] = ()
@@ -163,10 +166,14 @@ class Trace:
         large: dict[Large, None] = {}
         lent: list[str] = []
         shared: list[Any] = []
+        done: AsFar | None = None  # of one argument, in which an object that is in several places stays one
 
         def keep(value: Any) -> Any:
+            nonlocal done
             if type(value) is not Future:
-                taken = self._snapshots.take(value, shared)
+                if done is None:
+                    done = AsFar(shared)
+                taken = self._snapshots.take(value, shared, done)
                 if type(taken) is Large:
                     large[taken] = None
                 return taken
@@ -181,6 +188,7 @@ class Trace:
                     arguments[name] = keep(value)
                 elif type(value) not in SMALL:
                     arguments[name] = capture(value, keep)
+                    done = None
                     if shared:
                         lent.append(name)
                         shared.clear()
@@ -226,7 +234,7 @@ class Trace:
     def inside(self, frame: FlowFrame) -> having:
         """Make calls in the block part of a subflow, whose nodes join the same graph."""
         if frame.fn is not None:
-            self.turns.note_code(frame.fn)
+            self.turns.note_code(frame.fn, is_flow=True)
         return having(_current, (self, frame))
 
     def expect(self, flow: str) -> int:
@@ -291,19 +299,7 @@ class Trace:
 
     def describe(self, node: int) -> str:
         state = "done" if self.settled(node) else "not here yet"
-        return f"{self._named(node)}, node {node}, {state}"
-
-    def _named(self, node: int) -> str:
-        """Return the task's name, followed by the path of a part of its result: `rows[0].name`."""
-        steps: list[str] = []
-        while (found := self.graph[node]).entry.task.derived and type(found.arguments["value"]) is Ref:
-            if "name" in found.arguments:
-                steps.append(f".{found.arguments['name']}")
-            else:
-                key = found.arguments["key"]
-                steps.append(f"[{key!r}]" if type(key) in (int, str) and len(repr(key)) <= SHORT_KEY else "[…]")
-            node = found.arguments["value"].node
-        return found.name + "".join(reversed(steps))
+        return f"{self.graph.path_of(node)}, node {node}, {state}"
 
     def hold(self, node: int, change: int) -> None:
         held = self._held
@@ -365,7 +361,6 @@ def _part(fn: Callable[..., Any], name: str) -> TaskDefinition:
     return TaskDefinition(fn, TaskOptions(name=name, key_name=f"penstock:{name}"), derived=True)
 
 
-SHORT_KEY = 40
 _PARTS = {"item": _part(_item, "item"), "attribute": _part(_attribute, "attribute")}
 
 

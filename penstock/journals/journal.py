@@ -216,7 +216,7 @@ class Journal:
 
     def _tell_loss(self, reason: str) -> None:
         run = self.record.id if self.record is not None else ""
-        reason = self._redact(reason)
+        reason = self._redact(f"{reason} (in {self._store.url})" if self._store is not None else reason)
         _log.warning("the log of run %s is incomplete: %s", run, reason)
         event = events.LogLost(at=self._clock.now(), reason=reason)
         for subscriber in self._subscribers:

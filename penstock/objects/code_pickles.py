@@ -13,9 +13,11 @@ from types import FunctionType
 from typing import Any
 
 import cloudpickle
+from msgspec import Struct
 
 from penstock.objects.hidden import by_name
 from penstock.objects.named import found_at
+from penstock.objects.struct_pickles import reduced_struct
 
 CACHED = type(functools.lru_cache(len))
 _SCRIPTS = ("__main__", "__mp_main__")  # workers have another
@@ -37,6 +39,8 @@ class CodePickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # untyped
             return named
         if kind is CACHED:
             return NotImplemented if _is_imported(obj) else (_cached_again, (obj.__wrapped__, obj.cache_parameters()))
+        if issubclass(kind, Struct) and (struct := reduced_struct(obj)) is not None:
+            return struct
         if kind is functools.singledispatchmethod:
             state = {name: part for name, part in vars(obj).items() if name != "_method_cache"}
             return _new_method, (), state, None, None, _fill_method

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from penstock.errors import SerializationError
+from penstock.objects.markers import fields_of, is_frozen_record, is_marker
 from penstock.objects.named import found_at
 from penstock.objects.package_copies import CannotCopy, is_frozen, package_copy
 from penstock.objects.questions import has
@@ -47,23 +48,29 @@ class Done(dict[int, Any]):
     A memo of `copy.deepcopy`, too.
     """
 
-    by_fields = False
-    """Whether objects whose class declares their fields are copied field by field, before they count as unknown."""
+    by_fields: type | tuple[type, ...] = ()
+    """The classes whose objects are copied field by field if they declare these, before they count as unknown."""
 
     def unknown(self, value: Any) -> Any:
         """Return what replaces a part of an unknown type. Raises `CannotCopy` if there is nothing."""
         raise CannotCopy(value)
 
 
-class _AsFar(Done):
-    by_fields = True
+class AsFar(Done):
+    """The copies of the parts of one value, of which those of unknown types are kept, and added to `shared`."""
+
+    by_fields = object
 
     def __init__(self, shared: list[Any]) -> None:
         super().__init__()
-        self._shared = shared
+        self.shared = shared
+
+    def of(self, value: Any) -> Any:
+        """Return a copy like `copy_as_far`. Raises `RecursionError`."""
+        return copy_as_far(value, self.shared, self)
 
     def unknown(self, value: Any) -> Any:
-        self._shared.append(value)
+        self.shared.append(value)
         return value
 
 
@@ -99,21 +106,24 @@ def immutable(value: Any) -> bool:
         elif kind is types.FunctionType:
             if not _holds_nothing(part):
                 return False
-        elif not is_frozen(part):
+        elif is_frozen_record(kind):
+            seen.add(id(part))
+            stack.extend(fields_of(part))
+        elif not is_frozen(part) and not is_marker(part):
             return False
     return True
 
 
-def copy_as_far(value: Any, shared: list[Any]) -> Any:
+def copy_as_far(value: Any, shared: list[Any], done: Done | None = None) -> Any:
     """Return a copy like `own_copy`, also of objects whose class declares their fields.
 
-    Parts of unknown types are kept and added to `shared`.
+    Parts of unknown types are kept and added to `shared`. `done` contains what was copied before.
     """
     if type(value) is types.FunctionType:
         if not _holds_nothing(value):
             shared.append(value)  # its parts may be mutable
         return value
-    return copy_into(value, _AsFar(shared))
+    return copy_into(value, AsFar(shared) if done is None else done)
 
 
 def too_deep(value: Any) -> SerializationError:
@@ -138,10 +148,17 @@ def _copy(value: Any, done: Done) -> Any:
         if of_kind is not None:
             return of_kind(value, done)
         new = package_copy(value, lambda part: copy_into(part, done))
-    except CannotCopy:
-        if not done.by_fields:
-            raise
-        new = _copy_object(value, done)
+    except CannotCopy as error:
+        if error.value is not value:
+            raise  # a part of it cannot be copied
+        if is_marker(value):
+            return value
+        if issubclass(kind, done.by_fields):
+            new = _copy_object(value, done)
+        elif is_frozen_record(kind) and immutable(value):
+            return value
+        else:
+            new = done.unknown(value)
     return done.setdefault(id(value), new)
 
 

@@ -18,6 +18,7 @@ import cloudpickle.cloudpickle
 from penstock.errors import is_a
 from penstock.objects.code_pickles import CodePickler
 from penstock.objects.places import parts, place_of
+from penstock.objects.questions import is_mock
 from penstock.objects.texts import kind_name, module_of, text_of, told
 from penstock.objects.tracebacks import place_in_users_code
 
@@ -39,6 +40,7 @@ _LIVE = {
     ("builtins", "memoryview"): "a view of memory that belongs to something else",
     ("penstock.graph.futures", "Future"): "a future, which belongs to its run",
 }
+_MOCK = "a mock, whose pickle may not be readable, and whose calls only its own process sees"
 _COLLECTION = "a Dask collection"
 """Its graph may contain futures that its creator keeps alive; Dask resolves them."""
 _ARRAY = "an array of numpy, which is not live"
@@ -72,6 +74,9 @@ def _what(kind: type) -> str | None:
 class Pickler(CodePickler):
     """A cloudpickle pickler that raises `LiveValue` for live parts, and keeps read-only arrays read-only."""
 
+    of_result = False
+    """Whether mocks are live, too. Arguments and code may hold them."""
+
     def __init__(self, file: Any, **options: Any) -> None:
         super().__init__(file, **options)
         self._known: dict[type, str | None] = {}
@@ -82,6 +87,8 @@ class Pickler(CodePickler):
             why = self._known[kind]
         except KeyError:
             why = _ARRAY if (module_of(kind), kind_name(kind)) == ("numpy", "ndarray") else _what(kind)
+            if why is None and self.of_result and is_mock(kind):
+                why = _MOCK
             self._known[kind] = why
         if why is None or obj is sys.stdout or obj is sys.stderr:  # these two exist in every process
             return super().reducer_override(obj)
@@ -101,10 +108,16 @@ def _reduced_array(array: Any) -> Any:
     return kind.view, (array.copy(order="F" if flags.fnc else "C"),), False, None, None, kind.setflags
 
 
-def dumps(value: Any) -> bytes:
+class ResultPickler(Pickler):
+    """A pickler of results, which may be read by other programs."""
+
+    of_result = True
+
+
+def dumps(value: Any, pickler: type[Pickler] = Pickler) -> bytes:
     """Pickle a value. Raises `LiveValue`, and whatever pickling raises."""
     file = io.BytesIO()
-    Pickler(file, protocol=5).dump(value)
+    pickler(file, protocol=5).dump(value)
     return file.getvalue()
 
 
@@ -179,10 +192,10 @@ def why_not(error: BaseException) -> str:
     return text_of(error) if is_a(error, LiveValue) else told(error)
 
 
-def why_unpicklable(value: Any) -> BaseException | None:
+def why_unpicklable(value: Any, pickler: type[Pickler] = Pickler) -> BaseException | None:
     """Return what pickling the value raises, or None if it succeeds."""
     try:
-        dumps(value)
+        dumps(value, pickler)
     except BaseException as error:  # noqa: BLE001 (a __reduce__ may raise anything, or exit)
         return error
     return None

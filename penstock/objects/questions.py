@@ -34,3 +34,8 @@ def has(value: object, name: str) -> bool:
 def is_pending(value: object) -> bool:
     """Return whether an object stands for a value that may not exist yet."""
     return issubclass(type(value), Pending)
+
+
+def is_mock(cls: type) -> bool:
+    """Return whether a class is one of `unittest.mock`, which makes a class for each mock."""
+    return any(base.__name__ == "NonCallableMock" and base.__module__ == "unittest.mock" for base in cls.__mro__)

@@ -61,10 +61,17 @@ def missing(needs: Mapping[str, float], capacity: Mapping[str, float]) -> str:
 def did_you_mean_resource(needs: Mapping[str, float], capacity: Mapping[str, float]) -> str:
     """Return a hint for a call that no worker can run: the resource it probably means, or what else to do."""
     there = capacity.keys() - {"slots", "workers"}
-    meant = (f"{close} instead of {name}" for name in needs.keys() - capacity.keys() if (close := closest(name, there)))
+    unknown = sorted(needs.keys() - capacity.keys())
+    meant = (f"{close} instead of {name}" for name in unknown if (close := closest(name, there, _ALIKE)))
     otherwise = "request less with resources=, or use a runner whose workers have it"
+    if unknown:
+        named = ", ".join(f"{name!r}: {needs[name]:g}" for name in unknown)
+        otherwise += f"; local runners have what you say: ThreadRunner(resources={{{named}}})"
     return f"did you mean {found}?" if (found := ", ".join(sorted(meant))) else otherwise
 
+
+_ALIKE = 0.7
+"""More than `gpu` and `cpu` are alike."""
 
 WORKER_TIMEOUT = 60.0
 """How long a call waits for a suitable worker, in seconds, if there was one recently or may be soon."""

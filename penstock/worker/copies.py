@@ -9,11 +9,13 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from penstock.digests.mocks import is_mock
+from msgspec import Struct
+
 from penstock.objects.copies import Done, copy_into, own_copy, too_deep
-from penstock.objects.finalizers import holds_finalizer
+from penstock.objects.finalizers import is_finalized, reached
 from penstock.objects.package_copies import CannotCopy
-from penstock.objects.questions import has
+from penstock.objects.questions import has, is_mock
+from penstock.objects.struct_pickles import reduced_struct
 
 
 def copied(value: Any) -> Any:
@@ -26,15 +28,27 @@ def copied(value: Any) -> Any:
     except CannotCopy:
         pass
     try:
-        return _deep_copy(value, {})
+        return copy_into(value, _DeepCopies())
+    except CannotCopy as error:
+        raise CannotCopy(value) from error
     except RecursionError:
         raise too_deep(value) from None
+
+
+# A mock is never copied: a copy would not record its calls in the mock that a test examines.
+
+
+class _DeepCopies(Done):
+    by_fields = Struct  # `copy.deepcopy` would run its `__post_init__` again
+
+    def unknown(self, value: Any) -> Any:
+        return value if is_mock(type(value)) else _deep_copy(value, self)
 
 
 class OwnCopies(Done):
     """The copies of the parts of one value. An object that is in several places is copied once."""
 
-    by_fields = True
+    by_fields = object
 
     def __init__(self, shared: list[Any] | None = None) -> None:
         super().__init__()
@@ -56,7 +70,7 @@ class OwnCopies(Done):
     def unknown(self, value: Any) -> Any:
         known = len(self)
         try:
-            if not is_mock(type(value)):  # a copy would not record its calls in the mock that a test examines
+            if not is_mock(type(value)):
                 return _deep_copy(value, self)
         except CannotCopy:
             self._forget(known)
@@ -69,9 +83,16 @@ class OwnCopies(Done):
             self.popitem()
 
 
-def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
-    if not has(type(value), "__deepcopy__") and holds_finalizer(value):
-        raise CannotCopy(value)  # the copy, even an incomplete one, would close the connection of the original
+def _deep_copy(value: Any, memo: Done) -> Any:
+    if not has(type(value), "__deepcopy__"):
+        structs = []
+        for part in reached(value):
+            if is_finalized(part):
+                raise CannotCopy(value)  # the copy, even an incomplete one, would close the connection of the original
+            if part is not value and issubclass(type(part), Struct) and reduced_struct(part):
+                structs.append(part)
+        for part in structs:
+            copy_into(part, memo)
     try:
         return copy.deepcopy(value, memo)
     except RecursionError:

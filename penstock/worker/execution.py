@@ -317,8 +317,15 @@ class _CachedCall:
             check_arguments(call, self.template, self.shipped_task.task.name)
         retained = self.worker.is_retained(call, made)
         value = made[0]
+<<<<<<< HEAD
         if note := why_unpublished(self.template, running, key, self._components):
             return self._unpublished(value, note, retained=retained, started=started, seconds=seconds)
+=======
+        if note := why_unpublished(self.template, running, key, self._components, value):
+            handle = self.worker.keep(call, value, retained=retained)
+            facts = {"handle": handle, "started": started, "seconds": seconds, "notes": (note,), "off_recipe": True}
+            return self.worker.outcome(call, "executed", **facts)
+>>>>>>> fix
         stream = is_stream(value)
         if not stream:
             refuse_live(value, one_way=True)

@@ -62,6 +62,9 @@ class Inputs:
         Raises `InputLost`.
         """
         shipped_task = self.shipped_tasks[call.task]
+        return shipped_task.task.binding.unmarked(self._filled(call, shipped_task, loaded))
+
+    def _filled(self, call: Call, shipped_task: ShippedTask, loaded: dict[int, Any]) -> dict[str, Any]:
         lazy = self._lazy(shipped_task)
         arguments = call.arguments
         again = self.shares_memory and (shipped_task.template is not None or shipped_task.task.options.retries)
@@ -73,12 +76,17 @@ class Inputs:
             return dict(arguments)
 
         receives: dict[int, str] = {}  # the first argument with a value; others get copies, as of a flow's objects
+        others: dict[tuple[int, str], Any] = {}
 
         def resolve(name: str, ref: Ref) -> Any:
             if ref.node not in loaded:
                 loaded[ref.node] = self.load(ref.node, call.inputs[ref.node], reads=shipped_task.task.derived)
             value = loaded[ref.node]
-            return value if receives.setdefault(ref.node, name) == name else OwnCopies().of(value)
+            if receives.setdefault(ref.node, name) == name:
+                return value
+            if (ref.node, name) not in others:
+                others[ref.node, name] = OwnCopies().of(value)
+            return others[ref.node, name]
 
         if not lazy:
             return fill_all(arguments, resolve)

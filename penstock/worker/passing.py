@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from penstock.digests.large import PLAIN, Large
-from penstock.digests.refs import Ref
+from penstock.digests.refs import OwnDefault, Ref
 from penstock.graph.arguments import walk
-from penstock.objects.copies import copy_as_far, too_deep
+from penstock.objects.copies import AsFar, too_deep
 from penstock.worker.messages import Call, Input, Outcome
 
 
@@ -23,7 +23,7 @@ class Passed:
 
 def own_arguments(
     arguments: Mapping[str, Any],
-    copies: Callable[[], Copies] | None = None,
+    copies: Callable[[], Copies] = lambda: AsFar([]),
     *,
     names: Collection[str] | None = None,
 ) -> dict[str, Any]:
@@ -33,14 +33,14 @@ def own_arguments(
 
     Args:
         arguments: The arguments by name.
-        copies: Makes what copies the parts of one argument. Without it, objects of unknown types are kept.
+        copies: Makes what copies the parts of one argument. By default, objects of unknown types are kept.
         names: The names of those to copy.
     """
     found = dict(arguments)
     for name in arguments if names is None else names:
         value = arguments[name]
         if type(value) not in STAY:
-            own = functools.partial(_own, copies().of if copies is not None else _copied_at_the_call)
+            own = functools.partial(_own, copies().of)
             try:
                 found[name] = walk(value, own, own)
             except RecursionError:
@@ -54,15 +54,11 @@ class Copies(Protocol):
     def of(self, value: Any) -> Any: ...
 
 
-def _copied_at_the_call(part: Any) -> Any:
-    return copy_as_far(part, [])
-
-
 def _own(copy: Callable[[Any], Any], leaf: Any) -> Any:
     return leaf if type(leaf) in (Ref, Large) else copy(leaf)
 
 
-STAY = PLAIN | {Ref, Large}
+STAY = PLAIN | {OwnDefault, Ref, Large}
 
 
 def part_of_whole(call: Call) -> str:

@@ -8,14 +8,17 @@ again afterwards if an object cannot be copied.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from penstock.digests.mocks import is_double
 from penstock.errors import DigestError, ParameterError
 from penstock.graph.constants.code_witness import Running
 from penstock.graph.key_files import files_changed
 from penstock.graph.keys import KeyTemplate
 from penstock.input_files import file_digest, matching_files
+from penstock.objects.places import place_of
 from penstock.worker.copies import OwnCopies
 from penstock.worker.messages import Call, ShippedTask
 from penstock.worker.passing import STAY, own_arguments
@@ -98,7 +101,11 @@ def as_of_now(
 
 
 def why_unpublished(
-    template: KeyTemplate, running: Running | None, key: str, components: Callable[[], Mapping[str, Any]]
+    template: KeyTemplate,
+    running: Running | None,
+    key: str,
+    components: Callable[[], Mapping[str, Any]],
+    value: Any = None,
 ) -> str:
     """Return why a result must not be published, since the key has the earlier content of something; or nothing.
 
@@ -107,12 +114,19 @@ def why_unpublished(
         running: What has watched the code while the call ran.
         key: The cache key of the call.
         components: Computes the components of the key again.
+        value: The result, which must not hold a mock.
     """
     if running is not None and running.doubtful:
         return "not published: what the task's code both reads and modifies was also modified by other code"
     if _inputs_changed(template, key, components):
         return "not published: an input file changed, appeared or vanished while the task ran"
+    if "unittest.mock" in sys.modules and (place := place_of(value, is_double, most=_MOST)) is not None:
+        return f"not published: result{place} is a mock, which no other process can read"
     return ""
+
+
+_MOST = 1000
+"""How many parts of a result are searched for mocks. The pickler refuses those that are missed."""
 
 
 def _inputs_changed(template: KeyTemplate, key: str, components: Callable[[], Mapping[str, Any]]) -> bool:

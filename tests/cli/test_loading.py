@@ -142,3 +142,11 @@ def test_a_file_of_a_package_must_be_named_by_its_module(write, folder: Path, mo
     with pytest.raises(FlowImportError) as caught:
         load_flow("../relative_flows/part.py:only")
     assert caught.value.hint.endswith(f"relative_flows.part:only (from {folder})")
+
+
+def test_a_mistake_in_a_task_keeps_its_own_hint(write, call) -> None:
+    write("mistaken.py", "from penstock import task\n\n@task(cache_key_fn=lambda one: one)\ndef f(x):\n    return x\n")
+    said = call("run", "mistaken.py").stderr
+    assert "because: cache_key_fn cannot be <lambda>: too many positional arguments\n" in said
+    assert "hint: define it as fn(context, parameters)\n" in said
+    assert said.count("hint:") == 1

@@ -119,11 +119,11 @@ def test_the_annotation_decides_how_a_value_is_read(annotation: Any, words: list
 @pytest.mark.parametrize(
     ("annotation", "words", "because"),
     [
-        (int, ["--x", "three"], "int"),
-        (float, ["--x", "much"], "float"),
+        (int, ["--x", "three"], "a whole number"),
+        (float, ["--x", "much"], "a number"),
         (bool, ["--x=perhaps"], "bool"),
         (dt.date, ["--x", "2024-02-30"], "date"),
-        (int | None, ["--x", "three"], "int"),
+        (int | None, ["--x", "three"], "a whole number"),
         (Literal["a", "b"], ["--x", "c"], "none of a, b"),
         (Colour, ["--x", "green"], "none of RED, BLUE"),
         (list[int], ["--x", "1", "--x", "two"], "$[1]"),
@@ -300,3 +300,16 @@ def test_the_error_for_a_missing_parameter_names_the_place_of_the_flow() -> None
     with pytest.raises(ParameterError) as refused:
         read_parameters(flow_with(int), ())
     assert refused.value.where.startswith(f"{__file__}:")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--parameters", "{days: 1}"), "hint: write names and texts in double quotes"),
+        (("--parameters", "@nowhere.json"), "because: No such file or directory\n  hint: write the name of a file"),
+    ],
+)
+def test_a_parameter_that_cannot_be_read_is_explained(flows: Path, call, words: tuple[str, str], said: str) -> None:
+    done = call("run", "pipelines.py:weekly", *words)
+    assert done.exit_code == 2
+    assert said in done.stderr

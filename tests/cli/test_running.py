@@ -55,6 +55,27 @@ def test_calls_that_a_failed_run_never_decided_are_not_shown_as_reused(write, ca
     assert row.split()[-4:] == ["0", "0", "0", "2"]
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_failed_run_that_was_not_recorded_is_not_said_to_be_resumable(recorded: bool, flows: Path, call) -> None:
+    (flows.parent / "file").touch()
+    store = "./store" if recorded else "./file/store"
+    said = call("run", "pipelines.py:careless", "--store", store).stderr
+    assert ("continue with: penstock resume" in said) == recorded
+    assert ("it cannot be resumed: nothing was recorded of it" in said) != recorded
+
+
+def test_a_failed_run_says_why_it_cannot_be_resumed(write, call) -> None:
+    text = """
+        from penstock import flow
+
+        @flow
+        def ends(x=(i for i in ())):
+            raise ValueError
+    """
+    write("unsendable.py", text)
+    assert "it cannot be resumed: its parameters" in call("run", "unsendable.py").stderr
+
+
 def test_refresh_runs_tasks_that_have_results(flows: Path, call) -> None:
     call("run", "pipelines.py:weekly", *DAY)
     assert "reused 0, ran 2" in call("run", "pipelines.py:weekly", *DAY, "--refresh").stdout

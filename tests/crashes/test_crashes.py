@@ -22,7 +22,7 @@ from penstock.storage import open_store
 from penstock.storage.results import maintenance
 from penstock.storage.results.store import ResultStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.untraced]
 
 PROGRAMS = Path(__file__).parent / "programs"
 PATIENCE = 240.0

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -236,6 +237,19 @@ def test_invalid_options(make, sound) -> None:
     sound(caught.value, ConfigurationError, "usage.configuration")
 
 
+@pytest.mark.parametrize("kind", [ThreadRunner, ProcessRunner])
+def test_a_mistyped_setting_of_a_runner_is_named(kind: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{kind.__name__} has no option 'worker'") as raised:
+        kind(worker=2)
+    assert raised.value.hint == "did you mean workers?"
+
+
+@pytest.mark.parametrize("workers", [0, "2", 1.5])
+def test_the_number_of_workers_is_a_positive_whole_number(workers: Any) -> None:
+    with pytest.raises(ConfigurationError, match="workers cannot be"):
+        ThreadRunner(workers=workers)
+
+
 @pytest.mark.parametrize("address", ["spark", "threads?workers=many", "threads?cores=3", "threads?workers=0"])
 def test_runners_that_do_not_exist(address: str, monkeypatch: pytest.MonkeyPatch, sound) -> None:
     monkeypatch.setenv("PENSTOCK_RUNNER", address)
@@ -312,6 +326,42 @@ def test_the_error_for_a_misspelt_resource_names_the_one_that_is_meant() -> None
     with pytest.raises(RunnerError) as caught:
         wants_cpus()
     assert caught.value.hint == "did you mean cpu instead of cpus?"
+
+
+def test_a_resource_that_only_resembles_another_is_not_taken_for_it() -> None:
+    with pytest.raises(RunnerError) as caught:
+        flow(lambda: task(resources={"gpu": 1})(lambda: 1)())()
+    assert "did you mean" not in caught.value.hint
+    assert "ThreadRunner(resources={'gpu': 1})" in caught.value.hint
+
+
+def test_a_key_function_that_takes_other_arguments_is_refused_where_it_is_given() -> None:
+    with pytest.raises(PolicyError, match="cache_key_fn cannot be") as caught:
+        task(cache_key_fn=lambda parameters: "k")
+    assert caught.value.hint == "define it as fn(context, parameters)"
+
+
+def test_an_open_file_is_passed_by_its_path() -> None:
+    with open(__file__) as file, pytest.raises(TracingError) as caught:
+        flow(lambda: task(lambda file: 1)(file))()
+    assert caught.value.hint == "pass its path, and open it in the task"
+
+
+def test_map_says_that_a_text_is_one_value() -> None:
+    with pytest.raises(ParameterError, match="got no iterable") as caught:
+        flow(lambda: task(lambda text: text).map("abc"))()
+    assert "a text" in caught.value.because
+
+
+@pytest.mark.parametrize(
+    ("part", "path"), [(lambda rows: rows[0]["x"], "rows[0]['x']"), (lambda rows: rows[1].name, "rows[1].name")]
+)
+def test_an_error_of_a_part_of_a_result_names_its_path(part: Any, path: str) -> None:
+    rows = task(name="rows")(lambda: [{}, 1])
+    with pytest.raises((KeyError, AttributeError)) as caught:
+        flow(lambda: part(rows()))()
+    (note,) = caught.value.__notes__
+    assert note.startswith(f"in task {path}, node ")
 
 
 def test_resources_for_a_retry_that_no_worker_has(sound) -> None:

@@ -15,7 +15,7 @@ import pytest
 for package in ("polars", "sklearn", "duckdb"):
     pytest.importorskip(package)
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.untraced]
 
 ROOT = Path(__file__).parents[2]
 CLEANING = {"read": 17, "clean": 8}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -643,6 +645,50 @@ def test_polars_categories_are_digested_by_their_text() -> None:
     assert digest(other) == digest(one)
     assert digest(one) != digest(pl.Series("c", ["b", "a", "b"]))
     assert digest(pl.Series(["a"], dtype=pl.Enum(["a"]))) != digest(pl.Series(["a"], dtype=pl.Enum(["a", "b"])))
+
+
+def _expressions() -> list[Any]:
+    x = pl.col("x")
+    literals = [pl.lit(value) for value in (None, 1, 1.0, float("nan"), float("inf"), "1", pl.Series([1, 2]))]
+    return [
+        x,
+        x + 1,
+        x + 2,
+        1 + x,
+        x.alias("y"),
+        pl.when(x > 1).then(2),
+        pl.selectors.numeric(),
+        pl.selectors.numeric().as_expr(),
+        *literals,
+    ]
+
+
+def test_different_polars_expressions_have_different_digests() -> None:
+    assert len({digest(value) for value in _expressions()}) == len(_expressions())
+
+
+def test_equal_polars_expressions_have_equal_digests_in_another_process() -> None:
+    code = "from tests.graph import test_columns as here; print([here.digest(one) for one in here._expressions()])"
+    root = Path(__file__).parents[2]
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root).stdout
+    assert out.strip() == str([digest(value) for value in _expressions()])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "expression",
+    [
+        lambda: pl.col("x").map_elements(lambda x: x + 1, return_dtype=pl.Int64),
+        lambda: pl.col("x").map_batches(str),
+        lambda: pl.reduce(lambda a, b: a + b, [pl.col("x")]) * 2,
+        lambda: pl.col("x").name.map(str.upper),
+        lambda: pl.col("x").rolling_map(sum, 3),
+        lambda: pl.lit(object(), allow_object=True),
+    ],
+)
+def test_polars_expressions_that_hold_python_objects_have_no_digest(expression: Any) -> None:
+    with pytest.raises(DigestError, match=r"a polars expression .*has no stable digest"):
+        digest(expression())
 
 
 def test_categories_inside_lists_and_structs_have_digests() -> None:

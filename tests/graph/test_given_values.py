@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import collections
 import dataclasses
+import io
 import os
 import threading
 import types
@@ -114,7 +115,7 @@ def test_a_snapshot_of_an_attrs_object_does_not_change_with_the_object() -> None
 
 
 def test_a_value_that_cannot_be_copied_is_noted() -> None:
-    inner, shared = object(), list[Any]()
+    inner, shared = io.StringIO(), list[Any]()
     assert snapshot(collections.deque([inner]), shared)[0] is inner
     assert shared == [inner]
 

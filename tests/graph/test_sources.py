@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -635,3 +637,19 @@ def test_the_content_of_a_class_statement_counts_once(project: Project, text: st
 def test_additions_to_a_definition_without_a_digest_are_ignored(project: Project) -> None:
     text = "import threading\n\ndef h():\n    pass\n\nh.lock = threading.Lock()\n\ndef f():\n    return h.lock\n"
     assert task_code(project(m=text).f)
+
+
+GUARD = threading.Lock()
+
+
+@functools.cache
+def made_guard() -> threading.Lock:
+    return threading.Lock()
+
+
+def test_a_hint_for_a_constant_without_a_digest_proposes_what_works() -> None:
+    with pytest.raises(DigestError, match="create it in a function that the task calls") as raised:
+        task_code(lambda: GUARD)
+    assert "argument" not in raised.value.hint
+    assert raised.value.__cause__ is None  # it said the same, with another hint
+    assert task_code(lambda: made_guard())

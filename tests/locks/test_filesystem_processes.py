@@ -19,6 +19,7 @@ from tests.locks.puppets import Process
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are judged on Linux"),
+    pytest.mark.untraced,
 ]
 
 LONG = 600.0

@@ -16,7 +16,7 @@ from tests.locks.clusters import ManyRuns, dask_clusters
 from tests.locks.drivers import LEASE_SECONDS, Scene
 from tests.servers.redis import RedisServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("redis", "distributed")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("redis", "distributed"), pytest.mark.untraced]
 
 KEYS = 200
 THREADS = 2

@@ -24,6 +24,8 @@ from penstock.redis.client import Script
 from tests.locks.model_redis import ModelRedis
 from tests.locks.worlds import LEASE, Crashed, Machine, Violation, World, seeds
 
+pytestmark = pytest.mark.untraced
+
 
 class RedisMachine(Machine):
     """A machine whose locks are in the world's Redis. It is its own client and its own listener."""

@@ -17,6 +17,8 @@ from penstock.storage.stores.base import Listed
 from penstock.storage.stores.memory import MemoryStore
 from tests.locks.worlds import Machine, Violation, World, seeds, take_turns
 
+pytestmark = pytest.mark.untraced
+
 
 class StoreMachine(Machine):
     """A machine whose locks are in the world's store."""

@@ -15,6 +15,8 @@ from penstock.locks.tables import Table
 from penstock.process.identity import ProcessIdentity
 from tests.locks.worlds import LEASE, Crashed, Machine, Violation, World, seeds, take_turns
 
+pytestmark = pytest.mark.untraced
+
 
 class File:
     """A file whose last bytes may not be written yet."""

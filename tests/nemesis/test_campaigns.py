@@ -25,6 +25,7 @@ CONTROL_SECONDS = {"stays": 3.0}
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="clients are forked after packages were imported"),
+    pytest.mark.untraced,
 ]
 
 

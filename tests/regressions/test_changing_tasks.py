@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from penstock import INPUTS, TASK_CODE, Files, flow, task
+from penstock.errors import DigestError
 
 CHANGING = """
 from penstock import INPUTS, TASK_CODE, flow, task
@@ -334,3 +335,94 @@ def test_the_caches_of_two_tasks_are_told_apart_though_their_methods_have_one_na
         run = module.both.run(numbers)
         assert run.result() == [(x * x, x**3) for x in numbers]
         assert run.counts.get("executed", 0) == executed
+
+
+GIVEN_LATER = """
+from penstock import INPUTS, TASK_CODE, flow, task
+
+CONFIG = {"x": 1}
+SEEN = {}
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def read(n):
+    SEEN[n] = True
+    return CONFIG["x"]
+
+
+@task
+def note():
+    SEEN["note"] = True
+
+
+@flow
+def changing(given):
+    found = read(1)
+    CONFIG["x"] = 5
+    given[0]()
+    return found.result()
+"""
+
+
+def test_a_change_of_the_flow_is_noticed_though_a_task_that_shares_state_is_called_after_it(
+    project: Callable[..., ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+    module: Any = project(given_later=GIVEN_LATER)
+    with pytest.raises(DigestError, match="read changed after the call"):
+        module.changing([module.note])
+
+
+MADE_LATER = """
+from dataclasses import dataclass
+
+from penstock import INPUTS, TASK_CODE, flow, task
+
+
+@dataclass
+class Settings:
+    rate: int = 1
+
+
+made = None
+
+
+def settings():
+    global made
+    if made is None:
+        made = Settings()
+    return made
+
+
+@task
+def configure(rate):
+    settings().rate = rate
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def price(x):
+    return x * settings().rate
+
+
+@flow
+def changing():
+    before = price(5).result()
+    configure(9).result()
+    return [before, price(5).result(), price(6).result()]
+
+
+@flow
+def one(x):
+    return price(x)
+"""
+
+
+def test_what_other_tasks_set_in_an_object_that_a_task_makes_at_its_first_use_counts(
+    project: Callable[..., ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+    for _ in range(3):  # nothing is stored at first, then everything, and then all are hits
+        module: Any = project(made_later=MADE_LATER)
+        assert module.changing() == [5, 45, 54]
+        module.made = None
+        assert [module.one(x) for x in (5, 6, 7)] == [5, 6, 7]

@@ -182,3 +182,58 @@ def test_a_closure_variable_that_gets_its_value_later_has_changed() -> None:
     later = 1
     assert reads() == 1
     assert witness.changed()
+
+
+OPTIONS: dict[str, list[int]] = {"a": []}
+
+
+class Rated:
+    rate = 1
+
+
+@task(cache_policy=INPUTS + TASK_CODE)
+def reading(x: int) -> Any:
+    return helped(x), OPTIONS["a"], Rated.rate
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda patched: patched.setattr(f"{__name__}.LEVEL", 7), f"{__name__}.LEVEL"),
+        (lambda patched: patched.setattr(Rated, "rate", 7), "Rated.rate"),
+        (lambda patched: patched.setitem(OPTIONS, "a", [7]), f"{__name__}.OPTIONS"),
+        (lambda patched: OPTIONS["a"].append(7), f"{__name__}.OPTIONS['a']"),
+    ],
+)
+def test_the_error_names_the_constant_that_changed(
+    change: Callable[[pytest.MonkeyPatch], None], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @flow
+    def changing() -> Any:
+        first = reading(1)
+        change(monkeypatch)
+        return first, reading(2)
+
+    with pytest.raises(DigestError, match="reading changed after the call") as raised:
+        changing()
+    assert raised.value.where == name
+    OPTIONS["a"].clear()
+
+
+def test_the_error_names_the_closure_variables_that_changed() -> None:
+    @flow
+    def late() -> list[int]:
+        found = []
+        for number in range(2):
+            for factor in range(2):
+
+                @task(cache_policy=INPUTS + TASK_SOURCE)
+                def both(x: int) -> int:
+                    return x + number * factor  # noqa: B023 (this is under test)
+
+                found.append(both(1))
+        return found
+
+    with pytest.raises(DigestError) as raised:
+        late()
+    assert raised.value.where == "closure variable factor, closure variable number"

@@ -320,6 +320,24 @@ def test_a_function_that_is_patched_for_one_call_counts_in_the_key_of_this_call(
     assert patched() == [1, 11, 1]
 
 
+def leveled(x: int) -> int:
+    return x + int(getattr(leveled, "level", 0))
+
+
+def test_an_attribute_that_a_function_gets_later_counts() -> None:
+    @task(cache_policy=CODE)
+    def of_attribute(x: int) -> int:
+        return leveled(x)
+
+    @flow
+    def changing() -> list[int]:
+        before = of_attribute(1).result()
+        leveled.level = 10  # type: ignore[attr-defined]
+        return [before, of_attribute(1).result()]
+
+    assert changing() == [1, 11]
+
+
 @task(cache_policy=CODE)
 def remembers(x: int) -> int:
     if x not in RESULTS:

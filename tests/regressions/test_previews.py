@@ -20,6 +20,8 @@ from penstock.storage import open_store
 from penstock.storage.results.maintenance import current_records
 from penstock.storage.results.store import ResultStore
 
+pytestmark = pytest.mark.untraced
+
 RAN: list[int] = []
 STATUSES = ("hit", "miss", "pruned", "bypass")
 

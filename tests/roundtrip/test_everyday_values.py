@@ -14,6 +14,8 @@ from penstock.storage.formats.typed.sameness import same
 from tests.roundtrip import flows, values_python
 from tests.roundtrip.__main__ import run_step
 
+pytestmark = pytest.mark.untraced
+
 needs_all = pytest.mark.needs("pydantic", "attrs", "numpy", "pandas")
 
 

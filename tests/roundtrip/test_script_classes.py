@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.untraced
+
 SCRIPT = """
     import dataclasses, enum, typing
     import pydantic

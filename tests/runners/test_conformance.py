@@ -8,6 +8,8 @@ from penstock.runners import ProcessRunner, Runner, ThreadRunner
 from penstock.testing.runners import RunnerTests
 from penstock.testing.runners.kills import KillTests, children_named
 
+pytestmark = pytest.mark.untraced
+
 
 class TestThreadRunner(RunnerTests):
     lends_workers = True

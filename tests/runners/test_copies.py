@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
+import functools
 import importlib
 import pathlib
 import pickle
 import threading
 from collections import defaultdict, deque, namedtuple
+from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 from unittest.mock import Mock
 
+import attrs
+import msgspec
 import pytest
 
 from penstock import INPUTS, flow, task
@@ -65,6 +69,62 @@ def test_shared_parts_stay_shared() -> None:
     shared: list[Any] = [1]
     first, second = own_copy([shared, shared])
     assert first is second is not shared
+
+
+class _Marker:
+    """An object that code compares with."""
+
+
+class _Slot:
+    __slots__ = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Frozen:
+    items: Any
+
+    @property
+    def first(self) -> Any:
+        return self.items[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lazy:
+    number: int
+
+    @functools.cached_property
+    def items(self) -> list[int]:
+        return [self.number]
+
+
+class _FrozenStruct(msgspec.Struct, frozen=True):
+    items: Any
+
+
+_FrozenAttrs: Any = attrs.make_class("_FrozenAttrs", ["x"], frozen=True)
+_MARKER = _Marker()
+_COPIES: list[Callable[[Any], Any]] = [own_copy, copied, lambda value: OwnCopies().of(value)]
+_MARKERS = [
+    _MARKER,
+    object(),
+    _Slot(),
+    _Frozen((1, _Frozen("a"))),
+    _FrozenStruct(_MARKER),
+    attrs.make_class("A", ["x"], frozen=True)(1),
+]
+
+
+@pytest.mark.parametrize("copy", _COPIES)
+@pytest.mark.parametrize("value", _MARKERS, ids=lambda value: type(value).__name__)
+def test_markers_and_immutable_records_are_not_copied(value: Any, copy: Callable[[Any], Any]) -> None:
+    assert copy(value) is value
+    assert copy([[], value])[1] is value
+
+
+@pytest.mark.parametrize("value", [_Marker(), _Frozen([1]), _Lazy(1)], ids=lambda value: type(value).__name__)
+def test_objects_that_can_be_filled_are_copied(value: Any) -> None:
+    assert copied(value) is not value
+    assert OwnCopies().of(value) is not value
 
 
 def test_a_value_that_contains_itself_can_be_copied() -> None:
@@ -482,3 +542,39 @@ def test_the_variables_of_a_dataclass_stay_those_of_its_class(kind: Any) -> None
 
     assert calls() == [5, 1, 5, [2]]
     kind.most[0] = 9
+
+
+class _Twice(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    amount: list[float]
+
+    def __post_init__(self) -> None:
+        self.amount.append(1.0)
+
+
+class _Named(msgspec.Struct):
+    """A struct whose subclasses need an argument."""
+
+    amount: float
+
+    def __init_subclass__(cls, *, name: str, **options: Any) -> None:
+        super().__init_subclass__(**options)
+
+    def __post_init__(self) -> None:
+        self.amount += 1
+
+
+@pytest.mark.parametrize("again", [lambda value: pickle.loads(dumps(value)), copied, OwnCopies().of])
+def test_a_struct_is_restored_with_its_fields_and_attributes(again: Callable[[Any], Any]) -> None:
+    value = _Twice(amount=[])
+    vars(value)["note"] = [1]
+    holder = _Holder()
+    holder.items.append(value)  # type: ignore[arg-type]
+    new: Any = again(holder).items[1]
+    assert type(new) is _Twice
+    assert new == value
+    assert new.amount is not value.amount
+    assert vars(new) == vars(value)
+
+
+def test_a_struct_that_cannot_have_subclasses_is_restored_with_its_fields() -> None:
+    assert pickle.loads(dumps(_Named(1.0))).amount == 2.0

@@ -97,6 +97,7 @@ def worker_pid(log: str) -> int:
     return os.getpid()
 
 
+@pytest.mark.untraced
 @pytest.mark.needs("psutil")
 class TestDaskRunnerUnderFire(KillTests):
     @pytest.fixture(autouse=True)

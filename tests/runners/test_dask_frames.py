@@ -22,7 +22,7 @@ from penstock.storage.results import maintenance
 from penstock.storage.results.store import ResultStore
 from penstock.testing.runners import tasks
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("distributed", "pandas")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("distributed", "pandas"), pytest.mark.untraced]
 PARTITIONS = 6
 
 

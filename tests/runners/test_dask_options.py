@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from penstock import flow, task
 from penstock.errors import ConfigurationError, RunnerError
 from penstock.runners import DaskRunner, runner_from
 from penstock.runners.dask.capacity import ANYWHERE, Placement, Workers
@@ -43,6 +44,7 @@ def test_an_address_names_a_runner(address: str, expected: str) -> None:
         {"address": "tcp://host:1", "cluster": object()},
         {"address": "tcp://host:1", "workers": 2},
         {"workers": 0},
+        {"workers": "2"},
         {"cluster": object(), "n_workers": 2},
         {"worker_timeout": 0},
     ],
@@ -50,6 +52,17 @@ def test_an_address_names_a_runner(address: str, expected: str) -> None:
 def test_contradictory_arguments_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         DaskRunner(**options)
+
+
+@pytest.mark.needs("distributed")
+@pytest.mark.parametrize(
+    ("runner", "meant"),
+    [(DaskRunner(n_worker=2), "n_workers"), (DaskRunner("tcp://127.0.0.1:9", secuirty=1), "security")],
+)
+def test_a_mistyped_option_is_named_before_anything_starts(runner: DaskRunner, meant: str) -> None:
+    with pytest.raises(ConfigurationError, match="has no option") as raised:
+        flow(runner=runner)(lambda: task(abs)(-1))()
+    assert raised.value.hint == f"did you mean {meant}?"
 
 
 def test_a_runner_is_pickled_as_its_settings() -> None:

@@ -15,6 +15,8 @@ import pytest
 from penstock import INPUTS, flow, load_settings, task
 from penstock.runners import ThreadRunner
 
+pytestmark = pytest.mark.untraced
+
 ROOT = Path(__file__).parents[2]
 TOTAL_BYTES = 400 * 2**20
 LIMIT_MB = 50.0

@@ -174,7 +174,7 @@ def test_a_program_can_call_its_tasks_inside_tasks(runner: str, tmp_path: Path) 
             [sys.executable, str(script), runner], env=environment, capture_output=True, text=True, timeout=120
         )
         assert done.stdout == "[10, 31, 51, 13, 11]\n", done.stderr
-        assert done.stderr.count("inner\n") >= times
+        assert done.stderr.count("inner") >= times  # threads write their ends of lines separately
         assert times or "inner" not in done.stderr
 
 

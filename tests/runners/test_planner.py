@@ -21,6 +21,8 @@ from penstock.graph.steps import Answer, Hit, NoAnswer, NoHit, Query, Status
 from penstock.graph.tasks import TaskDefinition, TaskOptions
 from penstock.graph.tracing import FlowFrame, Trace
 
+pytestmark = pytest.mark.untraced
+
 
 class NoValues:
     """The value source of a trace in which nobody requests values."""

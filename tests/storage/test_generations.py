@@ -24,6 +24,8 @@ from penstock.storage.results.generations import Absent, Found
 from penstock.storage.results.store import Published, ResultStore
 from penstock.testing.stores.faults import FlakyStore
 
+pytestmark = pytest.mark.untraced
+
 EACH = INPUTS.configure(isolation_level="READ_COMMITTED")
 """Generations matter for calls that no lock keeps apart."""
 

@@ -6,6 +6,8 @@ import pytest
 
 from tests.storage.model_publishing import Broken, Rules, search
 
+pytestmark = pytest.mark.untraced
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("other", "generations", "least"), [("invalidator", 3, 100_000), ("collector", 2, 100_000)])

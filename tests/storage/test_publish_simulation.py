@@ -31,6 +31,8 @@ from tests.locks.worlds import LEASE, Crashed, Machine, Violation, World, seeds
 from tests.nemesis.checker import Terms, check
 from tests.nemesis.history import Event
 
+pytestmark = pytest.mark.untraced
+
 T = TypeVar("T")
 TASK, KEY = "simulated", "k"
 THOUSANDS = 2_000

@@ -20,7 +20,7 @@ from tests.servers.fixtures import Bucket, use
 from tests.servers.packages import Unavailable
 from tests.servers.proxy import FaultProxy
 
-pytestmark = [pytest.mark.needs("s3fs", "boto3"), pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.needs("s3fs", "boto3"), pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.untraced]
 
 SLOT = "record.json"
 TABLE = pa.table({"a": list(range(50_000))})

@@ -28,7 +28,7 @@ from penstock.testing.runners import tasks
 from tests.servers.fixtures import Bucket
 from tests.servers.proxy import FaultProxy
 
-pytestmark = [pytest.mark.needs("s3fs", "boto3"), pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.needs("s3fs", "boto3"), pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.untraced]
 
 double = tasks.double.with_options(cache_policy=INPUTS - "log")
 total = tasks.total.with_options(cache_policy=INPUTS - "log")

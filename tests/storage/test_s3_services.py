@@ -28,7 +28,7 @@ from tests.servers.fixtures import Bucket, use
 from tests.servers.proxy import FaultProxy
 from tests.servers.s3 import Endpoint
 
-pytestmark = [pytest.mark.needs("s3fs", "boto3"), pytest.mark.slow]
+pytestmark = [pytest.mark.needs("s3fs", "boto3"), pytest.mark.slow, pytest.mark.untraced]
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from penstock.cli.output import duration, output_for_people, print_document, say
 from penstock.cli.parameters import read_assignments, read_parameters
 from penstock.cli.progress import Watch, watching
 from penstock.cli.stored import find_run, is_running
-from penstock.errors import PenstockError, UsageError, is_a
+from penstock.errors import PenstockError, StoreUnreachable, UsageError, is_a
 from penstock.flows.definition import Flow
-from penstock.journals.journal import RunRecord
+from penstock.journals.journal import RunRecord, read_record
 from penstock.journals.parameters import check_resumable
 from penstock.logs.visible import ErrorStream
 from penstock.objects.secrets import Redactor, secret_parameters
@@ -227,7 +227,8 @@ def _carry_out(invocation: Invocation, settings: Settings, start: Callable[[Watc
         if invocation.json:
             print_document("run", {"run": watch.run, "flow": watch.flow, "state": "cancelled"})
         said = "interrupted" if interrupted == INTERRUPTED else "terminated"
-        say(f"{said}; continue with: {again}" if watch.run else said, err=True)
+        resumable = watch.run and not _not_resumable(watch, invocation)
+        say(f"{said}; continue with: {again}" if resumable else said, err=True)
         return interrupted
     if invocation.json:
         print_document("run", _facts(finished))
@@ -240,8 +241,27 @@ def _carry_out(invocation: Invocation, settings: Settings, start: Callable[[Watc
     say(redact(describe_failure(finished.error, watch.failures, debug=invocation.debug)), err=True)
     say(f"{finished.state}: {summary(finished)}  (run {finished.id})", err=True)
     secrets = "".join(f" -p {name}=…" for name in secret_parameters(finished.parameters))  # those were not kept
-    say(f"continue with: {again}{secrets}", err=True)
+    why_not = _not_resumable(watch, invocation)
+    say(f"it cannot be resumed: {why_not}" if why_not else f"continue with: {again}{secrets}", err=True)
     return exit_code_of(finished.error) if isinstance(finished.error, Exception) else FAILED
+
+
+def _not_resumable(watch: Watch, invocation: Invocation) -> str:
+    """Why a run that ended cannot be resumed; empty if it can, or if that is unknown."""
+    from penstock.storage import open_store
+
+    try:
+        store = open_store(watch.store)
+        record = read_record(store, watch.run)
+    except StoreUnreachable:
+        return ""
+    except PenstockError:
+        return "nothing was recorded of it"
+    try:
+        check_resumable(store, record, invocation.environment().signatures())
+    except PenstockError as error:
+        return error.because or error.what
+    return ""
 
 
 def summary(finished: Run[Any]) -> str:

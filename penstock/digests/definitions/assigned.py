@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
-from penstock.digests.mocks import is_mock
 from penstock.digests.python import digest
 from penstock.errors import DigestError
-from penstock.objects.questions import has
+from penstock.objects.questions import has, is_mock
 
 IsProject = Callable[[str], bool]
 _CONTAINERS = (list, dict, set, collections.deque)

@@ -17,8 +17,7 @@ from penstock.digests.definitions.made_classes import is_made, is_slot, is_speci
 from penstock.digests.definitions.replaced import Definition, is_replaced, replacements
 from penstock.digests.definitions.set_in_modules import set_in
 from penstock.digests.functions import dispatched
-from penstock.digests.mocks import is_mock
-from penstock.objects.questions import ask
+from penstock.objects.questions import ask, is_mock
 
 IsProject = Callable[[str], bool]
 

@@ -18,7 +18,11 @@ from penstock.digests.python import combine, digest, find_branch
 from penstock.digests.walk import Walk
 from penstock.errors import DigestError
 
-_VALUE_HINT = "make it an argument, give its type a digest with register_digest(), or use CacheKey('v1') for the code"
+MADE_BY_FUNCTION = (
+    "create it in a function that the task calls (with functools.cache, each process does so once), "
+    "give its type a digest with register_digest(), "
+)
+"""The beginning of hints for constants: as an argument, it would have no digest either."""
 
 
 def content_of(value: Any, code: Callable[[FunctionType], bytes] = function_code_digest) -> str:
@@ -27,10 +31,14 @@ def content_of(value: Any, code: Callable[[FunctionType], bytes] = function_code
     if isinstance(value, FunctionType):
         try:
             where = f"{value.__module__}.{value.__qualname__}"
-            return walk.run(lambda fn: function_content(fn, walk), value, where, "name").hex()
+            return walk.run(lambda fn: function_content(fn, walk), value, where, "").hex()
         except DigestError as error:
             cause = error.__cause__
-            hint = cause.hint if isinstance(cause, DigestError) else _VALUE_HINT
+            hint = (
+                cause.hint
+                if isinstance(cause, DigestError)
+                else MADE_BY_FUNCTION + "or use CacheKey('v1') for the code"
+            )
             raise DigestError(error.what, where=error.where, because=error.because, hint=hint) from cause
     if is_made(value):
         return combine("made class", [f"{name}={digest(item, where=name)}" for name, item in members(value)])
@@ -38,7 +46,7 @@ def content_of(value: Any, code: Callable[[FunctionType], bytes] = function_code
         return blake3(b"class\0" + encode_tree(class_syntax(value))).digest(20).hex()
     if isinstance(value, ModuleType):
         return blake3(b"module\0" + encode_tree(module_syntax(value))).digest(20).hex()
-    held = walk.run(walk.of, value, type(value).__qualname__, "name").hex()
+    held = walk.run(walk.of, value, type(value).__qualname__, "").hex()
     call = getattr(type(value), "__call__", None)  # noqa: B004 - the function itself is needed
     if isinstance(call, FunctionType) and is_project_module(home_of(call)):  # a callable object: its state and code
         return combine("callable", (held, content_of(call, code)))

@@ -8,9 +8,9 @@ from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from penstock.digests.definitions.behind import is_ours
-from penstock.digests.mocks import held_by_mock, is_mock, uncovered
+from penstock.digests.mocks import held_by_mock, uncovered
 from penstock.digests.walk import attributes
-from penstock.objects.questions import ask, has
+from penstock.objects.questions import ask, has, is_mock
 from penstock.objects.texts import module_of
 
 

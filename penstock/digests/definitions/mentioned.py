@@ -7,13 +7,16 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import FunctionType, ModuleType
 from typing import Any
 
 from penstock.digests.code.free_names import Mention
 from penstock.digests.definitions.behind import home_of
 from penstock.digests.mocks import is_double
+from penstock.errors import DigestError
 from penstock.objects.questions import ask
+from penstock.runtime import having
 
 IsProject = Callable[[str], bool]
 
@@ -84,12 +87,26 @@ def _imported(module: str, name: str | None, is_project: IsProject) -> Any:
         # Even if it is loaded: a key must not depend on what else the process has imported.
         return Named(f"library {module}:{name}" if name else f"library {module}")
     try:
-        found: Any = importlib.import_module(module)
+        found: Any = _loaded(module)
         if name is not None:
-            found = ask(found, name) or importlib.import_module(f"{module}.{name}")
+            found = ask(found, name) or _loaded(f"{module}.{name}")
     except ImportError:
         return UNBOUND  # the function has a fallback, or will fail
     return found
+
+
+def _loaded(module: str) -> ModuleType:
+    if _importing_nothing.get() and module not in sys.modules:
+        raise DigestError(f"{module} is not loaded")
+    return importlib.import_module(module)
+
+
+_importing_nothing: ContextVar[bool] = ContextVar("penstock_importing_nothing", default=False)
+
+
+def importing_nothing() -> having:
+    """Raise `DigestError` in the block for code that imports a project module which is not loaded yet."""
+    return having(_importing_nothing, True)
 
 
 def _can_be_found(module: str) -> bool:

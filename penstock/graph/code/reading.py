@@ -30,6 +30,7 @@ from penstock.digests.sources import Reach, task_source_of_unnamed
 from penstock.errors import DigestError
 from penstock.graph.code import code_notes
 from penstock.graph.code.code_notes import CodeNote, Piece
+from penstock.objects.markers import is_marker
 from penstock.objects.secrets import HIDDEN, Redactor, is_secret_name, redacted_text
 from penstock.objects.texts import encodable, kind_of, text_of
 from penstock.process.main_modules import importable_module
@@ -203,7 +204,14 @@ def _shown(value: Any) -> str:
 
 
 def _digest_of(value: Any, where: str) -> str:
-    return "marker" if type(value) is object else digest(value, where=where)
+    if type(value) is object:
+        return "marker"
+    try:
+        return digest(value, where=where)
+    except DigestError:
+        if is_marker(value):
+            return f"marker {stable_name(type(value))}"
+        raise
 
 
 def _short(text: str) -> str:

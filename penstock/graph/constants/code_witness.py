@@ -16,7 +16,9 @@ from typing import Any, Protocol, Self
 from penstock.errors import DigestError
 from penstock.graph.constants.beside import Beside, Other
 from penstock.graph.constants.left_state import as_before, note_left
-from penstock.graph.constants.places import Unchanged, places_of
+from penstock.graph.constants.naming import names_of_changes
+from penstock.graph.constants.places import Places, places_of
+from penstock.graph.constants.states import Unchanged
 
 
 class Turn(Protocol):
@@ -55,7 +57,7 @@ class CodeWitness:
             read: Computes them again.
             turn: Who can change anything. None outside of flows, where a call runs at once.
         """
-        self._digests = dict(digests)
+        self.digests = dict(digests)
         self._read_as_is = read
         self._turn = turn
         self._find = functools.partial(places_of, fn, globals_count="task_code" in digests)
@@ -67,11 +69,13 @@ class CodeWitness:
         self.doubtful = False
         """Whether state that other code modifies, too, has changed since: results of calls are not published."""
         self._asked = False  # in this turn
+        self._differed = False  # at the last call, so that calls have other digests since
         self._unsure = False  # calls were made in this turn without comparing anything
         self._calls: list[str] = []  # that are running in this process
-        self._look()
+        self._growing = self._look().growing
         self._first = self._certain
         self._left = False  # whether tasks have changed anything
+        self._names = ""  # of what the flow has changed, once it is noticed
 
     def __bool__(self) -> bool:
         """Return whether there is anything to compare."""
@@ -80,16 +84,21 @@ class CodeWitness:
     def beside(self, others: Iterable[Other]) -> None:
         """Take into account that the code of flows or other tasks may modify the state of this one."""
         if self._state and self._beside.add(others):
-            self._look()
+            self._shared = self._beside.places(self._found)  # what the flow has changed meanwhile stays a change
 
-    def _look(self) -> None:
-        found = self._find()
+    def holds(self) -> bool:
+        """Return whether calls that are made now may share the digests. Raises `DigestError` like `changed`."""
+        return not (self._beside.unclear or self.doubtful or self._differed or self.changed())
+
+    def _look(self) -> Places:
+        self._found = found = self._find()
         self._places: Sequence[Unchanged] = found.found
         self._certain: Sequence[Unchanged] = found.certain
         self._large = found.large
         self._state = any(found.state)
-        self._shared = self._beside.places(found) if self._state else []
+        self._shared = self._beside.places(found) if self._state else {}
         self._many = len(self._places) > _MANY
+        return found
 
     def changed(self) -> bool:
         """Return whether the digests are others now, at a call. Raises `DigestError` if a new value has none."""
@@ -101,7 +110,8 @@ class CodeWitness:
             self._unsure = True  # comparing all of it for each call would take too long
             return False
         self._asked = True
-        return self._note_shared() or self._differs()
+        self._differed = self._note_shared() or self._differs()
+        return self._differed
 
     def end_of_turn(self, task: str) -> None:
         """Compare once more before the flow waits. Raises `DigestError` if calls were made without comparing."""
@@ -109,37 +119,43 @@ class CodeWitness:
         if not self.outdated and self._differs():
             self.outdated = differs = True
         if differs and self._unsure:
-            raise _changed(task)
+            raise self._changed(task)
 
     def begin_turn(self) -> None:
         """Take what tasks have changed since for given."""
         self._asked = self._unsure = False
         self._note_shared()
         if not self._same(self._places):
+            if self.outdated:
+                self._names = self._names or names_of_changes(self._places)
             self._left = True
             self.replaced = self.replaced or self._is_replaced()
+            before = self._shared.keys()
             self._look()
+            if self._beside.unclear and not (self.doubtful or self._shared.keys() <= before):
+                self._doubt()  # other code modifies objects that were made meanwhile
 
     def _is_replaced(self) -> bool:
         """Return whether something changed that the task's own code does not modify."""
         if self._same(self._certain):
             return False
         try:
-            return as_before(dict(self._read_as_is())) != self._digests
+            return as_before(dict(self._read_as_is())) != self.digests
         except DigestError:
             return True
 
     def end(self) -> None:
         """Note the state in which tasks have left what their code modifies, at the end of a run."""
-        if self._left and not self.outdated and not self.doubtful and self._same(self._first):
+        left = self._left or not self._same(self._growing)
+        if left and not (self.outdated or self.doubtful or self._beside.unclear) and self._same(self._first):
             with contextlib.suppress(DigestError):
-                note_left(self._read_as_is(), self._digests)
+                note_left(self._read_as_is(), self.digests)
 
     def check(self, task: str) -> None:
         """Raise `DigestError` if the flow changed the code after a call of it was made."""
         turn = self._turn
         if self.outdated or (turn is not None and not turn.waits and self._differs()):
-            raise _changed(task)
+            raise self._changed(task)
 
     def running(self, task: str) -> Running:
         """Raise `DigestError` around a block in which a call runs if anything else changed the code."""
@@ -153,9 +169,9 @@ class CodeWitness:
         if not self._calls and not self._many:
             self._note_shared()
             if self._differs():
-                raise _changed(task)
+                raise self._changed(task)
         if self.outdated:
-            raise _changed(task)
+            raise self._changed(task)
         self._calls.append(task)
         return self._turn.since(), not self.doubtful
 
@@ -171,32 +187,44 @@ class CodeWitness:
             return True
         self._note_shared()
         if self.outdated or self._differs():
-            raise _changed(task)
+            raise self._changed(task)
         return not self.doubtful
+
+    def _changed(self, task: str) -> DigestError:
+        return DigestError(
+            f"a constant or closure variable of {task} changed after the call",
+            where=self._names or names_of_changes(self._places),
+            because="the call runs later than it is made, and its result would be published under the key of the "
+            "earlier value",
+            hint="pass the value as an argument or a default (def f(x, i=i)), or call .result() before it changes",
+        )
 
     def _note_shared(self) -> bool:
         """Return whether state has just changed for the first time that other code modifies, too."""
-        if self.doubtful or not self._shared or self._same(self._shared):
+        if self.doubtful or not self._shared or self._same(self._shared.values()):
             return False
+        self._doubt()
+        return True
+
+    def _doubt(self) -> None:
         self.doubtful = True
         try:
-            self.replaced = self.replaced or dict(self._read_as_is()) != self._digests
+            self.replaced = self.replaced or dict(self._read_as_is()) != self.digests
         except DigestError:
             self.replaced = True
-        return True
 
     def _differs(self) -> bool:
         """Return whether the digests are others now. While calls are running, what they modify does not count."""
         alone = self._turn is None or (self._turn.alone and not self._turn.waits)
         if self._same(self._places if alone else self._certain):
             return False
-        if as_before(dict(self._read_as_is())) != self._digests:
+        if as_before(dict(self._read_as_is())) != self.digests:
             return True
         self._look()  # equal objects
         return False
 
     @staticmethod
-    def _same(places: Sequence[Unchanged]) -> bool:
+    def _same(places: Iterable[Unchanged]) -> bool:
         try:
             for unchanged in places:
                 if not unchanged():
@@ -224,12 +252,3 @@ class Running:
     def doubtful(self) -> bool:
         """Whether it is unknown if the code was what its digest says, so that the result must not be published."""
         return not self._certain
-
-
-def _changed(task: str) -> DigestError:
-    return DigestError(
-        f"a constant or closure variable of {task} changed after the call",
-        because="the call runs later than it is made, and its result would be published under the key of the "
-        "earlier value",
-        hint="pass the value as an argument or a default (def f(x, i=i)), or call .result() before it changes",
-    )

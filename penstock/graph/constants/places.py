@@ -12,7 +12,7 @@ import dis
 import functools
 import operator
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -24,10 +24,10 @@ from penstock.digests.names import is_project_module
 from penstock.digests.walk import LEAVES, attributes
 from penstock.errors import DigestError
 from penstock.graph.constants.contents import content_of, equals
-from penstock.graph.constants.modified import ANY, ANYWHERE, Modified, modified_by
+from penstock.graph.constants.modified import Modified, modified_by
+from penstock.graph.constants.states import ABSENT, NO_STATE, Key, Place, State, Unchanged, holds
 from penstock.objects.questions import has
 
-_ABSENT = object()
 _MOST_PLACES = 100_000
 _MANY_ITEMS = 1000
 _MOST_ITEMS = 100_000
@@ -45,12 +45,6 @@ _ITEMS: dict[type, Callable[[Any], Iterable[Any]]] = {
 }
 
 
-Unchanged = Callable[[], bool]
-"""Returns whether one place still holds the same objects, or the same content."""
-Key = tuple[str, int]
-"""What kind of place it is, and the id of the object."""
-
-
 class Places(NamedTuple):
     """The places from which the code of a task reads values."""
 
@@ -61,31 +55,8 @@ class Places(NamedTuple):
     """Whether comparing them takes much longer than a call."""
     state: State
     """What the code itself modifies."""
-
-
-class State(NamedTuple):
-    """The places that code modifies."""
-
-    inside: Mapping[Key, Unchanged]
-    """Containers."""
-    names: Mapping[Key, Callable[[], Mapping[str, Any]]]
-    """What has variables and attributes, some of which are assigned."""
-    assigned: frozenset[str]
-    """Their names."""
-
-    def also_in(self, other: State) -> dict[Key, Unchanged]:
-        """Return the places that are part of another state, too."""
-        everywhere = ANYWHERE in other.assigned
-        found = {key: unchanged for key, unchanged in self.inside.items() if everywhere or key in other.inside}
-        any_name = everywhere or ANY in other.assigned
-        both = self.assigned - {ANY, ANYWHERE} if any_name else self.assigned & other.assigned
-        if both:
-            shared = (key for key in self.names if everywhere or key in other.names)
-            found |= {key: _names_unchanged(self.names[key], both) for key in shared}
-        return found
-
-
-NO_STATE = State({}, {}, frozenset())
+    growing: list[Unchanged]
+    """The sizes of containers to which reading adds items."""
 
 
 def places_of(fn: Any, *, globals_count: bool) -> Places:
@@ -102,24 +73,27 @@ def places_of(fn: Any, *, globals_count: bool) -> Places:
     state = NO_STATE
     if found and any(modified := modified_by(finder.functions, finder.methods)):
         certain, state = finder.split(fn, modified)
-    return Places(list(found.values()), list(certain.values()), finder.items > _MANY_ITEMS, state)
+    return Places(list(found.values()), list(certain.values()), finder.items > _MANY_ITEMS, state, finder.growing)
 
 
 class Finder:
     """Finds everything that a function can reach, except through the given names."""
 
-    def __init__(self, without: Modified, *, globals_count: bool) -> None:
+    def __init__(self, without: Modified, *, globals_count: bool, own: Collection[CodeType] = frozenset()) -> None:
+        """`own` is the code of functions whose variables are never left out, only attributes."""
         self.functions: list[FunctionType] = []
         self.methods: list[FunctionType] = []
         self.items = 0
+        self.growing: list[Unchanged] = []
         self._without = without
+        self._own = own
         self._globals_count = globals_count
         self._is_project = functools.cache(is_project_module)
         self.names: dict[Key, Callable[[], Mapping[str, Any]]] = {}
         """What has variables and attributes, some of which may be left out."""
         self._places: dict[Key, Unchanged] = {}
-        self._names: dict[int, tuple[Mapping[str, Any], set[str]]] = {}
-        """The global names that are read, by the id of their module's dict."""
+        self._names: dict[tuple[int, bool], tuple[Mapping[str, Any], set[str]]] = {}
+        """The global names that are read, by the id of their module's dict, and whether by code of `own`."""
         self._seen: dict[int, Any] = {}
         self._in_classes: set[int] = set()  # the attributes of classes
         self._owners: dict[int, type] = {}
@@ -129,6 +103,11 @@ class Finder:
         self._annotated = Annotated(self._is_project)
         self._kept: list[Read] = []  # so that no other object gets their ids
 
+    def reached(self) -> frozenset[Place]:
+        """Return all places that have been found, and the global names in them."""
+        names = ((("names", scope), name) for (scope, _), (_, names) in self._names.items() for name in names)
+        return frozenset((*self._places, *names))
+
     def split(self, fn: Any, modified: Modified) -> tuple[dict[Key, Unchanged], State]:
         """Return the places of a function that are left without the modified names, and the others."""
         without = Finder(modified, globals_count=self._globals_count)
@@ -136,9 +115,12 @@ class Finder:
         inside = {key: unchanged for key, unchanged in self._places.items() if key not in left}
         return left, State(inside, without.names, modified.assigned)
 
-    def behind(self, fn: Any, modified: Modified) -> State:
-        """Return everything that is reached through the modified names, also if it is reached in other ways, too."""
-        without = Finder(modified, globals_count=self._globals_count)
+    def behind(self, fn: Any, modified: Modified, own: Collection[CodeType]) -> State:
+        """Return everything that is reached through the modified names, also if it is reached in other ways, too.
+
+        `own` is the code of functions that do not modify it: what others modify, these name themselves.
+        """
+        without = Finder(modified, globals_count=self._globals_count, own=own)
         without.places_of(fn)
         inside = Finder(Modified(), globals_count=self._globals_count).places_of(*without._left_out)
         return State(inside, without.names, modified.assigned)
@@ -161,7 +143,7 @@ class Finder:
     def _add(self, key: Key, read: Callable[[], Iterable[Any]], *, enter: bool = True) -> None:
         values = tuple(read())
         self.items += len(values)
-        self._places[key] = functools.partial(_holds, read, values)
+        self._places[key] = functools.partial(holds, read, values)
         if enter:
             self._open.extend(values)
 
@@ -197,7 +179,8 @@ class Finder:
             type(value), "__missing__"
         ):  # a `defaultdict` and the like, to which reading adds items
             keys = list(dict.keys(value))
-            self._add(("items", id(value)), lambda: (dict.get(value, key, _ABSENT) for key in keys))
+            self.growing.append(functools.partial(equals, functools.partial(dict.__len__, value), len(keys)))
+            self._add(("items", id(value)), lambda: (dict.get(value, key, ABSENT) for key in keys))
         else:
             self._add(("items", id(value)), functools.partial(items, value))
 
@@ -217,16 +200,17 @@ class Finder:
             return
         (self.methods if id(fn) in self._in_classes else self.functions).append(fn)
         self._enter_defaults(fn)
-        if vars(fn):
-            self._add_attributes(fn, lambda: vars(fn))
+        self._add_attributes(fn, lambda: vars(fn))
+        own = fn.__code__ in self._own
         cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
-        if wanted := {name: cell for name, cell in cells if name not in self._without.assigned}:
-            self._add(("cells", id(fn)), lambda: map(_in_cell, wanted.values()), enter=False)
-            self._open.extend(found for name, cell in wanted.items() if self._entered(name, found := _in_cell(cell)))
+        if wanted := {name: cell for name, cell in cells if own or name not in self._without.assigned}:
+            self._add(("cells", id(fn)), functools.partial(values_in_cells, wanted), enter=False)
+            held = ((name, _in_cell(cell)) for name, cell in wanted.items())
+            self._open.extend(found for name, found in held if own or self._entered(name, found))
         if self._globals_count:
-            names = _names_in(fn.__code__)
-            self._enter_module(fn.__globals__, names, _global_names_in(fn.__code__))
-            self._enter_imported(fn.__globals__, names)
+            names = names_in(fn.__code__)
+            self._enter_module(fn.__globals__, names, global_names_in(fn.__code__), own=own)
+            self._enter_imported(fn.__globals__, names, own=own)
             with contextlib.suppress(DigestError):  # without a source, it has no digest either
                 self._annotated.add(function_syntax(fn), fn.__globals__)
                 self._enter_own_class(fn)
@@ -243,36 +227,40 @@ class Finder:
             else:
                 self._open.append(value)
 
-    def _enter_module(self, scope: Mapping[str, Any], names: frozenset[str], own: frozenset[str] | None = None) -> None:
+    def _enter_module(
+        self, scope: Mapping[str, Any], names: frozenset[str], read: frozenset[str] | None = None, *, own: bool
+    ) -> None:
         """Enter the names that code reads in a module, and in the modules that it reads there.
 
         Args:
             scope: The names of the module.
             names: Those that the code reads anywhere, also as attributes.
-            own: Those that it reads in this module. By default all of them, as attributes of the module.
+            read: Those that it reads in this module. By default all of them, as attributes of the module.
+            own: Whether it is code of `own`.
         """
-        _, known = self._names.setdefault(id(scope), (scope, set()))
-        wanted = names if own is None else own
-        new = [name for name in wanted - known if name in scope and name not in self._without.assigned]
+        _, known = self._names.setdefault((id(scope), own), (scope, set()))
+        wanted = names if read is None else read
+        new = [name for name in wanted - known if name in scope and (own or name not in self._without.assigned)]
         known.update(new)
-        self.names["names", id(scope)] = lambda: scope
+        if not own:
+            self.names["names", id(scope)] = lambda: scope
         for name in new:
             value = scope[name]
             if type(value) is ModuleType and self._is_project(value.__name__):
-                self._enter_module(vars(value), names)
-            elif self._entered(name, value):
+                self._enter_module(vars(value), names, own=own)
+            elif own or self._entered(name, value):
                 self._open.append(value)
         if not known:
-            del self._names[id(scope)]
+            del self._names[id(scope), own]
 
-    def _enter_imported(self, scope: Mapping[str, Any], names: frozenset[str]) -> None:
+    def _enter_imported(self, scope: Mapping[str, Any], names: frozenset[str], *, own: bool) -> None:
         """Enter the modules that a function imports itself."""
         package = scope.get("__package__") or ""
         for name in names:
             for full in (name, f"{package}.{name}"):
                 module = sys.modules.get(full)
                 if type(module) is ModuleType and self._is_project(full):
-                    self._enter_module(vars(module), names)
+                    self._enter_module(vars(module), names, own=own)
 
     def _enter_own_class(self, fn: FunctionType) -> None:
         """Enter what a method reads of its class."""
@@ -302,13 +290,7 @@ class Finder:
     def _add_attributes(self, owner: object, read: Callable[[], Mapping[str, Any]]) -> None:
         assigned = self._without.assigned
         self.names["attributes", id(owner)] = read
-
-        def wanted() -> Iterable[Any]:
-            held = read()
-            if assigned.isdisjoint(held):
-                return list(held.values())
-            return [item for name, item in list(held.items()) if name not in assigned]
-
+        wanted = functools.partial(values_of_attributes, read, assigned, owner)
         self._add(("attributes", id(owner)), wanted, enter=False)
         self._open.extend(item for name, item in list(read().items()) if self._entered(name, item))
 
@@ -328,17 +310,16 @@ class Finder:
         return not self._is_project(kind.__module__) or issubclass(kind, tuple(_ITEMS))
 
 
-def _holds(read: Callable[[], Iterable[Any]], values: tuple[Any, ...]) -> bool:
-    now = tuple(read())
-    return len(now) == len(values) and all(map(operator.is_, now, values))
+def values_in_cells(cells: Mapping[str, Any]) -> Iterable[Any]:
+    return map(_in_cell, cells.values())
 
 
-def _names_unchanged(read: Callable[[], Mapping[str, Any]], names: frozenset[str]) -> Unchanged:
-    def values() -> list[Any]:
-        held = read()
-        return [held.get(name, _ABSENT) for name in names]
-
-    return functools.partial(_holds, values, tuple(values()))
+def values_of_attributes(read: Callable[[], Mapping[str, Any]], assigned: frozenset[str], _: object) -> Iterable[Any]:
+    """Return what the attributes of an object hold. The object is there for `naming`."""
+    held = read()
+    if assigned.isdisjoint(held):
+        return list(held.values())
+    return [item for name, item in list(held.items()) if name not in assigned]
 
 
 def _in_cell(cell: Any) -> Any:
@@ -349,16 +330,16 @@ def _in_cell(cell: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=4096)
-def _names_in(code: CodeType) -> frozenset[str]:
+def names_in(code: CodeType) -> frozenset[str]:
     """Return the names that the code and the functions in it look up in modules and as attributes."""
-    return frozenset(code.co_names).union(*map(_names_in, _inside(code)))
+    return frozenset(code.co_names).union(*map(names_in, _inside(code)))
 
 
 @functools.lru_cache(maxsize=4096)
-def _global_names_in(code: CodeType) -> frozenset[str]:
+def global_names_in(code: CodeType) -> frozenset[str]:
     """Return the names that the code and the functions in it look up in their module."""
     found = (each.argval for each in dis.get_instructions(code) if each.opname in _OF_MODULE)
-    return frozenset(found).union(*map(_global_names_in, _inside(code)))
+    return frozenset(found).union(*map(global_names_in, _inside(code)))
 
 
 _OF_MODULE = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL", "DELETE_GLOBAL"})

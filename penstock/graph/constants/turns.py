@@ -7,10 +7,17 @@ were still running: then the syntax of the tasks decides (see `modified`).
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from penstock.digests.definitions.mentioned import importing_nothing
+from penstock.graph.carried import Code, code_digests, code_id
+from penstock.graph.constants.ahead import Ahead
 from penstock.graph.constants.beside import Other
 from penstock.graph.constants.code_witness import CodeWitness
+from penstock.graph.constants.left_state import as_before
+from penstock.graph.policies import CachePolicy
 
 
 class Turns:
@@ -24,26 +31,49 @@ class Turns:
         self.number = 0
         """How often the flow has waited."""
         self._witnesses: list[tuple[str, CodeWitness]] = []
+        self._latest: dict[Code, CodeWitness] = {}
+        """The witnesses that further frames and copies of a task (`with_options`) share."""
         self._code: dict[int, Other] = {}  # that of the functions that may modify anything, by their id
+        self.ahead = Ahead()
 
-    def note_code(self, fn: Any) -> None:
+    def note_code(self, fn: Any, *, is_flow: bool = False) -> None:
         """Note the function of a flow or task, which may modify what others read."""
         if id(fn) not in self._code:
             other = self._code[id(fn)] = Other(fn)
+            self.ahead.note(other, is_flow=is_flow)
             for _, witness in self._witnesses:
                 witness.beside([other])
 
-    def watch(self, task: str, witness: CodeWitness) -> None:
+    def witness_of(self, code: Code) -> CodeWitness | None:
+        """Return the witness of a function's code if its digests still count. Raises `DigestError`."""
+        witness = self._latest.get(code)
+        return witness if witness is not None and witness.holds() else None
+
+    def watch(self, task: str, witness: CodeWitness, code: Code) -> None:
         """Compare a task's constants whenever the flow begins to wait."""
         witness.beside(self._code.values())
         self._witnesses.append((task, witness))
+        self._latest[code] = witness
 
-    def begin_to_wait(self) -> None:
-        """Note what the flow has changed. Raises `DigestError` if it is unknown which calls this concerns."""
+    def begin_to_wait(self, *, last: bool = False) -> None:
+        """Note what the flow has changed. Raises `DigestError` if it is unknown which calls this concerns.
+
+        `last` says that the flow makes no further calls.
+        """
+        if not last:
+            self._look_ahead()
         for task, witness in self._witnesses:
             witness.end_of_turn(task)
         self._witnesses = [each for each in self._witnesses if not each[1].outdated]
         self.waits = True
+
+    def _look_ahead(self) -> None:
+        """Make the digests of tasks that the flow may call later, before its calls change what they share."""
+        for code, task, policy in self.ahead.due(self._latest):
+            with contextlib.suppress(Exception), importing_nothing():  # a call of the task reports it
+                _, witness = _new_code(task.fn, policy, task.identity, self)
+                if witness is not None:
+                    self.watch(task.identity, witness, code)
 
     def go_on(self, *, alone: bool) -> None:
         """Let the flow go on. `alone` says that no call of it is running."""
@@ -64,3 +94,31 @@ class Turns:
     def waited_since(self, then: int | None) -> bool:
         """Return whether the flow has waited ever since."""
         return self.waits and then == self.number
+
+
+def code_of(
+    fn: Callable[..., Any], policy: CachePolicy, identity: str, turns: Turns | None
+) -> tuple[Mapping[str, str], CodeWitness | None]:
+    """Return what a function's code adds to keys, and the witness of the values that it reads, if there are any.
+
+    Within the turns of a run, the digests of a function are made once, until something changes that counts in them:
+    what its calls have left in their own state meanwhile is no reason to make them again. Raises `DigestError`.
+    """
+    code = code_id(fn, policy, identity)
+    if turns is None:
+        return _new_code(fn, policy, identity, None)
+    turns.ahead.note_call(identity)
+    if (known := turns.witness_of(code)) is not None:
+        return known.digests, known
+    digests, witness = _new_code(fn, policy, identity, turns)
+    if witness is not None:
+        turns.watch(identity, witness, code)
+    return digests, witness
+
+
+def _new_code(
+    fn: Callable[..., Any], policy: CachePolicy, identity: str, turns: Turns | None
+) -> tuple[Mapping[str, str], CodeWitness | None]:
+    digests = as_before(code_digests(fn, policy, identity))
+    witness = CodeWitness(fn, digests, lambda: code_digests(fn, policy, identity), turns) if digests else None
+    return digests, witness or None

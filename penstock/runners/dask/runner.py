@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigurationError, RunnerError
 from penstock.runners.base import Engine
+from penstock.runners.options import check_options, check_workers
 from penstock.runners.remote.connecting import KeptConnection
 from penstock.runners.remote.packages import imported
+from penstock.runners.remote.refusals import GUARD, did_not_start
 from penstock.runners.remote.settings import ClusterRunner
 from penstock.runners.resources import WORKER_TIMEOUT
 from penstock.storage.stores.base import Reach
@@ -78,8 +80,8 @@ class DaskRunner(ClusterRunner):
             raise ConfigurationError(f"{' and '.join(named)} were given", hint="give one of them")
         if workers is not None and (named and named != ["cluster_class"]):
             raise ConfigurationError(f"workers= and {named[0]} were given", because="that cluster has its own workers")
-        if workers is not None and workers < 1:
-            raise ConfigurationError(f"workers={workers}", because="nothing could ever run", hint="1 or more")
+        if workers is not None:
+            check_workers(workers)
         if options and named in (["cluster"], ["client"]):
             raise ConfigurationError(f"{', '.join(options)}: no options of a {named[0]} that is there already")
         self.address = address
@@ -167,6 +169,7 @@ class DaskRunner(ClusterRunner):
         options: dict[str, Any]
         if self.address is not None:
             address, options = self.address, dict(self.options)
+            check_options("the DaskRunner, or the Client that it creates,", options, distributed.Client)
             check_answers(address, options.get("timeout", CONNECT_SECONDS))
         else:
             there = self._start_cluster(distributed, undo) if self._starts_cluster else self._kept
@@ -181,7 +184,7 @@ class DaskRunner(ClusterRunner):
             raise RunnerError(
                 "a worker process cannot start workers of its own",
                 because="Dask's worker processes import the script that started them, and that calls its flow",
-                hint='put the call of the flow under `if __name__ == "__main__":`',
+                hint=GUARD,
             )
         options = dict(self.options)
         make = self.cluster_class
@@ -196,17 +199,15 @@ class DaskRunner(ClusterRunner):
             if options.get("processes", True) and not {"security", "protocol", "host"} & options.keys():
                 # Separate credentials, if the package that creates them is installed.
                 options["security"] = distributed.Security.temporary() if find_spec("cryptography") else None
+            takers = (DaskRunner, make.__init__, distributed.Nanny, distributed.Worker)
+            if "worker_class" not in options:
+                check_options("the DaskRunner, or the LocalCluster that it starts,", options, *takers)
         if self.workers is not None:
             options["n_workers"] = self.workers
         try:
             cluster = make(**options)
         except Exception as error:
-            raise RunnerError(
-                "the Dask cluster did not start",
-                where=getattr(make, "__name__", repr(make)),
-                because=f"{type(error).__name__}: {error}",
-                hint='in a script, the call of the flow belongs under `if __name__ == "__main__":`',
-            ) from error
+            raise did_not_start("the Dask cluster", make, self.options, error) from error
         undo.callback(cluster.close)
         return cluster
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
-from penstock.errors import ConfigurationError
 from penstock.runners.base import BindsFlows
+from penstock.runners.options import check_names, check_workers
 from penstock.runners.resources import required
 from penstock.worker.shipping.code_packing import Ship, check_ship
 
@@ -24,12 +25,13 @@ class LocalRunner(BindsFlows):
     max_workers: int | None = field(default=None, repr=False, compare=False)
     """Another name for `workers`."""
 
+    def __new__(cls, *_: Any, **settings: Any) -> Self:
+        check_names(cls.__name__, settings, (each.name for each in fields(cls)))
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         check_ship(self.ship)
         if self.max_workers is not None:
             object.__setattr__(self, "workers", self.max_workers)
         object.__setattr__(self, "resources", required(self.resources, 1))
-        if self.workers < 1:
-            raise ConfigurationError(
-                f"workers cannot be {self.workers}", because="no task could run", hint="pass 1 or more"
-            )
+        check_workers(self.workers)

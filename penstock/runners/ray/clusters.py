@@ -18,6 +18,7 @@ from typing import Any
 
 from penstock.errors import RunnerError
 from penstock.imported import loaded
+from penstock.runners.options import check_options
 from penstock.runners.ray.answers import check_answers, host_and_port, of_this_machine
 from penstock.runners.ray.internals import on_loopback, raylet_socket
 from penstock.runners.ray.prints import PRINTS
@@ -171,6 +172,8 @@ def _connect(ray: Any, address: str | None, options: Mapping[str, Any], failed: 
     except Exception as error:
         with contextlib.suppress(Exception):
             ray.shutdown()  # end a partial connection
+        if "Unknown keyword argument" in str(error):
+            check_options("the RayRunner, or ray.init,", options, ray.init)
         if failed + 1 < (_STARTS if address is None else _TRIES) and _may_pass(error, address):
             _connect(ray, address, options, failed + 1)
             return
@@ -196,10 +199,8 @@ def _explained(error: Exception, address: str | None) -> RunnerError:
     if address is None:
         what, hint = "Ray does not start on this machine", _NO_START
     elif "ersion mismatch" in text:
-        what, hint = (
-            "this process and the Ray cluster are of different versions",
-            "install the cluster's Python and Ray",
-        )
+        what = "this process and the Ray cluster are of different versions"
+        hint = "install the cluster's Python and Ray"
     elif isinstance(error, ImportError):
         what, hint = "a package for connections to Ray is not installed", "pip install 'ray[client]'"
     else:

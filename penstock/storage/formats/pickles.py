@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import cloudpickle
 
-from penstock.objects.live import Pickler
+from penstock.objects.live import ResultPickler
 from penstock.process.former_homes import home_of
 from penstock.process.main_modules import MAIN_NAMES, living_names
 from penstock.storage.formats.classes import class_name
@@ -56,7 +56,7 @@ def load(data: bytes | memoryview) -> Any:
 _SMALL = 1 << 20
 
 
-class _Pickler(Pickler):
+class _Pickler(ResultPickler):
     def __init__(self, file: Any, protocol: int) -> None:
         super().__init__(file, protocol=protocol)
         self.packages: set[str] = set()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import msgspec
 import pytest
 
 from penstock.digests.python import register_digest
-from penstock.graph.policies import INPUTS, NO_CACHE
+from penstock.graph.policies import INPUTS, NO_CACHE, TASK_SOURCE
 from penstock.objects.registrations import forget
 from penstock.runtime import task_run
 from penstock.tasks import task
@@ -44,6 +46,36 @@ class Unknown:
 
     def __init__(self, level: int) -> None:
         self.level = level
+
+
+class Unset:
+    """A class with one object, which says that nothing was passed."""
+
+
+class Order(msgspec.Struct):
+    """A struct that is another one if it is constructed again."""
+
+    amount: float
+
+    def __post_init__(self) -> None:
+        self.amount *= 2
+
+
+@dataclass(eq=False)
+class Node:
+    """A record that can be modified, and equals only itself."""
+
+    held: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Symbol:
+    """A record that equals only itself."""
+
+    name: str
+
+
+MISSING, UNSET, AUTO = object(), Unset(), Symbol("auto")
 
 
 def make(kind: str) -> Any:
@@ -147,16 +179,86 @@ class ArgumentTests(RunnerBench):
 
         assert self.value(flow, workers=1) == [[2, 1, 1]] * 4
 
-    def test_an_object_that_is_twice_in_one_argument_is_one_object_there(self) -> None:
+    @pytest.mark.parametrize("kind", ["instance", "record", "bytes", "array", "large", "result", "rebuilt"])
+    def test_an_object_that_is_twice_in_one_argument_is_one_object_there(self, kind: str) -> None:
         @task
-        def is_one(held: list[Items], call: int) -> bool:
-            return held[0] is held[1]
+        def is_one(before: Any, held: dict[str, Any], call: int) -> bool:
+            return held["nodes"][0] is held["last"][1] and before is not held["last"][1]
+
+        @task
+        def result() -> list[int]:
+            return [1]
+
+        makes: dict[str, Callable[[], Any]] = {
+            "instance": lambda: Items(1),
+            "record": lambda: Node(1),
+            "bytes": lambda: bytearray(b"1"),
+            "array": lambda: pytest.importorskip("numpy").arange(3),
+            "large": lambda: pytest.importorskip("numpy").arange(100_000),
+            "result": result,
+            "rebuilt": lambda: Node(result()),
+        }
 
         def calls() -> Any:
-            value = Items(1)
-            return [is_one([value, value], call) for call in range(4)]
+            value = makes[kind]()
+            return [is_one(value, {"nodes": [value], "last": (0, value)}, call) for call in range(4)]
 
         assert self.value(calls, workers=1) == [True] * 4
+
+    def test_an_argument_can_be_indexed_by_the_objects_in_it(self) -> None:
+        @task
+        def numbers(graph: dict[str, Any]) -> list[int]:
+            return [graph["index"][node] for node in graph["nodes"]]
+
+        def calls() -> Any:
+            nodes = [Node(1), Node(2)]
+            return numbers({"nodes": nodes, "index": {node: node.held for node in nodes}})
+
+        assert self.value(calls, workers=1) == [1, 2]
+
+    @pytest.mark.parametrize("policy", [NO_CACHE, INPUTS, INPUTS + TASK_SOURCE], ids=["plain", "inputs", "source"])
+    def test_a_default_that_code_compares_with_is_the_functions_own(self, policy: Any) -> None:
+        @task(cache_policy=policy)
+        def uses(value: int, one: Any = MISSING, two: Any = UNSET, three: Any = AUTO) -> list[bool]:
+            return [one is MISSING, two is UNSET, three is AUTO]
+
+        def calls() -> Any:
+            return [uses(1), uses(2, MISSING, UNSET, AUTO), uses(3, 4, 5, 6)]
+
+        for _ in range(2):  # cold and warm
+            assert self.value(calls, workers=1) == [[True] * 3] * 2 + [[False] * 3]
+
+    def test_a_default_that_code_compares_with_is_among_the_parameters_of_a_call(self) -> None:
+        @task(cache_key_fn=lambda context, given: f"{context.task.name} {given['one'] is MISSING}")
+        def uses(value: Any, one: Any = MISSING) -> list[bool]:
+            return [each is MISSING for each in task_run.parameters.values()]
+
+        assert self.value(lambda: [uses(1), uses(uses(1))], workers=1) == [[False, True]] * 2
+
+    @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+    @pytest.mark.parametrize(
+        "held", [lambda order: order, lambda order: [order], Items], ids=["alone", "list", "inside"]
+    )
+    def test_a_struct_is_not_constructed_again(self, held: Callable[[Any], Any], cached: bool) -> None:
+        key = (lambda context, given: "key") if cached else None
+
+        @task(cache_key_fn=key)
+        def make() -> Any:
+            return held(Order(1.0))
+
+        @task
+        def amount(value: Any) -> float:
+            for _ in range(2):
+                value = value.items if isinstance(value, Items) else value
+                value = value[0] if isinstance(value, list) else value
+            return float(value.amount)
+
+        def calls() -> Any:
+            made, given = make(), held(Order(1.0))
+            return [amount(each) for each in (made, made, given, given)] + [amount.fn(made.result())]
+
+        for _ in range(2):  # cold and warm
+            assert self.value(calls, workers=1) == [2.0] * 5
 
     def test_digests_that_only_the_drivers_program_has_registered_count_on_workers(self) -> None:
         @task(cache_policy=INPUTS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-from penstock.objects.live import Pickler, dumps
+from penstock.objects.live import ResultPickler, dumps
 from penstock.worker.shipping.values import INLINE_VALUE_BYTES, Pickled, pickle_simple, unsendable
 
 Packed = tuple[tuple[bool, ...], list[Any]]
@@ -34,7 +34,7 @@ def pack(value: Any, *, inline: int = INLINE_VALUE_BYTES) -> Pickled | Packed:
     beside: list[pickle.PickleBuffer] = []
     pickled = bytearray()
     try:
-        Pickler(_File(pickled), protocol=5, buffer_callback=beside.append).dump(value)
+        ResultPickler(_File(pickled), protocol=5, buffer_callback=beside.append).dump(value)
     except BaseException as error:  # a __reduce__ may raise anything, or exit
         raise unsendable(value, error) from error
     size = len(pickled) + sum(buffer.raw().nbytes for buffer in beside)

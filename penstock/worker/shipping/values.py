@@ -15,6 +15,7 @@ import cloudpickle
 from penstock.errors import SerializationError
 from penstock.objects.live import (
     Pickler,
+    ResultPickler,
     culprit,
     dumps,
     find_live,
@@ -87,7 +88,7 @@ def discard_value(handle: Pickled | Spilled) -> None:
 def pickled_result(value: Any) -> bytes:
     """Pickle the result of a call. Raises `SerializationError` if it cannot leave its process."""
     try:
-        return dumps(value)
+        return dumps(value, ResultPickler)
     except BaseException as error:  # noqa: BLE001 (a __reduce__ may raise anything, or exit)
         raise unsendable(value, error) from shown_cause(error)
 
