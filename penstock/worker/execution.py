@@ -24,10 +24,10 @@ from penstock.objects.package_copies import CannotCopy
 from penstock.objects.registrations import carrying
 from penstock.runtime import TaskRunInfo, in_flow_run, in_task_run
 from penstock.settings import in_force
-from penstock.storage.records.records import RecipeEntry, ResultRecord
+from penstock.storage.records.records import ResultRecord
 from penstock.storage.results.generations import Absent, Found
 from penstock.storage.results.producers import this_process
-from penstock.storage.results.recipes import write_recipe
+from penstock.storage.results.recipes import entry_for, write_recipe
 from penstock.storage.results.store import Restart, ResultStore, Undecided
 from penstock.worker.bodies import Gather, returned, run_in_context
 from penstock.worker.copies import copied
@@ -317,15 +317,8 @@ class _CachedCall:
             check_arguments(call, self.template, self.shipped_task.task.name)
         retained = self.worker.is_retained(call, made)
         value = made[0]
-<<<<<<< HEAD
-        if note := why_unpublished(self.template, running, key, self._components):
-            return self._unpublished(value, note, retained=retained, started=started, seconds=seconds)
-=======
         if note := why_unpublished(self.template, running, key, self._components, value):
-            handle = self.worker.keep(call, value, retained=retained)
-            facts = {"handle": handle, "started": started, "seconds": seconds, "notes": (note,), "off_recipe": True}
-            return self.worker.outcome(call, "executed", **facts)
->>>>>>> fix
+            return self._unpublished(value, note, retained=retained, started=started, seconds=seconds)
         stream = is_stream(value)
         if not stream:
             refuse_live(value, one_way=True)
@@ -386,15 +379,9 @@ class _CachedCall:
     def _write_recipe(self, record: ResultRecord, expires: float | None) -> None:
         if self.call.recipe_key is None or self.template is not self.shipped_task.template:
             return  # the recipe is that of other content
-        entry = RecipeEntry(
-            recipe=self.call.recipe_key,
-            key=record.key,
-            task=self.task,
-            digest=record.digest,
-            inputs=statements_about(self.call.inputs, self.digests),
-            expires=expires,
-            origin=cohort_of(self.call.attempt_id),
-        )
+        inputs = statements_about(self.call.inputs, self.digests)
+        origin = cohort_of(self.call.attempt_id)
+        entry = entry_for(record, self.call.recipe_key, inputs=inputs, expires=expires, origin=origin)
         write_recipe(self.results, entry)
 
     def _check_stream(self, key: str) -> None:
