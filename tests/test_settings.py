@@ -497,7 +497,8 @@ def test_settings_survive_pickling_and_copying(places: Places) -> None:
 def test_the_documentation_lists_every_setting_with_its_variable_and_default() -> None:
     page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| `(PENSTOCK_\w+)` \| (.*?) \|", page, re.MULTILINE)
-    in_words = {"store": "`~/.penstock/store`", "locks": "the folder `locks` of a local store", "profile": "none"}
+    home = "`~/.penstock/store`, or `store` in the folder that `PENSTOCK_HOME` names"
+    in_words = {"store": home, "locks": "the folder `locks` of a local store", "profile": "none"}
     in_words |= {
         "lock_wait_seconds": "none",
         "index": "none",

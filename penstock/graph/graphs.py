@@ -6,7 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.digests.large import Large
@@ -36,6 +36,15 @@ class Entry:
     """Whether to send what the call prints to the log."""
     transaction: str = ""
     """The path of the transaction that its results belong to, if any."""
+    reads_files: bool = field(init=False)
+    """Whether the content of files is part of its keys."""
+    may_change: bool = field(init=False)
+    """Whether what its calls share may change during the run: constants that its code reads, or files of its policy."""
+
+    def __post_init__(self) -> None:
+        template = self.template
+        object.__setattr__(self, "reads_files", template is not None and template.reads_files)
+        object.__setattr__(self, "may_change", template is not None and template.may_change)
 
 
 def _work(entry: Entry, recipe_key: str | None) -> str | None:
@@ -177,7 +186,7 @@ class Graph:
                     hint="call the task that it waits for first",
                 )
         ordered = bool(order) or (bool(self._ordered) and not self._ordered.isdisjoint(deps))
-        later = ordered and entry.template is not None and entry.template.reads_files
+        later = ordered and entry.reads_files
         if later:
             order = tuple(dict.fromkeys((*order, *self._waited_for(deps), *self._waited_for(order))))
         cache_key, recipe_key = (None, None) if later else self._keys(entry, arguments, deps)
@@ -197,9 +206,7 @@ class Graph:
         self.nodes.append(node)
         if ordered:
             self._ordered.add(id)
-        if (self._filed and not self._filed.isdisjoint(deps)) or (
-            entry.template is not None and entry.template.reads_files
-        ):
+        if entry.reads_files or (self._filed and not self._filed.isdisjoint(deps)):
             self._filed.add(id)
         if large:
             self.large[id] = large

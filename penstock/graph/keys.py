@@ -215,6 +215,11 @@ class KeyTemplate:
         """
         return contextlib.nullcontext() if self.code_witness is None else self.code_witness.running(task)
 
+    @property
+    def may_change(self) -> bool:
+        """Whether there are constants or files to compare at each call."""
+        return self.code_witness is not None or self._file_witness is not None
+
     def files_changed(self, asked: int) -> bool:
         """Return whether the policy's files changed; `asked` counts how often the flow has asked for values so far."""
         return self._file_witness is not None and self._file_witness.changed(asked)

@@ -132,12 +132,8 @@ class Trace:
         if frame.wait_for:
             order = tuple(dict.fromkeys((*order, *self._order(frame.wait_for, deps, frame.name))))
         graph, entry = self.graph, frame.entries.get(task) or self._entry(task)
-        if entry.template is not None and (witness := entry.template.code_witness) is not None and witness.changed():
-            frame.earlier.append(entry)
-            entry = self._entry(task)
-        if entry.template is not None and entry.template.files_changed(self._asked):
-            frame.earlier.append(entry)
-            entry = self._entry(task)
+        if entry.may_change:
+            entry = self._now(task, entry)
         number = len(graph.nodes)
         node = graph.add(entry, arguments, deps=deps, order=order, large=large)
         if node.id < number and node.entry.refresh and self._values.failed(node.id):
@@ -154,6 +150,19 @@ class Trace:
             if self._context or not _OURS.issuperset(context):
                 node.context = self._variables(context)
         return Future(node.id, self)
+
+    def _now(self, task: TaskDefinition, entry: Entry) -> Entry:
+        """Return the entry of a task with the constants of its code and the files of its policy as they are now."""
+        frame = self.frame
+        assert entry.template is not None  # otherwise nothing may change
+        if (witness := entry.template.code_witness) is not None and witness.changed():
+            frame.earlier.append(entry)
+            entry = self._entry(task)
+        assert entry.template is not None
+        if entry.template.files_changed(self._asked):
+            frame.earlier.append(entry)
+            entry = self._entry(task)
+        return entry
 
     def _capture(self, arguments: dict[str, Any]) -> tuple[tuple[int, ...], tuple[Large, ...], tuple[str, ...]]:
         """Replace arguments by snapshots.

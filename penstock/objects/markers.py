@@ -26,7 +26,7 @@ def is_stateless(value: Any) -> bool:
     kind = type(value)
     if kind is object:
         return True
-    if ask(value, "__dict__") or is_pending(value) or not _is_plain(kind):
+    if is_pending(value) or not _is_plain(kind) or _attributes(value):  # only plain classes are asked for anything
         return False
     return not any(True for _ in _filled(value))
 
@@ -72,6 +72,8 @@ def _is_in(value: Any, *spaces: Iterable[Any]) -> bool:
 
 def is_frozen_record(kind: type) -> bool:
     """Return whether a class declares its fields, and its objects have nothing else and never other values."""
+    if not _answers_itself(kind):
+        return False
     own = vars(kind)
     if "__dataclass_params__" in own:
         frozen = own["__dataclass_params__"].frozen and _only_fields(kind, own["__dataclass_fields__"])
@@ -96,11 +98,21 @@ def _only_fields(kind: type, names: Any) -> bool:
     return _is_plain(kind) and all(slot.__name__ in names for slot in _slots(kind))
 
 
+def _answers_itself(kind: type) -> bool:
+    """Return whether no code runs when an attribute of the class is read: that of a metaclass may do anything."""
+    meta = type(kind)
+    return type(meta) is type and meta.__getattribute__ is type.__getattribute__ and not hasattr(meta, "__getattr__")
+
+
 def _is_plain(kind: type) -> bool:
     """Return whether a class and all of its bases consist of Python code, and its objects hold attributes only."""
-    own_answers = any("__getattr__" in vars(base) for base in kind.__mro__)
-    if own_answers or ask(kind, "__getattribute__") is not object.__getattribute__:
-        return False  # its attributes may be those of another object
+    read: Any = kind.__getattribute__ if _answers_itself(kind) else None
+    if read is not object.__getattribute__:
+        return False
+    for base in kind.__mro__:
+        held = vars(base).get("__dict__")
+        if "__getattr__" in vars(base) or not isinstance(held, types.GetSetDescriptorType | None):
+            return False  # its attributes may be those of another object
     pointers = len(_slots(kind)) + (kind.__dictoffset__ > 0) + (kind.__weakrefoffset__ > 0)
     size = object.__basicsize__ + _POINTER * pointers
     return bool(kind.__flags__ & _HEAP_TYPE) and kind.__basicsize__ == size and not kind.__itemsize__

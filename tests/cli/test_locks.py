@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -54,9 +56,10 @@ def test_break_asks_first(held: Session, call) -> None:
     held.close()
 
 
-def test_break_names_the_option_without_which_it_needs_a_terminal(held: Session, call) -> None:
-    done = call("locks", "break", "key-one", "--locks", "./locks")
-    assert (done.exit_code, "hint: add --yes" in done.stderr) == (2, True)
+def test_break_names_the_option_without_which_it_needs_a_terminal(held: Session, folder: Path) -> None:
+    command = [sys.executable, "-m", "penstock", "locks", "break", "key-one", "--locks", "./locks"]
+    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.returncode, "hint: add --yes" in done.stderr) == (2, True)
 
 
 def test_break_spares_a_lock_that_has_changed_hands(held: Session, call) -> None:

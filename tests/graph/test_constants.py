@@ -247,7 +247,7 @@ def test_of_large_containers_only_the_number_of_items_is_compared() -> None:
     def reading() -> int:
         return len(rows)
 
-    _, _, length = places_of(reading, globals_count=False).found
+    _, length = places_of(reading, globals_count=False).found
     rows[0] = 1
     assert length()
     rows.append(1)
@@ -263,7 +263,7 @@ def test_small_arrays_are_compared_by_content_and_large_ones_by_identity() -> No
     def reading() -> Any:
         return large, objects, small
 
-    _, cells, items, content = places_of(reading, globals_count=False).found
+    cells, items, content = places_of(reading, globals_count=False).found
     large[0] = 1
     assert cells()
     assert items()
@@ -283,7 +283,7 @@ def test_the_labels_of_small_pandas_tables_are_compared() -> None:
     def reading() -> Any:
         return series, frame
 
-    _, cells, first, second = places_of(reading, globals_count=False).found
+    cells, first, second = places_of(reading, globals_count=False).found
     assert cells()
     assert first()
     assert second()
@@ -302,7 +302,7 @@ def test_small_polars_tables_are_compared_by_content() -> None:
     def reading() -> Any:
         return table
 
-    _, _, content = places_of(reading, globals_count=False).found
+    _, content = places_of(reading, globals_count=False).found
     assert content()
     table[0, "a"] = 3
     assert not content()

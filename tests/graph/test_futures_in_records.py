@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import attrs
 import msgspec
 import pytest
 
 from penstock import INPUTS, NO_CACHE, flow, task
-
-
-@attrs.frozen
-class Frozen:
-    x: Any
 
 
 class Struct(msgspec.Struct, frozen=True):
@@ -32,8 +27,16 @@ class Rows(dict[str, Any]):
 
 
 def model(x: Any) -> Any:
-    pydantic = pytest.importorskip("pydantic")
+    import pydantic
+
     return pydantic.create_model("Model", x=(Any, ...))(x=x)
+
+
+@functools.cache
+def of_attrs(*, frozen: bool) -> Any:
+    import attrs
+
+    return attrs.make_class("Frozen" if frozen else "Mutable", ["x"], frozen=frozen)
 
 
 def rows(x: Any) -> Rows:
@@ -42,13 +45,11 @@ def rows(x: Any) -> Rows:
     return made
 
 
-MAKES: list[Callable[[Any], Any]] = [
-    attrs.make_class("Mutable", ["x"]),
-    Frozen,
-    Struct,
-    Listed,
-    rows,
-    model,
+MAKES: list[Any] = [
+    pytest.param(lambda x: of_attrs(frozen=False)(x), marks=pytest.mark.needs("attrs"), id="attrs"),
+    pytest.param(lambda x: of_attrs(frozen=True)(x), marks=pytest.mark.needs("attrs"), id="frozen attrs"),
+    *(Struct, Listed, rows),
+    pytest.param(model, marks=pytest.mark.needs("pydantic")),
 ]
 
 
@@ -78,13 +79,14 @@ def test_a_future_in_a_field_becomes_its_value(make: Callable[[Any], Any], polic
     assert main() == (1, 1, True, "Future")
 
 
+@pytest.mark.needs("attrs")
 def test_a_key_function_gets_the_values_of_futures_in_fields() -> None:
     @task
     def one() -> int:
         return 1
 
     @task(cache_key_fn=lambda context, given: str(given["value"].x))
-    def field(value: Frozen) -> Any:
+    def field(value: Any) -> Any:
         return value.x
 
-    assert flow(lambda: field(Frozen(one())))() == 1
+    assert flow(lambda: field(of_attrs(frozen=True)(one())))() == 1

@@ -25,7 +25,7 @@ from penstock.digests.walk import LEAVES, attributes
 from penstock.errors import DigestError
 from penstock.graph.constants.contents import content_of, equals
 from penstock.graph.constants.modified import Modified, modified_by
-from penstock.graph.constants.states import ABSENT, NO_STATE, Key, Place, State, Unchanged, holds
+from penstock.graph.constants.states import ABSENT, NO_STATE, Key, Place, State, Unchanged, holds, none_has_others
 from penstock.objects.questions import has
 
 _MOST_PLACES = 100_000
@@ -100,13 +100,15 @@ class Finder:
         """The classes that methods belong to, by the id of the method."""
         self._open: collections.deque[Any] = collections.deque()
         self._left_out: list[Any] = []
+        self._bare: list[FunctionType] = []
+        """Functions without attributes."""
         self._annotated = Annotated(self._is_project)
         self._kept: list[Read] = []  # so that no other object gets their ids
 
     def reached(self) -> frozenset[Place]:
         """Return all places that have been found, and the global names in them."""
         names = ((("names", scope), name) for (scope, _), (_, names) in self._names.items() for name in names)
-        return frozenset((*self._places, *names))
+        return frozenset((*self._places, *names, *(("attributes", id(fn)) for fn in self._bare)))
 
     def split(self, fn: Any, modified: Modified) -> tuple[dict[Key, Unchanged], State]:
         """Return the places of a function that are left without the modified names, and the others."""
@@ -138,6 +140,9 @@ class Finder:
             wanted = sorted(names)
             read = functools.partial(operator.itemgetter(wanted[0], *wanted), scope)
             self._add(("names", id(scope)), read, enter=False)
+        if self._bare:  # in one place, since most functions never get attributes
+            bare = tuple(self._bare)
+            self._places["bare", 0] = functools.partial(none_has_others, bare, self._without.assigned)
         return self._places
 
     def _add(self, key: Key, read: Callable[[], Iterable[Any]], *, enter: bool = True) -> None:
@@ -200,7 +205,11 @@ class Finder:
             return
         (self.methods if id(fn) in self._in_classes else self.functions).append(fn)
         self._enter_defaults(fn)
-        self._add_attributes(fn, lambda: vars(fn))
+        if vars(fn):
+            self._add_attributes(fn, lambda: vars(fn))
+        elif self._globals_count:
+            self._bare.append(fn)
+            self.names["attributes", id(fn)] = lambda: vars(fn)
         own = fn.__code__ in self._own
         cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
         if wanted := {name: cell for name, cell in cells if own or name not in self._without.assigned}:

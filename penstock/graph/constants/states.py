@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType
 from typing import Any, NamedTuple
 
 from penstock.graph.constants.modified import ANY, ANYWHERE
@@ -63,3 +64,8 @@ def names_unchanged(read: Callable[[], Mapping[str, Any]], names: frozenset[str]
         return [held.get(name, ABSENT) for name in names]
 
     return functools.partial(holds, values, tuple(values()))
+
+
+def none_has_others(functions: Iterable[FunctionType], names: frozenset[str]) -> bool:
+    """Return whether functions have no attributes but those of these names."""
+    return not any(map(vars, functions)) or all(names.issuperset(vars(function)) for function in functions)

@@ -16,20 +16,11 @@ from penstock.graph.policies import INPUTS
 from penstock.runners.local.threads import ThreadRunner
 from penstock.runtime import task_run
 from penstock.tasks import task
+from penstock.testing.runners.objects import Items
 from penstock.testing.runners.support import RunnerBench
 
 _KEPT: dict[str, Any] = {}
 """Values that tasks keep after returning them."""
-
-
-class Items:
-    """An object of a class unknown to Penstock."""
-
-    def __init__(self, *items: Any) -> None:
-        self.items = list(items)
-
-    def __repr__(self) -> str:
-        return f"Items{tuple(self.items)}"
 
 
 def make(kind: str) -> Any:
