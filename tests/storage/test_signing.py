@@ -220,7 +220,7 @@ def changed() -> dict[str, Callable[[ResultRecord], ResultRecord]]:
 
 
 def test_every_field_of_a_record_is_tested_below() -> None:
-    places = {"v", "key", "task", "generation", "signature"}
+    places = {"v", "key", "task", "generation", "signature", "transaction"}  # the last: see test_transactions.py
     assert ResultRecord.__struct_fields__[-1] == RecipeEntry.__struct_fields__[-1] == "signature"
     assert changed().keys() == {field.name for field in msgspec.structs.fields(ResultRecord)} - places
 

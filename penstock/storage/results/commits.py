@@ -90,7 +90,7 @@ class Undecided:
             f"a stream of {task} cannot be published now",
             where=self.record.slot_name,
             because=self.because,
-            hint="run it again when the transaction has ended; `penstock transactions ls` shows it",
+            hint="run it again when the transaction has ended",
         )
 
 

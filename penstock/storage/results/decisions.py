@@ -116,7 +116,7 @@ class Decisions:
             f"it is unknown what became of the transaction {id}",
             where=name,
             because=(unclear.because or unclear.what) if unclear else "its decision appears and disappears",
-            hint="`penstock transactions show` tells it when the store can be reached",
+            hint="run it again when the store can be reached: what was committed is found",
         ) from unclear
 
     def _remember(self, decision: Decision) -> Decision:
