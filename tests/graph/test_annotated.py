@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable
-from types import ModuleType
-
 import pytest
 
 from penstock.digests.sources import task_code
 from penstock.errors import DigestError
 from penstock.graph.code.reading import read_code
-
-Project = Callable[..., ModuleType]
-
-
-def _digest(project: Project, **files: str) -> str:
-    module = project(**files)
-    found = getattr(module, "C", module).f
-    return task_code(getattr(found, "fn", found))
-
-
-def _changes(project: Project, text: str, old: str, new: str, **files: str) -> bool:
-    """Return whether an edit of a module changes the digest of its task, which is otherwise stable."""
-    text = textwrap.dedent(text)
-    before = _digest(project, m=text, **files)
-    assert before == _digest(project, m=text, **files)
-    edited = {name: other.replace(old, new) for name, other in {"m": text, **files}.items()}
-    assert edited != {"m": text, **files}
-    return before != _digest(project, **edited)
-
+from tests.graph.edits import Project, changes, digest_of
 
 ROWS = """\
 import threading
@@ -70,9 +48,9 @@ New = NewType("New", Row)
 @pytest.mark.parametrize("annotation", ANNOTATIONS)
 def test_what_code_reads_of_an_annotated_class_counts(project: Project, annotation: str, future: str) -> None:
     text = f"{future}{IMPORTS}def f(x: {annotation}, y=1):\n    return x.scaled()\n"
-    assert _changes(project, text, "* 3", "* 4", r=ROWS)
-    assert _changes(project, text, "RATE = 1", "RATE = 2", r=ROWS)
-    assert not _changes(project, text, "return 7", "return 8", r=ROWS)
+    assert changes(project, text, "* 3", "* 4", r=ROWS)
+    assert changes(project, text, "RATE = 1", "RATE = 2", r=ROWS)
+    assert not changes(project, text, "return 7", "return 8", r=ROWS)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +66,7 @@ def test_what_code_reads_of_an_annotated_class_counts(project: Project, annotati
     ids=["more arguments", "by name", "a helper", "an inner function", "a class", "a method"],
 )
 def test_the_annotations_of_all_reached_functions_count(project: Project, text: str) -> None:
-    assert _changes(project, IMPORTS + text, "* 3", "* 4", r=ROWS)
+    assert changes(project, IMPORTS + text, "* 3", "* 4", r=ROWS)
 
 
 @pytest.mark.parametrize(
@@ -102,44 +80,44 @@ def test_the_annotations_of_all_reached_functions_count(project: Project, text: 
     ids=["the result", "a variable", "another function", "unknown names"],
 )
 def test_other_annotations_do_not_count(project: Project, text: str) -> None:
-    assert not _changes(project, IMPORTS + text, "* 3", "* 4", r=ROWS)
+    assert not changes(project, IMPORTS + text, "* 3", "* 4", r=ROWS)
 
 
 def test_names_that_only_type_checkers_import_are_nothing(project: Project) -> None:
     head = "from __future__ import annotations\nfrom typing import TYPE_CHECKING\n"
     text = f"{head}if TYPE_CHECKING:\n    from r import Row\ndef f(x: Row, y: list[Row]):\n    return x.scaled()\n"
-    assert not _changes(project, text, "* 3", "* 4", r=ROWS)
+    assert not changes(project, text, "* 3", "* 4", r=ROWS)
 
 
 def test_annotations_with_other_classes_keep_the_digest(project: Project) -> None:
     text = "import datetime\ndef f(x: int, y: list[datetime.date]):\n    return x.scaled()\n"
-    plain = _digest(project, m="def f(x, y):\n    return x.scaled()\n")
-    assert _digest(project, m=text) == plain
+    plain = digest_of(project, m="def f(x, y):\n    return x.scaled()\n")
+    assert digest_of(project, m=text) == plain
 
 
 def test_an_annotation_whose_class_the_code_names_keeps_the_digest(project: Project) -> None:
     text = IMPORTS + "def f(x{}):\n    return isinstance(x, Row)\n"
-    assert _digest(project, m=text.format(": Row"), r=ROWS) == _digest(project, m=text.format(""), r=ROWS)
+    assert digest_of(project, m=text.format(": Row"), r=ROWS) == digest_of(project, m=text.format(""), r=ROWS)
 
 
 def test_what_only_an_annotation_leads_to_and_has_no_digest_is_left_out(project: Project) -> None:
     text = IMPORTS + "def f(x: Locked):\n    return x.g()\n"
-    assert _changes(project, text, "+ 4", "+ 5", r=ROWS)
-    assert _changes(project, text, "BASE = 1", "BASE = 2", r=ROWS)
+    assert changes(project, text, "+ 4", "+ 5", r=ROWS)
+    assert changes(project, text, "BASE = 1", "BASE = 2", r=ROWS)
     named = IMPORTS + "def f(x: Locked):\n    return isinstance(x, Locked)\n"
     with pytest.raises(DigestError, match="'LOCK', which 'Locked' uses"):
-        _digest(project, m=named, r=ROWS)
+        digest_of(project, m=named, r=ROWS)
 
 
 def test_an_annotated_class_without_a_source_is_left_out(project: Project) -> None:
     text = "def f(x: Row):\n    return x.g()\n"
     module = project(m="exec('class Row:\\n    def g(self):\\n        return 1')\n" + text)
-    assert task_code(module.f) == _digest(project, m=text.replace(": Row", ""))
+    assert task_code(module.f) == digest_of(project, m=text.replace(": Row", ""))
 
 
 def test_the_class_without_what_the_code_reads_of_it_does_not_count(project: Project) -> None:
     text = IMPORTS + "def f(x: Row):\n    return x\n"
-    assert _digest(project, m=text, r=ROWS) == _digest(project, m=text.replace(": Row", ""), r=ROWS)
+    assert digest_of(project, m=text, r=ROWS) == digest_of(project, m=text.replace(": Row", ""), r=ROWS)
 
 
 SHOP = """\
@@ -189,7 +167,7 @@ def test_names_mean_what_objects_of_the_class_have(
     project: Project, read: str, old: str, new: str, counts: bool
 ) -> None:
     text = f"from s import Shop\ndef helper(any):\n    return any.gross\ndef f(shop: Shop):\n    return {read}\n"
-    assert _changes(project, text, old, new, s=SHOP) is counts
+    assert changes(project, text, old, new, s=SHOP) is counts
 
 
 def test_a_changed_method_of_an_annotated_class_is_noted_under_its_name(project: Project) -> None:

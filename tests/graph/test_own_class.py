@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
-from types import ModuleType
 
 import pytest
 
 from penstock.digests.sources import task_code, task_source
 from penstock.errors import DigestError
 from penstock.graph.code.reading import read_code
-
-Project = Callable[..., ModuleType]
-
-
-def _digest(project: Project, **files: str) -> str:
-    return task_code(_found(project(**files)))
-
-
-def _found(module: ModuleType) -> Callable[..., object]:
-    """Return the function of the task `f`, which may be a method of the class `C`."""
-    found = getattr(module, "C", module).f
-    return getattr(found, "fn", found)
-
-
-def _changes(project: Project, text: str, old: str, new: str, **files: str) -> bool:
-    """Return whether an edit of a module changes the digest of its task, which is otherwise stable."""
-    text = textwrap.dedent(text)
-    before = _digest(project, m=text, **files)
-    assert before == _digest(project, m=text, **files)
-    edited = {name: other.replace(old, new) for name, other in {"m": text, **files}.items()}
-    assert edited != {"m": text, **files}
-    return before != _digest(project, **edited)
-
+from tests.graph.edits import Project, changes, digest_of, task_in
 
 READS = {
     "a constant": ("RATE = 1", "return self.RATE"),
@@ -96,8 +72,8 @@ def test_what_a_task_method_reads_through_self_counts(project: Project, case: st
         old, new = "(h, 1)", "(h, 2)"
     if "lambda x" in body:
         old, new = "x: 1", "x: 2"
-    assert _changes(project, text, old, new)
-    assert not _changes(project, text, "def helper", "OTHER = 5\ndef helper")
+    assert changes(project, text, old, new)
+    assert not changes(project, text, "def helper", "OTHER = 5\ndef helper")
 
 
 @pytest.mark.parametrize(
@@ -114,13 +90,13 @@ def test_what_a_task_method_reads_through_self_counts(project: Project, case: st
 def test_each_form_of_a_task_method_counts_with_its_class(project: Project, decorators: str, parameters: str) -> None:
     first = parameters.partition(",")[0]
     text = f"{HEAD}class C:\n    RATE = 1\n    {decorators}\n    def f({parameters}):\n        return {first}.RATE\n"
-    assert _changes(project, text, "RATE = 1", "RATE = 2")
+    assert changes(project, text, "RATE = 1", "RATE = 2")
 
 
 @pytest.mark.parametrize("decorators", ["@staticmethod\n    @task", "@task\n    @staticmethod"])
 def test_the_first_parameter_of_a_static_method_is_not_of_its_class(project: Project, decorators: str) -> None:
     text = f"{HEAD}class C:\n    RATE = 1\n    {decorators}\n    def f(x):\n        return x.RATE\n"
-    assert not _changes(project, text, "RATE = 1", "RATE = 2")
+    assert not changes(project, text, "RATE = 1", "RATE = 2")
 
 
 def test_a_method_of_an_inner_class_counts_with_it(project: Project) -> None:
@@ -171,12 +147,12 @@ BASE = textwrap.dedent("""
 def test_methods_of_base_classes_count_with_what_they_read_of_the_tasks_class(
     project: Project, old: str, new: str
 ) -> None:
-    assert _changes(project, BASES, old, new, b=BASE)
+    assert changes(project, BASES, old, new, b=BASE)
 
 
 @pytest.mark.parametrize(("old", "new"), [("100", "101"), ("20", "21")], ids=["an unread method", "an overridden one"])
 def test_what_a_task_method_does_not_read_of_its_class_does_not_count(project: Project, old: str, new: str) -> None:
-    assert not _changes(project, BASES, old, new, b=BASE)
+    assert not changes(project, BASES, old, new, b=BASE)
 
 
 def test_super_is_looked_up_behind_the_class_of_the_method(project: Project) -> None:
@@ -196,7 +172,7 @@ def test_super_is_looked_up_behind_the_class_of_the_method(project: Project) -> 
             def f(self):
                 return super().RATES
     """
-    assert _changes(project, text, '"a": 1', '"a": 2')
+    assert changes(project, text, '"a": 1', '"a": 2')
     module = project(m=textwrap.dedent(text))
     before = task_code(module.C.f.fn)
     module.Base.RATES["a"] = 5  # only the value shows it
@@ -208,7 +184,7 @@ def test_editing_another_task_of_the_class_does_not_change_the_digest(project: P
         "class C:\n    RATE = 1\n    @task\n    def f(self):\n        return self.RATE\n"
         "    @task\n    def g(self):\n        return self.RATE + 2\n"
     )
-    assert not _changes(project, text, "RATE + 2", "RATE + 3")
+    assert not changes(project, text, "RATE + 2", "RATE + 3")
 
 
 def test_methods_that_use_each_other_have_a_digest(project: Project) -> None:
@@ -216,7 +192,7 @@ def test_methods_that_use_each_other_have_a_digest(project: Project) -> None:
         "class C:\n    @task\n    def f(self, n):\n        return n and self.g(n - 1)\n"
         "    def g(self, n):\n        return self.f(n) + 1\n"
     )
-    assert _changes(project, text, "+ 1", "+ 2")
+    assert changes(project, text, "+ 1", "+ 2")
 
 
 def test_constants_of_the_class_without_a_digest_are_left_out(project: Project) -> None:
@@ -224,7 +200,7 @@ def test_constants_of_the_class_without_a_digest_are_left_out(project: Project) 
         "import threading\nclass C:\n    LOCK = threading.Lock()\n    RATE = 1\n    @task\n    def f(self):\n"
         "        with self.LOCK:\n            return self.RATE\n"
     )
-    assert _changes(project, text, "RATE = 1", "RATE = 2")
+    assert changes(project, text, "RATE = 1", "RATE = 2")
 
 
 def test_methods_of_the_class_without_a_digest_are_refused(project: Project) -> None:
@@ -233,7 +209,7 @@ def test_methods_of_the_class_without_a_digest_are_refused(project: Project) -> 
         "    @task\n    def g(self):\n        return LOCK\n"
     )
     with pytest.raises(DigestError, match=r"'LOCK', which 'C\.g' uses"):
-        _digest(project, m=text)
+        digest_of(project, m=text)
 
 
 def test_names_of_instances_and_of_installed_bases_are_nothing(project: Project) -> None:
@@ -260,5 +236,5 @@ def test_a_changed_constant_of_the_class_is_noted_under_its_name(project: Projec
 
 def test_task_source_does_not_count_the_class(project: Project) -> None:
     text = HEAD + "class C:\n    RATE = {}\n    @task\n    def f(self):\n        return self.RATE\n"
-    one, other = (task_source(_found(project(m=text.format(rate)))) for rate in (1, 2))
+    one, other = (task_source(task_in(project(m=text.format(rate)))) for rate in (1, 2))
     assert one == other

@@ -458,6 +458,13 @@ def between(rate):
     before = part(5)
     configure(rate).result()
     return [before, part(5)]
+
+
+@flow
+def within(rate):
+    before = price(5).result()
+    configure(rate).result()
+    return [before, price(5).result(), price(6).result()]
 """
 
 
@@ -469,3 +476,14 @@ def test_a_setting_of_an_object_that_the_task_itself_makes_counts(
     for _ in range(2):
         assert getattr(project(made_later=MADE_LATER), name)(9) == value
         assert project(made_later=MADE_LATER).part(5) == 5
+
+
+def test_what_another_task_sets_in_an_object_that_the_task_has_made_counts_in_the_same_flow(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+    for _ in range(3):  # nothing is stored at first, then everything, and then all are hits
+        module: Any = project(made_later=MADE_LATER)
+        assert module.within(9) == [5, 45, 54]
+        module.made = None
+        assert [module.part(x) for x in (5, 6, 7)] == [5, 6, 7]
