@@ -98,14 +98,15 @@ class CodeWitness:
         self._state = any(found.state)
         self._shared = self._beside.places(found) if self._state else {}
         self._many = len(self._places) > _MANY
-        self._only = self._places[0] if len(self._places) == 1 and not self._state else None
+        self._single = len(self._places) == 1 and not (self._state or self._large)
         return found
 
     def changed(self) -> bool:
         """Return whether the digests are others now, at a call. Raises `DigestError` if a new value has none."""
         if self.outdated or self.replaced:
             return True
-        if self._only is not None and self._only():
+        if self._single and self._same(self._places):
+            self._differed = False
             return False  # by far the most common case
         if not self._places:
             return False
