@@ -48,6 +48,11 @@ class SystemClock:
 SYSTEM_CLOCK = SystemClock()
 
 
+def pause_after(failures: int, clock: Clock) -> None:
+    """Wait before another try: 0.05 to 0.1 s after the first failure, and twice as long after each further one."""
+    clock.wait(threading.Event(), 0.05 * 2.0**failures * JITTER.uniform(0.5, 1.0))
+
+
 def moment(at: float | None) -> str:
     """Format seconds since the epoch as local date and time; empty for None or 0, `?` for an invalid time."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from blake3 import blake3
 
 from penstock.errors import DamagedResult, SignatureRefused, StoreError, StoreUnreachable
-from penstock.storage import MemoryStore
+from penstock.storage import LocalStore, MemoryStore
 from penstock.storage.records.encoding import decode_slot_at, encode
 from penstock.storage.records.names import decision_name, slot_name
 from penstock.storage.records.records import IntentRecord, RedirectRecord, ResultRecord
@@ -107,9 +108,40 @@ def test_readers_of_an_unreadable_decision_do_not_take_results_for_absent(
     results: ResultStore, other: ResultStore, store: FlakyStore
 ) -> None:
     published(results, "p", 1)
+    published(results, "q", 2, transaction="")
     store.put(decision_name(OURS), b"damaged")
-    (found,) = other.look_up_many([("t", "p")])
+    found, beside = other.look_up_many([("t", "p"), ("t", "q")])
     assert isinstance(found, Unknown)
+    assert isinstance(beside, Found), "a decision concerns its own transaction"
+    assert [each.key for each in maintenance.ls(other)] == ["q"]
+    store.delete(decision_name(OURS))
+    commit(results)
+    assert values(other) == [1, 2]
+
+
+def test_an_intent_of_a_transaction_that_cannot_be_is_no_result_and_disturbs_no_other(
+    results: ResultStore, other: ResultStore
+) -> None:
+    published(results, "p", 1, transaction="../records")
+    published(results, "q", 2, transaction="")
+    found, beside = other.look_up_many([("t", "p"), ("t", "q")])
+    assert isinstance(found, Unknown)
+    assert isinstance(beside, Found)
+
+
+def test_what_a_process_knows_of_decisions_is_not_sent_to_others(tmp_path: Path) -> None:
+    results = ResultStore(LocalStore(tmp_path))
+    results.commits.decisions.decide("decided-here", "commit")
+    assert b"decided-here" not in pickle.dumps(results)
+
+
+def test_a_decision_is_tried_again_after_a_while_if_the_store_does_not_answer(
+    results: ResultStore, store: FlakyStore
+) -> None:
+    store.fail("put_if_absent", StoreUnreachable("no answer"), name="transactions/", times=2)
+    began = results.clock.monotonic()
+    assert results.commits.decisions.decide(OURS, "commit").outcome == "commit"
+    assert results.clock.monotonic() > began
 
 
 def test_a_result_that_a_transaction_replaces_counts_until_it_commits(results: ResultStore, other: ResultStore) -> None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from penstock.clocks import JITTER, Clock
+from penstock.clocks import Clock, pause_after
 from penstock.errors import DamagedResult, StoreError, StoreUnreachable
 from penstock.storage.records.names import key_folder
 from penstock.storage.records.records import IntentRecord, Reason, RedirectRecord, ResultRecord
@@ -34,7 +34,6 @@ from penstock.storage.stores.base import Store
 COMMIT_SECONDS = 30.0
 """How long a commit tries to find out what became of it before it reports this as unknown."""
 COMMIT_TRIES = 6
-_FIRST_DELAY = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +167,7 @@ class Commits:
                     hint="run it again; if the result was published, it is reused",
                 ) from unclear
             if failures:
-                delay = _FIRST_DELAY * 2.0**failures * JITTER.uniform(0.5, 1.0)
-                self._clock.wait(threading.Event(), delay)
+                pause_after(failures, self._clock)
 
     def close_replaced(self, published: Published) -> None:
         """Close what a result of a transaction replaces. Idempotent; may be repeated after an error."""

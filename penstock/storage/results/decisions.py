@@ -8,8 +8,9 @@ that was rolled back may be closed like any record (R2); one that was committed 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from penstock.clocks import Clock
+from penstock.clocks import Clock, pause_after
 from penstock.errors import DamagedResult, StoreError, StoreUnreachable
 from penstock.storage.records.encoding import decode_decision
 from penstock.storage.records.names import decision_name
@@ -36,20 +37,35 @@ class Decisions:
         self._clock = clock
         self._known: dict[str, Decision] = {}
         """They never change."""
+        self._unreadable: dict[str, StoreError] = {}
+        """The transactions whose decisions could not be read when they were last looked up."""
 
     def of(self, paths: Iterable[str]) -> int:
         """Look up the decisions about transactions, and remember them. Return the number of round trips: at most one.
 
-        Raises:
-            StoreError: The store failed, or a decision cannot be read.
+        One that cannot be read concerns its own transaction only (`error`). Raises the errors of `Store.get_many`.
         """
-        wanted = [id for id in dict.fromkeys(map(outermost, paths)) if id not in self._known]
-        if not wanted:
+        names: dict[str, str] = {}
+        for id in dict.fromkeys(map(outermost, paths)):
+            if id not in self._known:
+                try:
+                    names[id] = decision_name(id)
+                except StoreError as error:  # whoever wrote this intent invented the name
+                    self._unreadable[id] = error
+        if not names:
             return 0
-        for id, data in zip(wanted, self._store.get_many([decision_name(id) for id in wanted]), strict=True):
+        for id, data in zip(names, self._store.get_many(list(names.values())), strict=True):
+            self._unreadable.pop(id, None)
             if data is not None:
-                self._remember(self._read(id, data))
+                try:
+                    self._remember(self._read(id, data))
+                except StoreError as error:
+                    self._unreadable[id] = error
         return 1
+
+    def error(self, path: str) -> StoreError | None:
+        """Return why the decision about a transaction could not be read. Its intents then count as undecided."""
+        return self._unreadable.get(outermost(path))
 
     def meaning(self, slot: Slot, *, inside: str = "") -> Slot:
         """Return what a slot means by the decisions that `of` has looked up.
@@ -102,7 +118,9 @@ class Decisions:
         )
         data, name = self._trust.sealed_decision(mine), decision_name(id)
         unclear: StoreUnreachable | None = None
-        for _ in range(_TRIES):
+        for failures in range(_TRIES):
+            if failures:
+                pause_after(failures, self._clock)
             try:
                 if self._store.put_if_absent(name, data):
                     return self._remember(mine)
@@ -119,9 +137,12 @@ class Decisions:
             hint="run it again when the store can be reached: what was committed is found",
         ) from unclear
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Decisions, (self._store, self._trust, self._clock)
+
     def _remember(self, decision: Decision) -> Decision:
-        while len(self._known) >= _MOST_REMEMBERED:
-            self._known.pop(next(iter(self._known)), None)
+        if len(self._known) >= _MOST_REMEMBERED:
+            self._known = {}  # other threads may be reading the old one
         self._known[decision.transaction] = decision
         return decision
 

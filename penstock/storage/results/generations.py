@@ -160,6 +160,8 @@ def _judge(
         return Absent(generation, "damaged", None, redirect)
     slot = decisions.meaning(found, inside=inside)
     if isinstance(slot, IntentRecord):
+        if (error := decisions.error(slot.transaction)) is not None:
+            return Unknown(error)
         return Absent(generation, "undecided", None, redirect, transaction=slot.transaction)
     if isinstance(slot, RedirectRecord):
         if isinstance(found, IntentRecord):
