@@ -120,15 +120,23 @@ def _fill_method(method: Any, state: dict[str, Any]) -> None:
     vars(method).update(state)
 
 
-class TooLarge(Exception):
-    """What was pickled exceeds the limit of a `BoundedFile`."""
+def small_pickle(part: Any) -> bytes | None:
+    """Return the pickle of a class or function of a program. None if it has none, or one of more than 256 KiB: such a
+    one contains data of the program that its code mentions."""
+    file = _BoundedFile()
+    try:
+        CodePickler(file).dump(part)
+    except Exception:  # noqa: BLE001 (workers report it if they need the part)
+        return None
+    return b"".join(file.chunks)
 
 
-class BoundedFile:
-    """A file in memory for the pickle of a script's class or function, with a limit of 256 KiB.
+class _TooLarge(Exception):
+    pass
 
-    Larger ones contain data of the script that their code mentions.
-    """
+
+class _BoundedFile:
+    """A file with a size limit."""
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
@@ -138,6 +146,6 @@ class BoundedFile:
         chunk = bytes(data)
         self._size += len(chunk)
         if self._size > _MOST_BYTES:
-            raise TooLarge
+            raise _TooLarge
         self.chunks.append(chunk)
         return len(chunk)

@@ -67,6 +67,13 @@ class OwnCopies(Done):
             self._forget(known)
             raise
 
+    def whole(self, value: Any) -> Any:
+        """Return what `of` does. Raises `SerializationError` for a value that is nested too deeply."""
+        try:
+            return self.of(value)
+        except RecursionError:
+            raise too_deep(value) from None
+
     def unknown(self, value: Any) -> Any:
         known = len(self)
         try:

@@ -85,7 +85,7 @@ class Inputs:
             if receives.setdefault(ref.node, name) == name:
                 return value
             if (ref.node, name) not in others:
-                others[ref.node, name] = OwnCopies().of(value)
+                others[ref.node, name] = OwnCopies().whole(value)
             return others[ref.node, name]
 
         if not lazy:

@@ -12,7 +12,7 @@ from typing import Any
 
 import cloudpickle
 
-from penstock.objects.code_pickles import BoundedFile, CodePickler
+from penstock.objects.code_pickles import small_pickle
 from penstock.objects.registrations import Function, Name, carried, name_of, registrations
 from penstock.process.main_modules import MAIN_NAMES, carried_names
 
@@ -54,13 +54,8 @@ def _of_script() -> dict[str, bytes]:
     found = {}
     for name, held in list(vars(main).items()) if main is not None else ():
         if isinstance(held, type) and held.__module__ in MAIN_NAMES and held.__qualname__ == name:
-            file = BoundedFile()
-            try:
-                CodePickler(file).dump(held)
-            except Exception:  # noqa: BLE001, S112 (workers report it if a result needs the class)
-                continue
-            found[name] = b"".join(file.chunks)
-    return found
+            found[name] = small_pickle(held)
+    return {name: data for name, data in found.items() if data is not None}
 
 
 class RegisteredDigests:
@@ -94,12 +89,5 @@ def registered_digests() -> RegisteredDigests:
 
 
 def _registered() -> dict[Name, bytes]:
-    found = {}
-    for cls, fn in registrations().items():
-        file = BoundedFile()
-        try:
-            CodePickler(file).dump((cls, fn))
-        except Exception:  # noqa: BLE001, S112 (workers report it if a value needs it)
-            continue
-        found[name_of(cls)] = b"".join(file.chunks)
-    return found
+    found = {name_of(cls): small_pickle((cls, fn)) for cls, fn in registrations().items()}
+    return {name: data for name, data in found.items() if data is not None}

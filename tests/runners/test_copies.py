@@ -583,3 +583,24 @@ def test_a_struct_is_restored_with_its_fields_and_attributes(again: Callable[[An
 
 def test_a_struct_that_cannot_have_subclasses_is_restored_with_its_fields() -> None:
     assert pickle.loads(dumps(_Named(1.0))).amount == 2.0
+
+
+def test_a_result_that_is_too_deep_to_be_copied_for_a_second_argument_is_a_clear_error() -> None:
+    @task
+    def deep() -> list[Any]:
+        value: list[Any] = []
+        for _ in range(3000):
+            value = [value]
+        return value
+
+    @task
+    def uses(one: Any, other: Any) -> int:
+        return len(one) + len(other)
+
+    @flow
+    def main() -> Any:
+        found = deep()
+        return uses(found, found)
+
+    with pytest.raises(SerializationError, match="nested too deeply"):
+        main()
