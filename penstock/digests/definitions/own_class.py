@@ -10,9 +10,8 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstock.digests.code.syntax import function_syntax
 from penstock.digests.definitions.behind import is_ours
@@ -24,8 +23,7 @@ IsProject = Callable[[str], bool]
 _MOST_WRAPPERS = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """An attribute of a class that code reads without naming the class."""
 
     name: str

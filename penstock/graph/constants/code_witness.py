@@ -16,7 +16,6 @@ from typing import Any, Protocol, Self
 from penstock.errors import DigestError
 from penstock.graph.constants.beside import Beside, Other
 from penstock.graph.constants.left_state import as_before, note_left
-from penstock.graph.constants.naming import names_of_changes
 from penstock.graph.constants.places import Places, places_of
 from penstock.graph.constants.states import Unchanged
 
@@ -131,7 +130,7 @@ class CodeWitness:
         self._note_shared()
         if not self._same(self._places):
             if self.outdated:
-                self._names = self._names or names_of_changes(self._places)
+                self._names = self._names or _names_of(self._places)
             self._left = True
             self.replaced = self.replaced or self._is_replaced()
             before = self._shared.keys()
@@ -197,7 +196,7 @@ class CodeWitness:
     def _changed(self, task: str) -> DigestError:
         return DigestError(
             f"a constant or closure variable of {task} changed after the call",
-            where=self._names or names_of_changes(self._places),
+            where=self._names or _names_of(self._places),
             because="the call runs later than it is made, and its result would be published under the key of the "
             "earlier value",
             hint="pass the value as an argument or a default (def f(x, i=i)), or call .result() before it changes",
@@ -236,6 +235,12 @@ class CodeWitness:
         except Exception:  # noqa: BLE001 (a name is gone, or an object can no longer be read)
             return False
         return True
+
+
+def _names_of(places: Sequence[Unchanged]) -> str:
+    from penstock.graph.constants.naming import names_of_changes  # only needed for errors
+
+    return names_of_changes(places)
 
 
 class Running:
