@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from penstock.digests.code.syntax import function_syntax
 from penstock.errors import DigestError
@@ -39,8 +40,7 @@ _RECEIVER = -1
 """The position of the object in a call of its method."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Function:
+class _Function(Struct, frozen=True, eq=False):
     code: CodeType
     parameters: tuple[str, ...]
     local: frozenset[str]
