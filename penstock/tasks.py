@@ -9,14 +9,13 @@ from types import CoroutineType
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 from penstock.digests.code.loaded import note_sources
-from penstock.environments import storage_of
 from penstock.errors import ConfigurationError, ParameterError
 from penstock.graph.futures import Future, FutureList, Futures, value_as_returned, wait_for_all
 from penstock.graph.policies import CacheKeyFnPolicy, CachePolicy
 from penstock.graph.tasks import Delays, Resources, TaskDefinition, TaskOptions, checked_tags
 from penstock.graph.tracing import Trace, current_trace
-from penstock.immediate import call_now
 from penstock.objects.questions import ask
+from penstock.storage.stores.given import storage_of
 from penstock.uncaught import print_users_frames
 
 P = ParamSpec("P")
@@ -105,6 +104,8 @@ class Task(Generic[P, R]):
         if self._first:
             args = (*self._first, *args)
         if trace is None:
+            from penstock.immediate import call_now  # loads what runs need, which modules of tasks need not
+
             return cast(R, call_now(self.definition, args, kwargs))
         return cast(R, trace.call(self.definition, args, kwargs, wait_for=wait_for))
 

@@ -18,12 +18,13 @@ from penstock.active_runs import ActiveRun, active_run
 from penstock.driver.retries import delay_before
 from penstock.environments import Environment
 from penstock.flows.entries import entry_of
-from penstock.flows.options import FlowOptions, chosen
+from penstock.flows.options import Choice, FlowOptions
 from penstock.graph.tasks import TaskOptions
 from penstock.graph.tracing import FlowFrame, Trace
 from penstock.journals.journal import Journal, RunRecord, new_record, read_record
 from penstock.journals.parameters import KeptParameters, pickle_parameters
 from penstock.objects.secrets import Redactor
+from penstock.runners.base import Runner
 from penstock.runs import Run, new_run_id
 from penstock.runtime import FlowRunInfo, in_attempt, in_flow_run
 from penstock.settings import redacted
@@ -210,16 +211,15 @@ class JoinedAttempt(Attempt):
 # -- a flow that is a run of its own ----------------------------------------------------------------------------------
 
 
-class RunsByItself(Protocol):
+class Runnable(Protocol):
     """The parts of a flow that a run uses."""
 
     fn: Callable[..., Any]
     options: FlowOptions
+    is_async: bool
 
     @property
     def name(self) -> str: ...
-
-    def frame(self, run_id: str, parameters: Mapping[str, Any], salt: Callable[[], bytes] | None) -> FlowFrame: ...
 
 
 class RunAttempts(Attempts["RunAttempt"]):
@@ -227,14 +227,16 @@ class RunAttempts(Attempts["RunAttempt"]):
 
     def __init__(
         self,
-        flow: RunsByItself,
+        flow: Runnable,
         parameters: dict[str, Any],
         environment: Environment,
         run_id: str | None,
         subscribers: Iterable[Callable[[events.Event], None]],
+        frame: Callable[[str, Callable[[], bytes] | None], FlowFrame],
     ) -> None:
         super().__init__(flow.options)
         self.flow = flow
+        self._frame = frame
         self.parameters = parameters
         self._environment = environment
         self._subscribers = tuple(subscribers)
@@ -258,9 +260,9 @@ class RunAttempts(Attempts["RunAttempt"]):
         environment, store = self._environment, self._environment.results().store
         journal = Journal(record, store, environment.clock, self._subscribers, parameters=kept, redact=self._redact)
         with in_flow_run(info):
-            runner = environment.runner(chosen(flow.options.runner, self.count))
+            runner = environment.runner(_chosen(flow.options.runner, self.count))
         run: Run[Any] = Run(record.id, flow.name, self.parameters)
-        frame = flow.frame(record.id, self.parameters, environment.salt())
+        frame = self._frame(record.id, environment.salt())
         return RunAttempt(ActiveRun(run, environment, runner=runner, info=info, frame=frame, journal=journal))
 
     def _begun(self, run_id: str | None) -> RunRecord:
@@ -308,6 +310,14 @@ class RunAttempt(Attempt):
             await asyncio.to_thread(self.active.end_after_failure)  # and not in the loop, when the run's block ends
 
 
-def _told_of(id: str, flow: RunsByItself, parameters: Mapping[str, Any], count: int) -> FlowRunInfo:
+def _chosen(runner: Choice, count: int) -> Runner | str | None:
+    """Return the runner of an attempt, which may be given as a function of the attempt's number."""
+    # Runners are callable too: calling one binds a flow to it.
+    if callable(runner) and not isinstance(runner, Runner):
+        return runner(count)
+    return runner
+
+
+def _told_of(id: str, flow: Runnable, parameters: Mapping[str, Any], count: int) -> FlowRunInfo:
     tags = tuple(sorted(flow.options.tags))
     return FlowRunInfo(id=id, name=id, flow_name=flow.name, run_count=count, parameters=parameters, tags=tags)

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 from collections.abc import Callable, Iterable, Mapping
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
-from penstock import events
 from penstock.coroutines import named, run_coroutine
-from penstock.environments import Environment
-from penstock.flows.attempts import Attempts, JoinedAttempts, RunAttempts
 from penstock.flows.options import FlowOptions, check_flow, flow_options
-from penstock.graph.arguments import futures_to_wait_for, listed, replace_futures
+from penstock.graph.arguments import listed, replace_futures
 from penstock.graph.binding import Binding
 from penstock.graph.futures import value_as_returned
-from penstock.graph.graphs import Graph
 from penstock.graph.tasks import check_names
-from penstock.graph.tracing import FlowFrame, Trace, current_trace
-from penstock.journals.journal import read_record
-from penstock.journals.parameters import read_parameters
-from penstock.runs import Run, key_context, new_run_id
-from penstock.runtime import FlowRunInfo, in_flow_run
-from penstock.settings import Settings, current_settings
+from penstock.graph.tracing import Trace, current_trace
 
 if TYPE_CHECKING:
+    from penstock import events
+    from penstock.flows.attempts import Attempts, JoinedAttempts, RunAttempts
+    from penstock.graph.graphs import Graph
     from penstock.graph.plans import Plan
+    from penstock.runs import Run
+    from penstock.settings import Settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,7 +86,7 @@ class Flow(Generic[P, R]):
         if self.is_async:
             coroutine = named(self._run_async(parameters), self.name)
             return cast(R, coroutine if trace is None or trace.frame.is_async else run_coroutine(coroutine))
-        attempts = self._attempts(_resolved(parameters), current_settings())
+        attempts = self._attempts(_resolved(parameters))
         self._call(attempts, attempts.parameters)
         return cast(R, attempts.run.result())
 
@@ -118,12 +113,12 @@ class Flow(Generic[P, R]):
         Returns:
             The finished run.
         """
-        attempts = self._attempts(dict(parameters), settings or current_settings(), run_id, subscribers)
+        attempts = self._attempts(dict(parameters), settings, run_id, subscribers)
         if self.is_async:
             run_coroutine(self._await(attempts, attempts.parameters))
         else:
             self._call(attempts, attempts.parameters)
-        return cast(Run[R], attempts.run)
+        return cast("Run[R]", attempts.run)
 
     def resume(
         self,
@@ -149,11 +144,9 @@ class Flow(Generic[P, R]):
             ParameterError: A parameter is missing, was not stored, or must not be read here.
             SignatureRefused: The record of the run was changed.
         """
-        settings = settings or current_settings()
-        environment = self._environment(settings)
-        store = environment.results().store
-        record = read_record(store, run_id)
-        whole = read_parameters(store, record, environment.signatures(), given=parameters)
+        from penstock.flows.running import parameters_of
+
+        whole = parameters_of(self, run_id, parameters, settings)
         return self.run_with(whole, settings=settings, subscribers=subscribers, run_id=run_id)
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
@@ -162,24 +155,16 @@ class Flow(Generic[P, R]):
 
     def plan_with(self, parameters: Mapping[str, Any], *, settings: Settings | None = None) -> Plan:
         """Return the plan as `plan` does, with parameters by name. `settings` are by default those of the process."""
-        environment = self._environment(settings or current_settings())
-        info = FlowRunInfo(id=new_run_id(), flow_name=self.name, run_count=1, parameters=parameters)
-        frame = self.frame(info.id, parameters, environment.salt(make=False))
-        with in_flow_run(info):
-            from penstock.previews import preview  # a run needs none of it
+        from penstock.flows.running import preview_of
 
-            return preview(lambda: self._call_to_end(parameters), frame, environment, look_up=True)
+        return preview_of(self, lambda: self._call_to_end(parameters), parameters, settings, look_up=True)
 
     def trace(self, *args: P.args, **kwargs: P.kwargs) -> Graph:
         """Return the graph up to the first sync point (`graph.stopped_at`), without looking anything up."""
-        parameters = self.binding.bind(self.name, args, kwargs)
-        info = FlowRunInfo(id=new_run_id(), flow_name=self.name, run_count=1, parameters=parameters)
-        environment = self._environment(current_settings())
-        frame = self.frame(info.id, parameters, environment.salt(make=False))
-        with in_flow_run(info):
-            from penstock.previews import preview  # a run needs none of it
+        from penstock.flows.running import preview_of
 
-            return preview(lambda: self._call_to_end(parameters), frame, environment, look_up=False).graph
+        parameters = self.binding.bind(self.name, args, kwargs)
+        return preview_of(self, lambda: self._call_to_end(parameters), parameters, look_up=False).graph
 
     def with_options(self, **changes: Any) -> Flow[P, R]:
         """Return a flow of the same function with some options replaced. Accepts the options of `@flow`."""
@@ -190,32 +175,14 @@ class Flow(Generic[P, R]):
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _environment(self, settings: Settings) -> Environment:
-        storage = self.options.result_storage
-        if storage is None:
-            return Environment(settings)
-        if isinstance(storage, str | os.PathLike):
-            return Environment(settings.with_values(store=os.fspath(storage)))
-        return Environment(settings.with_values(store=storage.url), store=storage)
-
-    def frame(self, run_id: str, parameters: Mapping[str, Any], salt: Callable[[], bytes] | None) -> FlowFrame:
-        """Return what calls of tasks in this flow need to know about it."""
-        return FlowFrame(
-            self.name,
-            key_context(run_id, self.name, parameters, salt),
-            self.fn,
-            persist_result=self.options.persist_result,
-            refresh_cache=self.options.refresh_cache,
-            log_prints=self.options.log_prints,
-            is_async=self.is_async,
-        )
-
     def _call_to_end(self, parameters: Mapping[str, Any]) -> Any:
         value = self.binding.call(self.fn, parameters)
         return run_coroutine(value) if inspect.iscoroutine(value) else value
 
     def _join(self, trace: Trace, parameters: Mapping[str, Any], wait_for: Iterable[Any]) -> Any:
-        attempts = JoinedAttempts(self.options, trace, lambda: self._frame_inside(trace, parameters, wait_for))
+        from penstock.flows.running import joined_attempts
+
+        attempts = joined_attempts(self, trace, parameters, wait_for)
         if self.is_async:
             coroutine = named(self._join_async(attempts, parameters, trace.expect(self.name)), self.name)
             return coroutine if trace.frame.is_async else run_coroutine(coroutine)
@@ -237,34 +204,22 @@ class Flow(Generic[P, R]):
             async with attempt:
                 attempt.returned = await self.binding.call(self.fn, parameters)
 
-    def _frame_inside(self, trace: Trace, parameters: Mapping[str, Any], wait_for: Iterable[Any]) -> FlowFrame:
-        outer = trace.frame
-        frame = self.frame(outer.context.run_id, parameters, outer.context.salt)
-        frame.wait_for = (*outer.wait_for, *futures_to_wait_for(wait_for, self.name))
-        if frame.persist_result is None:
-            frame.persist_result = outer.persist_result
-        if frame.log_prints is None:
-            frame.log_prints = outer.log_prints
-        frame.result_storage = (
-            outer.result_storage if self.options.result_storage is None else self.options.result_storage
-        )
-        frame.refresh_cache = frame.refresh_cache or outer.refresh_cache
-        frame.transaction = outer.transaction
-        return frame
-
     async def _run_async(self, parameters: Mapping[str, Any]) -> R:
-        attempts = self._attempts(_resolved(parameters), current_settings())
+        attempts = self._attempts(_resolved(parameters))
         await self._await(attempts, attempts.parameters)
         return cast(R, attempts.run.result())
 
     def _attempts(
         self,
         parameters: dict[str, Any],
-        settings: Settings,
+        settings: Settings | None = None,
         run_id: str | None = None,
         subscribers: Iterable[Callable[[events.Event], None]] = (),
     ) -> RunAttempts:
-        return RunAttempts(self, parameters, self._environment(settings), run_id, subscribers)
+        # Whatever a run needs beyond its flow is loaded by the first: modules that only define flows start sooner.
+        from penstock.flows.running import run_attempts
+
+        return run_attempts(self, parameters, settings, run_id, subscribers)
 
 
 def _resolved(parameters: Mapping[str, Any]) -> dict[str, Any]:

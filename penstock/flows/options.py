@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from penstock.environments import storage_of
 from penstock.errors import ConfigurationError
 from penstock.graph.tasks import Delays, check_kinds, check_retries, checked_tags, no_such_option
-from penstock.runners.base import Runner
+from penstock.storage.stores.given import storage_of
 
-Choice = Runner | str | Callable[[int], Runner | str] | None
+if TYPE_CHECKING:
+    from penstock.runners.base import Runner
+
+Choice: TypeAlias = "Runner | str | Callable[[int], Runner | str] | None"
 """Where a flow runs. A function receives the number of the attempt, starting at 1."""
 
 
@@ -77,11 +79,3 @@ def check_flow(fn: Any) -> None:
             because="it is a generator, so its body would run after the run has ended",
             hint="return a list, or yield in a task: tasks may be generators",
         )
-
-
-def chosen(runner: Choice, count: int) -> Runner | str | None:
-    """Return the runner of an attempt, which may be given as a function of the attempt's number."""
-    # Runners are callable too: calling one binds a flow to it.
-    if callable(runner) and not isinstance(runner, Runner):
-        return runner(count)
-    return runner
