@@ -30,7 +30,7 @@ def call_now(definition: TaskDefinition, args: Sequence[Any], kwargs: Mapping[st
         return named(_in_thread(definition, args, kwargs), definition.name)
     if not _streams(definition):
         return _run(_active(definition), definition, args, kwargs)
-    arguments = definition.binding.bind(definition.name, args, kwargs)
+    arguments = definition.binding.bind(definition, args, kwargs)
     style = definition.binding.style(args, kwargs)
 
     def items() -> Any:

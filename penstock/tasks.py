@@ -82,7 +82,7 @@ class Task(Generic[P, R]):
     @overload
     def __call__(self, *args: Any, wait_for: Iterable[Any], **kwargs: Any) -> R: ...
 
-    def __call__(self, *args: Any, **kwargs: Any) -> R:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Add a node inside a flow, or run the task at once outside of one.
 
         Outside of a flow the task runs with the same caching, locking and retries.
@@ -99,15 +99,15 @@ class Task(Generic[P, R]):
         Raises:
             ParameterError: The arguments do not match the function's parameters.
         """
-        wait_for = kwargs.pop("wait_for", ())
+        wait_for = kwargs.pop("wait_for", ()) if kwargs else ()
         trace = current_trace()
         if self._first:
             args = (*self._first, *args)
         if trace is None:
             from penstock.immediate import call_now  # loads what runs need, which modules of tasks need not
 
-            return cast(R, call_now(self.definition, args, kwargs))
-        return cast(R, trace.call(self.definition, args, kwargs, wait_for=wait_for))
+            return call_now(self.definition, args, kwargs)
+        return trace.call(self.definition, args, kwargs, wait_for=wait_for)
 
     @overload
     def submit(self: Task[P, CoroutineType[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...

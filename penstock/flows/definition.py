@@ -78,7 +78,7 @@ class Flow(Generic[P, R]):
         """
         wait_for = kwargs.pop("wait_for", ())
         __tracebackhide__ = True  # by pytest and IPython
-        parameters = self.binding.bind(self.name, args, kwargs)
+        parameters = self.binding.bind(self, args, kwargs)
         trace = current_trace()
         if trace is not None and self.options.runner is None:
             return cast(R, self._join(trace, parameters, wait_for))
@@ -92,7 +92,7 @@ class Flow(Generic[P, R]):
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """Run the flow and return the `Run`: its state, counts, graph, and `result()`, which raises if it failed."""
-        return self.run_with(self.binding.bind(self.name, args, kwargs))
+        return self.run_with(self.binding.bind(self, args, kwargs))
 
     def run_with(
         self,
@@ -151,7 +151,7 @@ class Flow(Generic[P, R]):
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
         """Return what a run would do. Looks up every key and runs no task; passes sync points whose value is cached."""
-        return self.plan_with(self.binding.bind(self.name, args, kwargs))
+        return self.plan_with(self.binding.bind(self, args, kwargs))
 
     def plan_with(self, parameters: Mapping[str, Any], *, settings: Settings | None = None) -> Plan:
         """Return the plan as `plan` does, with parameters by name. `settings` are by default those of the process."""
@@ -163,7 +163,7 @@ class Flow(Generic[P, R]):
         """Return the graph up to the first sync point (`graph.stopped_at`), without looking anything up."""
         from penstock.flows.running import preview_of
 
-        parameters = self.binding.bind(self.name, args, kwargs)
+        parameters = self.binding.bind(self, args, kwargs)
         return preview_of(self, lambda: self._call_to_end(parameters), parameters, look_up=False).graph
 
     def with_options(self, **changes: Any) -> Flow[P, R]:

@@ -58,6 +58,8 @@ def _walk(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value if kind not in _TEXTS or len(value) < LARGE_BYTES else leaf(value)
+    if kind in _STAND_INS:
+        return leaf(value)
     if kind in _BUILT_IN and len(value) >= FLAT_ITEMS and is_flat(value):
         return leaf(value)
     if kind is list:
@@ -73,8 +75,6 @@ def _walk(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any:
     # By the class, since the value's own attributes may be anything.
     if issubclass(kind, tuple) and has(kind, "_make"):
         return value._make([_walk(v, leaf, done) for v in value])  # a named tuple
-    if kind is Future or kind is Ref or kind is Large:
-        return leaf(value)
     if kind is FutureList:
         return [_walk(v, leaf, done) for v in value]
     if kind is Futures:

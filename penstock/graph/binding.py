@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from penstock.digests.large import PLAIN
 from penstock.digests.python import digest_of_default
@@ -22,6 +22,13 @@ _ANY = inspect.Signature(
     ]
 )
 """The parameters of callables that do not declare their parameters: some functions and classes written in C."""
+
+
+class Named(Protocol):
+    """A task or a flow. Its name is asked for only when an error needs it."""
+
+    @property
+    def name(self) -> str: ...
 
 
 class Style(NamedTuple):
@@ -98,8 +105,11 @@ class Binding:
         """Return how the arguments were passed if that matters, as it does for wrappers; else None."""
         return Style(len(args), frozenset(kwargs)) if self.decorated else None
 
-    def bind(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments by name, in the order of the parameters. Raises `ParameterError` if they mismatch."""
+    def bind(self, of: Named, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments by name, in the order of the parameters.
+
+        Raises `ParameterError` if they mismatch, which says whose they are: `of`, a task or flow.
+        """
         if self._simple and len(args) <= len(self._positional):
             rest = self._rest[len(args)]
             if rest is not None and not kwargs:
@@ -109,9 +119,9 @@ class Binding:
                 filled = {**self._defaults, **bound, **kwargs}
                 if len(filled) == len(self.parameters):
                     return {p: filled[p] for p in self.parameters}
-        return self._bind_slowly(name, args, kwargs)
+        return self._bind_slowly(of, args, kwargs)
 
-    def _bind_slowly(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def _bind_slowly(self, of: Named, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         try:
             bound = self.inspected.bind(*args, **kwargs)
         except TypeError as error:
@@ -119,7 +129,7 @@ class Binding:
             if self.decorated:
                 hint += "; if a decorator adds arguments of its own, set its `__signature__` to what callers pass"
             raise ParameterError(
-                f"the arguments do not match {name}{self.inspected}", because=str(error), hint=hint
+                f"the arguments do not match {of.name}{self.inspected}", because=str(error), hint=hint
             ) from None
         bound.apply_defaults()
         return dict(bound.arguments)

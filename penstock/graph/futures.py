@@ -68,8 +68,12 @@ class Source(Protocol):
         """Return the task's name and the node's state, without waiting."""
         ...
 
-    def hold(self, node: int, change: int) -> None:
-        """Count one more (1) or one less (-1) living future of this node."""
+    def hold(self, node: int) -> None:
+        """Count one more living future of this node."""
+        ...
+
+    def let_go(self, node: int) -> None:
+        """Count one less living future of this node."""
         ...
 
     def values_in(self, arguments: Any) -> Any:
@@ -106,14 +110,15 @@ class Future(Pending, Generic[R_co]):
             raise TypeError("a Future cannot be created from a value; call a task inside a flow instead")
         _put(self, "_node", node)
         _put(self, "_source", source)
-        source.hold(node, 1)
+        source.hold(node)
 
     def __del__(self) -> None:
         # The driver keeps the value of a plain task only while a future of it exists.
         source = getattr(self, "_source", None)
         if source is not None:
-            source.own_values.pop(id(self), None)
-            source.hold(self._node, -1)
+            if source.own_values:
+                source.own_values.pop(id(self), None)
+            source.let_go(self._node)
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R_co:
         """Wait for the task and return its value: the same object each time, which no other future returns.

@@ -190,7 +190,7 @@ class Graph:
         if later:
             order = tuple(dict.fromkeys((*order, *self._waited_for(deps), *self._waited_for(order))))
         cache_key, recipe_key = (None, None) if later else self._keys(entry, arguments, deps)
-        work = _work(entry, recipe_key)
+        work = recipe_key if not entry.transaction else _work(entry, recipe_key)
         if work is None:
             pass
         elif work not in self._by_work and not entry.refresh and not self._refreshed:

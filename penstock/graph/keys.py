@@ -177,13 +177,13 @@ class KeyTemplate:
     """Set in the driver's process if the policy names files."""
     _ask_salt: Callable[[], bytes] | None = field(init=False, repr=False, default=None)
     _prefix: bytes = field(init=False, repr=False)
-    _labels: tuple[tuple[str, bytes], ...] = field(init=False, repr=False)
+    _labels: tuple[tuple[str, bytes, bool], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
         inputs = self.inputs or ()
         put(self, "_prefix", encoded(dict(self.static)) + (b"" if self.inputs is None else inputs_head(len(inputs))))
-        put(self, "_labels", tuple((name, framed(name)) for name in inputs))
+        put(self, "_labels", tuple((name, framed(name), name not in self.secret) for name in inputs))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Without the encoded prefix, which would double the size of the pickle and can be recomputed.
@@ -299,12 +299,12 @@ class KeyTemplate:
     def _key(self, kind: bytes, arguments: Mapping[str, Any], resolve: Resolve | None) -> str:
         pieces = [kind, self._prefix]
         others: list[tuple[int, str, Any]] = []  # values that are not leaves, and their positions
-        for name, label in self._labels:
+        for name, label, is_open in self._labels:
             value, part = arguments[name], b""
-            leaf, open_ = LEAVES.get(type(value)), name not in self.secret
-            if open_ and leaf is not None:
+            leaf = LEAVES.get(type(value)) if is_open else None
+            if leaf is not None:
                 part = leaf(value)
-            elif open_ and type(value) is Ref and resolve is not None:
+            elif is_open and type(value) is Ref and resolve is not None:
                 part = bytes.fromhex(resolve(value))
             else:
                 others.append((len(pieces) + 1, name, value))

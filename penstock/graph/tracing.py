@@ -120,7 +120,7 @@ class Trace:
         Raises `ParameterError`, `PolicyError`, `DigestError` or `TracingError` for invalid arguments or policies.
         """
         binding, frame = task.binding, self.frame
-        arguments = binding.bind(task.name, args, kwargs)
+        arguments = binding.bind(task, args, kwargs)
         if binding.markers:
             binding.mark(arguments)
         deps: tuple[int, ...] = ()
@@ -174,37 +174,42 @@ class Trace:
         deps: dict[int, None] = {}  # an ordered set, fast for a fan-in of thousands
         large: dict[Large, None] = {}
         lent: list[str] = []
-        shared: list[Any] = []
-        done: AsFar | None = None  # of one argument, in which an object that is in several places stays one
-
-        def keep(value: Any) -> Any:
-            nonlocal done
-            if type(value) is not Future:
-                if done is None:
-                    done = AsFar(shared)
-                taken = self._snapshots.take(value, shared, done)
-                if type(taken) is Large:
-                    large[taken] = None
-                return taken
-            if value._source is not self:
-                return value_as_returned(value)  # of another run: a plain argument
-            deps[value._node] = None
-            return Ref(value._node)
-
         try:
             for name, value in arguments.items():
                 if type(value) is Future:
-                    arguments[name] = keep(value)
+                    arguments[name] = self._captured_future(value, deps)
                 elif type(value) not in SMALL:
-                    arguments[name] = capture(value, keep)
-                    done = None
-                    if shared:
+                    arguments[name], is_lent = self._captured(value, deps, large)
+                    if is_lent:
                         lent.append(name)
-                        shared.clear()
         except TracingError:
             close_coroutines(list(arguments.values()))
             raise
         return tuple(deps), tuple(large), tuple(lent)
+
+    def _captured_future(self, future: Future[Any], deps: dict[int, None]) -> Any:
+        if future._source is not self:
+            return value_as_returned(future)  # of another run: a plain argument
+        deps[future._node] = None
+        return Ref(future._node)
+
+    def _captured(self, value: Any, deps: dict[int, None], large: dict[Large, None]) -> tuple[Any, bool]:
+        """Return the snapshot of one argument, and whether it holds objects that could not be copied."""
+        shared: list[Any] = []
+        done: AsFar | None = None  # an object that is in several places stays one
+
+        def keep(value: Any) -> Any:
+            nonlocal done
+            if type(value) is Future:
+                return self._captured_future(value, deps)
+            if done is None:
+                done = AsFar(shared)
+            taken = self._snapshots.take(value, shared, done)
+            if type(taken) is Large:
+                large[taken] = None
+            return taken
+
+        return capture(value, keep), bool(shared)
 
     def _variables(self, context: Context) -> Mapping[ContextVar[Any], Any] | None:
         """Return the context variables that the caller has set; the same mapping as long as they do not change."""
@@ -295,7 +300,7 @@ class Trace:
         part = self.call(_PARTS[how], (Future(node, self), what), {})
         if part._node not in self._wholes:
             self._wholes[part._node] = node
-            self.hold(node, 1)
+            self.hold(node)
         return part
 
     def values_in(self, arguments: Any) -> Any:
@@ -310,18 +315,17 @@ class Trace:
         state = "done" if self.settled(node) else "not here yet"
         return f"{self.graph.path_of(node)}, node {node}, {state}"
 
-    def hold(self, node: int, change: int) -> None:
+    def hold(self, node: int) -> None:
+        self._held[node] = self._held.get(node, 0) + 1
+
+    def let_go(self, node: int) -> None:
         held = self._held
-        while True:
-            count = held.get(node, 0) + change
-            if count:
-                held[node] = count
-                return
-            held.pop(node, None)
+        while (left := held.pop(node) - 1) == 0:
             self._values.released(node)
             if node not in self._wholes:
                 return
-            node, change = self._wholes.pop(node), -1
+            node = self._wholes.pop(node)
+        held[node] = left
 
     def held(self, node: int) -> bool:
         """Return whether a future of the node exists, so that its value may still be requested."""

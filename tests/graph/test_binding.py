@@ -35,7 +35,7 @@ def wrapped(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def test_bound_arguments_can_be_passed_to_any_function() -> None:
     binding = Binding(shown)
-    bound = binding.bind("shown", (1, 2, 4, 5), {"c": 6, "d": 7})
+    bound = binding.bind(Caller("shown"), (1, 2, 4, 5), {"c": 6, "d": 7})
     assert bound == {"a": 1, "b": 2, "rest": (4, 5), "c": 6, "more": {"d": 7}}
     assert binding.call(shown, bound) == (1, 2, (4, 5), 6, {"d": 7})
 
@@ -51,7 +51,7 @@ def test_a_wrapper_is_called_as_the_caller_wrote(args: tuple[Any, ...], kwargs: 
     binding = Binding(fn)
     style = binding.style(args, kwargs)
     assert style == Style(len(args), frozenset(kwargs))
-    assert binding.call(fn, binding.bind("fn", args, kwargs), style) == (args, kwargs)
+    assert binding.call(fn, binding.bind(Caller("fn"), args, kwargs), style) == (args, kwargs)
 
 
 def test_a_plain_function_needs_no_style() -> None:
@@ -60,15 +60,15 @@ def test_a_plain_function_needs_no_style() -> None:
 
 def test_a_builtin_without_declared_parameters_accepts_anything() -> None:
     binding = Binding(max)
-    assert binding.call(max, binding.bind("max", (1, 5), {"key": lambda x: -x})) == 1
+    assert binding.call(max, binding.bind(Caller("max"), (1, 5), {"key": lambda x: -x})) == 1
 
 
 def test_a_binding_reads_the_parameters_again_when_unpickled() -> None:
     again = pickle.loads(pickle.dumps(Binding(shown)))
     assert again.parameters == ("a", "b", "rest", "c", "more")
-    assert binding_of(shown).bind("shown", (1, 2), {})["c"] == 3
+    assert binding_of(shown).bind(Caller("shown"), (1, 2), {})["c"] == 3
     with pytest.raises(ParameterError):
-        again.bind("shown", (), {})
+        again.bind(Caller("shown"), (), {})
     with pytest.raises(AttributeError):
         again.anything  # noqa: B018
 
@@ -76,7 +76,7 @@ def test_a_binding_reads_the_parameters_again_when_unpickled() -> None:
 def test_a_task_that_refers_to_itself_keeps_its_defaults_and_code_digests() -> None:
     again = cloudpickle.loads(cloudpickle.dumps(_by_value()))
     assert again(3) == 7
-    assert again.definition.binding.bind("counts", (1,), {}) == {"n": 1, "step": 2}
+    assert again.definition.binding.bind(Caller("counts"), (1,), {}) == {"n": 1, "step": 2}
     policy = INPUTS + TASK_SOURCE + TASK_CODE
     there = code_digests(again.definition.fn, policy, "counts")
     assert there == code_digests(_by_value().definition.fn, policy, "counts")
@@ -98,7 +98,12 @@ def test_an_argument_given_twice_is_an_error_though_all_parameters_have_values()
         return a + b
 
     with pytest.raises(ParameterError, match="adds"):
-        Binding(adds).bind("adds", (1, 2), {"a": 3})
+        Binding(adds).bind(Caller("adds"), (1, 2), {"a": 3})
+
+
+@dataclass(frozen=True)
+class Caller:
+    name: str
 
 
 class Unset:
@@ -119,7 +124,7 @@ def with_markers(a: Any = MISSING, b: Any = UNSET, c: Any = AUTO, d: Any = LISTE
 
 def marked(fn: Callable[..., Any], *args: Any) -> dict[str, Any]:
     binding = Binding(fn)
-    arguments = binding.bind("fn", args, {})
+    arguments = binding.bind(Caller("fn"), args, {})
     binding.mark(arguments)
     return arguments
 

@@ -692,7 +692,10 @@ class Slow:
     def monotonic(self) -> float:
         return self.now
 
-    def hold(self, node: int, change: int) -> None:
+    def hold(self, node: int) -> None:
+        pass
+
+    def let_go(self, node: int) -> None:
         pass
 
     def wait(self, node: int, timeout: float | None) -> None:

@@ -90,7 +90,7 @@ class RunnerBench(Suite):
         return run
 
     def _run(self, bound: Flow[Any, Any], args: tuple[Any, ...]) -> Run[Any]:
-        parameters = bound.binding.bind(bound.name, args, {})
+        parameters = bound.binding.bind(bound, args, {})
         return bound.run_with(parameters, settings=self.settings, subscribers=[self.seen.append])
 
     def within(self, call: Callable[[], Any]) -> Any:
