@@ -14,7 +14,7 @@ from typing import NoReturn
 from penstock.clocks import SYSTEM_CLOCK, Clock
 from penstock.errors import ConfigurationError, LockError
 from penstock.locks.base import DEFAULT_LEASE_SECONDS, Holder, Lease, LockOutcome, Session, Wakeup
-from penstock.locks.session_views import SessionView
+from penstock.locks.session_views import KeptAlive, SessionView
 from penstock.locks.sessions import Heartbeat, checked_lease, described, own_leases
 from penstock.storage.stores.base import Reach
 
@@ -240,7 +240,7 @@ class _MemorySession(SessionView):
                     return free + waiter.heard
 
 
-class OwnMemorySession(_MemorySession):
+class OwnMemorySession(KeptAlive, _MemorySession):
     """A session with its heartbeat."""
 
     def __init__(self, manager: MemoryLockManager, member: _Member, on_lost: Callable[[], None] | None) -> None:
@@ -250,10 +250,6 @@ class OwnMemorySession(_MemorySession):
             self._beat, lease_seconds=member.lease_seconds, clock=manager._clock, on_lost=on_lost
         )
         self._heartbeat.start()
-
-    @property
-    def lost(self) -> bool:
-        return self._heartbeat.lost
 
     def _beat(self) -> bool:
         with self._manager._mutex:

@@ -9,11 +9,13 @@ from typing import NoReturn
 from penstock.clocks import Clock
 from penstock.errors import LockError, SessionLost
 from penstock.locks.base import Holder, Lease, Wakeup
-from penstock.locks.sessions import Bell, own_leases
+from penstock.locks.sessions import Bell, Heartbeat, own_leases
 
 
 class SessionView(ABC):
     """A session, or another process's view of one."""
+
+    _why_lost = "the session's lease ran out"
 
     def __init__(self, session_id: str, clock: Clock) -> None:
         self._id = session_id
@@ -60,7 +62,7 @@ class SessionView(ABC):
 
     def _loss(self) -> SessionLost:
         return SessionLost(
-            "the session's lease ran out",
+            self._why_lost,
             where=f"session {self._id}",
             hint="other sessions may hold its locks now; open a new session and read the store again",
         )
@@ -70,6 +72,20 @@ class SessionView(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._id}>"
+
+
+class KeptAlive(SessionView):
+    """A session in the process that opened it, which its heartbeat renews."""
+
+    _heartbeat: Heartbeat
+
+    @property
+    def lost(self) -> bool:
+        return self._heartbeat.lost
+
+    def _loss(self) -> SessionLost:
+        self._heartbeat.lose()  # whatever call found it unknown
+        return super()._loss()
 
 
 class PollingView(SessionView):

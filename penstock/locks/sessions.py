@@ -52,6 +52,7 @@ class Heartbeat:
         self._pid = os.getpid()
         self._mutex = threading.Lock()
         self._stop = threading.Event()
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="penstock-heartbeat", daemon=True)
         self._sent = -math.inf
         self._lost = False
@@ -73,6 +74,7 @@ class Heartbeat:
         with self._mutex:
             self._lost = self._lost or self._has_run_out()
             self._stop.set()
+        self._woken.set()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -90,6 +92,13 @@ class Heartbeat:
         with self._mutex:
             self._lost = self._lost or self._has_run_out()
             return self._lost
+
+    def lose(self) -> None:
+        """Note that another call found the session unknown, as a beat may."""
+        if not self.forked:
+            with self._mutex:
+                self._lost = True
+            self._woken.set()
 
     @property
     def forked(self) -> bool:
@@ -115,7 +124,10 @@ class Heartbeat:
 
     def _beat_until_lost(self) -> None:
         pause = self._regular_pause()
-        while not self._clock.wait(self._stop, max(0.0, min(pause, self._limit - self._clock.monotonic()))):
+        while True:
+            self._clock.wait(self._woken, max(0.0, min(pause, self._limit - self._clock.monotonic())))
+            if self._stop.is_set():
+                return
             renewed = not self.lost and self._renew()
             if self.lost:
                 break

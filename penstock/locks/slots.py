@@ -21,7 +21,7 @@ from penstock.locks.base import DEFAULT_LEASE_SECONDS, Damage, Holder, Lease, Lo
 from penstock.locks.epochs import Epoch, Epochs
 from penstock.locks.liveness import SessionObject, SessionRegistry
 from penstock.locks.repairs import repair_objects
-from penstock.locks.session_views import PollingView, latest
+from penstock.locks.session_views import KeptAlive, PollingView, latest
 from penstock.locks.sessions import Heartbeat, checked_lease, described
 from penstock.process.identity import ProcessIdentity
 from penstock.storage.stores.base import ProbedStore, Reach, SlotStore
@@ -253,7 +253,7 @@ class _SlotSession(PollingView):
         return wakeups, min(left.values(), default=float("inf"))
 
 
-class OwnSession(_SlotSession):
+class OwnSession(KeptAlive, _SlotSession):
     """A session with its heartbeat."""
 
     def __init__(self, manager: SlotLockManager, start: SessionObject, on_lost: Callable[[], None] | None) -> None:
@@ -264,10 +264,6 @@ class OwnSession(_SlotSession):
             self._beat, lease_seconds=start.lease_seconds, clock=manager._clock, on_lost=on_lost
         )
         self._heartbeat.start()
-
-    @property
-    def lost(self) -> bool:
-        return self._heartbeat.lost
 
     @store_failures_are_lock_errors
     def _beat(self) -> bool:

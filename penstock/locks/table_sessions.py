@@ -39,7 +39,7 @@ from penstock.errors import LockError
 from penstock.locks.base import DEFAULT_LEASE_SECONDS, Damage, Holder, Lease, LockOutcome, Session, Wakeup
 from penstock.locks.documents import LAST_TOKEN
 from penstock.locks.repairs import repair_tables
-from penstock.locks.session_views import PollingView, latest
+from penstock.locks.session_views import KeptAlive, PollingView, latest
 from penstock.locks.sessions import Heartbeat, checked_lease, described
 from penstock.locks.table_files import TableFiles
 from penstock.locks.table_set import Tables
@@ -263,17 +263,13 @@ def _used_up(folder: str) -> LockError:
     )
 
 
-class OwnTableSession(_TableSession):
+class OwnTableSession(KeptAlive, _TableSession):
     """A session with its heartbeat."""
 
     def __init__(self, locks: TableLocks, opening: Opening, on_lost: Callable[[], None] | None) -> None:
         super().__init__(locks, opening.session_id)
         self._heartbeat = Heartbeat(self._beat, lease_seconds=opening.lease_seconds, clock=locks.clock, on_lost=on_lost)
         self._heartbeat.start()
-
-    @property
-    def lost(self) -> bool:
-        return self._heartbeat.lost
 
     def _beat(self) -> bool:
         return self._locks.files.append(self._id, BEAT)

@@ -339,3 +339,14 @@ def test_another_process_can_take_locks_for_the_driver(own_redis: RedisServer, s
     assert other.ask("acquire", "k") is None, "the driver keeps what its dead worker took"
     driver.ask("close")
     assert isinstance(other.ask("acquire", "k"), int)
+
+
+def test_a_session_knows_that_redis_has_forgotten_it_as_soon_as_a_call_finds_out(own_redis: RedisServer) -> None:
+    told = threading.Event()
+    session = manager_of(own_redis, LONG).open_session(on_lost=told.set)
+    own_redis.client().flushall()
+    with pytest.raises(SessionLost):
+        session.try_acquire(["k"])
+    assert session.lost
+    assert told.wait(PATIENCE)
+    session.close()

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from penstock.clocks import JITTER, Clock
-from penstock.errors import LockError, LocksUnreachable, SessionLost
+from penstock.errors import LockError, LocksUnreachable
 from penstock.locks import documents
 from penstock.locks.base import Holder, Lease, LockOutcome, Wakeup
 from penstock.locks.redis.namespace import Namespace, batches, to_bytes
 from penstock.locks.redis.scripts import ACQUIRE, BEAT, KEEP_MS, LEFT, LOOK, RELEASE
-from penstock.locks.session_views import SessionView
+from penstock.locks.session_views import KeptAlive, SessionView
 from penstock.locks.sessions import Heartbeat, own_leases
 
 _LOOK_SECONDS = 5.0
@@ -24,6 +24,8 @@ _JITTER_SECONDS = (0.005, 0.05)
 
 class _RedisSession(SessionView):
     """What a session and another process's view of it have in common."""
+
+    _why_lost = "the session's lease ran out, or Redis has forgotten it"
 
     def __init__(self, space: Namespace, session_id: str, clock: Clock) -> None:
         super().__init__(session_id, clock)
@@ -92,15 +94,8 @@ class _RedisSession(SessionView):
                     soonest = min(soonest, ms / 1000)
         return free, soonest
 
-    def _loss(self) -> SessionLost:
-        return SessionLost(
-            "the session's lease ran out, or Redis has forgotten it",
-            where=f"session {self._id}",
-            hint="other sessions may hold its locks now; open a new session and read the store again",
-        )
 
-
-class OwnSession(_RedisSession):
+class OwnSession(KeptAlive, _RedisSession):
     """A session with its heartbeat."""
 
     def __init__(
@@ -116,10 +111,6 @@ class OwnSession(_RedisSession):
         self._told = json.dumps(info)
         self._heartbeat = Heartbeat(self._beat, lease_seconds=lease_seconds, clock=clock, on_lost=on_lost)
         self._heartbeat.start()
-
-    @property
-    def lost(self) -> bool:
-        return self._heartbeat.lost
 
     def _beat(self) -> bool:
         told, self._told = self._told, ""
