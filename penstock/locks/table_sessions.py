@@ -23,8 +23,8 @@ The argument assumes that on one machine, a read that begins after a write has r
    its file has no name any more, so no session read what it wrote there.
 4. *Tokens grow.* A token is the time in microseconds or one more than the highest token seen, whichever is more, chosen
    after the last look. The session that takes a key has read how the last holder took and released it, or the holder's
-   file did not exist by then and the time is later. (If no session exists and the machine's clock is set back, tokens
-   begin at that earlier time.)
+   file did not exist by then: whoever removed it has told the token in another session's file before, and the time is
+   later. (If no session exists and the machine's clock is set back, tokens begin at that earlier time.)
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class TableLocks:
         self.files.create(opening.session_id, opening.line())
         session = OwnTableSession(self, opening, on_lost)
         if not self._swept:
-            self.tables.sweep()
+            self.tables.sweep(by=opening.session_id)
             self._swept = True
         return session
 
@@ -281,7 +281,7 @@ class OwnTableSession(KeptAlive, _TableSession):
         self._heartbeat.stop()
         self._bell.ring()
         # This also frees all locks that other processes acquired for the session.
-        self._tables.remove(self._id)
+        self._tables.close(self._id)
 
 
 class JoinedTableSession(_TableSession):

@@ -12,13 +12,15 @@ consider it dead. A file that cannot be read (after a power cut) claims nothing,
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 from penstock.clocks import Clock
 from penstock.errors import LockError
 from penstock.locks.base import DEFAULT_LEASE_SECONDS
+from penstock.locks.documents import LAST_TOKEN
 from penstock.locks.table_files import TableFiles
-from penstock.locks.tables import Claim, Table
+from penstock.locks.tables import Claim, Table, passes_on
 
 _UNREADABLE_SECONDS = 3600.0
 """An unreadable file without additions for this many seconds is removed."""
@@ -87,24 +89,42 @@ class Tables:
         """
         others = [table for session_id, table in tables.items() if session_id != but and table.claims]
         concerned = {table.session_id for key in keys for table in others if key in table.claims} if others else set()
-        for session_id, left in self.seconds_left(concerned).items():
-            if left <= 0:
-                self.remove(session_id)
-                del tables[session_id]
+        dead = [session_id for session_id, left in self.seconds_left(concerned).items() if left <= 0]
+        if dead:
+            self._pass_on(but)
+        for session_id in dead:
+            self.remove(session_id)
+            del tables[session_id]
 
     def remove(self, session_id: str) -> None:
         """Remove a session."""
         self._files.remove(session_id)
         self._forget(session_id)
 
-    def sweep(self) -> None:
-        """Remove the files of killed processes of this machine, and old unreadable files."""
-        for session_id, table in self.look().items():
-            if table.opening is None:
-                if self._files.age(session_id) >= _UNREADABLE_SECONDS:
-                    self.remove(session_id)
-            elif table.opening.process.is_gone():
-                self.remove(session_id)
+    def close(self, session_id: str) -> None:
+        """Remove a session that ends in order. Another one, if there is any, learns its tokens."""
+        with contextlib.suppress(LockError):
+            table = self.refreshed(session_id)
+            others = self._files.names() if table is not None and table.highest else ()
+            any(self._pass_on(other) for other in others if other != session_id)
+        self.remove(session_id)
+
+    def sweep(self, *, by: str) -> None:
+        """Remove the files of killed processes of this machine, and old unreadable files, for the session `by`."""
+        tables = self.look()
+        gone = [
+            session_id
+            for session_id, table in tables.items()
+            if (
+                self._files.age(session_id) >= _UNREADABLE_SECONDS
+                if table.opening is None
+                else table.opening.process.is_gone()
+            )
+        ]
+        if gone:
+            self._pass_on(by)
+        for session_id in gone:
+            self.remove(session_id)
 
     def names(self) -> list[str]:
         """Return the sessions that have a file."""
@@ -121,6 +141,17 @@ class Tables:
     def highest_token(self) -> int:
         """Return the highest token that was seen in any table."""
         return max([self._highest_gone, *(table.highest for table in list(self._tables.values()))])
+
+    def _pass_on(self, to: str) -> bool:
+        """Tell the highest token in a session's file, which all others read. Returns whether it is known there.
+
+        Tokens then grow even if the machine's clock is set back and who takes a key next has not read the file of the
+        last holder, which is about to be removed.
+        """
+        highest, there = self.highest_token(), self._tables.get(to)
+        if not 0 < highest < LAST_TOKEN or (there is not None and there.highest >= highest):
+            return True
+        return self._files.append(to, passes_on(highest))
 
     def _left(self, table: Table, before: float, after: float) -> float:
         lease = DEFAULT_LEASE_SECONDS if table.opening is None else table.opening.lease_seconds

@@ -5,6 +5,7 @@
     w BATCH SINCE KEY KEY …            keys that it wants
     r BATCH KEY …                      those that it does not get (without keys: it gets none)
     h BATCH TOKEN                      it holds the others of the batch
+    h - TOKEN                          a token of a session whose file is removed; no batch has that name
     p TOKEN KEY …                      released: published (f failed, a abandoned)
 
 A line is added as a whole or, if the process was killed during the write, in part. So each addition begins with an end
@@ -77,6 +78,11 @@ def gets(batch: str, token: int, but: Iterable[str]) -> bytes:
 def gives_up(batch: str) -> bytes:
     """Return a line that decides a batch: the session holds none of its keys."""
     return _line("r", batch)
+
+
+def passes_on(token: int) -> bytes:
+    """Return a line that tells a token of a session whose file is removed."""
+    return _line("h", "-", str(token))
 
 
 def releases(token: int, keys: Iterable[str], outcome: LockOutcome) -> bytes:

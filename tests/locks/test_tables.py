@@ -164,6 +164,31 @@ def test_tokens_grow_when_the_clock_is_set_back(folder: Path) -> None:
     two.close()
 
 
+@pytest.mark.parametrize("removed", ["closed", "found dead", "swept"])
+def test_tokens_grow_though_nobody_present_has_read_the_last_holders_file(removed: str, folder: Path) -> None:
+    clock = FakeClock()
+    behind, holder, other = (FileSystemLockManager(folder, clock=clock) for _ in range(3))  # as in three processes
+    late, dying = behind.open_session(), holder.open_session(lease_seconds=10)
+    (lease,) = dying.try_acquire(["k"])
+    assert isinstance(lease, Lease)
+    if removed == "closed":
+        dying.close()
+    elif removed == "swept":
+        path = folder / "claims" / dying.id
+        path.write_bytes(path.read_bytes().replace(b'"pid": %d' % os.getpid(), b'"pid": 99999999'))
+    watching = other.open_session()
+    if removed == "found dead":
+        watching.try_acquire(["k"])
+        clock.advance(20.0)
+        (found,) = watching.try_acquire(["k"])
+        assert isinstance(found, Lease)
+        watching.release([found], "failed")
+    clock.set_now(clock.now() - 3600.0)
+    (later,) = late.try_acquire(["k"])
+    assert isinstance(later, Lease)
+    assert later.fencing_token > lease.fencing_token
+
+
 def test_a_session_whose_file_was_removed_is_lost(folder: Path) -> None:
     session = FileSystemLockManager(folder).open_session()
     (path,) = (folder / "claims").iterdir()
