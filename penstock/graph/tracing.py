@@ -153,23 +153,19 @@ class Trace:
 
     def _now(self, task: TaskDefinition, entry: Entry) -> Entry:
         """Return the entry of a task with the constants of its code and the files of its policy as they are now."""
-        frame = self.frame
-        assert entry.template is not None  # otherwise nothing may change
-        if (witness := entry.template.code_witness) is not None and witness.changed():
-            frame.earlier.append(entry)
-            entry = self._entry(task)
-        assert entry.template is not None
-        if entry.template.files_changed(self._asked):
-            frame.earlier.append(entry)
+        template = entry.template
+        assert template is not None  # otherwise nothing may change
+        witness = template.code_witness
+        if (witness is not None and witness.changed()) or template.files_changed(self._asked):
+            self.frame.earlier.append(entry)
             entry = self._entry(task)
         return entry
 
     def _capture(self, arguments: dict[str, Any]) -> tuple[tuple[int, ...], tuple[Large, ...], tuple[str, ...]]:
         """Replace arguments by snapshots.
 
-        Returns:
-            The nodes whose results they contain, the large values, and the names of arguments with objects that could
-            not be copied.
+        Returns the nodes whose results they contain, the large values, and the names of arguments with objects that
+        could not be copied.
         """
         deps: dict[int, None] = {}  # an ordered set, fast for a fan-in of thousands
         large: dict[Large, None] = {}
@@ -179,8 +175,8 @@ class Trace:
                 if type(value) is Future:
                     arguments[name] = self._captured_future(value, deps)
                 elif type(value) not in SMALL:
-                    arguments[name], is_lent = self._captured(value, deps, large)
-                    if is_lent:
+                    arguments[name], shares = self._captured(value, deps, large)
+                    if shares:
                         lent.append(name)
         except TracingError:
             close_coroutines(list(arguments.values()))

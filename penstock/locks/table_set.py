@@ -104,9 +104,9 @@ class Tables:
     def close(self, session_id: str) -> None:
         """Remove a session that ends in order. Another one, if there is any, learns its tokens."""
         with contextlib.suppress(LockError):
-            table = self.refreshed(session_id)
-            others = self._files.names() if table is not None and table.highest else ()
-            any(self._pass_on(other) for other in others if other != session_id)
+            tables = self.look() if self.highest_token() else {}
+            readable = (name for name, table in tables.items() if table.opening is not None and name != session_id)
+            any(map(self._pass_on, readable))  # to the first that still exists
         self.remove(session_id)
 
     def sweep(self, *, by: str) -> None:
