@@ -39,56 +39,44 @@ class Source(Protocol):
 
         Each call returns another object, unless the value is immutable.
         """
-        ...
 
     def refuse_in_tasks(self, node: int) -> None:
         """Raise `TracingError` inside of a task, which must not use futures of its flow."""
-        ...
 
     def wait(self, node: int, timeout: float | None) -> None:
         """Return once the node has finished, successfully or not, without fetching its value.
 
         Raises `WaitedInVain` after `timeout` seconds, as `value` does.
         """
-        ...
 
     def settled(self, node: int) -> bool:
         """Return whether the value or the failure is known without waiting."""
-        ...
 
     def part(self, node: int, how: str, what: Any) -> Future[Any]:
         """Return the future of an item or attribute of the value, without waiting."""
-        ...
 
     def stored(self, node: int) -> Any:
         """Return the node's stored result without its value, after a sync point. Raises what the task raised."""
-        ...
 
     def describe(self, node: int) -> str:
         """Return the task's name and the node's state, without waiting."""
-        ...
 
     def hold(self, node: int) -> None:
         """Count one more living future of this node."""
-        ...
 
     def let_go(self, node: int) -> None:
         """Count one less living future of this node."""
-        ...
 
     def values_in(self, arguments: Any) -> Any:
         """Return arguments (a tuple or a dict) with their futures replaced by values."""
-        ...
 
     def call_value(
         self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], changed: Callable[[], Exception]
     ) -> Any:
         """Call a method of a value, with futures replaced by values. Raises `changed()` if it modified the value."""
-        ...
 
     def awaitable(self, node: int) -> Generator[Any, None, Any]:
         """Implement `await future`: wait without blocking the event loop."""
-        ...
 
 
 class Future(Pending, Generic[R_co]):
