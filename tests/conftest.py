@@ -56,6 +56,9 @@ def _own_home(_homes_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_HOME", str(_homes_folder / str(next(_homes))))
 
 
+RAY_HERE = frozenset(f"tests/runners/test_ray{rest}.py" for rest in ("", "_datasets", "_hostile"))
+"""Files whose tests start Ray in their own process, besides those that end with [ray]."""
+
 SLOW_SECONDS = 900
 """A slow test that takes longer hangs."""
 
@@ -117,7 +120,10 @@ def _coverage() -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Run each file in one process, which starts its clusters once, and all files that start Ray in the same one."""
+    """Run each file in one process, which starts its clusters once, and all tests that start Ray there in the same one.
+
+    Files whose programs start Rays of their own are no part of that, the longest sequence of all.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     config.option.loadscopereorder = False  # by the number of tests; our order is better, see above
@@ -125,7 +131,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "ray" if "test_ray" in file or nodeid.endswith("[ray]") else file
+            return "ray" if file in RAY_HERE or nodeid.endswith("[ray]") else file
 
     return ByFile(config, log)
 
