@@ -7,6 +7,7 @@ green. With `PENSTOCK_CORE_ONLY=1` (`make core`) only the core is installed, and
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import itertools
 import os
@@ -79,6 +80,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from going through all modules and tests again and again: a fifth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -29,7 +29,7 @@ class TestProcessRunner(RunnerTests):
 
 @pytest.mark.needs("psutil")
 class TestProcessRunnerUnderFire(KillTests):
-    flows = 10  # each starts its workers
+    flows = 6  # each starts its workers
 
     def make_runner(self, workers: int) -> Runner:
         return ProcessRunner(workers)

@@ -249,7 +249,7 @@ class KillTests(RunnerBench):
 
     kills_workers = True
     keeps_processes = True
-    flows: ClassVar[int] = 25
+    flows: ClassVar[int] = 12
     """The number of flows. The environment variable `PENSTOCK_KILL_FLOWS` overrides it."""
 
     @abstractmethod
