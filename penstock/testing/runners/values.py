@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import threading
 from typing import Any
 
 import pytest
@@ -17,71 +14,8 @@ from penstock.runners.local.threads import ThreadRunner
 from penstock.runtime import task_run
 from penstock.tasks import task
 from penstock.testing.runners.objects import Items
+from penstock.testing.runners.spoilable import KEPT, KINDS, OPEN, PLACES, make, make_another, make_live, spoil
 from penstock.testing.runners.support import RunnerBench
-
-_KEPT: dict[str, Any] = {}
-"""Values that tasks keep after returning them."""
-
-
-def make(kind: str) -> Any:
-    """Return a mutable value."""
-    new: dict[str, Any] = {
-        "list": [1, [2]],
-        "dict": {"a": [1]},
-        "tuple": ([1], 2),
-        "bytearray": bytearray(b"abc"),
-        "object": Items(1, 2),
-    }
-    return new[kind]
-
-
-def spoil(kind: str, value: Any) -> None:
-    """Modify a value in place."""
-    if kind == "list":
-        value[1].append("spoilt")
-    elif kind == "bytearray":
-        value[:] = b"spoilt"
-    elif kind == "object":
-        value.items.append("spoilt")
-    else:
-        value["a" if kind == "dict" else 0].append("spoilt")
-
-
-class Linked:
-    """An object with slots."""
-
-    __slots__ = ("link",)
-
-    def __init__(self, link: Any) -> None:
-        self.link = link
-
-
-def make_live(kind: str) -> Any:
-    """Return a value that must not leave its process."""
-    if kind == "file":
-        file = open(os.devnull)  # noqa: SIM115 (it stays open)
-        _OPEN.append(file)
-        return {"model": Items(file)}
-    if kind == "memory":
-        return [1, memoryview(b"abc")]
-    if kind == "lock":
-        return Linked({"of": threading.Lock()})
-    if kind == "socket":
-        ours, theirs = socket.socketpair()
-        _OPEN.extend((ours, theirs))
-        return (ours,)
-    return {"rows": (n for n in range(3))}
-
-
-_OPEN: list[Any] = []
-PLACES = {
-    "file": "['model'].items[0]", "memory": "[1]", "lock": ".link['of']", "socket": "[0]", "generator": "['rows']",
-}  # fmt: skip
-KINDS = ("list", "dict", "tuple", "bytearray", "object")
-
-
-def _make(kind: str) -> Any:
-    return make(kind)
 
 
 class ValueTests(RunnerBench):
@@ -117,7 +51,7 @@ class ValueTests(RunnerBench):
 
     @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
     def test_each_future_has_its_own_value(self, cached: bool) -> None:
-        makes = task(cache_policy=INPUTS if cached else None)(_make)
+        makes = task(cache_policy=INPUTS if cached else None)(make_another)
         again = makes.with_options(refresh_cache=cached)
         name = task(str)
 
@@ -146,7 +80,7 @@ class ValueTests(RunnerBench):
 
     @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
     def test_a_flow_returns_a_separate_value_for_each_future(self, cached: bool) -> None:
-        makes = task(cache_policy=INPUTS if cached else None)(_make)
+        makes = task(cache_policy=INPUTS if cached else None)(make_another)
 
         def flow() -> Any:
             first = {kind: makes(kind) for kind in KINDS}
@@ -165,7 +99,7 @@ class ValueTests(RunnerBench):
 
     @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
     def test_subflows_get_their_own_values(self, cached: bool) -> None:
-        makes = task(cache_policy=INPUTS if cached else None)(_make)
+        makes = task(cache_policy=INPUTS if cached else None)(make_another)
 
         def inner(kind: str, given: Any) -> Any:
             spoil(kind, makes(kind).result())
@@ -221,14 +155,14 @@ class ValueTests(RunnerBench):
 
     @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
     def test_a_task_can_keep_its_result_without_sharing_it(self, cached: bool) -> None:
-        _KEPT.clear()
+        KEPT.clear()
         policy = INPUTS if cached else None
 
         @task(cache_policy=policy)
         def keeps(kind: str, call: int) -> Any:
-            if kind not in _KEPT:
-                _KEPT[kind] = make(kind)
-            return _KEPT[kind]
+            if kind not in KEPT:
+                KEPT[kind] = make(kind)
+            return KEPT[kind]
 
         @task
         def spoils(kind: str, value: Any) -> str:
@@ -288,8 +222,8 @@ class ValueTests(RunnerBench):
         else:
             assert isinstance(passed.error, SerializationError)
             assert f"result{PLACES[kind]}" in str(passed.error)
-        while _OPEN:
-            _OPEN.pop().close()
+        while OPEN:
+            OPEN.pop().close()
 
     def test_a_value_that_contains_itself_can_be_passed_and_returned(self) -> None:
         @task
