@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-for package in ("polars", "sklearn", "duckdb"):
-    pytest.importorskip(package)
-
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.untraced]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.untraced,
+    pytest.mark.needs("polars", "sklearn", "duckdb"),
+]
 
 ROOT = Path(__file__).parents[2]
 CLEANING = {"read": 17, "clean": 8}
