@@ -144,12 +144,12 @@ def _fields(value: Any) -> dict[str, Any]:
 def capture(value: Any, keep: Callable[[Any], Any]) -> Any:
     """Return a snapshot of an argument, with `keep(part)` for each future, array, data frame and other object in it.
 
-    Containers are rebuilt, so that later changes to them have no effect. Raises `TracingError` for generators and other
-    values that can be read only once.
+    Containers are rebuilt, so that later changes to them have no effect. `keep` should refuse what cannot be kept, as
+    `checked` does.
     """
     if type(value) in _TEXTS and len(value) < LARGE_BYTES:
         return value
-    return walk(value, lambda leaf: keep(leaf if type(leaf) is Future else _checked(leaf)), _copied_whole)
+    return walk(value, keep, _copied_whole)
 
 
 def futures_to_wait_for(wait_for: Any, name: str) -> list[Any]:
@@ -255,7 +255,8 @@ def close_coroutines(value: Any) -> None:
     walk(value, closed)
 
 
-def _checked(value: Any) -> Any:
+def checked(value: Any) -> Any:
+    """Return a value. Raises `TracingError` for coroutines, generators and others that can be read only once."""
     if type(value) is CoroutineType:
         raise TracingError(
             f"a coroutine of {value.__qualname__} was passed to a task",

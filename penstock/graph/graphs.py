@@ -185,11 +185,14 @@ class Graph:
                     because="a node can only wait for calls made before it; anything else could be a cycle",
                     hint="call the task that it waits for first",
                 )
-        ordered = bool(order) or (bool(self._ordered) and not self._ordered.isdisjoint(deps))
-        later = ordered and entry.reads_files
-        if later:
+        ordered = order or (self._ordered and not self._ordered.isdisjoint(deps))
+        if ordered and entry.reads_files:
             order = tuple(dict.fromkeys((*order, *self._waited_for(deps), *self._waited_for(order))))
-        cache_key, recipe_key = (None, None) if later else self._keys(entry, arguments, deps)
+            cache_key = recipe_key = None
+        elif entry.template is not None and not deps:
+            cache_key = recipe_key = entry.template.cache_key(arguments)
+        else:
+            cache_key, recipe_key = None, self._recipe_of(entry, arguments, deps)
         work = recipe_key if not entry.transaction else _work(entry, recipe_key)
         if work is None:
             pass
@@ -303,21 +306,19 @@ class Graph:
         if work is not None and self._refreshed.get(work) == id:
             del self._refreshed[work]
 
-    def _keys(self, entry: Entry, arguments: Mapping[str, Any], deps: tuple[int, ...]) -> tuple[str | None, str | None]:
+    def _recipe_of(self, entry: Entry, arguments: Mapping[str, Any], deps: tuple[int, ...]) -> str | None:
+        """Return the recipe key of a node whose cache key is not known yet, or that has none."""
         template = entry.template
         if template is None:
             if not entry.task.derived or self.nodes[deps[0]].recipe_key is None:
-                return None, None
+                return None
             # The recipe of a part consists of the item and the recipe of the result.
             part = digest(dict(arguments), self._resolve_recipe)
-            return None, combine("part", (entry.task.identity, part))
-        if not deps:
-            key = template.cache_key(arguments)
-            return key, key
+            return combine("part", (entry.task.identity, part))
         for dep in deps:
             if self.nodes[dep].recipe_key is None:
-                return None, None
-        return None, template.recipe_key(arguments, self._resolve_recipe)
+                return None
+        return template.recipe_key(arguments, self._resolve_recipe)
 
     def _resolve_recipe(self, ref: Ref) -> str:
         key = self.nodes[ref.node].recipe_key

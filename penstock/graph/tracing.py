@@ -14,7 +14,7 @@ from penstock.digests.python import digest_bytes
 from penstock.digests.refs import Ref
 from penstock.errors import TracingError
 from penstock.graph import future_calls
-from penstock.graph.arguments import SMALL, capture, close_coroutines, futures_to_wait_for, replace_futures
+from penstock.graph.arguments import SMALL, capture, checked, close_coroutines, futures_to_wait_for, replace_futures
 from penstock.graph.constants.turns import Turns
 from penstock.graph.futures import Future, value_as_returned
 from penstock.graph.graphs import Entry, Graph
@@ -119,7 +119,9 @@ class Trace:
 
         Raises `ParameterError`, `PolicyError`, `DigestError` or `TracingError` for invalid arguments or policies.
         """
-        binding, frame = task.binding, self.frame
+        current = _current.get()
+        frame = current[1] if current is not None and current[0] is self else self._outermost
+        binding = task.binding
         arguments = binding.bind(task, args, kwargs)
         if binding.markers:
             binding.mark(arguments)
@@ -200,7 +202,7 @@ class Trace:
                 return self._captured_future(value, deps)
             if done is None:
                 done = AsFar(shared)
-            taken = self._snapshots.take(value, shared, done)
+            taken = self._snapshots.take(checked(value), shared, done)
             if type(taken) is Large:
                 large[taken] = None
             return taken
@@ -238,8 +240,8 @@ class Trace:
     @property
     def frame(self) -> FlowFrame:
         """The innermost flow that is being traced. Each asyncio task has its own, since subflows may be gathered."""
-        trace, frame = _current.get() or (None, None)
-        return frame if trace is self and frame is not None else self._outermost
+        current = _current.get()
+        return current[1] if current is not None and current[0] is self else self._outermost
 
     def inside(self, frame: FlowFrame) -> having:
         """Make calls in the block part of a subflow, whose nodes join the same graph."""
