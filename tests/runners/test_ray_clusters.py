@@ -152,6 +152,36 @@ def test_a_ray_that_dies_is_one_error_and_the_next_run_starts_another(tmp_path: 
     assert lines == ["RunnerError - the Ray cluster is lost", "(1, 6) 4", "1"]
 
 
+def test_a_ray_that_dies_while_it_is_asked_for_its_machines_is_one_error(tmp_path: Path) -> None:
+    lines = outcome(
+        tmp_path,
+        LOSES
+        + textwrap.dedent("""
+        import psutil, ray, signal
+
+        def kill_ray():
+            children = psutil.Process().children(recursive=True)
+            [head] = [child for child in children if child.name() == "gcs_server"]
+            asked, nodes = threading.Event(), ray.nodes
+
+            def asking():
+                head.send_signal(signal.SIGSTOP)  # it listens, and does not answer
+                asked.set()
+                return nodes()
+
+            ray.nodes = asking
+            asked.wait()
+            time.sleep(0.5)
+            for child in children:
+                child.kill()
+
+        when_running(kill_ray)
+        one_error(loses.with_options(runner=RayRunner(num_cpus=2)))
+        """),
+    )
+    assert lines == ["RunnerError - the Ray cluster is lost"]
+
+
 # -- no Ray
 
 

@@ -5,6 +5,8 @@ If the head of a cluster ends, Ray does not report that for a minute, and then e
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,12 +31,29 @@ def look(ray: Any, *, head: str | None, node: str | None, raylet: str | None) ->
             check_listens(place_of(head), ANSWER_SECONDS)
         except OSError as error:
             raise Away(f"its head does not answer: {error}") from error
-    try:
-        nodes: Sequence[Mapping[str, Any]] = ray.nodes()
-    except Exception as error:  # any error means no answer
-        raise Away(f"its head does not answer: {str(error).strip().partition(chr(10))[0]}") from error
+    nodes = _nodes(ray)
     if not any(each["Alive"] for each in nodes):
         raise Away("none of its machines is there any more")
     if any(each["NodeID"] == node and not each["Alive"] for each in nodes):
         raise Away(_CUT_OFF)
     return nodes
+
+
+def _nodes(ray: Any) -> Sequence[Mapping[str, Any]]:
+    """Return what `ray.nodes()` returns, in a thread of its own: it waits for a head that ends in the middle of it."""
+    answers: queue.SimpleQueue[Sequence[Mapping[str, Any]] | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(ray.nodes())
+        except Exception as error:  # noqa: BLE001 (any error means no answer)
+            answers.put(error)
+
+    threading.Thread(target=ask, name="penstock-ray-nodes", daemon=True).start()
+    try:
+        answer = answers.get(timeout=ANSWER_SECONDS)
+    except queue.Empty:
+        raise Away("its head does not answer") from None
+    if isinstance(answer, Exception):
+        raise Away(f"its head does not answer: {str(answer).strip().partition(chr(10))[0]}") from answer
+    return answer
