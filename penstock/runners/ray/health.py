@@ -5,13 +5,11 @@ If the head of a cluster ends, Ray does not report that for a minute, and then e
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock.runners.remote.probing import check_listens, is_dead, place_of
-from penstock.runners.remote.watching import ANSWER_SECONDS, Away, Gone
+from penstock.runners.remote.watching import ANSWER_SECONDS, Away, Gone, answered
 
 RETURN_SECONDS = 20.0
 """How long the head of a cluster may be away, in seconds. KubeRay, for example, starts it again meanwhile."""
@@ -31,29 +29,9 @@ def look(ray: Any, *, head: str | None, node: str | None, raylet: str | None) ->
             check_listens(place_of(head), ANSWER_SECONDS)
         except OSError as error:
             raise Away(f"its head does not answer: {error}") from error
-    nodes = _nodes(ray)
+    nodes: Sequence[Mapping[str, Any]] = answered(ray.nodes)
     if not any(each["Alive"] for each in nodes):
         raise Away("none of its machines is there any more")
     if any(each["NodeID"] == node and not each["Alive"] for each in nodes):
         raise Away(_CUT_OFF)
     return nodes
-
-
-def _nodes(ray: Any) -> Sequence[Mapping[str, Any]]:
-    """Return what `ray.nodes()` returns, in a thread of its own: it waits for a head that ends in the middle of it."""
-    answers: queue.SimpleQueue[Sequence[Mapping[str, Any]] | Exception] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put(ray.nodes())
-        except Exception as error:  # noqa: BLE001 (any error means no answer)
-            answers.put(error)
-
-    threading.Thread(target=ask, name="penstock-ray-nodes", daemon=True).start()
-    try:
-        answer = answers.get(timeout=ANSWER_SECONDS)
-    except queue.Empty:
-        raise Away("its head does not answer") from None
-    if isinstance(answer, Exception):
-        raise Away(f"its head does not answer: {str(answer).strip().partition(chr(10))[0]}") from answer
-    return answer

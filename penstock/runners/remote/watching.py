@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import queue
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
+T = TypeVar("T")
 LOOK_SECONDS = 2.0
 """The pause between two looks, in seconds."""
 ANSWER_SECONDS = 5.0
@@ -19,6 +22,29 @@ class Away(Exception):
 
 class Gone(Away):
     """The cluster will not come back."""
+
+
+def answered(ask: Callable[[], T]) -> T:
+    """Return what `ask` returns. Raises `Away` for an error, or if that takes longer than `ANSWER_SECONDS`.
+
+    In a thread of its own: some clients wait for minutes for a server that ends in the middle of a call.
+    """
+    answers: queue.SimpleQueue[tuple[T] | Exception] = queue.SimpleQueue()
+
+    def asking() -> None:
+        try:
+            answers.put((ask(),))
+        except Exception as error:  # noqa: BLE001 (any error means no answer)
+            answers.put(error)
+
+    threading.Thread(target=asking, name="penstock-asking", daemon=True).start()
+    try:
+        answer = answers.get(timeout=ANSWER_SECONDS)
+    except queue.Empty:
+        raise Away("its head does not answer") from None
+    if isinstance(answer, Exception):
+        raise Away(f"its head does not answer: {str(answer).strip().partition(chr(10))[0]}") from answer
+    return answer[0]
 
 
 class Watch:
