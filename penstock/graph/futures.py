@@ -97,8 +97,8 @@ class Future(Pending, Generic[R_co]):
         if source is None:
             raise TypeError("a Future cannot be created from a value; call a task inside a flow instead")
         _put(self, "_node", node)
+        source.hold(node)  # first: an interrupt in between leaves a value for longer, and takes none away
         _put(self, "_source", source)
-        source.hold(node)
 
     def __del__(self) -> None:
         # The driver keeps the value of a plain task only while a future of it exists.

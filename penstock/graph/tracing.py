@@ -119,9 +119,7 @@ class Trace:
 
         Raises `ParameterError`, `PolicyError`, `DigestError` or `TracingError` for invalid arguments or policies.
         """
-        current = _current.get()
-        frame = current[1] if current is not None and current[0] is self else self._outermost
-        binding = task.binding
+        binding, frame = task.binding, self.frame
         arguments = binding.bind(task, args, kwargs)
         if binding.markers:
             binding.mark(arguments)
@@ -318,7 +316,8 @@ class Trace:
 
     def let_go(self, node: int) -> None:
         held = self._held
-        while (left := held.pop(node) - 1) == 0:
+        while (left := held.get(node, 0) - 1) <= 0:
+            held.pop(node, None)  # only now: the driver looks meanwhile
             self._values.released(node)
             if node not in self._wholes:
                 return

@@ -503,6 +503,28 @@ def test_done_does_not_wait(trace: Trace, values: Scripted) -> None:
     assert values.asked == []
 
 
+class Watched(dict[int, int]):
+    """Counts of futures that note what is taken out of them, however shortly."""
+
+    def __init__(self, counts: dict[int, int]) -> None:
+        super().__init__(counts)
+        self.taken: list[int] = []
+
+    def pop(self, node: int, *default: Any) -> Any:
+        self.taken.append(node)
+        return super().pop(node, *default)
+
+
+def test_a_node_is_held_at_every_moment_while_one_of_its_two_futures_goes(trace: Trace) -> None:
+    one = trace.call(PLAIN, (1,), {})
+    other = Future(one._node, trace)
+    counts = trace._held = Watched(trace._held)
+    del other
+    assert counts.taken == []
+    del one
+    assert counts.taken == [0]
+
+
 def test_a_node_is_held_as_long_as_one_of_its_futures_lives(trace: Trace, values: Scripted) -> None:
     future = trace.call(CACHED, (1,), {})
     twin = trace.call(CACHED, (1,), {})
