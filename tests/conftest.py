@@ -84,7 +84,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from going through all modules and tests again and again: a fifth of the time."""
+    """Keep the garbage collector from going through all modules and tests again and again."""
     gc.collect()
     gc.freeze()
 
