@@ -171,7 +171,6 @@ def test_a_ray_that_dies_while_it_is_asked_for_its_machines_is_one_error(tmp_pat
 
             ray.nodes = asking
             asked.wait()
-            time.sleep(0.5)
             for child in children:
                 child.kill()
 
