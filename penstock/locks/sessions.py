@@ -95,10 +95,11 @@ class Heartbeat:
 
     def lose(self) -> None:
         """Note that another call found the session unknown, as a beat may."""
-        if not self.forked:
-            with self._mutex:
-                self._lost = True
-            self._woken.set()
+        if self.forked:
+            return
+        with self._mutex:
+            self._lost = self._lost or not self._stop.is_set()  # as `stop` promises
+        self._woken.set()
 
     @property
     def forked(self) -> bool:

@@ -147,6 +147,27 @@ def test_a_first_beat_that_fails_starts_nothing() -> None:
     heartbeat.stop()
 
 
+def test_a_call_that_finds_the_session_unknown_tells_of_the_loss_at_once() -> None:
+    clock, told = FakeClock(), threading.Event()
+    heartbeat = Heartbeat(Beats(clock), lease_seconds=LEASE, clock=clock, on_lost=told.set)
+    heartbeat.start()
+    clock.wait_until_waiting(1)
+    heartbeat.lose()
+    assert heartbeat.lost
+    clock.run_for(0.0)
+    assert told.wait(100.0)
+    heartbeat.stop()
+
+
+def test_a_stopped_session_is_not_lost_by_a_late_call() -> None:
+    clock = FakeClock()
+    heartbeat = Heartbeat(Beats(clock), lease_seconds=LEASE, clock=clock)
+    heartbeat.start()
+    heartbeat.stop()
+    heartbeat.lose()
+    assert not heartbeat.lost
+
+
 def test_on_lost_can_stop_the_heartbeat() -> None:
     clock = FakeClock()
     beats = Beats(clock)
