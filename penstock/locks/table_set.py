@@ -104,6 +104,7 @@ class Tables:
     def close(self, session_id: str) -> None:
         """Remove a session that ends in order. Another one, if there is any, learns its tokens."""
         with contextlib.suppress(LockError):
+            self.refreshed(session_id)  # its workers may have added tokens
             tables = self.look() if self.highest_token() else {}
             readable = (name for name, table in tables.items() if table.opening is not None and name != session_id)
             any(map(self._pass_on, readable))  # to the first that still exists

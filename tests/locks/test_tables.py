@@ -164,14 +164,15 @@ def test_tokens_grow_when_the_clock_is_set_back(folder: Path) -> None:
     two.close()
 
 
-@pytest.mark.parametrize("removed", ["closed", "found dead", "swept"])
+@pytest.mark.parametrize("removed", ["closed", "closed for a worker", "found dead", "swept"])
 def test_tokens_grow_though_nobody_present_has_read_the_last_holders_file(removed: str, folder: Path) -> None:
     clock = FakeClock()
     behind, holder, other = (FileSystemLockManager(folder, clock=clock) for _ in range(3))  # as in three processes
     late, dying = behind.open_session(), holder.open_session(lease_seconds=10)
-    (lease,) = dying.try_acquire(["k"])
+    worker = FileSystemLockManager(folder, clock=clock).join_session(dying.id)
+    (lease,) = (worker if removed == "closed for a worker" else dying).try_acquire(["k"])
     assert isinstance(lease, Lease)
-    if removed == "closed":
+    if removed.startswith("closed"):
         dying.close()
     elif removed == "swept":
         path = folder / "claims" / dying.id
