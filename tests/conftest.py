@@ -22,6 +22,9 @@ import pytest
 pytest_plugins = ["tests.servers.fixtures", "tests.servers.rays"]  # servers that start when a test requests them
 pytest.register_assert_rewrite("penstock.testing")  # failed assertions of a shipped suite show their values
 
+# Tests run beside each other, and threads of OpenMP spin while they wait for work. Programs of tests inherit this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 CORE_ONLY = os.environ.get("PENSTOCK_CORE_ONLY") == "1"
 
 # Hypothesis examples have no deadline on a busy machine. CI tries the same examples each time, so that a failure is

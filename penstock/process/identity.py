@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 UNKNOWN = ""
@@ -38,13 +39,10 @@ class ProcessIdentity:
 
     @classmethod
     def current(cls) -> ProcessIdentity:
-        return cls(
-            host=platform.node(),
-            boot=_line("/proc/sys/kernel/random/boot_id"),
-            namespace=_pid_namespace(),
-            pid=os.getpid(),
-            started=_state_and_start(os.getpid())[1],
-        )
+        own = _of_this_process(os.getpid())
+        if UNKNOWN in (own.boot, own.namespace, own.started):  # perhaps only now, without a free file descriptor
+            _of_this_process.cache_clear()
+        return own
 
     def is_gone(self) -> bool:
         """Return True only if the process has certainly ended. False means nothing: check its heartbeat then."""
@@ -66,6 +64,21 @@ class ProcessIdentity:
             pass
         state, started = _state_and_start(self.pid)
         return started != UNKNOWN and (started != self.started or state in "ZX")
+
+
+@lru_cache(maxsize=1)
+def _of_this_process(pid: int) -> ProcessIdentity:
+    return ProcessIdentity(
+        host=platform.node(),
+        boot=_line("/proc/sys/kernel/random/boot_id"),
+        namespace=_pid_namespace(),
+        pid=pid,
+        started=_state_and_start(pid)[1],
+    )
+
+
+# The pid alone does not tell: a fork may get the pid of an ancestor that has ended.
+os.register_at_fork(after_in_child=_of_this_process.cache_clear)
 
 
 def _state_and_start(pid: int) -> tuple[str, str]:

@@ -8,8 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 # How often a waiter checks whether the time was moved. Setting its event wakes it at once, but moving the time cannot
-# wake a `threading.Event` without using its private parts.
+# wake a `threading.Event` without using its private parts. The longer it has waited the less often it checks: a test
+# may leave threads behind, which wait for a time that nobody will move.
 _LOOK_SECONDS = 0.001
+_LOOKS_PER_WAIT = 50
+_RARELY_SECONDS = 0.1
 
 
 @dataclass(eq=False, slots=True)
@@ -50,8 +53,11 @@ class FakeClock:
             waiter = _Waiter(threading.current_thread(), event, self._monotonic + timeout)
             self._waiters.append(waiter)
             self._changed.notify_all()
+        began = time.monotonic()
+        pause = _LOOK_SECONDS
         try:
-            while not event.wait(_LOOK_SECONDS):
+            while not event.wait(pause):
+                pause = min(max(_LOOK_SECONDS, (time.monotonic() - began) / _LOOKS_PER_WAIT), _RARELY_SECONDS)
                 if self.monotonic() >= waiter.deadline:
                     return event.is_set()
             return True

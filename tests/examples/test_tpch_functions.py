@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 pl = pytest.importorskip("polars")
-pytest.importorskip("sklearn")
 
 from polars.testing import assert_frame_equal  # noqa: E402  (polars may be missing)
 
 from examples.tpch import churn, data, demo, features, forecast  # noqa: E402  (they import polars)
 
+pytestmark = pytest.mark.needs("sklearn")
 CUT = features.CUT
 HALF_YEAR_LATER = features.months_later(CUT, 6)
 

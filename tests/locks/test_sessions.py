@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 
 from penstock.errors import ConfigurationError, LockError
 from penstock.locks.sessions import Bell, Heartbeat, checked_lease
+from penstock.process import identity
 from penstock.process.identity import ProcessIdentity
 from penstock.testing.clocks import FakeClock
 
@@ -221,19 +223,43 @@ def test_this_process_is_not_gone() -> None:
 
 
 @linux
+def test_a_fork_has_an_identity_of_its_own() -> None:
+    code = """
+        import os
+        from penstock.process.identity import ProcessIdentity
+        parent = ProcessIdentity.current()
+        if not (pid := os.fork()):
+            own = ProcessIdentity.current()
+            os._exit(own.pid != os.getpid() or own.started < parent.started)
+        raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """
+    assert subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False).returncode == 0
+
+
+@linux
+def test_an_identity_that_could_not_be_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = ProcessIdentity.current()
+    identity._of_this_process.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(identity, "_line", lambda path: "")
+        assert ProcessIdentity.current().boot == ""
+    assert ProcessIdentity.current() == known
+
+
+@linux
 def test_a_killed_process_is_gone_even_before_its_parent_looks() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     with child:
         stat = f"/proc/{child.pid}/stat"
         with open(stat) as file:
             started = file.read().rpartition(")")[2].split()[19]
-        identity = replace(ProcessIdentity.current(), pid=child.pid, started=started)
-        assert not identity.is_gone()
+        process = replace(ProcessIdentity.current(), pid=child.pid, started=started)
+        assert not process.is_gone()
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, but not yet waited for
-        assert identity.is_gone()
+        assert process.is_gone()
         child.wait()
-        assert identity.is_gone()
+        assert process.is_gone()
 
 
 @linux

@@ -38,7 +38,6 @@ def cluster_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clusters]:
     started: dict[Any, Any] = {}
     with contextlib.ExitStack() as stack:
         # A LocalCluster checks a dead worker 15 s later, and gives up on it if it has just died again.
-        # up.
         patient = {"distributed.deploy.lost-worker-timeout": "1h"}
         stack.enter_context(importlib.import_module("dask").config.set(patient))
 
