@@ -13,7 +13,9 @@ def test_limits_are_set_listed_and_removed(call) -> None:
     assert json.loads(call("limits", "ls", "--json").stdout)["limits"] == {"db": 10, "gpu": 2}
     assert call("limits", "set", "gpu", "5/30s").stdout == "gpu: at most 5/30s\n"
     assert json.loads(call("limits", "ls", "--json").stdout)["rates"] == {"gpu": "5/30s"}
-    assert call("limits", "set", "gpu", "many").exit_code == 2
+    for wrong in ("many", "-1"):
+        refused = call("limits", "set", "gpu", wrong)
+        assert (refused.exit_code, f"'{wrong}' is neither a number nor a rate" in refused.stderr) == (2, True)
     assert call("limits", "rm", "gpu").exit_code == 0
     assert json.loads(call("limits", "ls", "--json").stdout)["limits"] == {"db": 10}
 

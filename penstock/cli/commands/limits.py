@@ -17,7 +17,7 @@ def limits() -> None:
     """Limit how many tasks with a tag run at once, or start per period, across all runs and clusters."""
 
 
-@limits.command(name="set")
+@limits.command(name="set", context_settings={"ignore_unknown_options": True})  # -1 is a wrong limit, and no option
 @click.argument("tag")
 @click.argument("limit")
 @shared_options
@@ -73,6 +73,7 @@ def ls(invocation: Invocation) -> None:
 def rm(invocation: Invocation, tag: str) -> int | None:
     """Remove the limit and the rate of TAG."""
     if remove_limit(invocation.results().store, tag):
+        say(f"{tag}: no limit")
         return None
     say(f"{tag} has no limit", err=True)
     return 1

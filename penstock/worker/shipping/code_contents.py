@@ -126,6 +126,7 @@ class _Contents:
         defaults = [(str(number), item) for number, item in enumerate(fn.__defaults__ or ())]
         held = [*defaults, *(fn.__kwdefaults__ or {}).items(), *closure_items(fn)]
         changing, rebound = _changes(fn.__code__)
+        changing = changing or not is_project_module(home_of(fn))  # packages may do so elsewhere
         kept = [
             f"{variable}={'kept' if variable in rebound or (changing and _can_change(item)) else self.of(item)}"
             for variable, item in held

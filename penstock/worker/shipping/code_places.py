@@ -12,14 +12,16 @@ from collections.abc import Iterable, Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
-from penstock.digests.definitions.made_classes import is_special, members
+from penstock.digests.definitions.behind import home_of
+from penstock.digests.definitions.made_classes import is_special, members, plain_member
 from penstock.digests.definitions.mentioned import BUILTIN
+from penstock.digests.mocks import is_double
 from penstock.digests.names import MAIN_NAMES, is_project_module
 from penstock.digests.walk import attributes
 from penstock.objects.code_pickles import CACHED, is_dispatcher
 from penstock.objects.hidden import is_imported, uncovered
 from penstock.objects.named import MISSING, found_at
-from penstock.objects.texts import kind_name, module_of
+from penstock.objects.texts import kind_name, module_of, package_of
 
 Place = tuple[str, str]
 """A module, and the path of a name in it; an empty path is the module itself."""
@@ -31,6 +33,7 @@ OF_IMPORT = frozenset(
 """Variables of modules that the import system sets for each process."""
 
 _Names = list[tuple[str, str, Any]]
+_PLAIN = frozenset({bool, int, float, str, bytes, type(None)})
 _LEFT_OUT = frozenset({"__dict__", "__weakref__", "__doc__", "__module__", "__wrapped__"})
 
 
@@ -100,9 +103,32 @@ def _parts_of(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, FunctionType) and is_project_module(_module_of(value)):
         yield from ((name, item) for name, item in vars(value).items() if name not in _LEFT_OUT)
     elif isinstance(value, type):
-        yield from _parts_of_class(value)
+        of_project = is_project_module(module_of(value))
+        yield from ((name, item) for name, item in _parts_of_class(value) if of_project or _counts_in(item, value))
     elif is_plain_object(value):
         yield from attributes(value).items()
+
+
+def _counts_in(item: Any, installed: type) -> bool:
+    """Return whether an attribute of an installed class counts: methods of its package or the project, and plain data.
+
+    Packages add methods to classes of others, and change objects that their own classes hold.
+    """
+    if _is_plain(item):
+        return True
+    inner = item.func if isinstance(item, functools.cached_property) else plain_member(item)
+    parts = inner if isinstance(inner, list) else [inner]
+    homes = [home_of(part) for part in parts if isinstance(part, FunctionType)]
+    own = package_of(installed)
+    return any(map(is_double, parts)) or any(is_project_module(h) or h.partition(".")[0] == own for h in homes)
+
+
+def _is_plain(item: Any) -> bool:
+    if type(item) in (tuple, list, set, frozenset):
+        return all(type(each) in _PLAIN for each in item)
+    if type(item) is dict:
+        return all(type(each) in _PLAIN for pair in item.items() for each in pair)
+    return type(item) in _PLAIN
 
 
 def is_plain_object(value: Any) -> bool:

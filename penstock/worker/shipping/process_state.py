@@ -21,6 +21,7 @@ from typing import Any
 from penstock.digests.code.syntax import module_syntax
 from penstock.digests.names import is_project_module
 from penstock.errors import DigestError
+from penstock.objects.texts import kind_name, module_of
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _SUBCLASSING = frozenset({"__init_subclass__", "__set_name__"})
@@ -68,6 +69,16 @@ def is_of_process(module: ModuleType, path: str, value: Any, *, holds_code: bool
     owner = "" if of_objects else "self"
     return any(
         _changes(other, name, counts=counts, other_than=owner) for other in chain([module], _project_modules(name))
+    )
+
+
+def is_of_package(cls: type, name: str, value: Any) -> bool:
+    """Return whether an attribute of an installed class is one that the class's own module changes or fills."""
+    module = sys.modules.get(module_of(cls))
+    if type(module) is not ModuleType or is_project_module(module.__name__):
+        return False
+    return is_of_process(module, f"{kind_name(cls)}.{name}", value) or _changes(
+        module, name, counts=False, other_than="self"
     )
 
 

@@ -24,7 +24,7 @@ from penstock.worker.messages import ShippedTask
 from penstock.worker.shipping.changed_names import Variables, variables_read_by
 from penstock.worker.shipping.code_contents import code_held_by, content_digest, is_changed_by_its_loader
 from penstock.worker.shipping.code_places import CODE, Place, is_plain_object, own_place, parts_at, places_of
-from penstock.worker.shipping.process_state import begins_empty, is_of_process
+from penstock.worker.shipping.process_state import begins_empty, is_of_package, is_of_process
 from penstock.worker.shipping.reached_code import reached
 
 Code = dict[Place, tuple[bool, dict[str, str]]]
@@ -139,8 +139,8 @@ def _differing(code: Code) -> Iterator[Place]:
         module = modules[place[0]]
         if module is None:
             continue
-        value = found_at(*place)
-        parts = dict(parts_at(place, value))
+        owner = found_at(*place)
+        parts = dict(parts_at(place, owner))
         added = [name for name, part in parts.items() if isinstance(part, CODE) or name.startswith("<")]
         for name in dict.fromkeys([*told, *added]):
             path = ".".join(filter(None, (place[1], name)))
@@ -150,6 +150,8 @@ def _differing(code: Code) -> Iterator[Place]:
             there = marked[1:] if marked and mark else marked
             at_first = _at_first.setdefault(module, {}).setdefault(path, here) if mark else here
             if mark == _REMEMBERED or here == there or (mark == _AT_FIRST and at_first == there):
+                continue
+            if isinstance(owner, type) and is_of_package(owner, name, part):
                 continue
             holds_code = (there or "").startswith("!") or (here or "").startswith("!")
             value = held if is_plain_object(held := found_at(place[0], path)) else part  # its part is its class
