@@ -1,4 +1,4 @@
-"""Digests of functions, methods, builtins, partials and modules.
+"""Digests of functions, methods, classes, builtins, partials and modules.
 
 Users' functions are digested by their syntax tree and the values of their defaults and closure variables; installed
 ones and modules by name, because their source changes with their version and that of Python.
@@ -11,18 +11,20 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from penstock.digests.code.syntax import encode_tree, module_syntax
+from penstock.digests.code.local_classes import held_by_class
+from penstock.digests.code.syntax import class_syntax, encode_tree, module_syntax
 from penstock.digests.mocks import mock_behind
 from penstock.digests.names import is_project_module, offered_name, stable_module, stable_name
 from penstock.digests.walk import UndigestibleError, Walk, hash_leaf, hash_node, hash_str, hash_type, label
 from penstock.errors import DigestError
 from penstock.objects.markers import is_marker
 from penstock.objects.questions import ask
+from penstock.objects.texts import kind_name, module_of
 
 
 def function(value: types.FunctionType, walk: Walk) -> bytes:
-    if value in walk.functions:  # a function that refers to itself through a closure
-        return hash_leaf(b"recursion", b"%x" % (len(walk.functions) - walk.functions.index(value)))
+    if (again := walk.recursion(value)) is not None:  # a function that refers to itself through a closure
+        return again
     if (double := mock_behind(value)) is not None:
         return walk.of(double)
     home = value.__globals__.get("__name__") or value.__module__
@@ -56,6 +58,38 @@ def function_content(fn: types.FunctionType, walk: Walk) -> bytes:
     )
     walk.functions.pop()
     return hash_node(b"code", parts)
+
+
+def class_digest(value: type, walk: Walk) -> bytes:
+    """Return the digest of a class as a value: its name, and of one that a project function made, what it holds."""
+    if (again := walk.recursion(value)) is not None:  # a method refers to its class
+        return again
+    if "<locals>" not in kind_name(value) or not is_project_module(module_of(value)):
+        return hash_type(value)
+    return hash_node(b"localclass", (hash_type(value), _fields(value, walk)))
+
+
+def local_content(value: type, walk: Walk) -> bytes:
+    """Return the digest of a class that a function made, without its name: its statement, and what it holds."""
+    return hash_node(b"class", (hash_leaf(b"syntax", encode_tree(class_syntax(value))), _fields(value, walk)))
+
+
+def _fields(cls: type, walk: Walk) -> bytes:
+    walk.functions.append(cls)
+    found = hash_node(b"fields", sorted(_held(cls, walk)))
+    walk.functions.pop()
+    return found
+
+
+def _held(cls: type, walk: Walk) -> Iterator[bytes]:
+    for name, item in held_by_class(cls):
+        depth, inside = len(walk.stack), len(walk.functions)
+        try:
+            yield label(name) + walk.at(f".{name}", item)
+        except UndigestibleError:
+            if isinstance(item, types.FunctionType):
+                raise
+            del walk.stack[depth:], walk.functions[inside:]  # such as a lock
 
 
 def dispatched(value: Any) -> Iterator[tuple[str, Any]]:

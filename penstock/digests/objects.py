@@ -14,7 +14,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from penstock.digests.functions import builtin
+from penstock.digests.functions import builtin, class_digest
 from penstock.digests.mocks import kept
 from penstock.digests.names import stable_name
 from penstock.digests.walk import (
@@ -173,7 +173,7 @@ def _is_estimator(cls: type) -> bool:
 
 
 _KINDS: list[tuple[Callable[[type], bool], Branch]] = [
-    (lambda cls: issubclass(cls, type), lambda value, _: hash_type(value)),
+    (lambda cls: issubclass(cls, type), class_digest),
     (lambda cls: issubclass(cls, enum.Enum), _enum),
     (is_mock, kept),
     (lambda cls: issubclass(cls, tuple) and has(cls, "_fields") and cls.__dictoffset__ == 0, _namedtuple),

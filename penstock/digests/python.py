@@ -274,7 +274,7 @@ _BUILT_IN: dict[type, Branch] = {
     Large: lambda value, walk: value.digest(walk.of),
     Made: lambda value, _: value.digest,
     OwnDefault: lambda value, _: value.digest(),
-    type: lambda value, _: hash_type(value),
+    type: functions.class_digest,
     list: _list,
     tuple: _tuple,
     dict: _dict,

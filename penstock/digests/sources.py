@@ -11,25 +11,20 @@ from __future__ import annotations
 import ast
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from types import (
-    BuiltinFunctionType,
-    FunctionType,
-    MethodDescriptorType,
-    ModuleType,
-    WrapperDescriptorType,
-)
+from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, ModuleType, WrapperDescriptorType
 from typing import Any
 
 from penstock.digests.code.free_names import mentions
 from penstock.digests.code.loaded import note_sources
+from penstock.digests.code.local_classes import held_by_class, is_local
+from penstock.digests.code.made_classes import is_made, is_placeless, members, parts
 from penstock.digests.definitions.annotated import Annotated
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.behind import behind, home_of, is_ours
 from penstock.digests.definitions.content import MADE_BY_FUNCTION, content_of, source_or_byte_code
 from penstock.digests.definitions.held import code_held_by
-from penstock.digests.definitions.made_classes import is_made, is_placeless, members
 from penstock.digests.definitions.mentioned import BUILTIN, Named, find
-from penstock.digests.definitions.own_class import Read, own_class, parts, reads
+from penstock.digests.definitions.own_class import Read, own_class, reads
 from penstock.digests.definitions.patched import replaced_in_installed, steps_in_installed
 from penstock.digests.definitions.written import written
 from penstock.digests.functions import closure_items, dispatched
@@ -302,7 +297,8 @@ class Reach:
             yield from replaced_in_installed(mention.path, steps, self.is_project)
 
     def names_of_own(self, value: Any, owner: type | None) -> Iterator[tuple[str, Any]]:
-        """Yield what a method reads of its class."""
+        """Yield what a method reads of its class, and what a class has of the call that has made it."""
+        yield from held_by_class(value) if is_local(value) else ()
         for read in reads(value, owner, self.is_project) if owner is not None else ():
             yield from ((read.name, part) for part in parts(read.value()))
 

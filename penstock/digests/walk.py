@@ -82,6 +82,7 @@ class Walk:
         self.stack: list[int] = []
         self.memo: dict[int, tuple[object, bytes]] = {}
         self.functions: list[object] = []
+        """The functions, and the classes that functions made, that are being digested."""
 
     def of(self, value: Any) -> bytes:
         """Return the digest of a part of the value being digested."""
@@ -107,6 +108,13 @@ class Walk:
         except RecursionError:
             again = len(set(self.stack)) < len(self.stack)
             raise UndigestibleError(_CONTAINS_ITSELF if again else _TOO_DEEP).as_error(where, name) from None
+
+    def recursion(self, code: object) -> bytes | None:
+        """Return the digest of a function or class inside itself; None if it is not being digested."""
+        for distance, outer in enumerate(reversed(self.functions), start=1):
+            if outer is code:
+                return hash_leaf(b"recursion", b"%x" % distance)
+        return None
 
     def visit(self, value: Any) -> bytes:
         """Return the digest of a value that is not a leaf."""

@@ -179,7 +179,9 @@ def _check_loaded_class(text: str, cls: type, module: ModuleType, where: str) ->
     """Raise `DigestError` if the file no longer contains the class statement that was loaded from it."""
     present = found_at(cls.__module__, cls.__qualname__)
     is_of_earlier_load = (
-        present is not cls and type(present) is type(cls) and ask(present, "__module__") == cls.__module__
+        present is not cls
+        and type(present) is type(cls)
+        and (ask(present, "__module__"), ask(present, "__qualname__")) == (cls.__module__, cls.__qualname__)
     )
     for loaded in loaded_sources(module, where, any_load=is_of_earlier_load):
         if loaded != text and _encoded(loaded, cls) != _encoded(text, cls):

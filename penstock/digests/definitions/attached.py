@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
+from penstock.digests.code.made_classes import is_made, is_slot, is_special, plain_member
 from penstock.digests.code.syntax import class_syntax, module_syntax
 from penstock.digests.definitions.assigned import bindings, says
-from penstock.digests.definitions.made_classes import is_made, is_slot, is_special, plain_member
 from penstock.digests.definitions.replaced import Definition, is_replaced, replacements
 from penstock.digests.definitions.set_in_modules import set_in
 from penstock.digests.functions import dispatched

@@ -9,10 +9,11 @@ from typing import Any
 from blake3 import blake3
 
 from penstock.digests.code.byte_code import byte_code_digest
+from penstock.digests.code.local_classes import is_local
+from penstock.digests.code.made_classes import is_made, members
 from penstock.digests.code.syntax import class_syntax, encode_tree, function_code_digest, module_syntax
 from penstock.digests.definitions.behind import home_of
-from penstock.digests.definitions.made_classes import is_made, members
-from penstock.digests.functions import function_content
+from penstock.digests.functions import function_content, local_content
 from penstock.digests.names import is_project_module
 from penstock.digests.python import combine, digest, find_branch
 from penstock.digests.walk import Walk
@@ -42,6 +43,10 @@ def content_of(value: Any, code: Callable[[FunctionType], bytes] = function_code
             raise DigestError(error.what, where=error.where, because=error.because, hint=hint) from cause
     if is_made(value):
         return combine("made class", [f"{name}={digest(item, where=name)}" for name, item in members(value)])
+    if is_local(value):
+        return walk.run(
+            lambda cls: local_content(cls, walk), value, f"{value.__module__}.{value.__qualname__}", ""
+        ).hex()
     if isinstance(value, type):
         return blake3(b"class\0" + encode_tree(class_syntax(value))).digest(20).hex()
     if isinstance(value, ModuleType):

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType
 from typing import Any, NamedTuple
 
+from penstock.digests.code.made_classes import GENERATED, is_slot, is_special, parts
 from penstock.digests.code.syntax import function_syntax
 from penstock.digests.definitions.behind import is_ours
-from penstock.digests.definitions.made_classes import is_slot, is_special
 from penstock.objects.named import found_at
 from penstock.objects.texts import kind_name, module_of
 
@@ -94,22 +94,6 @@ def places_of(found: Iterable[Read]) -> Iterator[tuple[str, str, Any]]:
             yield module_of(holder), f"{kind_name(holder)}.{read.attribute}", read.value()
 
 
-def parts(item: Any) -> list[Any]:
-    """Return what runs when an attribute of a class is read or called, or the attribute itself."""
-    kind = type(item)
-    if issubclass(kind, staticmethod | classmethod):
-        return [item.__func__]
-    if issubclass(kind, property):
-        return [part for part in (item.fget, item.fset, item.fdel) if part is not None]
-    if issubclass(kind, functools.cached_property):
-        return [item.func]
-    if issubclass(kind, functools.partialmethod):
-        return [functools.partial(item.func, *item.args, **item.keywords)]
-    if issubclass(kind, functools.singledispatchmethod):
-        return [item.dispatcher, *item.dispatcher.registry.values()]
-    return [item]
-
-
 def functions_behind(item: Any) -> Iterator[FunctionType]:
     """Yield the functions of an attribute of a class that receive the object or class, with those they wrap."""
     for part in () if issubclass(type(item), staticmethod) else parts(item):
@@ -179,12 +163,9 @@ def counts(base: type, item: Any, name: str, is_project: IsProject) -> bool:
     """Return whether an attribute that a class has may affect what the code does with an object of it."""
     if not is_project(module_of(base)) or is_slot(item) or _is_set_by_init(base, name):
         return False
-    if type(item) is FunctionType and item.__code__.co_filename.startswith(_GENERATED):
+    if type(item) is FunctionType and item.__code__.co_filename.startswith(GENERATED):
         return False  # the fields from which they were made are in the digest of the object
     return not is_special(name) or next(functions_behind(item), None) is not None
-
-
-_GENERATED = ("<string>", "<attrs")
 
 
 def _is_set_by_init(base: type, name: str) -> bool:

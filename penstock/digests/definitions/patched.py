@@ -9,8 +9,8 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from penstock.digests.code.free_names import Mention
+from penstock.digests.code.made_classes import is_placeless
 from penstock.digests.definitions.behind import home_of
-from penstock.digests.definitions.made_classes import is_placeless
 from penstock.digests.definitions.mentioned import Named, import_of
 from penstock.digests.mocks import is_double
 from penstock.imported import loaded

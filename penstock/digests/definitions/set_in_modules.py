@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
+from penstock.digests.code.made_classes import is_special
 from penstock.digests.definitions.assigned import bindings, is_still, says
-from penstock.digests.definitions.made_classes import is_special
 from penstock.digests.definitions.replaced import Definition, replacements, unwrapped
 from penstock.objects.questions import ask
 

@@ -9,8 +9,8 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from penstock.digests.code.free_names import mentions
+from penstock.digests.code.made_classes import is_made
 from penstock.digests.code.syntax import class_syntax, function_syntax, module_syntax
-from penstock.digests.definitions.made_classes import is_made
 from penstock.digests.definitions.mentioned import places_of
 
 

@@ -20,9 +20,9 @@ from typing import Any
 import msgspec
 from blake3 import blake3
 
+from penstock.digests.code.made_classes import is_made
 from penstock.digests.code.syntax import class_syntax, encode_tree, function_syntax, module_syntax
 from penstock.digests.definitions.behind import behind, home_of
-from penstock.digests.definitions.made_classes import is_made
 from penstock.digests.functions import closure_items
 from penstock.digests.names import importable_name, is_project_module, own_module, stable_module, stable_name
 from penstock.digests.python import digest

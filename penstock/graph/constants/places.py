@@ -16,10 +16,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
+from penstock.digests.code.made_classes import parts
 from penstock.digests.code.syntax import function_syntax
 from penstock.digests.definitions.annotated import Annotated
 from penstock.digests.definitions.behind import behind, home_of
-from penstock.digests.definitions.own_class import Read, functions_behind, own_class, parts, reads
+from penstock.digests.definitions.own_class import Read, functions_behind, own_class, reads
 from penstock.digests.names import is_project_module
 from penstock.digests.walk import LEAVES, attributes
 from penstock.errors import DigestError

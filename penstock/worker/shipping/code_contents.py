@@ -18,9 +18,9 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from penstock.digests.code.byte_code import behaviour_digest
+from penstock.digests.code.made_classes import plain_member
 from penstock.digests.code.syntax import function_code_digest
 from penstock.digests.definitions.behind import home_of
-from penstock.digests.definitions.made_classes import plain_member
 from penstock.digests.functions import closure_items, dispatched
 from penstock.digests.names import is_project_module
 from penstock.digests.python import combine, digest

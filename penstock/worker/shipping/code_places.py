@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
+from penstock.digests.code.made_classes import is_special, members, plain_member
 from penstock.digests.definitions.behind import home_of
-from penstock.digests.definitions.made_classes import is_special, members, plain_member
 from penstock.digests.definitions.mentioned import BUILTIN
 from penstock.digests.mocks import is_double
 from penstock.digests.names import MAIN_NAMES, is_project_module

@@ -9,6 +9,7 @@ import abc
 import collections
 import dataclasses
 import enum
+import functools
 import inspect
 import types
 import typing
@@ -18,6 +19,8 @@ from typing import Any
 
 from penstock.digests.code.syntax import has_statement
 
+GENERATED = ("<string>", "<attrs")
+"""The beginnings of the file names of functions that dataclasses and attrs make."""
 _KINDS = (type, abc.ABCMeta, enum.EnumType, typing._TypedDictMeta)  # type: ignore[attr-defined]
 """Metaclasses whose classes contain nothing but what is read here."""
 _OF_FIELDS = ("name", "type", "default", "default_factory", "init", "repr", "hash", "compare", "kw_only", "metadata")
@@ -61,7 +64,7 @@ def members(cls: type, *, annotated: bool = True) -> Iterator[tuple[str, Any]]:
         how = held["__dataclass_params__"]
         yield "<dataclass>", [(part, getattr(how, part)) for part in _OF_DATACLASSES if hasattr(how, part)]
     for name, item in held.items():
-        if not _is_machinery(name, item, generated=named or bool(fields)):
+        if not is_machinery(name, item, generated=named or bool(fields)):
             yield name, plain_member(item)
 
 
@@ -85,7 +88,23 @@ def plain_member(item: Any) -> Any:
     return item
 
 
-def _is_machinery(name: str, item: Any, *, generated: bool) -> bool:
+def parts(item: Any) -> list[Any]:
+    """Return what runs when an attribute of a class is read or called, or the attribute itself."""
+    kind = type(item)
+    if issubclass(kind, staticmethod | classmethod):
+        return [item.__func__]
+    if issubclass(kind, property):
+        return [part for part in (item.fget, item.fset, item.fdel) if part is not None]
+    if issubclass(kind, functools.cached_property):
+        return [item.func]
+    if issubclass(kind, functools.partialmethod):
+        return [functools.partial(item.func, *item.args, **item.keywords)]
+    if issubclass(kind, functools.singledispatchmethod):
+        return [item.dispatcher, *item.dispatcher.registry.values()]
+    return [item]
+
+
+def is_machinery(name: str, item: Any, *, generated: bool) -> bool:
     """Return whether Python or a class decorator generated the attribute; these differ between versions."""
     inner = item.__func__ if isinstance(item, staticmethod | classmethod) else item
     if isinstance(inner, FunctionType) and generated:
