@@ -181,5 +181,5 @@ def test_a_closure_without_a_digest_is_told() -> None:
 
         return Guarded
 
-    with pytest.raises(DigestError, match="a value of type thread.lock"):
+    with pytest.raises(DigestError, match=r"a value of type thread\.lock"):
         digest(make(threading.Lock()))
