@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.untraced]
 
 PROGRAMS = Path(__file__).parent / "programs"
 PATIENCE = 240.0
-KILLS = 200 if os.environ.get("PENSTOCK_EVIDENCE") == "1" else 60
+KILLS = 200 if os.environ.get("PENSTOCK_EVIDENCE") == "1" else 40
 
 
 def start(program: str, *arguments: object) -> subprocess.Popen[str]:

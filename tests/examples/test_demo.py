@@ -44,7 +44,7 @@ def parse(text: str) -> Step:
     return Step(text, hit, pruned, executed, int(summary[1]), int(summary[2]))
 
 
-@pytest.fixture(scope="module", params=["threads", "processes"])
+@pytest.fixture(scope="module", params=["threads", pytest.param("processes", marks=pytest.mark.evidence)])
 def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
     """Return the printed text of each numbered step; 0 is the heading."""
     folder = tmp_path_factory.mktemp(f"demo-{request.param}")

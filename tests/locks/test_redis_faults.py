@@ -276,7 +276,7 @@ def test_killed_waiters_leave_nothing(own_redis: RedisServer, start: Start) -> N
     holder, waiters = start(own_redis), start(own_redis, SHORT, open_session=False)
     holder.ask("acquire", "k")
     client = own_redis.client()
-    for _ in range(10):
+    for _ in range(5):
         assert waiters.ask("killed_waiters", "k", 10) == 10
         assert {key for key in client.scan_iter() if client.ttl(key) < 0} == set()
     # The holder's next heartbeats find the dead waiters; here, the heartbeat of another session finds them sooner.

@@ -24,7 +24,10 @@ from penstock.runners import DaskRunner, Runner
 from penstock.settings import load_settings
 from penstock.testing.runners import RunnerTests, tasks
 from penstock.testing.runners.kills import KillTests
+from penstock.testing.runners.nested import NestedWorkTests
+from penstock.testing.runners.results import ResultTests
 from penstock.testing.runners.support import PATIENCE, RunnerBench
+from penstock.testing.runners.values import ValueTests
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("distributed")]
 t: Any = tasks
@@ -58,7 +61,7 @@ def cluster_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clusters]:
         yield get
 
 
-class OnSharedClusters(RunnerTests):
+class OnSharedClusters(RunnerBench):
     processes: bool
     keeps_processes = True
 
@@ -70,13 +73,22 @@ class OnSharedClusters(RunnerTests):
         return DaskRunner(cluster=self.cluster_of(workers, processes=self.processes))
 
 
-class TestDaskRunnerOnProcesses(OnSharedClusters):
+class OnThreads(OnSharedClusters):
+    processes = False
+
+
+class TestDaskRunnerOnProcesses(OnSharedClusters, RunnerTests):
     processes = True
     kills_workers = True
 
 
-class TestDaskRunnerOnThreads(OnSharedClusters):
-    processes = False
+class TestDaskRunnerOnThreads(OnThreads, ResultTests, ValueTests, NestedWorkTests):
+    """What may differ where workers share one process."""
+
+
+@pytest.mark.evidence
+class TestAllOfDaskRunnerOnThreads(OnThreads, RunnerTests):
+    pass
 
 
 @task

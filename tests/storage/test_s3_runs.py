@@ -79,8 +79,12 @@ def test_the_log_of_a_run_is_in_the_bucket(bucket: Bucket, tmp_path: Path) -> No
     assert kinds[-1] == "RunFinished"
 
 
+MORE_RACERS = [(16, "flow"), (64, "results")]
+
+
 @pytest.mark.parametrize(
-    ("processes", "how"), [(16, "flow"), (32, "results"), pytest.param(64, "results", marks=pytest.mark.evidence)]
+    ("processes", "how"),
+    [(8, "flow"), (16, "results"), *(pytest.param(*each, marks=pytest.mark.evidence) for each in MORE_RACERS)],
 )
 def test_processes_that_race_for_50_keys_all_get_the_same_bytes(processes: int, how: str, bucket: Bucket) -> None:
     # 32 whole runs would take minutes on a small machine because of the other requests that each makes.
