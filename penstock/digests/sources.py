@@ -26,7 +26,7 @@ from penstock.digests.definitions.annotated import Annotated
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.behind import behind, home_of, is_ours
 from penstock.digests.definitions.content import MADE_BY_FUNCTION, content_of, source_or_byte_code
-from penstock.digests.definitions.held import code_held_by
+from penstock.digests.definitions.held import code_held_by, code_of_wrapper
 from penstock.digests.definitions.made_classes import is_made, is_placeless, members
 from penstock.digests.definitions.mentioned import BUILTIN, Named, find
 from penstock.digests.definitions.own_class import Read, own_class, parts, reads
@@ -171,6 +171,7 @@ class Reach:
         self.dispatchers: dict[int, Any] = {}
         """The `singledispatch` objects by the id of their function."""
         self.note_dispatcher(fn)
+        self.note_wrapper(fn)
         self.follow(root)
 
     def digest(self) -> str:
@@ -266,6 +267,12 @@ class Reach:
             if isinstance(implementation, _CODE):
                 self.meaning(implementation, name, value)
 
+    def note_wrapper(self, value: Any) -> None:
+        """Follow what an object of an installed decorator holds besides the function that it wraps."""
+        if type(value) is not FunctionType:
+            for code in code_of_wrapper(value, self.is_project):
+                self.meaning(code, "", value)
+
     def label(self, value: Any) -> str:
         # The task's own name is part of its identity, not of its code, so that a renamed task can keep its keys.
         name = "the task" if value is self.root else stable_name(value)
@@ -315,6 +322,7 @@ class Reach:
         if type(value) is Current:
             return f"library penstock.runtime.{value.__reduce__()}"
         self.note_dispatcher(value)
+        self.note_wrapper(value)
         value = behind(value, self.is_project)
         if is_mock(type(value)):  # `isinstance` says what it stands for
             return f"mock {self.constant(value, name, user)} {self.called_by(value)}"
