@@ -171,7 +171,6 @@ class Reach:
         self.dispatchers: dict[int, Any] = {}
         """The `singledispatch` objects by the id of their function."""
         self.note_dispatcher(fn)
-        self.note_wrapper(fn)
         self.follow(root)
 
     def digest(self) -> str:
@@ -263,15 +262,9 @@ class Reach:
         found = list(dispatched(value))
         if found and self.is_project(home_of(inner := behind(value, self.is_project))):
             self.dispatchers[id(inner)] = value
-        for name, implementation in found:  # including those that the project registers with an installed function
+        for name, implementation in (*found, *code_of_wrapper(value, self.is_project)):  # also of installed ones
             if isinstance(implementation, _CODE):
                 self.meaning(implementation, name, value)
-
-    def note_wrapper(self, value: Any) -> None:
-        """Follow what an object of an installed decorator holds besides the function that it wraps."""
-        if type(value) is not FunctionType:
-            for code in code_of_wrapper(value, self.is_project):
-                self.meaning(code, "", value)
 
     def label(self, value: Any) -> str:
         # The task's own name is part of its identity, not of its code, so that a renamed task can keep its keys.
@@ -322,7 +315,6 @@ class Reach:
         if type(value) is Current:
             return f"library penstock.runtime.{value.__reduce__()}"
         self.note_dispatcher(value)
-        self.note_wrapper(value)
         value = behind(value, self.is_project)
         if is_mock(type(value)):  # `isinstance` says what it stands for
             return f"mock {self.constant(value, name, user)} {self.called_by(value)}"

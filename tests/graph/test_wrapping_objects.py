@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from penstock.digests.sources import task_code, task_source, told_by_name
-from tests.graph.edits import Project, changes
+from penstock.graph.code.reading import read_code
+from tests.graph.edits import Project, changes, task_in
 
 HEAD = """
     import dataclasses, functools
@@ -193,3 +194,12 @@ def test_the_wrapper_that_a_decorator_of_wrapt_calls_counts(project: Project) ->
     )
     assert changes(project, text + USE, "+ 77", "+ 78")
     assert changes(project, text + USE, "return 20", "return 30")
+
+
+@pytest.mark.parametrize("use", [USE, "    f = p\n"])
+@pytest.mark.parametrize("what", ["functools.wraps(h)(functools.partial(h, k=2))", "Case(2).run", "list[Case]"])
+def test_the_code_note_covers_what_wrapping_objects_and_aliases_hold(project: Project, what: str, use: str) -> None:
+    fn = task_in(project(m=f"{HEAD}\n    p = {what}\n{use}"))
+    note = read_code(fn, "task_code", task_code(fn))
+    assert note is not None
+    assert any("rate" in piece.name for piece in note.pieces)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from typing import Any
 
+from penstock.digests.walk import LEAVES
 from penstock.objects.questions import ask
 from penstock.objects.texts import package_of
 
@@ -17,6 +18,8 @@ _OF_TYPING = (*_OF_BUILT_IN, "__metadata__", "__supertype__", "__value__")
 def is_alias(value: Any) -> bool:
     """Return whether an object stands for other types."""
     kind = type(value)
+    if kind in LEAVES:  # most constants
+        return False
     return issubclass(kind, _BUILT_IN) or package_of(kind) in ("typing", "typing_extensions")
 
 

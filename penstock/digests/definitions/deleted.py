@@ -38,18 +38,20 @@ def deleted(cls: type, tree: ast.ClassDef, stated: Mapping[str, list[ast.AST]]) 
     """
     held = vars(cls)
     missing = [name for name in stated if name not in held and _mangled(name, cls) not in held]
+    if missing:
+        fields = {ask(field, "name", field) for place in _FIELDS for field in held.get(place, ())}
+        missing = [name for name in missing if name not in fields and is_left_alone(cls, tree, name)]
     if not missing or _is_of_another(cls):
         return
     bound, unsure = _bound_by(tree)
-    fields = {ask(field, "name", field) for place in _FIELDS for field in held.get(place, ())}
     for name in missing:
         nodes = [*stated[name], *bound.get(name, ())]
-        if name not in bound or name in unsure or name in fields or "*" in unsure:
+        if name not in bound or name in unsure or "*" in unsure:
             continue
         is_method = all(isinstance(node, Definition) for node in nodes)
         if (is_special(name) or isinstance(cls, enum.EnumType)) and not (is_method and "_ignore_" not in stated):
             continue
-        if is_left_alone(cls, tree, name) and all(_stays(node, cls, stated) for node in nodes):
+        if all(_stays(node, cls, stated) for node in nodes):
             yield name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
@@ -64,7 +65,10 @@ def code_held_by(
 
 
 def _is_installed(part: Any, is_project: Callable[[str], bool]) -> bool:
-    return isinstance(part, FunctionType | type) and not (is_project(home_of(part)) or is_placeless(part))
+    if not isinstance(part, FunctionType | type) or is_placeless(part):
+        return False
+    home = home_of(part)  # a task that is `list[Row]` itself would make a project of `builtins`
+    return home.partition(".")[0] in sys.stdlib_module_names or not is_project(home)
 
 
 def _state_of(item: Any) -> dict[str, Any]:
@@ -75,10 +79,10 @@ def _state_of(item: Any) -> dict[str, Any]:
     return {name: each for name, each in held.items() if name == "__wrapped__" or not is_special(name)}
 
 
-def code_of_wrapper(value: Any, is_project: Callable[[str], bool]) -> Iterator[Any]:
+def code_of_wrapper(value: Any, is_project: Callable[[str], bool]) -> Iterator[tuple[str, Any]]:
     """Yield the functions and classes of the project that wrappers of installed packages hold besides what they wrap.
 
-    Their other attributes do not count: many of them change with use, such as caches and counters.
+    Their other attributes do not count: many of them change with use, such as caches and counters. The names are empty.
     """
     for _ in range(_MOST_WRAPPERS):
         kind = type(value)
@@ -93,7 +97,7 @@ def code_of_wrapper(value: Any, is_project: Callable[[str], bool]) -> Iterator[A
             while issubclass(type(code), functools.partial | MethodType):
                 code = code.func if issubclass(type(code), functools.partial) else code.__func__
             if (type(code) is FunctionType or issubclass(type(code), type)) and is_project(home_of(code)):
-                yield code
+                yield "", code
         value = value.__wrapped__
 
 

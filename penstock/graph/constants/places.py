@@ -172,14 +172,14 @@ class Finder:
         elif self._is_project(kind.__module__) or kind is SimpleNamespace:
             self._add_attributes(value, functools.partial(attributes, value))
             self._open.append(kind)
-            self._open.extend(code_of_wrapper(value, self._is_project))
+            self._open.extend(code for _, code in code_of_wrapper(value, self._is_project))
         elif (unchanged := content_of(value, kind)) is not None:
             self._places["content", id(value)] = unchanged
         elif is_alias(value):
             self._open.extend(aliased(value))
         elif items is None:
             self._open.append(behind(value, self._is_project))
-            self._open.extend(code_of_wrapper(value, self._is_project))
+            self._open.extend(code for _, code in code_of_wrapper(value, self._is_project))
 
     def _enter_container(self, value: Any, items: Callable[[Any], Iterable[Any]]) -> None:
         if len(value) > _MOST_ITEMS:
