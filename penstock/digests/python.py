@@ -52,7 +52,7 @@ from penstock.digests.walk import (
     label,
 )
 from penstock.errors import DigestError
-from penstock.objects.questions import has
+from penstock.objects.questions import ask, has
 from penstock.objects.registrations import is_carrying, register, registered_for
 from penstock.objects.texts import module_of
 
@@ -243,10 +243,25 @@ def _alias(value: Any, walk: Walk) -> bytes:
         if "__default__" in dir(value) and value.has_default():
             says.append(("__default__", value.__default__))
         says = [(name, item) for name, item in says if item not in (None, ())]
+        if (meant := _meant(value, walk)) is not None:
+            return hash_node(b"meaning", (found, meant))
         return found if not says else hash_node(b"bounded", (found, objects.fields(walk, says)))
     if origin in (typing.Union, types.UnionType):  # one class from Python 3.14 on
         return hash_node(b"union", [walk.at(".__args__", item) for item in arguments])
     return hash_node(b"alias", (walk.at(".__origin__", origin), walk.at(".__args__", arguments)))
+
+
+def _meant(value: Any, walk: Walk) -> bytes | None:
+    """Return the digest of what `type X = …` stands for; None if it has none, or contains itself."""
+    meant = ask(value, "__value__") if type(value).__name__ == "TypeAliasType" else None
+    if meant is None or walk.stack.count(id(value)) > 1:
+        return None
+    depth, functions_around = len(walk.stack), len(walk.functions)
+    try:
+        return walk.at(".__value__", meant)
+    except UndigestibleError:
+        del walk.stack[depth:], walk.functions[functions_around:]
+        return None
 
 
 _OF_TYPING = ("__supertype__", "__bound__", "__constraints__")

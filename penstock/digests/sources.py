@@ -22,7 +22,7 @@ from penstock.digests.definitions.annotated import Annotated
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.behind import behind, home_of, is_ours
 from penstock.digests.definitions.content import MADE_BY_FUNCTION, content_of, source_or_byte_code
-from penstock.digests.definitions.held import code_held_by
+from penstock.digests.definitions.held import code_held_by, code_of_wrapper
 from penstock.digests.definitions.mentioned import BUILTIN, Named, find
 from penstock.digests.definitions.own_class import Read, own_class, reads
 from penstock.digests.definitions.patched import replaced_in_installed, steps_in_installed
@@ -257,7 +257,7 @@ class Reach:
         found = list(dispatched(value))
         if found and self.is_project(home_of(inner := behind(value, self.is_project))):
             self.dispatchers[id(inner)] = value
-        for name, implementation in found:  # including those that the project registers with an installed function
+        for name, implementation in (*found, *code_of_wrapper(value, self.is_project)):  # also of installed ones
             if isinstance(implementation, _CODE):
                 self.meaning(implementation, name, value)
 

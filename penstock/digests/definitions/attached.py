@@ -14,6 +14,8 @@ from typing import Any
 from penstock.digests.code.made_classes import is_made, is_slot, is_special, plain_member
 from penstock.digests.code.syntax import class_syntax, module_syntax
 from penstock.digests.definitions.assigned import bindings, says
+from penstock.digests.definitions.deleted import deleted
+from penstock.digests.definitions.mentioned import UNBOUND
 from penstock.digests.definitions.replaced import Definition, is_replaced, replacements
 from penstock.digests.definitions.set_in_modules import set_in
 from penstock.digests.functions import dispatched
@@ -64,6 +66,7 @@ def attached(value: Any, is_project: IsProject) -> Iterator[tuple[str, Any]]:
 def _altered(cls: type, tree: ast.ClassDef, is_project: IsProject) -> Iterator[tuple[str, Any]]:
     stated = bindings(tree)
     own = f"{cls.__qualname__}."
+    yield from ((name, UNBOUND) for name in deleted(cls, tree, stated))
     for name, item in list(vars(cls).items()):
         if is_special(name) and not _takes_place(item, stated.get(name, [])):
             continue

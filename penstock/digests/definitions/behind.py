@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 from penstock.digests.mocks import mock_behind
@@ -19,6 +20,8 @@ def behind(fn: Any, is_project: Callable[[str], bool]) -> Any:
             found = found.fn
         elif type(found) is FunctionType and (double := mock_behind(found)) is not None:
             return double
+        elif issubclass(type(found), _HOLDERS):
+            return found
         elif (inner := ask(found, "__wrapped__", ABSENT)) is not ABSENT and not is_project(home_of(found)):
             found = inner
         else:
@@ -27,6 +30,8 @@ def behind(fn: Any, is_project: Callable[[str], bool]) -> Any:
 
 
 _MOST_WRAPPERS = 200
+_HOLDERS = (functools.partial, MethodType)
+"""Python's objects that may have `__wrapped__`, copied or that of their function, and hold more than a function."""
 
 
 def is_ours(value: Any) -> bool:

@@ -42,10 +42,10 @@ def is_replaced(item: Any, nodes: Sequence[Definition], cls: type, tree: ast.Cla
         return False  # a compiled class hides this one
     names = {name for node in (tree, *nodes) for decorator in node.decorator_list for name in _names_in(decorator)}
     kinds = {_kind(node, cls) for node in nodes}
-    if None in kinds or not _is_left_alone(cls, tree, nodes[0].name):
+    if None in kinds or not is_left_alone(cls, tree, nodes[0].name):
         if type(item) is FunctionType and not any(node.decorator_list for node in nodes):
             function = unwrapped(item, lambda _: False)
-            if type(function) is FunctionType and is_project(_home(function)):
+            if type(function) is FunctionType and is_project(home_of_code(function)):
                 return not _is_of(function, nodes, cls)
         return _is_foreign(item, nodes, cls, names, is_project)
     if (type(item) if isinstance(item, _DESCRIPTORS) else FunctionType) not in kinds:
@@ -61,7 +61,7 @@ def replacements(name: str, item: Any, is_project: IsProject) -> Iterator[tuple[
         yield name, Named("an empty property")
     for how, part in parts:
         place = f"{how}.{name}" if how else name
-        if isinstance(part, FunctionType | type) and is_project(_home(part)):
+        if isinstance(part, FunctionType | type) and is_project(home_of_code(part)):
             yield place, part
             continue
         if (behind := unwrapped(part, is_project)) is not part:
@@ -95,7 +95,7 @@ def _kind(node: Definition, cls: type) -> type | None:
     return next((kind for kind in _DESCRIPTORS if kind is meant), None)
 
 
-def _is_left_alone(cls: type, tree: ast.ClassDef, method: str) -> bool:
+def is_left_alone(cls: type, tree: ast.ClassDef, method: str) -> bool:
     """Return whether nothing but Python made the methods of a class, judging by where its makers come from."""
     if isinstance(cls, enum.EnumType) and method.startswith("_"):
         return False  # a static method, in some versions
@@ -105,7 +105,7 @@ def _is_left_alone(cls: type, tree: ast.ClassDef, method: str) -> bool:
         maker = found_at(cls.__module__, ast.unparse(called))
         if maker is not functools.total_ordering:
             makers.append(maker.func if isinstance(maker, functools.partial) else maker)
-    return all(maker is not MISSING and _home(maker).partition(".")[0] in _LEAVE_ALONE for maker in makers)
+    return all(maker is not MISSING and home_of_code(maker).partition(".")[0] in _LEAVE_ALONE for maker in makers)
 
 
 def _is_foreign(item: Any, nodes: Sequence[Definition], cls: type, names: set[str], is_project: IsProject) -> bool:
@@ -121,7 +121,7 @@ def _is_foreign(item: Any, nodes: Sequence[Definition], cls: type, names: set[st
         function = unwrapped(part, is_project)
         if type(function) is FunctionType:
             outer, _, inner = function.__code__.co_qualname.partition(".<locals>")
-            if not inner or (is_project(_home(function)) and names.isdisjoint(outer.split("."))):
+            if not inner or (is_project(home_of_code(function)) and names.isdisjoint(outer.split("."))):
                 return True
     return False
 
@@ -134,7 +134,7 @@ def _is_of(function: Any, nodes: Sequence[Definition], cls: type) -> bool:
     if not any(name == node.name and _first_line(node) <= line <= node.lineno for node in nodes):
         return False
     # Another version of the class may have it at the same line.
-    owner = found_at(_home(function), function.__qualname__.rpartition(".")[0])
+    owner = found_at(home_of_code(function), function.__qualname__.rpartition(".")[0])
     return not isinstance(owner, type) or owner is cls or vars(owner).get(name) is not function
 
 
@@ -156,7 +156,7 @@ def unwrapped(value: Any, stays: IsProject) -> Any:
     """Return what is behind wrappers, except those in modules that stay."""
     for _ in range(_MOST):
         inner = ask(value, "__wrapped__")
-        if inner is None or stays(_home(value)):
+        if inner is None or stays(home_of_code(value)):
             break
         value = inner
     return value
@@ -201,7 +201,7 @@ def _names_in(decorator: ast.expr) -> Iterator[str]:
             yield node.id if isinstance(node, ast.Name) else node.attr
 
 
-def _home(value: Any) -> str:
+def home_of_code(value: Any) -> str:
     """Return the module that a function, class or object comes from."""
     if type(value) is FunctionType:  # `__module__` may be copied
         return str(value.__globals__.get("__name__") or value.__module__)

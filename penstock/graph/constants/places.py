@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 
 from penstock.digests.code.made_classes import parts
 from penstock.digests.code.syntax import function_syntax
+from penstock.digests.definitions.aliases import aliased, is_alias
 from penstock.digests.definitions.annotated import Annotated
 from penstock.digests.definitions.behind import behind, home_of
+from penstock.digests.definitions.held import code_of_wrapper
 from penstock.digests.definitions.own_class import Read, functions_behind, own_class, reads
 from penstock.digests.names import is_project_module
 from penstock.digests.walk import LEAVES, attributes
@@ -171,10 +173,14 @@ class Finder:
         elif self._is_project(kind.__module__) or kind is SimpleNamespace:
             self._add_attributes(value, functools.partial(attributes, value))
             self._open.append(kind)
+            self._open.extend(code for _, code in code_of_wrapper(value, self._is_project))
         elif (unchanged := content_of(value, kind)) is not None:
             self._places["content", id(value)] = unchanged
+        elif is_alias(value):
+            self._open.extend(aliased(value))
         elif items is None:
             self._open.append(behind(value, self._is_project))
+            self._open.extend(code for _, code in code_of_wrapper(value, self._is_project))
 
     def _enter_container(self, value: Any, items: Callable[[Any], Iterable[Any]]) -> None:
         if len(value) > _MOST_ITEMS:
