@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from penstock.digests.refs import Ref
 from penstock.errors import CycleError
 from penstock.graph.binding import Style
 from penstock.graph.keys import KeyTemplate
+from penstock.graph.mistakes import called_too_late
 from penstock.graph.policies import CachePolicy
 from penstock.graph.tasks import TaskDefinition
 
@@ -119,10 +121,15 @@ _SHORT_KEY = 40
 
 
 class Graph:
-    """Nodes by number. A node can only refer to earlier ones, so the numbers are a topological order."""
+    """Nodes by number. A node can only refer to earlier ones, so the numbers are a topological order.
+
+    Several threads may add nodes while others read: a node that can be seen is complete.
+    """
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
+        self._adding = threading.RLock()  # an object that is collected meanwhile may call a task
+        self._ended = False
         self.stopped_at: str | None = None
         """Where tracing ended early because the flow function needed a value that was not available."""
         self.large: dict[int, tuple[Large, ...]] = {}
@@ -163,6 +170,7 @@ class Graph:
         deps: tuple[int, ...] = (),
         order: tuple[int, ...] = (),
         large: tuple[Large, ...] = (),
+        complete: Callable[[Node, bool], object] = lambda node, new: None,
     ) -> Node:
         """Add a node for a call, or return the existing node with the same key, so that the work is done once.
 
@@ -172,14 +180,16 @@ class Graph:
             deps: The nodes whose results are arguments.
             order: The nodes that must finish first although their results are not used.
             large: The large values among the arguments.
+            complete: Called with the node, and whether it is new, before other threads can see it. Must be short.
 
         Raises:
             CycleError: The node would wait for one that does not exist yet.
             DigestError: An argument has no stable digest.
+            TracingError: The run is over.
         """
-        id = len(self.nodes)
+        known = len(self.nodes)
         for needed in deps if not order else (*deps, *order):
-            if not 0 <= needed < id:
+            if not 0 <= needed < known:
                 raise CycleError(
                     f"{entry.task.name} would wait for node {needed}, which comes after it",
                     because="a node can only wait for calls made before it; anything else could be a cycle",
@@ -194,35 +204,49 @@ class Graph:
         else:
             cache_key, recipe_key = None, self._recipe_of(entry, arguments, deps)
         work = recipe_key if not entry.transaction else _work(entry, recipe_key)
-        if work is None:
-            pass
-        elif work not in self._by_work and not entry.refresh and not self._refreshed:
-            self._by_work[work] = id  # by far the most common case
-        else:
-            refreshed = self._refreshed.get(work, -1)
-            if refreshed >= 0 and order and not entry.refresh and self.nodes[refreshed].deps == deps:
-                order = (*order, refreshed)  # so that it sees the refreshed result
-            same = self._same(entry, work, deps, order)
-            if same is not None:
-                return self.nodes[same]
-        node = Node(id, entry, arguments, deps, order, cache_key, recipe_key)
-        self.nodes.append(node)
-        if ordered:
-            self._ordered.add(id)
-        if entry.reads_files or (self._filed and not self._filed.isdisjoint(deps)):
-            self._filed.add(id)
-        if large:
-            self.large[id] = large
-        self._consumers.append(0)
-        self._last_use.append(0)
-        derived = entry.task.derived
-        if derived:
-            self._parts = True
-        for needed in deps:
-            self._last_use[needed] = id
-            if not derived and not self._consumers[needed]:
-                self._consume(needed)
+        with self._adding:  # what is above may run users' code, and only uses nodes that exist
+            if self._ended and not entry.task.derived:
+                raise called_too_late(entry.task.name)
+            alone = work is None or (work not in self._by_work and not entry.refresh and not self._refreshed)
+            if work is not None and not alone:
+                refreshed = self._refreshed.get(work, -1)
+                if refreshed >= 0 and order and not entry.refresh and self.nodes[refreshed].deps == deps:
+                    order = (*order, refreshed)  # so that it sees the refreshed result
+                same = self._same(entry, work, deps, order)
+                if same is not None:
+                    complete(self.nodes[same], False)
+                    return self.nodes[same]
+            id = len(self.nodes)
+            node = Node(id, entry, arguments, deps, order, cache_key, recipe_key)
+            if ordered:
+                self._ordered.add(id)
+            if entry.reads_files or (self._filed and not self._filed.isdisjoint(deps)):
+                self._filed.add(id)
+            if large:
+                self.large[id] = large
+            if len(self._last_use) == id:  # otherwise an interrupt has ended the previous call here
+                self._last_use.append(0)
+            if len(self._consumers) == id:
+                self._consumers.append(0)
+            derived = entry.task.derived
+            if derived:
+                self._parts = True
+            for needed in deps:
+                self._last_use[needed] = id
+                if not derived and not self._consumers[needed]:
+                    self._consume(needed)
+            complete(node, True)
+            self.nodes.append(node)  # last: the driver looks meanwhile
+            if work is not None and alone:
+                self._by_work[work] = id  # by far the most common case
+            elif work is not None:
+                self._register(entry, work, deps, order, id)
         return node
+
+    def end(self) -> None:
+        """Refuse further calls. Only parts of results may still be taken."""
+        with self._adding:
+            self._ended = True
 
     def _waited_for(self, ids: tuple[int, ...]) -> list[int]:
         """Return what these nodes wait for. A hit among them does not wait, but a call below that reads files does."""
@@ -239,7 +263,7 @@ class Graph:
         return found
 
     def _same(self, entry: Entry, work: str, deps: tuple[int, ...], order: tuple[int, ...]) -> int | None:
-        """Return the node that already does this work. If there is none, register the next node for later calls."""
+        """Return the node that already does this work. If there is none, `_register` must follow."""
         refreshed = self._refreshed.get(work, -1)
         # A call with refresh_cache always runs; a flow with refresh_cache recomputes each result once.
         again = entry.refresh and entry.task.options.refresh_cache
@@ -247,10 +271,9 @@ class Graph:
             return refreshed  # calls after a refresh see its result
         if entry.refresh:
             self.ambiguous = self.ambiguous or refreshed >= 0 or work in self._by_work
-            self._refreshed[work] = len(self.nodes)
             return None
-        first = self._by_work.setdefault(work, len(self.nodes))
-        if first == len(self.nodes):
+        first = self._by_work.get(work, -1)
+        if first < 0:
             self.ambiguous = self.ambiguous or refreshed >= 0
             return None
         if first > refreshed and self._fits(first, deps, order):
@@ -259,9 +282,17 @@ class Graph:
         other = self._apart.get((work, deps, order), -1)
         if other > refreshed:
             return other
-        self._apart[work, deps, order] = len(self.nodes)
         self.ambiguous = True
         return None
+
+    def _register(self, entry: Entry, work: str, deps: tuple[int, ...], order: tuple[int, ...], id: int) -> None:
+        """Let later calls find a node whose work no other does."""
+        if entry.refresh:
+            self._refreshed[work] = id
+        elif work not in self._by_work:
+            self._by_work[work] = id
+        else:
+            self._apart[work, deps, order] = id
 
     def _fits(self, id: int, deps: tuple[int, ...], order: tuple[int, ...]) -> bool:
         # A call with additional nodes to wait for is a different one: it may fail where the first does not.
@@ -297,14 +328,16 @@ class Graph:
     def forget_recipe(self, id: int) -> None:
         """Note that files above a node were others than in its recipe, so that no later call gets its value."""
         work = self.nodes[id].work
-        if id in self._filed and work is not None and self._by_work.get(work) == id:
-            del self._by_work[work]
+        with self._adding:
+            if id in self._filed and work is not None and self._by_work.get(work) == id:
+                del self._by_work[work]
 
     def forget_refresh(self, id: int) -> None:
         """Note that a refresh failed, so that later calls with the same key use the stored result again."""
         work = self.nodes[id].work
-        if work is not None and self._refreshed.get(work) == id:
-            del self._refreshed[work]
+        with self._adding:
+            if work is not None and self._refreshed.get(work) == id:
+                del self._refreshed[work]
 
     def _recipe_of(self, entry: Entry, arguments: Mapping[str, Any], deps: tuple[int, ...]) -> str | None:
         """Return the recipe key of a node whose cache key is not known yet, or that has none."""

@@ -503,26 +503,26 @@ def test_done_does_not_wait(trace: Trace, values: Scripted) -> None:
     assert values.asked == []
 
 
-class Watched(dict[int, int]):
-    """Counts of futures that note what is taken out of them, however shortly."""
+class Watched(list[None]):
+    """The futures of a node, noting how many are left whenever one goes."""
 
-    def __init__(self, counts: dict[int, int]) -> None:
-        super().__init__(counts)
-        self.taken: list[int] = []
+    def __init__(self, futures: list[None]) -> None:
+        super().__init__(futures)
+        self.left: list[int] = []
 
-    def pop(self, node: int, *default: Any) -> Any:
-        self.taken.append(node)
-        return super().pop(node, *default)
+    def pop(self, *at: Any) -> None:
+        super().pop(*at)
+        self.left.append(len(self))
 
 
 def test_a_node_is_held_at_every_moment_while_one_of_its_two_futures_goes(trace: Trace) -> None:
     one = trace.call(PLAIN, (1,), {})
     other = Future(one._node, trace)
-    counts = trace._held = Watched(trace._held)
+    futures = trace._living._futures[0] = Watched(trace._living._futures[0])
     del other
-    assert counts.taken == []
+    assert futures.left == [1]
     del one
-    assert counts.taken == [0]
+    assert futures.left == [1, 0]
 
 
 def test_a_node_is_held_as_long_as_one_of_its_futures_lives(trace: Trace, values: Scripted) -> None:
