@@ -107,8 +107,7 @@ class ActiveRun:
 
     def _flight_of(self, node: Node) -> Flight:
         """Return how the node's key is protected from being computed twice at the same time."""
-        flight = self._flights.get(id(node.entry))  # the same for all nodes of a task
-        if flight is None:
+        if (flight := self._flights.get(id(node.entry))) is None:  # the same for all nodes of a task
             flight = self._flights[id(node.entry)] = self._checked_flight(node)
         return flight
 
@@ -184,8 +183,7 @@ class ActiveRun:
             # Known results need no exchange with the driver: a flow may read 10 000 values.
             if afresh or self.driver.over or not self._known(node):
                 self.wait(node, timeout)
-            error = self.state.error(node)
-            if error is not None:
+            if (error := self.state.error(node)) is not None:
                 self._observed.add(node)
                 raise error
             result = self.state.results.get(node)

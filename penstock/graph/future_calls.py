@@ -6,6 +6,9 @@ When a method is called, futures among the arguments become values, and the valu
 from __future__ import annotations
 
 import operator
+import os
+import threading
+import weakref
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -20,46 +23,60 @@ from penstock.objects.copies import immutable
 class Living:
     """The living futures of each node, whose values may still be requested.
 
-    Futures go at any moment and in any thread, also in a forked process and in the middle of these methods: whenever
-    Python collects garbage. So there is no lock. Appending to a list and taking from it are atomic, and lists stay.
+    Futures go at any moment and in any thread: whenever Python collects garbage, also in the middle of these methods,
+    which therefore call nothing between reading a count and writing it.
     """
 
-    def __init__(self, released: Callable[[int], None]) -> None:
+    def __init__(self, released: Callable[[int], None] = lambda node: None) -> None:
         """Call `released` with each node whose last future is gone."""
+        self.lock = threading.RLock()
+        self.counts: dict[int, int] = {}
         self._released = released
-        self._futures: dict[int, list[None]] = {}  # an item for each
-        self._wholes: dict[int, tuple[int]] = {}  # by part with living futures: its whole, which is kept as well
+        self._wholes: dict[int, int] = {}  # by part with living futures: its whole, which is kept as well
+        _all.add(self)
 
     def hold(self, node: int) -> None:
         """Count one more future of a node."""
-        self._futures.setdefault(node, []).append(None)
+        counts = self.counts
+        with self.lock:
+            counts[node] = counts[node] + 1 if node in counts else 1
 
     def let_go(self, node: int) -> None:
         """Count one less."""
-        while True:
-            futures = self._futures[node]
-            futures.pop()
-            if futures:
-                return
-            self._released(node)
-            whole = self._wholes.pop(node, None)
-            if whole is None:
-                return
-            if futures and self._wholes.setdefault(node, whole) is whole:
-                return  # another thread has just taken the part again
-            (node,) = whole
+        counts, lock = self.counts, self.lock
+        lock.acquire()  # `with` takes twice as long
+        try:
+            while (left := counts[node] - 1) <= 0:
+                del counts[node]  # only now: the driver looks meanwhile
+                self._released(node)
+                if node not in self._wholes:
+                    return
+                node = self._wholes.pop(node)
+            counts[node] = left
+        finally:
+            lock.release()
 
     def held(self, node: int) -> bool:
         """Return whether a future of the node exists, so that its value may still be requested."""
-        return bool(self._futures.get(node))
+        return node in self.counts
 
     def part_of(self, part: int, whole: int) -> None:
         """Keep the whole as long as futures of its part live. There is one."""
-        if part not in self._wholes:
-            self.hold(whole)
-            mine = (whole,)
-            if self._wholes.setdefault(part, mine) is not mine:
-                self.let_go(whole)  # another thread was faster
+        with self.lock:
+            if part not in self._wholes:
+                self._wholes[part] = whole
+                self.hold(whole)
+
+
+_all: weakref.WeakSet[Living] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for living in _all:
+        living.lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)  # another thread may have held one
 
 
 def _attribute(value: Any, name: str) -> Any:

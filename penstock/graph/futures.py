@@ -93,7 +93,7 @@ class Future(Pending, Generic[R_co]):
     _node: int
     _source: Source
 
-    def __init__(self, node: int, source: Source | None = None, *, held: bool = False) -> None:
+    def __init__(self, node: int, source: Source | None = None, held: bool = False) -> None:
         if source is None:
             raise TypeError("a Future cannot be created from a value; call a task inside a flow instead")
         _put(self, "_node", node)

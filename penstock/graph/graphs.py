@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from penstock.digests.python import combine, digest
 from penstock.digests.refs import Ref
 from penstock.errors import CycleError
 from penstock.graph.binding import Style
+from penstock.graph.future_calls import Living
 from penstock.graph.keys import KeyTemplate
 from penstock.graph.mistakes import called_too_late
 from penstock.graph.policies import CachePolicy
@@ -121,14 +121,11 @@ _SHORT_KEY = 40
 
 
 class Graph:
-    """Nodes by number. A node can only refer to earlier ones, so the numbers are a topological order.
+    """Nodes by number, added by any thread. They only refer to earlier ones: the numbers are a topological order."""
 
-    Several threads may add nodes while others read: a node that can be seen is complete.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, living: Living | None = None) -> None:
         self.nodes: list[Node] = []
-        self._adding = threading.RLock()  # an object that is collected meanwhile may call a task
+        self.living = living or Living()
         self._ended = False
         self.stopped_at: str | None = None
         """Where tracing ended early because the flow function needed a value that was not available."""
@@ -170,7 +167,7 @@ class Graph:
         deps: tuple[int, ...] = (),
         order: tuple[int, ...] = (),
         large: tuple[Large, ...] = (),
-        complete: Callable[[Node, bool], object] = lambda node, new: None,
+        complete: Callable[[Node], object] | None = None,
     ) -> Node:
         """Add a node for a call, or return the existing node with the same key, so that the work is done once.
 
@@ -180,7 +177,7 @@ class Graph:
             deps: The nodes whose results are arguments.
             order: The nodes that must finish first although their results are not used.
             large: The large values among the arguments.
-            complete: Called with the node, and whether it is new, before other threads can see it. Must be short.
+            complete: Called with a new node before other threads can see it.
 
         Raises:
             CycleError: The node would wait for one that does not exist yet.
@@ -204,19 +201,20 @@ class Graph:
         else:
             cache_key, recipe_key = None, self._recipe_of(entry, arguments, deps)
         work = recipe_key if not entry.transaction else _work(entry, recipe_key)
-        with self._adding:  # what is above may run users' code, and only uses nodes that exist
+        nodes, lock = self.nodes, self.living.lock  # what follows is one step, and runs no users' code
+        lock.acquire()  # `with` takes twice as long
+        try:
             if self._ended and not entry.task.derived:
                 raise called_too_late(entry.task.name)
             alone = work is None or (work not in self._by_work and not entry.refresh and not self._refreshed)
             if work is not None and not alone:
                 refreshed = self._refreshed.get(work, -1)
-                if refreshed >= 0 and order and not entry.refresh and self.nodes[refreshed].deps == deps:
+                if refreshed >= 0 and order and not entry.refresh and nodes[refreshed].deps == deps:
                     order = (*order, refreshed)  # so that it sees the refreshed result
-                same = self._same(entry, work, deps, order)
-                if same is not None:
-                    complete(self.nodes[same], False)
-                    return self.nodes[same]
-            id = len(self.nodes)
+                if (same := self._same(entry, work, deps, order)) is not None:
+                    self.living.hold(same)
+                    return nodes[same]
+            id = len(nodes)
             node = Node(id, entry, arguments, deps, order, cache_key, recipe_key)
             if ordered:
                 self._ordered.add(id)
@@ -224,28 +222,32 @@ class Graph:
                 self._filed.add(id)
             if large:
                 self.large[id] = large
-            if len(self._last_use) == id:  # otherwise an interrupt has ended the previous call here
-                self._last_use.append(0)
-            if len(self._consumers) == id:
-                self._consumers.append(0)
+            self._consumers.append(0)
+            self._last_use.append(0)
             derived = entry.task.derived
-            if derived:
-                self._parts = True
+            self._parts = self._parts or derived
             for needed in deps:
                 self._last_use[needed] = id
                 if not derived and not self._consumers[needed]:
                     self._consume(needed)
-            complete(node, True)
-            self.nodes.append(node)  # last: the driver looks meanwhile
+            self.living.counts[id] = 1  # a future, which the caller makes
+            if complete is not None:
+                complete(node)
+            nodes.append(node)  # last: the driver looks meanwhile
             if work is not None and alone:
                 self._by_work[work] = id  # by far the most common case
             elif work is not None:
                 self._register(entry, work, deps, order, id)
+        except BaseException:
+            del self._consumers[len(nodes) :], self._last_use[len(nodes) :]
+            raise
+        finally:
+            lock.release()
         return node
 
     def end(self) -> None:
         """Refuse further calls. Only parts of results may still be taken."""
-        with self._adding:
+        with self.living.lock:
             self._ended = True
 
     def _waited_for(self, ids: tuple[int, ...]) -> list[int]:
@@ -328,14 +330,14 @@ class Graph:
     def forget_recipe(self, id: int) -> None:
         """Note that files above a node were others than in its recipe, so that no later call gets its value."""
         work = self.nodes[id].work
-        with self._adding:
+        with self.living.lock:
             if id in self._filed and work is not None and self._by_work.get(work) == id:
                 del self._by_work[work]
 
     def forget_refresh(self, id: int) -> None:
         """Note that a refresh failed, so that later calls with the same key use the stored result again."""
         work = self.nodes[id].work
-        with self._adding:
+        with self.living.lock:
             if work is not None and self._refreshed.get(work) == id:
                 del self._refreshed[work]
 

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from penstock.digests.large import Large, Snapshots
@@ -15,7 +16,9 @@ from penstock.digests.refs import Ref
 from penstock.errors import TracingError
 from penstock.graph import future_calls
 from penstock.graph.arguments import SMALL, capture, checked, close_coroutines, futures_to_wait_for, replace_futures
+from penstock.graph.binding import Style
 from penstock.graph.constants.turns import Turns
+from penstock.graph.future_calls import Living
 from penstock.graph.futures import Future, value_as_returned
 from penstock.graph.graphs import Entry, Graph, Node
 from penstock.graph.keys import KeyContext, compile_template
@@ -88,14 +91,14 @@ class Trace:
     """The trace of one run: the graph so far and the flow that is adding to it."""
 
     def __init__(self, values: Values, frame: FlowFrame) -> None:
-        self.graph = Graph()
         self.turns = Turns()
         self.own_values: dict[int, Any] = {}
         self._values = values
         self._outermost = frame
         if frame.fn is not None:
             self.turns.note_code(frame.fn, is_flow=True)
-        self._living = future_calls.Living(values.released)
+        self._living = Living(values.released)
+        self.graph = Graph(self._living)
         self.hold, self.let_go, self.held = self._living.hold, self._living.let_go, self._living.held
         self._snapshots = Snapshots(digest_bytes)
         self._numbers = itertools.count()
@@ -138,26 +141,19 @@ class Trace:
             with self.turns.lock:
                 entry = self._now(task, entry)
         style = binding.style(args, kwargs) if binding.decorated else None
-        context = copy_context()
-        own = self._variables(context) if self._context or not _OURS.issuperset(context) else None
-        witness = entry.template.witness(arguments) if lent and entry.template is not None else None
-
-        def complete(node: Node, new: bool) -> None:
-            self.hold(node.id)
-            if new:
-                node.style, node.context = style, own
-                if lent:
-                    graph.lent[node.id] = lent
-                    if entry.template is not None:
-                        graph.witnesses[node.id] = witness
-
-        number = len(graph)
+        found = copy_context()
+        context = self._variables(found) if self._context or not _OURS.issuperset(found) else None
+        complete = None
+        if style is not None or context is not None or lent:
+            witness = entry.template.witness(arguments) if lent and entry.template is not None else None
+            complete = partial(_complete, graph, style=style, context=context, lent=lent, witness=witness)
+        number = len(graph.nodes)
         node = graph.add(entry, arguments, deps=deps, order=order, large=large, complete=complete)
-        future: Future[Any] = Future(node.id, self, held=True)
+        future: Future[Any] = Future(node.id, self, True)
         if node.id < number and node.entry.refresh and self._values.failed(node.id):
             graph.forget_refresh(node.id)
             node = graph.add(entry, arguments, deps=deps, order=order, large=large, complete=complete)
-            future = Future(node.id, self, held=True)
+            future = Future(node.id, self, True)
         return future
 
     def _now(self, task: TaskDefinition, entry: Entry) -> Entry:
@@ -338,6 +334,23 @@ class Trace:
         except StopIteration as error:
             # asyncio futures cannot carry a StopIteration. Coroutines turn it into a RuntimeError, too.
             raise RuntimeError(f"{self.graph[node].name} raised StopIteration") from error
+
+
+def _complete(
+    graph: Graph,
+    node: Node,
+    *,
+    style: Style | None,
+    context: Mapping[ContextVar[Any], Any] | None,
+    lent: tuple[str, ...],
+    witness: str | None,
+) -> None:
+    """Set what few nodes have."""
+    node.style, node.context = style, context
+    if lent:
+        graph.lent[node.id] = lent
+        if node.entry.template is not None:
+            graph.witnesses[node.id] = witness
 
 
 def _make_entry(task: TaskDefinition, frame: FlowFrame, turns: Turns) -> Entry:

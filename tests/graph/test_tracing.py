@@ -503,26 +503,26 @@ def test_done_does_not_wait(trace: Trace, values: Scripted) -> None:
     assert values.asked == []
 
 
-class Watched(list[None]):
-    """The futures of a node, noting how many are left whenever one goes."""
+class Watched(dict[int, int]):
+    """Counts of futures that note what is taken out of them, however shortly."""
 
-    def __init__(self, futures: list[None]) -> None:
-        super().__init__(futures)
-        self.left: list[int] = []
+    def __init__(self, counts: dict[int, int]) -> None:
+        super().__init__(counts)
+        self.taken: list[int] = []
 
-    def pop(self, *at: Any) -> None:
-        super().pop(*at)
-        self.left.append(len(self))
+    def __delitem__(self, node: int) -> None:
+        self.taken.append(node)
+        super().__delitem__(node)
 
 
 def test_a_node_is_held_at_every_moment_while_one_of_its_two_futures_goes(trace: Trace) -> None:
     one = trace.call(PLAIN, (1,), {})
     other = Future(one._node, trace)
-    futures = trace._living._futures[0] = Watched(trace._living._futures[0])
+    counts = trace._living.counts = Watched(trace._living.counts)
     del other
-    assert futures.left == [1]
+    assert counts.taken == []
     del one
-    assert futures.left == [1, 0]
+    assert counts.taken == [0]
 
 
 def test_a_node_is_held_as_long_as_one_of_its_futures_lives(trace: Trace, values: Scripted) -> None:
