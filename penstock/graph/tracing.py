@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from functools import partial
@@ -272,22 +271,23 @@ class Trace:
     # -- penstock.graph.futures.Source --------------------------------------------------------------------------------
 
     def value(self, node: int, timeout: float | None) -> Any:
-        with self._asking(node):
-            return self._values.value(node, timeout)
-
-    def wait(self, node: int, timeout: float | None) -> None:
-        with self._asking(node):
-            self._values.wait(node, timeout)
-
-    def stored(self, node: int) -> Any:
-        with self._asking(node):
-            return self._values.stored(node)
-
-    @contextlib.contextmanager
-    def _asking(self, node: int) -> Iterator[None]:
         self.refuse_in_tasks(node)
         try:
-            yield
+            return self._values.value(node, timeout)
+        finally:
+            self._asked = next(self._times)
+
+    def wait(self, node: int, timeout: float | None) -> None:
+        self.refuse_in_tasks(node)
+        try:
+            self._values.wait(node, timeout)
+        finally:
+            self._asked = next(self._times)
+
+    def stored(self, node: int) -> Any:
+        self.refuse_in_tasks(node)
+        try:
+            return self._values.stored(node)
         finally:
             self._asked = next(self._times)
 
