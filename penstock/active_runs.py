@@ -107,8 +107,7 @@ class ActiveRun:
 
     def _flight_of(self, node: Node) -> Flight:
         """Return how the node's key is protected from being computed twice at the same time."""
-        flight = self._flights.get(id(node.entry))  # the same for all nodes of a task
-        if flight is None:
+        if (flight := self._flights.get(id(node.entry))) is None:  # the same for all nodes of a task
             flight = self._flights[id(node.entry)] = self._checked_flight(node)
         return flight
 
@@ -184,8 +183,7 @@ class ActiveRun:
             # Known results need no exchange with the driver: a flow may read 10 000 values.
             if afresh or self.driver.over or not self._known(node):
                 self.wait(node, timeout)
-            error = self.state.error(node)
-            if error is not None:
+            if (error := self.state.error(node)) is not None:
                 self._observed.add(node)
                 raise error
             result = self.state.results.get(node)
@@ -212,7 +210,8 @@ class ActiveRun:
         """Tell the trace that the flow waits; for the last time, if it has returned."""
         turns = self.trace.turns
         if threading.get_ident() != self._thread:
-            yield  # for `await`, which lets other code of the flow run meanwhile
+            with turns.another_waits():
+                yield  # for `await`, or another thread of the flow: other code of the flow runs meanwhile
             return
         turns.begin_to_wait(last=last)
         try:
@@ -295,6 +294,7 @@ class ActiveRun:
                 because="an async flow does nothing until it is awaited",
                 hint="write `await` before the call, or pass it to asyncio.gather",
             )
+        self.trace.graph.end()  # threads of the flow may still run
         brought: list[Future[Any]] = []  # to return their values; the flow did not ask for these
         while True:
             with self._waiting(last=True):
@@ -318,7 +318,7 @@ class ActiveRun:
 
     def raised(self, error: BaseException) -> bool:
         """Return whether a call of the run failed with this error."""
-        return any(progress.error is error for progress in self.state.progress.values())
+        return any(progress.error is error for progress in list(self.state.progress.values()))
 
     def end_after_failure(self) -> None:
         """Finish the other calls of a failed flow as far as the setting `on_failure` says so."""
@@ -368,6 +368,7 @@ def active_run(active: ActiveRun) -> Iterator[ActiveRun]:
                 yield active
             run.state = "completed"
         except BaseException as error:
+            active.trace.graph.end()
             run.error = error
             run.state = _state_after(error)
             note_futures(error)

@@ -6,6 +6,7 @@ value of its own from it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any
@@ -87,7 +88,7 @@ class Snapshots:
         """`digest` raises for values without a digest."""
         self._digest = digest
         self._known: dict[int, Large] = {}
-        self._count = 0
+        self._numbers = itertools.count()  # two threads never get the same
 
     def take(self, value: Any, shared: list[Any] | None = None, done: Any = None) -> Any:
         """Return a `Large` for a large value, else a snapshot. `shared` and `done` are those of `snapshot`."""
@@ -96,8 +97,7 @@ class Snapshots:
             return snapshot(value, shared, done)
         known = self._known.get(id(value))
         if known is None or not self._unchanged(value, known):
-            known = self._known[id(value)] = Large(self._count, size, value=snapshot(value), digest=None)
-            self._count += 1
+            known = self._known[id(value)] = Large(next(self._numbers), size, value=snapshot(value), digest=None)
         return known
 
     def _unchanged(self, value: Any, known: Large) -> bool:

@@ -1,7 +1,14 @@
-"""Calling methods of a future's value: futures among the arguments become values, and the value must not change."""
+"""What a trace does for its futures: it counts them, and calls methods and takes parts of their values.
+
+When a method is called, futures among the arguments become values, and the value must not change.
+"""
 
 from __future__ import annotations
 
+import operator
+import os
+import threading
+import weakref
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -9,7 +16,83 @@ from typing import Any
 from penstock.digests.python import digest_bytes
 from penstock.errors import DigestError
 from penstock.graph.arguments import replace_futures, stands_for_nodes
+from penstock.graph.tasks import TaskDefinition, TaskOptions
 from penstock.objects.copies import immutable
+
+
+class Living:
+    """The living futures of each node, whose values may still be requested.
+
+    Futures go at any moment and in any thread: whenever Python collects garbage, also in the middle of these methods,
+    which therefore call nothing between reading a count and writing it.
+    """
+
+    def __init__(self, released: Callable[[int], None] = lambda node: None) -> None:
+        """Call `released` with each node whose last future is gone."""
+        self.lock = threading.RLock()
+        self.counts: dict[int, int] = {}
+        self._released = released
+        self._wholes: dict[int, int] = {}  # by part with living futures: its whole, which is kept as well
+        _all.add(self)
+
+    def hold(self, node: int) -> None:
+        """Count one more future of a node."""
+        counts = self.counts
+        with self.lock:
+            counts[node] = counts[node] + 1 if node in counts else 1
+
+    def let_go(self, node: int) -> None:
+        """Count one less."""
+        counts, lock = self.counts, self.lock
+        lock.acquire()  # `with` takes twice as long
+        try:
+            while (left := counts[node] - 1) <= 0:
+                del counts[node]  # only now: the driver looks meanwhile
+                self._released(node)
+                if node not in self._wholes:
+                    return
+                node = self._wholes.pop(node)
+            counts[node] = left
+        finally:
+            lock.release()
+
+    def held(self, node: int) -> bool:
+        """Return whether a future of the node exists, so that its value may still be requested."""
+        return node in self.counts
+
+    def part_of(self, part: int, whole: int) -> None:
+        """Keep the whole as long as futures of its part live. There is one."""
+        with self.lock:
+            if part not in self._wholes:
+                self._wholes[part] = whole
+                self.hold(whole)
+
+
+_all: weakref.WeakSet[Living] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for living in _all:
+        living.lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)  # another thread may have held one
+
+
+def _attribute(value: Any, name: str) -> Any:
+    return getattr(value, name)
+
+
+def _item(value: Any, key: Any) -> Any:
+    return operator.getitem(value, key)
+
+
+def _part(fn: Callable[..., Any], name: str) -> TaskDefinition:
+    return TaskDefinition(fn, TaskOptions(name=name, key_name=f"penstock:{name}"), derived=True)
+
+
+PARTS = {"item": _part(_item, "item"), "attribute": _part(_attribute, "attribute")}
+"""The tasks that take parts of values."""
 
 
 def call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], changed: Callable[[], Exception]) -> Any:

@@ -93,11 +93,12 @@ class Future(Pending, Generic[R_co]):
     _node: int
     _source: Source
 
-    def __init__(self, node: int, source: Source | None = None) -> None:
+    def __init__(self, node: int, source: Source | None = None, held: bool = False) -> None:
         if source is None:
             raise TypeError("a Future cannot be created from a value; call a task inside a flow instead")
         _put(self, "_node", node)
-        source.hold(node)  # first: an interrupt in between leaves a value for longer, and takes none away
+        if not held:  # otherwise the source has counted it
+            source.hold(node)  # first: an interrupt in between leaves a value for longer, and takes none away
         _put(self, "_source", source)
 
     def __del__(self) -> None:

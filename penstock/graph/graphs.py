@@ -14,7 +14,9 @@ from penstock.digests.python import combine, digest
 from penstock.digests.refs import Ref
 from penstock.errors import CycleError
 from penstock.graph.binding import Style
+from penstock.graph.future_calls import Living
 from penstock.graph.keys import KeyTemplate
+from penstock.graph.mistakes import called_too_late
 from penstock.graph.policies import CachePolicy
 from penstock.graph.tasks import TaskDefinition
 
@@ -119,10 +121,12 @@ _SHORT_KEY = 40
 
 
 class Graph:
-    """Nodes by number. A node can only refer to earlier ones, so the numbers are a topological order."""
+    """Nodes by number, added by any thread. They only refer to earlier ones: the numbers are a topological order."""
 
-    def __init__(self) -> None:
+    def __init__(self, living: Living | None = None) -> None:
         self.nodes: list[Node] = []
+        self.living = living or Living()
+        self._ended = False
         self.stopped_at: str | None = None
         """Where tracing ended early because the flow function needed a value that was not available."""
         self.large: dict[int, tuple[Large, ...]] = {}
@@ -163,6 +167,7 @@ class Graph:
         deps: tuple[int, ...] = (),
         order: tuple[int, ...] = (),
         large: tuple[Large, ...] = (),
+        complete: Callable[[Node], object] | None = None,
     ) -> Node:
         """Add a node for a call, or return the existing node with the same key, so that the work is done once.
 
@@ -172,14 +177,16 @@ class Graph:
             deps: The nodes whose results are arguments.
             order: The nodes that must finish first although their results are not used.
             large: The large values among the arguments.
+            complete: Called with a new node before other threads can see it.
 
         Raises:
             CycleError: The node would wait for one that does not exist yet.
             DigestError: An argument has no stable digest.
+            TracingError: The run is over.
         """
-        id = len(self.nodes)
+        known = len(self.nodes)
         for needed in deps if not order else (*deps, *order):
-            if not 0 <= needed < id:
+            if not 0 <= needed < known:
                 raise CycleError(
                     f"{entry.task.name} would wait for node {needed}, which comes after it",
                     because="a node can only wait for calls made before it; anything else could be a cycle",
@@ -194,35 +201,54 @@ class Graph:
         else:
             cache_key, recipe_key = None, self._recipe_of(entry, arguments, deps)
         work = recipe_key if not entry.transaction else _work(entry, recipe_key)
-        if work is None:
-            pass
-        elif work not in self._by_work and not entry.refresh and not self._refreshed:
-            self._by_work[work] = id  # by far the most common case
-        else:
-            refreshed = self._refreshed.get(work, -1)
-            if refreshed >= 0 and order and not entry.refresh and self.nodes[refreshed].deps == deps:
-                order = (*order, refreshed)  # so that it sees the refreshed result
-            same = self._same(entry, work, deps, order)
-            if same is not None:
-                return self.nodes[same]
-        node = Node(id, entry, arguments, deps, order, cache_key, recipe_key)
-        self.nodes.append(node)
-        if ordered:
-            self._ordered.add(id)
-        if entry.reads_files or (self._filed and not self._filed.isdisjoint(deps)):
-            self._filed.add(id)
-        if large:
-            self.large[id] = large
-        self._consumers.append(0)
-        self._last_use.append(0)
-        derived = entry.task.derived
-        if derived:
-            self._parts = True
-        for needed in deps:
-            self._last_use[needed] = id
-            if not derived and not self._consumers[needed]:
-                self._consume(needed)
+        nodes, lock = self.nodes, self.living.lock  # what follows is one step, and runs no users' code
+        lock.acquire()  # `with` takes twice as long
+        try:
+            if self._ended and not entry.task.derived:
+                raise called_too_late(entry.task.name)
+            alone = work is None or (work not in self._by_work and not entry.refresh and not self._refreshed)
+            if work is not None and not alone:
+                refreshed = self._refreshed.get(work, -1)
+                if refreshed >= 0 and order and not entry.refresh and nodes[refreshed].deps == deps:
+                    order = (*order, refreshed)  # so that it sees the refreshed result
+                if (same := self._same(entry, work, deps, order)) is not None:
+                    self.living.hold(same)
+                    return nodes[same]
+            id = len(nodes)
+            node = Node(id, entry, arguments, deps, order, cache_key, recipe_key)
+            if ordered:
+                self._ordered.add(id)
+            if entry.reads_files or (self._filed and not self._filed.isdisjoint(deps)):
+                self._filed.add(id)
+            if large:
+                self.large[id] = large
+            self._consumers.append(0)
+            self._last_use.append(0)
+            derived = entry.task.derived
+            self._parts = self._parts or derived
+            for needed in deps:
+                self._last_use[needed] = id
+                if not derived and not self._consumers[needed]:
+                    self._consume(needed)
+            self.living.counts[id] = 1  # a future, which the caller makes
+            if complete is not None:
+                complete(node)
+            nodes.append(node)  # last: the driver looks meanwhile
+            if work is not None and alone:
+                self._by_work[work] = id  # by far the most common case
+            elif work is not None:
+                self._register(entry, work, deps, order, id)
+        except BaseException:
+            del self._consumers[len(nodes) :], self._last_use[len(nodes) :]
+            raise
+        finally:
+            lock.release()
         return node
+
+    def end(self) -> None:
+        """Refuse further calls. Only parts of results may still be taken."""
+        with self.living.lock:
+            self._ended = True
 
     def _waited_for(self, ids: tuple[int, ...]) -> list[int]:
         """Return what these nodes wait for. A hit among them does not wait, but a call below that reads files does."""
@@ -239,7 +265,7 @@ class Graph:
         return found
 
     def _same(self, entry: Entry, work: str, deps: tuple[int, ...], order: tuple[int, ...]) -> int | None:
-        """Return the node that already does this work. If there is none, register the next node for later calls."""
+        """Return the node that already does this work. If there is none, `_register` must follow."""
         refreshed = self._refreshed.get(work, -1)
         # A call with refresh_cache always runs; a flow with refresh_cache recomputes each result once.
         again = entry.refresh and entry.task.options.refresh_cache
@@ -247,10 +273,9 @@ class Graph:
             return refreshed  # calls after a refresh see its result
         if entry.refresh:
             self.ambiguous = self.ambiguous or refreshed >= 0 or work in self._by_work
-            self._refreshed[work] = len(self.nodes)
             return None
-        first = self._by_work.setdefault(work, len(self.nodes))
-        if first == len(self.nodes):
+        first = self._by_work.get(work, -1)
+        if first < 0:
             self.ambiguous = self.ambiguous or refreshed >= 0
             return None
         if first > refreshed and self._fits(first, deps, order):
@@ -259,9 +284,17 @@ class Graph:
         other = self._apart.get((work, deps, order), -1)
         if other > refreshed:
             return other
-        self._apart[work, deps, order] = len(self.nodes)
         self.ambiguous = True
         return None
+
+    def _register(self, entry: Entry, work: str, deps: tuple[int, ...], order: tuple[int, ...], id: int) -> None:
+        """Let later calls find a node whose work no other does."""
+        if entry.refresh:
+            self._refreshed[work] = id
+        elif work not in self._by_work:
+            self._by_work[work] = id
+        else:
+            self._apart[work, deps, order] = id
 
     def _fits(self, id: int, deps: tuple[int, ...], order: tuple[int, ...]) -> bool:
         # A call with additional nodes to wait for is a different one: it may fail where the first does not.
@@ -297,14 +330,16 @@ class Graph:
     def forget_recipe(self, id: int) -> None:
         """Note that files above a node were others than in its recipe, so that no later call gets its value."""
         work = self.nodes[id].work
-        if id in self._filed and work is not None and self._by_work.get(work) == id:
-            del self._by_work[work]
+        with self.living.lock:
+            if id in self._filed and work is not None and self._by_work.get(work) == id:
+                del self._by_work[work]
 
     def forget_refresh(self, id: int) -> None:
         """Note that a refresh failed, so that later calls with the same key use the stored result again."""
         work = self.nodes[id].work
-        if work is not None and self._refreshed.get(work) == id:
-            del self._refreshed[work]
+        with self.living.lock:
+            if work is not None and self._refreshed.get(work) == id:
+                del self._refreshed[work]
 
     def _recipe_of(self, entry: Entry, arguments: Mapping[str, Any], deps: tuple[int, ...]) -> str | None:
         """Return the recipe key of a node whose cache key is not known yet, or that has none."""

@@ -97,3 +97,12 @@ def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"an item of {name}", item) for item in value[:MAX_ITEMS])
     elif issubclass(type(value), dict):
         yield from ((f"{name}[{key!r}]", item) for key, item in list(value.items())[:MAX_ITEMS])
+
+
+def called_too_late(task: str) -> TracingError:
+    """Return the error for a call that nothing would run any more."""
+    return TracingError(
+        f"{task} was called after its flow had ended",
+        because="a thread or an asyncio task of the flow is still running, and nothing would run the call any more",
+        hint="wait in the flow for all threads and asyncio tasks that call tasks",
+    )

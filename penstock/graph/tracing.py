@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from penstock.digests.large import Large, Snapshots
@@ -15,11 +15,13 @@ from penstock.digests.refs import Ref
 from penstock.errors import TracingError
 from penstock.graph import future_calls
 from penstock.graph.arguments import SMALL, capture, checked, close_coroutines, futures_to_wait_for, replace_futures
+from penstock.graph.binding import Style
 from penstock.graph.constants.turns import Turns
+from penstock.graph.future_calls import Living
 from penstock.graph.futures import Future, value_as_returned
-from penstock.graph.graphs import Entry, Graph
+from penstock.graph.graphs import Entry, Graph, Node
 from penstock.graph.keys import KeyContext, compile_template
-from penstock.graph.tasks import TaskDefinition, TaskOptions
+from penstock.graph.tasks import TaskDefinition
 from penstock.objects.copies import AsFar
 from penstock.objects.places import place_of
 from penstock.runtime import having, task_run
@@ -88,22 +90,23 @@ class Trace:
     """The trace of one run: the graph so far and the flow that is adding to it."""
 
     def __init__(self, values: Values, frame: FlowFrame) -> None:
-        self.graph = Graph()
         self.turns = Turns()
         self.own_values: dict[int, Any] = {}
         self._values = values
         self._outermost = frame
         if frame.fn is not None:
             self.turns.note_code(frame.fn, is_flow=True)
-        self._held: dict[int, int] = {}
+        self._living = Living(values.released)
+        self.graph = Graph(self._living)
+        self.hold, self.let_go, self.held = self._living.hold, self._living.let_go, self._living.held
         self._snapshots = Snapshots(digest_bytes)
         self._numbers = itertools.count()
         self._asked = 0
-        """How often the flow has asked for a value: calls ran in between, and may have written files."""
+        """Another number after each value that the flow asked for: calls ran before, and may have written files."""
+        self._times = itertools.count(1)
         self.expected: dict[int, str] = {}
         """Async subflows that were called but not awaited yet, by number."""
         self._context: Mapping[ContextVar[Any], Any] = {}
-        self._wholes: dict[int, int] = {}  # by part with living futures: its whole, which is kept as well
 
     # -- adding nodes ---------------------------------------------------------------------------------------------
 
@@ -117,7 +120,8 @@ class Trace:
     ) -> Future[Any]:
         """Add a node for a call and return its future.
 
-        Raises `ParameterError`, `PolicyError`, `DigestError` or `TracingError` for invalid arguments or policies.
+        Raises `ParameterError`, `PolicyError`, `DigestError` or `TracingError` for invalid arguments or policies, and
+        `TracingError` after the end of the run. Several threads may call tasks at the same time.
         """
         binding, frame = task.binding, self.frame
         arguments = binding.bind(task, args, kwargs)
@@ -133,23 +137,23 @@ class Trace:
             order = tuple(dict.fromkeys((*order, *self._order(frame.wait_for, deps, frame.name))))
         graph, entry = self.graph, frame.entries.get(task) or self._entry(task)
         if entry.may_change:
-            entry = self._now(task, entry)
+            with self.turns.lock:
+                entry = self._now(task, entry)
+        style = binding.style(args, kwargs) if binding.decorated else None
+        found = copy_context()
+        context = self._variables(found) if self._context or not _OURS.issuperset(found) else None
+        complete = None
+        if style is not None or context is not None or lent:
+            witness = entry.template.witness(arguments) if lent and entry.template is not None else None
+            complete = partial(_complete, graph, style=style, context=context, lent=lent, witness=witness)
         number = len(graph.nodes)
-        node = graph.add(entry, arguments, deps=deps, order=order, large=large)
+        node = graph.add(entry, arguments, deps=deps, order=order, large=large, complete=complete)
+        future: Future[Any] = Future(node.id, self, True)
         if node.id < number and node.entry.refresh and self._values.failed(node.id):
             graph.forget_refresh(node.id)
-            node = graph.add(entry, arguments, deps=deps, order=order, large=large)
-        if node.id == number:
-            if binding.decorated:
-                node.style = binding.style(args, kwargs)
-            if lent:
-                graph.lent[number] = lent
-                if entry.template is not None:
-                    graph.witnesses[number] = entry.template.witness(arguments)
-            context = copy_context()
-            if self._context or not _OURS.issuperset(context):
-                node.context = self._variables(context)
-        return Future(node.id, self)
+            node = graph.add(entry, arguments, deps=deps, order=order, large=large, complete=complete)
+            future = Future(node.id, self, True)
+        return future
 
     def _now(self, task: TaskDefinition, entry: Entry) -> Entry:
         """Return the entry of a task with the constants of its code and the files of its policy as they are now."""
@@ -157,7 +161,6 @@ class Trace:
         assert template is not None  # otherwise nothing may change
         witness = template.code_witness
         if (witness is not None and witness.changed()) or template.files_changed(self._asked):
-            self.frame.earlier.append(entry)
             entry = self._entry(task)
         return entry
 
@@ -228,9 +231,13 @@ class Trace:
 
     def _entry(self, task: TaskDefinition) -> Entry:
         frame = self.frame
-        if not task.derived:
-            self.turns.note_code(task.fn)
-        entry = frame.entries[task] = _make_entry(task, frame, self.turns)
+        with self.turns.lock:
+            if not task.derived:
+                self.turns.note_code(task.fn)
+            entry = _make_entry(task, frame, self.turns)
+            if (before := frame.entries.get(task)) is not None:
+                frame.earlier.append(before)
+            frame.entries[task] = entry
         return entry
 
     # -- subflows -------------------------------------------------------------------------------------------------
@@ -255,7 +262,7 @@ class Trace:
 
     def failure_inside(self, frame: FlowFrame, before: int) -> BaseException | None:
         """Wait for the calls of a subflow among the nodes from `before` on. Return the first unhandled failure."""
-        own = {id(entry) for entry in (*frame.entries.values(), *frame.earlier)}
+        own = {id(entry) for entry in (*frame.entries.copy().values(), *frame.earlier)}
         for node in self.graph.targets(before):
             if id(self.graph[node].entry) in own:
                 self._values.wait(node, None)
@@ -265,18 +272,24 @@ class Trace:
 
     def value(self, node: int, timeout: float | None) -> Any:
         self.refuse_in_tasks(node)
-        self._asked += 1
-        return self._values.value(node, timeout)
+        try:
+            return self._values.value(node, timeout)
+        finally:
+            self._asked = next(self._times)
 
     def wait(self, node: int, timeout: float | None) -> None:
         self.refuse_in_tasks(node)
-        self._asked += 1
-        self._values.wait(node, timeout)
+        try:
+            self._values.wait(node, timeout)
+        finally:
+            self._asked = next(self._times)
 
     def stored(self, node: int) -> Any:
         self.refuse_in_tasks(node)
-        self._asked += 1
-        return self._values.stored(node)
+        try:
+            return self._values.stored(node)
+        finally:
+            self._asked = next(self._times)
 
     def refuse_in_tasks(self, node: int) -> None:
         # A waiting task occupies a worker, perhaps the one that its future needs.
@@ -293,10 +306,8 @@ class Trace:
         return self._values.settled(node)
 
     def part(self, node: int, how: str, what: Any) -> Future[Any]:
-        part = self.call(_PARTS[how], (Future(node, self), what), {})
-        if part._node not in self._wholes:
-            self._wholes[part._node] = node
-            self.hold(node)
+        part = self.call(future_calls.PARTS[how], (Future(node, self), what), {})
+        self._living.part_of(part._node, node)
         return part
 
     def values_in(self, arguments: Any) -> Any:
@@ -311,23 +322,6 @@ class Trace:
         state = "done" if self.settled(node) else "not here yet"
         return f"{self.graph.path_of(node)}, node {node}, {state}"
 
-    def hold(self, node: int) -> None:
-        self._held[node] = self._held.get(node, 0) + 1
-
-    def let_go(self, node: int) -> None:
-        held = self._held
-        while (left := held.get(node, 0) - 1) <= 0:
-            held.pop(node, None)  # only now: the driver looks meanwhile
-            self._values.released(node)
-            if node not in self._wholes:
-                return
-            node = self._wholes.pop(node)
-        held[node] = left
-
-    def held(self, node: int) -> bool:
-        """Return whether a future of the node exists, so that its value may still be requested."""
-        return node in self._held
-
     def awaitable(self, node: int) -> Generator[Any, None, Any]:
         import asyncio  # slow to import, and only needed for await
 
@@ -340,6 +334,23 @@ class Trace:
         except StopIteration as error:
             # asyncio futures cannot carry a StopIteration. Coroutines turn it into a RuntimeError, too.
             raise RuntimeError(f"{self.graph[node].name} raised StopIteration") from error
+
+
+def _complete(
+    graph: Graph,
+    node: Node,
+    *,
+    style: Style | None,
+    context: Mapping[ContextVar[Any], Any] | None,
+    lent: tuple[str, ...],
+    witness: str | None,
+) -> None:
+    """Set what few nodes have."""
+    node.style, node.context = style, context
+    if lent:
+        graph.lent[node.id] = lent
+        if node.entry.template is not None:
+            graph.witnesses[node.id] = witness
 
 
 def _make_entry(task: TaskDefinition, frame: FlowFrame, turns: Turns) -> Entry:
@@ -357,21 +368,6 @@ def _make_entry(task: TaskDefinition, frame: FlowFrame, turns: Turns) -> Entry:
     log_prints = frame.log_prints if options.log_prints is None else options.log_prints
     refresh = refresh and template is not None
     return Entry(task, template, frame.name, policy, refresh, bool(log_prints), frame.transaction)
-
-
-def _attribute(value: Any, name: str) -> Any:
-    return getattr(value, name)
-
-
-def _item(value: Any, key: Any) -> Any:
-    return operator.getitem(value, key)
-
-
-def _part(fn: Callable[..., Any], name: str) -> TaskDefinition:
-    return TaskDefinition(fn, TaskOptions(name=name, key_name=f"penstock:{name}"), derived=True)
-
-
-_PARTS = {"item": _part(_item, "item"), "attribute": _part(_attribute, "attribute")}
 
 
 def _is_ours(variable: ContextVar[Any]) -> bool:

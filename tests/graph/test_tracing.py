@@ -510,15 +510,15 @@ class Watched(dict[int, int]):
         super().__init__(counts)
         self.taken: list[int] = []
 
-    def pop(self, node: int, *default: Any) -> Any:
+    def __delitem__(self, node: int) -> None:
         self.taken.append(node)
-        return super().pop(node, *default)
+        super().__delitem__(node)
 
 
 def test_a_node_is_held_at_every_moment_while_one_of_its_two_futures_goes(trace: Trace) -> None:
     one = trace.call(PLAIN, (1,), {})
     other = Future(one._node, trace)
-    counts = trace._held = Watched(trace._held)
+    counts = trace._living.counts = Watched(trace._living.counts)
     del other
     assert counts.taken == []
     del one

@@ -70,9 +70,9 @@ class RunState:
         return progress.error if progress is not None else None
 
     def failed_nodes(self) -> list[int]:
-        """Return the nodes whose own call failed, lowest number first. From any thread, after the run."""
+        """Return the nodes whose own call failed, lowest number first. From any thread."""
         state = self.scheduler.state
-        return sorted(n for n, p in self.progress.items() if p.error is not None and state(n) is State.FAILED)
+        return sorted(n for n, p in list(self.progress.items()) if p.error is not None and state(n) is State.FAILED)
 
     def age(self, id: int) -> int:
         """Return how many times inputs of the node were recomputed. If this changes, the key may change."""

@@ -8,7 +8,8 @@ were still running: then the syntax of the tasks decides (see `modified`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from penstock.digests.definitions.mentioned import importing_nothing
@@ -24,10 +25,13 @@ class Turns:
     """The witnesses of a run's tasks, and whether the flow waits."""
 
     def __init__(self) -> None:
+        self.lock = threading.RLock()
+        """Held while witnesses are made and compared: several threads of a flow may call tasks."""
         self.waits = False
         """Whether the flow waits, so that only tasks can change anything."""
         self.alone = True
         """Whether only the flow can: no call is running."""
+        self._others = 0
         self.number = 0
         """How often the flow has waited."""
         self._witnesses: list[tuple[str, CodeWitness]] = []
@@ -38,11 +42,12 @@ class Turns:
 
     def note_code(self, fn: Any, *, is_flow: bool = False) -> None:
         """Note the function of a flow or task, which may modify what others read."""
-        if id(fn) not in self._code:
-            other = self._code[id(fn)] = Other(fn)
-            self.ahead.note(other, is_flow=is_flow)
-            for _, witness in self._witnesses:
-                witness.beside([other])
+        with self.lock:
+            if id(fn) not in self._code:
+                other = self._code[id(fn)] = Other(fn)
+                self.ahead.note(other, is_flow=is_flow)
+                for _, witness in self._witnesses:
+                    witness.beside([other])
 
     def witness_of(self, code: Code) -> CodeWitness | None:
         """Return the witness of a function's code if its digests still count. Raises `DigestError`."""
@@ -60,12 +65,13 @@ class Turns:
 
         `last` says that the flow makes no further calls.
         """
-        if not last:
-            self._look_ahead()
-        for task, witness in self._witnesses:
-            witness.end_of_turn(task)
-        self._witnesses = [each for each in self._witnesses if not each[1].outdated]
-        self.waits = True
+        with self.lock:
+            if not last:
+                self._look_ahead()
+            for task, witness in self._witnesses:
+                witness.end_of_turn(task)
+            self._witnesses = [each for each in self._witnesses if not each[1].outdated]
+            self.waits = True
 
     def _look_ahead(self) -> None:
         """Make the digests of tasks that the flow may call later, before its calls change what they share."""
@@ -77,15 +83,29 @@ class Turns:
 
     def go_on(self, *, alone: bool) -> None:
         """Let the flow go on. `alone` says that no call of it is running."""
-        for _, witness in self._witnesses:
-            witness.begin_turn()
-        self.number += 1
-        self.waits, self.alone = False, alone
+        with self.lock:
+            for _, witness in self._witnesses:
+                witness.begin_turn()
+            self.number += 1
+            self.waits, self.alone = False, alone and not self._others
+
+    @contextlib.contextmanager
+    def another_waits(self) -> Iterator[None]:
+        """Note that another thread of the flow waits in the block, or its event loop: both can change anything."""
+        with self.lock:
+            self._others += 1
+            self.alone = False
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._others -= 1
 
     def end(self) -> None:
         """Note the state in which tasks have left what their code modifies: the flow and all its calls are over."""
-        for _, witness in self._witnesses:
-            witness.end()
+        with self.lock:
+            for _, witness in self._witnesses:
+                witness.end()
 
     def since(self) -> int | None:
         """Return what `waited_since` needs to know later."""

@@ -14,7 +14,6 @@ import functools
 import io
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NoReturn
 
@@ -205,6 +204,8 @@ def _all_at_once(works: list[Callable[[], Any]]) -> list[Any]:
     """Run functions concurrently and return their results."""
     if len(works) < 2:
         return [work() for work in works]
+    from concurrent.futures import ThreadPoolExecutor  # slow to import, and impossible when the program ends
+
     with ThreadPoolExecutor(min(_AT_ONCE, len(works)), "penstock-parts") as pool:
         runs = [pool.submit(contextvars.copy_context().run, work) for work in works]
         return [run.result() for run in runs]
