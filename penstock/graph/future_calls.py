@@ -20,6 +20,10 @@ from penstock.graph.tasks import TaskDefinition, TaskOptions
 from penstock.objects.copies import immutable
 
 
+def _tell_nobody(node: int) -> None:
+    """Take note of nothing."""
+
+
 class Living:
     """The living futures of each node, whose values may still be requested.
 
@@ -27,7 +31,7 @@ class Living:
     which therefore call nothing between reading a count and writing it.
     """
 
-    def __init__(self, released: Callable[[int], None] = lambda node: None) -> None:
+    def __init__(self, released: Callable[[int], None] = _tell_nobody) -> None:
         """Call `released` with each node whose last future is gone."""
         self.lock = threading.RLock()
         self.counts: dict[int, int] = {}
@@ -37,15 +41,16 @@ class Living:
 
     def hold(self, node: int) -> None:
         """Count one more future of a node."""
-        counts = self.counts
         with self.lock:
+            counts = self.counts
             counts[node] = counts[node] + 1 if node in counts else 1
 
     def let_go(self, node: int) -> None:
         """Count one less."""
-        counts, lock = self.counts, self.lock
+        lock = self.lock
         lock.acquire()  # `with` takes twice as long
         try:
+            counts = self.counts
             while (left := counts[node] - 1) <= 0:
                 del counts[node]  # only now: the driver looks meanwhile
                 self._released(node)
@@ -59,6 +64,12 @@ class Living:
     def held(self, node: int) -> bool:
         """Return whether a future of the node exists, so that its value may still be requested."""
         return node in self.counts
+
+    def end(self) -> None:
+        """Tell nobody of nodes any more: the run ends, and the graph outlives it."""
+        with self.lock:
+            self._released = _tell_nobody
+            self.counts = self.counts.copy()  # without the room that those had that are gone
 
     def part_of(self, part: int, whole: int) -> None:
         """Keep the whole as long as futures of its part live. There is one."""

@@ -246,9 +246,10 @@ class Graph:
         return node
 
     def end(self) -> None:
-        """Refuse further calls. Only parts of results may still be taken."""
+        """Refuse further calls. Only parts of results may still be taken, and futures that go free nothing any more."""
         with self.living.lock:
             self._ended = True
+            self.living.end()
 
     def _waited_for(self, ids: tuple[int, ...]) -> list[int]:
         """Return what these nodes wait for. A hit among them does not wait, but a call below that reads files does."""
