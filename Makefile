@@ -32,8 +32,8 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14)
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c '$(SUPPORTED)' >/dev/null 2>&1 && echo "$$p" && break; done)
 
-# Tests of several processes wait as much as they compute, so five at a time pay even on two cores.
-PYTEST := $(BIN)/python -m pytest -n 5
+# Tests of several processes wait as much as they compute, so four at a time pay even on two cores.
+PYTEST := $(BIN)/python -m pytest -n 4
 
 .PHONY: help demo test quick lowest latest coverage driver-coverage mutants evidence check core bench changelog lock audit clean
 
@@ -61,7 +61,7 @@ coverage: $(VENV)/.dev
 	$(call install,$(VENV)) --group coverage
 	rm -f .coverage .coverage.*
 	mkdir -p build
-	failed=0; $(BIN)/python -m coverage run -m pytest -n 5 || failed=1; \
+	failed=0; $(BIN)/python -m coverage run -m pytest -n 4 || failed=1; \
 	$(BIN)/python -W ignore -m coverage combine --quiet 2> build/coverage.log || failed=1; \
 	$(BIN)/python -m coverage report > build/coverage.txt; \
 	$(BIN)/python -m coverage json --quiet -o build/coverage.json; \

@@ -224,8 +224,7 @@ class Graph:
                 self.large[id] = large
             self._consumers.append(0)
             self._last_use.append(0)
-            derived = entry.task.derived
-            self._parts = self._parts or derived
+            self._parts |= (derived := entry.task.derived)
             for needed in deps:
                 self._last_use[needed] = id
                 if not derived and not self._consumers[needed]:
