@@ -118,6 +118,22 @@ def test_which_name_has_which_class_counts(project: Project) -> None:
     assert changes(project, text, "make(2), make(3)", "make(3), make(2)")
 
 
+@pytest.mark.parametrize(
+    ("package", "made"),
+    [
+        ("attrs", "import attrs\n    @attrs.define\n    class A:\n        v: int = attrs.field(factory=k)"),
+        (
+            "pydantic",
+            "from pydantic import BaseModel, Field\n    class A(BaseModel):\n        v: int = Field(default_factory=k)",
+        ),
+    ],
+)
+def test_a_factory_of_a_models_field_counts(project: Project, package: str, made: str) -> None:
+    pytest.importorskip(package)
+    text = f"{HEAD}def make(k):\n    {made}\n    return A\n\nA = make(one)\n\ndef f(x):\n    return A().v\n"
+    assert changes(project, text, "make(one)", "make(two)")
+
+
 def test_what_has_no_digest_in_a_class_is_left_out(project: Project) -> None:
     text = (
         "import threading\ndef make(k):\n    class A:\n        LOCK = threading.Lock()\n        K = k\n    return A\n"

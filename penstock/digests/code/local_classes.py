@@ -7,9 +7,18 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import Any, TypeGuard
 
-from penstock.digests.code.made_classes import GENERATED, is_machinery, is_made, is_special, parts, plain_member
+from penstock.digests.code.made_classes import (
+    GENERATED,
+    fields_of_models,
+    is_machinery,
+    is_made,
+    is_special,
+    parts,
+    plain_member,
+)
 from penstock.digests.names import is_project_module
-from penstock.objects.texts import kind_name
+from penstock.objects.questions import ABSENT, ask
+from penstock.objects.texts import kind_name, package_of
 
 
 def is_local(cls: object) -> TypeGuard[type]:
@@ -43,10 +52,10 @@ def held_by_class(cls: type) -> Iterator[tuple[str, Any]]:
 def _defaults(cls: type) -> Iterator[tuple[str, Any]]:
     """Yield what dataclasses, attrs, pydantic and msgspec keep of fields, which are no attributes of the class."""
     held = vars(cls)
-    named = [*held.get("__dataclass_fields__", {}).items(), *held.get("__pydantic_fields__", {}).items()]
-    named += [(field.name, field) for field in held.get("__attrs_attrs__", ())]
-    for name, field in named:
+    fields = held.get("__dataclass_fields__")
+    for name, field in [*(fields.items() if isinstance(fields, dict) else ()), *fields_of_models(cls)]:
         for which in ("default", "default_factory", "converter", "validator"):
-            if hasattr(field, which):
-                yield f"<{which} of {name}>", getattr(field, which)
+            if (value := ask(field, which, ABSENT)) is not ABSENT:
+                made = ask(value, "factory", value) if package_of(type(value)) == "attr" else value
+                yield f"<{which} of {name}>", made
     yield "<defaults>", held.get("__struct_defaults__", ())

@@ -18,6 +18,7 @@ from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
 from penstock.digests.code.syntax import has_statement
+from penstock.objects.questions import ask
 
 GENERATED = ("<string>", "<attrs")
 """The beginnings of the file names of functions that dataclasses and attrs make."""
@@ -102,6 +103,14 @@ def parts(item: Any) -> list[Any]:
     if issubclass(kind, functools.singledispatchmethod):
         return [item.dispatcher, *item.dispatcher.registry.values()]
     return [item]
+
+
+def fields_of_models(cls: type) -> list[tuple[str, Any]]:
+    """Return the fields that pydantic and attrs keep of a class, by name. Their defaults are no attributes of it."""
+    held = vars(cls)
+    fields, listed = held.get("__pydantic_fields__"), held.get("__attrs_attrs__")
+    named = list(fields.items()) if isinstance(fields, dict) else []
+    return named + ([(str(ask(field, "name", "")), field) for field in listed] if isinstance(listed, tuple) else [])
 
 
 def is_machinery(name: str, item: Any, *, generated: bool) -> bool:

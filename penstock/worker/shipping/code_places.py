@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
-from penstock.digests.code.made_classes import is_special, members, plain_member
+from penstock.digests.code.made_classes import fields_of_models, is_special, members, plain_member
 from penstock.digests.definitions.behind import home_of
 from penstock.digests.definitions.mentioned import BUILTIN
 from penstock.digests.mocks import is_double
@@ -180,11 +180,7 @@ def _is_written_in(item: Any, cls: type) -> bool:
 
 def _fields_of_models(cls: type) -> Iterator[tuple[str, Any]]:
     """Yield what pydantic, attrs and msgspec keep of fields, which are no attributes of the class."""
-    held = vars(cls)
-    fields = held.get("__pydantic_fields__")
-    named = list(fields.items()) if isinstance(fields, dict) else []
-    listed = held.get("__attrs_attrs__")
-    named += [(str(getattr(field, "name", "")), field) for field in listed] if isinstance(listed, tuple) else []
+    held, named = vars(cls), fields_of_models(cls)
     for name, field in named:
         for part in _OF_FIELDS:
             yield f"<{part} of {name}>", getattr(field, part, None)
