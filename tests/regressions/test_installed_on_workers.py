@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -86,15 +87,22 @@ def uses(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     installed = tmp_path / "site-packages"
     installed.mkdir()
     (installed / "ready_made.py").write_text(textwrap.dedent(INSTALLED))
+    (installed / "extends.py").write_text("import ready_made\nready_made.Model.extra = lambda self: 1\n")
     monkeypatch.syspath_prepend(installed)
     yield project(uses_ready_made=USES)
-    sys.modules.pop("ready_made", None)
+    for name in ("ready_made", "extends"):
+        sys.modules.pop(name, None)
 
 
 def test_what_a_package_changes_in_its_classes_and_functions_stops_no_worker(uses: Any) -> None:
     for number in range(3):
         assert uses.pipeline(number) == number
         assert uses.using.fn(number) == number
+
+
+def test_methods_that_another_package_adds_in_the_driver_alone_stop_no_worker(uses: Any) -> None:
+    importlib.import_module("extends")
+    assert uses.pipeline(3) == 3
 
 
 @pytest.mark.parametrize(
