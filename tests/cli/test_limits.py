@@ -16,7 +16,8 @@ def test_limits_are_set_listed_and_removed(call) -> None:
     for wrong in ("many", "-1"):
         refused = call("limits", "set", "gpu", wrong)
         assert (refused.exit_code, f"'{wrong}' is neither a number nor a rate" in refused.stderr) == (2, True)
-    assert call("limits", "rm", "gpu").exit_code == 0
+    assert call("limits", "rm", "gpu").stdout == "gpu: limit removed\n"
+    assert call("limits", "rm", "gpu").exit_code == 1
     assert json.loads(call("limits", "ls", "--json").stdout)["limits"] == {"db": 10}
 
 

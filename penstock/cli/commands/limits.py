@@ -73,7 +73,7 @@ def ls(invocation: Invocation) -> None:
 def rm(invocation: Invocation, tag: str) -> int | None:
     """Remove the limit and the rate of TAG."""
     if remove_limit(invocation.results().store, tag):
-        say(f"{tag}: no limit")
+        say(f"{tag}: limit removed")
         return None
     say(f"{tag} has no limit", err=True)
     return 1
