@@ -60,6 +60,15 @@ def _own_home(_homes_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_HOME", str(_homes_folder / str(next(_homes))))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_in_callbacks() -> Generator[None]:
+    """Do not warn of interrupts of threads that arrive in callbacks of weak references; CPython can only print them."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda seen: None if seen.exc_type.__name__ == "_Interrupted" else hook(seen)
+    yield
+    sys.unraisablehook = hook
+
+
 RAY_HERE = frozenset(f"tests/runners/test_ray{rest}.py" for rest in ("", "_datasets", "_hostile"))
 """Files whose tests start Ray in their own process, besides those that end with [ray]."""
 
