@@ -1,4 +1,4 @@
-"""blake3 hashes that use several cores for large inputs, except in forked processes."""
+"""blake3 hashes that use several cores for large inputs, except in forks of processes that have done so."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ PARALLEL_BYTES = 1024 * 1024
 """One core hashes less than this faster than several."""
 
 # blake3's thread pool does not survive a fork: a child that used it would hang.
-_forked = False
+_pool_started = False
+_pool_lost = False
 
 
 def _note_fork() -> None:
-    global _forked
-    _forked = True
+    global _pool_lost
+    _pool_lost = _pool_started
 
 
 if hasattr(os, "register_at_fork"):
@@ -24,4 +25,8 @@ if hasattr(os, "register_at_fork"):
 
 def new_hash(*, nbytes: int) -> blake3:
     """Return a new hash that is suited to about `nbytes` bytes."""
-    return blake3(max_threads=blake3.AUTO if nbytes >= PARALLEL_BYTES and not _forked else 1)
+    global _pool_started
+    if nbytes < PARALLEL_BYTES or _pool_lost:
+        return blake3(max_threads=1)
+    _pool_started = True
+    return blake3(max_threads=blake3.AUTO)

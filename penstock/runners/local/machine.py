@@ -26,7 +26,7 @@ class LocalRunner(BindsFlows):
     """Another name for `workers`."""
 
     def __new__(cls, *_: Any, **settings: Any) -> Self:
-        check_names(cls.__name__, settings, (each.name for each in fields(cls)))
+        check_names(cls.__name__, settings, (each.name for each in fields(cls) if each.init))
         return super().__new__(cls)
 
     def __post_init__(self) -> None:

@@ -20,12 +20,18 @@ from penstock.worker.shipping.values import read_value, write_value
 from penstock.worker.shipping.wire import pack_outcomes, pack_waits, unpack_bundle
 
 
-def main(descriptor: int, life: int, scratch: str) -> None:
-    """Serve one driver over an inherited socket. `life` is a pipe that closes when the driver's process ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, but the driver decides when to stop
+def main(descriptor: int, life: int, ends: int, scratch: str) -> None:
+    """Serve one driver over an inherited socket.
+
+    Args:
+        descriptor: The socket.
+        life: A pipe that closes when the driver's process ends.
+        ends: A pipe to the driver that is to close when this process ends.
+        scratch: The folder for large values.
+    """
     stop = _Stop()
     signal.signal(signal.SIGTERM, stop)
-    os.register_at_fork(after_in_child=lambda: _leave_to_parent(descriptor, life))
+    os.register_at_fork(after_in_child=lambda: _leave_to_parent(descriptor, life, ends))
     threading.Thread(target=_exit_with_driver, args=(life, scratch), daemon=True).start()
     with contextlib.suppress(_Interrupted):  # between two calls
         _serve(multiprocessing.connection.Connection(descriptor), scratch, stop)

@@ -7,25 +7,22 @@ process: small ones are sent as bytes, large ones as files.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import multiprocessing.connection
 import os
 import queue
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from msgspec.structs import replace
 
 from penstock.runners.base import Engine, checked_setup
 from penstock.runners.local.machine import LocalRunner
+from penstock.runners.local.template import Template, WorkerProcess
 from penstock.runners.resources import local_machine, required
 from penstock.storage.stores.base import Reach
 from penstock.worker.failures import describe
@@ -46,17 +43,14 @@ from penstock.worker.shipping.source_lines import pickled_task
 from penstock.worker.shipping.values import discard_value, pickled, read_value, spill_value
 from penstock.worker.shipping.wire import none_read, pack_bundle, unpack_outcomes, unpack_waits
 
-_MAIN = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from penstock.runners.local.process_main import main; main(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])"
-)
-
 
 @dataclass(frozen=True)
 class ProcessRunner(LocalRunner):
     """Runs calls in processes of this machine.
 
-    Functions are pickled by value, so scripts need no `__main__` guard.
+    Functions are pickled by value, so scripts need no `__main__` guard. Each run has worker processes of its own. They
+    are copies of a process that has loaded Penstock; `with ProcessRunner() as runner:` keeps that process for all runs
+    of the block, which then start their workers within milliseconds.
 
     Args:
         workers: The number of processes. Defaults to the number of cores.
@@ -73,24 +67,39 @@ class ProcessRunner(LocalRunner):
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     worker_setup: Preparation | None = field(default=None, kw_only=True)
     """Called once in each worker process, before its first call."""
+    _template: Template | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         checked_setup(self.worker_setup)
+
+    def __enter__(self) -> Self:
+        if self._template is None:
+            object.__setattr__(self, "_template", Template())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        template = self._template
+        object.__setattr__(self, "_template", None)
+        if template is not None:
+            template.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_template": None}
 
     @property
     def reach(self) -> Reach:
         return "host"
 
     def open(self, context: WorkerContext, report: Report) -> Engine:
-        return _ProcessEngine(self, replace(context, setup=self.worker_setup), report)
+        return _ProcessEngine(self, replace(context, setup=self.worker_setup), report, self._template)
 
 
 @dataclass(slots=True, eq=False)
 class _Seat:
     """A worker process and the thread that communicates with it."""
 
-    process: subprocess.Popen[bytes] | None = None
+    process: WorkerProcess | None = None
     connection: multiprocessing.connection.Connection | None = None
     known: set[int] = field(default_factory=set)
     bundle: int | None = None
@@ -103,7 +112,7 @@ GRACE_SECONDS = 1.0
 
 
 class _ProcessEngine:
-    def __init__(self, runner: ProcessRunner, context: WorkerContext, report: Report) -> None:
+    def __init__(self, runner: ProcessRunner, context: WorkerContext, report: Report, kept: Template | None) -> None:
         self._capacity = {**local_machine(runner.workers), **required(runner.resources, 1)}
         self._context = pickled(context.travelling(), "the run", named=lambda: {"worker_setup": context.setup})
         self._report = report
@@ -116,6 +125,8 @@ class _ProcessEngine:
         self._cancelled: set[int] = set()
         self._shipped_tasks: dict[int, bytes] = {}
         self._scratch = tempfile.mkdtemp(prefix="penstock-")
+        self._template = kept or Template()
+        self._is_template_kept = kept is not None
         # Workers hold the reading end, and exit when this process ends for any reason.
         self._life_read, self._life_write = os.pipe()
         self._closing = False
@@ -169,11 +180,13 @@ class _ProcessEngine:
             self._queue.put(None)
         for thread in threads:
             thread.join()
+        if not self._is_template_kept:
+            self._template.close()
         os.close(self._life_write)
         os.close(self._life_read)
         shutil.rmtree(self._scratch, ignore_errors=True)
 
-    def _stop(self, seat: _Seat, process: subprocess.Popen[bytes]) -> None:
+    def _stop(self, seat: _Seat, process: WorkerProcess) -> None:
         """Interrupt the process's call, so that its `finally` blocks run; kill the process if that takes too long."""
         if seat.killing is not None:
             return
@@ -260,10 +273,7 @@ class _ProcessEngine:
             return seat.connection
         ours, theirs = socket.socketpair()
         with theirs:
-            arguments = [json.dumps(sys.path), str(theirs.fileno()), str(self._life_read), self._scratch]
-            process = subprocess.Popen(
-                [sys.executable, "-c", _MAIN, *arguments], pass_fds=(theirs.fileno(), self._life_read)
-            )
+            process = self._template.start(theirs.fileno(), self._life_read, self._scratch)
         with self._guard:
             seat.process = process
             if self._closing or seat.bundle in self._cancelled:
@@ -282,14 +292,12 @@ class _ProcessEngine:
         process = seat.process
         if process is None:
             return ""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=5)  # it exits when its connection closes
-        if process.poll() is None:
-            process.kill()
         code = process.wait()
         with self._guard:
             seat.process = None
             killing, seat.killing = seat.killing, None
         if killing is not None:
             killing.cancel()
+        if code is None:
+            return "it ended"
         return f"it was killed by signal {-code}" if code < 0 else f"it exited with status {code}"

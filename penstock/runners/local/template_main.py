@@ -1,0 +1,69 @@
+"""The template process of ProcessRunner, which forks workers and tells how they ended until its driver ends."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from penstock.runners.local import process_main
+from penstock.runners.local.template import LENGTH, received
+
+
+def main(descriptor: int) -> None:
+    """Serve one driver over an inherited socket until it ends. In a worker, this returns when the worker ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, but the driver decides when to stop
+    control = socket.socket(fileno=descriptor)
+    gc.freeze()  # garbage collectors of workers would otherwise write to, and so copy, the memory that they share
+    while True:
+        length, descriptors, _, _ = socket.recv_fds(control, LENGTH.size, 6)
+        if not length:
+            return
+        (size,) = LENGTH.unpack(length + received(control, LENGTH.size - len(length)))
+        request = json.loads(received(control, size))
+        if "reap" in request:
+            answer = _reap(request["reap"])
+        else:
+            answer = _fork()
+            if answer == 0:
+                control.close()
+                _become_worker(request, descriptors)
+                return
+            for each in descriptors:
+                os.close(each)
+        control.sendall(LENGTH.pack(answer))
+
+
+def _reap(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _fork() -> int:
+    """Return the new process's id, 0 in that process, or minus an error number."""
+    try:
+        return os.fork()
+    except OSError as error:
+        return -(error.errno or 1)
+
+
+def _become_worker(request: dict[str, Any], descriptors: list[int]) -> None:
+    worker, life, ends, *streams = descriptors
+    for ours, number in zip(streams, request["streams"], strict=True):
+        os.dup2(ours, number)
+        os.close(ours)
+    if request["folder"] is not None:
+        with contextlib.suppress(OSError):  # it may be deleted at any time
+            os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    time.tzset()
+    sys.path[:] = request["path"]
+    importlib.invalidate_caches()
+    process_main.main(worker, life, ends, request["scratch"])
