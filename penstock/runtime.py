@@ -28,7 +28,8 @@ class having:
         self._variable.reset(self._token)
 
 
-@dataclass(frozen=True, slots=True)
+# Not comparable: contexts are compared at each call of a task, and parameters may be anything.
+@dataclass(frozen=True, slots=True, eq=False)
 class FlowRunInfo:
     """A run of a flow."""
 
@@ -42,7 +43,7 @@ class FlowRunInfo:
     tags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TaskRunInfo:
     """One call of a task."""
 

@@ -17,7 +17,6 @@ from penstock.objects.texts import kind_name, package_of, repr_of
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-_put = object.__setattr__
 _ABSENT: Any = object()
 _LABELLED = frozenset({"pandas", "polars", "pyarrow"})
 _TABLE_PROTOCOLS = frozenset({"__arrow_c_array__", "__arrow_c_schema__", "__arrow_c_stream__", "__dataframe__"})
@@ -96,10 +95,10 @@ class Future(Pending, Generic[R_co]):
     def __init__(self, node: int, source: Source | None = None, held: bool = False) -> None:
         if source is None:
             raise TypeError("a Future cannot be created from a value; call a task inside a flow instead")
-        _put(self, "_node", node)
+        _set_node(self, node)
         if not held:  # otherwise the source has counted it
             source.hold(node)  # first: an interrupt in between leaves a value for longer, and takes none away
-        _put(self, "_source", source)
+        _set_source(self, source)
 
     def __del__(self) -> None:
         # The driver keeps the value of a plain task only while a future of it exists.
@@ -245,6 +244,11 @@ class Future(Pending, Generic[R_co]):
 
     def __format__(self, spec: str) -> str:
         return format(self.result(), spec)
+
+
+# As fast as writing an attribute can be in a class that refuses that.
+_set_node: Callable[[Any, int], None] = vars(Future)["_node"].__set__
+_set_source: Callable[[Any, Source], None] = vars(Future)["_source"].__set__
 
 
 def has_value(future: Future[Any]) -> bool:

@@ -12,11 +12,10 @@ from typing import Any
 from penstock.digests.large import Large
 from penstock.digests.python import combine, digest
 from penstock.digests.refs import Ref
-from penstock.errors import CycleError
 from penstock.graph.binding import Style
 from penstock.graph.future_calls import Living
 from penstock.graph.keys import KeyTemplate
-from penstock.graph.mistakes import called_too_late
+from penstock.graph.mistakes import called_too_early, called_too_late
 from penstock.graph.policies import CachePolicy
 from penstock.graph.tasks import TaskDefinition
 
@@ -184,14 +183,10 @@ class Graph:
             DigestError: An argument has no stable digest.
             TracingError: The run is over.
         """
-        known = len(self.nodes)
+        known, derived = len(self.nodes), entry.task.derived
         for needed in deps if not order else (*deps, *order):
             if not 0 <= needed < known:
-                raise CycleError(
-                    f"{entry.task.name} would wait for node {needed}, which comes after it",
-                    because="a node can only wait for calls made before it; anything else could be a cycle",
-                    hint="call the task that it waits for first",
-                )
+                raise called_too_early(entry.task.name, needed)
         ordered = order or (self._ordered and not self._ordered.isdisjoint(deps))
         if ordered and entry.reads_files:
             order = tuple(dict.fromkeys((*order, *self._waited_for(deps), *self._waited_for(order))))
@@ -204,7 +199,7 @@ class Graph:
         nodes, lock = self.nodes, self.living.lock  # what follows is one step, and runs no users' code
         lock.acquire()  # `with` takes twice as long
         try:
-            if self._ended and not entry.task.derived:
+            if self._ended and not derived:
                 raise called_too_late(entry.task.name)
             alone = work is None or (work not in self._by_work and not entry.refresh and not self._refreshed)
             if work is not None and not alone:
@@ -224,7 +219,8 @@ class Graph:
                 self.large[id] = large
             self._consumers.append(0)
             self._last_use.append(0)
-            self._parts |= (derived := entry.task.derived)
+            if derived:
+                self._parts = True
             for needed in deps:
                 self._last_use[needed] = id
                 if not derived and not self._consumers[needed]:

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 from penstock.digests.names import is_project_module
-from penstock.errors import TracingError, is_a
+from penstock.errors import CycleError, TracingError, is_a
 from penstock.graph.futures import Future
 from penstock.objects.places import place_of
 from penstock.objects.texts import text_of
@@ -97,6 +97,15 @@ def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"an item of {name}", item) for item in value[:MAX_ITEMS])
     elif issubclass(type(value), dict):
         yield from ((f"{name}[{key!r}]", item) for key, item in list(value.items())[:MAX_ITEMS])
+
+
+def called_too_early(task: str, node: int) -> CycleError:
+    """Return the error for a call that would wait for one that does not exist yet."""
+    return CycleError(
+        f"{task} would wait for node {node}, which comes after it",
+        because="a node can only wait for calls made before it; anything else could be a cycle",
+        hint="call the task that it waits for first",
+    )
 
 
 def called_too_late(task: str) -> TracingError:

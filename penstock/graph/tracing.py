@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextvars import Context, ContextVar, copy_context
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from penstock.graph.keys import KeyContext, compile_template
 from penstock.graph.tasks import TaskDefinition
 from penstock.objects.copies import AsFar
 from penstock.objects.places import place_of
+from penstock.process.context_variables import CallersVariables
 from penstock.runtime import having, task_run
 
 
@@ -106,7 +107,7 @@ class Trace:
         self._times = itertools.count(1)
         self.expected: dict[int, str] = {}
         """Async subflows that were called but not awaited yet, by number."""
-        self._context: Mapping[ContextVar[Any], Any] = {}
+        self.callers = CallersVariables()
 
     # -- adding nodes ---------------------------------------------------------------------------------------------
 
@@ -123,7 +124,8 @@ class Trace:
         Raises `ParameterError`, `PolicyError`, `DigestError` or `TracingError` for invalid arguments or policies, and
         `TracingError` after the end of the run. Several threads may call tasks at the same time.
         """
-        binding, frame = task.binding, self.frame
+        current = _current.get()
+        binding, frame = task.binding, current[1] if current is not None and current[0] is self else self._outermost
         arguments = binding.bind(task, args, kwargs)
         if binding.markers:
             binding.mark(arguments)
@@ -140,8 +142,8 @@ class Trace:
             with self.turns.lock:
                 entry = self._now(task, entry)
         style = binding.style(args, kwargs) if binding.decorated else None
-        found = copy_context()
-        context = self._variables(found) if self._context or not _OURS.issuperset(found) else None
+        callers, found = self.callers, copy_context()
+        context = None if callers.bare == found else callers.of(found)
         complete = None
         if style is not None or context is not None or lent:
             witness = entry.template.witness(arguments) if lent and entry.template is not None else None
@@ -209,15 +211,6 @@ class Trace:
             return taken
 
         return capture(value, keep), bool(shared)
-
-    def _variables(self, context: Context) -> Mapping[ContextVar[Any], Any] | None:
-        """Return the context variables that the caller has set; the same mapping as long as they do not change."""
-        known = self._context
-        found = {variable: value for variable, value in context.items() if not _is_ours(variable)}
-        if len(found) == len(known) and all(known.get(variable, known) is value for variable, value in found.items()):
-            return known or None
-        self._context = found
-        return found or None
 
     def _order(self, wait_for: Iterable[Any], deps: Sequence[int], name: str) -> tuple[int, ...]:
         order: dict[int, None] = {}
@@ -370,17 +363,6 @@ def _make_entry(task: TaskDefinition, frame: FlowFrame, turns: Turns) -> Entry:
     return Entry(task, template, frame.name, policy, refresh, bool(log_prints), frame.transaction)
 
 
-def _is_ours(variable: ContextVar[Any]) -> bool:
-    if not variable.name.startswith("penstock_"):
-        return False
-    _OURS.add(variable)
-    return True
-
-
-_OURS: set[ContextVar[Any]] = set()
-"""Penstock's variables found so far: checking a set is faster than comparing names."""
-
-
 _current: ContextVar[tuple[Trace, FlowFrame] | None] = ContextVar("penstock_trace", default=None)
 
 
@@ -390,6 +372,18 @@ def current_trace() -> Trace | None:
     return None if current is None else current[0]
 
 
+class _Tracing(having):
+    __slots__ = ("_trace",)
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__(_current, (trace, trace.frame))
+        self._trace = trace
+
+    def __exit__(self, *raised: object) -> None:
+        super().__exit__(*raised)
+        self._trace.callers.bare = None  # it contains the trace
+
+
 def tracing(trace: Trace | None) -> having:
     """Make task calls in the block nodes of a trace. With None they run at once, as outside of flows."""
-    return having(_current, None if trace is None else (trace, trace.frame))
+    return having(_current, None) if trace is None else _Tracing(trace)

@@ -542,6 +542,43 @@ def test_a_task_sees_the_context_variables_of_its_caller() -> None:
     assert calls() == ("none", "inner", "none", "none")
 
 
+class Incomparable:
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("values of the user are not compared")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> Any:
+        return Incomparable, ()
+
+
+held: contextvars.ContextVar[Incomparable] = contextvars.ContextVar("held")
+
+
+@task
+def holds(_: Any = None) -> bool:
+    return type(held.get(None)) is Incomparable
+
+
+def test_values_of_callers_variables_and_parameters_are_never_compared() -> None:
+    @flow
+    def inner(_: Any) -> Any:
+        return [holds(), holds()]
+
+    @flow
+    def calls(given: Any) -> Any:
+        found = [holds(), inner(given)]
+        for _ in range(2):
+            token = held.set(Incomparable())
+            found += [holds(), inner(given), inner(Incomparable())]
+            held.reset(token)
+            found.append(holds())
+        return found
+
+    inside = [True, [True, True], [True, True], False]
+    assert calls(Incomparable()) == [False, [False, False], *inside, *inside]
+
+
 @pytest.mark.parametrize("option", ["name", "key_name"])
 def test_a_name_that_no_record_can_hold_is_refused_at_definition(option: str) -> None:
     with pytest.raises(ConfigurationError, match="lone surrogate"):

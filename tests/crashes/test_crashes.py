@@ -21,12 +21,13 @@ from penstock.locks import FileSystemLockManager
 from penstock.storage import open_store
 from penstock.storage.results import maintenance
 from penstock.storage.results.store import ResultStore
+from tests.amounts import amount
 
 pytestmark = [pytest.mark.slow, pytest.mark.untraced]
 
 PROGRAMS = Path(__file__).parent / "programs"
 PATIENCE = 240.0
-KILLS = 200 if os.environ.get("PENSTOCK_EVIDENCE") == "1" else 40
+KILLS = 200 if os.environ.get("PENSTOCK_EVIDENCE") == "1" else amount(here=20, in_ci=100)
 
 
 def start(program: str, *arguments: object) -> subprocess.Popen[str]:

@@ -21,6 +21,7 @@ from penstock.locks.redis.listener import Ear
 from penstock.locks.redis.namespace import Namespace
 from penstock.locks.redis.sessions import OwnSession
 from penstock.redis.client import Script
+from tests.amounts import amount
 from tests.locks.model_redis import ModelRedis
 from tests.locks.worlds import LEASE, Crashed, Machine, Violation, World, seeds
 
@@ -204,8 +205,8 @@ class RedisWorld(World):
 # -- the tests
 
 SEEDS = range(25)
-MORE_SEEDS = range(25, 125)
-SHORT_WORLDS = 1_000
+MORE_SEEDS = range(25, 25 + amount(here=25, in_ci=100))
+SHORT_WORLDS = amount(here=250, in_ci=1_000)
 
 
 class Careless(ModelRedis):
@@ -278,7 +279,7 @@ def short_world(seed: int, **wrong: Any) -> RedisWorld:
 
 
 @pytest.mark.slow
-def test_no_two_drivers_hold_a_key_in_a_thousand_short_worlds() -> None:
+def test_no_two_drivers_hold_a_key_in_many_short_worlds() -> None:
     for seed in seeds(SHORT_WORLDS):
         short_world(seed).run(max_steps=40_000)
 
@@ -286,7 +287,7 @@ def test_no_two_drivers_hold_a_key_in_a_thousand_short_worlds() -> None:
 @pytest.mark.evidence
 @pytest.mark.timeout(3600)
 def test_no_two_drivers_hold_a_key_in_twenty_thousand_short_worlds() -> None:
-    for seed in seeds(20 * SHORT_WORLDS)[SHORT_WORLDS:]:
+    for seed in seeds(20_000)[SHORT_WORLDS:]:
         short_world(seed).run(max_steps=40_000)
 
 
@@ -305,7 +306,7 @@ def test_no_two_drivers_hold_a_key_in_twenty_thousand_short_worlds() -> None:
 )
 def test_short_worlds_find_the_mistakes_too(wrong: dict[str, Any]) -> None:
     with pytest.raises(Violation):
-        run_all(short_world(seed, **wrong) for seed in range(3 * SHORT_WORLDS))
+        run_all(short_world(seed, **wrong) for seed in range(3_000))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -13,6 +13,7 @@ from penstock.locks.table_sessions import TableLocks, _TableSession
 from penstock.locks.table_set import Tables
 from penstock.locks.tables import Table
 from penstock.process.identity import ProcessIdentity
+from tests.amounts import amount
 from tests.locks.worlds import LEASE, Crashed, Machine, Violation, World, seeds, take_turns
 
 pytestmark = pytest.mark.untraced
@@ -136,8 +137,8 @@ class FolderWorld(World):
 # -- the tests
 
 SEEDS = range(25)
-MORE_SEEDS = range(25, 125)
-SHORT_WORLDS = 1_000
+MORE_SEEDS = range(25, 25 + amount(here=25, in_ci=100))
+SHORT_WORLDS = amount(here=250, in_ci=1_000)
 
 
 class Impatient(Tables):
@@ -190,7 +191,7 @@ def test_no_two_processes_hold_a_key_in_many_worlds(keys: str) -> None:
 
 
 @pytest.mark.slow
-def test_no_two_processes_hold_a_key_in_a_thousand_short_worlds() -> None:
+def test_no_two_processes_hold_a_key_in_many_short_worlds() -> None:
     for seed in seeds(SHORT_WORLDS):
         short_world(seed).run()
 
@@ -198,7 +199,7 @@ def test_no_two_processes_hold_a_key_in_a_thousand_short_worlds() -> None:
 @pytest.mark.evidence
 @pytest.mark.timeout(3600)
 def test_no_two_processes_hold_a_key_in_twenty_thousand_short_worlds() -> None:
-    for seed in seeds(20 * SHORT_WORLDS)[SHORT_WORLDS:]:
+    for seed in seeds(20_000)[SHORT_WORLDS:]:
         short_world(seed).run()
 
 
@@ -211,4 +212,4 @@ def test_a_seed_determines_the_history(seed: int) -> None:
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_mistakes_are_found(mutant: str) -> None:
     with pytest.raises(Violation):
-        run_all(short_world(seed, **MUTANTS[mutant]) for seed in range(3 * SHORT_WORLDS))
+        run_all(short_world(seed, **MUTANTS[mutant]) for seed in range(3_000))

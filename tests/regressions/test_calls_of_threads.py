@@ -240,7 +240,7 @@ def test_objects_that_are_collected_may_call_tasks() -> None:
         for k in range(CALLS):
             Calls()
             futures.append(first(k))
-            gc.collect()
+            gc.collect(0)
         return [each.result() for each in (*futures, *found)]
 
     try:
