@@ -138,6 +138,32 @@ def test_flows_at_the_same_time_can_share_a_template(runner: ProcessRunner) -> N
     assert flow(runner=runner)(lambda: [sums([2, 3]), add(1, 1), inner([2])])() == [9, 2, 3]
 
 
+def test_a_process_that_the_driver_forks_meanwhile_starts_a_template_of_its_own(tmp_path: Path) -> None:
+    program = tmp_path / "forks.py"
+    program.write_text("""
+import os
+from penstock import flow, task
+from penstock.runners import ProcessRunner
+
+@task
+def add(a: int, b: int) -> int:
+    return a + b
+
+with ProcessRunner(2) as runner:
+    bound = flow(runner=runner)(lambda n: [add(n, k) for k in range(3)])
+    print(bound(1), flush=True)
+    if (child := os.fork()) == 0:
+        print(bound(2), flush=True)
+        runner.__exit__(None, None, None)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    print(bound(3), flush=True)
+""")
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.stdout.splitlines() == ["[1, 2, 3]", "[2, 3, 4]", "[3, 4, 5]"], done.stderr
+
+
 def test_a_copy_of_a_runner_has_no_template(runner: ProcessRunner) -> None:
     flow(runner=runner)(lambda: add(1, 1))()
     copy = pickle.loads(pickle.dumps(runner))

@@ -81,7 +81,7 @@ class ProcessRunner(LocalRunner):
     def __exit__(self, *_: object) -> None:
         template = self._template
         object.__setattr__(self, "_template", None)
-        if template is not None:
+        if template is not None and template.usable:
             template.close()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -92,7 +92,8 @@ class ProcessRunner(LocalRunner):
         return "host"
 
     def open(self, context: WorkerContext, report: Report) -> Engine:
-        return _ProcessEngine(self, replace(context, setup=self.worker_setup), report, self._template)
+        kept = self._template if self._template is not None and self._template.usable else None
+        return _ProcessEngine(self, replace(context, setup=self.worker_setup), report, kept)
 
 
 @dataclass(slots=True, eq=False)

@@ -72,9 +72,15 @@ class Template:
     """The template process. It is started by the first request and again if it was killed. Safe to use from threads."""
 
     def __init__(self) -> None:
+        self._owner = os.getpid()
         self._guard = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether this is the process that created it, and not one that was forked since."""
+        return self._owner == os.getpid()
 
     def start(self, worker: int, life: int, scratch: str) -> WorkerProcess:
         """Start a worker process that has this process's current environment, folder, `sys.path` and standard streams.
