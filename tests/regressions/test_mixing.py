@@ -16,7 +16,7 @@ from tests.regressions.model_mixing import History
 # They need much processor time, of which a busy machine has little.
 pytestmark = [pytest.mark.timeout(900), pytest.mark.untraced]
 FIRST = int(os.environ.get("PENSTOCK_FIRST_SEED", "0"))
-HISTORIES = amount(here=500, in_ci=2_000)
+HISTORIES = amount(here=300, in_ci=2_000)
 
 
 def play(seeds: Iterable[int], steps: int = 12) -> None:

@@ -19,6 +19,7 @@ from penstock.settings import current_settings, in_force, load_settings
 from penstock.storage import open_store
 from penstock.storage.results.maintenance import current_records
 from penstock.storage.results.store import ResultStore
+from tests.amounts import amount
 
 pytestmark = pytest.mark.untraced
 
@@ -126,7 +127,7 @@ def remove(results: ResultStore, gone: set[int]) -> None:
 
 
 @pytest.mark.slow
-@hypothesis.settings(max_examples=60)
+@hypothesis.settings(max_examples=amount(here=25, in_ci=60))
 @given(flows(), st.sets(st.integers(0, 5)), st.sets(st.integers(0, 5)))
 def test_a_run_does_what_its_plan_said(
     tmp_path_factory: pytest.TempPathFactory, calls: list[Call], removed: set[int], later: set[int]

@@ -47,7 +47,7 @@ class TestProcessRunner(_WithProcesses, RunnerTests):
 
 @pytest.mark.needs("psutil")
 class TestProcessRunnerUnderFire(_WithProcesses, KillTests):
-    flows = 6  # each starts its workers
+    flows = 20  # each takes a moment only
 
     def worker_pids(self) -> list[int]:
         import psutil

@@ -28,6 +28,7 @@ from penstock.testing.runners.nested import NestedWorkTests
 from penstock.testing.runners.results import ResultTests
 from penstock.testing.runners.support import PATIENCE, RunnerBench
 from penstock.testing.runners.values import ValueTests
+from tests.amounts import amount
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("distributed")]
 t: Any = tasks
@@ -111,6 +112,8 @@ def worker_pid(log: str) -> int:
 @pytest.mark.untraced
 @pytest.mark.needs("psutil")
 class TestDaskRunnerUnderFire(KillTests):
+    flows = amount(here=6, in_ci=12)
+
     @pytest.fixture(autouse=True)
     def _clusters(self, cluster_of: Clusters) -> None:
         self.cluster = cluster_of(2)

@@ -15,11 +15,12 @@ import pytest
 
 from penstock import INPUTS, flow, load_settings, task
 from penstock.runners import ThreadRunner
+from tests.amounts import amount
 
 pytestmark = pytest.mark.untraced
 
 ROOT = Path(__file__).parents[2]
-TOTAL_BYTES = 400 * 2**20
+TOTAL_BYTES = amount(here=200, in_ci=400) * 2**20
 LIMIT_MB = 50.0
 PATIENCE = 600.0
 

@@ -20,6 +20,7 @@ from penstock.graph.policies import INPUTS
 from penstock.graph.steps import Answer, Hit, NoAnswer, NoHit, Query, Status
 from penstock.graph.tasks import TaskDefinition, TaskOptions
 from penstock.graph.tracing import FlowFrame, Trace
+from tests.amounts import amount
 
 pytestmark = pytest.mark.untraced
 
@@ -588,7 +589,7 @@ def check_consistent(bench: Bench, world: World) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=amount(here=100, in_ci=300))
 @given(spec=graphs(), data=st.data())
 def test_running_the_plan_gives_values_that_belong_together(spec: Any, data: st.DataObject) -> None:
     world, library = World(), Library()

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from penstock.errors import SignatureRefused
 from penstock.storage.records.signing_keys import write_new_file
 from penstock.storage.stores.indexing import LookupIndex
+from tests.amounts import amount
 from tests.storage.planted import (
     EPOCHS,
     ODD,
@@ -36,7 +37,11 @@ from tests.storage.planted import (
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.untraced]
 EXAMPLES = settings(
-    max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=amount(here=30, in_ci=80),
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
 )
 
 

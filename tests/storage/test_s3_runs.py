@@ -25,6 +25,7 @@ from penstock.storage import open_store
 from penstock.storage.results.maintenance import gc, ls, verify
 from penstock.storage.results.store import ResultStore
 from penstock.testing.runners import tasks
+from tests.amounts import amount
 from tests.servers.fixtures import Bucket
 from tests.servers.proxy import FaultProxy
 
@@ -79,12 +80,13 @@ def test_the_log_of_a_run_is_in_the_bucket(bucket: Bucket, tmp_path: Path) -> No
     assert kinds[-1] == "RunFinished"
 
 
-MORE_RACERS = [(16, "flow"), (64, "results")]
+RACERS = amount(here=4, in_ci=8)
+MORE_RACERS = [pytest.param(*each, marks=pytest.mark.evidence) for each in [(16, "flow"), (64, "results")]]
 
 
 @pytest.mark.parametrize(
     ("processes", "how"),
-    [(8, "flow"), (16, "results"), *(pytest.param(*each, marks=pytest.mark.evidence) for each in MORE_RACERS)],
+    [(RACERS, "flow"), (2 * RACERS, "results"), *MORE_RACERS],
 )
 def test_processes_that_race_for_50_keys_all_get_the_same_bytes(processes: int, how: str, bucket: Bucket) -> None:
     # 32 whole runs would take minutes on a small machine because of the other requests that each makes.
