@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from penstock import flow, task
 from penstock.checksums import PARALLEL_BYTES, new_hash
+from penstock.errors import WorkerLost
 from penstock.runners import ProcessRunner
 from penstock.testing.runners.kills import children_named
 
@@ -177,6 +179,21 @@ def test_a_template_has_loaded_no_package_with_threads() -> None:
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True
     ).stdout.split()
     assert not {"numpy", "pandas", "polars", "pyarrow", "dask", "ray"} & set(loaded)
+
+
+@task
+def closes_everything(folder: str) -> None:
+    """Look dead, but stay."""
+    Path(folder, "pid").write_text(str(os.getpid()))
+    os.closerange(3, 1000)
+    threading.Event().wait()
+
+
+def test_a_worker_that_closes_all_its_descriptors_is_a_lost_one(runner: ProcessRunner, tmp_path: Path) -> None:
+    with pytest.raises(WorkerLost, match="killed by signal 9"):
+        flow(runner=runner)(lambda: closes_everything(str(tmp_path)))()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 @task

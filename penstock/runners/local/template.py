@@ -54,8 +54,8 @@ class WorkerProcess:
         Returns:
             None if that cannot be known, because the template is gone.
         """
-        if not multiprocessing.connection.wait([self._ended], ENDING_SECONDS):
-            self.kill()
+        multiprocessing.connection.wait([self._ended], ENDING_SECONDS)
+        self.kill()  # changes nothing if it has ended, but it may only have closed its descriptors
         with self._guard:
             self._reaped = True
             os.close(self._ended)
@@ -164,11 +164,11 @@ class Template:
         data = json.dumps(request).encode()
         socket.send_fds(self._control, [LENGTH.pack(len(data))], descriptors)
         self._control.sendall(data)
-        answer: int = LENGTH.unpack(received(self._control, LENGTH.size))[0]
+        answer: int = LENGTH.unpack(read(self._control, LENGTH.size))[0]
         return answer
 
 
-def received(connection: socket.socket, size: int) -> bytes:
+def read(connection: socket.socket, size: int) -> bytes:
     """Return the next `size` bytes. Raises `ConnectionError` if the other side ends before."""
     data = b""
     while len(data) < size:

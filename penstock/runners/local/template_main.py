@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from penstock.runners.local import process_main
-from penstock.runners.local.template import LENGTH, received
+from penstock.runners.local.template import LENGTH, read
 
 
 def main(descriptor: int) -> None:
@@ -22,23 +22,28 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, but the driver decides when to stop
     control = socket.socket(fileno=descriptor)
     gc.freeze()  # garbage collectors of workers would otherwise write to, and so copy, the memory that they share
-    while True:
-        length, descriptors, _, _ = socket.recv_fds(control, LENGTH.size, 6)
-        if not length:
-            return
-        (size,) = LENGTH.unpack(length + received(control, LENGTH.size - len(length)))
-        request = json.loads(received(control, size))
+    while (received := _next_request(control)) is not None:
+        request, descriptors = received
         if "reap" in request:
             answer = _reap(request["reap"])
-        else:
-            answer = _fork()
-            if answer == 0:
-                control.close()
-                _become_worker(request, descriptors)
-                return
-            for each in descriptors:
-                os.close(each)
-        control.sendall(LENGTH.pack(answer))
+        elif (answer := _fork()) == 0:
+            control.close()
+            _become_worker(request, descriptors)
+            return
+        for each in descriptors:
+            os.close(each)
+        with contextlib.suppress(ConnectionError):
+            control.sendall(LENGTH.pack(answer))
+
+
+def _next_request(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """Return a request with its descriptors, or None if the driver has ended."""
+    try:
+        length, descriptors, _, _ = socket.recv_fds(control, LENGTH.size, 6)
+        length += read(control, LENGTH.size - len(length))
+        return json.loads(read(control, *LENGTH.unpack(length))), descriptors
+    except ConnectionError:
+        return None
 
 
 def _reap(pid: int) -> int:
