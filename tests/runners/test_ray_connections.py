@@ -115,7 +115,7 @@ def test_a_connection_that_breaks_while_being_made_is_retried(cluster: dict[str,
             try:
                 return init(*args, **options)
             except Exception as error:
-                say(type(error).__name__)
+                say(type(error).__name__, error)
                 client.INITIAL_TIMEOUT_SEC, client.MAX_TIMEOUT_SEC = usual
                 Path("failed").touch()
                 raise
@@ -124,8 +124,8 @@ def test_a_connection_that_breaks_while_being_made_is_retried(cluster: dict[str,
         tells(RayRunner("ray://127.0.0.1:{through}"))
         """,
         )
-    assert lines[0] == "ConnectionError"
-    assert lines[-1] == "6"
+    assert lines[0].startswith("ConnectionError")
+    assert lines[-1] == "6", lines
 
 
 def test_a_ray_that_times_out_at_its_start_is_started_again(tmp_path: Path) -> None:
