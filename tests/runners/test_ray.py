@@ -27,6 +27,7 @@ from penstock.testing.runners import RunnerTests, tasks
 from penstock.testing.runners.kills import KillTests, children_named
 from penstock.testing.runners.support import PATIENCE, RunnerBench
 from penstock.worker.messages import WorkerContext
+from tests.amounts import amount
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("ray", "numpy", "psutil")]
 t: Any = tasks
@@ -47,6 +48,8 @@ class TestRayRunner(RunnerTests):
 
 
 class TestRayRunnerUnderFire(KillTests):
+    flows = amount(here=6, in_ci=12)
+
     def make_runner(self, workers: int) -> Runner:
         return RayRunner()
 
