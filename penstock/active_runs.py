@@ -37,6 +37,7 @@ from penstock.settings import in_force, without_password
 from penstock.storage.results.store import ResultStore
 from penstock.storage.results.stored import StoredResult
 from penstock.storage.stores.base import Store
+from penstock.worker.loading import check_not_loading
 from penstock.worker.messages import WorkerContext
 from penstock.worker.nesting import Lending, Nesting, nesting
 from penstock.worker.program_parts import registered_digests, script_classes
@@ -77,6 +78,7 @@ class ActiveRun:
         self._lending = Lending(around) if around is not None else None
         settings = environment.settings
         store = environment.results().store
+        check_not_loading(run.flow_name, runner.reach)
         check_store(runner, store)
         context = WorkerContext(
             info,

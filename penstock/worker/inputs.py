@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from penstock.storage.results.recipes import MAX_RECIPE_INPUTS
 from penstock.storage.results.store import ResultStore
 from penstock.worker.copies import OwnCopies, copied
 from penstock.worker.lazy_inputs import filled_lazily, lazy_parameters, scanned
+from penstock.worker.loading import loading
 from penstock.worker.messages import NO_GENERATION, Call, Input, ShippedTask
 from penstock.worker.passing import Passed, own_arguments
 from penstock.worker.reading import read_back
@@ -125,7 +127,10 @@ class Inputs:
         The caller may modify it, unless it only `reads`. A value that is in no store and cannot be copied, such as a
         lock or a connection, is shared between threads and inside a bundle.
         """
-        return read_back(lambda: self._load(node, source, reads=reads), f"the result of node {node}", passes=_PASSES)
+        with contextlib.nullcontext() if self.shares_memory else loading():
+            return read_back(
+                lambda: self._load(node, source, reads=reads), f"the result of node {node}", passes=_PASSES
+            )
 
     def _load(self, node: int, source: Input, *, reads: bool) -> Any:
         if source.handle is not None:

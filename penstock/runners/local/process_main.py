@@ -14,6 +14,7 @@ import cloudpickle
 
 from penstock.worker.execution import Worker
 from penstock.worker.failures import describe, portable
+from penstock.worker.loading import loading
 from penstock.worker.messages import Bundle, Failure, ShippedTask, Waits, WorkerContext
 from penstock.worker.remote import CollectedLogs, portable_outcomes, prepare, stores_of
 from penstock.worker.shipping.values import read_value, write_value
@@ -45,22 +46,16 @@ def _serve(connection: multiprocessing.connection.Connection, scratch: str, stop
         with talking:
             connection.send_bytes(pack_waits(waits))
 
-    context: WorkerContext = cloudpickle.loads(connection.recv_bytes())
-    worker = _make_worker(context, scratch, report)
-    broken: Failure | None = None
-    try:
-        prepare(context)
-    except Exception as error:  # noqa: BLE001 (reported for each bundle that would have run here)
-        broken = portable(describe(error))
+    worker = _worker_for(connection.recv_bytes(), scratch, report)
     connection.send_bytes(b"up")
     while not stop.asked:
         try:
             bundle = _receive(connection, worker)
         except EOFError:
             return
-        if broken is not None:
-            bundle = broken
-        if isinstance(bundle, Failure):
+        if isinstance(worker, Failure):
+            answer = pack_outcomes(worker, logs.take())
+        elif isinstance(bundle, Failure):
             answer = pack_outcomes(bundle, logs.take())
         else:
             outcomes = portable_outcomes(worker.perform_bundle(bundle, lambda: stop.asked))
@@ -95,16 +90,31 @@ def _leave_to_parent(*descriptors: int) -> None:
             os.close(descriptor)
 
 
-def _receive(connection: multiprocessing.connection.Connection, worker: Worker) -> Bundle | Failure:
+def _receive(connection: multiprocessing.connection.Connection, worker: Worker | Failure) -> Bundle | Failure:
     """Receive the next bundle and its new tasks. Return a failure if it cannot be read."""
     *tasks, data = [connection.recv_bytes() for _ in range(int(connection.recv_bytes()) + 1)]
+    if isinstance(worker, Failure):
+        return worker
     try:
-        for task in tasks:
-            shipped_task: ShippedTask = cloudpickle.loads(task)
-            worker.shipped_tasks[shipped_task.number] = shipped_task
-        return unpack_bundle(data)
+        with loading():
+            for task in tasks:
+                shipped_task: ShippedTask = cloudpickle.loads(task)
+                worker.shipped_tasks[shipped_task.number] = shipped_task
+            return unpack_bundle(data)
     except BaseException as error:  # noqa: BLE001 (unpickling imports and runs the user's code)
         return portable(describe(error))
+
+
+def _worker_for(data: bytes, scratch: str, report: Callable[[Waits], None]) -> Worker | Failure:
+    """Return the worker of a pickled context; or why there is none, which is reported for each bundle."""
+    try:
+        with loading():
+            context: WorkerContext = cloudpickle.loads(data)
+            worker = _make_worker(context, scratch, report)
+            prepare(context)
+    except Exception as error:  # noqa: BLE001 (unpickling imports and runs the user's code)
+        return portable(describe(error))
+    return worker
 
 
 def _make_worker(context: WorkerContext, scratch: str, report: Callable[[Waits], None]) -> Worker:

@@ -13,6 +13,7 @@ from penstock.runners.remote.delivery import Delivery
 from penstock.runners.remote.handles import Argument, Brought
 from penstock.runners.remote.workers.bundle_worker import BundleWorker, opened
 from penstock.runners.remote.workers.thread_logs import collected_logs
+from penstock.worker.loading import loading
 from penstock.worker.messages import Failure
 from penstock.worker.shipping.shared_buffers import Packed, PackedValue
 from penstock.worker.shipping.values import Pickled
@@ -63,7 +64,8 @@ def performed(
     """
     delivery = ParcelDelivery(parcel, brought)
     with ExitStack() as using:
-        found = opened(delivery, delivery.bundle(), using)
+        with loading():
+            found = opened(delivery, delivery.bundle(), using)
         if isinstance(found, Failure):
             return pack_outcomes(found, []), {}
         run, bundle = found
@@ -100,7 +102,8 @@ class ParcelDelivery(Delivery):
         return self._bytes(self._parcel.bundle)
 
     def argument(self, handle: Argument) -> Any:
-        return cloudpickle.loads(self._bytes(self._parcel.arguments[handle.number]))
+        with loading():
+            return cloudpickle.loads(self._bytes(self._parcel.arguments[handle.number]))
 
     def value(self, handle: Brought) -> Pickled | Packed | None:
         found = self._brought[handle.place]
