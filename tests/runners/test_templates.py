@@ -7,7 +7,9 @@ import pickle
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -212,3 +214,188 @@ def hashed_here_and_in_a_fork() -> list[str]:
 def test_workers_and_their_children_hash_large_values(runner: ProcessRunner) -> None:
     here, there = flow(runner=runner)(lambda: hashed_here_and_in_a_fork())()
     assert here == there == new_hash(nbytes=1).update(b"x" * (2 * PARALLEL_BYTES)).hexdigest()
+
+
+# -- drivers in odd states ---------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import os, signal, subprocess, sys, time
+from penstock import flow, task
+from penstock.runners import ProcessRunner
+from penstock.runners.local import template
+
+template.ENDING_SECONDS = 3600  # whoever waits for this long hangs
+
+@task
+def add(a, b):
+    return a + b
+
+@task
+def own(kind):
+    if kind == "umask":
+        before = os.umask(0)
+        os.umask(before)
+        return before
+    return os.nice(0)
+
+def leave_a_child():
+    child = subprocess.Popen(["sleep", "1000"], close_fds=False)
+    with open("children", "a") as file:
+        file.write(f"{child.pid} ")
+
+def end_children():
+    with open("children") as file:
+        for pid in file.read().split():
+            os.kill(int(pid), signal.SIGKILL)
+
+@task
+def leaves_a_child(x):
+    leave_a_child()
+    return x
+
+@task
+def dies_with_a_child():
+    leave_a_child()
+    os._exit(3)
+
+@task
+def holds_the_gil():
+    import re
+    open("pid", "w").write(str(os.getpid()))
+    re.match("(a+)+$", "a" * 60 + "b")
+
+def adds(runner, count=3):
+    return flow(runner=runner)(lambda: [add(n, 1) for n in range(count)])()
+"""
+
+
+def said(folder: Path, program: str, shell: str = "") -> str:
+    """Run a program and return what it wrote to the file `out`. It must not print anything itself."""
+    (folder / "program.py").write_text(PROGRAM + textwrap.dedent(program))
+    command = f"exec {sys.executable} program.py {shell}"
+    done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=110, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+    return (folder / "out").read_text()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_drivers_may_have_closed_standard_streams(closed: str, tmp_path: Path) -> None:
+    program = """
+        with ProcessRunner(2) as runner:
+            found = [adds(runner), adds(runner)]
+        open("out", "w").write(str(found))
+    """
+    assert said(tmp_path, program, closed) == "[[1, 2, 3], [1, 2, 3]]"
+
+
+def test_drivers_may_ignore_the_ends_of_their_children(tmp_path: Path) -> None:
+    program = """
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        with ProcessRunner(2) as runner:
+            open("out", "w").write(str([adds(runner), adds(runner)]))
+    """
+    assert said(tmp_path, program) == "[[1, 2, 3], [1, 2, 3]]"
+
+
+def test_entries_of_the_import_path_may_be_anything(tmp_path: Path) -> None:
+    program = """
+        import pathlib
+        sys.path += [pathlib.Path("here"), 3, None]
+        open("out", "w").write(str(adds(ProcessRunner(1))))
+    """
+    assert said(tmp_path, program) == "[1, 2, 3]"
+
+
+def test_modules_of_the_current_folder_do_not_replace_those_of_the_standard_library(tmp_path: Path) -> None:
+    (tmp_path / "cwd").mkdir()
+    (tmp_path / "cwd" / "json.py").write_text("raise RuntimeError('imported from the current folder')\n")
+    program = """
+        os.chdir("cwd")
+        found = adds(ProcessRunner(1))
+        open("../out", "w").write(str(found))
+    """
+    assert said(tmp_path, program) == "[1, 2, 3]"
+
+
+def test_a_run_does_not_wait_for_programs_that_a_task_leaves_behind(tmp_path: Path) -> None:
+    program = """
+        open("out", "w").write(str(flow(runner=ProcessRunner(1))(lambda: leaves_a_child(3))()))
+        end_children()
+    """
+    assert said(tmp_path, program) == "3"
+
+
+def test_a_worker_that_died_is_noticed_though_a_program_of_its_task_runs(tmp_path: Path) -> None:
+    program = """
+        from penstock.errors import WorkerLost
+        try:
+            flow(runner=ProcessRunner(1))(lambda: dies_with_a_child())()
+        except WorkerLost as error:
+            open("out", "w").write(error.because)
+        end_children()
+    """
+    assert said(tmp_path, program) == "it exited with status 3"
+
+
+def test_a_run_does_not_wait_for_processes_that_the_driver_has_forked_meanwhile(tmp_path: Path) -> None:
+    program = """
+        children = []
+
+        def forks():
+            first = add(1, 1).result()
+            children.append(os.fork())
+            if children[-1] == 0:
+                time.sleep(1000)
+                os._exit(0)
+            return first, add(2, 2)
+
+        with ProcessRunner(2) as runner:
+            found = flow(runner=runner)(forks)()
+        open("out", "w").write(str(found))
+        os.kill(children[0], signal.SIGKILL)
+    """
+    assert said(tmp_path, program) == "(2, 4)"
+
+
+@pytest.mark.parametrize(("kind", "change", "seen"), [("umask", "os.umask(0o77)", 0o77), ("nice", "os.nice(3)", 3)])
+def test_workers_inherit_what_the_driver_is_at_their_start(kind: str, change: str, seen: int, tmp_path: Path) -> None:
+    program = f"""
+        with ProcessRunner(1) as runner:
+            before = flow(runner=runner)(lambda: own({kind!r}))()
+            {change}
+            after = flow(runner=runner)(lambda: own({kind!r}))()
+        open("out", "w").write(str(after - (before if {kind!r} == "nice" else 0)))
+    """
+    assert int(said(tmp_path, program)) == seen
+
+
+def test_killed_templates_leave_no_tracebacks(tmp_path: Path) -> None:
+    program = """
+        import psutil
+        found = []
+        with ProcessRunner(2) as runner:
+            for _ in range(3):
+                found.append(adds(runner))
+                for each in psutil.Process().children():
+                    each.kill()
+            found.append(adds(runner))
+        assert psutil.Process().children() == []
+        open("out", "w").write(str(found))
+    """
+    assert said(tmp_path, program) == str([[1, 2, 3]] * 4)
+
+
+def test_workers_in_c_code_end_with_their_driver(tmp_path: Path) -> None:
+    import psutil
+
+    (tmp_path / "program.py").write_text(PROGRAM + "flow(runner=ProcessRunner(1))(lambda: holds_the_gil())()\n")
+    driver = subprocess.Popen([sys.executable, "program.py"], cwd=tmp_path)
+    until = time.monotonic() + 100
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    worker = psutil.Process(int((tmp_path / "pid").read_text()))
+    driver.kill()
+    driver.wait()
+    psutil.wait_procs([worker], timeout=100)
+    assert not worker.is_running()

@@ -7,6 +7,7 @@ process: small ones are sent as bytes, large ones as files.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing.connection
 import os
 import queue
@@ -181,7 +182,7 @@ class _ProcessEngine:
             self._queue.put(None)
         for thread in threads:
             thread.join()
-        if not self._is_template_kept:
+        if not self._is_template_kept or self._template.is_closed:  # a run may outlast the block that keeps it
             self._template.close()
         os.close(self._life_write)
         os.close(self._life_read)
@@ -244,7 +245,7 @@ class _ProcessEngine:
             seat.known |= unknown
             self._report(Started(bundle.number))
             return self._receive(seat, connection, bundle)
-        except (EOFError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 (usually EOFError or OSError; whatever it is, the run goes on)
             why = self._dismiss(seat) or str(error)
             lost = Failure("WorkerLost", why, "")
             return [Outcome(c.node, c.attempt, "worker_lost", failure=lost) for c in bundle.calls]
@@ -289,7 +290,7 @@ class _ProcessEngine:
         """End the seat's worker, and describe how it ended."""
         connection, seat.connection = seat.connection, None
         if connection is not None:
-            connection.close()
+            _hang_up(connection)
         process = seat.process
         if process is None:
             return ""
@@ -302,3 +303,10 @@ class _ProcessEngine:
         if code is None:
             return "it ended"
         return f"it was killed by signal {-code}" if code < 0 else f"it exited with status {code}"
+
+
+def _hang_up(connection: multiprocessing.connection.Connection) -> None:
+    """Close a connection for the other side, too, if a process that was forked meanwhile has it as well."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as other, contextlib.suppress(OSError):
+        other.shutdown(socket.SHUT_RDWR)
+    connection.close()
