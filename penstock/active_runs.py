@@ -384,19 +384,15 @@ def active_run(active: ActiveRun) -> Iterator[ActiveRun]:
         finally:
             active.close()
             run.seconds = time.perf_counter() - began
-            if active.journal.record is not None:
-                active.journal.record.counts, active.journal.record.tasks = run.counts, run.tasks
-                active.journal.record.stats = run.stats
+            if (record := active.journal.record) is not None:
+                record.counts, record.tasks, record.stats = run.counts, run.tasks, run.stats
             active.journal.finished(run.state, run.seconds, run.error)
 
 
 def _state_after(error: BaseException) -> str:
     # Ctrl-C reaches an async flow as asyncio's CancelledError. asyncio is not imported for that alone.
     asyncio = loaded("asyncio")
-    if (
-        is_a(error, KeyboardInterrupt)
-        or is_a(error, Terminated)
-        or (asyncio is not None and is_a(error, asyncio.CancelledError))
-    ):
+    stopped = asyncio is not None and is_a(error, asyncio.CancelledError)
+    if stopped or is_a(error, KeyboardInterrupt) or is_a(error, Terminated):
         return "cancelled"
     return "failed" if is_a(error, Exception) else "crashed"
