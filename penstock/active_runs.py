@@ -37,11 +37,11 @@ from penstock.settings import in_force, without_password
 from penstock.storage.results.store import ResultStore
 from penstock.storage.results.stored import StoredResult
 from penstock.storage.stores.base import Store
-from penstock.worker.loading import check_not_loading
 from penstock.worker.messages import WorkerContext
 from penstock.worker.nesting import Lending, Nesting, nesting
 from penstock.worker.program_parts import registered_digests, script_classes
 from penstock.worker.reading import read_back
+from penstock.worker.shipping.loading import check_not_loading
 
 
 class ActiveRun:

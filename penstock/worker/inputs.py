@@ -18,10 +18,10 @@ from penstock.storage.results.recipes import MAX_RECIPE_INPUTS
 from penstock.storage.results.store import ResultStore
 from penstock.worker.copies import OwnCopies, copied
 from penstock.worker.lazy_inputs import filled_lazily, lazy_parameters, scanned
-from penstock.worker.loading import loading
 from penstock.worker.messages import NO_GENERATION, Call, Input, ShippedTask
 from penstock.worker.passing import Passed, own_arguments
 from penstock.worker.reading import read_back
+from penstock.worker.shipping.loading import loading
 from penstock.worker.value_cache import ValueCache
 
 

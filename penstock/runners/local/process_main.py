@@ -14,9 +14,9 @@ import cloudpickle
 
 from penstock.worker.execution import Worker
 from penstock.worker.failures import describe, portable
-from penstock.worker.loading import loading
 from penstock.worker.messages import Bundle, Failure, ShippedTask, Waits, WorkerContext
 from penstock.worker.remote import CollectedLogs, portable_outcomes, prepare, stores_of
+from penstock.worker.shipping.loading import loading
 from penstock.worker.shipping.values import read_value, write_value
 from penstock.worker.shipping.wire import pack_outcomes, pack_waits, unpack_bundle
 

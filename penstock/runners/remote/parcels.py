@@ -13,8 +13,8 @@ from penstock.runners.remote.delivery import Delivery
 from penstock.runners.remote.handles import Argument, Brought
 from penstock.runners.remote.workers.bundle_worker import BundleWorker, opened
 from penstock.runners.remote.workers.thread_logs import collected_logs
-from penstock.worker.loading import loading
 from penstock.worker.messages import Failure
+from penstock.worker.shipping.loading import loading
 from penstock.worker.shipping.shared_buffers import Packed, PackedValue
 from penstock.worker.shipping.values import Pickled
 from penstock.worker.shipping.wire import pack_outcomes
